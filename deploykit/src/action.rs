@@ -1,0 +1,120 @@
+//! Everything that can change a site, as values: performed by one function, journalled before it happens.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::command::Command;
+use crate::host::files::{self, FileError, Swap};
+use crate::host::{CommandError, Host};
+
+/// What actions work on: the host, and the Django process that was booted beforehand, if there is one.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// The machine.
+    pub host: Host,
+    /// A Django that waits for its work; a fresh one is started where there is none.
+    pub django: Option<crate::django::Session>,
+}
+
+/// One change of the site: a state to reach, so that performing it twice, or after half of it, does no harm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Action {
+    /// Runs a program. Whoever puts it into an undo sees to it that it can run twice.
+    Run {
+        /// The program.
+        command: Command,
+    },
+    /// Writes a file whole.
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// Its text, which must not be secret.
+        contents: String,
+        /// The permissions of a new file, such as `0o644`.
+        mode: u32,
+    },
+    /// Removes a file.
+    RemoveFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Removes a folder that deploykit made.
+    RemoveTree {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Exchanges two neighbours on the disk.
+    Swap(Swap),
+    /// Moves the checkout to a commit.
+    Checkout(crate::git::Checkout),
+    /// Builds a virtualenv beside the live one.
+    BuildEnvironment(crate::python::Build),
+    /// Stops or starts a service and waits until it has.
+    Service(crate::services::ServiceAction),
+    /// Applies migrations.
+    Migrate(crate::django::Migrate),
+    /// Brings the database back to a recorded state.
+    RestoreDatabase(crate::django::RestoreDatabase),
+    /// Runs one of the site's maintenance commands and checks its result.
+    Announce(crate::django::Announce),
+    /// Asks for pages until they are as expected, or until the deadline.
+    SmokeCheck(crate::operations::smoke_check::SmokeCheck),
+}
+
+/// Why an action failed: the error of the part that performed it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ActionError {
+    /// A program failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A file or folder could not be changed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// git.
+    #[error(transparent)]
+    Git(#[from] crate::git::GitError),
+    /// pip or uv.
+    #[error(transparent)]
+    Python(#[from] crate::python::PythonError),
+    /// A service.
+    #[error(transparent)]
+    Service(#[from] crate::services::ServiceError),
+    /// Django.
+    #[error(transparent)]
+    Django(#[from] crate::django::DjangoError),
+    /// A page or a check command.
+    #[error(transparent)]
+    Smoke(#[from] crate::operations::smoke_check::SmokeError),
+}
+
+impl Action {
+    /// Reaches the state that the action describes.
+    ///
+    /// # Errors
+    ///
+    /// The error of the part that performs it; the state may then be half reached.
+    pub fn perform(&self, context: &mut Context) -> Result<(), ActionError> {
+        match self {
+            Action::Run { command } => context.host.run(command).map(|_| ())?,
+            Action::WriteFile { path, contents, mode } => {
+                files::write_whole(path, contents.as_bytes(), *mode)?;
+            }
+            Action::RemoveFile { path } => files::remove_file(path)?,
+            Action::RemoveTree { path } => files::remove_tree(path)?,
+            Action::Swap(swap) => swap.perform()?,
+            Action::Checkout(checkout) => checkout.perform(&context.host)?,
+            Action::BuildEnvironment(build) => build.perform(&context.host)?,
+            Action::Service(service) => service.perform(&context.host)?,
+            Action::Migrate(migrate) => migrate.perform(context)?,
+            Action::RestoreDatabase(restore) => restore.perform(context)?,
+            Action::Announce(announce) => announce.perform(&context.host)?,
+            Action::SmokeCheck(check) => check.perform(&context.host)?,
+        }
+        Ok(())
+    }
+}

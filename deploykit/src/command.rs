@@ -1,0 +1,207 @@
+//! A program with its arguments, as a value: it can be shown, stored in a journal, and run by a [`Host`](crate::Host).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One program with its arguments; no shell is involved.
+///
+/// Values set with [`env`](Command::env) are shown and journalled, so they are never secret. What is secret belongs to
+/// the site's [`Environment`](crate::Environment), which is added at the start of the process and only when
+/// [`in_site_environment`](Command::in_site_environment) asks for it.
+///
+/// # Examples
+///
+/// ```
+/// use deploykit::Command;
+///
+/// let command = Command::new("git").args(["log", "-1", "--format=%an <%ae>"]).directory("/srv/site");
+/// assert_eq!(command.to_string(), "cd /srv/site && git log -1 '--format=%an <%ae>'");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "a command does nothing until a host runs it"]
+pub struct Command {
+    program: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    args: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<PathBuf>,
+    /// `None` removes the variable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<String, Option<String>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    site_environment: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    accepted: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline_ms: Option<u64>,
+}
+
+impl Command {
+    /// Makes a command without arguments: a name that is looked up in `PATH`, or a path.
+    pub fn new(program: impl AsRef<Path>) -> Self {
+        Command {
+            program: program.as_ref().to_string_lossy().into_owned(),
+            args: Vec::new(),
+            directory: None,
+            env: BTreeMap::new(),
+            site_environment: false,
+            input: None,
+            accepted: Vec::new(),
+            deadline_ms: None,
+        }
+    }
+
+    /// Makes a command of an argument list; `None` when the list is empty.
+    #[must_use]
+    pub fn from_argv(argv: &[String]) -> Option<Self> {
+        let (program, args) = argv.split_first()?;
+        Some(Command::new(program).args(args))
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, arg: impl AsRef<Path>) -> Self {
+        self.args.push(arg.as_ref().to_string_lossy().into_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<Path>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_string_lossy().into_owned()));
+        self
+    }
+
+    /// Sets the folder to run in; default: the caller's own.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Sets an environment variable, which must not be secret.
+    pub fn env(mut self, name: impl Into<String>, value: impl AsRef<Path>) -> Self {
+        self.env.insert(name.into(), Some(value.as_ref().to_string_lossy().into_owned()));
+        self
+    }
+
+    /// Removes an environment variable.
+    pub fn env_remove(mut self, name: impl Into<String>) -> Self {
+        self.env.insert(name.into(), None);
+        self
+    }
+
+    /// Adds the site's environment when the process starts; without this call it is not seen.
+    pub fn in_site_environment(mut self) -> Self {
+        self.site_environment = true;
+        self
+    }
+
+    /// Gives a text to the standard input; default: closed. It is journalled, so it must not be secret.
+    pub fn input(mut self, text: impl Into<String>) -> Self {
+        self.input = Some(text.into());
+        self
+    }
+
+    /// Declares further exit codes that are no failure; 0 always is one.
+    pub fn accept(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
+        self.accepted.extend(codes);
+        self
+    }
+
+    /// Ends the whole process group when it runs for longer than this; the clock starts at the spawn. Default: none.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Returns the program.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// Returns the arguments.
+    #[must_use]
+    pub fn arguments(&self) -> &[String] {
+        &self.args
+    }
+
+    /// Returns the folder to run in.
+    #[must_use]
+    pub fn working_directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    pub(crate) fn variables(&self) -> &BTreeMap<String, Option<String>> {
+        &self.env
+    }
+
+    pub(crate) fn wants_site_environment(&self) -> bool {
+        self.site_environment
+    }
+
+    pub(crate) fn text_input(&self) -> Option<&str> {
+        self.input.as_deref()
+    }
+
+    pub(crate) fn accepts(&self, code: i32) -> bool {
+        code == 0 || self.accepted.contains(&code)
+    }
+
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        self.deadline_ms.map(Duration::from_millis)
+    }
+}
+
+/// A line that can be pasted into a POSIX shell.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(directory) = &self.directory {
+            write!(f, "cd {} && ", quote(&directory.to_string_lossy()))?;
+        }
+        for (name, value) in &self.env {
+            if let Some(value) = value {
+                write!(f, "{name}={} ", quote(value))?;
+            }
+        }
+        f.write_str(&quote(&self.program))?;
+        for arg in &self.args {
+            write!(f, " {}", quote(arg))?;
+        }
+        Ok(())
+    }
+}
+
+/// Quotes one word for a POSIX shell, only where it is needed.
+pub(crate) fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted_into_a_shell() {
+        let command = Command::new("sh").args(["-c", "echo it's"]).env("LC_ALL", "C").env_remove("GIT_DIR");
+        assert_eq!(command.to_string(), r"LC_ALL=C sh -c 'echo it'\''s'");
+    }
+
+    #[test]
+    fn a_command_survives_the_journal() {
+        let command =
+            Command::new("pip").arg("check").directory("/srv").accept([3]).deadline(Duration::from_secs(9));
+        let text = serde_json::to_string(&command).unwrap();
+        assert_eq!(serde_json::from_str::<Command>(&text).unwrap(), command);
+        assert!(!text.contains("site_environment"), "defaults are left out: {text}");
+    }
+}

@@ -1,0 +1,353 @@
+//! Files and folders: written whole, swapped at once, and synced before anything relies on them.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why something could not be done with a file or folder.
+#[derive(Debug, Error)]
+#[error("cannot {what} `{}`", path.display())]
+#[non_exhaustive]
+pub struct FileError {
+    /// A verb: `write`, `rename`, ….
+    pub what: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Adds the path and the verb to an error of the system.
+pub(crate) trait InPath<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, FileError>;
+}
+
+impl<T> InPath<T> for io::Result<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, FileError> {
+        self.map_err(|source| FileError { what, path: path.to_owned(), source })
+    }
+}
+
+impl<T> InPath<T> for Result<T, rustix::io::Errno> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, FileError> {
+        self.map_err(io::Error::from).at(what, path)
+    }
+}
+
+/// Writes a file whole or not at all: a temporary file beside it, synced, renamed over it.
+///
+/// `mode` is for a new file; an existing one keeps its own. A symbolic link is followed to the file that it names.
+///
+/// # Errors
+///
+/// When the folder or the file cannot be written; the old contents are then untouched.
+pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
+    let target = match fs::canonicalize(path) {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(source) => return Err(FileError { what: "write", path: path.to_owned(), source }),
+    };
+    let folder = parent(&target);
+    let old = fs::metadata(&target).ok();
+    let mode = old.as_ref().map_or(mode, |old| old.permissions().mode() & 0o7777);
+    (|| {
+        let mut file = tempfile::Builder::new().prefix(".deploykit-").tempfile_in(folder)?;
+        file.write_all(contents)?;
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        if let Some(old) = &old {
+            keep_owner(file.as_file(), old)?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(&target).map_err(|error| error.error)?;
+        sync_folder(folder)
+    })()
+    .at("write", path)
+}
+
+/// Gives a replaced file its old owner, where this process may.
+fn keep_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        fchown(file, Some(old.uid()), Some(old.gid()))?;
+    }
+    Ok(())
+}
+
+/// Removes a file; one that is not there is fine.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.and_then(|()| sync_folder(parent(path))).at("remove", path),
+    }
+}
+
+/// Removes a folder with all that is in it, links themselves and never what they point to; absent is fine.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn remove_tree(path: &Path) -> Result<(), FileError> {
+    let result = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    result.at("remove", path)
+}
+
+/// Makes a folder that only its owner can enter, with its parents; one that is there must be a real folder.
+///
+/// # Errors
+///
+/// When the system refuses, or a file or a symbolic link is in the way.
+pub fn private_folder(path: &Path) -> Result<(), FileError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder")).at("use", path),
+        Err(_) => {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create the folder", path)
+        }
+    }
+}
+
+/// Opens a new or existing file for appending, readable by its owner only.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn open_private(path: &Path) -> Result<File, FileError> {
+    OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path).at("open", path)
+}
+
+/// Makes `path` a symbolic link to `target`, replacing a link that is there in one step.
+///
+/// # Errors
+///
+/// When the system refuses, or something else than a link is there.
+pub fn link(path: &Path, target: &Path) -> Result<(), FileError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_symlink() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not a link")).at("replace", path);
+        }
+        _ => {}
+    }
+    let folder = parent(path);
+    let name = format!(".deploykit-link-{}", std::process::id());
+    let temporary = folder.join(name);
+    (|| {
+        let _ = fs::remove_file(&temporary);
+        symlink(target, &temporary)?;
+        fs::rename(&temporary, path)?;
+        sync_folder(folder)
+    })()
+    .at("link", path)
+}
+
+/// Exchanges two paths on one file system in one step: at every instant both exist.
+///
+/// # Errors
+///
+/// When one is missing, or the file system cannot exchange (`EINVAL`, `ENOSYS`).
+pub fn exchange(one: &Path, other: &Path) -> Result<(), FileError> {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).at("exchange", one)?;
+    sync_folder(parent(one)).and_then(|()| sync_folder(parent(other))).at("sync", one)
+}
+
+/// Renames a path; the target must not be there.
+///
+/// # Errors
+///
+/// When the system refuses, or the target exists.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).at("rename", from)?;
+    sync_folder(parent(from)).and_then(|()| sync_folder(parent(to))).at("sync", to)
+}
+
+/// Writes a folder's entries to the disk.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Returns the folder that a path stands in; `.` for a bare name.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Returns the number of the file system that a path, or the nearest folder above it, is on.
+pub(crate) fn device(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    path.ancestors().find_map(|path| fs::metadata(path).ok()).map(|found| found.dev())
+}
+
+/// What a path is, without following it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A symbolic link to this.
+    Link(PathBuf),
+    /// A folder.
+    Folder,
+    /// A file or anything else.
+    File,
+}
+
+/// Looks at a path without following it.
+#[must_use]
+pub fn look(path: &Path) -> Found {
+    match fs::symlink_metadata(path) {
+        Err(_) => Found::Nothing,
+        Ok(found) if found.is_symlink() => Found::Link(fs::read_link(path).unwrap_or_default()),
+        Ok(found) if found.is_dir() => Found::Folder,
+        Ok(_) => Found::File,
+    }
+}
+
+/// Brings one of two neighbours into the live place: a folder that was made beside it, or a link to one.
+///
+/// What is wanted is named by its inode, so a swap that was done already, by whomever, is not done back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// The path that the site uses.
+    pub live: PathBuf,
+    /// Its neighbour, on the same file system; what was live is there afterwards.
+    pub aside: PathBuf,
+    /// The inode that is to be at `live`; `None`: nothing is to be there.
+    pub wanted: Option<u64>,
+}
+
+impl Swap {
+    /// Makes the swap that brings `aside` to `live`, and the one that takes it back.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is at `aside`.
+    pub fn pair(live: &Path, aside: &Path) -> Result<(Swap, Swap), FileError> {
+        let next = inode(aside).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).at("find", aside)?;
+        let swap = |wanted| Swap { live: live.to_owned(), aside: aside.to_owned(), wanted };
+        Ok((swap(Some(next)), swap(inode(live))))
+    }
+
+    /// Makes it so.
+    ///
+    /// # Errors
+    ///
+    /// When neither place holds what is wanted, or the system refuses.
+    pub fn perform(&self) -> Result<(), FileError> {
+        let (live, aside) = (inode(&self.live), inode(&self.aside));
+        if live == self.wanted {
+            return Ok(());
+        }
+        match (self.wanted, live) {
+            (None, _) => rename(&self.live, &self.aside),
+            (wanted, None) if wanted == aside => rename(&self.aside, &self.live),
+            (wanted, Some(_)) if wanted == aside => exchange(&self.live, &self.aside),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)).at("find what belongs to", &self.live),
+        }
+    }
+}
+
+/// Returns the inode of a path itself, not of what a link names.
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    fs::symlink_metadata(path).ok().map(|found| found.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_keeps_its_mode_and_a_link_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("real");
+        let path = folder.path().join("link");
+        fs::write(&real, "old").unwrap();
+        fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+        symlink(&real, &path).unwrap();
+        write_whole(&path, b"new", 0o600).unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(look(&path), Found::Link(real));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_a_folder_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("current");
+        link(&path, Path::new("one")).unwrap();
+        link(&path, Path::new("two")).unwrap();
+        assert_eq!(look(&path), Found::Link("two".into()));
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        let error = link(&folder.path().join("folder"), Path::new("x")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot replace"), "{error}");
+    }
+
+    #[test]
+    fn an_exchange_swaps_a_folder_and_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        fs::create_dir(&one).unwrap();
+        symlink("elsewhere", &two).unwrap();
+        exchange(&one, &two).unwrap();
+        assert_eq!((look(&one), look(&two)), (Found::Link("elsewhere".into()), Found::Folder));
+    }
+
+    #[test]
+    fn removing_a_tree_spares_what_its_links_point_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, tree) = (folder.path().join("kept"), folder.path().join("tree"));
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), "").unwrap();
+        fs::create_dir(&tree).unwrap();
+        symlink(&kept, tree.join("link")).unwrap();
+        remove_tree(&tree).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(kept.join("file").exists() && !tree.exists());
+    }
+
+    #[test]
+    fn a_swap_is_done_once_however_often_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (live, aside) = (folder.path().join("static"), folder.path().join(".next"));
+        fs::create_dir(&live).unwrap();
+        fs::create_dir(&aside).unwrap();
+        fs::write(aside.join("new"), "").unwrap();
+        let (there, back) = Swap::pair(&live, &aside).unwrap();
+        there.perform().unwrap();
+        there.perform().unwrap();
+        assert!(live.join("new").exists());
+        back.perform().unwrap();
+        back.perform().unwrap();
+        assert!(aside.join("new").exists());
+    }
+
+    #[test]
+    fn a_swap_into_an_empty_place_leaves_it_empty_when_it_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (live, aside) = (folder.path().join("static"), folder.path().join(".next"));
+        fs::create_dir(&aside).unwrap();
+        let (there, back) = Swap::pair(&live, &aside).unwrap();
+        there.perform().unwrap();
+        assert!(live.is_dir() && !aside.exists());
+        back.perform().unwrap();
+        assert!(!live.exists() && aside.is_dir());
+    }
+}

@@ -1,0 +1,270 @@
+//! The machine that everything runs on: processes with deadlines, files that are written whole.
+//!
+//! A [`Host`] is the only thing in the library that starts a program. It gives each one its own process group, a
+//! closed standard input unless an answer is meant, a deadline from the moment of the spawn, and a place in the run's
+//! transcript; it removes secret values from everything that leaves it.
+
+mod cancel;
+mod environment;
+pub mod files;
+pub(crate) mod process;
+mod redact;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use cancel::Cancel;
+pub use environment::{Environment, EnvironmentError};
+pub use process::Stream;
+pub use redact::Redactor;
+
+use crate::command::Command;
+use process::Process;
+
+/// How many of a program's last lines an error keeps.
+pub const TAIL_LINES: usize = 20;
+
+/// The local machine as deploykit sees it: environment of the site, cancellation, transcript, redaction.
+///
+/// Clones are cheap and share the transcript and the cancellation.
+///
+/// # Examples
+///
+/// ```
+/// use deploykit::{Command, Host};
+///
+/// let host = Host::new();
+/// let output = host.run(&Command::new("echo").arg("hello"))?;
+/// assert_eq!(output.stdout, "hello\n");
+/// # Ok::<(), deploykit::CommandError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    environment: Arc<Environment>,
+    redactor: Arc<Redactor>,
+    cancel: Option<Cancel>,
+    transcript: Option<Arc<Mutex<File>>>,
+}
+
+/// What a program left behind.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// The exit code; one that the command accepts.
+    pub code: i32,
+    /// The standard output, decoded leniently and as it came: for parsing, not for showing.
+    pub stdout: String,
+    /// The standard error, likewise.
+    pub stderr: String,
+    /// The last lines of both in the order of their arrival, secrets removed; at most [`TAIL_LINES`].
+    pub tail: Vec<String>,
+    /// From the spawn to the end.
+    pub duration: Duration,
+}
+
+/// Why a program did not do what was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// There is no such program in `PATH`, or no file at the path.
+    #[error("command not found: `{program}`")]
+    NotFound {
+        /// The name or path.
+        program: String,
+    },
+    /// The folder to run in is missing.
+    #[error("cannot run `{command}`: there is no folder `{}`", directory.display())]
+    NoDirectory {
+        /// The command line.
+        command: String,
+        /// The missing folder.
+        directory: PathBuf,
+    },
+    /// The system refused to start it.
+    #[error("cannot start `{command}`")]
+    Start {
+        /// The command line.
+        command: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It ended with an exit code that the command does not accept.
+    #[error("`{command}` exited with code {code} after {:.1} s", duration.as_secs_f64())]
+    Failed {
+        /// The command line.
+        command: String,
+        /// Its exit code.
+        code: i32,
+        /// From the spawn to the end.
+        duration: Duration,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
+    /// A signal ended it.
+    #[error("`{command}` was ended by signal {signal} after {:.1} s", duration.as_secs_f64())]
+    Killed {
+        /// The command line.
+        command: String,
+        /// The signal's number.
+        signal: i32,
+        /// From the spawn to the end.
+        duration: Duration,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
+    /// It ran past its deadline; its process group was ended.
+    #[error("`{command}` did not finish within {:.0} s", deadline.as_secs_f64())]
+    DeadlinePassed {
+        /// The command line.
+        command: String,
+        /// The deadline.
+        deadline: Duration,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
+    /// The run was cancelled while it ran; its process group was ended.
+    #[error("`{command}` was interrupted")]
+    Cancelled {
+        /// The command line.
+        command: String,
+    },
+}
+
+impl CommandError {
+    /// Returns the last lines of the program, oldest first; empty when it never ran.
+    #[must_use]
+    pub fn tail(&self) -> &[String] {
+        match self {
+            CommandError::Failed { tail, .. }
+            | CommandError::Killed { tail, .. }
+            | CommandError::DeadlinePassed { tail, .. } => tail,
+            _ => &[],
+        }
+    }
+
+    /// Returns the exit code, when there was one.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            CommandError::Failed { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+impl Host {
+    /// Makes a host with an empty site environment, no transcript and no cancellation.
+    #[must_use]
+    pub fn new() -> Self {
+        Host::default()
+    }
+
+    /// Sets the environment that commands of the site see.
+    #[must_use]
+    pub fn with_environment(mut self, environment: Environment) -> Self {
+        self.environment = Arc::new(environment);
+        self
+    }
+
+    /// Sets what must never leave the host.
+    #[must_use]
+    pub fn with_redactor(mut self, redactor: Redactor) -> Self {
+        self.redactor = Arc::new(redactor);
+        self
+    }
+
+    /// Ends running commands when `cancel` is requested.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// Returns the same host, whose commands run to their end whatever is requested meanwhile.
+    #[must_use]
+    pub fn uninterrupted(&self) -> Self {
+        Host { cancel: None, ..self.clone() }
+    }
+
+    /// Appends every command line and its output to this file.
+    #[must_use]
+    pub fn with_transcript(mut self, file: File) -> Self {
+        self.transcript = Some(Arc::new(Mutex::new(file)));
+        self
+    }
+
+    /// Returns the site's environment.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Returns the redactor; whatever text is taken from files or sockets goes through it before it is shown.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// Returns the cancellation, unless this host is [`uninterrupted`](Host::uninterrupted).
+    #[must_use]
+    pub fn cancel(&self) -> Option<&Cancel> {
+        self.cancel.as_ref()
+    }
+
+    /// Tells whether the end of the run was requested.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(Cancel::is_requested)
+    }
+
+    /// Waits for `duration`, or until cancelled; returns `false` when cancelled.
+    #[must_use]
+    pub fn wait(&self, duration: Duration) -> bool {
+        match &self.cancel {
+            Some(cancel) => cancel.wait(duration),
+            None => {
+                std::thread::sleep(duration);
+                true
+            }
+        }
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`]; an exit code that the command does not accept is one.
+    pub fn run(&self, command: &Command) -> Result<Output, CommandError> {
+        self.run_with_lines(command, &mut |_, _| ())
+    }
+
+    /// Runs a program to its end and hands over each line as it comes, secrets removed.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`].
+    pub fn run_with_lines(
+        &self,
+        command: &Command,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Output, CommandError> {
+        let mut process = Process::start(self, command)?;
+        process.close_input();
+        process.finish(on_line)
+    }
+
+    /// Adds a line to the transcript, if there is one. A transcript that cannot be written never fails a run.
+    pub fn note(&self, line: &str) {
+        if let Some(file) = &self.transcript {
+            let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Err(error) = writeln!(file, "{}", self.redactor.redact(line)) {
+                log::warn!("cannot write the transcript: {error}");
+            }
+        }
+    }
+}

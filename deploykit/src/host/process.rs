@@ -1,0 +1,444 @@
+//! One running program: a process group of its own, read without threads, ended as a whole.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use super::cancel::timespec;
+use super::{CommandError, Host, Output, TAIL_LINES};
+use crate::command::Command;
+
+/// How long a process group has to end after SIGTERM before it gets SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Where a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// The standard output.
+    Stdout,
+    /// The standard error.
+    Stderr,
+}
+
+/// A running program whose output arrives line by line.
+#[derive(Debug)]
+pub(crate) struct Process {
+    host: Host,
+    /// The command line, for messages.
+    line: String,
+    child: Child,
+    pidfd: OwnedFd,
+    input: Option<ChildStdin>,
+    stdout: Capture<ChildStdout>,
+    stderr: Capture<ChildStderr>,
+    tail: VecDeque<String>,
+    started: Instant,
+    deadline: Option<Duration>,
+    accepted: Command,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Capture<R> {
+    /// `None` at its end.
+    source: Option<R>,
+    text: Vec<u8>,
+    /// Up to here `text` was handed over in lines.
+    seen: usize,
+}
+
+impl<R: Read + AsFd> Capture<R> {
+    fn new(source: Option<R>) -> io::Result<Self> {
+        if let Some(source) = &source {
+            let flags = rustix::fs::fcntl_getfl(source)?;
+            rustix::fs::fcntl_setfl(source, flags | rustix::fs::OFlags::NONBLOCK)?;
+        }
+        Ok(Capture { source, text: Vec::new(), seen: 0 })
+    }
+
+    /// Reads what is there without waiting.
+    fn fill(&mut self) {
+        let Some(source) = &mut self.source else { return };
+        let mut buffer = [0; 65536];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.text.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        self.source = None;
+    }
+
+    /// Returns the next whole line, or what is left when nothing more will come.
+    fn next_line(&mut self, at_end: bool) -> Option<String> {
+        let rest = &self.text[self.seen..];
+        let (line, next) = match rest.iter().position(|byte| *byte == b'\n') {
+            Some(end) => (&rest[..end], self.seen + end + 1),
+            None if at_end && !rest.is_empty() => (rest, self.text.len()),
+            None => return None,
+        };
+        let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
+        self.seen = next;
+        Some(line)
+    }
+}
+
+impl Process {
+    /// Starts a command whose standard input is its text input, or closed.
+    pub(crate) fn start(host: &Host, command: &Command) -> Result<Self, CommandError> {
+        let input = match command.text_input() {
+            // A file cannot block the writer, however much the text is and however little the program reads.
+            Some(text) => text_file(text).map_err(|source| start_error(host, command, source))?,
+            None => Stdio::null(),
+        };
+        Process::spawn(host, command, input)
+    }
+
+    /// Starts a command that is talked to line by line.
+    pub(crate) fn start_dialogue(host: &Host, command: &Command) -> Result<Self, CommandError> {
+        Process::spawn(host, command, Stdio::piped())
+    }
+
+    fn spawn(host: &Host, command: &Command, input: Stdio) -> Result<Self, CommandError> {
+        let line = host.redactor().redact(&command.to_string()).into_owned();
+        host.note(&format!("$ {line}"));
+        log::debug!("run: {line}");
+        let mut builder = std::process::Command::new(command.program());
+        builder.args(command.arguments()).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        builder.process_group(0);
+        if let Some(directory) = command.working_directory() {
+            if !directory.is_dir() {
+                return Err(CommandError::NoDirectory { command: line, directory: directory.to_owned() });
+            }
+            builder.current_dir(directory);
+        }
+        if command.wants_site_environment() {
+            builder.envs(host.environment().iter());
+        }
+        for (name, value) in command.variables() {
+            match value {
+                Some(value) => builder.env(name, value),
+                None => builder.env_remove(name),
+            };
+        }
+        let started = Instant::now();
+        let mut child = builder.spawn().map_err(|source| start_error(host, command, source))?;
+        let parts = (|| {
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
+                .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+            Ok((
+                pidfd_open(pid, PidfdFlags::empty())?,
+                Capture::new(child.stdout.take())?,
+                Capture::new(child.stderr.take())?,
+            ))
+        })();
+        let (pidfd, stdout, stderr) = match parts {
+            Ok(parts) => parts,
+            Err(source) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(CommandError::Start { command: line, source });
+            }
+        };
+        Ok(Process {
+            host: host.clone(),
+            line,
+            input: child.stdin.take(),
+            child,
+            pidfd,
+            stdout,
+            stderr,
+            tail: VecDeque::new(),
+            started,
+            deadline: command.time_limit(),
+            accepted: command.clone(),
+            ended: false,
+        })
+    }
+
+    /// Returns the process id, which is also that of its group.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends one line to a dialogue.
+    pub(crate) fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let Some(input) = &mut self.input else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        input.write_all(line.as_bytes())?;
+        input.write_all(b"\n")?;
+        input.flush()
+    }
+
+    /// Tells a dialogue that nothing more will come.
+    pub(crate) fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Waits for the next line on the standard output; `None` when the program ended without one.
+    ///
+    /// `limit` counts from this call and has nothing to do with the command's own deadline.
+    pub(crate) fn read_line(
+        &mut self,
+        limit: Option<Duration>,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Option<String>, CommandError> {
+        let asked = Instant::now();
+        loop {
+            self.hand_over_stderr(on_line);
+            let at_end = self.stdout.source.is_none() || self.ended;
+            if let Some(line) = self.stdout.next_line(at_end) {
+                return Ok(Some(line));
+            }
+            if at_end {
+                return Ok(None);
+            }
+            self.wait_for_news(limit.map(|limit| (asked, limit)))?;
+        }
+    }
+
+    /// Reads to the end of the program.
+    pub(crate) fn finish(mut self, on_line: &mut dyn FnMut(Stream, &str)) -> Result<Output, CommandError> {
+        loop {
+            self.hand_over(on_line);
+            if self.ended {
+                break;
+            }
+            let limit = self.deadline.map(|deadline| (self.started, deadline));
+            self.wait_for_news(limit)?;
+        }
+        let status =
+            self.child.wait().map_err(|source| CommandError::Start { command: self.line.clone(), source })?;
+        self.output(status)
+    }
+
+    /// Ends the process group, first politely.
+    pub(crate) fn end(&mut self) {
+        if self.ended && matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        self.signal(Signal::TERM);
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = poll(&mut fds, Some(&timespec(GRACE)));
+        self.signal(Signal::KILL);
+        let _ = self.child.wait();
+        self.ended = true;
+        // What it said last belongs into the message.
+        self.stdout.fill();
+        self.stderr.fill();
+        self.hand_over(&mut |_, _| ());
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may be gone already.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    /// Waits until there is output or an end; cancellation and deadline end the process group.
+    fn wait_for_news(&mut self, limit: Option<(Instant, Duration)>) -> Result<(), CommandError> {
+        if self.host.is_cancelled() {
+            self.end();
+            return Err(CommandError::Cancelled { command: self.line.clone() });
+        }
+        let timeout = match limit {
+            None => None,
+            Some((since, deadline)) => {
+                let left = deadline.saturating_sub(since.elapsed());
+                if left.is_zero() {
+                    self.end();
+                    let tail = self.tail.iter().cloned().collect();
+                    return Err(CommandError::DeadlinePassed { command: self.line.clone(), deadline, tail });
+                }
+                Some(timespec(left))
+            }
+        };
+        let ended = {
+            let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+            if let Some(source) = &self.stdout.source {
+                fds.push(PollFd::new(source, PollFlags::IN));
+            }
+            if let Some(source) = &self.stderr.source {
+                fds.push(PollFd::new(source, PollFlags::IN));
+            }
+            let cancel = self.host.cancel().map(super::Cancel::fd);
+            if let Some(cancel) = &cancel {
+                fds.push(PollFd::new(cancel, PollFlags::IN));
+            }
+            // An interrupted poll looks again.
+            let _ = poll(&mut fds, timeout.as_ref());
+            !fds[0].revents().is_empty()
+        };
+        self.stdout.fill();
+        self.stderr.fill();
+        // A grandchild may keep the pipes open for ever: the end of the program itself is what counts.
+        self.ended = ended;
+        Ok(())
+    }
+
+    fn hand_over(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
+        while let Some(line) = self.stdout.next_line(self.ended) {
+            self.keep(Stream::Stdout, &line, on_line);
+        }
+        self.hand_over_stderr(on_line);
+    }
+
+    fn hand_over_stderr(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
+        while let Some(line) = self.stderr.next_line(self.ended) {
+            self.keep(Stream::Stderr, &line, on_line);
+        }
+    }
+
+    fn keep(&mut self, stream: Stream, line: &str, on_line: &mut dyn FnMut(Stream, &str)) {
+        let line = self.host.redactor().redact(line).into_owned();
+        self.host.note(&line);
+        on_line(stream, &line);
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line);
+    }
+
+    fn output(&mut self, status: ExitStatus) -> Result<Output, CommandError> {
+        let duration = self.started.elapsed();
+        let tail: Vec<String> = self.tail.iter().cloned().collect();
+        let command = self.line.clone();
+        match (status.code(), status.signal()) {
+            (Some(code), _) if self.accepted.accepts(code) => Ok(Output {
+                code,
+                stdout: String::from_utf8_lossy(&self.stdout.text).into_owned(),
+                stderr: String::from_utf8_lossy(&self.stderr.text).into_owned(),
+                tail,
+                duration,
+            }),
+            (Some(code), _) => Err(CommandError::Failed { command, code, duration, tail }),
+            (None, signal) => {
+                Err(CommandError::Killed { command, signal: signal.unwrap_or_default(), duration, tail })
+            }
+        }
+    }
+}
+
+/// A program that nobody waits for any more is ended, never leaked.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.end();
+        }
+    }
+}
+
+fn text_file(text: &str) -> io::Result<Stdio> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn start_error(host: &Host, command: &Command, source: io::Error) -> CommandError {
+    if source.kind() == io::ErrorKind::NotFound {
+        CommandError::NotFound { program: command.program().to_owned() }
+    } else {
+        let command = host.redactor().redact(&command.to_string()).into_owned();
+        CommandError::Start { command, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Cancel;
+
+    fn sh(script: &str) -> Command {
+        Command::new("sh").args(["-c", script])
+    }
+
+    #[test]
+    fn both_streams_and_the_code_arrive() {
+        let mut lines = Vec::new();
+        let error = Host::new()
+            .run_with_lines(&sh("echo out; echo err >&2; printf half; exit 3"), &mut |stream, line| {
+                lines.push((stream, line.to_owned()));
+            })
+            .unwrap_err();
+        assert_eq!(error.code(), Some(3));
+        let mut tail = error.tail().to_vec();
+        tail.sort();
+        assert_eq!(tail, ["err", "half", "out"]);
+        assert!(lines.contains(&(Stream::Stderr, "err".to_owned())));
+    }
+
+    #[test]
+    fn a_grandchild_that_keeps_the_pipe_does_not_hold_us() {
+        let output = Host::new().run(&sh("sleep 300 & echo $!")).unwrap();
+        let pid = output.stdout.trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_deadline_ends_the_whole_group() {
+        let command = sh("sleep 300 & echo $!; wait").deadline(Duration::from_millis(200));
+        let error = Host::new().run(&command).unwrap_err();
+        let CommandError::DeadlinePassed { tail, .. } = &error else { panic!("{error:?}") };
+        let pid = tail[0].parse().ok().and_then(Pid::from_raw).unwrap();
+        // Gone, or a zombie that its new parent has not read yet.
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z"), "{state}");
+    }
+
+    #[test]
+    fn a_cancellation_ends_a_running_program() {
+        let cancel = Cancel::new().unwrap();
+        let host = Host::new().with_cancel(cancel.clone());
+        let error = host
+            .run_with_lines(&sh("echo ready; sleep 300"), &mut |_, line| {
+                if line == "ready" {
+                    cancel.request();
+                }
+            })
+            .unwrap_err();
+        assert!(matches!(error, CommandError::Cancelled { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_missing_program_and_a_missing_folder_are_told_apart() {
+        let missing = Host::new().run(&Command::new("no-such-program")).unwrap_err();
+        assert_eq!(missing.to_string(), "command not found: `no-such-program`");
+        let nowhere = Host::new().run(&Command::new("true").directory("/no/where")).unwrap_err();
+        assert_eq!(nowhere.to_string(), "cannot run `cd /no/where && true`: there is no folder `/no/where`");
+    }
+
+    #[test]
+    fn secrets_reach_the_program_and_nothing_else() {
+        let mut environment = crate::Environment::new();
+        environment.set("TOKEN", "hunter22");
+        let host = Host::new()
+            .with_environment(environment)
+            .with_redactor(crate::Redactor::new(["hunter22".to_owned()]));
+        let command = sh("echo $TOKEN; exit 1").in_site_environment();
+        let error = host.run(&command).unwrap_err();
+        assert_eq!(error.tail(), ["***"]);
+        assert!(host.run(&sh("test -z \"$TOKEN\"")).is_ok(), "only the site's programs see it");
+    }
+
+    #[test]
+    fn a_dialogue_answers_line_by_line() {
+        let command = sh("while read line; do echo \"got $line\"; done; echo bye");
+        let mut process = Process::start_dialogue(&Host::new(), &command).unwrap();
+        process.write_line("one").unwrap();
+        let answer = process.read_line(Some(Duration::from_secs(10)), &mut |_, _| ()).unwrap();
+        assert_eq!(answer.as_deref(), Some("got one"));
+        process.close_input();
+        let output = process.finish(&mut |_, _| ()).unwrap();
+        assert_eq!(output.stdout, "got one\nbye\n");
+    }
+}

@@ -1,0 +1,81 @@
+//! Removes what must not be shown.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// What stands in the place of a secret.
+pub const MASK: &str = "***";
+
+/// The shortest value that is looked for: a shorter one would hide half of every text.
+const SHORTEST: usize = 6;
+
+/// Replaces known secret values, and the passwords in URLs, by `***`.
+///
+/// # Examples
+///
+/// ```
+/// use deploykit::Redactor;
+///
+/// let redactor = Redactor::new(["hunter22".to_owned()]);
+/// assert_eq!(redactor.redact("key hunter22 at https://me:pw@host/"), "key *** at https://me:***@host/");
+/// ```
+#[derive(Clone, Default)]
+pub struct Redactor {
+    values: Vec<String>,
+}
+
+impl Redactor {
+    /// Makes a redactor for these values; those of fewer than six bytes are left out.
+    pub fn new(values: impl IntoIterator<Item = String>) -> Self {
+        let mut values: Vec<String> = values.into_iter().filter(|value| value.len() >= SHORTEST).collect();
+        // The longest first, so that a value inside another one does not leave the rest of it visible.
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        values.dedup();
+        Redactor { values }
+    }
+
+    /// Returns `text` without secrets.
+    #[must_use]
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        static PASSWORD: LazyLock<Option<Regex>> =
+            LazyLock::new(|| Regex::new(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:)[^\s/@]+@").ok());
+        let mut text = Cow::Borrowed(text);
+        if text.contains("://")
+            && let Some(password) = PASSWORD.as_ref()
+            && let Cow::Owned(redacted) = password.replace_all(&text, "${1}***@")
+        {
+            text = Cow::Owned(redacted);
+        }
+        for value in &self.values {
+            if text.contains(value.as_str()) {
+                text = Cow::Owned(text.replace(value.as_str(), MASK));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redactor").field("values", &self.values.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_secret_goes_before_one_inside_it() {
+        let redactor = Redactor::new(["abcdef".to_owned(), "abcdefgh".to_owned(), "x".to_owned()]);
+        assert_eq!(redactor.redact("abcdefgh abcdef x"), "*** *** x");
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        assert_eq!(format!("{:?}", Redactor::new(["s3cret".to_owned()])), "Redactor { values: 1 }");
+    }
+}

@@ -1,0 +1,11 @@
+//! The library against real programs. One binary, so that it links once.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod django;
+mod git;
+mod python;
+mod secrets;
+mod services;
+mod smoke;

@@ -1,0 +1,47 @@
+//! What the tests share: a sealed environment, tools that may be missing, real servers in temporary folders.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::path::{Path, PathBuf};
+
+/// Returns the top folder of the project.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package lives in the workspace")
+}
+
+/// Returns the folder that `tests/run` fills: `wheels/` (packages for offline installs) and `venv/` (uv, supervisor).
+pub fn tools() -> PathBuf {
+    std::env::var_os("DEPLOYKIT_TEST_TOOLS").map_or_else(|| root().join("target/test-tools"), PathBuf::from)
+}
+
+/// Returns a program from the test tools or the machine; when it is missing the test is skipped with a printed reason,
+/// and fails where nothing may be missing (`CI=true`).
+pub fn program(name: &str) -> Option<PathBuf> {
+    let own = tools().join("venv/bin").join(name);
+    let found = if own.exists() { Some(own) } else { find_in_path(name) };
+    if found.is_none() {
+        skip(&format!("`{name}` is not installed; run tests/run"));
+    }
+    found
+}
+
+/// Returns the folder of wheels; like [`program`] when it is missing.
+pub fn wheels() -> Option<PathBuf> {
+    let folder = tools().join("wheels");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    skip(&format!("`{}` is missing; run tests/run", folder.display()));
+    None
+}
+
+/// Says why a test is not run; under `CI=true` that is a failure.
+pub fn skip(reason: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "may not be skipped in CI: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+fn find_in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(sbin).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
