@@ -1,7 +1,9 @@
 //! Everything that can change a site, as values: performed by one function, journalled before it happens.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -47,6 +49,13 @@ pub enum Action {
         /// The folder.
         path: PathBuf,
     },
+    /// Waits until a time.
+    Wait {
+        /// Until then.
+        until: Timestamp,
+        /// What for.
+        reason: String,
+    },
     /// Exchanges two neighbours on the disk.
     Swap(Swap),
     /// Moves the checkout to a commit.
@@ -75,6 +84,9 @@ pub enum ActionError {
     /// A file or folder could not be changed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The end of the run was requested.
+    #[error("interrupted")]
+    Interrupted,
     /// git.
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
@@ -106,6 +118,7 @@ impl Action {
             }
             Action::RemoveFile { path } => files::remove_file(path)?,
             Action::RemoveTree { path } => files::remove_tree(path)?,
+            Action::Wait { until, .. } => wait(*until, &context.host)?,
             Action::Swap(swap) => swap.perform()?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
             Action::BuildEnvironment(build) => build.perform(&context.host)?,
@@ -116,5 +129,36 @@ impl Action {
             Action::SmokeCheck(check) => check.perform(&context.host)?,
         }
         Ok(())
+    }
+}
+
+/// Waits by the wall clock, looking again every second: it may be set meanwhile.
+fn wait(until: Timestamp, host: &Host) -> Result<(), ActionError> {
+    loop {
+        let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+        if left.is_zero() {
+            return Ok(());
+        }
+        if !host.wait(left.min(Duration::from_secs(1))) {
+            return Err(ActionError::Interrupted);
+        }
+    }
+}
+
+impl ActionError {
+    /// Returns the last lines of the program that failed, if it was one.
+    #[must_use]
+    pub fn tail(&self) -> Vec<String> {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(current) = error {
+            if let Some(command) = current.downcast_ref::<CommandError>() {
+                return command.tail().to_vec();
+            }
+            error = current.source();
+        }
+        match self {
+            ActionError::Command(command) => command.tail().to_vec(),
+            _ => Vec::new(),
+        }
     }
 }

@@ -258,6 +258,15 @@ impl Host {
         process.finish(on_line)
     }
 
+    /// Runs a program on the caller's own terminal and streams, and returns its exit code, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn hand_over(&self, command: &Command) -> Result<i32, CommandError> {
+        process::hand_over(self, command)
+    }
+
     /// Adds a line to the transcript, if there is one. A transcript that cannot be written never fails a run.
     pub fn note(&self, line: &str) {
         if let Some(file) = &self.transcript {

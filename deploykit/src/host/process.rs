@@ -112,24 +112,8 @@ impl Process {
         let line = host.redactor().redact(&command.to_string()).into_owned();
         host.note(&format!("$ {line}"));
         log::debug!("run: {line}");
-        let mut builder = std::process::Command::new(command.program());
-        builder.args(command.arguments()).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
-        builder.process_group(0);
-        if let Some(directory) = command.working_directory() {
-            if !directory.is_dir() {
-                return Err(CommandError::NoDirectory { command: line, directory: directory.to_owned() });
-            }
-            builder.current_dir(directory);
-        }
-        if command.wants_site_environment() {
-            builder.envs(host.environment().iter());
-        }
-        for (name, value) in command.variables() {
-            match value {
-                Some(value) => builder.env(name, value),
-                None => builder.env_remove(name),
-            };
-        }
+        let mut builder = builder(host, command, &line)?;
+        builder.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let started = Instant::now();
         let mut child = builder.spawn().map_err(|source| start_error(host, command, source))?;
         let parts = (|| {
@@ -335,6 +319,35 @@ impl Drop for Process {
             self.end();
         }
     }
+}
+
+/// Makes what std starts: program, arguments, folder, environment.
+fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::Command, CommandError> {
+    let mut builder = std::process::Command::new(command.program());
+    builder.args(command.arguments());
+    if let Some(directory) = command.working_directory() {
+        if !directory.is_dir() {
+            return Err(CommandError::NoDirectory { command: line.to_owned(), directory: directory.to_owned() });
+        }
+        builder.current_dir(directory);
+    }
+    if command.wants_site_environment() {
+        builder.envs(host.environment().iter());
+    }
+    for (name, value) in command.variables() {
+        match value {
+            Some(value) => builder.env(name, value),
+            None => builder.env_remove(name),
+        };
+    }
+    Ok(builder)
+}
+
+/// Runs a program on our own streams, as a shell's `exec` would, and returns what a shell's `$?` would be.
+pub(super) fn hand_over(host: &Host, command: &Command) -> Result<i32, CommandError> {
+    let line = command.to_string();
+    let status = builder(host, command, &line)?.status().map_err(|source| start_error(host, command, source))?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
 
 fn text_file(text: &str) -> io::Result<Stdio> {

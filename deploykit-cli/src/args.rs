@@ -1,0 +1,327 @@
+//! The command line. The doc comments are the help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit_code;
+
+/// Updates a Django site on the server that it runs on, and brings the old one back whole when anything fails.
+#[derive(Debug, Parser)]
+#[command(name = "deploykit", version, after_help = exit_code::TABLE, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The configuration; default: deploykit.toml here or in a folder above
+    #[arg(short, long, global = true, value_name = "FILE", env = "DEPLOYKIT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// production, staging or development; default: what the configuration says
+    #[arg(short, long, global = true, value_name = "NAME", env = "DEPLOYKIT_ENVIRONMENT")]
+    pub environment: Option<String>,
+    /// Print one JSON document on the standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice: every command
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look at the site here and write deploykit.toml
+    Init(InitArgs),
+    /// Say what an update would do, and why; the site notices nothing
+    Plan(PlanArgs),
+    /// Update the site
+    Update(UpdateArgs),
+    /// Bring the site back after a crash or a held update
+    Recover(RecoverArgs),
+    /// Say how the site is: version, services, maintenance, a running or unfinished update
+    Status(StatusArgs),
+    /// List the past updates
+    History(HistoryArgs),
+    /// Announce maintenance, end it, or say whether it is on
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
+    /// Stop or start services and wait until they have, or say how they are
+    #[command(subcommand)]
+    Services(ServicesCommand),
+    /// Bring the checkout to the newest commit
+    GitUpdate(GitUpdateArgs),
+    /// Bring the virtualenv to the requirements
+    PipInstall(PipInstallArgs),
+    /// Run a manage.py command in the site's environment
+    Manage(ManageArgs),
+    /// Ask for pages and check the answers
+    SmokeCheck(SmokeCheckArgs),
+    /// Compare the secrets with what the code asks for, or set one
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
+    /// Show the last lines of the services' logs
+    Logs(LogsArgs),
+    /// Print the site's environment for a shell: eval "$(deploykit env)"
+    Env,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder to look at
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// Print the configuration instead of writing it
+    #[arg(long)]
+    pub print: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// A commit, tag or branch; default: the tip of the configured branch
+    pub revision: Option<String>,
+    /// Exit with 10 when an update is waiting
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Wait for another run to end, at most this long, such as 15m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub lock_wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// A commit, tag or branch; default: the tip of the configured branch
+    pub revision: Option<String>,
+    /// When the maintenance starts, in the site's time zone
+    #[arg(long, value_name = "HH:MM", value_parser = clock)]
+    pub at: Option<jiff::civil::Time>,
+    /// In how long the maintenance starts, such as 20m
+    #[arg(long = "in", value_name = "TIME", value_parser = duration, conflicts_with = "at")]
+    pub within: Option<Duration>,
+    /// Start at once, without the notice that the configuration asks for
+    #[arg(long, conflicts_with_all = ["at", "within"])]
+    pub now: bool,
+    /// What users are told
+    #[arg(long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Wait for another run to end, at most this long, such as 15m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub lock_wait: Option<Duration>,
+    /// Append every event to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Back to the version of before (the only way so far)
+    #[arg(long)]
+    pub back: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Show the running update until it ends
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// How many, newest first
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub lines: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MaintenanceCommand {
+    /// Announce maintenance
+    On {
+        /// When it starts, in the site's time zone
+        #[arg(long, value_name = "HH:MM", value_parser = clock)]
+        at: Option<jiff::civil::Time>,
+        /// In how long it starts; default: the notice of the configuration
+        #[arg(long = "in", value_name = "TIME", value_parser = duration, conflicts_with = "at")]
+        within: Option<Duration>,
+        /// At once
+        #[arg(long, conflicts_with_all = ["at", "within"])]
+        now: bool,
+        /// What users are told
+        #[arg(long, value_name = "TEXT")]
+        message: Option<String>,
+        /// Put up the page as well
+        #[arg(long)]
+        page: bool,
+    },
+    /// End maintenance: the announcement and the page
+    Off,
+    /// Say whether it is on
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServicesCommand {
+    /// Stop services and wait until all their processes are gone
+    Stop(ServiceNames),
+    /// Start services and wait until they stay up
+    Start(ServiceNames),
+    /// Stop and start services
+    Restart(ServiceNames),
+    /// Say how services are
+    Status(ServiceNames),
+}
+
+#[derive(Debug, Args)]
+pub struct ServiceNames {
+    /// Their names; default: all
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct GitUpdateArgs {
+    /// A commit, tag or branch; default: the tip of the branch
+    pub revision: Option<String>,
+    /// The checkout; no configuration is needed then
+    #[arg(long, value_name = "FOLDER")]
+    pub repository: Option<PathBuf>,
+    /// The branch
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
+    /// The remote
+    #[arg(long, value_name = "NAME")]
+    pub remote: Option<String>,
+    /// Keep local changes that nothing collides with
+    #[arg(long)]
+    pub keep_changes: bool,
+    /// Rebase local commits
+    #[arg(long)]
+    pub rebase: bool,
+    /// Only say what would change
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PipInstallArgs {
+    /// The virtualenv; no configuration is needed then
+    #[arg(long, value_name = "FOLDER")]
+    pub virtualenv: Option<PathBuf>,
+    /// A requirements file; may be given several times
+    #[arg(short, long = "requirement", value_name = "FILE")]
+    pub requirements: Vec<PathBuf>,
+    /// pip, uv or auto
+    #[arg(long, value_name = "NAME")]
+    pub installer: Option<Installer>,
+    /// Only say what would change
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Installer {
+    Auto,
+    Pip,
+    Uv,
+}
+
+#[derive(Debug, Args)]
+pub struct ManageArgs {
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SmokeCheckArgs {
+    /// Addresses, or paths below the configured base; default: the configured pages
+    #[arg(value_name = "URL")]
+    pub urls: Vec<String>,
+    /// A text that every page contains
+    #[arg(long, value_name = "TEXT")]
+    pub contains: Vec<String>,
+    /// A text that no page contains
+    #[arg(long, value_name = "TEXT")]
+    pub lacks: Vec<String>,
+    /// The status of every page
+    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(100..600))]
+    pub status: Option<u16>,
+    /// Where every page redirects to
+    #[arg(long, value_name = "URL")]
+    pub redirect: Option<String>,
+    /// In how long every page answers, such as 2s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub within: Option<Duration>,
+    /// Another address to connect to: 127.0.0.1:8000 or unix:/run/site.sock
+    #[arg(long, value_name = "ADDRESS")]
+    pub connect: Option<String>,
+    /// A PEM file with the certificate of a private authority
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// How long to try, such as 60s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub deadline: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SecretsCommand {
+    /// List the secrets that the code asks for and the file lacks
+    Check {
+        /// A commit, tag or branch that was fetched; default: the live code
+        revision: Option<String>,
+    },
+    /// Ask for a value without showing it, and write it; without a terminal it is read from the standard input
+    Set {
+        /// The name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// A service, or a name of [logs]; default: all
+    pub name: Option<String>,
+    /// How many lines of each
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub lines: usize,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed.ok_or_else(|| "write it like 30s, 20m or 1h30m".to_owned())
+}
+
+fn clock(text: &str) -> Result<jiff::civil::Time, String> {
+    let (hour, minute) = text.split_once(':').ok_or("write it like 18:30")?;
+    let number = |text: &str| text.parse::<i8>().map_err(|_| "write it like 18:30".to_owned());
+    jiff::civil::Time::new(number(hour)?, number(minute)?, 0, 0).map_err(|_| "there is no such time of day".to_owned())
+}

@@ -1,0 +1,28 @@
+//! `env`: what manage.py sees, for a shell. It is the one command that shows values, because that is its purpose.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::args::Global;
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::output::Ui;
+
+pub fn run(global: &Global, ui: Ui) -> Result<u8, Failure> {
+    let site = super::site(global)?;
+    let host = site.host(None);
+    let config = site.config();
+    let mut variables: BTreeMap<String, String> =
+        host.environment().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    variables.insert("DJANGO_SETTINGS_MODULE".to_owned(), config.settings.clone());
+    variables.insert("VIRTUAL_ENV".to_owned(), config.virtualenv.display().to_string());
+    let mut text = String::new();
+    for (name, value) in &variables {
+        let _ = writeln!(text, "export {name}={}", deploykit::quote(value));
+    }
+    let bin = deploykit::quote(&config.virtualenv.join("bin").display().to_string());
+    let _ = writeln!(text, "export PATH={bin}:\"$PATH\"");
+    let _ = writeln!(text, "cd {}", deploykit::quote(&config.project.display().to_string()));
+    ui.result(&variables, &text);
+    Ok(exit_code::DONE)
+}

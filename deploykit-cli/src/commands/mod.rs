@@ -1,0 +1,122 @@
+//! One file per command.
+
+mod completions;
+mod env;
+mod git_update;
+mod history;
+mod init;
+mod logs;
+mod maintenance;
+mod manage;
+mod pip_install;
+mod plan;
+mod recover;
+mod secrets;
+mod services;
+mod smoke_check;
+mod status;
+mod update;
+
+use std::path::PathBuf;
+
+use deploykit::action::Context;
+use deploykit::lock::Lock;
+use deploykit::operations::{ApplyError, Check, Operation};
+use deploykit::{Cancel, Host, Site};
+
+use crate::args::{Cli, Command, Global};
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::output::Ui;
+use crate::output::json::Done;
+use crate::signals;
+
+/// Runs a command and returns the exit code.
+pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Init(args) => init::run(&args, ui),
+        Command::Plan(args) => plan::run(global, &args, ui),
+        Command::Update(args) => update::run(global, &args, ui),
+        Command::Recover(args) => recover::run(global, &args, ui),
+        Command::Status(args) => status::run(global, &args, ui),
+        Command::History(args) => history::run(global, &args, ui),
+        Command::Maintenance(command) => maintenance::run(global, &command, ui),
+        Command::Services(command) => services::run(global, &command, ui),
+        Command::GitUpdate(args) => git_update::run(global, &args, ui),
+        Command::PipInstall(args) => pip_install::run(global, &args, ui),
+        Command::Manage(args) => manage::run(global, &args, ui),
+        Command::SmokeCheck(args) => smoke_check::run(global, &args, ui),
+        Command::Secrets(command) => secrets::run(global, &command, ui),
+        Command::Logs(args) => logs::run(global, &args, ui),
+        Command::Env => env::run(global, ui),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}
+
+/// Finds and reads the configuration.
+fn site(global: &Global) -> Result<Site, Failure> {
+    let path = match &global.config {
+        Some(path) => path.clone(),
+        None => deploykit::site::find(&here()?)?,
+    };
+    Ok(Site::load(&path, global.environment.as_deref())?)
+}
+
+/// Reads the configuration if there is one; one with mistakes is an error all the same.
+fn site_if_any(global: &Global) -> Result<Option<Site>, Failure> {
+    if global.config.is_none() && deploykit::site::find(&here()?).is_err() {
+        return Ok(None);
+    }
+    site(global).map(Some)
+}
+
+fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::with_code(exit_code::UNEXPECTED, &error))
+}
+
+fn cancel() -> Result<Cancel, Failure> {
+    signals::listen().map_err(|error| Failure::with_code(exit_code::UNEXPECTED, &error))
+}
+
+/// Returns the machine: the site's, or a plain one without a configuration.
+fn host(site: Option<&Site>) -> Result<Host, Failure> {
+    let cancel = cancel()?;
+    Ok(site.map_or_else(|| Host::new().with_cancel(cancel.clone()), |site| site.host(Some(cancel.clone()))))
+}
+
+/// Takes the site's lock for a one-liner that changes something.
+fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>, Failure> {
+    let Some(site) = site else { return Ok(None) };
+    let state = site.state();
+    state.create().map_err(|error| Failure::refused(&error))?;
+    let lock = Lock::take(&state.lock(), purpose, std::time::Duration::ZERO, host);
+    lock.map(Some).map_err(|error| Failure::refused(&error))
+}
+
+/// Checks or applies one operation, and says what came of it.
+fn apply<O: Operation>(operation: &O, site: Option<&Site>, host: &Host, only_check: bool, ui: Ui) -> Result<u8, Failure> {
+    let check = if only_check {
+        operation.check(host).map_err(|error| Failure::refused(&error))?
+    } else {
+        let _lock = lock(site, host, operation.name())?;
+        let mut context = Context { host: host.clone(), django: None };
+        deploykit::operations::apply(operation, &mut context).map_err(apply_failure)?
+    };
+    say(operation.name(), &check, ui);
+    Ok(exit_code::DONE)
+}
+
+fn say(operation: &'static str, check: &Check, ui: Ui) {
+    let done = Done::new(operation, check);
+    ui.result(&done, &done.text());
+}
+
+fn apply_failure<E: std::error::Error + 'static>(error: ApplyError<E>) -> Failure {
+    let code = match &error {
+        ApplyError::Check(_) => exit_code::REFUSED,
+        ApplyError::Undone { .. } => exit_code::ROLLED_BACK,
+        _ => exit_code::HELD,
+    };
+    Failure::with_code(code, &error)
+}

@@ -1,0 +1,54 @@
+//! `smoke-check`: step 11 of the manual as a one-liner.
+
+use std::time::Duration;
+
+use deploykit::http::Connect;
+use deploykit::operations::smoke_check::{Page, SmokeCheck};
+
+use crate::args::{Global, SmokeCheckArgs};
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::output::Ui;
+
+pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure> {
+    let absolute = args.urls.iter().all(|url| url.starts_with("http://") || url.starts_with("https://"));
+    let site = if absolute && !args.urls.is_empty() { super::site_if_any(global)? } else { Some(super::site(global)?) };
+    let configured = site.as_ref().and_then(deploykit::Site::smoke_check);
+    let mut check = match configured {
+        // Addresses of their own have nothing to do with where gunicorn listens.
+        Some(check) if !absolute || args.urls.is_empty() => check,
+        _ => SmokeCheck { deadline: Duration::from_secs(60), timeout: Duration::from_secs(10), ..SmokeCheck::default() },
+    };
+    if !args.urls.is_empty() {
+        check.pages = args.urls.iter().map(Page::new).collect();
+        check.commands.clear();
+    }
+    if check.pages.is_empty() && check.commands.is_empty() {
+        return Err(Failure::message(
+            exit_code::USAGE,
+            "there is nothing to check",
+            "name an address, or set `smoke.pages` in the configuration",
+        ));
+    }
+    for page in &mut check.pages {
+        page.contains.extend(args.contains.iter().cloned());
+        page.lacks.extend(args.lacks.iter().cloned());
+        page.status = args.status.or(page.status);
+        page.redirect = args.redirect.clone().or(page.redirect.take());
+        page.within = args.within.or(page.within);
+    }
+    if let Some(connect) = &args.connect {
+        let parsed: Connect = connect.parse().map_err(|error| Failure::with_code(exit_code::USAGE, &error))?;
+        check.connect = Some(parsed);
+    }
+    check.ca = args.ca.clone().or(check.ca.take());
+    check.deadline = args.deadline.unwrap_or(check.deadline);
+    let host = super::host(site.as_ref())?;
+    let results = check.verify(&host).map_err(|error| Failure::refused(&error))?;
+    let text: String = results
+        .iter()
+        .map(|page| format!("{} answered {} in {} ms\n", page.url, page.status.unwrap_or_default(), page.duration.as_millis()))
+        .collect();
+    ui.result(&results, &text);
+    Ok(exit_code::DONE)
+}

@@ -1,0 +1,24 @@
+//! The exit codes, in one place: `--help` prints this table.
+
+/// The exit codes, for the help.
+pub const TABLE: &str = "\
+Exit codes:
+  0  done, or nothing to do
+  1  unexpected
+  2  usage
+  3  configuration
+  4  refused, or failed before anything was touched
+  5  failed, and the previous version serves
+  6  failed, and held in maintenance: a person is needed
+  7  interrupted; `deploykit recover` can go on
+ 10  an update is waiting (`plan --exit-code`)";
+
+pub const DONE: u8 = 0;
+pub const UNEXPECTED: u8 = 1;
+pub const USAGE: u8 = 2;
+pub const CONFIGURATION: u8 = 3;
+pub const REFUSED: u8 = 4;
+pub const ROLLED_BACK: u8 = 5;
+pub const HELD: u8 = 6;
+pub const INTERRUPTED: u8 = 7;
+pub const WAITING: u8 = 10;

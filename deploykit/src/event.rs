@@ -1,0 +1,161 @@
+//! What happens during an update, as it happens: the library's only output besides what its functions return.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Phase;
+
+/// Something that happened. The JSON form is one object with `event` as its tag.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// An update began.
+    RunStarted {
+        /// Its name.
+        run: String,
+        /// The environment.
+        environment: String,
+        /// The live commit.
+        from: String,
+        /// The commit to come.
+        to: String,
+    },
+    /// A part of the update began.
+    PhaseStarted {
+        /// The part.
+        phase: Phase,
+    },
+    /// A step began.
+    StepStarted {
+        /// The part that it belongs to.
+        phase: Phase,
+        /// The step.
+        step: String,
+        /// Why it is done.
+        reason: String,
+    },
+    /// A step is not needed.
+    StepSkipped {
+        /// The part that it belongs to.
+        phase: Phase,
+        /// The step.
+        step: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A step was done.
+    StepFinished {
+        /// The part that it belongs to.
+        phase: Phase,
+        /// The step.
+        step: String,
+        /// What came of it, in a few words; may be empty.
+        outcome: String,
+        /// How long it took.
+        duration_ms: u64,
+    },
+    /// A step failed.
+    StepFailed {
+        /// The part that it belongs to.
+        phase: Phase,
+        /// The step.
+        step: String,
+        /// Why.
+        error: String,
+        /// The last lines of the program that failed.
+        tail: Vec<String>,
+    },
+    /// The run waits until a time.
+    Waiting {
+        /// Until then.
+        until: Timestamp,
+        /// What for.
+        reason: String,
+    },
+    /// What was done is being undone.
+    UndoStarted {
+        /// How many steps.
+        steps: usize,
+    },
+    /// A step was undone.
+    StepUndone {
+        /// The step.
+        step: String,
+        /// How long it took.
+        duration_ms: u64,
+    },
+    /// A step could not be undone.
+    UndoFailed {
+        /// The step.
+        step: String,
+        /// Why.
+        error: String,
+    },
+    /// Something that a person ought to know.
+    Notice {
+        /// What.
+        text: String,
+    },
+    /// The end of the update.
+    RunFinished {
+        /// Its name.
+        run: String,
+        /// How it ended.
+        outcome: Outcome,
+        /// From its beginning to its end.
+        duration_ms: u64,
+        /// From the stop of the web to its first good page, when there was a window.
+        window_ms: Option<u64>,
+    },
+}
+
+/// How an update ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The new version serves.
+    Updated,
+    /// There was nothing to do.
+    Unchanged,
+    /// It ended before the site noticed anything.
+    Refused,
+    /// It failed, and the previous version serves again.
+    RolledBack,
+    /// It failed and could not be brought back: the site is held in maintenance.
+    Held,
+    /// It was stopped twice, in the middle of going back.
+    Interrupted,
+}
+
+/// An event with its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it happened.
+    pub time: Timestamp,
+    /// Milliseconds since the beginning of the run.
+    pub elapsed_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Whoever wants to know what happens. An observer cannot fail a run.
+pub trait Observer {
+    /// Takes one event.
+    fn observe(&mut self, record: &Record);
+}
+
+impl<F: FnMut(&Record)> Observer for F {
+    fn observe(&mut self, record: &Record) {
+        self(record);
+    }
+}
+
+/// Returns whole milliseconds.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,254 @@
+//! The write-ahead journal of a run: what is about to be done and how it is undone, on the disk before it is done.
+//!
+//! One JSON object a line, synced line by line. A torn last line, which a crash can leave, is as if it had not been
+//! written: what it announces has not happened yet.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::action::Action;
+use crate::event::Outcome;
+use crate::host::files::{self, FileError};
+
+/// The version of the format; a journal of a newer one is refused.
+pub const VERSION: u32 = 1;
+
+/// One line of a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// The run began to change things.
+    RunStarted {
+        /// The format's version.
+        version: u32,
+        /// The run.
+        run: String,
+        /// When.
+        time: Timestamp,
+        /// The process.
+        pid: u32,
+        /// Who called it.
+        user: String,
+        /// The environment.
+        environment: String,
+        /// The live commit.
+        from: String,
+        /// The pinned commit.
+        to: String,
+        /// What keeps the site in maintenance, should it come to that.
+        hold: Vec<Action>,
+    },
+    /// A step is about to be done.
+    StepStarted {
+        /// The step.
+        step: String,
+        /// When.
+        time: Timestamp,
+        /// What is about to be done.
+        actions: Vec<Action>,
+        /// What takes it back.
+        undo: Vec<Action>,
+    },
+    /// A step was done.
+    StepFinished {
+        /// The step.
+        step: String,
+        /// How long it took.
+        duration_ms: u64,
+    },
+    /// A step failed; whatever it did will be undone.
+    StepFailed {
+        /// The step.
+        step: String,
+        /// Why.
+        error: String,
+    },
+    /// A step was undone.
+    StepUndone {
+        /// The step.
+        step: String,
+    },
+    /// A step could not be undone.
+    UndoFailed {
+        /// The step.
+        step: String,
+        /// Why.
+        error: String,
+    },
+    /// The run is over: nothing is left to do or undo.
+    RunFinished {
+        /// How it ended.
+        outcome: Outcome,
+        /// When.
+        time: Timestamp,
+    },
+}
+
+/// Why a journal cannot be written or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It cannot be written or synced.
+    #[error("cannot write the journal `{}`", path.display())]
+    Write {
+        /// The journal.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be read.
+    #[error("cannot read the journal `{}`", path.display())]
+    Read {
+        /// The journal.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A line other than the last one is no entry.
+    #[error("the journal `{}` is damaged in line {line}", path.display())]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A newer deploykit wrote it.
+    #[error("the journal `{}` has format {found}, and this deploykit reads up to {VERSION}", path.display())]
+    Newer {
+        /// The journal.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Opens a journal, new or to go on with.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let file = files::open_private(path)?;
+        files::sync_folder(files::parent(path))
+            .map_err(|source| JournalError::Write { path: path.to_owned(), source })?;
+        Ok(Journal { path: path.to_owned(), file })
+    }
+
+    /// Appends an entry and waits until it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; then what it announces must not be done.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        let result = serde_json::to_string(entry).map_err(io::Error::from).and_then(|mut line| {
+            line.push('\n');
+            self.file.write_all(line.as_bytes())?;
+            self.file.sync_data()
+        });
+        result.map_err(|source| JournalError::Write { path: self.path.clone(), source })
+    }
+
+    /// Reads a journal.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is damaged before its last line, or comes from a newer deploykit.
+    pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
+        parse(&bytes, path)
+    }
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Entry>, JournalError> {
+    let mut entries = Vec::new();
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    for (index, line) in lines.iter().enumerate() {
+        let last = index + 1 == lines.len();
+        if let Ok(header) = serde_json::from_slice::<Header>(line)
+            && header.version > VERSION
+        {
+            return Err(JournalError::Newer { path: path.to_owned(), found: header.version });
+        }
+        match serde_json::from_slice(line) {
+            // Without its line end it may be a part that happens to be readable.
+            Ok(entry) if line.ends_with(b"\n") => entries.push(entry),
+            _ if last => {}
+            _ => return Err(JournalError::Damaged { path: path.to_owned(), line: index + 1 }),
+        }
+    }
+    Ok(entries)
+}
+
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
+
+/// Returns whether the run that wrote these entries is over.
+#[must_use]
+pub fn is_finished(entries: &[Entry]) -> bool {
+    entries.is_empty() || matches!(entries.last(), Some(Entry::RunFinished { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undone(step: &str) -> Entry {
+        Entry::StepUndone { step: step.to_owned() }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append(&undone("code")).unwrap();
+        journal.append(&undone("static")).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), [undone("code"), undone("static")]);
+    }
+
+    #[test]
+    fn a_torn_last_line_has_not_been_written() {
+        let whole = serde_json::to_string(&undone("code")).unwrap() + "\n";
+        for end in 0..whole.len() {
+            let text = format!("{whole}{}", &whole[..end]);
+            assert_eq!(parse(text.as_bytes(), Path::new("j")).unwrap(), [undone("code")], "{text}");
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_and_newer_formats_are_refused() {
+        let whole = serde_json::to_string(&undone("code")).unwrap();
+        let damaged = parse(format!("{whole}\nnonsense\n{whole}\n").as_bytes(), Path::new("j")).unwrap_err();
+        assert_eq!(damaged.to_string(), "the journal `j` is damaged in line 2");
+        let newer = parse(b"{\"entry\":\"run_started\",\"version\":9,\"x\":1}\n", Path::new("j")).unwrap_err();
+        assert_eq!(newer.to_string(), "the journal `j` has format 9, and this deploykit reads up to 1");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
+            let _ = parse(&bytes, Path::new("j"));
+        }
+    }
+}

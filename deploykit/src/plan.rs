@@ -1,0 +1,124 @@
+//! What an update will do: steps with their actions and undos, all known before anything stops.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::action::Action;
+use crate::operations::{Change, Check};
+
+/// The parts of an update, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The site serves; nothing that it uses is touched.
+    Prepare,
+    /// Users are told; workers stop; the web still serves.
+    Announce,
+    /// The web is down, or its requests wait.
+    Window,
+    /// The web serves the new version; workers start.
+    Finish,
+}
+
+impl Phase {
+    /// Returns its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Prepare => "prepare",
+            Phase::Announce => "announce",
+            Phase::Window => "window",
+            Phase::Finish => "finish",
+        }
+    }
+}
+
+/// One step of a plan. A step without actions is one that is not needed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name, unique in the plan: `code`, `migrate`, `stop-workers`.
+    pub id: String,
+    /// The part of the update that it belongs to.
+    pub phase: Phase,
+    /// What is done and why, or why nothing is.
+    pub change: Change,
+}
+
+impl Step {
+    /// Makes a step of what an operation answered.
+    #[must_use]
+    pub fn new(id: &str, phase: Phase, check: Check) -> Self {
+        let change = match check {
+            Check::Change(change) => change,
+            Check::Unchanged { reason } => Change { reason, ..Change::default() },
+        };
+        Step { id: id.to_owned(), phase, change }
+    }
+
+    /// Makes a step that changes the site.
+    #[must_use]
+    pub fn with_actions(id: &str, phase: Phase, reason: &str, actions: Vec<Action>, undo: Vec<Action>) -> Self {
+        let change = Change { reason: reason.to_owned(), actions, undo, ..Change::default() };
+        Step { id: id.to_owned(), phase, change }
+    }
+
+    /// Tells whether there is anything to do.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        !self.change.actions.is_empty()
+    }
+}
+
+/// What an update will do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// `production`, `staging` or `development`.
+    pub environment: String,
+    /// The commit that is live.
+    pub from: String,
+    /// The commit that will be; pinned, wherever the branch moves meanwhile.
+    pub to: String,
+    /// When users are told that the site goes down; `None`: they are not told.
+    pub starts: Option<Timestamp>,
+    /// All steps after the preparation, in order.
+    pub steps: Vec<Step>,
+    /// What a person ought to know.
+    pub notices: Vec<String>,
+    /// How long the window is expected to be.
+    pub forecast: Forecast,
+    /// What keeps the site in maintenance when it can be brought neither back nor over.
+    pub hold: Vec<Action>,
+}
+
+/// How long the window is expected to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Milliseconds from the stop of the web to its first good page.
+    pub window_ms: u64,
+    /// How many earlier updates of this site it was taken from; 0: it is a rule of thumb.
+    pub runs: usize,
+}
+
+impl Forecast {
+    /// Returns it as a duration.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        Duration::from_millis(self.window_ms)
+    }
+}
+
+impl Plan {
+    /// Returns the step that cannot be taken back, with the reason, if there is one.
+    #[must_use]
+    pub fn point_of_no_return(&self) -> Option<(&Step, &str)> {
+        self.steps.iter().find_map(|step| Some((step, step.change.irreversible.as_deref()?)))
+    }
+
+    /// Tells whether the site goes down for it.
+    #[must_use]
+    pub fn has_window(&self) -> bool {
+        self.steps.iter().any(|step| step.phase == Phase::Window && step.is_needed())
+    }
+}

@@ -1,0 +1,75 @@
+//! What came of an update: for the caller, for the history, for a person the next morning.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::event::Outcome;
+use crate::plan::{Forecast, Phase};
+use crate::services::NewLines;
+
+/// What came of one run. Its JSON form is what `--json` prints and what the history keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this form; 1.
+    pub version: u32,
+    /// The run; `None` when it ended before it had to change anything.
+    pub run: Option<String>,
+    /// `production`, `staging` or `development`.
+    pub environment: String,
+    /// The commit that served before.
+    pub from: String,
+    /// The commit that was wanted.
+    pub to: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it began.
+    pub started: Timestamp,
+    /// From its beginning to its end.
+    pub duration_ms: u64,
+    /// From the stop of the web to its first good page.
+    pub window_ms: Option<u64>,
+    /// What was expected of the window.
+    pub forecast: Option<Forecast>,
+    /// The steps that were done, in order, with how long they took.
+    pub steps: Vec<StepReport>,
+    /// What failed, when something did.
+    pub failure: Option<Failure>,
+    /// What was said on the way.
+    pub notices: Vec<String>,
+}
+
+/// One step that was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The step.
+    pub step: String,
+    /// The part of the update.
+    pub phase: Phase,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Whether it was undone afterwards.
+    pub undone: bool,
+}
+
+/// What failed, and what is known about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The step.
+    pub step: String,
+    /// The part of the update.
+    pub phase: Phase,
+    /// Why, with its causes, in one text.
+    pub error: String,
+    /// The last lines of the program that failed.
+    pub tail: Vec<String>,
+    /// Whether it was not a failure but a request to stop.
+    pub interrupted: bool,
+    /// The step that could not be undone, and why.
+    pub undo: Option<(String, String)>,
+    /// What the services and the site's log files say since the run began.
+    pub logs: Vec<NewLines>,
+    /// Where the whole output of the run is.
+    pub transcript: Option<PathBuf>,
+}

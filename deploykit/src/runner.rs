@@ -1,0 +1,319 @@
+//! Performs the steps of a plan, and takes them back when one fails: journal first, deed second.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::action::{Action, ActionError, Context};
+use crate::event::{Event, Observer, Outcome, Record, milliseconds};
+use crate::host::Host;
+use crate::journal::{Entry, Journal, JournalError};
+use crate::plan::{Phase, Step};
+use crate::report::{Failure, StepReport};
+
+/// Sends events to the observer and, from the moment there is one, to the run's own file.
+pub struct Events<'o> {
+    observer: &'o mut dyn Observer,
+    file: Option<File>,
+    started: Instant,
+}
+
+impl<'o> Events<'o> {
+    /// Starts the clock of the run.
+    pub fn new(observer: &'o mut dyn Observer) -> Self {
+        Events { observer, file: None, started: Instant::now() }
+    }
+
+    /// Writes events to this file from now on. It never fails a run.
+    pub fn keep_in(&mut self, file: File) {
+        self.file = Some(file);
+    }
+
+    /// Returns the time since the beginning.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Sends one event.
+    pub fn send(&mut self, event: Event) {
+        let record = Record { time: Timestamp::now(), elapsed_ms: milliseconds(self.elapsed()), event };
+        if let Some(file) = &mut self.file {
+            let line = serde_json::to_string(&record).unwrap_or_default();
+            if let Err(error) = writeln!(file, "{line}") {
+                log::warn!("cannot write the events of the run: {error}");
+            }
+        }
+        self.observer.observe(&record);
+    }
+}
+
+/// What came of the steps.
+#[derive(Debug)]
+pub struct Course {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What failed.
+    pub failure: Option<Failure>,
+    /// The steps that were begun and done.
+    pub steps: Vec<StepReport>,
+    /// From the stop of the web to its first good page.
+    pub window: Option<Duration>,
+}
+
+/// Performs steps.
+pub struct Runner<'r, 'o> {
+    /// What the actions work on.
+    pub context: &'r mut Context,
+    /// Where everything is written before it is done.
+    pub journal: &'r mut Journal,
+    /// Who is told.
+    pub events: &'r mut Events<'o>,
+}
+
+impl Runner<'_, '_> {
+    /// Performs the steps in order. When one fails, or the end is requested, those that were begun are undone, newest
+    /// first; when that fails too, `hold` keeps the site in maintenance.
+    ///
+    /// # Errors
+    ///
+    /// Only when the journal cannot be written before anything was begun; later that is a failure like any other.
+    pub fn run(&mut self, steps: &[Step], hold: &[Action]) -> Result<Course, JournalError> {
+        let mut begun: Vec<&Step> = Vec::new();
+        let mut reports: Vec<StepReport> = Vec::new();
+        let mut phase = None;
+        let mut window = Window::default();
+        for step in steps {
+            if phase != Some(step.phase) {
+                phase = Some(step.phase);
+                self.events.send(Event::PhaseStarted { phase: step.phase });
+            }
+            if !step.is_needed() {
+                let (phase, reason) = (step.phase, step.change.reason.clone());
+                self.events.send(Event::StepSkipped { phase, step: step.id.clone(), reason });
+                continue;
+            }
+            let started = Instant::now();
+            window.before(&step.id, started);
+            let entry = Entry::StepStarted {
+                step: step.id.clone(),
+                time: Timestamp::now(),
+                actions: step.change.actions.clone(),
+                undo: step.change.undo.clone(),
+            };
+            let done = match self.journal.append(&entry) {
+                Err(error) if begun.is_empty() => return Err(error),
+                Err(error) => Err((error.to_string(), Vec::new(), false)),
+                Ok(()) => {
+                    begun.push(step);
+                    self.perform(step, started)
+                }
+            };
+            let duration_ms = milliseconds(started.elapsed());
+            let report = StepReport { step: step.id.clone(), phase: step.phase, duration_ms, undone: false };
+            reports.push(report);
+            match done {
+                Ok(()) => {
+                    window.after(&step.id);
+                    let outcome = step.change.after.clone();
+                    let (phase, step) = (step.phase, step.id.clone());
+                    self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
+                }
+                Err((error, tail, interrupted)) => {
+                    let mut failure = Failure {
+                        step: step.id.clone(),
+                        phase: step.phase,
+                        error,
+                        tail,
+                        interrupted,
+                        undo: None,
+                        logs: Vec::new(),
+                        transcript: None,
+                    };
+                    self.events.send(Event::StepFailed {
+                        phase: step.phase,
+                        step: step.id.clone(),
+                        error: failure.error.clone(),
+                        tail: failure.tail.clone(),
+                    });
+                    let opened = begun.iter().any(|step| step.phase >= Phase::Window);
+                    let outcome = self.go_back(&begun, hold, opened, &mut failure, &mut reports);
+                    return Ok(Course { outcome, failure: Some(failure), steps: reports, window: window.length });
+                }
+            }
+        }
+        Ok(Course { outcome: Outcome::Updated, failure: None, steps: reports, window: window.length })
+    }
+
+    fn perform(&mut self, step: &Step, started: Instant) -> Result<(), (String, Vec<String>, bool)> {
+        self.events.send(Event::StepStarted {
+            phase: step.phase,
+            step: step.id.clone(),
+            reason: step.change.reason.clone(),
+        });
+        let result = step.change.actions.iter().try_for_each(|action| {
+            if self.context.host.is_cancelled() {
+                return Err(ActionError::Interrupted);
+            }
+            if let Action::Wait { until, reason } = action {
+                self.events.send(Event::Waiting { until: *until, reason: reason.clone() });
+            }
+            self.perform_action(action)
+        });
+        if let Err(error) = result {
+            let interrupted = self.context.host.is_cancelled();
+            let text = if interrupted { "interrupted".to_owned() } else { chain(&error) };
+            let text = self.context.host.redactor().redact(&text).into_owned();
+            let entry = Entry::StepFailed { step: step.id.clone(), error: text.clone() };
+            // The undo is on the disk already: that is what counts.
+            if let Err(error) = self.journal.append(&entry) {
+                log::warn!("{error}");
+            }
+            return Err((text, error.tail(), interrupted));
+        }
+        let entry = Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
+        self.journal.append(&entry).map_err(|error| (error.to_string(), Vec::new(), false))
+    }
+
+    /// A wait or a check may be cut short at any time; anything else is done to its end, since half of it would have
+    /// to be undone by guessing.
+    fn perform_action(&mut self, action: &Action) -> Result<(), ActionError> {
+        if matches!(action, Action::Wait { .. } | Action::SmokeCheck(_) | Action::Run { .. }) {
+            return action.perform(self.context);
+        }
+        let host = self.context.host.clone();
+        self.context.host = host.uninterrupted();
+        let result = action.perform(self.context);
+        self.context.host = host;
+        result
+    }
+
+    fn go_back(
+        &mut self,
+        begun: &[&Step],
+        hold: &[Action],
+        opened: bool,
+        failure: &mut Failure,
+        reports: &mut [StepReport],
+    ) -> Outcome {
+        let undos: Vec<(&str, &[Action])> =
+            begun.iter().rev().map(|step| (step.id.as_str(), step.change.undo.as_slice())).collect();
+        let outcome = self.undo(&undos, hold, opened, &mut failure.undo, &mut |undone| {
+            for report in reports.iter_mut().filter(|report| report.step == undone) {
+                report.undone = true;
+            }
+        });
+        match outcome {
+            Outcome::RolledBack if !opened => Outcome::Refused,
+            other => other,
+        }
+    }
+
+    /// Undoes steps in the given order; used by a failing run and by a recovery.
+    pub(crate) fn undo(
+        &mut self,
+        undos: &[(&str, &[Action])],
+        hold: &[Action],
+        opened: bool,
+        failed: &mut Option<(String, String)>,
+        undone: &mut dyn FnMut(&str),
+    ) -> Outcome {
+        let host = self.context.host.clone();
+        self.context.host = host.uninterrupted();
+        let outcome = self.undo_uninterrupted(undos, hold, opened, failed, undone, &host);
+        self.context.host = host;
+        outcome
+    }
+
+    fn undo_uninterrupted(
+        &mut self,
+        undos: &[(&str, &[Action])],
+        hold: &[Action],
+        opened: bool,
+        failed: &mut Option<(String, String)>,
+        undone: &mut dyn FnMut(&str),
+        host: &Host,
+    ) -> Outcome {
+        self.events.send(Event::UndoStarted { steps: undos.len() });
+        for (step, actions) in undos {
+            let started = Instant::now();
+            // A second request stops here, where nothing is half done.
+            if host.cancel().is_some_and(|cancel| cancel.requests() > 1) {
+                return Outcome::Interrupted;
+            }
+            let result = actions.iter().try_for_each(|action| action.perform(self.context));
+            if let Err(error) = result {
+                let error = host.redactor().redact(&chain(&error)).into_owned();
+                let step = (*step).to_owned();
+                self.write(&Entry::UndoFailed { step: step.clone(), error: error.clone() });
+                self.events.send(Event::UndoFailed { step: step.clone(), error: error.clone() });
+                *failed = Some((step, error));
+                if opened {
+                    self.hold(hold);
+                }
+                return Outcome::Held;
+            }
+            self.write(&Entry::StepUndone { step: (*step).to_owned() });
+            undone(step);
+            let duration_ms = milliseconds(started.elapsed());
+            self.events.send(Event::StepUndone { step: (*step).to_owned(), duration_ms });
+        }
+        Outcome::RolledBack
+    }
+
+    /// Keeps the site in maintenance. Each part is tried, whatever becomes of the others.
+    fn hold(&mut self, hold: &[Action]) {
+        for action in hold {
+            if let Err(error) = action.perform(self.context) {
+                let text = format!("while holding the site in maintenance: {}", chain(&error));
+                self.events.send(Event::Notice { text });
+            }
+        }
+    }
+
+    /// Writes an entry whose loss a recovery can bear, because undoing twice does no harm.
+    fn write(&mut self, entry: &Entry) {
+        if let Err(error) = self.journal.append(entry) {
+            log::warn!("{error}");
+        }
+    }
+}
+
+/// Measures the window: from the stop of the web to its first good page.
+#[derive(Debug, Default)]
+struct Window {
+    opened: Option<Instant>,
+    length: Option<Duration>,
+}
+
+impl Window {
+    fn before(&mut self, step: &str, now: Instant) {
+        if step == "stop-web" {
+            self.opened = Some(now);
+        }
+    }
+
+    fn after(&mut self, step: &str) {
+        if matches!(step, "start-web" | "smoke-check") {
+            self.length = self.opened.map(|opened| opened.elapsed());
+        }
+    }
+}
+
+/// Returns an error with its causes in one text.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // A transparent error hands on both its text and its cause.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

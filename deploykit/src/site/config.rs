@@ -1,0 +1,559 @@
+//! The sections of `deploykit.toml`, checked, with defaults filled in and paths made absolute.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{ConfigError, Mistakes, Problem};
+use super::reader::{Reader, merge};
+use crate::operations::git_update::{LocalChanges, LocalCommits};
+use crate::operations::pip_install::Installer;
+use crate::operations::smoke_check::Page;
+use crate::services::{Manager, Role, Service};
+
+/// Which of the three courses an update takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvironmentName {
+    /// Everything.
+    Production,
+    /// Everything but the announcement.
+    Staging,
+    /// Neither maintenance nor services; local changes are kept.
+    Development,
+}
+
+impl EnvironmentName {
+    /// Returns the word that the configuration has for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EnvironmentName::Production => "production",
+            EnvironmentName::Staging => "staging",
+            EnvironmentName::Development => "development",
+        }
+    }
+}
+
+/// When something is done that can be decided by looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// When it is due.
+    Auto,
+    /// At every update.
+    Always,
+    /// At none.
+    Never,
+}
+
+const WHEN: [(&str, When); 3] = [("auto", When::Auto), ("always", When::Always), ("never", When::Never)];
+const ENVIRONMENTS: [(&str, EnvironmentName); 3] = [
+    ("production", EnvironmentName::Production),
+    ("staging", EnvironmentName::Staging),
+    ("development", EnvironmentName::Development),
+];
+
+/// A step of the site's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnStep {
+    /// Its name.
+    pub name: String,
+    /// The step that it follows.
+    pub after: String,
+    /// A manage.py command, or a program.
+    pub task: OwnTask,
+}
+
+/// What a step of the site's own does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnTask {
+    /// Arguments of manage.py.
+    Manage(Vec<String>),
+    /// A program with its arguments, run in the checkout.
+    Run(Vec<String>),
+}
+
+/// The whole configuration, ready to use. Field by field it is the file; see the reference in `docs/configuration.md`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are the keys of the file, which the reference describes")]
+pub struct Config {
+    pub path: PathBuf,
+    pub folder: PathBuf,
+    pub environment: EnvironmentName,
+    pub repository: PathBuf,
+    pub project: PathBuf,
+    pub settings: String,
+    pub env: Vec<(String, String)>,
+    pub env_file: Option<PathBuf>,
+    pub remote: String,
+    pub branch: String,
+    pub local_changes: LocalChanges,
+    pub local_commits: LocalCommits,
+    pub verify_signature: bool,
+    pub git_deadline: Duration,
+    pub virtualenv: PathBuf,
+    pub requirements: Vec<PathBuf>,
+    pub installer: Installer,
+    pub extra_args: Vec<String>,
+    pub install_deadline: Duration,
+    pub secrets_file: Option<PathBuf>,
+    pub secrets_required: Vec<String>,
+    pub secrets_pattern: String,
+    pub collect: When,
+    pub clear: When,
+    pub backup: When,
+    pub services: Vec<Service>,
+    pub steps: Vec<OwnStep>,
+    pub maintenance_on: Option<Vec<String>>,
+    pub maintenance_off: Option<Vec<String>>,
+    pub status_file: Option<PathBuf>,
+    pub page: Option<PathBuf>,
+    pub page_template: Option<PathBuf>,
+    pub message: String,
+    pub notice: Duration,
+    pub smoke_base: Option<String>,
+    pub smoke_connect: Option<String>,
+    pub smoke_ca: Option<PathBuf>,
+    pub smoke_deadline: Duration,
+    pub smoke_timeout: Duration,
+    pub pages: Vec<Page>,
+    pub smoke_commands: Vec<Vec<String>>,
+    pub logs: Vec<(String, PathBuf)>,
+    pub after_success: Vec<Vec<String>>,
+    pub after_failure: Vec<Vec<String>>,
+}
+
+/// Finds `deploykit.toml` in a folder or above it.
+///
+/// # Errors
+///
+/// [`ConfigError::NotFound`].
+pub fn find(folder: &Path) -> Result<PathBuf, ConfigError> {
+    folder
+        .ancestors()
+        .map(|folder| folder.join("deploykit.toml"))
+        .find(|file| file.is_file())
+        .ok_or_else(|| ConfigError::NotFound { folder: folder.to_owned() })
+}
+
+impl Config {
+    /// Reads a file; `environment` overrules the one that it names.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConfigError`]; all mistakes of the file come at once.
+    pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Config::parse(&text, &path, environment)
+    }
+
+    /// Reads a text; `path` is for messages and for the folder that relative paths start at.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`] with all mistakes.
+    pub fn parse(text: &str, path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+        let problems = Rc::new(RefCell::new(Vec::new()));
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let message = error.message().to_owned();
+            let span = error.span().unwrap_or(0..0);
+            problems.borrow_mut().push(Problem { span, key: String::new(), message });
+        }
+        let config = read(table.into_inner(), path, environment, &problems);
+        let mut problems = problems.take();
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        problems.sort_by_key(|problem| problem.span.start);
+        problems.dedup();
+        Err(ConfigError::Invalid(Mistakes { path: path.to_owned(), text: text.to_owned(), problems }))
+    }
+}
+
+/// Takes the overrides of the chosen environment into the table.
+fn choose(
+    table: &mut DeTable<'_>,
+    wanted: Option<&str>,
+    folder: &Path,
+    problems: &Rc<RefCell<Vec<Problem>>>,
+) -> EnvironmentName {
+    let top = Reader::new(table.clone(), folder, Rc::clone(problems));
+    let written = top.choice("environment", &ENVIRONMENTS);
+    let chosen = match wanted {
+        None => written.unwrap_or(EnvironmentName::Production),
+        Some(wanted) => ENVIRONMENTS.iter().find(|(name, _)| *name == wanted).map_or_else(
+            || {
+                let message =
+                    format!("there is no environment `{wanted}`; it is `production`, `staging` or `development`");
+                top.problem(0..0, "", message);
+                EnvironmentName::Production
+            },
+            |(_, value)| *value,
+        ),
+    };
+    let all = top.section("environments");
+    for (name, _) in ENVIRONMENTS {
+        let _ = all.section(name);
+    }
+    all.finish();
+    if let Some(environments) = table.remove("environments")
+        && let DeValue::Table(mut environments) = environments.into_inner()
+        && let Some(over) = environments.remove(chosen.as_str())
+        && let DeValue::Table(over) = over.into_inner()
+    {
+        merge(table, over);
+    }
+    chosen
+}
+
+fn read(
+    mut table: DeTable<'_>,
+    path: &Path,
+    wanted: Option<&str>,
+    problems: &Rc<RefCell<Vec<Problem>>>,
+) -> Config {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let environment = choose(&mut table, wanted, folder, problems);
+    let development = environment == EnvironmentName::Development;
+    let top = Reader::new(table, folder, Rc::clone(problems));
+    let _ = top.text("environment");
+
+    let site = top.section("site");
+    let repository = site.path("repository").unwrap_or_else(|| folder.to_owned());
+    let project = site.text("project").map_or_else(|| repository.clone(), |text| normal(&repository, &text));
+    if !project.starts_with(&repository) {
+        let message = format!("is not inside the repository `{}`", repository.display());
+        site.wrong("project", message);
+    }
+    let settings = site.text("settings").unwrap_or_else(|| {
+        if !site.has("settings") {
+            site.wrong("settings", "is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"");
+        }
+        String::new()
+    });
+    let (env, env_file) = (site.pairs("env"), site.path("env-file"));
+    site.finish();
+
+    let git = top.section("git");
+    let remote = git.text("remote").unwrap_or_else(|| "origin".to_owned());
+    let branch = git.text("branch").unwrap_or_else(|| "master".to_owned());
+    let local_changes = git
+        .choice("local-changes", &[("refuse", LocalChanges::Refuse), ("keep", LocalChanges::Keep)])
+        .unwrap_or(if development { LocalChanges::Keep } else { LocalChanges::Refuse });
+    let local_commits = git
+        .choice("local-commits", &[("refuse", LocalCommits::Refuse), ("rebase", LocalCommits::Rebase)])
+        .unwrap_or(if development { LocalCommits::Rebase } else { LocalCommits::Refuse });
+    let verify_signature = git.flag("verify-signature").unwrap_or(false);
+    let git_deadline = git.duration("deadline").unwrap_or(Duration::from_secs(5 * 60));
+    git.finish();
+
+    let python = top.section("python");
+    let virtualenv = python.path("virtualenv").unwrap_or_else(|| {
+        if !python.has("virtualenv") {
+            python.wrong("virtualenv", "is missing: the folder of the site's virtualenv");
+        }
+        PathBuf::new()
+    });
+    let requirements: Vec<PathBuf> = python
+        .texts("requirements")
+        .unwrap_or_default()
+        .iter()
+        .map(|text| normal(&repository, text))
+        .collect();
+    let installer = python
+        .choice("installer", &[("auto", Installer::Auto), ("pip", Installer::Pip), ("uv", Installer::Uv)])
+        .unwrap_or(Installer::Auto);
+    let extra_args = python.texts("extra-args").unwrap_or_default();
+    let install_deadline = python.duration("deadline").unwrap_or(Duration::from_secs(30 * 60));
+    python.finish();
+
+    let secrets = top.section("secrets");
+    let secrets_file = secrets.path("file");
+    let secrets_required = secrets.texts("required").unwrap_or_default();
+    let secrets_pattern =
+        secrets.text("pattern").unwrap_or_else(|| crate::secrets::DEFAULT_PATTERN.to_owned());
+    if let Err(error) = crate::secrets::compile_pattern(&secrets_pattern) {
+        secrets.wrong("pattern", error.to_string());
+    }
+    secrets.finish();
+
+    let static_files = top.section("static");
+    let collect = static_files.choice("collect", &WHEN).unwrap_or(When::Auto);
+    let clear = static_files.choice("clear", &WHEN).unwrap_or(When::Auto);
+    static_files.finish();
+
+    let database = top.section("database");
+    let backup = database.choice("backup", &WHEN).unwrap_or(When::Auto);
+    database.finish();
+
+    let services = if development {
+        let _ = top.items("services");
+        Vec::new()
+    } else {
+        services(&top)
+    };
+    let steps = steps(&top);
+
+    let maintenance = top.section("maintenance");
+    let maintenance_on = maintenance.texts("on");
+    let maintenance_off = maintenance.texts("off");
+    if maintenance_on.is_some() != maintenance_off.is_some() {
+        let (there, lacking) = if maintenance_on.is_some() { ("on", "off") } else { ("off", "on") };
+        maintenance.wrong(there, format!("`{lacking}` is missing: what one does the other one takes back"));
+    }
+    let status_file = maintenance.path("status-file");
+    let page = maintenance.path("page");
+    let page_template = maintenance.path("page-template");
+    let message = maintenance
+        .text("message")
+        .unwrap_or_else(|| "The site is being updated and will be back in a few minutes.".to_owned());
+    let notice = maintenance.duration("notice").unwrap_or(Duration::from_secs(20 * 60));
+
+    let smoke = top.section("smoke");
+    let smoke_base = smoke.text("base");
+    if let Some(base) = &smoke_base
+        && !(base.starts_with("http://") || base.starts_with("https://"))
+    {
+        smoke.wrong("base", "expected an address that starts with http:// or https://");
+    }
+    let smoke_connect = smoke.text("connect");
+    if let Some(connect) = &smoke_connect
+        && let Err(error) = connect.parse::<crate::http::Connect>()
+    {
+        smoke.wrong("connect", error.to_string());
+    }
+    let smoke_ca = smoke.path("ca");
+    let smoke_deadline = smoke.duration("deadline").unwrap_or(Duration::from_secs(60));
+    let smoke_timeout = smoke.duration("timeout").unwrap_or(Duration::from_secs(10));
+    let pages = pages(&smoke);
+    if smoke_base.is_none() && pages.iter().any(|page| page.path.starts_with('/')) {
+        smoke.wrong("pages", "`base` is missing: the address that the paths belong to");
+    }
+    if page.is_some() && smoke_base.is_some() && smoke_connect.is_none() && !pages.is_empty() {
+        let message = "`smoke.connect` is missing: while the page is up the public address answers 503, so the pages \
+                       are asked for at gunicorn itself; say where it listens";
+        maintenance.wrong("page", message);
+    }
+    let smoke_commands = smoke.commands("commands");
+    smoke.finish();
+    maintenance.finish();
+
+    let logs = top.pairs("logs").into_iter().map(|(name, path)| (name, top.resolve(&path))).collect();
+
+    let hooks = top.section("hooks");
+    let after_success = hooks.commands("after-success");
+    let after_failure = hooks.commands("after-failure");
+    hooks.finish();
+    top.finish();
+
+    Config {
+        path: path.to_owned(),
+        folder: folder.to_owned(),
+        environment,
+        repository,
+        project,
+        settings,
+        env,
+        env_file,
+        remote,
+        branch,
+        local_changes,
+        local_commits,
+        verify_signature,
+        git_deadline,
+        virtualenv,
+        requirements,
+        installer,
+        extra_args,
+        install_deadline,
+        secrets_file,
+        secrets_required,
+        secrets_pattern,
+        collect,
+        clear,
+        backup,
+        services,
+        steps,
+        maintenance_on,
+        maintenance_off,
+        status_file,
+        page,
+        page_template,
+        message,
+        notice,
+        smoke_base,
+        smoke_connect,
+        smoke_ca,
+        smoke_deadline,
+        smoke_timeout,
+        pages,
+        smoke_commands,
+        logs,
+        after_success,
+        after_failure,
+    }
+}
+
+/// Joins a path that the configuration gives relative to the repository.
+fn normal(folder: &Path, text: &str) -> PathBuf {
+    let mut path = PathBuf::new();
+    for part in folder.join(text).components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                path.pop();
+            }
+            other => path.push(other),
+        }
+    }
+    path
+}
+
+fn services(top: &Reader<'_>) -> Vec<Service> {
+    let mut names = BTreeSet::new();
+    let mut services = Vec::new();
+    for (text, reader) in top.items("services") {
+        if text.is_some() {
+            reader.problem(reader.span(), "services", "expected a table: [[services]]");
+            continue;
+        }
+        let name = reader.text("name");
+        if !reader.has("name") {
+            reader.wrong("name", "is missing");
+        }
+        if let Some(name) = &name
+            && !names.insert(name.clone())
+        {
+            reader.wrong("name", format!("there are two services named `{name}`"));
+        }
+        let role = reader
+            .choice("role", &[("web", Role::Web), ("worker", Role::Worker), ("required", Role::Required)])
+            .unwrap_or(Role::Worker);
+        let manager = manager(&reader);
+        let stop_timeout = reader.duration("stop-timeout").unwrap_or(Duration::from_secs(30));
+        let start_timeout = reader.duration("start-timeout").unwrap_or(Duration::from_secs(60));
+        let stay_up = reader.duration("stay-up").unwrap_or(Duration::from_secs(3));
+        let sudo = reader.flag("sudo").unwrap_or(false);
+        if sudo && !matches!(manager, Some(Manager::Command { .. })) {
+            reader.wrong("sudo", "only the commands of `manager = \"command\"` can be run with sudo");
+        }
+        reader.finish();
+        if let (Some(name), Some(manager)) = (name, manager) {
+            services.push(Service { name, manager, role, stop_timeout, start_timeout, stay_up, sudo });
+        }
+    }
+    services
+}
+
+fn manager(reader: &Reader<'_>) -> Option<Manager> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Supervisor,
+        Command,
+        Gunicorn,
+    }
+    let choices = [("supervisor", Kind::Supervisor), ("command", Kind::Command), ("gunicorn", Kind::Gunicorn)];
+    let lacks = |key| {
+        if !reader.has(key) {
+            reader.wrong(key, "is missing");
+        }
+    };
+    if !reader.has("manager") {
+        reader.wrong("manager", "is missing: `supervisor`, `command` or `gunicorn`");
+    }
+    match reader.choice("manager", &choices)? {
+        Kind::Supervisor => {
+            let (config, program) = (reader.path("config"), reader.text("program"));
+            lacks("config");
+            Some(Manager::Supervisor { config: config?, program })
+        }
+        Kind::Command => {
+            let start = reader.texts("start").unwrap_or_default();
+            let stop = reader.texts("stop").unwrap_or_default();
+            let status = reader.texts("status").unwrap_or_default();
+            let directory = reader.path("directory");
+            lacks("start");
+            if status.is_empty() {
+                reader.wrong("status", "is missing: a command that exits with 0 while the service runs");
+            }
+            Some(Manager::Command { start, stop, status, directory })
+        }
+        Kind::Gunicorn => {
+            let start = reader.texts("start").unwrap_or_default();
+            let (pidfile, directory) = (reader.path("pidfile"), reader.path("directory"));
+            lacks("pidfile");
+            lacks("start");
+            Some(Manager::Gunicorn { pidfile: pidfile?, start, directory })
+        }
+    }
+}
+
+fn steps(top: &Reader<'_>) -> Vec<OwnStep> {
+    let mut steps = Vec::new();
+    for (text, reader) in top.items("steps") {
+        if text.is_some() {
+            reader.problem(reader.span(), "steps", "expected a table: [[steps]]");
+            continue;
+        }
+        let (name, after) = (reader.text("name"), reader.text("after"));
+        for key in ["name", "after"] {
+            if !reader.has(key) {
+                reader.wrong(key, "is missing");
+            }
+        }
+        if let Some(after) = &after
+            && !crate::update::ANCHORS.contains(&after.as_str())
+        {
+            reader.wrong("after", format!("`{after}` is not one of {}", crate::update::ANCHORS.join(", ")));
+        }
+        let task = match (reader.texts("manage"), reader.texts("run")) {
+            (Some(args), None) if !args.is_empty() => Some(OwnTask::Manage(args)),
+            (None, Some(argv)) if !argv.is_empty() => Some(OwnTask::Run(argv)),
+            _ => {
+                reader.wrong("run", "expected either `manage = [\"command\"]` or `run = [\"program\"]`");
+                None
+            }
+        };
+        reader.finish();
+        if let (Some(name), Some(after), Some(task)) = (name, after, task) {
+            steps.push(OwnStep { name, after, task });
+        }
+    }
+    steps
+}
+
+fn pages(smoke: &Reader<'_>) -> Vec<Page> {
+    let mut pages = Vec::new();
+    for (text, reader) in smoke.items("pages") {
+        let path = text.clone().or_else(|| reader.text("path"));
+        let page = path.as_ref().map(|path| {
+            let mut page = Page::new(path);
+            page.status = reader.number("status", 100..600);
+            page.redirect = reader.text("redirect");
+            page.contains = reader.text("contains").into_iter().collect();
+            page.lacks = reader.text("lacks").into_iter().collect();
+            page.within = reader.duration("within");
+            page
+        });
+        if text.is_none() && !reader.has("path") {
+            reader.wrong("path", "is missing");
+        }
+        if let Some(path) = &path
+            && !(path.starts_with('/') || path.starts_with("http://") || path.starts_with("https://"))
+        {
+            reader.problem(reader.span(), &reader.name("path"), format!("`{path}` does not start with `/` or http"));
+        }
+        reader.finish();
+        pages.extend(page);
+    }
+    pages
+}

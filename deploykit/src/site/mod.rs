@@ -1,0 +1,187 @@
+//! A site as its `deploykit.toml` describes it, and the operations that belong to it.
+
+mod config;
+mod problem;
+mod reader;
+
+use std::path::{Path, PathBuf};
+
+pub use config::{Config, EnvironmentName, OwnStep, OwnTask, When, find};
+pub use problem::{ConfigError, Mistakes, Problem};
+
+use crate::django::Project;
+use crate::host::{Cancel, Environment, Host, Redactor};
+use crate::operations::git_update::GitUpdate;
+use crate::operations::pip_install::PipInstall;
+use crate::operations::service_control::{ServiceControl, Want};
+use crate::operations::smoke_check::SmokeCheck;
+use crate::secrets::SecretsFile;
+use crate::services::Role;
+use crate::state::State;
+
+/// A site, checked and ready to use. It is read once; what an update brings does not change it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use deploykit::Site;
+///
+/// let site = Site::load("/srv/site/deploykit.toml".as_ref(), None)?;
+/// println!("{} serves {}", site.config().environment.as_str(), site.config().repository.display());
+/// # Ok::<(), deploykit::site::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Site {
+    config: Config,
+    environment: Environment,
+    redactor: Redactor,
+}
+
+impl Site {
+    /// Reads a configuration file and the site's environment file; `environment` overrules the name in it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConfigError`]; all mistakes of the file come at once.
+    pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+        Site::new(Config::load(path, environment)?)
+    }
+
+    /// Makes a site of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the environment file cannot be used.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let mut environment = Environment::new();
+        let mut secret: Vec<String> = Vec::new();
+        if let Some(file) = &config.env_file {
+            environment.read_file(file)?;
+            secret.extend(environment.iter().map(|(_, value)| value.to_owned()));
+        }
+        for (name, value) in &config.env {
+            environment.set(name, value);
+            secret.push(value.clone());
+        }
+        // A secrets file that cannot be read is reported by the step that needs it.
+        if let Some(file) = config.secrets_file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
+            secret.extend(file.values());
+        }
+        Ok(Site { config, environment, redactor: Redactor::new(secret) })
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the state folder.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::at(&self.config.folder.join(".deploykit"))
+    }
+
+    /// Returns the machine with the site's environment, secrets removed from whatever it shows.
+    #[must_use]
+    pub fn host(&self, cancel: Option<Cancel>) -> Host {
+        let host =
+            Host::new().with_environment(self.environment.clone()).with_redactor(self.redactor.clone());
+        match cancel {
+            Some(cancel) => host.with_cancel(cancel),
+            None => host,
+        }
+    }
+
+    /// Returns the update of the checkout; `revision` instead of the tip of the branch.
+    #[must_use]
+    pub fn git_update(&self, revision: Option<&str>) -> GitUpdate {
+        let config = &self.config;
+        GitUpdate {
+            remote: config.remote.clone(),
+            branch: config.branch.clone(),
+            revision: revision.map(str::to_owned),
+            local_changes: config.local_changes,
+            local_commits: config.local_commits,
+            verify_signature: config.verify_signature,
+            deadline: config.git_deadline,
+            ignore: vec![self.state().folder().to_owned()],
+            ..GitUpdate::new(&config.repository)
+        }
+    }
+
+    /// Returns the installation of the packages that the checkout asks for.
+    #[must_use]
+    pub fn pip_install(&self) -> PipInstall {
+        let config = &self.config;
+        PipInstall {
+            requirements: config.requirements.clone(),
+            directory: config.repository.clone(),
+            installer: config.installer,
+            extra_args: config.extra_args.clone(),
+            environments: self.state().environments(),
+            record: self.state().current().packages,
+            deadline: config.install_deadline,
+            ..PipInstall::new(&config.virtualenv)
+        }
+    }
+
+    /// Returns the live Django project.
+    #[must_use]
+    pub fn project(&self) -> Project {
+        Project {
+            python: self.config.virtualenv.join("bin/python"),
+            directory: self.config.project.clone(),
+            settings: self.config.settings.clone(),
+        }
+    }
+
+    /// Returns the control of the services with one of these roles.
+    #[must_use]
+    pub fn service_control(&self, roles: &[Role], want: Want) -> ServiceControl {
+        let services =
+            self.config.services.iter().filter(|service| roles.contains(&service.role)).cloned().collect();
+        ServiceControl { services, want }
+    }
+
+    /// Returns the check of the pages; `None` when neither pages nor commands are configured.
+    #[must_use]
+    pub fn smoke_check(&self) -> Option<SmokeCheck> {
+        let config = &self.config;
+        if config.pages.is_empty() && config.smoke_commands.is_empty() {
+            return None;
+        }
+        let commands = config.smoke_commands.iter().filter_map(|argv| {
+            let argv: Vec<String> = argv.iter().map(|word| self.word(word)).collect();
+            Some(crate::Command::from_argv(&argv)?.directory(&config.folder).in_site_environment())
+        });
+        Some(SmokeCheck {
+            base: config.smoke_base.clone(),
+            // It was parsed when the configuration was read.
+            connect: config.smoke_connect.as_deref().and_then(|text| text.parse().ok()),
+            ca: config.smoke_ca.clone(),
+            pages: config.pages.clone(),
+            commands: commands.collect(),
+            deadline: config.smoke_deadline,
+            timeout: config.smoke_timeout,
+        })
+    }
+
+    /// Makes the program of an argument list that names a file, such as `./check`, absolute.
+    fn word(&self, word: &str) -> String {
+        match word.strip_prefix("./") {
+            Some(rest) => self.config.folder.join(rest).to_string_lossy().into_owned(),
+            None => word.to_owned(),
+        }
+    }
+
+    /// Returns where a path of the checkout is in another tree of the same project.
+    #[must_use]
+    pub fn in_tree(&self, path: &Path, tree: &Path) -> PathBuf {
+        match path.strip_prefix(&self.config.repository) {
+            Ok(inside) if !inside.as_os_str().is_empty() => tree.join(inside),
+            Ok(_) => tree.to_owned(),
+            Err(_) => path.to_owned(),
+        }
+    }
+}

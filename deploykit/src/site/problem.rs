@@ -1,0 +1,80 @@
+//! What is wrong with a configuration: all of it, each with its place.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// One mistake in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The bytes of the file that it is about; empty at the start when the whole file is meant.
+    pub span: Range<usize>,
+    /// The key from the top of the file, such as `git.branch`; empty for a mistake of the file itself.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no `deploykit.toml` in the folder or above it.
+    #[error("there is no `deploykit.toml` in `{}` or a folder above it", folder.display())]
+    NotFound {
+        /// Where the search began.
+        folder: PathBuf,
+    },
+    /// The file has mistakes.
+    #[error("{0}")]
+    Invalid(Mistakes),
+    /// The environment file of the site cannot be used.
+    #[error(transparent)]
+    Environment(#[from] crate::host::EnvironmentError),
+}
+
+/// All mistakes of one file.
+#[derive(Clone, Debug)]
+pub struct Mistakes {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text, for whoever wants to show the lines.
+    pub text: String,
+    /// At least one, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+impl Mistakes {
+    /// Returns the line of a problem, from 1.
+    #[must_use]
+    pub fn line(&self, problem: &Problem) -> usize {
+        let before = self.text.get(..problem.span.start).unwrap_or(&self.text);
+        before.matches('\n').count() + 1
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let start = if index == 0 { "" } else { "\n" };
+            write!(f, "{start}{}:{}: ", self.path.display(), self.line(problem))?;
+            if !problem.key.is_empty() {
+                write!(f, "`{}`: ", problem.key)?;
+            }
+            f.write_str(&problem.message)?;
+        }
+        Ok(())
+    }
+}

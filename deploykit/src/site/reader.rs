@@ -1,0 +1,289 @@
+//! Reads a TOML document key by key, keeps going after a mistake, and knows at the end which keys nobody asked for.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problem;
+
+type Value<'d> = Spanned<DeValue<'d>>;
+
+/// One table of the document.
+pub(super) struct Reader<'d> {
+    table: DeTable<'d>,
+    span: Range<usize>,
+    path: String,
+    /// The folder that relative paths start at.
+    folder: PathBuf,
+    known: RefCell<Vec<&'static str>>,
+    problems: Rc<RefCell<Vec<Problem>>>,
+}
+
+impl<'d> Reader<'d> {
+    pub(super) fn new(table: DeTable<'d>, folder: &Path, problems: Rc<RefCell<Vec<Problem>>>) -> Self {
+        Reader {
+            table,
+            span: 0..0,
+            path: String::new(),
+            folder: folder.to_owned(),
+            known: RefCell::default(),
+            problems,
+        }
+    }
+
+    /// Returns what a key would be called from the top of the document.
+    pub(super) fn name(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    pub(super) fn problem(&self, span: Range<usize>, key: &str, message: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem { span, key: key.to_owned(), message: message.into() });
+    }
+
+    /// Reports a mistake at the value of a key, or at the table where the key is missing.
+    pub(super) fn wrong(&self, key: &'static str, message: impl Into<String>) {
+        let span = self.get(key).map_or(self.span.clone(), |value| value.span());
+        self.problem(span, &self.name(key), message);
+    }
+
+    fn get(&self, key: &'static str) -> Option<&Value<'d>> {
+        self.known.borrow_mut().push(key);
+        self.table.get(key)
+    }
+
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.get(key).is_some()
+    }
+
+    fn expect<T>(&self, key: &'static str, what: &str, read: impl Fn(&Value<'d>) -> Option<T>) -> Option<T> {
+        let value = self.get(key)?;
+        let result = read(value);
+        if result.is_none() {
+            let found = kind(value.get_ref());
+            self.problem(value.span(), &self.name(key), format!("expected {what}, found {found}"));
+        }
+        result
+    }
+
+    pub(super) fn text(&self, key: &'static str) -> Option<String> {
+        let text = self.expect(key, "a text", |value| value.get_ref().as_str().map(str::to_owned))?;
+        if text.trim().is_empty() {
+            self.wrong(key, "is empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+        self.expect(key, "true or false", |value| value.get_ref().as_bool())
+    }
+
+    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(|text| self.resolve(&text))
+    }
+
+    /// Makes a path absolute, with `.` and `..` taken out by their names.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        let mut resolved = PathBuf::new();
+        for part in self.folder.join(path).components() {
+            match part {
+                std::path::Component::CurDir => {}
+                std::path::Component::ParentDir => {
+                    resolved.pop();
+                }
+                other => resolved.push(other),
+            }
+        }
+        resolved
+    }
+
+    pub(super) fn number(&self, key: &'static str, range: Range<u16>) -> Option<u16> {
+        let what = format!("a whole number from {} to {}", range.start, range.end - 1);
+        self.expect(key, &what, |value| {
+            let number = value.get_ref().as_integer()?;
+            u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| range.contains(number))
+        })
+    }
+
+    /// Reads a duration such as `"20m"`.
+    pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
+        let text = self.expect(key, "a duration such as \"20m\"", |value| {
+            value.get_ref().as_str().map(str::to_owned)
+        })?;
+        match text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()) {
+            Some(duration) => Some(duration),
+            None => {
+                self.wrong(key, format!("`{text}` is not a duration; write \"30s\", \"20m\" or \"1h 30m\""));
+                None
+            }
+        }
+    }
+
+    /// Reads one of a few words.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let near = nearest(&text, &names).map(|name| format!("; did you mean `{name}`?"));
+            self.wrong(key, format!("`{text}` is not one of {list}{}", near.unwrap_or_default()));
+        }
+        found
+    }
+
+    /// Reads a list of texts.
+    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
+        let values = self.expect(key, "a list of texts", |value| value.get_ref().as_array().cloned())?;
+        let mut texts = Vec::new();
+        for value in values.iter() {
+            match value.get_ref().as_str() {
+                Some(text) => texts.push(text.to_owned()),
+                None => {
+                    let found = kind(value.get_ref());
+                    self.problem(value.span(), &self.name(key), format!("expected a text, found {found}"));
+                }
+            }
+        }
+        Some(texts)
+    }
+
+    /// Reads a list of argument lists.
+    pub(super) fn commands(&self, key: &'static str) -> Vec<Vec<String>> {
+        let Some(values) = self.expect(key, "a list of argument lists such as [[\"./check\"]]", |value| {
+            value.get_ref().as_array().cloned()
+        }) else {
+            return Vec::new();
+        };
+        let mut commands = Vec::new();
+        for value in values.iter() {
+            let argv: Option<Vec<String>> = value.get_ref().as_array().and_then(|list| {
+                list.iter().map(|word| word.get_ref().as_str().map(str::to_owned)).collect()
+            });
+            match argv {
+                Some(argv) if !argv.is_empty() => commands.push(argv),
+                _ => self.problem(value.span(), &self.name(key), "expected a list of texts such as [\"./check\"]"),
+            }
+        }
+        commands
+    }
+
+    /// Reads a table of texts.
+    pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, String)> {
+        let Some(table) = self.expect(key, "a table of texts", |value| value.get_ref().as_table().cloned()) else {
+            return Vec::new();
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in &table {
+            match value.get_ref().as_str() {
+                Some(text) => pairs.push((name.get_ref().to_string(), text.to_owned())),
+                None => {
+                    let path = format!("{}.{}", self.name(key), name.get_ref());
+                    self.problem(value.span(), &path, format!("expected a text, found {}", kind(value.get_ref())));
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Reads a section; an empty one when it is not there.
+    pub(super) fn section(&self, key: &'static str) -> Reader<'d> {
+        let table = self.expect(key, "a section", |value| value.get_ref().as_table().cloned());
+        let span = self.table.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span());
+        self.child(table.unwrap_or_default(), span, self.name(key))
+    }
+
+    /// Reads `[[key]]`, or a list of texts and tables: each item is a text or a reader.
+    pub(super) fn items(&self, key: &'static str) -> Vec<(Option<String>, Reader<'d>)> {
+        let Some(values) = self.expect(key, "a list", |value| value.get_ref().as_array().cloned()) else {
+            return Vec::new();
+        };
+        let mut items = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            let path = format!("{}[{index}]", self.name(key));
+            match value.get_ref() {
+                DeValue::Table(table) => items.push((None, self.child(table.clone(), value.span(), path))),
+                DeValue::String(text) => {
+                    items.push((Some(text.to_string()), self.child(DeTable::new(), value.span(), path)));
+                }
+                other => self.problem(value.span(), &path, format!("did not expect {}", kind(other))),
+            }
+        }
+        items
+    }
+
+    fn child(&self, table: DeTable<'d>, span: Range<usize>, path: String) -> Reader<'d> {
+        Reader {
+            table,
+            span,
+            path,
+            folder: self.folder.clone(),
+            known: RefCell::default(),
+            problems: Rc::clone(&self.problems),
+        }
+    }
+
+    /// Reports every key that nobody read, with the nearest one that somebody would have.
+    pub(super) fn finish(self) {
+        let known = self.known.borrow();
+        for key in self.table.keys() {
+            let name = key.get_ref().as_ref();
+            if !known.contains(&name) {
+                let near = nearest(name, &known).map(|near| format!("; did you mean `{near}`?"));
+                let message = format!("unknown key{}", near.unwrap_or_default());
+                self.problem(key.span(), &self.name(name), message);
+            }
+        }
+    }
+}
+
+/// Puts the values of `over` over those of `base`, table by table.
+pub(super) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
+    for (key, value) in over {
+        let (span, value) = (value.span(), value.into_inner());
+        if let DeValue::Table(table) = value {
+            if let Some(old) = base.get_mut(key.get_ref())
+                && let DeValue::Table(old) = old.get_mut()
+            {
+                merge(old, table);
+            } else {
+                base.insert(key, Spanned::new(span, DeValue::Table(table)));
+            }
+        } else {
+            // Remove first: an insert would keep the old key, whose place in the file is another.
+            base.remove(key.get_ref());
+            base.insert(key, Spanned::new(span, value));
+        }
+    }
+}
+
+fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
+    names
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&name.replace('_', "-"), candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,231 @@
+//! The state folder of a site: its lock, its runs, and what the last good update left.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use crate::host::files::{self, FileError, InPath};
+use crate::journal::{Entry, Journal, JournalError, is_finished};
+use crate::report::Report;
+
+/// The state folder, `.deploykit/` beside the configuration.
+#[derive(Clone, Debug)]
+pub struct State {
+    folder: PathBuf,
+}
+
+/// What the last good update left: what the next one may rely on without looking closer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Current {
+    /// The commit that serves.
+    pub commit: String,
+    /// The packages, and the files that they were taken from.
+    pub packages: Option<crate::python::Record>,
+    /// The names under STATIC_ROOT that were collected from a source.
+    pub static_names: Vec<String>,
+}
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    /// Its name: the day and a number, such as `20261122-1`.
+    pub name: String,
+    /// The folder.
+    pub path: PathBuf,
+}
+
+impl State {
+    /// Names the state folder; makes nothing.
+    #[must_use]
+    pub fn at(folder: &Path) -> Self {
+        State { folder: folder.to_owned() }
+    }
+
+    /// Makes the folder if it is not there: for its owner only, and ignored by git.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, something else is in its place, or it belongs to somebody else.
+    pub fn create(&self) -> Result<(), FileError> {
+        use std::os::unix::fs::MetadataExt;
+        files::private_folder(&self.folder)?;
+        let owner = std::fs::metadata(&self.folder).at("look at", &self.folder)?.uid();
+        if owner != rustix::process::geteuid().as_raw() {
+            let source = io::Error::new(io::ErrorKind::PermissionDenied, format!("it belongs to user {owner}"));
+            return Err(FileError { what: "use", path: self.folder.clone(), source });
+        }
+        let ignore = self.folder.join(".gitignore");
+        if !ignore.exists() {
+            files::write_whole(&ignore, b"*\n", 0o600)?;
+        }
+        files::private_folder(&self.folder.join("runs"))
+    }
+
+    /// Returns the folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the lock file.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    /// Returns the place of the next tree.
+    #[must_use]
+    pub fn tree(&self) -> PathBuf {
+        self.folder.join("tree")
+    }
+
+    /// Returns the folder of environments.
+    #[must_use]
+    pub fn environments(&self) -> PathBuf {
+        self.folder.join("environments")
+    }
+
+    /// Returns the runs, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read; a site without runs is fine.
+    pub fn runs(&self) -> Result<Vec<RunFolder>, FileError> {
+        let folder = self.folder.join("runs");
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.at("read", &folder)?,
+        };
+        let mut runs: Vec<RunFolder> = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                order(&name)?;
+                Some(RunFolder { name, path: entry.path() })
+            })
+            .collect();
+        runs.sort_by_key(|run| order(&run.name));
+        Ok(runs)
+    }
+
+    /// Makes the folder of a new run.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn new_run(&self) -> Result<RunFolder, FileError> {
+        let day = Timestamp::now().to_zoned(TimeZone::system()).strftime("%Y%m%d").to_string();
+        let last = self.runs()?.iter().filter_map(|run| order(&run.name)).filter(|(d, _)| *d == day).map(|(_, n)| n).max();
+        let name = format!("{day}-{}", last.unwrap_or(0) + 1);
+        let path = self.folder.join("runs").join(&name);
+        files::private_folder(&path)?;
+        Ok(RunFolder { name, path })
+    }
+
+    /// Returns the newest run that changed something and is not over, with its journal.
+    ///
+    /// # Errors
+    ///
+    /// When a journal cannot be read.
+    pub fn unfinished(&self) -> Result<Option<(RunFolder, Vec<Entry>)>, JournalError> {
+        for run in self.runs()?.into_iter().rev() {
+            let path = run.journal();
+            if path.exists() {
+                let entries = Journal::read(&path)?;
+                return Ok((!is_finished(&entries)).then_some((run, entries)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what the last good update left; the default when there was none or it cannot be read.
+    #[must_use]
+    pub fn current(&self) -> Current {
+        let text = std::fs::read_to_string(self.folder.join("current.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Keeps what a good update left.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_current(&self, current: &Current) -> Result<(), FileError> {
+        let text = serde_json::to_string(current).unwrap_or_default();
+        files::write_whole(&self.folder.join("current.json"), text.as_bytes(), 0o600)
+    }
+}
+
+impl RunFolder {
+    /// Returns its journal.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal.jsonl")
+    }
+
+    /// Returns the file of its events.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// Returns the file with every command line and its output.
+    #[must_use]
+    pub fn transcript(&self) -> PathBuf {
+        self.path.join("output.log")
+    }
+
+    /// Returns its report, when it has one.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        let text = std::fs::read_to_string(self.path.join("report.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Writes its report.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_report(&self, report: &Report) -> Result<(), FileError> {
+        let text = serde_json::to_string_pretty(report).unwrap_or_default();
+        files::write_whole(&self.path.join("report.json"), text.as_bytes(), 0o600)
+    }
+}
+
+/// Splits a run's name for sorting; `None` when it is none.
+fn order(name: &str) -> Option<(String, u32)> {
+    let (day, number) = name.split_once('-')?;
+    (day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit())).then_some(())?;
+    Some((day.to_owned(), number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_numbered_within_their_day_and_sorted_by_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::at(&folder.path().join("state"));
+        state.create().unwrap();
+        let names: Vec<String> = (0..11).map(|_| state.new_run().unwrap().name).collect();
+        let listed: Vec<String> = state.runs().unwrap().into_iter().map(|run| run.name).collect();
+        assert_eq!(listed, names);
+        assert!(names[10].ends_with("-11"), "{names:?}");
+    }
+
+    #[test]
+    fn the_folder_is_private_and_a_link_in_its_place_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::at(&folder.path().join("state"));
+        state.create().unwrap();
+        assert_eq!(std::fs::metadata(state.folder()).unwrap().permissions().mode() & 0o777, 0o700);
+        std::os::unix::fs::symlink(state.folder(), folder.path().join("link")).unwrap();
+        assert!(State::at(&folder.path().join("link")).create().is_err());
+    }
+}

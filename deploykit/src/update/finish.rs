@@ -1,0 +1,176 @@
+//! The second half of an update: announce, window, finish; then what is kept of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::action::Context;
+use crate::command::Command;
+use crate::event::{Event, Outcome, milliseconds};
+use crate::git::NextTree;
+use crate::host::Cancel;
+use crate::host::files;
+use crate::journal::{Entry, Journal, VERSION};
+use crate::lock::{Lock, user_name};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::runner::{Course, Events, Runner, chain};
+use crate::services::LogMark;
+use crate::site::Site;
+use crate::state::{Current, RunFolder, State};
+use crate::update::UpdateError;
+
+/// How many new lines of each log a failure shows.
+const LOG_LINES: usize = 15;
+
+/// How long a hook may take.
+const HOOK: Duration = Duration::from_secs(60);
+
+/// An update that is ready to go live. Dropping it leaves the site as it is.
+#[derive(Debug)]
+pub struct Update<'s, 'o> {
+    pub(super) site: &'s Site,
+    pub(super) state: State,
+    pub(super) lock: Lock,
+    pub(super) events: Events<'o>,
+    pub(super) context: Context,
+    pub(super) plan: Plan,
+    pub(super) run: Option<RunFolder>,
+    pub(super) started: Timestamp,
+    pub(super) logs: LogMark,
+    /// What the next update may rely on, once this one is over.
+    pub(super) current: Current,
+    pub(super) tree: NextTree,
+    /// What is left over when it is over, whichever way it went.
+    pub(super) leftovers: Vec<std::path::PathBuf>,
+    pub(super) cancel: Option<Cancel>,
+}
+
+impl Update<'_, '_> {
+    /// Returns what it will do.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Does it: the announcement, the window, the finish. A step that fails is a report, not an error.
+    ///
+    /// # Errors
+    ///
+    /// When the run cannot be recorded before anything was touched.
+    pub fn run(mut self) -> Result<Report, UpdateError> {
+        let run = match self.run.take() {
+            Some(run) => run,
+            None => self.state.new_run()?,
+        };
+        self.lock.set_purpose(&format!("update to {}", crate::git::short(&self.plan.to)))?;
+        self.events.keep_in(files::open_private(&run.events())?);
+        self.events.send(Event::RunStarted {
+            run: run.name.clone(),
+            environment: self.plan.environment.clone(),
+            from: self.plan.from.clone(),
+            to: self.plan.to.clone(),
+        });
+        let mut journal = Journal::open(&run.journal())?;
+        journal.append(&Entry::RunStarted {
+            version: VERSION,
+            run: run.name.clone(),
+            time: Timestamp::now(),
+            pid: std::process::id(),
+            user: user_name(),
+            environment: self.plan.environment.clone(),
+            from: self.plan.from.clone(),
+            to: self.plan.to.clone(),
+            hold: self.plan.hold.clone(),
+        })?;
+        let mut runner = Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
+        let course = runner.run(&self.plan.steps, &self.plan.hold)?;
+        if course.outcome == Outcome::Updated {
+            self.keep();
+        }
+        let report = self.report(&run, course);
+        if !matches!(report.outcome, Outcome::Held | Outcome::Interrupted) {
+            self.tidy();
+            let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
+            if let Err(error) = journal.append(&entry) {
+                self.notice(&format!("{}; run `deploykit recover` once it can be written", chain(&error)));
+            }
+        }
+        if let Err(error) = run.set_report(&report) {
+            self.notice(&chain(&error));
+        }
+        self.hooks(&report);
+        self.events.send(Event::RunFinished {
+            run: run.name.clone(),
+            outcome: report.outcome,
+            duration_ms: report.duration_ms,
+            window_ms: report.window_ms,
+        });
+        Ok(report)
+    }
+
+    fn report(&mut self, run: &RunFolder, course: Course) -> Report {
+        let mut failure = course.failure;
+        if let Some(failure) = &mut failure {
+            failure.transcript = Some(run.transcript());
+            if !failure.interrupted && failure.phase > crate::plan::Phase::Prepare {
+                failure.logs = self.logs.new_lines(&self.context.host, LOG_LINES);
+            }
+        }
+        Report {
+            version: 1,
+            run: Some(run.name.clone()),
+            environment: self.plan.environment.clone(),
+            from: self.plan.from.clone(),
+            to: self.plan.to.clone(),
+            outcome: course.outcome,
+            started: self.started,
+            duration_ms: milliseconds(self.events.elapsed()),
+            window_ms: course.window.map(milliseconds),
+            forecast: self.plan.has_window().then_some(self.plan.forecast),
+            steps: course.steps,
+            failure,
+            notices: self.plan.notices.clone(),
+        }
+    }
+
+    /// Keeps what the next update may rely on. Without it that one only looks closer.
+    fn keep(&mut self) {
+        if let Err(error) = self.state.set_current(&self.current) {
+            self.notice(&chain(&error));
+        }
+    }
+
+    /// Puts away what is needed no more. A leftover is no failure of an update.
+    fn tidy(&mut self) {
+        if let Some(session) = self.context.django.take() {
+            session.close(&self.context.host);
+        }
+        let host = self.context.host.uninterrupted();
+        if let Err(error) = self.tree.remove(&host) {
+            log::warn!("{}", chain(&error));
+        }
+        for path in &self.leftovers {
+            if let Err(error) = files::remove_tree(path) {
+                log::warn!("{}", chain(&error));
+            }
+        }
+    }
+
+    fn hooks(&mut self, report: &Report) {
+        let config = self.site.config();
+        let hooks = if report.outcome == Outcome::Updated { &config.after_success } else { &config.after_failure };
+        let text = serde_json::to_string(report).unwrap_or_default();
+        for argv in hooks {
+            let Some(command) = Command::from_argv(argv) else { continue };
+            let command = command.directory(&config.folder).in_site_environment().input(text.clone()).deadline(HOOK);
+            if let Err(error) = self.context.host.uninterrupted().run(&command) {
+                self.notice(&format!("hook: {}", chain(&error)));
+            }
+        }
+    }
+
+    fn notice(&mut self, text: &str) {
+        self.events.send(Event::Notice { text: text.to_owned() });
+    }
+}

@@ -1,0 +1,122 @@
+//! The whole update: everything that can be done beforehand is, and the window holds the rest.
+//!
+//! ```text
+//! lock → fetch → pin the target → nothing to do? say so and stop
+//! PREPARE   next tree · secrets · next environment · Django booted, checked · migrations · static files · baseline
+//! ANNOUNCE  announce · wait · stop-workers
+//! WINDOW    page-up → stop-web → backup → code → environment → static → migrate → start-required → start-web
+//!           → smoke-check → page-down
+//! FINISH    start-workers · stay-up · maintenance-off
+//! ```
+//!
+//! [`prepare`] does the first half and returns the [`Plan`]; [`Update::run`] does the second half. Whoever only wants the
+//! plan drops the update: nothing that the site uses was touched.
+
+mod error;
+mod finish;
+mod prepare;
+mod recover;
+mod steps;
+
+use std::time::Duration;
+
+use jiff::civil::Time;
+
+pub use error::{PreparationError, UpdateError};
+pub use finish::Update;
+pub use recover::recover;
+
+use crate::event::Observer;
+use crate::host::Cancel;
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::site::Site;
+
+/// The steps that a step of the site's own may follow.
+pub const ANCHORS: [&str; 14] = [
+    "next-tree",
+    "next-environment",
+    "check",
+    "collect",
+    "stop-workers",
+    "page-up",
+    "stop-web",
+    "code",
+    "environment",
+    "static",
+    "migrate",
+    "start-web",
+    "page-down",
+    "start-workers",
+];
+
+/// What is asked of an update.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// A commit, tag or branch; `None`: the tip of the configured branch.
+    pub revision: Option<String>,
+    /// When the maintenance starts.
+    pub start: Start,
+    /// What users are told; `None`: what the configuration says.
+    pub message: Option<String>,
+    /// How long to wait for another run to end; default: not at all.
+    pub lock_wait: Duration,
+    /// Nobody will run it: it leaves no trace in the history.
+    pub only_plan: bool,
+}
+
+/// When the maintenance starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// As soon as the configured notice allows.
+    #[default]
+    AfterNotice,
+    /// At the next time that the site's clock shows this.
+    At(Time),
+    /// In this long.
+    In(Duration),
+    /// At once, without the notice.
+    Now,
+}
+
+/// What a preparation comes to.
+#[derive(Debug)]
+pub enum Prepared<'s, 'o> {
+    /// There is nothing to do.
+    Unchanged(Box<Report>),
+    /// Everything is ready to go live.
+    Ready(Box<Update<'s, 'o>>),
+}
+
+/// Prepares an update: the site serves as before, and nothing that it uses is touched.
+///
+/// # Errors
+///
+/// When another run has the lock or is unfinished, and when anything about the new version is not as it must be.
+///
+/// # Examples
+///
+/// ```no_run
+/// use deploykit::event::Record;
+/// use deploykit::update::{self, Prepared, Request};
+/// use deploykit::Site;
+///
+/// let site = Site::load("/srv/site/deploykit.toml".as_ref(), None)?;
+/// let mut watch = |record: &Record| println!("{:?}", record.event);
+/// match update::prepare(&site, &Request::default(), None, &mut watch)? {
+///     Prepared::Unchanged(report) => println!("{}", report.notices.join("\n")),
+///     Prepared::Ready(update) => {
+///         println!("{} steps", update.plan().steps.len());
+///         println!("{:?}", update.run()?.outcome);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn prepare<'s, 'o>(
+    site: &'s Site,
+    request: &Request,
+    cancel: Option<Cancel>,
+    observer: &'o mut dyn Observer,
+) -> Result<Prepared<'s, 'o>, UpdateError> {
+    prepare::Preparation::begin(site, request, cancel, observer)?.go()
+}

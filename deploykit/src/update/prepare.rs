@@ -1,0 +1,482 @@
+//! The first half of an update: everything that can be done while the site serves.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::action::Context;
+use crate::django::{CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles};
+use crate::event::{Event, Observer, Outcome, milliseconds};
+use crate::git::{Move, NextTree, Target};
+use crate::host::files;
+use crate::host::{Cancel, Host};
+use crate::lock::Lock;
+use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages, Record};
+use crate::operations::service_control::Want;
+use crate::operations::smoke_check::PageResult;
+use crate::plan::Phase;
+use crate::report::{Failure, Report};
+use crate::runner::{Events, chain};
+use crate::secrets::{SecretsFile, asked_for, compile_pattern};
+use crate::services::{LogMark, Role, ServiceState};
+use crate::site::{OwnTask, Site};
+use crate::state::{Current, RunFolder, State};
+use crate::update::error::{PreparationError, UpdateError};
+use crate::update::steps::{self, Facts};
+use crate::update::{Prepared, Request, Update};
+
+/// Any error of a step.
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// A preparation under way.
+pub(super) struct Preparation<'s, 'o> {
+    site: &'s Site,
+    request: Request,
+    cancel: Option<Cancel>,
+    host: Host,
+    state: State,
+    lock: Lock,
+    events: Events<'o>,
+    run: Option<RunFolder>,
+    started: Timestamp,
+    from: String,
+    to: String,
+    notices: Vec<String>,
+}
+
+impl<'s, 'o> Preparation<'s, 'o> {
+    /// Takes the lock and looks whether an earlier run is unfinished.
+    pub(super) fn begin(
+        site: &'s Site,
+        request: &Request,
+        cancel: Option<Cancel>,
+        observer: &'o mut dyn Observer,
+    ) -> Result<Self, UpdateError> {
+        let state = site.state();
+        state.create()?;
+        let host = site.host(cancel.clone());
+        let purpose = if request.only_plan { "plan" } else { "prepare an update" };
+        let lock = Lock::take(&state.lock(), purpose, request.lock_wait, &host)?;
+        if let Some((run, _)) = state.unfinished()? {
+            return Err(UpdateError::Unfinished { run: run.name });
+        }
+        Ok(Preparation {
+            site,
+            request: request.clone(),
+            cancel,
+            host,
+            state,
+            lock,
+            events: Events::new(observer),
+            run: None,
+            started: Timestamp::now(),
+            from: String::new(),
+            to: String::new(),
+            notices: Vec::new(),
+        })
+    }
+
+    /// Does it all, in this order.
+    pub(super) fn go(mut self) -> Result<Prepared<'s, 'o>, UpdateError> {
+        self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
+        let git = self.site.git_update(self.request.revision.as_deref());
+        let target = self.step("fetch", |this| {
+            git.fetch(&this.host)?;
+            let target = git.target(&this.host)?;
+            let found = match &target {
+                Target::UpToDate { commit } => format!("{} is the newest", crate::git::short(commit)),
+                Target::Move(moved) => moved.reason(),
+            };
+            Ok((target, found))
+        })?;
+        let moved = match target {
+            Target::UpToDate { commit } => {
+                self.from.clone_from(&commit);
+                self.to = commit;
+                if self.is_settled() {
+                    let reason = format!(
+                        "Nothing to do: {} serves, with its packages, static files and migrations.",
+                        crate::git::short(&self.to)
+                    );
+                    return Ok(self.unchanged(reason));
+                }
+                None
+            }
+            Target::Move(moved) => {
+                moved.from().clone_into(&mut self.from);
+                moved.to().clone_into(&mut self.to);
+                for notice in &moved.notices {
+                    self.notice(notice.to_string());
+                }
+                Some(*moved)
+            }
+        };
+        self.record()?;
+        let facts = self.facts(moved.as_ref())?;
+        self.assemble(moved, facts)
+    }
+
+    /// Tells whether the last good update left just this commit with just these packages: then nothing can be due.
+    fn is_settled(&self) -> bool {
+        let current = self.state.current();
+        let settled = |install: &PipInstall| {
+            let facts = install.observe(&self.host).ok()?;
+            matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })).then_some(())
+        };
+        current.commit == self.to
+            && current.settings == self.site.fingerprint()
+            && (self.site.config().requirements.is_empty() || settled(&self.site.pip_install()).is_some())
+    }
+
+    /// Opens the run's folder and transcript; a mere plan has a transcript of its own and no run.
+    fn record(&mut self) -> Result<(), UpdateError> {
+        let transcript = if self.request.only_plan {
+            let path = self.state.folder().join("plan.log");
+            files::remove_file(&path)?;
+            path
+        } else {
+            let run = self.state.new_run()?;
+            let path = run.transcript();
+            self.run = Some(run);
+            path
+        };
+        self.host = self.host.clone().with_transcript(files::open_private(&transcript)?);
+        Ok(())
+    }
+
+    /// Finds out everything that the plan is made of.
+    fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
+        let config = self.site.config();
+        let tree = self.step("next-tree", |this| {
+            let exclude = [this.state.folder().to_owned()];
+            let path = this.state.tree();
+            let tree = NextTree::prepare(&this.host, &config.repository, &path, &this.to, &exclude)?;
+            Ok((tree, String::new()))
+        })?;
+        if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
+            self.step("secrets", |this| this.secrets(moved))?;
+        }
+        self.own_steps("next-tree", &tree, None)?;
+        let packages = self.step("next-environment", |this| this.packages(&tree))?;
+        let environment = match &packages {
+            Packages::Unchanged { .. } => config.virtualenv.clone(),
+            Packages::Ready(ready) => ready.environment.clone(),
+        };
+        let project = Project {
+            python: environment.join("bin/python"),
+            directory: self.site.in_tree(&config.project, &tree.path),
+            settings: config.settings.clone(),
+        };
+        self.own_steps("next-environment", &tree, Some(&project))?;
+        let (mut session, site) = self.step("check", |this| this.boot(&project, &tree))?;
+        self.own_steps("check", &tree, Some(&project))?;
+        let (migrations, before) = self.step("migrations", |this| this.migrations(&mut session))?;
+        let collected = self.step("collect", |this| this.collect(&mut session, &site, moved, &tree))?;
+        self.own_steps("collect", &tree, Some(&project))?;
+        let states = self.step("services", |this| this.services())?;
+        let baseline = self.step("pages", |this| this.pages())?;
+        session.also_stands_for(self.site.project());
+        Ok(Facts {
+            packages,
+            project,
+            session,
+            site,
+            migrations,
+            before,
+            collected,
+            states,
+            baseline,
+            tree,
+        })
+    }
+
+    fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
+        let config = self.site.config();
+        let pattern = compile_pattern(&config.secrets_pattern)?;
+        let settings = steps::settings_files(config);
+        let changed = |path: &std::path::Path| {
+            let relevant = moved.is_some_and(|moved| moved.changes.iter().any(|change| change.paths().any(|p| p == path)));
+            path.extension().is_some_and(|extension| extension == "py") && (relevant || settings.matches(path))
+        };
+        let read = |commit: &str| -> Result<_, Failed> {
+            let texts = crate::git::Tree::open(&config.repository, commit)?.texts(changed)?;
+            Ok(asked_for(texts.iter().map(|(path, text)| (path.to_string_lossy().into_owned(), text.as_str())), &pattern))
+        };
+        let wanted = read(&self.to)?;
+        let known = read(&self.from)?;
+        let present = match &config.secrets_file {
+            Some(file) => SecretsFile::read(file)?.names().clone(),
+            None => Default::default(),
+        };
+        let check = crate::secrets::SecretsCheck {
+            file: config.secrets_file.clone(),
+            required: config.secrets_required.clone(),
+            pattern: config.secrets_pattern.clone(),
+        };
+        let outcome = check.decide(&wanted, &known.keys().cloned().collect(), &present);
+        for tolerated in &outcome.tolerated {
+            self.notice(format!(
+                "the code asks for the secret `{}`, which the file lacks, as it did before",
+                tolerated.name
+            ));
+        }
+        if !outcome.missing.is_empty() {
+            let file = config.secrets_file.clone().unwrap_or_default();
+            return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
+        }
+        Ok(((), format!("{} asked for, all there", wanted.len())))
+    }
+
+    fn packages(&mut self, tree: &NextTree) -> Result<(Packages, String), Failed> {
+        let config = self.site.config();
+        if config.requirements.is_empty() {
+            let reason = "no requirements are configured".to_owned();
+            return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
+        }
+        let mut install = self.site.pip_install();
+        install.requirements = config.requirements.iter().map(|file| self.site.in_tree(file, &tree.path)).collect();
+        install.directory.clone_from(&tree.path);
+        let packages = install.prepare(&self.host)?;
+        let text = match &packages {
+            Packages::Unchanged { reason, .. } => reason.clone(),
+            Packages::Ready(ready) => {
+                ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
+                if !ready.missing_scripts.is_empty() {
+                    let scripts = ready.missing_scripts.join("`, `");
+                    self.notice(format!("the next environment has no `bin/{scripts}`, which the live one has"));
+                }
+                steps::package_summary(&ready.changes)
+            }
+        };
+        Ok((packages, text))
+    }
+
+    fn boot(&mut self, project: &Project, tree: &NextTree) -> Result<((Session, SiteFacts), String), Failed> {
+        let config = self.site.config();
+        let mut session = Session::boot(&self.host, project)?;
+        let facts = session.facts(&self.host)?;
+        let foreign = facts.foreign_modules(&config.repository, &tree.path);
+        if let Some((name, path)) = foreign.first() {
+            return Err(PreparationError::NotRelocatable { module: (*name).to_owned(), path: (*path).to_owned() }.into());
+        }
+        let report: CheckReport = session.check(&self.host, None)?;
+        let errors: Vec<String> = report.errors().map(ToString::to_string).collect();
+        if !errors.is_empty() {
+            return Err(PreparationError::CheckFailed { errors }.into());
+        }
+        let text = format!("Django {} boots, no errors", facts.django);
+        Ok(((session, facts), text))
+    }
+
+    fn migrations(&mut self, session: &mut Session) -> Result<((MigrationPlan, DatabaseState), String), Failed> {
+        let plan = session.migrations(&self.host)?;
+        let state = session.state(&self.host)?;
+        for other in plan.others.iter().filter(|other| !other.pending.is_empty()) {
+            let count = other.pending.len();
+            self.notice(format!("{count} migrations wait in the database `{}`; they are left to you", other.database));
+        }
+        let text = match plan.pending.len() {
+            0 => "none pending".to_owned(),
+            count => format!("{count} pending"),
+        };
+        Ok(((plan, state), text))
+    }
+
+    fn collect(
+        &mut self,
+        session: &mut Session,
+        facts: &SiteFacts,
+        moved: Option<&Move>,
+        tree: &NextTree,
+    ) -> Result<(Result<Collected, String>, String), Failed> {
+        let config = self.site.config();
+        let nothing = |reason: &str| Ok((Err(reason.to_owned()), reason.to_owned()));
+        if config.collect == crate::django::When::Never {
+            return nothing("`static.collect` is `never`");
+        }
+        if !facts.static_files.installed {
+            return nothing("the site does not use staticfiles");
+        }
+        let Some(root) = &facts.static_files.root else { return nothing("the settings have no STATIC_ROOT") };
+        let root = match root.strip_prefix(&tree.path) {
+            Ok(inside) => config.repository.join(inside),
+            Err(_) => root.clone(),
+        };
+        let deleted = moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
+        let files = StaticFiles {
+            root,
+            collect: config.collect,
+            clear: config.clear,
+            record: self.state.current().static_files,
+            deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
+        };
+        let collected = files.prepare(&self.host, session)?;
+        let text = steps::static_summary(&collected);
+        Ok((Ok(collected), text))
+    }
+
+    fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
+        let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
+        let states = control.observe(&self.host)?;
+        let text = states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
+        Ok((states, text.join(", ")))
+    }
+
+    fn pages(&mut self) -> Result<(Vec<PageResult>, String), Failed> {
+        let Some(check) = self.site.smoke_check() else {
+            return Ok((Vec::new(), "no pages are configured".to_owned()));
+        };
+        let results = check.run(&self.host)?;
+        for page in results.iter().filter(|page| !page.problems.is_empty()) {
+            let problem = page.problems.first().map(ToString::to_string).unwrap_or_default();
+            self.notice(format!("`{}` is not as expected before the update already: {problem}", page.path));
+        }
+        let good = results.iter().filter(|page| page.problems.is_empty()).count();
+        let text = format!("{good} of {} answer as expected", results.len());
+        Ok((results, text))
+    }
+
+    /// Runs the site's own steps that follow a step of the preparation, in the next tree.
+    fn own_steps(&mut self, anchor: &str, tree: &NextTree, project: Option<&Project>) -> Result<(), UpdateError> {
+        let own = self.site.config().steps.iter().filter(|step| step.after == anchor);
+        for step in own.cloned().collect::<Vec<_>>() {
+            let directory = self.site.in_tree(&self.site.config().project, &tree.path);
+            let project = project.cloned().unwrap_or(Project { directory, ..self.site.project() });
+            let command = match &step.task {
+                OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
+                OwnTask::Run(argv) => steps::own_command(argv, &tree.path),
+            };
+            self.step(&step.name, |this| {
+                this.host.run(&command)?;
+                Ok(((), String::new()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, text: String) {
+        self.events.send(Event::Notice { text: text.clone() });
+        self.notices.push(text);
+    }
+
+    /// Does one step and tells about it; a failure ends the preparation.
+    fn step<T>(
+        &mut self,
+        id: &str,
+        work: impl FnOnce(&mut Self) -> Result<(T, String), Failed>,
+    ) -> Result<T, UpdateError> {
+        let (phase, step) = (Phase::Prepare, id.to_owned());
+        self.events.send(Event::StepStarted { phase, step: step.clone(), reason: String::new() });
+        let started = Instant::now();
+        match work(self) {
+            Ok((value, outcome)) => {
+                let duration_ms = milliseconds(started.elapsed());
+                self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
+                Ok(value)
+            }
+            Err(source) => Err(self.fail(step, source)),
+        }
+    }
+
+    fn fail(&mut self, step: String, source: Failed) -> UpdateError {
+        let interrupted = self.host.is_cancelled();
+        let source = if interrupted { PreparationError::Interrupted.into() } else { source };
+        let error = self.host.redactor().redact(&chain(source.as_ref())).into_owned();
+        let tail = crate::error_tail(source.as_ref());
+        let phase = Phase::Prepare;
+        self.events.send(Event::StepFailed { phase, step: step.clone(), error: error.clone(), tail: tail.clone() });
+        let transcript = self.run.as_ref().map(RunFolder::transcript);
+        let failure =
+            Failure { step: step.clone(), phase, error, tail, interrupted, undo: None, logs: Vec::new(), transcript };
+        let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };
+        if let Some(run) = &self.run
+            && let Err(error) = run.set_report(&report)
+        {
+            log::warn!("{}", chain(&error));
+        }
+        let duration_ms = report.duration_ms;
+        let run = report.run.clone().unwrap_or_default();
+        self.events.send(Event::RunFinished { run, outcome: Outcome::Refused, duration_ms, window_ms: None });
+        UpdateError::Prepare { step, source, report: Box::new(report) }
+    }
+
+    fn report(&self, outcome: Outcome) -> Report {
+        Report {
+            version: 1,
+            run: self.run.as_ref().map(|run| run.name.clone()),
+            environment: self.site.config().environment.as_str().to_owned(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            outcome,
+            started: self.started,
+            duration_ms: milliseconds(self.events.elapsed()),
+            window_ms: None,
+            forecast: None,
+            steps: Vec::new(),
+            failure: None,
+            notices: self.notices.clone(),
+        }
+    }
+
+    fn unchanged(&mut self, reason: String) -> Prepared<'s, 'o> {
+        let mut report = self.report(Outcome::Unchanged);
+        report.notices.push(reason);
+        // A run in which nothing was to do is no run.
+        if let Some(run) = self.run.take()
+            && let Err(error) = files::remove_tree(&run.path)
+        {
+            log::warn!("{}", chain(&error));
+        }
+        Prepared::Unchanged(Box::new(report))
+    }
+
+    /// Makes the plan of what was found.
+    fn assemble(mut self, moved: Option<Move>, facts: Facts) -> Result<Prepared<'s, 'o>, UpdateError> {
+        let current = Current {
+            commit: self.to.clone(),
+            settings: self.site.fingerprint(),
+            packages: Some(facts.record().clone()),
+            static_files: facts.collected.as_ref().ok().map(|collected| collected.record.clone()),
+        };
+        let run = self.run.as_ref().map_or_else(|| self.state.folder().to_owned(), |run| run.path.clone());
+        let planned = steps::plan(self.site, &self.request, moved.as_ref(), &facts, &run, &self.host);
+        let (plan, leftovers): (_, Vec<PathBuf>) = match planned {
+            Ok(planned) => planned,
+            Err(source) => return Err(self.fail("plan".to_owned(), source)),
+        };
+        let Facts { session, tree, states, .. } = facts;
+        let Some(mut plan) = plan else {
+            session.close(&self.host);
+            if let Err(error) = tree.remove(&self.host) {
+                log::warn!("{}", chain(&error));
+            }
+            if let Err(error) = self.state.set_current(&current) {
+                log::warn!("{}", chain(&error));
+            }
+            let reason = "Nothing to do: the code, the packages, the static files and the database are as they must be.";
+            return Ok(self.unchanged(reason.to_owned()));
+        };
+        plan.from.clone_from(&self.from);
+        plan.to.clone_from(&self.to);
+        plan.notices.splice(0..0, self.notices.clone());
+        let logs = LogMark::of_states(&states)
+            .and(LogMark::of_files(self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path))));
+        Ok(Prepared::Ready(Box::new(Update {
+            site: self.site,
+            state: self.state,
+            lock: self.lock,
+            events: self.events,
+            context: Context { host: self.host, django: Some(session) },
+            plan,
+            run: self.run,
+            started: self.started,
+            logs,
+            current,
+            tree,
+            leftovers,
+            cancel: self.cancel,
+        })))
+    }
+}

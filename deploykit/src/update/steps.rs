@@ -1,0 +1,437 @@
+//! The recipe: what was found out becomes the steps of the plan.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::action::Action;
+use crate::command::Command;
+use crate::django::{BackupDatabase, Collected, DatabaseState, Migrate, MigrationPlan, Project, RestoreDatabase, Session, SiteFacts, When};
+use crate::event::{Outcome, milliseconds};
+use crate::git::{Move, NextTree, counted};
+use crate::host::Host;
+use crate::operations::pip_install::{Prepared as Packages, Record};
+use crate::operations::service_control::{Restart, Want};
+use crate::operations::smoke_check::PageResult;
+use crate::operations::{Change, Check};
+use crate::plan::{Forecast, Phase, Plan, Step};
+use crate::python::PackageChange;
+use crate::services::{Goal, Role, ServiceAction, ServiceState};
+use crate::site::{Config, EnvironmentName, OwnTask, Site};
+use crate::update::announcement::Announcement;
+use crate::update::error::PreparationError;
+use crate::update::Request;
+
+/// How many earlier updates a forecast looks at.
+const FORECAST_RUNS: usize = 5;
+
+/// Everything that the plan is made of.
+pub(super) struct Facts {
+    /// The next environment.
+    pub packages: Packages,
+    /// The project in the next tree, with the next environment.
+    pub project: Project,
+    /// Django, booted from there.
+    pub session: Session,
+    pub site: SiteFacts,
+    pub migrations: MigrationPlan,
+    pub before: DatabaseState,
+    /// The static files beside the live ones, or why there are none.
+    pub collected: Result<Collected, String>,
+    /// The services, in the order of the configuration.
+    pub states: Vec<ServiceState>,
+    pub baseline: Vec<PageResult>,
+    pub tree: NextTree,
+}
+
+impl Facts {
+    pub(super) fn record(&self) -> &Record {
+        match &self.packages {
+            Packages::Unchanged { record, .. } => record,
+            Packages::Ready(ready) => &ready.record,
+        }
+    }
+
+    /// Tells whether anything about the site has to change.
+    fn is_needed(&self, moved: Option<&Move>) -> bool {
+        moved.is_some()
+            || matches!(self.packages, Packages::Ready(_))
+            || self.collected.as_ref().is_ok_and(|collected| collected.swap.is_some())
+            || !self.migrations.pending.is_empty()
+    }
+}
+
+/// Makes the plan, and names what will be left over; no plan when there is nothing to do.
+pub(super) fn plan(
+    site: &Site,
+    request: &Request,
+    moved: Option<&Move>,
+    facts: &Facts,
+    run: &Path,
+    host: &Host,
+) -> Result<(Option<Plan>, Vec<PathBuf>), Box<dyn Error + Send + Sync>> {
+    let aside = facts.collected.as_ref().ok().and_then(|collected| collected.swap.as_ref());
+    let leftovers: Vec<PathBuf> = aside.iter().map(|swap| swap.aside.clone()).collect();
+    if !facts.is_needed(moved) {
+        return Ok((None, leftovers));
+    }
+    let config = site.config();
+    let backup = backup(config, facts, run)?;
+    let announcement = Announcement::new(site, request, facts, host)?;
+    let restart = site.service_control(&ROLES, Want::Restart).restart(&facts.states);
+    let part = Parts { site, facts, restart: &restart, backup: backup.as_ref() };
+    let (announce, wait) = announcement.steps()?;
+
+    let steps = [
+        announce,
+        wait,
+        part.stop("stop-workers", Phase::Announce, Role::Worker),
+        announcement.page_up(!part.actions(&restart.stop, Role::Web).is_empty())?,
+        part.stop("stop-web", Phase::Window, Role::Web),
+        part.backup(),
+        part.code(moved),
+        part.environment(),
+        part.static_files(),
+        part.migrate(),
+        part.start("start-required", Phase::Window, Role::Required),
+        part.start("start-web", Phase::Window, Role::Web),
+        part.smoke_check(),
+        announcement.page_down(!part.actions(&restart.stop, Role::Web).is_empty())?,
+        part.start("start-workers", Phase::Finish, Role::Worker),
+        part.stay_up(),
+        announcement.off()?,
+    ];
+    let steps = steps.into_iter().flat_map(|step| part.with_own(step)).collect();
+    let plan = Plan {
+        environment: config.environment.as_str().to_owned(),
+        from: String::new(),
+        to: String::new(),
+        starts: announcement.starts(),
+        steps,
+        notices: part.notices(),
+        forecast: forecast(site, facts),
+        hold: part.hold(announcement.page_up_action()),
+    };
+    Ok((Some(plan), leftovers))
+}
+
+const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
+
+/// The makers of single steps.
+struct Parts<'p> {
+    site: &'p Site,
+    facts: &'p Facts,
+    restart: &'p Restart,
+    backup: Option<&'p BackupDatabase>,
+}
+
+impl Parts<'_> {
+    /// Returns the actions for the services of one role.
+    fn actions(&self, all: &[ServiceAction], role: Role) -> Vec<Action> {
+        all.iter().filter(|action| action.service.role == role).cloned().map(Action::Service).collect()
+    }
+
+    fn stop(&self, id: &str, phase: Phase, role: Role) -> Step {
+        let actions = self.actions(&self.restart.stop, role);
+        let mut undo = self.actions(&self.restart.undo, role);
+        if role == Role::Web && !undo.is_empty()
+            && let Some(check) = self.site.smoke_check()
+        {
+            // The old pages are asked for before the page goes down.
+            let check = check.like(&self.facts.baseline);
+            if !check.pages.is_empty() {
+                undo.push(Action::SmokeCheck(check));
+            }
+        }
+        let reason = names(&actions, "none runs");
+        Step::with_actions(id, phase, &reason, actions, undo)
+    }
+
+    fn start(&self, id: &str, phase: Phase, role: Role) -> Step {
+        let actions = self.actions(&self.restart.start, role);
+        // Exactly what is started here is stopped again; what ran before is started by the undo of its stop.
+        let undo = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Service(action) if role != Role::Required => {
+                    let service = action.service.clone();
+                    Some(Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() }))
+                }
+                _ => None,
+            })
+            .collect();
+        let reason = names(&actions, if role == Role::Required { "all run" } else { "none ran" });
+        Step::with_actions(id, phase, &reason, actions, undo)
+    }
+
+    fn stay_up(&self) -> Step {
+        let actions: Vec<Action> = self.restart.stay_up.iter().cloned().map(Action::Service).collect();
+        let reason = names(&actions, "nothing was started");
+        Step::with_actions("stay-up", Phase::Finish, &reason, actions, Vec::new())
+    }
+
+    fn backup(&self) -> Step {
+        let Some(backup) = self.backup else {
+            let reason = match (self.facts.migrations.pending.is_empty(), self.site.config().backup) {
+                (true, _) => "no migrations are pending",
+                (_, When::Never) => "`database.backup` is `never`",
+                _ => "the migrations can be reversed",
+            };
+            return Step::with_actions("backup", Phase::Window, reason, Vec::new(), Vec::new());
+        };
+        let reason = match self.facts.migrations.irreversible() {
+            Some(reason) => format!("there is no other way back: {reason}"),
+            None => "before the migrations".to_owned(),
+        };
+        Step::with_actions("backup", Phase::Window, &reason, vec![Action::BackupDatabase(backup.clone())], Vec::new())
+    }
+
+    fn code(&self, moved: Option<&Move>) -> Step {
+        let check = match moved {
+            Some(moved) => Check::Change(moved.change()),
+            None => Check::Unchanged { reason: "no new commits".to_owned() },
+        };
+        Step::new("code", Phase::Window, check)
+    }
+
+    fn environment(&self) -> Step {
+        let check = match &self.facts.packages {
+            Packages::Unchanged { reason, .. } => Check::Unchanged { reason: reason.clone() },
+            Packages::Ready(ready) => Check::Change(Change {
+                reason: package_summary(&ready.changes),
+                details: ready.changes.iter().map(ToString::to_string).collect(),
+                actions: vec![Action::SwitchEnvironment(ready.switch.clone())],
+                undo: vec![Action::SwitchEnvironment(ready.back.clone())],
+                ..Change::default()
+            }),
+        };
+        Step::new("environment", Phase::Window, check)
+    }
+
+    fn static_files(&self) -> Step {
+        let check = match &self.facts.collected {
+            Err(reason) => Check::Unchanged { reason: reason.clone() },
+            Ok(collected) => match (&collected.swap, &collected.back) {
+                (Some(swap), Some(back)) => Check::Change(Change {
+                    reason: static_summary(collected),
+                    details: static_details(collected),
+                    actions: vec![Action::Swap(swap.clone())],
+                    undo: vec![Action::Swap(back.clone())],
+                    ..Change::default()
+                }),
+                _ => Check::Unchanged { reason: "no static file was added, changed or removed".to_owned() },
+            },
+        };
+        Step::new("static", Phase::Window, check)
+    }
+
+    fn migrate(&self) -> Step {
+        let facts = self.facts;
+        if facts.migrations.pending.is_empty() {
+            let reason = "no migrations are pending in the database".to_owned();
+            return Step::new("migrate", Phase::Window, Check::Unchanged { reason });
+        }
+        let (project, before) = (facts.project.clone(), facts.before.clone());
+        let migrate = Migrate { project: project.clone(), before: before.clone(), plan: facts.migrations.ids() };
+        let restore = RestoreDatabase { project, before, backup: self.backup.map(|backup| backup.path.clone()) };
+        let details = facts.migrations.pending.iter().map(|migration| {
+            format!("{}: {}", migration.id, migration.operations.join(", "))
+        });
+        Step::new(
+            "migrate",
+            Phase::Window,
+            Check::Change(Change {
+                reason: counted(facts.migrations.pending.len(), "migration"),
+                details: details.collect(),
+                actions: vec![Action::Migrate(migrate)],
+                undo: vec![Action::RestoreDatabase(restore)],
+                irreversible: if self.backup.is_some() { None } else { facts.migrations.irreversible() },
+                ..Change::default()
+            }),
+        )
+    }
+
+    fn smoke_check(&self) -> Step {
+        let nothing = |reason: &str| Step::with_actions("smoke-check", Phase::Window, reason, Vec::new(), Vec::new());
+        let config = self.site.config();
+        let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
+        let has_web = config.services.iter().any(|service| service.role == Role::Web);
+        if config.environment == EnvironmentName::Development {
+            return nothing("no services are managed in development");
+        }
+        if has_web && self.actions(&self.restart.start, Role::Web).is_empty() {
+            return nothing("the web did not run before, so it is not started");
+        }
+        let pages: Vec<&str> = check.pages.iter().map(|page| page.path.as_str()).collect();
+        let mut reason = pages.join(", ");
+        if !check.commands.is_empty() {
+            let commands = counted(check.commands.len(), "command");
+            reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
+        }
+        Step::with_actions("smoke-check", Phase::Window, &reason, vec![Action::SmokeCheck(check)], Vec::new())
+    }
+
+    /// Puts the site's own steps behind the one that they follow.
+    fn with_own(&self, step: Step) -> Vec<Step> {
+        let config = self.site.config();
+        let (anchor, phase) = (step.id.clone(), step.phase);
+        let own = config.steps.iter().filter(|own| own.after == anchor).map(|own| {
+            let command = match &own.task {
+                OwnTask::Manage(args) => self.site.project().manage(args.iter().map(String::as_str)),
+                OwnTask::Run(argv) => own_command(argv, &config.repository),
+            };
+            let reason = format!("a step of the site's own: {}", command.arguments().join(" "));
+            Step::with_actions(&own.name, phase, &reason, vec![Action::Run { command }], Vec::new())
+        });
+        let own: Vec<Step> = own.collect();
+        std::iter::once(step).chain(own).collect()
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let facts = self.facts;
+        let services = &self.site.config().services;
+        let stopped = services.iter().zip(&facts.states).filter(|(service, state)| {
+            service.role != Role::Required
+                && !self.restart.start.iter().any(|action| action.service.name == state.service)
+        });
+        let mut notices: Vec<String> =
+            stopped.map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status)).collect();
+        if facts.site.debug && self.site.config().environment == EnvironmentName::Production {
+            notices.push("DEBUG is on in the new version's settings".to_owned());
+        }
+        notices
+    }
+
+    /// Returns what keeps the site in maintenance: the page first, then nothing serves.
+    fn hold(&self, page: Option<Action>) -> Vec<Action> {
+        let stop = |role| {
+            let services = self.site.config().services.iter().filter(move |service| service.role == role);
+            services.map(|service| {
+                let service = service.clone();
+                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() })
+            })
+        };
+        page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
+    }
+}
+
+/// Decides whether a copy of the database is made, and where.
+fn backup(
+    config: &Config,
+    facts: &Facts,
+    run: &Path,
+) -> Result<Option<BackupDatabase>, PreparationError> {
+    let wanted = match config.backup {
+        When::Never => false,
+        When::Always => true,
+        When::Auto => facts.migrations.wants_backup(),
+    };
+    if facts.migrations.pending.is_empty() || !wanted {
+        return Ok(None);
+    }
+    let default = facts.site.databases.iter().find(|database| database.alias == "default");
+    if let Some(database) = default
+        && database.vendor != "sqlite"
+    {
+        let reason = facts.migrations.irreversible().unwrap_or_else(|| "one may stay half done".to_owned());
+        return Err(PreparationError::BackupUnsupported { engine: database.vendor.clone(), reason });
+    }
+    Ok(Some(BackupDatabase { project: facts.project.clone(), path: run.join("backup.sqlite3") }))
+}
+
+/// Expects what the last updates took; without any, a rule of thumb for a site of middling size.
+fn forecast(site: &Site, facts: &Facts) -> Forecast {
+    let runs = site.state().runs().unwrap_or_default();
+    let mut windows: Vec<u64> = runs
+        .iter()
+        .rev()
+        .filter_map(crate::state::RunFolder::report)
+        .filter(|report| report.outcome == Outcome::Updated)
+        .filter_map(|report| report.window_ms)
+        .take(FORECAST_RUNS)
+        .collect();
+    windows.sort_unstable();
+    match windows.get(windows.len() / 2) {
+        Some(median) => Forecast { window_ms: *median, runs: windows.len() },
+        None => {
+            let migrations = u32::try_from(facts.migrations.pending.len()).unwrap_or(u32::MAX);
+            let guess = Duration::from_millis(1500) + Duration::from_millis(100) * migrations;
+            Forecast { window_ms: milliseconds(guess), runs: 0 }
+        }
+    }
+}
+
+/// Makes a program of the site's own, run in a tree; `./name` is a file of that tree.
+pub(super) fn own_command(argv: &[String], tree: &Path) -> Command {
+    let program = argv.first().map_or("", String::as_str);
+    let program = match program.strip_prefix("./") {
+        Some(rest) => tree.join(rest),
+        None => PathBuf::from(program),
+    };
+    Command::new(program).args(argv.iter().skip(1)).directory(tree).in_site_environment()
+}
+
+/// The files that the settings module may be made of.
+pub(super) struct SettingsFiles {
+    /// The folder of the package that it is in, or its own name without `.py`.
+    prefixes: Vec<PathBuf>,
+}
+
+impl SettingsFiles {
+    pub(super) fn matches(&self, path: &Path) -> bool {
+        self.prefixes.iter().any(|prefix| path == prefix || path.starts_with(prefix))
+    }
+}
+
+/// Returns the files of the settings: the module, and its neighbours when they are settings too.
+pub(super) fn settings_files(config: &Config) -> SettingsFiles {
+    let inside = config.project.strip_prefix(&config.repository).unwrap_or(Path::new(""));
+    let module = inside.join(config.settings.replace('.', "/"));
+    let mut prefixes = vec![module.with_extension("py"), module.clone()];
+    if let Some(package) = module.parent()
+        && package.file_name().is_some_and(|name| name.to_string_lossy().contains("settings"))
+    {
+        prefixes.push(package.to_owned());
+    }
+    SettingsFiles { prefixes }
+}
+
+/// Says in a few words which packages change.
+pub(super) fn package_summary(changes: &[PackageChange]) -> String {
+    match changes {
+        [] => "the same packages".to_owned(),
+        [one] => one.to_string(),
+        many => format!("{} change", counted(many.len(), "package")),
+    }
+}
+
+/// Says in a few words which static files change.
+pub(super) fn static_summary(collected: &Collected) -> String {
+    let parts = [(&collected.added, "added"), (&collected.changed, "changed"), (&collected.removed, "removed")];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(names, _)| !names.is_empty())
+        .map(|(names, what)| format!("{} {what}", names.len()))
+        .collect();
+    if parts.is_empty() { "nothing changes".to_owned() } else { format!("files: {}", parts.join(", ")) }
+}
+
+fn static_details(collected: &Collected) -> Vec<String> {
+    let marked = |names: &[String], mark: char| names.iter().map(|name| format!("{mark} {name}")).collect::<Vec<_>>();
+    let mut lines = marked(&collected.removed, '-');
+    lines.extend(marked(&collected.added, '+'));
+    lines.extend(marked(&collected.changed, '~'));
+    lines.truncate(40);
+    lines
+}
+
+fn names(actions: &[Action], none: &str) -> String {
+    let names: Vec<&str> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Service(action) => Some(action.service.name.as_str()),
+            _ => None,
+        })
+        .collect();
+    if names.is_empty() { none.to_owned() } else { names.join(", ") }
+}
