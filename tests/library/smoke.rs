@@ -199,7 +199,7 @@ fn a_server_that_never_answers_is_given_up_at_the_deadline() {
     let _listener = UnixListener::bind(&path).unwrap();
     let silent = Server::start(|_| Reply::Silence);
     let mut check = check(&silent.url(), &["/"]);
-    (check.timeout, check.deadline) = (Duration::from_millis(100), Duration::from_millis(400));
+    (check.timeout, check.deadline) = (Duration::from_millis(100), Duration::from_millis(1500));
     let tcp = failing(check.perform(&Host::new()));
     check.connect = Some(Connect::Unix(path));
     let unix = failing(check.perform(&Host::new()));
@@ -361,6 +361,7 @@ fn commands_run_in_the_environment_of_the_site_after_the_pages() {
     let error = check.perform(&host).unwrap_err();
     let SmokeError::Command(error) = error else { panic!("{error:?}") };
     assert_eq!((error.code(), error.tail()), (Some(3), &["no login".to_owned()][..]));
+    check.pages.clear();
     (check.commands, check.deadline) = (vec![Command::new("sleep").arg("300")], Duration::from_millis(500));
     let error = check.perform(&host).unwrap_err();
     assert!(error.to_string().contains("did not finish within"), "{error}");

@@ -6,7 +6,8 @@ use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::page::{self, Page, PageResult, Problem};
+use super::page::{Page, PageResult, Problem};
+use super::text::{excerpt, resolve};
 use super::{SmokeCheck, SmokeError};
 use crate::host::Host;
 use crate::http::{Client, HttpError, parse_url, port};
@@ -173,7 +174,7 @@ impl Clients {
         let target = |page: &'c Page| {
             let is_absolute = page.path.starts_with("http://") || page.path.starts_with("https://");
             let url = match base {
-                Some(base) => page::resolve(base, &page.path),
+                Some(base) => resolve(base, &page.path),
                 None if is_absolute => page.path.clone(),
                 None => return Err(SmokeError::NoBase { path: page.path.clone() }),
             };
@@ -205,7 +206,7 @@ fn attempt(target: &Target, host: &Host, timeout: Duration) -> PageResult {
         Ok(answer) => PageResult {
             status: Some(answer.status),
             location: answer.location.as_deref().map(redact),
-            excerpt: redact(&page::excerpt(&answer.body)),
+            excerpt: redact(&excerpt(&answer.body)),
             duration: answer.duration,
             problems: target
                 .page

@@ -6,6 +6,7 @@
 
 mod ask;
 mod page;
+mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;
