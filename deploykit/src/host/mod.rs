@@ -5,7 +5,7 @@
 //! transcript; it removes secret values from everything that leaves it.
 
 mod cancel;
-mod environment;
+pub(crate) mod environment;
 pub mod files;
 pub(crate) mod process;
 mod redact;

@@ -1,0 +1,271 @@
+//! Pages and commands that show that the site works.
+//!
+//! A freshly started site may refuse connections, answer "502 Bad Gateway" or nothing at all for a while: such answers
+//! are asked again until the deadline. An answer that is simply wrong is asked for [`ATTEMPTS`] times within about a
+//! second, so that a worker may warm up but a broken site is found out at once.
+
+mod ask;
+mod page;
+mod text;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use ask::{AT_ONCE, ATTEMPTS};
+pub use page::{Page, PageResult, Problem};
+
+use super::{Check, Operation};
+use crate::command::Command;
+use crate::host::{CommandError, Host};
+use crate::http::{Connect, HttpError};
+
+/// Pages that must answer as expected, and commands that must end with 0.
+///
+/// # Examples
+///
+/// ```
+/// use deploykit::operations::smoke_check::{Page, SmokeCheck};
+///
+/// let check = SmokeCheck {
+///     base: Some("https://example.org/".to_owned()),
+///     connect: Some("unix:/run/site.sock".parse()?),
+///     pages: vec![Page::new("/"), Page { contains: vec!["About".to_owned()], ..Page::new("/about/") }],
+///     ..SmokeCheck::default()
+/// };
+/// # Ok::<(), deploykit::http::ConnectError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SmokeCheck {
+    /// The URL that the paths of pages belong to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Where to connect to in place of the base's address. Pages of other sites are asked for at their own address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Connect>,
+    /// A PEM file of certificates to trust beside the public authorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// What is asked for.
+    pub pages: Vec<Page>,
+    /// What is run in the site's environment once the pages are as expected. One without a deadline gets this check's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<Command>,
+    /// How long all pages together may take to become as expected; default 60 s.
+    #[serde(rename = "deadline_ms", with = "page::milliseconds")]
+    pub deadline: Duration,
+    /// How long one answer may take; default 10 s.
+    #[serde(rename = "timeout_ms", with = "page::milliseconds")]
+    pub timeout: Duration,
+}
+
+impl Default for SmokeCheck {
+    fn default() -> Self {
+        SmokeCheck {
+            base: None,
+            connect: None,
+            ca: None,
+            pages: Vec::new(),
+            commands: Vec::new(),
+            deadline: Duration::from_secs(60),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a site does not pass its check.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SmokeError {
+    /// A page has only a path, and there is no base.
+    #[error("cannot ask for `{path}`: there is no `base` that it belongs to")]
+    NoBase {
+        /// The path.
+        path: String,
+    },
+    /// A URL or the file of certificates cannot be used; nothing was asked for.
+    #[error(transparent)]
+    Settings(HttpError),
+    /// Pages are not as expected.
+    #[error("{} of {asked} {} not as expected: {}", failing.len(), are(*asked, failing.len()), list(failing))]
+    Pages {
+        /// Every one that is not, in the order of the settings.
+        failing: Vec<PageResult>,
+        /// How many were asked for.
+        asked: usize,
+    },
+    /// A command failed.
+    #[error(transparent)]
+    Command(CommandError),
+    /// The run was cancelled meanwhile.
+    #[error("the check of the site was interrupted")]
+    Cancelled,
+}
+
+fn are(asked: usize, failing: usize) -> &'static str {
+    match (asked, failing) {
+        (1, _) => "page is",
+        (_, 1) => "pages is",
+        _ => "pages are",
+    }
+}
+
+fn list(failing: &[PageResult]) -> String {
+    failing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl SmokeCheck {
+    /// Asks for every page until it is as expected or is known not to be, then runs the commands.
+    ///
+    /// # Errors
+    ///
+    /// When a page is not as expected in time, or a command fails.
+    pub fn perform(&self, host: &Host) -> Result<(), SmokeError> {
+        self.judge(ask::until_deadline(self, host)?)?;
+        for command in &self.commands {
+            let mut command = command.clone().in_site_environment();
+            if command.time_limit().is_none() {
+                command = command.deadline(self.deadline);
+            }
+            host.run(&command).map_err(|error| match error {
+                CommandError::Cancelled { .. } => SmokeError::Cancelled,
+                error => SmokeError::Command(error),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Asks for every page once and returns what came, expected or not: the state to compare with later.
+    ///
+    /// # Errors
+    ///
+    /// When the settings cannot be used, or the run is cancelled; never for what a page answers.
+    pub fn run(&self, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
+        ask::once(self, host)
+    }
+
+    /// Returns the check for the same site after it was brought back to the state in which it answered `baseline`.
+    ///
+    /// Pages that did not answer then, or with a status of 500 and more, are left out. Those that were as expected stay,
+    /// without their time limit, since a service that was just started is slower. Of the others only the status that
+    /// they had is expected: texts and redirects may belong to the new version. Commands are left out for the same reason.
+    #[must_use]
+    pub fn like(&self, baseline: &[PageResult]) -> SmokeCheck {
+        let pages = self.pages.iter().filter_map(|page| {
+            let before = baseline.iter().find(|before| before.path == page.path)?;
+            let status = before.status.filter(|status| *status < 500)?;
+            let others = baseline.iter().filter(|other| other.path == page.path);
+            if others.clone().count() == 1 && before.problems.is_empty() {
+                return Some(Page { within: None, ..page.clone() });
+            }
+            Some(Page { status: Some(status), ..Page::new(&page.path) })
+        });
+        SmokeCheck { pages: pages.collect(), commands: Vec::new(), ..self.clone() }
+    }
+
+    fn judge(&self, results: Vec<PageResult>) -> Result<(), SmokeError> {
+        let asked = results.len();
+        let failing: Vec<PageResult> =
+            results.into_iter().filter(|result| !result.problems.is_empty()).collect();
+        if failing.is_empty() { Ok(()) } else { Err(SmokeError::Pages { failing, asked }) }
+    }
+}
+
+/// Its check asks for every page once, runs no command, and never answers with a change: pages are as expected, or it fails.
+impl Operation for SmokeCheck {
+    type Error = SmokeError;
+
+    fn name(&self) -> &'static str {
+        "smoke-check"
+    }
+
+    fn check(&self, host: &Host) -> Result<Check, SmokeError> {
+        self.judge(self.run(host)?)?;
+        let reason = match self.pages.len() {
+            0 => "no pages to ask for".to_owned(),
+            1 => "1 page answers as expected".to_owned(),
+            count => format!("{count} pages answer as expected"),
+        };
+        Ok(Check::Unchanged { reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(path: &str, status: Option<u16>, problems: Vec<Problem>) -> PageResult {
+        PageResult { path: path.to_owned(), status, problems, ..PageResult::default() }
+    }
+
+    fn wrong(found: u16) -> Vec<Problem> {
+        vec![Problem::Status { expected: Some(200), found }]
+    }
+
+    #[test]
+    fn the_old_site_is_held_to_what_it_answered_before() {
+        let about = Page {
+            contains: vec!["About".to_owned()],
+            within: Some(Duration::from_secs(1)),
+            ..Page::new("/about/")
+        };
+        let new = Page { contains: vec!["New".to_owned()], ..Page::new("/new/") };
+        let check = SmokeCheck {
+            base: Some("http://x/".to_owned()),
+            pages: vec![
+                about.clone(),
+                new,
+                Page::new("/broken/"),
+                Page::new("/down/"),
+                Page::new("/unasked/"),
+            ],
+            commands: vec![Command::new("true")],
+            ..SmokeCheck::default()
+        };
+        let baseline = [
+            result("/about/", Some(200), vec![]),
+            result("/new/", Some(404), wrong(404)),
+            result("/broken/", Some(500), wrong(500)),
+            result("/down/", None, vec![Problem::NoAnswer { reason: "x".to_owned(), temporary: true }]),
+        ];
+        let old = check.like(&baseline);
+        let pages = vec![Page { within: None, ..about }, Page { status: Some(404), ..Page::new("/new/") }];
+        assert_eq!(old, SmokeCheck { pages, commands: vec![], ..check });
+    }
+
+    #[test]
+    fn every_failing_page_is_in_the_message() {
+        let mut first = result("/", Some(500), wrong(500));
+        first.excerpt = "Server Error (500)".to_owned();
+        (first.attempts, first.elapsed) = (3, Duration::from_millis(1260));
+        let mut second = result("/about/", Some(302), wrong(302));
+        second.location = Some("/login/".to_owned());
+        (second.attempts, second.elapsed) = (1, Duration::ZERO);
+        let error = SmokeError::Pages { failing: vec![first, second], asked: 3 };
+        assert_eq!(
+            error.to_string(),
+            "2 of 3 pages are not as expected: `/`: expected status 200, came 500 (\"Server Error (500)\") after 3 \
+             attempts in 1.3 s; `/about/`: expected status 200, came 302 to `/login/`"
+        );
+    }
+
+    #[test]
+    fn a_check_survives_the_journal() {
+        let check = SmokeCheck {
+            base: Some("https://example.org/".to_owned()),
+            connect: Some("unix:/run/s".parse().unwrap()),
+            pages: vec![Page { within: Some(Duration::from_millis(1500)), ..Page::new("/") }],
+            ..SmokeCheck::default()
+        };
+        let text = serde_json::to_string(&check).unwrap();
+        assert_eq!(
+            text,
+            r#"{"base":"https://example.org/","connect":"unix:/run/s","pages":[{"path":"/","within_ms":1500}],"deadline_ms":60000,"timeout_ms":10000}"#
+        );
+        assert_eq!(serde_json::from_str::<SmokeCheck>(&text).unwrap(), check);
+        assert_eq!(serde_json::from_str::<SmokeCheck>("{}").unwrap(), SmokeCheck::default());
+    }
+}

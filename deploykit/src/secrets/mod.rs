@@ -1,0 +1,280 @@
+//! The file of secret settings: which names it has, which ones the code wants, and how a new one gets in.
+//!
+//! Names may be shown, values never: no type here shows one, and no error quotes the file.
+
+mod check;
+mod dotenv;
+mod edit;
+mod json;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
+use thiserror::Error;
+
+pub use check::{
+    DEFAULT_PATTERN, Missing, SecretsCheck, SecretsOutcome, asked_for, compile_pattern, names_asked_for,
+};
+pub use edit::set;
+
+use crate::host::files::FileError;
+
+/// Values that are in many secrets files without being secret; hiding them would hide half of every message.
+const WELL_KNOWN: [&str; 10] = [
+    "127.0.0.1",
+    "development",
+    "example.com",
+    "localhost",
+    "mariadb",
+    "postgres",
+    "postgresql",
+    "production",
+    "redis://localhost",
+    "staging",
+];
+
+/// The shortest line of a value of several lines that is a secret of its own.
+const SHORTEST_LINE: usize = 16;
+
+/// A file of secret settings: a JSON object, or lines of `NAME=value`. `Debug` shows names only.
+///
+/// # Examples
+///
+/// ```
+/// use deploykit::secrets::SecretsFile;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("secrets.json");
+/// std::fs::write(&path, r#"{"SECRET_KEY": "hunter22", "EMAIL": {"password": "swordfish"}}"#)?;
+/// let secrets = SecretsFile::read(&path)?;
+/// assert_eq!(secrets.missing(["SECRET_KEY", "API_KEY"]), ["API_KEY"]);
+/// assert_eq!(secrets.values().count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct SecretsFile {
+    path: PathBuf,
+    names: BTreeSet<String>,
+    values: Vec<String>,
+}
+
+/// Why a file of secrets cannot be used or changed. Nothing of its contents is in here but names.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SecretsError {
+    /// The file cannot be read.
+    #[error("cannot read the secrets file `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not UTF-8.
+    #[error("`{}`, line {line}: expected a text in UTF-8", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The line of the first byte that is not, from 1.
+        line: usize,
+    },
+    /// The file is no JSON.
+    #[error("`{}`, line {line}, column {column}: {reason}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What the parser stumbled over, without the text itself.
+        reason: String,
+    },
+    /// The file is JSON, but no object.
+    #[error("`{}`: expected a JSON object with a name for every secret", path.display())]
+    NotObject {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line is not `NAME=value`.
+    #[error("`{}`, line {line}: expected `NAME=value`", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A name cannot be the name of a secret.
+    #[error("`{name}` cannot be the name of a secret in `{}`", path.display())]
+    Name {
+        /// The name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A value cannot be written in this kind of file.
+    #[error("the value for `{name}` cannot be written in `{}`: {reason}", path.display())]
+    Value {
+        /// The name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What about it cannot.
+        reason: &'static str,
+    },
+    /// The name stands for a list or an object, which is not replaced by a text.
+    #[error("`{name}` in `{}` is a list or an object and is not replaced", path.display())]
+    Nested {
+        /// The name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else changed the file meanwhile; nothing was written.
+    #[error("`{}` was changed by somebody else meanwhile", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The changed file would not read back as it should; nothing was written.
+    #[error("cannot set `{name}` in `{}` without touching other lines", path.display())]
+    Edit {
+        /// The name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(#[from] FileError),
+    /// The pattern that finds names in the code is no regular expression.
+    #[error("the pattern for secrets cannot be read")]
+    Pattern {
+        /// What is wrong with it.
+        #[source]
+        source: regex::Error,
+    },
+    /// The pattern captures nothing.
+    #[error("the pattern for secrets needs a group, `(…)`, around the name")]
+    NoGroup,
+}
+
+/// How a file holds its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// A JSON object.
+    Json,
+    /// Lines of `NAME=value`.
+    Dotenv,
+}
+
+impl Format {
+    /// Goes by the name of the file, and by its first character where the name says nothing.
+    fn of(path: &Path, text: &str) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if name.ends_with(".json") || name.ends_with(".jsonc") {
+            Format::Json
+        } else if name.starts_with(".env") || name.ends_with(".env") {
+            Format::Dotenv
+        } else if text.trim_start().starts_with(['{', '[']) {
+            Format::Json
+        } else {
+            Format::Dotenv
+        }
+    }
+}
+
+impl SecretsFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is neither a JSON object nor lines of `NAME=value`.
+    pub fn read(path: &Path) -> Result<Self, SecretsError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| SecretsError::Read { path: path.to_owned(), source })?;
+        SecretsFile::parse(path, &bytes)
+    }
+
+    /// Reads the contents of a file; `path` tells the format and is for messages.
+    ///
+    /// # Errors
+    ///
+    /// When they are neither a JSON object nor lines of `NAME=value`.
+    pub fn parse(path: &Path, contents: &[u8]) -> Result<Self, SecretsError> {
+        let (_, text) = without_mark(decode(path, contents)?);
+        let (names, values) = match Format::of(path, text) {
+            Format::Json => json::names_and_values(path, text)?,
+            Format::Dotenv => dotenv::names_and_values(path, text)?,
+        };
+        Ok(SecretsFile { path: path.to_owned(), names, values: hidden(values) })
+    }
+
+    /// Returns the path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the names; in JSON those of the outermost object.
+    #[must_use]
+    pub fn names(&self) -> &BTreeSet<String> {
+        &self.names
+    }
+
+    /// Returns what must not be shown, for a [`Redactor`](crate::Redactor): every text in the file, nested ones too, with
+    /// the long lines of those that have several and the passwords of those that are URLs. Words that are in many such
+    /// files without being secret, like `localhost`, are left out.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().map(String::as_str)
+    }
+
+    /// Returns those of the names that the file lacks, in their order.
+    pub fn missing<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
+        names.into_iter().filter(|name| !self.names.contains(*name)).map(str::to_owned).collect()
+    }
+}
+
+impl fmt::Debug for SecretsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretsFile").field("path", &self.path).field("names", &self.names).finish()
+    }
+}
+
+/// Adds the parts of values that may be shown alone, and removes what is no secret.
+fn hidden(values: Vec<String>) -> Vec<String> {
+    static PASSWORD: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:([^\s@]+)@").ok());
+    let mut all = Vec::new();
+    for value in values {
+        if value.contains('\n') {
+            let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
+            all.extend(lines.map(str::to_owned));
+        }
+        let password = PASSWORD.as_ref().and_then(|pattern| pattern.captures(&value)?.get(1));
+        all.extend(password.map(|password| password.as_str().to_owned()));
+        all.push(value);
+    }
+    all.retain(|value| !value.is_empty() && !WELL_KNOWN.contains(&value.to_lowercase().as_str()));
+    all
+}
+
+fn decode<'t>(path: &Path, contents: &'t [u8]) -> Result<&'t str, SecretsError> {
+    std::str::from_utf8(contents).map_err(|error| {
+        let line = contents[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        SecretsError::NotText { path: path.to_owned(), line }
+    })
+}
+
+/// Splits the byte order mark that some editors write from the text.
+fn without_mark(text: &str) -> (&str, &str) {
+    let length = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    text.split_at(length)
+}
