@@ -23,9 +23,11 @@ pub struct Current {
     /// The commit that serves.
     pub commit: String,
     /// The packages, and the files that they were taken from.
-    pub packages: Option<crate::python::Record>,
+    pub packages: Option<crate::operations::pip_install::Record>,
+    /// What identified the configuration.
+    pub settings: String,
     /// The names under STATIC_ROOT that were collected from a source.
-    pub static_names: Vec<String>,
+    pub static_files: Option<crate::django::StaticRecord>,
 }
 
 /// The folder of one run.

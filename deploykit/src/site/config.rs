@@ -11,10 +11,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{ConfigError, Mistakes, Problem};
 use super::reader::{Reader, merge};
+use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::pip_install::Installer;
 use crate::operations::smoke_check::Page;
-use crate::services::{Manager, Role, Service};
+use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor};
 
 /// Which of the three courses an update takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,18 +39,6 @@ impl EnvironmentName {
             EnvironmentName::Development => "development",
         }
     }
-}
-
-/// When something is done that can be decided by looking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum When {
-    /// When it is due.
-    Auto,
-    /// At every update.
-    Always,
-    /// At none.
-    Never,
 }
 
 const WHEN: [(&str, When); 3] = [("auto", When::Auto), ("always", When::Always), ("never", When::Never)];
@@ -443,7 +432,7 @@ fn services(top: &Reader<'_>) -> Vec<Service> {
         let start_timeout = reader.duration("start-timeout").unwrap_or(Duration::from_secs(60));
         let stay_up = reader.duration("stay-up").unwrap_or(Duration::from_secs(3));
         let sudo = reader.flag("sudo").unwrap_or(false);
-        if sudo && !matches!(manager, Some(Manager::Command { .. })) {
+        if sudo && !matches!(manager, Some(Manager::Command(_))) {
             reader.wrong("sudo", "only the commands of `manager = \"command\"` can be run with sudo");
         }
         reader.finish();
@@ -474,7 +463,7 @@ fn manager(reader: &Reader<'_>) -> Option<Manager> {
         Kind::Supervisor => {
             let (config, program) = (reader.path("config"), reader.text("program"));
             lacks("config");
-            Some(Manager::Supervisor { config: config?, program })
+            Some(Manager::Supervisor(Supervisor { server: Server::Config(config?), program }))
         }
         Kind::Command => {
             let start = reader.texts("start").unwrap_or_default();
@@ -485,14 +474,14 @@ fn manager(reader: &Reader<'_>) -> Option<Manager> {
             if status.is_empty() {
                 reader.wrong("status", "is missing: a command that exits with 0 while the service runs");
             }
-            Some(Manager::Command { start, stop, status, directory })
+            Some(Manager::Command(CommandManager { start, stop, status, directory }))
         }
         Kind::Gunicorn => {
             let start = reader.texts("start").unwrap_or_default();
             let (pidfile, directory) = (reader.path("pidfile"), reader.path("directory"));
             lacks("pidfile");
             lacks("start");
-            Some(Manager::Gunicorn { pidfile: pidfile?, start, directory })
+            Some(Manager::Gunicorn(Gunicorn { pidfile: pidfile?, start, directory }))
         }
     }
 }

@@ -6,12 +6,14 @@ mod reader;
 
 use std::path::{Path, PathBuf};
 
-pub use config::{Config, EnvironmentName, OwnStep, OwnTask, When, find};
+pub use config::{Config, EnvironmentName, OwnStep, OwnTask, find};
 pub use problem::{ConfigError, Mistakes, Problem};
 
-use crate::django::Project;
+use crate::django::{Project, SiteFacts};
+use crate::host::files::{FileError, InPath};
 use crate::host::{Cancel, Environment, Host, Redactor};
 use crate::operations::git_update::GitUpdate;
+use crate::operations::maintenance::{Announcement, Page};
 use crate::operations::pip_install::PipInstall;
 use crate::operations::service_control::{ServiceControl, Want};
 use crate::operations::smoke_check::SmokeCheck;
@@ -65,7 +67,7 @@ impl Site {
         }
         // A secrets file that cannot be read is reported by the step that needs it.
         if let Some(file) = config.secrets_file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
-            secret.extend(file.values());
+            secret.extend(file.values().map(str::to_owned));
         }
         Ok(Site { config, environment, redactor: Redactor::new(secret) })
     }
@@ -115,14 +117,16 @@ impl Site {
     pub fn pip_install(&self) -> PipInstall {
         let config = &self.config;
         PipInstall {
-            requirements: config.requirements.clone(),
-            directory: config.repository.clone(),
             installer: config.installer,
             extra_args: config.extra_args.clone(),
-            environments: self.state().environments(),
             record: self.state().current().packages,
             deadline: config.install_deadline,
-            ..PipInstall::new(&config.virtualenv)
+            ..PipInstall::new(
+                &config.virtualenv,
+                config.requirements.clone(),
+                &config.repository,
+                self.state().environments(),
+            )
         }
     }
 
@@ -165,6 +169,53 @@ impl Site {
             deadline: config.smoke_deadline,
             timeout: config.smoke_timeout,
         })
+    }
+
+    /// Returns the maintenance commands: those of the configuration, or those that the project has.
+    #[must_use]
+    pub fn maintenance_commands(&self, facts: &SiteFacts) -> Option<Announcement> {
+        let config = &self.config;
+        let mut found = match (&config.maintenance_on, &config.maintenance_off) {
+            (Some(on), Some(off)) => Announcement {
+                project: self.project(),
+                on: on.clone(),
+                off: off.clone(),
+                time_zone: facts.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()),
+                status_file: facts.maintenance_status_file.clone(),
+            },
+            _ => Announcement::found_in(&self.project(), facts)?,
+        };
+        // The next tree's settings may name the file by where they are themselves.
+        let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.state().tree()).ok());
+        if let Some(inside) = inside {
+            found.status_file = Some(config.repository.join(inside));
+        }
+        if config.status_file.is_some() {
+            found.status_file.clone_from(&config.status_file);
+        }
+        Some(found)
+    }
+
+    /// Returns the page that the web server shows while it exists.
+    ///
+    /// # Errors
+    ///
+    /// When the configured template cannot be read.
+    pub fn maintenance_page(&self) -> Result<Option<Page>, FileError> {
+        let html = match &self.config.page_template {
+            Some(template) => Some(std::fs::read_to_string(template).at("read", template)?),
+            None => None,
+        };
+        Ok(self.config.page.clone().map(|path| Page { path, html }))
+    }
+
+    /// Returns what identifies the configuration: a change of it may make something due that no commit shows.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let text = std::fs::read(&self.config.path).unwrap_or_default();
+        let digest = Sha256::digest([text.as_slice(), self.config.environment.as_str().as_bytes()].concat());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Makes the program of an argument list that names a file, such as `./check`, absolute.

@@ -8,7 +8,6 @@ use crate::action::Context;
 use crate::command::Command;
 use crate::event::{Event, Outcome, milliseconds};
 use crate::git::NextTree;
-use crate::host::Cancel;
 use crate::host::files;
 use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::{Lock, user_name};
@@ -18,7 +17,8 @@ use crate::runner::{Course, Events, Runner, chain};
 use crate::services::LogMark;
 use crate::site::Site;
 use crate::state::{Current, RunFolder, State};
-use crate::update::UpdateError;
+use crate::update::announcement::Announcement;
+use crate::update::error::UpdateError;
 
 /// How many new lines of each log a failure shows.
 const LOG_LINES: usize = 15;
@@ -43,7 +43,7 @@ pub struct Update<'s, 'o> {
     pub(super) tree: NextTree,
     /// What is left over when it is over, whichever way it went.
     pub(super) leftovers: Vec<std::path::PathBuf>,
-    pub(super) cancel: Option<Cancel>,
+    pub(super) announcement: Announcement,
 }
 
 impl Update<'_, '_> {
@@ -59,6 +59,13 @@ impl Update<'_, '_> {
     ///
     /// When the run cannot be recorded before anything was touched.
     pub fn run(mut self) -> Result<Report, UpdateError> {
+        // Whoever was asked may have thought about it: the notice counts from now.
+        let announced = self.announcement.steps().map_err(|source| self.refused(source))?;
+        for step in announced {
+            if let Some(old) = self.plan.steps.iter_mut().find(|old| old.id == step.id) {
+                *old = step;
+            }
+        }
         let run = match self.run.take() {
             Some(run) => run,
             None => self.state.new_run()?,
@@ -107,6 +114,35 @@ impl Update<'_, '_> {
             window_ms: report.window_ms,
         });
         Ok(report)
+    }
+
+    /// Puts away what was prepared, and leaves the site as it is.
+    pub fn discard(mut self) {
+        self.tidy();
+        if let Some(run) = &self.run
+            && let Err(error) = files::remove_tree(&run.path)
+        {
+            log::warn!("{}", chain(&error));
+        }
+    }
+
+    fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> UpdateError {
+        let report = Report {
+            version: 1,
+            run: self.run.as_ref().map(|run| run.name.clone()),
+            environment: self.plan.environment.clone(),
+            from: self.plan.from.clone(),
+            to: self.plan.to.clone(),
+            outcome: Outcome::Refused,
+            started: self.started,
+            duration_ms: milliseconds(self.events.elapsed()),
+            window_ms: None,
+            forecast: None,
+            steps: Vec::new(),
+            failure: None,
+            notices: self.plan.notices.clone(),
+        };
+        UpdateError::Prepare { step: "announce".to_owned(), source, report: Box::new(report) }
     }
 
     fn report(&mut self, run: &RunFolder, course: Course) -> Report {

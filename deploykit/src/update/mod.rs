@@ -12,6 +12,7 @@
 //! [`prepare`] does the first half and returns the [`Plan`]; [`Update::run`] does the second half. Whoever only wants the
 //! plan drops the update: nothing that the site uses was touched.
 
+mod announcement;
 mod error;
 mod finish;
 mod prepare;

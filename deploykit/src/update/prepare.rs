@@ -34,7 +34,6 @@ type Failed = Box<dyn Error + Send + Sync>;
 pub(super) struct Preparation<'s, 'o> {
     site: &'s Site,
     request: Request,
-    cancel: Option<Cancel>,
     host: Host,
     state: State,
     lock: Lock,
@@ -56,7 +55,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     ) -> Result<Self, UpdateError> {
         let state = site.state();
         state.create()?;
-        let host = site.host(cancel.clone());
+        let host = site.host(cancel);
         let purpose = if request.only_plan { "plan" } else { "prepare an update" };
         let lock = Lock::take(&state.lock(), purpose, request.lock_wait, &host)?;
         if let Some((run, _)) = state.unfinished()? {
@@ -65,7 +64,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(Preparation {
             site,
             request: request.clone(),
-            cancel,
             host,
             state,
             lock,
@@ -442,12 +440,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         let run = self.run.as_ref().map_or_else(|| self.state.folder().to_owned(), |run| run.path.clone());
         let planned = steps::plan(self.site, &self.request, moved.as_ref(), &facts, &run, &self.host);
-        let (plan, leftovers): (_, Vec<PathBuf>) = match planned {
+        let (planned, leftovers): (_, Vec<PathBuf>) = match planned {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
         let Facts { session, tree, states, .. } = facts;
-        let Some(mut plan) = plan else {
+        let Some((mut plan, announcement)) = planned else {
             session.close(&self.host);
             if let Err(error) = tree.remove(&self.host) {
                 log::warn!("{}", chain(&error));
@@ -476,7 +474,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             current,
             tree,
             leftovers,
-            cancel: self.cancel,
+            announcement,
         })))
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn plan(
     facts: &Facts,
     run: &Path,
     host: &Host,
-) -> Result<(Option<Plan>, Vec<PathBuf>), Box<dyn Error + Send + Sync>> {
+) -> Result<(Option<(Plan, Announcement)>, Vec<PathBuf>), Box<dyn Error + Send + Sync>> {
     let aside = facts.collected.as_ref().ok().and_then(|collected| collected.swap.as_ref());
     let leftovers: Vec<PathBuf> = aside.iter().map(|swap| swap.aside.clone()).collect();
     if !facts.is_needed(moved) {
@@ -77,16 +77,20 @@ pub(super) fn plan(
     }
     let config = site.config();
     let backup = backup(config, facts, run)?;
-    let announcement = Announcement::new(site, request, facts, host)?;
+    let announcement = Announcement::new(site, request, &facts.site, host)?;
     let restart = site.service_control(&ROLES, Want::Restart).restart(&facts.states);
     let part = Parts { site, facts, restart: &restart, backup: backup.as_ref() };
-    let (announce, wait) = announcement.steps()?;
+    let [announce, wait] = announcement.steps()?;
+    let page_up = announcement.page_up(restart.stop.iter().any(|action| action.service.role == Role::Web))?;
+    let page_down = announcement.page_down(&page_up);
+    let maintenance_off = Announcement::off(&announce);
+    let hold = part.hold(page_up.change.actions.first().cloned());
 
     let steps = [
         announce,
         wait,
         part.stop("stop-workers", Phase::Announce, Role::Worker),
-        announcement.page_up(!part.actions(&restart.stop, Role::Web).is_empty())?,
+        page_up,
         part.stop("stop-web", Phase::Window, Role::Web),
         part.backup(),
         part.code(moved),
@@ -96,23 +100,23 @@ pub(super) fn plan(
         part.start("start-required", Phase::Window, Role::Required),
         part.start("start-web", Phase::Window, Role::Web),
         part.smoke_check(),
-        announcement.page_down(!part.actions(&restart.stop, Role::Web).is_empty())?,
+        page_down,
         part.start("start-workers", Phase::Finish, Role::Worker),
         part.stay_up(),
-        announcement.off()?,
+        maintenance_off,
     ];
     let steps = steps.into_iter().flat_map(|step| part.with_own(step)).collect();
     let plan = Plan {
         environment: config.environment.as_str().to_owned(),
         from: String::new(),
         to: String::new(),
-        starts: announcement.starts(),
+        starts: announcement.starts()?,
         steps,
         notices: part.notices(),
         forecast: forecast(site, facts),
-        hold: part.hold(announcement.page_up_action()),
+        hold,
     };
-    Ok((Some(plan), leftovers))
+    Ok((Some((plan, announcement)), leftovers))
 }
 
 const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];

@@ -1,0 +1,157 @@
+//! When the window opens, and what users are told of it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::action::Action;
+use crate::django::SiteFacts;
+use crate::host::Host;
+use crate::operations::maintenance::{Announcement as Commands, Goal, Maintenance, MaintenanceError, Page, announced_time};
+use crate::operations::{Check, Operation};
+use crate::plan::{Phase, Step};
+use crate::site::{EnvironmentName, Site};
+use crate::update::{Request, Start};
+
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// The announcement of one update.
+#[derive(Clone, Debug)]
+pub(super) struct Announcement {
+    /// The site's commands; `None`: users are not told, and the reason.
+    commands: Result<Commands, &'static str>,
+    page: Option<Page>,
+    message: String,
+    notice: Duration,
+    start: Start,
+    time_zone: Option<String>,
+    host: Host,
+}
+
+impl Announcement {
+    pub(super) fn new(site: &Site, request: &Request, facts: &SiteFacts, host: &Host) -> Result<Self, Failed> {
+        let config = site.config();
+        let commands = match (config.environment, site.maintenance_commands(facts)) {
+            (EnvironmentName::Production, Some(commands)) => Ok(commands),
+            (EnvironmentName::Production, None) => Err("the project has no maintenance commands"),
+            _ => Err("users are told in production only"),
+        };
+        Ok(Announcement {
+            commands,
+            page: if config.environment == EnvironmentName::Development { None } else { site.maintenance_page()? },
+            message: request.message.clone().unwrap_or_else(|| config.message.clone()),
+            notice: config.notice,
+            start: request.start,
+            time_zone: facts.time_zone.clone(),
+            host: host.clone(),
+        })
+    }
+
+    /// Returns when the window opens, seen from now; `None`: at once, and nobody is told.
+    pub(super) fn starts(&self) -> Result<Option<Timestamp>, Failed> {
+        let now = Timestamp::now();
+        let told = self.commands.is_ok();
+        Ok(match self.start {
+            Start::Now => told.then_some(now),
+            Start::AfterNotice if told => Some(announced_time(now.checked_add(self.notice)?)),
+            Start::AfterNotice => None,
+            Start::In(duration) => Some(announced_time(now.checked_add(duration)?)),
+            Start::At(time) => Some(next(time, self.time_zone.as_deref(), now)?),
+        })
+    }
+
+    /// Tells users, and waits until it is time.
+    pub(super) fn steps(&self) -> Result<[Step; 2], Failed> {
+        let starts = self.starts()?;
+        let announce = match (&self.commands, starts) {
+            (Ok(commands), Some(start)) => {
+                // Without notice only when that was asked for.
+                let notice = if self.start == Start::Now { Duration::ZERO } else { self.notice };
+                let start = if self.start == Start::Now { announced_time(start) } else { start };
+                let goal = Goal::On { start, message: Some(self.message.clone()), notice };
+                let maintenance = Maintenance { goal, announcement: Some(commands.clone()), page: None };
+                let mut check = maintenance.check(&self.host)?;
+                if let Check::Change(change) = &mut check {
+                    change.reason = "users are told".to_owned();
+                    change.before.clear();
+                    change.after.clear();
+                }
+                check
+            }
+            (Err(reason), _) => Check::Unchanged { reason: (*reason).to_owned() },
+            (Ok(_), None) => Check::Unchanged { reason: "there is no time to announce".to_owned() },
+        };
+        let wait = match starts {
+            Some(until) if self.start != Start::Now && until > Timestamp::now() => {
+                let reason = "the window opens then".to_owned();
+                Step::with_actions("wait", Phase::Announce, "until the announced time", vec![Action::Wait { until, reason }], Vec::new())
+            }
+            _ => Step::with_actions("wait", Phase::Announce, "the window opens at once", Vec::new(), Vec::new()),
+        };
+        Ok([Step::new("announce", Phase::Announce, announce), wait])
+    }
+
+    /// Shows the page, before the web stops.
+    pub(super) fn page_up(&self, web_stops: bool) -> Result<Step, Failed> {
+        let check = match &self.page {
+            None => Check::Unchanged { reason: "no page is configured".to_owned() },
+            Some(_) if !web_stops => Check::Unchanged { reason: "the web is not stopped".to_owned() },
+            Some(page) => {
+                let goal = Goal::On { start: Timestamp::now(), message: Some(self.message.clone()), notice: Duration::ZERO };
+                let mut check = Maintenance { goal, announcement: None, page: Some(page.clone()) }.check(&self.host)?;
+                if let Check::Change(change) = &mut check {
+                    change.reason = page.path.display().to_string();
+                    change.before.clear();
+                    change.after.clear();
+                    change.details.clear();
+                }
+                check
+            }
+        };
+        Ok(Step::new("page-up", Phase::Window, check))
+    }
+
+    /// Takes the page down again, if it was us who put it up.
+    pub(super) fn page_down(&self, page_up: &Step) -> Step {
+        let reason = if page_up.is_needed() { "the pages are as expected" } else { &page_up.change.reason };
+        Step::with_actions("page-down", Phase::Window, reason, page_up.change.undo.clone(), page_up.change.actions.clone())
+    }
+
+    /// Ends the announcement, if it was ours: what was there before is there again.
+    pub(super) fn off(announce: &Step) -> Step {
+        let reason = if announce.is_needed() { "users are told no longer" } else { &announce.change.reason };
+        Step::with_actions("maintenance-off", Phase::Finish, reason, announce.change.undo.clone(), Vec::new())
+    }
+}
+
+/// Returns when the site's clock shows this time next.
+fn next(time: Time, time_zone: Option<&str>, now: Timestamp) -> Result<Timestamp, Failed> {
+    let zone = match time_zone {
+        Some(name) => TimeZone::get(name)
+            .map_err(|source| MaintenanceError::TimeZone { name: name.to_owned(), source })?,
+        None => TimeZone::system(),
+    };
+    let today = now.to_zoned(zone.clone()).date();
+    let at = |date: jiff::civil::Date| date.to_datetime(time).to_zoned(zone.clone()).map(|zoned| zoned.timestamp());
+    let today_at = at(today)?;
+    if today_at > now { Ok(today_at) } else { Ok(at(today.checked_add(SignedDuration::from_hours(24))?)?) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_is_the_site_s_and_the_next_one() {
+        let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        let los_angeles = Some("America/Los_Angeles");
+        let later = next(Time::constant(3, 0, 0, 0), los_angeles, now).unwrap();
+        assert_eq!(later.to_string(), "2026-11-22T11:00:00Z");
+        let tomorrow = next(Time::constant(1, 0, 0, 0), los_angeles, now).unwrap();
+        assert_eq!(tomorrow.to_string(), "2026-11-23T09:00:00Z");
+        assert!(next(Time::midnight(), Some("Nowhere/Land"), now).is_err());
+    }
+}
