@@ -1,6 +1,7 @@
 //! A real supervisord in a temporary folder, a gunicorn, and services that name them.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +12,7 @@ use deploykit::Host;
 use deploykit::services::{
     Gunicorn, Manager, ProcessId, Role, Server, Service, ServiceAction, ServiceState, Supervisor,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long a test waits for what must happen.
@@ -29,14 +31,14 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// Ends a process by force, if it still is the same one.
 pub fn kill(process: ProcessId) {
     if process.is_alive() {
-        signal("KILL", process.pid);
+        signal(Signal::KILL, process.pid);
     }
 }
 
-/// Sends a signal.
-pub fn signal(name: &str, pid: i32) {
-    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status();
-    status.expect("kill runs");
+/// Sends a signal; the process may be gone.
+pub fn signal(signal: Signal, pid: i32) {
+    assert!(pid > 1, "no process of ours: {pid}");
+    let _ = kill_process(Pid::from_raw(pid).expect("a process id"), signal);
 }
 
 /// A supervisord with its configuration file; ended with all of its programs when it is dropped.
@@ -96,7 +98,7 @@ impl Drop for Supervisord {
     fn drop(&mut self) {
         // Its programs lead groups of their own: end them while their parent is known.
         for process in children(self.pid()) {
-            signal("KILL", process);
+            signal(Signal::KILL, process);
         }
         self.kill();
     }
@@ -116,15 +118,9 @@ fn spawn(program: &Path, folder: &Path) -> Child {
 
 /// All descendants of a process.
 fn children(pid: i32) -> Vec<i32> {
-    let output = Command::new("ps").args(["-e", "-o", "pid=,ppid="]).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let pairs: Vec<(i32, i32)> = text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace().filter_map(|word| word.parse().ok());
-            Some((words.next()?, words.next()?))
-        })
-        .collect();
+    let all = procfs::process::all_processes().expect("/proc is there");
+    let stats = all.filter_map(|process| process.ok()?.stat().ok());
+    let pairs: Vec<(i32, i32)> = stats.map(|stat| (stat.pid, stat.ppid)).collect();
     let mut found = vec![pid];
     let mut index = 0;
     while index < found.len() {
@@ -155,31 +151,44 @@ pub fn state(service: &Service) -> ServiceState {
     service.state(&Host::new()).expect("the manager answers")
 }
 
-/// A virtualenv with gunicorn, made once; `None` when the tools for it are missing.
+/// A virtualenv with gunicorn, made once and kept for later runs; `None` when the tools for it are missing.
 pub fn gunicorn() -> Option<PathBuf> {
-    static VENV: OnceLock<Option<TempDir>> = OnceLock::new();
-    let venv = VENV.get_or_init(|| {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
         let (uv, wheels) = (super::program("uv")?, super::wheels()?);
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let run = |args: &[&str]| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        fs::create_dir_all(folder).expect("a folder below target");
+        let lock = File::create(folder.join("gunicorn.lock")).expect("a lock file");
+        lock.lock().expect("nobody holds it for long");
+        let venv = folder.join("gunicorn");
+        let (program, complete) = (venv.join("bin/gunicorn"), venv.join("complete"));
+        if complete.exists() {
+            return Some(program);
+        }
+        let run = |args: &[&OsStr]| {
             let mut command = Command::new(&uv);
-            command.args(args).env("VIRTUAL_ENV", folder.path()).stdin(Stdio::null());
+            command.args(args).env("VIRTUAL_ENV", &venv).stdin(Stdio::null());
             let output = command.output().expect("uv runs");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
-        let path = folder.path().to_str().expect("a plain path");
-        let wheels = wheels.to_str().expect("a plain path");
-        run(&["venv", "--quiet", "--allow-existing", path]);
-        run(&["pip", "install", "--quiet", "--offline", "--no-index", "--find-links", wheels, "gunicorn"]);
-        Some(folder)
+        run(&["venv", "--quiet", "--clear"]
+            .map(OsStr::new)
+            .into_iter()
+            .chain([venv.as_os_str()])
+            .collect::<Vec<_>>());
+        let install = ["pip", "install", "--quiet", "--offline", "--no-index", "gunicorn", "--find-links"];
+        run(&install.map(OsStr::new).into_iter().chain([wheels.as_os_str()]).collect::<Vec<_>>());
+        fs::write(complete, "").expect("the mark is written");
+        Some(program)
     });
-    venv.as_ref().map(|folder| folder.path().join("bin/gunicorn"))
+    program.clone()
 }
 
 /// A folder with WSGI modules: `site`, which answers, and `broken`, which cannot be imported.
 pub fn wsgi() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let site = "def app(environ, start):\n    start('200 OK', [('Content-Length', '5')])\n    return [b'hello']\n";
+    let site =
+        "def app(environ, start):\n    start('200 OK', [('Content-Length', '5')])\n    return [b'hello']\n";
     fs::write(folder.path().join("mysite.py"), site).expect("written");
     fs::write(folder.path().join("broken.py"), "raise ImportError('no such thing')\n").expect("written");
     folder

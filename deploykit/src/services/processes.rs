@@ -71,6 +71,8 @@ pub(crate) fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
         children.entry(stat.ppid).or_default().push(process);
         groups.entry(stat.pgrp).or_default().push(process);
     }
+    // Whoever asks may itself be a job of a service, and would wait for its own end.
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
     let mut next: Vec<ProcessId> = roots.to_vec();
     while let Some(process) = next.pop() {
         // A number that was given away again has another process's children.
@@ -78,7 +80,7 @@ pub(crate) fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
         for list in [family, groups.get(&process.pid)].into_iter().flatten() {
             // A group outlives its leader, and its number is not given away while it has members: they all started later.
             for child in list.iter().filter(|child| child.started >= process.started) {
-                if found.insert(*child) {
+                if child.pid != own && found.insert(*child) {
                     next.push(*child);
                 }
             }
