@@ -506,12 +506,15 @@ fn commands_start_stop_and_ask() {
     let error = perform(&failing, Goal::Running).unwrap_err();
     assert_eq!(error.to_string(), "service `redis`: its start command failed");
     assert_eq!(error.tail(), ["no port"]);
-    let blind = with(CommandManager { status: vec!["no-such-program".to_owned()], ..commands.clone() });
-    let error = perform(&blind, Goal::Stopped).unwrap_err();
-    assert!(
-        matches!(error, ServiceError::Command { what: "status", .. }),
-        "not knowing is not stopped: {error:?}"
-    );
+    for status in [&["no-such-program"][..], &["sh", "-c", "no-such-program ping"]] {
+        let status = status.iter().map(|word| (*word).to_owned()).collect();
+        let blind = with(CommandManager { status, ..commands.clone() });
+        let error = perform(&blind, Goal::Stopped).unwrap_err();
+        assert!(
+            matches!(error, ServiceError::Command { what: "status", .. }),
+            "not knowing is not stopped: {error:?}"
+        );
+    }
     let mute = with(CommandManager { status: Vec::new(), ..commands });
     assert_eq!(mute.state(&Host::new()).unwrap_err().to_string(), "service `redis` has no `status`");
 }

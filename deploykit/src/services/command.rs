@@ -20,7 +20,7 @@ pub struct CommandManager {
     /// Stops the service; empty when it cannot be stopped.
     #[serde(default)]
     pub stop: Vec<String>,
-    /// Exits with 0 when the service runs, with something else when it does not.
+    /// Exits with 0 when the service runs, with something else when it does not; 126 and 127 mean that it cannot be known.
     pub status: Vec<String>,
     /// The folder that they run in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +67,7 @@ impl<'a> Session<'a> {
         let command = command.in_site_environment().deadline(deadline);
         self.host.run(&command).map_err(|source| match source {
             CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
-            source => ServiceError::Command { service: service(), what, source },
+            source => ServiceError::Command { service: service(), what, source: Box::new(source) },
         })
     }
 }
@@ -81,14 +81,16 @@ impl ServiceManager for Session<'_> {
         }
         let (status, detail) = match self.run("status", argv, STATUS_DEADLINE) {
             Ok(_) => (Status::Running, "its status command says that it runs".to_owned()),
-            Err(ServiceError::Command { source: CommandError::Failed { code, tail, .. }, .. }) => {
+            Err(error) => {
+                // 126 and 127 are a shell's or an `env`'s: the command itself could not be run, so it said nothing.
+                let code = error.code().filter(|code| !matches!(code, 126 | 127));
+                let Some(code) = code else { return Err(error) };
                 let mut detail = format!("its status command exits with {code}");
-                if let Some(line) = tail.last() {
+                if let Some(line) = error.tail().last() {
                     detail = format!("{detail}: {line}");
                 }
                 (if self.started { Status::Starting } else { Status::Stopped }, detail)
             }
-            Err(error) => return Err(error),
         };
         Ok(ServiceState {
             service: self.service.name.clone(),

@@ -121,7 +121,7 @@ pub enum ServiceError {
         what: &'static str,
         /// How.
         #[source]
-        source: CommandError,
+        source: Box<CommandError>,
     },
     /// A pidfile holds something else than the number of a process.
     #[error("`{}` holds no process id", path.display())]
@@ -212,6 +212,14 @@ impl ServiceError {
             ServiceError::NotStarted { lines, .. } | ServiceError::Died { lines, .. } => lines,
             ServiceError::Command { source, .. } => source.tail(),
             _ => &[],
+        }
+    }
+
+    /// Returns the exit code of the command that failed, when it had one.
+    pub(super) fn code(&self) -> Option<i32> {
+        match self {
+            ServiceError::Command { source, .. } => source.code(),
+            _ => None,
         }
     }
 }

@@ -184,7 +184,7 @@ impl ServiceManager for Session<'_> {
         let command = command.in_site_environment().env(MARKER, &mark).deadline(self.service.start_timeout);
         let output = self.host.run(&command).map_err(|source| match source {
             CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
-            source => ServiceError::Command { service: service(), what: "start", source },
+            source => ServiceError::Command { service: service(), what: "start", source: Box::new(source) },
         })?;
         self.started = Some(Started { mark, output, nothing_since: None });
         Ok(())
