@@ -1,1 +1,612 @@
+//! Services under a real supervisord, as a real gunicorn daemon, and behind commands.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use deploykit::action::Context;
+use deploykit::operations::service_control::{ServiceControl, Want};
+use deploykit::operations::{self, Operation};
+use deploykit::services::{
+    CommandManager, Goal, LogMark, Manager, ProcessId, Role, Server, Service, ServiceAction, ServiceError,
+    Status, Supervisor,
+};
+use deploykit::{Check, Environment, Host};
+use rustix::process::Signal;
+
+use crate::support::services::{
+    Bystander, Cleaner, Supervisord, action, answers, daemon, eventually, gunicorn, kill, quick, signal,
+    state, wsgi,
+};
+
+const SLEEPER: &str = "[program:web]\ncommand = sleep 600\nstartsecs = 0\nautostart = false\n";
+
+fn perform(service: &Service, goal: Goal) -> Result<(), ServiceError> {
+    action(service, goal).perform(&Host::new())
+}
+
+fn supervised(server: Server, name: &str) -> Service {
+    quick(Service::new(name, Role::Web, Manager::Supervisor(Supervisor { server, program: None })))
+}
+
+fn alive(pids: &[ProcessId]) -> bool {
+    pids.iter().any(ProcessId::is_alive)
+}
+
+#[test]
+fn a_program_is_started_watched_and_stopped_and_doing_it_twice_changes_nothing() {
+    let Some(supervisord) = Supervisord::start(SLEEPER) else { return };
+    let web = supervisord.service("web");
+    assert_eq!(state(&web).status, Status::Stopped);
+    perform(&web, Goal::Stopped).unwrap();
+
+    perform(&web, Goal::Running).unwrap();
+    let first = state(&web);
+    assert_eq!((first.status, first.main.len()), (Status::Running, 1));
+    assert!(first.detail.starts_with("RUNNING, process "), "{}", first.detail);
+    perform(&web, Goal::Running).unwrap();
+    perform(&web, Goal::StaysUp).unwrap();
+    assert_eq!(state(&web).main, first.main, "it was left alone");
+
+    perform(&web, Goal::Stopped).unwrap();
+    assert!(!alive(&first.pids));
+    perform(&web, Goal::Stopped).unwrap();
+    let after = state(&web);
+    assert_eq!((after.status, after.main.len()), (Status::Stopped, 0));
+}
+
+#[test]
+fn every_state_of_supervisor_is_told_apart() {
+    let programs = "
+[program:running]
+command = sleep 600
+startsecs = 0
+[program:starting]
+command = sleep 600
+startsecs = 600
+[program:fatal]
+command = sh -c 'exit 3'
+startretries = 0
+[program:missing]
+command = /no/such/program
+startretries = 0
+[program:backoff]
+command = sh -c 'exit 3'
+startretries = 1000
+[program:done]
+command = sh -c 'exit 0'
+startsecs = 0
+autorestart = false
+[program:broken]
+command = sh -c 'exit 1'
+startsecs = 0
+autorestart = false
+[program:never]
+command = sleep 600
+autostart = false
+";
+    let Some(supervisord) = Supervisord::start(programs) else { return };
+    for (name, status, detail) in [
+        ("running", Status::Running, "RUNNING, process "),
+        ("starting", Status::Starting, "STARTING, process "),
+        ("fatal", Status::Failed, "FATAL: Exited too quickly"),
+        ("missing", Status::Failed, "FATAL: can't find command '/no/such/program'"),
+        ("backoff", Status::Retrying, "BACKOFF: Exited too quickly"),
+        ("done", Status::Stopped, "EXITED"),
+        ("broken", Status::Failed, "EXITED: Bad exit code 1"),
+        ("never", Status::Stopped, "STOPPED"),
+    ] {
+        let service = supervisord.service(name);
+        eventually(&format!("{name} is {status}"), || state(&service).status == status);
+        if status != Status::Retrying {
+            assert!(state(&service).detail.starts_with(detail), "{name}: {}", state(&service).detail);
+        }
+    }
+    let starting = supervisord.service("starting");
+    assert_eq!(state(&starting).startsecs, Duration::from_secs(600));
+    perform(&starting, Goal::Running).expect("it has a process, and nobody waits ten minutes for its name");
+    perform(&starting, Goal::Stopped).unwrap();
+    perform(&supervisord.service("backoff"), Goal::Stopped).unwrap();
+    assert_eq!(state(&supervisord.service("backoff")).status, Status::Stopped);
+    perform(&supervisord.service("fatal"), Goal::Stopped).expect("nothing of it runs");
+
+    let error = perform(&supervisord.service("fatal"), Goal::Running).unwrap_err();
+    assert!(matches!(error, ServiceError::Died { .. } | ServiceError::NotStartable { .. }), "{error:?}");
+    let error = perform(&supervisord.service("missing"), Goal::Running).unwrap_err();
+    assert!(matches!(error, ServiceError::NotStartable { .. }), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "service `missing` cannot be started: NO_FILE: can't find command '/no/such/program'"
+    );
+    let error = perform(&supervisord.service("running"), Goal::StaysUp).map(|()| "up");
+    assert_eq!(error.unwrap(), "up");
+}
+
+#[test]
+fn a_group_is_all_of_its_processes() {
+    let programs = "[program:celery]\ncommand = sleep 600\nnumprocs = 2\nprocess_name = %(program_name)s_%(process_num)d\n\
+                    startsecs = 0\nautostart = false\n[program:huey]\ncommand = sleep 600\nstartsecs = 0\n\
+                    [group:site]\nprograms = huey\n";
+    let Some(supervisord) = Supervisord::start(programs) else { return };
+    let celery = supervisord.service("celery");
+    perform(&celery, Goal::Running).unwrap();
+    let both = state(&celery);
+    assert_eq!((both.status, both.main.len()), (Status::Running, 2));
+
+    let one = supervisord.service("celery:celery_1");
+    perform(&one, Goal::Stopped).unwrap();
+    assert_eq!(state(&celery).status, Status::Failed, "a part of it is not all of it");
+    assert_eq!(state(&celery).main.len(), 1);
+    perform(&celery, Goal::Running).unwrap();
+    assert_eq!(state(&celery).main.len(), 2);
+    perform(&celery, Goal::Stopped).unwrap();
+    assert!(!alive(&both.pids) && state(&celery).status == Status::Stopped);
+
+    for name in ["huey", "site:huey", "site", "site:*"] {
+        assert_eq!(state(&supervisord.service(name)).status, Status::Running, "{name}");
+    }
+    let named = Service { name: "jobs".to_owned(), ..supervisord.service("x") };
+    let Manager::Supervisor(supervisor) = named.manager.clone() else { panic!("made so") };
+    let manager = Manager::Supervisor(Supervisor { program: Some("site:huey".to_owned()), ..supervisor });
+    assert_eq!(state(&Service { manager, ..named }).status, Status::Running);
+}
+
+#[test]
+fn an_unknown_program_is_answered_with_the_known_ones() {
+    let programs = format!(
+        "{SLEEPER}[program:huey]\ncommand = sleep 600\nautostart = false\n[group:site]\nprograms = huey\n"
+    );
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let error = supervisord.service("gunicorn").state(&Host::new()).unwrap_err();
+    assert_eq!(error.to_string(), "supervisord knows no program `gunicorn`, but site:huey, web");
+}
+
+#[test]
+fn a_supervisord_that_is_gone_is_told_apart_from_one_that_refuses() {
+    let Some(mut supervisord) = Supervisord::start(&SLEEPER.replace("autostart = false", "")) else { return };
+    let web = supervisord.service("web");
+    eventually("it runs", || state(&web).status == Status::Running);
+    let pids = state(&web).pids;
+    supervisord.kill();
+    assert!(supervisord.path("s").exists(), "a killed one leaves its socket");
+    let error = web.state(&Host::new()).unwrap_err();
+    assert!(matches!(error, ServiceError::NobodyAnswers { .. }), "{error:?}");
+    let socket = supervisord.path("s").canonicalize().unwrap();
+    assert_eq!(
+        error.to_string(),
+        format!("supervisord does not run: nobody answers at `{}`", socket.display())
+    );
+    pids.into_iter().for_each(kill);
+
+    fs::remove_file(&socket).unwrap();
+    let error = perform(&web, Goal::Stopped).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("supervisord does not run: there is no socket `{}`", socket.display())
+    );
+
+    fs::remove_file(supervisord.path("supervisord.conf")).unwrap();
+    let error = perform(&web, Goal::Running).unwrap_err();
+    assert!(matches!(error, ServiceError::File(_)), "{error:?}");
+}
+
+#[test]
+fn something_else_on_the_socket_is_no_supervisord() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = std::thread::spawn(move || {
+        for answer in [
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<x/>",
+        ] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 4096];
+            while !String::from_utf8_lossy(&asked).contains("</methodCall>") {
+                let end = asked.iter().position(|byte| *byte == 0).unwrap_or(asked.len());
+                assert!(stream.read(&mut asked[end..]).unwrap() > 0);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let service = supervised(Server::Url(format!("unix://{}", socket.display())), "web");
+    for what in ["HTTP status 404", "its answer is not XML-RPC"] {
+        let error = service.state(&Host::new()).unwrap_err();
+        let expected = format!("`{}` does not answer like supervisord: {what}", socket.display());
+        assert_eq!(error.to_string(), expected);
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn a_port_with_a_password_is_used_as_the_file_says() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server =
+        format!("[inet_http_server]\nport = 127.0.0.1:{port}\nusername = site\npassword = pass:%%word\n");
+    let Some(supervisord) = Supervisord::start_with(&server, SLEEPER) else { return };
+    let web = supervisord.service("web");
+    perform(&web, Goal::Running).unwrap();
+    assert_eq!(state(&web).status, Status::Running);
+    perform(&web, Goal::Stopped).unwrap();
+
+    let service = supervised(Server::Url(format!("http://127.0.0.1:{port}")), "web");
+    let error = service.state(&Host::new()).unwrap_err();
+    assert_eq!(error.to_string(), format!("`http://127.0.0.1:{port}` wants another user name and password"));
+}
+
+#[test]
+fn a_worker_that_dies_after_its_start_is_found() {
+    let script = "echo \"no broker at redis://me:secret@host/\"; sleep 0.5; exit 1";
+    let programs =
+        format!("[program:celery]\ncommand = sh -c '{script}'\nstartsecs = 0\nautostart = false\n");
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let celery = supervisord.service("celery");
+    perform(&celery, Goal::Running).unwrap();
+    let error = perform(&celery, Goal::StaysUp).unwrap_err();
+    assert!(matches!(error, ServiceError::Died { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("service `celery` did not stay up: "), "{error}");
+    assert_eq!(error.tail().last().map(String::as_str), Some("no broker at redis://me:***@host/"));
+}
+
+#[test]
+fn what_a_service_writes_after_a_mark_is_kept() {
+    let programs = "[program:web]\ncommand = sh -c 'echo hello; exec sleep 600'\nstartsecs = 0\nautostart = false\n\
+                    redirect_stderr = true\nstdout_logfile = %(here)s/web.log\n";
+    let Some(supervisord) = Supervisord::start(programs) else { return };
+    let web = supervisord.service("web");
+    let mark = LogMark::of_states(&[state(&web)]);
+    perform(&web, Goal::Running).unwrap();
+    eventually("the line is there", || !mark.new_lines(&Host::new(), 5).is_empty());
+    let lines = mark.new_lines(&Host::new(), 5);
+    assert_eq!((lines[0].name.as_str(), lines[0].lines.as_slice()), ("web", ["hello".to_owned()].as_slice()));
+    assert!(lines[0].path.ends_with("web.log"));
+}
+
+#[test]
+fn a_grandchild_that_lives_on_is_found() {
+    // The manager's word is that the program has stopped; the grandchild has left its group and ignores everything.
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("stubborn.sh");
+    let text = "trap '' TERM\nsetsid sh -c \"trap '' TERM; echo \\$\\$ > child; sleep 600 & wait\" &\nwhile :; do sleep 1; done\n";
+    fs::write(&script, text).unwrap();
+    let programs = format!(
+        "[program:web]\ncommand = sh {}\ndirectory = %(here)s\nstartsecs = 0\nstopwaitsecs = 1\nautostart = false\n",
+        script.display()
+    );
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let web = Service { stop_timeout: Duration::from_secs(5), ..supervisord.service("web") };
+    perform(&web, Goal::Running).unwrap();
+    eventually("the grandchild runs", || {
+        fs::read_to_string(supervisord.path("child")).is_ok_and(|text| text.ends_with('\n'))
+            && state(&web).pids.len() >= 3
+    });
+    let before = state(&web).pids;
+    let child: i32 = fs::read_to_string(supervisord.path("child")).unwrap().trim().parse().unwrap();
+    let error = perform(&web, Goal::Stopped).unwrap_err();
+    let ServiceError::StillRunning { processes, .. } = &error else { panic!("{error:?}") };
+    assert!(processes.contains(&format!("{child} (`sh`)")), "{processes:?}");
+    assert_eq!(state(&web).status, Status::Stopped, "that is what supervisor says");
+
+    let known = ServiceAction { service: web.clone(), goal: Goal::Stopped, old: before.clone() };
+    let error = known.perform(&Host::new()).unwrap_err();
+    assert!(matches!(error, ServiceError::StillRunning { .. }), "known from before: {error:?}");
+    before.into_iter().for_each(kill);
+    known.perform(&Host::new()).unwrap();
+}
+
+#[test]
+fn a_start_that_leaves_the_old_process_in_charge_has_failed() {
+    let Some(supervisord) = Supervisord::start(SLEEPER) else { return };
+    let web = supervisord.service("web");
+    perform(&web, Goal::Running).unwrap();
+    let old = state(&web).pids;
+    let again = ServiceAction { service: web.clone(), goal: Goal::Running, old: old.clone() };
+    let error = again.perform(&Host::new()).unwrap_err();
+    assert!(matches!(error, ServiceError::OldProcess { pid, .. } if pid == old[0].pid), "{error:?}");
+    perform(&web, Goal::Stopped).unwrap();
+    again.perform(&Host::new()).unwrap();
+}
+
+#[test]
+fn a_stop_that_takes_too_long_is_an_error_and_can_be_interrupted() {
+    let programs = "[program:web]\ncommand = sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.1; done'\n\
+                    startsecs = 0\nstopwaitsecs = 600\nautostart = false\n";
+    let Some(supervisord) = Supervisord::start(programs) else { return };
+    let web = Service { stop_timeout: Duration::from_millis(300), ..supervisord.service("web") };
+    let mark = LogMark::of_states(&[state(&web)]);
+    perform(&web, Goal::Running).unwrap();
+    eventually("it ignores the signal", || !mark.new_lines(&Host::new(), 1).is_empty());
+    let error = perform(&web, Goal::Stopped).unwrap_err();
+    assert!(matches!(error, ServiceError::StillRunning { .. }), "{error:?}");
+    let now = state(&web);
+    assert_eq!(now.status, Status::Stopping);
+
+    let cancel = deploykit::Cancel::new().unwrap();
+    cancel.request();
+    let service = Service { stop_timeout: Duration::from_secs(600), ..web };
+    let error = action(&service, Goal::Stopped).perform(&Host::new().with_cancel(cancel)).unwrap_err();
+    assert!(matches!(error, ServiceError::Cancelled { .. }), "{error:?}");
+    now.pids.into_iter().for_each(kill);
+}
+
+#[test]
+fn gunicorn_under_supervisor_is_stopped_with_its_workers() {
+    let Some(gunicorn) = gunicorn() else { return };
+    let site = wsgi();
+    let programs = format!(
+        "[program:gunicorn]\ncommand = {} --workers 2 --no-control-socket --bind unix:%(here)s/g.sock mysite:app\n\
+         directory = {}\nautostart = false\n",
+        gunicorn.display(),
+        site.path().display()
+    );
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let service = supervisord.service("gunicorn");
+    perform(&service, Goal::Running).unwrap();
+    let socket = supervisord.path("g.sock");
+    eventually("it answers", || answers(&socket));
+    perform(&service, Goal::StaysUp).unwrap();
+    eventually("both workers are there", || state(&service).pids.len() >= 3);
+    let old = state(&service).pids;
+    let stop = ServiceAction { service: service.clone(), goal: Goal::Stopped, old: old.clone() };
+    stop.perform(&Host::new()).unwrap();
+    assert!(!alive(&old) && !answers(&socket));
+    ServiceAction { goal: Goal::Running, ..stop }.perform(&Host::new()).unwrap();
+    eventually("it answers again", || answers(&socket));
+}
+
+#[test]
+fn workers_of_a_killed_gunicorn_are_waited_for() {
+    let Some(gunicorn) = gunicorn() else { return };
+    let site = wsgi();
+    let programs = format!(
+        "[program:gunicorn]\ncommand = {} --no-control-socket --bind unix:%(here)s/g.sock mysite:app\n\
+         directory = {}\nautostart = false\nautorestart = false\n",
+        gunicorn.display(),
+        site.path().display()
+    );
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let service = Service { stop_timeout: Duration::from_secs(60), ..supervisord.service("gunicorn") };
+    perform(&service, Goal::Running).unwrap();
+    eventually("it answers", || answers(&supervisord.path("g.sock")));
+    let before = state(&service);
+    signal(Signal::KILL, before.main[0].pid);
+    eventually("supervisor notices", || state(&service).is_at_rest());
+    ServiceAction { service, goal: Goal::Stopped, old: before.pids.clone() }.perform(&Host::new()).unwrap();
+    assert!(!alive(&before.pids));
+}
+
+#[test]
+fn an_application_that_cannot_be_imported_is_found_under_supervisor() {
+    let Some(gunicorn) = gunicorn() else { return };
+    let site = wsgi();
+    let programs = format!(
+        "[program:gunicorn]\ncommand = {} --no-control-socket --bind unix:%(here)s/g.sock broken:app\n\
+         directory = {}\nautostart = false\nstartsecs = 5\n",
+        gunicorn.display(),
+        site.path().display()
+    );
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let service = supervisord.service("gunicorn");
+    let result = perform(&service, Goal::Running).and_then(|()| perform(&service, Goal::StaysUp));
+    let error = result.unwrap_err();
+    assert!(matches!(error, ServiceError::Died { .. }), "{error:?}");
+    assert!(error.tail().iter().any(|line| line.contains("no such thing")), "{:?}", error.tail());
+}
+
+#[test]
+fn a_gunicorn_daemon_is_started_and_stopped_by_its_pidfile() {
+    let site = wsgi();
+    let Some(service) = daemon(site.path(), "mysite:app") else { return };
+    let _cleaner = Cleaner(&service);
+    assert_eq!(state(&service).status, Status::Stopped);
+    perform(&service, Goal::Stopped).unwrap();
+    perform(&service, Goal::Running).unwrap();
+    let socket = site.path().join("g.sock");
+    eventually("it answers", || answers(&socket));
+    perform(&service, Goal::StaysUp).unwrap();
+    perform(&service, Goal::Running).unwrap();
+    let before = state(&service);
+    assert_eq!(before.main.len(), 1, "it was not started twice");
+    assert!(before.pids.len() >= 3, "a master and two workers: {:?}", before.pids);
+    perform(&service, Goal::Stopped).unwrap();
+    assert!(!alive(&before.pids) && !answers(&socket));
+    assert_eq!(state(&service).status, Status::Stopped);
+}
+
+#[test]
+fn a_gunicorn_daemon_that_cannot_import_its_application_is_found() {
+    let site = wsgi();
+    let Some(service) = daemon(site.path(), "broken:app") else { return };
+    let _cleaner = Cleaner(&service);
+    let error = perform(&service, Goal::Running).and_then(|()| perform(&service, Goal::StaysUp)).unwrap_err();
+    assert!(matches!(error, ServiceError::Died { .. }), "{error:?}");
+    assert!(error.tail().iter().any(|line| line.contains("no such thing")), "{:?}", error.tail());
+}
+
+#[test]
+fn a_gunicorn_daemon_that_dies_before_its_pidfile_is_found() {
+    let site = wsgi();
+    let Some(mut service) = daemon(site.path(), "broken:app") else { return };
+    if let Manager::Gunicorn(gunicorn) = &mut service.manager {
+        gunicorn.start.push("--preload".to_owned());
+    }
+    let error = perform(&service, Goal::Running).unwrap_err();
+    assert!(matches!(error, ServiceError::Died { .. }), "{error:?}");
+    let said = format!("{error} {}", error.tail().join("\n"));
+    assert!(said.contains("left nothing running") && said.contains("no such thing"), "{said}");
+}
+
+#[test]
+fn a_stale_pidfile_never_costs_another_process_its_life() {
+    let site = wsgi();
+    let Some(service) = daemon(site.path(), "mysite:app") else { return };
+    let _cleaner = Cleaner(&service);
+    let mut bystander = Bystander::start(&["sleep", "600"]);
+    let pidfile = site.path().join("g.pid");
+    fs::write(&pidfile, format!("{}\n", bystander.pid())).unwrap();
+    let seen = state(&service);
+    assert_eq!((seen.status, seen.main.len()), (Status::Failed, 0));
+    assert!(seen.detail.ends_with("which is now `sleep`"), "{}", seen.detail);
+    perform(&service, Goal::Stopped).unwrap();
+    assert!(bystander.is_running());
+    perform(&service, Goal::Running).unwrap();
+    eventually("it answers", || answers(&site.path().join("g.sock")));
+    assert!(bystander.is_running());
+    perform(&service, Goal::Stopped).unwrap();
+
+    fs::write(&pidfile, "soon\n").unwrap();
+    let error = service.state(&Host::new()).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{}` holds no process id", pidfile.display()));
+}
+
+/// A service that is a file: present when it runs.
+fn command_service(folder: &Path, stop: &[&str]) -> Service {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let manager = CommandManager {
+        start: words(&["sh", "-c", "echo started as $NAME; touch up; sleep 600 & echo $! > child"]),
+        stop: words(stop),
+        status: words(&["test", "-e", "up"]),
+        directory: Some(folder.to_owned()),
+    };
+    quick(Service::new("redis", Role::Worker, Manager::Command(manager)))
+}
+
+fn end_child(folder: &Path) {
+    if let Some(pid) = fs::read_to_string(folder.join("child")).ok().and_then(|text| text.trim().parse().ok())
+    {
+        signal(Signal::KILL, pid);
+    }
+}
+
+#[test]
+fn commands_start_stop_and_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = command_service(folder.path(), &["rm", "up"]);
+    assert_eq!(state(&service).status, Status::Stopped);
+    perform(&service, Goal::Running).unwrap();
+    end_child(folder.path());
+    perform(&service, Goal::StaysUp).unwrap();
+    perform(&service, Goal::Stopped).unwrap();
+    perform(&service, Goal::Stopped).unwrap();
+    assert!(!folder.path().join("up").exists());
+
+    let Manager::Command(commands) = service.manager.clone() else { panic!("made so") };
+    let with = |commands: CommandManager| Service { manager: Manager::Command(commands), ..service.clone() };
+    let idle = with(CommandManager { start: vec!["true".to_owned()], ..commands.clone() });
+    let idle = Service { start_timeout: Duration::from_millis(200), ..idle };
+    let error = perform(&idle, Goal::Running).unwrap_err();
+    assert!(matches!(error, ServiceError::NotStarted { .. }), "{error:?}");
+    let failing = with(CommandManager {
+        start: ["sh", "-c", "echo no port; exit 4"].map(str::to_owned).into(),
+        ..commands.clone()
+    });
+    let error = perform(&failing, Goal::Running).unwrap_err();
+    assert_eq!(error.to_string(), "service `redis`: its start command failed");
+    assert_eq!(error.tail(), ["no port"]);
+    for status in [&["no-such-program"][..], &["sh", "-c", "no-such-program ping"]] {
+        let status = status.iter().map(|word| (*word).to_owned()).collect();
+        let blind = with(CommandManager { status, ..commands.clone() });
+        let error = perform(&blind, Goal::Stopped).unwrap_err();
+        assert!(
+            matches!(error, ServiceError::Command { what: "status", .. }),
+            "not knowing is not stopped: {error:?}"
+        );
+    }
+    let mute = with(CommandManager { status: Vec::new(), ..commands });
+    assert_eq!(mute.state(&Host::new()).unwrap_err().to_string(), "service `redis` has no `status`");
+}
+
+#[test]
+fn a_stop_command_that_stops_nothing_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("up"), "").unwrap();
+    let service =
+        Service { stop_timeout: Duration::from_millis(300), ..command_service(folder.path(), &["true"]) };
+    let error = perform(&service, Goal::Stopped).unwrap_err();
+    assert!(matches!(error, ServiceError::NotStopped { .. }), "{error:?}");
+    let error = perform(&command_service(folder.path(), &[]), Goal::Stopped).unwrap_err();
+    assert!(matches!(error, ServiceError::CannotStop { .. }), "{error:?}");
+    let required = Service { role: Role::Required, ..command_service(folder.path(), &["rm", "up"]) };
+    perform(&required, Goal::Stopped).unwrap();
+    assert!(folder.path().join("up").exists(), "others rely on it");
+}
+
+#[test]
+fn a_sudo_that_refuses_is_not_taken_for_a_stopped_service() {
+    // sudo itself cannot be had in every test; what matters is that its refusal is told from the service's own answer.
+    let folder = tempfile::tempdir().unwrap();
+    let sudo = folder.path().join("sudo");
+    fs::write(
+        &sudo,
+        "#!/bin/sh\nprintf '%s\\n' \"$*\" >> asked\ntest -e allowed || { echo a password is required; exit 1; }\n\
+                      shift\ntest \"$1\" = -l && exit 0\nexec \"$@\"\n",
+    )
+    .unwrap();
+    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut environment = Environment::new();
+    environment.set("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()));
+    let host = Host::new().with_environment(environment);
+    let service = Service { sudo: true, ..command_service(folder.path(), &["rm", "up"]) };
+    let error = service.state(&host).unwrap_err();
+    assert_eq!(error.tail(), ["a password is required"]);
+    fs::write(folder.path().join("allowed"), "").unwrap();
+    assert_eq!(service.state(&host).unwrap().status, Status::Stopped);
+    fs::write(folder.path().join("up"), "").unwrap();
+    assert_eq!(service.state(&host).unwrap().status, Status::Running);
+    assert!(fs::read_to_string(folder.path().join("asked")).unwrap().ends_with("-n test -e up\n"));
+}
+
+#[test]
+fn an_operation_stops_in_order_and_its_undo_brings_back_exactly_what_ran() {
+    let programs = "[program:web]\ncommand = sleep 600\nstartsecs = 0\n[program:celery]\ncommand = sleep 600\n\
+                    startsecs = 0\n[program:idle]\ncommand = sleep 600\nautostart = false\nstartsecs = 0\n\
+                    [program:redis]\ncommand = sleep 600\nstartsecs = 0\n";
+    let Some(supervisord) = Supervisord::start(programs) else { return };
+    let with_role = |name, role| Service { role, ..supervisord.service(name) };
+    let services = vec![
+        with_role("web", Role::Web),
+        with_role("celery", Role::Worker),
+        with_role("idle", Role::Worker),
+        with_role("redis", Role::Required),
+    ];
+    let control = |want| ServiceControl { services: services.clone(), want };
+    let running = || -> Vec<String> {
+        let states = control(Want::Stop).observe(&Host::new()).unwrap();
+        states
+            .into_iter()
+            .filter(|state| state.status == Status::Running)
+            .map(|state| state.service)
+            .collect()
+    };
+    eventually("all run that should", || running() == ["web", "celery", "redis"]);
+    let mut context = Context::default();
+
+    let Check::Change(stop) = control(Want::Stop).check(&context.host).unwrap() else { panic!("all run") };
+    operations::perform::<ServiceError>(&stop, &mut context).unwrap();
+    operations::perform::<ServiceError>(&stop, &mut context).unwrap();
+    assert_eq!(running(), ["redis"]);
+    let unchanged = control(Want::Stop).check(&context.host).unwrap();
+    assert!(matches!(unchanged, Check::Unchanged { .. }), "{unchanged:?}");
+    operations::undo(&stop, &mut context).unwrap();
+    operations::undo(&stop, &mut context).unwrap();
+    assert_eq!(running(), ["web", "celery", "redis"]);
+
+    let Check::Change(start) = operations::apply(&control(Want::Start), &mut context).unwrap() else {
+        panic!("one does not run")
+    };
+    assert_eq!(running().len(), 4);
+    operations::undo(&start, &mut context).unwrap();
+    assert_eq!(running(), ["web", "celery", "redis"]);
+
+    let before = control(Want::Restart).observe(&context.host).unwrap();
+    operations::apply(&control(Want::Restart), &mut context).unwrap();
+    let after = control(Want::Restart).observe(&context.host).unwrap();
+    assert_eq!(running(), ["web", "celery", "redis"]);
+    for index in [0, 1] {
+        assert_ne!(before[index].main, after[index].main, "{} runs anew", before[index].service);
+    }
+    assert_eq!(before[3].main, after[3].main, "redis was left alone");
+}

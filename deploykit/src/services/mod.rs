@@ -1,16 +1,254 @@
-//! Services.
-use crate::host::Host;
+//! The programs that serve a site: asked, stopped and started through whatever manages them.
+//!
+//! A [`Service`] names its [`Manager`]. Each kind of manager is one file of this folder with an implementation of
+//! `ServiceManager`, which asks for a state and passes on a wish; the waiting, the deadlines and the proof that old
+//! processes have ended are the same for all of them and stand in [`ServiceAction`]. A new manager costs its file and an
+//! arm of [`Manager`].
+
+mod action;
+mod command;
+mod error;
+mod gunicorn;
+mod logs;
+mod processes;
+mod supervisor;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {}
-/// Stub.
+
+pub use action::{Goal, ServiceAction};
+pub use command::CommandManager;
+pub use error::ServiceError;
+pub use gunicorn::Gunicorn;
+pub use logs::{LogMark, NewLines};
+pub use processes::ProcessId;
+pub use supervisor::{Server, Supervisor};
+
+use crate::host::Host;
+
+/// One program, or group of programs, that a site needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ServiceAction {}
-impl ServiceAction {
-    /// Stub.
-    pub fn perform(&self, _host: &Host) -> Result<(), ServiceError> {
-        Ok(())
+pub struct Service {
+    /// Its name: for messages, and for the manager where that has names.
+    pub name: String,
+    /// What starts and stops it.
+    pub manager: Manager,
+    /// What it is for; decides the order of stops and starts.
+    pub role: Role,
+    /// How long its processes may take to end; default 30 s. The manager may end them by force earlier.
+    #[serde(rename = "stop_timeout_ms", with = "millis", default = "default_stop_timeout")]
+    pub stop_timeout: Duration,
+    /// How long it may take until it runs; default 60 s.
+    #[serde(rename = "start_timeout_ms", with = "millis", default = "default_start_timeout")]
+    pub start_timeout: Duration,
+    /// How long it must run before it counts as staying up, unless its manager asks for more; default 3 s.
+    #[serde(rename = "stay_up_ms", with = "millis", default = "default_stay_up")]
+    pub stay_up: Duration,
+    /// Runs its commands as `sudo -n`; only a [`Manager::Command`] has commands. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sudo: bool,
+}
+
+/// What a service is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Answers requests: stopped last, started first.
+    Web,
+    /// Works on jobs: stopped before the web, started after it.
+    Worker,
+    /// Others rely on it: started when it does not run, never stopped.
+    Required,
+}
+
+/// What starts and stops a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Manager {
+    /// A running supervisord.
+    Supervisor(Supervisor),
+    /// A gunicorn that runs by itself and is found by its pidfile.
+    Gunicorn(Gunicorn),
+    /// The site's own commands.
+    Command(CommandManager),
+}
+
+/// Whether a service runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Status {
+    /// All of its processes run.
+    Running,
+    /// It was started, and its manager does not call it running yet.
+    Starting,
+    /// It was told to end and has not ended yet.
+    Stopping,
+    /// It does not run, and nobody wants it to: never started, stopped, or ended as it should.
+    Stopped,
+    /// It died, and its manager is about to start it again.
+    Retrying,
+    /// It died or could not be started, and stays so; or only a part of a group runs.
+    Failed,
+}
+
+impl Status {
+    /// Tells whether it serves, or is about to.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        matches!(self, Status::Running | Status::Starting)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Running => "running",
+            Status::Starting => "starting",
+            Status::Stopping => "stopping",
+            Status::Stopped => "stopped",
+            Status::Retrying => "dying again and again",
+            Status::Failed => "failed",
+        })
+    }
+}
+
+/// What a service was seen doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// The service's name.
+    pub service: String,
+    /// Whether it runs.
+    pub status: Status,
+    /// The processes that its manager started; empty where the manager does not know them.
+    pub main: Vec<ProcessId>,
+    /// Those and all of their descendants.
+    pub pids: Vec<ProcessId>,
+    /// The manager's own words, secrets removed: `BACKOFF: Exited too quickly`.
+    pub detail: String,
+    /// The files that its output goes to.
+    pub logs: Vec<PathBuf>,
+    /// How long it must run before its manager calls it running; zero where the manager has no such time.
+    #[serde(rename = "startsecs_ms", with = "millis")]
+    pub startsecs: Duration,
+}
+
+impl ServiceState {
+    /// Tells whether none of it runs, nor will by itself.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.status, Status::Stopped | Status::Failed) && self.main.is_empty()
+    }
+}
+
+/// The connection to one service's manager: asks and passes on wishes, and never waits for them to come true.
+pub(crate) trait ServiceManager {
+    /// Asks for the state, without the descendants: to find those costs a look at every process of the machine.
+    fn state(&mut self) -> Result<ServiceState, ServiceError>;
+
+    /// Asks for a start; what runs already is left alone.
+    fn start(&mut self) -> Result<(), ServiceError>;
+
+    /// Asks for the end; what does not run is left alone.
+    fn stop(&mut self) -> Result<(), ServiceError>;
+}
+
+impl Service {
+    /// Makes a service with the default times.
+    pub fn new(name: impl Into<String>, role: Role, manager: Manager) -> Self {
+        Service {
+            name: name.into(),
+            manager,
+            role,
+            stop_timeout: default_stop_timeout(),
+            start_timeout: default_start_timeout(),
+            stay_up: default_stay_up(),
+            sudo: false,
+        }
+    }
+
+    /// Asks its manager for its state.
+    ///
+    /// # Errors
+    ///
+    /// When the manager cannot be asked, or does not know the service.
+    pub fn state(&self, host: &Host) -> Result<ServiceState, ServiceError> {
+        let mut state = self.connect(host)?.state()?;
+        state.pids = processes::with_descendants(&state.main);
+        Ok(state)
+    }
+
+    /// Tells whether its settings say how to stop it.
+    #[must_use]
+    pub fn can_be_stopped(&self) -> bool {
+        !matches!(&self.manager, Manager::Command(command) if command.stop.is_empty())
+    }
+
+    pub(crate) fn connect<'a>(
+        &'a self,
+        host: &'a Host,
+    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
+        Ok(match &self.manager {
+            Manager::Supervisor(supervisor) => Box::new(supervisor::Session::open(self, supervisor, host)?),
+            Manager::Gunicorn(gunicorn) => Box::new(gunicorn::Session::new(self, gunicorn, host)),
+            Manager::Command(command) => Box::new(command::Session::new(self, command, host)),
+        })
+    }
+}
+
+fn default_stop_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_start_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn default_stay_up() -> Duration {
+    Duration::from_secs(3)
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_survives_the_journal() {
+        let manager = Manager::Supervisor(Supervisor {
+            server: Server::Config("/etc/supervisord.conf".into()),
+            program: None,
+        });
+        let service = Service { sudo: true, ..Service::new("web", Role::Web, manager) };
+        let text = serde_json::to_string(&service).unwrap();
+        assert!(text.contains(r#""stop_timeout_ms":30000"#), "{text}");
+        assert_eq!(serde_json::from_str::<Service>(&text).unwrap(), service);
+    }
+
+    #[test]
+    fn times_have_defaults() {
+        let text = r#"{"name": "redis", "role": "required",
+            "manager": {"kind": "command", "start": ["a"], "stop": [], "status": ["b"]}}"#;
+        let service: Service = serde_json::from_str(text).unwrap();
+        assert_eq!(service.stay_up, Duration::from_secs(3));
+        assert!(!service.can_be_stopped());
     }
 }

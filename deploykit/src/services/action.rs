@@ -1,0 +1,188 @@
+//! Stops and starts, waited for until they are true.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::logs::{LogMark, recent_lines};
+use super::processes::{ProcessId, with_descendants};
+use super::{Role, Service, ServiceError, ServiceState, Status};
+use crate::host::{Host, TAIL_LINES};
+
+/// How often a state is asked for while it changes.
+const STEP: Duration = Duration::from_millis(50);
+
+/// How far back a log's last line may lie to be shown for a death that was found late.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// Brings one service into a state and proves it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceAction {
+    /// The service.
+    pub service: Service,
+    /// The state.
+    pub goal: Goal,
+    /// Processes from before: a stop waits for their end, and a start that leaves one of them in charge has failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub old: Vec<ProcessId>,
+}
+
+/// A state to bring a service into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Goal {
+    /// It does not run, and every process of it has ended. Nothing is done about a [`Role::Required`] service.
+    Stopped,
+    /// It was started and has processes. Whether it lives on is not waited for: [`Goal::StaysUp`] says that.
+    Running,
+    /// The same processes run for as long as they must to be believed; nothing is started.
+    StaysUp,
+}
+
+impl ServiceAction {
+    /// Reaches the goal and waits until it is true.
+    ///
+    /// A stop never kills: a process that does not end within the service's time is an error, and what its manager does
+    /// by force, such as supervisor after `stopwaitsecs`, is waited for.
+    ///
+    /// # Errors
+    ///
+    /// When the manager cannot be asked or refuses, and when the goal is not reached in time.
+    pub fn perform(&self, host: &Host) -> Result<(), ServiceError> {
+        match self.goal {
+            Goal::Stopped if self.service.role == Role::Required => Ok(()),
+            Goal::Stopped => self.stop(host),
+            Goal::Running => self.start(host),
+            Goal::StaysUp => self.watch(host),
+        }
+    }
+
+    fn stop(&self, host: &Host) -> Result<(), ServiceError> {
+        let service = &self.service;
+        let since = Instant::now();
+        let mut manager = service.connect(host)?;
+        let mut state = manager.state()?;
+        let mut left: BTreeSet<ProcessId> = self.old.iter().copied().collect();
+        let mut asked = false;
+        loop {
+            // A process that ends may start others meanwhile; those of a dead one are known already.
+            left.extend(&state.main);
+            left.retain(ProcessId::is_alive);
+            left.extend(with_descendants(&left.iter().copied().collect::<Vec<_>>()));
+            let at_rest = state.is_at_rest();
+            if !at_rest && !asked && state.status != Status::Stopping {
+                manager.stop()?;
+                asked = true;
+            }
+            if at_rest && left.is_empty() {
+                return Ok(());
+            }
+            if since.elapsed() >= service.stop_timeout {
+                let (name, timeout) = (service.name.clone(), service.stop_timeout);
+                let processes: Vec<String> = left.iter().map(ProcessId::describe).collect();
+                return Err(if processes.is_empty() {
+                    ServiceError::NotStopped { service: name, detail: state.detail, timeout }
+                } else {
+                    ServiceError::StillRunning { service: name, processes, timeout }
+                });
+            }
+            self.pause(host)?;
+            state = manager.state()?;
+        }
+    }
+
+    fn start(&self, host: &Host) -> Result<(), ServiceError> {
+        let service = &self.service;
+        let since = Instant::now();
+        let mut manager = service.connect(host)?;
+        let mut state = manager.state()?;
+        let mark = LogMark::of_states(std::slice::from_ref(&state));
+        let mut asked = false;
+        loop {
+            match state.status {
+                Status::Running => return self.is_new(&state),
+                // It has a process; that it is still called starting is a matter of time, which the watch waits for.
+                Status::Starting if !state.main.is_empty() => return self.is_new(&state),
+                Status::Starting | Status::Stopping => {}
+                Status::Stopped | Status::Retrying | Status::Failed if asked => {
+                    return Err(self.died(host, state, &mark));
+                }
+                Status::Stopped | Status::Retrying | Status::Failed => {
+                    manager.start()?;
+                    asked = true;
+                }
+            }
+            if since.elapsed() >= service.start_timeout {
+                return Err(self.not_started(host, state, &mark));
+            }
+            self.pause(host)?;
+            state = manager.state()?;
+        }
+    }
+
+    fn is_new(&self, state: &ServiceState) -> Result<(), ServiceError> {
+        match state.main.iter().find(|process| self.old.contains(process)) {
+            Some(process) => {
+                Err(ServiceError::OldProcess { service: self.service.name.clone(), pid: process.pid })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn watch(&self, host: &Host) -> Result<(), ServiceError> {
+        let service = &self.service;
+        let since = Instant::now();
+        let mut manager = service.connect(host)?;
+        let mut state = manager.state()?;
+        let mark = LogMark::of_states(std::slice::from_ref(&state));
+        let first = state.main.clone();
+        self.is_new(&state)?;
+        let needed = service.stay_up.max(state.startsecs);
+        loop {
+            if !state.status.is_up() {
+                return Err(self.died(host, state, &mark));
+            }
+            if state.main != first {
+                state.detail = format!("its process ended and another one took its place; {}", state.detail);
+                return Err(self.died(host, state, &mark));
+            }
+            // A manager that knows no processes leaves nothing to ask for an age.
+            let age = first.iter().filter_map(ProcessId::age).min().unwrap_or_default().max(since.elapsed());
+            if state.status == Status::Running && age >= needed {
+                return Ok(());
+            }
+            if since.elapsed() >= needed + service.start_timeout {
+                return Err(self.not_started(host, state, &mark));
+            }
+            self.pause(host)?;
+            state = manager.state()?;
+        }
+    }
+
+    fn pause(&self, host: &Host) -> Result<(), ServiceError> {
+        if host.wait(STEP) {
+            Ok(())
+        } else {
+            Err(ServiceError::Cancelled { service: self.service.name.clone() })
+        }
+    }
+
+    fn died(&self, host: &Host, state: ServiceState, mark: &LogMark) -> ServiceError {
+        let lines = last_words(host, &state, mark);
+        ServiceError::Died { service: self.service.name.clone(), detail: state.detail, lines }
+    }
+
+    fn not_started(&self, host: &Host, state: ServiceState, mark: &LogMark) -> ServiceError {
+        let lines = last_words(host, &state, mark);
+        let (service, timeout) = (self.service.name.clone(), self.service.start_timeout);
+        ServiceError::NotStarted { service, detail: state.detail, timeout, lines }
+    }
+}
+
+/// Returns what a service wrote since the mark, or shortly before it.
+fn last_words(host: &Host, state: &ServiceState, mark: &LogMark) -> Vec<String> {
+    let new: Vec<String> = mark.new_lines(host, TAIL_LINES).into_iter().flat_map(|log| log.lines).collect();
+    if new.is_empty() { recent_lines(host, &state.logs, RECENT, TAIL_LINES) } else { new }
+}

@@ -1,0 +1,119 @@
+//! Services that the site starts and stops with commands of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Service, ServiceError, ServiceManager, ServiceState, Status};
+use crate::command::Command;
+use crate::host::{CommandError, Host, Output};
+
+/// How long a status command may take.
+const STATUS_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Commands that start, stop and ask. They run in the site's environment, without a shell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandManager {
+    /// Starts the service and returns; what it leaves running may keep its output open.
+    pub start: Vec<String>,
+    /// Stops the service; empty when it cannot be stopped.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// Exits with 0 when the service runs, with something else when it does not; 126 and 127 mean that it cannot be known.
+    pub status: Vec<String>,
+    /// The folder that they run in; default: the caller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+}
+
+pub(super) struct Session<'a> {
+    service: &'a Service,
+    manager: &'a CommandManager,
+    host: &'a Host,
+    /// A start command has returned: what does not run yet is on its way.
+    started: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(service: &'a Service, manager: &'a CommandManager, host: &'a Host) -> Self {
+        Session { service, manager, host, started: false }
+    }
+
+    fn run(&self, what: &'static str, argv: &[String], deadline: Duration) -> Result<Output, ServiceError> {
+        let prefix: &[&str] = if self.service.sudo { &["sudo", "-n"] } else { &[] };
+        self.run_with(prefix, what, argv, deadline)
+    }
+
+    fn run_with(
+        &self,
+        prefix: &[&str],
+        what: &'static str,
+        argv: &[String],
+        deadline: Duration,
+    ) -> Result<Output, ServiceError> {
+        let service = || self.service.name.clone();
+        if argv.is_empty() {
+            return Err(ServiceError::NoSetting { service: service(), setting: what });
+        }
+        let argv: Vec<String> =
+            prefix.iter().map(|word| (*word).to_owned()).chain(argv.iter().cloned()).collect();
+        let Some(mut command) = Command::from_argv(&argv) else {
+            return Err(ServiceError::NoSetting { service: service(), setting: what });
+        };
+        if let Some(directory) = &self.manager.directory {
+            command = command.directory(directory);
+        }
+        let command = command.in_site_environment().deadline(deadline);
+        self.host.run(&command).map_err(|source| match source {
+            CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
+            source => ServiceError::Command { service: service(), what, source: Box::new(source) },
+        })
+    }
+}
+
+impl ServiceManager for Session<'_> {
+    fn state(&mut self) -> Result<ServiceState, ServiceError> {
+        let argv = &self.manager.status;
+        if self.service.sudo && !argv.is_empty() {
+            // A sudo that wants a password exits with 1, as does a service that does not run: ask for the permission.
+            self.run_with(&["sudo", "-n", "-l"], "status", argv, STATUS_DEADLINE)?;
+        }
+        let (status, detail) = match self.run("status", argv, STATUS_DEADLINE) {
+            Ok(_) => (Status::Running, "its status command says that it runs".to_owned()),
+            Err(error) => {
+                // 126 and 127 are a shell's or an `env`'s: the command itself could not be run, so it said nothing.
+                let code = error.code().filter(|code| !matches!(code, 126 | 127));
+                let Some(code) = code else { return Err(error) };
+                let mut detail = format!("its status command exits with {code}");
+                if let Some(line) = error.tail().last() {
+                    detail = format!("{detail}: {line}");
+                }
+                (if self.started { Status::Starting } else { Status::Stopped }, detail)
+            }
+        };
+        Ok(ServiceState {
+            service: self.service.name.clone(),
+            status,
+            main: Vec::new(),
+            pids: Vec::new(),
+            detail,
+            logs: Vec::new(),
+            startsecs: Duration::ZERO,
+        })
+    }
+
+    fn start(&mut self) -> Result<(), ServiceError> {
+        self.run("start", &self.manager.start, self.service.start_timeout)?;
+        self.started = true;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), ServiceError> {
+        if self.manager.stop.is_empty() {
+            return Err(ServiceError::CannotStop { service: self.service.name.clone() });
+        }
+        self.started = false;
+        self.run("stop", &self.manager.stop, self.service.stop_timeout).map(|_| ())
+    }
+}

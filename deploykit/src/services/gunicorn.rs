@@ -1,0 +1,264 @@
+//! A gunicorn that runs by itself, found by its pidfile and told to end by a signal.
+//!
+//! Source: <https://docs.gunicorn.org/en/stable/signals.html>, and `gunicorn/pidfile.py` for when the file comes and goes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use procfs::process::{Process, all_processes};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Status};
+use crate::command::Command;
+use crate::host::files::{self, FileError};
+use crate::host::{CommandError, Host, Output};
+
+/// Marks what a start command leaves running, so that a start that came to nothing is seen at once.
+const MARKER: &str = "DEPLOYKIT_START";
+
+/// How long nothing at all may be left of a start before it counts as failed.
+const NOTHING: Duration = Duration::from_millis(500);
+
+/// A gunicorn without a manager.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gunicorn {
+    /// The file that it writes the number of its master process to.
+    pub pidfile: PathBuf,
+    /// Starts it and returns, such as `gunicorn --daemon --pid FILE site.wsgi`; runs in the site's environment.
+    pub start: Vec<String>,
+    /// The folder to start it in; default: the caller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+}
+
+pub(super) struct Session<'a> {
+    service: &'a Service,
+    gunicorn: &'a Gunicorn,
+    host: &'a Host,
+    started: Option<Started>,
+}
+
+/// A start command that has returned.
+struct Started {
+    mark: String,
+    output: Output,
+    /// Since when nothing is left of it.
+    nothing_since: Option<Instant>,
+}
+
+/// What a pidfile leads to.
+enum Master {
+    /// There is no file: gunicorn ended as it should, or never started.
+    NoFile,
+    /// The file names a process that has ended.
+    Gone(i32),
+    /// The file names a process that is something else.
+    Foreign(i32, String),
+    /// It runs.
+    Alive(ProcessId),
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(service: &'a Service, gunicorn: &'a Gunicorn, host: &'a Host) -> Self {
+        Session { service, gunicorn, host, started: None }
+    }
+
+    fn master(&self) -> Result<Master, ServiceError> {
+        let path = &self.gunicorn.pidfile;
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Master::NoFile),
+            Err(source) => return Err(FileError { what: "read", path: path.clone(), source }.into()),
+        };
+        let pid = text.trim().parse().ok().filter(|pid| *pid > 1);
+        let pid: i32 = pid.ok_or_else(|| ServiceError::Pidfile { path: path.clone() })?;
+        Ok(match ProcessId::of(pid) {
+            None => Master::Gone(pid),
+            Some(process) => match self.stranger(pid) {
+                Some(what) => Master::Foreign(pid, what),
+                None => Master::Alive(process),
+            },
+        })
+    }
+
+    /// Names the command of a process that cannot be this gunicorn: its number was given away after a crash or a boot.
+    fn stranger(&self, pid: i32) -> Option<String> {
+        let process = Process::new(pid).ok();
+        let words = process.as_ref().and_then(|process| process.cmdline().ok()).unwrap_or_default();
+        let program = self.gunicorn.start.first().map(Path::new).and_then(Path::file_name);
+        let program = program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if is_gunicorn(&words, &program) {
+            return None;
+        }
+        let name = process.and_then(|process| process.stat().ok()).map(|stat| stat.comm);
+        Some(name.unwrap_or_else(|| "another user's".to_owned()))
+    }
+
+    /// Tells whether anything is left of the start command: a daemon on its way to its pidfile.
+    fn is_on_its_way(&self, mark: &str) -> bool {
+        let variable = std::ffi::OsStr::new(MARKER);
+        let Ok(all) = all_processes() else { return true };
+        all.filter_map(Result::ok).any(|process| {
+            process.environ().is_ok_and(|found| found.get(variable).is_some_and(|value| value == mark))
+        })
+    }
+
+    fn after_start(&mut self, otherwise: (Status, String)) -> (Status, String) {
+        let Some(started) = &self.started else { return otherwise };
+        let on_its_way = self.is_on_its_way(&started.mark);
+        let Some(started) = &mut self.started else { return otherwise };
+        if on_its_way {
+            started.nothing_since = None;
+            return (Status::Starting, "it has not written its pidfile yet".to_owned());
+        }
+        // Between the end of the start command and the first look at its daemon the process list may miss a fork.
+        let since = *started.nothing_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < NOTHING {
+            return (Status::Starting, "nothing is left of its start command".to_owned());
+        }
+        let mut detail = "its start command came to its end and left nothing running".to_owned();
+        if !started.output.tail.is_empty() {
+            detail = format!("{detail}; it said: {}", started.output.tail.join(" / "));
+        }
+        (Status::Failed, detail)
+    }
+}
+
+/// Tells whether a command line is gunicorn's, as a script, a module or by its changed title, or that of its own start
+/// program.
+fn is_gunicorn(words: &[String], program: &str) -> bool {
+    let named = |word: &String| {
+        let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy();
+        name == "gunicorn" || word.starts_with("gunicorn:") || (!program.is_empty() && name == program)
+    };
+    let module = words.iter().skip_while(|word| *word != "-m").nth(1);
+    let script = words.iter().skip(1).find(|word| !word.starts_with('-'));
+    [words.first(), module, script].into_iter().flatten().any(named)
+}
+
+impl ServiceManager for Session<'_> {
+    fn state(&mut self) -> Result<ServiceState, ServiceError> {
+        let mut main = Vec::new();
+        let (status, detail) = match self.master()? {
+            Master::Alive(process) => {
+                main.push(process);
+                (Status::Running, format!("process {}", process.pid))
+            }
+            Master::NoFile => self.after_start((Status::Stopped, "there is no pidfile".to_owned())),
+            Master::Gone(pid) => {
+                let detail = format!("it died: its pidfile names process {pid}, which has ended");
+                self.after_start((Status::Failed, detail))
+            }
+            Master::Foreign(pid, what) => {
+                let detail = format!("it died: its pidfile names process {pid}, which is now `{what}`");
+                self.after_start((Status::Failed, detail))
+            }
+        };
+        Ok(ServiceState {
+            service: self.service.name.clone(),
+            status,
+            pids: Vec::new(),
+            main,
+            detail: self.host.redactor().redact(&detail).into_owned(),
+            logs: log_files(&self.gunicorn.start, self.gunicorn.directory.as_deref()),
+            startsecs: Duration::ZERO,
+        })
+    }
+
+    fn start(&mut self) -> Result<(), ServiceError> {
+        let service = || self.service.name.clone();
+        let nothing = || ServiceError::NoSetting { service: service(), setting: "start" };
+        let mut command = Command::from_argv(&self.gunicorn.start).ok_or_else(nothing)?;
+        match self.master()? {
+            Master::Alive(_) => return Ok(()),
+            // gunicorn refuses to start while the file names a process that exists, whatever that is.
+            Master::Foreign(..) => files::remove_file(&self.gunicorn.pidfile)?,
+            Master::NoFile | Master::Gone(_) => {}
+        }
+        if let Some(directory) = &self.gunicorn.directory {
+            command = command.directory(directory);
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mark = format!("{}-{}", std::process::id(), now.as_nanos());
+        let command = command.in_site_environment().env(MARKER, &mark).deadline(self.service.start_timeout);
+        let output = self.host.run(&command).map_err(|source| match source {
+            CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
+            source => ServiceError::Command { service: service(), what: "start", source: Box::new(source) },
+        })?;
+        self.started = Some(Started { mark, output, nothing_since: None });
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), ServiceError> {
+        self.started = None;
+        let Master::Alive(process) = self.master()? else { return Ok(()) };
+        let error = |source: rustix::io::Errno| ServiceError::Signal {
+            service: self.service.name.clone(),
+            pid: process.pid,
+            source: source.into(),
+        };
+        let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            other => other.map_err(error)?,
+        };
+        // The handle cannot come to mean another process any more: look once more at what it means.
+        if !matches!(self.master()?, Master::Alive(found) if found == process) {
+            return Ok(());
+        }
+        match pidfd_send_signal(&handle, Signal::TERM) {
+            Err(rustix::io::Errno::SRCH) => Ok(()),
+            other => other.map_err(error),
+        }
+    }
+}
+
+/// Finds gunicorn's log files among its arguments; those named in a configuration file are not seen.
+fn log_files(argv: &[String], directory: Option<&Path>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut words = argv.iter();
+    while let Some(word) = words.next() {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word.as_str(), None),
+        };
+        if matches!(name, "--error-logfile" | "--log-file")
+            && let Some(value) = value.or_else(|| words.next().map(String::as_str))
+            && value != "-"
+        {
+            files.push(directory.map_or_else(|| PathBuf::from(value), |folder| folder.join(value)));
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn gunicorn_is_known_by_its_command_line() {
+        for line in
+            ["/venv/bin/python /venv/bin/gunicorn -D", "python3 -u -m gunicorn app", "gunicorn: master [app]"]
+        {
+            assert!(is_gunicorn(&words(line), "start.sh"), "{line}");
+        }
+        assert!(is_gunicorn(&words("/bin/sh /srv/start.sh"), "start.sh"));
+        assert!(!is_gunicorn(&words("vi notes about a gunicorn"), "start.sh"));
+        assert!(!is_gunicorn(&words("tail -f /var/log/gunicorn.log"), "start.sh"));
+        assert!(!is_gunicorn(&words("sleep 300"), ""));
+        assert!(!is_gunicorn(&[], ""));
+    }
+
+    #[test]
+    fn log_files_are_found_among_the_arguments() {
+        let argv =
+            words("gunicorn --error-logfile a.log --log-file=/b.log --access-logfile c.log --log-file -");
+        assert_eq!(log_files(&argv, Some(Path::new("/srv"))), [PathBuf::from("/srv/a.log"), "/b.log".into()]);
+    }
+}

@@ -1,0 +1,242 @@
+//! What was written into log files since a moment.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::ServiceState;
+use crate::host::Host;
+use crate::host::files::parent;
+
+/// How much of one file is read at most, from its end: a program in a loop writes gigabytes.
+const MOST: u64 = 1 << 20;
+
+/// Where log files ended at some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogMark {
+    files: Vec<Marked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Marked {
+    name: String,
+    path: PathBuf,
+    /// 0 for a file that was not there.
+    inode: u64,
+    size_bytes: u64,
+}
+
+/// The lines of one file that were written since the mark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewLines {
+    /// The service, or the name that the log was given.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its last lines, oldest first, secrets removed.
+    pub lines: Vec<String>,
+}
+
+impl LogMark {
+    /// Marks the ends of the files that services write their output to.
+    #[must_use]
+    pub fn of_states(states: &[ServiceState]) -> Self {
+        let files =
+            states.iter().flat_map(|state| state.logs.iter().map(|path| (state.service.as_str(), path)));
+        LogMark::of_files(files)
+    }
+
+    /// Marks the ends of named files; one that is not there yet counts from its beginning.
+    pub fn of_files<'a, P: AsRef<Path> + 'a>(files: impl IntoIterator<Item = (&'a str, P)>) -> Self {
+        let mut mark = LogMark::default();
+        for (name, path) in files {
+            let path = path.as_ref();
+            if mark.files.iter().any(|marked| marked.path == path) {
+                continue;
+            }
+            let found = fs::metadata(path).ok();
+            mark.files.push(Marked {
+                name: name.to_owned(),
+                path: path.to_owned(),
+                inode: found.as_ref().map_or(0, MetadataExt::ino),
+                size_bytes: found.as_ref().map_or(0, fs::Metadata::len),
+            });
+        }
+        mark
+    }
+
+    /// Adds the files of another mark.
+    #[must_use]
+    pub fn and(mut self, other: LogMark) -> Self {
+        for marked in other.files {
+            if self.files.iter().all(|own| own.path != marked.path) {
+                self.files.push(marked);
+            }
+        }
+        self
+    }
+
+    /// Returns the last lines of each file that were written since, at most `max_lines` of each, secrets removed.
+    ///
+    /// A file that was rotated meanwhile is followed: the rest of the old one, where it still stands beside it, and all
+    /// of the new one. One that was cut short counts from its beginning. Files without news, and those that cannot be
+    /// read, are left out.
+    #[must_use]
+    pub fn new_lines(&self, host: &Host, max_lines: usize) -> Vec<NewLines> {
+        self.files
+            .iter()
+            .filter_map(|marked| {
+                let text = marked.new_text();
+                let lines = last_lines(host, &text, max_lines);
+                (!lines.is_empty()).then(|| NewLines {
+                    name: marked.name.clone(),
+                    path: marked.path.clone(),
+                    lines,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Marked {
+    fn new_text(&self) -> Vec<u8> {
+        let Ok(found) = fs::metadata(&self.path) else { return self.rest_of_rotated() };
+        if found.ino() == self.inode || self.inode == 0 {
+            let from = if found.len() < self.size_bytes { 0 } else { self.size_bytes };
+            return read_from(&self.path, from).unwrap_or_default();
+        }
+        let mut text = self.rest_of_rotated();
+        text.extend(read_from(&self.path, 0).unwrap_or_default());
+        text
+    }
+
+    /// Reads what the marked file got after the mark and before it was renamed to `NAME.1`, `NAME-20260401`, ….
+    fn rest_of_rotated(&self) -> Vec<u8> {
+        let (Some(name), Ok(entries)) = (self.path.file_name(), fs::read_dir(parent(&self.path))) else {
+            return Vec::new();
+        };
+        let name = name.to_string_lossy();
+        entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&*name))
+            .find(|entry| entry.metadata().is_ok_and(|found| found.ino() == self.inode && found.is_file()))
+            .and_then(|entry| read_from(&entry.path(), self.size_bytes).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// Returns the last lines of the files that were written to within the given time, oldest first, secrets removed.
+pub(super) fn recent_lines(
+    host: &Host,
+    paths: &[PathBuf],
+    within: Duration,
+    max_lines: usize,
+) -> Vec<String> {
+    let since = SystemTime::now().checked_sub(within);
+    let recent = |path: &&PathBuf| {
+        fs::metadata(path)
+            .and_then(|found| found.modified())
+            .ok()
+            .zip(since)
+            .is_some_and(|(at, since)| at >= since)
+    };
+    let texts = paths.iter().filter(recent).filter_map(|path| read_from(path, 0).ok());
+    texts.flat_map(|text| last_lines(host, &text, max_lines)).collect()
+}
+
+fn read_from(path: &Path, from: u64) -> io::Result<Vec<u8>> {
+    // A pipe or a terminal, as in `stdout_logfile=/dev/stdout`, would keep the reader for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(Vec::new());
+    }
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(size.saturating_sub(MOST))))?;
+    let mut text = Vec::new();
+    file.take(MOST).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn last_lines(host: &Host, text: &[u8], max_lines: usize) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let mut lines: Vec<String> = text
+        .lines()
+        .rev()
+        .filter(|line| !line.trim().is_empty())
+        .take(max_lines)
+        .map(|line| host.redactor().redact(line).into_owned())
+        .collect();
+    lines.reverse();
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::Redactor;
+
+    fn append(path: &Path, text: &str) {
+        let mut file = File::options().create(true).append(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn lines(mark: &LogMark, max: usize) -> Vec<String> {
+        let host = Host::new().with_redactor(Redactor::new(["hunter22".to_owned()]));
+        mark.new_lines(&host, max).into_iter().flat_map(|log| log.lines).collect()
+    }
+
+    #[test]
+    fn only_what_came_since_is_shown_and_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old.log"), folder.path().join("new.log"));
+        append(&old, "before\n");
+        let mark = LogMark::of_files([("web", &old), ("web", &new), ("again", &old)]);
+        assert!(lines(&mark, 9).is_empty());
+        append(&old, "one\ntwo hunter22\n\nhalf");
+        append(&new, "fresh\n");
+        assert_eq!(lines(&mark, 9), ["one", "two ***", "half", "fresh"]);
+        assert_eq!(lines(&mark, 1), ["half", "fresh"]);
+        let stored: LogMark = serde_json::from_str(&serde_json::to_string(&mark).unwrap()).unwrap();
+        assert_eq!(stored, mark);
+    }
+
+    #[test]
+    fn a_rotated_file_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        append(&path, "before\n");
+        let mark = LogMark::of_files([("web", &path)]);
+        append(&path, "rest\n");
+        fs::rename(&path, folder.path().join("web.log.1")).unwrap();
+        assert_eq!(lines(&mark, 9), ["rest"]);
+        append(&path, "new\n");
+        assert_eq!(lines(&mark, 9), ["rest", "new"]);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_counts_from_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        append(&path, "a long line from before\n");
+        let mark = LogMark::of_files([("web", &path)]);
+        fs::write(&path, "new\n").unwrap();
+        assert_eq!(lines(&mark, 9), ["new"]);
+    }
+
+    #[test]
+    fn devices_and_huge_files_do_not_hold_us() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        let mark = LogMark::of_files([("web", path.as_path()), ("tty", Path::new("/dev/zero"))]);
+        let file = File::create(&path).unwrap();
+        file.set_len(1 << 30).unwrap();
+        append(&path, "\nlast\n");
+        assert_eq!(lines(&mark, 1), ["last"]);
+    }
+}

@@ -1,0 +1,414 @@
+//! Where a supervisord listens, read from its configuration file.
+//!
+//! Source: <http://supervisord.org/configuration.html>, and `UnhosedConfigParser` in `supervisor/options.py`: Python's
+//! `RawConfigParser` with comments after a blank, keys in any case, the last of two equal keys, and `%(name)s`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::host::Environment;
+use crate::host::files::{FileError, parent};
+use crate::services::ServiceError;
+
+/// Where a supervisord listens, and who may ask it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) place: Place,
+    /// User name and password.
+    pub(super) credentials: Option<(String, String)>,
+}
+
+/// A socket of either kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Unix(PathBuf),
+    /// `host:port`.
+    Http(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Unix(path) => write!(f, "{}", path.display()),
+            Place::Http(authority) => write!(f, "http://{authority}"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({}, with password: {})", self.place, self.credentials.is_some())
+    }
+}
+
+impl Address {
+    /// Reads `unix:///path` or `http://host:port`.
+    pub(super) fn of_url(url: &str) -> Result<Self, String> {
+        Ok(Address { place: place_of_url(url)?, credentials: None })
+    }
+}
+
+fn place_of_url(url: &str) -> Result<Place, String> {
+    if let Some(path) = url.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
+        return Ok(Place::Unix(PathBuf::from(path)));
+    }
+    let Some(rest) = url.strip_prefix("http://") else {
+        return Err("expected `unix:///path` or `http://host:port`".to_owned());
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err("a password does not belong into the address".to_owned());
+    }
+    if authority.is_empty() {
+        return Err("the address has no host".to_owned());
+    }
+    Ok(Place::Http(authority.to_owned()))
+}
+
+/// Sections by name, with keys in lower case.
+type Sections = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Reads the address from a configuration file, or from those that it includes.
+pub(super) fn read(path: &Path, environment: &Environment) -> Result<Address, ServiceError> {
+    let wrong = |reason: String| ServiceError::Config { path: path.to_owned(), reason };
+    let text = read_file(path)?;
+    let expand = Expander { here: folder_of(path), environment };
+    let sections = parse(&text).map_err(wrong)?;
+    if let Some(address) = address(&sections, &expand).map_err(wrong)? {
+        return Ok(address);
+    }
+    let patterns = match sections.get("include").and_then(|include| include.get("files")) {
+        Some(files) => expand.expand("files", files).map_err(wrong)?,
+        None => String::new(),
+    };
+    for path in patterns.split_whitespace().flat_map(|pattern| matching(&expand.here.join(pattern))) {
+        let wrong = |reason: String| ServiceError::Config { path: path.clone(), reason };
+        let expand = Expander { here: folder_of(&path), environment };
+        let sections = parse(&read_file(&path)?).map_err(wrong)?;
+        if let Some(address) = address(&sections, &expand).map_err(wrong)? {
+            return Ok(address);
+        }
+    }
+    Err(wrong(
+        "it has neither `[unix_http_server]` nor `[inet_http_server]` nor `[supervisorctl]`; is it supervisord's main \
+         configuration file?"
+            .to_owned(),
+    ))
+}
+
+fn read_file(path: &Path) -> Result<String, ServiceError> {
+    let bytes = fs::read(path).map_err(|source| FileError { what: "read", path: path.to_owned(), source })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    fs::canonicalize(path).map_or_else(|_| parent(path).to_owned(), |path| parent(&path).to_owned())
+}
+
+fn address(sections: &Sections, expand: &Expander<'_>) -> Result<Option<Address>, String> {
+    let value = |section: &str, key: &str| -> Result<Option<String>, String> {
+        let text = sections.get(section).and_then(|section| section.get(key));
+        text.map(|text| expand.expand(key, text)).transpose()
+    };
+    let credentials = |section: &str| -> Result<Option<(String, String)>, String> {
+        match (value(section, "username")?, value(section, "password")?) {
+            (Some(user), Some(password)) => Ok(Some((user, password))),
+            (None, None) => Ok(None),
+            _ => Err(format!("`[{section}]` has only one of `username` and `password`")),
+        }
+    };
+    // The server may keep a hash only; then supervisorctl's section has the password itself.
+    let for_server = |section: &str| match credentials(section)? {
+        Some((_, password)) if password.starts_with("{SHA}") => match credentials("supervisorctl")? {
+            Some(pair) => Ok(Some(pair)),
+            None => Err(format!("`[{section}]` has a hashed password, and `[supervisorctl]` has none")),
+        },
+        pair => Ok(pair),
+    };
+    let (place, credentials) = if sections.contains_key("unix_http_server") {
+        let file = value("unix_http_server", "file")?.ok_or("`[unix_http_server]` has no `file`")?;
+        (Place::Unix(expand.path(&file)), for_server("unix_http_server")?)
+    } else if sections.contains_key("inet_http_server") {
+        let port = value("inet_http_server", "port")?.ok_or("`[inet_http_server]` has no `port`")?;
+        (Place::Http(authority(&port)?), for_server("inet_http_server")?)
+    } else if sections.contains_key("supervisorctl") {
+        let url = value("supervisorctl", "serverurl")?.unwrap_or_else(|| "http://localhost:9001".to_owned());
+        let place = match url.strip_prefix("unix://") {
+            Some(path) => Place::Unix(expand.path(path)),
+            None => place_of_url(&url)?,
+        };
+        (place, credentials("supervisorctl")?)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Address { place, credentials }))
+}
+
+/// Turns what supervisord listens at into what can be connected to.
+fn authority(port: &str) -> Result<String, String> {
+    let (host, port) = port.rsplit_once(':').unwrap_or(("", port));
+    let number: u16 = port.trim().parse().map_err(|_| format!("`port` is no port number: `{port}`"))?;
+    let host = if matches!(host.trim(), "" | "*" | "0.0.0.0") { "127.0.0.1" } else { host.trim() };
+    Ok(format!("{host}:{number}"))
+}
+
+/// Reads the sections. Values may go on in indented lines.
+fn parse(text: &str) -> Result<Sections, String> {
+    let mut sections = Sections::new();
+    let mut section: Option<String> = None;
+    let mut key: Option<String> = None;
+    for (index, line) in text.lines().enumerate() {
+        let content = without_comment(line).trim_end();
+        let trimmed = content.trim_start();
+        if trimmed.is_empty() {
+            continue;
+        }
+        if let (true, Some(section), Some(key)) = (trimmed.len() < content.len(), &section, &key) {
+            let value = sections.entry(section.clone()).or_default().entry(key.clone()).or_default();
+            value.push('\n');
+            value.push_str(trimmed);
+            continue;
+        }
+        if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            sections.entry(name.to_owned()).or_default();
+            section = Some(name.to_owned());
+            key = None;
+            continue;
+        }
+        // The line itself may hold a password.
+        let wrong = || format!("line {}: expected `[section]` or `key = value`", index + 1);
+        let section = section.as_ref().ok_or_else(wrong)?;
+        let (name, value) = trimmed.split_once(['=', ':']).ok_or_else(wrong)?;
+        let name = name.trim().to_lowercase();
+        sections.entry(section.clone()).or_default().insert(name.clone(), value.trim().to_owned());
+        key = Some(name);
+    }
+    Ok(sections)
+}
+
+/// Cuts a comment off: `;` or `#` at the start of a line or after a blank.
+fn without_comment(line: &str) -> &str {
+    let mut blank = true;
+    for (index, c) in line.char_indices() {
+        if blank && matches!(c, ';' | '#') {
+            return &line[..index];
+        }
+        blank = c.is_whitespace();
+    }
+    line
+}
+
+/// Fills `%(name)s` in, as Python's `%` does.
+struct Expander<'a> {
+    here: PathBuf,
+    environment: &'a Environment,
+}
+
+impl Expander<'_> {
+    fn expand(&self, key: &str, text: &str) -> Result<String, String> {
+        let mut result = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find('%') {
+            result.push_str(&rest[..start]);
+            rest = &rest[start + 1..];
+            if let Some(after) = rest.strip_prefix('%') {
+                result.push('%');
+                rest = after;
+                continue;
+            }
+            let name = rest.strip_prefix('(').and_then(|inner| inner.split_once(")s"));
+            let (name, after) =
+                name.ok_or_else(|| format!("`{key}` has a `%` that is neither `%%` nor `%(name)s`"))?;
+            let value =
+                self.value(name).ok_or_else(|| format!("`{key}` names `%({name})s`, which is not known"))?;
+            result.push_str(&value);
+            rest = after;
+        }
+        result.push_str(rest);
+        Ok(result)
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        match name {
+            "here" => Some(self.here.to_string_lossy().into_owned()),
+            "host_node_name" => {
+                fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
+            }
+            // supervisord's own environment is not to be seen; the site's is the nearest to it.
+            _ => {
+                let name = name.strip_prefix("ENV_")?;
+                self.environment.get(name).map(str::to_owned).or_else(|| std::env::var(name).ok())
+            }
+        }
+    }
+
+    /// supervisord resolves a relative path against the folder that it was started in; the file's own is the best guess.
+    fn path(&self, text: &str) -> PathBuf {
+        match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
+            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => self.here.join(text),
+        }
+    }
+}
+
+/// Lists the files that a pattern with `*` and `?` in its last part means, in the order of their names.
+fn matching(pattern: &Path) -> Vec<PathBuf> {
+    let Some(name) = pattern.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+        return Vec::new();
+    };
+    if !name.contains(['*', '?']) {
+        return if pattern.is_file() { vec![pattern.to_owned()] } else { Vec::new() };
+    }
+    let wanted: Vec<char> = name.chars().collect();
+    let Ok(entries) = fs::read_dir(parent(pattern)) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            let name: Vec<char> = entry.file_name().to_string_lossy().chars().collect();
+            name.first() != Some(&'.') && matches_pattern(&wanted, &name)
+        })
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found
+}
+
+fn matches_pattern(pattern: &[char], name: &[char]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some(('*', rest)) => (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..])),
+        Some((wanted, rest)) => name
+            .split_first()
+            .is_some_and(|(c, name)| (*wanted == '?' || wanted == c) && matches_pattern(rest, name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Address, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("supervisord.conf");
+        fs::write(&path, text).unwrap();
+        let mut environment = Environment::new();
+        environment.set("SITE_PASSWORD", "hunter22");
+        let here = fs::canonicalize(folder.path()).unwrap().to_string_lossy().into_owned();
+        read(&path, &environment)
+            .map(|mut address| {
+                if let Place::Unix(path) = &address.place {
+                    address.place = Place::Unix(path.to_string_lossy().replace(&here, "HERE").into());
+                }
+                address
+            })
+            .map_err(|error| {
+                error.to_string().rsplit("supervisord.conf`: ").next().unwrap_or_default().to_owned()
+            })
+    }
+
+    fn pair(user: &str, password: &str) -> Option<(String, String)> {
+        Some((user.to_owned(), password.to_owned()))
+    }
+
+    #[test]
+    fn the_unix_socket_comes_first() {
+        let address = read_text(
+            "; the site\n[program:x]\ncommand = a\n  b\n[unix_http_server]\nFile = %(here)s/a%%b.sock ; here\n\
+             username: me\npassword = ab#c%(ENV_SITE_PASSWORD)s\n[inet_http_server]\nport=9001\n",
+        )
+        .unwrap();
+        assert_eq!(address.place, Place::Unix("HERE/a%b.sock".into()));
+        assert_eq!(address.credentials, pair("me", "ab#chunter22"));
+        assert!(!format!("{address:?}").contains("hunter22"));
+    }
+
+    #[test]
+    fn a_port_is_connected_to_on_this_machine() {
+        for (port, authority) in [
+            ("9001", "127.0.0.1:9001"),
+            ("*:9001", "127.0.0.1:9001"),
+            (":9001", "127.0.0.1:9001"),
+            ("localhost:9001", "localhost:9001"),
+        ] {
+            let address = read_text(&format!("[inet_http_server]\nport = {port}\n")).unwrap();
+            assert_eq!(address.place, Place::Http(authority.to_owned()));
+        }
+        assert_eq!(read_text("[inet_http_server]\nport = x\n").unwrap_err(), "`port` is no port number: `x`");
+    }
+
+    #[test]
+    fn the_clients_section_serves_where_there_is_no_server() {
+        let address = read_text("[supervisorctl]\nserverurl = unix://sub/s.sock\n").unwrap();
+        assert_eq!(address.place, Place::Unix("HERE/sub/s.sock".into()));
+        let address = read_text("[supervisorctl]\nusername=a\npassword=b\n").unwrap();
+        assert_eq!(address.place, Place::Http("localhost:9001".to_owned()));
+        assert_eq!(address.credentials, pair("a", "b"));
+    }
+
+    #[test]
+    fn a_hashed_password_needs_the_clients_own() {
+        let server = "[inet_http_server]\nport=1\nusername=a\npassword={SHA}ff\n";
+        let client = "[supervisorctl]\nusername=a\npassword=plain\n";
+        assert_eq!(read_text(&format!("{server}{client}")).unwrap().credentials, pair("a", "plain"));
+        assert_eq!(
+            read_text(server).unwrap_err(),
+            "`[inet_http_server]` has a hashed password, and `[supervisorctl]` has none"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_values() {
+        for (text, reason) in [
+            ("[unix_http_server]\n", "`[unix_http_server]` has no `file`"),
+            (
+                "[unix_http_server]\nfile=%(ENV_NO_SUCH)s\n",
+                "`file` names `%(ENV_NO_SUCH)s`, which is not known",
+            ),
+            ("[unix_http_server]\nfile=a%b\n", "`file` has a `%` that is neither `%%` nor `%(name)s`"),
+            (
+                "[unix_http_server]\nfile=a\npassword=x\n",
+                "`[unix_http_server]` has only one of `username` and `password`",
+            ),
+            ("\nhunter22\n", "line 2: expected `[section]` or `key = value`"),
+        ] {
+            assert_eq!(read_text(text).unwrap_err(), reason, "{text}");
+        }
+        assert!(read_text("[program:x]\ncommand=a\n").unwrap_err().contains("main configuration file"));
+    }
+
+    #[test]
+    fn included_files_are_looked_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("main.conf");
+        fs::write(&path, "[supervisord]\n[include]\nfiles = none.ini parts/?-*.conf\n").unwrap();
+        fs::create_dir(folder.path().join("parts")).unwrap();
+        fs::write(folder.path().join("parts/1-web.conf"), "[program:x]\ncommand=a\n").unwrap();
+        fs::write(folder.path().join("parts/2-http.conf"), "[inet_http_server]\nport=1\n").unwrap();
+        fs::write(folder.path().join("parts/http.conf"), "[inet_http_server]\nport=2\n").unwrap();
+        let address = read(&path, &Environment::new()).unwrap();
+        assert_eq!(address.place, Place::Http("127.0.0.1:1".to_owned()));
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        assert_eq!(Address::of_url("unix:///run/s.sock").unwrap().place, Place::Unix("/run/s.sock".into()));
+        assert_eq!(Address::of_url("http://a:1/").unwrap().place, Place::Http("a:1".to_owned()));
+        for wrong in ["unix://s.sock", "https://a/", "http://me:pw@a/", "http://", ""] {
+            assert!(Address::of_url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_it_panic(text in "[\\[\\]a-z=:;#% \\n()s*]{0,80}") {
+            let _ = parse(&text);
+            let expand = Expander { here: PathBuf::from("/"), environment: &Environment::new() };
+            let _ = expand.expand("key", &text);
+            let _ = address(&parse(&format!("[unix_http_server]\n{text}")).unwrap_or_default(), &expand);
+        }
+    }
+}
