@@ -368,7 +368,7 @@ fn conflicts(output: &Output, packages: &Packages, system: bool) -> Vec<String> 
 fn failed(step: &'static str, error: CommandError) -> PythonError {
     match error {
         CommandError::Failed { .. } | CommandError::Killed { .. } => {
-            PythonError::BuildFailed { step, tail: error.tail().to_vec(), source: error }
+            PythonError::BuildFailed { step, source: Box::new(error) }
         }
         other => PythonError::Command(other),
     }

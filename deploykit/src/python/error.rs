@@ -87,11 +87,9 @@ pub enum PythonError {
         /// The Python that a package asks for, such as `>=3.12`, where the installer says so. Packages that want a newer
         /// Python look as if they did not exist.
         needs_python: Option<String>,
-        /// The installer's last lines.
-        tail: Vec<String>,
-        /// How it ended.
+        /// How the installer ended, with its last lines.
         #[source]
-        source: CommandError,
+        source: Box<CommandError>,
     },
     /// The installer answered with something else than its documented format.
     #[error("cannot read what {installer} resolved: {problem}")]
@@ -112,11 +110,9 @@ pub enum PythonError {
     BuildFailed {
         /// What was being done: `making the virtualenv`, `installing the packages`.
         step: &'static str,
-        /// The program's last lines.
-        tail: Vec<String>,
-        /// How it ended.
+        /// How the program ended, with its last lines.
         #[source]
-        source: CommandError,
+        source: Box<CommandError>,
     },
     /// What the installer installed is not what was resolved: the index or a branch moved meanwhile.
     #[error("`{}` does not hold what was resolved: {}", environment.display(), list(differences))]
@@ -169,7 +165,9 @@ impl PythonError {
     #[must_use]
     pub fn tail(&self) -> &[String] {
         match self {
-            PythonError::ResolutionFailed { tail, .. } | PythonError::BuildFailed { tail, .. } => tail,
+            PythonError::ResolutionFailed { source, .. } | PythonError::BuildFailed { source, .. } => {
+                source.tail()
+            }
             PythonError::Command(error) => error.tail(),
             _ => &[],
         }

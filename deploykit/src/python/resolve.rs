@@ -162,14 +162,12 @@ impl Resolution<'_> {
         if !matches!(error, CommandError::Failed { .. } | CommandError::Killed { .. }) {
             return PythonError::Command(error);
         }
-        let tail = error.tail().to_vec();
-        let refusal = refusal(&tail.join("\n"));
+        let refusal = refusal(&error.tail().join("\n"));
         PythonError::ResolutionFailed {
             requirement: refusal.requirement,
             python: self.virtualenv.python.clone(),
             needs_python: refusal.needs_python,
-            tail,
-            source: error,
+            source: Box::new(error),
         }
     }
 }
