@@ -60,6 +60,8 @@ pub enum Action {
     Swap(Swap),
     /// Moves the checkout to a commit.
     Checkout(crate::git::Checkout),
+    /// Brings an environment to the path that the site uses, or back.
+    SwitchEnvironment(crate::python::Switch),
     /// Builds a virtualenv beside the live one.
     BuildEnvironment(crate::python::Build),
     /// Stops or starts a service and waits until it has.
@@ -122,6 +124,7 @@ impl Action {
             Action::Swap(swap) => swap.perform()?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
             Action::BuildEnvironment(build) => build.perform(&context.host)?,
+            Action::SwitchEnvironment(switch) => switch.perform()?,
             Action::Service(service) => service.perform(&context.host)?,
             Action::Migrate(migrate) => migrate.perform(context)?,
             Action::RestoreDatabase(restore) => restore.perform(context)?,

@@ -1,1 +1,563 @@
+//! Environments with real pip and uv, from wheels that the tests make.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use deploykit::host::Cancel;
+use deploykit::host::files::{Found, look};
+use deploykit::operations::pip_install::{PipInstall, Planned, Prepared, Ready};
+use deploykit::operations::{self, Check, Operation};
+use deploykit::python::{COMPLETE, Installer, PythonError, Virtualenv, prune};
+use deploykit::{Action, CommandError, Context, Host};
+
+use crate::support::python::{Index, PythonSite, make_virtualenv, run, tree_hash};
+use crate::support::{program, skip, wheels};
+
+fn operation(site: &PythonSite, installer: Installer) -> PipInstall {
+    let requirements = vec![site.checkout.join("requirements.txt")];
+    let operation = PipInstall::new(&site.virtualenv, requirements, &site.checkout, &site.environments);
+    PipInstall { installer, deadline: Duration::from_secs(120), ..operation }
+}
+
+fn ready(operation: &PipInstall, host: &Host) -> Ready {
+    match operation.prepare(host) {
+        Ok(Prepared::Ready(ready)) => *ready,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn changes(ready: &Ready) -> Vec<String> {
+    ready.changes.iter().map(ToString::to_string).collect()
+}
+
+/// A site with old `alpha` and `gone`, whose requirements want a newer `alpha` and `beta`, which needs `gamma`.
+fn outdated() -> PythonSite {
+    let site = PythonSite::new();
+    for (name, version, requires) in [
+        ("alpha", "1.0", &[][..]),
+        ("gone", "1.0", &[]),
+        ("gamma", "3.0", &[]),
+        ("alpha", "2.0", &[]),
+        ("beta", "1.0", &["gamma>=2"]),
+    ] {
+        site.wheel(name, version, requires);
+    }
+    site.install_by_hand(&["alpha==1.0", "gone"]);
+    site.require("-r base.txt\nbeta\n");
+    fs::write(site.checkout.join("base.txt"), "Alpha>=1\n").unwrap();
+    site
+}
+
+#[test]
+fn an_upgrade_is_built_beside_and_goes_live_at_once_and_back() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = outdated();
+        let (host, operation) = (site.host(), operation(&site, installer));
+        let before = tree_hash(&site.virtualenv);
+
+        let ready = ready(&operation, &host);
+        assert_eq!(changes(&ready), CHANGES.map(|line| line.replace("Alpha", "alpha")), "{}", tool.name());
+        assert_eq!(tree_hash(&site.virtualenv), before, "{}: the live environment is untouched", tool.name());
+        assert_eq!(ready.environment, site.environments.join(&ready.key));
+        assert_eq!(ready.missing_scripts, ["gone"]);
+        assert_eq!(ready.warnings, [""; 0]);
+        let compiled = fs::read_dir(packages(&ready.environment).join("__pycache__")).unwrap();
+        assert!(compiled.count() >= 3, "{}: compiled beforehand", tool.name());
+
+        let original = look(&site.virtualenv);
+        ready.switch.perform().unwrap();
+        assert_eq!(look(&site.virtualenv), Found::Link(ready.environment.clone()));
+        assert_eq!(site.live("alpha", &[]), "alpha 2.0");
+        assert_eq!(site.live("python", &["-c", "import beta, gamma; print(gamma.VERSION)"]), "3.0");
+        assert!(!site.virtualenv.join("bin/gone").exists());
+        let pip = site.live("python", &["-m", "pip", "--version"]);
+        assert!(pip.contains(&*ready.environment.to_string_lossy()), "the site keeps its pip: {pip}");
+
+        ready.back.perform().unwrap();
+        assert_eq!((look(&site.virtualenv), tree_hash(&site.virtualenv)), (original, before));
+        assert_eq!(site.live("alpha", &[]), "alpha 1.0", "its scripts work again");
+        assert_eq!(fs::read_dir(site.folder.path()).unwrap().filter(|entry| hidden(entry)).count(), 0);
+    }
+}
+
+const CHANGES: [&str; 4] = ["Alpha 1.0 → 2.0", "+ beta 1.0", "+ gamma 3.0", "- gone 1.0"];
+
+fn hidden(entry: &std::io::Result<fs::DirEntry>) -> bool {
+    entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".deploykit")
+        || entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".venv")
+}
+
+fn packages(environment: &Path) -> PathBuf {
+    fs::read_dir(environment.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages")
+}
+
+#[test]
+fn nothing_to_do_starts_no_program() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = outdated();
+        let host = site.host();
+        let mut operation = operation(&site, installer);
+        let first = ready(&operation, &host);
+        first.switch.perform().unwrap();
+        assert_ne!(site.transcript(), "");
+
+        operation.record = Some(first.record.clone());
+        let again = operation.prepare(&host).unwrap();
+        assert!(matches!(&again, Prepared::Unchanged { record, .. } if *record == first.record), "{again:?}");
+        assert!(matches!(operation.check(&host).unwrap(), Check::Unchanged { .. }));
+        assert_eq!(site.transcript(), "", "{}", tool.name());
+
+        // Without a record, the installer is asked and says the same.
+        operation.record = None;
+        let asked = operation.prepare(&host).unwrap();
+        let Prepared::Unchanged { reason, record } = asked else { panic!("{asked:?}") };
+        assert_eq!(reason, "the installed packages are the 3 that the requirements ask for");
+        assert_eq!(record.fingerprint, first.record.fingerprint);
+
+        // A package that somebody removed is noticed, and the live environment is not built upon.
+        operation.record = Some(first.record);
+        fs::remove_file(packages(&first.environment).join("gamma.py")).unwrap();
+        let mended = ready(&operation, &host);
+        assert_eq!(changes(&mended), ["gamma 3.0 with files missing → 3.0"]);
+        assert_eq!(mended.environment, site.environments.join(format!("{}-2", mended.key)));
+        mended.switch.perform().unwrap();
+        assert_eq!(site.live("gamma", &[]), "gamma 3.0");
+    }
+}
+
+#[test]
+fn the_operation_alone_checks_without_a_trace_applies_and_undoes() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = outdated();
+        let operation = operation(&site, installer);
+        let before = tree_hash(site.folder.path().join("site").as_path()) + &tree_hash(&site.virtualenv);
+        let check = operation.check(&site.host()).unwrap();
+        let Check::Change(change) = &check else { panic!("{check:?}") };
+        assert_eq!(change.reason, "4 packages differ from the requirements");
+        assert_eq!(change.details.len(), 4);
+        let after = tree_hash(site.folder.path().join("site").as_path()) + &tree_hash(&site.virtualenv);
+        assert_eq!(after, before, "{}", tool.name());
+        assert!(!site.environments.exists());
+
+        let mut context = Context { host: site.host(), django: None };
+        let journalled: operations::Change =
+            serde_json::from_str(&serde_json::to_string(change).unwrap()).unwrap();
+        for _ in 0..2 {
+            operations::perform::<PythonError>(&journalled, &mut context).unwrap();
+            assert_eq!(site.live("alpha", &[]), "alpha 2.0");
+        }
+        operations::undo(&journalled, &mut context).unwrap();
+        operations::undo(&journalled, &mut context).unwrap();
+        assert_eq!(site.live("alpha", &[]), "alpha 1.0");
+    }
+}
+
+#[test]
+fn from_one_environment_to_the_next_a_link_follows() {
+    let site = outdated();
+    let (host, operation) = (site.host(), operation(&site, Installer::Auto));
+    let first = ready(&operation, &host);
+    first.switch.perform().unwrap();
+    site.wheel("alpha", "2.5", &[]);
+    let second = ready(&operation, &host);
+    assert_eq!(changes(&second), ["alpha 2.0 → 2.5"]);
+    second.switch.perform().unwrap();
+    assert_eq!(site.live("alpha", &[]), "alpha 2.5");
+    second.back.perform().unwrap();
+    assert_eq!(look(&site.virtualenv), Found::Link(first.environment.clone()));
+    assert_eq!(site.live("alpha", &[]), "alpha 2.0");
+
+    // The way back to the folder of the beginning is still open, and what is not live can be pruned.
+    let removed = prune(&site.environments, &site.virtualenv, &[]).unwrap();
+    assert_eq!(removed, [second.environment]);
+    first.back.perform().unwrap();
+    assert_eq!(site.live("alpha", &[]), "alpha 1.0");
+}
+
+#[test]
+fn an_environment_that_is_there_is_used_again_and_half_of_one_is_not() {
+    for (installer, _) in PythonSite::new().tools() {
+        let site = outdated();
+        let (host, operation) = (site.host(), operation(&site, installer));
+        let first = ready(&operation, &host);
+        assert!(!first.reused);
+        assert!(ready(&operation, &host).reused);
+
+        fs::remove_file(first.environment.join(COMPLETE)).unwrap();
+        fs::write(first.environment.join("leftover"), "").unwrap();
+        let error = first.switch.perform().unwrap_err();
+        assert!(matches!(error, PythonError::Incomplete { .. }), "{error:?}");
+        assert!(!ready(&operation, &host).reused);
+        assert!(!first.environment.join("leftover").exists());
+
+        fs::remove_file(packages(&first.environment).join("beta.py")).unwrap();
+        assert!(!ready(&operation, &host).reused, "a marker is believed only as far as it is true");
+    }
+}
+
+#[test]
+fn pip_and_uv_mean_the_same_environment() {
+    let site = outdated();
+    if site.uv.is_none() {
+        return;
+    }
+    let one = ready(&operation(&site, Installer::Pip), &site.host());
+    let other = ready(&operation(&site, Installer::Uv), &site.host());
+    assert!(other.reused);
+    assert_eq!(one.environment, other.environment);
+}
+
+#[test]
+fn without_upgrade_what_is_allowed_stays() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = outdated();
+        let operation = PipInstall { upgrade: false, ..operation(&site, installer) };
+        let ready = ready(&operation, &site.host());
+        assert_eq!(changes(&ready), ["+ beta 1.0", "+ gamma 3.0", "- gone 1.0"], "{}", tool.name());
+    }
+}
+
+#[test]
+fn a_requirement_that_nothing_satisfies_is_named() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = PythonSite::new();
+        site.wheel("alpha", "1.0", &[]);
+        site.wheel("modern", "1.0", &["Requires-Python: >=3.99"]);
+        for (text, wanted) in
+            [("nosuch==1.0\n", "nosuch"), ("alpha==9\n", "alpha==9"), ("modern\n", "modern")]
+        {
+            site.require(text);
+            let error = operation(&site, installer).prepare(&site.host()).unwrap_err();
+            let PythonError::ResolutionFailed { requirement, needs_python, .. } = &error else {
+                panic!("{error:?}")
+            };
+            let named = requirement.as_deref().unwrap_or_default();
+            assert!(
+                named.starts_with(wanted) || text.starts_with("modern"),
+                "{}: {error} {:?}",
+                tool.name(),
+                error.tail()
+            );
+            if text.starts_with("modern") {
+                assert_eq!(needs_python.as_deref(), Some(">=3.99"), "{}: {:?}", tool.name(), error.tail());
+            }
+            assert!(!error.tail().is_empty());
+        }
+        assert!(!site.environments.exists());
+    }
+}
+
+#[test]
+fn conflicts_that_the_resolver_was_told_to_ignore_are_found() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = PythonSite::new();
+        site.wheel("alpha", "1.0", &["beta<1"]);
+        site.wheel("beta", "2.0", &[]);
+        site.require("alpha\nbeta\n");
+        let operation = PipInstall { extra_args: vec!["--no-deps".into()], ..operation(&site, installer) };
+        let error = operation.prepare(&site.host()).unwrap_err();
+        let PythonError::Conflicts { lines } = &error else { panic!("{}: {error:?}", tool.name()) };
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("beta"), "{lines:?}");
+        assert!(
+            fs::read_dir(&site.environments).unwrap().all(|entry| !entry
+                .unwrap()
+                .path()
+                .join(COMPLETE)
+                .exists())
+        );
+    }
+}
+
+#[test]
+fn hashes_extras_markers_and_urls_are_installed_as_they_are_written() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = PythonSite::new();
+        let alpha = site.wheel("alpha", "1.0", &[]);
+        let sum = run(std::process::Command::new("sha256sum").arg(&alpha));
+        let hash = sum.split_whitespace().next().unwrap();
+        site.require(&format!("alpha==1.0 \\\n    --hash=sha256:{hash}\n"));
+        let hashed = ready(&operation(&site, installer), &site.host());
+        assert_eq!(changes(&hashed), ["+ alpha 1.0"], "{}", tool.name());
+
+        site.wheel("beta", "2024.01", &["Provides-Extra: more", "gamma; extra == 'more'"]);
+        site.wheel("gamma", "1.0", &[]);
+        site.wheel("old", "1.0", &[]);
+        let outside = site.folder.path().join("delta-1.0-py3-none-any.whl");
+        fs::rename(site.wheel("delta", "1.0", &[]), &outside).unwrap();
+        site.require(&format!(
+            "beta[more]\nold ; python_version < '3'\ndelta @ file://{}\n",
+            outside.display()
+        ));
+        let mixed = ready(&operation(&site, installer), &site.host());
+        mixed.switch.perform().unwrap();
+        assert_eq!(site.live("delta", &[]), "delta 1.0");
+        assert_eq!(site.live("gamma", &[]), "gamma 1.0");
+        assert!(!site.virtualenv.join("bin/old").exists());
+        let again = operation(&site, installer).prepare(&site.host()).unwrap();
+        assert!(matches!(again, Prepared::Unchanged { .. }), "{}: {again:?}", tool.name());
+    }
+}
+
+#[test]
+fn requirements_that_cannot_be_used_are_refused_before_anything_runs() {
+    let site = outdated();
+    let (host, operation) = (site.host(), operation(&site, Installer::Auto));
+    site.transcript();
+    site.requirements("-r nowhere.txt\n");
+    let error = operation.check(&host).unwrap_err();
+    let PythonError::RequirementsMissing { path, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*path, site.checkout.join("nowhere.txt"));
+    for text in
+        ["alpha\n-e .\n", "alpha\n./libs/x\n", &format!("alpha\nx @ file://{}/x\n", site.checkout.display())]
+    {
+        site.requirements(text);
+        let error = operation.check(&host).unwrap_err();
+        assert!(matches!(error, PythonError::LocalRequirement { line: 2, .. }), "{error:?}");
+    }
+    assert_eq!(site.transcript(), "");
+}
+
+#[test]
+fn requirements_that_change_between_plan_and_build_are_not_built() {
+    let site = outdated();
+    let host = site.host();
+    let Planned::Upgrade(upgrade) = operation(&site, Installer::Auto).plan(&host).unwrap() else { panic!() };
+    fs::write(site.checkout.join("base.txt"), "alpha<2\n").unwrap();
+    let error = upgrade.prepare(&host).unwrap_err();
+    assert!(matches!(error, PythonError::RequirementsChanged { .. }), "{error:?}");
+}
+
+#[test]
+fn an_index_that_moves_between_plan_and_build_is_noticed() {
+    let site = outdated();
+    let host = site.host();
+    let Planned::Upgrade(upgrade) = operation(&site, Installer::Pip).plan(&host).unwrap() else { panic!() };
+    site.wheel("alpha", "3.0", &[]);
+    site.wheel("gamma", "4.0", &[]);
+    let ready = upgrade.prepare(&host).unwrap();
+    assert_eq!(
+        changes(&ready),
+        CHANGES.map(|line| line.replace("Alpha", "alpha")),
+        "what was planned is installed"
+    );
+    fs::remove_dir_all(&site.environments).unwrap();
+    fs::remove_file(site.wheels.join("gamma-3.0-py3-none-any.whl")).unwrap();
+    let error = upgrade.prepare(&host).unwrap_err();
+    assert!(matches!(error, PythonError::BuildFailed { step: "installing the packages", .. }), "{error:?}");
+}
+
+#[test]
+fn a_folder_without_python_or_pip_is_told_apart() {
+    let site = outdated();
+    let host = site.host();
+    let check = |virtualenv: &Path| {
+        PipInstall { virtualenv: virtualenv.to_owned(), ..operation(&site, Installer::Pip) }
+            .check(&host)
+            .unwrap_err()
+    };
+    let missing = check(&site.folder.path().join("nowhere"));
+    assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
+    let other = check(&site.checkout);
+    assert!(matches!(other, PythonError::NotAVirtualenv { .. }), "{other:?}");
+    let system = check(Path::new("/usr"));
+    assert!(matches!(system, PythonError::NotAVirtualenv { .. }), "{system:?}");
+    let bare = site.folder.path().join("bare");
+    run(std::process::Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&bare));
+    let no_pip = check(&bare);
+    assert!(matches!(no_pip, PythonError::NoPip { .. }), "{no_pip:?}");
+    let settings = bare.join("pyvenv.cfg");
+    fs::write(&settings, "home = /nowhere/bin\nversion = 3.11.0\n").unwrap();
+    let gone = check(&bare);
+    assert!(matches!(gone, PythonError::BasePythonGone { .. }), "{gone:?}");
+    let nothing = PythonSite::new();
+    let no_uv = operation(&nothing, Installer::Uv);
+    nothing.require("");
+    let host = nothing.host_with(&[("PATH", "/nowhere")]);
+    let error = no_uv.check(&host).unwrap_err();
+    assert!(matches!(error, PythonError::InstallerMissing { program: "uv" }), "{error:?}");
+}
+
+#[test]
+fn an_index_that_never_answers_meets_the_deadline_or_the_cancellation() {
+    let index = Index::silent();
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = PythonSite::new();
+        site.requirements(&format!("--index-url {}\nalpha\n", index.url));
+        let before = tree_hash(&site.virtualenv);
+        let patient = operation(&site, installer);
+        let hasty = PipInstall { deadline: Duration::from_secs(2), ..patient.clone() };
+        let error = hasty.prepare(&site.host()).unwrap_err();
+        let late = matches!(&error, PythonError::Command(CommandError::DeadlinePassed { .. }));
+        assert!(late, "{}: {error:?}", tool.name());
+
+        let cancel = Cancel::new().unwrap();
+        cancel.request();
+        let error = patient.prepare(&site.host().with_cancel(cancel)).unwrap_err();
+        assert!(matches!(error, PythonError::Command(CommandError::Cancelled { .. })), "{error:?}");
+        assert_eq!(tree_hash(&site.virtualenv), before);
+    }
+}
+
+#[test]
+fn a_newer_pip_that_pip_tells_of_is_installed_into_the_new_environment() {
+    let Some(newer) = wheels() else { return };
+    let site = outdated();
+    let version = |environment: &Path| {
+        Virtualenv::read(environment).unwrap().packages.get("pip").unwrap().version.clone()
+    };
+    let old = version(&site.virtualenv);
+    let index = Index::serve(vec![site.wheels.clone(), newer.clone()]);
+    site.requirements("alpha\nbeta\n");
+    let operation = operation(&site, Installer::Pip);
+    let with_check = site.host_with(&[("PIP_INDEX_URL", &index.url)]);
+    let first = ready(&operation, &with_check);
+    let told = site.transcript();
+    if !told.contains("new release of pip") && !told.contains("You should consider upgrading") {
+        skip(&format!("pip {old} knows no newer one"));
+        return;
+    }
+    assert_ne!(version(&first.environment), old, "{:?}", first.warnings);
+    assert_eq!(version(&site.virtualenv), old);
+
+    // Whoever switched the notice off does not want it.
+    fs::remove_dir_all(&site.environments).unwrap();
+    let quiet = site.host_with(&[("PIP_INDEX_URL", &index.url), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")]);
+    let second = ready(&operation, &quiet);
+    assert_eq!(version(&second.environment), old);
+
+    // And never older than that of the live environment, where that can be.
+    site.transcript();
+    run(std::process::Command::new(site.virtualenv.join("bin/python"))
+        .args(["-m", "pip", "install", "-q", "-U", "--no-index", "--find-links"])
+        .arg(&newer)
+        .arg("pip"));
+    let current = version(&site.virtualenv);
+    fs::remove_dir_all(&site.environments).unwrap();
+    assert_eq!(version(&ready(&operation, &quiet).environment), current);
+    fs::remove_dir_all(&site.environments).unwrap();
+    site.require("alpha\nbeta\n");
+    let third = ready(&operation, &quiet);
+    assert_eq!(third.warnings.len(), 1, "no newer pip to be had is no failure: {:?}", third.warnings);
+}
+
+#[test]
+fn an_old_pip_that_cannot_report_is_helped_by_that_of_its_python() {
+    let site = outdated();
+    let folder = packages(&site.virtualenv);
+    let info = fs::read_dir(&folder)
+        .unwrap()
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("pip-"));
+    let metadata = info.unwrap().join("METADATA");
+    let text = fs::read_to_string(&metadata).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
+    fs::write(&metadata, text.replacen(line, "Version: 20.3.4", 1)).unwrap();
+    let before = tree_hash(&site.virtualenv);
+    let ready = ready(&operation(&site, Installer::Pip), &site.host());
+    assert_eq!(ready.changes.len(), 4);
+    assert_eq!(tree_hash(&site.virtualenv), before);
+}
+
+#[test]
+fn passwords_of_an_index_reach_it_and_nothing_else() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = outdated();
+        let index = Index::serve(vec![site.wheels.clone()]);
+        let url = index.url.replace("http://", "http://me:hunter22@");
+        site.requirements(&format!("--index-url {url}\nalpha\nbeta\n"));
+        let check = operation(&site, installer).check(&site.host()).unwrap();
+        let Check::Change(change) = &check else { panic!("{check:?}") };
+        let mut context = Context { host: site.host(), django: None };
+        operations::perform::<PythonError>(change, &mut context).unwrap();
+        assert!(!serde_json::to_string(change).unwrap().contains("hunter22"), "{}", tool.name());
+        assert!(!site.transcript().contains("hunter22"), "{}", tool.name());
+        let Action::BuildEnvironment(build) = &change.actions[0] else { panic!() };
+        let marker = fs::read_to_string(build.environment.join(COMPLETE)).unwrap();
+        assert!(!marker.contains("hunter22"));
+
+        let refused =
+            PipInstall { extra_args: vec![format!("--index-url={url}")], ..operation(&site, installer) };
+        let error = refused.check(&site.host()).unwrap_err();
+        assert!(matches!(error, PythonError::CredentialsInArguments { position: 1 }), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("hunter22"));
+    }
+}
+
+#[test]
+fn a_virtualenv_that_sees_the_system_still_gets_all_its_packages() {
+    for (installer, tool) in PythonSite::new().tools() {
+        let site = outdated();
+        let settings = site.virtualenv.join("pyvenv.cfg");
+        let text = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, text.replace("packages = false", "packages = true")).unwrap();
+        let ready = ready(&operation(&site, installer), &site.host());
+        assert_eq!(ready.changes.len(), 4, "{}", tool.name());
+        assert!(Virtualenv::read(&ready.environment).unwrap().system_site_packages);
+    }
+}
+
+#[test]
+fn an_environment_that_other_users_cannot_reach_is_warned_about() {
+    let site = outdated();
+    let shut = site.folder.path().join("private");
+    fs::create_dir(&shut).unwrap();
+    fs::set_permissions(&shut, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let operation =
+        PipInstall { environments: shut.join("environments"), ..operation(&site, Installer::Auto) };
+    let Planned::Upgrade(upgrade) = operation.plan(&site.host()).unwrap() else { panic!() };
+    assert!(upgrade.warnings[0].contains("private` shuts other users out"), "{:?}", upgrade.warnings);
+}
+
+#[test]
+fn a_full_disk_leaves_the_live_environment_alone() {
+    let Some(unshare) = program("unshare") else { return };
+    let site = outdated();
+    let before = tree_hash(&site.virtualenv);
+    fs::create_dir(&site.environments).unwrap();
+    // A file system of 200 files, mounted where only this test's installer sees it.
+    let wrapper = site.folder.path().join("bin");
+    fs::create_dir(&wrapper).unwrap();
+    let mounted = run(std::process::Command::new(&unshare).args(["-m", "sh", "-c"]).arg(format!(
+        "mount -t tmpfs -o nr_inodes=20 none {} 2>/dev/null && echo yes || true",
+        site.environments.display()
+    )));
+    let Some(uv) = site.uv.clone().filter(|_| mounted.trim() == "yes") else {
+        skip("no mounts, or no uv");
+        return;
+    };
+    let script = format!(
+        "#!/bin/sh\nexec {} -m sh -c 'mount -t tmpfs -o nr_inodes=20 none {} && exec {} \"$@\"' uv \"$@\"\n",
+        unshare.display(),
+        site.environments.display(),
+        uv.display()
+    );
+    fs::write(wrapper.join("uv"), script).unwrap();
+    fs::set_permissions(wrapper.join("uv"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", wrapper.display());
+    let error = operation(&site, Installer::Uv).prepare(&site.host_with(&[("PATH", &path)])).unwrap_err();
+    assert!(!matches!(error, PythonError::ResolutionFailed { .. }), "{error:?}");
+    assert_eq!(tree_hash(&site.virtualenv), before);
+}
+
+#[test]
+fn a_virtualenv_that_uv_made_is_read_like_any_other() {
+    let Some(uv) = program("uv") else { return };
+    let site = outdated();
+    fs::remove_dir_all(&site.virtualenv).unwrap();
+    let python = site.folder.path().join("model");
+    make_virtualenv(&python);
+    let base = Virtualenv::read(&python).unwrap().base.unwrap();
+    run(std::process::Command::new(&uv).args(["venv", "-q", "--python"]).arg(&base).arg(&site.virtualenv));
+    let ready = ready(&operation(&site, Installer::Uv), &site.host());
+    assert_eq!(changes(&ready), ["+ alpha 2.0", "+ beta 1.0", "+ gamma 3.0"]);
+    assert!(Virtualenv::read(&ready.environment).unwrap().packages.get("pip").is_none());
+    ready.switch.perform().unwrap();
+    assert_eq!(site.live("beta", &[]), "beta 1.0");
+    assert!(matches!(
+        operation(&site, Installer::Auto).plan(&site.host()).unwrap(),
+        Planned::Upgrade(_) | Planned::Unchanged { .. }
+    ));
+}

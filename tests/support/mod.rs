@@ -6,6 +6,8 @@ pub mod services;
 
 use std::path::{Path, PathBuf};
 
+pub mod python;
+
 /// Returns the top folder of the project.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package lives in the workspace")

@@ -1,1 +1,486 @@
-//! stub
+//! Brings the packages of a site to what its requirements ask for: in a new environment beside the live one.
+//!
+//! The course: [`observe`](PipInstall::observe) reads files, [`decide`](PipInstall::decide) tells whether an installer must
+//! be asked at all, [`resolve`](PipInstall::resolve) asks it, and [`compare`](PipInstall::compare) says what to build.
+//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::prepare`] builds what was planned, and the [`Switch`] brings it live.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use serde::{Deserialize, Serialize};
+
+use super::{Change, Check, Operation};
+use crate::action::Action;
+use crate::host::Host;
+use crate::host::files::{self, Found};
+use crate::python::{
+    Build, Installer, PackageChange, Packages, PythonError, Requirements, Resolution, Resolved, Switch, Tool,
+    Virtualenv,
+};
+
+/// Installs the packages that requirements files name.
+#[derive(Clone, Debug)]
+pub struct PipInstall {
+    /// The path that the site uses; a folder or a link. It stays the same.
+    pub virtualenv: PathBuf,
+    /// The requirements files; absolute.
+    pub requirements: Vec<PathBuf>,
+    /// The checkout or next tree that they are part of. Relative paths in them start here.
+    pub directory: PathBuf,
+    /// The installer; default: [`Installer::Auto`].
+    pub installer: Installer,
+    /// More arguments for it. Passwords are refused here: `PIP_INDEX_URL` in the site's environment, `pip.conf` and
+    /// `netrc` are the places for them.
+    pub extra_args: Vec<String>,
+    /// The folder in which environments are built; made when it is missing.
+    pub environments: PathBuf,
+    /// What the last successful update recorded. While it holds, no installer is asked; without it, one always is.
+    pub record: Option<Record>,
+    /// Whether to take the newest versions that the requirements allow, as `pip install -U` does; else what is installed
+    /// stays where it is allowed. Default: `true`.
+    pub upgrade: bool,
+    /// For resolving, and again for building; default: 30 minutes.
+    pub deadline: Duration,
+}
+
+/// What a successful update leaves for the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The hash of the requirements files and of the installer's arguments.
+    pub fingerprint: String,
+    /// The Python, `3.11`.
+    pub python: String,
+    /// What was resolved.
+    pub packages: Packages,
+}
+
+/// What was observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvironmentFacts {
+    /// The live virtualenv.
+    pub virtualenv: Virtualenv,
+    /// The requirements.
+    pub requirements: Requirements,
+    /// Where uv is, if it is installed.
+    pub uv: Option<PathBuf>,
+    /// A folder that would have to be written to and cannot be.
+    pub unwritable: Option<PathBuf>,
+    /// Whether the virtualenv is a mount of its own.
+    pub mount_point: bool,
+    /// A folder above the environments that shuts other users out, while the live virtualenv is open to them.
+    pub shut: Option<PathBuf>,
+}
+
+/// Whether an installer has to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing is to do.
+    Unchanged {
+        /// Why.
+        reason: String,
+    },
+    /// This one has to be asked.
+    Resolve(Tool),
+}
+
+/// What is to be done about the packages.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Planned {
+    /// Nothing.
+    Unchanged {
+        /// Why, as a fragment.
+        reason: String,
+        /// For the next update.
+        record: Record,
+    },
+    /// A new environment.
+    Upgrade(Box<Upgrade>),
+}
+
+/// A new environment that is to be built and to go live.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upgrade {
+    /// Why, as a fragment: "2 of 40 packages change".
+    pub reason: String,
+    /// The packages that are added, replaced or dropped.
+    pub changes: Vec<PackageChange>,
+    /// How it is built.
+    pub build: Build,
+    /// For the next update, once the environment is live.
+    pub record: Record,
+    /// What a person may want to know beforehand.
+    pub warnings: Vec<String>,
+}
+
+/// The result of a preparation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prepared {
+    /// The live environment is the right one.
+    Unchanged {
+        /// Why, as a fragment.
+        reason: String,
+        /// For the next update.
+        record: Record,
+    },
+    /// A new environment is built and can go live.
+    Ready(Box<Ready>),
+}
+
+/// A new environment that is built and can go live.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ready {
+    /// Where it is; a program may use it there already.
+    pub environment: PathBuf,
+    /// What identifies its packages.
+    pub key: String,
+    /// The packages that were added, replaced or dropped.
+    pub changes: Vec<PackageChange>,
+    /// Brings it live.
+    pub switch: Switch,
+    /// Takes it back.
+    pub back: Switch,
+    /// For the next update, once the environment is live.
+    pub record: Record,
+    /// Whether it was there already.
+    pub reused: bool,
+    /// What did not succeed, or may surprise.
+    pub warnings: Vec<String>,
+    /// Programs in `bin` of the live environment that the new one has not: a service that starts one will not start.
+    pub missing_scripts: Vec<String>,
+}
+
+impl PipInstall {
+    /// Makes an installation with the default settings.
+    #[must_use]
+    pub fn new(
+        virtualenv: impl Into<PathBuf>,
+        requirements: Vec<PathBuf>,
+        directory: impl Into<PathBuf>,
+        environments: impl Into<PathBuf>,
+    ) -> Self {
+        PipInstall {
+            virtualenv: virtualenv.into(),
+            requirements,
+            directory: directory.into(),
+            installer: Installer::Auto,
+            extra_args: Vec::new(),
+            environments: environments.into(),
+            record: None,
+            upgrade: true,
+            deadline: Duration::from_secs(30 * 60),
+        }
+    }
+
+    /// Looks at the virtualenv and the requirements; starts no program.
+    ///
+    /// # Errors
+    ///
+    /// When there is no virtualenv, or a requirements file is missing.
+    pub fn observe(&self, host: &Host) -> Result<EnvironmentFacts, PythonError> {
+        let requirements = Requirements::read(&self.requirements, &self.directory, &self.extra_args)?;
+        let virtualenv = Virtualenv::read(&self.virtualenv)?;
+        let neighbours = files::parent(&self.virtualenv);
+        let unwritable = [neighbours, nearest(&self.environments)]
+            .into_iter()
+            .find(|folder| access(*folder, Access::WRITE_OK | Access::EXEC_OK).is_err());
+        Ok(EnvironmentFacts {
+            virtualenv,
+            requirements,
+            uv: crate::python::find_uv(host),
+            unwritable: unwritable.map(Path::to_owned),
+            mount_point: files::look(&self.virtualenv) == Found::Folder
+                && files::device(&self.virtualenv) != files::device(neighbours),
+            shut: if shut(&self.virtualenv).is_none() { shut(&self.environments) } else { None },
+        })
+    }
+
+    /// Decides whether an installer has to be asked.
+    ///
+    /// # Errors
+    ///
+    /// When what was observed forbids a new environment.
+    pub fn decide(&self, facts: &EnvironmentFacts) -> Result<Decision, PythonError> {
+        if let Some(index) =
+            self.extra_args.iter().position(|argument| crate::python::holds_credentials(argument))
+        {
+            return Err(PythonError::CredentialsInArguments { position: index + 1 });
+        }
+        let EnvironmentFacts { virtualenv, requirements, .. } = facts;
+        if let Some(local) = &requirements.local {
+            return Err(PythonError::LocalRequirement {
+                file: local.file.clone(),
+                line: local.line,
+                text: local.text.clone(),
+            });
+        }
+        if let Some(record) = &self.record
+            && !requirements.remote
+            && record.fingerprint == requirements.fingerprint
+            && record.python == virtualenv.python
+            && virtualenv.packages.changes_to(&record.packages).is_empty()
+        {
+            let reason =
+                "the requirements and the installed packages are those of the last update".to_owned();
+            return Ok(Decision::Unchanged { reason });
+        }
+        if facts.mount_point {
+            return Err(PythonError::DifferentFileSystem { path: self.virtualenv.clone() });
+        }
+        if let Some(folder) = &facts.unwritable {
+            return Err(PythonError::EnvironmentNotWritable { folder: folder.clone() });
+        }
+        if virtualenv.base.is_none() {
+            return Err(PythonError::BasePythonGone {
+                virtualenv: self.virtualenv.clone(),
+                home: virtualenv.home.clone(),
+                python: virtualenv.python.clone(),
+            });
+        }
+        match (self.installer, &facts.uv) {
+            (Installer::Uv, None) => Err(PythonError::InstallerMissing { program: "uv" }),
+            (Installer::Auto | Installer::Uv, Some(program)) => {
+                Ok(Decision::Resolve(Tool::Uv { program: program.clone() }))
+            }
+            (Installer::Auto | Installer::Pip, _) if virtualenv.packages.get("pip").is_some() => {
+                Ok(Decision::Resolve(Tool::Pip))
+            }
+            _ => Err(PythonError::NoPip { virtualenv: self.virtualenv.clone() }),
+        }
+    }
+
+    /// Asks the installer what the requirements mean today; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such set of packages, the index cannot be reached, or the time is over.
+    pub fn resolve(
+        &self,
+        host: &Host,
+        facts: &EnvironmentFacts,
+        tool: &Tool,
+    ) -> Result<Resolved, PythonError> {
+        Resolution {
+            tool,
+            virtualenv: &facts.virtualenv,
+            requirements: &self.requirements,
+            directory: &self.directory,
+            extra_args: &self.extra_args,
+            upgrade: self.upgrade,
+        }
+        .run(host, self.deadline)
+    }
+
+    /// Holds what was resolved against what is installed.
+    ///
+    /// # Errors
+    ///
+    /// When the Python for a new environment is gone.
+    pub fn compare(
+        &self,
+        facts: &EnvironmentFacts,
+        tool: &Tool,
+        resolved: Resolved,
+    ) -> Result<Planned, PythonError> {
+        let live = &facts.virtualenv;
+        let Resolved { packages, newer_pip } = resolved;
+        let record = Record {
+            fingerprint: facts.requirements.fingerprint.clone(),
+            python: live.python.clone(),
+            packages: packages.clone(),
+        };
+        let changes = live.packages.changes_to(&packages);
+        if changes.is_empty() {
+            let reason =
+                format!("the installed packages are the {} that the requirements ask for", packages.len());
+            return Ok(Planned::Unchanged { reason, record });
+        }
+        let Some(base) = live.base.clone() else {
+            return Err(PythonError::BasePythonGone {
+                virtualenv: self.virtualenv.clone(),
+                home: live.home.clone(),
+                python: live.python.clone(),
+            });
+        };
+        let seeds: BTreeMap<String, String> = ["pip", "setuptools", "wheel"]
+            .into_iter()
+            .filter(|name| packages.get(name).is_none())
+            .filter_map(|name| Some((name.to_owned(), live.packages.get(name)?.version.clone())))
+            .collect();
+        let key = packages.key(&live.python, live.system_site_packages);
+        let mut build = Build {
+            environment: self.environments.join(&key),
+            virtualenv: self.virtualenv.clone(),
+            base,
+            python: live.python.clone(),
+            prompt: live.prompt.clone(),
+            system_site_packages: live.system_site_packages,
+            tool: tool.clone(),
+            requirements: self.requirements.clone(),
+            fingerprint: facts.requirements.fingerprint.clone(),
+            directory: self.directory.clone(),
+            extra_args: self.extra_args.clone(),
+            packages,
+            seeds,
+            newer_pip,
+            deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
+        };
+        build.environment = crate::python::vacant(&self.environments, &self.virtualenv, &key, |place| {
+            Build { environment: place.to_owned(), ..build.clone() }.is_complete()
+        });
+        let mut warnings: Vec<String> = live
+            .stray
+            .iter()
+            .map(|name| {
+                format!(
+                    "`{name}` in the live environment belongs to no package and will not be in the new one"
+                )
+            })
+            .collect();
+        if let Some(folder) = &facts.shut {
+            warnings.push(format!(
+                "`{}` shuts other users out: services that run as one cannot use the new environment",
+                folder.display()
+            ));
+        }
+        let reason = match changes.len() {
+            1 => "1 package differs from the requirements".to_owned(),
+            count => format!("{count} packages differ from the requirements"),
+        };
+        Ok(Planned::Upgrade(Box::new(Upgrade { reason, changes, build, record, warnings })))
+    }
+
+    /// Says what would be done, and why; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`PythonError`].
+    pub fn plan(&self, host: &Host) -> Result<Planned, PythonError> {
+        let facts = self.observe(host)?;
+        match self.decide(&facts)? {
+            Decision::Unchanged { reason } => {
+                let record = self.record.clone().unwrap_or_default();
+                Ok(Planned::Unchanged { reason, record })
+            }
+            Decision::Resolve(tool) => {
+                let resolved = self.resolve(host, &facts, &tool)?;
+                self.compare(&facts, &tool, resolved)
+            }
+        }
+    }
+
+    /// Plans, and builds the new environment where one is needed; nothing that the site uses is touched.
+    ///
+    /// # Errors
+    ///
+    /// See [`PythonError`].
+    pub fn prepare(&self, host: &Host) -> Result<Prepared, PythonError> {
+        match self.plan(host)? {
+            Planned::Unchanged { reason, record } => Ok(Prepared::Unchanged { reason, record }),
+            Planned::Upgrade(upgrade) => Ok(Prepared::Ready(Box::new(upgrade.prepare(host)?))),
+        }
+    }
+}
+
+impl Upgrade {
+    /// Builds the environment that was planned; nothing that the site uses is touched.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be built, or the requirements changed since.
+    pub fn prepare(&self, host: &Host) -> Result<Ready, PythonError> {
+        let built = self.build.run(host)?;
+        let (switch, back) = Switch::pair(&self.build.virtualenv, &self.build.environment)?;
+        let live = Virtualenv::read(&self.build.virtualenv)?;
+        let next = Virtualenv::read(&self.build.environment)?;
+        let missing = live.scripts.difference(&next.scripts).filter(|name| !comes_with_python(name));
+        Ok(Ready {
+            environment: self.build.environment.clone(),
+            key: self.build.packages.key(&self.build.python, self.build.system_site_packages),
+            changes: self.changes.clone(),
+            switch,
+            back,
+            record: self.record.clone(),
+            reused: built.reused,
+            warnings: self.warnings.iter().cloned().chain(built.warnings).collect(),
+            missing_scripts: missing.cloned().collect(),
+        })
+    }
+
+    /// Returns it as a change with its undo.
+    ///
+    /// # Errors
+    ///
+    /// When the virtualenv vanished.
+    pub fn into_change(self) -> Result<Change, PythonError> {
+        let (switch, back) = Switch::pair(&self.build.virtualenv, &self.build.environment)?;
+        let side = |version: fn(&PackageChange) -> Option<&String>| {
+            let packages = self.changes.iter().filter_map(|change| {
+                Some(crate::python::Package::new(change.name.clone(), version(change)?.clone()))
+            });
+            packages.collect::<Packages>().summary()
+        };
+        let warnings = self.warnings.iter().map(|warning| format!("! {warning}"));
+        Ok(Change {
+            reason: self.reason.clone(),
+            before: side(|change| change.from.as_ref()),
+            after: side(|change| change.to.as_ref()),
+            details: self.changes.iter().map(ToString::to_string).chain(warnings).collect(),
+            undo: vec![Action::SwitchEnvironment(back)],
+            actions: vec![Action::BuildEnvironment(self.build), Action::SwitchEnvironment(switch)],
+            irreversible: None,
+        })
+    }
+}
+
+impl Operation for PipInstall {
+    type Error = PythonError;
+
+    fn name(&self) -> &'static str {
+        "pip-install"
+    }
+
+    fn check(&self, host: &Host) -> Result<Check, PythonError> {
+        match self.plan(host)? {
+            Planned::Unchanged { reason, .. } => Ok(Check::Unchanged { reason }),
+            Planned::Upgrade(upgrade) => Ok(Check::Change(upgrade.into_change()?)),
+        }
+    }
+}
+
+/// Programs that are there or not depending on what made the environment.
+fn comes_with_python(script: &str) -> bool {
+    [
+        "activate",
+        "Activate",
+        "deactivate",
+        "python",
+        "pypy",
+        "pip",
+        "pydoc",
+        "wheel",
+        "easy_install",
+        "__pycache__",
+    ]
+    .iter()
+    .any(|prefix| script.starts_with(prefix))
+}
+
+/// Returns a folder or the nearest one above it that is there.
+fn nearest(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.is_dir()).unwrap_or(path)
+}
+
+/// Returns the first folder on the way to `path` that only its owner or group can pass.
+fn shut(path: &Path) -> Option<PathBuf> {
+    let path = std::fs::canonicalize(nearest(path)).ok()?;
+    let folders: Vec<&Path> = path.ancestors().collect();
+    let is_shut =
+        |folder: &Path| std::fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 == 0);
+    folders.into_iter().rev().find(|folder| is_shut(folder)).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use super::*;
+use crate::python::{LocalRequirement, Package};
+
+fn packages(pins: &[(&str, &str)]) -> Packages {
+    pins.iter().map(|(name, version)| Package::new(*name, *version)).collect()
+}
+
+fn operation() -> PipInstall {
+    PipInstall::new("/srv/venv", vec!["/srv/site/r.txt".into()], "/srv/site", "/srv/environments")
+}
+
+fn facts(installed: &[(&str, &str)]) -> EnvironmentFacts {
+    EnvironmentFacts {
+        virtualenv: Virtualenv {
+            path: "/srv/venv".into(),
+            python: "3.11".into(),
+            base: Some("/usr/bin/python3.11".into()),
+            prompt: "venv".into(),
+            packages: packages(installed),
+            ..Virtualenv::default()
+        },
+        requirements: Requirements { fingerprint: "f".into(), ..Requirements::default() },
+        ..EnvironmentFacts::default()
+    }
+}
+
+fn recorded(pins: &[(&str, &str)]) -> Option<Record> {
+    Some(Record { fingerprint: "f".into(), python: "3.11".into(), packages: packages(pins) })
+}
+
+fn resolved(pins: &[(&str, &str)]) -> Resolved {
+    Resolved { packages: packages(pins), newer_pip: None }
+}
+
+#[test]
+fn while_the_record_holds_nobody_is_asked() {
+    let mut operation = operation();
+    let facts = facts(&[("Django", "4.2"), ("pip", "23.0")]);
+    operation.record = recorded(&[("django", "4.2")]);
+    assert!(matches!(operation.decide(&facts), Ok(Decision::Unchanged { .. })));
+
+    for record in [
+        None,
+        recorded(&[("django", "4.1")]),
+        recorded(&[("django", "4.2"), ("six", "1")]),
+        recorded(&[]),
+        Some(Record { fingerprint: "g".into(), ..recorded(&[("django", "4.2")]).unwrap() }),
+        Some(Record { python: "3.12".into(), ..recorded(&[("django", "4.2")]).unwrap() }),
+    ] {
+        operation.record = record;
+        assert_eq!(operation.decide(&facts).unwrap(), Decision::Resolve(Tool::Pip), "{:?}", operation.record);
+    }
+
+    operation.record = recorded(&[("django", "4.2")]);
+    let mut remote = facts;
+    remote.requirements.remote = true;
+    assert_eq!(operation.decide(&remote).unwrap(), Decision::Resolve(Tool::Pip));
+}
+
+#[test]
+fn the_installer_is_the_one_that_is_wanted_and_there() {
+    let uv = Some(PathBuf::from("/usr/bin/uv"));
+    let with_uv = Decision::Resolve(Tool::Uv { program: "/usr/bin/uv".into() });
+    let with_pip = Decision::Resolve(Tool::Pip);
+    let decide = |installer, uv: &Option<PathBuf>, installed: &[(&str, &str)]| {
+        let operation = PipInstall { installer, ..operation() };
+        operation.decide(&EnvironmentFacts { uv: uv.clone(), ..facts(installed) })
+    };
+    let pip = [("pip", "23.0")];
+    assert_eq!(decide(Installer::Auto, &uv, &pip).unwrap(), with_uv);
+    assert_eq!(decide(Installer::Auto, &None, &pip).unwrap(), with_pip);
+    assert_eq!(decide(Installer::Pip, &uv, &pip).unwrap(), with_pip);
+    assert_eq!(decide(Installer::Uv, &uv, &[]).unwrap(), with_uv);
+    assert!(matches!(decide(Installer::Auto, &None, &[]), Err(PythonError::NoPip { .. })));
+    assert!(matches!(decide(Installer::Pip, &uv, &[]), Err(PythonError::NoPip { .. })));
+    assert!(matches!(
+        decide(Installer::Uv, &None, &pip),
+        Err(PythonError::InstallerMissing { program: "uv" })
+    ));
+}
+
+#[test]
+fn what_forbids_a_new_environment_is_named() {
+    let good = facts(&[("pip", "23.0")]);
+    let error = |change: &dyn Fn(&mut EnvironmentFacts)| {
+        let mut facts = good.clone();
+        change(&mut facts);
+        operation().decide(&facts).unwrap_err().to_string()
+    };
+    assert_eq!(error(&|facts| facts.unwritable = Some("/srv".into())), "cannot write to `/srv`");
+    assert_eq!(
+        error(&|facts| facts.mount_point = true),
+        "`/srv/venv` is a mount point, which no link can replace"
+    );
+    let gone = error(&|facts| {
+        facts.virtualenv.base = None;
+        facts.virtualenv.home = "/usr/bin".into();
+    });
+    assert_eq!(gone, "the Python 3.11 of `/srv/venv` is gone from `/usr/bin`");
+    let local = LocalRequirement { file: "/srv/site/r.txt".into(), line: 3, text: "-e .".into() };
+    let local = error(&|facts| facts.requirements.local = Some(local.clone()));
+    assert_eq!(local, "`/srv/site/r.txt`, line 3: `-e .` is inside of the checkout");
+    let secret = ["--pre", "--index-url=https://me:hunter2@host/"].map(str::to_owned).to_vec();
+    let error = PipInstall { extra_args: secret, ..operation() }.decide(&good).unwrap_err().to_string();
+    assert_eq!(error, "argument 2 for the installer holds a user name or password");
+}
+
+#[test]
+fn what_is_the_same_is_not_built() {
+    let facts = facts(&[("Django", "4.2"), ("pip", "23.0"), ("setuptools", "65")]);
+    let planned = operation().compare(&facts, &Tool::Pip, resolved(&[("django", "4.2")])).unwrap();
+    let Planned::Unchanged { reason, record } = planned else { panic!("{planned:?}") };
+    assert_eq!(reason, "the installed packages are the 1 that the requirements ask for");
+    assert_eq!(Some(record), recorded(&[("django", "4.2")]));
+}
+
+#[test]
+fn a_change_says_what_and_how_to_go_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("venv");
+    std::fs::create_dir(&live).unwrap();
+    let operation = PipInstall { virtualenv: live.clone(), ..operation() };
+    let mut facts = facts(&[("Django", "4.2"), ("six", "1.16"), ("pip", "23.0"), ("wheel", "0.40")]);
+    facts.virtualenv.stray = vec!["mine.pth".into()];
+    let wanted = resolved(&[("Django", "5.2"), ("humanize", "4.1"), ("wheel", "0.48")]);
+    let planned = operation.compare(&facts, &Tool::Pip, wanted).unwrap();
+    let Planned::Upgrade(upgrade) = planned else { panic!("{planned:?}") };
+    assert_eq!(upgrade.build.seeds, BTreeMap::from([("pip".to_owned(), "23.0".to_owned())]));
+    let change = upgrade.into_change().unwrap();
+    assert_eq!(change.reason, "4 packages differ from the requirements");
+    assert_eq!(change.before, "Django 4.2, six 1.16, wheel 0.40");
+    assert_eq!(change.after, "Django 5.2, humanize 4.1, wheel 0.48");
+    assert_eq!(
+        change.details,
+        [
+            "Django 4.2 → 5.2",
+            "+ humanize 4.1",
+            "wheel 0.40 → 0.48",
+            "- six 1.16",
+            "! `mine.pth` in the live environment belongs to no package and will not be in the new one"
+        ]
+    );
+    let text = serde_json::to_string(&change).unwrap();
+    assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), change, "the journal takes and gives it");
+    let [Action::SwitchEnvironment(back)] = &change.undo[..] else { panic!("{:?}", change.undo) };
+    back.perform().unwrap();
+    assert!(live.is_dir(), "an undo before the deed does no harm");
+}

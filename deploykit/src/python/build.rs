@@ -1,0 +1,422 @@
+//! Builds an environment beside the live one, at the place where it stays.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::PythonError;
+use super::installer::{Budget, Tool, isolated, newer_pip};
+use super::packages::{PackageChange, Packages, SEEDS};
+use super::requirements::Requirements;
+use super::resolve::release;
+use super::virtualenv::Virtualenv;
+use crate::command::Command;
+use crate::host::files::{self, FileError};
+use crate::host::{CommandError, Host, Output};
+
+/// The file that is written last into an environment: without it, the environment is half built.
+pub const COMPLETE: &str = ".deploykit-complete";
+
+/// An environment that is to be there, with exactly these packages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Build {
+    /// Where it is built and stays.
+    pub environment: PathBuf,
+    /// The virtualenv that the site uses.
+    pub virtualenv: PathBuf,
+    /// The Python that it is made with.
+    pub base: PathBuf,
+    /// The version of that Python, `3.11`.
+    pub python: String,
+    /// What a shell shows while it is active.
+    pub prompt: String,
+    /// Whether it sees the packages of the system.
+    pub system_site_packages: bool,
+    /// What installs.
+    pub tool: Tool,
+    /// The requirements files.
+    pub requirements: Vec<PathBuf>,
+    /// Their [fingerprint](Requirements::fingerprint) when they were resolved.
+    pub fingerprint: String,
+    /// The folder to run in.
+    pub directory: PathBuf,
+    /// More arguments for the installer; without passwords.
+    pub extra_args: Vec<String>,
+    /// What is to be installed.
+    pub packages: Packages,
+    /// pip, setuptools and wheel of the virtualenv, as far as the requirements do not mention them: what a site may use
+    /// without saying so.
+    pub seeds: BTreeMap<String, String>,
+    /// The newer pip that pip told of while it resolved.
+    pub newer_pip: Option<String>,
+    /// Milliseconds for all programs together.
+    pub deadline_ms: u64,
+}
+
+/// A finished environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Built {
+    /// Whether it was there already, whole.
+    pub reused: bool,
+    /// What did not succeed and does not matter to the site: pip could not be upgraded.
+    pub warnings: Vec<String>,
+}
+
+/// The contents of [`COMPLETE`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    pub(crate) python: String,
+    pub(crate) packages: Packages,
+}
+
+impl Marker {
+    pub(crate) fn read(environment: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(environment.join(COMPLETE)).ok()?).ok()
+    }
+}
+
+impl Build {
+    /// Builds it, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be built; the live environment is never touched.
+    pub fn perform(&self, host: &Host) -> Result<(), PythonError> {
+        let built = self.run(host)?;
+        for warning in &built.warnings {
+            host.note(&format!("warning: {warning}"));
+            log::warn!("{}", host.redactor().redact(warning));
+        }
+        Ok(())
+    }
+
+    /// Builds it, unless it is there, and tells what happened.
+    ///
+    /// # Errors
+    ///
+    /// As [`perform`](Build::perform).
+    pub fn run(&self, host: &Host) -> Result<Built, PythonError> {
+        if self.is_complete() {
+            return Ok(Built { reused: true, ..Built::default() });
+        }
+        if is_live(&self.virtualenv, &self.environment) {
+            return Err(PythonError::Live { environment: self.environment.clone() });
+        }
+        let wanted = Requirements::read(&self.requirements, &self.directory, &self.extra_args)?;
+        if wanted.fingerprint != self.fingerprint {
+            return Err(PythonError::RequirementsChanged { directory: self.directory.clone() });
+        }
+        let budget = Budget::new(Duration::from_millis(self.deadline_ms));
+        files::remove_tree(&self.environment)?;
+        let folder = files::parent(&self.environment);
+        // Not private: a service may run as another user than the one who updates.
+        fs::create_dir_all(folder).map_err(|source| {
+            if source.kind() == io::ErrorKind::PermissionDenied
+                || source.kind() == io::ErrorKind::ReadOnlyFilesystem
+            {
+                PythonError::EnvironmentNotWritable { folder: folder.to_owned() }
+            } else {
+                FileError { what: "create the folder", path: folder.to_owned(), source }.into()
+            }
+        })?;
+
+        let mut built = Built::default();
+        self.make(host, budget)?;
+        self.seed(host, budget, &wanted, &mut built)?;
+        let told = self.install(host, budget)?;
+        self.upgrade_pip(host, budget, &wanted, told, &mut built)?;
+        self.check_conflicts(host, budget)?;
+        self.compile(host, budget)?;
+        let found = Virtualenv::read(&self.environment)?;
+        let differences = self.differences(&found);
+        if !differences.is_empty() || found.python != self.python {
+            return Err(PythonError::NotAsResolved { environment: self.environment.clone(), differences });
+        }
+        self.mark(&found)?;
+        Ok(built)
+    }
+
+    /// Tells whether the environment is there, finished, and still holds what it was built with.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        Marker::read(&self.environment).is_some_and(|marker| marker.python == self.python)
+            && Virtualenv::read(&self.environment).is_ok_and(|found| self.differences(&found).is_empty())
+    }
+
+    /// From what is wanted to what is there.
+    fn differences(&self, found: &Virtualenv) -> Vec<PackageChange> {
+        let mut expected = self.packages.clone();
+        // Whatever pip, setuptools and wheel are there, they came along.
+        for name in SEEDS {
+            if expected.get(name).is_none()
+                && let Some(seed) = found.packages.get(name)
+            {
+                expected.insert(seed.clone());
+            }
+        }
+        expected.changes_to(&found.packages)
+    }
+
+    fn make(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
+        let system = self.system_site_packages.then_some("--system-site-packages");
+        let command = match &self.tool {
+            Tool::Pip => Command::new(&self.base).args(["-m", "venv"]),
+            Tool::Uv { program } => {
+                Command::new(program).args([Path::new("venv"), "--python".as_ref(), &self.base])
+            }
+        };
+        let command = command.args(system).args(["--prompt", &self.prompt]).arg(&self.environment);
+        let command = isolated(command).deadline(budget.left());
+        host.run(&command).map(|_| ()).map_err(|error| failed("making the virtualenv", error))
+    }
+
+    /// Brings pip, setuptools and wheel to what the site has now: gunicorn may use `pkg_resources` without a word.
+    fn seed(
+        &self,
+        host: &Host,
+        budget: Budget,
+        wanted: &Requirements,
+        built: &mut Built,
+    ) -> Result<(), PythonError> {
+        let found = Virtualenv::read(&self.environment)?;
+        for (name, version) in &self.seeds {
+            let there = found.packages.get(name).map(|package| package.version.as_str());
+            let fine = match there {
+                Some(there) if name == "pip" => release(there) >= release(version),
+                there => there == Some(version),
+            };
+            if fine {
+                continue;
+            }
+            let comparison = if name == "pip" { ">=" } else { "==" };
+            self.optional(host, budget, wanted, &format!("{name}{comparison}{version}"), built)?;
+        }
+        Ok(())
+    }
+
+    fn install(&self, host: &Host, budget: Budget) -> Result<Output, PythonError> {
+        let constraints = private_file(&self.packages.constraints())?;
+        let mut args: Vec<&Path> = Vec::new();
+        if self.tool == Tool::Pip {
+            // Compiled in one go afterwards.
+            args.push("--no-compile".as_ref());
+            if self.system_site_packages {
+                args.push("--ignore-installed".as_ref());
+            }
+        }
+        for file in &self.requirements {
+            args.extend(["-r".as_ref(), file.as_path()]);
+        }
+        args.extend(["-c".as_ref(), constraints.path()]);
+        let command = self
+            .tool
+            .command(&self.environment, &["install"])
+            .args(args)
+            .args(&self.extra_args)
+            .directory(&self.directory)
+            .deadline(budget.left());
+        host.run(&command).map_err(|error| failed("installing the packages", error))
+    }
+
+    /// Acts on pip's notice that there is a newer one.
+    fn upgrade_pip(
+        &self,
+        host: &Host,
+        budget: Budget,
+        wanted: &Requirements,
+        told: Output,
+        built: &mut Built,
+    ) -> Result<(), PythonError> {
+        let newer =
+            newer_pip(&told.stderr).or_else(|| newer_pip(&told.stdout)).or_else(|| self.newer_pip.clone());
+        let (Tool::Pip, Some(newer), None) = (&self.tool, newer, self.packages.get("pip")) else {
+            return Ok(());
+        };
+        let found = Virtualenv::read(&self.environment)?;
+        if found.packages.get("pip").is_some_and(|pip| release(&pip.version) >= release(&newer)) {
+            return Ok(());
+        }
+        self.optional(host, budget, wanted, "pip", built)
+    }
+
+    /// Installs something that the site can do without. Only a cancellation is an error.
+    fn optional(
+        &self,
+        host: &Host,
+        budget: Budget,
+        wanted: &Requirements,
+        requirement: &str,
+        built: &mut Built,
+    ) -> Result<(), PythonError> {
+        // Where the requirements files say to look is where this is too.
+        let options = private_file(&(wanted.options.join("\n") + "\n" + requirement + "\n"))?;
+        let command = self
+            .tool
+            .command(&self.environment, &["install", "--upgrade"])
+            .args([Path::new("-r"), options.path()])
+            .args(&self.extra_args)
+            .directory(&self.directory)
+            .deadline(budget.left());
+        match host.run(&command) {
+            Ok(_) => Ok(()),
+            Err(error @ CommandError::Cancelled { .. }) => Err(error.into()),
+            Err(error) => {
+                let last = error.tail().last().cloned().unwrap_or_else(|| error.to_string());
+                built
+                    .warnings
+                    .push(format!("cannot install `{requirement}` into the new environment: {last}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn check_conflicts(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
+        let has_pip = Virtualenv::read(&self.environment)?.packages.get("pip").is_some();
+        if self.tool == Tool::Pip && !has_pip {
+            return Ok(());
+        }
+        let command = self.tool.command(&self.environment, &["check"]).accept([1]).deadline(budget.left());
+        let output = host.run(&command).map_err(|error| failed("checking the packages", error))?;
+        if output.code == 0 {
+            return Ok(());
+        }
+        let lines = conflicts(&output, &self.packages, self.system_site_packages);
+        if lines.is_empty() && self.system_site_packages {
+            return Ok(());
+        }
+        Err(PythonError::Conflicts { lines })
+    }
+
+    /// Compiles beforehand what the first start would compile, in the maintenance window.
+    fn compile(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
+        // Some packages carry files that are not for this Python: templates, tests. They do not matter.
+        let python = self.environment.join("bin/python");
+        let command = isolated(Command::new(python).args(["-m", "compileall", "-q", "-j", "0"]))
+            .arg(self.environment.join("lib"))
+            .accept([1])
+            .deadline(budget.left());
+        host.run(&command).map(|_| ()).map_err(|error| failed("compiling the packages", error))
+    }
+
+    fn mark(&self, found: &Virtualenv) -> Result<(), PythonError> {
+        let mut packages = self.packages.clone();
+        for (name, installed) in found.packages.iter() {
+            if let Some(package) = packages.get_mut(name) {
+                package.version.clone_from(&installed.version);
+            }
+        }
+        let marker = Marker { python: self.python.clone(), packages };
+        let text = serde_json::to_vec(&marker).map_err(|error| FileError {
+            what: "write",
+            path: self.environment.join(COMPLETE),
+            source: error.into(),
+        })?;
+        // The marker must not survive a power failure that the packages did not.
+        sync(&self.environment)?;
+        files::write_whole(&self.environment.join(COMPLETE), &text, 0o644)?;
+        Ok(())
+    }
+}
+
+/// Returns a place for an environment: `key`, or beside it when the live one is there.
+pub(crate) fn vacant(
+    environments: &Path,
+    virtualenv: &Path,
+    key: &str,
+    complete: impl Fn(&Path) -> bool,
+) -> PathBuf {
+    let mut place = environments.join(key);
+    let mut count = 1;
+    while is_live(virtualenv, &place) && !complete(&place) {
+        count += 1;
+        place = environments.join(format!("{key}-{count}"));
+    }
+    place
+}
+
+fn is_live(virtualenv: &Path, environment: &Path) -> bool {
+    match (fs::canonicalize(virtualenv), fs::canonicalize(environment)) {
+        (Ok(live), Ok(other)) => live == other,
+        _ => false,
+    }
+}
+
+/// Returns what `check` complains of. With the system's packages in view, only what concerns our own counts.
+fn conflicts(output: &Output, packages: &Packages, system: bool) -> Vec<String> {
+    output
+        .stdout
+        .lines()
+        .chain(output.stderr.lines())
+        .map(str::trim)
+        .filter(|line| {
+            line.contains(" requires ")
+                || line.contains(" has requirement ")
+                || line.contains(" is not supported")
+        })
+        .filter(|line| {
+            let name = line.trim_start_matches("The package `").split([' ', '`']).next().unwrap_or_default();
+            !system || packages.get(name).is_some()
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+fn failed(step: &'static str, error: CommandError) -> PythonError {
+    match error {
+        CommandError::Failed { .. } | CommandError::Killed { .. } => {
+            PythonError::BuildFailed { step, source: Box::new(error) }
+        }
+        other => PythonError::Command(other),
+    }
+}
+
+/// A file that only we can read and that is gone afterwards: index URLs may hold passwords.
+fn private_file(text: &str) -> Result<tempfile::NamedTempFile, PythonError> {
+    (|| {
+        let mut file = tempfile::Builder::new().prefix("deploykit-").suffix(".txt").tempfile()?;
+        file.write_all(text.as_bytes())?;
+        Ok(file)
+    })()
+    .map_err(|source| FileError { what: "write into", path: std::env::temp_dir(), source }.into())
+}
+
+fn sync(environment: &Path) -> Result<(), PythonError> {
+    let at = |source: io::Error| FileError { what: "sync", path: environment.to_owned(), source };
+    let folder = fs::File::open(environment).map_err(at)?;
+    rustix::fs::syncfs(&folder).map_err(|error| at(error.into()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::python::Package;
+
+    #[test]
+    fn conflicts_of_the_system_are_not_ours() {
+        let output = Output {
+            stdout: "a 1 has requirement b<2, but you have b 2.\nsys 1 requires x, which is not installed.\n"
+                .into(),
+            stderr: "Found 1 incompatibility\nThe package `a` requires `c`, but it's not installed\n".into(),
+            ..Output::default()
+        };
+        let packages: Packages = [Package::new("a", "1")].into_iter().collect();
+        assert_eq!(conflicts(&output, &packages, false).len(), 3);
+        assert_eq!(conflicts(&output, &packages, true).len(), 2);
+    }
+
+    #[test]
+    fn the_live_place_is_never_built_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (environments, live) = (folder.path().join("environments"), folder.path().join("venv"));
+        fs::create_dir_all(environments.join("key")).unwrap();
+        assert_eq!(vacant(&environments, &live, "key", |_| false), environments.join("key"));
+        std::os::unix::fs::symlink(environments.join("key"), &live).unwrap();
+        assert_eq!(vacant(&environments, &live, "key", |_| false), environments.join("key-2"));
+        assert_eq!(vacant(&environments, &live, "key", |_| true), environments.join("key"));
+    }
+}

@@ -1,0 +1,183 @@
+//! What can go wrong with a virtualenv.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::packages::PackageChange;
+use crate::host::CommandError;
+use crate::host::files::FileError;
+
+/// Why an environment could not be looked at, resolved, built or switched.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PythonError {
+    /// Nothing is at the virtualenv's path.
+    #[error("there is no virtualenv at `{}`", path.display())]
+    NoVirtualenv {
+        /// The configured path.
+        path: PathBuf,
+    },
+    /// Something is there, but no virtualenv: a system Python, a conda environment, another folder.
+    #[error("`{}` is not a virtualenv: it has no `pyvenv.cfg` with a `bin/python`", path.display())]
+    NotAVirtualenv {
+        /// The configured path.
+        path: PathBuf,
+    },
+    /// The Python that the virtualenv was made with is not installed any more.
+    #[error("the Python {python} of `{}` is gone from `{}`", virtualenv.display(), home.display())]
+    BasePythonGone {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+        /// The folder that its `pyvenv.cfg` names.
+        home: PathBuf,
+        /// `3.11`.
+        python: String,
+    },
+    /// pip is to install, and the virtualenv has none.
+    #[error("`{}` has no pip", virtualenv.display())]
+    NoPip {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+    },
+    /// The configured installer is not on this machine.
+    #[error("the installer `{program}` is not installed")]
+    InstallerMissing {
+        /// Its name.
+        program: &'static str,
+    },
+    /// A requirements file, or one that it includes, is missing or cannot be read.
+    #[error("cannot read the requirements file `{}`", path.display())]
+    RequirementsMissing {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A requirement points into the checkout: it cannot be installed beside the live environment.
+    #[error("`{}`, line {line}: `{text}` is inside of the checkout", file.display())]
+    LocalRequirement {
+        /// The requirements file.
+        file: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// The line.
+        text: String,
+    },
+    /// An argument for the installer holds a password, and arguments are stored and visible in the list of processes.
+    #[error("argument {position} for the installer holds a user name or password")]
+    CredentialsInArguments {
+        /// Which of the arguments, from 1.
+        position: usize,
+    },
+    /// The requirements changed between the plan and the build.
+    #[error("the requirements in `{}` changed since they were resolved", directory.display())]
+    RequirementsChanged {
+        /// The folder of the checkout.
+        directory: PathBuf,
+    },
+    /// There is no set of packages that the requirements, the index and this Python allow.
+    #[error("cannot resolve the requirements{} for Python {python}", of(requirement.as_deref()))]
+    ResolutionFailed {
+        /// The requirement that cannot be met, where it can be told.
+        requirement: Option<String>,
+        /// The Python of the virtualenv, `3.11`.
+        python: String,
+        /// The Python that a package asks for, such as `>=3.12`, where the installer says so. Packages that want a newer
+        /// Python look as if they did not exist.
+        needs_python: Option<String>,
+        /// How the installer ended, with its last lines.
+        #[source]
+        source: Box<CommandError>,
+    },
+    /// The installer answered with something else than its documented format.
+    #[error("cannot read what {installer} resolved: {problem}")]
+    UnreadableResolution {
+        /// `pip` or `uv`.
+        installer: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The packages of the new environment contradict each other.
+    #[error("the resolved packages conflict: {}", lines.join("; "))]
+    Conflicts {
+        /// One line each, as the installer's `check` prints them.
+        lines: Vec<String>,
+    },
+    /// The new environment could not be built; the live one is untouched.
+    #[error("cannot build the environment: {step} failed")]
+    BuildFailed {
+        /// What was being done: `making the virtualenv`, `installing the packages`.
+        step: &'static str,
+        /// How the program ended, with its last lines.
+        #[source]
+        source: Box<CommandError>,
+    },
+    /// What the installer installed is not what was resolved: the index or a branch moved meanwhile.
+    #[error("`{}` does not hold what was resolved: {}", environment.display(), list(differences))]
+    NotAsResolved {
+        /// The new environment.
+        environment: PathBuf,
+        /// From what was resolved to what is there.
+        differences: Vec<PackageChange>,
+    },
+    /// A folder in which a link or an environment must be made is not writable.
+    #[error("cannot write to `{}`", folder.display())]
+    EnvironmentNotWritable {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The virtualenv is a mount of its own, which cannot be exchanged for a link.
+    #[error("`{}` is a mount point, which no link can replace", path.display())]
+    DifferentFileSystem {
+        /// The virtualenv.
+        path: PathBuf,
+    },
+    /// The environment that is to go live was never finished, or is gone.
+    #[error("`{}` is not a complete environment", environment.display())]
+    Incomplete {
+        /// The environment.
+        environment: PathBuf,
+    },
+    /// The environment that would have to be built anew is the live one.
+    #[error("`{}` is live and cannot be built anew", environment.display())]
+    Live {
+        /// The environment.
+        environment: PathBuf,
+    },
+    /// The virtualenv that was replaced by a link is not where it was put.
+    #[error("the original virtualenv is missing from `{}`", kept.display())]
+    OriginalGone {
+        /// Where it was put.
+        kept: PathBuf,
+    },
+    /// The installer could not run to its end: cancelled, past its deadline, not startable.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A file or folder could not be changed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl PythonError {
+    /// Returns the last lines of the installer, where it ran.
+    #[must_use]
+    pub fn tail(&self) -> &[String] {
+        match self {
+            PythonError::ResolutionFailed { source, .. } | PythonError::BuildFailed { source, .. } => {
+                source.tail()
+            }
+            PythonError::Command(error) => error.tail(),
+            _ => &[],
+        }
+    }
+}
+
+fn of(requirement: Option<&str>) -> String {
+    requirement.map_or_else(String::new, |requirement| format!(": nothing satisfies `{requirement}`"))
+}
+
+fn list(changes: &[PackageChange]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

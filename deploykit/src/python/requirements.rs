@@ -1,0 +1,353 @@
+//! Requirements files: read for what they include, for their contents' hash, and for what points into the checkout.
+//!
+//! Source: <https://pip.pypa.io/en/stable/reference/requirements-file-format/>
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::PythonError;
+use super::packages::hex;
+
+/// What a set of requirements files says.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Requirements {
+    /// All files, those that are included too, in the order of reading.
+    pub files: Vec<PathBuf>,
+    /// A hash of their contents and of the installer's arguments; not of their paths.
+    pub fingerprint: String,
+    /// Whether something is included from the network, so that the contents cannot be known without asking.
+    pub remote: bool,
+    /// The first requirement that points into the checkout.
+    pub local: Option<LocalRequirement>,
+    /// The lines that say where packages come from (`--index-url`, `--find-links`), paths made absolute. They may hold a
+    /// password.
+    pub(crate) options: Vec<String>,
+}
+
+impl std::fmt::Debug for Requirements {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Requirements")
+            .field("files", &self.files)
+            .field("fingerprint", &self.fingerprint)
+            .field("remote", &self.remote)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A requirement that is a folder or file of the checkout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalRequirement {
+    /// The requirements file.
+    pub file: PathBuf,
+    /// Its line, from 1.
+    pub line: usize,
+    /// The line.
+    pub text: String,
+}
+
+impl Requirements {
+    /// Reads files with everything that they include.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is missing or cannot be read.
+    pub fn read(files: &[PathBuf], directory: &Path, extra_args: &[String]) -> Result<Self, PythonError> {
+        let mut found = Requirements::default();
+        let mut text = String::new();
+        for file in files {
+            found.add(file, directory, &mut text)?;
+        }
+        for argument in extra_args {
+            let _ = writeln!(text, "\0argument {argument}");
+        }
+        found.fingerprint = hex(text.as_bytes());
+        Ok(found)
+    }
+
+    fn add(&mut self, file: &Path, directory: &Path, text: &mut String) -> Result<(), PythonError> {
+        if self.files.iter().any(|known| known == file) {
+            return Ok(());
+        }
+        let contents = fs::read(file)
+            .map_err(|source| PythonError::RequirementsMissing { path: file.to_owned(), source })?;
+        let contents = String::from_utf8_lossy(&contents);
+        self.files.push(file.to_owned());
+        let _ = writeln!(text, "\0file {}\n{contents}", contents.len());
+        let folder = file.parent().unwrap_or(Path::new("."));
+        for (line, content) in logical_lines(&contents) {
+            match classify(&content, directory) {
+                Line::Include(name) if name.contains("://") && !name.starts_with("file:") => {
+                    self.remote = true
+                }
+                Line::Include(name) => {
+                    let name = name.strip_prefix("file://").unwrap_or(name);
+                    self.add(&lexical(&folder.join(name)), directory, text)?;
+                }
+                Line::Option => self.options.push(with_absolute_path(&content, folder)),
+                Line::Local if self.local.is_none() => {
+                    self.local = Some(LocalRequirement { file: file.to_owned(), line, text: content });
+                }
+                Line::Local | Line::Other => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'t> {
+    /// `-r`, `-c`.
+    Include(&'t str),
+    /// Where packages come from, and in which form.
+    Option,
+    /// Something of the checkout.
+    Local,
+    Other,
+}
+
+/// Joins continued lines, removes comments; each comes with the number of its first line.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut pending: Option<(usize, String)> = None;
+    for (index, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let comment = raw.trim_start().starts_with('#');
+        let (start, mut line) = pending.take().unwrap_or((index + 1, String::new()));
+        match raw.strip_suffix('\\') {
+            Some(begun) if !comment => {
+                line.push_str(begun);
+                pending = Some((start, line));
+                continue;
+            }
+            // A comment ends what was continued.
+            _ if comment => {}
+            _ => line.push_str(raw),
+        }
+        lines.push((start, line));
+    }
+    lines.extend(pending);
+    lines
+        .into_iter()
+        .map(|(number, line)| (number, without_comment(&line).trim().to_owned()))
+        .filter(|(_, line)| !line.is_empty())
+        .collect()
+}
+
+/// A `#` starts a comment at the beginning of a line and after white space; one in a URL does not.
+fn without_comment(line: &str) -> &str {
+    let mut before = ' ';
+    for (at, c) in line.char_indices() {
+        if c == '#' && before.is_whitespace() {
+            return &line[..at];
+        }
+        before = c;
+    }
+    line
+}
+
+fn classify<'t>(line: &'t str, directory: &Path) -> Line<'t> {
+    for (short, long) in [("-r", "--requirement"), ("-c", "--constraint")] {
+        if let Some(name) = value(line, short, long) {
+            return Line::Include(name);
+        }
+    }
+    if let Some(target) = value(line, "-e", "--editable") {
+        return if is_local(target, true, directory) { Line::Local } else { Line::Other };
+    }
+    if line.starts_with('-') {
+        // Hashes are required where they are given anyway; what else there is concerns the build of single packages.
+        let about_index =
+            ["-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host"]
+                .iter()
+                .chain(&["--pre", "--no-binary", "--only-binary", "--prefer-binary"])
+                .any(|option| line.starts_with(option));
+        return if about_index { Line::Option } else { Line::Other };
+    }
+    let (target, direct) = match line.split_once('@') {
+        Some((name, target)) if is_name(name) => (target.trim_start(), true),
+        _ => (line, false),
+    };
+    if is_local(target, direct, directory) { Line::Local } else { Line::Other }
+}
+
+/// Returns the value of an option in all its spellings: `-r x`, `-rx`, `--requirement x`, `--requirement=x`.
+fn value<'t>(line: &'t str, short: &str, long: &str) -> Option<&'t str> {
+    let rest = match line.strip_prefix(long) {
+        Some(rest) if rest.starts_with(|c: char| c == '=' || c.is_whitespace()) => {
+            rest.trim_start_matches('=')
+        }
+        Some(_) => return None,
+        None => line.strip_prefix(short).filter(|_| !line.starts_with("--"))?,
+    };
+    let value = rest.trim().trim_matches(['"', '\'']);
+    (!value.is_empty()).then_some(value)
+}
+
+fn is_name(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.[], ".contains(c))
+}
+
+/// Tells whether a requirement is something of the checkout. A relative path always is: it would lead elsewhere from
+/// the next tree.
+fn is_local(target: &str, surely_a_place: bool, directory: &Path) -> bool {
+    let target = target.split(|c: char| c.is_whitespace() || c == ';').next().unwrap_or_default();
+    let path = if let Some(path) = target.strip_prefix("file:") {
+        path.strip_prefix("//localhost").or(path.strip_prefix("//")).unwrap_or(path)
+    } else if target.contains("://") || is_ssh_address(target) {
+        return false;
+    } else {
+        target
+    };
+    let archive = [".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2"].iter().any(|suffix| path.ends_with(suffix));
+    let a_place = surely_a_place
+        || target.starts_with("file:")
+        || path.contains('/')
+        || path.starts_with('.')
+        || archive;
+    let path = Path::new(path);
+    a_place && (path.is_relative() || lexical(path).starts_with(lexical(directory)))
+}
+
+/// `git+git@host:path`, which pip took once.
+fn is_ssh_address(target: &str) -> bool {
+    target.split_once('+').is_some_and(|(vcs, _)| ["git", "hg", "svn", "bzr"].contains(&vcs))
+}
+
+fn with_absolute_path(line: &str, folder: &Path) -> String {
+    match value(line, "-f", "--find-links") {
+        Some(place) if !place.contains("://") && folder.join(place).exists() => {
+            format!("--find-links {}", folder.join(place).display())
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// Resolves `.` and `..` without looking at the disk.
+fn lexical(path: &Path) -> PathBuf {
+    use std::path::Component;
+    path.components().fold(PathBuf::new(), |mut path, component| {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                path.pop();
+            }
+            other => path.push(other),
+        }
+        path
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lines_are_joined_and_comments_removed() {
+        let text = "\u{feff}a==1 \\\n  --hash=sha256:1 \\\n  --hash=sha256:2\n# c \\\nb # no\nc @ https://h/c#egg=c\n\nd \\";
+        let expected = [
+            (1, "a==1   --hash=sha256:1   --hash=sha256:2"),
+            (5, "b"),
+            (6, "c @ https://h/c#egg=c"),
+            (8, "d"),
+        ];
+        assert_eq!(logical_lines(text), expected.map(|(number, line)| (number, line.to_owned())));
+    }
+
+    #[test]
+    fn every_kind_of_line_is_told_apart() {
+        let kind = |line| classify(line, Path::new("/srv/site"));
+        for line in
+            ["-r base.txt", "-rbase.txt", "--requirement base.txt", "--requirement=base.txt", "-c base.txt"]
+        {
+            assert_eq!(kind(line), Line::Include("base.txt"), "{line}");
+        }
+        for line in [
+            "-e .",
+            "--editable=./libs/x",
+            "-e libs",
+            ".",
+            "./libs/x ; python_version > '3'",
+            "libs/x[extra]",
+            "vendor/x-1-py3-none-any.whl",
+            "x.tar.gz",
+            "x @ file:///srv/site/libs/x",
+            "file:libs/x",
+            "file:///srv/other/../site/x",
+            "/srv/site/x",
+            "x@./x",
+        ] {
+            assert_eq!(kind(line), Line::Local, "{line}");
+        }
+        for line in [
+            "Django>=4.2,<5 ; python_version >= '3.9'",
+            "x[a,b]==1 --hash=sha256:abc",
+            "-e git+https://host/x.git#egg=x",
+            "x @ https://host/x-1.whl",
+            "x @ git+ssh://git@host/x",
+            "/opt/wheels/x-1.whl",
+            "file:///opt/x",
+            "--require-hashes",
+        ] {
+            assert_eq!(kind(line), Line::Other, "{line}");
+        }
+        assert_eq!(kind("--extra-index-url https://u:p@host/simple"), Line::Option);
+    }
+
+    #[test]
+    fn included_files_count_and_paths_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let read =
+            |file: &PathBuf| Requirements::read(std::slice::from_ref(file), folder.path(), &[]).unwrap();
+        let one = write("one/top.txt", "-r ../one/base.txt\n-c c.txt\n--find-links wheels\na\n");
+        write("one/base.txt", "-r top.txt\nb==1\n");
+        write("one/c.txt", "b<3\n");
+        fs::create_dir(folder.path().join("one/wheels")).unwrap();
+        let found = read(&one);
+        assert_eq!(found.files.len(), 3, "a circle ends: {found:?}");
+        assert_eq!(found.options, [format!("--find-links {}", folder.path().join("one/wheels").display())]);
+        let two = write("two/top.txt", "-r ../one/base.txt\n-c c.txt\n--find-links wheels\na\n");
+        write("two/c.txt", "b<3\n");
+        write("two/base.txt", "");
+        assert_ne!(read(&two).fingerprint, found.fingerprint, "the circle is another one");
+        write("one/c.txt", "b<4\n");
+        assert_ne!(read(&one).fingerprint, found.fingerprint);
+        let arguments = Requirements::read(&[one], folder.path(), &["--pre".into()]).unwrap();
+        assert_ne!(arguments.fingerprint, found.fingerprint);
+    }
+
+    #[test]
+    fn a_missing_include_is_named_and_a_remote_one_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.txt");
+        fs::write(&file, "-r https://host/r.txt\n-r nowhere.txt\n").unwrap();
+        let error = Requirements::read(std::slice::from_ref(&file), folder.path(), &[]).unwrap_err();
+        let PythonError::RequirementsMissing { path, .. } = error else { panic!("{error:?}") };
+        assert_eq!(path, folder.path().join("nowhere.txt"));
+        fs::write(&file, "-r https://host/r.txt\n").unwrap();
+        assert!(Requirements::read(&[file], folder.path(), &[]).unwrap().remote);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_strange(text in any::<Vec<u8>>()) {
+            for (_, line) in logical_lines(&String::from_utf8_lossy(&text)) {
+                let _ = classify(&line, Path::new("/srv"));
+            }
+        }
+        #[test]
+        fn no_printable_line_is_either(text in "[-a-z@/.:+=;# \\\\\n]*") {
+            for (_, line) in logical_lines(&text) {
+                let _ = classify(&line, Path::new("/srv"));
+            }
+        }
+    }
+}

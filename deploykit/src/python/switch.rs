@@ -1,0 +1,302 @@
+//! Brings an environment to the path that the site uses, and back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::build::COMPLETE;
+use super::error::PythonError;
+use crate::host::files::{self, FileError, Found};
+
+/// What is to be at the virtualenv's path. At every instant something is there.
+///
+/// A virtualenv that is a folder of its own is put away beside its path, and comes back to exactly that path: its
+/// scripts know no other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// The path that the site uses.
+    pub virtualenv: PathBuf,
+    /// What it is to be.
+    pub target: Target,
+    /// Where the folder is, or is to be, that a link replaces.
+    pub kept: PathBuf,
+}
+
+/// What can be at a virtualenv's path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A link to an environment that deploykit built.
+    Environment(PathBuf),
+    /// A link as it was found, wherever it leads to.
+    Link(PathBuf),
+    /// The folder that was put away.
+    Folder,
+}
+
+impl Switch {
+    /// Makes the switch to an environment and the one that takes it back.
+    ///
+    /// # Errors
+    ///
+    /// When there is no virtualenv.
+    pub fn pair(virtualenv: &Path, environment: &Path) -> Result<(Switch, Switch), PythonError> {
+        let now = match files::look(virtualenv) {
+            Found::Link(to) => Target::Link(to),
+            Found::Folder => Target::Folder,
+            Found::Nothing => return Err(PythonError::NoVirtualenv { path: virtualenv.to_owned() }),
+            Found::File => return Err(PythonError::NotAVirtualenv { path: virtualenv.to_owned() }),
+        };
+        let kept = (1..)
+            .map(|count| kept_path(virtualenv, count))
+            .find(|path| files::look(path) != Found::Folder)
+            .unwrap_or_default();
+        let switch = |target| Switch { virtualenv: virtualenv.to_owned(), target, kept: kept.clone() };
+        Ok((switch(Target::Environment(environment.to_owned())), switch(now)))
+    }
+
+    /// Makes it so.
+    ///
+    /// # Errors
+    ///
+    /// When the environment is not complete, the old folder is gone, or the system refuses.
+    pub fn perform(&self) -> Result<(), PythonError> {
+        match &self.target {
+            Target::Environment(environment) => {
+                if !environment.join(COMPLETE).is_file() {
+                    return Err(PythonError::Incomplete { environment: environment.clone() });
+                }
+                self.link(environment)
+            }
+            Target::Link(to) => {
+                let place = files::parent(&self.virtualenv).join(to);
+                if !place.join("pyvenv.cfg").is_file() {
+                    return Err(PythonError::Incomplete { environment: place });
+                }
+                self.link(to)
+            }
+            Target::Folder => self.folder(),
+        }
+    }
+
+    fn link(&self, to: &Path) -> Result<(), PythonError> {
+        match files::look(&self.virtualenv) {
+            Found::Link(now) if now == to => self.tidy(),
+            Found::Folder => {
+                files::link(&self.kept, to)?;
+                exchange(&self.virtualenv, &self.kept)
+            }
+            _ => Ok(files::link(&self.virtualenv, to)?),
+        }
+    }
+
+    fn folder(&self) -> Result<(), PythonError> {
+        match (files::look(&self.virtualenv), files::look(&self.kept)) {
+            (Found::Folder, _) => {}
+            (Found::Nothing, Found::Folder) => files::rename(&self.kept, &self.virtualenv)?,
+            (_, Found::Folder) => exchange(&self.virtualenv, &self.kept)?,
+            _ => return Err(PythonError::OriginalGone { kept: self.kept.clone() }),
+        }
+        self.tidy()
+    }
+
+    /// Removes the link that waits for an exchange, or that remained of one.
+    fn tidy(&self) -> Result<(), PythonError> {
+        match files::look(&self.kept) {
+            Found::Link(_) => Ok(files::remove_file(&self.kept)?),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn exchange(one: &Path, other: &Path) -> Result<(), PythonError> {
+    files::exchange(one, other).map_err(|error| match error.source.raw_os_error() {
+        Some(code)
+            if code == rustix::io::Errno::BUSY.raw_os_error()
+                || code == rustix::io::Errno::XDEV.raw_os_error() =>
+        {
+            PythonError::DifferentFileSystem { path: one.to_owned() }
+        }
+        _ => error.into(),
+    })
+}
+
+fn kept_path(virtualenv: &Path, count: usize) -> PathBuf {
+    let name = virtualenv.file_name().unwrap_or_default().to_string_lossy();
+    let number = if count == 1 { String::new() } else { format!("-{count}") };
+    files::parent(virtualenv).join(format!(".{name}.deploykit-original{number}"))
+}
+
+/// Returns the folders that links replaced and that nobody removed yet, oldest first.
+#[must_use]
+pub fn kept_originals(virtualenv: &Path) -> Vec<PathBuf> {
+    (1..)
+        .map(|count| kept_path(virtualenv, count))
+        .take_while(|path| files::look(path) == Found::Folder)
+        .collect()
+}
+
+/// Removes environments that deploykit built, except for those in `keep` and the live one; returns what it removed.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn prune(environments: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<Vec<PathBuf>, PythonError> {
+    let entries = match fs::read_dir(environments) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(FileError { what: "read", path: environments.to_owned(), source }.into()),
+    };
+    let kept: Vec<PathBuf> = keep
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([virtualenv])
+        .filter_map(|path| fs::canonicalize(path).ok())
+        .collect();
+    let mut removed = Vec::new();
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        let ours = path.file_name().is_some_and(|name| is_key(&name.to_string_lossy()));
+        if ours
+            && files::look(&path) == Found::Folder
+            && !fs::canonicalize(&path).is_ok_and(|path| kept.contains(&path))
+        {
+            // Without its marker, what is left after an interruption is nobody's environment.
+            files::remove_file(&path.join(COMPLETE))?;
+            files::remove_tree(&path)?;
+            removed.push(path);
+        }
+    }
+    removed.sort();
+    Ok(removed)
+}
+
+/// `0123456789abcdef`, or with a number: `0123456789abcdef-2`.
+fn is_key(name: &str) -> bool {
+    let (key, number) = name.split_once('-').unwrap_or((name, "0"));
+    key.len() == 16
+        && key.chars().all(|c| c.is_ascii_hexdigit())
+        && !number.is_empty()
+        && number.chars().all(|c| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn environment(path: &Path) -> PathBuf {
+        fs::create_dir_all(path).unwrap();
+        fs::write(path.join("pyvenv.cfg"), "").unwrap();
+        fs::write(path.join(COMPLETE), "").unwrap();
+        path.to_owned()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_becomes_a_link_and_a_folder_again_from_every_half_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let live = folder.path().join("venv");
+        fs::create_dir(&live).unwrap();
+        fs::write(live.join("mine"), "").unwrap();
+        let next = environment(&folder.path().join("e"));
+        let (there, back) = Switch::pair(&live, &next).unwrap();
+
+        // Nothing done, or only the link made.
+        back.perform().unwrap();
+        symlink(&next, &there.kept).unwrap();
+        back.perform().unwrap();
+        assert_eq!(names(folder.path()), ["e", "venv"]);
+
+        for _ in 0..2 {
+            there.perform().unwrap();
+            there.perform().unwrap();
+            assert_eq!(files::look(&live), Found::Link(next.clone()));
+            assert_eq!(kept_originals(&live), [there.kept.clone()]);
+            back.perform().unwrap();
+            back.perform().unwrap();
+            assert!(live.join("mine").exists());
+            assert_eq!(names(folder.path()), ["e", "venv"]);
+        }
+
+        // Exchanged, and the link not yet removed.
+        there.perform().unwrap();
+        files::exchange(&live, &there.kept).unwrap();
+        back.perform().unwrap();
+        assert_eq!(names(folder.path()), ["e", "venv"]);
+
+        // The live path is lost.
+        there.perform().unwrap();
+        fs::remove_file(&live).unwrap();
+        back.perform().unwrap();
+        assert!(live.join("mine").exists());
+    }
+
+    #[test]
+    fn a_link_comes_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let live = folder.path().join("venv");
+        environment(&folder.path().join("old"));
+        symlink("old", &live).unwrap();
+        let next = environment(&folder.path().join("e"));
+        let (there, back) = Switch::pair(&live, &next).unwrap();
+        there.perform().unwrap();
+        back.perform().unwrap();
+        back.perform().unwrap();
+        assert_eq!(files::look(&live), Found::Link("old".into()));
+        assert_eq!(names(folder.path()), ["e", "old", "venv"]);
+    }
+
+    #[test]
+    fn an_earlier_original_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let live = folder.path().join("venv");
+        fs::create_dir(&live).unwrap();
+        let next = environment(&folder.path().join("e"));
+        let (there, _) = Switch::pair(&live, &next).unwrap();
+        there.perform().unwrap();
+        // Somebody made a new virtualenv by hand.
+        fs::remove_file(&live).unwrap();
+        fs::create_dir(&live).unwrap();
+        let (again, _) = Switch::pair(&live, &next).unwrap();
+        assert_ne!(again.kept, there.kept);
+        again.perform().unwrap();
+        assert_eq!(kept_originals(&live).len(), 2);
+    }
+
+    #[test]
+    fn what_is_half_built_or_gone_never_goes_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let live = folder.path().join("venv");
+        fs::create_dir(&live).unwrap();
+        let half = folder.path().join("half");
+        fs::create_dir(&half).unwrap();
+        let (there, back) = Switch::pair(&live, &half).unwrap();
+        assert!(matches!(there.perform(), Err(PythonError::Incomplete { .. })));
+        fs::remove_dir(&live).unwrap();
+        assert!(matches!(back.perform(), Err(PythonError::OriginalGone { .. })));
+        assert!(matches!(Switch::pair(&live, &half), Err(PythonError::NoVirtualenv { .. })));
+    }
+
+    #[test]
+    fn pruning_spares_the_live_one_the_kept_ones_and_what_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let environments = folder.path().join("environments");
+        let [live, kept, old] =
+            ["0", "1", "2"].map(|digit| environment(&environments.join(digit.repeat(16))));
+        environment(&environments.join("mine"));
+        symlink(&live, folder.path().join("venv")).unwrap();
+        let removed = prune(&environments, &folder.path().join("venv"), &[kept]).unwrap();
+        assert_eq!(removed, [old]);
+        assert_eq!(names(&environments).len(), 3);
+        assert!(prune(&folder.path().join("none"), &live, &[]).unwrap().is_empty());
+    }
+}

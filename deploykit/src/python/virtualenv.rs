@@ -1,0 +1,302 @@
+//! A virtualenv as its files describe it; no Python is started to read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::build::Marker;
+use super::error::PythonError;
+use super::packages::{Package, Packages, origin_of};
+
+/// What is known of a virtualenv.
+///
+/// Source: <https://docs.python.org/3/library/venv.html>, <https://peps.python.org/pep-0405/>
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Virtualenv {
+    /// Where it was looked for; may be a link to it.
+    pub path: PathBuf,
+    /// Its Python without the patch level: `3.11`, `pypy3.10`.
+    pub python: String,
+    /// The folder of the Python that it was made with.
+    pub home: PathBuf,
+    /// The Python that it was made with; `None`: it is gone.
+    pub base: Option<PathBuf>,
+    /// What a shell shows while it is active.
+    pub prompt: String,
+    /// Whether it sees the packages of the system.
+    pub system_site_packages: bool,
+    /// What is installed in it.
+    pub packages: Packages,
+    /// Programs in its `bin`.
+    pub scripts: BTreeSet<String>,
+    /// Files that Python reads at every start and that no package brought: `*.pth`, `sitecustomize.py`.
+    pub stray: Vec<String>,
+}
+
+impl Virtualenv {
+    /// Reads a virtualenv.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is there, or something else.
+    pub fn read(path: &Path) -> Result<Self, PythonError> {
+        if !path.exists() {
+            return Err(PythonError::NoVirtualenv { path: path.to_owned() });
+        }
+        let no_virtualenv = || PythonError::NotAVirtualenv { path: path.to_owned() };
+        let settings = fs::read_to_string(path.join("pyvenv.cfg")).map_err(|_| no_virtualenv())?;
+        // A link into a Python that is gone is still the mark of a virtualenv.
+        if fs::symlink_metadata(path.join("bin/python")).is_err() {
+            return Err(no_virtualenv());
+        }
+        let settings = settings_of(&settings);
+        let folders = site_packages(path);
+        let python = folders.first().map(|(python, _)| python.clone()).ok_or_else(no_virtualenv)?;
+        let home = PathBuf::from(settings.get("home").cloned().unwrap_or_default());
+        let mut read = Virtualenv {
+            path: path.to_owned(),
+            base: base_python(&settings, &home, &python),
+            python: python.strip_prefix("python").map_or(python.clone(), str::to_owned),
+            home,
+            prompt: settings
+                .get("prompt")
+                .map(|prompt| prompt.trim_matches(['\'', '"']).to_owned())
+                .unwrap_or_else(|| {
+                    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+                }),
+            system_site_packages: settings
+                .get("include-system-site-packages")
+                .is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            scripts: names_in(&path.join("bin")).collect(),
+            ..Virtualenv::default()
+        };
+        for (_, folder) in folders {
+            read.add_packages(&folder);
+        }
+        read.trust_commits_of(Marker::read(path).as_ref());
+        Ok(read)
+    }
+
+    fn add_packages(&mut self, folder: &Path) {
+        let names: BTreeSet<String> = names_in(folder).collect();
+        let mut owned = BTreeSet::new();
+        // pip renames what it is about to remove to `~name`: a leftover of an interrupted run.
+        for name in names.iter().filter(|name| !name.starts_with('~')) {
+            let metadata = match name.rsplit_once('.') {
+                Some((_, "dist-info")) => folder.join(name).join("METADATA"),
+                Some((_, "egg-info")) if folder.join(name).is_dir() => folder.join(name).join("PKG-INFO"),
+                Some((_, "egg-info")) => folder.join(name),
+                _ => continue,
+            };
+            let Some(mut package) = fs::read(&metadata).ok().and_then(|text| package_of(&text)) else {
+                continue;
+            };
+            package.origin = fs::read(folder.join(name).join("direct_url.json"))
+                .ok()
+                .and_then(|text| serde_json::from_slice(&text).ok())
+                .and_then(|direct| origin_of(&direct));
+            if let Ok(record) = fs::read_to_string(folder.join(name).join("RECORD")) {
+                let tops = top_level(&record);
+                if tops.iter().any(|top| !names.contains(*top)) {
+                    package.version.push_str(" with files missing");
+                }
+                owned.extend(tops.into_iter().map(str::to_owned));
+            }
+            self.packages.insert(package);
+        }
+        let at_start = |name: &&String| {
+            name.ends_with(".pth") || ["sitecustomize.py", "usercustomize.py"].contains(&name.as_str())
+        };
+        let made_by_tools = ["_virtualenv.pth", "distutils-precedence.pth", "easy-install.pth"];
+        let stray = names.iter().filter(at_start).filter(|name| !owned.contains(*name));
+        self.stray.extend(stray.filter(|name| !made_by_tools.contains(&name.as_str())).cloned());
+    }
+
+    /// An editable package from a repository says where its clone is, not which commit: the build noted that.
+    fn trust_commits_of(&mut self, marker: Option<&Marker>) {
+        let Some(marker) = marker else { return };
+        for (name, built) in marker.packages.iter() {
+            if let Some(found) = self.packages.get_mut(name)
+                && found.origin.as_ref().is_some_and(|origin| origin.starts_with("editable:"))
+            {
+                found.origin.clone_from(&built.origin);
+            }
+        }
+    }
+}
+
+/// `key = value` lines; the keys in lower case.
+fn settings_of(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.trim().to_lowercase(), value.trim().to_owned()))
+        .collect()
+}
+
+/// Returns the folders of packages with the name of their Python: `python3.11`.
+fn site_packages(path: &Path) -> Vec<(String, PathBuf)> {
+    let mut found: Vec<(String, PathBuf)> = Vec::new();
+    for library in ["lib", "lib64"] {
+        // `lib64` usually is a link to `lib`, and must not count twice.
+        let folder = path.join(library);
+        if library == "lib64" && fs::symlink_metadata(&folder).is_ok_and(|found| found.is_symlink()) {
+            continue;
+        }
+        let mut pythons: Vec<String> = names_in(&folder).filter(|name| name.contains("py")).collect();
+        pythons.sort();
+        for python in pythons {
+            let packages = folder.join(&python).join("site-packages");
+            if packages.is_dir() {
+                found.push((python, packages));
+            }
+        }
+    }
+    found
+}
+
+fn base_python(settings: &BTreeMap<String, String>, home: &Path, python: &str) -> Option<PathBuf> {
+    let named =
+        ["executable", "base-executable"].iter().filter_map(|key| settings.get(*key)).map(PathBuf::from);
+    // Only a name with the version is certain: a bare `python3` may be another one by now.
+    named
+        .chain([home.join(python)])
+        .find(|file| file.is_file() && file.file_name().is_some_and(|name| name == python))
+}
+
+fn names_in(folder: &Path) -> impl Iterator<Item = String> {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Reads name and version from the header of a `METADATA` file.
+///
+/// Source: <https://packaging.python.org/en/latest/specifications/core-metadata/>
+fn package_of(metadata: &[u8]) -> Option<Package> {
+    // The description after the header may be long.
+    let header = String::from_utf8_lossy(&metadata[..metadata.len().min(64 * 1024)]);
+    let mut package = Package::new("", "");
+    for line in header.lines().take_while(|line| !line.is_empty()) {
+        match line.split_once(':') {
+            Some((key, value)) if key.eq_ignore_ascii_case("name") && package.name.is_empty() => {
+                value.trim().clone_into(&mut package.name);
+            }
+            Some((key, value)) if key.eq_ignore_ascii_case("version") && package.version.is_empty() => {
+                value.trim().clone_into(&mut package.version);
+            }
+            _ => {}
+        }
+    }
+    (!package.name.is_empty() && !package.version.is_empty()).then_some(package)
+}
+
+/// Returns what a `RECORD` has in the folder of packages itself, without compiled files, which may be removed at will.
+///
+/// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
+fn top_level(record: &str) -> BTreeSet<&str> {
+    record
+        .lines()
+        .map(|line| match line.strip_prefix('"') {
+            Some(quoted) => quoted.split('"').next().unwrap_or_default(),
+            None => line.split(',').next().unwrap_or_default(),
+        })
+        .filter(|file| !file.starts_with(['.', '/']))
+        .filter_map(|file| file.split('/').next())
+        .filter(|top| !top.is_empty() && *top != "__pycache__")
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::symlink;
+
+    fn environment(folder: &Path, settings: &str) -> PathBuf {
+        let path = folder.join("venv");
+        let home = folder.join("home");
+        for made in [&home, &path.join("bin"), &path.join("lib/python3.11/site-packages")] {
+            fs::create_dir_all(made).unwrap();
+        }
+        fs::write(home.join("python3.11"), "").unwrap();
+        symlink(home.join("python3.11"), path.join("bin/python")).unwrap();
+        symlink("lib", path.join("lib64")).unwrap();
+        fs::write(path.join("pyvenv.cfg"), settings.replace("HOME", &home.to_string_lossy())).unwrap();
+        path
+    }
+
+    fn install(path: &Path, name: &str, version: &str, record: &str) -> PathBuf {
+        let info = path.join(format!("lib/python3.11/site-packages/{name}-{version}.dist-info"));
+        fs::create_dir_all(&info).unwrap();
+        let metadata =
+            format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\nName: of the text\n");
+        fs::write(info.join("METADATA"), metadata).unwrap();
+        fs::write(info.join("RECORD"), record).unwrap();
+        info
+    }
+
+    #[test]
+    fn a_virtualenv_is_read_from_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path =
+            environment(folder.path(), "home = HOME\nInclude-System-Site-Packages = TRUE\nprompt = 'site'\n");
+        install(&path, "Django", "5.2", "");
+        let read = Virtualenv::read(&path).unwrap();
+        assert_eq!(
+            (read.python.as_str(), read.prompt.as_str(), read.system_site_packages),
+            ("3.11", "site", true)
+        );
+        assert_eq!(read.base, Some(folder.path().join("home/python3.11")));
+        assert_eq!(read.packages, [Package::new("Django", "5.2")].into_iter().collect());
+        fs::remove_file(folder.path().join("home/python3.11")).unwrap();
+        assert_eq!(Virtualenv::read(&path).unwrap().base, None);
+    }
+
+    #[test]
+    fn a_package_whose_files_are_gone_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = environment(folder.path(), "home = HOME\n");
+        let record =
+            "six.py,sha256=x,1\n__pycache__/six.pyc,,\n../../../bin/six,,\nsix-1.dist-info/RECORD,,\n";
+        install(&path, "six", "1", record);
+        let version = || Virtualenv::read(&path).unwrap().packages.get("six").unwrap().version.clone();
+        assert_eq!(version(), "1 with files missing");
+        fs::write(path.join("lib/python3.11/site-packages/six.py"), "").unwrap();
+        assert_eq!(version(), "1");
+    }
+
+    #[test]
+    fn what_nobody_installed_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = environment(folder.path(), "home = HOME\n");
+        let packages = path.join("lib/python3.11/site-packages");
+        install(&path, "a", "1", "a.pth,,\n");
+        for name in ["a.pth", "mine.pth", "sitecustomize.py", "_virtualenv.pth"] {
+            fs::write(packages.join(name), "").unwrap();
+        }
+        let stray = Virtualenv::read(&path).unwrap().stray;
+        assert_eq!(stray, ["mine.pth", "sitecustomize.py"]);
+    }
+
+    #[test]
+    fn other_folders_are_no_virtualenvs() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = Virtualenv::read(&folder.path().join("x")).unwrap_err();
+        assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
+        fs::create_dir(folder.path().join("conda-meta")).unwrap();
+        let conda = Virtualenv::read(folder.path()).unwrap_err();
+        assert!(matches!(conda, PythonError::NotAVirtualenv { .. }), "{conda:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_metadata_is_too_strange(bytes in any::<Vec<u8>>(), text in ".*") {
+            let _ = package_of(&bytes);
+            let _ = (top_level(&text), settings_of(&text));
+        }
+    }
+}
