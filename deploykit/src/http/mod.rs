@@ -5,7 +5,7 @@
 
 mod connect;
 mod error;
-mod unix;
+pub(crate) mod unix;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
