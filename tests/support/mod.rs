@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod git;
+
 /// Returns the top folder of the project.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package lives in the workspace")
