@@ -7,6 +7,7 @@ pub mod services;
 use std::path::{Path, PathBuf};
 
 pub mod python;
+pub mod git;
 
 /// Returns the top folder of the project.
 pub fn root() -> &'static Path {

@@ -1,16 +1,42 @@
-//! Git: git2 reads, the `git` executable transports and writes.
-use crate::host::Host;
-use serde::{Deserialize, Serialize};
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GitError {}
-/// Stub.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Checkout {}
-impl Checkout {
-    /// Stub.
-    pub fn perform(&self, _host: &Host) -> Result<(), GitError> {
-        Ok(())
-    }
-}
+//! The checkout of a site: git2 reads it, the `git` executable transports and writes.
+//!
+//! libgit2 answers fast and from memory: references, histories, differences between trees, the text of a file in a
+//! commit, a rebase that is only tried. It does not know what git was configured with (ssh aliases, credential
+//! helpers, LFS and other filters, sparse checkouts), so whatever crosses the network or touches a work tree, and the
+//! question what was changed in one, is left to the program.
+
+mod changes;
+mod checkout;
+mod collisions;
+mod error;
+mod executable;
+mod fetch;
+mod local_state;
+mod locks;
+mod mend;
+mod next_tree;
+mod rebase;
+mod repository;
+mod submodules;
+mod tree;
+
+pub use changes::{ChangeStatus, PathChange};
+pub use checkout::{Checkout, Head};
+pub use collisions::{Collision, Obstacle};
+pub use error::{GitError, short};
+pub use fetch::Fetched;
+pub use local_state::{LocalChange, LocalChangeKind};
+pub use next_tree::NextTree;
+pub use rebase::Rebase;
+pub use repository::Commit;
+pub use tree::Tree;
+
+pub(crate) use changes::changes;
+pub(crate) use collisions::{edits_in_the_way, obstacles};
+pub(crate) use error::{Reading, counted};
+pub(crate) use fetch::{Fetch, tag_reference, tags_folder};
+pub(crate) use local_state::{local_changes, operation_in_progress};
+pub(crate) use locks::{age, index_lock};
+pub(crate) use rebase::rebase;
+pub(crate) use repository::{Repository, oid};
+pub(crate) use submodules::has_submodules;

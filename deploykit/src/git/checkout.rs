@@ -1,0 +1,176 @@
+//! Moving the live checkout, and back.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{GitError, InRepository, short};
+use super::repository::Repository;
+use super::{locks, mend, submodules};
+use crate::host::Host;
+
+/// Where HEAD is, and where the branch that an update moves is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The branch that HEAD is attached to; `None`: HEAD is detached.
+    pub branch: Option<String>,
+    /// The commit that is checked out.
+    pub commit: String,
+    /// The commit of the branch that the update moves, which need not be the one that HEAD is attached to; `None`:
+    /// there is no such branch.
+    pub branch_commit: Option<String>,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.branch {
+            Some(branch) => write!(f, "`{branch}` ({})", short(&self.commit)),
+            None => write!(f, "{} (detached)", short(&self.commit)),
+        }
+    }
+}
+
+/// Moves a checkout with HEAD and the branch from one state to another; local changes of other files and everything
+/// untracked stay as they are.
+///
+/// It can be performed twice, and after a checkout that was killed half way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkout {
+    /// The top of the checkout.
+    pub repository: PathBuf,
+    /// The branch that the update moves.
+    pub branch: String,
+    /// What is there.
+    pub from: Head,
+    /// What is to be there.
+    pub to: Head,
+    /// Whether this takes an update back: then what was changed meanwhile in the files that the update brought does
+    /// not stop it, but is kept in a commit under `refs/deploykit/kept`.
+    pub restore: bool,
+}
+
+impl Checkout {
+    /// Returns the checkout that takes this one back.
+    #[must_use]
+    pub fn reverse(&self) -> Checkout {
+        Checkout {
+            repository: self.repository.clone(),
+            branch: self.branch.clone(),
+            from: self.to.clone(),
+            to: self.from.clone(),
+            restore: true,
+        }
+    }
+
+    /// Makes it so.
+    ///
+    /// # Errors
+    ///
+    /// [`GitError::HeadMoved`] when HEAD is neither where it was nor where it is to be, [`GitError::Collision`] when
+    /// something is in the way that was not there when the update was planned, [`GitError::IndexLocked`] while another
+    /// git is at work: nothing was touched. Otherwise what git says; the checkout may then be half changed, and
+    /// [`reverse`](Checkout::reverse) brings it back.
+    pub fn perform(&self, host: &Host) -> Result<(), GitError> {
+        let repository = Repository::open(&self.repository)?;
+        let head = repository.head(&self.branch)?;
+        self.expect(&repository, &head)?;
+        let killed = locks::remove_stale(host, &repository, &self.branch)?;
+        let mend = || mend::mend(host, &repository, self, &head, killed);
+        if head != self.to {
+            // A checkout that would overwrite something refuses before it touches anything, so it may simply be tried.
+            if self.restore || killed {
+                mend()?;
+                self.switch(host, &repository, &head)?;
+            } else if let Err(error) = self.switch(host, &repository, &head) {
+                if repository.head(&self.branch)? != head || !mend()? {
+                    return Err(error);
+                }
+                self.switch(host, &repository, &head)?;
+            }
+        } else if self.restore {
+            mend()?;
+        }
+        let concerned = submodules::has_submodules(&repository.top, &self.to.commit)?;
+        if concerned { submodules::update(host, &repository) } else { Ok(()) }
+    }
+
+    /// A killed checkout may have moved the branch and not yet HEAD, so each part is compared on its own.
+    fn expect(&self, repository: &Repository, head: &Head) -> Result<(), GitError> {
+        let (from, to) = (&self.from, &self.to);
+        let known = (head.branch == from.branch || head.branch == to.branch)
+            && (head.commit == from.commit || head.commit == to.commit)
+            && (head.branch_commit == from.branch_commit || head.branch_commit == to.branch_commit);
+        if known {
+            return Ok(());
+        }
+        Err(GitError::HeadMoved {
+            path: repository.top.clone(),
+            found: head.clone(),
+            expected: self.from.clone(),
+        })
+    }
+
+    fn switch(&self, host: &Host, repository: &Repository, head: &Head) -> Result<(), GitError> {
+        let top = repository.top.as_path();
+        if self.restore && head.commit != self.to.commit {
+            submodules::give_up(host, repository, &head.commit, &self.to.commit)?;
+        }
+        if head.branch != self.to.branch || head.commit != self.to.commit {
+            let checkout = repository.git().args([
+                "-c",
+                "advice.detachedHead=false",
+                "checkout",
+                "--no-overwrite-ignore",
+            ]);
+            let checkout = match &self.to.branch {
+                Some(branch) if *branch == self.branch => {
+                    checkout.args(["--no-track", "-B", branch.as_str(), self.to.commit.as_str(), "--"])
+                }
+                // Another branch was not moved by the update; if somebody else did, it is not moved back.
+                Some(branch) => {
+                    let is_there = repository.reference(&format!("refs/heads/{branch}"))?;
+                    if is_there.is_none_or(|commit| commit.to_string() != self.to.commit) {
+                        let found = Head {
+                            branch: Some(branch.clone()),
+                            commit: is_there.map(|commit| commit.to_string()).unwrap_or_default(),
+                            branch_commit: head.branch_commit.clone(),
+                        };
+                        let expected = self.to.clone();
+                        return Err(GitError::HeadMoved { path: top.to_owned(), found, expected });
+                    }
+                    checkout.args([branch.as_str(), "--"])
+                }
+                None => checkout.args(["--detach", self.to.commit.as_str(), "--"]),
+            };
+            host.run(&checkout).in_repository(top)?;
+        }
+        self.place_branch(host, repository)
+    }
+
+    fn place_branch(&self, host: &Host, repository: &Repository) -> Result<(), GitError> {
+        let there = repository.head(&self.branch)?.branch_commit;
+        if there == self.to.branch_commit {
+            return Ok(());
+        }
+        let name = format!("refs/heads/{}", self.branch);
+        let command = repository.git().args(["update-ref", "-m", "deploykit"]);
+        let old = there.unwrap_or_else(|| git2::Oid::ZERO_SHA1.to_string());
+        let command = match &self.to.branch_commit {
+            Some(commit) => command.args([name, commit.clone(), old]),
+            None => command.args(["-d".to_owned(), name, old]),
+        };
+        host.run(&command).in_repository(&repository.top).map(|_| ())
+    }
+
+    /// Returns the commit on the other side of the one that HEAD is at.
+    pub(crate) fn other_than(&self, head: &Head) -> &str {
+        if head.commit == self.to.commit { &self.from.commit } else { &self.to.commit }
+    }
+
+    /// Returns the top of the checkout.
+    #[must_use]
+    pub fn repository(&self) -> &Path {
+        &self.repository
+    }
+}

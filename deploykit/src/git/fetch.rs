@@ -1,0 +1,121 @@
+//! The transport: `git fetch`, which changes objects and remote-tracking references only.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::GitError;
+use super::executable::transporting;
+use super::repository::Repository;
+use crate::host::{CommandError, Host};
+
+/// Where the remote's tags are kept: a folder of deploykit's own, so that the user's tags stay as they are and a tag
+/// that was moved on the remote is no obstacle.
+const TAGS: &str = "refs/deploykit/tags";
+
+/// What a fetch brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Where the remote's branch was before, as far as this repository knew.
+    pub before: Option<String>,
+    /// Where it is.
+    pub after: String,
+}
+
+/// What to fetch.
+#[derive(Debug)]
+pub(crate) struct Fetch<'f> {
+    pub(crate) repository: PathBuf,
+    pub(crate) remote: &'f str,
+    pub(crate) branch: &'f str,
+    /// Whether to fetch all branches and tags, of which one may be meant by a revision.
+    pub(crate) everything: bool,
+    pub(crate) deadline: Duration,
+}
+
+/// Returns the folder of references under which the tags of a remote are kept here.
+pub(crate) fn tags_folder(remote: &str) -> String {
+    format!("{TAGS}/{remote}")
+}
+
+/// Returns the reference under which a tag of the remote is kept here.
+pub(crate) fn tag_reference(remote: &str, tag: &str) -> String {
+    format!("{TAGS}/{remote}/{tag}")
+}
+
+impl Fetch<'_> {
+    pub(crate) fn perform(&self, host: &Host) -> Result<Fetched, GitError> {
+        let repository = Repository::open(&self.repository)?;
+        let url = self.url(host, &repository)?;
+        let (remote, branch) = (self.remote, self.branch);
+        let tracking = format!("refs/remotes/{remote}/{branch}");
+        let before = repository.reference(&tracking)?;
+
+        // The log of the remote-tracking reference is what tells a rewritten history on a later run.
+        let mut command = repository.git().args(["-c", "core.logAllRefUpdates=true"]);
+        if !is_configured(&repository, "http.lowSpeedLimit")
+            && !is_configured(&repository, "http.lowSpeedTime")
+        {
+            command = command.args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]);
+        }
+        command = command.args(["fetch", "--no-tags", "--end-of-options", remote]);
+        command = command.arg(format!("+refs/heads/{branch}:{tracking}"));
+        if self.everything {
+            command = command.arg(format!("+refs/heads/*:refs/remotes/{remote}/*"));
+            command = command.arg(format!("+refs/tags/*:{TAGS}/{remote}/*"));
+        }
+        if let Err(error) = host.run(&transporting(command, self.deadline)) {
+            return Err(self.explain(host, &repository, url, error));
+        }
+        let missing = || GitError::BranchNotFound {
+            remote: remote.to_owned(),
+            branch: branch.to_owned(),
+            known: Vec::new(),
+        };
+        let after = repository.reference(&tracking)?.ok_or_else(missing)?;
+        Ok(Fetched { before: before.map(|id| id.to_string()), after: after.to_string() })
+    }
+
+    fn url(&self, host: &Host, repository: &Repository) -> Result<String, GitError> {
+        let names = || {
+            let names = repository.git2.remotes().ok();
+            names
+                .map(|names| names.iter().flatten().flatten().map(str::to_owned).collect())
+                .unwrap_or_default()
+        };
+        let remote = repository
+            .git2
+            .find_remote(self.remote)
+            .map_err(|_| GitError::RemoteNotFound { remote: self.remote.to_owned(), known: names() })?;
+        Ok(host.redactor().redact(&String::from_utf8_lossy(remote.url_bytes())).into_owned())
+    }
+
+    /// git ends with the same code for a missing branch and for a remote that cannot be reached: the list of the
+    /// remote's branches tells.
+    fn explain(&self, host: &Host, repository: &Repository, url: String, error: CommandError) -> GitError {
+        let remote = self.remote.to_owned();
+        match &error {
+            CommandError::DeadlinePassed { deadline, .. } => {
+                return GitError::RemoteSilent { remote, url, deadline: *deadline };
+            }
+            CommandError::Failed { .. } => {}
+            _ => return GitError::Command { path: repository.top.clone(), source: error },
+        }
+        let list = repository.reading_git().args(["ls-remote", "--heads", "--end-of-options", self.remote]);
+        let Ok(output) = host.run(&transporting(list, self.deadline)) else {
+            return GitError::Fetch { remote, url, source: error };
+        };
+        let lines = output.stdout.lines();
+        let known: Vec<String> =
+            lines.filter_map(|line| Some(line.split_once("\trefs/heads/")?.1.to_owned())).collect();
+        if known.iter().any(|name| name == self.branch) {
+            return GitError::Fetch { remote, url, source: error };
+        }
+        GitError::BranchNotFound { remote, branch: self.branch.to_owned(), known }
+    }
+}
+
+fn is_configured(repository: &Repository, name: &str) -> bool {
+    repository.git2.config().is_ok_and(|config| config.get_entry(name).is_ok())
+}

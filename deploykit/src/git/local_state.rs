@@ -1,0 +1,166 @@
+//! What was changed in a checkout, as git itself sees it: sparse checkouts, filters and settings included.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use git2::RepositoryState;
+use serde::{Deserialize, Serialize};
+
+use super::error::{GitError, InRepository};
+use super::repository::Repository;
+use crate::host::Host;
+
+/// A tracked file that is not as HEAD has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LocalChange {
+    /// The path from the top of the checkout.
+    pub path: PathBuf,
+    /// What was done to it.
+    pub kind: LocalChangeKind,
+}
+
+/// What was done to a tracked file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LocalChangeKind {
+    /// The file is another than the one in the index.
+    Modified,
+    /// The file is gone.
+    Deleted,
+    /// The index has something else than HEAD; the file itself may be as in HEAD.
+    Staged,
+    /// A merge left it in conflict.
+    Unmerged,
+    /// A submodule has changes, or another commit.
+    Submodule,
+}
+
+impl fmt::Display for LocalChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.kind {
+            LocalChangeKind::Modified => write!(f, "`{path}`"),
+            LocalChangeKind::Deleted => write!(f, "`{path}` (deleted)"),
+            LocalChangeKind::Staged => write!(f, "`{path}` (staged)"),
+            LocalChangeKind::Unmerged => write!(f, "`{path}` (in conflict)"),
+            LocalChangeKind::Submodule => write!(f, "`{path}` (submodule)"),
+        }
+    }
+}
+
+/// What `git status` lists.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Status {
+    pub(crate) changes: Vec<LocalChange>,
+    /// Untracked and ignored files, and folders (which end with `/` in git's answer) of which nothing is tracked.
+    pub(crate) untracked: Vec<PathBuf>,
+}
+
+/// Asks for changes of tracked files.
+pub(crate) fn local_changes(host: &Host, repository: &Repository) -> Result<Vec<LocalChange>, GitError> {
+    status(host, repository, &["--untracked-files=no"]).map(|status| status.changes)
+}
+
+/// Asks for changes of tracked files, and for everything that is not tracked, folders collapsed.
+pub(crate) fn whole_state(host: &Host, repository: &Repository) -> Result<Status, GitError> {
+    status(host, repository, &["--untracked-files=normal", "--ignored=traditional"])
+}
+
+fn status(host: &Host, repository: &Repository, options: &[&str]) -> Result<Status, GitError> {
+    let command = repository
+        .reading_git()
+        .args(["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=untracked"])
+        .args(options);
+    let output = host.run(&command).in_repository(&repository.top)?;
+    parse(&output.stdout)
+}
+
+/// Reads `git status --porcelain=v2 -z --no-renames`.
+///
+/// Source: git-status(1), "Porcelain Format Version 2".
+fn parse(text: &str) -> Result<Status, GitError> {
+    let mut status = Status::default();
+    for line in text.split('\0').filter(|line| !line.is_empty()) {
+        let unexpected = || GitError::Unexpected { line: line.to_owned() };
+        let (kind, rest) = line.split_once(' ').ok_or_else(unexpected)?;
+        // How many fields stand before the path.
+        let fields = match kind {
+            "1" => 7,
+            "u" => 9,
+            "?" | "!" => {
+                status.untracked.push(PathBuf::from(rest));
+                continue;
+            }
+            "#" => continue,
+            _ => return Err(unexpected()),
+        };
+        let parts: Vec<&str> = rest.splitn(fields + 1, ' ').collect();
+        let (Some(xy), Some(sub), Some(path)) = (parts.first(), parts.get(1), parts.get(fields)) else {
+            return Err(unexpected());
+        };
+        let kind = match (kind, sub.starts_with('S'), xy.as_bytes()) {
+            ("u", ..) => LocalChangeKind::Unmerged,
+            (_, true, _) => LocalChangeKind::Submodule,
+            (_, _, [_, b'D']) => LocalChangeKind::Deleted,
+            (_, _, [_, b'.']) => LocalChangeKind::Staged,
+            _ => LocalChangeKind::Modified,
+        };
+        status.changes.push(LocalChange { path: PathBuf::from(path), kind });
+    }
+    status.changes.sort();
+    Ok(status)
+}
+
+/// Returns what waits to be finished, as git calls it.
+pub(crate) fn operation_in_progress(repository: &Repository) -> Option<&'static str> {
+    match repository.git2.state() {
+        RepositoryState::Clean => None,
+        RepositoryState::Merge => Some("merge"),
+        RepositoryState::Revert | RepositoryState::RevertSequence => Some("revert"),
+        RepositoryState::CherryPick | RepositoryState::CherryPickSequence => Some("cherry-pick"),
+        RepositoryState::Bisect => Some("bisect"),
+        RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => {
+            Some("rebase")
+        }
+        RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => Some("am"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_line_is_read() {
+        let hash = "0123456789012345678901234567890123456789";
+        let text = format!(
+            "1 .M N... 100644 100644 100644 {hash} {hash} a b.py\0\
+             1 .D N... 100644 100644 000000 {hash} {hash} gone.py\0\
+             1 MM N... 100644 100644 100644 {hash} {hash} reverted.py\0\
+             1 A. N... 000000 100644 100644 {hash} {hash} new.py\0\
+             1 .M SC.. 160000 160000 160000 {hash} {hash} lib\0\
+             u UU N... 100644 100644 100644 100644 {hash} {hash} {hash} both.py\0\
+             ? media/\0! .env\0"
+        );
+        let status = parse(&text).unwrap();
+        let shown: Vec<String> = status.changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "`a b.py`",
+                "`both.py` (in conflict)",
+                "`gone.py` (deleted)",
+                "`lib` (submodule)",
+                "`new.py` (staged)",
+                "`reverted.py`"
+            ]
+        );
+        assert_eq!(status.untracked, [PathBuf::from("media/"), PathBuf::from(".env")]);
+    }
+
+    #[test]
+    fn an_unknown_line_is_not_passed_over() {
+        assert!(matches!(parse("x what\0"), Err(GitError::Unexpected { .. })));
+        assert!(matches!(parse("1 .M N...\0"), Err(GitError::Unexpected { .. })));
+    }
+}

@@ -1,0 +1,73 @@
+//! Lock files that git leaves behind when it is killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::error::GitError;
+use super::repository::Repository;
+use crate::host::Host;
+use crate::host::files;
+
+/// How long a lock that a living git holds is waited for: prompts and editors take it for moments.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns the lock of the index, if it is there.
+pub(crate) fn index_lock(repository: &Repository) -> Option<PathBuf> {
+    let path = repository.git2.path().join("index.lock");
+    path.exists().then_some(path)
+}
+
+/// Returns how long ago a file was written.
+pub(crate) fn age(path: &Path) -> Option<Duration> {
+    fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()
+}
+
+/// Removes the locks that a killed git left on the index, on HEAD and on `branch`; returns whether there were any.
+///
+/// A lock counts as left behind when no process has it open and no git works in the checkout.
+///
+/// # Errors
+///
+/// When a living git keeps its lock.
+pub(crate) fn remove_stale(host: &Host, repository: &Repository, branch: &str) -> Result<bool, GitError> {
+    let (own, common) = (repository.git2.path(), repository.git2.commondir());
+    let locks = [
+        own.join("index.lock"),
+        own.join("HEAD.lock"),
+        common.join(format!("refs/heads/{branch}.lock")),
+        common.join("packed-refs.lock"),
+        common.join("config.lock"),
+    ];
+    let mut removed = false;
+    for lock in locks {
+        let since = Instant::now();
+        while lock.exists() && is_held(&lock, &repository.top) {
+            if since.elapsed() > PATIENCE || !host.wait(Duration::from_millis(100)) {
+                return Err(GitError::IndexLocked { age: age(&lock), path: lock });
+            }
+        }
+        if lock.exists() {
+            log::warn!("remove `{}`, which a git that is gone left behind", lock.display());
+            files::remove_file(&lock)?;
+            removed = true;
+        }
+    }
+    Ok(removed)
+}
+
+/// Tells whether a process has the file open, or a git works in the checkout: one that waits for an editor has closed
+/// its lock and still relies on it.
+fn is_held(lock: &Path, top: &Path) -> bool {
+    let lock = fs::canonicalize(lock).unwrap_or_else(|_| lock.to_owned());
+    let top = fs::canonicalize(top).unwrap_or_else(|_| top.to_owned());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.map(|entry| entry.path()).any(|process| {
+        let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let has_it_open =
+            || open.map(|fd| fd.path()).any(|fd| fs::read_link(fd).is_ok_and(|file| file == lock));
+        let is_git = || fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim_end() == "git");
+        let is_here = || fs::read_link(process.join("cwd")).is_ok_and(|folder| folder.starts_with(&top));
+        (is_git() && is_here()) || has_it_open()
+    })
+}

@@ -1,0 +1,233 @@
+//! The target commit checked out beside the live checkout, seeing what that one sees.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{GitError, InRepository};
+use super::executable::git;
+use super::local_state::{LocalChange, LocalChangeKind, whole_state};
+use super::repository::Repository;
+use super::submodules;
+use crate::command::Command;
+use crate::host::Host;
+use crate::host::files::{self, Found, InPath, look};
+
+/// How many entries of a folder are looked at to find out whether it holds caches only.
+const LOOKED_AT: usize = 1000;
+
+/// A commit checked out beside the live checkout.
+///
+/// Untracked and ignored files of the live checkout (secrets, a SQLite file, uploads) are linked into it, so what is
+/// written to them reaches the live ones; caches are not linked. Tracked files that were changed locally are copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextTree {
+    /// The live checkout.
+    pub repository: PathBuf,
+    /// The folder of this tree.
+    pub path: PathBuf,
+    /// What is checked out in it.
+    pub commit: String,
+}
+
+impl NextTree {
+    /// Checks a commit out at `path`, replacing an earlier tree there.
+    ///
+    /// `exclude` names paths of the live checkout, absolute or from its top, that are not linked in.
+    ///
+    /// # Errors
+    ///
+    /// When git or the file system refuses; what is then at `path` is removed by the next preparation.
+    pub fn prepare(
+        host: &Host,
+        repository: &Path,
+        path: &Path,
+        commit: &str,
+        exclude: &[PathBuf],
+    ) -> Result<NextTree, GitError> {
+        let live = Repository::open(repository)?;
+        let path = std::path::absolute(path).at("find", path)?;
+        let next = NextTree { repository: live.top.clone(), path, commit: commit.to_owned() };
+        next.remove(host)?;
+        if let Some(parent) = next.path.parent() {
+            fs::create_dir_all(parent).at("create the folder", parent)?;
+        }
+        // Hooks are meant for the live checkout.
+        let add = live.git().args(["-c", "core.hooksPath=/dev/null"]);
+        let add = add.arg(format!("--git-dir={}", live.git2.path().display()));
+        let add = add.args(["worktree", "add", "--detach", "--force", "--quiet", "--"]).arg(&next.path);
+        host.run(&add.arg(commit)).in_repository(&live.top)?;
+        submodules::populate(host, &live, commit, || next.git())?;
+        next.see_what_the_live_tree_sees(host, &live, exclude)?;
+        Ok(next)
+    }
+
+    /// Removes the tree; one that is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn remove(&self, _host: &Host) -> Result<(), GitError> {
+        // No git is run in it: in a damaged work tree it would find the live repository above.
+        files::remove_tree(&self.path)?;
+        let live = Repository::open(&self.repository)?;
+        let link = self.path.join(".git");
+        let registered = live.git2.commondir().join("worktrees");
+        for entry in fs::read_dir(&registered).into_iter().flatten().flatten() {
+            let named = fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
+            if same_place(Path::new(named.trim_end()), &link) {
+                files::remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns `git` for this tree; it never looks for a repository above it.
+    fn git(&self) -> Command {
+        let above = self.path.parent().unwrap_or(&self.path);
+        let git = git(&self.path).args(["-c", "core.hooksPath=/dev/null"]);
+        git.env("GIT_CEILING_DIRECTORIES", above)
+    }
+
+    fn see_what_the_live_tree_sees(
+        &self,
+        host: &Host,
+        live: &Repository,
+        exclude: &[PathBuf],
+    ) -> Result<(), GitError> {
+        let state = whole_state(host, live)?;
+        let excluded = |path: &PathBuf| match path.strip_prefix(&live.top) {
+            Ok(inside) => inside.to_owned(),
+            Err(_) => path.components().filter(|part| *part != Component::CurDir).collect(),
+        };
+        let mut exclude: Vec<PathBuf> = exclude.iter().map(excluded).collect();
+        exclude.extend(self.path.strip_prefix(&live.top).ok().map(Path::to_owned));
+        let mirror = Mirror { live: &live.top, next: &self.path, exclude };
+        for path in &state.untracked {
+            mirror.link(path)?;
+        }
+        state.changes.iter().try_for_each(|change| mirror.copy(change))
+    }
+}
+
+/// git writes the path as it was given; the file system may know it under another name.
+fn same_place(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        let parent = path.parent().unwrap_or(path);
+        // The tree itself is gone already: the folder that it was in is not.
+        let above = parent.parent().and_then(|above| fs::canonicalize(above).ok());
+        above.map(|above| above.join(parent.file_name().unwrap_or_default()))
+    };
+    one == other || (real(one).is_some() && real(one) == real(other))
+}
+
+struct Mirror<'m> {
+    live: &'m Path,
+    next: &'m Path,
+    exclude: Vec<PathBuf>,
+}
+
+impl Mirror<'_> {
+    /// Links one untracked file or folder, unless the next tree has something there; two folders are gone through.
+    fn link(&self, path: &Path) -> Result<(), GitError> {
+        // git names folders with a slash at the end, which a link must not have.
+        let path: &Path = &path.components().collect::<PathBuf>();
+        let (live, next) = (self.live.join(path), self.next.join(path));
+        if is_cache(path) || self.exclude.iter().any(|excluded| path.starts_with(excluded)) {
+            return Ok(());
+        }
+        let folder = look(&live) == Found::Folder;
+        if folder && holds_caches_only(&live) {
+            return Ok(());
+        }
+        let has_excluded = folder && self.exclude.iter().any(|excluded| excluded.starts_with(path));
+        match look(&next) {
+            Found::Folder if folder => {}
+            Found::Nothing if has_excluded && self.make_folders(path)? => {
+                fs::create_dir(&next).at("create the folder", &next)?;
+            }
+            Found::Nothing if !has_excluded => {
+                if self.make_folders(path)? {
+                    symlink(&live, &next).at("link", &next)?;
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        for entry in fs::read_dir(&live).at("read", &live)? {
+            self.link(&path.join(entry.at("read", &live)?.file_name()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folders above a path in the next tree; `false` when a file or a link is in the way, which belongs to
+    /// the target or leads into the live checkout.
+    fn make_folders(&self, path: &Path) -> Result<bool, GitError> {
+        let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
+        folders.reverse();
+        for folder in folders {
+            let folder = self.next.join(folder);
+            match look(&folder) {
+                Found::Folder => {}
+                Found::Nothing => fs::create_dir(&folder).at("create the folder", &folder)?,
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a tracked file what it is in the live checkout.
+    fn copy(&self, change: &LocalChange) -> Result<(), GitError> {
+        if change.kind == LocalChangeKind::Submodule {
+            return Ok(());
+        }
+        let (live, next) = (self.live.join(&change.path), self.next.join(&change.path));
+        let found = look(&live);
+        if found == Found::Folder || !self.make_folders(&change.path)? {
+            return Ok(());
+        }
+        files::remove_tree(&next)?;
+        match found {
+            Found::Nothing | Found::Folder => {}
+            Found::Link(target) => symlink(target, &next).at("link", &next)?,
+            Found::File => {
+                let contents = fs::read(&live).at("read", &live)?;
+                let mode = fs::metadata(&live).at("read", &live)?.permissions().mode() & 0o777;
+                files::write_whole(&next, &contents, mode)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells whether a path is what Python or deploykit make for themselves.
+fn is_cache(path: &Path) -> bool {
+    let is_compiled = path.extension().is_some_and(|extension| extension == "pyc" || extension == "pyo");
+    is_compiled
+        || path.components().any(|part| {
+            let name = part.as_os_str();
+            name == "__pycache__" || name == ".deploykit"
+        })
+}
+
+/// Tells whether a folder is what a removed package leaves behind: importable as an empty package if it were linked.
+fn holds_caches_only(folder: &Path) -> bool {
+    let (mut folders, mut seen, mut caches) = (vec![folder.to_owned()], 0, 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            seen += 1;
+            let path = PathBuf::from(entry.file_name());
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_cache(&path) {
+                caches += 1;
+            } else if is_folder && seen < LOOKED_AT {
+                folders.push(entry.path());
+            } else {
+                return false;
+            }
+        }
+    }
+    caches > 0
+}

@@ -1,0 +1,164 @@
+//! What git2 reads of a repository: HEAD, references, histories.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorClass, ErrorCode, Oid, Sort};
+use serde::{Deserialize, Serialize};
+
+use super::error::{GitError, Reading, short};
+use super::{Head, executable};
+use crate::command::Command;
+
+/// A commit as people see it in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The full id.
+    pub id: String,
+    /// The first line of its message.
+    pub subject: String,
+}
+
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{} {}`", short(&self.id), self.subject)
+    }
+}
+
+/// A repository with a work tree, opened for reading.
+pub(crate) struct Repository {
+    pub(crate) git2: git2::Repository,
+    /// The top of the work tree.
+    pub(crate) top: PathBuf,
+}
+
+impl Repository {
+    /// Opens the checkout whose top is `path`; a checkout above it is not looked for.
+    pub(crate) fn open(path: &Path) -> Result<Self, GitError> {
+        let git2 = git2::Repository::open(path).map_err(|source| match (source.code(), source.class()) {
+            (ErrorCode::NotFound, ErrorClass::Repository | ErrorClass::Os | ErrorClass::Filesystem) => {
+                let top = git2::Repository::discover(path).ok();
+                let top = top.and_then(|found| found.workdir().map(without_slash));
+                GitError::NotARepository { path: path.to_owned(), top }
+            }
+            (ErrorCode::Owner, _) => GitError::DubiousOwnership { path: path.to_owned() },
+            _ => GitError::Unsupported { path: path.to_owned(), source },
+        })?;
+        let Some(top) = git2.workdir().map(without_slash) else {
+            return Err(GitError::Bare { path: path.to_owned() });
+        };
+        Ok(Repository { git2, top })
+    }
+
+    /// Returns `git` for this checkout.
+    pub(crate) fn git(&self) -> Command {
+        executable::git(&self.top)
+    }
+
+    /// Returns `git` for this checkout, for an answer that is parsed.
+    pub(crate) fn reading_git(&self) -> Command {
+        executable::reading_git(&self.top)
+    }
+
+    /// Reads HEAD, and where `branch` is.
+    pub(crate) fn head(&self, branch: &str) -> Result<Head, GitError> {
+        let head = self.git2.find_reference("HEAD").reading("HEAD")?;
+        let attached = head.symbolic_target_bytes().map(String::from_utf8_lossy);
+        let commit = match self.git2.head().and_then(|head| head.peel_to_commit()) {
+            Ok(commit) => commit.id().to_string(),
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
+                return Err(GitError::NoCommit { path: self.top.clone() });
+            }
+            Err(error) => return Err(error).reading("the commit of HEAD"),
+        };
+        Ok(Head {
+            branch: attached.map(|name| name.strip_prefix("refs/heads/").unwrap_or(&name).to_owned()),
+            commit,
+            branch_commit: self.reference(&format!("refs/heads/{branch}"))?.map(|id| id.to_string()),
+        })
+    }
+
+    /// Returns the commit that a reference leads to.
+    pub(crate) fn reference(&self, name: &str) -> Result<Option<Oid>, GitError> {
+        match self.git2.find_reference(name).and_then(|found| found.peel_to_commit()) {
+            Ok(commit) => Ok(Some(commit.id())),
+            Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::InvalidSpec) => Ok(None),
+            Err(error) => Err(error).reading(format!("the reference `{name}`")),
+        }
+    }
+
+    /// Returns the names below a folder of references, sorted.
+    pub(crate) fn names_below(&self, folder: &str) -> Result<Vec<String>, GitError> {
+        let references = self.git2.references_glob(&format!("{folder}/*")).reading("the references")?;
+        let mut names: Vec<String> = references
+            .flatten()
+            .filter_map(|found| found.name().ok()?.strip_prefix(folder)?.strip_prefix('/').map(str::to_owned))
+            .filter(|name| name != "HEAD")
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns commits that are reachable from `tips` and not from `hidden`, newest first, at most `limit` of them in
+    /// full, with their number.
+    pub(crate) fn commits(
+        &self,
+        tips: &[Oid],
+        hidden: &[Oid],
+        limit: usize,
+    ) -> Result<(Vec<Commit>, usize), GitError> {
+        let ids = self.ids(tips, hidden)?;
+        let commits = ids.iter().take(limit).map(|id| self.commit(*id)).collect::<Result<_, _>>()?;
+        Ok((commits, ids.len()))
+    }
+
+    /// The same, ids only.
+    pub(crate) fn ids(&self, tips: &[Oid], hidden: &[Oid]) -> Result<Vec<Oid>, GitError> {
+        let walk = || {
+            let mut walk = self.git2.revwalk()?;
+            walk.set_sorting(Sort::TOPOLOGICAL)?;
+            tips.iter().try_for_each(|tip| walk.push(*tip))?;
+            hidden.iter().try_for_each(|tip| walk.hide(*tip))?;
+            walk.collect::<Result<Vec<_>, _>>()
+        };
+        walk().reading("the history")
+    }
+
+    /// Reads one commit.
+    pub(crate) fn commit(&self, id: Oid) -> Result<Commit, GitError> {
+        let commit = self.git2.find_commit(id).reading(format!("the commit `{id}`"))?;
+        let subject = String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default()).into_owned();
+        Ok(Commit { id: id.to_string(), subject })
+    }
+
+    /// Tells whether `ancestor` is `commit` or in its history.
+    pub(crate) fn contains(&self, commit: Oid, ancestor: Oid) -> Result<bool, GitError> {
+        let found =
+            commit == ancestor || { self.git2.graph_descendant_of(commit, ancestor).reading("the history")? };
+        Ok(found)
+    }
+
+    /// Returns the commits that a reference once led to, as far as its log and the object store remember.
+    pub(crate) fn once_at(&self, reference: &str) -> Vec<Oid> {
+        let Ok(log) = self.git2.reflog(reference) else { return Vec::new() };
+        let ids: HashSet<Oid> = log.iter().flat_map(|entry| [entry.id_old(), entry.id_new()]).collect();
+        ids.into_iter().filter(|id| !id.is_zero() && self.git2.find_commit(*id).is_ok()).collect()
+    }
+
+    /// Returns the tree of a commit.
+    pub(crate) fn tree(&self, commit: Oid) -> Result<git2::Tree<'_>, GitError> {
+        let tree = self.git2.find_commit(commit).and_then(|commit| commit.tree());
+        tree.reading(format!("the tree of `{commit}`"))
+    }
+}
+
+/// Reads a full id.
+pub(crate) fn oid(id: &str) -> Result<Oid, GitError> {
+    Oid::from_str(id).reading(format!("the commit id `{id}`"))
+}
+
+/// libgit2 ends the work tree's path with a slash.
+fn without_slash(path: &Path) -> PathBuf {
+    path.components().collect()
+}
