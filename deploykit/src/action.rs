@@ -68,6 +68,8 @@ pub enum Action {
     Service(crate::services::ServiceAction),
     /// Applies migrations.
     Migrate(crate::django::Migrate),
+    /// Copies the database into a file.
+    BackupDatabase(crate::django::BackupDatabase),
     /// Brings the database back to a recorded state.
     RestoreDatabase(crate::django::RestoreDatabase),
     /// Runs one of the site's maintenance commands and checks its result.
@@ -127,6 +129,7 @@ impl Action {
             Action::SwitchEnvironment(switch) => switch.perform()?,
             Action::Service(service) => service.perform(&context.host)?,
             Action::Migrate(migrate) => migrate.perform(context)?,
+            Action::BackupDatabase(backup) => backup.perform(context)?,
             Action::RestoreDatabase(restore) => restore.perform(context)?,
             Action::Announce(announce) => announce.perform(&context.host)?,
             Action::SmokeCheck(check) => check.perform(&context.host)?,

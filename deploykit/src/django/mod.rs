@@ -1,38 +1,29 @@
-//! Django.
-use crate::action::Context;
-use crate::host::Host;
-use serde::{Deserialize, Serialize};
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DjangoError {}
-/// Stub.
-#[derive(Debug)]
-pub struct Session {}
-/// Stub.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Migrate {}
-impl Migrate {
-    /// Stub.
-    pub fn perform(&self, _context: &mut Context) -> Result<(), DjangoError> {
-        Ok(())
-    }
-}
-/// Stub.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestoreDatabase {}
-impl RestoreDatabase {
-    /// Stub.
-    pub fn perform(&self, _context: &mut Context) -> Result<(), DjangoError> {
-        Ok(())
-    }
-}
-/// Stub.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Announce {}
-impl Announce {
-    /// Stub.
-    pub fn perform(&self, _host: &Host) -> Result<(), DjangoError> {
-        Ok(())
-    }
-}
+//! Django: one booted process that answers everything and waits for the window, migrations, static files, maintenance.
+//!
+//! A start of a site's Django takes half a second to thirteen seconds. So a [`Session`] is booted once, beforehand, from
+//! the code and the environment that the site is going to have. It says what the site is and whether it works, what
+//! migrations wait and what could not be taken back, collects static files beside the live ones, and then waits without
+//! a database connection until the window, where it migrates at once.
+
+mod announce;
+mod error;
+mod facts;
+mod migrations;
+mod project;
+mod protocol;
+mod session;
+mod static_files;
+mod static_rules;
+
+pub use announce::{Announce, Expected, StatusFile, read_status};
+pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
+pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
+pub use migrations::{
+    BackupDatabase, DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
+    RestoreDatabase,
+};
+pub use project::Project;
+pub use protocol::{MigrationProgress, Phase};
+pub use session::Session;
+pub use static_files::{Collected, StaticFiles};
+pub use static_rules::{StaticRecord, StaticSources, When};

@@ -154,6 +154,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Goes on for another host: a dialogue that began where it could be cancelled may go on where it cannot.
+    pub(crate) fn set_host(&mut self, host: &Host) {
+        self.host = host.clone();
+    }
+
     /// Sends one line to a dialogue.
     pub(crate) fn write_line(&mut self, line: &str) -> io::Result<()> {
         let Some(input) = &mut self.input else { return Err(io::ErrorKind::BrokenPipe.into()) };

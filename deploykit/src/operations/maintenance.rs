@@ -1,1 +1,390 @@
-//! stub
+//! Maintenance mode: announced to the users beforehand, and a page while the site is down.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Change, Check, Operation};
+use crate::action::Action;
+use crate::django::{Announce, DjangoError, Expected, Project, SiteFacts, StatusFile, read_status};
+use crate::host::Host;
+use crate::host::files::{self, Found};
+
+/// The page that is shown when the site brings none of its own.
+const PAGE: &str = include_str!("maintenance.html");
+
+/// What is shown where no message is given.
+const MESSAGE: &str = "This site is being updated.";
+
+/// Turns maintenance on or off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// What is to be reached.
+    pub goal: Goal,
+    /// The site's own announcement; `None`: it has none, or it is not to be touched.
+    pub announcement: Option<Announcement>,
+    /// The page; `None`: there is none, or it is not to be touched.
+    pub page: Option<Page>,
+}
+
+/// What is to be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Maintenance is on.
+    On {
+        /// From when on; the announcement takes the next whole minute.
+        start: Timestamp,
+        /// What the users are told.
+        message: Option<String>,
+        /// How long beforehand they are told at least. In milliseconds where it is stored; 0: no time at all.
+        #[serde(rename = "notice_ms", with = "milliseconds")]
+        notice: Duration,
+    },
+    /// Maintenance is off.
+    Off,
+}
+
+/// The site's management commands for maintenance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// The project whose commands they are.
+    pub project: Project,
+    /// The command that turns it on, with `{time}` and `{date}` in the site's time zone, and `{message}`, which is left
+    /// out together with the option before it when there is no message.
+    pub on: Vec<String>,
+    /// The command that turns it off.
+    pub off: Vec<String>,
+    /// The site's `TIME_ZONE`, in which the commands take their time.
+    pub time_zone: String,
+    /// The file that says whether it is on: the setting `MAINTENANCE_STATUS_FILE_PATH`.
+    pub status_file: Option<PathBuf>,
+}
+
+/// A page that the web server shows while the file exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// The file.
+    pub path: PathBuf,
+    /// Its HTML; `None`: a plain page with the message.
+    pub html: Option<String>,
+}
+
+/// What is on now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The announcement; `None`: there is none, or it cannot be known.
+    pub announced: Option<StatusFile>,
+    /// What the page's file holds; `None`: it is not there.
+    pub page: Option<String>,
+}
+
+/// Why maintenance cannot be turned on or off, or not then.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MaintenanceError {
+    /// The users would not be told early enough.
+    #[error("maintenance at {start} would be too soon: the earliest time is {earliest}")]
+    TooSoon {
+        /// What was asked for.
+        start: Timestamp,
+        /// What is possible.
+        earliest: Timestamp,
+    },
+    /// The site's time zone is not known here.
+    #[error("the time zone `{name}` is not known")]
+    TimeZone {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: jiff::Error,
+    },
+    /// The clock is set back around that time, so that the command would take another one.
+    #[error("{start} is an hour that comes twice in `{time_zone}`")]
+    Ambiguous {
+        /// What was asked for.
+        start: Timestamp,
+        /// The site's time zone.
+        time_zone: String,
+    },
+    /// The folder of the page is not there.
+    #[error("there is no folder `{}` for the maintenance page", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file is in the way, or cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Django.
+    #[error(transparent)]
+    Django(#[from] DjangoError),
+}
+
+impl Announcement {
+    /// Finds the commands `maintenanceon` and `maintenanceoff`, as CoralNet has them; `None` when the site has none.
+    #[must_use]
+    pub fn found_in(project: &Project, facts: &SiteFacts) -> Option<Announcement> {
+        let has = |name: &str| facts.commands.iter().any(|command| command == name);
+        if !has("maintenanceon") || !has("maintenanceoff") {
+            return None;
+        }
+        let on = ["maintenanceon", "{time}", "--date", "{date}", "--message", "{message}"];
+        Some(Announcement {
+            project: project.clone(),
+            on: on.map(str::to_owned).to_vec(),
+            off: vec!["maintenanceoff".into()],
+            time_zone: facts.time_zone.clone().unwrap_or_else(|| "UTC".into()),
+            status_file: facts.maintenance_status_file.clone(),
+        })
+    }
+
+    fn action(&self, argv: Vec<String>, expected: Expected) -> Action {
+        Action::Announce(Announce {
+            project: self.project.clone(),
+            argv,
+            // CoralNet's command asks "Is this OK? [yN]"; one that does not ask does not read it.
+            answer: Some("y\n".into()),
+            expected,
+            status_file: self.status_file.clone(),
+        })
+    }
+}
+
+impl Operation for Maintenance {
+    type Error = MaintenanceError;
+
+    fn name(&self) -> &'static str {
+        "maintenance"
+    }
+
+    fn check(&self, _host: &Host) -> Result<Check, MaintenanceError> {
+        let folder_missing = self.page.as_ref().is_some_and(|page| !files::parent(&page.path).is_dir());
+        let facts = Facts { now: Timestamp::now(), status: self.status()?, folder_missing };
+        decide(self, &facts)
+    }
+}
+
+impl Maintenance {
+    /// Says what is on now; no program is started.
+    ///
+    /// # Errors
+    ///
+    /// When a file is there and cannot be read.
+    pub fn status(&self) -> Result<Status, MaintenanceError> {
+        let file = self.announcement.as_ref().and_then(|announcement| announcement.status_file.as_deref());
+        let announced = file.map(read_status).transpose()?.flatten();
+        let page = self.page.as_ref().map(|page| read(&page.path)).transpose()?.flatten();
+        Ok(Status { announced, page })
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, MaintenanceError> {
+    if files::look(path) == Found::Nothing {
+        return Ok(None);
+    }
+    match std::fs::read(path) {
+        Ok(contents) => Ok(Some(String::from_utf8_lossy(&contents).into_owned())),
+        Err(source) => Err(MaintenanceError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// What a decision needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Facts {
+    now: Timestamp,
+    status: Status,
+    /// The folder of the page is not there.
+    folder_missing: bool,
+}
+
+/// Returns the time that is announced for a start: the next whole minute, because the commands take no seconds.
+#[must_use]
+pub fn announced_time(start: Timestamp) -> Timestamp {
+    let second = start.as_second() + i64::from(start.subsec_nanosecond() > 0);
+    Timestamp::from_second(second.div_euclid(60) * 60 + if second.rem_euclid(60) > 0 { 60 } else { 0 })
+        .unwrap_or(start)
+}
+
+fn decide(settings: &Maintenance, facts: &Facts) -> Result<Check, MaintenanceError> {
+    match &settings.goal {
+        Goal::On { start, message, notice } => turn_on(settings, facts, *start, message.as_deref(), *notice),
+        Goal::Off => Ok(turn_off(settings, facts)),
+    }
+}
+
+fn turn_on(
+    settings: &Maintenance,
+    facts: &Facts,
+    start: Timestamp,
+    message: Option<&str>,
+    notice: Duration,
+) -> Result<Check, MaintenanceError> {
+    let mut change = Change { before: words(&facts.status), ..Change::default() };
+    let at = announced_time(start);
+    if let Some(announcement) = &settings.announcement
+        && !facts.status.announced.as_ref().and_then(|status| status.at).is_some_and(|on| on <= at)
+    {
+        let earliest = facts.now.checked_add(notice).unwrap_or(Timestamp::MAX);
+        if at < earliest {
+            return Err(MaintenanceError::TooSoon { start, earliest: announced_time(earliest) });
+        }
+        let argv = expand(announcement, at, message)?;
+        change.details.push(format!("manage.py {}", argv.join(" ")));
+        change.actions.push(announcement.action(argv, Expected::On { at }));
+        change.after = format!("announced for {at}");
+        // Only what deploykit turned on is turned off.
+        change.undo.push(match (&facts.status.announced, &announcement.status_file) {
+            (Some(old), Some(path)) => {
+                Action::WriteFile { path: path.clone(), contents: old.contents.clone(), mode: 0o644 }
+            }
+            _ => announcement.action(announcement.off.clone(), Expected::Off),
+        });
+    }
+    if let Some(page) = &settings.page
+        && facts.status.page.is_none()
+    {
+        if facts.folder_missing {
+            return Err(MaintenanceError::NoFolder { path: files::parent(&page.path).to_owned() });
+        }
+        let contents = page.html.clone().unwrap_or_else(|| default_page(message.unwrap_or(MESSAGE)));
+        change.details.push(format!("the page `{}`", page.path.display()));
+        change.actions.push(Action::WriteFile { path: page.path.clone(), contents, mode: 0o644 });
+        change.undo.insert(0, Action::RemoveFile { path: page.path.clone() });
+        change.after = join(&change.after, "the page is shown");
+    }
+    if change.actions.is_empty() {
+        return Ok(Check::Unchanged { reason: "maintenance is on already".into() });
+    }
+    change.reason = "maintenance is to be on".into();
+    Ok(Check::Change(change))
+}
+
+fn turn_off(settings: &Maintenance, facts: &Facts) -> Check {
+    let mut change = Change { before: words(&facts.status), after: "off".into(), ..Change::default() };
+    if let (Some(page), Some(contents)) = (&settings.page, &facts.status.page) {
+        change.details.push(format!("the page `{}`", page.path.display()));
+        change.actions.push(Action::RemoveFile { path: page.path.clone() });
+        change.undo.push(Action::WriteFile {
+            path: page.path.clone(),
+            contents: contents.clone(),
+            mode: 0o644,
+        });
+    }
+    if let Some(announcement) = &settings.announcement {
+        let off = announcement.action(announcement.off.clone(), Expected::Off);
+        match (&announcement.status_file, &facts.status.announced) {
+            (Some(path), Some(old)) => {
+                change.details.push(format!("manage.py {}", announcement.off.join(" ")));
+                change.actions.push(off);
+                let contents = old.contents.clone();
+                change.undo.insert(0, Action::WriteFile { path: path.clone(), contents, mode: 0o644 });
+            }
+            (Some(_), None) => {}
+            // Whether it is on cannot be seen.
+            (None, _) => {
+                change.details.push(format!("manage.py {}", announcement.off.join(" ")));
+                change.actions.push(off);
+                change.irreversible = Some("what was announced before is not known".into());
+            }
+        }
+    }
+    if change.actions.is_empty() {
+        return Check::Unchanged { reason: "maintenance is off already".into() };
+    }
+    change.reason = "maintenance is to be off".into();
+    Check::Change(change)
+}
+
+/// Fills a command's template, in the site's own time.
+fn expand(
+    announcement: &Announcement,
+    at: Timestamp,
+    message: Option<&str>,
+) -> Result<Vec<String>, MaintenanceError> {
+    let name = &announcement.time_zone;
+    let zone =
+        TimeZone::get(name).map_err(|source| MaintenanceError::TimeZone { name: name.clone(), source })?;
+    let local = at.to_zoned(zone.clone());
+    // The command gets a time of the wall clock, and takes the first of two equal ones.
+    if zone.to_ambiguous_timestamp(local.datetime()).compatible().ok() != Some(at) {
+        return Err(MaintenanceError::Ambiguous { start: at, time_zone: name.clone() });
+    }
+    let (time, date) = (local.strftime("%H:%M").to_string(), local.strftime("%Y-%m-%d").to_string());
+    let mut argv: Vec<String> = Vec::new();
+    for word in &announcement.on {
+        match (word.as_str(), message) {
+            ("{message}", None) => {
+                argv.pop_if(|option| option.starts_with('-'));
+            }
+            // A whole word, so that nothing within the message is taken for a placeholder.
+            ("{message}", Some(message)) => argv.push(message.to_owned()),
+            (word, _) => {
+                let filled = word.replace("{time}", &time).replace("{date}", &date);
+                argv.push(filled.replace("{message}", message.unwrap_or(MESSAGE)));
+            }
+        }
+    }
+    Ok(argv)
+}
+
+fn default_page(message: &str) -> String {
+    PAGE.replace("{message}", &escape(message))
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn words(status: &Status) -> String {
+    let announced = match &status.announced {
+        Some(StatusFile { at: Some(at), .. }) => format!("announced for {at}"),
+        Some(_) => "announced".into(),
+        None => String::new(),
+    };
+    let words = if status.page.is_some() { join(&announced, "the page is shown") } else { announced };
+    if words.is_empty() { "off".into() } else { words }
+}
+
+fn join(first: &str, second: &str) -> String {
+    if first.is_empty() { second.to_owned() } else { format!("{first}, {second}") }
+}
+
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! What can be wrong with a Django site.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::MigrationId;
+use crate::host::CommandError;
+use crate::host::files::FileError;
+
+/// An exception of the site's own Python, secrets removed.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error("{exception}: {message}")]
+pub struct Raised {
+    /// The exception's type: `django.core.exceptions.ImproperlyConfigured`.
+    pub exception: String,
+    /// Its text.
+    pub message: String,
+    /// The last lines of the traceback, without the frames that are deploykit's.
+    pub traceback: Vec<String>,
+}
+
+/// A part of the site that must load before anything else can be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// Django itself.
+    Django,
+    /// `manage.py`, before it hands over to Django.
+    ManagePy,
+    /// The settings module of this name.
+    Settings(String),
+    /// The installed apps and their models.
+    Apps,
+    /// `ROOT_URLCONF` and what it includes.
+    Urls,
+    /// The system checks: one raised an exception instead of reporting.
+    Checks,
+    /// The WSGI or ASGI application of this name.
+    Application(String),
+    /// The static files' finders or storage.
+    StaticFiles,
+    /// The migration modules.
+    Migrations,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Django => f.write_str("Django"),
+            Part::ManagePy => f.write_str("`manage.py`"),
+            Part::Settings(module) => write!(f, "settings module `{module}`"),
+            Part::Apps => f.write_str("the installed apps"),
+            Part::Urls => f.write_str("the URL configuration"),
+            Part::Checks => f.write_str("the system checks"),
+            Part::Application(name) => write!(f, "application `{name}`"),
+            Part::StaticFiles => f.write_str("the static files' finders or storage"),
+            Part::Migrations => f.write_str("the migrations"),
+        }
+    }
+}
+
+/// An app with more than one last migration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The app's label.
+    pub app: String,
+    /// The migrations that no other one follows.
+    pub names: Vec<String>,
+}
+
+/// A migration that cannot be taken back, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Irreversible {
+    /// The migration.
+    #[serde(flatten)]
+    pub migration: MigrationId,
+    /// Fragments: "`RunSQL` without `reverse_sql`".
+    pub reasons: Vec<String>,
+}
+
+/// Why Django did not do what was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DjangoError {
+    /// The project's folder has no `manage.py`.
+    #[error("there is no `{}`", path.display())]
+    NoManage {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// `manage.py` ended without calling Django.
+    #[error("`{}` does not call `execute_from_command_line`", path.display())]
+    NotCalled {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The site's Python could not be started.
+    #[error("cannot start the site's Python")]
+    Start {
+        /// Why.
+        #[source]
+        source: CommandError,
+    },
+    /// The site's Python ended, was ended, or did not answer in time.
+    #[error("the site's Python did not finish: {during}")]
+    Ended {
+        /// What it was doing.
+        during: &'static str,
+        /// How it ended.
+        #[source]
+        source: CommandError,
+    },
+    /// The site's Python ended without an answer and without an error.
+    #[error("the site's Python ended without an answer: {during}")]
+    Silent {
+        /// What it was doing.
+        during: &'static str,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
+    /// An answer that is not one.
+    #[error("the answer of the site's Python cannot be understood: {during}: `{line}`")]
+    Garbled {
+        /// What it was doing.
+        during: &'static str,
+        /// What came, shortened.
+        line: String,
+    },
+    /// There is no such settings module.
+    #[error("there is no settings module `{module}`")]
+    NoSettings {
+        /// Its name; empty when none is named at all.
+        module: String,
+        /// What Python says.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// A part of the site raises an exception when it is loaded.
+    #[error("cannot load {part}")]
+    Broken {
+        /// The part.
+        part: Part,
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// A database cannot be read.
+    #[error("cannot read the database `{database}`")]
+    Database {
+        /// Its alias in `DATABASES`.
+        database: String,
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// The recorded migrations contradict the code: one is applied before another one that it needs.
+    #[error("the history of migrations is inconsistent: {}", raised.message)]
+    Inconsistent {
+        /// The exception.
+        raised: Box<Raised>,
+    },
+    /// Apps with more than one last migration.
+    #[error("conflicting migrations: {}", conflicts(apps))]
+    Conflicts {
+        /// The apps.
+        apps: Vec<Conflict>,
+    },
+    /// The database is not in the state that was planned from.
+    #[error(
+        "the migrations of the database are not those that were planned with: {}",
+        moved(unexpected, missing)
+    )]
+    StateMoved {
+        /// Applied (or waiting) and not expected so.
+        unexpected: Vec<MigrationId>,
+        /// Expected and not there.
+        missing: Vec<MigrationId>,
+    },
+    /// A migration failed. Earlier ones of the same run stay applied until the database is restored.
+    #[error("{} failed", migration.as_ref().map_or_else(|| "`migrate`".to_owned(), |id| format!("migration `{id}`")))]
+    MigrationFailed {
+        /// Which; `None` when it happened before, between or after them.
+        migration: Option<MigrationId>,
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// A migration could not be reversed.
+    #[error("reversing {} failed", migration.as_ref().map_or_else(|| "the migrations".to_owned(), |id| format!("`{id}`")))]
+    ReversalFailed {
+        /// Which, if known.
+        migration: Option<MigrationId>,
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// Migrations were applied that cannot be taken back without losing something.
+    #[error("the database cannot be brought back: {}", irreversible(migrations))]
+    Irreversible {
+        /// Which, and why.
+        migrations: Vec<Irreversible>,
+    },
+    /// The migrations are reversed, and yet the schema is not what it was.
+    #[error("the schema of the database is not what it was: {}", lines.join("; "))]
+    SchemaDiffers {
+        /// `+` for what is there and was not, `-` for what was there and is not.
+        lines: Vec<String>,
+    },
+    /// Not possible with this kind of database.
+    #[error("{what} is not possible with a database of the kind `{engine}`")]
+    Unsupported {
+        /// `backup` or `restore`.
+        what: String,
+        /// Django's word for it: `postgresql`.
+        engine: String,
+    },
+    /// The copy of a database failed.
+    #[error("cannot copy the database")]
+    Backup {
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// `django.contrib.staticfiles` is not installed.
+    #[error("`django.contrib.staticfiles` is not among the installed apps")]
+    NoStaticFiles,
+    /// The storage of the static files does not follow `STATIC_ROOT`.
+    #[error("the static files' storage `{storage}` cannot collect into another folder")]
+    NotRelocatable {
+        /// Its class.
+        storage: String,
+        /// Where it would have written, if it is on this machine.
+        location: Option<PathBuf>,
+    },
+    /// `collectstatic` failed.
+    #[error("cannot collect the static files")]
+    Collect {
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// The folder of the static files cannot be replaced as a whole.
+    #[error("cannot prepare static files beside `{}`", root.display())]
+    NoRoomBeside {
+        /// `STATIC_ROOT`.
+        root: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Any other exception.
+    #[error("the site's Python failed: {during}")]
+    Raised {
+        /// What it was doing.
+        during: &'static str,
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
+    /// A file or folder could not be read or changed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A management command failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A maintenance command said that it succeeded, and it did not.
+    #[error("`{command}` did not turn maintenance {}: {why}", if *on { "on" } else { "off" })]
+    NotAnnounced {
+        /// The command's arguments.
+        command: String,
+        /// What was wanted.
+        on: bool,
+        /// What is there instead, as a fragment.
+        why: String,
+        /// The command's last lines.
+        tail: Vec<String>,
+    },
+}
+
+impl DjangoError {
+    /// Returns the site's exception, if there was one.
+    #[must_use]
+    pub fn raised(&self) -> Option<&Raised> {
+        match self {
+            DjangoError::NoSettings { raised, .. }
+            | DjangoError::Broken { raised, .. }
+            | DjangoError::Database { raised, .. }
+            | DjangoError::Inconsistent { raised }
+            | DjangoError::MigrationFailed { raised, .. }
+            | DjangoError::ReversalFailed { raised, .. }
+            | DjangoError::Backup { raised }
+            | DjangoError::Collect { raised }
+            | DjangoError::Raised { raised, .. } => Some(raised),
+            _ => None,
+        }
+    }
+
+    /// Returns the last lines that explain it: a traceback, or what the program said. Oldest first.
+    #[must_use]
+    pub fn tail(&self) -> &[String] {
+        match self {
+            DjangoError::Start { source }
+            | DjangoError::Ended { source, .. }
+            | DjangoError::Command(source) => source.tail(),
+            DjangoError::Silent { tail, .. } | DjangoError::NotAnnounced { tail, .. } => tail,
+            _ => self.raised().map_or(&[], |raised| &raised.traceback),
+        }
+    }
+
+    /// Tells whether a request to stop was the reason.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            DjangoError::Ended { source: CommandError::Cancelled { .. }, .. }
+                | DjangoError::Command(CommandError::Cancelled { .. })
+        )
+    }
+}
+
+fn conflicts(apps: &[Conflict]) -> String {
+    let one = |conflict: &Conflict| format!("{} in `{}`", conflict.names.join(" and "), conflict.app);
+    apps.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn moved(unexpected: &[MigrationId], missing: &[MigrationId]) -> String {
+    let unexpected = unexpected.iter().map(|id| format!("`{id}` was not expected"));
+    unexpected.chain(missing.iter().map(|id| format!("`{id}` is missing"))).collect::<Vec<_>>().join(", ")
+}
+
+fn irreversible(migrations: &[Irreversible]) -> String {
+    let one = |found: &Irreversible| format!("`{}` ({})", found.migration, found.reasons.join(", "));
+    migrations.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,397 @@
+# --- migrations and the database
+
+
+def key_of(migration):
+    return (migration.app_label, migration.name)
+
+
+def identity(key):
+    return {"app": key[0], "name": key[1]}
+
+
+def keys_of(rows):
+    return set((row["app"], row["name"]) for row in rows)
+
+
+def identities(keys):
+    return [identity(key) for key in sorted(keys)]
+
+
+class Looked:
+    """Removes the empty file that SQLite makes when somebody only looks."""
+
+    def __init__(self, alias):
+        from django.db import connections
+
+        self.connection = guarded("database", lambda: connections[alias], database=alias)
+        path = sqlite_file(self.connection) if self.connection.vendor == "sqlite" else None
+        self.path = path if path and not os.path.lexists(path) else None
+
+    def __enter__(self):
+        return self.connection
+
+    def __exit__(self, *exception):
+        if self.path and os.path.exists(self.path) and os.path.getsize(self.path) == 0:
+            self.connection.close()
+            os.unlink(self.path)
+
+
+def reach(connection, alias):
+    guarded("database", connection.ensure_connection, database=alias)
+
+
+def executor_of(connection, alias, progress=None):
+    from django.db.migrations.exceptions import InconsistentMigrationHistory
+    from django.db.migrations.executor import MigrationExecutor
+
+    reach(connection, alias)
+    executor = guarded("migrations", MigrationExecutor, connection, progress, database=alias)
+    try:
+        executor.loader.check_consistent_history(connection)
+    except InconsistentMigrationHistory as error:
+        raise Failed("inconsistent", error, database=alias)
+    conflicts = executor.loader.detect_conflicts()
+    if conflicts:
+        apps = [{"app": app, "names": sorted(names)} for app, names in sorted(conflicts.items())]
+        raise Refused("conflicts", apps=apps)
+    return executor
+
+
+def pending_of(executor):
+    return [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+
+
+def described_operation(operation):
+    try:
+        return operation.describe()
+    except Exception:
+        return type(operation).__name__
+
+
+def irreversible_reasons(operations):
+    reasons = []
+    for operation in operations:
+        name = type(operation).__name__
+        if not operation.reversible:
+            missing = {"RunSQL": " without `reverse_sql`", "RunPython": " without `reverse_code`"}
+            reasons.append(name + missing.get(name, ", which cannot be reversed"))
+        else:
+            reasons += irreversible_reasons(getattr(operation, "database_operations", None) or [])
+    return reasons
+
+
+def losses(app, operations, state):
+    """What a reversal would not bring back: it restores columns and tables, not what was in them."""
+    found = []
+    for operation in operations:
+        name = type(operation).__name__
+        try:
+            found += loss(app, operation, name, state)
+            operation.state_forwards(app, state)
+        except Exception:
+            # An operation of the site's own, or a state that earlier ones could not give: nothing is known.
+            pass
+    return found
+
+
+def loss(app, operation, name, state):
+    if hasattr(operation, "database_operations"):
+        return losses(app, operation.database_operations, state.clone())
+    if name == "DeleteModel":
+        options = state.models[app, operation.name_lower].options
+        if options.get("proxy") or not options.get("managed", True):
+            return []
+        return ["the rows of `%s`" % operation.name]
+    if name == "RemoveField":
+        return ["the values of `%s.%s`" % (operation.model_name, operation.name)]
+    if name == "AlterField":
+        old = state.models[app, operation.model_name_lower].fields[operation.name]
+        new = operation.field
+        if old.get_internal_type() != new.get_internal_type():
+            kinds = (operation.model_name, operation.name, old.get_internal_type(), new.get_internal_type())
+            return ["the values of `%s.%s`, which turn from %s into %s" % kinds]
+        if old.null and not new.null:
+            return ["the NULL values of `%s.%s`" % (operation.model_name, operation.name)]
+    return []
+
+
+def do_migrations(request):
+    alias = request["database"]
+    with Looked(alias) as connection:
+        executor = executor_of(connection, alias)
+        state = guarded("migrations", executor._create_project_state, True, database=alias)
+        transactional = bool(connection.features.can_rollback_ddl)
+        steps = []
+        for migration in guarded("migrations", pending_of, executor, database=alias):
+            lost = losses(migration.app_label, migration.operations, state)
+            step = identity(key_of(migration))
+            step.update(
+                database=alias,
+                atomic=bool(migration.atomic),
+                transactional=bool(migration.atomic) and transactional,
+                irreversible=irreversible_reasons(migration.operations),
+                losses=lost,
+                operations=[described_operation(operation) for operation in migration.operations],
+            )
+            steps.append(step)
+        applied = identities(executor.recorder.applied_migrations())
+    return {"pending": steps, "applied": applied, "others": others(alias)}
+
+
+def others(alias):
+    """What waits in the other databases that `migrate --database` was used on."""
+    from django.db import connections
+    from django.db.migrations.executor import MigrationExecutor
+
+    found = []
+    for other in sorted(connections):
+        if other == alias:
+            continue
+        try:
+            with Looked(other) as connection:
+                executor = MigrationExecutor(connection)
+                if executor.recorder.has_table():
+                    pending = [identity(key_of(migration)) for migration in pending_of(executor)]
+                    found.append({"database": other, "pending": pending})
+        except Exception as error:
+            found.append({"database": other, "pending": [], "unknown": type(error).__name__})
+    return found
+
+
+def schema_of(connection):
+    """The schema as lines that do not depend on an order, on generated names or on how a constraint was written."""
+    introspection = connection.introspection
+    lines = set()
+    with connection.cursor() as cursor:
+        for table in introspection.get_table_list(cursor):
+            if table.type == "v":
+                lines.add("view %s" % table.name)
+                continue
+            lines.add("table %s" % table.name)
+            for column in introspection.get_table_description(cursor, table.name):
+                lines.add("table %s: column %s" % (table.name, column_line(connection, column)))
+            for constraint in introspection.get_constraints(cursor, table.name).values():
+                lines.add("table %s: %s" % (table.name, constraint_line(constraint)))
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
+            for name, table in cursor.fetchall():
+                lines.add("table %s: trigger %s" % (table, name))
+    return sorted(lines)
+
+
+def column_line(connection, column):
+    kind = column.type_code
+    if connection.vendor != "sqlite":
+        try:
+            kind = connection.introspection.get_field_type(kind, column)
+        except Exception:
+            pass
+        sizes = [column.internal_size, column.precision, column.scale]
+        if isinstance(kind, tuple):
+            kind = kind[0]
+        kind = "%s(%s)" % (kind, ",".join("" if size is None else str(size) for size in sizes))
+    words = [str(column.name), str(kind), "null" if column.null_ok else "not null"]
+    if column.default is not None:
+        words.append("default %s" % (column.default,))
+    if getattr(column, "collation", None):
+        words.append("collate %s" % column.collation)
+    return " ".join(words)
+
+
+def constraint_line(constraint):
+    columns = ", ".join(str(column) for column in constraint.get("columns") or [])
+    if constraint.get("primary_key"):
+        kind = "primary key"
+    elif constraint.get("foreign_key"):
+        kind = "foreign key to %s" % ".".join(str(part) for part in constraint["foreign_key"])
+    elif constraint.get("unique"):
+        kind = "unique"
+    elif constraint.get("check"):
+        kind = "check"
+    else:
+        kind = "index"
+    words = [kind, "(%s)" % columns]
+    if constraint.get("definition"):
+        words.append(str(constraint["definition"]))
+    if "DESC" in (constraint.get("orders") or []):
+        words.append(" ".join(constraint["orders"]))
+    return " ".join(words)
+
+
+def do_state(request):
+    from django.db.migrations.recorder import MigrationRecorder
+
+    alias = request["database"]
+    with Looked(alias) as connection:
+        reach(connection, alias)
+        applied = guarded("database", MigrationRecorder(connection).applied_migrations, database=alias)
+        schema = guarded("database", schema_of, connection, database=alias)
+    return {"database": alias, "applied": identities(applied), "schema": schema}
+
+
+class Progress:
+    """Tells the start and the end of each migration, and hands on to whoever wants to know it too."""
+
+    def __init__(self, original=None):
+        self.original = original
+        self.running = None
+        self.since = 0.0
+
+    def __call__(self, action, migration=None, fake=False):
+        if migration is not None and action in ("apply_start", "unapply_start"):
+            self.running, self.since = key_of(migration), time.monotonic()
+            self.tell("started", action.startswith("un"), None)
+        elif migration is not None and action in ("apply_success", "unapply_success"):
+            self.tell("finished", action.startswith("un"), time.monotonic() - self.since)
+            self.running = None
+        if self.original is not None:
+            self.original(action, migration, fake)
+
+    def tell(self, phase, backwards, seconds):
+        event = dict(identity(self.running), event="migration", phase=phase, backwards=backwards, seconds=seconds)
+        send(event)
+
+    def fields(self):
+        return {"migration": identity(self.running) if self.running else None}
+
+
+def moved(unexpected, missing):
+    return Refused("state_moved", unexpected=identities(unexpected), missing=identities(missing))
+
+
+def do_migrate(request):
+    from django.core.management import call_command, get_commands, load_command_class
+
+    alias = request["database"]
+    before, plan = keys_of(request["applied"]), [(row["app"], row["name"]) for row in request["plan"]]
+    from django.db import connections
+
+    connection = connections[alias]
+    executor = executor_of(connection, alias)
+    applied = set(executor.recorder.applied_migrations())
+    replaced = set()
+    for key, migration in executor.loader.disk_migrations.items():
+        # A squashed migration is recorded under the names that it replaces, and under its own by the way.
+        if migration.replaces and (key in plan or set(migration.replaces) <= applied):
+            replaced |= set(migration.replaces) | {key}
+    unexpected, missing = applied - before - set(plan) - replaced, before - applied
+    if unexpected or missing:
+        raise moved(unexpected, missing)
+    pending = [key_of(migration) for migration in pending_of(executor)]
+    wanted = [key for key in plan if key not in applied]
+    if pending != [key for key in wanted if key in pending] or set(wanted) - set(pending) - replaced:
+        raise moved(set(pending) - set(wanted), set(wanted) - set(pending))
+    if not pending:
+        return {}
+    app = get_commands()["migrate"]
+    command = load_command_class(app, "migrate") if isinstance(app, str) else app
+    progress = Progress(getattr(command, "migration_progress_callback", None))
+    command.migration_progress_callback = progress
+    try:
+        call_command(command, database=alias, interactive=False, verbosity=1, skip_checks=True)
+    except BaseException as error:
+        raise Failed("migration", error, **progress.fields())
+    return {}
+
+
+def do_reverse(request):
+    """Reverses what is applied and was not before, newest first, with the code that applied it."""
+    from django.core.management.sql import emit_pre_migrate_signal
+    from django.db import connections
+
+    alias = request["database"]
+    connection = connections[alias]
+    progress = Progress()
+    executor = executor_of(connection, alias, progress)
+    before, applied = keys_of(request["applied"]), set(executor.recorder.applied_migrations())
+    if before - applied:
+        raise moved((), before - applied)
+    extra = applied - before
+    full = [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)]
+    known, recorded_only = set(), set()
+    for key, migration in executor.loader.disk_migrations.items():
+        if migration.replaces and key in extra and set(migration.replaces) <= before:
+            recorded_only.add(key)
+        if key in extra:
+            known |= {key} | set(migration.replaces)
+    undone = [m for m in reversed(full) if key_of(m) in extra - recorded_only]
+    for migration in undone:
+        known |= set(migration.replaces)
+    if extra - known:
+        raise moved(extra - known, ())
+    refuse_irreversible(executor, undone, full)
+    plan = [(migration, True) for migration in undone]
+    if plan:
+        apps = executor._create_project_state(with_applied_migrations=True).apps
+        # Django's content types follow a renamed model by this signal, backwards too.
+        emit_pre_migrate_signal(1, False, alias, stdout=sys.stdout, apps=apps, plan=plan)
+        try:
+            executor.migrate([], plan=plan)
+        except BaseException as error:
+            raise Failed("reversal", error, **progress.fields())
+    for app, name in sorted(recorded_only):
+        executor.recorder.record_unapplied(app, name)
+    return {}
+
+
+def refuse_irreversible(executor, undone, full):
+    bad = []
+    names = set(key_of(migration) for migration in undone)
+    state = executor._create_project_state(with_applied_migrations=False)
+    for migration in full:
+        lost = losses(migration.app_label, migration.operations, state)
+        if key_of(migration) in names:
+            reasons = irreversible_reasons(migration.operations)
+            reasons += ["reversing it would not bring back %s" % text for text in lost]
+            if reasons:
+                bad.append(dict(identity(key_of(migration)), reasons=reasons))
+    if bad:
+        raise Refused("irreversible", migrations=bad)
+
+
+def sqlite_path(request, what):
+    from django.db import connections
+
+    connection = connections[request["database"]]
+    path = sqlite_file(connection) if connection.vendor == "sqlite" else None
+    if path is None:
+        raise Refused("unsupported", what=what, engine=connection.vendor)
+    return path
+
+
+def copy_database(source, target):
+    import sqlite3
+
+    if not os.path.exists(source):
+        raise FileNotFoundError(source)
+    reader, writer = sqlite3.connect(source, timeout=60), sqlite3.connect(target, timeout=60)
+    try:
+        reader.backup(writer)
+    finally:
+        writer.close()
+        reader.close()
+
+
+def do_backup(request):
+    path, live = request["path"], sqlite_path(request, "backup")
+    if os.path.exists(path):
+        # It was made before the migrations began; a second one could hold half of them.
+        return {"made": False}
+    part = path + ".part"
+    if os.path.lexists(part):
+        os.unlink(part)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    guarded("backup", copy_database, live, part)
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    os.rename(part, path)
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    return {"made": True}
+
+
+def do_restore_backup(request):
+    live = sqlite_path(request, "restore")
+    guarded("backup", copy_database, request["path"], live)
+    return {}

@@ -1,0 +1,91 @@
+//! Where a Django project is and what runs it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::Command;
+
+/// A Django project with the Python that runs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// The virtualenv's own Python: `/srv/venv/bin/python`. Links are not followed: a virtualenv is found by this path.
+    pub python: PathBuf,
+    /// The folder of `manage.py`.
+    pub directory: PathBuf,
+    /// `DJANGO_SETTINGS_MODULE`; empty: what the site's environment or its `manage.py` says.
+    pub settings: String,
+}
+
+impl Project {
+    /// Makes a command for `manage.py`, in the site's environment and as in an activated virtualenv.
+    ///
+    /// Its `PATH` is the virtualenv's programs and then this process's own `PATH`.
+    pub fn manage<I: IntoIterator<Item = S>, S: AsRef<Path>>(&self, args: I) -> Command {
+        self.python().arg("manage.py").args(args)
+    }
+
+    /// Makes a command that starts the site's Python.
+    pub(super) fn python(&self) -> Command {
+        let mut command = Command::new(&self.python).directory(&self.directory).in_site_environment();
+        if !self.settings.is_empty() {
+            command = command.env("DJANGO_SETTINGS_MODULE", &self.settings);
+        }
+        // What `bin/activate` does; it drops PYTHONHOME because that would lead to another library.
+        command = command.env_remove("PYTHONHOME");
+        if let Some(programs) = self.python.parent() {
+            command = command.env("PATH", path_with(programs, std::env::var_os("PATH")));
+            if let Some(folder) = programs.parent().filter(|folder| folder.join("pyvenv.cfg").exists()) {
+                command = command.env("VIRTUAL_ENV", folder);
+            }
+        }
+        command
+    }
+
+    /// Returns the path of `manage.py`.
+    #[must_use]
+    pub fn manage_py(&self) -> PathBuf {
+        self.directory.join("manage.py")
+    }
+}
+
+fn path_with(first: &Path, rest: Option<OsString>) -> OsString {
+    let mut path = first.as_os_str().to_owned();
+    if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+        path.push(":");
+        path.push(rest);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_runs_as_in_an_activated_virtualenv() {
+        let project = Project {
+            python: "/srv/venv/bin/python".into(),
+            directory: "/srv/site".into(),
+            settings: "config.settings".into(),
+        };
+        let command = project.manage(["migrate", "--plan"]);
+        assert_eq!(command.arguments(), ["manage.py", "migrate", "--plan"]);
+        let line = command.to_string();
+        assert!(line.starts_with("cd /srv/site && DJANGO_SETTINGS_MODULE=config.settings PATH="), "{line}");
+        assert!(line.contains("PATH=/srv/venv/bin:"), "{line}");
+    }
+
+    #[test]
+    fn no_settings_means_what_manage_py_says() {
+        let project =
+            Project { python: "/p/bin/python".into(), directory: "/s".into(), settings: String::new() };
+        assert!(!project.manage(["check"]).to_string().contains("DJANGO_SETTINGS_MODULE"));
+    }
+
+    #[test]
+    fn an_empty_path_stays_without_the_current_folder() {
+        assert_eq!(path_with(Path::new("/v/bin"), Some(OsString::new())), "/v/bin");
+    }
+}

@@ -1,0 +1,377 @@
+//! A booted Django that answers and waits.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::migrations::Observed;
+use super::protocol::{self, Line};
+use super::{
+    CheckReport, DatabaseState, DjangoError, MigrationId, MigrationPlan, MigrationProgress, Project,
+    SiteFacts, StaticSources,
+};
+use crate::host::process::Process;
+use crate::host::{CommandError, Host};
+
+/// How long a site may take to boot.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// How long an answer may take that reads only.
+const READ: Duration = Duration::from_secs(600);
+
+/// How long an idle process may take to show that it lives.
+const PING: Duration = Duration::from_secs(30);
+
+/// The database that migrations are applied to.
+const DATABASE: &str = "default";
+
+/// Takes the probe from the standard input, so that the command line stays readable and no file is needed.
+const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0), 'rb'); \
+    exec(compile(json.loads(requests.readline()), '<deploykit>', 'exec'), {'requests': requests, '__name__': 'deploykit'})";
+
+/// What runs in the site's Python.
+const PROBE: &str = concat!(
+    include_str!("probe/site.py"),
+    include_str!("probe/database.py"),
+    include_str!("probe/static.py"),
+    include_str!("probe/serve.py"),
+);
+
+/// Hears of each migration's beginning and end.
+type Observer = Box<dyn FnMut(&MigrationProgress) + Send>;
+
+/// A Django process that was booted as `manage.py` would, and that works off requests until it is dropped.
+///
+/// Between requests it holds no database connection and no lock. It ends when its standard input is closed, which also
+/// happens when this process dies, but never in the middle of a migration.
+pub struct Session {
+    project: Project,
+    /// Other places that the same code and environment have come to stand in.
+    also: Vec<Project>,
+    /// `None` once it has ended.
+    process: Option<Process>,
+    progress: Vec<MigrationProgress>,
+    observer: Option<Observer>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.process.as_ref().map(Process::id);
+        f.debug_struct("Session")
+            .field("project", &self.project)
+            .field("process", &id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer of a request that has nothing to say.
+#[derive(Debug, Deserialize)]
+struct Nothing {}
+
+impl Session {
+    /// Boots the site: `manage.py` as it is, then the settings, then the apps. At most 120 s.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `manage.py` or no Python, or when the site does not load; see [`DjangoError`].
+    pub fn boot(host: &Host, project: &Project) -> Result<Session, DjangoError> {
+        Session::boot_within(host, project, BOOT)
+    }
+
+    /// Boots the site within this time.
+    ///
+    /// # Errors
+    ///
+    /// Like [`boot`](Session::boot).
+    pub fn boot_within(host: &Host, project: &Project, limit: Duration) -> Result<Session, DjangoError> {
+        if !project.manage_py().is_file() {
+            return Err(DjangoError::NoManage { path: project.manage_py() });
+        }
+        // It may look into folders that are linked to live ones: it leaves nothing behind there.
+        let command = project.python().args(["-c", LOADER]).env("PYTHONDONTWRITEBYTECODE", "1");
+        let process =
+            Process::start_dialogue(host, &command).map_err(|source| DjangoError::Start { source })?;
+        let mut session = Session {
+            project: project.clone(),
+            also: Vec::new(),
+            process: Some(process),
+            progress: Vec::new(),
+            observer: None,
+        };
+        let directory = project.directory.to_string_lossy();
+        let configuration = json!({ "directory": directory }).to_string();
+        for line in [Value::from(PROBE).to_string(), configuration] {
+            session.write(host, "boot", &line)?;
+        }
+        session.answer(host, "boot", Some(limit)).map(|_| session)
+    }
+
+    /// Returns the project that it was booted from.
+    #[must_use]
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// Tells whether it runs the code and the environment of this project.
+    #[must_use]
+    pub fn stands_for(&self, project: &Project) -> bool {
+        self.project == *project || self.also.contains(project)
+    }
+
+    /// Says that another project is the same: the live one, once the next tree and the next environment are in its place.
+    pub fn also_stands_for(&mut self, project: Project) {
+        self.also.push(project);
+    }
+
+    /// Sets who hears of each migration's beginning and end.
+    pub fn on_progress(&mut self, observer: impl FnMut(&MigrationProgress) + Send + 'static) {
+        self.observer = Some(Box::new(observer));
+    }
+
+    /// Returns what was heard of migrations so far.
+    #[must_use]
+    pub fn progress(&self) -> &[MigrationProgress] {
+        &self.progress
+    }
+
+    /// Returns the process id, while it has not been seen to end.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// Tells whether it answers.
+    pub fn responds(&mut self, host: &Host) -> bool {
+        self.ask::<Nothing>(host, "ping", json!({ "do": "ping" }), Some(PING)).is_ok()
+    }
+
+    /// Says what the site is.
+    ///
+    /// # Errors
+    ///
+    /// When the static files' storage or a database's driver cannot be loaded, or the process fails.
+    pub fn facts(&mut self, host: &Host) -> Result<SiteFacts, DjangoError> {
+        self.ask(host, "facts", json!({ "do": "facts" }), Some(READ))
+    }
+
+    /// Runs the system checks and loads the URL configuration and the application.
+    ///
+    /// `application` is what gunicorn loads, as `module` or `module:name`; `None`: what `WSGI_APPLICATION` or
+    /// `ASGI_APPLICATION` says.
+    ///
+    /// # Errors
+    ///
+    /// When one of them raises an exception. Errors that the system checks report are in the answer.
+    pub fn check(&mut self, host: &Host, application: Option<&str>) -> Result<CheckReport, DjangoError> {
+        let request = json!({ "do": "check", "wsgi": application });
+        let mut report: CheckReport = self.ask(host, "check", request, Some(READ))?;
+        for message in &mut report.messages {
+            message.message = host.redactor().redact(&message.message).into_owned();
+        }
+        Ok(report)
+    }
+
+    /// Says which migrations wait, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or the migrations contradict it or each other.
+    pub fn migrations(&mut self, host: &Host) -> Result<MigrationPlan, DjangoError> {
+        self.ask(host, "migration plan", json!({ "do": "migrations", "database": DATABASE }), Some(READ))
+    }
+
+    /// Looks at the applied migrations and the schema.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn state(&mut self, host: &Host) -> Result<DatabaseState, DjangoError> {
+        let request = json!({ "do": "state", "database": DATABASE });
+        self.ask::<Observed>(host, "database state", request, Some(READ)).map(DatabaseState::from)
+    }
+
+    /// Applies these migrations, which must be what waits; those of them that are applied already are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::StateMoved`] when the database or the code is not what was planned with; then nothing was done.
+    /// [`DjangoError::MigrationFailed`] when one fails.
+    pub fn migrate(
+        &mut self,
+        host: &Host,
+        before: &[MigrationId],
+        plan: &[MigrationId],
+    ) -> Result<(), DjangoError> {
+        let request = json!({ "do": "migrate", "database": DATABASE, "applied": before, "plan": plan });
+        self.ask::<Nothing>(host, "migrate", request, None).map(|_| ())
+    }
+
+    /// Brings the database back: reverses what was applied since, and compares migrations and schema with before.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::Irreversible`] when that would lose something; then nothing was done.
+    /// [`DjangoError::SchemaDiffers`] when the schema is not what it was.
+    pub fn restore(&mut self, host: &Host, before: &DatabaseState) -> Result<(), DjangoError> {
+        if self.state(host)? == *before {
+            return Ok(());
+        }
+        let request = json!({ "do": "reverse", "database": DATABASE, "applied": before.applied });
+        self.ask::<Nothing>(host, "reverse migrations", request, None)?;
+        self.compare(host, before)
+    }
+
+    /// Copies the database into a file that only its owner can read. A file that is there already is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::Unsupported`] for anything but SQLite.
+    pub fn backup(&mut self, host: &Host, path: &Path) -> Result<(), DjangoError> {
+        let request = json!({ "do": "backup", "database": DATABASE, "path": path.to_string_lossy() });
+        self.ask::<Value>(host, "backup", request, None).map(|_| ())
+    }
+
+    /// Brings the database back from a copy, and compares migrations and schema with before.
+    ///
+    /// # Errors
+    ///
+    /// Like [`backup`](Session::backup), and when the copy holds something else.
+    pub fn restore_backup(
+        &mut self,
+        host: &Host,
+        before: &DatabaseState,
+        path: &Path,
+    ) -> Result<(), DjangoError> {
+        let request = json!({ "do": "restore_backup", "database": DATABASE, "path": path.to_string_lossy() });
+        self.ask::<Nothing>(host, "restore", request, None)?;
+        self.compare(host, before)
+    }
+
+    fn compare(&mut self, host: &Host, before: &DatabaseState) -> Result<(), DjangoError> {
+        let now = self.state(host)?;
+        if now == *before {
+            return Ok(());
+        }
+        Err(DjangoError::SchemaDiffers { lines: before.differences(&now) })
+    }
+
+    /// Says what `collectstatic` would collect and from where.
+    ///
+    /// # Errors
+    ///
+    /// When static files are not installed or a finder fails.
+    pub fn static_sources(&mut self, host: &Host) -> Result<StaticSources, DjangoError> {
+        self.ask(host, "static files", json!({ "do": "static_sources" }), Some(READ))
+    }
+
+    /// Collects the static files into this folder and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::NotRelocatable`] when the storage would write somewhere else; [`DjangoError::Collect`] when
+    /// collecting fails, as for a stylesheet that names a missing file.
+    pub fn collect(&mut self, host: &Host, target: &Path) -> Result<(), DjangoError> {
+        let request = json!({ "do": "collect", "target": target.to_string_lossy() });
+        self.ask::<Nothing>(host, "collect static files", request, None).map(|_| ())
+    }
+
+    /// Ends the process.
+    pub fn close(mut self, host: &Host) {
+        if let Some(mut process) = self.process.take() {
+            process.set_host(host);
+            process.close_input();
+            // It ends by itself; if not, dropping it ends it.
+            let _ = process.read_line(Some(PING), &mut |_, _| ());
+        }
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &mut self,
+        host: &Host,
+        during: &'static str,
+        request: Value,
+        limit: Option<Duration>,
+    ) -> Result<T, DjangoError> {
+        self.write(host, during, &request.to_string())?;
+        let answer = self.answer(host, during, limit)?;
+        serde_json::from_value(answer)
+            .map_err(|error| DjangoError::Garbled { during, line: error.to_string() })
+    }
+
+    fn write(&mut self, host: &Host, during: &'static str, line: &str) -> Result<(), DjangoError> {
+        let Some(process) = &mut self.process else {
+            return Err(DjangoError::Silent { during, tail: Vec::new() });
+        };
+        process.set_host(host);
+        match process.write_line(line) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(self.ended(during)),
+            Err(source) => {
+                let command = self.project.python.display().to_string();
+                Err(DjangoError::Start { source: CommandError::Start { command, source } })
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        host: &Host,
+        during: &'static str,
+        limit: Option<Duration>,
+    ) -> Result<Value, DjangoError> {
+        loop {
+            let Some(process) = &mut self.process else {
+                return Err(DjangoError::Silent { during, tail: Vec::new() });
+            };
+            let line = match process.read_line(limit, &mut |_, _| ()) {
+                Ok(Some(line)) => line,
+                Ok(None) => return Err(self.ended(during)),
+                Err(source) => {
+                    self.process = None;
+                    return Err(DjangoError::Ended { during, source });
+                }
+            };
+            match protocol::parse(&line) {
+                Some(Line::Answer(answer)) => return Ok(answer),
+                Some(Line::Fault(fault)) => {
+                    return Err(fault.into_error(during, &self.project.manage_py(), host.redactor()));
+                }
+                Some(Line::Progress(progress)) => self.hear(host, progress),
+                // Python's own start, before the probe runs, may print: `.pth` files and `sitecustomize` do.
+                None if during == "boot" => host.note(&line),
+                None => {
+                    let line = protocol::shortened(&host.redactor().redact(&line));
+                    self.process = None;
+                    return Err(DjangoError::Garbled { during, line });
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, host: &Host, progress: MigrationProgress) {
+        if let Some(seconds) = progress.seconds {
+            host.note(&format!("{} took {seconds:.2} s", progress.migration));
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(&progress);
+        }
+        self.progress.push(progress);
+    }
+
+    /// Says how the process ended.
+    fn ended(&mut self, during: &'static str) -> DjangoError {
+        let Some(mut process) = self.process.take() else {
+            return DjangoError::Silent { during, tail: Vec::new() };
+        };
+        process.close_input();
+        match process.finish(&mut |_, _| ()) {
+            Ok(output) => DjangoError::Silent { during, tail: output.tail },
+            Err(source) => DjangoError::Ended { during, source },
+        }
+    }
+}

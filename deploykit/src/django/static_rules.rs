@@ -1,0 +1,232 @@
+//! Which static files are obsolete, and whether there is anything to collect. No file is touched here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether to do something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// Where it is needed.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What `collectstatic` would collect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticSources {
+    /// Each name with the file that it comes from; `None` for a finder that is not on the disk.
+    pub sources: BTreeMap<String, Option<PathBuf>>,
+    /// The last names of the folders that they come from: `static`, `assets`.
+    pub folders: Vec<String>,
+    /// The storage's class.
+    pub storage: Option<String>,
+}
+
+/// What was collected at the last update: the best evidence of what is obsolete now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRecord {
+    /// The storage's class.
+    pub storage: Option<String>,
+    /// The names that the finders gave.
+    pub names: BTreeSet<String>,
+}
+
+impl From<&StaticSources> for StaticRecord {
+    fn from(sources: &StaticSources) -> Self {
+        StaticRecord { storage: sources.storage.clone(), names: sources.sources.keys().cloned().collect() }
+    }
+}
+
+/// What tells that a file was collected once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    /// Names that were collected: of the last record and of the manifest.
+    pub names: BTreeSet<String>,
+    /// Paths that git deleted, from the top of the repository.
+    pub deleted: Vec<String>,
+    /// Last names of folders that static files come from.
+    pub folders: Vec<String>,
+}
+
+impl Evidence {
+    /// Tells whether a file of the live folder is obsolete: it was collected, and no finder gives it any more.
+    ///
+    /// A hashed or compressed variant goes with its original. What nobody collected is never obsolete.
+    pub(super) fn is_obsolete(&self, name: &str, sources: &BTreeMap<String, Option<PathBuf>>) -> bool {
+        let originals = originals(name);
+        // An older version of a file that still exists stays: a cached page may ask for it.
+        !originals.iter().any(|original| sources.contains_key(original.as_str()))
+            && originals
+                .iter()
+                .any(|original| self.names.contains(original.as_str()) || self.was_deleted(original))
+    }
+
+    fn was_deleted(&self, name: &str) -> bool {
+        self.deleted.iter().any(|path| {
+            path == name
+                || path
+                    .strip_suffix(name)
+                    .and_then(|rest| rest.strip_suffix('/'))
+                    .is_some_and(|folder| self.gives_static_files(folder))
+        })
+    }
+
+    fn gives_static_files(&self, folder: &str) -> bool {
+        let last = folder.rsplit('/').next().unwrap_or(folder);
+        last == "static" || self.folders.iter().any(|folder| folder == last)
+    }
+}
+
+/// Returns the names that a file may be a variant of: itself, uncompressed, without the hash in its name.
+fn originals(name: &str) -> Vec<String> {
+    let mut found = vec![name.to_owned()];
+    if let Some(plain) = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".br")) {
+        found.push(plain.into());
+    }
+    let unhashed: Vec<String> = found.iter().filter_map(|name| without_hash(name)).collect();
+    found.extend(unhashed);
+    found
+}
+
+/// Takes the hash out of `css/site.0123456789ab.css`; `None` when there is none.
+///
+/// Source: `HashedFilesMixin.hashed_name` of Django: the first twelve hexadecimal digits of an MD5, before the last suffix.
+fn without_hash(name: &str) -> Option<String> {
+    let (folder, file) = match name.rsplit_once('/') {
+        Some((folder, file)) => (Some(folder), file),
+        None => (None, name),
+    };
+    let is_hash = |word: &str| {
+        word.len() == 12 && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let plain = match file.rsplit_once('.') {
+        Some((stem, hash)) if is_hash(hash) && !stem.is_empty() => stem.to_owned(),
+        Some((stem, suffix)) => {
+            let (stem, hash) = stem.rsplit_once('.')?;
+            if !is_hash(hash) {
+                return None;
+            }
+            format!("{stem}.{suffix}")
+        }
+        None => return None,
+    };
+    Some(folder.map_or_else(|| plain.clone(), |folder| format!("{folder}/{plain}")))
+}
+
+/// What is known before anything is collected.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StaticState {
+    /// Sources that are missing in the live folder or differ there.
+    pub stale: usize,
+    /// Sources that are not on the disk, so that nothing can be said.
+    pub unknown: usize,
+    /// Obsolete files in the live folder.
+    pub obsolete: usize,
+    /// Sources that the live manifest does not name.
+    pub unlisted: usize,
+    /// The storage is another one than at the last update.
+    pub other_storage: bool,
+}
+
+impl StaticState {
+    /// Tells whether it has to be collected.
+    pub(super) fn needs_collecting(&self, collect: When, clear: When) -> bool {
+        match collect {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => {
+                self.stale + self.unknown + self.unlisted > 0
+                    || self.other_storage
+                    // Which files would go can only be told from a fresh set.
+                    || clear == When::Always
+                    || (clear == When::Auto && self.obsolete > 0)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evidence(names: &[&str], deleted: &[&str]) -> Evidence {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        Evidence {
+            names: owned(names).into_iter().collect(),
+            deleted: owned(deleted),
+            folders: vec!["assets".into()],
+        }
+    }
+
+    fn sources(names: &[&str]) -> BTreeMap<String, Option<PathBuf>> {
+        names.iter().map(|name| ((*name).to_owned(), None)).collect()
+    }
+
+    #[test]
+    fn hashes_are_taken_out_of_names() {
+        assert_eq!(without_hash("css/site.0123456789ab.css").as_deref(), Some("css/site.css"));
+        assert_eq!(without_hash("a.min.0123456789ab.js").as_deref(), Some("a.min.js"));
+        assert_eq!(without_hash("font.0123456789ab").as_deref(), Some("font"));
+        for name in
+            ["site.css", "site.0123456789AB.css", "site.012345.css", "noext", ".0123456789ab", "a.b.css"]
+        {
+            assert_eq!(without_hash(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_collected_and_is_given_no_more_is_obsolete() {
+        let evidence = evidence(&["old.css", "kept.css"], &[]);
+        let sources = sources(&["kept.css", "new.css"]);
+        for (name, expected) in [
+            ("old.css", true),
+            ("old.0123456789ab.css", true),
+            ("old.0123456789ab.css.gz", true),
+            ("old.css.br", true),
+            ("kept.css", false),
+            ("kept.0123456789ab.css", false),
+            ("kept.0123456789ab.css.gz", false),
+            ("CACHE/css/output.0123456789ab.css", false),
+            ("upload.png", false),
+            ("new.css", false),
+        ] {
+            assert_eq!(evidence.is_obsolete(name, &sources), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_git_deleted_counts_only_below_a_folder_of_static_files() {
+        let evidence =
+            evidence(&[], &["shop/static/shop/old.js", "assets/site.js", "docs/robots.txt", "top.css"]);
+        for (name, expected) in [
+            ("shop/old.js", true),
+            ("old.js", false),
+            ("site.js", true),
+            ("robots.txt", false),
+            ("top.css", true),
+        ] {
+            assert_eq!(evidence.is_obsolete(name, &BTreeMap::new()), expected, "{name}");
+        }
+        assert!(!evidence.is_obsolete("shop/old.js", &sources(&["shop/old.js"])), "another app gives it now");
+    }
+
+    #[test]
+    fn nothing_is_collected_without_need() {
+        let clean = StaticState::default();
+        let obsolete = StaticState { obsolete: 1, ..StaticState::default() };
+        let stale = StaticState { stale: 1, ..StaticState::default() };
+        assert!(!clean.needs_collecting(When::Auto, When::Auto));
+        assert!(clean.needs_collecting(When::Always, When::Auto));
+        assert!(stale.needs_collecting(When::Auto, When::Never));
+        assert!(!stale.needs_collecting(When::Never, When::Always));
+        assert!(obsolete.needs_collecting(When::Auto, When::Auto));
+        assert!(!obsolete.needs_collecting(When::Auto, When::Never));
+    }
+}
