@@ -6,6 +6,7 @@ pub mod action;
 pub mod django;
 pub mod git;
 pub mod http;
+pub mod init;
 pub mod operations;
 pub mod python;
 pub mod secrets;

@@ -5,6 +5,7 @@ mod support;
 
 mod django;
 mod git;
+mod init;
 mod python;
 mod secrets;
 mod services;

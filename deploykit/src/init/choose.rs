@@ -1,0 +1,380 @@
+//! Chooses among candidates: which manage.py, settings, requirements, virtualenv and secrets are the site's.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{Tree, dotenv, entries_of, file_name, folder_name, is_virtualenv, real, seen_from, text};
+use super::python::{default_settings, module_file};
+use super::supervisor::Program;
+use super::{Found, InitError};
+
+/// Words for each environment in the names of files and modules.
+const WORDS: [(&str, &[&str]); 3] = [
+    ("production", &["production", "prod", "live", "deploy", "server"]),
+    ("staging", &["staging", "stage"]),
+    ("development", &["development", "dev", "local", "debug"]),
+];
+/// Folders whose manage.py and requirements are for something else than running the site.
+const ASIDE: [&str; 11] = [
+    "test",
+    "tests",
+    "testing",
+    "example",
+    "examples",
+    "demo",
+    "sandbox",
+    "doc",
+    "docs",
+    "testproject",
+    "ci",
+];
+
+/// Tells whether a name contains one of the words, as a word.
+fn says(name: &str, words: &[&str]) -> bool {
+    name.split(|c: char| !c.is_alphanumeric()).any(|part| words.contains(&part))
+}
+
+fn words_of(environment: &str) -> &'static [&'static str] {
+    WORDS.iter().find(|(name, _)| *name == environment).map_or(&[], |(_, words)| words)
+}
+
+fn listed(top: &Path, paths: &[&PathBuf]) -> String {
+    let names: Vec<String> =
+        paths.iter().take(4).map(|path| format!("`{}`", seen_from(top, path).display())).collect();
+    let more = if paths.len() > 4 { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
+}
+
+fn is_aside(top: &Path, file: &Path) -> bool {
+    let inside = file.strip_prefix(top).unwrap_or(file);
+    inside
+        .parent()
+        .is_some_and(|folder| folder.iter().any(|part| ASIDE.contains(&part.to_string_lossy().as_ref())))
+}
+
+/// Chooses the folder of manage.py.
+pub(super) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<Found<PathBuf>, InitError> {
+    let near = |file: &&PathBuf| file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 4);
+    let all: Vec<&PathBuf> = tree.named("manage.py").filter(near).collect();
+    let mut candidates = all.clone();
+    narrow(&mut candidates, |file| text(file).is_some_and(|text| text.to_lowercase().contains("django")));
+    narrow(&mut candidates, |file| !is_aside(top, file));
+    if candidates.len() > 1 {
+        narrow(&mut candidates, |file| {
+            let folder = real(file.parent().unwrap_or(top));
+            programs.iter().any(|program| uses(program, &folder))
+        });
+    }
+    let found = |file: &PathBuf| {
+        let folder = file.parent().unwrap_or(top).to_owned();
+        Found::new(folder, seen_from(top, file).to_string_lossy())
+    };
+    match candidates.as_slice() {
+        [] => Err(InitError::NoProject { repository: top.to_owned() }),
+        [only] => Ok(found(only)),
+        [first, ..] => {
+            let question = format!("which project is the site's? there are {}", listed(top, &candidates));
+            Ok(found(first).asking(question))
+        }
+    }
+}
+
+/// Keeps the candidates that fit, unless none does.
+fn narrow<T: Clone>(candidates: &mut Vec<T>, fits: impl Fn(&T) -> bool) {
+    let kept: Vec<T> = candidates.iter().filter(|candidate| fits(candidate)).cloned().collect();
+    if !kept.is_empty() {
+        *candidates = kept;
+    }
+}
+
+/// Tells whether a program runs in a folder, or names a file of it.
+pub(super) fn uses(program: &Program, folder: &Path) -> bool {
+    let directory = program.directory.as_deref().is_some_and(|directory| real(directory).starts_with(folder));
+    directory
+        || paths_of(program).iter().any(|path| real(path).starts_with(folder) || path.starts_with(folder))
+}
+
+/// Returns the absolute paths in a program's command line and environment.
+pub(super) fn paths_of(program: &Program) -> Vec<PathBuf> {
+    let values = program.environment.iter().flat_map(|(_, value)| value.split(':'));
+    let words =
+        program.command.iter().map(|word| word.rsplit_once('=').map_or(word.as_str(), |(_, value)| value));
+    let paths = words.chain(values).map(|word| Path::new(word.strip_prefix("unix:").unwrap_or(word)));
+    let paths = paths.filter(|path| path.is_absolute()).map(Path::to_owned);
+    paths.chain(program.environment_files.iter().cloned()).collect()
+}
+
+/// Returns the folder that the project's modules are imported from.
+pub(super) fn import_folder(top: &Path, project: &Path, module: &str) -> Option<PathBuf> {
+    [project.to_owned(), project.join("src"), top.join("src"), top.to_owned()]
+        .into_iter()
+        .find(|folder| module_file(folder, module).is_some())
+}
+
+/// Chooses `DJANGO_SETTINGS_MODULE`.
+pub(super) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Program]) -> Found<String> {
+    let exists = |module: &str| import_folder(top, project, module).is_some();
+    let mut named: Vec<(String, String)> = Vec::new();
+    for program in programs {
+        if let Some(module) = settings_of(program)
+            && !named.iter().any(|(known, _)| *known == module)
+        {
+            named.push((module, seen_from(top, &program.file).to_string_lossy().into_owned()));
+        }
+    }
+    for folder in [project, top] {
+        let module = text(&folder.join(".env")).and_then(|text| dotenv(&text, "DJANGO_SETTINGS_MODULE"));
+        if let Some(module) = module.filter(|_| named.is_empty()) {
+            named.push((module, seen_from(top, &folder.join(".env")).to_string_lossy().into_owned()));
+        }
+    }
+    if let Some((module, source)) = named.first() {
+        let found = Found::new(module.clone(), source.clone());
+        if !exists(module) {
+            return found.asking("the services name this module, and it was not found in the checkout");
+        }
+        if named.len() > 1 {
+            let names: Vec<String> = named.iter().map(|(name, _)| format!("`{name}`")).collect();
+            return found.asking(format!("the services name different ones: {}", names.join(", ")));
+        }
+        return found;
+    }
+    let inside = |file: &&PathBuf| file.starts_with(project) && !is_aside(top, file);
+    let starters = tree.named("wsgi.py").chain(tree.named("asgi.py")).filter(inside);
+    let own = project.join("manage.py");
+    let default =
+        starters.chain([&own]).find_map(|file| Some((default_settings(&text(file)?)?, file.clone())));
+    if let Some((module, file)) = default {
+        return by_default(top, project, &module, &file);
+    }
+    let files: Vec<&PathBuf> = tree.named("settings.py").filter(inside).collect();
+    match files.as_slice() {
+        [] => Found::open("neither services nor manage.py name the settings"),
+        [first, rest @ ..] => {
+            let module = first.strip_prefix(project).unwrap_or(first).with_extension("");
+            let module: Vec<String> = module.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            let found = Found::new(module.join("."), seen_from(top, first).to_string_lossy());
+            if rest.is_empty() { found } else { found.asking(format!("there are {}", listed(top, &files))) }
+        }
+    }
+}
+
+/// Follows what wsgi.py or manage.py say, towards production when there are settings for it.
+fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<String> {
+    let source = seen_from(top, file).to_string_lossy().into_owned();
+    let last = |module: &str| module.rsplit('.').next().unwrap_or(module).to_lowercase();
+    if says_words(&last(module), "production") {
+        return Found::new(module.to_owned(), source);
+    }
+    let Some(folder) = import_folder(top, project, module) else {
+        return Found::new(module.to_owned(), source).asking("this module was not found in the checkout");
+    };
+    // Of a package `settings` the modules in it, of a module the ones beside it.
+    let (package, parent) = match module_file(&folder, module) {
+        Some(path) if file_name(&path) == "__init__.py" => (path.parent().map(Path::to_owned), module),
+        path => {
+            let parent = module.rsplit_once('.').map_or("", |(parent, _)| parent);
+            (path.as_deref().and_then(Path::parent).map(Path::to_owned), parent)
+        }
+    };
+    let modules = package.map(|package| entries_of(&package)).unwrap_or_default();
+    let stems = modules.iter().filter_map(|path| file_name(path).strip_suffix(".py").map(str::to_owned));
+    let mut fitting: Vec<String> =
+        stems.filter(|stem| says_words(&stem.to_lowercase(), "production")).collect();
+    fitting.sort_by_key(|stem| stem != "production");
+    if let Some(stem) = fitting.first() {
+        let chosen = if parent.is_empty() { stem.clone() } else { format!("{parent}.{stem}") };
+        let found = Found::new(chosen, format!("the settings for production ({source} says {module})"));
+        let sure = fitting.len() == 1 || stem == "production";
+        return if sure { found } else { found.asking(format!("there are `{}`", fitting.join("`, `"))) };
+    }
+    let found = Found::new(module.to_owned(), source);
+    if says_words(&last(module), "development") || says(&last(module), &["test", "tests"]) {
+        return found.asking("these are not the settings of a server, and no others were found");
+    }
+    found
+}
+
+fn says_words(name: &str, environment: &str) -> bool {
+    says(name, words_of(environment))
+}
+
+fn settings_of(program: &Program) -> Option<String> {
+    let set = program.environment.iter().find(|(name, _)| name == "DJANGO_SETTINGS_MODULE");
+    if let Some((_, module)) = set {
+        return Some(module.clone());
+    }
+    let words = &program.command;
+    let module = words.iter().enumerate().find_map(|(index, word)| {
+        let given = ["DJANGO_SETTINGS_MODULE=", "--settings=", "--env=DJANGO_SETTINGS_MODULE="]
+            .iter()
+            .find_map(|prefix| word.strip_prefix(prefix));
+        given
+            .map(str::to_owned)
+            .or_else(|| (word == "--settings").then(|| words.get(index + 1).cloned()).flatten())
+    });
+    module.filter(|module| {
+        !module.is_empty() && module.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.')
+    })
+}
+
+/// Says which environment a settings module is for.
+pub(super) fn environment(settings: &Found<String>) -> Found<String> {
+    let module = settings.value.as_deref().unwrap_or_default().to_lowercase();
+    let last = module.rsplit('.').next().unwrap_or_default();
+    let named = ["staging", "development"].into_iter().find(|name| says_words(last, name));
+    let source = if named.is_some() { "the name of the settings" } else { "" };
+    let mut found = Found::new(named.unwrap_or("production").to_owned(), source);
+    if source.is_empty() {
+        found.source = None;
+    }
+    found
+}
+
+/// Chooses the requirements files.
+pub(super) fn requirements(
+    top: &Path,
+    project: &Path,
+    tree: &Tree,
+    environment: &str,
+) -> Found<Vec<PathBuf>> {
+    let is_candidate = |file: &&PathBuf| {
+        let name = file_name(file).to_lowercase();
+        let inside = says(&folder_name(file).to_lowercase(), &["requirements", "reqs", "requires"]);
+        name.ends_with(".txt") && (name.starts_with("requirements") || inside) && !is_aside(top, file)
+    };
+    let candidates: Vec<&PathBuf> = tree.files.iter().filter(is_candidate).collect();
+    let rank = |file: &Path| {
+        let name = file_name(file).to_lowercase();
+        let stem = name.trim_end_matches(".txt");
+        if says_words(stem, environment) {
+            return 0;
+        }
+        let other = WORDS.iter().any(|(name, words)| *name != environment && says(stem, words));
+        if other
+            || says(
+                stem,
+                &["test", "tests", "testing", "docs", "doc", "lint", "ci", "constraints", "optional"],
+            )
+        {
+            return 9;
+        }
+        match (name.as_str(), file.parent()) {
+            ("requirements.txt", Some(folder)) if folder == top => 1,
+            ("requirements.txt", Some(folder)) if folder == project => 2,
+            _ if says(stem, &["base", "common", "main"]) => 3,
+            _ => 4,
+        }
+    };
+    let best = candidates.iter().map(|file| rank(file)).min();
+    let first: Vec<&PathBuf> = candidates.iter().filter(|file| Some(rank(file)) == best).copied().collect();
+    match first.as_slice() {
+        [] => without_requirements(tree),
+        [only] if rank(only) < 9 => Found::new(
+            vec![(*only).clone()],
+            if rank(only) == 0 { "the file for this environment" } else { "" },
+        ),
+        [some, ..] => {
+            let question =
+                format!("which requirements are the site's? there are {}", listed(top, &candidates));
+            Found::guess(vec![(*some).clone()], question)
+        }
+    }
+}
+
+fn without_requirements(tree: &Tree) -> Found<Vec<PathBuf>> {
+    let others = [
+        ("uv.lock", "uv export --no-dev -o requirements.txt"),
+        ("poetry.lock", "poetry export -o requirements.txt"),
+        ("Pipfile.lock", "pipenv requirements > requirements.txt"),
+        ("pyproject.toml", "pip-compile -o requirements.txt"),
+    ];
+    let other = others.iter().find(|(name, _)| tree.named(name).next().is_some());
+    Found::open(match other {
+        Some((name, command)) => {
+            format!("the packages are in {name}; commit a requirements file, such as by `{command}`")
+        }
+        None => "there is no requirements file; without one, packages are left as they are".to_owned(),
+    })
+}
+
+/// Lists the virtualenvs in and beside the checkout.
+pub(super) fn virtualenvs(top: &Path, tree: &Tree) -> Vec<PathBuf> {
+    let mut found = tree.virtualenvs.clone();
+    // Beside the name that the checkout has here, and beside the one that it really has.
+    let resolved = real(top);
+    for parent in
+        [top, &resolved].into_iter().filter_map(Path::parent).filter(|parent| parent.parent().is_some())
+    {
+        for folder in entries_of(parent) {
+            if is_virtualenv(&folder) {
+                found.push(folder);
+            } else if says(&file_name(&folder), &["venvs", "envs", "virtualenvs", "env", "venv"]) {
+                found.extend(entries_of(&folder).into_iter().filter(|folder| is_virtualenv(folder)));
+            }
+        }
+    }
+    let mut seen: Vec<PathBuf> = Vec::new();
+    found.retain(|folder| {
+        let real = real(folder);
+        let new = !seen.contains(&real);
+        seen.push(real);
+        new
+    });
+    found
+}
+
+/// Returns the virtualenvs that a program names: `/srv/venv/bin/gunicorn`.
+pub(super) fn virtualenvs_of(program: &Program) -> Vec<PathBuf> {
+    let folders = paths_of(program).into_iter().filter_map(|path| {
+        let bin = if file_name(&path) == "bin" { path.as_path() } else { path.parent()? };
+        (file_name(bin) == "bin").then(|| bin.parent().map(Path::to_owned)).flatten()
+    });
+    let set = program
+        .environment
+        .iter()
+        .filter(|(name, _)| name == "VIRTUAL_ENV")
+        .map(|(_, path)| PathBuf::from(path));
+    let mut found: Vec<PathBuf> = folders.chain(set).filter(|folder| is_virtualenv(folder)).collect();
+    found.dedup();
+    found
+}
+
+/// Chooses the virtualenv.
+pub(super) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> Found<PathBuf> {
+    let mut used: Vec<(PathBuf, &Program)> = Vec::new();
+    for program in programs {
+        for folder in virtualenvs_of(program) {
+            if !used.iter().any(|(known, _)| real(known) == real(&folder)) {
+                used.push((folder, program));
+            }
+        }
+    }
+    if let Some((folder, program)) = used.first() {
+        let found = Found::new(folder.clone(), seen_from(top, &program.file).to_string_lossy());
+        if used.len() == 1 {
+            return found;
+        }
+        let folders: Vec<&PathBuf> = used.iter().map(|(folder, _)| folder).collect();
+        return found.asking(format!("the services use several: {}", listed(top, &folders)));
+    }
+    let mut candidates: Vec<&PathBuf> = all.iter().collect();
+    narrow(&mut candidates, |folder| has_django(folder));
+    let name = file_name(top);
+    narrow(&mut candidates, |folder| {
+        let inside = folder.starts_with(top);
+        inside || says(&file_name(folder), &["venv", "env", "virtualenv", &name]) || has_django(folder)
+    });
+    match candidates.as_slice() {
+        [] => Found::guess(top.join(".venv"), "no virtualenv was found in or beside the checkout"),
+        [only] => Found::new((*only).clone(), if has_django(only) { "has Django" } else { "pyvenv.cfg" }),
+        [first, ..] => Found::guess(
+            (*first).clone(),
+            format!("which one does the site use? there are {}", listed(top, &candidates)),
+        ),
+    }
+}
+
+fn has_django(virtualenv: &Path) -> bool {
+    let versions = entries_of(&virtualenv.join("lib"));
+    versions.iter().any(|version| version.join("site-packages/django/__init__.py").is_file())
+}

@@ -1,0 +1,210 @@
+//! Walks a checkout within bounds, and reads small text files.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use crate::host::Host;
+
+/// Entries after which a walk ends: uploads may be among the files.
+const MOST_ENTRIES: usize = 50_000;
+/// Folders below the top: `src/project/app/management/commands/` has to be within.
+const DEPTH: usize = 6;
+/// Bytes; no file that a person writes is larger.
+const LARGEST: u64 = 512 * 1024;
+/// Folders that hold what others made.
+const SKIPPED: [&str; 7] =
+    ["node_modules", "__pycache__", "site-packages", "static", "staticfiles", "media", "uploads"];
+
+/// What stands in a checkout.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// The files, shallow ones first, otherwise by name.
+    pub files: Vec<PathBuf>,
+    /// The virtualenvs up to two folders below the top.
+    pub virtualenvs: Vec<PathBuf>,
+}
+
+impl Tree {
+    /// Returns the files with a name.
+    pub fn named<'t>(&'t self, name: &'t str) -> impl Iterator<Item = &'t PathBuf> {
+        self.files.iter().filter(move |file| file_name(file) == name)
+    }
+}
+
+/// Lists what stands in a checkout, without what git, Node and Python put there.
+pub(super) fn walk(top: &Path, host: &Host) -> Tree {
+    let mut tree = Tree::default();
+    let mut waiting = VecDeque::from([(top.to_owned(), 0)]);
+    let mut entries = 0;
+    while let Some((folder, depth)) = waiting.pop_front() {
+        for path in entries_of(&folder) {
+            entries += 1;
+            if entries > MOST_ENTRIES || host.is_cancelled() {
+                return tree;
+            }
+            if is_virtualenv(&path) {
+                if depth < 2 {
+                    tree.virtualenvs.push(path);
+                }
+                continue;
+            }
+            let name = file_name(&path);
+            // A link to a folder is not followed: it may lead out, or around.
+            match fs::symlink_metadata(&path).map(|found| found.file_type()) {
+                Ok(kind) if kind.is_dir() => {
+                    let hidden = name.starts_with('.');
+                    if depth < DEPTH && !hidden && !SKIPPED.contains(&name.as_str()) {
+                        waiting.push_back((path, depth + 1));
+                    }
+                }
+                Ok(_) if path.is_file() => tree.files.push(path),
+                _ => {}
+            }
+        }
+    }
+    tree
+}
+
+/// Returns what stands in a folder, by name; nothing when it cannot be read.
+pub(super) fn entries_of(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .take(MOST_ENTRIES)
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
+    entries.sort();
+    entries
+}
+
+pub(super) fn is_virtualenv(folder: &Path) -> bool {
+    folder.join("pyvenv.cfg").is_file()
+}
+
+/// Reads a small file; `None` for one that is large, unreadable or not text.
+pub(super) fn text(path: &Path) -> Option<String> {
+    let file = fs::File::open(path).ok()?;
+    // A pipe or a device would never end.
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > LARGEST || bytes.contains(&0) {
+        return None;
+    }
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Returns the value of a name in a file of `NAME=value` lines.
+pub(super) fn dotenv(text: &str, name: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let line = line.trim();
+        let (found, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        (found.trim_end() == name && !value.is_empty()).then(|| value.to_owned())
+    })
+}
+
+/// Returns the last part of a path, leniently decoded.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Returns the name of the folder that a file stands in.
+pub(super) fn folder_name(path: &Path) -> String {
+    path.parent().map(file_name).unwrap_or_default()
+}
+
+/// Takes `.` and `..` out of a path by their names.
+pub(super) fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+/// Returns the path with its links resolved as far as it exists.
+pub(super) fn real(path: &Path) -> PathBuf {
+    for folder in path.ancestors() {
+        if let Ok(real) = folder.canonicalize() {
+            return path.strip_prefix(folder).map_or(real.clone(), |rest| {
+                if rest.as_os_str().is_empty() { real.clone() } else { real.join(rest) }
+            });
+        }
+    }
+    path.to_owned()
+}
+
+/// Returns a path as seen from a folder: relative when it is inside or at most two folders up, absolute otherwise.
+pub(super) fn seen_from(folder: &Path, path: &Path) -> PathBuf {
+    for (ups, ancestor) in folder.ancestors().take(3).enumerate() {
+        if ancestor.parent().is_none() {
+            break;
+        }
+        if let Ok(rest) = path.strip_prefix(ancestor) {
+            let mut seen = PathBuf::new();
+            (0..ups).for_each(|_| seen.push(".."));
+            seen.push(rest);
+            return if seen.as_os_str().is_empty() { PathBuf::from(".") } else { seen };
+        }
+    }
+    path.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_seen_from_a_folder() {
+        let seen =
+            |folder, path| seen_from(Path::new(folder), Path::new(path)).to_string_lossy().into_owned();
+        assert_eq!(seen("/srv/site", "/srv/site"), ".");
+        assert_eq!(seen("/srv/site", "/srv/site/a b"), "a b");
+        assert_eq!(seen("/srv/site", "/srv/venv"), "../venv");
+        assert_eq!(seen("/srv/www/site", "/srv/tmp/page.html"), "../../tmp/page.html");
+        assert_eq!(seen("/srv/site", "/etc/supervisor/x.conf"), "/etc/supervisor/x.conf");
+        assert_eq!(seen("/site", "/venv"), "/venv", "everything is below the root, which says nothing");
+    }
+
+    #[test]
+    fn a_walk_keeps_out_of_what_others_made() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [
+            "a/b/manage.py",
+            "node_modules/manage.py",
+            ".git/manage.py",
+            "venv/lib/manage.py",
+            "venv/pyvenv.cfg",
+        ] {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("around")).unwrap();
+        let tree = walk(folder.path(), &Host::new());
+        assert_eq!(tree.named("manage.py").collect::<Vec<_>>(), [&folder.path().join("a/b/manage.py")]);
+        assert_eq!(tree.virtualenvs, [folder.path().join("venv")]);
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        fs::write(&file, b"a\0b").unwrap();
+        assert_eq!(text(&file), None);
+        assert_eq!(text(folder.path()), None);
+        fs::write(&file, b"caf\xe9").unwrap();
+        assert_eq!(text(&file).as_deref(), Some("caf\u{fffd}"));
+    }
+}

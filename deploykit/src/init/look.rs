@@ -1,0 +1,391 @@
+//! Brings together what the readers find.
+
+use std::path::{Path, PathBuf};
+
+use super::choose::{self, uses, virtualenvs_of};
+use super::files::{self, Tree, entries_of, file_name, folder_name, normal, real, seen_from, text, walk};
+use super::python::Settings;
+use super::supervisor::{self, Conf, Program};
+use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundRole, FoundService, InitError};
+use super::{checkout, secrets, systemd, web, write};
+use crate::host::Host;
+
+/// Where supervisor, systemd and nginx have their settings on the usual distributions.
+pub const ELSEWHERE: [&str; 9] = [
+    "/etc/supervisor/supervisord.conf",
+    "/etc/supervisor/conf.d",
+    "/etc/supervisord.conf",
+    "/etc/supervisord.d",
+    "/etc/systemd/system",
+    "/etc/nginx/nginx.conf",
+    "/etc/nginx/conf.d",
+    "/etc/nginx/sites-enabled",
+    "/usr/local/etc/supervisord.conf",
+];
+
+/// Variables that a shell has anyway, or that only the service itself needs.
+const OWN: [&str; 11] = [
+    "DJANGO_SETTINGS_MODULE",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PWD",
+    "PORT",
+    "VIRTUAL_ENV",
+    "PYTHONUNBUFFERED",
+    "WEB_CONCURRENCY",
+];
+/// Variables that are never secret.
+const PLAIN: [&str; 7] =
+    ["LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "DJANGO_CONFIGURATION", "LD_LIBRARY_PATH"];
+
+/// Looks at the site around a folder; reads files of the checkout, beside it and in [`ELSEWHERE`], and asks git.
+///
+/// # Errors
+///
+/// See [`InitError`]: no checkout, no manage.py, a configuration that is there already.
+pub fn look(folder: &Path, host: &Host) -> Result<Findings, InitError> {
+    look_also_in(folder, host, &ELSEWHERE.map(PathBuf::from))
+}
+
+/// Does what [`look`] does with other places than [`ELSEWHERE`]: files, or folders whose files are read.
+///
+/// # Errors
+///
+/// See [`InitError`].
+pub fn look_also_in(folder: &Path, host: &Host, elsewhere: &[PathBuf]) -> Result<Findings, InitError> {
+    let read = |source| InitError::Read { path: folder.to_owned(), source };
+    std::fs::read_dir(folder).map_err(read)?;
+    let folder = normal(&std::path::absolute(folder).map_err(read)?);
+    let repository = checkout::find(&folder)?;
+    let above = folder.ancestors().take_while(|above| above.starts_with(&repository));
+    let there = [folder.as_path(), &repository].into_iter().chain(above).map(|folder| folder.join(FILE_NAME));
+    if let Some(path) = there.into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(InitError::Exists { path });
+    }
+    let git = checkout::observe(&repository, host);
+    let tree = walk(&repository, host);
+    let around = Around::read(&repository, &tree, elsewhere);
+    if host.is_cancelled() {
+        return Err(InitError::Cancelled { folder });
+    }
+    let mut findings = Findings { folder: folder.clone(), ..Findings::default() };
+    (findings.remote, findings.branch) = checkout::decide(&git);
+    let source = if repository == folder { "" } else { "the git checkout" };
+    findings.repository = Found::new(repository, source);
+    fill(&mut findings, &tree, &around)?;
+    findings.questions = write::draft(&findings, &folder).1;
+    Ok(findings)
+}
+
+/// The files of service managers and web servers.
+#[derive(Default)]
+struct Around {
+    programs: Vec<Program>,
+    /// Files of nginx with their text.
+    nginx: Vec<(PathBuf, String)>,
+}
+
+impl Around {
+    fn read(top: &Path, tree: &Tree, elsewhere: &[PathBuf]) -> Self {
+        let mut files: Vec<PathBuf> = elsewhere
+            .iter()
+            .flat_map(|place| if place.is_dir() { entries_of(place) } else { vec![place.clone()] })
+            .collect();
+        files.extend(tree.files.iter().filter(|file| is_settings(file)).cloned());
+        // A folder of many sites' configurations is common; which of them are this site's is decided later.
+        if let Some(parent) = top.parent().filter(|parent| parent.parent().is_some()) {
+            for entry in entries_of(parent) {
+                let name = file_name(&entry);
+                if ["conf", "config", "etc", "deploy", "supervisor", "supervisord", "nginx"]
+                    .contains(&name.as_str())
+                {
+                    files.extend(entries_of(&entry).into_iter().filter(|file| is_settings(file)));
+                } else if is_settings(&entry) {
+                    files.push(entry);
+                }
+            }
+        }
+        let mut around = Around::default();
+        let (mut confs, mut sockets): (Vec<Conf>, Vec<(String, String)>) = (Vec::new(), Vec::new());
+        let mut seen = Vec::new();
+        for file in files {
+            let real = real(&file);
+            if seen.contains(&real) {
+                continue;
+            }
+            seen.push(real);
+            let Some(text) = text(&file) else { continue };
+            let name = file_name(&file);
+            if let Some(stem) = name.strip_suffix(".socket") {
+                sockets.extend(systemd::socket(&text).map(|address| (stem.to_owned(), address)));
+            } else if name.ends_with(".service") {
+                around.programs.extend(systemd::parse(&text, &file));
+            } else if let Some(conf) = supervisor::parse(&text, &file) {
+                confs.push(conf);
+            } else if text.contains("server") && text.contains('{') && !text.contains("{%") {
+                around.nginx.push((file, text));
+            }
+        }
+        for program in &mut around.programs {
+            if let Some((stem, address)) = sockets.iter().find(|(stem, _)| *stem == program.name) {
+                program.units.insert(0, format!("{stem}.socket"));
+                program.socket = Some(address.clone());
+            }
+        }
+        around.programs.extend(supervisor::join(confs));
+        for program in &mut around.programs {
+            let started = script(program).map(|script| web::script_words(&script));
+            program.command.extend(started.unwrap_or_default());
+        }
+        around
+    }
+}
+
+fn is_settings(file: &Path) -> bool {
+    let (name, folder) = (file_name(file), folder_name(file));
+    let extension = file.extension().unwrap_or_default().to_string_lossy();
+    let known = ["conf", "ini", "service", "socket", "nginx"].contains(&extension.as_ref());
+    file.is_file()
+        && (known || name.contains("nginx") || folder.contains("nginx") || folder.starts_with("sites-"))
+}
+
+/// Returns the shell script that a program consists in.
+fn script(program: &Program) -> Option<String> {
+    let words = program.command.iter().take(2).map(|word| match &program.directory {
+        Some(folder) => folder.join(word),
+        None => PathBuf::from(word),
+    });
+    words.filter(|path| path.is_absolute()).filter_map(|path| text(&path)).find(|text| {
+        let first = text.lines().next().unwrap_or_default();
+        first.starts_with("#!") && first.trim_end().ends_with("sh")
+    })
+}
+
+/// Leaves the programs of other sites out.
+fn of_this_site<'p>(top: &Path, all: &'p [Program], virtualenvs: &[PathBuf]) -> Vec<&'p Program> {
+    let checkout = real(top);
+    let inside = |file: &Path| real(file).starts_with(&checkout);
+    let mut own: Vec<bool> = all
+        .iter()
+        .map(|program| {
+            // A file of the checkout is about this site, unless it names a place of another one on this machine.
+            let foreign = program.directory.as_deref().is_some_and(Path::is_dir);
+            let required = web::role(&program.command) == FoundRole::Required;
+            uses(program, &checkout) || inside(&program.file) && (required || !foreign)
+        })
+        .collect();
+    let chosen =
+        |own: &[bool]| all.iter().zip(own).filter(|(_, own)| **own).map(|(program, _)| program).collect();
+    let touching: Vec<&Program> = chosen(&own);
+    let mut environments: Vec<PathBuf> =
+        touching.iter().flat_map(|program| virtualenvs_of(program)).collect();
+    if environments.is_empty() && virtualenvs.len() == 1 {
+        environments.extend(virtualenvs.iter().cloned());
+    }
+    let environments: Vec<PathBuf> = environments.iter().map(|folder| real(folder)).collect();
+    for (program, own) in all.iter().zip(&mut own) {
+        *own |= virtualenvs_of(program).iter().any(|folder| environments.contains(&real(folder)));
+    }
+    let files: Vec<&Path> = chosen(&own).into_iter().map(|program| program.file.as_path()).collect();
+    for (program, own) in all.iter().zip(&mut own) {
+        let pathless = program.directory.is_none() && choose::paths_of(program).is_empty();
+        let harmless = pathless || web::role(&program.command) == FoundRole::Required;
+        *own |= harmless && files.contains(&program.file.as_path());
+    }
+    chosen(&own)
+}
+
+/// Of files with the same programs keeps the one that is installed, or is for production.
+fn without_doubles<'p>(
+    top: &Path,
+    mut programs: Vec<&'p Program>,
+) -> (Vec<&'p Program>, Vec<(PathBuf, PathBuf)>) {
+    let rank = |program: &Program| {
+        let managed = program.config.is_some() || !program.units.is_empty();
+        let installed = !program.file.starts_with(top);
+        (!managed, !installed, !supervisor::is_for(&program.file, "prod"))
+    };
+    programs.sort_by_key(|program| rank(program));
+    let mut lost: Vec<&Path> = Vec::new();
+    let mut unsure = Vec::new();
+    for (index, program) in programs.iter().enumerate() {
+        let earlier = programs[..index]
+            .iter()
+            .find(|earlier| earlier.name == program.name && earlier.file != program.file);
+        if let Some(earlier) = earlier.filter(|earlier| !lost.contains(&earlier.file.as_path())) {
+            if rank(earlier) == rank(program) {
+                unsure.push((earlier.file.clone(), program.file.clone()));
+            }
+            lost.push(&program.file);
+        }
+    }
+    programs.retain(|program| !lost.contains(&program.file.as_path()));
+    let mut names: Vec<&str> = Vec::new();
+    programs.retain(|program| {
+        let new = !names.contains(&program.name.as_str());
+        names.push(&program.name);
+        new
+    });
+    (programs, unsure)
+}
+
+fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), InitError> {
+    let top = findings.repository.value.clone().unwrap_or_default();
+    let virtualenvs = choose::virtualenvs(&top, tree);
+    let programs = of_this_site(&top, &around.programs, &virtualenvs);
+    let (programs, unsure) = without_doubles(&top, programs);
+    let shown = |path: &Path| seen_from(&top, path).to_string_lossy().into_owned();
+
+    findings.project = choose::project(&top, tree, &programs)?;
+    let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
+    findings.settings = choose::settings(&top, &project, tree, &programs);
+    findings.environment = choose::environment(&findings.settings);
+    let environment = findings.environment.value.clone().unwrap_or_default();
+    let module = findings.settings.value.clone().unwrap_or_default();
+    let imported = choose::import_folder(&top, &project, &module).unwrap_or_else(|| project.clone());
+    let settings = Settings::read(&imported, &module);
+
+    findings.virtualenv = choose::virtualenv(&top, &virtualenvs, &programs);
+    findings.requirements = choose::requirements(&top, &project, tree, &environment);
+    let secrets = secrets::choose(&top, &project, tree, &settings, &programs);
+    (findings.secrets_file, findings.secrets_pattern) = (secrets.file, secrets.pattern);
+    findings.env_file = secrets.env_file;
+    findings.env = variables(&top, &programs, findings.env_file.value.as_deref());
+
+    findings.services = services(&top, &programs, &unsure);
+    let server = programs.iter().find(|program| web::role(&program.command) == FoundRole::Web);
+    findings.connect = server.map(|program| web::listens(program)).unwrap_or_default();
+    let env_files = [project.join(".env"), top.join(".env")];
+    let env_files: Vec<PathBuf> = findings.env_file.value.iter().cloned().chain(env_files).collect();
+    let host = secrets::allowed_host(&settings, &env_files);
+
+    let connect = findings.connect.value.as_deref().map(|address| address.trim_start_matches("unix:"));
+    let about = |(file, text): &&(PathBuf, String)| {
+        let named = host.as_ref().is_some_and(|(host, _)| web::server_names(text).contains(host));
+        let at = |what: Option<&str>| what.is_some_and(|what| text.contains(what));
+        file.starts_with(&top) || named || at(connect) || at(top.to_str().filter(|top| top.len() > 1))
+    };
+    let nginx: Vec<&(PathBuf, String)> = around.nginx.iter().filter(about).collect();
+    let from_nginx = || {
+        nginx
+            .iter()
+            .find_map(|(file, text)| Some((web::public_host(&web::server_names(text))?, file.clone())))
+    };
+    findings.base = match host.clone().or_else(from_nginx) {
+        Some((host, file)) => Found::new(format!("https://{host}/"), shown(&file)),
+        None => Found::default(),
+    };
+    let page = nginx.iter().find_map(|(file, text)| Some((web::maintenance_page(text)?, file)));
+    if let Some((page, file)) = page {
+        let folder_is_there = page.parent().is_some_and(Path::is_dir);
+        findings.page = Found::new(page, shown(file));
+        if !folder_is_there {
+            let question = "nginx looks for this file, and its folder is not there";
+            findings.page.question = Some(question.to_owned());
+        }
+    }
+
+    findings.maintenance = maintenance(&top, tree, &settings);
+    if let Some((file, expression)) = settings.assigned("MAINTENANCE_STATUS_FILE_PATH") {
+        findings.status_file.value = settings.path(file, &expression);
+        findings.status_file.source = Some(format!("MAINTENANCE_STATUS_FILE_PATH in {}", shown(file)));
+    }
+    if let Some((file, expression)) = settings.assigned("STATIC_ROOT") {
+        let path = settings.path(file, &expression).map(|path| path.to_string_lossy().into_owned());
+        let spelled = expression.lines().next().unwrap_or_default().chars().take(60).collect();
+        findings.static_root = Found::new(path.unwrap_or(spelled), shown(file));
+    }
+    let logs = programs.iter().filter_map(|program| Some((program.name.clone(), program.log.clone()?)));
+    let own = nginx
+        .iter()
+        .filter_map(|(_, text)| web::error_log(text))
+        .take(1)
+        .map(|log| ("nginx".to_owned(), log));
+    findings.logs = logs.chain(own).take(8).collect();
+    findings.logs.sort();
+    findings.logs.dedup_by(|one, other| one.0 == other.0);
+    Ok(())
+}
+
+fn services(top: &Path, programs: &[&Program], unsure: &[(PathBuf, PathBuf)]) -> Vec<FoundService> {
+    let mut services: Vec<FoundService> = programs
+        .iter()
+        .map(|program| {
+            let shown = |path: &Path| seen_from(top, path).to_string_lossy().into_owned();
+            let twice = unsure.iter().find(|(kept, _)| *kept == program.file);
+            let mut question =
+                twice.map(|(_, other)| format!("`{}` has the same program; which one runs?", shown(other)));
+            let manager = if program.units.is_empty() {
+                if program.config.is_none() {
+                    let which =
+                        "which supervisord runs it? name its configuration, the one with [unix_http_server]";
+                    question.get_or_insert_with(|| which.to_owned());
+                }
+                let (config, program) = (program.config.clone(), program.address.clone());
+                FoundManager::Supervisor { config, program }
+            } else {
+                if real(&program.file).starts_with(real(top)) && !program.file.starts_with("/etc") {
+                    let why = "is this unit installed? it was found in the checkout only";
+                    question.get_or_insert_with(|| why.to_owned());
+                }
+                FoundManager::Systemd {
+                    units: program.units.clone(),
+                    sudo: !rustix::process::geteuid().is_root(),
+                }
+            };
+            FoundService {
+                name: program.name.clone(),
+                role: web::role(&program.command),
+                manager,
+                stop_seconds: program.stop_seconds,
+                source: shown(&program.file),
+                question,
+            }
+        })
+        .collect();
+    services.sort_by_key(|service| service.role);
+    services
+}
+
+/// Returns the variables that manage.py needs as much as the services do.
+fn variables(top: &Path, programs: &[&Program], env_file: Option<&Path>) -> Found<Vec<(String, String)>> {
+    let known = env_file.and_then(text).unwrap_or_default();
+    let (mut plain, mut others, mut source) = (Vec::new(), Vec::new(), String::new());
+    for program in programs.iter().filter(|program| web::role(&program.command) != FoundRole::Required) {
+        for (name, value) in &program.environment {
+            if OWN.contains(&name.as_str()) || files::dotenv(&known, name).is_some() {
+                continue;
+            }
+            if PLAIN.contains(&name.as_str()) && !value.contains(['%', '$']) {
+                if !plain.iter().any(|(known, _)| known == name) {
+                    source = seen_from(top, &program.file).to_string_lossy().into_owned();
+                    plain.push((name.clone(), value.clone()));
+                }
+            } else if !others.contains(name) {
+                others.push(name.clone());
+            }
+        }
+    }
+    let mut found = if plain.is_empty() { Found::default() } else { Found::new(plain, source) };
+    if !others.is_empty() {
+        let names = others.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        found.question = Some(format!(
+            "the services get {names}; if manage.py needs them, put them here, or secret ones into an env-file"
+        ));
+    }
+    found
+}
+
+fn maintenance(top: &Path, tree: &Tree, settings: &Settings) -> Found<FoundMaintenance> {
+    let command = |name: &'static str| tree.named(name).find(|file| folder_name(file) == "commands");
+    if let (Some(on), Some(_)) = (command("maintenanceon.py"), command("maintenanceoff.py")) {
+        return Found::new(FoundMaintenance::Own, seen_from(top, on).to_string_lossy());
+    }
+    if settings.matches(r#"["']maintenance_mode["']"#) {
+        return Found::new(FoundMaintenance::Package, "INSTALLED_APPS");
+    }
+    Found::default()
+}

@@ -1,0 +1,501 @@
+//! Reads Python settings as text: assignments, the strings in them, and the paths that they spell out.
+//!
+//! Nothing is run. An expression that is more than strings, names and path arithmetic has no value here.
+
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+use super::files::{normal, text};
+
+/// How deep names may refer to names.
+const DEPTH: usize = 12;
+
+/// A settings module and what it imports with `*`, the module itself first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings {
+    pub files: Vec<(PathBuf, String)>,
+}
+
+impl Settings {
+    /// Reads a module, given as the folder that it is imported from and its dotted name.
+    pub fn read(folder: &Path, module: &str) -> Self {
+        let mut settings = Settings::default();
+        if let Some(file) = module_file(folder, module) {
+            settings.add(folder, &file);
+        }
+        settings
+    }
+
+    fn add(&mut self, top: &Path, file: &Path) {
+        if self.files.len() >= DEPTH || self.files.iter().any(|(known, _)| known == file) {
+            return;
+        }
+        let Some(text) = text(file) else { return };
+        self.files.push((file.to_owned(), text.clone()));
+        let Ok(import) = Regex::new(r"(?m)^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]+\(?\*") else {
+            return;
+        };
+        for found in import.captures_iter(&text) {
+            let (dots, name) = (found[1].len(), &found[2]);
+            let from = if dots == 0 { Some(top) } else { file.ancestors().nth(dots) };
+            if let Some(file) = from.and_then(|from| module_file(from, name)) {
+                self.add(top, &file);
+            }
+        }
+    }
+
+    /// Returns the last assignment of a name in the first file that has one: the file and the expression.
+    pub fn assigned(&self, name: &str) -> Option<(&Path, String)> {
+        self.files.iter().find_map(|(file, text)| Some((file.as_path(), assignment(text, name)?)))
+    }
+
+    /// Returns the path that an expression of one of the files spells out, if it does.
+    pub fn path(&self, file: &Path, expression: &str) -> Option<PathBuf> {
+        self.value(file, expression, DEPTH)
+            .map(|path| normal(Path::new(&path)))
+            .filter(|path| path.is_absolute())
+    }
+
+    fn value(&self, file: &Path, expression: &str, depth: usize) -> Option<String> {
+        let depth = depth.checked_sub(1)?;
+        let names = |name: &str| {
+            if name == "__file__" {
+                return file.to_str().map(str::to_owned);
+            }
+            let own = self.files.iter().find(|(path, _)| path == file);
+            let own = own.and_then(|(path, text)| Some((path.as_path(), assignment(text, name)?)));
+            let (file, expression) = own.or_else(|| self.assigned(name))?;
+            self.value(file, &expression, depth)
+        };
+        let tokens = tokens(expression)?;
+        let mut parser = Parser { tokens: &tokens, names: &names };
+        let value = parser.sum()?;
+        parser.tokens.is_empty().then_some(value)
+    }
+
+    /// Returns every path whose last part is one of these names and that the files spell out.
+    pub fn paths_ending_in(&self, names: &[&str]) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        let Ok(assigned) = Regex::new(r"(?m)^[ \t]*(\w+)[ \t]*=[ \t]*[^=\s]") else { return paths };
+        let Ok(opened) = Regex::new(r"\b(?:open|read_env|load_dotenv|Path)\(") else { return paths };
+        for (file, text) in &self.files {
+            let mut expressions: Vec<String> = Vec::new();
+            expressions.extend(assigned.captures_iter(text).filter_map(|found| assignment(text, &found[1])));
+            for found in opened.find_iter(text) {
+                let inner = expression(&text[found.end()..], true);
+                // `read_env(env_file=…)` and `open(…)` name the path first.
+                let path = inner.split_once('=').filter(|(name, _)| name.trim().chars().all(is_word));
+                expressions.push(path.map_or(inner.clone(), |(_, path)| path.to_owned()));
+            }
+            for expression in expressions {
+                if names.iter().any(|name| expression.contains(name))
+                    && let Some(path) = self.path(file, &expression)
+                    && names.iter().any(|name| path.ends_with(name))
+                    && !paths.contains(&path)
+                {
+                    paths.push(path);
+                }
+            }
+        }
+        paths
+    }
+
+    /// Returns whether one of the files matches.
+    pub fn matches(&self, pattern: &str) -> bool {
+        Regex::new(pattern).is_ok_and(|pattern| self.files.iter().any(|(_, text)| pattern.is_match(text)))
+    }
+}
+
+/// Returns the file of a module: `a/b.py` or `a/b/__init__.py`.
+pub(super) fn module_file(folder: &Path, module: &str) -> Option<PathBuf> {
+    let mut path = folder.to_owned();
+    path.extend(module.split('.').filter(|part| !part.is_empty()));
+    let package = path.join("__init__.py");
+    if module.is_empty() {
+        return package.is_file().then_some(package);
+    }
+    let file = PathBuf::from(format!("{}.py", path.to_str()?));
+    [file, package].into_iter().find(|file| file.is_file())
+}
+
+/// Returns the module that `manage.py` or `wsgi.py` sets when the environment names none.
+pub(super) fn default_settings(text: &str) -> Option<String> {
+    let pattern = r#"DJANGO_SETTINGS_MODULE["']\s*(?:,|\]\s*=)\s*["']([\w.]+)["']"#;
+    let found = Regex::new(pattern).ok()?.captures(text)?;
+    Some(found[1].to_owned())
+}
+
+/// Returns the expression that is assigned to a name last, without its comments.
+pub(super) fn assignment(text: &str, name: &str) -> Option<String> {
+    let pattern = format!(r"(?m)^[ \t]*{}[ \t]*(?::[^=\n]*)?=[ \t]*", regex::escape(name));
+    let found = Regex::new(&pattern)
+        .ok()?
+        .find_iter(text)
+        .filter(|found| !text[found.end()..].starts_with('='))
+        .last()?;
+    Some(expression(&text[found.end()..], false)).filter(|expression| !expression.is_empty())
+}
+
+/// Cuts an expression off at the end of its line, or (as an argument) at the comma or bracket after it.
+fn expression(text: &str, argument: bool) -> String {
+    let mut kept = String::new();
+    let mut depth = 0_usize;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        match c {
+            '"' | '\'' => {
+                let length = string_length(rest);
+                kept.push_str(&rest[..length]);
+                rest = &rest[length..];
+                continue;
+            }
+            '#' => {
+                rest = rest.find('\n').map_or("", |end| &rest[end..]);
+                continue;
+            }
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => break,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 && argument => break,
+            '\n' if depth == 0 && !argument && !kept.ends_with('\\') => break,
+            _ => {}
+        }
+        kept.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    kept.replace("\\\n", " ").trim().to_owned()
+}
+
+/// Returns the length of the string literal that a text starts with, quotes included.
+fn string_length(text: &str) -> usize {
+    let mark = &text[..1];
+    let triple = mark.repeat(3);
+    let mark = if text.starts_with(&triple) { triple.as_str() } else { mark };
+    let mut from = mark.len();
+    while let Some(rest) = text.get(from..) {
+        if rest.starts_with(mark) {
+            return from + mark.len();
+        }
+        match rest.chars().next() {
+            Some('\\') => from += 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+            Some('\n') if mark.len() == 1 => return from,
+            Some(c) => from += c.len_utf8(),
+            None => break,
+        }
+    }
+    text.len()
+}
+
+/// Returns the string literals of an expression.
+pub(super) fn strings(expression: &str) -> Vec<String> {
+    let mut strings = Vec::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find(['"', '\'']) {
+        let literal = &rest[start..];
+        let length = string_length(literal);
+        strings.push(literal[..length].trim_matches(|c| c == '"' || c == '\'').to_owned());
+        rest = &literal[length..];
+    }
+    strings
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Name(String),
+    Text(String),
+    Number(usize),
+    Sign(char),
+}
+
+fn tokens(expression: &str) -> Option<Vec<Token>> {
+    let mut tokens = Vec::new();
+    let mut rest = expression.trim_start();
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '"' | '\'' => {
+                let length = string_length(rest);
+                let inner = strings(&rest[..length]).pop()?;
+                // What an escape stands for is not worth knowing.
+                if inner.contains('\\') {
+                    return None;
+                }
+                tokens.push(Token::Text(inner));
+                length
+            }
+            c if is_word(c) => {
+                let end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
+                let word = &rest[..end];
+                if rest[end..].starts_with(['"', '\'']) {
+                    // Of the prefixed strings only raw ones mean what they say.
+                    if !["r", "R", "u"].contains(&word) {
+                        return None;
+                    }
+                } else {
+                    tokens.push(word.parse().map_or_else(|_| Token::Name(word.to_owned()), Token::Number));
+                }
+                end
+            }
+            '(' | ')' | '[' | ']' | ',' | '.' | '/' | '+' | '-' => {
+                tokens.push(Token::Sign(c));
+                1
+            }
+            _ => return None,
+        };
+        rest = rest[length..].trim_start();
+    }
+    Some(tokens)
+}
+
+/// Computes a path expression; every value is the text of a path.
+struct Parser<'t> {
+    tokens: &'t [Token],
+    names: &'t dyn Fn(&str) -> Option<String>,
+}
+
+impl Parser<'_> {
+    fn sign(&mut self, sign: char) -> bool {
+        let found = self.tokens.first() == Some(&Token::Sign(sign));
+        if found {
+            self.tokens = &self.tokens[1..];
+        }
+        found
+    }
+
+    fn next(&mut self) -> Option<Token> {
+        let (first, rest) = self.tokens.split_first()?;
+        self.tokens = rest;
+        Some(first.clone())
+    }
+
+    fn sum(&mut self) -> Option<String> {
+        let mut value = self.value()?;
+        loop {
+            if self.sign('/') {
+                let right = self.value()?;
+                value = join(&value, &right);
+            } else if self.sign('+') {
+                value += &self.value()?;
+            } else if self.sign('-') {
+                // `environ.Path(__file__) - 2`
+                let Some(Token::Number(ups)) = self.next() else { return None };
+                value = ancestor(&value, ups)?;
+            } else {
+                return Some(value);
+            }
+        }
+    }
+
+    fn value(&mut self) -> Option<String> {
+        let mut value = match self.next()? {
+            Token::Text(text) => text,
+            Token::Sign('(') => {
+                let inner = self.sum()?;
+                if !self.sign(')') {
+                    return None;
+                }
+                inner
+            }
+            Token::Name(name) => self.named(name)?,
+            _ => return None,
+        };
+        while self.sign('.') {
+            let Token::Name(name) = self.next()? else { return None };
+            value = match name.as_str() {
+                "parent" => ancestor(&value, 1)?,
+                "parents" => {
+                    let (true, Some(Token::Number(n)), true) = (self.sign('['), self.next(), self.sign(']'))
+                    else {
+                        return None;
+                    };
+                    ancestor(&value, n.checked_add(1)?)?
+                }
+                "resolve" | "absolute" | "as_posix" | "expanduser" => {
+                    self.arguments()?;
+                    value
+                }
+                "joinpath" => self.arguments()?.iter().fold(value, |path, part| join(&path, part)),
+                _ => return None,
+            };
+        }
+        Some(value)
+    }
+
+    /// Reads a variable, or a call of a function that is about paths.
+    fn named(&mut self, name: String) -> Option<String> {
+        let function = match name.as_str() {
+            "os" | "path" | "pathlib" | "environ" => {
+                let mut name = name;
+                while self.sign('.') {
+                    let Token::Name(part) = self.next()? else { return None };
+                    name = part;
+                }
+                name
+            }
+            _ if self.tokens.first() == Some(&Token::Sign('(')) => name,
+            _ => return (self.names)(&name),
+        };
+        let arguments = self.arguments()?;
+        match (function.as_str(), arguments.as_slice()) {
+            ("join", [first, rest @ ..]) => {
+                Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
+            }
+            ("dirname", [path]) => ancestor(path, 1),
+            ("abspath" | "realpath" | "normpath" | "str" | "Path" | "PurePath", [path]) => Some(path.clone()),
+            ("Path", [first, rest @ ..]) => {
+                Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
+            }
+            _ => None,
+        }
+    }
+
+    fn arguments(&mut self) -> Option<Vec<String>> {
+        if !self.sign('(') {
+            return None;
+        }
+        let mut arguments = Vec::new();
+        while !self.sign(')') {
+            arguments.push(self.sum()?);
+            let _ = self.sign(',');
+        }
+        Some(arguments)
+    }
+}
+
+fn join(folder: &str, part: &str) -> String {
+    Path::new(folder).join(part).to_string_lossy().into_owned()
+}
+
+fn ancestor(path: &str, ups: usize) -> Option<String> {
+    let path = normal(Path::new(path));
+    path.ancestors().nth(ups)?.to_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings { files: vec![("/srv/site/project/config/settings/base.py".into(), text.to_owned())] }
+    }
+
+    fn path(text: &str, name: &str) -> Option<String> {
+        let settings = settings(text);
+        let (file, expression) = settings.assigned(name)?;
+        settings.path(file, &expression).map(|path| path.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn paths_are_computed_from_the_file_they_stand_in() {
+        let text = "
+from pathlib import Path
+SETTINGS_DIR = Path(__file__).resolve().parent   # the folder
+PROJECT_DIR = SETTINGS_DIR.parent.parent
+SITE_DIR = Path(__file__).parents[3]
+OLD = os.path.dirname(os.path.abspath(__file__))
+STATIC_ROOT = SITE_DIR / 'static_serve' / \"v1\"
+MEDIA_ROOT = os.path.join(OLD, '..', 'media')
+PLAIN = '/srv/www/static'
+SLASH = str(PROJECT_DIR) + '/x'
+ENVIRON = environ.Path(__file__) - 3
+LONG = os.path.join(
+    OLD,  # a comment, with a comma
+    'long',
+)
+";
+        let is = |name, expected: &str| assert_eq!(path(text, name).as_deref(), Some(expected), "{name}");
+        is("SETTINGS_DIR", "/srv/site/project/config/settings");
+        is("STATIC_ROOT", "/srv/site/static_serve/v1");
+        is("MEDIA_ROOT", "/srv/site/project/config/media");
+        is("PLAIN", "/srv/www/static");
+        is("SLASH", "/srv/site/project/x");
+        is("ENVIRON", "/srv/site/project");
+        is("LONG", "/srv/site/project/config/settings/long");
+    }
+
+    #[test]
+    fn what_is_no_path_has_no_value() {
+        for expression in [
+            "env('X')",
+            "f'{BASE}/x'",
+            "BASE / 'x'",
+            "STATIC_ROOT",
+            "1 / 2",
+            "'relative'",
+            "('/x'",
+            "'/x' if a else b",
+            "/",
+            "",
+            "'/a' 3",
+        ] {
+            assert_eq!(path(&format!("STATIC_ROOT = {expression}\n"), "STATIC_ROOT"), None, "{expression}");
+        }
+    }
+
+    #[test]
+    fn an_assignment_ends_where_its_brackets_close() {
+        let text =
+            "HOSTS = [\n  'a.example',  # 'not.this'\n  \"b\",\n]\nOTHER = 1\nX == 2\nT: list = ['t']\n";
+        assert_eq!(strings(&assignment(text, "HOSTS").unwrap()), ["a.example", "b"]);
+        assert_eq!(assignment(text, "OTHER").as_deref(), Some("1"));
+        assert_eq!(assignment(text, "T").as_deref(), Some("['t']"));
+        assert_eq!(assignment(text, "X"), None);
+        assert_eq!(assignment("A = 1\nA = 2", "A").as_deref(), Some("2"));
+        assert_eq!(assignment("A = 'x#y' # z", "A").as_deref(), Some("'x#y'"));
+        assert_eq!(assignment("A = 'never closed\nB = 2", "A").as_deref(), Some("'never closed"));
+    }
+
+    #[test]
+    fn the_files_that_settings_open_are_found() {
+        let text = "
+BASE_DIR = Path(__file__).resolve().parent
+SECRETS_FILE = BASE_DIR / 'secrets.json'
+with open(os.path.join(BASE_DIR, 'other', 'secrets.json'), 'r') as f:
+    pass
+environ.Env.read_env(BASE_DIR / '.env')
+";
+        let found = settings(text).paths_ending_in(&["secrets.json", ".env"]);
+        let folder = Path::new("/srv/site/project/config/settings");
+        let expected = ["secrets.json", "other/secrets.json", ".env"].map(|name| folder.join(name));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn manage_py_names_the_settings() {
+        let text = "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'a.b')";
+        assert_eq!(default_settings(text).as_deref(), Some("a.b"));
+        assert_eq!(default_settings("os.environ[\"DJANGO_SETTINGS_MODULE\"] = \"c\"").as_deref(), Some("c"));
+        assert_eq!(default_settings("setdefault('DJANGO_SETTINGS_MODULE', name)"), None);
+    }
+
+    #[test]
+    fn star_imports_are_followed_and_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join("config/settings");
+        std::fs::create_dir_all(&package).unwrap();
+        std::fs::write(package.join("production.py"), "from .base import *\nA = 1\n").unwrap();
+        std::fs::write(package.join("base.py"), "from config.settings.production import *\nA = 2\nB = 3\n")
+            .unwrap();
+        let settings = Settings::read(folder.path(), "config.settings.production");
+        assert_eq!(settings.files.len(), 2);
+        assert_eq!(settings.assigned("A").unwrap().1, "1");
+        assert_eq!(settings.assigned("B").unwrap().1, "3");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_text_makes_the_reader_fail(text in ".{0,200}", name in "[A-Z]{1,3}") {
+            let text = format!("{name} = {text}\nA = B\nB = A\nopen({text}");
+            let settings = settings(&text);
+            let _ = path(&text, &name);
+            let _ = path(&text, "A");
+            let _ = settings.paths_ending_in(&[".env", ""]);
+            let _ = strings(&text);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Chooses the file of the secrets, how the code asks for one, and what else stands among the settings.
+
+use std::path::{Path, PathBuf};
+
+use super::Found;
+use super::files::{Tree, dotenv, file_name, seen_from, text};
+use super::python::{self, Settings};
+use super::supervisor::Program;
+
+/// What the settings read their secrets from, and how they ask.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    pub file: Found<PathBuf>,
+    pub pattern: Found<String>,
+    /// The same file, when it is the services' environment and the site does not read it by itself.
+    pub env_file: Found<PathBuf>,
+}
+
+/// Chooses the file of the secrets and the way that the code asks for one.
+pub(super) fn choose(
+    top: &Path,
+    project: &Path,
+    tree: &Tree,
+    settings: &Settings,
+    programs: &[&Program],
+) -> Secrets {
+    let given = programs.iter().find_map(|program| {
+        let file = program.environment_files.iter().find(|file| file.is_file())?;
+        Some((file.clone(), seen_from(top, &program.file).to_string_lossy().into_owned()))
+    });
+    let names = ["secrets.json", ".env"];
+    let spelled = settings.paths_ending_in(&names);
+    let source = |path: &Path| seen_from(top, path).to_string_lossy().into_owned();
+    let settings_file = settings.files.first().map(|(file, _)| source(file)).unwrap_or_default();
+    let mut secrets = Secrets::default();
+    if let Some(file) = spelled.iter().find(|file| file.is_file()) {
+        secrets.file = Found::new(file.clone(), format!("what {settings_file} reads"));
+    } else if let Some((file, unit)) = &given {
+        secrets.file = Found::new(file.clone(), unit.clone());
+    } else if let Some(file) = lying_about(top, project, tree) {
+        secrets.file = Found::new(file, "");
+    } else if let Some(file) = spelled.first() {
+        secrets.file = Found::guess(file.clone(), "the settings read this file, and it is not there");
+    }
+    let json = secrets.file.value.as_ref().is_some_and(|file| file_name(file).ends_with(".json"));
+    secrets.pattern = pattern(settings, json, secrets.file.value.is_some());
+    if let Some((file, unit)) = given {
+        secrets.env_file = Found::new(file, unit);
+    } else if let Some(file) =
+        secrets.file.value.as_ref().filter(|_| !json && secrets.file.question.is_none())
+    {
+        let starters = ["manage.py", "wsgi.py", "asgi.py"].into_iter().flat_map(|name| tree.named(name));
+        let reads = r"\bread_env\b|\bload_dotenv\b|\bdecouple\b|\bdotenv\b";
+        let reader = |text: &str| regex::Regex::new(reads).is_ok_and(|reads| reads.is_match(text));
+        let by_itself =
+            settings.matches(reads) || starters.filter_map(|file| text(file)).any(|text| reader(&text));
+        if !by_itself {
+            secrets.env_file = Found::new(file.clone(), "the site does not read it by itself");
+        }
+    }
+    secrets
+}
+
+fn lying_about(top: &Path, project: &Path, tree: &Tree) -> Option<PathBuf> {
+    let beside = top.parent().map(|parent| parent.join("secrets.json"));
+    let near = [project.join("secrets.json"), top.join("secrets.json")];
+    let json =
+        near.into_iter().find(|file| file.is_file()).or_else(|| tree.named("secrets.json").next().cloned());
+    let json = json.or(beside.filter(|file| file.is_file()));
+    json.or_else(|| [project.join(".env"), top.join(".env")].into_iter().find(|file| file.is_file()))
+}
+
+/// Chooses the expression that finds the names of secrets; those with a default are not required, so not found.
+fn pattern(settings: &Settings, json: bool, has_file: bool) -> Found<String> {
+    // An expression and the beginning of a call that it stands for.
+    let mut openers: Vec<(&str, &str)> =
+        vec![("get_secret()", r"\bget_secret\("), ("get_env_variable()", r"\bget_env_variable\(")];
+    if json {
+        openers.push(("secrets[]", r"\b(?i:secrets)\["));
+    } else {
+        openers.push(("env()", r"\benv(?:\.\w+)?\("));
+        if settings.matches(r"\bdecouple\b") {
+            openers.push(("config()", r"\bconfig\("));
+        }
+    }
+    let used = |openers: &[(&'static str, &'static str)]| -> Vec<(&'static str, &'static str)> {
+        let name = r#"\s*["']\w+["']"#;
+        openers.iter().filter(|(_, opener)| settings.matches(&format!("{opener}{name}"))).copied().collect()
+    };
+    let mut asked = used(&openers);
+    if asked.is_empty() && !json {
+        asked = used(&[("os.environ[]", r"\bos\.environ\[")]);
+    }
+    if asked.is_empty() {
+        let question =
+            "how does the code ask for a secret? no call of a known function was found in the settings";
+        return if has_file { Found::open(question) } else { Found::default() };
+    }
+    let names: Vec<&str> = asked.iter().map(|(name, _)| *name).collect();
+    let with_default = settings.matches(r#"\bget_secret\(\s*["']\w+["']\s*,\s*[^)\s]"#);
+    if names == ["get_secret()"] && !with_default {
+        // What deploykit looks for by itself.
+        return Found::default();
+    }
+    let opener = asked.iter().map(|(_, opener)| *opener).collect::<Vec<_>>().join("|");
+    let opener = if asked.len() > 1 { format!("(?:{opener})") } else { opener };
+    Found::new(
+        format!(r#"{opener}\s*["'](\w+)["']\s*,?\s*[\])]"#),
+        format!("{} without a default", names.join(", ")),
+    )
+}
+
+/// Returns the public host that the settings allow.
+pub(super) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option<(String, PathBuf)> {
+    let (file, expression) = settings.assigned("ALLOWED_HOSTS")?;
+    if let Some(host) = super::web::public_host(&python::strings(&expression)) {
+        return Some((host, file.to_owned()));
+    }
+    let names = python::strings(&expression);
+    env_files.iter().find_map(|file| {
+        let text = text(file)?;
+        let hosts = names.iter().find_map(|name| dotenv(&text, name))?;
+        let hosts: Vec<String> = hosts.split([',', ' ']).map(|host| host.trim().to_owned()).collect();
+        Some((super::web::public_host(&hosts)?, file.clone()))
+    })
+}

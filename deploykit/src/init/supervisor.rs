@@ -1,0 +1,316 @@
+//! Reads supervisor's configuration files.
+//!
+//! Source: <http://supervisord.org/configuration.html>.
+
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+use super::files::{entries_of, file_name, folder_name, normal, text};
+
+/// A program of a service manager.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Program {
+    pub name: String,
+    /// What its manager calls it, when that is another name.
+    pub address: Option<String>,
+    /// Its command line, split into words.
+    pub command: Vec<String>,
+    pub directory: Option<PathBuf>,
+    pub environment: Vec<(String, String)>,
+    pub environment_files: Vec<PathBuf>,
+    /// Seconds that its manager lets it take to end.
+    pub stop_seconds: Option<u64>,
+    pub log: Option<PathBuf>,
+    /// The socket that its manager holds for it, as supervisor writes it.
+    pub socket: Option<String>,
+    /// The file that it stands in.
+    pub file: PathBuf,
+    /// The configuration of the supervisord that runs it; `None` when that was not found, and for systemd.
+    pub config: Option<PathBuf>,
+    /// Its systemd units; empty for supervisor.
+    pub units: Vec<String>,
+}
+
+/// One configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Conf {
+    pub file: PathBuf,
+    /// Whether it is a supervisord's own, with the socket that it is asked through.
+    pub serves: bool,
+    /// Patterns of the files that it includes, absolute.
+    pub includes: Vec<PathBuf>,
+    pub programs: Vec<Program>,
+    /// Groups: name and programs.
+    pub groups: Vec<(String, Vec<String>)>,
+}
+
+/// Reads a file; `None` when it is not one of supervisor's, or the template of one.
+pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
+    let header = r"(?m)^\[(?:program:|fcgi-program:|group:|supervisord\]|supervisorctl\]|unix_http_server\]|inet_http_server\])";
+    if !Regex::new(header).ok()?.is_match(text) || text.contains("{{") || text.contains("{%") {
+        return None;
+    }
+    let here = file.parent().unwrap_or(Path::new("/"));
+    let mut conf = Conf { file: file.to_owned(), ..Conf::default() };
+    for (section, keys) in sections(text) {
+        let (kind, name) = section.split_once(':').unwrap_or((&section, ""));
+        let get = |key: &str| {
+            let value = keys.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())?;
+            let here = here.to_string_lossy();
+            Some(value.replace("%(here)s", &here).replace("%(program_name)s", name))
+                .filter(|value| !value.is_empty())
+        };
+        match kind {
+            "unix_http_server" | "inet_http_server" => conf.serves = true,
+            "include" => {
+                let files = get("files").unwrap_or_default();
+                conf.includes.extend(files.split_whitespace().map(|pattern| normal(&here.join(pattern))));
+            }
+            "group" => {
+                let programs = get("programs").unwrap_or_default();
+                let programs = programs.split(',').map(|name| name.trim().to_owned()).collect();
+                conf.groups.push((name.to_owned(), programs));
+            }
+            "program" | "fcgi-program" if !name.is_empty() => {
+                let many = get("numprocs")
+                    .and_then(|number| number.parse().ok())
+                    .is_some_and(|number: u32| number > 1);
+                let file_of = |key: &str| get(key).map(PathBuf::from).filter(|path| is_log(path));
+                let log = file_of("stderr_logfile").or_else(|| file_of("stdout_logfile"));
+                conf.programs.push(Program {
+                    name: name.to_owned(),
+                    address: many.then(|| format!("{name}:*")),
+                    command: words(&get("command").unwrap_or_default()),
+                    directory: get("directory").map(|folder| normal(&here.join(folder))),
+                    environment: environment(&get("environment").unwrap_or_default()),
+                    stop_seconds: get("stopwaitsecs").and_then(|seconds| seconds.parse().ok()),
+                    log,
+                    socket: get("socket"),
+                    file: file.to_owned(),
+                    ..Program::default()
+                });
+            }
+            _ => {}
+        }
+    }
+    Some(conf)
+}
+
+pub(super) fn is_log(path: &Path) -> bool {
+    path.is_absolute() && !path.starts_with("/dev") && !path.to_string_lossy().contains('%')
+}
+
+/// Splits an INI text into sections of keys; a comment starts with `#` or `;` at the start, or with ` ;` after a value.
+pub(super) fn sections(text: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let mut sections: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    for line in text.lines() {
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            sections.push((name.trim().to_owned(), Vec::new()));
+            continue;
+        }
+        let Some((_, keys)) = sections.last_mut() else { continue };
+        let value = |text: &str| text.split(" ;").next().unwrap_or(text).trim().to_owned();
+        if line.starts_with([' ', '\t'])
+            && let Some((_, last)) = keys.last_mut()
+        {
+            last.push(' ');
+            last.push_str(&value(trimmed));
+        } else if let Some((key, text)) = line.split_once(['=', ':']) {
+            keys.push((key.trim().to_owned(), value(text)));
+        }
+    }
+    sections
+}
+
+/// Splits a command line as a shell would, without expanding anything.
+pub(super) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut mark, mut inside) = (String::new(), None, false);
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (c, mark) {
+            ('\\', None | Some('"')) => {
+                word.extend(chars.next());
+                inside = true;
+            }
+            (c, Some(open)) if c == open => mark = None,
+            (c, Some(_)) => word.push(c),
+            ('"' | '\'', None) => {
+                mark = Some(c);
+                inside = true;
+            }
+            (c, None) if c.is_whitespace() => {
+                if inside {
+                    words.push(std::mem::take(&mut word));
+                }
+                inside = false;
+            }
+            (c, None) => {
+                word.push(c);
+                inside = true;
+            }
+        }
+    }
+    if inside {
+        words.push(word);
+    }
+    words
+}
+
+/// Splits `KEY="value",KEY2=value`.
+fn environment(text: &str) -> Vec<(String, String)> {
+    let Ok(pattern) = Regex::new(r#"(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^,\s]*))"#) else {
+        return Vec::new();
+    };
+    let value = |found: &regex::Captures<'_>| {
+        (2..=4).find_map(|n| found.get(n)).map(|found| found.as_str().to_owned())
+    };
+    pattern
+        .captures_iter(text)
+        .map(|found| (found[1].to_owned(), value(&found).unwrap_or_default()))
+        .collect()
+}
+
+/// Puts included files to those that include them, and gives each program the configuration that runs it.
+pub(super) fn join(mut confs: Vec<Conf>) -> Vec<Program> {
+    let patterns: Vec<PathBuf> =
+        confs.iter().filter(|conf| conf.serves).flat_map(|conf| conf.includes.clone()).collect();
+    for file in patterns.iter().flat_map(|pattern| matching(pattern)) {
+        if !confs.iter().any(|conf| conf.file == file)
+            && let Some(conf) = text(&file).and_then(|text| parse(&text, &file))
+        {
+            confs.push(conf);
+        }
+    }
+    let mut programs = Vec::new();
+    let mut taken: Vec<PathBuf> = Vec::new();
+    for server in confs.iter().filter(|conf| conf.serves) {
+        let included =
+            |conf: &&Conf| !conf.serves && server.includes.iter().any(|pattern| matches(pattern, &conf.file));
+        let own: Vec<&Conf> = std::iter::once(server).chain(confs.iter().filter(included)).collect();
+        taken.extend(own.iter().map(|conf| conf.file.clone()));
+        programs.extend(addressed(&own, Some(&server.file)));
+    }
+    for conf in confs.iter().filter(|conf| !taken.contains(&conf.file)) {
+        programs.extend(addressed(&[conf], None));
+    }
+    programs
+}
+
+fn addressed(confs: &[&Conf], config: Option<&Path>) -> Vec<Program> {
+    let groups: Vec<&(String, Vec<String>)> = confs.iter().flat_map(|conf| &conf.groups).collect();
+    let mut programs: Vec<Program> = confs.iter().flat_map(|conf| conf.programs.clone()).collect();
+    for program in &mut programs {
+        program.config = config.map(Path::to_owned);
+        if let Some((group, _)) = groups.iter().find(|(_, names)| names.contains(&program.name)) {
+            let name = if program.address.is_some() { "*" } else { &program.name };
+            program.address = Some(format!("{group}:{name}"));
+        }
+    }
+    programs
+}
+
+/// Returns the files that a pattern names; its folder is taken literally.
+fn matching(pattern: &Path) -> Vec<PathBuf> {
+    let Some(folder) = pattern.parent() else { return Vec::new() };
+    entries_of(folder).into_iter().filter(|file| matches(pattern, file)).collect()
+}
+
+/// Tells whether a file is one that a pattern with `*` and `?` names.
+fn matches(pattern: &Path, file: &Path) -> bool {
+    let pattern = regex::escape(&pattern.to_string_lossy()).replace(r"\*", "[^/]*").replace(r"\?", "[^/]");
+    Regex::new(&format!("^{pattern}$")).is_ok_and(|pattern| pattern.is_match(&file.to_string_lossy()))
+}
+
+/// Tells whether a file's name or folder says that it is for this environment.
+pub(super) fn is_for(file: &Path, environment: &str) -> bool {
+    file_name(file).contains(environment) || folder_name(file).contains(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONF: &str = "\
+; the site
+[unix_http_server]
+file = /tmp/supervisor.sock
+
+[program:gunicorn]
+command = /srv/venv/bin/gunicorn config.wsgi
+    --bind 'unix:/run/a b.sock' ; where nginx asks
+directory=%(here)s/../project
+environment=DJANGO_SETTINGS_MODULE=\"config.settings.production\",LANG='C.UTF-8',N=1
+stdout_logfile=/srv/log/%(program_name)s.log
+stderr_logfile=AUTO
+
+[program:celery]
+command=/srv/venv/bin/celery -A config worker
+numprocs=2
+process_name=%(program_name)s_%(process_num)02d
+stopwaitsecs=600
+
+[program:beat]
+command=/srv/venv/bin/celery -A config beat
+
+[group:jobs]
+programs=beat,other
+[include]
+files = conf.d/*.conf /etc/x.ini
+";
+
+    #[test]
+    fn programs_are_read_as_supervisor_reads_them() {
+        let conf = parse(CONF, Path::new("/srv/site/config/supervisor.conf")).unwrap();
+        assert!(conf.serves);
+        assert_eq!(conf.includes, ["/srv/site/config/conf.d/*.conf", "/etc/x.ini"].map(PathBuf::from));
+        let gunicorn = &conf.programs[0];
+        assert_eq!(
+            gunicorn.command,
+            ["/srv/venv/bin/gunicorn", "config.wsgi", "--bind", "unix:/run/a b.sock"]
+        );
+        assert_eq!(gunicorn.directory.as_deref(), Some(Path::new("/srv/site/project")));
+        assert_eq!(gunicorn.log.as_deref(), Some(Path::new("/srv/log/gunicorn.log")));
+        let names: Vec<&str> = gunicorn.environment.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(names, ["config.settings.production", "C.UTF-8", "1"]);
+        let programs = join(vec![conf]);
+        let addresses: Vec<Option<&str>> =
+            programs.iter().map(|program| program.address.as_deref()).collect();
+        assert_eq!(addresses, [None, Some("celery:*"), Some("jobs:beat")]);
+        assert_eq!(programs[1].stop_seconds, Some(600));
+        assert!(programs.iter().all(|program| program.config.is_some()));
+    }
+
+    #[test]
+    fn an_included_program_belongs_to_the_server_that_includes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = folder.path().join("supervisord.conf");
+        std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+        let file = folder.path().join("conf.d/site.conf");
+        std::fs::write(&file, "[program:web]\ncommand=gunicorn x\n").unwrap();
+        let main = "[unix_http_server]\nfile=/x\n[include]\nfiles=conf.d/*.conf\n";
+        let programs = join(vec![parse(main, &server).unwrap()]);
+        assert_eq!(programs.len(), 1);
+        assert_eq!(programs[0].config.as_deref(), Some(server.as_path()));
+
+        let alone = join(vec![parse("[program:web]\ncommand=gunicorn x\n", &file).unwrap()]);
+        assert_eq!(alone[0].config, None);
+    }
+
+    #[test]
+    fn other_files_and_templates_are_left_alone() {
+        assert_eq!(parse("[flake8]\nmax=1\n", Path::new("/x/setup.cfg")), None);
+        assert_eq!(parse("[program:{{ name }}]\n", Path::new("/x/a.conf")), None);
+    }
+
+    #[test]
+    fn words_are_split_as_in_a_shell() {
+        assert_eq!(words(r#"a 'b c' "d \"e" f\ g '' "#), ["a", "b c", "d \"e", "f g", ""]);
+        assert!(words("  ").is_empty());
+    }
+}

@@ -1,0 +1,125 @@
+//! Reads systemd's units.
+//!
+//! Source: `systemd.service(5)`, `systemd.exec(5)`, `systemd.socket(5)`.
+
+use std::path::{Path, PathBuf};
+
+use super::files::file_name;
+use super::supervisor::{Program, is_log, words};
+
+/// Reads the service unit in a file; `None` for anything that is no lasting service.
+pub(super) fn parse(text: &str, file: &Path) -> Option<Program> {
+    let unit = file_name(file);
+    let name = unit.strip_suffix(".service")?;
+    // A unit with `@` is a mould for others.
+    if name.is_empty() || name.contains('@') || text.contains("{{") || text.contains("{%") {
+        return None;
+    }
+    let text = text.replace("\\\n", " ");
+    let mut program = Program {
+        name: name.to_owned(),
+        file: file.to_owned(),
+        units: vec![unit.clone()],
+        ..Program::default()
+    };
+    for (key, value) in keys(&text, "Service") {
+        match key {
+            "Type" if value == "oneshot" => return None,
+            "ExecStart" => program.command = words(value.trim_start_matches(['-', '@', ':', '+', '!'])),
+            "WorkingDirectory" => program.directory = Some(PathBuf::from(value.trim_start_matches('-'))),
+            "Environment" => {
+                for word in words(value) {
+                    let pair = word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+                    program.environment.extend(pair);
+                }
+            }
+            "EnvironmentFile" => program.environment_files.push(PathBuf::from(value.trim_start_matches('-'))),
+            "TimeoutStopSec" | "TimeoutSec" => program.stop_seconds = seconds(value),
+            "StandardError" | "StandardOutput" => {
+                let path = value.split_once(':').map(|(_, path)| PathBuf::from(path));
+                program.log = path.filter(|path| is_log(path)).or(program.log);
+            }
+            _ => {}
+        }
+    }
+    let what = program.command.first().map(|word| file_name(Path::new(word)))?;
+    // supervisord is asked itself.
+    (what != "supervisord").then_some(program)
+}
+
+/// Reads the address that a socket unit listens at.
+pub(super) fn socket(text: &str) -> Option<String> {
+    keys(text, "Socket").find(|(key, value)| *key == "ListenStream" && !value.is_empty()).map(|(_, value)| {
+        if value.starts_with('/') {
+            format!("unix:{value}")
+        } else if value.contains(':') {
+            value.to_owned()
+        } else {
+            format!("127.0.0.1:{value}")
+        }
+    })
+}
+
+fn keys<'t>(text: &'t str, section: &'t str) -> impl Iterator<Item = (&'t str, &'t str)> {
+    let mut inside = false;
+    text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])).filter_map(move |line| {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            inside = name == section;
+            return None;
+        }
+        let (key, value) = line.split_once('=')?;
+        inside.then_some((key.trim(), value.trim()))
+    })
+}
+
+/// Reads `90`, `90s`, `2min` or `5min 20s`; `None` for anything else.
+fn seconds(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    text.split_whitespace().try_fold(0_u64, |sum, part| {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let unit = match &part[end..] {
+            "" | "s" | "sec" => 1,
+            "m" | "min" => 60,
+            "h" | "hr" => 3600,
+            _ => return None,
+        };
+        sum.checked_add(part[..end].parse::<u64>().ok()?.checked_mul(unit)?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_read() {
+        let text = "[Unit]\nDescription=site\n[Service]\nWorkingDirectory=/srv/site\nEnvironmentFile=-/srv/site/.env\n\
+                    Environment=\"DJANGO_SETTINGS_MODULE=a.b\" LANG=C.UTF-8\nExecStart=/srv/venv/bin/gunicorn \\\n  -b :8000 a.wsgi\n\
+                    TimeoutStopSec=5min 20s\nStandardError=append:/var/log/site.log\n[Install]\nWantedBy=multi-user.target\n";
+        let program = parse(text, Path::new("/etc/systemd/system/site.service")).unwrap();
+        assert_eq!(program.name, "site");
+        assert_eq!(program.command, ["/srv/venv/bin/gunicorn", "-b", ":8000", "a.wsgi"]);
+        assert_eq!(program.environment_files, [PathBuf::from("/srv/site/.env")]);
+        assert_eq!(program.environment[0], ("DJANGO_SETTINGS_MODULE".into(), "a.b".into()));
+        assert_eq!(program.stop_seconds, Some(320));
+        assert_eq!(program.log.as_deref(), Some(Path::new("/var/log/site.log")));
+    }
+
+    #[test]
+    fn what_is_no_lasting_service_is_left_out() {
+        let unit = |text: &str, name: &str| parse(text, &Path::new("/x").join(name));
+        assert_eq!(unit("[Service]\nType=oneshot\nExecStart=/bin/x\n", "backup.service"), None);
+        assert_eq!(unit("[Service]\nExecStart=/usr/bin/supervisord -c x\n", "supervisor.service"), None);
+        assert_eq!(unit("[Service]\nExecStart=/bin/x\n", "x@.service"), None);
+        assert_eq!(unit("[Service]\n", "x.service"), None);
+    }
+
+    #[test]
+    fn a_socket_has_an_address() {
+        assert_eq!(socket("[Socket]\nListenStream=/run/site.sock\n").as_deref(), Some("unix:/run/site.sock"));
+        assert_eq!(socket("[Socket]\nListenStream=8000\n").as_deref(), Some("127.0.0.1:8000"));
+        assert_eq!(socket("[Service]\nListenStream=8000\n"), None);
+    }
+}
