@@ -1,6 +1,11 @@
 //! What the tests share: a sealed environment, tools that may be missing, real servers in temporary folders.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod releases;
+pub mod site;
+pub mod snapshot;
+pub mod visitor;
+
 use std::path::{Path, PathBuf};
 
 /// Returns the top folder of the project.
