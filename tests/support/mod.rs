@@ -3,6 +3,10 @@
 
 pub mod http;
 pub mod services;
+pub mod releases;
+pub mod site;
+pub mod snapshot;
+pub mod visitor;
 
 use std::path::{Path, PathBuf};
 

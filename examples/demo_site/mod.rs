@@ -1,0 +1,681 @@
+//! A small, real Django site in a folder of its own, to try updates on: a Git remote, a checkout, a virtualenv, a
+//! database, static files, and gunicorn with a worker under supervisor.
+//!
+//! The README's quickstart builds it; so do the end-to-end tests and the benches (`#[path]` to this file). It stays
+//! clear of the library it serves to try out. Everything lies under one folder:
+//!
+//! ```text
+//! ROOT/origin.git            the remote; `publish` puts new versions there
+//! ROOT/site/                 the checkout, with secrets.json and deploykit.toml, which Git ignores
+//! ROOT/venv/                 the virtualenv
+//! ROOT/data/                 db.sqlite3, static/, maintenance.json, worker.json (the worker's sign of life)
+//! ROOT/supervisor.conf       runs `gunicorn` and `worker`; nginx.conf, when there is nginx in front
+//! ROOT/log/ run/ www/        logs, sockets, the maintenance page
+//! ROOT/wheels-extra/         packages for single tests
+//! ```
+
+mod process;
+mod supervisor;
+pub mod visitor;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+pub use process::{Error, Port, Server, copy_tree, run, wait_until};
+pub use supervisor::Program;
+pub use visitor::{Address, Answer, Visit};
+
+use process::{end_all, io_error, sealed};
+
+/// The host name that the site answers to.
+pub const HOST: &str = "demo.example";
+
+/// The secret that release 2 asks for and release 1 does not know.
+pub const NEW_SECRET: &str = "VISITOR_SALT";
+
+/// The folder that Unix sockets lie in must leave them fewer than 108 bytes.
+const LONGEST_ROOT: usize = 80;
+
+/// How to build a site.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The Python that virtualenvs are made with.
+    pub python: PathBuf,
+    /// Installs packages with uv instead of pip.
+    pub uv: Option<PathBuf>,
+    /// uv's cache; default: one under the site's own folder. Sharing it makes sites quick to build.
+    pub uv_cache: Option<PathBuf>,
+    /// A folder of wheels, for installing without a network.
+    pub wheels: Option<PathBuf>,
+    /// Default: supervisor is installed into a virtualenv under the site's own folder.
+    pub supervisord: Option<PathBuf>,
+    /// Puts nginx in front, which serves the maintenance page.
+    pub nginx: Option<PathBuf>,
+    /// Lets gunicorn listen on a Unix socket; default: on a TCP port.
+    pub unix_socket: bool,
+    /// Lets supervisor hold gunicorn's socket (`fcgi-program`), so that visitors wait while gunicorn restarts.
+    pub held_socket: bool,
+    /// How long the worker takes to end, in seconds; default: 0.
+    pub worker_lingers: f32,
+    /// Entries in the guestbook; default: 3.
+    pub entries: u32,
+}
+
+impl Options {
+    /// A site without nginx whose packages are fetched by pip.
+    pub fn new(python: impl Into<PathBuf>) -> Options {
+        Options {
+            python: python.into(),
+            uv: None,
+            uv_cache: None,
+            wheels: None,
+            supervisord: None,
+            nginx: None,
+            unix_socket: false,
+            held_socket: false,
+            worker_lingers: 0.0,
+            entries: 3,
+        }
+    }
+}
+
+/// A site; its servers end with this value, its files stay.
+#[derive(Debug)]
+pub struct DemoSite {
+    /// The folder that everything lies in, without links.
+    pub root: PathBuf,
+    /// The bare repository that the checkout fetches from.
+    pub origin: PathBuf,
+    pub checkout: PathBuf,
+    pub virtualenv: PathBuf,
+    pub static_root: PathBuf,
+    pub secrets: PathBuf,
+    pub database: PathBuf,
+    /// What `maintenanceon` writes.
+    pub maintenance_status: PathBuf,
+    /// The page that nginx serves while it exists.
+    pub maintenance_page: PathBuf,
+    /// The worker's sign of life.
+    pub heartbeat: PathBuf,
+    /// `deploykit.toml`.
+    pub config: PathBuf,
+    pub supervisor_config: PathBuf,
+    pub supervisor_socket: PathBuf,
+    pub supervisorctl: PathBuf,
+    /// A folder that the installer looks into.
+    pub extra_wheels: PathBuf,
+    /// What supervisor calls gunicorn: `gunicorn`, or `gunicorn:web-0` when its socket is held.
+    pub gunicorn_service: String,
+    /// `127.0.0.1:PORT` or `unix:PATH`.
+    pub gunicorn_address: String,
+    /// What visitors talk to: nginx, when there is one, or gunicorn.
+    pub front_address: String,
+    pub options: Options,
+    supervisord: PathBuf,
+    /// Kept for the site while its servers restart.
+    _ports: Vec<Port>,
+    nginx_server: Option<Server>,
+    supervisor_server: Option<Server>,
+}
+
+/// Returns the folder of a release in this example.
+pub fn release_folder(number: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/demo_site/release-{number}"))
+}
+
+impl DemoSite {
+    /// Builds the site at release 1: all but its running servers. `root` is created; it should be empty.
+    pub fn create(root: &Path, options: &Options) -> Result<DemoSite, Error> {
+        fs::create_dir_all(root).map_err(io_error(format!("create {}", root.display())))?;
+        let root = root.canonicalize().map_err(io_error(format!("find {}", root.display())))?;
+        if root.as_os_str().len() > LONGEST_ROOT {
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidFilename);
+            return Err(io_error(format!("put Unix sockets under {}, which is too long", root.display()))(
+                source,
+            ));
+        }
+        for folder in ["data/static", "log", "run", "www", "wheels-extra"] {
+            fs::create_dir_all(root.join(folder)).map_err(io_error(format!("create {folder}")))?;
+        }
+        let site = DemoSite::describe(root, options)?;
+        std::thread::scope(|scope| {
+            let tools = scope.spawn(|| site.install_supervisor());
+            let packages = scope.spawn(|| site.make_virtualenv());
+            site.make_repositories()?;
+            packages.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            tools.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        site.write_files()?;
+        site.fill_database()?;
+        Ok(site)
+    }
+
+    /// Decides where everything lies.
+    fn describe(root: PathBuf, options: &Options) -> Result<DemoSite, Error> {
+        let mut ports = Vec::new();
+        let mut reserve = || -> Result<String, Error> {
+            let port = Port::reserve()?;
+            let address = port.address();
+            ports.push(port);
+            Ok(address)
+        };
+        let gunicorn_address = if options.unix_socket {
+            format!("unix:{}", root.join("run/site.sock").display())
+        } else {
+            reserve()?
+        };
+        let front_address = if options.nginx.is_some() { reserve()? } else { gunicorn_address.clone() };
+        let supervisord = options.supervisord.clone().unwrap_or_else(|| root.join("tools/bin/supervisord"));
+        let checkout = root.join("site");
+        Ok(DemoSite {
+            origin: root.join("origin.git"),
+            virtualenv: root.join("venv"),
+            static_root: root.join("data/static"),
+            secrets: checkout.join("secrets.json"),
+            database: root.join("data/db.sqlite3"),
+            maintenance_status: root.join("data/maintenance.json"),
+            maintenance_page: root.join("www/maintenance.html"),
+            heartbeat: root.join("data/worker.json"),
+            config: checkout.join("deploykit.toml"),
+            supervisor_config: root.join("supervisor.conf"),
+            supervisor_socket: root.join("run/supervisor.sock"),
+            supervisorctl: supervisord.with_file_name("supervisorctl"),
+            extra_wheels: root.join("wheels-extra"),
+            checkout,
+            gunicorn_service: if options.held_socket { "gunicorn:web-0" } else { "gunicorn" }.to_owned(),
+            gunicorn_address,
+            front_address,
+            options: options.clone(),
+            supervisord,
+            _ports: ports,
+            nginx_server: None,
+            supervisor_server: None,
+            root,
+        })
+    }
+
+    /// Makes a command in the site's environment, apart from the caller's own settings of Python, pip and Git.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = sealed(program.as_ref(), &self.root, self.options.wheels.is_some());
+        command.envs(self.environment());
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// Returns the variables that the site's programs, pip and uv want to see.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let text = |path: &Path| path.display().to_string();
+        let mut variables = BTreeMap::from([
+            ("DEMO_DATA".to_owned(), text(&self.root.join("data"))),
+            ("DJANGO_SETTINGS_MODULE".to_owned(), "config.settings.production".to_owned()),
+            ("PIP_DISABLE_PIP_VERSION_CHECK".to_owned(), "1".to_owned()),
+        ]);
+        let cache = self.options.uv_cache.clone().unwrap_or_else(|| self.root.join("cache/uv"));
+        variables.insert("UV_CACHE_DIR".to_owned(), text(&cache));
+        if let Some(wheels) = &self.options.wheels {
+            for tool in ["PIP", "UV"] {
+                variables.insert(format!("{tool}_NO_INDEX"), "1".to_owned());
+                variables.insert(format!("{tool}_FIND_LINKS"), text(wheels));
+            }
+        }
+        variables
+    }
+
+    /// Runs `git` in a folder and returns its output.
+    pub fn git(&self, folder: &Path, args: &[&str]) -> Result<String, Error> {
+        let mut command = self.command("git");
+        command.current_dir(folder);
+        command.args([
+            "-c",
+            "user.name=Demo",
+            "-c",
+            "user.email=demo@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ]);
+        run(command.args(args))
+    }
+
+    /// Runs `manage.py` in the checkout with the virtualenv's Python.
+    pub fn manage(&self, args: &[&str]) -> Result<String, Error> {
+        run(self.python().arg("manage.py").args(args))
+    }
+
+    /// Makes a command of the virtualenv's Python, in the project's folder.
+    pub fn python(&self) -> Command {
+        let mut command = self.command(self.virtualenv.join("bin/python"));
+        command.current_dir(self.checkout.join("project"));
+        command
+    }
+
+    fn make_repositories(&self) -> Result<(), Error> {
+        let scratch = self.scratch();
+        copy_tree(&release_folder(1), &scratch)?;
+        let origin = self.origin.display().to_string();
+        self.git(&scratch, &["init", "-q", "-b", "main"])?;
+        self.git(&scratch, &["add", "-A"])?;
+        self.git(&scratch, &["commit", "-q", "-m", "Release 1"])?;
+        self.git(&self.root, &["clone", "-q", "--bare", &scratch.display().to_string(), &origin])?;
+        self.git(&scratch, &["remote", "add", "origin", &origin])?;
+        self.git(&self.root, &["clone", "-q", &origin, &self.checkout.display().to_string()])?;
+        Ok(())
+    }
+
+    fn make_virtualenv(&self) -> Result<(), Error> {
+        let requirements = release_folder(1).join("requirements/production.txt");
+        self.new_environment(&self.virtualenv, &["pip", "-r", &requirements.display().to_string()])
+    }
+
+    fn install_supervisor(&self) -> Result<(), Error> {
+        if self.options.supervisord.is_some() {
+            return Ok(());
+        }
+        self.new_environment(&self.root.join("tools"), &["supervisor", "setuptools<81"])
+    }
+
+    fn new_environment(&self, path: &Path, packages: &[&str]) -> Result<(), Error> {
+        match &self.options.uv {
+            Some(uv) => {
+                let mut command = self.command(uv);
+                run(command.args(["venv", "-q", "--python"]).arg(&self.options.python).arg(path))?;
+                let mut command = self.command(uv);
+                command.args(["pip", "install", "-q", "--python"]).arg(path.join("bin/python"));
+                run(command.args(packages))?;
+            }
+            None => {
+                run(self.command(&self.options.python).args(["-m", "venv"]).arg(path))?;
+                run(self.command(path.join("bin/pip")).args(["install", "-q"]).args(packages))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_files(&self) -> Result<(), Error> {
+        write(&self.supervisor_config, &self.supervisor_text())?;
+        write(&self.config, &self.config_text())?;
+        let serve = format!("[ \"$1\" = 1 ] && exec sleep infinity\nexec {}\n", self.gunicorn_command());
+        write(&self.root.join("serve.sh"), &serve)?;
+        let mut secrets = fs::OpenOptions::new();
+        let file = secrets.write(true).create(true).truncate(true).mode(0o600).open(&self.secrets);
+        file.map_err(io_error("create secrets.json"))?;
+        write(
+            &self.secrets,
+            "{\n    \"SECRET_KEY\": \"not-so-secret-but-long-enough-for-a-demo-0123456789\"\n}\n",
+        )
+    }
+
+    /// Brings up the database and the static files in one start of Python.
+    fn fill_database(&self) -> Result<(), Error> {
+        const SCRIPT: &str = r#"
+import sys
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("collectstatic", interactive=False, verbosity=0)
+from guestbook.models import Entry
+Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in range(int(sys.argv[1])))
+"#;
+        run(self.python().args(["-c", SCRIPT, &self.options.entries.to_string()]))?;
+        Ok(())
+    }
+
+    fn supervisor_text(&self) -> String {
+        let root = self.root.display();
+        let venv = self.virtualenv.display();
+        let project = self.checkout.join("project");
+        let project = project.display();
+        let lingers = self.options.worker_lingers;
+        let gunicorn = self.gunicorn_command();
+        let program = if self.options.held_socket {
+            // Supervisor closes the socket when the last process of the group has ended, so there is one that only
+            // lives. It is gunicorn's standard input.
+            let address = match self.gunicorn_address.strip_prefix("unix:") {
+                Some(path) => format!("unix://{path}"),
+                None => format!("tcp://{}", self.gunicorn_address),
+            };
+            format!(
+                "\
+[fcgi-program:gunicorn]
+socket={address}
+numprocs=2
+process_name=web-%(process_num)d
+command=/bin/sh {root}/serve.sh %(process_num)d
+"
+            )
+        } else {
+            format!("[program:gunicorn]\ncommand={gunicorn}\n")
+        };
+        format!(
+            "\
+[unix_http_server]
+file={root}/run/supervisor.sock
+chmod=0700
+
+[supervisord]
+logfile={root}/log/supervisord.log
+pidfile={root}/run/supervisord.pid
+childlogdir={root}/log
+environment=DEMO_DATA=\"{root}/data\",DJANGO_SETTINGS_MODULE=\"config.settings.production\"
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisorctl]
+serverurl=unix://{root}/run/supervisor.sock
+
+{program}directory={project}
+stopwaitsecs=30
+redirect_stderr=true
+stdout_logfile={root}/log/gunicorn.log
+
+[program:worker]
+command={venv}/bin/python manage.py work
+directory={project}
+environment=DEMO_WORKER_LINGERS=\"{lingers}\"
+stopwaitsecs=60
+redirect_stderr=true
+stdout_logfile={root}/log/worker.log
+"
+        )
+    }
+
+    fn gunicorn_command(&self) -> String {
+        let bind = if self.options.held_socket { "fd://0" } else { &self.gunicorn_address };
+        let gunicorn = self.virtualenv.join("bin/gunicorn");
+        format!(
+            "{} --no-control-socket --graceful-timeout 5 --workers 2 -b {bind} config.wsgi",
+            gunicorn.display()
+        )
+    }
+
+    /// Returns the text of `deploykit.toml`.
+    fn config_text(&self) -> String {
+        let root = self.root.display();
+        let address = &self.gunicorn_address;
+        let service = &self.gunicorn_service;
+        let page = match self.options.nginx {
+            Some(_) => format!("page = \"{root}/www/maintenance.html\"\n"),
+            None => String::new(),
+        };
+        let nginx_log = match self.options.nginx {
+            Some(_) => format!("nginx = \"{root}/log/nginx.log\"\n"),
+            None => String::new(),
+        };
+        let mut installer = vec![format!("--find-links={root}/wheels-extra")];
+        if let Some(wheels) = &self.options.wheels {
+            installer.push("--no-index".to_owned());
+            installer.push(format!("--find-links={}", wheels.display()));
+        }
+        format!(
+            "\
+environment = \"production\"
+
+[site]
+repository = \".\"
+project = \"project\"
+settings = \"config.settings.production\"
+env = {{ DEMO_DATA = \"{root}/data\" }}
+
+[git]
+branch = \"main\"
+
+[python]
+virtualenv = \"../venv\"
+requirements = [\"requirements/production.txt\"]
+extra-args = {installer:?}
+
+[secrets]
+file = \"secrets.json\"
+
+[[services]]
+name = \"{service}\"
+manager = \"supervisor\"
+config = \"{root}/supervisor.conf\"
+role = \"web\"
+
+[[services]]
+name = \"worker\"
+manager = \"supervisor\"
+config = \"{root}/supervisor.conf\"
+role = \"worker\"
+
+[maintenance]
+{page}notice = \"0s\"
+
+[smoke]
+base = \"http://{HOST}/\"
+connect = \"{address}\"
+deadline = \"20s\"
+pages = [{{ path = \"/\", contains = \"Guestbook\" }}, {{ path = \"/about/\", contains = \"About\" }}]
+
+[logs]
+gunicorn = \"{root}/log/gunicorn.log\"
+worker = \"{root}/log/worker.log\"
+{nginx_log}"
+        )
+    }
+
+    fn nginx_text(&self) -> String {
+        let root = self.root.display();
+        let front = &self.front_address;
+        let backend = &self.gunicorn_address;
+        // As root, nginx would hand its work to a user who may not read the folder.
+        let by_root = fs::metadata(&self.root).is_ok_and(|meta| meta.uid() == 0);
+        let user = if by_root { "user root;\n" } else { "" };
+        format!(
+            "\
+{user}daemon off;
+worker_processes 1;
+pid {root}/run/nginx.pid;
+error_log {root}/log/nginx.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {root}/run/nginx-body;
+    proxy_temp_path {root}/run/nginx-proxy;
+    fastcgi_temp_path {root}/run/nginx-fastcgi;
+    uwsgi_temp_path {root}/run/nginx-uwsgi;
+    scgi_temp_path {root}/run/nginx-scgi;
+    server {{
+        listen {front};
+        error_page 503 /maintenance.html;
+        location = /maintenance.html {{
+            internal;
+            root {root}/www;
+            add_header Retry-After 30 always;
+        }}
+        location / {{
+            if (-f {root}/www/maintenance.html) {{ return 503; }}
+            proxy_set_header Host $host;
+            proxy_pass http://{backend};
+        }}
+    }}
+}}
+"
+        )
+    }
+
+    /// Starts the servers and waits until the site answers and the worker works.
+    pub fn start(&mut self) -> Result<(), Error> {
+        let log = self.root.join("log/supervisord-output.log");
+        // Not from a shell with settings of its own: what runs under it inherits its environment.
+        let mut supervisor = sealed(&self.supervisord, &self.root, self.options.wheels.is_some());
+        supervisor.current_dir(&self.root).arg("-n").arg("-c").arg(&self.supervisor_config);
+        self.supervisor_server = Some(Server::start(&supervisor, &log)?);
+        if let Some(nginx) = self.options.nginx.clone() {
+            let config = self.root.join("nginx.conf");
+            write(&config, &self.nginx_text())?;
+            let mut command = self.command(nginx);
+            command
+                .arg("-e")
+                .arg(self.root.join("log/nginx.log"))
+                .arg("-p")
+                .arg(&self.root)
+                .arg("-c")
+                .arg(config);
+            self.nginx_server = Some(Server::start(&command, &self.root.join("log/nginx-output.log"))?);
+        }
+        self.wait_until_serving(Duration::from_secs(60))
+    }
+
+    /// Waits until the home page answers and both programs run.
+    pub fn wait_until_serving(&self, patience: Duration) -> Result<(), Error> {
+        let serving = wait_until(patience, || {
+            let programs = self.processes();
+            programs.contains_key(&self.gunicorn_service)
+                && programs.values().all(|program| program.state == "RUNNING")
+                && self.heartbeat.exists()
+                && self.page("/").is_ok_and(|answer| answer.status == 200)
+        });
+        if serving {
+            return Ok(());
+        }
+        Err(Error::Late { what: "a site that serves".to_owned(), log: self.logs() })
+    }
+
+    /// Ends the servers, politely.
+    pub fn stop(&mut self) {
+        self.nginx_server = None;
+        if let Some(mut supervisor) = self.supervisor_server.take() {
+            supervisor.end(Duration::from_secs(60));
+        }
+    }
+
+    /// Returns the programs under supervisor, by name; none when it does not run.
+    pub fn processes(&self) -> BTreeMap<String, Program> {
+        supervisor::programs(&self.supervisor_socket).unwrap_or_default()
+    }
+
+    /// Asks the site for a page, as a visitor.
+    pub fn page(&self, path: &str) -> std::io::Result<Answer> {
+        let address = Address::from(self.front_address.as_str());
+        visitor::request(&address, HOST, path, None, Duration::from_secs(30))
+    }
+
+    /// Writes an entry, as a visitor.
+    pub fn write_entry(&self, author: &str, text: &str) -> std::io::Result<Answer> {
+        let address = Address::from(self.front_address.as_str());
+        let form = format!("author={}&text={}", author.replace(' ', "+"), text.replace(' ', "+"));
+        visitor::request(&address, HOST, "/entries/", Some(&form), Duration::from_secs(30))
+    }
+
+    /// Returns a visit to the pages of the site, to be started.
+    pub fn visit(&self) -> Visit {
+        Visit::new(Address::from(self.front_address.as_str()))
+    }
+
+    /// Returns the release that answers: what `/version/` says.
+    pub fn release(&self) -> Option<String> {
+        let answer = self.page("/version/").ok()?;
+        Some(answer.body.split_once("\"release\": \"")?.1.split('"').next()?.to_owned())
+    }
+
+    /// Commits a change to the newest version and pushes it; returns the new commit.
+    pub fn publish(&self, change: impl FnOnce(&Path)) -> Result<String, Error> {
+        self.publish_as("A new version", change)
+    }
+
+    /// Like [`DemoSite::publish`], with a message for the commit.
+    pub fn publish_as(&self, message: &str, change: impl FnOnce(&Path)) -> Result<String, Error> {
+        let scratch = self.newest()?;
+        change(&scratch);
+        self.git(&scratch, &["add", "-A"])?;
+        self.git(&scratch, &["commit", "-q", "--allow-empty", "-m", message])?;
+        self.git(&scratch, &["push", "-q", "origin", "HEAD:main"])?;
+        Ok(self.git(&scratch, &["rev-parse", "HEAD"])?.trim().to_owned())
+    }
+
+    /// Returns a checkout of what the remote has now, to commit in.
+    pub fn newest(&self) -> Result<PathBuf, Error> {
+        let scratch = self.scratch();
+        self.git(&scratch, &["fetch", "-q", "origin", "main"])?;
+        self.git(&scratch, &["reset", "-q", "--hard", "FETCH_HEAD"])?;
+        Ok(scratch)
+    }
+
+    /// Publishes release 2: another package, three migrations, changed, new and removed static files, and a setting
+    /// that wants [`NEW_SECRET`].
+    pub fn publish_release_2(&self) -> Result<String, Error> {
+        let folder = release_folder(2);
+        let deleted = folder.join("DELETED");
+        let deleted =
+            fs::read_to_string(&deleted).map_err(io_error(format!("read {}", deleted.display())))?;
+        let mut copied = Ok(());
+        let commit = self.publish_as("Release 2", |tree| {
+            copied = copy_tree(&folder, tree);
+            for path in deleted.lines().chain(["DELETED"]) {
+                let _ = fs::remove_file(tree.join(path));
+            }
+        })?;
+        copied.map(|()| commit)
+    }
+
+    /// Adds a secret to `secrets.json`, as a person would.
+    pub fn add_secret(&self, name: &str, value: &str) -> Result<(), Error> {
+        let text = fs::read_to_string(&self.secrets).map_err(io_error("read secrets.json"))?;
+        let text = text.trim_end().trim_end_matches('}').trim_end();
+        write(&self.secrets, &format!("{text},\n    \"{name}\": \"{value}\"\n}}\n"))
+    }
+
+    /// Returns what `benches/by_hand.sh` wants to see: the update as a person types it.
+    pub fn by_hand_environment(&self) -> BTreeMap<String, String> {
+        let text = |path: &Path| path.display().to_string();
+        let mut variables = self.environment();
+        variables.insert("SITE_CHECKOUT".to_owned(), text(&self.checkout));
+        variables.insert("SITE_BRANCH".to_owned(), "main".to_owned());
+        variables.insert("SITE_VIRTUALENV".to_owned(), text(&self.virtualenv));
+        variables.insert("SITE_REQUIREMENTS".to_owned(), "requirements/production.txt".to_owned());
+        variables.insert("SITE_SUPERVISORCTL".to_owned(), text(&self.supervisorctl));
+        variables.insert("SITE_SUPERVISOR_CONFIG".to_owned(), text(&self.supervisor_config));
+        variables.insert("SITE_SERVICES".to_owned(), format!("{} worker", self.gunicorn_service));
+        variables.insert("SITE_URL".to_owned(), format!("http://{HOST}/"));
+        variables.insert("SITE_ADDRESS".to_owned(), self.gunicorn_address.clone());
+        if self.options.nginx.is_some() {
+            variables.insert("SITE_MAINTENANCE_PAGE".to_owned(), text(&self.maintenance_page));
+        }
+        let links = self.options.wheels.iter().chain([&self.extra_wheels]).map(|path| text(path));
+        variables.insert("PIP_FIND_LINKS".to_owned(), links.collect::<Vec<_>>().join(" "));
+        variables
+    }
+
+    /// Returns the ends of all logs, for messages.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        let Ok(entries) = fs::read_dir(self.root.join("log")) else { return text };
+        for entry in entries.flatten() {
+            let log = fs::read(entry.path()).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<&str> = log.lines().collect();
+            text.push_str(&format!("--- {}\n", entry.file_name().display()));
+            for line in &lines[lines.len().saturating_sub(30)..] {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+}
+
+/// Ends everything at once, without waiting for what a worker may have begun.
+impl Drop for DemoSite {
+    fn drop(&mut self) {
+        self.nginx_server = None;
+        if self.supervisor_server.is_some() {
+            end_all(&self.root);
+            self.supervisor_server = None;
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(io_error(format!("write {}", path.display())))
+}
