@@ -150,21 +150,3 @@ fn wait(until: Timestamp, host: &Host) -> Result<(), ActionError> {
         }
     }
 }
-
-impl ActionError {
-    /// Returns the last lines of the program that failed, if it was one.
-    #[must_use]
-    pub fn tail(&self) -> Vec<String> {
-        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(current) = error {
-            if let Some(command) = current.downcast_ref::<CommandError>() {
-                return command.tail().to_vec();
-            }
-            error = current.source();
-        }
-        match self {
-            ActionError::Command(command) => command.tail().to_vec(),
-            _ => Vec::new(),
-        }
-    }
-}

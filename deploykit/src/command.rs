@@ -177,7 +177,8 @@ impl fmt::Display for Command {
 }
 
 /// Quotes one word for a POSIX shell, only where it is needed.
-pub(crate) fn quote(word: &str) -> String {
+#[must_use]
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

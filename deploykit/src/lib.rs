@@ -1,18 +1,64 @@
-//! deploykit
+//! Updates a Django site on the server that it runs on, and brings the old one back whole when anything fails.
+//!
+//! A [`Site`] is read from its `deploykit.toml`; [`update::prepare`] does beforehand whatever can be done beforehand and
+//! answers with a [`Plan`](plan::Plan); [`update::Update::run`] does the rest, journalled step by step, and undoes it when a
+//! step fails. Each of the six operations is usable alone as well: it has a `check` that changes nothing, and [`operations::apply`]
+//! performs what it asks for.
+//!
+//! ```no_run
+//! use deploykit::operations::{self, git_update::GitUpdate};
+//! use deploykit::{Check, Context, Host};
+//!
+//! let update = GitUpdate { branch: "main".into(), ..GitUpdate::new("/srv/site") };
+//! let host = Host::new();
+//! update.fetch(&host)?;
+//! match operations::apply(&update, &mut Context { host, django: None })? {
+//!     Check::Unchanged { reason } => println!("nothing to do: {reason}"),
+//!     Check::Change(change) => println!("{} → {}: {}", change.before, change.after, change.reason),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The library never prints, never exits and never reads the terminal: [`event`]s are its only output besides what its
+//! functions return.
+//!
+//! | to … | look at |
+//! |---|---|
+//! | run a whole update | [`update`], [`site`], [`plan`], [`report`] |
+//! | use one operation | [`operations`] |
+//! | start programs, write files | [`host`], [`command`](Command) |
+//! | see what may change a site | [`action`] |
+//! | know what happens | [`event`], [`journal`] |
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+
 mod command;
-pub mod host;
 
 pub mod action;
 pub mod django;
+pub mod event;
 pub mod git;
+pub mod host;
 pub mod http;
 pub mod init;
+pub mod journal;
+pub mod lock;
 pub mod operations;
+pub mod plan;
 pub mod python;
+pub mod report;
+pub mod runner;
 pub mod secrets;
 pub mod services;
+pub mod site;
+pub mod state;
+pub mod update;
 
 pub use action::{Action, ActionError, Context};
-pub use command::Command;
+pub use command::{Command, quote};
 pub use host::{Cancel, CommandError, Environment, Host, Output, Redactor};
 pub use operations::{Change, Check, Operation};
+pub use site::Site;
+
+pub use runner::{error_chain, error_tail};

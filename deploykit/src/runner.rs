@@ -8,10 +8,12 @@ use jiff::Timestamp;
 
 use crate::action::{Action, ActionError, Context};
 use crate::event::{Event, Observer, Outcome, Record, milliseconds};
-use crate::host::Host;
+use crate::host::{CommandError, Host};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::plan::{Phase, Step};
+use crate::python::PythonError;
 use crate::report::{Failure, StepReport};
+use crate::services::ServiceError;
 
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {
@@ -164,14 +166,14 @@ impl Runner<'_, '_> {
         });
         if let Err(error) = result {
             let interrupted = self.context.host.is_cancelled();
-            let text = if interrupted { "interrupted".to_owned() } else { chain(&error) };
+            let text = if interrupted { "interrupted".to_owned() } else { error_chain(&error) };
             let text = self.context.host.redactor().redact(&text).into_owned();
             let entry = Entry::StepFailed { step: step.id.clone(), error: text.clone() };
             // The undo is on the disk already: that is what counts.
             if let Err(error) = self.journal.append(&entry) {
                 log::warn!("{error}");
             }
-            return Err((text, error.tail(), interrupted));
+            return Err((text, error_tail(&error), interrupted));
         }
         let entry = Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
         self.journal.append(&entry).map_err(|error| (error.to_string(), Vec::new(), false))
@@ -245,7 +247,7 @@ impl Runner<'_, '_> {
             }
             let result = actions.iter().try_for_each(|action| action.perform(self.context));
             if let Err(error) = result {
-                let error = host.redactor().redact(&chain(&error)).into_owned();
+                let error = host.redactor().redact(&error_chain(&error)).into_owned();
                 let step = (*step).to_owned();
                 self.write(&Entry::UndoFailed { step: step.clone(), error: error.clone() });
                 self.events.send(Event::UndoFailed { step: step.clone(), error: error.clone() });
@@ -267,7 +269,7 @@ impl Runner<'_, '_> {
     fn hold(&mut self, hold: &[Action]) {
         for action in hold {
             if let Err(error) = action.perform(self.context) {
-                let text = format!("while holding the site in maintenance: {}", chain(&error));
+                let text = format!("while holding the site in maintenance: {}", error_chain(&error));
                 self.events.send(Event::Notice { text });
             }
         }
@@ -302,8 +304,9 @@ impl Window {
     }
 }
 
-/// Returns an error with its causes in one text.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// Returns an error with its causes in one text: `the first: the second: the third`.
+#[must_use]
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -316,4 +319,41 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Returns the last lines of the program that an error or one of its causes is about, oldest first.
+#[must_use]
+pub fn error_tail(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        let tail = tail_of(error);
+        if !tail.is_empty() {
+            return tail.to_vec();
+        }
+        current = error.source();
+    }
+    Vec::new()
+}
+
+fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
+    if let Some(action) = error.downcast_ref::<ActionError>() {
+        return match action {
+            ActionError::Command(error) => error.tail(),
+            ActionError::Git(error) => tail_of(error),
+            ActionError::Python(error) => tail_of(error),
+            ActionError::Service(error) => tail_of(error),
+            ActionError::Django(error) => tail_of(error),
+            _ => &[],
+        };
+    }
+    if let Some(error) = error.downcast_ref::<CommandError>() {
+        return error.tail();
+    }
+    if let Some(error) = error.downcast_ref::<PythonError>() {
+        return error.tail();
+    }
+    if let Some(error) = error.downcast_ref::<ServiceError>() {
+        return error.tail();
+    }
+    &[]
 }

@@ -13,7 +13,7 @@ use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::{Lock, user_name};
 use crate::plan::Plan;
 use crate::report::Report;
-use crate::runner::{Course, Events, Runner, chain};
+use crate::runner::{Course, Events, Runner, error_chain};
 use crate::services::LogMark;
 use crate::site::Site;
 use crate::state::{Current, RunFolder, State};
@@ -100,11 +100,11 @@ impl Update<'_, '_> {
             self.tidy();
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             if let Err(error) = journal.append(&entry) {
-                self.notice(&format!("{}; run `deploykit recover` once it can be written", chain(&error)));
+                self.notice(&format!("{}; run `deploykit recover` once it can be written", error_chain(&error)));
             }
         }
         if let Err(error) = run.set_report(&report) {
-            self.notice(&chain(&error));
+            self.notice(&error_chain(&error));
         }
         self.hooks(&report);
         self.events.send(Event::RunFinished {
@@ -122,7 +122,7 @@ impl Update<'_, '_> {
         if let Some(run) = &self.run
             && let Err(error) = files::remove_tree(&run.path)
         {
-            log::warn!("{}", chain(&error));
+            log::warn!("{}", error_chain(&error));
         }
     }
 
@@ -173,7 +173,7 @@ impl Update<'_, '_> {
     /// Keeps what the next update may rely on. Without it that one only looks closer.
     fn keep(&mut self) {
         if let Err(error) = self.state.set_current(&self.current) {
-            self.notice(&chain(&error));
+            self.notice(&error_chain(&error));
         }
     }
 
@@ -184,11 +184,11 @@ impl Update<'_, '_> {
         }
         let host = self.context.host.uninterrupted();
         if let Err(error) = self.tree.remove(&host) {
-            log::warn!("{}", chain(&error));
+            log::warn!("{}", error_chain(&error));
         }
         for path in &self.leftovers {
             if let Err(error) = files::remove_tree(path) {
-                log::warn!("{}", chain(&error));
+                log::warn!("{}", error_chain(&error));
             }
         }
     }
@@ -201,7 +201,7 @@ impl Update<'_, '_> {
             let Some(command) = Command::from_argv(argv) else { continue };
             let command = command.directory(&config.folder).in_site_environment().input(text.clone()).deadline(HOOK);
             if let Err(error) = self.context.host.uninterrupted().run(&command) {
-                self.notice(&format!("hook: {}", chain(&error)));
+                self.notice(&format!("hook: {}", error_chain(&error)));
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::Phase;
 use crate::report::{Failure, Report};
-use crate::runner::{Events, chain};
+use crate::runner::{Events, error_chain};
 use crate::secrets::{SecretsFile, asked_for, compile_pattern};
 use crate::services::{LogMark, Role, ServiceState};
 use crate::site::{OwnTask, Site};
@@ -381,8 +381,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
     fn fail(&mut self, step: String, source: Failed) -> UpdateError {
         let interrupted = self.host.is_cancelled();
         let source = if interrupted { PreparationError::Interrupted.into() } else { source };
-        let error = self.host.redactor().redact(&chain(source.as_ref())).into_owned();
-        let tail = crate::error_tail(source.as_ref());
+        let error = self.host.redactor().redact(&error_chain(source.as_ref())).into_owned();
+        let tail = crate::runner::error_tail(source.as_ref());
         let phase = Phase::Prepare;
         self.events.send(Event::StepFailed { phase, step: step.clone(), error: error.clone(), tail: tail.clone() });
         let transcript = self.run.as_ref().map(RunFolder::transcript);
@@ -392,7 +392,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if let Some(run) = &self.run
             && let Err(error) = run.set_report(&report)
         {
-            log::warn!("{}", chain(&error));
+            log::warn!("{}", error_chain(&error));
         }
         let duration_ms = report.duration_ms;
         let run = report.run.clone().unwrap_or_default();
@@ -425,7 +425,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if let Some(run) = self.run.take()
             && let Err(error) = files::remove_tree(&run.path)
         {
-            log::warn!("{}", chain(&error));
+            log::warn!("{}", error_chain(&error));
         }
         Prepared::Unchanged(Box::new(report))
     }
@@ -448,10 +448,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let Some((mut plan, announcement)) = planned else {
             session.close(&self.host);
             if let Err(error) = tree.remove(&self.host) {
-                log::warn!("{}", chain(&error));
+                log::warn!("{}", error_chain(&error));
             }
             if let Err(error) = self.state.set_current(&current) {
-                log::warn!("{}", chain(&error));
+                log::warn!("{}", error_chain(&error));
             }
             let reason = "Nothing to do: the code, the packages, the static files and the database are as they must be.";
             return Ok(self.unchanged(reason.to_owned()));
