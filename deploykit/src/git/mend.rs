@@ -90,7 +90,10 @@ pub(crate) fn mend(
     if edited.is_empty() && strangers.is_empty() {
         return Ok(false);
     }
-    if edited.iter().chain(&strangers).any(|path| origin(path) != Origin::OtherCommit) {
+    let may_be_work = |path: &PathBuf| {
+        origin(path) != Origin::OtherCommit && fs::symlink_metadata(repository.top.join(path)).is_ok()
+    };
+    if edited.iter().chain(&strangers).any(may_be_work) {
         keep(host, repository, here, edited.iter().chain(&strangers))?;
     }
     for path in &strangers {
