@@ -84,6 +84,19 @@ fn a_fast_forward_says_what_comes_in_and_can_be_taken_back() {
 }
 
 #[test]
+fn knowing_that_nothing_is_new_takes_one_fetch() {
+    let repositories = Repositories::new(FILES);
+    let transcript = repositories.folder.path().join("transcript");
+    let host = Host::new().with_transcript(fs::File::create(&transcript).unwrap());
+    let update = repositories.update();
+    update.fetch(&host).unwrap();
+    assert!(matches!(update.target(&host), Ok(Target::UpToDate { .. })));
+    let text = fs::read_to_string(&transcript).unwrap();
+    let commands: Vec<&str> = text.lines().filter(|line| line.starts_with("$ ")).collect();
+    assert!(matches!(commands[..], [fetch] if fetch.contains(" fetch ")), "{commands:?}");
+}
+
+#[test]
 fn an_operation_performs_and_undoes_its_change() {
     let repositories = Repositories::new(FILES);
     repositories.publish("second", &[("a.py", "a = 2\n")]);

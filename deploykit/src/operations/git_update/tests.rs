@@ -1,6 +1,5 @@
 use std::path::{Path, PathBuf};
 
-use super::facts::Signature;
 use super::*;
 use crate::git::{ChangeStatus, Collision, Head, LocalChange, LocalChangeKind, Obstacle, Rebase};
 
