@@ -84,6 +84,19 @@ fn a_fast_forward_says_what_comes_in_and_can_be_taken_back() {
 }
 
 #[test]
+fn knowing_that_nothing_is_new_takes_one_fetch() {
+    let repositories = Repositories::new(FILES);
+    let transcript = repositories.folder.path().join("transcript");
+    let host = Host::new().with_transcript(fs::File::create(&transcript).unwrap());
+    let update = repositories.update();
+    update.fetch(&host).unwrap();
+    assert!(matches!(update.target(&host), Ok(Target::UpToDate { .. })));
+    let text = fs::read_to_string(&transcript).unwrap();
+    let commands: Vec<&str> = text.lines().filter(|line| line.starts_with("$ ")).collect();
+    assert!(matches!(commands[..], [fetch] if fetch.contains(" fetch ")), "{commands:?}");
+}
+
+#[test]
 fn an_operation_performs_and_undoes_its_change() {
     let repositories = Repositories::new(FILES);
     repositories.publish("second", &[("a.py", "a = 2\n")]);
@@ -686,4 +699,333 @@ fn a_head_that_was_moved_meanwhile_is_left_alone() {
         )
     );
     assert_eq!(repositories.state(), before);
+}
+
+/// A checkout in the middle of which git is killed, by a filter of one of the files.
+fn kill_in_the_middle(repositories: &Repositories) {
+    git(
+        &repositories.live,
+        &["config", "filter.kill.smudge", "test -e .git/kill && rm .git/kill && kill -9 $PPID; cat"],
+    );
+    git(&repositories.live, &["config", "filter.kill.clean", "cat"]);
+    write(&repositories.live.join(".git/kill"), "");
+}
+
+const KILLED: &[(&str, &str)] = &[
+    (".gitattributes", "m.txt filter=kill\n"),
+    ("a.py", "a = 2\n"),
+    ("b.py", ""),
+    ("m.txt", "x\n"),
+    ("lib/c.py", "c = 2\n"),
+    ("lib/new/d.py", "d\n"),
+    ("z.py", "z\n"),
+];
+
+#[test]
+fn a_killed_checkout_is_taken_back_or_finished() {
+    for (detached, forward) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut files = FILES.to_vec();
+        files.push(("edited.py", "e = 1\n"));
+        files.push(("staged.py", "s = 1\n"));
+        let repositories = Repositories::new(&files);
+        repositories.publish("second", KILLED);
+        if detached {
+            git(&repositories.live, &["checkout", "-q", "--detach"]);
+            git(&repositories.live, &["branch", "-q", "-D", "main"]);
+        }
+        repositories.write("edited.py", "e = 'edited'\n");
+        repositories.write("staged.py", "s = 'staged'\n");
+        git(&repositories.live, &["add", "staged.py"]);
+        repositories.write("staged.py", "s = 'and more'\n");
+        repositories.write("note.txt", "mine\n");
+        repositories.write("local.py", "mine\n");
+        let before = repositories.state();
+        let there = plan_move(&keeping(&repositories));
+        kill_in_the_middle(&repositories);
+        there.checkout.perform(&Host::new()).unwrap_err();
+        assert!(repositories.live.join(".git/index.lock").exists(), "git was killed");
+        assert_ne!(files_below(&repositories.live), before.files);
+        if forward {
+            perform(&there.checkout);
+            assert_eq!(repositories.read("z.py"), "z\n");
+            assert_eq!(head(&repositories.live), there.to());
+            assert_eq!(repositories.read("edited.py"), "e = 'edited'\n");
+        }
+        perform(&there.checkout.reverse());
+        assert_eq!(repositories.state(), before);
+        perform(&there.checkout.reverse());
+        assert_eq!(repositories.state(), before);
+    }
+}
+
+#[test]
+fn every_half_of_a_checkout_is_taken_back() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish(
+        "second",
+        &[("a.py", "a = 2\n"), ("b.py", ""), ("lib/c.py", "c = 2\n"), ("lib/x/d.py", "d\n")],
+    );
+    repositories.write("note.txt", "mine\n");
+    repositories.write(".gitignore", "*.log\nlocal.py\n__pycache__\n# mine\n");
+    let before = repositories.state();
+    let there = plan_move(&keeping(&repositories));
+    let live = &repositories.live;
+    let halves: [&dyn Fn(); 5] = [
+        &|| repositories.write("lib/x/d.py", "d\n"),
+        &|| fs::remove_file(live.join("b.py")).unwrap(),
+        &|| {
+            repositories.write("a.py", "a");
+            repositories.write("lib/x/d.py", "");
+            write(&live.join(".git/index.lock"), "half");
+        },
+        &|| {
+            fs::remove_file(live.join("a.py")).unwrap();
+            write(&live.join(".git/index.lock"), "");
+            write(&live.join(".git/HEAD.lock"), "");
+            write(&live.join(".git/refs/heads/main.lock"), "");
+        },
+        // The index is written, HEAD is not.
+        &|| {
+            git(live, &["read-tree", "-m", "-u", "HEAD", there.to()]);
+        },
+    ];
+    for half in halves {
+        half();
+        assert_ne!(repositories.state(), before);
+        perform(&there.checkout.reverse());
+        assert_eq!(repositories.state(), before);
+    }
+    let kept = git(live, &["for-each-ref", "--format=%(refname)", "refs/deploykit/kept"]);
+    let changed = git(live, &["diff", "--name-only", "HEAD", &kept]);
+    assert_eq!(changed, "a.py\nlib/x/d.py", "only what is cut off may be somebody's work, and is kept");
+}
+
+#[test]
+fn a_branch_that_was_made_before_head_was_attached_is_removed() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n"), ("d.py", "d\n")]);
+    git(&repositories.live, &["checkout", "-q", "--detach"]);
+    git(&repositories.live, &["branch", "-q", "-D", "main"]);
+    let before = repositories.state();
+    let there = plan_move(&repositories.update());
+    let half = || {
+        git(&repositories.live, &["read-tree", "-m", "-u", "HEAD", there.to()]);
+        git(&repositories.live, &["branch", "main", there.to()]);
+    };
+    half();
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.state(), before);
+    half();
+    perform(&there.checkout);
+    assert_eq!(git(&repositories.live, &["status", "--porcelain", "--branch"]), "## main");
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.state(), before);
+}
+
+#[test]
+fn work_that_stands_in_the_way_back_is_kept() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n"), ("b.py", "")]);
+    let before = repositories.state();
+    let there = plan_move(&repositories.update());
+    perform(&there.checkout);
+    repositories.write("a.py", "a = 'edited meanwhile'\n");
+    repositories.write("b.py", "written meanwhile\n");
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.state(), before);
+    let kept = git(&repositories.live, &["for-each-ref", "--format=%(refname)", "refs/deploykit/kept"]);
+    assert_eq!(git(&repositories.live, &["show", &format!("{kept}:a.py")]), "a = 'edited meanwhile'");
+    assert_eq!(git(&repositories.live, &["show", &format!("{kept}:b.py")]), "written meanwhile");
+}
+
+#[test]
+fn an_edit_after_the_way_back_stays_when_it_is_gone_again() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n"), ("new.py", "n\n")]);
+    let there = plan_move(&repositories.update());
+    perform(&there.checkout);
+    perform(&there.checkout.reverse());
+    repositories.write("a.py", "a = 'edited'\n");
+    repositories.write("new.py", "my own\n");
+    let before = repositories.state();
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.state(), before);
+}
+
+#[test]
+fn a_lock_that_a_living_process_holds_is_respected() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    let there = plan_move(&repositories.update());
+    let lock = repositories.live.join(".git/index.lock");
+    let held = fs::File::create(&lock).unwrap();
+    let cancel = deploykit::Cancel::new().unwrap();
+    cancel.request();
+    // A cancelled host does not wait for the holder.
+    let error = there.checkout.perform(&Host::new().with_cancel(cancel)).unwrap_err();
+    assert!(matches!(error, GitError::IndexLocked { .. }), "{error}");
+    assert!(lock.exists());
+    drop(held);
+    perform(&there.checkout);
+    assert!(!lock.exists());
+}
+
+/// An upstream with a submodule `lib/sub`, served by git's own protocol, which a clone of a submodule may use.
+struct WithSubmodule {
+    repositories: Repositories,
+    sub: PathBuf,
+    _server: crate::support::git::Server,
+}
+
+impl WithSubmodule {
+    fn new() -> Self {
+        let repositories = Repositories::new(FILES);
+        let folder = repositories.folder.path().to_owned();
+        let server = daemon(&folder);
+        let sub = folder.join("sub");
+        git(&folder, &["init", "-q", "-b", "main", "sub"]);
+        repositories.commit(&sub, "sub 1", &[("s.py", "s = 1\n")]);
+        let url = format!("git://127.0.0.1:{}/sub", server.port);
+        git(&repositories.developer, &["submodule", "--quiet", "add", &url, "vendor/sub"]);
+        repositories.publish("with a submodule", &[]);
+        WithSubmodule { repositories, sub, _server: server }
+    }
+
+    fn publish_another(&self) {
+        self.repositories.commit(&self.sub, "sub 2", &[("s.py", "s = 2\n")]);
+        let inner = self.repositories.developer.join("vendor/sub");
+        git(&inner, &["pull", "-q"]);
+        git(&self.repositories.developer, &["add", "vendor/sub"]);
+        self.repositories.publish("a newer submodule", &[]);
+    }
+}
+
+#[test]
+fn a_submodule_comes_changes_and_goes_with_the_checkout() {
+    let with = WithSubmodule::new();
+    let repositories = &with.repositories;
+    there_and_back(repositories, &repositories.update());
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
+    with.publish_another();
+    let there = plan_move(&repositories.update());
+    assert!(there.submodules && there.changes[0].submodule);
+    there_and_back(repositories, &repositories.update());
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 2\n");
+    write(&repositories.live.join("vendor/sub/untracked"), "mine");
+    assert!(matches!(plan(&repositories.update()), Ok(Target::UpToDate { .. })));
+    git(&repositories.developer, &["rm", "-q", "vendor/sub"]);
+    repositories.publish("without", &[]);
+    let there = plan_move(&repositories.update());
+    perform(&there.checkout);
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 2\n");
+    assert_eq!(repositories.read("vendor/sub/untracked"), "mine");
+}
+
+#[test]
+fn changes_in_a_submodule_are_local_changes() {
+    let with = WithSubmodule::new();
+    let repositories = &with.repositories;
+    perform(&plan_move(&repositories.update()).checkout);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    repositories.write("vendor/sub/s.py", "edited\n");
+    let message = refusal(&repositories.update()).to_string();
+    assert!(message.ends_with("`vendor/sub` (submodule)"), "{message}");
+    perform(&plan_move(&keeping(repositories)).checkout);
+    assert_eq!(repositories.read("vendor/sub/s.py"), "edited\n");
+}
+
+#[test]
+fn the_next_tree_sees_what_the_live_checkout_sees() {
+    let repositories = Repositories::new(FILES);
+    let second = repositories.publish("second", &[("a.py", "a = 2\n"), ("b.py", ""), ("media/.keep", "x\n")]);
+    let live = &repositories.live;
+    git(live, &["config", "core.excludesFile", "/dev/null"]);
+    write(&live.join(".git/info/exclude"), "/media/\n/venv/\n/.deploykit/\n/var/\n");
+    write(&live.join(".git/hooks/post-checkout"), "#!/bin/sh\ntouch hooked\n");
+    fs::set_permissions(
+        live.join(".git/hooks/post-checkout"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    repositories.write("local.py", "SECRET = 1\n");
+    repositories.write("media/photo", "photo");
+    repositories.write("notes/one", "note");
+    repositories.write("venv/bin/python", "python");
+    repositories.write("var/cache/big", "big");
+    repositories.write("var/data", "data");
+    repositories.write("lib/__pycache__/c.pyc", "");
+    repositories.write("gone/__pycache__/c.pyc", "");
+    repositories.write("lib/c.py", "edited\n");
+    fs::set_permissions(live.join("lib/c.py"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    repositories.write("staged.py", "staged\n");
+    git(live, &["add", "staged.py"]);
+    let path = live.join(".deploykit/next");
+    let host = Host::new();
+    Repositories::update(&repositories).fetch(&host).unwrap();
+    let before = repositories.state();
+    let exclude = [PathBuf::from("venv"), live.join("var/cache")];
+    let next = NextTree::prepare(&host, live, &path, &second, &exclude).unwrap();
+    let link = |name: &str| format!("-> {}", live.join(name).display());
+    let expected = [
+        (".gitignore", "644 *.log\nlocal.py\n__pycache__\n".to_owned()),
+        ("a.py", "644 a = 2\n".to_owned()),
+        ("lib", "folder".to_owned()),
+        ("lib/c.py", "755 edited\n".to_owned()),
+        ("local.py", link("local.py")),
+        ("media", "folder".to_owned()),
+        ("media/.keep", "644 x\n".to_owned()),
+        ("media/photo", link("media/photo")),
+        ("notes", link("notes")),
+        ("staged.py", "644 staged\n".to_owned()),
+        ("var", "folder".to_owned()),
+        ("var/data", link("var/data")),
+    ];
+    let expected: std::collections::BTreeMap<PathBuf, String> =
+        expected.into_iter().map(|(path, text)| (path.into(), text)).collect();
+    assert_eq!(files_below(&path), expected);
+    let again = NextTree::prepare(&host, live, &path, &second, &exclude).unwrap();
+    assert_eq!((files_below(&path), &again), (expected, &next));
+    assert_eq!(git(live, &["worktree", "list"]).lines().count(), 2);
+    next.remove(&host).unwrap();
+    next.remove(&host).unwrap();
+    assert!(!path.exists());
+    assert_eq!(git(live, &["worktree", "list"]).lines().count(), 1);
+    fs::remove_dir(live.join(".deploykit")).unwrap();
+    assert_eq!(repositories.state(), before);
+}
+
+#[test]
+fn a_damaged_next_tree_is_replaced_and_the_live_one_untouched() {
+    let repositories = Repositories::new(FILES);
+    let live = &repositories.live;
+    write(&live.join(".git/info/exclude"), "/.deploykit/\n");
+    let path = live.join(".deploykit/next");
+    let host = Host::new();
+    let commit = head(live);
+    NextTree::prepare(&host, live, &path, &commit, &[]).unwrap();
+    for damaged in [path.join(".git"), live.join(".git/worktrees/next")] {
+        deploykit::host::files::remove_tree(&damaged).unwrap();
+        repositories.write("a.py", "a = 'edited'\n");
+        NextTree::prepare(&host, live, &path, &commit, &[]).unwrap();
+        assert_eq!(fs::read_to_string(path.join("a.py")).unwrap(), "a = 'edited'\n");
+        assert_eq!(repositories.read("a.py"), "a = 'edited'\n");
+    }
+    assert_eq!(git(live, &["branch", "--show-current"]), "main");
+}
+
+#[test]
+fn the_next_tree_has_its_submodules() {
+    let with = WithSubmodule::new();
+    let repositories = &with.repositories;
+    perform(&plan_move(&repositories.update()).checkout);
+    with.publish_another();
+    let there = plan_move(&repositories.update());
+    let before = State::of(&repositories.live);
+    let path = repositories.folder.path().join("next");
+    let next = NextTree::prepare(&Host::new(), &repositories.live, &path, there.to(), &[]).unwrap();
+    assert_eq!(fs::read_to_string(path.join("vendor/sub/s.py")).unwrap(), "s = 2\n");
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
+    next.remove(&Host::new()).unwrap();
+    assert_eq!(State::of(&repositories.live), before);
 }

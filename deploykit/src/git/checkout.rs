@@ -106,8 +106,8 @@ impl Checkout {
         }
         Err(GitError::HeadMoved {
             path: repository.top.clone(),
-            found: head.clone(),
-            expected: self.from.clone(),
+            found: Box::new(head.clone()),
+            expected: Box::new(self.from.clone()),
         })
     }
 
@@ -131,12 +131,12 @@ impl Checkout {
                 Some(branch) => {
                     let is_there = repository.reference(&format!("refs/heads/{branch}"))?;
                     if is_there.is_none_or(|commit| commit.to_string() != self.to.commit) {
-                        let found = Head {
+                        let found = Box::new(Head {
                             branch: Some(branch.clone()),
                             commit: is_there.map(|commit| commit.to_string()).unwrap_or_default(),
                             branch_commit: head.branch_commit.clone(),
-                        };
-                        let expected = self.to.clone();
+                        });
+                        let expected = Box::new(self.to.clone());
                         return Err(GitError::HeadMoved { path: top.to_owned(), found, expected });
                     }
                     checkout.args([branch.as_str(), "--"])

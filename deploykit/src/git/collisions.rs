@@ -104,12 +104,9 @@ fn look_at(
         }
     }
     match fs::symlink_metadata(top.join(path)) {
-        Ok(there) if there.is_dir() => {
-            // What an earlier checkout left of a submodule is taken up again by git.
-            if !(submodule && top.join(path).join(".git").exists()) {
-                found.extend(untracked_below(top, path, tracked));
-            }
-        }
+        // What an earlier checkout left of a submodule is taken up again by git.
+        Ok(there) if there.is_dir() && submodule && top.join(path).join(".git").exists() => {}
+        Ok(there) if there.is_dir() => found.extend(untracked_below(top, path, tracked)),
         Ok(_) if !tracked.contains(path) => {
             found.insert(path.to_owned());
         }

@@ -79,7 +79,7 @@ pub enum GitError {
         url: String,
         /// What git says.
         #[source]
-        source: CommandError,
+        source: Box<CommandError>,
     },
     /// The remote has no such branch.
     #[error("the remote `{remote}` has no branch `{branch}`{}", names("it has", known))]
@@ -158,7 +158,7 @@ pub enum GitError {
         commits: Vec<Commit>,
     },
     /// There are merges among the local commits, which a rebase would flatten.
-    #[error("the local commits cannot be rebased onto `{upstream}`: {} among them {} merges: {}", commits.len(), are(commits), list(commits))]
+    #[error("the local commits cannot be rebased onto `{upstream}`: {} among them {}: {}", commits.len(), if commits.len() == 1 { "is a merge" } else { "are merges" }, list(commits))]
     RebaseMerge {
         /// The target's name.
         upstream: String,
@@ -219,9 +219,9 @@ pub enum GitError {
         /// The repository.
         path: PathBuf,
         /// What is there.
-        found: Head,
+        found: Box<Head>,
         /// What was there.
-        expected: Head,
+        expected: Box<Head>,
     },
     /// Something in the repository cannot be read.
     #[error("cannot read {what}")]
@@ -245,7 +245,7 @@ pub enum GitError {
         path: PathBuf,
         /// What git says.
         #[source]
-        source: CommandError,
+        source: Box<CommandError>,
     },
     /// A file could not be changed.
     #[error(transparent)]
@@ -270,7 +270,7 @@ pub(crate) trait InRepository<T> {
 
 impl<T> InRepository<T> for Result<T, CommandError> {
     fn in_repository(self, path: &Path) -> Result<T, GitError> {
-        self.map_err(|source| GitError::Command { path: path.to_owned(), source })
+        self.map_err(|source| GitError::Command { path: path.to_owned(), source: Box::new(source) })
     }
 }
 

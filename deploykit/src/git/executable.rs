@@ -55,3 +55,22 @@ pub(crate) fn nul_separated<'p>(paths: impl IntoIterator<Item = &'p Path>) -> St
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_sees_no_other_repository_and_asks_nobody() {
+        let command = transporting(reading_git(Path::new("/srv/site")), TRANSPORT);
+        let value = |name: &str| command.variables().get(name).cloned();
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"] {
+            assert_eq!(value(name), Some(None), "{name} is removed");
+        }
+        assert_eq!(value("GIT_TERMINAL_PROMPT"), Some(Some("0".to_owned())));
+        assert_eq!(value("LC_ALL"), Some(Some("C".to_owned())));
+        assert_eq!(value("GIT_SSH_COMMAND"), None, "core.sshCommand and the user's own stay");
+        assert_eq!(command.time_limit(), Some(TRANSPORT));
+        assert_eq!(command.arguments(), ["--no-optional-locks"]);
+    }
+}

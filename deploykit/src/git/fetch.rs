@@ -100,17 +100,17 @@ impl Fetch<'_> {
                 return GitError::RemoteSilent { remote, url, deadline: *deadline };
             }
             CommandError::Failed { .. } => {}
-            _ => return GitError::Command { path: repository.top.clone(), source: error },
+            _ => return GitError::Command { path: repository.top.clone(), source: Box::new(error) },
         }
         let list = repository.reading_git().args(["ls-remote", "--heads", "--end-of-options", self.remote]);
         let Ok(output) = host.run(&transporting(list, self.deadline)) else {
-            return GitError::Fetch { remote, url, source: error };
+            return GitError::Fetch { remote, url, source: Box::new(error) };
         };
         let lines = output.stdout.lines();
         let known: Vec<String> =
             lines.filter_map(|line| Some(line.split_once("\trefs/heads/")?.1.to_owned())).collect();
         if known.iter().any(|name| name == self.branch) {
-            return GitError::Fetch { remote, url, source: error };
+            return GitError::Fetch { remote, url, source: Box::new(error) };
         }
         GitError::BranchNotFound { remote, branch: self.branch.to_owned(), known }
     }

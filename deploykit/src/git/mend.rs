@@ -6,7 +6,7 @@
 //! back, and local changes of other files are never touched. What cannot be told from somebody's work is kept in a
 //! commit first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,17 +50,18 @@ pub(crate) fn mend(
     let (here, other) = (oid(&head.commit)?, oid(checkout.other_than(head))?);
     let differing = changes(repository, here, other, false)?;
     let edits = local_changes(host, repository)?;
-    let edited: Vec<PathBuf> = differing
+    let edits: HashSet<&Path> = edits
         .iter()
-        .filter(|change| {
-            edits.iter().any(|edit| edit.path == change.path && edit.kind != LocalChangeKind::Submodule)
-        })
-        .map(|change| change.path.clone())
+        .filter(|edit| edit.kind != LocalChangeKind::Submodule)
+        .map(|edit| edit.path.as_path())
         .collect();
-    let strangers: Vec<PathBuf> = differing
-        .iter()
-        .filter_map(PathChange::added)
-        .filter(|path| !edits.iter().any(|edit| edit.path == *path) && is_file(&repository.top, path))
+    let differing = |of: fn(&PathChange) -> Option<&Path>| differing.iter().filter_map(of);
+    let edited: Vec<PathBuf> = differing(|change| Some(&change.path))
+        .filter(|path| edits.contains(path))
+        .map(Path::to_owned)
+        .collect();
+    let strangers: Vec<PathBuf> = differing(PathChange::added)
+        .filter(|path| !edits.contains(path) && is_file(&repository.top, path))
         .map(Path::to_owned)
         .collect();
     let origins = origins(host, repository, other, edited.iter().chain(&strangers))?;
@@ -90,7 +91,10 @@ pub(crate) fn mend(
     if edited.is_empty() && strangers.is_empty() {
         return Ok(false);
     }
-    if edited.iter().chain(&strangers).any(|path| origin(path) != Origin::OtherCommit) {
+    let may_be_work = |path: &PathBuf| {
+        origin(path) != Origin::OtherCommit && fs::symlink_metadata(repository.top.join(path)).is_ok()
+    };
+    if edited.iter().chain(&strangers).any(may_be_work) {
         keep(host, repository, here, edited.iter().chain(&strangers))?;
     }
     for path in &strangers {
@@ -147,22 +151,23 @@ fn origins<'p>(
     let command = repository.reading_git().args(["hash-object", "--stdin-paths"]).input(list);
     let output = host.run(&command).in_repository(&repository.top)?;
     for (path, hash) in regular.into_iter().zip(output.stdout.lines()) {
-        let same = tree.blob(&path)?.is_some_and(|wanted| wanted.to_string() == hash);
-        let origin = match (same, tree.bytes(&path)?, fs::read(repository.top.join(&path))) {
-            (true, ..) => Origin::OtherCommit,
-            (false, Some(wanted), Ok(found)) if begins(&wanted, &found) => Origin::CutOff,
-            _ if is_filtered(repository, &path) => Origin::CutOff,
-            _ => Origin::Work,
+        let origin = if tree.blob(&path)?.is_some_and(|wanted| wanted.to_string() == hash) {
+            Origin::OtherCommit
+        } else if is_filtered(repository, &path) || is_beginning(repository, &tree, &path)? {
+            Origin::CutOff
+        } else {
+            Origin::Work
         };
         origins.insert(path, origin);
     }
     Ok(origins)
 }
 
-/// Tells whether a file is the beginning of a blob, whatever the line ends.
-fn begins(blob: &[u8], found: &[u8]) -> bool {
-    let plain = |bytes: &[u8]| bytes.iter().copied().filter(|byte| *byte != b'\r').collect::<Vec<_>>();
-    blob.starts_with(found) || plain(blob).starts_with(&plain(found))
+/// Tells whether a file is the beginning of what the commit has, whatever the line ends.
+fn is_beginning(repository: &Repository, tree: &Tree, path: &Path) -> Result<bool, GitError> {
+    let plain = |bytes: Vec<u8>| bytes.into_iter().filter(|byte| *byte != b'\r').collect::<Vec<_>>();
+    let wanted = tree.bytes(path)?.map(plain).unwrap_or_default();
+    Ok(fs::read(repository.top.join(path)).is_ok_and(|found| wanted.starts_with(&plain(found))))
 }
 
 /// Tells whether the file is made from the blob by a program, so that its beginning cannot be known.
@@ -183,10 +188,13 @@ fn keep<'p>(
     let kept = (|| {
         let aside = || repository.git().env("GIT_INDEX_FILE", &index).env("GIT_LITERAL_PATHSPECS", "1");
         let answer = |output: crate::host::Output| output.stdout.trim().to_owned();
-        let here = here.to_string();
-        host.run(&aside().args(["read-tree", here.as_str()]))?;
+        host.run(&aside().args(["read-tree".to_owned(), here.to_string()]))?;
         let paths: Vec<&Path> = paths.map(PathBuf::as_path).collect();
-        let list = nul_separated(paths.iter().copied().filter(|path| is_known(repository, path, &here)));
+        // A path that is neither on the disk nor in the commit cannot be named to `git add`.
+        let tree = repository.tree(here).ok();
+        let is_in_commit = |path: &Path| tree.as_ref().is_some_and(|tree| tree.get_path(path).is_ok());
+        let is_known = |path: &&Path| fs::symlink_metadata(top.join(path)).is_ok() || is_in_commit(path);
+        let list = nul_separated(paths.iter().copied().filter(is_known));
         let mut add =
             aside().args(["add", "--all", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]);
         if is_sparse(repository) {
@@ -195,6 +203,7 @@ fn keep<'p>(
         host.run(&add.input(list))?;
         let work = answer(host.run(&aside().args(["write-tree"]))?);
         let staged = answer(host.run(&repository.git().args(["write-tree"]))?);
+        let here = here.to_string();
         let commit = |tree: &str, parents: &[&str], message: &str| {
             let mut command = repository.git().args(["commit-tree", tree, "-m", message]);
             for name in ["AUTHOR", "COMMITTER"] {
@@ -216,13 +225,6 @@ fn keep<'p>(
     })();
     let _ = fs::remove_file(&index);
     kept.in_repository(top)
-}
-
-/// A path that is neither on the disk nor in the commit cannot be named to `git add`.
-fn is_known(repository: &Repository, path: &Path, commit: &str) -> bool {
-    fs::symlink_metadata(repository.top.join(path)).is_ok()
-        || Tree::open(&repository.top, commit)
-            .is_ok_and(|tree| tree.blob(path).is_ok_and(|blob| blob.is_some()))
 }
 
 /// Brings paths to what a commit has, in the index and on the disk.

@@ -16,7 +16,7 @@ use crate::action::Action;
 use crate::git::{Checkout, Commit, Fetch, Fetched, GitError, PathChange, Tree, counted, short};
 use crate::host::Host;
 
-pub use facts::GitFacts;
+pub use facts::{GitFacts, Signature};
 
 /// How many commits a change lists.
 const LISTED: usize = 20;

@@ -235,6 +235,6 @@ fn signature(host: &Host, repository: &Repository, commit: Oid) -> Result<Signat
     match host.run(&command) {
         Ok(_) => Ok(Signature::Good),
         Err(CommandError::Failed { tail, .. }) => Ok(Signature::Bad { tail }),
-        Err(source) => Err(GitError::Command { path: repository.top.clone(), source }),
+        Err(source) => Err(GitError::Command { path: repository.top.clone(), source: Box::new(source) }),
     }
 }
