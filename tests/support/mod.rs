@@ -1,6 +1,8 @@
 //! What the tests share: a sealed environment, tools that may be missing, real servers in temporary folders.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod django;
+
 use std::path::{Path, PathBuf};
 
 /// Returns the top folder of the project.
