@@ -22,6 +22,12 @@ pub struct Events<'o> {
     started: Instant,
 }
 
+impl std::fmt::Debug for Events<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
 impl<'o> Events<'o> {
     /// Starts the clock of the run.
     pub fn new(observer: &'o mut dyn Observer) -> Self {

@@ -1,1 +1,6 @@
+//! The booted Django process against real sites.
 
+mod announcing;
+mod booting;
+mod collecting;
+mod migrating;

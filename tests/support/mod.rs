@@ -7,6 +7,7 @@ pub mod releases;
 pub mod site;
 pub mod snapshot;
 pub mod visitor;
+pub mod django;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,7 @@
 //! `pip-install`: step 6 of the manual as a one-liner.
 
-use deploykit::operations::pip_install::{Installer, PipInstall};
+use deploykit::operations::pip_install::PipInstall;
+use deploykit::python::Installer;
 
 use crate::args::{self, Global, PipInstallArgs};
 use crate::failure::Failure;
@@ -12,7 +13,13 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         (None, Some(site)) => site.pip_install(),
         (virtualenv, _) => {
             let virtualenv = virtualenv.clone().unwrap_or_default();
-            PipInstall { directory: super::here()?, ..PipInstall::new(std::path::absolute(&virtualenv).unwrap_or(virtualenv)) }
+            let virtualenv = std::path::absolute(&virtualenv).unwrap_or(virtualenv);
+            // Without a site there is no state folder: the environments stand beside the one that is named.
+            let mut name = std::ffi::OsString::from(".");
+            name.push(virtualenv.file_name().unwrap_or_default());
+            name.push(".environments");
+            let environments = virtualenv.with_file_name(name);
+            PipInstall::new(virtualenv, Vec::new(), super::here()?, environments)
         }
     };
     if !args.requirements.is_empty() {

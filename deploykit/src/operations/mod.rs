@@ -78,15 +78,15 @@ pub enum ApplyError<E: std::error::Error + 'static> {
     #[error("{failed}; what was done is undone")]
     Undone {
         /// What failed.
-        failed: ActionError,
+        failed: Box<ActionError>,
     },
     /// An action failed, and taking it back failed too.
     #[error("{failed}; undoing it failed as well: {undo}")]
     NotUndone {
         /// What failed.
-        failed: ActionError,
+        failed: Box<ActionError>,
         /// Why it could not be undone.
-        undo: ActionError,
+        undo: Box<ActionError>,
     },
 }
 
@@ -114,8 +114,8 @@ pub fn perform<E: std::error::Error>(change: &Change, context: &mut Context) -> 
         // Undoing is not interrupted: half of it would be worse than either state.
         context.host = context.host.uninterrupted();
         return Err(match undo(change, context) {
-            Ok(()) => ApplyError::Undone { failed },
-            Err(undo) => ApplyError::NotUndone { failed, undo },
+            Ok(()) => ApplyError::Undone { failed: Box::new(failed) },
+            Err(undo) => ApplyError::NotUndone { failed: Box::new(failed), undo: Box::new(undo) },
         });
     }
     Ok(())

@@ -13,8 +13,8 @@ use super::problem::{ConfigError, Mistakes, Problem};
 use super::reader::{Reader, merge};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
-use crate::operations::pip_install::Installer;
 use crate::operations::smoke_check::Page;
+use crate::python::Installer;
 use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor};
 
 /// Which of the three courses an update takes.

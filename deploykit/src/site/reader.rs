@@ -252,7 +252,7 @@ pub(super) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
     for (key, value) in over {
         let (span, value) = (value.span(), value.into_inner());
         if let DeValue::Table(table) = value {
-            if let Some(old) = base.get_mut(key.get_ref())
+            if let Some(old) = base.get_mut(key.get_ref().as_ref())
                 && let DeValue::Table(old) = old.get_mut()
             {
                 merge(old, table);
@@ -261,7 +261,7 @@ pub(super) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
             }
         } else {
             // Remove first: an insert would keep the old key, whose place in the file is another.
-            base.remove(key.get_ref());
+            base.remove(key.get_ref().as_ref());
             base.insert(key, Spanned::new(span, value));
         }
     }

@@ -9,7 +9,7 @@
 //! FINISH    start-workers · stay-up · maintenance-off
 //! ```
 //!
-//! [`prepare`] does the first half and returns the [`Plan`]; [`Update::run`] does the second half. Whoever only wants the
+//! [`prepare`] does the first half and returns the [plan](crate::plan::Plan); [`Update::run`] does the second half. Whoever only wants the
 //! plan drops the update: nothing that the site uses was touched.
 
 mod announcement;
@@ -29,7 +29,6 @@ pub use recover::recover;
 
 use crate::event::Observer;
 use crate::host::Cancel;
-use crate::plan::Plan;
 use crate::report::Report;
 use crate::site::Site;
 

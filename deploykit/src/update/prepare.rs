@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use crate::action::Context;
 use crate::django::{CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles};
 use crate::event::{Event, Observer, Outcome, milliseconds};
-use crate::git::{Move, NextTree, Target};
+use crate::git::NextTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::lock::Lock;
+use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages, Record};
 use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
@@ -200,7 +201,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         let read = |commit: &str| -> Result<_, Failed> {
             let texts = crate::git::Tree::open(&config.repository, commit)?.texts(changed)?;
-            Ok(asked_for(texts.iter().map(|(path, text)| (path.to_string_lossy().into_owned(), text.as_str())), &pattern))
+            let texts: Vec<_> = texts.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
+            Ok(asked_for(texts.iter().map(|(path, text)| (path.as_ref(), text.as_str())), &pattern))
         };
         let wanted = read(&self.to)?;
         let known = read(&self.from)?;

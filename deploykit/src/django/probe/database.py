@@ -181,7 +181,10 @@ def schema_of(connection):
 
 def column_line(connection, column):
     kind = column.type_code
-    if connection.vendor != "sqlite":
+    if connection.vendor == "sqlite":
+        # `ALTER TABLE` and a table that is made anew write the same type in different cases.
+        kind = str(kind).lower()
+    else:
         try:
             kind = connection.introspection.get_field_type(kind, column)
         except Exception:

@@ -132,7 +132,7 @@ def first_party_modules():
     found = {}
     for name, module in sorted(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        if not path or name == "__main__" or not isinstance(path, str):
+        if not path or name in ("__main__", "__mp_main__") or not isinstance(path, str):
             continue
         path = os.path.abspath(path)
         if not path.startswith(foreign):

@@ -124,7 +124,16 @@ impl SmokeCheck {
     ///
     /// When a page is not as expected in time, or a command fails.
     pub fn perform(&self, host: &Host) -> Result<(), SmokeError> {
-        self.judge(ask::until_deadline(self, host)?)?;
+        self.verify(host).map(|_| ())
+    }
+
+    /// Does the same, and returns what the pages answered.
+    ///
+    /// # Errors
+    ///
+    /// Like [`perform`](SmokeCheck::perform).
+    pub fn verify(&self, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
+        let results = self.judge(ask::until_deadline(self, host)?)?;
         for command in &self.commands {
             let mut command = command.clone().in_site_environment();
             if command.time_limit().is_none() {
@@ -135,7 +144,7 @@ impl SmokeCheck {
                 error => SmokeError::Command(error),
             })?;
         }
-        Ok(())
+        Ok(results)
     }
 
     /// Asks for every page once and returns what came, expected or not: the state to compare with later.
@@ -166,11 +175,11 @@ impl SmokeCheck {
         SmokeCheck { pages: pages.collect(), commands: Vec::new(), ..self.clone() }
     }
 
-    fn judge(&self, results: Vec<PageResult>) -> Result<(), SmokeError> {
+    fn judge(&self, results: Vec<PageResult>) -> Result<Vec<PageResult>, SmokeError> {
         let asked = results.len();
-        let failing: Vec<PageResult> =
-            results.into_iter().filter(|result| !result.problems.is_empty()).collect();
-        if failing.is_empty() { Ok(()) } else { Err(SmokeError::Pages { failing, asked }) }
+        let (good, failing): (Vec<PageResult>, Vec<PageResult>) =
+            results.into_iter().partition(|result| result.problems.is_empty());
+        if failing.is_empty() { Ok(good) } else { Err(SmokeError::Pages { failing, asked }) }
     }
 }
 

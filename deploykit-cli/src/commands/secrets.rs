@@ -1,0 +1,63 @@
+//! `secrets`: step 7 of the manual as one-liners.
+
+use std::io::{IsTerminal, Read};
+
+use deploykit::secrets;
+use deploykit::update;
+
+use crate::args::{Global, SecretsCommand};
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::output::Ui;
+
+pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Failure> {
+    let site = super::site(global)?;
+    match command {
+        SecretsCommand::Check { revision } => {
+            let found = update::check_secrets(&site, revision.as_deref()).map_err(|error| Failure::refused(error.as_ref()))?;
+            let mut text = String::new();
+            for missing in &found.missing {
+                text.push_str(&format!("missing: {} (asked for in {})\n", missing.name, missing.asked_in.join(", ")));
+            }
+            for tolerated in &found.tolerated {
+                text.push_str(&format!("missing as before: {}\n", tolerated.name));
+            }
+            if text.is_empty() {
+                text.push_str("nothing is missing\n");
+            }
+            ui.result(&found, &text);
+            Ok(if found.missing.is_empty() { exit_code::DONE } else { exit_code::REFUSED })
+        }
+        SecretsCommand::Set { name } => {
+            let Some(file) = &site.config().secrets_file else {
+                return Err(Failure::message(
+                    exit_code::CONFIGURATION,
+                    "the configuration names no secrets file",
+                    "set `file` in [secrets]",
+                ));
+            };
+            let value = ask(name)?;
+            let host = super::host(Some(&site))?;
+            let _lock = super::lock(Some(&site), &host, &format!("set the secret {name}"))?;
+            secrets::set(file, name, &value).map_err(|error| Failure::refused(&error))?;
+            let document = serde_json::json!({ "name": name, "file": file });
+            ui.result(&document, &format!("{name} is set in {}\n", file.display()));
+            Ok(exit_code::DONE)
+        }
+    }
+}
+
+/// Asks for a value without showing it; without a terminal it is one line, or all, of the standard input.
+fn ask(name: &str) -> Result<String, Failure> {
+    let value = if std::io::stdin().is_terminal() {
+        rpassword::prompt_password(format!("Value of {name} (not shown): "))
+    } else {
+        let mut text = String::new();
+        std::io::stdin().lock().read_to_string(&mut text).map(|_| text.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let value = value.map_err(|error| Failure::with_code(exit_code::UNEXPECTED, &error))?;
+    if value.is_empty() {
+        return Err(Failure::message(exit_code::USAGE, format!("no value for `{name}`: nothing was written"), None));
+    }
+    Ok(value)
+}

@@ -1,0 +1,138 @@
+//! The way out of an error: the library says what is, the hint says what to do.
+
+use std::error::Error;
+
+use deploykit::django::DjangoError;
+use deploykit::git::GitError;
+use deploykit::init::InitError;
+use deploykit::lock::LockError;
+use deploykit::operations::maintenance::MaintenanceError;
+use deploykit::python::PythonError;
+use deploykit::services::ServiceError;
+use deploykit::site::ConfigError;
+use deploykit::update::{PreparationError, UpdateError};
+
+/// Returns the hints for an error and its causes.
+pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut hints = Vec::new();
+    let mut current = Some(error);
+    while let Some(error) = current {
+        hints.extend(hint(error));
+        current = error.source();
+    }
+    hints.dedup();
+    hints
+}
+
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<UpdateError>() {
+        return match error {
+            UpdateError::Unfinished { .. } => Some("`deploykit recover` brings the old version back; see `deploykit status`".into()),
+            UpdateError::Locked(error) => hint(error),
+            _ => None,
+        };
+    }
+    if let Some(LockError::Held { .. }) = error.downcast_ref() {
+        return Some("watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`".into());
+    }
+    if let Some(ConfigError::NotFound { .. }) = error.downcast_ref() {
+        return Some("write one with `deploykit init`, or name it with `--config FILE`".into());
+    }
+    if let Some(error) = error.downcast_ref() {
+        return preparation(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return git(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return python(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return django(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return service(error);
+    }
+    if let Some(MaintenanceError::TooSoon { .. }) = error.downcast_ref() {
+        return Some("choose a later time, shorten `maintenance.notice`, or leave users no notice with `--now`".into());
+    }
+    if let Some(InitError::Exists { .. }) = error.downcast_ref() {
+        return Some("change it by hand, or look at what would be written with `deploykit init --print`".into());
+    }
+    None
+}
+
+fn preparation(error: &PreparationError) -> Option<String> {
+    Some(match error {
+        PreparationError::SecretsMissing { missing, .. } => {
+            let names: Vec<&str> = missing.iter().map(|missing| missing.name.as_str()).collect();
+            format!("deploykit secrets set {}", names.join("; deploykit secrets set "))
+        }
+        PreparationError::BackupUnsupported { .. } => {
+            "make a backup of your own and set `database.backup = \"never\"`; then a failure after the migrations holds the site".into()
+        }
+        PreparationError::NotRelocatable { .. } => {
+            "let the settings find their folder by `__file__`, not by a fixed path".into()
+        }
+        PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
+        _ => return None,
+    })
+}
+
+fn git(error: &GitError) -> Option<String> {
+    Some(match error {
+        GitError::LocalChanges { .. } => {
+            "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: then those that nothing collides with stay".into()
+        }
+        GitError::Collision { .. } => "move these files away, or take the change upstream; nothing was overwritten".into(),
+        GitError::LocalCommits { .. } => "push them, or set `git.local-commits = \"rebase\"`".into(),
+        GitError::RebaseConflict { .. } => "rebase by hand and push; nothing was changed here".into(),
+        GitError::HistoryRewritten { .. } => {
+            "somebody pushed with force; if that was meant, go to the new history by hand: git reset --keep".into()
+        }
+        GitError::BranchNotFound { .. } => "set `git.branch` to one of them".into(),
+        GitError::RemoteSilent { .. } => "look at the network and the remote's address; `git.deadline` sets how long to wait".into(),
+        GitError::OlderRevision { .. } => "an update goes forward only; revert the commits upstream and update to that".into(),
+        GitError::IndexLocked { path, .. } => {
+            format!("if no git is running, remove {}", path.display())
+        }
+        _ => return None,
+    })
+}
+
+fn python(error: &PythonError) -> Option<String> {
+    Some(match error {
+        PythonError::NoPip { .. } => "install it with `bin/python -m ensurepip`, or install uv".into(),
+        PythonError::NoVirtualenv { .. } | PythonError::NotAVirtualenv { .. } => {
+            "set `python.virtualenv` to the folder that holds `pyvenv.cfg`".into()
+        }
+        PythonError::LocalRequirement { .. } => {
+            "requirements that point into the checkout are not supported: build a package of it, or put it on PYTHONPATH in `site.env`".into()
+        }
+        PythonError::CredentialsInArguments { .. } => {
+            "put the address into PIP_INDEX_URL in `site.env-file`, or the password into pip.conf or .netrc".into()
+        }
+        PythonError::EnvironmentNotWritable { .. } => {
+            "the environment is exchanged beside itself: let the site's user write to that folder".into()
+        }
+        PythonError::Conflicts { .. } => "mend the requirements upstream".into(),
+        _ => return None,
+    })
+}
+
+fn django(error: &DjangoError) -> Option<String> {
+    Some(match error {
+        DjangoError::NoManage { .. } => "set `site.project` to the folder of manage.py, inside the repository".into(),
+        DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
+        DjangoError::Conflicts { .. } => "make a merge migration upstream: manage.py makemigrations --merge".into(),
+        _ => return None,
+    })
+}
+
+fn service(error: &ServiceError) -> Option<String> {
+    Some(match error {
+        ServiceError::NobodyAnswers { .. } | ServiceError::NoSocket { .. } => "is supervisord running?".into(),
+        ServiceError::StillRunning { .. } => "a longer `stop-timeout` gives it more time".into(),
+        _ => return None,
+    })
+}

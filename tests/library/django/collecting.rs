@@ -1,0 +1,187 @@
+//! Static files collected beside the live ones.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use deploykit::django::{Collected, DjangoError, StaticFiles, StaticRecord, When};
+use deploykit::host::Host;
+
+use crate::support::django::Site;
+
+const MANIFEST: &str = "STORAGES = {'default': {'BACKEND': 'django.core.files.storage.FileSystemStorage'}, \
+    'staticfiles': {'BACKEND': 'django.contrib.staticfiles.storage.ManifestStaticFilesStorage'}}\n";
+
+fn site(settings: &str) -> Option<Site> {
+    let site = Site::new()?;
+    site.append("config/settings.py", settings);
+    site.write("shop/static/shop/site.css", "body { background: url('dot.svg') }");
+    site.write("shop/static/shop/dot.svg", "<svg/>");
+    site.write("shop/static/shop/old.js", "old()");
+    fs::create_dir(site.path("www")).unwrap();
+    Some(site)
+}
+
+fn files(site: &Site) -> StaticFiles {
+    StaticFiles {
+        root: site.path("www/static"),
+        collect: When::Auto,
+        clear: When::Auto,
+        record: None,
+        deleted: Vec::new(),
+    }
+}
+
+fn prepare(site: &Site, files: &StaticFiles) -> Result<Collected, DjangoError> {
+    files.prepare(&Host::new(), &mut site.boot())
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        match path.is_dir() {
+            true => names.extend(listing(&path).into_iter().map(|inner| format!("{name}/{inner}"))),
+            false => names.push(name),
+        }
+    }
+    names.sort();
+    names
+}
+
+/// Collects for the first time and brings it live, with a file that nobody collected.
+fn live(site: &Site) {
+    let collected = prepare(site, &files(site)).unwrap();
+    collected.swap.unwrap().perform().unwrap();
+    site.write("www/static/CACHE/css/out.css", "cached");
+    fs::set_permissions(site.path("www/static"), fs::Permissions::from_mode(0o2751)).unwrap();
+}
+
+#[test]
+fn files_are_collected_beside_and_swapped_in_and_back() {
+    let Some(site) = site(MANIFEST) else { return };
+    live(&site);
+    let before = listing(&site.path("www/static"));
+    assert!(before.contains(&"staticfiles.json".to_owned()), "{before:?}");
+    let mut session = site.boot();
+    assert!(files(&site).prepare(&Host::new(), &mut session).unwrap().unchanged);
+    assert!(!site.path("www/.static.deploykit-next").exists());
+
+    site.write("shop/static/shop/site.css", "body { color: red }");
+    site.write("shop/static/shop/new.js", "fresh()");
+    fs::remove_file(site.path("shop/static/shop/old.js")).unwrap();
+    let collected = files(&site).prepare(&Host::new(), &mut session).unwrap();
+    assert_eq!(listing(&site.path("www/static")), before, "the live files are untouched");
+    assert_eq!(site.read("www/static/shop/site.css"), "body { background: url('dot.svg') }");
+    assert_eq!(collected.changed, ["shop/site.css", "staticfiles.json"]);
+    assert!(collected.added.contains(&"shop/new.js".to_owned()), "{collected:?}");
+    assert_eq!(collected.removed.len(), 2, "old.js and its hashed variant: {:?}", collected.removed);
+
+    collected.swap.clone().unwrap().perform().unwrap();
+    let now = listing(&site.path("www/static"));
+    assert!(now.contains(&"CACHE/css/out.css".to_owned()), "nobody collected it: {now:?}");
+    assert!(!now.iter().any(|name| name.contains("old")), "{now:?}");
+    let hashed = now.iter().filter(|name| name.starts_with("shop/site.")).count();
+    assert_eq!(hashed, 3, "a cached page asks for the old version: {now:?}");
+    assert_eq!(fs::metadata(site.path("www/static")).unwrap().permissions().mode() & 0o7777, 0o2751);
+    collected.back.unwrap().perform().unwrap();
+    assert_eq!(listing(&site.path("www/static")), before);
+}
+
+#[test]
+fn a_stylesheet_that_names_a_missing_file_is_told_and_nothing_is_touched() {
+    let Some(site) = site(MANIFEST) else { return };
+    live(&site);
+    let before = listing(&site.path("www/static"));
+    site.write("shop/static/shop/site.css", "body { background: url('gone.svg') }");
+    let error = prepare(&site, &files(&site)).unwrap_err();
+    assert!(matches!(&error, DjangoError::Collect { .. }), "{error:?}");
+    assert!(error.raised().unwrap().message.contains("shop/gone.svg"), "{error:?}");
+    assert_eq!(listing(&site.path("www/static")), before);
+    assert_eq!(site.read("www/static/shop/site.css"), "body { background: url('dot.svg') }");
+}
+
+#[test]
+fn without_a_manifest_the_last_update_or_git_tells_what_is_obsolete() {
+    let Some(site) = site("") else { return };
+    live(&site);
+    fs::remove_file(site.path("shop/static/shop/old.js")).unwrap();
+    let mut session = site.boot();
+    let mut prepare = |change: &dyn Fn(&mut StaticFiles)| {
+        let mut files = files(&site);
+        change(&mut files);
+        files.prepare(&Host::new(), &mut session).unwrap()
+    };
+    assert!(prepare(&|_| ()).unchanged, "nothing tells that it was collected");
+    let old = ["shop/old.js".to_owned()];
+    let deleted = prepare(&|files| files.deleted = vec!["shop/static/shop/old.js".into()]);
+    assert_eq!(deleted.removed, old);
+    let storage = deleted.record.storage.clone();
+    let record = StaticRecord { storage, names: old.iter().cloned().collect() };
+    assert_eq!(prepare(&|files| files.record = Some(record.clone())).removed, old);
+    assert!(prepare(&|files| (files.record, files.clear) = (Some(record.clone()), When::Never)).unchanged);
+    let all = prepare(&|files| files.clear = When::Always);
+    assert_eq!(all.removed, ["CACHE/css/out.css", "shop/old.js"]);
+    assert!(prepare(&|files| (files.collect, files.clear) = (When::Never, When::Always)).unchanged);
+    assert!(prepare(&|files| files.collect = When::Always).unchanged);
+}
+
+#[test]
+fn what_the_site_wrote_meanwhile_is_not_lost() {
+    let Some(site) = site("") else { return };
+    live(&site);
+    site.write("shop/static/shop/new.js", "fresh()");
+    let collected = prepare(&site, &files(&site)).unwrap();
+    site.write("www/static/CACHE/css/late.css", "late");
+    assert_eq!(collected.catch_up().unwrap(), ["CACHE/css/late.css"]);
+    assert!(collected.catch_up().unwrap().is_empty());
+    collected.swap.clone().unwrap().perform().unwrap();
+    assert_eq!(site.read("www/static/CACHE/css/late.css"), "late");
+    assert!(collected.catch_up().unwrap().is_empty());
+}
+
+#[test]
+fn a_link_to_the_static_files_stays_one() {
+    let Some(site) = site("") else { return };
+    fs::create_dir_all(site.path("data/static")).unwrap();
+    std::os::unix::fs::symlink("../data/static", site.path("www/static")).unwrap();
+    let collected = prepare(&site, &files(&site)).unwrap();
+    collected.swap.unwrap().perform().unwrap();
+    assert!(site.path("www/static").is_symlink());
+    assert_eq!(site.read("data/static/shop/dot.svg"), "<svg/>");
+}
+
+#[test]
+fn a_storage_of_its_own_place_is_refused() {
+    let text = MANIFEST.replace(
+        "ManifestStaticFilesStorage'}",
+        "StaticFilesStorage', 'OPTIONS': {'location': BASE_DIR / 'elsewhere'}}",
+    );
+    let Some(site) = site(&text) else { return };
+    let error = prepare(&site, &files(&site)).unwrap_err();
+    assert!(matches!(&error, DjangoError::NotRelocatable { .. }), "{error:?}");
+    assert!(!site.path("elsewhere").exists());
+}
+
+#[test]
+fn a_storage_that_was_used_during_the_imports_still_collects_beside() {
+    let Some(site) = site(MANIFEST) else { return };
+    site.append(
+        "shop/models.py",
+        "from django.contrib.staticfiles.storage import staticfiles_storage\nstaticfiles_storage.exists('x')\n",
+    );
+    prepare(&site, &files(&site)).unwrap();
+    assert!(!site.path("www/static").exists());
+}
+
+#[test]
+fn no_room_beside_and_no_static_files_are_told() {
+    let Some(site) = site("") else { return };
+    let mut files = files(&site);
+    files.root = site.path("nowhere/static");
+    let error = prepare(&site, &files).unwrap_err();
+    assert!(matches!(&error, DjangoError::NoRoomBeside { .. }), "{error:?}");
+    site.append("config/settings.py", "INSTALLED_APPS.remove('django.contrib.staticfiles')\n");
+    assert!(matches!(prepare(&site, &files).unwrap_err(), DjangoError::NoStaticFiles));
+}

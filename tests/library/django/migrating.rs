@@ -1,0 +1,306 @@
+//! Migrations applied, reversed, refused.
+
+use deploykit::action::{Action, Context};
+use deploykit::django::{
+    BackupDatabase, DatabaseState, DjangoError, Migrate, MigrationId, Phase, RestoreDatabase,
+};
+use deploykit::host::Host;
+use deploykit::operations::django_manage::{DjangoManage, Task};
+use deploykit::operations::{self, Check, Operation};
+
+use crate::support::django::Site;
+
+const PRICE: &str = "migrations.AddField('item', 'price', models.IntegerField(default=1))";
+
+fn shop(name: &str) -> MigrationId {
+    MigrationId { app: "shop".into(), name: name.into() }
+}
+
+/// A site whose first migrations are applied, with two rows.
+fn migrated() -> Option<Site> {
+    let site = Site::new()?;
+    apply(&site).expect("the first migrations");
+    site.sql("INSERT INTO shop_item (name) VALUES ('one'), ('two')");
+    Some(site)
+}
+
+fn apply(site: &Site) -> Result<(), DjangoError> {
+    let (host, mut session) = (Host::new(), site.boot());
+    let plan = session.migrations(&host)?;
+    session.migrate(&host, &plan.applied, &plan.ids())
+}
+
+/// Plans and migrates; returns the state of before, the result, and what the actions need.
+fn migrate(site: &Site) -> (DatabaseState, Result<(), DjangoError>, Context) {
+    let host = Host::new();
+    let mut session = site.boot();
+    let (before, plan) = (session.state(&host).unwrap(), session.migrations(&host).unwrap());
+    let mut context = Context { host, django: Some(session) };
+    let action = Migrate { project: site.project.clone(), before: before.clone(), plan: plan.ids() };
+    let result = action.perform(&mut context);
+    (before, result, context)
+}
+
+fn restore(site: &Site, before: &DatabaseState, context: &mut Context) -> Result<(), DjangoError> {
+    RestoreDatabase { project: site.project.clone(), before: before.clone(), backup: None }.perform(context)
+}
+
+#[test]
+fn the_plan_says_what_would_happen_and_what_could_not_be_taken_back() {
+    let Some(site) = migrated() else { return };
+    site.migration("0002_price", "0001_initial", "", PRICE);
+    site.migration("0003_sql", "0002_price", "atomic = False", "migrations.RunSQL('SELECT 1')");
+    site.migration("0004_fill", "0003_sql", "", "migrations.RunPython(fill)");
+    site.migration("0005_drop", "0004_fill", "", "migrations.RemoveField('item', 'price')");
+    site.migration(
+        "0006_kind",
+        "0005_drop",
+        "",
+        "migrations.AlterField('item', 'name', models.IntegerField()), migrations.SeparateDatabaseAndState(database_operations=[migrations.RunSQL('SELECT 1')])",
+    );
+    let plan = site.boot().migrations(&Host::new()).unwrap();
+    let ids: Vec<String> = plan.pending.iter().map(|migration| migration.id.to_string()).collect();
+    assert_eq!(
+        ids,
+        ["shop.0002_price", "shop.0003_sql", "shop.0004_fill", "shop.0005_drop", "shop.0006_kind"]
+    );
+    let [price, sql, fill, drop, kind] = &plan.pending[..] else { panic!() };
+    assert!(price.is_reversible() && !price.is_risky());
+    assert_eq!(price.operations, ["Add field price to item"]);
+    assert_eq!(sql.irreversible, ["RunSQL without `reverse_sql`"]);
+    assert!(sql.is_risky() && !sql.atomic);
+    assert_eq!(fill.irreversible, ["RunPython without `reverse_code`"]);
+    assert_eq!((drop.irreversible.len(), &drop.losses[0]), (0, &"the values of `item.price`".to_owned()));
+    assert_eq!(kind.losses, ["the values of `item.name`, which turn from CharField into IntegerField"]);
+    assert_eq!(kind.irreversible, ["RunSQL without `reverse_sql`"]);
+    assert!(plan.wants_backup());
+    assert!(plan.applied.contains(&shop("0001_initial")));
+}
+
+#[test]
+fn looking_at_a_database_that_is_not_there_makes_none() {
+    let Some(site) = Site::new() else { return };
+    let mut session = site.boot();
+    assert!(session.migrations(&Host::new()).unwrap().applied.is_empty());
+    assert!(session.state(&Host::new()).unwrap().schema.is_empty());
+    assert!(!site.path("db.sqlite3").exists());
+}
+
+#[test]
+fn what_was_applied_can_be_taken_back_wholly() {
+    let Some(site) = migrated() else { return };
+    site.migration(
+        "0002_more",
+        "0001_initial",
+        "",
+        &format!(
+            "{PRICE}, migrations.CreateModel('Tag', [('id', models.BigAutoField(primary_key=True)), ('slug', models.SlugField(unique=True)), ('item', models.ForeignKey('shop.Item', models.CASCADE))]), migrations.AddIndex('item', models.Index(fields=['name'], name='by_name'))"
+        ),
+    );
+    site.migration("0003_fill", "0002_more", "", "migrations.RunPython(fill, unfill)");
+    let (before, result, mut context) = migrate(&site);
+    result.unwrap();
+    assert_eq!(site.sql("SELECT name FROM shop_item"), "[('filled',), ('filled',)]");
+    let session = context.django.as_mut().unwrap();
+    let heard: Vec<_> = session.progress().iter().map(|it| (it.migration.name.as_str(), it.phase)).collect();
+    assert_eq!(
+        heard,
+        [
+            ("0002_more", Phase::Started),
+            ("0002_more", Phase::Finished),
+            ("0003_fill", Phase::Started),
+            ("0003_fill", Phase::Finished)
+        ]
+    );
+    assert!(session.progress()[1].seconds.is_some());
+    let after = session.state(&Host::new()).unwrap();
+    let differences = before.differences(&after);
+    assert!(
+        differences.contains(&"+ table shop_item: column price integer not null".to_owned()),
+        "{differences:?}"
+    );
+    assert!(differences.contains(&"+ table shop_tag: unique (slug)".to_owned()), "{differences:?}");
+    assert!(differences.contains(&"+ migration shop.0003_fill".to_owned()), "{differences:?}");
+    for _ in 0..2 {
+        restore(&site, &before, &mut context).unwrap();
+        assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+    }
+    assert_eq!(site.sql("SELECT name FROM shop_item"), "[('empty',), ('empty',)]");
+}
+
+#[test]
+fn the_third_of_three_fails_and_all_is_as_before() {
+    let Some(site) = migrated() else { return };
+    site.migration("0002_price", "0001_initial", "", PRICE);
+    site.migration("0003_fill", "0002_price", "", "migrations.RunPython(fill, unfill)");
+    site.migration(
+        "0004_fail",
+        "0003_fill",
+        "",
+        &format!("{}, migrations.RunPython(fail)", PRICE.replace("price", "tax")),
+    );
+    let (before, result, mut context) = migrate(&site);
+    let error = result.unwrap_err();
+    assert_eq!(error.to_string(), "migration `shop.0004_fail` failed");
+    assert_eq!(error.raised().unwrap().to_string(), "ValueError: the data is odd");
+    assert!(error.tail().iter().any(|line| line.contains("0004_fail.py")), "{:?}", error.tail());
+    let now = context.django.as_mut().unwrap().state(&Host::new()).unwrap();
+    assert!(now.applied.contains(&shop("0003_fill")) && !now.applied.contains(&shop("0004_fail")));
+    restore(&site, &before, &mut context).unwrap();
+    assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+}
+
+#[test]
+fn half_of_a_migration_without_a_transaction_is_seen() {
+    let Some(site) = migrated() else { return };
+    site.migration(
+        "0002_half",
+        "0001_initial",
+        "atomic = False",
+        &format!("{PRICE}, migrations.RunPython(fail)"),
+    );
+    let (before, result, mut context) = migrate(&site);
+    assert!(result.is_err());
+    let error = restore(&site, &before, &mut context).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the schema of the database is not what it was: + table shop_item: column price integer not null"
+    );
+}
+
+#[test]
+fn what_would_be_lost_is_not_reversed() {
+    let Some(site) = migrated() else { return };
+    site.migration("0002_sql", "0001_initial", "", "migrations.RunSQL('SELECT 1')");
+    site.migration("0003_drop", "0002_sql", "", "migrations.RemoveField('item', 'name')");
+    let (before, result, mut context) = migrate(&site);
+    result.unwrap();
+    let error = restore(&site, &before, &mut context).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the database cannot be brought back: `shop.0002_sql` (RunSQL without `reverse_sql`), `shop.0003_drop` (reversing it would not bring back the values of `item.name`)"
+    );
+    let now = context.django.as_mut().unwrap().state(&Host::new()).unwrap();
+    assert!(now.applied.contains(&shop("0003_drop")), "nothing was done");
+}
+
+#[test]
+fn a_backup_brings_back_what_cannot_be_reversed_and_only_once() {
+    let Some(site) = migrated() else { return };
+    site.migration("0002_drop", "0001_initial", "", "migrations.RemoveField('item', 'name')");
+    let backup = site.path("backup.sqlite3");
+    let mut context = Context::default();
+    let action = BackupDatabase { project: site.project.clone(), path: backup.clone() };
+    action.perform(&mut context).unwrap();
+    let (before, result, mut context) = migrate(&site);
+    result.unwrap();
+    // A backup that is there is not overwritten by what the database has become.
+    action.perform(&mut context).unwrap();
+    let restore = Action::RestoreDatabase(RestoreDatabase {
+        project: site.project.clone(),
+        before: before.clone(),
+        backup: Some(backup.clone()),
+    });
+    restore.perform(&mut context).unwrap();
+    assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+    assert_eq!(site.sql("SELECT name FROM shop_item"), "[('one',), ('two',)]");
+    site.sql("INSERT INTO shop_item (name) VALUES ('three')");
+    restore.perform(&mut context).unwrap();
+    assert_eq!(site.sql("SELECT count(*) FROM shop_item"), "[(3,)]");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&backup).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_database_that_moved_on_is_not_migrated() {
+    let Some(site) = migrated() else { return };
+    site.migration("0002_price", "0001_initial", "", PRICE);
+    let host = Host::new();
+    let mut session = site.boot();
+    let (before, plan) = (session.state(&host).unwrap(), session.migrations(&host).unwrap());
+    site.sql(
+        "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0009_theirs', '2026-01-01')",
+    );
+    let error = session.migrate(&host, &before.applied, &plan.ids()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the migrations of the database are not those that were planned with: `shop.0009_theirs` was not expected"
+    );
+    site.sql("DELETE FROM django_migrations WHERE name = '0009_theirs'");
+    let error = session.migrate(&host, &before.applied, &[]).unwrap_err();
+    assert!(
+        matches!(&error, DjangoError::StateMoved { unexpected, .. } if unexpected == &[shop("0002_price")])
+    );
+    session.migrate(&host, &before.applied, &plan.ids()).unwrap();
+    session.migrate(&host, &before.applied, &plan.ids()).unwrap();
+}
+
+#[test]
+fn conflicts_odd_histories_and_unreadable_databases_are_told() {
+    let Some(site) = migrated() else { return };
+    site.migration("0002_one", "0001_initial", "", "");
+    site.migration("0002_two", "0001_initial", "", "");
+    let error = site.boot().migrations(&Host::new()).unwrap_err();
+    assert_eq!(error.to_string(), "conflicting migrations: 0002_one and 0002_two in `shop`");
+    std::fs::remove_file(site.path("shop/migrations/0002_two.py")).unwrap();
+    site.sql("INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0002_one', '2026-01-01')");
+    site.sql("DELETE FROM django_migrations WHERE app = 'shop' AND name = '0001_initial'");
+    let error = site.boot().migrations(&Host::new()).unwrap_err();
+    assert!(matches!(&error, DjangoError::Inconsistent { .. }), "{error:?}");
+    site.write("db.sqlite3", "this is not a database, however long it is looked at, and never was one");
+    let error = site.boot().state(&Host::new()).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the database `default`");
+    assert!(error.raised().unwrap().message.contains("not a database"), "{error:?}");
+}
+
+#[test]
+fn a_squashed_migration_is_applied_and_taken_back() {
+    let Some(site) = migrated() else { return };
+    site.migration("0002_price", "0001_initial", "", PRICE);
+    site.migration("0003_tax", "0002_price", "", &PRICE.replace("price", "tax"));
+    site.migration(
+        "0002_squashed",
+        "0001_initial",
+        "replaces = [('shop', '0002_price'), ('shop', '0003_tax')]",
+        &format!("{PRICE}, {}", PRICE.replace("price", "tax")),
+    );
+    let (before, result, mut context) = migrate(&site);
+    result.unwrap();
+    restore(&site, &before, &mut context).unwrap();
+    assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+}
+
+#[test]
+fn a_waiting_process_holds_no_lock() {
+    let Some(site) = migrated() else { return };
+    let mut session = site.boot();
+    session.state(&Host::new()).unwrap();
+    session.migrations(&Host::new()).unwrap();
+    let pid = session.id().unwrap();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter(|entry| {
+        let target = std::fs::read_link(entry.as_ref().unwrap().path()).unwrap_or_default();
+        target.to_string_lossy().contains("db.sqlite3")
+    });
+    assert_eq!(open.count(), 0);
+    assert_eq!(site.sql("BEGIN EXCLUSIVE"), "[]");
+}
+
+#[test]
+fn the_operation_migrates_alone_and_takes_back_what_it_did() {
+    let Some(site) = migrated() else { return };
+    let manage = DjangoManage { project: site.project.clone(), task: Task::Migrate };
+    let unchanged = Check::Unchanged { reason: "no migrations wait".into() };
+    assert_eq!(manage.check(&Host::new()).unwrap(), unchanged);
+    site.migration("0002_price", "0001_initial", "", PRICE);
+    let mut context = Context::default();
+    let Check::Change(change) = operations::apply(&manage, &mut context).unwrap() else { panic!() };
+    assert_eq!(change.details, ["shop.0002_price", "    Add field price to item"]);
+    assert_eq!(manage.check(&Host::new()).unwrap(), unchanged);
+    // A journal's actions work in a process that knows nothing of the first one.
+    let text = serde_json::to_string(&change.undo).unwrap();
+    let undo: Vec<Action> = serde_json::from_str(&text).unwrap();
+    for action in undo {
+        action.perform(&mut Context::default()).unwrap();
+    }
+    assert!(matches!(manage.check(&Host::new()).unwrap(), Check::Change(_)));
+}
