@@ -523,6 +523,16 @@ http {{
         self.wait_until_serving(Duration::from_secs(60))
     }
 
+    /// Returns what a person types to start the servers again, for a shell in any folder.
+    pub fn start_command(&self) -> String {
+        format!("{} -c {}", self.supervisord.display(), self.supervisor_config.display())
+    }
+
+    /// Returns what a person types to stop the servers.
+    pub fn stop_command(&self) -> String {
+        format!("{} -c {} shutdown", self.supervisorctl.display(), self.supervisor_config.display())
+    }
+
     /// Waits until the home page answers and both programs run.
     pub fn wait_until_serving(&self, patience: Duration) -> Result<(), Error> {
         let serving = wait_until(patience, || {

@@ -13,13 +13,13 @@ pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     let findings = init::look(&args.folder, &host).map_err(|error| Failure::refused(&error))?;
     if args.print {
         let text = findings.to_toml(&findings.folder);
-        ui.result(&serde_json::json!({ "configuration": text, "questions": findings.questions() }), &text);
+        ui.result(&serde_json::json!({ "configuration": text, "questions": &findings.questions }), &text);
         return Ok(exit_code::DONE);
     }
     let path = findings.write().map_err(|error| Failure::refused(&error))?;
-    let questions = findings.questions();
+    let questions = &findings.questions;
     let mut text = format!("{} {}\n", paint(BOLD, "Wrote"), path.display());
-    for question in &questions {
+    for question in questions {
         let line = question.line.map_or(String::new(), |line| format!(":{line}"));
         let place = format!("{}{line}", path.display());
         text.push_str(&format!("{} `{}`: {}\n  at {place}\n", paint(WARN, "Needs a person:"), question.key, question.why));

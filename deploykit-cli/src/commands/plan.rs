@@ -33,6 +33,5 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
             if args.exit_code { exit_code::WAITING } else { exit_code::DONE }
         }
     };
-    progress.finish();
     Ok(code)
 }

@@ -12,7 +12,6 @@ pub fn run(global: &Global, _args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> 
     let site = super::site(global)?;
     let mut watch = Watch::new(ui, None)?;
     let report = update::recover(&site, Some(super::cancel()?), &mut watch).map_err(|error| Failure::refused(&error))?;
-    watch.progress.finish();
     match report {
         None => {
             let document = serde_json::json!({ "outcome": "unchanged" });

@@ -132,6 +132,5 @@ fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
             std::thread::sleep(LOOK);
         }
     }
-    progress.finish();
     Ok(exit_code::DONE)
 }

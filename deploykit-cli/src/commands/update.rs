@@ -52,7 +52,6 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
         return Err(Failure::message(exit_code::REFUSED, "not updated: you did not say yes; the site noticed nothing", None));
     }
     let report = update.run().map_err(|error| refused(&error, ui))?;
-    watch.progress.finish();
     Ok(finish(&report, ui))
 }
 

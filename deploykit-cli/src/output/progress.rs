@@ -12,19 +12,20 @@ use super::human::{BAD, BOLD, DIM, GOOD, WARN, milliseconds, paint, short};
 
 /// Shows events on the standard error.
 pub struct Progress {
+    /// The live line, while a step runs on a terminal.
     bar: Option<ProgressBar>,
+    terminal: bool,
     quiet: bool,
     verbose: bool,
 }
 
 impl Progress {
     pub fn new(quiet: bool, verbose: bool) -> Self {
-        let live = std::io::stderr().is_terminal() && !quiet;
-        Progress { bar: live.then(bar), quiet, verbose }
+        Progress { bar: None, terminal: std::io::stderr().is_terminal() && !quiet, quiet, verbose }
     }
 
     /// Ends the live line; what was said stays.
-    pub fn finish(&mut self) {
+    fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -43,16 +44,14 @@ impl Progress {
         }
     }
 
-    fn live(&self, text: String) {
-        if let Some(bar) = &self.bar {
-            bar.reset_elapsed();
-            bar.set_message(text);
-        }
+    fn live(&mut self, text: String) {
+        self.finish();
+        self.bar = self.terminal.then(|| bar(text));
     }
 }
 
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
+fn bar(text: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(text);
     if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed}") {
         bar.set_style(style);
     }
@@ -78,21 +77,21 @@ impl Observer for Progress {
             Event::StepStarted { step, reason, .. } => {
                 let colon = if reason.is_empty() { "" } else { ": " };
                 self.live(format!("{step}{colon}{reason}"));
-                if self.bar.is_none() && self.verbose {
+                if !self.terminal && self.verbose {
                     self.line(&paint(DIM, &format!("  {step}{colon}{reason} …")));
                 }
             }
             Event::StepFinished { step, outcome, duration_ms, .. } => {
                 let text = format!("  {} {step:<18} {:>8}  {}", paint(GOOD, "✓"), milliseconds(*duration_ms), paint(DIM, outcome));
                 self.line(text.trim_end());
-                self.live(String::new());
+                self.finish();
             }
             Event::StepSkipped { step, reason, .. } if self.verbose => {
                 self.line(&paint(DIM, &format!("  - {step:<18} {:>8}  {reason}", "")));
             }
             Event::StepFailed { step, .. } => {
                 self.line(&format!("  {} {step}", paint(BAD, "✗")));
-                self.live(String::new());
+                self.finish();
             }
             Event::Waiting { until, reason } => {
                 let at = until.to_zoned(TimeZone::system()).strftime("%H:%M:%S");
@@ -111,7 +110,7 @@ impl Observer for Progress {
             Event::Notice { text } => self.line(&format!("  {} {text}", paint(WARN, "note:"))),
             Event::RunFinished { outcome, .. } => {
                 if *outcome != Outcome::Updated {
-                    self.live(String::new());
+                    self.finish();
                 }
             }
             _ => {}

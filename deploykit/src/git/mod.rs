@@ -28,7 +28,7 @@ pub use fetch::Fetched;
 pub use local_state::{LocalChange, LocalChangeKind};
 pub use next_tree::NextTree;
 pub use rebase::Rebase;
-pub use repository::Commit;
+pub use repository::{Commit, commit_of, head};
 pub use tree::Tree;
 
 pub(crate) use changes::changes;

@@ -26,6 +26,32 @@ impl fmt::Display for Commit {
     }
 }
 
+/// Returns what is checked out, without regard to any branch that an update would move.
+///
+/// # Errors
+///
+/// When the repository cannot be opened, or has no commit yet.
+pub fn head(repository: &Path) -> Result<Head, GitError> {
+    Repository::open(repository)?.head("")
+}
+
+/// Returns the full id of the commit that a revision names here, without asking the remote; a bare branch name also means
+/// the remote's branch.
+///
+/// # Errors
+///
+/// When there is no such commit.
+pub fn commit_of(repository: &Path, remote: &str, revision: &str) -> Result<String, GitError> {
+    let repository = Repository::open(repository)?;
+    let names = [revision.to_owned(), format!("{remote}/{revision}")];
+    let found = names.iter().find_map(|name| repository.git2.revparse_single(name).ok()?.peel_to_commit().ok());
+    found.map(|commit| commit.id().to_string()).ok_or_else(|| GitError::RevisionNotFound {
+        revision: revision.to_owned(),
+        near: Vec::new(),
+        remote: remote.to_owned(),
+    })
+}
+
 /// A repository with a work tree, opened for reading.
 pub(crate) struct Repository {
     pub(crate) git2: git2::Repository,

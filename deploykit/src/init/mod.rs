@@ -126,7 +126,7 @@ impl<T> Found<T> {
 }
 
 /// Something that only a person can say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Question {
     /// The key, from the top of the file: `site.project`.
     pub key: String,

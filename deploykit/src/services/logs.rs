@@ -129,6 +129,13 @@ impl Marked {
     }
 }
 
+/// Returns the last lines of a log file, secrets removed; empty when it cannot be read.
+#[must_use]
+pub fn last_lines_of(host: &Host, path: &Path, max_lines: usize) -> Vec<String> {
+    let from = fs::metadata(path).map_or(0, |found| found.len().saturating_sub(MOST));
+    read_from(path, from).map(|text| last_lines(host, &text, max_lines)).unwrap_or_default()
+}
+
 /// Returns the last lines of the files that were written to within the given time, oldest first, secrets removed.
 pub(super) fn recent_lines(
     host: &Host,

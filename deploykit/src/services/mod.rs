@@ -23,7 +23,7 @@ pub use action::{Goal, ServiceAction};
 pub use command::CommandManager;
 pub use error::ServiceError;
 pub use gunicorn::Gunicorn;
-pub use logs::{LogMark, NewLines};
+pub use logs::{LogMark, NewLines, last_lines_of};
 pub use processes::ProcessId;
 pub use supervisor::{Server, Supervisor};
 

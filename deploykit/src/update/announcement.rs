@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::action::Action;
-use crate::django::SiteFacts;
+use crate::django::{Session, SiteFacts};
 use crate::host::Host;
 use crate::operations::maintenance::{Announcement as Commands, Goal, Maintenance, MaintenanceError, Page, announced_time};
 use crate::operations::{Check, Operation};
@@ -125,6 +125,54 @@ impl Announcement {
         let reason = if announce.is_needed() { "users are told no longer" } else { &announce.change.reason };
         Step::with_actions("maintenance-off", Phase::Finish, reason, announce.change.undo.clone(), Vec::new())
     }
+}
+
+/// Makes the operation that announces maintenance, and with `page` shows the page.
+///
+/// # Errors
+///
+/// When Django does not boot, or there is no such time.
+pub fn maintenance_on(
+    site: &Site,
+    host: &Host,
+    start: Start,
+    message: Option<&str>,
+    page: bool,
+) -> Result<Maintenance, Failed> {
+    let facts = live_facts(site, host)?;
+    let config = site.config();
+    let now = Timestamp::now();
+    let at = match start {
+        Start::Now => announced_time(now),
+        Start::AfterNotice => announced_time(now.checked_add(config.notice)?),
+        Start::In(duration) => announced_time(now.checked_add(duration)?),
+        Start::At(time) => next(time, facts.time_zone.as_deref(), now)?,
+    };
+    let notice = if start == Start::Now { Duration::ZERO } else { config.notice };
+    let message = Some(message.unwrap_or(&config.message).to_owned());
+    Ok(Maintenance {
+        goal: Goal::On { start: at, message, notice },
+        announcement: site.maintenance_commands(&facts),
+        page: if page { site.maintenance_page()? } else { None },
+    })
+}
+
+/// Makes the operation that ends maintenance, whoever turned it on: the announcement and the page.
+///
+/// # Errors
+///
+/// When Django does not boot.
+pub fn maintenance_off(site: &Site, host: &Host) -> Result<Maintenance, Failed> {
+    let facts = live_facts(site, host)?;
+    let announcement = site.maintenance_commands(&facts);
+    Ok(Maintenance { goal: Goal::Off, announcement, page: site.maintenance_page()? })
+}
+
+fn live_facts(site: &Site, host: &Host) -> Result<SiteFacts, Failed> {
+    let mut session = Session::boot(host, &site.project())?;
+    let facts = session.facts(host)?;
+    session.close(host);
+    Ok(facts)
 }
 
 /// Returns when the site's clock shows this time next.

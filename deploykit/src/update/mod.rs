@@ -17,6 +17,7 @@ mod error;
 mod finish;
 mod prepare;
 mod recover;
+mod secrets;
 mod steps;
 
 use std::time::Duration;
@@ -25,7 +26,9 @@ use jiff::civil::Time;
 
 pub use error::{PreparationError, UpdateError};
 pub use finish::Update;
+pub use announcement::{maintenance_off, maintenance_on};
 pub use recover::recover;
+pub use secrets::check_secrets;
 
 use crate::event::Observer;
 use crate::host::Cancel;

@@ -20,11 +20,11 @@ use crate::operations::smoke_check::PageResult;
 use crate::plan::Phase;
 use crate::report::{Failure, Report};
 use crate::runner::{Events, error_chain};
-use crate::secrets::{SecretsFile, asked_for, compile_pattern};
 use crate::services::{LogMark, Role, ServiceState};
 use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
 use crate::update::error::{PreparationError, UpdateError};
+use crate::update::secrets;
 use crate::update::steps::{self, Facts};
 use crate::update::{Prepared, Request, Update};
 
@@ -192,43 +192,21 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
-        let config = self.site.config();
-        let pattern = compile_pattern(&config.secrets_pattern)?;
-        let settings = steps::settings_files(config);
-        let changed = |path: &std::path::Path| {
-            let relevant = moved.is_some_and(|moved| moved.changes.iter().any(|change| change.paths().any(|p| p == path)));
-            path.extension().is_some_and(|extension| extension == "py") && (relevant || settings.matches(path))
-        };
-        let read = |commit: &str| -> Result<_, Failed> {
-            let texts = crate::git::Tree::open(&config.repository, commit)?.texts(changed)?;
-            let texts: Vec<_> = texts.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
-            Ok(asked_for(texts.iter().map(|(path, text)| (path.as_ref(), text.as_str())), &pattern))
-        };
-        let wanted = read(&self.to)?;
-        let known = read(&self.from)?;
-        let present = match &config.secrets_file {
-            Some(file) => SecretsFile::read(file)?.names().clone(),
-            None => Default::default(),
-        };
-        let check = crate::secrets::SecretsCheck {
-            file: config.secrets_file.clone(),
-            required: config.secrets_required.clone(),
-            pattern: config.secrets_pattern.clone(),
-        };
-        let outcome = check.decide(&wanted, &known.keys().cloned().collect(), &present);
+        let changed = moved.iter().flat_map(|moved| moved.changes.iter().flat_map(|change| change.paths()));
+        let changed = changed.map(ToOwned::to_owned).collect();
+        let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
         for tolerated in &outcome.tolerated {
-            self.notice(format!(
-                "the code asks for the secret `{}`, which the file lacks, as it did before",
-                tolerated.name
-            ));
+            let name = &tolerated.name;
+            self.notice(format!("the code asks for the secret `{name}`, which the file lacks, as it did before"));
         }
         if !outcome.missing.is_empty() {
-            let file = config.secrets_file.clone().unwrap_or_default();
+            let file = self.site.config().secrets_file.clone().unwrap_or_default();
             return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
         }
-        Ok(((), format!("{} asked for, all there", wanted.len())))
+        Ok(((), format!("{asked} asked for, all there")))
     }
 
+    /// Builds the next environment, unless the live one is the right one.
     fn packages(&mut self, tree: &NextTree) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
         if config.requirements.is_empty() {

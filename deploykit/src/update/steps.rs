@@ -376,31 +376,6 @@ pub(super) fn own_command(argv: &[String], tree: &Path) -> Command {
     Command::new(program).args(argv.iter().skip(1)).directory(tree).in_site_environment()
 }
 
-/// The files that the settings module may be made of.
-pub(super) struct SettingsFiles {
-    /// The folder of the package that it is in, or its own name without `.py`.
-    prefixes: Vec<PathBuf>,
-}
-
-impl SettingsFiles {
-    pub(super) fn matches(&self, path: &Path) -> bool {
-        self.prefixes.iter().any(|prefix| path == prefix || path.starts_with(prefix))
-    }
-}
-
-/// Returns the files of the settings: the module, and its neighbours when they are settings too.
-pub(super) fn settings_files(config: &Config) -> SettingsFiles {
-    let inside = config.project.strip_prefix(&config.repository).unwrap_or(Path::new(""));
-    let module = inside.join(config.settings.replace('.', "/"));
-    let mut prefixes = vec![module.with_extension("py"), module.clone()];
-    if let Some(package) = module.parent()
-        && package.file_name().is_some_and(|name| name.to_string_lossy().contains("settings"))
-    {
-        prefixes.push(package.to_owned());
-    }
-    SettingsFiles { prefixes }
-}
-
 /// Says in a few words which packages change.
 pub(super) fn package_summary(changes: &[PackageChange]) -> String {
     match changes {

@@ -1,0 +1,82 @@
+//! Which secrets the code of a commit asks for and the file lacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use crate::git::Tree;
+use crate::secrets::{SecretsCheck, SecretsFile, SecretsOutcome, asked_for, compile_pattern};
+use crate::site::{Config, Site};
+
+/// Any error of a part.
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// Compares what the code of a commit asks for with the secrets file; `None`: the live commit.
+///
+/// # Errors
+///
+/// When the commit or the file cannot be read.
+pub fn check_secrets(site: &Site, revision: Option<&str>) -> Result<SecretsOutcome, Failed> {
+    let config = site.config();
+    let commit = match revision {
+        Some(revision) => crate::git::commit_of(&config.repository, &config.remote, revision)?,
+        None => crate::git::head(&config.repository)?.commit,
+    };
+    Ok(compare(site, &commit, None, None)?.0)
+}
+
+/// Compares the names in the settings and in what changed, or in everything; `before` is the live commit, whose own lacks
+/// are only noticed. Returns how many are asked for, too.
+pub(super) fn compare(
+    site: &Site,
+    to: &str,
+    before: Option<&str>,
+    changed: Option<&BTreeSet<PathBuf>>,
+) -> Result<(SecretsOutcome, usize), Failed> {
+    let config = site.config();
+    let pattern = compile_pattern(&config.secrets_pattern)?;
+    let settings = SettingsFiles::of(config);
+    let asked = |commit: &str| -> Result<BTreeMap<String, Vec<String>>, Failed> {
+        let wanted = |path: &Path| {
+            path.extension().is_some_and(|extension| extension == "py")
+                && changed.is_none_or(|changed| settings.matches(path) || changed.contains(path))
+        };
+        let texts = Tree::open(&config.repository, commit)?.texts(wanted)?;
+        let texts: Vec<_> = texts.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
+        Ok(asked_for(texts.iter().map(|(path, text)| (path.as_ref(), text.as_str())), &pattern))
+    };
+    let wanted = asked(to)?;
+    let known = before.map(asked).transpose()?.unwrap_or_default();
+    let present = match &config.secrets_file {
+        Some(file) => SecretsFile::read(file)?.names().clone(),
+        None => BTreeSet::new(),
+    };
+    let check = SecretsCheck {
+        file: config.secrets_file.clone(),
+        required: config.secrets_required.clone(),
+        pattern: config.secrets_pattern.clone(),
+    };
+    Ok((check.decide(&wanted, &known.into_keys().collect(), &present), wanted.len()))
+}
+
+/// The files that the settings module may be made of.
+struct SettingsFiles(Vec<PathBuf>);
+
+impl SettingsFiles {
+    /// The module, what is below it, and its neighbours when they are settings too.
+    fn of(config: &Config) -> Self {
+        let inside = config.project.strip_prefix(&config.repository).unwrap_or(Path::new(""));
+        let module = inside.join(config.settings.replace('.', "/"));
+        let mut files = vec![module.with_extension("py"), module.clone()];
+        if let Some(package) = module.parent()
+            && package.file_name().is_some_and(|name| name.to_string_lossy().contains("settings"))
+        {
+            files.push(package.to_owned());
+        }
+        SettingsFiles(files)
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        self.0.iter().any(|prefix| path.starts_with(prefix))
+    }
+}
