@@ -44,7 +44,11 @@ impl Announcement {
             page: if config.environment == EnvironmentName::Development { None } else { site.maintenance_page()? },
             message: request.message.clone().unwrap_or_else(|| config.message.clone()),
             notice: config.notice,
-            start: request.start,
+            // A site that owes its users no notice does not wait for the next whole minute either.
+            start: match request.start {
+                Start::AfterNotice if config.notice.is_zero() => Start::Now,
+                start => start,
+            },
             time_zone: facts.time_zone.clone(),
             host: host.clone(),
         })
