@@ -68,6 +68,8 @@ impl PythonSite {
             environment.set(name, "");
         }
         environment.set("PIP_CONFIG_FILE", "/dev/null");
+        // pip asks the real index for its own version, even with `--no-index` in a requirements file.
+        environment.set("PIP_DISABLE_PIP_VERSION_CHECK", "1");
         environment.set("PIP_CACHE_DIR", self.folder.path().join("cache").to_string_lossy());
         environment.set("UV_CACHE_DIR", self.folder.path().join("uv-cache").to_string_lossy());
         environment.set("UV_NO_CONFIG", "1");
@@ -119,12 +121,6 @@ impl PythonSite {
         run(Command::new(self.virtualenv.join("bin").join(program)).args(args)).trim().to_owned()
     }
 
-    /// Returns the tools that are installed, with the setting that asks for each.
-    pub fn tools(&self) -> Vec<(Installer, Tool)> {
-        let uv = self.uv.clone().map(|program| (Installer::Uv, Tool::Uv { program }));
-        [(Installer::Pip, Tool::Pip)].into_iter().chain(uv).collect()
-    }
-
     /// Makes a wheel of one module, whose `VERSION` it is, with a console script of the same name that prints it.
     pub fn wheel(&self, name: &str, version: &str, requires: &[&str]) -> PathBuf {
         let source = format!("VERSION = {version:?}\n\n\ndef main():\n    print({name:?}, VERSION)\n");
@@ -161,6 +157,12 @@ impl PythonSite {
         fs::write(&path, archive.finish()).unwrap();
         path
     }
+}
+
+/// Returns the tools that are installed, with the setting that asks for each.
+pub fn tools() -> Vec<(Installer, Tool)> {
+    let uv = super::program("uv").map(|program| (Installer::Uv, Tool::Uv { program }));
+    [(Installer::Pip, Tool::Pip)].into_iter().chain(uv).collect()
 }
 
 /// Makes a virtualenv as `python3 -m venv` does. The first one is made once; the others are made without pip, which takes

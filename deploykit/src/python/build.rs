@@ -13,6 +13,7 @@ use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::packages::{PackageChange, Packages, SEEDS};
 use super::requirements::Requirements;
 use super::resolve::release;
+use super::seeds::copy_package;
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -126,7 +127,7 @@ impl Build {
 
         let mut built = Built::default();
         self.make(host, budget)?;
-        self.seed(host, budget, &wanted, &mut built)?;
+        self.seed(&mut built)?;
         let told = self.install(host, budget)?;
         self.upgrade_pip(host, budget, &wanted, told, &mut built)?;
         self.check_conflicts(host, budget)?;
@@ -163,37 +164,36 @@ impl Build {
 
     fn make(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
         let system = self.system_site_packages.then_some("--system-site-packages");
+        // The pip of the live environment comes along; where it cannot, Python's own is unpacked, which takes seconds.
+        let own_pip = self.tool == Tool::Pip && self.seeds.get("pip").is_none_or(|pip| pip.contains(' '));
+        let bare = (self.tool == Tool::Pip && !own_pip).then_some("--without-pip");
         let command = match &self.tool {
             Tool::Pip => Command::new(&self.base).args(["-m", "venv"]),
             Tool::Uv { program } => {
                 Command::new(program).args([Path::new("venv"), "--python".as_ref(), &self.base])
             }
         };
-        let command = command.args(system).args(["--prompt", &self.prompt]).arg(&self.environment);
+        let command = command.args(system).args(bare).args(["--prompt", &self.prompt]).arg(&self.environment);
         let command = isolated(command).deadline(budget.left());
         host.run(&command).map(|_| ()).map_err(|error| failed("making the virtualenv", error))
     }
 
-    /// Brings pip, setuptools and wheel to what the site has now: gunicorn may use `pkg_resources` without a word.
-    fn seed(
-        &self,
-        host: &Host,
-        budget: Budget,
-        wanted: &Requirements,
-        built: &mut Built,
-    ) -> Result<(), PythonError> {
+    /// Takes along what the site has and its requirements do not mention: gunicorn may use `pkg_resources` without a word.
+    fn seed(&self, built: &mut Built) -> Result<(), PythonError> {
         let found = Virtualenv::read(&self.environment)?;
         for (name, version) in &self.seeds {
-            let there = found.packages.get(name).map(|package| package.version.as_str());
-            let fine = match there {
-                Some(there) if name == "pip" => release(there) >= release(version),
-                there => there == Some(version),
-            };
-            if fine {
+            if found.packages.get(name).is_some_and(|there| there.version == *version) {
                 continue;
             }
-            let comparison = if name == "pip" { ">=" } else { "==" };
-            self.optional(host, budget, wanted, &format!("{name}{comparison}{version}"), built)?;
+            // Two versions side by side would be a broken installation.
+            let copied =
+                found.packages.get(name).is_none()
+                    && copy_package(name, &self.virtualenv, &self.environment).map_err(|source| {
+                        FileError { what: "take packages along to", path: self.environment.clone(), source }
+                    })?;
+            if !copied {
+                built.warnings.push(format!("`{name}` {version} could not be taken along"));
+            }
         }
         Ok(())
     }
@@ -240,20 +240,13 @@ impl Build {
         if found.packages.get("pip").is_some_and(|pip| release(&pip.version) >= release(&newer)) {
             return Ok(());
         }
-        self.optional(host, budget, wanted, "pip", built)
-    }
-
-    /// Installs something that the site can do without. Only a cancellation is an error.
-    fn optional(
-        &self,
-        host: &Host,
-        budget: Budget,
-        wanted: &Requirements,
-        requirement: &str,
-        built: &mut Built,
-    ) -> Result<(), PythonError> {
-        // Where the requirements files say to look is where this is too.
-        let options = private_file(&(wanted.options.join("\n") + "\n" + requirement + "\n"))?;
+        // pip asks for its own version even where the requirements files say `--no-index`: there is none to be had then.
+        if wanted.options.iter().any(|option| option.starts_with("--no-index")) {
+            return Ok(());
+        }
+        // Where the requirements files say to look is where pip is looked for too.
+        let requirement = format!("pip>={newer}");
+        let options = private_file(&(wanted.options.join("\n") + "\n" + &requirement + "\n"))?;
         let command = self
             .tool
             .command(&self.environment, &["install", "--upgrade"])
@@ -265,10 +258,9 @@ impl Build {
             Ok(_) => Ok(()),
             Err(error @ CommandError::Cancelled { .. }) => Err(error.into()),
             Err(error) => {
-                let last = error.tail().last().cloned().unwrap_or_else(|| error.to_string());
-                built
-                    .warnings
-                    .push(format!("cannot install `{requirement}` into the new environment: {last}"));
+                let said = error.tail().iter().rfind(|line| line.to_lowercase().starts_with("error"));
+                let last = said.cloned().unwrap_or_else(|| error.to_string());
+                built.warnings.push(format!("pip could not be upgraded to {newer}: {last}"));
                 Ok(())
             }
         }

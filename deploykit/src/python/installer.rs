@@ -152,6 +152,7 @@ pub(crate) fn refusal(output: &str) -> Refusal {
             r"No matching distribution found for ([^\s;]+(?: ?@ ?\S+)?)",
             r"Could not find a version that satisfies the requirement ([^\s;(]+)",
             r"Because there (?:is|are) no versions? of (\S+)",
+            r"Because (\S+) requires Python ",
             r"Because (\S+) was not found in",
             r"Because only \S+?(?:[<>=!].*?)? (?:is|are) available and you require ([^\s,]+)",
         ]
@@ -163,6 +164,7 @@ pub(crate) fn refusal(output: &str) -> Refusal {
         [
             r"Requires-Python ([^;\s]+)",
             r"requires a different Python: \S+ not in '([^']+)'",
+            r"requires Python ([<>=!~][^\s;]*)",
             r"does not satisfy Python\s*([<>=!~][^\s,]*(?:,[<>=!~][^\s,]+)*)",
         ]
         .iter()
@@ -219,6 +221,12 @@ mod tests {
         assert_eq!(refusal(uv).requirement.as_deref(), Some("nosuch"));
         let uv = "  ╰─▶ Because there is no version of demo==9 and you require demo==9, we can conclude";
         assert_eq!(refusal(uv).requirement.as_deref(), Some("demo==9"));
+        let uv = "  cause: Because modern==1.0 requires Python >=3.99 and only modern==1.0 is available, we can conclude";
+        let found = refusal(uv);
+        assert_eq!(
+            (found.requirement.as_deref(), found.needs_python.as_deref()),
+            (Some("modern==1.0"), Some(">=3.99"))
+        );
         assert_eq!(refusal("something else"), Refusal::default());
     }
 

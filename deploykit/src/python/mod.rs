@@ -10,6 +10,7 @@ mod installer;
 mod packages;
 mod requirements;
 mod resolve;
+mod seeds;
 mod switch;
 mod virtualenv;
 

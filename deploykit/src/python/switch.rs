@@ -220,7 +220,7 @@ mod tests {
             there.perform().unwrap();
             there.perform().unwrap();
             assert_eq!(files::look(&live), Found::Link(next.clone()));
-            assert_eq!(kept_originals(&live), [there.kept.clone()]);
+            assert_eq!(kept_originals(&live), std::slice::from_ref(&there.kept));
             back.perform().unwrap();
             back.perform().unwrap();
             assert!(live.join("mine").exists());

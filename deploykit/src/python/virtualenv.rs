@@ -136,7 +136,7 @@ fn settings_of(text: &str) -> BTreeMap<String, String> {
 }
 
 /// Returns the folders of packages with the name of their Python: `python3.11`.
-fn site_packages(path: &Path) -> Vec<(String, PathBuf)> {
+pub(crate) fn site_packages(path: &Path) -> Vec<(String, PathBuf)> {
     let mut found: Vec<(String, PathBuf)> = Vec::new();
     for library in ["lib", "lib64"] {
         // `lib64` usually is a link to `lib`, and must not count twice.
@@ -194,16 +194,19 @@ fn package_of(metadata: &[u8]) -> Option<Package> {
     (!package.name.is_empty() && !package.version.is_empty()).then_some(package)
 }
 
-/// Returns what a `RECORD` has in the folder of packages itself, without compiled files, which may be removed at will.
+/// Returns the files of a `RECORD`, relative to the folder of packages.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
+pub(crate) fn files_of_record(record: &str) -> impl Iterator<Item = &str> {
+    record.lines().map(|line| match line.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
+        None => line.split(',').next().unwrap_or_default(),
+    })
+}
+
+/// Returns what a `RECORD` has in the folder of packages itself, without compiled files, which may be removed at will.
 fn top_level(record: &str) -> BTreeSet<&str> {
-    record
-        .lines()
-        .map(|line| match line.strip_prefix('"') {
-            Some(quoted) => quoted.split('"').next().unwrap_or_default(),
-            None => line.split(',').next().unwrap_or_default(),
-        })
+    files_of_record(record)
         .filter(|file| !file.starts_with(['.', '/']))
         .filter_map(|file| file.split('/').next())
         .filter(|top| !top.is_empty() && *top != "__pycache__")
