@@ -10,7 +10,7 @@ use deploykit::host::{Environment, Host, Redactor};
 use crate::support::django::Site;
 
 fn boot_error(site: &Site) -> DjangoError {
-    Session::boot(&Host::new(), &site.project).err().expect("it does not boot")
+    Session::boot(&Host::new(), &site.project).expect_err("it does not boot")
 }
 
 #[test]
