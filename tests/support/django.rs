@@ -81,9 +81,9 @@ class Migration(migrations.Migration):
 const MAINTENANCE_ON: &str = r#"
 import datetime
 import json
-from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.management.base import BaseCommand
+from django.utils import timezone
 
 class Command(BaseCommand):
     def add_arguments(self, parser):
@@ -93,7 +93,7 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         naive = datetime.datetime.strptime(options["date"] + " " + options["time"], "%Y-%m-%d %H:%M")
-        start = naive.replace(tzinfo=ZoneInfo(settings.TIME_ZONE))
+        start = timezone.make_aware(naive)
         answer = input("Is this OK? [yN] ")
         if answer[:1].lower() != "y":
             self.stdout.write("Aborting.")

@@ -234,7 +234,7 @@ fn turn_on(
     let mut change = Change { before: words(&facts.status), ..Change::default() };
     let at = announced_time(start);
     if let Some(announcement) = &settings.announcement
-        && !facts.status.announced.as_ref().and_then(|status| status.at).is_some_and(|on| on <= at)
+        && facts.status.announced.as_ref().and_then(|status| status.at).is_none_or(|on| on > at)
     {
         let earliest = facts.now.checked_add(notice).unwrap_or(Timestamp::MAX);
         if at < earliest {

@@ -9,8 +9,23 @@ use deploykit::host::Host;
 
 use crate::support::django::Site;
 
-const MANIFEST: &str = "STORAGES = {'default': {'BACKEND': 'django.core.files.storage.FileSystemStorage'}, \
-    'staticfiles': {'BACKEND': 'django.contrib.staticfiles.storage.ManifestStaticFilesStorage'}}\n";
+/// Django 4.2 took another setting for it.
+const MANIFEST: &str = "
+import django
+BACKEND = 'django.contrib.staticfiles.storage.ManifestStaticFilesStorage'
+if django.VERSION < (4, 2):
+    STATICFILES_STORAGE = BACKEND
+else:
+    STORAGES = {'default': {'BACKEND': 'django.core.files.storage.FileSystemStorage'}, 'staticfiles': {'BACKEND': BACKEND}}
+";
+
+const ELSEWHERE: &str = "
+BACKEND = 'config.storage.Elsewhere'
+if django.VERSION < (4, 2):
+    STATICFILES_STORAGE = BACKEND
+else:
+    STORAGES['staticfiles']['BACKEND'] = BACKEND
+";
 
 fn site(settings: &str) -> Option<Site> {
     let site = Site::new()?;
@@ -154,11 +169,10 @@ fn a_link_to_the_static_files_stays_one() {
 
 #[test]
 fn a_storage_of_its_own_place_is_refused() {
-    let text = MANIFEST.replace(
-        "ManifestStaticFilesStorage'}",
-        "StaticFilesStorage', 'OPTIONS': {'location': BASE_DIR / 'elsewhere'}}",
-    );
-    let Some(site) = site(&text) else { return };
+    let Some(site) = site(&format!("{MANIFEST}{ELSEWHERE}")) else { return };
+    let text = "import os\nfrom django.contrib.staticfiles.storage import StaticFilesStorage\n\
+        class Elsewhere(StaticFilesStorage):\n    def path(self, name):\n        return os.path.abspath(os.path.join('elsewhere', name))\n";
+    site.write("config/storage.py", text);
     let error = prepare(&site, &files(&site)).unwrap_err();
     assert!(matches!(&error, DjangoError::NotRelocatable { .. }), "{error:?}");
     assert!(!site.path("elsewhere").exists());

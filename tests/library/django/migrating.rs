@@ -1,5 +1,8 @@
 //! Migrations applied, reversed, refused.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
 use deploykit::action::{Action, Context};
 use deploykit::django::{
     BackupDatabase, DatabaseState, DjangoError, Migrate, MigrationId, Phase, RestoreDatabase,
@@ -303,4 +306,54 @@ fn the_operation_migrates_alone_and_takes_back_what_it_did() {
         action.perform(&mut Context::default()).unwrap();
     }
     assert!(matches!(manage.check(&Host::new()).unwrap(), Check::Change(_)));
+}
+
+/// The probe alone, as it is left when deploykit is killed: its input ends, and nobody reads what it says.
+#[test]
+fn a_migration_goes_on_when_deploykit_is_gone() {
+    let Some(site) = migrated() else { return };
+    let text = "from django.db import migrations, models\nimport os, time\n\
+        def wait(apps, schema_editor):\n    print('begun', flush=True)\n    end = time.monotonic() + 60\n    \
+        while not os.path.exists('go') and time.monotonic() < end:\n        time.sleep(0.01)\n    \
+        print('going on', flush=True)\n    time.sleep(0.1)\n    print('x' * 200000, flush=True)\n\
+        class Migration(migrations.Migration):\n    dependencies = [('shop', '0001_initial')]\n    \
+        operations = [migrations.RunPython(wait), migrations.AddField('item', 'price', models.IntegerField(default=1))]\n";
+    site.write("shop/migrations/0002_slow.py", text);
+    let plan = site.boot().migrations(&Host::new()).unwrap();
+
+    let folder = crate::support::root().join("deploykit/src/django");
+    let session = std::fs::read_to_string(folder.join("session.rs")).unwrap();
+    let loader = session.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
+    let loader = loader.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
+    let probe: String = ["site", "database", "static", "serve"]
+        .map(|name| std::fs::read_to_string(folder.join(format!("probe/{name}.py"))).unwrap())
+        .concat();
+    let mut child = Command::new(&site.project.python)
+        .args(["-c", &loader])
+        .current_dir(&site.project.directory)
+        .env("DJANGO_SETTINGS_MODULE", "config.settings")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let request = serde_json::json!({
+        "do": "migrate", "database": "default", "applied": plan.applied, "plan": plan.ids(),
+    });
+    let configuration = serde_json::json!({ "directory": site.project.directory });
+    for line in [serde_json::Value::from(probe), configuration, request] {
+        writeln!(input, "{line}").unwrap();
+    }
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("begun") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    drop((input, log, child.stdout.take()));
+    site.write("go", "");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(site.sql("SELECT DISTINCT price FROM shop_item"), "[(1,)]");
+    assert_eq!(site.sql("SELECT count(*) FROM django_migrations WHERE name = '0002_slow'"), "[(1,)]");
 }
