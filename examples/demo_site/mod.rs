@@ -297,7 +297,11 @@ impl DemoSite {
     fn write_files(&self) -> Result<(), Error> {
         write(&self.supervisor_config, &self.supervisor_text())?;
         write(&self.config, &self.config_text())?;
-        let serve = format!("[ \"$1\" = 1 ] && exec sleep infinity\nexec {}\n", self.gunicorn_command());
+        // Handed over as by systemd: of `-b fd://0`, gunicorn would remove a Unix socket's file when it ends.
+        let serve = format!(
+            "[ \"$1\" = 1 ] && exec sleep infinity\nexport LISTEN_PID=$$ LISTEN_FDS=1\nexec {} 3<&0\n",
+            self.gunicorn_command()
+        );
         write(&self.root.join("serve.sh"), &serve)?;
         let mut secrets = fs::OpenOptions::new();
         let file = secrets.write(true).create(true).truncate(true).mode(0o600).open(&self.secrets);
