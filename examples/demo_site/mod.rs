@@ -16,11 +16,13 @@
 
 mod process;
 mod supervisor;
+mod texts;
+mod versions;
 pub mod visitor;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -297,7 +299,11 @@ impl DemoSite {
     fn write_files(&self) -> Result<(), Error> {
         write(&self.supervisor_config, &self.supervisor_text())?;
         write(&self.config, &self.config_text())?;
-        let serve = format!("[ \"$1\" = 1 ] && exec sleep infinity\nexec {}\n", self.gunicorn_command());
+        // Handed over as by systemd: of `-b fd://0`, gunicorn would remove a Unix socket's file when it ends.
+        let serve = format!(
+            "[ \"$1\" = 1 ] && exec sleep infinity\nexport LISTEN_PID=$$ LISTEN_FDS=1\nexec {} 3<&0\n",
+            self.gunicorn_command()
+        );
         write(&self.root.join("serve.sh"), &serve)?;
         let mut secrets = fs::OpenOptions::new();
         let file = secrets.write(true).create(true).truncate(true).mode(0o600).open(&self.secrets);
@@ -322,182 +328,6 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
 "#;
         run(self.python().args(["-c", SCRIPT, &self.options.entries.to_string()]))?;
         Ok(())
-    }
-
-    fn supervisor_text(&self) -> String {
-        let root = self.root.display();
-        let venv = self.virtualenv.display();
-        let project = self.checkout.join("project");
-        let project = project.display();
-        let lingers = self.options.worker_lingers;
-        let gunicorn = self.gunicorn_command();
-        let program = if self.options.held_socket {
-            // Supervisor closes the socket when the last process of the group has ended, so there is one that only
-            // lives. It is gunicorn's standard input.
-            let address = match self.gunicorn_address.strip_prefix("unix:") {
-                Some(path) => format!("unix://{path}"),
-                None => format!("tcp://{}", self.gunicorn_address),
-            };
-            format!(
-                "\
-[fcgi-program:gunicorn]
-socket={address}
-numprocs=2
-process_name=web-%(process_num)d
-command=/bin/sh {root}/serve.sh %(process_num)d
-"
-            )
-        } else {
-            format!("[program:gunicorn]\ncommand={gunicorn}\n")
-        };
-        format!(
-            "\
-[unix_http_server]
-file={root}/run/supervisor.sock
-chmod=0700
-
-[supervisord]
-logfile={root}/log/supervisord.log
-pidfile={root}/run/supervisord.pid
-childlogdir={root}/log
-environment=DEMO_DATA=\"{root}/data\",DJANGO_SETTINGS_MODULE=\"config.settings.production\"
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
-
-[supervisorctl]
-serverurl=unix://{root}/run/supervisor.sock
-
-{program}directory={project}
-stopwaitsecs=30
-redirect_stderr=true
-stdout_logfile={root}/log/gunicorn.log
-
-[program:worker]
-command={venv}/bin/python manage.py work
-directory={project}
-environment=DEMO_WORKER_LINGERS=\"{lingers}\"
-stopwaitsecs=60
-redirect_stderr=true
-stdout_logfile={root}/log/worker.log
-"
-        )
-    }
-
-    fn gunicorn_command(&self) -> String {
-        let bind = if self.options.held_socket { "fd://0" } else { &self.gunicorn_address };
-        let gunicorn = self.virtualenv.join("bin/gunicorn");
-        format!(
-            "{} --no-control-socket --graceful-timeout 5 --workers 2 -b {bind} config.wsgi",
-            gunicorn.display()
-        )
-    }
-
-    /// Returns the text of `deploykit.toml`.
-    fn config_text(&self) -> String {
-        let root = self.root.display();
-        let address = &self.gunicorn_address;
-        let service = &self.gunicorn_service;
-        let page = match self.options.nginx {
-            Some(_) => format!("page = \"{root}/www/maintenance.html\"\n"),
-            None => String::new(),
-        };
-        let nginx_log = match self.options.nginx {
-            Some(_) => format!("nginx = \"{root}/log/nginx.log\"\n"),
-            None => String::new(),
-        };
-        let mut installer = vec![format!("--find-links={root}/wheels-extra")];
-        if let Some(wheels) = &self.options.wheels {
-            installer.push("--no-index".to_owned());
-            installer.push(format!("--find-links={}", wheels.display()));
-        }
-        format!(
-            "\
-environment = \"production\"
-
-[site]
-repository = \".\"
-project = \"project\"
-settings = \"config.settings.production\"
-env = {{ DEMO_DATA = \"{root}/data\" }}
-
-[git]
-branch = \"main\"
-
-[python]
-virtualenv = \"../venv\"
-requirements = [\"requirements/production.txt\"]
-extra-args = {installer:?}
-
-[secrets]
-file = \"secrets.json\"
-
-[[services]]
-name = \"{service}\"
-manager = \"supervisor\"
-config = \"{root}/supervisor.conf\"
-role = \"web\"
-
-[[services]]
-name = \"worker\"
-manager = \"supervisor\"
-config = \"{root}/supervisor.conf\"
-role = \"worker\"
-
-[maintenance]
-{page}notice = \"0s\"
-
-[smoke]
-base = \"http://{HOST}/\"
-connect = \"{address}\"
-deadline = \"20s\"
-pages = [{{ path = \"/\", contains = \"Guestbook\" }}, {{ path = \"/about/\", contains = \"About\" }}]
-
-[logs]
-gunicorn = \"{root}/log/gunicorn.log\"
-worker = \"{root}/log/worker.log\"
-{nginx_log}"
-        )
-    }
-
-    fn nginx_text(&self) -> String {
-        let root = self.root.display();
-        let front = &self.front_address;
-        let backend = &self.gunicorn_address;
-        // As root, nginx would hand its work to a user who may not read the folder.
-        let by_root = fs::metadata(&self.root).is_ok_and(|meta| meta.uid() == 0);
-        let user = if by_root { "user root;\n" } else { "" };
-        format!(
-            "\
-{user}daemon off;
-worker_processes 1;
-pid {root}/run/nginx.pid;
-error_log {root}/log/nginx.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {root}/run/nginx-body;
-    proxy_temp_path {root}/run/nginx-proxy;
-    fastcgi_temp_path {root}/run/nginx-fastcgi;
-    uwsgi_temp_path {root}/run/nginx-uwsgi;
-    scgi_temp_path {root}/run/nginx-scgi;
-    server {{
-        listen {front};
-        error_page 503 /maintenance.html;
-        location = /maintenance.html {{
-            internal;
-            root {root}/www;
-            add_header Retry-After 30 always;
-        }}
-        location / {{
-            if (-f {root}/www/maintenance.html) {{ return 503; }}
-            proxy_set_header Host $host;
-            proxy_pass http://{backend};
-        }}
-    }}
-}}
-"
-        )
     }
 
     /// Starts the servers and waits until the site answers and the worker works.
@@ -585,72 +415,11 @@ http {{
         Some(answer.body.split_once("\"release\": \"")?.1.split('"').next()?.to_owned())
     }
 
-    /// Commits a change to the newest version and pushes it; returns the new commit.
-    pub fn publish(&self, change: impl FnOnce(&Path)) -> Result<String, Error> {
-        self.publish_as("A new version", change)
-    }
-
-    /// Like [`DemoSite::publish`], with a message for the commit.
-    pub fn publish_as(&self, message: &str, change: impl FnOnce(&Path)) -> Result<String, Error> {
-        let scratch = self.newest()?;
-        change(&scratch);
-        self.git(&scratch, &["add", "-A"])?;
-        self.git(&scratch, &["commit", "-q", "--allow-empty", "-m", message])?;
-        self.git(&scratch, &["push", "-q", "origin", "HEAD:main"])?;
-        Ok(self.git(&scratch, &["rev-parse", "HEAD"])?.trim().to_owned())
-    }
-
-    /// Returns a checkout of what the remote has now, to commit in.
-    pub fn newest(&self) -> Result<PathBuf, Error> {
-        let scratch = self.scratch();
-        self.git(&scratch, &["fetch", "-q", "origin", "main"])?;
-        self.git(&scratch, &["reset", "-q", "--hard", "FETCH_HEAD"])?;
-        Ok(scratch)
-    }
-
-    /// Publishes release 2: another package, three migrations, changed, new and removed static files, and a setting
-    /// that wants [`NEW_SECRET`].
-    pub fn publish_release_2(&self) -> Result<String, Error> {
-        let folder = release_folder(2);
-        let deleted = folder.join("DELETED");
-        let deleted =
-            fs::read_to_string(&deleted).map_err(io_error(format!("read {}", deleted.display())))?;
-        let mut copied = Ok(());
-        let commit = self.publish_as("Release 2", |tree| {
-            copied = copy_tree(&folder, tree);
-            for path in deleted.lines().chain(["DELETED"]) {
-                let _ = fs::remove_file(tree.join(path));
-            }
-        })?;
-        copied.map(|()| commit)
-    }
-
     /// Adds a secret to `secrets.json`, as a person would.
     pub fn add_secret(&self, name: &str, value: &str) -> Result<(), Error> {
         let text = fs::read_to_string(&self.secrets).map_err(io_error("read secrets.json"))?;
         let text = text.trim_end().trim_end_matches('}').trim_end();
         write(&self.secrets, &format!("{text},\n    \"{name}\": \"{value}\"\n}}\n"))
-    }
-
-    /// Returns what `benches/by_hand.sh` wants to see: the update as a person types it.
-    pub fn by_hand_environment(&self) -> BTreeMap<String, String> {
-        let text = |path: &Path| path.display().to_string();
-        let mut variables = self.environment();
-        variables.insert("SITE_CHECKOUT".to_owned(), text(&self.checkout));
-        variables.insert("SITE_BRANCH".to_owned(), "main".to_owned());
-        variables.insert("SITE_VIRTUALENV".to_owned(), text(&self.virtualenv));
-        variables.insert("SITE_REQUIREMENTS".to_owned(), "requirements/production.txt".to_owned());
-        variables.insert("SITE_SUPERVISORCTL".to_owned(), text(&self.supervisorctl));
-        variables.insert("SITE_SUPERVISOR_CONFIG".to_owned(), text(&self.supervisor_config));
-        variables.insert("SITE_SERVICES".to_owned(), format!("{} worker", self.gunicorn_service));
-        variables.insert("SITE_URL".to_owned(), format!("http://{HOST}/"));
-        variables.insert("SITE_ADDRESS".to_owned(), self.gunicorn_address.clone());
-        if self.options.nginx.is_some() {
-            variables.insert("SITE_MAINTENANCE_PAGE".to_owned(), text(&self.maintenance_page));
-        }
-        let links = self.options.wheels.iter().chain([&self.extra_wheels]).map(|path| text(path));
-        variables.insert("PIP_FIND_LINKS".to_owned(), links.collect::<Vec<_>>().join(" "));
-        variables
     }
 
     /// Returns the ends of all logs, for messages.

@@ -174,7 +174,7 @@ fn maintenance_is_announced_after_a_question() {
 #[test]
 fn code_that_cannot_be_loaded_is_found_by_django() {
     let Some(site) = TestSite::builder().build() else { return };
-    let cases: [(fn(&DemoSite) -> String, &str); 4] = [
+    let cases: [Case; 4] = [
         (publish_missing_secret, "secrets.json has no API_TOKEN"),
         (publish_settings_error, "NameError: name 'UNDEFINED_NAME' is not defined"),
         (publish_import_error, "No module named 'demo_module_that_nobody_made'"),
@@ -186,15 +186,14 @@ fn code_that_cannot_be_loaded_is_found_by_django() {
 #[test]
 fn static_files_that_do_not_exist_are_found_by_collectstatic() {
     let Some(site) = TestSite::builder().build() else { return };
-    let cases: [(fn(&DemoSite) -> String, &str); 1] =
-        [(publish_broken_stylesheet, "guestbook/no-such-image.png")];
+    let cases: [Case; 1] = [(publish_broken_stylesheet, "guestbook/no-such-image.png")];
     on_each(&site, &cases, |site| site.manage(&["collectstatic", "--noinput"]));
 }
 
 #[test]
 fn packages_that_do_not_fit_are_found() {
     let Some(site) = TestSite::builder().build() else { return };
-    let cases: [(fn(&DemoSite) -> String, &str); 4] = [
+    let cases: [Case; 4] = [
         (publish_unknown_requirement, "No matching distribution found for demo-package-that-nobody-made"),
         (publish_conflicting_requirements, "ResolutionImpossible"),
         (publish_inconsistent_packages, "demo-left 1.0 has requirement demo-base<2"),
@@ -233,7 +232,7 @@ fn an_irreversible_migration_is_one() {
 
 #[test]
 fn changes_collide_with_what_is_in_the_checkout() {
-    let cases: [(fn(&DemoSite) -> String, &str); 4] = [
+    let cases: [Case; 4] = [
         (publish_over_an_edit, "would be overwritten by merge"),
         (publish_over_an_untracked_file, "untracked working tree files would be overwritten"),
         (publish_over_an_ignored_file, "untracked working tree files would be overwritten"),
@@ -245,7 +244,7 @@ fn changes_collide_with_what_is_in_the_checkout() {
         let target = "origin/main";
         site.git(&site.checkout, &["merge", "--ff-only", "--no-overwrite-ignore", target])
     });
-    let cases: [(fn(&DemoSite) -> String, &str); 1] = [(publish_rebase_conflict, "could not apply")];
+    let cases: [Case; 1] = [(publish_rebase_conflict, "could not apply")];
     on_each(&site, &cases, |site| {
         site.git(&site.checkout, &["fetch", "-q", "origin"])?;
         site.git(&site.checkout, &["rebase", "origin/main"]).inspect_err(|_| {
@@ -265,7 +264,7 @@ fn pages_that_are_broken_are_seen_by_visitors() {
         let commit = publish(&site);
         pull(&site);
         site.manage(&["migrate", "-v", "0"]).unwrap();
-        let _ = supervisorctl(&site, &["restart", "all"]);
+        let _ = supervisorctl(&site, &["restart", "gunicorn"]);
         commit
     };
     restart_with(publish_broken_home);
@@ -308,12 +307,11 @@ fn a_worker_dies_after_it_was_called_running() {
     assert_ne!(site.processes()["worker"].pid, before);
 }
 
+/// What publishes a broken version, and what its error says.
+type Case = (fn(&DemoSite) -> String, &'static str);
+
 /// Publishes each version, brings the checkout to it by hand, and expects an error that says so.
-fn on_each(
-    site: &DemoSite,
-    cases: &[(fn(&DemoSite) -> String, &str)],
-    attempt: impl Fn(&DemoSite) -> Result<String, Error>,
-) {
+fn on_each(site: &DemoSite, cases: &[Case], attempt: impl Fn(&DemoSite) -> Result<String, Error>) {
     for (publish, expected) in cases {
         reset(site);
         publish(site);

@@ -96,12 +96,11 @@ impl Snapshot {
     }
 
     fn look_at_git(&mut self, site: &DemoSite) {
-        let questions: [(&str, &[&str]); 5] = [
+        let questions: [(&str, &[&str]); 4] = [
             ("git HEAD", &["rev-parse", "HEAD"]),
             ("git branch", &["branch", "--show-current"]),
             ("git status", &["status", "--porcelain", "--untracked-files=all", "--", ".", ":!.deploykit"]),
             ("git stashes", &["stash", "list"]),
-            ("git worktrees", &["worktree", "list", "--porcelain"]),
         ];
         for (name, args) in questions {
             let answer = site.git(&site.checkout, args).unwrap_or_else(|error| error.to_string());
