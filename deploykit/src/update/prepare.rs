@@ -1,7 +1,6 @@
 //! The first half of an update: everything that can be done while the site serves.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -25,7 +24,7 @@ use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::secrets;
-use crate::update::steps::{self, Facts};
+use crate::update::steps::{self, Facts, Planned};
 use crate::update::{Prepared, Request, Update};
 
 /// Any error of a step.
@@ -420,12 +419,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         let run = self.run.as_ref().map_or_else(|| self.state.folder().to_owned(), |run| run.path.clone());
         let planned = steps::plan(self.site, &self.request, moved.as_ref(), &facts, &run, &self.host);
-        let (planned, leftovers): (_, Vec<PathBuf>) = match planned {
+        let planned = match planned {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
         let Facts { session, tree, states, .. } = facts;
-        let Some((mut plan, announcement)) = planned else {
+        let Some(Planned { mut plan, announcement, leftovers }) = planned else {
             session.close(&self.host);
             if let Err(error) = tree.remove(&self.host) {
                 log::warn!("{}", error_chain(&error));

@@ -62,7 +62,15 @@ impl Facts {
     }
 }
 
-/// Makes the plan, and names what will be left over; no plan when there is nothing to do.
+/// A plan with what its announcement can be made anew of.
+pub(super) struct Planned {
+    pub plan: Plan,
+    pub announcement: Announcement,
+    /// What is left over when the update is over, whichever way it went.
+    pub leftovers: Vec<PathBuf>,
+}
+
+/// Makes the plan; none when there is nothing to do.
 pub(super) fn plan(
     site: &Site,
     request: &Request,
@@ -70,11 +78,9 @@ pub(super) fn plan(
     facts: &Facts,
     run: &Path,
     host: &Host,
-) -> Result<(Option<(Plan, Announcement)>, Vec<PathBuf>), Box<dyn Error + Send + Sync>> {
-    let aside = facts.collected.as_ref().ok().and_then(|collected| collected.swap.as_ref());
-    let leftovers: Vec<PathBuf> = aside.iter().map(|swap| swap.aside.clone()).collect();
+) -> Result<Option<Planned>, Box<dyn Error + Send + Sync>> {
     if !facts.is_needed(moved) {
-        return Ok((None, leftovers));
+        return Ok(None);
     }
     let config = site.config();
     let backup = backup(config, facts, run)?;
@@ -117,7 +123,9 @@ pub(super) fn plan(
         forecast: forecast(site, facts),
         hold,
     };
-    Ok((Some((plan, announcement)), leftovers))
+    let aside = facts.collected.as_ref().ok().and_then(|collected| collected.swap.as_ref());
+    let leftovers = aside.iter().map(|swap| swap.aside.clone()).collect();
+    Ok(Some(Planned { plan, announcement, leftovers }))
 }
 
 const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
