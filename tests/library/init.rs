@@ -116,11 +116,11 @@ fn check(text: &str, questions: &[Question]) -> toml::Table {
     table
 }
 
-const MANAGE: &str = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'SETTINGS')\n\
+const MANAGE: &str = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', '@MODULE@')\n\
                       from django.core.management import execute_from_command_line\n";
 
 fn manage(settings: &str) -> String {
-    MANAGE.replace("SETTINGS", settings)
+    MANAGE.replace("@MODULE@", settings)
 }
 
 fn coralnet() -> Option<Place> {
@@ -215,7 +215,7 @@ manager = "supervisor"
 config = "config/supervisor.conf"
 role = "required"
 
-[maintenance]                              # project/lib/management/commands/maintenanceon.py and maintenanceoff are found by themselves
+[maintenance]                              # maintenanceon and maintenanceoff of project/lib are found by themselves
 status-file = "../tmp/maintenance.json"    # found: MAINTENANCE_STATUS_FILE_PATH in project/config/settings/base.py
 page = "../maintenance.html"               # found: config/nginx.conf
 

@@ -378,3 +378,134 @@ fn has_django(virtualenv: &Path) -> bool {
     let versions = entries_of(&virtualenv.join("lib"));
     versions.iter().any(|version| version.join("site-packages/django/__init__.py").is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::host::Host;
+    use crate::init::files::walk;
+
+    struct Site(tempfile::TempDir);
+
+    impl Site {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let site = Site(tempfile::tempdir().unwrap());
+            for (path, text) in files {
+                let path = site.top().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            site
+        }
+
+        fn top(&self) -> PathBuf {
+            self.0.path().join("site")
+        }
+
+        fn requirements(&self, environment: &str) -> Found<Vec<PathBuf>> {
+            requirements(&self.top(), &self.top(), &walk(&self.top(), &Host::new()), environment)
+        }
+
+        fn settings(&self, programs: &[&Program]) -> Found<String> {
+            settings(&self.top(), &self.top(), &walk(&self.top(), &Host::new()), programs)
+        }
+    }
+
+    fn names(found: &Found<Vec<PathBuf>>) -> Vec<String> {
+        found.value.iter().flatten().map(|path| file_name(path)).collect()
+    }
+
+    #[test]
+    fn requirements_follow_the_environment() {
+        let all = ["base", "dev", "production", "staging"].map(|name| format!("requirements/{name}.txt"));
+        let site = Site::new(&all.each_ref().map(|path| (path.as_str(), "")));
+        assert_eq!(names(&site.requirements("production")), ["production.txt"]);
+        assert_eq!(names(&site.requirements("staging")), ["staging.txt"]);
+        assert_eq!(names(&site.requirements("development")), ["dev.txt"]);
+        let site = Site::new(&[
+            ("requirements.txt", ""),
+            ("requirements_prod.txt", ""),
+            ("docs/requirements.txt", ""),
+        ]);
+        assert_eq!(names(&site.requirements("production")), ["requirements_prod.txt"]);
+        assert_eq!(names(&site.requirements("staging")), ["requirements.txt"]);
+    }
+
+    #[test]
+    fn requirements_that_do_not_say_whose_they_are_are_asked_about() {
+        let site = Site::new(&[("requirements/one.txt", ""), ("requirements/two.txt", "")]);
+        let found = site.requirements("production");
+        assert_eq!(names(&found), ["one.txt"]);
+        assert!(found.question.unwrap().contains("`requirements/two.txt`"));
+        let site = Site::new(&[("requirements-dev.txt", "")]);
+        assert!(site.requirements("production").question.is_some());
+        let site = Site::new(&[("pyproject.toml", ""), ("uv.lock", "")]);
+        assert!(site.requirements("production").question.unwrap().contains("uv export"));
+    }
+
+    #[test]
+    fn settings_for_production_come_before_the_default() {
+        let manage = "setdefault('DJANGO_SETTINGS_MODULE', 'config.settings')";
+        let site = Site::new(&[
+            ("manage.py", manage),
+            ("config/settings/__init__.py", ""),
+            ("config/settings/prod.py", ""),
+            ("config/settings/local.py", ""),
+        ]);
+        let found = site.settings(&[]);
+        assert_eq!(found.value.as_deref(), Some("config.settings.prod"));
+        assert_eq!(found.question, None);
+
+        let site = Site::new(&[
+            ("manage.py", manage),
+            ("config/settings.py", ""),
+            ("config/settings_production.py", ""),
+        ]);
+        assert_eq!(site.settings(&[]).value.as_deref(), Some("config.settings_production"));
+    }
+
+    #[test]
+    fn the_services_know_the_settings_best() {
+        let site = Site::new(&[("manage.py", ""), ("a/prod.py", ""), ("a/staging.py", "")]);
+        let program = |module: &str| Program {
+            environment: vec![("DJANGO_SETTINGS_MODULE".into(), module.into())],
+            file: "/etc/x.conf".into(),
+            ..Program::default()
+        };
+        let (staging, prod, missing) = (program("a.staging"), program("a.prod"), program("b.c"));
+        assert_eq!(site.settings(&[&staging]), Found::new("a.staging".into(), "/etc/x.conf"));
+        assert_eq!(environment(&site.settings(&[&staging])).value.as_deref(), Some("staging"));
+        assert!(site.settings(&[&staging, &prod]).question.unwrap().contains("`a.prod`"));
+        assert!(site.settings(&[&missing]).question.is_some());
+    }
+
+    #[test]
+    fn settings_of_a_developer_are_asked_about() {
+        let manage = "setdefault('DJANGO_SETTINGS_MODULE', 'a.local')";
+        let site = Site::new(&[("manage.py", manage), ("a/local.py", "")]);
+        assert!(site.settings(&[]).question.is_some());
+        assert!(Site::new(&[("manage.py", "")]).settings(&[]).value.is_none());
+    }
+
+    #[test]
+    fn the_virtualenv_with_django_is_the_sites() {
+        let site = Site::new(&[("a", ""), (".venv/pyvenv.cfg", ""), ("../tools/pyvenv.cfg", "")]);
+        let all = || virtualenvs(&site.top(), &walk(&site.top(), &Host::new()));
+        assert_eq!(virtualenv(&site.top(), &all(), &[]).value, Some(site.top().join(".venv")));
+        let django = site.0.path().join("tools/lib/python3.13/site-packages/django");
+        fs::create_dir_all(&django).unwrap();
+        fs::write(django.join("__init__.py"), "").unwrap();
+        assert_eq!(
+            virtualenv(&site.top(), &all(), &[]),
+            Found::new(site.0.path().join("tools"), "has Django")
+        );
+        fs::remove_dir_all(site.0.path().join("tools/lib")).unwrap();
+        for name in ["env", "venv"] {
+            fs::create_dir_all(site.0.path().join(name)).unwrap();
+            fs::write(site.0.path().join(name).join("pyvenv.cfg"), "").unwrap();
+        }
+        assert!(virtualenv(&site.top(), &all(), &[]).question.is_some());
+    }
+}

@@ -347,6 +347,14 @@ fn services(top: &Path, programs: &[&Program], unsure: &[(PathBuf, PathBuf)]) ->
         })
         .collect();
     services.sort_by_key(|service| service.role);
+    // A group that can only be asked for as a whole is one service, of its most public role.
+    let mut asked: Vec<FoundManager> = Vec::new();
+    services.retain(|service| {
+        let grouped = matches!(&service.manager, FoundManager::Supervisor { program: Some(_), .. });
+        let again = grouped && asked.contains(&service.manager);
+        asked.push(service.manager.clone());
+        !again
+    });
     services
 }
 
@@ -382,7 +390,9 @@ fn variables(top: &Path, programs: &[&Program], env_file: Option<&Path>) -> Foun
 fn maintenance(top: &Path, tree: &Tree, settings: &Settings) -> Found<FoundMaintenance> {
     let command = |name: &'static str| tree.named(name).find(|file| folder_name(file) == "commands");
     if let (Some(on), Some(_)) = (command("maintenanceon.py"), command("maintenanceoff.py")) {
-        return Found::new(FoundMaintenance::Own, seen_from(top, on).to_string_lossy());
+        // `lib/management/commands/maintenanceon.py` is of `lib`.
+        let app = on.ancestors().nth(3).unwrap_or(top);
+        return Found::new(FoundMaintenance::Own, seen_from(top, app).to_string_lossy());
     }
     if settings.matches(r#"["']maintenance_mode["']"#) {
         return Found::new(FoundMaintenance::Package, "INSTALLED_APPS");
