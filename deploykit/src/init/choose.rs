@@ -217,17 +217,23 @@ fn settings_of(program: &Program) -> Option<String> {
     })
 }
 
-/// Says which environment a settings module is for.
-pub(super) fn environment(settings: &Found<String>) -> Found<String> {
+/// Says which environment this is: by the name of the settings, or by a variable of the `.env` file.
+pub(super) fn environment(settings: &Found<String>, variables: Option<&str>) -> Found<String> {
     let module = settings.value.as_deref().unwrap_or_default().to_lowercase();
     let last = module.rsplit('.').next().unwrap_or_default();
-    let named = ["staging", "development"].into_iter().find(|name| says_words(last, name));
-    let source = if named.is_some() { "the name of the settings" } else { "" };
-    let mut found = Found::new(named.unwrap_or("production").to_owned(), source);
-    if source.is_empty() {
-        found.source = None;
+    let named = |text: &str| WORDS.iter().map(|(name, _)| *name).find(|name| says_words(text, name));
+    if let Some(name) = named(last) {
+        return Found::new(name.to_owned(), "the name of the settings");
     }
-    found
+    let usual = ["SETTINGS_BASE", "DJANGO_ENV", "DJANGO_ENVIRONMENT", "ENVIRONMENT", "APP_ENV", "ENV"];
+    let set = usual.iter().find_map(|variable| {
+        let value = dotenv(variables?, variable)?.to_lowercase();
+        Some((named(&value)?, *variable))
+    });
+    match set {
+        Some((name, variable)) => Found::new(name.to_owned(), format!("{variable} in .env")),
+        None => Found::new("production".to_owned(), ""),
+    }
 }
 
 /// Chooses the requirements files.
@@ -476,9 +482,18 @@ mod tests {
         };
         let (staging, prod, missing) = (program("a.staging"), program("a.prod"), program("b.c"));
         assert_eq!(site.settings(&[&staging]), Found::new("a.staging".into(), "/etc/x.conf"));
-        assert_eq!(environment(&site.settings(&[&staging])).value.as_deref(), Some("staging"));
+        assert_eq!(environment(&site.settings(&[&staging]), None).value.as_deref(), Some("staging"));
         assert!(site.settings(&[&staging, &prod]).question.unwrap().contains("`a.prod`"));
         assert!(site.settings(&[&missing]).question.is_some());
+    }
+
+    #[test]
+    fn one_settings_file_for_all_learns_the_environment_from_a_variable() {
+        let settings = Found::new("config.settings".to_owned(), "");
+        let is = |variables: &str| environment(&settings, Some(variables)).value.unwrap();
+        assert_eq!(is("SETTINGS_BASE=dev-local\n"), "development");
+        assert_eq!(is("ENVIRONMENT='Staging'\n"), "staging");
+        assert_eq!(is("ENVIRONMENT=blue\n"), "production");
     }
 
     #[test]

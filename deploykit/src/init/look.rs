@@ -242,11 +242,14 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     findings.project = choose::project(&top, tree, &programs)?;
     let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
     findings.settings = choose::settings(&top, &project, tree, &programs);
-    findings.environment = choose::environment(&findings.settings);
+    let env_files = [project.join(".env"), top.join(".env")];
+    let dotenv = env_files.iter().find_map(|file| text(file));
+    findings.environment = choose::environment(&findings.settings, dotenv.as_deref());
     let environment = findings.environment.value.clone().unwrap_or_default();
     let module = findings.settings.value.clone().unwrap_or_default();
     let imported = choose::import_folder(&top, &project, &module).unwrap_or_else(|| project.clone());
-    let settings = Settings::read(&imported, &module);
+    let mut settings = Settings::read(&imported, &module);
+    settings.variables = dotenv.unwrap_or_default();
 
     findings.virtualenv = choose::virtualenv(&top, &virtualenvs, &programs);
     findings.requirements = choose::requirements(&top, &project, tree, &environment);
@@ -258,7 +261,6 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     findings.services = services(&top, &programs, &unsure);
     let server = programs.iter().find(|program| web::role(&program.command) == FoundRole::Web);
     findings.connect = server.map(|program| web::listens(program)).unwrap_or_default();
-    let env_files = [project.join(".env"), top.join(".env")];
     let env_files: Vec<PathBuf> = findings.env_file.value.iter().cloned().chain(env_files).collect();
     let host = secrets::allowed_host(&settings, &env_files);
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::files::{normal, text};
+use super::files::{dotenv, normal, text};
 
 /// How deep names may refer to names.
 const DEPTH: usize = 12;
@@ -15,6 +15,8 @@ const DEPTH: usize = 12;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     pub files: Vec<(PathBuf, String)>,
+    /// The text of the `.env` file, whose paths are used where the settings ask for them.
+    pub variables: String,
 }
 
 impl Settings {
@@ -69,7 +71,7 @@ impl Settings {
             self.value(file, &expression, depth)
         };
         let tokens = tokens(expression)?;
-        let mut parser = Parser { tokens: &tokens, names: &names };
+        let mut parser = Parser { tokens: &tokens, names: &names, variables: &self.variables };
         let value = parser.sum()?;
         parser.tokens.is_empty().then_some(value)
     }
@@ -240,7 +242,7 @@ fn tokens(expression: &str) -> Option<Vec<Token>> {
                 }
                 end
             }
-            '(' | ')' | '[' | ']' | ',' | '.' | '/' | '+' | '-' => {
+            '(' | ')' | '[' | ']' | ',' | '.' | '/' | '+' | '-' | '=' => {
                 tokens.push(Token::Sign(c));
                 1
             }
@@ -255,6 +257,7 @@ fn tokens(expression: &str) -> Option<Vec<Token>> {
 struct Parser<'t> {
     tokens: &'t [Token],
     names: &'t dyn Fn(&str) -> Option<String>,
+    variables: &'t str,
 }
 
 impl Parser<'_> {
@@ -318,7 +321,15 @@ impl Parser<'_> {
                     self.arguments()?;
                     value
                 }
-                "joinpath" => self.arguments()?.iter().fold(value, |path, part| join(&path, part)),
+                // unipath's `ancestor(2)`
+                "ancestor" => {
+                    let (true, Some(Token::Number(n)), true) = (self.sign('('), self.next(), self.sign(')'))
+                    else {
+                        return None;
+                    };
+                    ancestor(&value, n)?
+                }
+                "joinpath" | "child" => self.arguments()?.iter().fold(value, |path, part| join(&path, part)),
                 _ => return None,
             };
         }
@@ -328,6 +339,7 @@ impl Parser<'_> {
     /// Reads a variable, or a call of a function that is about paths.
     fn named(&mut self, name: String) -> Option<String> {
         let function = match name.as_str() {
+            "env" => return self.variable(),
             "os" | "path" | "pathlib" | "environ" => {
                 let mut name = name;
                 while self.sign('.') {
@@ -351,6 +363,22 @@ impl Parser<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Reads the rest of `env.path('NAME', default=…)`.
+    fn variable(&mut self) -> Option<String> {
+        if self.sign('.') {
+            self.next()?;
+        }
+        let (true, Some(Token::Text(name))) = (self.sign('('), self.next()) else { return None };
+        let mut default = None;
+        if self.sign(',') && !self.sign(')') {
+            let named = self.next()? == Token::Name("default".to_owned()) && self.sign('=');
+            default = Some(if named { self.sum()? } else { return None });
+            let _ = self.sign(',');
+        }
+        self.sign(')').then_some(())?;
+        dotenv(self.variables, &name).or(default)
     }
 
     fn arguments(&mut self) -> Option<Vec<String>> {
@@ -380,7 +408,10 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Settings {
-        Settings { files: vec![("/srv/site/project/config/settings/base.py".into(), text.to_owned())] }
+        Settings {
+            files: vec![("/srv/site/project/config/settings/base.py".into(), text.to_owned())],
+            ..Settings::default()
+        }
     }
 
     fn path(text: &str, name: &str) -> Option<String> {
@@ -402,6 +433,8 @@ MEDIA_ROOT = os.path.join(OLD, '..', 'media')
 PLAIN = '/srv/www/static'
 SLASH = str(PROJECT_DIR) + '/x'
 ENVIRON = environ.Path(__file__) - 3
+UNIPATH = Path(__file__).ancestor(2).child('a', 'b')
+DEFAULT = env.path('SITE_DIR', default=SITE_DIR.parent) / 'log'
 LONG = os.path.join(
     OLD,  # a comment, with a comma
     'long',
@@ -414,7 +447,18 @@ LONG = os.path.join(
         is("PLAIN", "/srv/www/static");
         is("SLASH", "/srv/site/project/x");
         is("ENVIRON", "/srv/site/project");
+        is("UNIPATH", "/srv/site/project/config/a/b");
+        is("DEFAULT", "/srv/log");
         is("LONG", "/srv/site/project/config/settings/long");
+    }
+
+    #[test]
+    fn a_path_of_the_environment_file_comes_before_the_default() {
+        let mut settings = settings("X = env('DIR', default='/a') + '/x'\n");
+        let (file, expression) = settings.assigned("X").map(|(file, text)| (file.to_owned(), text)).unwrap();
+        assert_eq!(settings.path(&file, &expression), Some("/a/x".into()));
+        settings.variables = "DIR=/b\n".into();
+        assert_eq!(settings.path(&file, &expression), Some("/b/x".into()));
     }
 
     #[test]

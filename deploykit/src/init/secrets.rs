@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Settings {
-        Settings { files: vec![("/srv/site/settings.py".into(), text.to_owned())] }
+        Settings { files: vec![("/srv/site/settings.py".into(), text.to_owned())], ..Settings::default() }
     }
 
     fn asked(text: &str, json: bool) -> Vec<String> {
