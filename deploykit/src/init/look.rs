@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::choose::{self, uses, virtualenvs_of};
+use super::choose::{self, uses};
 use super::files::{self, Tree, entries_of, file_name, folder_name, normal, real, seen_from, text, walk};
+use super::packages::{self, virtualenvs_of};
 use super::python::Settings;
 use super::supervisor::{self, Conf, Program};
 use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundRole, FoundService, InitError};
@@ -234,7 +235,7 @@ fn without_doubles<'p>(
 
 fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), InitError> {
     let top = findings.repository.value.clone().unwrap_or_default();
-    let virtualenvs = choose::virtualenvs(&top, tree);
+    let virtualenvs = packages::virtualenvs(&top, tree);
     let programs = of_this_site(&top, &around.programs, &virtualenvs);
     let (programs, unsure) = without_doubles(&top, programs);
     let shown = |path: &Path| seen_from(&top, path).to_string_lossy().into_owned();
@@ -251,8 +252,8 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     let mut settings = Settings::read(&imported, &module);
     settings.variables = dotenv.unwrap_or_default();
 
-    findings.virtualenv = choose::virtualenv(&top, &virtualenvs, &programs);
-    findings.requirements = choose::requirements(&top, &project, tree, &environment);
+    findings.virtualenv = packages::virtualenv(&top, &virtualenvs, &programs);
+    findings.requirements = packages::requirements(&top, &project, tree, &environment);
     let secrets = secrets::choose(&top, &project, tree, &settings, &programs);
     (findings.secrets_file, findings.secrets_pattern) = (secrets.file, secrets.pattern);
     findings.env_file = secrets.env_file;
