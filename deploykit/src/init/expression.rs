@@ -5,6 +5,9 @@ use std::path::Path;
 use super::files::{dotenv, normal};
 use super::python::{is_word, string_length, strings};
 
+/// Tokens of the longest expression that is computed: brackets in brackets cost stack.
+const LONGEST: usize = 200;
+
 /// Returns the text of the path that an expression spells out; `names` knows the variables of the file and `variables`
 /// is the text of the `.env` file.
 pub(super) fn value(
@@ -12,7 +15,7 @@ pub(super) fn value(
     names: &dyn Fn(&str) -> Option<String>,
     variables: &str,
 ) -> Option<String> {
-    let tokens = tokens(expression)?;
+    let tokens = tokens(expression).filter(|tokens| tokens.len() <= LONGEST)?;
     let mut parser = Parser { tokens: &tokens, names, variables };
     let value = parser.sum()?;
     parser.tokens.is_empty().then_some(value)

@@ -282,6 +282,12 @@ LONG = os.path.join(
     }
 
     #[test]
+    fn an_endless_expression_has_no_value() {
+        let text = format!("X = {}'/a'{}\n", "(".repeat(100_000), ")".repeat(100_000));
+        assert_eq!(path(&text, "X"), None);
+    }
+
+    #[test]
     fn an_assignment_ends_where_its_brackets_close() {
         let text =
             "HOSTS = [\n  'a.example',  # 'not.this'\n  \"b\",\n]\nOTHER = 1\nX == 2\nT: list = ['t']\n";
