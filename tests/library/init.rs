@@ -116,11 +116,11 @@ fn check(text: &str, questions: &[Question]) -> toml::Table {
     table
 }
 
-const MANAGE: &str = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'SETTINGS')\n\
+const MANAGE: &str = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', '@MODULE@')\n\
                       from django.core.management import execute_from_command_line\n";
 
 fn manage(settings: &str) -> String {
-    MANAGE.replace("SETTINGS", settings)
+    MANAGE.replace("@MODULE@", settings)
 }
 
 fn coralnet() -> Option<Place> {
@@ -174,7 +174,7 @@ fn a_site_as_it_is_run_leaves_no_question() {
     let shown = text.replace(place.folder.path().to_str().unwrap(), "");
     let expected = r#"# How deploykit updates this site. `deploykit init` looked at it and wrote down what it found.
 # What stands below NEEDS A PERSON is a guess or a gap. Relative paths start at this file's folder.
-environment = "production"
+environment = "production"                 # found: the name of the settings
 
 [site]
 repository = "."
@@ -215,7 +215,7 @@ manager = "supervisor"
 config = "config/supervisor.conf"
 role = "required"
 
-[maintenance]                              # project/lib/management/commands/maintenanceon.py and maintenanceoff are found by themselves
+[maintenance]                              # maintenanceon and maintenanceoff of project/lib are found by themselves
 status-file = "../tmp/maintenance.json"    # found: MAINTENANCE_STATUS_FILE_PATH in project/config/settings/base.py
 page = "../maintenance.html"               # found: config/nginx.conf
 
@@ -345,6 +345,32 @@ fn a_project_below_src_with_units_and_an_env_file() {
     assert_eq!(asks("env('SECRET_KEY')").as_deref(), Some("SECRET_KEY"));
     assert_eq!(asks("env.str( \"TOKEN\", )").as_deref(), Some("TOKEN"));
     assert_eq!(asks("env.bool('DEBUG', default=False)"), None);
+    assert!(!text.contains("hunter2"));
+}
+
+#[test]
+fn one_settings_module_for_every_environment_is_understood() {
+    let Some(place) = Place::new("coralnet") else { return };
+    place.file("project/manage.py", &manage("config.settings"));
+    place.file(
+        "project/config/settings.py",
+        "REPO_DIR = Path(__file__).resolve().parent.parent.parent\nCoralNetEnv.read_env(REPO_DIR / '.env')\n\
+         SITE_DIR = env.path('SITE_DIR', default=REPO_DIR.parent)\nSTATIC_ROOT = SITE_DIR / 'static_serve'\n\
+         KEY = env('SECRET_KEY')\nTIME_ZONE = env('TIME_ZONE', default='UTC')\n",
+    );
+    place.file(".env", "SETTINGS_BASE=staging\nSECRET_KEY=hunter2\n");
+    for name in ["local", "staging", "production"] {
+        place.file(&format!("requirements/{name}.txt"), "Django\n");
+    }
+    place.commit();
+    let (findings, text) = place.found();
+    let table: toml::Table = text.parse().unwrap();
+    assert_eq!(table["environment"].as_str(), Some("staging"));
+    assert_eq!(table["python"]["requirements"][0].as_str(), Some("requirements/staging.txt"));
+    assert_eq!(table["secrets"]["file"].as_str(), Some(".env"));
+    assert_eq!(findings.env_file.value, None, "the settings read it by themselves: {text}");
+    let root = place.site.parent().unwrap().join("static_serve");
+    assert_eq!(findings.static_root.value.as_deref(), root.to_str());
     assert!(!text.contains("hunter2"));
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{Tree, dotenv, entries_of, file_name, folder_name, is_virtualenv, real, seen_from, text};
+use super::files::{Tree, dotenv, entries_of, file_name, real, seen_from, text};
 use super::python::{default_settings, module_file};
 use super::supervisor::Program;
 use super::{Found, InitError};
 
 /// Words for each environment in the names of files and modules.
-const WORDS: [(&str, &[&str]); 3] = [
+pub(super) const WORDS: [(&str, &[&str]); 3] = [
     ("production", &["production", "prod", "live", "deploy", "server"]),
     ("staging", &["staging", "stage"]),
     ("development", &["development", "dev", "local", "debug"]),
@@ -29,7 +29,7 @@ const ASIDE: [&str; 11] = [
 ];
 
 /// Tells whether a name contains one of the words, as a word.
-fn says(name: &str, words: &[&str]) -> bool {
+pub(super) fn says(name: &str, words: &[&str]) -> bool {
     name.split(|c: char| !c.is_alphanumeric()).any(|part| words.contains(&part))
 }
 
@@ -37,14 +37,14 @@ fn words_of(environment: &str) -> &'static [&'static str] {
     WORDS.iter().find(|(name, _)| *name == environment).map_or(&[], |(_, words)| words)
 }
 
-fn listed(top: &Path, paths: &[&PathBuf]) -> String {
+pub(super) fn listed(top: &Path, paths: &[&PathBuf]) -> String {
     let names: Vec<String> =
         paths.iter().take(4).map(|path| format!("`{}`", seen_from(top, path).display())).collect();
     let more = if paths.len() > 4 { ", …" } else { "" };
     format!("{}{more}", names.join(", "))
 }
 
-fn is_aside(top: &Path, file: &Path) -> bool {
+pub(super) fn is_aside(top: &Path, file: &Path) -> bool {
     let inside = file.strip_prefix(top).unwrap_or(file);
     inside
         .parent()
@@ -79,7 +79,7 @@ pub(super) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<
 }
 
 /// Keeps the candidates that fit, unless none does.
-fn narrow<T: Clone>(candidates: &mut Vec<T>, fits: impl Fn(&T) -> bool) {
+pub(super) fn narrow<T: Clone>(candidates: &mut Vec<T>, fits: impl Fn(&T) -> bool) {
     let kept: Vec<T> = candidates.iter().filter(|candidate| fits(candidate)).cloned().collect();
     if !kept.is_empty() {
         *candidates = kept;
@@ -194,7 +194,7 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<St
     found
 }
 
-fn says_words(name: &str, environment: &str) -> bool {
+pub(super) fn says_words(name: &str, environment: &str) -> bool {
     says(name, words_of(environment))
 }
 
@@ -217,164 +217,105 @@ fn settings_of(program: &Program) -> Option<String> {
     })
 }
 
-/// Says which environment a settings module is for.
-pub(super) fn environment(settings: &Found<String>) -> Found<String> {
+/// Says which environment this is: by the name of the settings, or by a variable of the `.env` file.
+pub(super) fn environment(settings: &Found<String>, variables: Option<&str>) -> Found<String> {
     let module = settings.value.as_deref().unwrap_or_default().to_lowercase();
     let last = module.rsplit('.').next().unwrap_or_default();
-    let named = ["staging", "development"].into_iter().find(|name| says_words(last, name));
-    let source = if named.is_some() { "the name of the settings" } else { "" };
-    let mut found = Found::new(named.unwrap_or("production").to_owned(), source);
-    if source.is_empty() {
-        found.source = None;
+    let named = |text: &str| WORDS.iter().map(|(name, _)| *name).find(|name| says_words(text, name));
+    if let Some(name) = named(last) {
+        return Found::new(name.to_owned(), "the name of the settings");
     }
-    found
-}
-
-/// Chooses the requirements files.
-pub(super) fn requirements(
-    top: &Path,
-    project: &Path,
-    tree: &Tree,
-    environment: &str,
-) -> Found<Vec<PathBuf>> {
-    let is_candidate = |file: &&PathBuf| {
-        let name = file_name(file).to_lowercase();
-        let inside = says(&folder_name(file).to_lowercase(), &["requirements", "reqs", "requires"]);
-        name.ends_with(".txt") && (name.starts_with("requirements") || inside) && !is_aside(top, file)
-    };
-    let candidates: Vec<&PathBuf> = tree.files.iter().filter(is_candidate).collect();
-    let rank = |file: &Path| {
-        let name = file_name(file).to_lowercase();
-        let stem = name.trim_end_matches(".txt");
-        if says_words(stem, environment) {
-            return 0;
-        }
-        let other = WORDS.iter().any(|(name, words)| *name != environment && says(stem, words));
-        if other
-            || says(
-                stem,
-                &["test", "tests", "testing", "docs", "doc", "lint", "ci", "constraints", "optional"],
-            )
-        {
-            return 9;
-        }
-        match (name.as_str(), file.parent()) {
-            ("requirements.txt", Some(folder)) if folder == top => 1,
-            ("requirements.txt", Some(folder)) if folder == project => 2,
-            _ if says(stem, &["base", "common", "main"]) => 3,
-            _ => 4,
-        }
-    };
-    let best = candidates.iter().map(|file| rank(file)).min();
-    let first: Vec<&PathBuf> = candidates.iter().filter(|file| Some(rank(file)) == best).copied().collect();
-    match first.as_slice() {
-        [] => without_requirements(tree),
-        [only] if rank(only) < 9 => Found::new(
-            vec![(*only).clone()],
-            if rank(only) == 0 { "the file for this environment" } else { "" },
-        ),
-        [some, ..] => {
-            let question =
-                format!("which requirements are the site's? there are {}", listed(top, &candidates));
-            Found::guess(vec![(*some).clone()], question)
-        }
+    let usual = ["SETTINGS_BASE", "DJANGO_ENV", "DJANGO_ENVIRONMENT", "ENVIRONMENT", "APP_ENV", "ENV"];
+    let set = usual.iter().find_map(|variable| {
+        let value = dotenv(variables?, variable)?.to_lowercase();
+        Some((named(&value)?, *variable))
+    });
+    match set {
+        Some((name, variable)) => Found::new(name.to_owned(), format!("{variable} in .env")),
+        None => Found::new("production".to_owned(), ""),
     }
 }
 
-fn without_requirements(tree: &Tree) -> Found<Vec<PathBuf>> {
-    let others = [
-        ("uv.lock", "uv export --no-dev -o requirements.txt"),
-        ("poetry.lock", "poetry export -o requirements.txt"),
-        ("Pipfile.lock", "pipenv requirements > requirements.txt"),
-        ("pyproject.toml", "pip-compile -o requirements.txt"),
-    ];
-    let other = others.iter().find(|(name, _)| tree.named(name).next().is_some());
-    Found::open(match other {
-        Some((name, command)) => {
-            format!("the packages are in {name}; commit a requirements file, such as by `{command}`")
-        }
-        None => "there is no requirements file; without one, packages are left as they are".to_owned(),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use std::fs;
 
-/// Lists the virtualenvs in and beside the checkout.
-pub(super) fn virtualenvs(top: &Path, tree: &Tree) -> Vec<PathBuf> {
-    let mut found = tree.virtualenvs.clone();
-    // Beside the name that the checkout has here, and beside the one that it really has.
-    let resolved = real(top);
-    for parent in
-        [top, &resolved].into_iter().filter_map(Path::parent).filter(|parent| parent.parent().is_some())
-    {
-        for folder in entries_of(parent) {
-            if is_virtualenv(&folder) {
-                found.push(folder);
-            } else if says(&file_name(&folder), &["venvs", "envs", "virtualenvs", "env", "venv"]) {
-                found.extend(entries_of(&folder).into_iter().filter(|folder| is_virtualenv(folder)));
+    use super::*;
+    use crate::host::Host;
+    use crate::init::files::walk;
+
+    struct Site(tempfile::TempDir);
+
+    impl Site {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let site = Site(tempfile::tempdir().unwrap());
+            for (path, text) in files {
+                let path = site.top().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
             }
+            site
+        }
+
+        fn top(&self) -> PathBuf {
+            self.0.path().join("site")
+        }
+
+        fn settings(&self, programs: &[&Program]) -> Found<String> {
+            settings(&self.top(), &self.top(), &walk(&self.top(), &Host::new()), programs)
         }
     }
-    let mut seen: Vec<PathBuf> = Vec::new();
-    found.retain(|folder| {
-        let real = real(folder);
-        let new = !seen.contains(&real);
-        seen.push(real);
-        new
-    });
-    found
-}
 
-/// Returns the virtualenvs that a program names: `/srv/venv/bin/gunicorn`.
-pub(super) fn virtualenvs_of(program: &Program) -> Vec<PathBuf> {
-    let folders = paths_of(program).into_iter().filter_map(|path| {
-        let bin = if file_name(&path) == "bin" { path.as_path() } else { path.parent()? };
-        (file_name(bin) == "bin").then(|| bin.parent().map(Path::to_owned)).flatten()
-    });
-    let set = program
-        .environment
-        .iter()
-        .filter(|(name, _)| name == "VIRTUAL_ENV")
-        .map(|(_, path)| PathBuf::from(path));
-    let mut found: Vec<PathBuf> = folders.chain(set).filter(|folder| is_virtualenv(folder)).collect();
-    found.dedup();
-    found
-}
+    #[test]
+    fn settings_for_production_come_before_the_default() {
+        let manage = "setdefault('DJANGO_SETTINGS_MODULE', 'config.settings')";
+        let site = Site::new(&[
+            ("manage.py", manage),
+            ("config/settings/__init__.py", ""),
+            ("config/settings/prod.py", ""),
+            ("config/settings/local.py", ""),
+        ]);
+        let found = site.settings(&[]);
+        assert_eq!(found.value.as_deref(), Some("config.settings.prod"));
+        assert_eq!(found.question, None);
 
-/// Chooses the virtualenv.
-pub(super) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> Found<PathBuf> {
-    let mut used: Vec<(PathBuf, &Program)> = Vec::new();
-    for program in programs {
-        for folder in virtualenvs_of(program) {
-            if !used.iter().any(|(known, _)| real(known) == real(&folder)) {
-                used.push((folder, program));
-            }
-        }
+        let site = Site::new(&[
+            ("manage.py", manage),
+            ("config/settings.py", ""),
+            ("config/settings_production.py", ""),
+        ]);
+        assert_eq!(site.settings(&[]).value.as_deref(), Some("config.settings_production"));
     }
-    if let Some((folder, program)) = used.first() {
-        let found = Found::new(folder.clone(), seen_from(top, &program.file).to_string_lossy());
-        if used.len() == 1 {
-            return found;
-        }
-        let folders: Vec<&PathBuf> = used.iter().map(|(folder, _)| folder).collect();
-        return found.asking(format!("the services use several: {}", listed(top, &folders)));
-    }
-    let mut candidates: Vec<&PathBuf> = all.iter().collect();
-    narrow(&mut candidates, |folder| has_django(folder));
-    let name = file_name(top);
-    narrow(&mut candidates, |folder| {
-        let inside = folder.starts_with(top);
-        inside || says(&file_name(folder), &["venv", "env", "virtualenv", &name]) || has_django(folder)
-    });
-    match candidates.as_slice() {
-        [] => Found::guess(top.join(".venv"), "no virtualenv was found in or beside the checkout"),
-        [only] => Found::new((*only).clone(), if has_django(only) { "has Django" } else { "pyvenv.cfg" }),
-        [first, ..] => Found::guess(
-            (*first).clone(),
-            format!("which one does the site use? there are {}", listed(top, &candidates)),
-        ),
-    }
-}
 
-fn has_django(virtualenv: &Path) -> bool {
-    let versions = entries_of(&virtualenv.join("lib"));
-    versions.iter().any(|version| version.join("site-packages/django/__init__.py").is_file())
+    #[test]
+    fn the_services_know_the_settings_best() {
+        let site = Site::new(&[("manage.py", ""), ("a/prod.py", ""), ("a/staging.py", "")]);
+        let program = |module: &str| Program {
+            environment: vec![("DJANGO_SETTINGS_MODULE".into(), module.into())],
+            file: "/etc/x.conf".into(),
+            ..Program::default()
+        };
+        let (staging, prod, missing) = (program("a.staging"), program("a.prod"), program("b.c"));
+        assert_eq!(site.settings(&[&staging]), Found::new("a.staging".into(), "/etc/x.conf"));
+        assert_eq!(environment(&site.settings(&[&staging]), None).value.as_deref(), Some("staging"));
+        assert!(site.settings(&[&staging, &prod]).question.unwrap().contains("`a.prod`"));
+        assert!(site.settings(&[&missing]).question.is_some());
+    }
+
+    #[test]
+    fn one_settings_file_for_all_learns_the_environment_from_a_variable() {
+        let settings = Found::new("config.settings".to_owned(), "");
+        let is = |variables: &str| environment(&settings, Some(variables)).value.unwrap();
+        assert_eq!(is("SETTINGS_BASE=dev-local\n"), "development");
+        assert_eq!(is("ENVIRONMENT='Staging'\n"), "staging");
+        assert_eq!(is("ENVIRONMENT=blue\n"), "production");
+    }
+
+    #[test]
+    fn settings_of_a_developer_are_asked_about() {
+        let manage = "setdefault('DJANGO_SETTINGS_MODULE', 'a.local')";
+        let site = Site::new(&[("manage.py", manage), ("a/local.py", "")]);
+        assert!(site.settings(&[]).question.is_some());
+        assert!(Site::new(&[("manage.py", "")]).settings(&[]).value.is_none());
+    }
 }

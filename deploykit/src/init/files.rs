@@ -154,7 +154,9 @@ pub(super) fn seen_from(folder: &Path, path: &Path) -> PathBuf {
         if let Ok(rest) = path.strip_prefix(ancestor) {
             let mut seen = PathBuf::new();
             (0..ups).for_each(|_| seen.push(".."));
-            seen.push(rest);
+            if !rest.as_os_str().is_empty() {
+                seen.push(rest);
+            }
             return if seen.as_os_str().is_empty() { PathBuf::from(".") } else { seen };
         }
     }
@@ -172,6 +174,7 @@ mod tests {
         assert_eq!(seen("/srv/site", "/srv/site"), ".");
         assert_eq!(seen("/srv/site", "/srv/site/a b"), "a b");
         assert_eq!(seen("/srv/site", "/srv/venv"), "../venv");
+        assert_eq!(seen("/srv/site/project", "/srv/site"), "..");
         assert_eq!(seen("/srv/www/site", "/srv/tmp/page.html"), "../../tmp/page.html");
         assert_eq!(seen("/srv/site", "/etc/supervisor/x.conf"), "/etc/supervisor/x.conf");
         assert_eq!(seen("/site", "/venv"), "/venv", "everything is below the root, which says nothing");

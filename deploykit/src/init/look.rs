@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::choose::{self, uses, virtualenvs_of};
+use super::choose::{self, uses};
 use super::files::{self, Tree, entries_of, file_name, folder_name, normal, real, seen_from, text, walk};
+use super::packages::{self, virtualenvs_of};
 use super::python::Settings;
 use super::supervisor::{self, Conf, Program};
 use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundRole, FoundService, InitError};
@@ -234,7 +235,7 @@ fn without_doubles<'p>(
 
 fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), InitError> {
     let top = findings.repository.value.clone().unwrap_or_default();
-    let virtualenvs = choose::virtualenvs(&top, tree);
+    let virtualenvs = packages::virtualenvs(&top, tree);
     let programs = of_this_site(&top, &around.programs, &virtualenvs);
     let (programs, unsure) = without_doubles(&top, programs);
     let shown = |path: &Path| seen_from(&top, path).to_string_lossy().into_owned();
@@ -242,14 +243,17 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     findings.project = choose::project(&top, tree, &programs)?;
     let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
     findings.settings = choose::settings(&top, &project, tree, &programs);
-    findings.environment = choose::environment(&findings.settings);
+    let env_files = [project.join(".env"), top.join(".env")];
+    let dotenv = env_files.iter().find_map(|file| text(file));
+    findings.environment = choose::environment(&findings.settings, dotenv.as_deref());
     let environment = findings.environment.value.clone().unwrap_or_default();
     let module = findings.settings.value.clone().unwrap_or_default();
     let imported = choose::import_folder(&top, &project, &module).unwrap_or_else(|| project.clone());
-    let settings = Settings::read(&imported, &module);
+    let mut settings = Settings::read(&imported, &module);
+    settings.variables = dotenv.unwrap_or_default();
 
-    findings.virtualenv = choose::virtualenv(&top, &virtualenvs, &programs);
-    findings.requirements = choose::requirements(&top, &project, tree, &environment);
+    findings.virtualenv = packages::virtualenv(&top, &virtualenvs, &programs);
+    findings.requirements = packages::requirements(&top, &project, tree, &environment);
     let secrets = secrets::choose(&top, &project, tree, &settings, &programs);
     (findings.secrets_file, findings.secrets_pattern) = (secrets.file, secrets.pattern);
     findings.env_file = secrets.env_file;
@@ -258,7 +262,6 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     findings.services = services(&top, &programs, &unsure);
     let server = programs.iter().find(|program| web::role(&program.command) == FoundRole::Web);
     findings.connect = server.map(|program| web::listens(program)).unwrap_or_default();
-    let env_files = [project.join(".env"), top.join(".env")];
     let env_files: Vec<PathBuf> = findings.env_file.value.iter().cloned().chain(env_files).collect();
     let host = secrets::allowed_host(&settings, &env_files);
 
@@ -347,6 +350,14 @@ fn services(top: &Path, programs: &[&Program], unsure: &[(PathBuf, PathBuf)]) ->
         })
         .collect();
     services.sort_by_key(|service| service.role);
+    // A group that can only be asked for as a whole is one service, of its most public role.
+    let mut asked: Vec<FoundManager> = Vec::new();
+    services.retain(|service| {
+        let grouped = matches!(&service.manager, FoundManager::Supervisor { program: Some(_), .. });
+        let again = grouped && asked.contains(&service.manager);
+        asked.push(service.manager.clone());
+        !again
+    });
     services
 }
 
@@ -382,7 +393,9 @@ fn variables(top: &Path, programs: &[&Program], env_file: Option<&Path>) -> Foun
 fn maintenance(top: &Path, tree: &Tree, settings: &Settings) -> Found<FoundMaintenance> {
     let command = |name: &'static str| tree.named(name).find(|file| folder_name(file) == "commands");
     if let (Some(on), Some(_)) = (command("maintenanceon.py"), command("maintenanceoff.py")) {
-        return Found::new(FoundMaintenance::Own, seen_from(top, on).to_string_lossy());
+        // `lib/management/commands/maintenanceon.py` is of `lib`.
+        let app = on.ancestors().nth(3).unwrap_or(top);
+        return Found::new(FoundMaintenance::Own, seen_from(top, app).to_string_lossy());
     }
     if settings.matches(r#"["']maintenance_mode["']"#) {
         return Found::new(FoundMaintenance::Package, "INSTALLED_APPS");

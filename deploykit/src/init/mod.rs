@@ -7,8 +7,10 @@
 
 mod checkout;
 mod choose;
+mod expression;
 mod files;
 mod look;
+mod packages;
 mod python;
 mod secrets;
 mod supervisor;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
+use super::expression;
 use super::files::{normal, text};
 
 /// How deep names may refer to names.
@@ -15,6 +16,8 @@ const DEPTH: usize = 12;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     pub files: Vec<(PathBuf, String)>,
+    /// The text of the `.env` file, whose paths are used where the settings ask for them.
+    pub variables: String,
 }
 
 impl Settings {
@@ -68,10 +71,7 @@ impl Settings {
             let (file, expression) = own.or_else(|| self.assigned(name))?;
             self.value(file, &expression, depth)
         };
-        let tokens = tokens(expression)?;
-        let mut parser = Parser { tokens: &tokens, names: &names };
-        let value = parser.sum()?;
-        parser.tokens.is_empty().then_some(value)
+        expression::value(expression, &names, &self.variables)
     }
 
     /// Returns every path whose last part is one of these names and that the files spell out.
@@ -83,7 +83,7 @@ impl Settings {
             let mut expressions: Vec<String> = Vec::new();
             expressions.extend(assigned.captures_iter(text).filter_map(|found| assignment(text, &found[1])));
             for found in opened.find_iter(text) {
-                let inner = expression(&text[found.end()..], true);
+                let inner = cut(&text[found.end()..], true);
                 // `read_env(env_file=…)` and `open(…)` name the path first.
                 let path = inner.split_once('=').filter(|(name, _)| name.trim().chars().all(is_word));
                 expressions.push(path.map_or(inner.clone(), |(_, path)| path.to_owned()));
@@ -134,11 +134,11 @@ pub(super) fn assignment(text: &str, name: &str) -> Option<String> {
         .find_iter(text)
         .filter(|found| !text[found.end()..].starts_with('='))
         .last()?;
-    Some(expression(&text[found.end()..], false)).filter(|expression| !expression.is_empty())
+    Some(cut(&text[found.end()..], false)).filter(|expression| !expression.is_empty())
 }
 
 /// Cuts an expression off at the end of its line, or (as an argument) at the comma or bracket after it.
-fn expression(text: &str, argument: bool) -> String {
+fn cut(text: &str, argument: bool) -> String {
     let mut kept = String::new();
     let mut depth = 0_usize;
     let mut rest = text;
@@ -168,7 +168,7 @@ fn expression(text: &str, argument: bool) -> String {
 }
 
 /// Returns the length of the string literal that a text starts with, quotes included.
-fn string_length(text: &str) -> usize {
+pub(super) fn string_length(text: &str) -> usize {
     let mark = &text[..1];
     let triple = mark.repeat(3);
     let mark = if text.starts_with(&triple) { triple.as_str() } else { mark };
@@ -200,179 +200,8 @@ pub(super) fn strings(expression: &str) -> Vec<String> {
     strings
 }
 
-fn is_word(c: char) -> bool {
+pub(super) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Name(String),
-    Text(String),
-    Number(usize),
-    Sign(char),
-}
-
-fn tokens(expression: &str) -> Option<Vec<Token>> {
-    let mut tokens = Vec::new();
-    let mut rest = expression.trim_start();
-    while let Some(c) = rest.chars().next() {
-        let length = match c {
-            '"' | '\'' => {
-                let length = string_length(rest);
-                let inner = strings(&rest[..length]).pop()?;
-                // What an escape stands for is not worth knowing.
-                if inner.contains('\\') {
-                    return None;
-                }
-                tokens.push(Token::Text(inner));
-                length
-            }
-            c if is_word(c) => {
-                let end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
-                let word = &rest[..end];
-                if rest[end..].starts_with(['"', '\'']) {
-                    // Of the prefixed strings only raw ones mean what they say.
-                    if !["r", "R", "u"].contains(&word) {
-                        return None;
-                    }
-                } else {
-                    tokens.push(word.parse().map_or_else(|_| Token::Name(word.to_owned()), Token::Number));
-                }
-                end
-            }
-            '(' | ')' | '[' | ']' | ',' | '.' | '/' | '+' | '-' => {
-                tokens.push(Token::Sign(c));
-                1
-            }
-            _ => return None,
-        };
-        rest = rest[length..].trim_start();
-    }
-    Some(tokens)
-}
-
-/// Computes a path expression; every value is the text of a path.
-struct Parser<'t> {
-    tokens: &'t [Token],
-    names: &'t dyn Fn(&str) -> Option<String>,
-}
-
-impl Parser<'_> {
-    fn sign(&mut self, sign: char) -> bool {
-        let found = self.tokens.first() == Some(&Token::Sign(sign));
-        if found {
-            self.tokens = &self.tokens[1..];
-        }
-        found
-    }
-
-    fn next(&mut self) -> Option<Token> {
-        let (first, rest) = self.tokens.split_first()?;
-        self.tokens = rest;
-        Some(first.clone())
-    }
-
-    fn sum(&mut self) -> Option<String> {
-        let mut value = self.value()?;
-        loop {
-            if self.sign('/') {
-                let right = self.value()?;
-                value = join(&value, &right);
-            } else if self.sign('+') {
-                value += &self.value()?;
-            } else if self.sign('-') {
-                // `environ.Path(__file__) - 2`
-                let Some(Token::Number(ups)) = self.next() else { return None };
-                value = ancestor(&value, ups)?;
-            } else {
-                return Some(value);
-            }
-        }
-    }
-
-    fn value(&mut self) -> Option<String> {
-        let mut value = match self.next()? {
-            Token::Text(text) => text,
-            Token::Sign('(') => {
-                let inner = self.sum()?;
-                if !self.sign(')') {
-                    return None;
-                }
-                inner
-            }
-            Token::Name(name) => self.named(name)?,
-            _ => return None,
-        };
-        while self.sign('.') {
-            let Token::Name(name) = self.next()? else { return None };
-            value = match name.as_str() {
-                "parent" => ancestor(&value, 1)?,
-                "parents" => {
-                    let (true, Some(Token::Number(n)), true) = (self.sign('['), self.next(), self.sign(']'))
-                    else {
-                        return None;
-                    };
-                    ancestor(&value, n.checked_add(1)?)?
-                }
-                "resolve" | "absolute" | "as_posix" | "expanduser" => {
-                    self.arguments()?;
-                    value
-                }
-                "joinpath" => self.arguments()?.iter().fold(value, |path, part| join(&path, part)),
-                _ => return None,
-            };
-        }
-        Some(value)
-    }
-
-    /// Reads a variable, or a call of a function that is about paths.
-    fn named(&mut self, name: String) -> Option<String> {
-        let function = match name.as_str() {
-            "os" | "path" | "pathlib" | "environ" => {
-                let mut name = name;
-                while self.sign('.') {
-                    let Token::Name(part) = self.next()? else { return None };
-                    name = part;
-                }
-                name
-            }
-            _ if self.tokens.first() == Some(&Token::Sign('(')) => name,
-            _ => return (self.names)(&name),
-        };
-        let arguments = self.arguments()?;
-        match (function.as_str(), arguments.as_slice()) {
-            ("join", [first, rest @ ..]) => {
-                Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
-            }
-            ("dirname", [path]) => ancestor(path, 1),
-            ("abspath" | "realpath" | "normpath" | "str" | "Path" | "PurePath", [path]) => Some(path.clone()),
-            ("Path", [first, rest @ ..]) => {
-                Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
-            }
-            _ => None,
-        }
-    }
-
-    fn arguments(&mut self) -> Option<Vec<String>> {
-        if !self.sign('(') {
-            return None;
-        }
-        let mut arguments = Vec::new();
-        while !self.sign(')') {
-            arguments.push(self.sum()?);
-            let _ = self.sign(',');
-        }
-        Some(arguments)
-    }
-}
-
-fn join(folder: &str, part: &str) -> String {
-    Path::new(folder).join(part).to_string_lossy().into_owned()
-}
-
-fn ancestor(path: &str, ups: usize) -> Option<String> {
-    let path = normal(Path::new(path));
-    path.ancestors().nth(ups)?.to_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -380,7 +209,10 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Settings {
-        Settings { files: vec![("/srv/site/project/config/settings/base.py".into(), text.to_owned())] }
+        Settings {
+            files: vec![("/srv/site/project/config/settings/base.py".into(), text.to_owned())],
+            ..Settings::default()
+        }
     }
 
     fn path(text: &str, name: &str) -> Option<String> {
@@ -402,6 +234,8 @@ MEDIA_ROOT = os.path.join(OLD, '..', 'media')
 PLAIN = '/srv/www/static'
 SLASH = str(PROJECT_DIR) + '/x'
 ENVIRON = environ.Path(__file__) - 3
+UNIPATH = Path(__file__).ancestor(2).child('a', 'b')
+DEFAULT = env.path('SITE_DIR', default=SITE_DIR.parent) / 'log'
 LONG = os.path.join(
     OLD,  # a comment, with a comma
     'long',
@@ -414,7 +248,18 @@ LONG = os.path.join(
         is("PLAIN", "/srv/www/static");
         is("SLASH", "/srv/site/project/x");
         is("ENVIRON", "/srv/site/project");
+        is("UNIPATH", "/srv/site/project/config/a/b");
+        is("DEFAULT", "/srv/log");
         is("LONG", "/srv/site/project/config/settings/long");
+    }
+
+    #[test]
+    fn a_path_of_the_environment_file_comes_before_the_default() {
+        let mut settings = settings("X = env('DIR', default='/a') + '/x'\n");
+        let (file, expression) = settings.assigned("X").map(|(file, text)| (file.to_owned(), text)).unwrap();
+        assert_eq!(settings.path(&file, &expression), Some("/a/x".into()));
+        settings.variables = "DIR=/b\n".into();
+        assert_eq!(settings.path(&file, &expression), Some("/b/x".into()));
     }
 
     #[test]
@@ -434,6 +279,12 @@ LONG = os.path.join(
         ] {
             assert_eq!(path(&format!("STATIC_ROOT = {expression}\n"), "STATIC_ROOT"), None, "{expression}");
         }
+    }
+
+    #[test]
+    fn an_endless_expression_has_no_value() {
+        let text = format!("X = {}'/a'{}\n", "(".repeat(100_000), ")".repeat(100_000));
+        assert_eq!(path(&text, "X"), None);
     }
 
     #[test]

@@ -124,3 +124,41 @@ pub(super) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option
         Some((super::web::public_host(&hosts)?, file.clone()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings { files: vec![("/srv/site/settings.py".into(), text.to_owned())], ..Settings::default() }
+    }
+
+    fn asked(text: &str, json: bool) -> Vec<String> {
+        let found = pattern(&settings(text), json, true);
+        let pattern = found.value.unwrap_or_else(|| r#"get_secret\(\s*["'](\w+)["']"#.to_owned());
+        Regex::new(&pattern).unwrap().captures_iter(text).map(|found| found[1].to_owned()).collect()
+    }
+
+    #[test]
+    fn a_name_is_asked_for_in_the_sites_own_way() {
+        let text = "A = get_secret('A')\nB = get_secret(\n  'B', required=False)\n";
+        assert_eq!(asked(text, true), ["A"]);
+        assert_eq!(asked("A = secrets['A']\nB = SECRETS[\"B\"]\n", true), ["A", "B"]);
+        assert_eq!(asked("A = env('A')\nB = env.int(\"B\")\nC = env('C', default=1)\n", false), ["A", "B"]);
+        assert_eq!(
+            asked("from decouple import config\nA = config('A')\nB = config('B', cast=int)\n", false),
+            ["A"]
+        );
+        assert_eq!(asked("A = os.environ['A']\nB = os.environ.get('B')\n", false), ["A"]);
+        assert_eq!(asked("A = env('A')\nB = os.environ['HOME']\n", false), ["A"]);
+    }
+
+    #[test]
+    fn the_usual_way_needs_no_pattern_and_an_unknown_one_is_asked_about() {
+        assert_eq!(pattern(&settings("A = get_secret('A')"), true, true), Found::default());
+        assert!(pattern(&settings("A = vault('A')"), true, true).question.is_some());
+        assert_eq!(pattern(&settings("A = vault('A')"), false, false), Found::default());
+    }
+}

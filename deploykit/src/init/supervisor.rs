@@ -14,6 +14,8 @@ pub(super) struct Program {
     pub name: String,
     /// What its manager calls it, when that is another name.
     pub address: Option<String>,
+    /// The name of its only process.
+    pub process: Option<String>,
     /// Its command line, split into words.
     pub command: Vec<String>,
     pub directory: Option<PathBuf>,
@@ -73,14 +75,15 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
                 conf.groups.push((name.to_owned(), programs));
             }
             "program" | "fcgi-program" if !name.is_empty() => {
-                let many = get("numprocs")
-                    .and_then(|number| number.parse().ok())
-                    .is_some_and(|number: u32| number > 1);
+                // One program of several processes is a group of its own name; of one process the process has a name.
+                let many = get("numprocs").is_some_and(|number| number != "1");
+                let process = get("process_name").unwrap_or_else(|| name.to_owned());
+                let process = process.replace("%(process_num)02d", "00").replace("%(process_num)d", "0");
                 let file_of = |key: &str| get(key).map(PathBuf::from).filter(|path| is_log(path));
                 let log = file_of("stderr_logfile").or_else(|| file_of("stdout_logfile"));
                 conf.programs.push(Program {
                     name: name.to_owned(),
-                    address: many.then(|| format!("{name}:*")),
+                    process: (!many && !process.contains('%')).then_some(process),
                     command: words(&get("command").unwrap_or_default()),
                     directory: get("directory").map(|folder| normal(&here.join(folder))),
                     environment: environment(&get("environment").unwrap_or_default()),
@@ -208,8 +211,11 @@ fn addressed(confs: &[&Conf], config: Option<&Path>) -> Vec<Program> {
     for program in &mut programs {
         program.config = config.map(Path::to_owned);
         if let Some((group, _)) = groups.iter().find(|(_, names)| names.contains(&program.name)) {
-            let name = if program.address.is_some() { "*" } else { &program.name };
-            program.address = Some(format!("{group}:{name}"));
+            // Of several processes in a group only the group as a whole has an address.
+            program.address = Some(match &program.process {
+                Some(process) => format!("{group}:{process}"),
+                None => group.clone(),
+            });
         }
     }
     programs
@@ -281,7 +287,7 @@ files = conf.d/*.conf /etc/x.ini
         let programs = join(vec![conf]);
         let addresses: Vec<Option<&str>> =
             programs.iter().map(|program| program.address.as_deref()).collect();
-        assert_eq!(addresses, [None, Some("celery:*"), Some("jobs:beat")]);
+        assert_eq!(addresses, [None, None, Some("jobs:beat")]);
         assert_eq!(programs[1].stop_seconds, Some(600));
         assert!(programs.iter().all(|program| program.config.is_some()));
     }

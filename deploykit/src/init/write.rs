@@ -137,19 +137,21 @@ impl Draft<'_> {
     fn service(&mut self, service: &FoundService) {
         self.blank();
         self.section = "services";
-        if let Some(question) = &service.question {
-            let key =
-                if matches!(service.manager, FoundManager::Supervisor { .. }) { "config" } else { "name" };
-            self.ask(&format!("{}.{key}", service.name), question);
-        }
         self.line("[[services]]", &found(&service.source));
+        if let (Some(question), FoundManager::Systemd { .. }) = (&service.question, &service.manager) {
+            self.ask(&format!("{}.name", service.name), question);
+        }
         self.line(&format!("name = {}", quoted(&service.name)), "");
         let patience = match &service.manager {
             FoundManager::Supervisor { config, program } => {
                 self.line("manager = \"supervisor\"", "");
                 let config = config.as_deref().unwrap_or(Path::new(SUPERVISORD));
-                let seen = Found::new(config.to_owned(), "");
-                self.path("config", &seen, self.folder, "");
+                let lossy = config.to_str().is_none().then_some(NOT_UTF8);
+                if let Some(question) = service.question.as_deref().or(lossy) {
+                    self.ask(&format!("{}.config", service.name), question);
+                }
+                let config = quoted(&seen_from(self.folder, config).to_string_lossy());
+                self.line(&format!("config = {config}"), "");
                 if let Some(program) = program {
                     self.line(&format!("program = {}", quoted(program)), "what supervisor calls it");
                 }
@@ -182,7 +184,7 @@ impl Draft<'_> {
         let findings = self.findings;
         let note = match (findings.maintenance.value, &findings.maintenance.source) {
             (Some(FoundMaintenance::Own), Some(source)) => {
-                format!("{source} and maintenanceoff are found by themselves")
+                format!("maintenanceon and maintenanceoff of {source} are found by themselves")
             }
             (Some(FoundMaintenance::Package), _) => {
                 "maintenance_mode closes the site at once, so it announces nothing".to_owned()
@@ -326,19 +328,99 @@ fn found(source: &str) -> String {
 /// Returns a text as TOML, on one line whatever is in it.
 fn quoted(text: &str) -> String {
     if text.chars().any(char::is_control) {
-        // What JSON escapes TOML reads alike; it alone forbids a bare DEL.
-        return serde_json::to_string(text).unwrap_or_default().replace('\u{7f}', "\\u007f");
+        return basic(text);
     }
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// Returns a text between double quotes.
+fn basic(text: &str) -> String {
+    // What JSON escapes TOML reads alike; it alone forbids a bare DEL.
+    serde_json::to_string(text).unwrap_or_default().replace('\u{7f}', "\\u007f")
 }
 
 /// Returns a name as a key of TOML.
 fn key(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if bare { name.to_owned() } else { quoted(name) }
+    // A key may be quoted in the two short ways only.
+    if bare { name.to_owned() } else { basic(name) }
 }
 
 /// Returns a text that can stand in a comment.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found<T: std::fmt::Debug>(value: impl Strategy<Value = T>) -> impl Strategy<Value = Found<T>> {
+        (proptest::option::of(value), proptest::option::of("\\PC{0,40}"), proptest::option::of(".{1,200}"))
+            .prop_map(|(value, source, question)| Found { value, source, question })
+    }
+
+    fn path() -> impl Strategy<Value = PathBuf> {
+        "(?s).{1,30}".prop_map(|name| PathBuf::from("/srv/site").join(name.replace(['\0', '/'], "_")))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn whatever_is_found_the_file_can_be_read(
+            project in found(path()),
+            settings in found("(?s).{0,30}"),
+            branch in found("(?s).{0,30}"),
+            env in found(proptest::collection::vec(("(?s).{0,9}", "(?s).{0,9}"), 0..2)),
+            virtualenv in found(path()),
+            name in "(?s).{1,20}",
+            question in proptest::option::of("(?s).{1,200}"),
+            logs in proptest::collection::btree_map("(?s).{0,9}", path(), 0..3),
+        ) {
+            let config = virtualenv.value.clone();
+            let service = FoundService {
+                name: name.clone(),
+                role: FoundRole::Web,
+                manager: FoundManager::Supervisor { config, program: Some(name.clone()) },
+                stop_seconds: Some(60),
+                source: name.clone(),
+                question,
+            };
+            let unit = FoundService {
+                manager: FoundManager::Systemd { units: vec![format!("{name}.service")], sudo: true },
+                ..service.clone()
+            };
+            let findings = Findings {
+                folder: "/srv/site".into(),
+                repository: Found::new("/srv/site".into(), ""),
+                env,
+                page: project.clone(),
+                project,
+                settings,
+                branch,
+                virtualenv,
+                services: vec![service, unit],
+                logs: logs.into_iter().collect(),
+                ..Findings::default()
+            };
+            // Two variables of one name would be a mistake of whoever found them.
+            let twice = findings.env.value.iter().flatten().map(|(name, _)| name).collect::<Vec<_>>();
+            prop_assume!(twice.len() < 2 || twice[0] != twice[1]);
+            let (text, questions) = draft(&findings, &findings.folder);
+            let table: toml::Table = text.parse().map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
+            prop_assert_eq!(table["services"][0]["name"].as_str(), Some(name.as_str()));
+            if let Some(settings) = &findings.settings.value {
+                prop_assert_eq!(table["site"]["settings"].as_str(), Some(settings.as_str()));
+            }
+            for question in questions {
+                let line = text.lines().nth(question.line.unwrap_or(0) - 1).unwrap_or_default();
+                let key = question.key.rsplit('.').next().unwrap_or_default();
+                prop_assert!(line.contains(key), "{question:?}: {line}");
+            }
+        }
+    }
 }

@@ -1,0 +1,219 @@
+//! Computes the path expressions of Python settings: strings, names, `/`, and the usual functions of paths.
+
+use std::path::Path;
+
+use super::files::{dotenv, normal};
+use super::python::{is_word, string_length, strings};
+
+/// Tokens of the longest expression that is computed: brackets in brackets cost stack.
+const LONGEST: usize = 200;
+
+/// Returns the text of the path that an expression spells out; `names` knows the variables of the file and `variables`
+/// is the text of the `.env` file.
+pub(super) fn value(
+    expression: &str,
+    names: &dyn Fn(&str) -> Option<String>,
+    variables: &str,
+) -> Option<String> {
+    let tokens = tokens(expression).filter(|tokens| tokens.len() <= LONGEST)?;
+    let mut parser = Parser { tokens: &tokens, names, variables };
+    let value = parser.sum()?;
+    parser.tokens.is_empty().then_some(value)
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Name(String),
+    Text(String),
+    Number(usize),
+    Sign(char),
+}
+
+fn tokens(expression: &str) -> Option<Vec<Token>> {
+    let mut tokens = Vec::new();
+    let mut rest = expression.trim_start();
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '"' | '\'' => {
+                let length = string_length(rest);
+                let inner = strings(&rest[..length]).pop()?;
+                // What an escape stands for is not worth knowing.
+                if inner.contains('\\') {
+                    return None;
+                }
+                tokens.push(Token::Text(inner));
+                length
+            }
+            c if is_word(c) => {
+                let end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
+                let word = &rest[..end];
+                if rest[end..].starts_with(['"', '\'']) {
+                    // Of the prefixed strings only raw ones mean what they say.
+                    if !["r", "R", "u"].contains(&word) {
+                        return None;
+                    }
+                } else {
+                    tokens.push(word.parse().map_or_else(|_| Token::Name(word.to_owned()), Token::Number));
+                }
+                end
+            }
+            '(' | ')' | '[' | ']' | ',' | '.' | '/' | '+' | '-' | '=' => {
+                tokens.push(Token::Sign(c));
+                1
+            }
+            _ => return None,
+        };
+        rest = rest[length..].trim_start();
+    }
+    Some(tokens)
+}
+
+/// Computes a path expression; every value is the text of a path.
+struct Parser<'t> {
+    tokens: &'t [Token],
+    names: &'t dyn Fn(&str) -> Option<String>,
+    variables: &'t str,
+}
+
+impl Parser<'_> {
+    fn sign(&mut self, sign: char) -> bool {
+        let found = self.tokens.first() == Some(&Token::Sign(sign));
+        if found {
+            self.tokens = &self.tokens[1..];
+        }
+        found
+    }
+
+    fn next(&mut self) -> Option<Token> {
+        let (first, rest) = self.tokens.split_first()?;
+        self.tokens = rest;
+        Some(first.clone())
+    }
+
+    fn sum(&mut self) -> Option<String> {
+        let mut value = self.value()?;
+        loop {
+            if self.sign('/') {
+                let right = self.value()?;
+                value = join(&value, &right);
+            } else if self.sign('+') {
+                value += &self.value()?;
+            } else if self.sign('-') {
+                // `environ.Path(__file__) - 2`
+                let Some(Token::Number(ups)) = self.next() else { return None };
+                value = ancestor(&value, ups)?;
+            } else {
+                return Some(value);
+            }
+        }
+    }
+
+    fn value(&mut self) -> Option<String> {
+        let mut value = match self.next()? {
+            Token::Text(text) => text,
+            Token::Sign('(') => {
+                let inner = self.sum()?;
+                if !self.sign(')') {
+                    return None;
+                }
+                inner
+            }
+            Token::Name(name) => self.named(name)?,
+            _ => return None,
+        };
+        while self.sign('.') {
+            let Token::Name(name) = self.next()? else { return None };
+            value = match name.as_str() {
+                "parent" => ancestor(&value, 1)?,
+                "parents" => {
+                    let (true, Some(Token::Number(n)), true) = (self.sign('['), self.next(), self.sign(']'))
+                    else {
+                        return None;
+                    };
+                    ancestor(&value, n.checked_add(1)?)?
+                }
+                "resolve" | "absolute" | "as_posix" | "expanduser" => {
+                    self.arguments()?;
+                    value
+                }
+                // unipath's `ancestor(2)`
+                "ancestor" => {
+                    let (true, Some(Token::Number(n)), true) = (self.sign('('), self.next(), self.sign(')'))
+                    else {
+                        return None;
+                    };
+                    ancestor(&value, n)?
+                }
+                "joinpath" | "child" => self.arguments()?.iter().fold(value, |path, part| join(&path, part)),
+                _ => return None,
+            };
+        }
+        Some(value)
+    }
+
+    /// Reads a variable, or a call of a function that is about paths.
+    fn named(&mut self, name: String) -> Option<String> {
+        let function = match name.as_str() {
+            "env" => return self.variable(),
+            "os" | "path" | "pathlib" | "environ" => {
+                let mut name = name;
+                while self.sign('.') {
+                    let Token::Name(part) = self.next()? else { return None };
+                    name = part;
+                }
+                name
+            }
+            _ if self.tokens.first() == Some(&Token::Sign('(')) => name,
+            _ => return (self.names)(&name),
+        };
+        let arguments = self.arguments()?;
+        match (function.as_str(), arguments.as_slice()) {
+            ("join", [first, rest @ ..]) => {
+                Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
+            }
+            ("dirname", [path]) => ancestor(path, 1),
+            ("abspath" | "realpath" | "normpath" | "str" | "Path" | "PurePath", [path]) => Some(path.clone()),
+            ("Path", [first, rest @ ..]) => {
+                Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads the rest of `env.path('NAME', default=…)`.
+    fn variable(&mut self) -> Option<String> {
+        if self.sign('.') {
+            self.next()?;
+        }
+        let (true, Some(Token::Text(name))) = (self.sign('('), self.next()) else { return None };
+        let mut default = None;
+        if self.sign(',') && !self.sign(')') {
+            let named = self.next()? == Token::Name("default".to_owned()) && self.sign('=');
+            default = Some(if named { self.sum()? } else { return None });
+            let _ = self.sign(',');
+        }
+        self.sign(')').then_some(())?;
+        dotenv(self.variables, &name).or(default)
+    }
+
+    fn arguments(&mut self) -> Option<Vec<String>> {
+        if !self.sign('(') {
+            return None;
+        }
+        let mut arguments = Vec::new();
+        while !self.sign(')') {
+            arguments.push(self.sum()?);
+            let _ = self.sign(',');
+        }
+        Some(arguments)
+    }
+}
+
+fn join(folder: &str, part: &str) -> String {
+    Path::new(folder).join(part).to_string_lossy().into_owned()
+}
+
+fn ancestor(path: &str, ups: usize) -> Option<String> {
+    let path = normal(Path::new(path));
+    path.ancestors().nth(ups)?.to_str().map(str::to_owned)
+}
