@@ -57,8 +57,12 @@ fn show(event: &Event) {
     match event {
         Event::PhaseStarted { phase: Phase::Prepare } => println!("Preparing, while the site serves:"),
         Event::PhaseStarted { phase: Phase::Window } => println!("The window:"),
-        Event::PhaseStarted { phase } => println!("{}:", if *phase == Phase::Announce { "Before the window" } else { "Afterwards" }),
-        Event::StepFinished { step, outcome, duration_ms, .. } => println!("  {duration_ms:>6} ms  {step:<18} {outcome}"),
+        Event::PhaseStarted { phase } => {
+            println!("{}:", if *phase == Phase::Announce { "Before the window" } else { "Afterwards" })
+        }
+        Event::StepFinished { step, outcome, duration_ms, .. } => {
+            println!("  {duration_ms:>6} ms  {step:<18} {outcome}")
+        }
         Event::StepFailed { step, error, .. } => println!("  failed: {step}: {error}"),
         Event::Notice { text } => println!("  note: {text}"),
         _ => {}

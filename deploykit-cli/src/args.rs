@@ -323,5 +323,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn clock(text: &str) -> Result<jiff::civil::Time, String> {
     let (hour, minute) = text.split_once(':').ok_or("write it like 18:30")?;
     let number = |text: &str| text.parse::<i8>().map_err(|_| "write it like 18:30".to_owned());
-    jiff::civil::Time::new(number(hour)?, number(minute)?, 0, 0).map_err(|_| "there is no such time of day".to_owned())
+    jiff::civil::Time::new(number(hour)?, number(minute)?, 0, 0)
+        .map_err(|_| "there is no such time of day".to_owned())
 }

@@ -41,11 +41,6 @@ impl Failure {
         Failure { code, message: message.into(), tail: Vec::new(), hints, shown: false }
     }
 
-    /// Only the code is left to say.
-    pub fn shown(code: u8) -> Self {
-        Failure { code, message: String::new(), tail: Vec::new(), hints: Vec::new(), shown: true }
-    }
-
     /// Writes it for a person.
     pub fn text(&self) -> String {
         let mut text = format!("{} {}\n", paint(BAD, "Error:"), self.message);

@@ -27,13 +27,17 @@ pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<UpdateError>() {
         return match error {
-            UpdateError::Unfinished { .. } => Some("`deploykit recover` brings the old version back; see `deploykit status`".into()),
+            UpdateError::Unfinished { .. } => {
+                Some("`deploykit recover` brings the old version back; see `deploykit status`".into())
+            }
             UpdateError::Locked(error) => hint(error),
             _ => None,
         };
     }
     if let Some(LockError::Held { .. }) = error.downcast_ref() {
-        return Some("watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`".into());
+        return Some(
+            "watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`".into(),
+        );
     }
     if let Some(ConfigError::NotFound { .. }) = error.downcast_ref() {
         return Some("write one with `deploykit init`, or name it with `--config FILE`".into());
@@ -54,10 +58,14 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return service(error);
     }
     if let Some(MaintenanceError::TooSoon { .. }) = error.downcast_ref() {
-        return Some("choose a later time, shorten `maintenance.notice`, or leave users no notice with `--now`".into());
+        return Some(
+            "choose a later time, shorten `maintenance.notice`, or leave users no notice with `--now`".into(),
+        );
     }
     if let Some(InitError::Exists { .. }) = error.downcast_ref() {
-        return Some("change it by hand, or look at what would be written with `deploykit init --print`".into());
+        return Some(
+            "change it by hand, or look at what would be written with `deploykit init --print`".into(),
+        );
     }
     None
 }
@@ -73,6 +81,9 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::NotRelocatable { .. } => {
             "let the settings find their folder by `__file__`, not by a fixed path".into()
+        }
+        PreparationError::EnvironmentShut { .. } => {
+            "run the services as the user who owns the configuration, or let that user pass the folder (chmod o+x)".into()
         }
         PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
         _ => return None,
@@ -122,16 +133,22 @@ fn python(error: &PythonError) -> Option<String> {
 
 fn django(error: &DjangoError) -> Option<String> {
     Some(match error {
-        DjangoError::NoManage { .. } => "set `site.project` to the folder of manage.py, inside the repository".into(),
+        DjangoError::NoManage { .. } => {
+            "set `site.project` to the folder of manage.py, inside the repository".into()
+        }
         DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
-        DjangoError::Conflicts { .. } => "make a merge migration upstream: manage.py makemigrations --merge".into(),
+        DjangoError::Conflicts { .. } => {
+            "make a merge migration upstream: manage.py makemigrations --merge".into()
+        }
         _ => return None,
     })
 }
 
 fn service(error: &ServiceError) -> Option<String> {
     Some(match error {
-        ServiceError::NobodyAnswers { .. } | ServiceError::NoSocket { .. } => "is supervisord running?".into(),
+        ServiceError::NobodyAnswers { .. } | ServiceError::NoSocket { .. } => {
+            "is supervisord running?".into()
+        }
         ServiceError::StillRunning { .. } => "a longer `stop-timeout` gives it more time".into(),
         _ => return None,
     })

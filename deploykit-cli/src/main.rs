@@ -56,5 +56,6 @@ fn start_log(verbose: u8) {
         1 => "info",
         _ => "debug",
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(format!("deploykit={level}"))).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(format!("deploykit={level}")))
+        .init();
 }

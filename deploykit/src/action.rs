@@ -58,6 +58,8 @@ pub enum Action {
     },
     /// Exchanges two neighbours on the disk.
     Swap(Swap),
+    /// Takes files that appeared meanwhile over to the static files that go live.
+    LinkLateFiles(crate::django::LateFiles),
     /// Moves the checkout to a commit.
     Checkout(crate::git::Checkout),
     /// Brings an environment to the path that the site uses, or back.
@@ -124,6 +126,7 @@ impl Action {
             Action::RemoveTree { path } => files::remove_tree(path)?,
             Action::Wait { until, .. } => wait(*until, &context.host)?,
             Action::Swap(swap) => swap.perform()?,
+            Action::LinkLateFiles(late) => late.perform().map(|_| ())?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
             Action::BuildEnvironment(build) => build.perform(&context.host)?,
             Action::SwitchEnvironment(switch) => switch.perform()?,

@@ -164,7 +164,10 @@ impl fmt::Display for Command {
             write!(f, "cd {} && ", quote(&directory.to_string_lossy()))?;
         }
         for (name, value) in &self.env {
-            if let Some(value) = value {
+            // A search path fills the line and helps nobody who has one of their own.
+            if let Some(value) = value
+                && name != "PATH"
+            {
                 write!(f, "{name}={} ", quote(value))?;
             }
         }

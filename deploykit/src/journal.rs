@@ -172,8 +172,8 @@ impl Journal {
     ///
     /// When it cannot be read, is damaged before its last line, or comes from a newer deploykit.
     pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
         parse(&bytes, path)
     }
 }
@@ -241,7 +241,8 @@ mod tests {
         let whole = serde_json::to_string(&undone("code")).unwrap();
         let damaged = parse(format!("{whole}\nnonsense\n{whole}\n").as_bytes(), Path::new("j")).unwrap_err();
         assert_eq!(damaged.to_string(), "the journal `j` is damaged in line 2");
-        let newer = parse(b"{\"entry\":\"run_started\",\"version\":9,\"x\":1}\n", Path::new("j")).unwrap_err();
+        let newer =
+            parse(b"{\"entry\":\"run_started\",\"version\":9,\"x\":1}\n", Path::new("j")).unwrap_err();
         assert_eq!(newer.to_string(), "the journal `j` has format 9, and this deploykit reads up to 1");
     }
 

@@ -59,7 +59,13 @@ impl Step {
 
     /// Makes a step that changes the site.
     #[must_use]
-    pub fn with_actions(id: &str, phase: Phase, reason: &str, actions: Vec<Action>, undo: Vec<Action>) -> Self {
+    pub fn with_actions(
+        id: &str,
+        phase: Phase,
+        reason: &str,
+        actions: Vec<Action>,
+        undo: Vec<Action>,
+    ) -> Self {
         let change = Change { reason: reason.to_owned(), actions, undo, ..Change::default() };
         Step { id: id.to_owned(), phase, change }
     }

@@ -148,7 +148,12 @@ impl Runner<'_, '_> {
                     });
                     let opened = begun.iter().any(|step| step.phase >= Phase::Window);
                     let outcome = self.go_back(&begun, hold, opened, &mut failure, &mut reports);
-                    return Ok(Course { outcome, failure: Some(failure), steps: reports, window: window.length });
+                    return Ok(Course {
+                        outcome,
+                        failure: Some(failure),
+                        steps: reports,
+                        window: window.length,
+                    });
                 }
             }
         }
@@ -181,7 +186,8 @@ impl Runner<'_, '_> {
             }
             return Err((text, error_tail(&error), interrupted));
         }
-        let entry = Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
+        let entry =
+            Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
         self.journal.append(&entry).map_err(|error| (error.to_string(), Vec::new(), false))
     }
 

@@ -56,7 +56,8 @@ impl State {
         files::private_folder(&self.folder)?;
         let owner = std::fs::metadata(&self.folder).at("look at", &self.folder)?.uid();
         if owner != rustix::process::geteuid().as_raw() {
-            let source = io::Error::new(io::ErrorKind::PermissionDenied, format!("it belongs to user {owner}"));
+            let source =
+                io::Error::new(io::ErrorKind::PermissionDenied, format!("it belongs to user {owner}"));
             return Err(FileError { what: "use", path: self.folder.clone(), source });
         }
         let ignore = self.folder.join(".gitignore");
@@ -76,12 +77,6 @@ impl State {
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.folder.join("lock")
-    }
-
-    /// Returns the place of the next tree.
-    #[must_use]
-    pub fn tree(&self) -> PathBuf {
-        self.folder.join("tree")
     }
 
     /// Returns the folder of environments.
@@ -120,7 +115,13 @@ impl State {
     /// When it cannot be made.
     pub fn new_run(&self) -> Result<RunFolder, FileError> {
         let day = Timestamp::now().to_zoned(TimeZone::system()).strftime("%Y%m%d").to_string();
-        let last = self.runs()?.iter().filter_map(|run| order(&run.name)).filter(|(d, _)| *d == day).map(|(_, n)| n).max();
+        let last = self
+            .runs()?
+            .iter()
+            .filter_map(|run| order(&run.name))
+            .filter(|(d, _)| *d == day)
+            .map(|(_, n)| n)
+            .max();
         let name = format!("{day}-{}", last.unwrap_or(0) + 1);
         let path = self.folder.join("runs").join(&name);
         files::private_folder(&path)?;

@@ -1,18 +1,18 @@
 //! What the tests share: a sealed environment, tools that may be missing, real servers in temporary folders.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod django;
 pub mod http;
-pub mod services;
 pub mod releases;
+pub mod services;
 pub mod site;
 pub mod snapshot;
 pub mod visitor;
-pub mod django;
 
 use std::path::{Path, PathBuf};
 
-pub mod python;
 pub mod git;
+pub mod python;
 
 /// Returns the top folder of the project.
 pub fn root() -> &'static Path {

@@ -22,7 +22,12 @@ pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     for question in questions {
         let line = question.line.map_or(String::new(), |line| format!(":{line}"));
         let place = format!("{}{line}", path.display());
-        text.push_str(&format!("{} `{}`: {}\n  at {place}\n", paint(WARN, "Needs a person:"), question.key, question.why));
+        text.push_str(&format!(
+            "{} `{}`: {}\n  at {place}\n",
+            paint(WARN, "Needs a person:"),
+            question.key,
+            question.why
+        ));
     }
     text.push_str(if questions.is_empty() {
         "Read it through, then look at what an update would do: deploykit plan\n"

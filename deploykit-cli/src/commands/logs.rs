@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use deploykit::Site;
-use deploykit::services::{NewLines, Role, last_lines_of};
 use deploykit::operations::service_control::Want;
+use deploykit::services::{NewLines, Role, last_lines_of};
 
 use crate::args::{Global, LogsArgs};
 use crate::exit_code;
@@ -22,7 +22,11 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
         if !known.contains(&name.as_str()) {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let message = format!("there are no logs named `{name}`; there are: {known}");
-            return Err(Failure::message(exit_code::USAGE, message, "add the file to [logs] in the configuration"));
+            return Err(Failure::message(
+                exit_code::USAGE,
+                message,
+                "add the file to [logs] in the configuration",
+            ));
         }
         files.retain(|(known, _)| known == name);
     }

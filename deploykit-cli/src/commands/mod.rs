@@ -95,7 +95,13 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
 }
 
 /// Checks or applies one operation, and says what came of it.
-fn apply<O: Operation>(operation: &O, site: Option<&Site>, host: &Host, only_check: bool, ui: Ui) -> Result<u8, Failure> {
+fn apply<O: Operation>(
+    operation: &O,
+    site: Option<&Site>,
+    host: &Host,
+    only_check: bool,
+    ui: Ui,
+) -> Result<u8, Failure> {
     let check = if only_check {
         operation.check(host).map_err(|error| Failure::refused(&error))?
     } else {

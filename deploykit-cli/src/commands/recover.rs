@@ -11,7 +11,8 @@ use crate::output::Ui;
 pub fn run(global: &Global, _args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
     let mut watch = Watch::new(ui, None)?;
-    let report = update::recover(&site, Some(super::cancel()?), &mut watch).map_err(|error| Failure::refused(&error))?;
+    let report = update::recover(&site, Some(super::cancel()?), &mut watch)
+        .map_err(|error| Failure::refused(&error))?;
     match report {
         None => {
             let document = serde_json::json!({ "outcome": "unchanged" });

@@ -14,10 +14,15 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
     let site = super::site(global)?;
     match command {
         SecretsCommand::Check { revision } => {
-            let found = update::check_secrets(&site, revision.as_deref()).map_err(|error| Failure::refused(error.as_ref()))?;
+            let found = update::check_secrets(&site, revision.as_deref())
+                .map_err(|error| Failure::refused(error.as_ref()))?;
             let mut text = String::new();
             for missing in &found.missing {
-                text.push_str(&format!("missing: {} (asked for in {})\n", missing.name, missing.asked_in.join(", ")));
+                text.push_str(&format!(
+                    "missing: {} (asked for in {})\n",
+                    missing.name,
+                    missing.asked_in.join(", ")
+                ));
             }
             for tolerated in &found.tolerated {
                 text.push_str(&format!("missing as before: {}\n", tolerated.name));
@@ -53,11 +58,18 @@ fn ask(name: &str) -> Result<String, Failure> {
         rpassword::prompt_password(format!("Value of {name} (not shown): "))
     } else {
         let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map(|_| text.trim_end_matches(['\r', '\n']).to_owned())
+        std::io::stdin()
+            .lock()
+            .read_to_string(&mut text)
+            .map(|_| text.trim_end_matches(['\r', '\n']).to_owned())
     };
     let value = value.map_err(|error| Failure::with_code(exit_code::UNEXPECTED, &error))?;
     if value.is_empty() {
-        return Err(Failure::message(exit_code::USAGE, format!("no value for `{name}`: nothing was written"), None));
+        return Err(Failure::message(
+            exit_code::USAGE,
+            format!("no value for `{name}`: nothing was written"),
+            None,
+        ));
     }
     Ok(value)
 }

@@ -28,7 +28,9 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
 
 fn chosen(site: &Site, names: &ServiceNames, want: Want) -> Result<ServiceControl, Failure> {
     let mut control = site.service_control(&ROLES, want);
-    if let Some(unknown) = names.names.iter().find(|name| !control.services.iter().any(|known| known.name == **name)) {
+    if let Some(unknown) =
+        names.names.iter().find(|name| !control.services.iter().any(|known| known.name == **name))
+    {
         let known: Vec<&str> = control.services.iter().map(|service| service.name.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let message = format!("there is no service `{unknown}` in the configuration; it has: {known}");
@@ -53,7 +55,8 @@ pub struct Row {
 /// Asks the managers for all services of the site.
 pub fn rows(site: &Site, names: &ServiceNames) -> Result<Vec<Row>, Failure> {
     let control = chosen(site, names, Want::Start)?;
-    let states: Vec<ServiceState> = control.observe(&site.host(None)).map_err(|error| Failure::refused(&error))?;
+    let states: Vec<ServiceState> =
+        control.observe(&site.host(None)).map_err(|error| Failure::refused(&error))?;
     Ok(control
         .services
         .iter()

@@ -12,12 +12,20 @@ use crate::output::Ui;
 
 pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure> {
     let absolute = args.urls.iter().all(|url| url.starts_with("http://") || url.starts_with("https://"));
-    let site = if absolute && !args.urls.is_empty() { super::site_if_any(global)? } else { Some(super::site(global)?) };
+    let site = if absolute && !args.urls.is_empty() {
+        super::site_if_any(global)?
+    } else {
+        Some(super::site(global)?)
+    };
     let configured = site.as_ref().and_then(deploykit::Site::smoke_check);
     let mut check = match configured {
         // Addresses of their own have nothing to do with where gunicorn listens.
         Some(check) if !absolute || args.urls.is_empty() => check,
-        _ => SmokeCheck { deadline: Duration::from_secs(60), timeout: Duration::from_secs(10), ..SmokeCheck::default() },
+        _ => SmokeCheck {
+            deadline: Duration::from_secs(60),
+            timeout: Duration::from_secs(10),
+            ..SmokeCheck::default()
+        },
     };
     if !args.urls.is_empty() {
         check.pages = args.urls.iter().map(Page::new).collect();
@@ -38,7 +46,8 @@ pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure
         page.within = args.within.or(page.within);
     }
     if let Some(connect) = &args.connect {
-        let parsed: Connect = connect.parse().map_err(|error| Failure::with_code(exit_code::USAGE, &error))?;
+        let parsed: Connect =
+            connect.parse().map_err(|error| Failure::with_code(exit_code::USAGE, &error))?;
         check.connect = Some(parsed);
     }
     check.ca = args.ca.clone().or(check.ca.take());
@@ -47,7 +56,14 @@ pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure
     let results = check.verify(&host).map_err(|error| Failure::refused(&error))?;
     let text: String = results
         .iter()
-        .map(|page| format!("{} answered {} in {} ms\n", page.url, page.status.unwrap_or_default(), page.duration.as_millis()))
+        .map(|page| {
+            format!(
+                "{} answered {} in {} ms\n",
+                page.url,
+                page.status.unwrap_or_default(),
+                page.duration.as_millis()
+            )
+        })
         .collect();
     ui.result(&results, &text);
     Ok(exit_code::DONE)

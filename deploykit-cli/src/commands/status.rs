@@ -77,7 +77,10 @@ fn text(status: &Status) -> String {
         line("running", &holder.to_string());
     }
     if let Some(run) = &status.unfinished_run {
-        line("unfinished", &format!("run {run} was cut off or held; `deploykit recover` brings the site back"));
+        line(
+            "unfinished",
+            &format!("run {run} was cut off or held; `deploykit recover` brings the site back"),
+        );
     }
     if let Some(last) = &status.last_run {
         let started = last.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M");

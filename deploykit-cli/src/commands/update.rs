@@ -49,7 +49,11 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     };
     ui.say(&format!("\n{}", render(update.plan(), ui.verbose > 0)));
     if !args.yes && !consent() {
-        return Err(Failure::message(exit_code::REFUSED, "not updated: you did not say yes; the site noticed nothing", None));
+        return Err(Failure::message(
+            exit_code::REFUSED,
+            "not updated: you did not say yes; the site noticed nothing",
+            None,
+        ));
     }
     let report = update.run().map_err(|error| refused(&error, ui))?;
     Ok(finish(&report, ui))
@@ -130,7 +134,11 @@ impl Watch {
         let file = events.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose();
         let file = file.map_err(|error| {
             let path = events.unwrap_or(Path::new("")).display();
-            Failure::message(exit_code::USAGE, format!("cannot open the file for events `{path}`: {error}"), None)
+            Failure::message(
+                exit_code::USAGE,
+                format!("cannot open the file for events `{path}`: {error}"),
+                None,
+            )
         })?;
         Ok(Watch { progress: Progress::new(ui.quiet, ui.verbose > 0), file })
     }

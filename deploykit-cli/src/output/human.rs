@@ -42,7 +42,9 @@ pub fn milliseconds(ms: u64) -> String {
 pub fn table(rows: &[Vec<String>], indent: &str) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
         .collect();
     let mut text = String::new();
     for row in rows {
@@ -72,7 +74,10 @@ mod tests {
     #[test]
     fn durations_read_as_people_say_them() {
         let texts: Vec<String> = [420, 8_100, 59_990, 200_000, 7_500_000].map(milliseconds).into();
-        assert_eq!(texts, ["0.42 s", "8.1 s", "59 s", "3 min 20 s", "2 h 5 min"].map(|t| t.replace("59 s", "0 min 59 s")));
+        assert_eq!(
+            texts,
+            ["0.42 s", "8.1 s", "59 s", "3 min 20 s", "2 h 5 min"].map(|t| t.replace("59 s", "0 min 59 s"))
+        );
     }
 
     #[test]

@@ -10,7 +10,11 @@ pub fn render(mistakes: &Mistakes) -> String {
         .problems
         .iter()
         .map(|problem| {
-            if problem.key.is_empty() { problem.message.clone() } else { format!("`{}`: {}", problem.key, problem.message) }
+            if problem.key.is_empty() {
+                problem.message.clone()
+            } else {
+                format!("`{}`: {}", problem.key, problem.message)
+            }
         })
         .collect();
     let report: Vec<Group<'_>> = mistakes

@@ -31,7 +31,12 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
                 let _ = writeln!(text, "  {:<14}    {}", "", paint(DIM, detail));
             }
             if shown < details.len() {
-                let _ = writeln!(text, "  {:<14}    {}", "", paint(DIM, &format!("and {} more (-v)", details.len() - shown)));
+                let _ = writeln!(
+                    text,
+                    "  {:<14}    {}",
+                    "",
+                    paint(DIM, &format!("and {} more (-v)", details.len() - shown))
+                );
             }
         }
     }

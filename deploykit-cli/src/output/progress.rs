@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use deploykit::event::{Event, Observer, Outcome, Record};
+use deploykit::event::{Event, Observer, Record};
 use deploykit::plan::Phase;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
@@ -72,7 +72,12 @@ impl Observer for Progress {
                 self.line(&paint(BOLD, title));
             }
             Event::RunStarted { run, from, to, .. } => {
-                self.line(&format!("{} {} → {}", paint(BOLD, &format!("Update {run}:")), short(from), short(to)));
+                self.line(&format!(
+                    "{} {} → {}",
+                    paint(BOLD, &format!("Update {run}:")),
+                    short(from),
+                    short(to)
+                ));
             }
             Event::StepStarted { step, reason, .. } => {
                 let colon = if reason.is_empty() { "" } else { ": " };
@@ -82,7 +87,12 @@ impl Observer for Progress {
                 }
             }
             Event::StepFinished { step, outcome, duration_ms, .. } => {
-                let text = format!("  {} {step:<18} {:>8}  {}", paint(GOOD, "✓"), milliseconds(*duration_ms), paint(DIM, outcome));
+                let text = format!(
+                    "  {} {step:<18} {:>8}  {}",
+                    paint(GOOD, "✓"),
+                    milliseconds(*duration_ms),
+                    paint(DIM, outcome)
+                );
                 self.line(text.trim_end());
                 self.finish();
             }
@@ -108,11 +118,7 @@ impl Observer for Progress {
                 self.line(&format!("  {} {step} could not be undone: {error}", paint(BAD, "✗")));
             }
             Event::Notice { text } => self.line(&format!("  {} {text}", paint(WARN, "note:"))),
-            Event::RunFinished { outcome, .. } => {
-                if *outcome != Outcome::Updated {
-                    self.finish();
-                }
-            }
+            Event::RunFinished { .. } => self.finish(),
             _ => {}
         }
     }

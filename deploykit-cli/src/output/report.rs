@@ -22,14 +22,19 @@ pub fn render(report: &Report) -> String {
                 });
                 format!("; the window was {} long{forecast}", milliseconds(ms))
             });
-            let line = format!("Updated to {} in {}{window}.", short(&report.to), milliseconds(report.duration_ms));
+            let line =
+                format!("Updated to {} in {}{window}.", short(&report.to), milliseconds(report.duration_ms));
             let _ = writeln!(text, "{}", paint(GOOD, &line));
         }
         Outcome::Unchanged => {
             let _ = writeln!(text, "Nothing to do.");
         }
         Outcome::Refused => {
-            let _ = writeln!(text, "{}", paint(WARN, "Refused before the window: the site serves the old version as before."));
+            let _ = writeln!(
+                text,
+                "{}",
+                paint(WARN, "Refused before the window: the site serves the old version as before.")
+            );
         }
         Outcome::RolledBack => {
             let undone: Vec<&str> =
@@ -57,7 +62,8 @@ pub fn render(report: &Report) -> String {
         }
         _ => {
             let line = format!("Interrupted while going back; run {run} is unfinished.");
-            let _ = writeln!(text, "{}\n{} run `deploykit recover`.", paint(BAD, &line), paint(BOLD, "Hint:"));
+            let _ =
+                writeln!(text, "{}\n{} run `deploykit recover`.", paint(BAD, &line), paint(BOLD, "Hint:"));
         }
     }
     text

@@ -25,5 +25,5 @@ pub use migrations::{
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
 pub use session::Session;
-pub use static_files::{Collected, StaticFiles};
+pub use static_files::{Collected, LateFiles, StaticFiles};
 pub use static_rules::{StaticRecord, StaticSources, When};

@@ -147,15 +147,32 @@ impl StaticFiles {
 }
 
 impl Collected {
-    /// Links files that appeared in the live folder since the fresh one was prepared, such as a compressor's cache.
-    ///
-    /// To be called when the site has stopped writing and before the swap; after it there is nothing to do.
+    /// Returns the action that belongs before the swap.
+    #[must_use]
+    pub fn late_files(&self) -> Option<LateFiles> {
+        self.swap.clone().map(|swap| LateFiles { swap, removed: self.removed.clone() })
+    }
+}
+
+/// Links files that appeared in the live folder since the fresh one was prepared, such as a compressor's cache.
+///
+/// It belongs after the moment when the site stops writing and before the swap; after that there is nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateFiles {
+    /// The swap that follows.
+    pub swap: Swap,
+    /// Files that are meant to go, sorted.
+    pub removed: Vec<String>,
+}
+
+impl LateFiles {
+    /// Links them, and returns their names.
     ///
     /// # Errors
     ///
     /// When a file cannot be linked.
-    pub fn catch_up(&self) -> Result<Vec<String>, DjangoError> {
-        let Some(swap) = &self.swap else { return Ok(Vec::new()) };
+    pub fn perform(&self) -> Result<Vec<String>, DjangoError> {
+        let swap = &self.swap;
         let is_live = |path: &Path| fs::symlink_metadata(path).ok().map(|found| found.ino()) == swap.wanted;
         if is_live(&swap.live) {
             return Ok(Vec::new());

@@ -44,7 +44,8 @@ pub fn head(repository: &Path) -> Result<Head, GitError> {
 pub fn commit_of(repository: &Path, remote: &str, revision: &str) -> Result<String, GitError> {
     let repository = Repository::open(repository)?;
     let names = [revision.to_owned(), format!("{remote}/{revision}")];
-    let found = names.iter().find_map(|name| repository.git2.revparse_single(name).ok()?.peel_to_commit().ok());
+    let found =
+        names.iter().find_map(|name| repository.git2.revparse_single(name).ok()?.peel_to_commit().ok());
     found.map(|commit| commit.id().to_string()).ok_or_else(|| GitError::RevisionNotFound {
         revision: revision.to_owned(),
         near: Vec::new(),

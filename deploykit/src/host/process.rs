@@ -332,7 +332,10 @@ fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::C
     builder.args(command.arguments());
     if let Some(directory) = command.working_directory() {
         if !directory.is_dir() {
-            return Err(CommandError::NoDirectory { command: line.to_owned(), directory: directory.to_owned() });
+            return Err(CommandError::NoDirectory {
+                command: line.to_owned(),
+                directory: directory.to_owned(),
+            });
         }
         builder.current_dir(directory);
     }
@@ -351,7 +354,8 @@ fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::C
 /// Runs a program on our own streams, as a shell's `exec` would, and returns what a shell's `$?` would be.
 pub(super) fn hand_over(host: &Host, command: &Command) -> Result<i32, CommandError> {
     let line = command.to_string();
-    let status = builder(host, command, &line)?.status().map_err(|source| start_error(host, command, source))?;
+    let status =
+        builder(host, command, &line)?.status().map_err(|source| start_error(host, command, source))?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
 

@@ -113,6 +113,8 @@ pub struct Upgrade {
     pub record: Record,
     /// What a person may want to know beforehand.
     pub warnings: Vec<String>,
+    /// A folder above the new environment that shuts other users out, while the live one is open to them.
+    pub shut: Option<PathBuf>,
 }
 
 /// The result of a preparation.
@@ -150,6 +152,9 @@ pub struct Ready {
     pub warnings: Vec<String>,
     /// Programs in `bin` of the live environment that the new one has not: a service that starts one will not start.
     pub missing_scripts: Vec<String>,
+    /// A folder above it that shuts other users out, while the live environment is open to them: services that run as
+    /// another user cannot use it.
+    pub shut: Option<PathBuf>,
 }
 
 impl PipInstall {
@@ -330,7 +335,7 @@ impl PipInstall {
         build.environment = crate::python::vacant(&self.environments, &self.virtualenv, &key, |place| {
             Build { environment: place.to_owned(), ..build.clone() }.is_complete()
         });
-        let mut warnings: Vec<String> = live
+        let warnings: Vec<String> = live
             .stray
             .iter()
             .map(|name| {
@@ -339,17 +344,18 @@ impl PipInstall {
                 )
             })
             .collect();
-        if let Some(folder) = &facts.shut {
-            warnings.push(format!(
-                "`{}` shuts other users out: services that run as one cannot use the new environment",
-                folder.display()
-            ));
-        }
         let reason = match changes.len() {
             1 => "1 package differs from the requirements".to_owned(),
             count => format!("{count} packages differ from the requirements"),
         };
-        Ok(Planned::Upgrade(Box::new(Upgrade { reason, changes, build, record, warnings })))
+        Ok(Planned::Upgrade(Box::new(Upgrade {
+            reason,
+            changes,
+            build,
+            record,
+            warnings,
+            shut: facts.shut.clone(),
+        })))
     }
 
     /// Says what would be done, and why; changes nothing.
@@ -406,6 +412,7 @@ impl Upgrade {
             reused: built.reused,
             warnings: self.warnings.iter().cloned().chain(built.warnings).collect(),
             missing_scripts: missing.cloned().collect(),
+            shut: self.shut.clone(),
         })
     }
 

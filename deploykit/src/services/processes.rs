@@ -37,6 +37,13 @@ impl ProcessId {
         }
     }
 
+    /// Returns the user it runs as; `None` when it has ended.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(format!("/proc/{}", self.pid)).ok().map(|found| found.uid())
+    }
+
     /// Returns for how long it has run; `None` when that cannot be known.
     pub(crate) fn age(&self) -> Option<Duration> {
         let uptime = std::fs::read_to_string("/proc/uptime").ok()?;

@@ -181,8 +181,9 @@ fn choose(
         None => written.unwrap_or(EnvironmentName::Production),
         Some(wanted) => ENVIRONMENTS.iter().find(|(name, _)| *name == wanted).map_or_else(
             || {
-                let message =
-                    format!("there is no environment `{wanted}`; it is `production`, `staging` or `development`");
+                let message = format!(
+                    "there is no environment `{wanted}`; it is `production`, `staging` or `development`"
+                );
                 top.problem(0..0, "", message);
                 EnvironmentName::Production
             },
@@ -225,7 +226,10 @@ fn read(
     }
     let settings = site.text("settings").unwrap_or_else(|| {
         if !site.has("settings") {
-            site.wrong("settings", "is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"");
+            site.wrong(
+                "settings",
+                "is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"",
+            );
         }
         String::new()
     });
@@ -450,7 +454,8 @@ fn manager(reader: &Reader<'_>) -> Option<Manager> {
         Command,
         Gunicorn,
     }
-    let choices = [("supervisor", Kind::Supervisor), ("command", Kind::Command), ("gunicorn", Kind::Gunicorn)];
+    let choices =
+        [("supervisor", Kind::Supervisor), ("command", Kind::Command), ("gunicorn", Kind::Gunicorn)];
     let lacks = |key| {
         if !reader.has(key) {
             reader.wrong(key, "is missing");
@@ -539,7 +544,11 @@ fn pages(smoke: &Reader<'_>) -> Vec<Page> {
         if let Some(path) = &path
             && !(path.starts_with('/') || path.starts_with("http://") || path.starts_with("https://"))
         {
-            reader.problem(reader.span(), &reader.name("path"), format!("`{path}` does not start with `/` or http"));
+            reader.problem(
+                reader.span(),
+                &reader.name("path"),
+                format!("`{path}` does not start with `/` or http"),
+            );
         }
         reader.finish();
         pages.extend(page);

@@ -186,7 +186,7 @@ impl Site {
             _ => Announcement::found_in(&self.project(), facts)?,
         };
         // The next tree's settings may name the file by where they are themselves.
-        let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.state().tree()).ok());
+        let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.next_tree()).ok());
         if let Some(inside) = inside {
             found.status_file = Some(config.repository.join(inside));
         }
@@ -224,6 +224,16 @@ impl Site {
             Some(rest) => self.config.folder.join(rest).to_string_lossy().into_owned(),
             None => word.to_owned(),
         }
+    }
+
+    /// Returns the place of the next tree: beside the checkout, so that settings which start at the folder above it
+    /// (`BASE_DIR.parent / "data"`) find the same things from there.
+    #[must_use]
+    pub fn next_tree(&self) -> PathBuf {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(self.config.repository.file_name().unwrap_or_default());
+        name.push(".deploykit-next");
+        self.config.repository.with_file_name(name)
     }
 
     /// Returns where a path of the checkout is in another tree of the same project.

@@ -117,9 +117,8 @@ impl<'d> Reader<'d> {
 
     /// Reads a duration such as `"20m"`.
     pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
-        let text = self.expect(key, "a duration such as \"20m\"", |value| {
-            value.get_ref().as_str().map(str::to_owned)
-        })?;
+        let text = self
+            .expect(key, "a duration such as \"20m\"", |value| value.get_ref().as_str().map(str::to_owned))?;
         match text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()) {
             Some(duration) => Some(duration),
             None => {
@@ -172,7 +171,11 @@ impl<'d> Reader<'d> {
             });
             match argv {
                 Some(argv) if !argv.is_empty() => commands.push(argv),
-                _ => self.problem(value.span(), &self.name(key), "expected a list of texts such as [\"./check\"]"),
+                _ => self.problem(
+                    value.span(),
+                    &self.name(key),
+                    "expected a list of texts such as [\"./check\"]",
+                ),
             }
         }
         commands
@@ -180,7 +183,8 @@ impl<'d> Reader<'d> {
 
     /// Reads a table of texts.
     pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, String)> {
-        let Some(table) = self.expect(key, "a table of texts", |value| value.get_ref().as_table().cloned()) else {
+        let Some(table) = self.expect(key, "a table of texts", |value| value.get_ref().as_table().cloned())
+        else {
             return Vec::new();
         };
         let mut pairs = Vec::new();
@@ -189,7 +193,11 @@ impl<'d> Reader<'d> {
                 Some(text) => pairs.push((name.get_ref().to_string(), text.to_owned())),
                 None => {
                     let path = format!("{}.{}", self.name(key), name.get_ref());
-                    self.problem(value.span(), &path, format!("expected a text, found {}", kind(value.get_ref())));
+                    self.problem(
+                        value.span(),
+                        &path,
+                        format!("expected a text, found {}", kind(value.get_ref())),
+                    );
                 }
             }
         }

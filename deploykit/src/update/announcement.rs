@@ -10,7 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::action::Action;
 use crate::django::{Session, SiteFacts};
 use crate::host::Host;
-use crate::operations::maintenance::{Announcement as Commands, Goal, Maintenance, MaintenanceError, Page, announced_time};
+use crate::operations::maintenance::{
+    Announcement as Commands, Goal, Maintenance, MaintenanceError, Page, announced_time,
+};
 use crate::operations::{Check, Operation};
 use crate::plan::{Phase, Step};
 use crate::site::{EnvironmentName, Site};
@@ -32,7 +34,12 @@ pub(super) struct Announcement {
 }
 
 impl Announcement {
-    pub(super) fn new(site: &Site, request: &Request, facts: &SiteFacts, host: &Host) -> Result<Self, Failed> {
+    pub(super) fn new(
+        site: &Site,
+        request: &Request,
+        facts: &SiteFacts,
+        host: &Host,
+    ) -> Result<Self, Failed> {
         let config = site.config();
         let commands = match (config.environment, site.maintenance_commands(facts)) {
             (EnvironmentName::Production, Some(commands)) => Ok(commands),
@@ -41,7 +48,11 @@ impl Announcement {
         };
         Ok(Announcement {
             commands,
-            page: if config.environment == EnvironmentName::Development { None } else { site.maintenance_page()? },
+            page: if config.environment == EnvironmentName::Development {
+                None
+            } else {
+                site.maintenance_page()?
+            },
             message: request.message.clone().unwrap_or_else(|| config.message.clone()),
             notice: config.notice,
             // A site that owes its users no notice does not wait for the next whole minute either.
@@ -91,9 +102,21 @@ impl Announcement {
         let wait = match starts {
             Some(until) if self.start != Start::Now && until > Timestamp::now() => {
                 let reason = "the window opens then".to_owned();
-                Step::with_actions("wait", Phase::Announce, "until the announced time", vec![Action::Wait { until, reason }], Vec::new())
+                Step::with_actions(
+                    "wait",
+                    Phase::Announce,
+                    "until the announced time",
+                    vec![Action::Wait { until, reason }],
+                    Vec::new(),
+                )
             }
-            _ => Step::with_actions("wait", Phase::Announce, "the window opens at once", Vec::new(), Vec::new()),
+            _ => Step::with_actions(
+                "wait",
+                Phase::Announce,
+                "the window opens at once",
+                Vec::new(),
+                Vec::new(),
+            ),
         };
         Ok([Step::new("announce", Phase::Announce, announce), wait])
     }
@@ -104,8 +127,13 @@ impl Announcement {
             None => Check::Unchanged { reason: "no page is configured".to_owned() },
             Some(_) if !web_stops => Check::Unchanged { reason: "the web is not stopped".to_owned() },
             Some(page) => {
-                let goal = Goal::On { start: Timestamp::now(), message: Some(self.message.clone()), notice: Duration::ZERO };
-                let mut check = Maintenance { goal, announcement: None, page: Some(page.clone()) }.check(&self.host)?;
+                let goal = Goal::On {
+                    start: Timestamp::now(),
+                    message: Some(self.message.clone()),
+                    notice: Duration::ZERO,
+                };
+                let mut check =
+                    Maintenance { goal, announcement: None, page: Some(page.clone()) }.check(&self.host)?;
                 if let Check::Change(change) = &mut check {
                     change.reason = page.path.display().to_string();
                     change.before.clear();
@@ -121,7 +149,13 @@ impl Announcement {
     /// Takes the page down again, if it was us who put it up.
     pub(super) fn page_down(&self, page_up: &Step) -> Step {
         let reason = if page_up.is_needed() { "the pages are as expected" } else { &page_up.change.reason };
-        Step::with_actions("page-down", Phase::Window, reason, page_up.change.undo.clone(), page_up.change.actions.clone())
+        Step::with_actions(
+            "page-down",
+            Phase::Window,
+            reason,
+            page_up.change.undo.clone(),
+            page_up.change.actions.clone(),
+        )
     }
 
     /// Ends the announcement, if it was ours: what was there before is there again.
@@ -187,7 +221,9 @@ fn next(time: Time, time_zone: Option<&str>, now: Timestamp) -> Result<Timestamp
         None => TimeZone::system(),
     };
     let today = now.to_zoned(zone.clone()).date();
-    let at = |date: jiff::civil::Date| date.to_datetime(time).to_zoned(zone.clone()).map(|zoned| zoned.timestamp());
+    let at = |date: jiff::civil::Date| {
+        date.to_datetime(time).to_zoned(zone.clone()).map(|zoned| zoned.timestamp())
+    };
     let today_at = at(today)?;
     if today_at > now { Ok(today_at) } else { Ok(at(today.checked_add(SignedDuration::from_hours(24))?)?) }
 }

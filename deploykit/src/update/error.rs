@@ -78,6 +78,16 @@ pub enum PreparationError {
         /// Why a backup is needed.
         reason: String,
     },
+    /// Services run as another user, who cannot reach the new environment.
+    #[error("service `{service}` runs as user {user}, who cannot pass `{}` to the new environment", folder.display())]
+    EnvironmentShut {
+        /// The service.
+        service: String,
+        /// The number of its user.
+        user: u32,
+        /// The folder that shuts others out.
+        folder: PathBuf,
+    },
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,

@@ -90,7 +90,8 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
         })?;
-        let mut runner = Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
+        let mut runner =
+            Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
         let course = runner.run(&self.plan.steps, &self.plan.hold)?;
         if course.outcome == Outcome::Updated {
             self.keep();
@@ -100,7 +101,10 @@ impl Update<'_, '_> {
             self.tidy();
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             if let Err(error) = journal.append(&entry) {
-                self.notice(&format!("{}; run `deploykit recover` once it can be written", error_chain(&error)));
+                self.notice(&format!(
+                    "{}; run `deploykit recover` once it can be written",
+                    error_chain(&error)
+                ));
             }
         }
         if let Err(error) = run.set_report(&report) {
@@ -195,11 +199,13 @@ impl Update<'_, '_> {
 
     fn hooks(&mut self, report: &Report) {
         let config = self.site.config();
-        let hooks = if report.outcome == Outcome::Updated { &config.after_success } else { &config.after_failure };
+        let hooks =
+            if report.outcome == Outcome::Updated { &config.after_success } else { &config.after_failure };
         let text = serde_json::to_string(report).unwrap_or_default();
         for argv in hooks {
             let Some(command) = Command::from_argv(argv) else { continue };
-            let command = command.directory(&config.folder).in_site_environment().input(text.clone()).deadline(HOOK);
+            let command =
+                command.directory(&config.folder).in_site_environment().input(text.clone()).deadline(HOOK);
             if let Err(error) = self.context.host.uninterrupted().run(&command) {
                 self.notice(&format!("hook: {}", error_chain(&error)));
             }

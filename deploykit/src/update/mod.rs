@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use jiff::civil::Time;
 
+pub use announcement::{maintenance_off, maintenance_on};
 pub use error::{PreparationError, UpdateError};
 pub use finish::Update;
-pub use announcement::{maintenance_off, maintenance_on};
 pub use recover::recover;
 pub use secrets::check_secrets;
 

@@ -6,7 +6,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::action::Context;
-use crate::django::{CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles};
+use crate::django::{
+    CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles,
+};
 use crate::event::{Event, Observer, Outcome, milliseconds};
 use crate::git::NextTree;
 use crate::host::files;
@@ -149,7 +151,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let config = self.site.config();
         let tree = self.step("next-tree", |this| {
             let exclude = [this.state.folder().to_owned()];
-            let path = this.state.tree();
+            let path = this.site.next_tree();
             let tree = NextTree::prepare(&this.host, &config.repository, &path, &this.to, &exclude)?;
             Ok((tree, String::new()))
         })?;
@@ -157,7 +159,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             self.step("secrets", |this| this.secrets(moved))?;
         }
         self.own_steps("next-tree", &tree, None)?;
-        let packages = self.step("next-environment", |this| this.packages(&tree))?;
+        let states = self.step("services", |this| this.services())?;
+        let packages = self.step("next-environment", |this| this.packages(&tree, &states))?;
         let environment = match &packages {
             Packages::Unchanged { .. } => config.virtualenv.clone(),
             Packages::Ready(ready) => ready.environment.clone(),
@@ -173,21 +176,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let (migrations, before) = self.step("migrations", |this| this.migrations(&mut session))?;
         let collected = self.step("collect", |this| this.collect(&mut session, &site, moved, &tree))?;
         self.own_steps("collect", &tree, Some(&project))?;
-        let states = self.step("services", |this| this.services())?;
         let baseline = self.step("pages", |this| this.pages())?;
         session.also_stands_for(self.site.project());
-        Ok(Facts {
-            packages,
-            project,
-            session,
-            site,
-            migrations,
-            before,
-            collected,
-            states,
-            baseline,
-            tree,
-        })
+        Ok(Facts { packages, project, session, site, migrations, before, collected, states, baseline, tree })
     }
 
     fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
@@ -196,7 +187,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
         for tolerated in &outcome.tolerated {
             let name = &tolerated.name;
-            self.notice(format!("the code asks for the secret `{name}`, which the file lacks, as it did before"));
+            self.notice(format!(
+                "the code asks for the secret `{name}`, which the file lacks, as it did before"
+            ));
         }
         if !outcome.missing.is_empty() {
             let file = self.site.config().secrets_file.clone().unwrap_or_default();
@@ -206,23 +199,32 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Builds the next environment, unless the live one is the right one.
-    fn packages(&mut self, tree: &NextTree) -> Result<(Packages, String), Failed> {
+    fn packages(&mut self, tree: &NextTree, states: &[ServiceState]) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
         if config.requirements.is_empty() {
             let reason = "no requirements are configured".to_owned();
             return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
         }
         let mut install = self.site.pip_install();
-        install.requirements = config.requirements.iter().map(|file| self.site.in_tree(file, &tree.path)).collect();
+        install.requirements =
+            config.requirements.iter().map(|file| self.site.in_tree(file, &tree.path)).collect();
         install.directory.clone_from(&tree.path);
         let packages = install.prepare(&self.host)?;
         let text = match &packages {
             Packages::Unchanged { reason, .. } => reason.clone(),
             Packages::Ready(ready) => {
+                let stranger =
+                    ready.shut.as_ref().and_then(|folder| Some((folder, steps::stranger(states)?)));
+                if let Some((folder, (service, user))) = stranger {
+                    let folder = folder.clone();
+                    return Err(PreparationError::EnvironmentShut { service, user, folder }.into());
+                }
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
                 if !ready.missing_scripts.is_empty() {
                     let scripts = ready.missing_scripts.join("`, `");
-                    self.notice(format!("the next environment has no `bin/{scripts}`, which the live one has"));
+                    self.notice(format!(
+                        "the next environment has no `bin/{scripts}`, which the live one has"
+                    ));
                 }
                 steps::package_summary(&ready.changes)
             }
@@ -236,7 +238,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let facts = session.facts(&self.host)?;
         let foreign = facts.foreign_modules(&config.repository, &tree.path);
         if let Some((name, path)) = foreign.first() {
-            return Err(PreparationError::NotRelocatable { module: (*name).to_owned(), path: (*path).to_owned() }.into());
+            return Err(PreparationError::NotRelocatable {
+                module: (*name).to_owned(),
+                path: (*path).to_owned(),
+            }
+            .into());
         }
         let report: CheckReport = session.check(&self.host, None)?;
         let errors: Vec<String> = report.errors().map(ToString::to_string).collect();
@@ -247,12 +253,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(((session, facts), text))
     }
 
-    fn migrations(&mut self, session: &mut Session) -> Result<((MigrationPlan, DatabaseState), String), Failed> {
+    fn migrations(
+        &mut self,
+        session: &mut Session,
+    ) -> Result<((MigrationPlan, DatabaseState), String), Failed> {
         let plan = session.migrations(&self.host)?;
         let state = session.state(&self.host)?;
         for other in plan.others.iter().filter(|other| !other.pending.is_empty()) {
             let count = other.pending.len();
-            self.notice(format!("{count} migrations wait in the database `{}`; they are left to you", other.database));
+            self.notice(format!(
+                "{count} migrations wait in the database `{}`; they are left to you",
+                other.database
+            ));
         }
         let text = match plan.pending.len() {
             0 => "none pending".to_owned(),
@@ -281,7 +293,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(inside) => config.repository.join(inside),
             Err(_) => root.clone(),
         };
-        let deleted = moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
+        let deleted =
+            moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
         let files = StaticFiles {
             root,
             collect: config.collect,
@@ -297,7 +310,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
     fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
         let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
         let states = control.observe(&self.host)?;
-        let text = states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
+        let text =
+            states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
         Ok((states, text.join(", ")))
     }
 
@@ -316,7 +330,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Runs the site's own steps that follow a step of the preparation, in the next tree.
-    fn own_steps(&mut self, anchor: &str, tree: &NextTree, project: Option<&Project>) -> Result<(), UpdateError> {
+    fn own_steps(
+        &mut self,
+        anchor: &str,
+        tree: &NextTree,
+        project: Option<&Project>,
+    ) -> Result<(), UpdateError> {
         let own = self.site.config().steps.iter().filter(|step| step.after == anchor);
         for step in own.cloned().collect::<Vec<_>>() {
             let directory = self.site.in_tree(&self.site.config().project, &tree.path);
@@ -363,10 +382,23 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let error = self.host.redactor().redact(&error_chain(source.as_ref())).into_owned();
         let tail = crate::runner::error_tail(source.as_ref());
         let phase = Phase::Prepare;
-        self.events.send(Event::StepFailed { phase, step: step.clone(), error: error.clone(), tail: tail.clone() });
+        self.events.send(Event::StepFailed {
+            phase,
+            step: step.clone(),
+            error: error.clone(),
+            tail: tail.clone(),
+        });
         let transcript = self.run.as_ref().map(RunFolder::transcript);
-        let failure =
-            Failure { step: step.clone(), phase, error, tail, interrupted, undo: None, logs: Vec::new(), transcript };
+        let failure = Failure {
+            step: step.clone(),
+            phase,
+            error,
+            tail,
+            interrupted,
+            undo: None,
+            logs: Vec::new(),
+            transcript,
+        };
         let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };
         if let Some(run) = &self.run
             && let Err(error) = run.set_report(&report)

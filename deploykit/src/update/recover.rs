@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::action::{Action, Context};
 use crate::event::{Event, Observer, Outcome, milliseconds};
 use crate::git::NextTree;
-use crate::host::files;
 use crate::host::Cancel;
+use crate::host::files;
 use crate::journal::{Entry, Journal};
 use crate::lock::Lock;
 use crate::plan::Phase;
@@ -41,10 +41,16 @@ pub fn recover(
     let host = host.with_transcript(files::open_private(&run.transcript())?);
     let mut context = Context { host, django: None };
     let left = left_to_undo(&entries);
-    let undos: Vec<(&str, &[Action])> = left.iter().map(|(step, undo)| (step.as_str(), undo.as_slice())).collect();
+    let undos: Vec<(&str, &[Action])> =
+        left.iter().map(|(step, undo)| (step.as_str(), undo.as_slice())).collect();
     let mut steps: Vec<StepReport> = left
         .iter()
-        .map(|(step, _)| StepReport { step: step.clone(), phase: Phase::Window, duration_ms: 0, undone: false })
+        .map(|(step, _)| StepReport {
+            step: step.clone(),
+            phase: Phase::Window,
+            duration_ms: 0,
+            undone: false,
+        })
         .collect();
     let mut undo = None;
     let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events };
@@ -55,7 +61,11 @@ pub fn recover(
     });
     if outcome == Outcome::RolledBack {
         journal.append(&Entry::RunFinished { outcome, time: Timestamp::now() })?;
-        let tree = NextTree { repository: site.config().repository.clone(), path: state.tree(), commit: to.clone() };
+        let tree = NextTree {
+            repository: site.config().repository.clone(),
+            path: site.next_tree(),
+            commit: to.clone(),
+        };
         if let Err(error) = tree.remove(&context.host.uninterrupted()) {
             log::warn!("{error}");
         }

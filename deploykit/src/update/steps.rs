@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use crate::action::Action;
 use crate::command::Command;
-use crate::django::{BackupDatabase, Collected, DatabaseState, Migrate, MigrationPlan, Project, RestoreDatabase, Session, SiteFacts, When};
+use crate::django::{
+    BackupDatabase, Collected, DatabaseState, Migrate, MigrationPlan, Project, RestoreDatabase, Session,
+    SiteFacts, When,
+};
 use crate::event::{Outcome, milliseconds};
 use crate::git::{NextTree, counted};
 use crate::host::Host;
@@ -17,11 +20,11 @@ use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
 use crate::plan::{Forecast, Phase, Plan, Step};
 use crate::python::PackageChange;
-use crate::services::{Goal, Role, ServiceAction, ServiceState};
+use crate::services::{Goal, ProcessId, Role, ServiceAction, ServiceState};
 use crate::site::{Config, EnvironmentName, OwnTask, Site};
+use crate::update::Request;
 use crate::update::announcement::Announcement;
 use crate::update::error::PreparationError;
-use crate::update::Request;
 
 /// How many earlier updates a forecast looks at.
 const FORECAST_RUNS: usize = 5;
@@ -147,7 +150,8 @@ impl Parts<'_> {
     fn stop(&self, id: &str, phase: Phase, role: Role) -> Step {
         let actions = self.actions(&self.restart.stop, role);
         let mut undo = self.actions(&self.restart.undo, role);
-        if role == Role::Web && !undo.is_empty()
+        if role == Role::Web
+            && !undo.is_empty()
             && let Some(check) = self.site.smoke_check()
         {
             // The old pages are asked for before the page goes down.
@@ -196,7 +200,13 @@ impl Parts<'_> {
             Some(reason) => format!("there is no other way back: {reason}"),
             None => "before the migrations".to_owned(),
         };
-        Step::with_actions("backup", Phase::Window, &reason, vec![Action::BackupDatabase(backup.clone())], Vec::new())
+        Step::with_actions(
+            "backup",
+            Phase::Window,
+            &reason,
+            vec![Action::BackupDatabase(backup.clone())],
+            Vec::new(),
+        )
     }
 
     fn code(&self, moved: Option<&Move>) -> Step {
@@ -228,7 +238,12 @@ impl Parts<'_> {
                 (Some(swap), Some(back)) => Check::Change(Change {
                     reason: static_summary(collected),
                     details: static_details(collected),
-                    actions: vec![Action::Swap(swap.clone())],
+                    actions: collected
+                        .late_files()
+                        .map(Action::LinkLateFiles)
+                        .into_iter()
+                        .chain([Action::Swap(swap.clone())])
+                        .collect(),
                     undo: vec![Action::Swap(back.clone())],
                     ..Change::default()
                 }),
@@ -245,11 +260,15 @@ impl Parts<'_> {
             return Step::new("migrate", Phase::Window, Check::Unchanged { reason });
         }
         let (project, before) = (facts.project.clone(), facts.before.clone());
-        let migrate = Migrate { project: project.clone(), before: before.clone(), plan: facts.migrations.ids() };
-        let restore = RestoreDatabase { project, before, backup: self.backup.map(|backup| backup.path.clone()) };
-        let details = facts.migrations.pending.iter().map(|migration| {
-            format!("{}: {}", migration.id, migration.operations.join(", "))
-        });
+        let migrate =
+            Migrate { project: project.clone(), before: before.clone(), plan: facts.migrations.ids() };
+        let restore =
+            RestoreDatabase { project, before, backup: self.backup.map(|backup| backup.path.clone()) };
+        let details = facts
+            .migrations
+            .pending
+            .iter()
+            .map(|migration| format!("{}: {}", migration.id, migration.operations.join(", ")));
         Step::new(
             "migrate",
             Phase::Window,
@@ -265,7 +284,8 @@ impl Parts<'_> {
     }
 
     fn smoke_check(&self) -> Step {
-        let nothing = |reason: &str| Step::with_actions("smoke-check", Phase::Window, reason, Vec::new(), Vec::new());
+        let nothing =
+            |reason: &str| Step::with_actions("smoke-check", Phase::Window, reason, Vec::new(), Vec::new());
         let config = self.site.config();
         let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
         let has_web = config.services.iter().any(|service| service.role == Role::Web);
@@ -307,8 +327,9 @@ impl Parts<'_> {
             service.role != Role::Required
                 && !self.restart.start.iter().any(|action| action.service.name == state.service)
         });
-        let mut notices: Vec<String> =
-            stopped.map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status)).collect();
+        let mut notices: Vec<String> = stopped
+            .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
+            .collect();
         if facts.site.debug && self.site.config().environment == EnvironmentName::Production {
             notices.push("DEBUG is on in the new version's settings".to_owned());
         }
@@ -329,11 +350,7 @@ impl Parts<'_> {
 }
 
 /// Decides whether a copy of the database is made, and where.
-fn backup(
-    config: &Config,
-    facts: &Facts,
-    run: &Path,
-) -> Result<Option<BackupDatabase>, PreparationError> {
+fn backup(config: &Config, facts: &Facts, run: &Path) -> Result<Option<BackupDatabase>, PreparationError> {
     let wanted = match config.backup {
         When::Never => false,
         When::Always => true,
@@ -374,6 +391,15 @@ fn forecast(site: &Site, facts: &Facts) -> Forecast {
     }
 }
 
+/// Returns a service that runs as another user than we and root, with the user's number.
+pub(super) fn stranger(states: &[ServiceState]) -> Option<(String, u32)> {
+    let own = rustix::process::geteuid().as_raw();
+    states.iter().find_map(|state| {
+        let user = state.pids.iter().filter_map(ProcessId::user).find(|user| *user != own && *user != 0)?;
+        Some((state.service.clone(), user))
+    })
+}
+
 /// Makes a program of the site's own, run in a tree; `./name` is a file of that tree.
 pub(super) fn own_command(argv: &[String], tree: &Path) -> Command {
     let program = argv.first().map_or("", String::as_str);
@@ -395,7 +421,8 @@ pub(super) fn package_summary(changes: &[PackageChange]) -> String {
 
 /// Says in a few words which static files change.
 pub(super) fn static_summary(collected: &Collected) -> String {
-    let parts = [(&collected.added, "added"), (&collected.changed, "changed"), (&collected.removed, "removed")];
+    let parts =
+        [(&collected.added, "added"), (&collected.changed, "changed"), (&collected.removed, "removed")];
     let parts: Vec<String> = parts
         .iter()
         .filter(|(names, _)| !names.is_empty())
@@ -405,7 +432,8 @@ pub(super) fn static_summary(collected: &Collected) -> String {
 }
 
 fn static_details(collected: &Collected) -> Vec<String> {
-    let marked = |names: &[String], mark: char| names.iter().map(|name| format!("{mark} {name}")).collect::<Vec<_>>();
+    let marked =
+        |names: &[String], mark: char| names.iter().map(|name| format!("{mark} {name}")).collect::<Vec<_>>();
     let mut lines = marked(&collected.removed, '-');
     lines.extend(marked(&collected.added, '+'));
     lines.extend(marked(&collected.changed, '~'));

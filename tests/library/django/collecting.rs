@@ -149,11 +149,11 @@ fn what_the_site_wrote_meanwhile_is_not_lost() {
     site.write("shop/static/shop/new.js", "fresh()");
     let collected = prepare(&site, &files(&site)).unwrap();
     site.write("www/static/CACHE/css/late.css", "late");
-    assert_eq!(collected.catch_up().unwrap(), ["CACHE/css/late.css"]);
-    assert!(collected.catch_up().unwrap().is_empty());
+    assert_eq!(collected.late_files().unwrap().perform().unwrap(), ["CACHE/css/late.css"]);
+    assert!(collected.late_files().unwrap().perform().unwrap().is_empty());
     collected.swap.clone().unwrap().perform().unwrap();
     assert_eq!(site.read("www/static/CACHE/css/late.css"), "late");
-    assert!(collected.catch_up().unwrap().is_empty());
+    assert!(collected.late_files().unwrap().perform().unwrap().is_empty());
 }
 
 #[test]
