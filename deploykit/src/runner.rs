@@ -125,7 +125,12 @@ impl Runner<'_, '_> {
             match done {
                 Ok(()) => {
                     window.after(&step.id);
-                    let outcome = step.change.after.clone();
+                    let change = &step.change;
+                    let outcome = match (change.after.is_empty(), change.reason.is_empty()) {
+                        (true, _) => change.reason.clone(),
+                        (_, true) => change.after.clone(),
+                        _ => format!("{}: {}", change.after, change.reason),
+                    };
                     let (phase, step) = (step.phase, step.id.clone());
                     self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 }

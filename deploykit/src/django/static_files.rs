@@ -113,6 +113,12 @@ impl StaticFiles {
         })
     }
 
+    /// Returns the hidden folder that the fresh set is collected into.
+    #[must_use]
+    pub fn aside(&self) -> PathBuf {
+        aside(&fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone()))
+    }
+
     fn evidence(&self, root: &Path, sources: &StaticSources) -> Evidence {
         let recorded = self.record.iter().flat_map(|record| record.names.iter().cloned());
         Evidence {

@@ -56,7 +56,7 @@ impl Environment {
     pub fn read_file(&mut self, path: &Path) -> Result<(), EnvironmentError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| EnvironmentError::Read { path: path.to_owned(), source })?;
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             match parse_line(line) {
                 Some((name, value)) => self.set(name, value),
                 None if line.trim().is_empty() || line.trim_start().starts_with('#') => {}
@@ -103,8 +103,11 @@ pub(crate) fn parse_line(line: &str) -> Option<(&str, String)> {
             return Some((name, inner[..end].to_owned()));
         }
     }
-    // ` #` starts a comment; a `#` within a word does not.
-    let value = value.split(" #").next().unwrap_or(value).trim_end();
+    // A `#` after white space starts a comment; one within a word does not.
+    let comment = value
+        .char_indices()
+        .find(|(at, c)| *c == '#' && value[..*at].chars().next_back().is_none_or(char::is_whitespace));
+    let value = comment.map_or(value, |(at, _)| value[..at].trim_end());
     Some((name, value.to_owned()))
 }
 
@@ -116,6 +119,7 @@ mod tests {
     fn lines_are_read_as_shells_and_systemd_read_them() {
         assert_eq!(parse_line("A=1"), Some(("A", "1".into())));
         assert_eq!(parse_line("export A = \"x # y\" # z"), Some(("A", "x # y".into())));
+        assert_eq!(parse_line("A= # note"), Some(("A", String::new())));
         assert_eq!(parse_line("A='#1'"), Some(("A", "#1".into())));
         assert_eq!(parse_line("A=b#c # d"), Some(("A", "b#c".into())));
         assert_eq!(parse_line("2A=b"), None);

@@ -36,6 +36,16 @@ pub enum Target {
 }
 
 impl Switch {
+    /// Returns the environment that it brings to the live path; `None`: the original folder.
+    #[must_use]
+    pub fn environment(&self) -> Option<PathBuf> {
+        match &self.target {
+            Target::Environment(environment) => Some(environment.clone()),
+            Target::Link(to) => Some(files::parent(&self.virtualenv).join(to)),
+            Target::Folder => None,
+        }
+    }
+
     /// Makes the switch to an environment and the one that takes it back.
     ///
     /// # Errors

@@ -23,6 +23,9 @@ use crate::update::error::UpdateError;
 /// How many new lines of each log a failure shows.
 const LOG_LINES: usize = 15;
 
+/// The backups of how many runs are kept.
+const BACKUPS: usize = 3;
+
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(60);
 
@@ -44,6 +47,8 @@ pub struct Update<'s, 'o> {
     /// What is left over when it is over, whichever way it went.
     pub(super) leftovers: Vec<std::path::PathBuf>,
     pub(super) announcement: Announcement,
+    /// What was prepared is still there, and nobody needs it when this is dropped.
+    pub(super) is_prepared: bool,
 }
 
 impl Update<'_, '_> {
@@ -66,8 +71,8 @@ impl Update<'_, '_> {
                 *old = step;
             }
         }
-        let run = match self.run.take() {
-            Some(run) => run,
+        let run = match &self.run {
+            Some(run) => run.clone(),
             None => self.state.new_run()?,
         };
         self.lock.set_purpose(&format!("update to {}", crate::git::short(&self.plan.to)))?;
@@ -99,6 +104,7 @@ impl Update<'_, '_> {
         let report = self.report(&run, course);
         if !matches!(report.outcome, Outcome::Held | Outcome::Interrupted) {
             self.tidy();
+            self.prune(report.outcome);
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             if let Err(error) = journal.append(&entry) {
                 self.notice(&format!(
@@ -120,15 +126,8 @@ impl Update<'_, '_> {
         Ok(report)
     }
 
-    /// Puts away what was prepared, and leaves the site as it is.
-    pub fn discard(mut self) {
-        self.tidy();
-        if let Some(run) = &self.run
-            && let Err(error) = files::remove_tree(&run.path)
-        {
-            log::warn!("{}", error_chain(&error));
-        }
-    }
+    /// Puts away what was prepared, and leaves the site as it is. Dropping it does the same.
+    pub fn discard(self) {}
 
     fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> UpdateError {
         let report = Report {
@@ -197,6 +196,40 @@ impl Update<'_, '_> {
         }
     }
 
+    /// Removes what no way back needs any more: environments but the live one and the one before it, and old backups.
+    fn prune(&self, outcome: Outcome) {
+        let config = self.site.config();
+        let before = self.plan.steps.iter().find(|step| step.id == "environment" && step.is_needed());
+        if let (Outcome::Updated, Some(step)) = (outcome, before) {
+            let keep = step.change.undo.iter().find_map(|action| match action {
+                crate::Action::SwitchEnvironment(back) => Some(back.environment()),
+                _ => None,
+            });
+            // The folder that the first update put aside is kept until another one has gone well.
+            let originals = match &keep {
+                Some(Some(_)) => crate::python::kept_originals(&config.virtualenv),
+                _ => Vec::new(),
+            };
+            let keep: Vec<_> = keep.flatten().into_iter().collect();
+            if let Err(error) = crate::python::prune(&self.state.environments(), &config.virtualenv, &keep) {
+                log::warn!("{}", error_chain(&error));
+            }
+            for path in originals {
+                if let Err(error) = files::remove_tree(&path) {
+                    log::warn!("{}", error_chain(&error));
+                }
+            }
+        }
+        for run in self.state.runs().unwrap_or_default().iter().rev().skip(BACKUPS) {
+            let backup = run.path.join("backup.sqlite3");
+            for path in [backup.with_extension("sqlite3.restored"), backup] {
+                if let Err(error) = files::remove_file(&path) {
+                    log::warn!("{}", error_chain(&error));
+                }
+            }
+        }
+    }
+
     fn hooks(&mut self, report: &Report) {
         let config = self.site.config();
         let hooks =
@@ -214,5 +247,19 @@ impl Update<'_, '_> {
 
     fn notice(&mut self, text: &str) {
         self.events.send(Event::Notice { text: text.to_owned() });
+    }
+}
+
+impl Drop for Update<'_, '_> {
+    fn drop(&mut self) {
+        if !self.is_prepared {
+            return;
+        }
+        self.tidy();
+        if let Some(run) = &self.run
+            && let Err(error) = files::remove_tree(&run.path)
+        {
+            log::warn!("{}", error_chain(&error));
+        }
     }
 }

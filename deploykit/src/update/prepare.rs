@@ -1,6 +1,7 @@
 //! The first half of an update: everything that can be done while the site serves.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -45,6 +46,9 @@ pub(super) struct Preparation<'s, 'o> {
     from: String,
     to: String,
     notices: Vec<String>,
+    /// What a failure puts away.
+    leftovers: Vec<PathBuf>,
+    tree: Option<NextTree>,
 }
 
 impl<'s, 'o> Preparation<'s, 'o> {
@@ -75,6 +79,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             from: String::new(),
             to: String::new(),
             notices: Vec::new(),
+            leftovers: Vec::new(),
+            tree: None,
         })
     }
 
@@ -152,6 +158,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let tree = self.step("next-tree", |this| {
             let exclude = [this.state.folder().to_owned()];
             let path = this.site.next_tree();
+            let (repository, commit) = (config.repository.clone(), this.to.clone());
+            this.tree = Some(NextTree { repository, path: path.clone(), commit });
             let tree = NextTree::prepare(&this.host, &config.repository, &path, &this.to, &exclude)?;
             Ok((tree, String::new()))
         })?;
@@ -302,6 +310,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             record: self.state.current().static_files,
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };
+        self.leftovers.push(files.aside());
         let collected = files.prepare(&self.host, session)?;
         let text = steps::static_summary(&collected);
         Ok((Ok(collected), text))
@@ -366,7 +375,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let (phase, step) = (Phase::Prepare, id.to_owned());
         self.events.send(Event::StepStarted { phase, step: step.clone(), reason: String::new() });
         let started = Instant::now();
-        match work(self) {
+        let result =
+            if self.host.is_cancelled() { Err(PreparationError::Interrupted.into()) } else { work(self) };
+        match result {
             Ok((value, outcome)) => {
                 let duration_ms = milliseconds(started.elapsed());
                 self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
@@ -405,10 +416,24 @@ impl<'s, 'o> Preparation<'s, 'o> {
         {
             log::warn!("{}", error_chain(&error));
         }
+        self.put_away();
         let duration_ms = report.duration_ms;
         let run = report.run.clone().unwrap_or_default();
         self.events.send(Event::RunFinished { run, outcome: Outcome::Refused, duration_ms, window_ms: None });
         UpdateError::Prepare { step, source, report: Box::new(report) }
+    }
+
+    /// Removes what a failed preparation leaves beside the site.
+    fn put_away(&self) {
+        let host = self.host.uninterrupted();
+        if let Some(Err(error)) = self.tree.as_ref().map(|tree| tree.remove(&host)) {
+            log::warn!("{}", error_chain(&error));
+        }
+        for path in &self.leftovers {
+            if let Err(error) = files::remove_tree(path) {
+                log::warn!("{}", error_chain(&error));
+            }
+        }
     }
 
     fn report(&self, outcome: Outcome) -> Report {
@@ -458,9 +483,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let Facts { session, tree, states, .. } = facts;
         let Some(Planned { mut plan, announcement, leftovers }) = planned else {
             session.close(&self.host);
-            if let Err(error) = tree.remove(&self.host) {
-                log::warn!("{}", error_chain(&error));
-            }
+            self.put_away();
             if let Err(error) = self.state.set_current(&current) {
                 log::warn!("{}", error_chain(&error));
             }
@@ -486,6 +509,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             tree,
             leftovers,
             announcement,
+            is_prepared: true,
         })))
     }
 }
