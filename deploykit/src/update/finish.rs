@@ -95,6 +95,8 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
         })?;
+        // From here on the journal says what is to be put away, and when.
+        self.is_prepared = false;
         let mut runner =
             Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
         let course = runner.run(&self.plan.steps, &self.plan.hold)?;
