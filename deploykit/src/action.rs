@@ -8,17 +8,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::command::Command;
+pub use crate::django::Context;
 use crate::host::files::{self, FileError, Swap};
 use crate::host::{CommandError, Host};
-
-/// What actions work on: the host, and the Django process that was booted beforehand, if there is one.
-#[derive(Debug, Default)]
-pub struct Context {
-    /// The machine.
-    pub host: Host,
-    /// A Django that waits for its work; a fresh one is started where there is none.
-    pub django: Option<crate::django::Session>,
-}
 
 /// One change of the site: a state to reach, so that performing it twice, or after half of it, does no harm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,7 +69,7 @@ pub enum Action {
     /// Runs one of the site's maintenance commands and checks its result.
     Announce(crate::django::Announce),
     /// Asks for pages until they are as expected, or until the deadline.
-    SmokeCheck(crate::operations::smoke_check::SmokeCheck),
+    SmokeCheck(crate::smoke::SmokeCheck),
 }
 
 /// Why an action failed: the error of the part that performed it.
@@ -107,7 +99,7 @@ pub enum ActionError {
     Django(#[from] crate::django::DjangoError),
     /// A page or a check command.
     #[error(transparent)]
-    Smoke(#[from] crate::operations::smoke_check::SmokeError),
+    Smoke(#[from] crate::smoke::SmokeError),
 }
 
 impl Action {

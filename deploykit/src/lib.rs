@@ -55,6 +55,7 @@ pub mod runner;
 pub mod secrets;
 pub mod services;
 pub mod site;
+pub mod smoke;
 pub mod state;
 pub mod update;
 

@@ -8,6 +8,24 @@ use serde::{Deserialize, Serialize};
 use crate::action::Action;
 use crate::operations::{Change, Check};
 
+/// The steps that a step of the site's own may follow.
+pub const ANCHORS: [&str; 14] = [
+    "next-tree",
+    "next-environment",
+    "check",
+    "collect",
+    "stop-workers",
+    "page-up",
+    "stop-web",
+    "code",
+    "environment",
+    "static",
+    "migrate",
+    "start-web",
+    "page-down",
+    "start-workers",
+];
+
 /// The parts of an update, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::Context;
 use super::{DjangoError, Project, Session};
-use crate::action::Context;
 use crate::host::Host;
 use crate::host::files::{self, Found};
 

@@ -6,6 +6,7 @@
 //! a database connection until the window, where it migrates at once.
 
 mod announce;
+mod context;
 mod error;
 mod facts;
 mod migrations;
@@ -16,6 +17,7 @@ mod static_files;
 mod static_rules;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
+pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
 pub use migrations::{

@@ -1,7 +1,6 @@
 //! The sections of `deploykit.toml`, checked, with defaults filled in and paths made absolute.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,13 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
+use super::items::{pages, services, steps};
 use super::problem::{ConfigError, Mistakes, Problem};
 use super::reader::{Reader, merge};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
 use crate::python::Installer;
-use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor};
+use crate::services::Service;
 
 /// Which of the three courses an update takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -409,149 +409,4 @@ fn normal(folder: &Path, text: &str) -> PathBuf {
         }
     }
     path
-}
-
-fn services(top: &Reader<'_>) -> Vec<Service> {
-    let mut names = BTreeSet::new();
-    let mut services = Vec::new();
-    for (text, reader) in top.items("services") {
-        if text.is_some() {
-            reader.problem(reader.span(), "services", "expected a table: [[services]]");
-            continue;
-        }
-        let name = reader.text("name");
-        if !reader.has("name") {
-            reader.wrong("name", "is missing");
-        }
-        if let Some(name) = &name
-            && !names.insert(name.clone())
-        {
-            reader.wrong("name", format!("there are two services named `{name}`"));
-        }
-        let role = reader
-            .choice("role", &[("web", Role::Web), ("worker", Role::Worker), ("required", Role::Required)])
-            .unwrap_or(Role::Worker);
-        let manager = manager(&reader);
-        let stop_timeout = reader.duration("stop-timeout").unwrap_or(Duration::from_secs(30));
-        let start_timeout = reader.duration("start-timeout").unwrap_or(Duration::from_secs(60));
-        let stay_up = reader.duration("stay-up").unwrap_or(Duration::from_secs(3));
-        let sudo = reader.flag("sudo").unwrap_or(false);
-        if sudo && !matches!(manager, Some(Manager::Command(_))) {
-            reader.wrong("sudo", "only the commands of `manager = \"command\"` can be run with sudo");
-        }
-        reader.finish();
-        if let (Some(name), Some(manager)) = (name, manager) {
-            services.push(Service { name, manager, role, stop_timeout, start_timeout, stay_up, sudo });
-        }
-    }
-    services
-}
-
-fn manager(reader: &Reader<'_>) -> Option<Manager> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Supervisor,
-        Command,
-        Gunicorn,
-    }
-    let choices =
-        [("supervisor", Kind::Supervisor), ("command", Kind::Command), ("gunicorn", Kind::Gunicorn)];
-    let lacks = |key| {
-        if !reader.has(key) {
-            reader.wrong(key, "is missing");
-        }
-    };
-    if !reader.has("manager") {
-        reader.wrong("manager", "is missing: `supervisor`, `command` or `gunicorn`");
-    }
-    match reader.choice("manager", &choices)? {
-        Kind::Supervisor => {
-            let (config, program) = (reader.path("config"), reader.text("program"));
-            lacks("config");
-            Some(Manager::Supervisor(Supervisor { server: Server::Config(config?), program }))
-        }
-        Kind::Command => {
-            let start = reader.texts("start").unwrap_or_default();
-            let stop = reader.texts("stop").unwrap_or_default();
-            let status = reader.texts("status").unwrap_or_default();
-            let directory = reader.path("directory");
-            lacks("start");
-            if status.is_empty() {
-                reader.wrong("status", "is missing: a command that exits with 0 while the service runs");
-            }
-            Some(Manager::Command(CommandManager { start, stop, status, directory }))
-        }
-        Kind::Gunicorn => {
-            let start = reader.texts("start").unwrap_or_default();
-            let (pidfile, directory) = (reader.path("pidfile"), reader.path("directory"));
-            lacks("pidfile");
-            lacks("start");
-            Some(Manager::Gunicorn(Gunicorn { pidfile: pidfile?, start, directory }))
-        }
-    }
-}
-
-fn steps(top: &Reader<'_>) -> Vec<OwnStep> {
-    let mut steps = Vec::new();
-    for (text, reader) in top.items("steps") {
-        if text.is_some() {
-            reader.problem(reader.span(), "steps", "expected a table: [[steps]]");
-            continue;
-        }
-        let (name, after) = (reader.text("name"), reader.text("after"));
-        for key in ["name", "after"] {
-            if !reader.has(key) {
-                reader.wrong(key, "is missing");
-            }
-        }
-        if let Some(after) = &after
-            && !crate::update::ANCHORS.contains(&after.as_str())
-        {
-            reader.wrong("after", format!("`{after}` is not one of {}", crate::update::ANCHORS.join(", ")));
-        }
-        let task = match (reader.texts("manage"), reader.texts("run")) {
-            (Some(args), None) if !args.is_empty() => Some(OwnTask::Manage(args)),
-            (None, Some(argv)) if !argv.is_empty() => Some(OwnTask::Run(argv)),
-            _ => {
-                reader.wrong("run", "expected either `manage = [\"command\"]` or `run = [\"program\"]`");
-                None
-            }
-        };
-        reader.finish();
-        if let (Some(name), Some(after), Some(task)) = (name, after, task) {
-            steps.push(OwnStep { name, after, task });
-        }
-    }
-    steps
-}
-
-fn pages(smoke: &Reader<'_>) -> Vec<Page> {
-    let mut pages = Vec::new();
-    for (text, reader) in smoke.items("pages") {
-        let path = text.clone().or_else(|| reader.text("path"));
-        let page = path.as_ref().map(|path| {
-            let mut page = Page::new(path);
-            page.status = reader.number("status", 100..600);
-            page.redirect = reader.text("redirect");
-            page.contains = reader.text("contains").into_iter().collect();
-            page.lacks = reader.text("lacks").into_iter().collect();
-            page.within = reader.duration("within");
-            page
-        });
-        if text.is_none() && !reader.has("path") {
-            reader.wrong("path", "is missing");
-        }
-        if let Some(path) = &path
-            && !(path.starts_with('/') || path.starts_with("http://") || path.starts_with("https://"))
-        {
-            reader.problem(
-                reader.span(),
-                &reader.name("path"),
-                format!("`{path}` does not start with `/` or http"),
-            );
-        }
-        reader.finish();
-        pages.extend(page);
-    }
-    pages
 }

@@ -1,6 +1,7 @@
 //! A site as its `deploykit.toml` describes it, and the operations that belong to it.
 
 mod config;
+mod items;
 mod problem;
 mod reader;
 

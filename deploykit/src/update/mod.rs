@@ -35,24 +35,6 @@ use crate::host::Cancel;
 use crate::report::Report;
 use crate::site::Site;
 
-/// The steps that a step of the site's own may follow.
-pub const ANCHORS: [&str; 14] = [
-    "next-tree",
-    "next-environment",
-    "check",
-    "collect",
-    "stop-workers",
-    "page-up",
-    "stop-web",
-    "code",
-    "environment",
-    "static",
-    "migrate",
-    "start-web",
-    "page-down",
-    "start-workers",
-];
-
 /// What is asked of an update.
 #[derive(Clone, Debug, Default)]
 pub struct Request {

@@ -17,7 +17,6 @@ use thiserror::Error;
 pub use ask::{AT_ONCE, ATTEMPTS};
 pub use page::{Page, PageResult, Problem};
 
-use super::{Check, Operation};
 use crate::command::Command;
 use crate::host::{CommandError, Host};
 use crate::http::{Connect, HttpError};
@@ -27,7 +26,7 @@ use crate::http::{Connect, HttpError};
 /// # Examples
 ///
 /// ```
-/// use deploykit::operations::smoke_check::{Page, SmokeCheck};
+/// use deploykit::smoke::{Page, SmokeCheck};
 ///
 /// let check = SmokeCheck {
 ///     base: Some("https://example.org/".to_owned()),
@@ -175,30 +174,16 @@ impl SmokeCheck {
         SmokeCheck { pages: pages.collect(), commands: Vec::new(), ..self.clone() }
     }
 
-    fn judge(&self, results: Vec<PageResult>) -> Result<Vec<PageResult>, SmokeError> {
+    /// Sorts out the pages that are not as expected.
+    ///
+    /// # Errors
+    ///
+    /// When there are any.
+    pub(crate) fn judge(&self, results: Vec<PageResult>) -> Result<Vec<PageResult>, SmokeError> {
         let asked = results.len();
         let (good, failing): (Vec<PageResult>, Vec<PageResult>) =
             results.into_iter().partition(|result| result.problems.is_empty());
         if failing.is_empty() { Ok(good) } else { Err(SmokeError::Pages { failing, asked }) }
-    }
-}
-
-/// Its check asks for every page once, runs no command, and never answers with a change: pages are as expected, or it fails.
-impl Operation for SmokeCheck {
-    type Error = SmokeError;
-
-    fn name(&self) -> &'static str {
-        "smoke-check"
-    }
-
-    fn check(&self, host: &Host) -> Result<Check, SmokeError> {
-        self.judge(self.run(host)?)?;
-        let reason = match self.pages.len() {
-            0 => "no pages to ask for".to_owned(),
-            1 => "1 page answers as expected".to_owned(),
-            count => format!("{count} pages answer as expected"),
-        };
-        Ok(Check::Unchanged { reason })
     }
 }
 
