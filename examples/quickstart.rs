@@ -8,27 +8,57 @@
 mod demo_site;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
+use demo_site::visitor::Experience;
 use demo_site::{DemoSite, NEW_SECRET, Options};
-use deploykit::event::{Event, Record};
+use deploykit::event::{Event, Outcome, Record};
 use deploykit::plan::Phase;
+use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request};
 use deploykit::{Site, secrets};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args_os().nth(1).map_or_else(throwaway, |folder| Ok(PathBuf::from(folder)))?;
-    println!("A Django site with gunicorn and a worker is being made in {}", folder.display());
-    println!("(its packages come from PyPI, which takes a minute the first time)\n");
+/// The Python that the demo site's Django asks for.
+const OLDEST_PYTHON: (u32, u32) = (3, 10);
+
+fn main() -> ExitCode {
     let python = std::env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
     let uv = which::which("uv").ok();
-    let mut demo = DemoSite::create(&folder, &Options { uv, ..Options::new(python) })?;
+    if let Some(missing) = missing(&python, uv.is_some()) {
+        eprintln!("quickstart: {missing}");
+        return ExitCode::FAILURE;
+    }
+    match play(Options { uv, ..Options::new(python) }) {
+        Ok(Outcome::Updated) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("quickstart: {}", deploykit::error_chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(options: Options) -> Result<Outcome, Box<dyn Error>> {
+    let folder = std::env::args_os().nth(1).map_or_else(throwaway, |folder| Ok(PathBuf::from(folder)))?;
+    println!("Making a Django site in {}", folder.display());
+    println!(
+        "  a Git remote and a checkout, a virtualenv, SQLite, static files, gunicorn and a worker under supervisor"
+    );
+    println!("  (Django and the other packages come from PyPI: a minute or so)");
+    let mut demo = DemoSite::create(&folder, &options)?;
     demo.start()?;
     let old = demo.page("/")?.body;
+    println!("It serves release 1 at http://{}/\n", demo.front_address.replace("127.0.0.1", "localhost"));
 
-    println!("Release 2 is published: a new package, static files, three migrations and a secret.\n");
+    println!(
+        "Release 2 is pushed to the remote: one more package, three migrations, new, changed and removed static"
+    );
+    println!("files, and a setting that wants a new secret, which is put into secrets.json.");
     demo.publish_release_2()?;
     secrets::set(&demo.secrets, NEW_SECRET, "a-pinch-of-salt")?;
+    println!("A visitor reads pages and writes entries from now on, a request every 10 ms or so.\n");
     let visitor = demo.visit().writing().start();
 
     let site = Site::load(&demo.config, None)?;
@@ -37,14 +67,46 @@ fn main() -> Result<(), Box<dyn Error>> {
         Prepared::Unchanged(report) => *report,
         Prepared::Ready(update) => update.run()?,
     };
-    let visits = visitor.finish();
+    let visit = visitor.finish();
     let new = demo.page("/")?.body;
 
-    println!("\nThe update: {:?}; the visitor: {visits}", report.outcome);
+    println!("\n{}", ending(&report));
+    println!("\nWhat the visitor saw:\n{}", seen(&visit));
     println!("\nThe page before:\n{}\n\nThe page now:\n{}\n", text(&old), text(&new));
     demo.stop();
     next_steps(&demo);
-    Ok(())
+    Ok(report.outcome)
+}
+
+/// Returns what has to be installed first, if anything.
+fn missing(python: &Path, has_uv: bool) -> Option<String> {
+    if which::which("git").is_err() {
+        return Some("git is missing; on Debian and Ubuntu: apt install git".to_owned());
+    }
+    let (major, minor) = OLDEST_PYTHON;
+    let ask = |code: &str| Command::new(python).args(["-c", code]).output();
+    let name = python.display();
+    let version = match ask("import sys; print('%d %d' % sys.version_info[:2])") {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        Err(error) => {
+            return Some(format!(
+                "cannot start `{name}` ({error}); install Python {major}.{minor} or newer, or name one with PYTHON=/path/to/python"
+            ));
+        }
+    };
+    let mut numbers = version.split(' ').filter_map(|number| number.parse::<u32>().ok());
+    if numbers.next().zip(numbers.next()).is_none_or(|found| found < OLDEST_PYTHON) {
+        let version = version.replace(' ', ".");
+        return Some(format!(
+            "`{name}` is Python {version}, and Django asks for {major}.{minor} or newer; name another with PYTHON=/path/to/python"
+        ));
+    }
+    // Debian's Python has `venv` without what it needs to make one.
+    let has_venv = ask("import venv, ensurepip").is_ok_and(|output| output.status.success());
+    if has_uv || has_venv {
+        return None;
+    }
+    Some(format!("`{name}` cannot make virtualenvs; on Debian and Ubuntu: apt install python3-venv"))
 }
 
 /// Makes a folder that stays, so that the site can be played with afterwards.
@@ -55,18 +117,49 @@ fn throwaway() -> Result<PathBuf, std::io::Error> {
 /// Shows what happens, a line a step.
 fn show(event: &Event) {
     match event {
-        Event::PhaseStarted { phase: Phase::Prepare } => println!("Preparing, while the site serves:"),
-        Event::PhaseStarted { phase: Phase::Window } => println!("The window:"),
-        Event::PhaseStarted { phase } => {
-            println!("{}:", if *phase == Phase::Announce { "Before the window" } else { "Afterwards" })
-        }
+        Event::PhaseStarted { phase } => println!("{}", heading(*phase)),
         Event::StepFinished { step, outcome, duration_ms, .. } => {
-            println!("  {duration_ms:>6} ms  {step:<18} {outcome}")
+            println!("{}", format!("  {duration_ms:>6} ms  {step:<17} {outcome}").trim_end());
         }
         Event::StepFailed { step, error, .. } => println!("  failed: {step}: {error}"),
         Event::Notice { text } => println!("  note: {text}"),
         _ => {}
     }
+}
+
+fn heading(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Prepare => "Preparing: release 1 serves, and nothing that it uses is touched",
+        Phase::Announce => "Before the window: users are told, the worker finishes what it has",
+        Phase::Window => "The window: the site is down from stop-web to smoke-check",
+        Phase::Finish => "Afterwards: release 2 serves",
+    }
+}
+
+fn ending(report: &Report) -> String {
+    let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+    match (report.outcome, report.window_ms) {
+        (Outcome::Updated, Some(window)) => format!(
+            "Updated in {:.1} s. The window was {:.1} s long.",
+            seconds(report.duration_ms),
+            seconds(window)
+        ),
+        (outcome, _) => format!("The update ended: {outcome:?}."),
+    }
+}
+
+fn seen(visit: &Experience) -> String {
+    let mut text = format!(
+        "  {} requests, {} of them entries that were written\n  {} failed; {:.2} s without an answer",
+        visit.requests,
+        visit.writes,
+        visit.failures,
+        visit.without_answer.as_secs_f64()
+    );
+    for (what, count) in &visit.failed {
+        text.push_str(&format!("\n  {count:>4} x {what}"));
+    }
+    text
 }
 
 /// Returns what a page says, without its markup.
@@ -85,15 +178,32 @@ fn text(html: &str) -> String {
         }
     }
     let lines = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-    lines.filter(|line| !line.is_empty()).map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).map(|line| format!("  {line}")).collect();
+    match lines.as_slice() {
+        // The visitor wrote a lot.
+        [first @ .., last] if first.len() > 5 => format!("{}\n  …\n{last}", first[..5].join("\n")),
+        all => all.join("\n"),
+    }
 }
 
 fn next_steps(demo: &DemoSite) {
-    println!("The site stays, with its servers stopped. To go on playing:");
+    let cli = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploykit-cli");
+    let cli = cli.canonicalize().unwrap_or(cli);
+    let root = demo.root.display();
+    let commit = "git -c user.name=You -c user.email=you@example.org commit -qam";
+    println!("The site stays, its servers are stopped. To go on playing:\n");
+    println!("  cargo install --path {}", cli.display());
+    println!("  {}", demo.start_command());
     println!("  cd {}", demo.checkout.display());
-    println!("  {}             # start it", demo.start_command());
-    println!("  deploykit status                # cargo install --path deploykit-cli");
+    println!("  deploykit status\n");
+    println!("Publish a release with a broken home page, and see it rolled back:\n");
+    println!("  cd {root}/scratch");
+    println!("  echo '{{% broken %}}' > project/guestbook/templates/guestbook/home.html");
+    println!("  {commit} 'Release 3' && git push -q origin HEAD:main");
+    println!("  cd {}", demo.checkout.display());
     println!("  deploykit plan");
-    println!("  {}             # stop it", demo.stop_command());
-    println!("  rm -r {}", demo.root.display());
+    println!("  deploykit update\n");
+    println!("When you have seen enough:\n");
+    println!("  {}", demo.stop_command());
+    println!("  rm -r {root}");
 }
