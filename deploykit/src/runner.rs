@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::action::{Action, ActionError, Context};
+use crate::django::DjangoError;
 use crate::event::{Event, Observer, Outcome, Record, milliseconds};
+use crate::git::GitError;
 use crate::host::{CommandError, Host};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::plan::{Phase, Step};
@@ -371,6 +373,12 @@ fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
     }
     if let Some(error) = error.downcast_ref::<ServiceError>() {
         return error.tail();
+    }
+    if let Some(error) = error.downcast_ref::<DjangoError>() {
+        return error.tail();
+    }
+    if let Some(GitError::Unsigned { tail, .. }) = error.downcast_ref() {
+        return tail;
     }
     &[]
 }

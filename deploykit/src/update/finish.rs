@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use crate::action::Context;
 use crate::command::Command;
 use crate::event::{Event, Outcome, milliseconds};
-use crate::git::NextTree;
 use crate::host::files;
 use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::{Lock, user_name};
@@ -18,6 +17,7 @@ use crate::services::LogMark;
 use crate::site::Site;
 use crate::state::{Current, RunFolder, State};
 use crate::update::announcement::Announcement;
+use crate::update::beside::Beside;
 use crate::update::error::UpdateError;
 
 /// How many new lines of each log a failure shows.
@@ -29,12 +29,11 @@ const BACKUPS: usize = 3;
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(60);
 
-/// An update that is ready to go live. Dropping it leaves the site as it is.
+/// An update that is ready to go live. Dropping it leaves the site as it is, and nothing beside it.
 #[derive(Debug)]
 pub struct Update<'s, 'o> {
     pub(super) site: &'s Site,
     pub(super) state: State,
-    pub(super) lock: Lock,
     pub(super) events: Events<'o>,
     pub(super) context: Context,
     pub(super) plan: Plan,
@@ -43,12 +42,10 @@ pub struct Update<'s, 'o> {
     pub(super) logs: LogMark,
     /// What the next update may rely on, once this one is over.
     pub(super) current: Current,
-    pub(super) tree: NextTree,
-    /// What is left over when it is over, whichever way it went.
-    pub(super) leftovers: Vec<std::path::PathBuf>,
+    pub(super) beside: Beside,
     pub(super) announcement: Announcement,
-    /// What was prepared is still there, and nobody needs it when this is dropped.
-    pub(super) is_prepared: bool,
+    /// The last to go: nobody else begins while what was prepared is put away.
+    pub(super) lock: Lock,
 }
 
 impl Update<'_, '_> {
@@ -71,8 +68,8 @@ impl Update<'_, '_> {
                 *old = step;
             }
         }
-        let run = match &self.run {
-            Some(run) => run.clone(),
+        let run = match self.run.take() {
+            Some(run) => run,
             None => self.state.new_run()?,
         };
         self.lock.set_purpose(&format!("update to {}", crate::git::short(&self.plan.to)))?;
@@ -95,16 +92,17 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
         })?;
-        // From here on the journal says what is to be put away, and when.
-        self.is_prepared = false;
         let mut runner =
             Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
-        let course = runner.run(&self.plan.steps, &self.plan.hold)?;
+        self.beside.stays = true;
+        let course = runner.run(&self.plan.steps, &self.plan.hold);
+        self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
+        let course = course?;
         if course.outcome == Outcome::Updated {
             self.keep();
         }
         let report = self.report(&run, course);
-        if !matches!(report.outcome, Outcome::Held | Outcome::Interrupted) {
+        if !needs_way_back(report.outcome) {
             self.tidy();
             self.prune(report.outcome);
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
@@ -128,13 +126,17 @@ impl Update<'_, '_> {
         Ok(report)
     }
 
-    /// Puts away what was prepared, and leaves the site as it is. Dropping it does the same.
-    pub fn discard(self) {}
+    /// Puts away what was prepared, and leaves the site as it is. The same happens when it is dropped.
+    pub fn discard(self) {
+        drop(self);
+    }
 
-    fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> UpdateError {
+    fn refused(&mut self, source: Box<dyn std::error::Error + Send + Sync>) -> UpdateError {
+        // It is kept in the history: a person asked for it.
+        let run = self.run.take();
         let report = Report {
             version: 1,
-            run: self.run.as_ref().map(|run| run.name.clone()),
+            run: run.as_ref().map(|run| run.name.clone()),
             environment: self.plan.environment.clone(),
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
@@ -147,6 +149,9 @@ impl Update<'_, '_> {
             failure: None,
             notices: self.plan.notices.clone(),
         };
+        if let Some(Err(error)) = run.map(|run| run.set_report(&report)) {
+            log::warn!("{}", error_chain(&error));
+        }
         UpdateError::Prepare { step: "announce".to_owned(), source, report: Box::new(report) }
     }
 
@@ -187,15 +192,7 @@ impl Update<'_, '_> {
         if let Some(session) = self.context.django.take() {
             session.close(&self.context.host);
         }
-        let host = self.context.host.uninterrupted();
-        if let Err(error) = self.tree.remove(&host) {
-            log::warn!("{}", error_chain(&error));
-        }
-        for path in &self.leftovers {
-            if let Err(error) = files::remove_tree(path) {
-                log::warn!("{}", error_chain(&error));
-            }
-        }
+        self.beside.remove();
     }
 
     /// Removes what no way back needs any more: environments but the live one and the one before it, and old backups.
@@ -252,16 +249,21 @@ impl Update<'_, '_> {
     }
 }
 
+/// An update that nobody ran is no run.
 impl Drop for Update<'_, '_> {
     fn drop(&mut self) {
-        if !self.is_prepared {
-            return;
+        if let Some(session) = self.context.django.take() {
+            session.close(&self.context.host);
         }
-        self.tidy();
         if let Some(run) = &self.run
             && let Err(error) = files::remove_tree(&run.path)
         {
             log::warn!("{}", error_chain(&error));
         }
     }
+}
+
+/// Tells whether what was prepared is still needed to bring the old version back.
+fn needs_way_back(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Held | Outcome::Interrupted)
 }

@@ -1,7 +1,6 @@
 //! The first half of an update: everything that can be done while the site serves.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -25,6 +24,7 @@ use crate::runner::{Events, error_chain};
 use crate::services::{LogMark, Role, ServiceState};
 use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
+use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::secrets;
 use crate::update::steps::{self, Facts, Planned};
@@ -46,9 +46,6 @@ pub(super) struct Preparation<'s, 'o> {
     from: String,
     to: String,
     notices: Vec<String>,
-    /// What a failure puts away.
-    leftovers: Vec<PathBuf>,
-    tree: Option<NextTree>,
 }
 
 impl<'s, 'o> Preparation<'s, 'o> {
@@ -79,8 +76,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
             from: String::new(),
             to: String::new(),
             notices: Vec::new(),
-            leftovers: Vec::new(),
-            tree: None,
         })
     }
 
@@ -155,14 +150,16 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Finds out everything that the plan is made of.
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
-        let tree = self.step("next-tree", |this| {
+        let mut beside = self.step("next-tree", |this| {
             let exclude = [this.state.folder().to_owned()];
-            let path = this.site.next_tree();
-            let (repository, commit) = (config.repository.clone(), this.to.clone());
-            this.tree = Some(NextTree { repository, path: path.clone(), commit });
-            let tree = NextTree::prepare(&this.host, &config.repository, &path, &this.to, &exclude)?;
-            Ok((tree, String::new()))
+            let (repository, path, commit) = (config.repository.clone(), this.site.next_tree(), this.to.clone());
+            // Before there is anything: half a tree goes, too.
+            let mut beside = Beside::new(NextTree { repository, path, commit });
+            let NextTree { repository, path, commit } = &beside.tree;
+            beside.tree = NextTree::prepare(&this.host, repository, path, commit, &exclude)?;
+            Ok((beside, String::new()))
         })?;
+        let tree = beside.tree.clone();
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
             self.step("secrets", |this| this.secrets(moved))?;
         }
@@ -183,10 +180,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.own_steps("check", &tree, Some(&project))?;
         let (migrations, before) = self.step("migrations", |this| this.migrations(&mut session))?;
         let collected = self.step("collect", |this| this.collect(&mut session, &site, moved, &tree))?;
+        if let Ok(Collected { swap: Some(swap), .. }) = &collected {
+            beside.add(swap.aside.clone());
+        }
         self.own_steps("collect", &tree, Some(&project))?;
         let baseline = self.step("pages", |this| this.pages())?;
         session.also_stands_for(self.site.project());
-        Ok(Facts { packages, project, session, site, migrations, before, collected, states, baseline, tree })
+        Ok(Facts { packages, project, session, site, migrations, before, collected, states, baseline, beside })
     }
 
     fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
@@ -228,6 +228,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
                     return Err(PreparationError::EnvironmentShut { service, user, folder }.into());
                 }
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
+                let bin = config.virtualenv.join("bin");
+                if let Some((service, program)) =
+                    steps::program_of(&config.services, states, &bin, &ready.missing_scripts)
+                {
+                    return Err(PreparationError::ProgramMissing { service, program: bin.join(program) }.into());
+                }
                 if !ready.missing_scripts.is_empty() {
                     let scripts = ready.missing_scripts.join("`, `");
                     self.notice(format!(
@@ -310,7 +316,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
             record: self.state.current().static_files,
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };
-        self.leftovers.push(files.aside());
         let collected = files.prepare(&self.host, session)?;
         let text = steps::static_summary(&collected);
         Ok((Ok(collected), text))
@@ -416,24 +421,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         {
             log::warn!("{}", error_chain(&error));
         }
-        self.put_away();
         let duration_ms = report.duration_ms;
         let run = report.run.clone().unwrap_or_default();
         self.events.send(Event::RunFinished { run, outcome: Outcome::Refused, duration_ms, window_ms: None });
         UpdateError::Prepare { step, source, report: Box::new(report) }
-    }
-
-    /// Removes what a failed preparation leaves beside the site.
-    fn put_away(&self) {
-        let host = self.host.uninterrupted();
-        if let Some(Err(error)) = self.tree.as_ref().map(|tree| tree.remove(&host)) {
-            log::warn!("{}", error_chain(&error));
-        }
-        for path in &self.leftovers {
-            if let Err(error) = files::remove_tree(path) {
-                log::warn!("{}", error_chain(&error));
-            }
-        }
     }
 
     fn report(&self, outcome: Outcome) -> Report {
@@ -480,10 +471,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
-        let Facts { session, tree, states, .. } = facts;
-        let Some(Planned { mut plan, announcement, leftovers }) = planned else {
+        let Facts { session, beside, states, .. } = facts;
+        let Some(Planned { mut plan, announcement }) = planned else {
             session.close(&self.host);
-            self.put_away();
             if let Err(error) = self.state.set_current(&current) {
                 log::warn!("{}", error_chain(&error));
             }
@@ -506,10 +496,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             started: self.started,
             logs,
             current,
-            tree,
-            leftovers,
+            beside,
             announcement,
-            is_prepared: true,
         })))
     }
 }
