@@ -20,9 +20,6 @@ use crate::state::{Current, RunFolder, State};
 use crate::update::announcement::Announcement;
 use crate::update::error::UpdateError;
 
-/// How many new lines of each log a failure shows.
-const LOG_LINES: usize = 15;
-
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(60);
 
@@ -90,8 +87,12 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
         })?;
-        let mut runner =
-            Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
+        let mut runner = Runner {
+            context: &mut self.context,
+            journal: &mut journal,
+            events: &mut self.events,
+            logs: Some(&self.logs),
+        };
         let course = runner.run(&self.plan.steps, &self.plan.hold)?;
         if course.outcome == Outcome::Updated {
             self.keep();
@@ -153,9 +154,6 @@ impl Update<'_, '_> {
         let mut failure = course.failure;
         if let Some(failure) = &mut failure {
             failure.transcript = Some(run.transcript());
-            if !failure.interrupted && failure.phase > crate::plan::Phase::Prepare {
-                failure.logs = self.logs.new_lines(&self.context.host, LOG_LINES);
-            }
         }
         Report {
             version: 1,
