@@ -11,3 +11,4 @@ mod python;
 mod secrets;
 mod services;
 mod smoke;
+mod update;

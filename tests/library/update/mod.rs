@@ -1,0 +1,134 @@
+//! The whole update through the library, on a site that serves: compared before and after, whole.
+
+mod goes_back;
+mod refuses;
+mod succeeds;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use deploykit::Site;
+use deploykit::event::{Event, Outcome, Record};
+use deploykit::report::Report;
+use deploykit::site::Config;
+use deploykit::update::{self, Prepared, Request, UpdateError};
+
+use crate::support::site::demo_site::DemoSite;
+use crate::support::tools;
+
+/// Reads the site's configuration; uv is the test tools' own, as is its cache.
+#[track_caller]
+pub fn load(site: &DemoSite) -> Site {
+    let mut config = Config::load(&site.config, None).unwrap_or_else(|error| panic!("{error}"));
+    if let Some(cache) = &site.options.uv_cache {
+        config.env.push(("UV_CACHE_DIR".to_owned(), cache.display().to_string()));
+        let own = [tools().join("venv/bin")];
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)));
+        config.env.push(("PATH".to_owned(), path.expect("folders").to_string_lossy().into_owned()));
+    }
+    Site::new(config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Changes a text of `deploykit.toml`, which must be there once at least.
+#[track_caller]
+pub fn configure(site: &DemoSite, from: &str, to: &str) {
+    let text = fs::read_to_string(&site.config).expect("a configuration");
+    assert!(text.contains(from), "no `{from}` in the configuration:\n{text}");
+    fs::write(&site.config, text.replacen(from, to, 1)).expect("a configuration");
+}
+
+/// Prepares an update and runs it.
+pub fn run_update(site: &DemoSite) -> Result<Report, UpdateError> {
+    request(site, &Request::default()).0
+}
+
+/// Prepares what is asked for and runs it; also returns what was told on the way.
+pub fn request(site: &DemoSite, request: &Request) -> (Result<Report, UpdateError>, Told) {
+    let loaded = load(site);
+    let mut records: Vec<Record> = Vec::new();
+    let mut watch = |record: &Record| records.push(record.clone());
+    let result = match update::prepare(&loaded, request, None, &mut watch) {
+        Ok(Prepared::Unchanged(report)) => Ok(*report),
+        Ok(Prepared::Ready(update)) => update.run(),
+        Err(error) => Err(error),
+    };
+    (result, Told(records))
+}
+
+/// Updates, and fails the test unless that ends well.
+#[track_caller]
+pub fn updated(site: &DemoSite) -> (Report, Told) {
+    let (result, told) = request(site, &Request::default());
+    match result {
+        Ok(report) if report.outcome == Outcome::Updated => (report, told),
+        Ok(report) => panic!("{:?}: {:#?}\n{}", report.outcome, report.failure, site.logs()),
+        Err(error) => panic!("{}\n{}", deploykit::error_chain(&error), site.logs()),
+    }
+}
+
+/// What was told during an update.
+#[derive(Clone, Debug, Default)]
+pub struct Told(pub Vec<Record>);
+
+impl Told {
+    /// Returns why a step was skipped; `None` when it was not.
+    pub fn skipped(&self, wanted: &str) -> Option<String> {
+        self.0.iter().find_map(|record| match &record.event {
+            Event::StepSkipped { step, reason, .. } if step == wanted => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    /// Returns the steps that were done, in order.
+    pub fn done(&self) -> Vec<&str> {
+        self.steps(|event| match event {
+            Event::StepFinished { step, .. } => Some(step),
+            _ => None,
+        })
+    }
+
+    /// Returns the steps that were undone, in order.
+    pub fn undone(&self) -> Vec<&str> {
+        self.steps(|event| match event {
+            Event::StepUndone { step, .. } => Some(step),
+            _ => None,
+        })
+    }
+
+    /// Returns the notices, a line each.
+    pub fn notices(&self) -> String {
+        let texts = self.0.iter().filter_map(|record| match &record.event {
+            Event::Notice { text } => Some(text.as_str()),
+            _ => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    }
+
+    fn steps<'t>(&'t self, choose: impl Fn(&'t Event) -> Option<&'t String>) -> Vec<&'t str> {
+        self.0.iter().filter_map(|record| choose(&record.event)).map(String::as_str).collect()
+    }
+}
+
+/// Fails unless nothing of deploykit's own is left beside the site: no next tree, no work tree that git knows of, no
+/// second folder of static files, no maintenance. The first virtualenv is kept, for the way back.
+#[track_caller]
+pub fn assert_tidy(site: &DemoSite) {
+    let left: Vec<PathBuf> = [&site.root, &site.root.join("data"), &site.root.join("www")]
+        .into_iter()
+        .flat_map(|folder| names(folder))
+        .filter(|path| path.to_string_lossy().contains(".deploykit"))
+        .filter(|path| !path.ends_with(".venv.deploykit-original"))
+        .collect();
+    assert!(left.is_empty(), "left beside the site: {left:?}");
+    let trees = site.git(&site.checkout, &["worktree", "list", "--porcelain"]).expect("a list of work trees");
+    assert_eq!(trees.matches("worktree ").count(), 1, "{trees}");
+    for file in [&site.maintenance_status, &site.maintenance_page] {
+        assert!(!file.exists(), "the maintenance is not over: {} is there", file.display());
+    }
+}
+
+fn names(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}

@@ -1,0 +1,1 @@
+//! An update that cannot be is refused, and the site never noticed.
