@@ -9,6 +9,7 @@ mod announce;
 mod error;
 mod facts;
 mod migrations;
+mod orphans;
 mod project;
 mod protocol;
 mod session;
@@ -22,6 +23,7 @@ pub use migrations::{
     BackupDatabase, DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
     RestoreDatabase,
 };
+pub(crate) use orphans::orphans;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
 pub use session::Session;

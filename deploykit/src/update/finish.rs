@@ -89,16 +89,14 @@ impl Update<'_, '_> {
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
+            beside: self.plan.beside(),
         })?;
         let mut runner =
             Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
         let course = runner.run(&self.plan.steps, &self.plan.hold)?;
-        if course.outcome == Outcome::Updated {
-            self.keep();
-        }
         let report = self.report(&run, course);
         if !matches!(report.outcome, Outcome::Held | Outcome::Interrupted) {
-            self.tidy();
+            // First of all: once anything is put away, there is no way back that a recovery could go.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             if let Err(error) = journal.append(&entry) {
                 self.notice(&format!(
@@ -106,6 +104,10 @@ impl Update<'_, '_> {
                     error_chain(&error)
                 ));
             }
+            if report.outcome == Outcome::Updated {
+                self.keep();
+            }
+            self.tidy();
         }
         if let Err(error) = run.set_report(&report) {
             self.notice(&error_chain(&error));
