@@ -85,6 +85,10 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::EnvironmentShut { .. } => {
             "run the services as the user who owns the configuration, or let that user pass the folder (chmod o+x)".into()
         }
+        PreparationError::ProgramMissing { program, .. } => {
+            let name = program.file_name().unwrap_or_default().display();
+            format!("add the package of `{name}` to the requirements: it was installed by hand, and a new environment has only what they name")
+        }
         PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
         _ => return None,
     })

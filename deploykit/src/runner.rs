@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::action::{Action, ActionError, Context};
+use crate::django::DjangoError;
 use crate::event::{Event, Observer, Outcome, Record, milliseconds};
+use crate::git::GitError;
 use crate::host::{CommandError, Host};
 use crate::journal::{Begun, Entry, Journal, JournalError};
+use crate::operations::smoke_check::SmokeError;
 use crate::plan::{Phase, Step};
 use crate::python::PythonError;
 use crate::report::{Failure, StepReport};
@@ -362,6 +365,7 @@ fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
             ActionError::Python(error) => tail_of(error),
             ActionError::Service(error) => tail_of(error),
             ActionError::Django(error) => tail_of(error),
+            ActionError::Smoke(SmokeError::Command(error)) => error.tail(),
             _ => &[],
         };
     }
@@ -373,6 +377,12 @@ fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
     }
     if let Some(error) = error.downcast_ref::<ServiceError>() {
         return error.tail();
+    }
+    if let Some(error) = error.downcast_ref::<DjangoError>() {
+        return error.tail();
+    }
+    if let Some(GitError::Unsigned { tail, .. }) = error.downcast_ref() {
+        return tail;
     }
     &[]
 }

@@ -53,6 +53,14 @@ pub struct Collected {
     pub record: StaticRecord,
 }
 
+impl Collected {
+    /// Nothing changes.
+    fn nothing(record: StaticRecord) -> Self {
+        let (added, changed, removed) = (Vec::new(), Vec::new(), Vec::new());
+        Collected { swap: None, back: None, added, changed, removed, unchanged: true, record }
+    }
+}
+
 impl StaticFiles {
     /// Collects into a hidden folder beside `STATIC_ROOT`, if that is needed, and says what it would change.
     ///
@@ -63,54 +71,30 @@ impl StaticFiles {
     /// See [`Session::collect`]; and when the folder cannot be made beside `STATIC_ROOT`, on the same file system.
     pub fn prepare(&self, host: &Host, session: &mut Session) -> Result<Collected, DjangoError> {
         let sources = session.static_sources(host)?;
-        let record = StaticRecord::from(&sources);
-        let nothing = |record| Collected {
-            swap: None,
-            back: None,
-            added: Vec::new(),
-            changed: Vec::new(),
-            removed: Vec::new(),
-            unchanged: true,
-            record,
-        };
         let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
         let live = listing(&root).at("read", &root)?;
         let evidence = self.evidence(&root, &sources);
         let state = self.state(&root, &live, &sources, &evidence);
+        let record = StaticRecord::from(&sources);
         if !state.needs_collecting(self.collect, self.clear) {
-            return Ok(nothing(record));
+            return Ok(Collected::nothing(record));
         }
         let aside = aside(&root);
         make_room(&root, &aside)?;
-        session.collect(host, &aside)?;
-        let fresh = listing(&aside).at("read", &aside)?;
-        let goes = |name: &String| match self.clear {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => evidence.is_obsolete(name, &sources.sources),
-        };
-        let (removed, kept): (Vec<String>, Vec<String>) =
-            live.iter().filter(|name| !fresh.contains(*name)).cloned().partition(goes);
-        keep(&root, &aside, &kept)?;
-        like(&root, &aside).at("prepare", &aside)?;
-        let (same, added): (Vec<String>, Vec<String>) =
-            fresh.into_iter().partition(|name| live.contains(name));
-        let changed: Vec<String> =
-            same.into_iter().filter(|name| !equal(&root.join(name), &aside.join(name))).collect();
-        if added.is_empty() && changed.is_empty() && removed.is_empty() {
-            files::remove_tree(&aside)?;
-            return Ok(nothing(record));
+        let collected = session.collect(host, &aside).and_then(|()| {
+            let goes = |name: &String| match self.clear {
+                When::Always => true,
+                When::Never => false,
+                When::Auto => evidence.is_obsolete(name, &sources.sources),
+            };
+            complete(&root, &aside, &live, goes, record)
+        });
+        if !matches!(&collected, Ok(Collected { swap: Some(_), .. }))
+            && let Err(error) = files::remove_tree(&aside)
+        {
+            log::warn!("{}", crate::error_chain(&error));
         }
-        let (swap, back) = Swap::pair(&root, &aside)?;
-        Ok(Collected {
-            swap: Some(swap),
-            back: Some(back),
-            added,
-            changed,
-            removed,
-            unchanged: false,
-            record,
-        })
+        collected
     }
 
     fn evidence(&self, root: &Path, sources: &StaticSources) -> Evidence {
@@ -186,6 +170,29 @@ impl LateFiles {
         keep(&swap.live, &swap.aside, &late)?;
         Ok(late)
     }
+}
+
+/// Links what stays of the live files into the fresh folder, and says what differs.
+fn complete(
+    root: &Path,
+    aside: &Path,
+    live: &BTreeSet<String>,
+    goes: impl Fn(&String) -> bool,
+    record: StaticRecord,
+) -> Result<Collected, DjangoError> {
+    let fresh = listing(aside).at("read", aside)?;
+    let (removed, kept): (Vec<String>, Vec<String>) =
+        live.iter().filter(|name| !fresh.contains(*name)).cloned().partition(goes);
+    keep(root, aside, &kept)?;
+    like(root, aside).at("prepare", aside)?;
+    let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
+    let changed: Vec<String> =
+        same.into_iter().filter(|name| !equal(&root.join(name), &aside.join(name))).collect();
+    if added.is_empty() && changed.is_empty() && removed.is_empty() {
+        return Ok(Collected::nothing(record));
+    }
+    let (swap, back) = Swap::pair(root, aside)?;
+    Ok(Collected { swap: Some(swap), back: Some(back), added, changed, removed, unchanged: false, record })
 }
 
 /// Returns the hidden neighbour of a folder.

@@ -77,6 +77,17 @@ pub enum Manager {
     Command(CommandManager),
 }
 
+impl Manager {
+    /// Returns the program with its arguments that starts the service; empty where that is in the manager's own settings.
+    pub(crate) fn start_command(&self) -> &[String] {
+        match self {
+            Manager::Supervisor(_) => &[],
+            Manager::Gunicorn(gunicorn) => &gunicorn.start,
+            Manager::Command(command) => &command.start,
+        }
+    }
+}
+
 /// Whether a service runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,6 +3,7 @@
 //! Source: `proc_pid_stat(5)`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use procfs::process::{Process, Stat, all_processes};
@@ -42,6 +43,17 @@ impl ProcessId {
     pub fn user(&self) -> Option<u32> {
         use std::os::unix::fs::MetadataExt;
         std::fs::metadata(format!("/proc/{}", self.pid)).ok().map(|found| found.uid())
+    }
+
+    /// Returns its command line, word by word; empty when it has ended.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let words = Process::new(self.pid).and_then(|process| process.cmdline());
+        if self.is_alive() { words.unwrap_or_default() } else { Vec::new() }
+    }
+
+    /// Returns the folder that it runs in; `None` when that cannot be seen.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        Process::new(self.pid).and_then(|process| process.cwd()).ok()
     }
 
     /// Returns for how long it has run; `None` when that cannot be known.

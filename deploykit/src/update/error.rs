@@ -88,6 +88,14 @@ pub enum PreparationError {
         /// The folder that shuts others out.
         folder: PathBuf,
     },
+    /// A service runs a program of the live environment that is in none of the packages that the requirements ask for.
+    #[error("service `{service}` runs `{}`, and no package that the requirements ask for brings that program", program.display())]
+    ProgramMissing {
+        /// The service.
+        service: String,
+        /// The program, in the live environment.
+        program: PathBuf,
+    },
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,

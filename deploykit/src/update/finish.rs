@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use crate::action::Context;
 use crate::command::Command;
 use crate::event::{Event, Outcome, milliseconds};
-use crate::git::NextTree;
 use crate::host::files;
 use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::{Lock, user_name};
@@ -18,6 +17,7 @@ use crate::services::LogMark;
 use crate::site::Site;
 use crate::state::{Current, RunFolder, State};
 use crate::update::announcement::Announcement;
+use crate::update::beside::Beside;
 use crate::update::error::UpdateError;
 
 /// How many new lines of each log a failure shows.
@@ -26,12 +26,11 @@ const LOG_LINES: usize = 15;
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(60);
 
-/// An update that is ready to go live. Dropping it leaves the site as it is.
+/// An update that is ready to go live. Dropping it leaves the site as it is, and nothing beside it.
 #[derive(Debug)]
 pub struct Update<'s, 'o> {
     pub(super) site: &'s Site,
     pub(super) state: State,
-    pub(super) lock: Lock,
     pub(super) events: Events<'o>,
     pub(super) context: Context,
     pub(super) plan: Plan,
@@ -40,10 +39,10 @@ pub struct Update<'s, 'o> {
     pub(super) logs: LogMark,
     /// What the next update may rely on, once this one is over.
     pub(super) current: Current,
-    pub(super) tree: NextTree,
-    /// What is left over when it is over, whichever way it went.
-    pub(super) leftovers: Vec<std::path::PathBuf>,
+    pub(super) beside: Beside,
     pub(super) announcement: Announcement,
+    /// The last to go: nobody else begins while what was prepared is put away.
+    pub(super) lock: Lock,
 }
 
 impl Update<'_, '_> {
@@ -93,9 +92,12 @@ impl Update<'_, '_> {
         })?;
         let mut runner =
             Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
-        let course = runner.run(&self.plan.steps, &self.plan.hold)?;
+        self.beside.stays = true;
+        let course = runner.run(&self.plan.steps, &self.plan.hold);
+        self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
+        let course = course?;
         let report = self.report(&run, course);
-        if !matches!(report.outcome, Outcome::Held | Outcome::Interrupted) {
+        if !needs_way_back(report.outcome) {
             // First of all: once anything is put away, there is no way back that a recovery could go.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             if let Err(error) = journal.append(&entry) {
@@ -122,20 +124,17 @@ impl Update<'_, '_> {
         Ok(report)
     }
 
-    /// Puts away what was prepared, and leaves the site as it is.
-    pub fn discard(mut self) {
-        self.tidy();
-        if let Some(run) = &self.run
-            && let Err(error) = files::remove_tree(&run.path)
-        {
-            log::warn!("{}", error_chain(&error));
-        }
+    /// Puts away what was prepared, and leaves the site as it is. The same happens when it is dropped.
+    pub fn discard(self) {
+        drop(self);
     }
 
-    fn refused(&self, source: Box<dyn std::error::Error + Send + Sync>) -> UpdateError {
+    fn refused(&mut self, source: Box<dyn std::error::Error + Send + Sync>) -> UpdateError {
+        // It is kept in the history: a person asked for it.
+        let run = self.run.take();
         let report = Report {
             version: 1,
-            run: self.run.as_ref().map(|run| run.name.clone()),
+            run: run.as_ref().map(|run| run.name.clone()),
             environment: self.plan.environment.clone(),
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
@@ -148,6 +147,9 @@ impl Update<'_, '_> {
             failure: None,
             notices: self.plan.notices.clone(),
         };
+        if let Some(Err(error)) = run.map(|run| run.set_report(&report)) {
+            log::warn!("{}", error_chain(&error));
+        }
         UpdateError::Prepare { step: "announce".to_owned(), source, report: Box::new(report) }
     }
 
@@ -188,15 +190,7 @@ impl Update<'_, '_> {
         if let Some(session) = self.context.django.take() {
             session.close(&self.context.host);
         }
-        let host = self.context.host.uninterrupted();
-        if let Err(error) = self.tree.remove(&host) {
-            log::warn!("{}", error_chain(&error));
-        }
-        for path in &self.leftovers {
-            if let Err(error) = files::remove_tree(path) {
-                log::warn!("{}", error_chain(&error));
-            }
-        }
+        self.beside.remove();
     }
 
     fn hooks(&mut self, report: &Report) {
@@ -217,4 +211,23 @@ impl Update<'_, '_> {
     fn notice(&mut self, text: &str) {
         self.events.send(Event::Notice { text: text.to_owned() });
     }
+}
+
+/// An update that nobody ran is no run.
+impl Drop for Update<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.context.django.take() {
+            session.close(&self.context.host);
+        }
+        if let Some(run) = &self.run
+            && let Err(error) = files::remove_tree(&run.path)
+        {
+            log::warn!("{}", error_chain(&error));
+        }
+    }
+}
+
+/// Tells whether what was prepared is still needed to bring the old version back.
+fn needs_way_back(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Held | Outcome::Interrupted)
 }

@@ -24,6 +24,7 @@ use crate::runner::{Events, error_chain};
 use crate::services::{LogMark, Role, ServiceState};
 use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
+use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::secrets;
 use crate::update::steps::{self, Facts, Planned};
@@ -149,12 +150,16 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Finds out everything that the plan is made of.
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
-        let tree = self.step("next-tree", |this| {
+        let mut beside = self.step("next-tree", |this| {
             let exclude = [this.state.folder().to_owned()];
-            let path = this.site.next_tree();
-            let tree = NextTree::prepare(&this.host, &config.repository, &path, &this.to, &exclude)?;
-            Ok((tree, String::new()))
+            let (repository, path, commit) = (config.repository.clone(), this.site.next_tree(), this.to.clone());
+            // Before there is anything: half a tree goes, too.
+            let mut beside = Beside::new(NextTree { repository, path, commit });
+            let NextTree { repository, path, commit } = &beside.tree;
+            beside.tree = NextTree::prepare(&this.host, repository, path, commit, &exclude)?;
+            Ok((beside, String::new()))
         })?;
+        let tree = beside.tree.clone();
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
             self.step("secrets", |this| this.secrets(moved))?;
         }
@@ -175,10 +180,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.own_steps("check", &tree, Some(&project))?;
         let (migrations, before) = self.step("migrations", |this| this.migrations(&mut session))?;
         let collected = self.step("collect", |this| this.collect(&mut session, &site, moved, &tree))?;
+        if let Ok(Collected { swap: Some(swap), .. }) = &collected {
+            beside.add(swap.aside.clone());
+        }
         self.own_steps("collect", &tree, Some(&project))?;
         let baseline = self.step("pages", |this| this.pages())?;
         session.also_stands_for(self.site.project());
-        Ok(Facts { packages, project, session, site, migrations, before, collected, states, baseline, tree })
+        Ok(Facts { packages, project, session, site, migrations, before, collected, states, baseline, beside })
     }
 
     fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
@@ -220,6 +228,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
                     return Err(PreparationError::EnvironmentShut { service, user, folder }.into());
                 }
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
+                let bin = config.virtualenv.join("bin");
+                if let Some((service, program)) =
+                    steps::program_of(&config.services, states, &bin, &ready.missing_scripts)
+                {
+                    return Err(PreparationError::ProgramMissing { service, program: bin.join(program) }.into());
+                }
                 if !ready.missing_scripts.is_empty() {
                     let scripts = ready.missing_scripts.join("`, `");
                     self.notice(format!(
@@ -455,12 +469,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
-        let Facts { session, tree, states, .. } = facts;
-        let Some(Planned { mut plan, announcement, leftovers }) = planned else {
+        let Facts { session, beside, states, .. } = facts;
+        let Some(Planned { mut plan, announcement }) = planned else {
             session.close(&self.host);
-            if let Err(error) = tree.remove(&self.host) {
-                log::warn!("{}", error_chain(&error));
-            }
             if let Err(error) = self.state.set_current(&current) {
                 log::warn!("{}", error_chain(&error));
             }
@@ -483,8 +494,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             started: self.started,
             logs,
             current,
-            tree,
-            leftovers,
+            beside,
             announcement,
         })))
     }

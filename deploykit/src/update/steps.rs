@@ -11,7 +11,7 @@ use crate::django::{
     SiteFacts, When,
 };
 use crate::event::{Outcome, milliseconds};
-use crate::git::{NextTree, counted};
+use crate::git::counted;
 use crate::host::Host;
 use crate::operations::git_update::Move;
 use crate::operations::pip_install::{Prepared as Packages, Record};
@@ -20,10 +20,11 @@ use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
 use crate::plan::{Forecast, Phase, Plan, Step};
 use crate::python::PackageChange;
-use crate::services::{Goal, ProcessId, Role, ServiceAction, ServiceState};
+use crate::services::{Goal, ProcessId, Role, Service, ServiceAction, ServiceState};
 use crate::site::{Config, EnvironmentName, OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
+use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
 
 /// How many earlier updates a forecast looks at.
@@ -45,7 +46,7 @@ pub(super) struct Facts {
     /// The services, in the order of the configuration.
     pub states: Vec<ServiceState>,
     pub baseline: Vec<PageResult>,
-    pub tree: NextTree,
+    pub beside: Beside,
 }
 
 impl Facts {
@@ -69,8 +70,6 @@ impl Facts {
 pub(super) struct Planned {
     pub plan: Plan,
     pub announcement: Announcement,
-    /// What is left over when the update is over, whichever way it went.
-    pub leftovers: Vec<PathBuf>,
 }
 
 /// Makes the plan; none when there is nothing to do.
@@ -126,9 +125,7 @@ pub(super) fn plan(
         forecast: forecast(site, facts),
         hold,
     };
-    let aside = facts.collected.as_ref().ok().and_then(|collected| collected.swap.as_ref());
-    let leftovers = aside.iter().map(|swap| swap.aside.clone()).collect();
-    Ok(Some(Planned { plan, announcement, leftovers }))
+    Ok(Some(Planned { plan, announcement }))
 }
 
 const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
@@ -397,6 +394,36 @@ pub(super) fn stranger(states: &[ServiceState]) -> Option<(String, u32)> {
     states.iter().find_map(|state| {
         let user = state.pids.iter().filter_map(ProcessId::user).find(|user| *user != own && *user != 0)?;
         Some((state.service.clone(), user))
+    })
+}
+
+/// Returns a service that runs one of these programs of a folder, and which one.
+pub(super) fn program_of(
+    services: &[Service],
+    states: &[ServiceState],
+    folder: &Path,
+    programs: &[String],
+) -> Option<(String, String)> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let real_folder = real(folder);
+    let is_one = |word: &str, directory: &Path| {
+        let path = directory.join(word);
+        let name = path.file_name()?.to_str()?.to_owned();
+        let is_there = programs.contains(&name) && real(path.parent()?) == real_folder;
+        is_there.then_some(name)
+    };
+    let up = states.iter().filter(|state| state.status.is_up());
+    up.into_iter().find_map(|state| {
+        let running = state.pids.iter().find_map(|process| {
+            let directory = process.directory().unwrap_or_default();
+            process.words().iter().find_map(|word| is_one(word, &directory))
+        });
+        let start = || {
+            let service = services.iter().find(|service| service.name == state.service)?;
+            // A program may show another command line than it was started with.
+            service.manager.start_command().iter().find_map(|word| is_one(word, Path::new("/")))
+        };
+        Some((state.service.clone(), running.or_else(start)?))
     })
 }
 
