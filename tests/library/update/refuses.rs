@@ -211,6 +211,7 @@ fn another_run() {
         environment: "production".to_owned(),
         from: trial.first.clone(),
         to: trial.first.clone(),
+        beside: Vec::new(),
         hold: Vec::new(),
     };
     journal.append(&begun).unwrap();
