@@ -69,6 +69,8 @@ impl Site {
         if let Some(file) = config.secrets_file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
             secret.extend(file.values().map(str::to_owned));
         }
+        // The site's own folders stand in many messages, and are no secrets.
+        secret.retain(|value| !(Path::new(value).is_absolute() && Path::new(value).exists()));
         Ok(Site { config, environment, redactor: Redactor::new(secret) })
     }
 
@@ -244,5 +246,25 @@ impl Site {
             Ok(_) => tree.to_owned(),
             Err(_) => path.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_the_environment_are_secret_and_folders_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().display();
+        let text = format!(
+            "[site]\nsettings = \"site.settings\"\nenv = {{ DATA = \"{data}\", KEY = \"/hunter22\" }}\n\
+             [python]\nvirtualenv = \"venv\"\n"
+        );
+        let config = Config::parse(&text, &folder.path().join("deploykit.toml"), None).unwrap();
+        let site = Site::new(config).unwrap();
+        let message = format!("no room in {data}/static for /hunter22");
+        let expected = format!("no room in {data}/static for ***");
+        assert_eq!(site.host(None).redactor().redact(&message), expected);
     }
 }

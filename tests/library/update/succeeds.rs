@@ -76,6 +76,7 @@ fn a_whole_release_comes_while_visitors_look() {
         "maintenance-off",
     ];
     assert_eq!(told.done(), expected);
+    assert!(told.undone().is_empty());
     assert_tidy(&site);
 
     let after = Snapshot::of(&site);
