@@ -398,6 +398,10 @@ fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
     if let Some(error) = error.downcast_ref::<CommandError>() {
         return error.tail();
     }
+    // A boxed cause is another type than the cause itself.
+    if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
+        return error.tail();
+    }
     if let Some(error) = error.downcast_ref::<PythonError>() {
         return error.tail();
     }
