@@ -100,16 +100,21 @@ impl Update<'_, '_> {
         if !needs_way_back(report.outcome) {
             // First of all: once anything is put away, there is no way back that a recovery could go.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
-            if let Err(error) = journal.append(&entry) {
-                self.notice(&format!(
-                    "{}; run `deploykit recover` once it can be written",
-                    error_chain(&error)
-                ));
+            match journal.append(&entry) {
+                Ok(()) => {
+                    if report.outcome == Outcome::Updated {
+                        self.keep();
+                    }
+                    self.tidy();
+                }
+                Err(error) => {
+                    self.beside.stays = true;
+                    self.notice(&format!(
+                        "{}; run `deploykit recover` once it can be written",
+                        error_chain(&error)
+                    ));
+                }
             }
-            if report.outcome == Outcome::Updated {
-                self.keep();
-            }
-            self.tidy();
         }
         if let Err(error) = run.set_report(&report) {
             self.notice(&error_chain(&error));

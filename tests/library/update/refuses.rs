@@ -212,6 +212,7 @@ fn another_run() {
         from: trial.first.clone(),
         to: trial.first.clone(),
         hold: Vec::new(),
+        beside: Vec::new(),
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };
