@@ -16,7 +16,11 @@ use crate::operations::smoke_check::SmokeError;
 use crate::plan::{Phase, Step};
 use crate::python::PythonError;
 use crate::report::{Failure, StepReport};
-use crate::services::ServiceError;
+use crate::services::{LogMark, ServiceError};
+
+/// How many new lines of each log a failure shows: a service that cannot start and is started again and again says why
+/// once a round, somewhere between its tracebacks.
+const LOG_LINES: usize = 60;
 
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {
@@ -82,6 +86,8 @@ pub struct Runner<'r, 'o> {
     pub journal: &'r mut Journal,
     /// Who is told.
     pub events: &'r mut Events<'o>,
+    /// Where the logs of the services ended when it began: what is new there when a step fails may say why.
+    pub logs: &'r LogMark,
 }
 
 impl Runner<'_, '_> {
@@ -141,7 +147,12 @@ impl Runner<'_, '_> {
                         tail,
                         interrupted,
                         undo: None,
-                        logs: Vec::new(),
+                        // Now: the undo has services say more, and what they said first scrolls away.
+                        logs: if interrupted {
+                            Vec::new()
+                        } else {
+                            self.logs.new_lines(&self.context.host, LOG_LINES)
+                        },
                         transcript: None,
                     };
                     self.events.send(Event::StepFailed {

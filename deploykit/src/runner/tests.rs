@@ -139,7 +139,12 @@ impl Folder {
         };
         let mut events = Events::new(&mut observer);
         let mut context = Context { host, django: None };
-        let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events };
+        let mut runner = Runner {
+            context: &mut context,
+            journal: &mut journal,
+            events: &mut events,
+            logs: &LogMark::default(),
+        };
         let course = runner.run(steps, hold);
         Ran { course, told }
     }
@@ -165,12 +170,13 @@ impl Folder {
             let mut observer = |_: &Record| killed(&mut seen, kill_at);
             let mut events = Events::new(&mut observer);
             let mut context = Context::default();
-            Runner { context: &mut context, journal: &mut journal, events: &mut events }.undo(
-                &begun,
-                &[],
-                &mut None,
-                &mut [],
-            )
+            Runner {
+                context: &mut context,
+                journal: &mut journal,
+                events: &mut events,
+                logs: &LogMark::default(),
+            }
+            .undo(&begun, &[], &mut None, &mut [])
         };
         catch_unwind(AssertUnwindSafe(work)).ok()
     }
@@ -421,7 +427,12 @@ fn what_is_told_and_kept_holds_no_secret() {
         let mut events = Events::new(&mut observer);
         events.keep_in(fs::File::create(&kept).unwrap());
         let mut context = Context { host, django: None };
-        let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events };
+        let mut runner = Runner {
+            context: &mut context,
+            journal: &mut journal,
+            events: &mut events,
+            logs: &LogMark::default(),
+        };
         let course = runner.run(&steps, &[]).unwrap();
         let failure = course.failure.unwrap();
         assert!(failure.error.contains("echo the key is ***"), "{}", failure.error);

@@ -20,9 +20,6 @@ use crate::update::announcement::Announcement;
 use crate::update::beside::Beside;
 use crate::update::error::UpdateError;
 
-/// How many new lines of each log a failure shows.
-const LOG_LINES: usize = 15;
-
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(60);
 
@@ -90,8 +87,12 @@ impl Update<'_, '_> {
             hold: self.plan.hold.clone(),
             beside: self.plan.beside(),
         })?;
-        let mut runner =
-            Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
+        let mut runner = Runner {
+            context: &mut self.context,
+            journal: &mut journal,
+            events: &mut self.events,
+            logs: &self.logs,
+        };
         self.beside.stays = true;
         let course = runner.run(&self.plan.steps, &self.plan.hold);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
@@ -158,13 +159,10 @@ impl Update<'_, '_> {
         UpdateError::Prepare { step: "announce".to_owned(), source, report: Box::new(report) }
     }
 
-    fn report(&mut self, run: &RunFolder, course: Course) -> Report {
+    fn report(&self, run: &RunFolder, course: Course) -> Report {
         let mut failure = course.failure;
         if let Some(failure) = &mut failure {
             failure.transcript = Some(run.transcript());
-            if !failure.interrupted && failure.phase > crate::plan::Phase::Prepare {
-                failure.logs = self.logs.new_lines(&self.context.host, LOG_LINES);
-            }
         }
         Report {
             version: 1,

@@ -15,7 +15,7 @@ use crate::lock::Lock;
 use crate::plan::Phase;
 use crate::report::{Failure, Report, StepReport};
 use crate::runner::{Events, Runner, error_chain};
-use crate::services::ProcessId;
+use crate::services::{LogMark, ProcessId};
 use crate::site::Site;
 use crate::state::RunFolder;
 use crate::update::UpdateError;
@@ -51,7 +51,8 @@ pub fn recover(
     let mut undo = None;
     let outcome = if wait_for_orphans(&begun, &host, &mut events) {
         let mut context = Context { host: host.clone(), django: None };
-        let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events };
+        let (context, journal, events) = (&mut context, &mut journal, &mut events);
+        let mut runner = Runner { context, journal, events, logs: &LogMark::default() };
         runner.undo(&begun, hold, &mut undo, &mut report.steps)
     } else {
         Outcome::Interrupted
