@@ -18,8 +18,9 @@ use crate::python::PythonError;
 use crate::report::{Failure, StepReport};
 use crate::services::{LogMark, NewLines, ServiceError};
 
-/// How many new lines of each log a failure shows.
-const LOG_LINES: usize = 15;
+/// How many new lines of each log a failure shows: a service that cannot start and is started again and again says why
+/// once a round, somewhere between its tracebacks.
+const LOG_LINES: usize = 40;
 
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {

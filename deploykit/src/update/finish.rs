@@ -163,7 +163,7 @@ impl Update<'_, '_> {
         UpdateError::Prepare { step: "announce".to_owned(), source, report: Box::new(report) }
     }
 
-    fn report(&mut self, run: &RunFolder, course: Course) -> Report {
+    fn report(&self, run: &RunFolder, course: Course) -> Report {
         let mut failure = course.failure;
         if let Some(failure) = &mut failure {
             failure.transcript = Some(run.transcript());

@@ -211,8 +211,8 @@ fn another_run() {
         environment: "production".to_owned(),
         from: trial.first.clone(),
         to: trial.first.clone(),
-        beside: Vec::new(),
         hold: Vec::new(),
+        beside: Vec::new(),
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };
