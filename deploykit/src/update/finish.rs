@@ -243,7 +243,7 @@ impl Update<'_, '_> {
             let Some(command) = Command::from_argv(argv) else { continue };
             let command =
                 command.directory(&config.folder).in_site_environment().input(text.clone()).deadline(HOOK);
-            if let Err(error) = self.context.host.uninterrupted().run(&command) {
+            if let Err(error) = self.context.host.uninterrupted().run_unread(&command) {
                 self.notice(&format!("hook: {}", error_chain(&error)));
             }
         }
