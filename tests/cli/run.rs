@@ -316,7 +316,7 @@ pub fn steady(text: &str, site: Option<&TestSite>) -> String {
         (r"\b\d+ ms\b", "[MS] ms"),
         (r"\bprocess \d+\b", "process [PID]"),
         (r"\b\d+ attempts? in", "[N] attempts in"),
-        (r"\bDjango \d+(\.\d+)+", "Django [VERSION]"),
+        (r"\b(Django|humanize) \d+(\.\d+)+", "$1 [VERSION]"),
     ];
     for (pattern, name) in patterns {
         text = Regex::new(pattern).unwrap().replace_all(&text, name).into_owned();
