@@ -276,13 +276,15 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
     fs::write(&path, "mine").unwrap();
     assert!(matches!(findings.write(), Err(InitError::Exists { path: found }) if found == path));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
-    let error = place.look().unwrap_err();
+    // Looking and printing is allowed all the same.
+    let again = place.look().unwrap();
+    assert_eq!(again.to_toml(&place.site), findings.to_toml(&place.site));
+    let error = again.write().unwrap_err();
     assert_eq!(error.to_string(), format!("there is a configuration already: `{}`", path.display()));
     // From a folder below it would be found as well.
-    assert!(matches!(
-        look_also_in(&place.site.join("project"), &Host::new(), &[]),
-        Err(InitError::Exists { .. })
-    ));
+    let below = look_also_in(&place.site.join("project"), &Host::new(), &[]).unwrap();
+    assert!(matches!(below.write(), Err(InitError::Exists { .. })));
+    assert!(!place.site.join("project/deploykit.toml").exists());
 }
 
 #[test]
