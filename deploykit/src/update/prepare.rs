@@ -152,7 +152,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let config = self.site.config();
         let mut beside = self.step("next-tree", |this| {
             let exclude = [this.state.folder().to_owned()];
-            let (repository, path, commit) = (config.repository.clone(), this.site.next_tree(), this.to.clone());
+            let (repository, path, commit) =
+                (config.repository.clone(), this.site.next_tree(), this.to.clone());
             // Before there is anything: half a tree goes, too.
             let mut beside = Beside::new(NextTree { repository, path, commit });
             let NextTree { repository, path, commit } = &beside.tree;
@@ -186,7 +187,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.own_steps("collect", &tree, Some(&project))?;
         let baseline = self.step("pages", |this| this.pages())?;
         session.also_stands_for(self.site.project());
-        Ok(Facts { packages, project, session, site, migrations, before, collected, states, baseline, beside })
+        Ok(Facts {
+            packages,
+            project,
+            session,
+            site,
+            migrations,
+            before,
+            collected,
+            states,
+            baseline,
+            beside,
+        })
     }
 
     fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
@@ -232,7 +244,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 if let Some((service, program)) =
                     steps::program_of(&config.services, states, &bin, &ready.missing_scripts)
                 {
-                    return Err(PreparationError::ProgramMissing { service, program: bin.join(program) }.into());
+                    return Err(
+                        PreparationError::ProgramMissing { service, program: bin.join(program) }.into()
+                    );
                 }
                 if !ready.missing_scripts.is_empty() {
                     let scripts = ready.missing_scripts.join("`, `");
