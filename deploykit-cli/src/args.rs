@@ -140,12 +140,9 @@ pub struct UpdateArgs {
 
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
-    /// Back to the version of before (the only way so far)
+    /// Back to the version of before; the only way so far, and the default
     #[arg(long)]
     pub back: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,22 +2,36 @@
 
 use std::error::Error;
 
+use deploykit::Redactor;
 use deploykit::site::ConfigError;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::exit_code;
 use crate::hints;
-use crate::output::human::{BAD, BOLD, DIM, paint};
+use crate::output::human::{BAD, paint, unwind};
 use crate::output::mistakes;
+use crate::output::report::{counted, lines, render_hints};
 
-/// Why a command ends with another code than 0.
-#[derive(Debug)]
+/// Why a command ends with another code than 0. With `--json` it is the document.
+#[derive(Debug, Serialize)]
 pub struct Failure {
-    pub code: u8,
+    /// The version of this form; 1.
+    version: u32,
+    /// The message with its causes.
+    #[serde(rename = "error")]
     pub message: String,
+    #[serde(rename = "exit_code")]
+    pub code: u8,
+    /// The last lines of the program that failed.
     pub tail: Vec<String>,
+    /// The ways out.
     pub hints: Vec<String>,
-    /// The whole text was shown already.
-    pub shown: bool,
+    /// The command's own document, as far as it came to one.
+    pub result: Option<Value>,
+    /// What a person is shown instead of the message.
+    #[serde(skip)]
+    pub shown: Option<String>,
 }
 
 impl Failure {
@@ -27,34 +41,42 @@ impl Failure {
     }
 
     pub fn with_code(code: u8, error: &(dyn Error + 'static)) -> Self {
-        Failure {
-            code,
-            message: deploykit::error_chain(error),
-            tail: deploykit::error_tail(error),
-            hints: hints::hints(error),
-            shown: false,
-        }
+        let failure = Failure::message(code, deploykit::error_chain(error), None);
+        let tail = deploykit::error_tail(error);
+        // Whatever the site, a password in an address is nobody's business.
+        Failure { tail, hints: hints::hints(error), ..failure }.hiding(&Redactor::default())
     }
 
     pub fn message(code: u8, message: impl Into<String>, hint: impl Into<Option<&'static str>>) -> Self {
         let hints = hint.into().map(str::to_owned).into_iter().collect();
-        Failure { code, message: message.into(), tail: Vec::new(), hints, shown: false }
+        let message = message.into();
+        Failure { version: 1, code, message, tail: Vec::new(), hints, result: None, shown: None }
+    }
+
+    /// Adds the command's own document.
+    pub fn with_result(mut self, result: &impl Serialize) -> Self {
+        self.result = serde_json::to_value(result).ok();
+        self
+    }
+
+    /// Takes secrets out of it.
+    pub fn hiding(mut self, redactor: &Redactor) -> Self {
+        for text in [&mut self.message].into_iter().chain(&mut self.tail).chain(&mut self.shown) {
+            *text = redactor.redact(text).into_owned();
+        }
+        self
     }
 
     /// Writes it for a person.
     pub fn text(&self) -> String {
-        let mut text = format!("{} {}\n", paint(BAD, "Error:"), self.message);
-        if !self.tail.is_empty() {
-            text.push_str(&paint(DIM, &format!("--- its last {} lines\n", self.tail.len())));
-            for line in &self.tail {
-                text.push_str(line);
-                text.push('\n');
-            }
-            text.push_str(&paint(DIM, "---\n"));
+        let mut text = match &self.shown {
+            Some(shown) => shown.clone(),
+            None => format!("{} {}\n", paint(BAD, "Error:"), unwind(&self.message)),
+        };
+        if !self.tail.is_empty() && self.shown.is_none() {
+            lines(&mut text, &format!("its last {}", counted(self.tail.len())), &self.tail);
         }
-        for hint in &self.hints {
-            text.push_str(&format!("{} {hint}\n", paint(BOLD, "Hint:")));
-        }
+        text.push_str(&render_hints(&self.hints));
         text
     }
 }
@@ -64,8 +86,9 @@ impl From<ConfigError> for Failure {
         let mut failure = Failure::with_code(exit_code::CONFIGURATION, &error);
         if let ConfigError::Invalid(all) = &error {
             let count = all.problems.len();
-            let mistakes = if count == 1 { "a mistake" } else { "mistakes" };
-            failure.message = format!("the configuration has {mistakes}\n{}", mistakes::render(all));
+            let mistakes = if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") };
+            let head = format!("{} the configuration has {mistakes}", paint(BAD, "Error:"));
+            failure.shown = Some(format!("{head}\n{}\n", mistakes::render(all)));
         }
         failure
     }

@@ -15,47 +15,54 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::Cli;
+use failure::Failure;
 use output::Ui;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit_code::DONE.into(),
-                _ => exit_code::USAGE.into(),
-            };
-        }
+        Err(error) => return usage(&error),
     };
-    start_log(cli.global.verbose);
     let ui = Ui::new(&cli.global);
+    start_log(ui);
     match commands::run(cli, ui) {
         Ok(code) => code.into(),
         Err(failure) => {
-            if !failure.shown {
-                if ui.json {
-                    let document = output::json::Failed {
-                        error: &failure.message,
-                        exit_code: failure.code,
-                        hints: &failure.hints,
-                    };
-                    ui.result(&document, "");
-                }
-                let _ = write!(anstream::stderr(), "{}", failure.text());
+            if ui.json {
+                ui.answer(&failure, "");
             }
+            let _ = write!(anstream::stderr(), "{}", failure.text());
             failure.code.into()
         }
     }
 }
 
+/// Shows the help, the version, or what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return exit_code::DONE.into();
+    }
+    // The line could not be read, but whoever wants a document gets one.
+    if std::env::args_os().any(|word| word == "--json") {
+        let message = error.to_string();
+        let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::message(exit_code::USAGE, message, None);
+        Ui { json: true, quiet: false, verbose: 0 }.answer(&failure, "");
+    }
+    exit_code::USAGE.into()
+}
+
 /// Logs go to the standard error: warnings always, every command with `-vv` or as `RUST_LOG` says.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
+fn start_log(ui: Ui) {
+    let level = match (ui.quiet, ui.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
         _ => "debug",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(format!("deploykit={level}")))
+        .format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
+        .target(env_logger::Target::Stderr)
         .init();
 }

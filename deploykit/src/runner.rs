@@ -15,7 +15,10 @@ use crate::journal::{Entry, Journal, JournalError};
 use crate::plan::{Phase, Step};
 use crate::python::PythonError;
 use crate::report::{Failure, StepReport};
-use crate::services::ServiceError;
+use crate::services::{LogMark, NewLines, ServiceError};
+
+/// How many new lines of each log a failure shows.
+const LOG_LINES: usize = 15;
 
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {
@@ -81,6 +84,8 @@ pub struct Runner<'r, 'o> {
     pub journal: &'r mut Journal,
     /// Who is told.
     pub events: &'r mut Events<'o>,
+    /// Whose new lines a failure shows, if any; they are read before anything is undone, which writes lines too.
+    pub logs: Option<&'r LogMark>,
 }
 
 impl Runner<'_, '_> {
@@ -144,7 +149,7 @@ impl Runner<'_, '_> {
                         tail,
                         interrupted,
                         undo: None,
-                        logs: Vec::new(),
+                        logs: if interrupted { Vec::new() } else { self.new_log_lines() },
                         transcript: None,
                     };
                     self.events.send(Event::StepFailed {
@@ -154,7 +159,7 @@ impl Runner<'_, '_> {
                         tail: failure.tail.clone(),
                     });
                     let opened = begun.iter().any(|step| step.phase >= Phase::Window);
-                    let outcome = self.go_back(&begun, hold, opened, &mut failure, &mut reports);
+                    let outcome = self.go_back(&begun, hold, opened, &mut failure, &mut reports, &mut window);
                     return Ok(Course {
                         outcome,
                         failure: Some(failure),
@@ -218,10 +223,12 @@ impl Runner<'_, '_> {
         opened: bool,
         failure: &mut Failure,
         reports: &mut [StepReport],
+        window: &mut Window,
     ) -> Outcome {
         let undos: Vec<(&str, &[Action])> =
             begun.iter().rev().map(|step| (step.id.as_str(), step.change.undo.as_slice())).collect();
         let outcome = self.undo(&undos, hold, opened, &mut failure.undo, &mut |undone| {
+            window.undone(undone);
             for report in reports.iter_mut().filter(|report| report.step == undone) {
                 report.undone = true;
             }
@@ -257,7 +264,8 @@ impl Runner<'_, '_> {
         undone: &mut dyn FnMut(&str),
         host: &Host,
     ) -> Outcome {
-        self.events.send(Event::UndoStarted { steps: undos.len() });
+        let steps = undos.iter().filter(|(_, actions)| !actions.is_empty()).count();
+        self.events.send(Event::UndoStarted { steps });
         for (step, actions) in undos {
             let started = Instant::now();
             // A second request stops here, where nothing is half done.
@@ -278,10 +286,16 @@ impl Runner<'_, '_> {
             }
             self.write(&Entry::StepUndone { step: (*step).to_owned() });
             undone(step);
-            let duration_ms = milliseconds(started.elapsed());
-            self.events.send(Event::StepUndone { step: (*step).to_owned(), duration_ms });
+            if !actions.is_empty() {
+                let duration_ms = milliseconds(started.elapsed());
+                self.events.send(Event::StepUndone { step: (*step).to_owned(), duration_ms });
+            }
         }
         Outcome::RolledBack
+    }
+
+    fn new_log_lines(&self) -> Vec<NewLines> {
+        self.logs.map(|mark| mark.new_lines(&self.context.host, LOG_LINES)).unwrap_or_default()
     }
 
     /// Keeps the site in maintenance. Each part is tried, whatever becomes of the others.
@@ -302,7 +316,7 @@ impl Runner<'_, '_> {
     }
 }
 
-/// Measures the window: from the stop of the web to its first good page.
+/// Measures the window: from the stop of the web to its first good page, of the new version or again of the old one.
 #[derive(Debug, Default)]
 struct Window {
     opened: Option<Instant>,
@@ -318,6 +332,12 @@ impl Window {
 
     fn after(&mut self, step: &str) {
         if matches!(step, "start-web" | "smoke-check") {
+            self.length = self.opened.map(|opened| opened.elapsed());
+        }
+    }
+
+    fn undone(&mut self, step: &str) {
+        if step == "stop-web" {
             self.length = self.opened.map(|opened| opened.elapsed());
         }
     }

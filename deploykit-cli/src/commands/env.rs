@@ -7,6 +7,7 @@ use crate::args::Global;
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::json::document;
 
 pub fn run(global: &Global, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -20,9 +21,12 @@ pub fn run(global: &Global, ui: Ui) -> Result<u8, Failure> {
     for (name, value) in &variables {
         let _ = writeln!(text, "export {name}={}", deploykit::quote(value));
     }
-    let bin = deploykit::quote(&config.virtualenv.join("bin").display().to_string());
+    let bin_folder = config.virtualenv.join("bin").display().to_string();
+    let bin = deploykit::quote(&bin_folder);
     let _ = writeln!(text, "export PATH={bin}:\"$PATH\"");
     let _ = writeln!(text, "cd {}", deploykit::quote(&config.project.display().to_string()));
-    ui.result(&variables, &text);
+    let directory = config.project.display().to_string();
+    let answer = serde_json::json!({ "variables": variables, "path": bin_folder, "directory": directory });
+    ui.answer(&document(answer), &text);
     Ok(exit_code::DONE)
 }

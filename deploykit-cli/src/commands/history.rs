@@ -1,12 +1,17 @@
 //! `history`: the past updates, newest first.
 
+use deploykit::git::short;
 use deploykit::report::Report;
 
 use crate::args::{Global, HistoryArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
-use crate::output::human::{milliseconds, short, table};
+use crate::output::human::{clip, date_and_time, milliseconds, table};
+use crate::output::json::document;
+
+/// How much of what failed a line shows.
+const FAILED: usize = 60;
 
 pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -15,25 +20,23 @@ pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
         runs.iter().rev().filter_map(deploykit::state::RunFolder::report).take(args.lines).collect();
     let rows: Vec<Vec<String>> = reports.iter().map(row).collect();
     let text = if rows.is_empty() { "no updates yet\n".to_owned() } else { table(&rows, "") };
-    ui.result(&reports, &text);
+    ui.result(&document(serde_json::json!({ "runs": reports })), &text);
     Ok(exit_code::DONE)
 }
 
 fn row(report: &Report) -> Vec<String> {
-    let started =
-        report.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
-    let window = report.window_ms.map_or(String::new(), |ms| format!("window {}", milliseconds(ms)));
+    let failed = report
+        .failure
+        .as_ref()
+        .map_or(String::new(), |failure| format!("{}: {}", failure.step, first_line(&failure.error)));
     vec![
         report.run.clone().unwrap_or_default(),
-        started,
+        date_and_time(report.started),
         format!("{} → {}", short(&report.from), short(&report.to)),
         super::update::outcome_text(report.outcome).to_owned(),
         milliseconds(report.duration_ms),
-        window,
-        report
-            .failure
-            .as_ref()
-            .map_or(String::new(), |failure| format!("{}: {}", failure.step, first_line(&failure.error))),
+        report.window_ms.map_or(String::new(), |ms| format!("down {}", milliseconds(ms))),
+        clip(&failed, FAILED),
     ]
 }
 

@@ -7,13 +7,15 @@ use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::human::{BOLD, WARN, paint};
+use crate::output::json::document;
 
 pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     let host = super::host(None)?;
     let findings = init::look(&args.folder, &host).map_err(|error| Failure::refused(&error))?;
     if args.print {
         let text = findings.to_toml(&findings.folder);
-        ui.result(&serde_json::json!({ "configuration": text, "questions": &findings.questions }), &text);
+        let answer = serde_json::json!({ "configuration": text, "questions": &findings.questions });
+        ui.answer(&document(answer), &text);
         return Ok(exit_code::DONE);
     }
     let path = findings.write().map_err(|error| Failure::refused(&error))?;
@@ -34,6 +36,6 @@ pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     } else {
         "Mend these lines, then look at what an update would do: deploykit plan\n"
     });
-    ui.result(&serde_json::json!({ "path": path, "questions": questions }), &text);
+    ui.result(&document(serde_json::json!({ "path": path, "questions": questions })), &text);
     Ok(exit_code::DONE)
 }

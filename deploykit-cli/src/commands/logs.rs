@@ -11,6 +11,7 @@ use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::human::{DIM, paint};
+use crate::output::json::document;
 
 pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -46,7 +47,7 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     if logs.is_empty() {
         text.push_str("no logs are known: the managers name none, and the configuration has no [logs]\n");
     }
-    ui.result(&logs, &text);
+    ui.answer(&document(serde_json::json!({ "logs": logs })), &text);
     Ok(exit_code::DONE)
 }
 

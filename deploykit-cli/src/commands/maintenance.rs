@@ -7,6 +7,8 @@ use crate::args::{Global, MaintenanceCommand};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::human::date_and_time;
+use crate::output::json::document;
 
 pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -40,7 +42,9 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
 fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
     let announced = match &status.announced {
-        Some(file) => file.at.map_or("announced".to_owned(), |at| format!("announced for {at}")),
+        Some(file) => {
+            file.at.map_or("announced".to_owned(), |at| format!("announced for {}", date_and_time(at)))
+        }
         None => "not announced".to_owned(),
     };
     let page = match (&maintenance.page, &status.page) {
@@ -48,11 +52,11 @@ fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
         (Some(_), Some(_)) => ", the page is up".to_owned(),
         (Some(_), None) => ", the page is down".to_owned(),
     };
-    let document = serde_json::json!({
+    let status = serde_json::json!({
         "announced": status.announced.is_some(),
         "at": status.announced.as_ref().and_then(|file| file.at),
         "page": maintenance.page.as_ref().map(|_| status.page.is_some()),
     });
-    ui.result(&document, &format!("{announced}{page}\n"));
+    ui.result(&document(status), &format!("{announced}{page}\n"));
     Ok(exit_code::DONE)
 }

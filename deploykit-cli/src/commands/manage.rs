@@ -1,11 +1,10 @@
 //! `manage`: any manage.py command in the site's environment.
 
-use deploykit::CommandError;
-
 use crate::args::{Global, ManageArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::json::document;
 
 /// The command's own streams and terminal are handed on, and its exit code is ours.
 pub fn run(global: &Global, args: &ManageArgs, ui: Ui) -> Result<u8, Failure> {
@@ -19,13 +18,15 @@ pub fn run(global: &Global, args: &ManageArgs, ui: Ui) -> Result<u8, Failure> {
     Ok(u8::try_from(code).unwrap_or(exit_code::UNEXPECTED))
 }
 
+/// Its answer is the document, whatever its exit code.
 fn captured(host: &deploykit::Host, command: &deploykit::Command, ui: Ui) -> Result<u8, Failure> {
-    let (code, output) = match host.run(command) {
-        Ok(output) => (output.code, output.stdout),
-        Err(CommandError::Failed { code, tail, .. }) => (code, tail.join("\n")),
-        Err(error) => return Err(Failure::refused(&error)),
-    };
-    let document = serde_json::json!({ "command": command.to_string(), "exit_code": code, "output": output });
-    ui.result(&document, "");
-    Ok(u8::try_from(code).unwrap_or(exit_code::UNEXPECTED))
+    let output = host.run(&command.clone().accept(0..=255)).map_err(|error| Failure::refused(&error))?;
+    let answer = serde_json::json!({
+        "command": command.to_string(),
+        "exit_code": output.code,
+        "stdout": output.stdout,
+        "stderr": output.stderr,
+    });
+    ui.answer(&document(answer), "");
+    Ok(u8::try_from(output.code).unwrap_or(exit_code::UNEXPECTED))
 }

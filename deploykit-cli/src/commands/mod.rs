@@ -103,11 +103,12 @@ fn apply<O: Operation>(
     ui: Ui,
 ) -> Result<u8, Failure> {
     let check = if only_check {
-        operation.check(host).map_err(|error| Failure::refused(&error))?
+        operation.check(host).map_err(|error| Failure::refused(&error).hiding(host.redactor()))?
     } else {
         let _lock = lock(site, host, operation.name())?;
         let mut context = Context { host: host.clone(), django: None };
-        deploykit::operations::apply(operation, &mut context).map_err(apply_failure)?
+        deploykit::operations::apply(operation, &mut context)
+            .map_err(|error| apply_failure(&error).hiding(host.redactor()))?
     };
     say(operation.name(), &check, ui);
     Ok(exit_code::DONE)
@@ -118,11 +119,11 @@ fn say(operation: &'static str, check: &Check, ui: Ui) {
     ui.result(&done, &done.text());
 }
 
-fn apply_failure<E: std::error::Error + 'static>(error: ApplyError<E>) -> Failure {
-    let code = match &error {
+fn apply_failure<E: std::error::Error + 'static>(error: &ApplyError<E>) -> Failure {
+    let code = match error {
         ApplyError::Check(_) => exit_code::REFUSED,
         ApplyError::Undone { .. } => exit_code::ROLLED_BACK,
         _ => exit_code::HELD,
     };
-    Failure::with_code(code, &error)
+    Failure::with_code(code, error)
 }

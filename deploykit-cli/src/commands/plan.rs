@@ -1,13 +1,25 @@
 //! `plan`: what an update would do. It prepares in earnest, so that what it says is what will happen.
 
 use deploykit::update::{self, Prepared, Request};
+use serde::Serialize;
 
 use crate::args::{Global, PlanArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::json::{Planned, document};
 use crate::output::plan::render;
 use crate::output::progress::Progress;
+
+/// The document of `plan --json`.
+#[derive(Debug, Serialize)]
+struct Answer<'p> {
+    /// Whether an update is waiting.
+    update: bool,
+    /// Why not.
+    reason: Option<String>,
+    plan: Option<Planned<'p>>,
+}
 
 pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -17,21 +29,23 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
         only_plan: true,
         ..Request::default()
     };
-    let mut progress = Progress::new(ui.quiet || ui.json, ui.verbose > 0);
+    let mut progress = Progress::new(ui);
+    let voice = progress.clone();
     let prepared = update::prepare(&site, &request, Some(super::cancel()?), &mut progress);
-    let code = match prepared.map_err(|error| super::update::refused(&error, ui))? {
+    voice.flush();
+    match prepared.map_err(|error| super::update::refused(&error, &site))? {
         Prepared::Unchanged(report) => {
-            let text = format!("{}\n", report.notices.join("\n"));
-            let document = serde_json::json!({ "update": false, "plan": null, "report": report });
-            ui.result(&document, &text);
-            exit_code::DONE
+            let reason = report.notices.join("\n");
+            let text = format!("{reason}\n");
+            ui.result(&document(Answer { update: false, reason: Some(reason), plan: None }), &text);
+            Ok(exit_code::DONE)
         }
         Prepared::Ready(update) => {
             let plan = update.plan();
-            let document = serde_json::json!({ "update": true, "plan": plan, "report": null });
-            ui.result(&document, &format!("\n{}", render(plan, ui.verbose > 0)));
-            if args.exit_code { exit_code::WAITING } else { exit_code::DONE }
+            ui.say("");
+            let answer = Answer { update: true, reason: None, plan: Some(plan.into()) };
+            ui.result(&document(answer), &format!("{}\n", render(plan, ui.verbose > 0).trim_end()));
+            Ok(if args.exit_code { exit_code::WAITING } else { exit_code::DONE })
         }
-    };
-    Ok(code)
+    }
 }

@@ -9,6 +9,7 @@ use crate::args::{Global, SecretsCommand};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::json::document;
 
 pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -30,8 +31,16 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
             if text.is_empty() {
                 text.push_str("nothing is missing\n");
             }
-            ui.result(&found, &text);
-            Ok(if found.missing.is_empty() { exit_code::DONE } else { exit_code::REFUSED })
+            if !found.missing.is_empty() {
+                let names: Vec<&str> = found.missing.iter().map(|missing| missing.name.as_str()).collect();
+                let message = format!("secrets are missing: {}", names.join(", "));
+                let mut failure = Failure::message(exit_code::REFUSED, message, None);
+                failure.hints = names.iter().map(|name| format!("deploykit secrets set {name}")).collect();
+                failure.shown = Some(text);
+                return Err(failure.with_result(&document(&found)));
+            }
+            ui.result(&document(&found), &text);
+            Ok(exit_code::DONE)
         }
         SecretsCommand::Set { name } => {
             let Some(file) = &site.config().secrets_file else {
@@ -45,8 +54,8 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
             let host = super::host(Some(&site))?;
             let _lock = super::lock(Some(&site), &host, &format!("set the secret {name}"))?;
             secrets::set(file, name, &value).map_err(|error| Failure::refused(&error))?;
-            let document = serde_json::json!({ "name": name, "file": file });
-            ui.result(&document, &format!("{name} is set in {}\n", file.display()));
+            let set = document(serde_json::json!({ "name": name, "file": file }));
+            ui.result(&set, &format!("{name} is set in {}\n", file.display()));
             Ok(exit_code::DONE)
         }
     }

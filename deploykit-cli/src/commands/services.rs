@@ -10,6 +10,7 @@ use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::human::table;
+use crate::output::json::document;
 
 const ROLES: [Role; 3] = [Role::Required, Role::Web, Role::Worker];
 
@@ -73,7 +74,7 @@ pub fn rows(site: &Site, names: &ServiceNames) -> Result<Vec<Row>, Failure> {
 
 fn status(site: &Site, names: &ServiceNames, ui: Ui) -> Result<u8, Failure> {
     let rows = rows(site, names)?;
-    ui.result(&rows, &text(&rows));
+    ui.result(&document(serde_json::json!({ "services": rows })), &text(&rows));
     Ok(exit_code::DONE)
 }
 
@@ -85,7 +86,7 @@ pub fn text(rows: &[Row]) -> String {
             vec![
                 row.name.clone(),
                 format!("{:?}", row.role).to_lowercase(),
-                format!("{:?}", row.status).to_lowercase(),
+                row.status.to_string(),
                 row.detail.clone(),
             ]
         })

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use deploykit::http::Connect;
-use deploykit::operations::smoke_check::{Page, SmokeCheck};
+use deploykit::operations::smoke_check::{Page, PageResult, SmokeCheck, SmokeError};
 
 use crate::args::{Global, SmokeCheckArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::json::{Document, document};
 
 pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure> {
     let absolute = args.urls.iter().all(|url| url.starts_with("http://") || url.starts_with("https://"));
@@ -53,7 +54,16 @@ pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure
     check.ca = args.ca.clone().or(check.ca.take());
     check.deadline = args.deadline.unwrap_or(check.deadline);
     let host = super::host(site.as_ref())?;
-    let results = check.verify(&host).map_err(|error| Failure::refused(&error))?;
+    let results = match check.verify(&host) {
+        Ok(results) => results,
+        Err(error) => {
+            let failure = Failure::refused(&error).hiding(host.redactor());
+            return Err(match &error {
+                SmokeError::Pages { failing, .. } => failure.with_result(&pages(failing)),
+                _ => failure,
+            });
+        }
+    };
     let text: String = results
         .iter()
         .map(|page| {
@@ -65,6 +75,10 @@ pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure
             )
         })
         .collect();
-    ui.result(&results, &text);
+    ui.result(&pages(&results), &text);
     Ok(exit_code::DONE)
+}
+
+fn pages(results: &[PageResult]) -> Document<serde_json::Value> {
+    document(serde_json::json!({ "pages": results }))
 }

@@ -1,19 +1,24 @@
 //! `status`: how the site is, and with `--follow` the update that runs now, seen from another terminal.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use deploykit::Site;
 use deploykit::event::{Event, Observer, Record};
+use deploykit::git::short;
 use deploykit::lock::{Holder, Lock};
+use deploykit::state::{RunFolder, State};
 use serde::Serialize;
 
 use crate::args::{Global, ServiceNames, StatusArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
-use crate::output::human::short;
+use crate::output::human::date_and_time;
+use crate::output::json::document;
 use crate::output::progress::Progress;
+use crate::output::report;
 
 /// How often a follower looks for new events.
 const LOOK: Duration = Duration::from_millis(200);
@@ -38,7 +43,7 @@ pub fn run(global: &Global, args: &StatusArgs, ui: Ui) -> Result<u8, Failure> {
         return follow(&site, ui);
     }
     let status = look(&site)?;
-    ui.result(&status, &text(&status));
+    ui.result(&document(&status), &text(&status));
     Ok(exit_code::DONE)
 }
 
@@ -83,9 +88,9 @@ fn text(status: &Status) -> String {
         );
     }
     if let Some(last) = &status.last_run {
-        let started = last.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M");
-        let outcome = super::update::outcome_text(last.outcome);
-        line("last update", &format!("{} {started}: {outcome}", last.run.as_deref().unwrap_or_default()));
+        let (run, outcome) =
+            (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last.outcome));
+        line("last update", &format!("{run} at {}: {outcome}", date_and_time(last.started)));
     }
     match status.maintenance_page {
         Some(true) => line("maintenance", "the page is up"),
@@ -101,39 +106,63 @@ fn text(status: &Status) -> String {
     text
 }
 
-/// Shows the events of the running update, from its beginning to its end.
+/// Shows the events of the run that holds the lock, from its beginning to its end.
 fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
     let state = site.state();
-    let runs = state.runs().map_err(|error| Failure::refused(&error))?;
-    let running = Lock::holder(&state.lock()).is_some();
-    let Some(run) = runs.last().filter(|_| running) else {
+    let Some(holder) = Lock::holder(&state.lock()) else {
         ui.say("no update is running");
         return Ok(exit_code::DONE);
     };
-    let file = std::fs::File::open(run.events()).map_err(|error| Failure::refused(&error))?;
-    let mut reader = BufReader::new(file);
-    let mut progress = Progress::new(ui.quiet || ui.json, ui.verbose > 0);
+    ui.say(&holder.to_string());
+    let mut progress = Progress::new(ui);
+    let mut events = None;
     let mut line = String::new();
     loop {
-        let alive = Lock::holder(&state.lock()).is_some();
-        let read = reader.read_line(&mut line).map_err(|error| Failure::refused(&error))?;
-        if line.ends_with('\n') {
+        // Asked first: what a run wrote before it ended is read after that.
+        let alive = Lock::holder(&state.lock()).is_some_and(|now| now.pid == holder.pid);
+        if events.is_none() {
+            events = open_newest(&state, &holder).map_err(|error| Failure::refused(&error))?;
+        }
+        let read = match &mut events {
+            Some((_, reader)) => reader.read_line(&mut line).map_err(|error| Failure::refused(&error))?,
+            None => 0,
+        };
+        if !line.ends_with('\n') {
+            if read == 0 && !alive {
+                break;
+            }
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        // A recovery goes on with the events of the run that was cut off.
+        if let Ok(record) = serde_json::from_str::<Record>(&line)
+            && record.time >= holder.since
+        {
             if ui.json {
                 ui.result_line(line.trim_end());
             }
-            if let Ok(record) = serde_json::from_str::<Record>(&line) {
-                progress.observe(&record);
-                if matches!(record.event, Event::RunFinished { .. }) {
-                    break;
-                }
+            progress.observe(&record);
+            if matches!(record.event, Event::RunFinished { .. }) {
+                break;
             }
-            line.clear();
-        } else if read == 0 && !alive {
-            ui.say("the update ended without a word; see `deploykit status`");
-            break;
-        } else {
-            std::thread::sleep(LOOK);
         }
+        line.clear();
+    }
+    progress.flush();
+    if let Some(report) = events.and_then(|(run, _)| run.report()) {
+        ui.say(&format!("\n{}", report::render(&report).trim_end()));
     }
     Ok(exit_code::DONE)
+}
+
+/// Opens the events of the newest run, unless it was over before the lock was taken.
+fn open_newest(state: &State, holder: &Holder) -> std::io::Result<Option<(RunFolder, BufReader<File>)>> {
+    let Some(run) = state.runs().ok().and_then(|mut runs| runs.pop()) else { return Ok(None) };
+    let file = match File::open(run.events()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let written = file.metadata()?.modified()?;
+    let taken = std::time::SystemTime::from(holder.since);
+    Ok((written >= taken).then(|| (run, BufReader::new(file))))
 }

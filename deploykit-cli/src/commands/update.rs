@@ -3,10 +3,13 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use deploykit::event::{Observer, Outcome, Record};
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request, Start, UpdateError};
+use deploykit::{Cancel, Site};
 
 use crate::args::{Global, UpdateArgs};
 use crate::exit_code;
@@ -15,6 +18,9 @@ use crate::output::Ui;
 use crate::output::plan::render;
 use crate::output::progress::Progress;
 use crate::output::report;
+
+/// How often a question looks whether it was interrupted.
+const LOOK: Duration = Duration::from_millis(50);
 
 pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -37,38 +43,58 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
         lock_wait: args.lock_wait.unwrap_or_default(),
         only_plan: false,
     };
-    let mut watch = Watch::new(ui, args.events.as_deref())?;
-    let prepared = update::prepare(&site, &request, Some(super::cancel()?), &mut watch)
-        .map_err(|error| refused(&error, ui))?;
-    let update = match prepared {
+    let progress = Progress::new(ui);
+    let mut watch = Watch::new(&progress, args.events.as_deref())?;
+    let cancel = super::cancel()?;
+    let prepared = update::prepare(&site, &request, Some(cancel.clone()), &mut watch);
+    progress.flush();
+    let update = match prepared.map_err(|error| refused(&error, &site))? {
         Prepared::Unchanged(report) => {
             ui.result(&report, &format!("{}\n", report.notices.join("\n")));
             return Ok(exit_code::DONE);
         }
         Prepared::Ready(update) => update,
     };
-    ui.say(&format!("\n{}", render(update.plan(), ui.verbose > 0)));
-    if !args.yes && !consent() {
+    progress.say(&format!("\n{}", render(update.plan(), ui.verbose > 0).trim_end()));
+    if args.yes {
+        progress.say("");
+    } else if !consent(&progress, &cancel) {
+        update.discard();
         return Err(Failure::message(
             exit_code::REFUSED,
-            "not updated: you did not say yes; the site noticed nothing",
+            "not updated, as you did not say yes; the site noticed nothing",
             None,
         ));
     }
-    let report = update.run().map_err(|error| refused(&error, ui))?;
-    Ok(finish(&report, ui))
+    let report = update.run();
+    progress.flush();
+    finish(&report.map_err(|error| refused(&error, &site))?, ui)
 }
 
 /// Shows the end of a run and returns its exit code.
-pub fn finish(report: &Report, ui: Ui) -> u8 {
-    let text = report::render(report);
-    if report.outcome == Outcome::Updated {
-        ui.result(report, &text);
-    } else {
-        ui.result(report, "");
-        let _ = write!(anstream::stderr(), "{text}");
+pub fn finish(report: &Report, ui: Ui) -> Result<u8, Failure> {
+    let text = format!("\n{}", report::render(report));
+    match code(report) {
+        exit_code::DONE => {
+            ui.result(report, text.trim_start());
+            Ok(exit_code::DONE)
+        }
+        code => {
+            let message = report.failure.as_ref().map_or(String::new(), describe);
+            let mut failure = Failure::message(code, message, None).with_result(report);
+            failure.hints = report::hints(report);
+            failure.shown = Some(text);
+            Err(failure)
+        }
     }
-    code(report)
+}
+
+fn describe(failure: &deploykit::report::Failure) -> String {
+    if failure.interrupted {
+        format!("interrupted during step `{}`", failure.step)
+    } else {
+        format!("step `{}` failed: {}", failure.step, failure.error)
+    }
 }
 
 /// Returns the exit code of an outcome.
@@ -96,41 +122,52 @@ pub fn outcome_text(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Turns an update that never began into a failure; with `--json` its report is the document.
-pub fn refused(error: &UpdateError, ui: Ui) -> Failure {
+/// Turns an update that never began into a failure.
+pub fn refused(error: &UpdateError, site: &Site) -> Failure {
     let mut failure = Failure::refused(error);
-    if let UpdateError::Prepare { report, .. } = error
-        && ui.json
-    {
-        ui.result(report, "");
-        let _ = write!(anstream::stderr(), "{}", failure.text());
-        failure.shown = true;
-    } else if matches!(error, UpdateError::Prepare { .. }) {
-        failure.message.push_str("\nNothing was touched: the site serves as before.");
+    if let UpdateError::Prepare { report, .. } = error {
+        failure.message = report.failure.as_ref().map_or(failure.message, describe);
+        failure.shown = report.failure.is_some().then(|| format!("\n{}", report::render(report)));
+        failure.hints.extend(report::hints(report));
+        failure = failure.with_result(report);
     }
-    failure
+    failure.hiding(site.host(None).redactor())
 }
 
 fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-fn consent() -> bool {
-    let _ = write!(anstream::stderr(), "Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+/// Asks; an interruption is a no. The answer is read elsewhere, since a read does not end with a signal.
+fn consent(progress: &Progress, cancel: &Cancel) -> bool {
+    progress.flush();
+    let _ = write!(std::io::stderr(), "\nGo on? [y/N] ");
+    let (sender, answers) = channel();
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let _ = std::io::stdin().lock().read_line(&mut answer);
+        let _ = sender.send(answer);
+    });
+    loop {
+        match answers.recv_timeout(LOOK) {
+            Ok(answer) => return matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"),
+            Err(RecvTimeoutError::Timeout) if !cancel.is_requested() => {}
+            Err(_) => {
+                let _ = writeln!(std::io::stderr());
+                return false;
+            }
+        }
+    }
 }
 
 /// Shows events to a person and appends them to a file.
 pub struct Watch {
-    pub progress: Progress,
+    progress: Progress,
     file: Option<std::fs::File>,
 }
 
 impl Watch {
-    pub fn new(ui: Ui, events: Option<&Path>) -> Result<Self, Failure> {
+    pub fn new(progress: &Progress, events: Option<&Path>) -> Result<Self, Failure> {
         let file = events.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose();
         let file = file.map_err(|error| {
             let path = events.unwrap_or(Path::new("")).display();
@@ -140,7 +177,7 @@ impl Watch {
                 None,
             )
         })?;
-        Ok(Watch { progress: Progress::new(ui.quiet, ui.verbose > 0), file })
+        Ok(Watch { progress: progress.clone(), file })
     }
 }
 

@@ -1,9 +1,11 @@
-//! Words for people: durations, colours, tables.
+//! Words for people: durations, times, colours, tables.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 pub const GOOD: Style = AnsiColor::Green.on_default();
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -11,31 +13,78 @@ pub const WARN: Style = AnsiColor::Yellow.on_default();
 pub const DIM: Style = Style::new().dimmed();
 pub const BOLD: Style = Style::new().bold();
 
-/// Wraps a text in a style.
+/// The width that lines keep to where they can.
+pub const WIDTH: usize = 100;
+
+/// A quoted command longer than this stands on a line of its own.
+const LONG: usize = 60;
+
+/// Wraps a text in a style; nothing stays nothing.
 pub fn paint(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
+    if text.is_empty() { String::new() } else { format!("{style}{text}{style:#}") }
 }
 
 /// Writes a duration as a person says it: `0.42 s`, `8.1 s`, `3 min 20 s`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 {
-        format!("{seconds:.2} s")
-    } else if seconds < 59.95 {
-        format!("{seconds:.1} s")
-    } else {
-        let whole = duration.as_secs();
-        let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
-        match (hours, seconds) {
-            (0, 0) => format!("{minutes} min"),
-            (0, _) => format!("{minutes} min {seconds} s"),
-            _ => format!("{hours} h {minutes} min"),
-        }
+        return format!("{seconds:.2} s");
+    }
+    if seconds < 59.95 {
+        return format!("{seconds:.1} s");
+    }
+    // Rounded first: 59.99 s are a minute.
+    let whole = (duration + Duration::from_millis(500)).as_secs();
+    let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
+    match (hours, seconds) {
+        (0, 0) => format!("{minutes} min"),
+        (0, _) => format!("{minutes} min {seconds} s"),
+        _ => format!("{hours} h {minutes} min"),
     }
 }
 
 pub fn milliseconds(ms: u64) -> String {
     duration(Duration::from_millis(ms))
+}
+
+/// Writes a time by the clock of whoever reads it: `2026-11-22 18:41`.
+pub fn date_and_time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Writes a time that is near: `18:41`, with its day unless that is today.
+pub fn clock(time: Timestamp) -> String {
+    let (time, now) = (time.to_zoned(TimeZone::system()), Timestamp::now().to_zoned(TimeZone::system()));
+    let form = if time.date() == now.date() { "%H:%M" } else { "%H:%M on %Y-%m-%d" };
+    time.strftime(form).to_string()
+}
+
+/// Cuts a text to a number of characters; what is left out shows as `…`.
+pub fn clip(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut clipped: String = text.chars().take(width.saturating_sub(1)).collect();
+    clipped.truncate(clipped.trim_end().len());
+    clipped.push('…');
+    clipped
+}
+
+/// Gives every long quoted command of a message a line of its own, so that the words around it stay together.
+pub fn unwind(message: &str) -> String {
+    let mut text = String::new();
+    // Odd parts stand between backticks.
+    for (index, part) in message.split('`').enumerate() {
+        if index % 2 == 0 {
+            text.push_str(part);
+        } else if part.chars().count() > LONG && part.contains(' ') {
+            let _ = write!(text, "\n  `{part}`");
+        } else {
+            let _ = write!(text, "`{part}`");
+        }
+    }
+    // The text before such a line does not end in a space.
+    text.replace(" \n  `", "\n  `")
 }
 
 /// Writes rows in aligned columns; the last column is not padded.
@@ -62,27 +111,40 @@ pub fn table(rows: &[Vec<String>], indent: &str) -> String {
     text
 }
 
-/// Shortens a commit id for people.
-pub fn short(commit: &str) -> &str {
-    commit.get(..9).unwrap_or(commit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn durations_read_as_people_say_them() {
-        let texts: Vec<String> = [420, 8_100, 59_990, 200_000, 7_500_000].map(milliseconds).into();
-        assert_eq!(
-            texts,
-            ["0.42 s", "8.1 s", "59 s", "3 min 20 s", "2 h 5 min"].map(|t| t.replace("59 s", "0 min 59 s"))
-        );
+        let texts: Vec<String> =
+            [0, 420, 8_100, 59_940, 59_990, 200_000, 3_599_700, 7_500_000].map(milliseconds).into();
+        let expected =
+            ["0.00 s", "0.42 s", "8.1 s", "59.9 s", "1 min", "3 min 20 s", "1 h 0 min", "2 h 5 min"];
+        assert_eq!(texts, expected);
     }
 
     #[test]
     fn columns_are_aligned() {
         let rows = [vec!["a".into(), "b".into()], vec!["long".into(), "c".into()]];
         assert_eq!(table(&rows, "  "), "  a     b\n  long  c\n");
+    }
+
+    #[test]
+    fn long_texts_are_clipped_between_characters() {
+        assert_eq!(clip("übergröße", 9), "übergröße");
+        assert_eq!(clip("über größe", 6), "über…");
+        assert_eq!(clip("", 0), "");
+    }
+
+    #[test]
+    fn long_commands_get_lines_of_their_own() {
+        let command = "cd /srv/site && uv pip compile --no-header --no-annotate requirements.txt";
+        assert_eq!(
+            unwind(&format!("cannot resolve `a`: `{command}` exited with code 1")),
+            format!("cannot resolve `a`:\n  `{command}` exited with code 1")
+        );
+        assert_eq!(unwind("`a` and `b`"), "`a` and `b`");
+        assert_eq!(unwind("one ` alone"), "one ` alone");
     }
 }

@@ -1,29 +1,97 @@
 //! The documents of `--json` that are not the library's own; `docs/json.md` describes them all.
 
 use deploykit::operations::Check;
+use deploykit::plan::{Forecast, Phase, Plan};
+use jiff::Timestamp;
 use serde::Serialize;
+
+/// A document with the version of its form.
+#[derive(Debug, Serialize)]
+pub struct Document<T> {
+    version: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// Gives a document its version.
+pub fn document<T: Serialize>(body: T) -> Document<T> {
+    Document { version: 1, body }
+}
+
+/// What an update would do. What each step does in detail is the engine's own business and not part of it.
+#[derive(Debug, Serialize)]
+pub struct Planned<'p> {
+    environment: &'p str,
+    from: &'p str,
+    to: &'p str,
+    starts: Option<Timestamp>,
+    forecast: Forecast,
+    point_of_no_return: Option<&'p str>,
+    steps: Vec<PlannedStep<'p>>,
+    notices: &'p [String],
+}
+
+/// One step of it.
+#[derive(Debug, Serialize)]
+struct PlannedStep<'p> {
+    step: &'p str,
+    phase: Phase,
+    needed: bool,
+    reason: &'p str,
+    before: &'p str,
+    after: &'p str,
+    details: &'p [String],
+    irreversible: Option<&'p str>,
+}
+
+impl<'p> From<&'p Plan> for Planned<'p> {
+    fn from(plan: &'p Plan) -> Self {
+        let steps = plan.steps.iter().map(|step| PlannedStep {
+            step: &step.id,
+            phase: step.phase,
+            needed: step.is_needed(),
+            reason: &step.change.reason,
+            before: &step.change.before,
+            after: &step.change.after,
+            details: &step.change.details,
+            irreversible: step.change.irreversible.as_deref(),
+        });
+        Planned {
+            environment: &plan.environment,
+            from: &plan.from,
+            to: &plan.to,
+            starts: plan.starts,
+            forecast: plan.forecast,
+            point_of_no_return: plan.point_of_no_return().map(|(step, _)| step.id.as_str()),
+            steps: steps.collect(),
+            notices: &plan.notices,
+        }
+    }
+}
 
 /// What a one-liner did, or would do.
 #[derive(Debug, Serialize)]
 pub struct Done {
+    version: u32,
     /// The operation: `git-update`.
-    pub operation: &'static str,
+    operation: &'static str,
     /// Whether anything was changed, or with `--check` would be.
-    pub changed: bool,
+    changed: bool,
     /// Why, or why not.
-    pub reason: String,
+    reason: String,
     /// What was there.
-    pub before: String,
+    before: String,
     /// What is there, or would be.
-    pub after: String,
+    after: String,
     /// Commits, packages, migrations.
-    pub details: Vec<String>,
+    details: Vec<String>,
 }
 
 impl Done {
     pub fn new(operation: &'static str, check: &Check) -> Self {
         match check {
             Check::Unchanged { reason } => Done {
+                version: 1,
                 operation,
                 changed: false,
                 reason: reason.clone(),
@@ -32,6 +100,7 @@ impl Done {
                 details: Vec::new(),
             },
             Check::Change(change) => Done {
+                version: 1,
                 operation,
                 changed: true,
                 reason: change.reason.clone(),
@@ -58,15 +127,4 @@ impl Done {
         }
         text
     }
-}
-
-/// Why a command failed.
-#[derive(Debug, Serialize)]
-pub struct Failed<'f> {
-    /// The message with its causes.
-    pub error: &'f str,
-    /// The exit code.
-    pub exit_code: u8,
-    /// The ways out.
-    pub hints: &'f [String],
 }

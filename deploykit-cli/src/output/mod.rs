@@ -7,7 +7,7 @@ pub mod plan;
 pub mod progress;
 pub mod report;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
 
@@ -35,19 +35,26 @@ impl Ui {
         Ui { json: global.json, quiet: global.quiet, verbose: global.verbose }
     }
 
-    /// Prints a result: as a document with `--json`, as text otherwise. A reader that went away is no failure.
+    /// Prints what was done: as a document with `--json`, as text otherwise.
     pub fn result<T: Serialize>(&self, document: &T, text: &str) {
+        if !self.quiet || self.json {
+            self.answer(document, text);
+        }
+    }
+
+    /// Prints what was asked for, which `--quiet` does not take away.
+    pub fn answer<T: Serialize>(&self, document: &T, text: &str) {
         if self.json {
             let text = serde_json::to_string_pretty(document).unwrap_or_default();
-            let _ = writeln!(anstream::stdout(), "{text}");
-        } else if !self.quiet {
-            let _ = write!(anstream::stdout(), "{text}");
+            print(&format!("{text}\n"));
+        } else {
+            print(text);
         }
     }
 
     /// Prints one line of a stream of documents.
     pub fn result_line(&self, line: &str) {
-        let _ = writeln!(anstream::stdout(), "{line}");
+        print(&format!("{line}\n"));
     }
 
     /// Says something to a person.
@@ -55,5 +62,15 @@ impl Ui {
         if !self.quiet {
             let _ = writeln!(anstream::stderr(), "{text}");
         }
+    }
+}
+
+/// Writes to the standard output. A reader that went away is no failure; a full disk is worth a word.
+fn print(text: &str) {
+    let mut stdout = anstream::stdout();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        log::error!("cannot write the result: {error}");
     }
 }

@@ -2,60 +2,47 @@
 
 use std::fmt::Write;
 
+use deploykit::git::short;
 use deploykit::plan::{Phase, Plan, Step};
-use jiff::tz::TimeZone;
 
-use super::human::{BOLD, DIM, WARN, duration, paint, short, table};
+use super::human::{BOLD, DIM, WARN, WIDTH, clip, clock, duration, paint};
 
-/// Writes a plan; `verbose` adds the details of every step.
+/// How many details of one step are shown.
+const DETAILS: usize = 6;
+
+/// Writes a plan; `verbose` adds the details of every step, uncut.
 pub fn render(plan: &Plan, verbose: bool) -> String {
     let mut text = String::new();
-    let move_ = if plan.from == plan.to {
-        format!("stays at {}", short(&plan.from))
+    let what = if plan.from == plan.to {
+        format!("Mend {}: its commit stays", short(&plan.from))
     } else {
-        format!("{} → {}", short(&plan.from), short(&plan.to))
+        format!("Update {} → {}", short(&plan.from), short(&plan.to))
     };
-    let _ = writeln!(text, "{} ({})", paint(BOLD, &move_), plan.environment);
+    let _ = writeln!(text, "{} ({})", paint(BOLD, &what), plan.environment);
+    let width = plan.steps.iter().map(|step| step.id.chars().count()).max().unwrap_or(0);
+    let lines = Lines { width, verbose };
     for phase in [Phase::Announce, Phase::Window, Phase::Finish] {
         let steps: Vec<&Step> =
             plan.steps.iter().filter(|step| step.phase == phase && step.is_needed()).collect();
-        if steps.is_empty() {
-            continue;
+        if !steps.is_empty() {
+            let _ = writeln!(text, "\n{}", heading(phase, plan));
         }
-        let _ = writeln!(text, "\n{}", heading(phase, plan));
         for step in steps {
-            text.push_str(&table(&[vec![format!("{:<14}", step.id), line(step)]], "  "));
-            let details = &step.change.details;
-            let shown = if verbose { details.len() } else { details.len().min(8) };
-            for detail in &details[..shown] {
-                let _ = writeln!(text, "  {:<14}    {}", "", paint(DIM, detail));
-            }
-            if shown < details.len() {
-                let _ = writeln!(
-                    text,
-                    "  {:<14}    {}",
-                    "",
-                    paint(DIM, &format!("and {} more (-v)", details.len() - shown))
-                );
-            }
+            lines.step(&mut text, step);
         }
     }
-    let skipped: Vec<Vec<String>> = plan
-        .steps
-        .iter()
-        .filter(|step| !step.is_needed())
-        .map(|step| vec![step.id.clone(), step.change.reason.clone()])
-        .collect();
+    let skipped: Vec<&Step> = plan.steps.iter().filter(|step| !step.is_needed()).collect();
     if !skipped.is_empty() {
-        let _ = write!(text, "\n{}\n{}", paint(BOLD, "Not needed"), table(&skipped, "  "));
+        let _ = writeln!(text, "\n{}", paint(BOLD, "Not needed"));
+        for step in skipped {
+            lines.row(&mut text, &step.id, &step.change.reason);
+        }
     }
     text.push('\n');
     if let Some((step, reason)) = plan.point_of_no_return() {
-        let warning = format!(
-            "No way back after `{}`: {reason}. If anything fails after it, the site is held in maintenance.",
-            step.id
-        );
+        let warning = format!("No way back after `{}`: {reason}.", step.id);
         let _ = writeln!(text, "{}", paint(WARN, &warning));
+        let _ = writeln!(text, "If anything fails from there on, the site is held in maintenance.");
     }
     for notice in &plan.notices {
         let _ = writeln!(text, "{} {notice}", paint(WARN, "Note:"));
@@ -63,7 +50,45 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
     text
 }
 
-fn line(step: &Step) -> String {
+struct Lines {
+    /// Of the column of names.
+    width: usize,
+    verbose: bool,
+}
+
+impl Lines {
+    fn step(&self, text: &mut String, step: &Step) {
+        let what = what(step);
+        self.row(text, &step.id, &what);
+        // A single package is its own summary.
+        let details: Vec<&String> = step.change.details.iter().filter(|detail| **detail != what).collect();
+        let shown = if self.verbose { details.len() } else { details.len().min(DETAILS) };
+        for detail in &details[..shown] {
+            self.detail(text, detail);
+        }
+        if shown < details.len() {
+            self.detail(text, &format!("and {} more (-v)", details.len() - shown));
+        }
+    }
+
+    fn row(&self, text: &mut String, name: &str, what: &str) {
+        let line = format!("  {name:<width$}  {}", self.fit(what, self.width + 4), width = self.width);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+
+    fn detail(&self, text: &mut String, detail: &str) {
+        let indent = self.width + 6;
+        for line in detail.lines() {
+            let _ = writeln!(text, "{:indent$}{}", "", paint(DIM, &self.fit(line, indent)));
+        }
+    }
+
+    fn fit(&self, text: &str, indent: usize) -> String {
+        if self.verbose { text.to_owned() } else { clip(text, WIDTH - indent) }
+    }
+}
+
+fn what(step: &Step) -> String {
     let change = &step.change;
     let moved = match (change.before.is_empty(), change.after.is_empty()) {
         (false, false) => format!("{} → {}", change.before, change.after),
@@ -78,28 +103,24 @@ fn line(step: &Step) -> String {
 }
 
 fn heading(phase: Phase, plan: &Plan) -> String {
+    let needed = |id: &str| plan.steps.iter().any(|step| step.id == id && step.is_needed());
     match phase {
         Phase::Announce => match plan.starts {
-            Some(starts) => {
-                let at = starts.to_zoned(TimeZone::system()).strftime("%H:%M");
-                paint(BOLD, &format!("Before the window, which opens at {at}"))
+            Some(starts) if needed("wait") => {
+                paint(BOLD, &format!("Before the window, which opens at {}", clock(starts)))
             }
-            None => paint(BOLD, "Before the window"),
+            _ => paint(BOLD, "Before the window, which opens at once"),
         },
-        Phase::Window => {
+        Phase::Window if needed("stop-web") => {
             let expected = duration(plan.forecast.window());
             let basis = match plan.forecast.runs {
-                0 => "a rule of thumb: this site has no earlier update to go by".to_owned(),
-                1 => "as the last update".to_owned(),
+                0 => "a rule of thumb: no update of this site to go by yet".to_owned(),
+                1 => "like the last update".to_owned(),
                 runs => format!("from the last {runs} updates"),
             };
-            let down = if plan.steps.iter().any(|step| step.id == "stop-web" && step.is_needed()) {
-                format!("Window: the site is down for about {expected}")
-            } else {
-                return paint(BOLD, "Changes");
-            };
-            format!("{} ({basis})", paint(BOLD, &down))
+            format!("{} ({basis})", paint(BOLD, &format!("Window: the site is down for about {expected}")))
         }
+        Phase::Window => paint(BOLD, "Changes, without a window"),
         _ => paint(BOLD, "Afterwards"),
     }
 }

@@ -1,27 +1,98 @@
 //! An update as it happens: a line a step, and on a terminal a live one with the time that it has taken so far.
 
 use std::io::{IsTerminal, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use deploykit::event::{Event, Observer, Record};
+use deploykit::git::short;
 use deploykit::plan::Phase;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 
-use super::human::{BAD, BOLD, DIM, GOOD, WARN, milliseconds, paint, short};
+use super::Ui;
+use super::human::{BAD, BOLD, DIM, GOOD, WARN, milliseconds, paint};
 
-/// Shows events on the standard error.
+/// How long the end of a command waits for a terminal that does not take the last lines.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Shows events and texts on the standard error, from a thread of its own: a terminal that does not read (a stalled
+/// connection, Ctrl-S) must not hold up a window.
+#[derive(Clone, Debug)]
 pub struct Progress {
+    sender: Sender<Message>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Event(Box<Record>),
+    Text(String),
+    /// Answered when everything before it was shown.
+    Flush(Sender<()>),
+}
+
+impl Progress {
+    pub fn new(ui: Ui) -> Self {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || show(&receiver, ui));
+        Progress { sender }
+    }
+
+    fn send(&self, message: Message) {
+        // A thread that is gone has nobody to show it to.
+        let _ = self.sender.send(message);
+    }
+
+    /// Shows a text after the events so far.
+    pub fn say(&self, text: &str) {
+        self.send(Message::Text(text.to_owned()));
+    }
+
+    /// Waits until everything was shown, but not for ever for a terminal that takes nothing.
+    pub fn flush(&self) {
+        let (sender, receiver) = channel();
+        self.send(Message::Flush(sender));
+        let _ = receiver.recv_timeout(PATIENCE);
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&mut self, record: &Record) {
+        self.send(Message::Event(Box::new(record.clone())));
+    }
+}
+
+fn show(messages: &Receiver<Message>, ui: Ui) {
+    let mut lines = Lines::new(ui);
+    for message in messages {
+        match message {
+            Message::Event(record) => lines.observe(&record),
+            Message::Text(text) => lines.line(&text),
+            Message::Flush(done) => {
+                lines.finish();
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// Writes the lines.
+struct Lines {
     /// The live line, while a step runs on a terminal.
     bar: Option<ProgressBar>,
     terminal: bool,
     quiet: bool,
     verbose: bool,
+    /// Why the step under way is done, and since when.
+    reason: String,
+    since_ms: u64,
 }
 
-impl Progress {
-    pub fn new(quiet: bool, verbose: bool) -> Self {
-        Progress { bar: None, terminal: std::io::stderr().is_terminal() && !quiet, quiet, verbose }
+impl Lines {
+    fn new(ui: Ui) -> Self {
+        let terminal = std::io::stderr().is_terminal() && !ui.quiet;
+        let (quiet, verbose) = (ui.quiet, ui.verbose > 0);
+        Lines { bar: None, terminal, quiet, verbose, reason: String::new(), since_ms: 0 }
     }
 
     /// Ends the live line; what was said stays.
@@ -48,18 +119,18 @@ impl Progress {
         self.finish();
         self.bar = self.terminal.then(|| bar(text));
     }
-}
 
-fn bar(text: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(text);
-    if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed}") {
-        bar.set_style(style);
+    /// One step: a mark, its name, how long it took, what came of it.
+    fn step(&self, mark: &str, step: &str, ms: Option<u64>, outcome: &str) {
+        let time = ms.map(milliseconds).unwrap_or_default();
+        let line = format!("  {mark} {step:<18} {time:>9}");
+        if outcome.is_empty() {
+            self.line(line.trim_end());
+        } else {
+            self.line(&format!("{line}  {}", paint(DIM, outcome)));
+        }
     }
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
-}
 
-impl Observer for Progress {
     fn observe(&mut self, record: &Record) {
         match &record.event {
             Event::PhaseStarted { phase } => {
@@ -67,41 +138,35 @@ impl Observer for Progress {
                     Phase::Prepare => "Preparing; the site serves as before",
                     Phase::Announce => "Before the window",
                     Phase::Window => "Window",
-                    Phase::Finish => "Finishing",
+                    Phase::Finish => "Afterwards",
                 };
                 self.line(&paint(BOLD, title));
             }
             Event::RunStarted { run, from, to, .. } => {
-                self.line(&format!(
-                    "{} {} → {}",
-                    paint(BOLD, &format!("Update {run}:")),
-                    short(from),
-                    short(to)
-                ));
+                let title = paint(BOLD, &format!("Update {run}"));
+                self.line(&format!("{title}: {} → {}", short(from), short(to)));
             }
             Event::StepStarted { step, reason, .. } => {
                 let colon = if reason.is_empty() { "" } else { ": " };
                 self.live(format!("{step}{colon}{reason}"));
+                self.reason.clone_from(reason);
+                self.since_ms = record.elapsed_ms;
                 if !self.terminal && self.verbose {
-                    self.line(&paint(DIM, &format!("  {step}{colon}{reason} …")));
+                    self.line(&paint(DIM, &format!("  … {step}{colon}{reason}")));
                 }
             }
             Event::StepFinished { step, outcome, duration_ms, .. } => {
-                let text = format!(
-                    "  {} {step:<18} {:>8}  {}",
-                    paint(GOOD, "✓"),
-                    milliseconds(*duration_ms),
-                    paint(DIM, outcome)
-                );
-                self.line(text.trim_end());
                 self.finish();
+                let outcome = if outcome.is_empty() { &self.reason } else { outcome };
+                self.step(&paint(GOOD, "✓"), step, Some(*duration_ms), outcome);
             }
             Event::StepSkipped { step, reason, .. } if self.verbose => {
-                self.line(&paint(DIM, &format!("  - {step:<18} {:>8}  {reason}", "")));
+                self.step("-", step, None, reason);
             }
             Event::StepFailed { step, .. } => {
-                self.line(&format!("  {} {step}", paint(BAD, "✗")));
                 self.finish();
+                let ms = record.elapsed_ms.saturating_sub(self.since_ms);
+                self.step(&paint(BAD, "✗"), step, Some(ms), "");
             }
             Event::Waiting { until, reason } => {
                 let at = until.to_zoned(TimeZone::system()).strftime("%H:%M:%S");
@@ -109,10 +174,11 @@ impl Observer for Progress {
                 self.live(format!("waiting until {at}"));
             }
             Event::UndoStarted { steps } if *steps > 0 => {
-                self.line(&paint(WARN, &format!("Going back: {steps} steps to undo")));
+                let plural = if *steps == 1 { "step" } else { "steps" };
+                self.line(&paint(WARN, &format!("Going back: {steps} {plural} to undo")));
             }
             Event::StepUndone { step, duration_ms } => {
-                self.line(&format!("  {} {step:<18} {:>8}", paint(WARN, "↩"), milliseconds(*duration_ms)));
+                self.step(&paint(WARN, "↩"), step, Some(*duration_ms), "");
             }
             Event::UndoFailed { step, error } => {
                 self.line(&format!("  {} {step} could not be undone: {error}", paint(BAD, "✗")));
@@ -122,4 +188,13 @@ impl Observer for Progress {
             _ => {}
         }
     }
+}
+
+fn bar(text: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(text);
+    if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed:.dim}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }

@@ -3,70 +3,80 @@
 use std::fmt::Write;
 
 use deploykit::event::Outcome;
+use deploykit::git::short;
 use deploykit::report::{Failure, Report};
 
-use super::human::{BAD, BOLD, DIM, GOOD, WARN, milliseconds, paint, short};
+use super::human::{BAD, BOLD, DIM, GOOD, WARN, milliseconds, paint, unwind};
 
-/// Writes a report for a person.
+/// Writes a report for a person, without its hints.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     if let Some(failure) = &report.failure {
         describe(&mut text, failure);
     }
-    let run = report.run.as_deref().unwrap_or_default();
+    let line = summary(report);
+    let style = match report.outcome {
+        Outcome::Updated | Outcome::Unchanged => GOOD,
+        Outcome::Held | Outcome::Interrupted => BAD,
+        _ => WARN,
+    };
+    let _ = writeln!(text, "{}", paint(style, &line));
+    let names = |undone: bool| -> Vec<&str> {
+        let steps = report.steps.iter().filter(|step| step.undone == undone);
+        steps.map(|step| step.step.as_str()).collect()
+    };
     match report.outcome {
-        Outcome::Updated => {
-            let window = report.window_ms.map_or(String::new(), |ms| {
-                let forecast = report.forecast.map_or(String::new(), |forecast| {
-                    format!(", {} expected", milliseconds(forecast.window_ms))
-                });
-                format!("; the window was {} long{forecast}", milliseconds(ms))
-            });
-            let line =
-                format!("Updated to {} in {}{window}.", short(&report.to), milliseconds(report.duration_ms));
-            let _ = writeln!(text, "{}", paint(GOOD, &line));
+        Outcome::RolledBack if !report.steps.is_empty() => {
+            let undone: Vec<&str> = names(true).into_iter().rev().collect();
+            let _ = writeln!(text, "  undone: {}", undone.join(", "));
         }
-        Outcome::Unchanged => {
-            let _ = writeln!(text, "Nothing to do.");
-        }
-        Outcome::Refused => {
-            let _ = writeln!(
-                text,
-                "{}",
-                paint(WARN, "Refused before the window: the site serves the old version as before.")
-            );
-        }
-        Outcome::RolledBack => {
-            let undone: Vec<&str> =
-                report.steps.iter().rev().filter(|step| step.undone).map(|step| step.step.as_str()).collect();
-            let line = format!("Rolled back: {} serves again.", short(&report.from));
-            let _ = writeln!(text, "{} Undone: {}.", paint(WARN, &line), undone.join(", "));
-        }
-        Outcome::Held => {
-            let line = "Held: the site is in maintenance and its services are stopped. A person is needed.";
-            let _ = writeln!(text, "{}", paint(BAD, line));
+        Outcome::Held | Outcome::Interrupted => {
             if let Some((step, error)) = report.failure.as_ref().and_then(|failure| failure.undo.as_ref()) {
-                let _ = writeln!(text, "`{step}` could not be undone: {error}");
+                let _ = writeln!(text, "  `{step}` could not be undone: {}", unwind(error));
             }
-            let undone: Vec<&str> =
-                report.steps.iter().filter(|step| step.undone).map(|step| step.step.as_str()).collect();
-            let left: Vec<&str> =
-                report.steps.iter().filter(|step| !step.undone).map(|step| step.step.as_str()).collect();
-            let undone = if undone.is_empty() { "nothing".to_owned() } else { undone.join(", ") };
-            let _ = writeln!(text, "Undone: {undone}. Still done: {}.", left.join(", "));
-            let _ = writeln!(
-                text,
-                "{} mend what stands in the way (see the journal in .deploykit/runs/{run}/), then run `deploykit recover`.",
-                paint(BOLD, "Hint:")
-            );
+            for (title, undone) in [("undone", true), ("still done", false)] {
+                let names = names(undone);
+                let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+                let _ = writeln!(text, "  {title}: {names}");
+            }
         }
-        _ => {
-            let line = format!("Interrupted while going back; run {run} is unfinished.");
-            let _ =
-                writeln!(text, "{}\n{} run `deploykit recover`.", paint(BAD, &line), paint(BOLD, "Hint:"));
-        }
+        _ => {}
     }
     text
+}
+
+/// Says in one line how it ended.
+fn summary(report: &Report) -> String {
+    let took = milliseconds(report.duration_ms);
+    let down = report.window_ms.map(milliseconds);
+    match report.outcome {
+        Outcome::Updated => {
+            let mut text = format!("Updated to {} in {took}", short(&report.to));
+            if let Some(down) = down {
+                let _ = write!(text, "; the site was down for {down}");
+                if let Some(forecast) = report.forecast {
+                    let _ = write!(text, ", {} expected", milliseconds(forecast.window_ms));
+                }
+            }
+            text.push('.');
+            text
+        }
+        Outcome::Unchanged => "Nothing to do.".to_owned(),
+        Outcome::Refused if report.from.is_empty() => {
+            "Nothing is changed: the site serves as before.".to_owned()
+        }
+        Outcome::Refused => {
+            format!("Nothing is changed: {} serves as before.", short(&report.from))
+        }
+        Outcome::RolledBack => {
+            let down = down.map_or(String::new(), |down| format!("; the site was down for {down}"));
+            format!("Rolled back: {} serves again{down}.", short(&report.from))
+        }
+        Outcome::Held => {
+            "Held: the site is in maintenance and its services are stopped. A person is needed.".to_owned()
+        }
+        _ => "Interrupted while going back: the site is half way.".to_owned(),
+    }
 }
 
 fn describe(text: &mut String, failure: &Failure) {
@@ -74,24 +84,59 @@ fn describe(text: &mut String, failure: &Failure) {
         let _ = writeln!(text, "{} during step `{}`", paint(BAD, "Interrupted"), failure.step);
         return;
     }
-    let _ = writeln!(text, "{} step `{}` failed: {}", paint(BAD, "Error:"), failure.step, failure.error);
-    if !failure.tail.is_empty() {
-        let _ = writeln!(text, "{}", paint(DIM, &format!("--- its last {} lines", failure.tail.len())));
-        for line in &failure.tail {
-            let _ = writeln!(text, "{line}");
-        }
+    let error = unwind(&failure.error);
+    let _ = writeln!(text, "{} step `{}` failed: {error}", paint(BAD, "Error:"), failure.step);
+    // A service that did not stay up ends with the same lines as its log.
+    let in_log = failure.logs.iter().any(|log| log.lines.ends_with(&failure.tail));
+    if !failure.tail.is_empty() && !in_log {
+        lines(text, &format!("its last {}", counted(failure.tail.len())), &failure.tail);
     }
     for log in &failure.logs {
-        let title = format!("--- new in the log of {} ({})", log.name, log.path.display());
-        let _ = writeln!(text, "{}", paint(DIM, &title));
-        for line in &log.lines {
-            let _ = writeln!(text, "{line}");
+        lines(text, &format!("new in the log of {} ({})", log.name, log.path.display()), &log.lines);
+    }
+}
+
+/// Writes what a program said, set off from what we say.
+pub fn lines(text: &mut String, title: &str, lines: &[String]) {
+    let _ = writeln!(text, "{}", paint(DIM, &format!("--- {title}")));
+    for line in lines {
+        let _ = writeln!(text, "{}", format!("  {line}").trim_end());
+    }
+}
+
+/// Returns the ways out of what a report tells.
+pub fn hints(report: &Report) -> Vec<String> {
+    let mut hints = Vec::new();
+    let interrupted = report.failure.as_ref().is_some_and(|failure| failure.interrupted);
+    match report.outcome {
+        Outcome::RolledBack if !interrupted => {
+            let what = match report.failure.as_ref().map(|failure| failure.step.as_str()) {
+                Some("migrate") => "the migration",
+                Some("start-web" | "smoke-check" | "stay-up") => "what these lines say",
+                _ => "the cause",
+            };
+            hints.push(format!("mend {what}, push it, and run `deploykit update` again"));
         }
+        Outcome::Held => hints.push("mend what stands in the way, then run `deploykit recover`".to_owned()),
+        Outcome::Interrupted => {
+            hints.push("`deploykit recover` goes on with the way back".to_owned());
+        }
+        _ => {}
     }
-    if !failure.tail.is_empty() || !failure.logs.is_empty() {
-        let _ = writeln!(text, "{}", paint(DIM, "---"));
+    if let Some(path) =
+        report.failure.as_ref().filter(|_| !interrupted).and_then(|failure| failure.transcript.as_ref())
+        && !matches!(report.outcome, Outcome::Updated | Outcome::Unchanged)
+    {
+        hints.push(format!("every command with all its output is in {}", path.display()));
     }
-    if let Some(path) = &failure.transcript {
-        let _ = writeln!(text, "{}", paint(DIM, &format!("All output of the run: {}", path.display())));
-    }
+    hints
+}
+
+pub fn counted(lines: usize) -> String {
+    if lines == 1 { "line".to_owned() } else { format!("{lines} lines") }
+}
+
+/// Writes hints, each on its line.
+pub fn render_hints(hints: &[String]) -> String {
+    hints.iter().map(|hint| format!("{} {hint}\n", paint(BOLD, "Hint:"))).collect()
 }

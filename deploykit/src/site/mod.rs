@@ -70,6 +70,10 @@ impl Site {
         if let Some(file) = config.secrets_file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
             secret.extend(file.values().map(str::to_owned));
         }
+        // What every message is full of would hide more than it protects.
+        secret.retain(|value| {
+            *value != config.settings && !(value.starts_with('/') && Path::new(value).exists())
+        });
         Ok(Site { config, environment, redactor: Redactor::new(secret) })
     }
 

@@ -93,6 +93,7 @@ impl Announcement {
                     change.reason = "users are told".to_owned();
                     change.before.clear();
                     change.after.clear();
+                    change.details = vec![format!("“{}”", self.message)];
                 }
                 check
             }

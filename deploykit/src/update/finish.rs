@@ -19,9 +19,6 @@ use crate::update::announcement::Announcement;
 use crate::update::beside::Beside;
 use crate::update::error::UpdateError;
 
-/// How many new lines of each log a failure shows.
-const LOG_LINES: usize = 15;
-
 /// The backups of how many runs are kept.
 const BACKUPS: usize = 3;
 
@@ -91,8 +88,12 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
         })?;
-        let mut runner =
-            Runner { context: &mut self.context, journal: &mut journal, events: &mut self.events };
+        let mut runner = Runner {
+            context: &mut self.context,
+            journal: &mut journal,
+            events: &mut self.events,
+            logs: Some(&self.logs),
+        };
         self.beside.stays = true;
         let course = runner.run(&self.plan.steps, &self.plan.hold);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
@@ -158,9 +159,6 @@ impl Update<'_, '_> {
         let mut failure = course.failure;
         if let Some(failure) = &mut failure {
             failure.transcript = Some(run.transcript());
-            if !failure.interrupted && failure.phase > crate::plan::Phase::Prepare {
-                failure.logs = self.logs.new_lines(&self.context.host, LOG_LINES);
-            }
         }
         Report {
             version: 1,

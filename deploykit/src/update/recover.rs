@@ -53,7 +53,7 @@ pub fn recover(
         })
         .collect();
     let mut undo = None;
-    let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events };
+    let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
     let outcome = runner.undo(&undos, &hold, true, &mut undo, &mut |undone| {
         for report in steps.iter_mut().filter(|report| report.step == undone) {
             report.undone = true;
