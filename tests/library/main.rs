@@ -11,4 +11,5 @@ mod python;
 mod secrets;
 mod services;
 mod smoke;
+mod tidy;
 mod update;
