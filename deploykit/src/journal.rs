@@ -3,6 +3,7 @@
 //! One JSON object a line, synced line by line. A torn last line, which a crash can leave, is as if it had not been
 //! written: what it announces has not happened yet.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use thiserror::Error;
 use crate::action::Action;
 use crate::event::Outcome;
 use crate::host::files::{self, FileError};
+use crate::plan::Phase;
 
 /// The version of the format; a journal of a newer one is refused.
 pub const VERSION: u32 = 1;
@@ -42,11 +44,16 @@ pub enum Entry {
         to: String,
         /// What keeps the site in maintenance, should it come to that.
         hold: Vec<Action>,
+        /// The folders beside the site's own that go when the run is over.
+        #[serde(default)]
+        beside: Vec<PathBuf>,
     },
     /// A step is about to be done.
     StepStarted {
         /// The step.
         step: String,
+        /// The part of the update that it belongs to.
+        phase: Phase,
         /// When.
         time: Timestamp,
         /// What is about to be done.
@@ -137,19 +144,26 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Up to here it holds whole entries.
+    length: u64,
 }
 
 impl Journal {
-    /// Opens a journal, new or to go on with.
+    /// Opens a journal, new or to go on with. A torn last line is cut off, so that what follows is a line of its own.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened.
+    /// When the file cannot be opened, or what it holds is no journal.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let file = files::open_private(path)?;
+        let bytes =
+            std::fs::read(path).map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
+        let (_, length) = parse(&bytes, path)?;
+        let mut journal = Journal { path: path.to_owned(), file, length };
         files::sync_folder(files::parent(path))
+            .and_then(|()| journal.cut())
             .map_err(|source| JournalError::Write { path: path.to_owned(), source })?;
-        Ok(Journal { path: path.to_owned(), file })
+        Ok(journal)
     }
 
     /// Appends an entry and waits until it is on the disk.
@@ -160,10 +174,19 @@ impl Journal {
     pub fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
         let result = serde_json::to_string(entry).map_err(io::Error::from).and_then(|mut line| {
             line.push('\n');
+            // Half a line, which a full disk may have left, would spoil this one.
+            self.cut()?;
             self.file.write_all(line.as_bytes())?;
-            self.file.sync_data()
+            self.file.sync_data()?;
+            self.length += line.len() as u64;
+            Ok(())
         });
         result.map_err(|source| JournalError::Write { path: self.path.clone(), source })
+    }
+
+    /// Cuts off what is behind the last whole entry.
+    fn cut(&mut self) -> io::Result<()> {
+        if self.file.metadata()?.len() > self.length { self.file.set_len(self.length) } else { Ok(()) }
     }
 
     /// Reads a journal.
@@ -174,12 +197,14 @@ impl Journal {
     pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
         let bytes =
             std::fs::read(path).map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
-        parse(&bytes, path)
+        parse(&bytes, path).map(|(entries, _)| entries)
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Entry>, JournalError> {
+/// Returns the whole entries, and where the last of them ends.
+fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Entry>, u64), JournalError> {
     let mut entries = Vec::new();
+    let mut length = 0;
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
     for (index, line) in lines.iter().enumerate() {
         let last = index + 1 == lines.len();
@@ -190,12 +215,50 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Entry>, JournalError> {
         }
         match serde_json::from_slice(line) {
             // Without its line end it may be a part that happens to be readable.
-            Ok(entry) if line.ends_with(b"\n") => entries.push(entry),
+            Ok(entry) if line.ends_with(b"\n") => {
+                entries.push(entry);
+                length += line.len() as u64;
+            }
             _ if last => {}
             _ => return Err(JournalError::Damaged { path: path.to_owned(), line: index + 1 }),
         }
     }
-    Ok(entries)
+    Ok((entries, length))
+}
+
+/// A step that was begun and is not undone yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Begun<'e> {
+    /// The step.
+    pub step: &'e str,
+    /// The part of the update that it belongs to.
+    pub phase: Phase,
+    /// What was to be done.
+    pub actions: &'e [Action],
+    /// What takes it back.
+    pub undo: &'e [Action],
+}
+
+/// Returns the steps that were begun and not undone, newest first.
+#[must_use]
+pub fn left_to_undo(entries: &[Entry]) -> Vec<Begun<'_>> {
+    let undone: BTreeSet<&str> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::StepUndone { step } => Some(step.as_str()),
+            _ => None,
+        })
+        .collect();
+    entries
+        .iter()
+        .rev()
+        .filter_map(|entry| match entry {
+            Entry::StepStarted { step, phase, actions, undo, .. } if !undone.contains(step.as_str()) => {
+                Some(Begun { step, phase: *phase, actions, undo })
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -232,8 +295,35 @@ mod tests {
         let whole = serde_json::to_string(&undone("code")).unwrap() + "\n";
         for end in 0..whole.len() {
             let text = format!("{whole}{}", &whole[..end]);
-            assert_eq!(parse(text.as_bytes(), Path::new("j")).unwrap(), [undone("code")], "{text}");
+            assert_eq!(parse(text.as_bytes(), Path::new("j")).unwrap().0, [undone("code")], "{text}");
         }
+    }
+
+    #[test]
+    fn what_follows_a_torn_line_is_a_line_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        Journal::open(&path).unwrap().append(&undone("code")).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for torn in ["{\"entry\":\"step_un", "\0\0\0\0\n"] {
+            std::fs::write(&path, [&whole, torn.as_bytes()].concat()).unwrap();
+            let mut journal = Journal::open(&path).unwrap();
+            journal.append(&undone("static")).unwrap();
+            journal.append(&undone("page-up")).unwrap();
+            let entries = Journal::read(&path).unwrap();
+            assert_eq!(entries, [undone("code"), undone("static"), undone("page-up")], "{torn:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_line_that_a_full_disk_left_goes_before_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append(&undone("code")).unwrap();
+        journal.file.write_all(b"{\"entry\":").unwrap();
+        journal.append(&undone("static")).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), [undone("code"), undone("static")]);
     }
 
     #[test]

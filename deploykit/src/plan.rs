@@ -1,5 +1,6 @@
 //! What an update will do: steps with their actions and undos, all known before anything stops.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -138,6 +139,17 @@ impl Plan {
     #[must_use]
     pub fn point_of_no_return(&self) -> Option<(&Step, &str)> {
         self.steps.iter().find_map(|step| Some((step, step.change.irreversible.as_deref()?)))
+    }
+
+    /// Returns the folders beside the site's own that were made for it, or that it leaves there.
+    #[must_use]
+    pub fn beside(&self) -> Vec<PathBuf> {
+        let actions = self.steps.iter().flat_map(|step| &step.change.actions);
+        let swapped = actions.filter_map(|action| match action {
+            Action::Swap(swap) => Some(swap.aside.clone()),
+            _ => None,
+        });
+        swapped.collect()
     }
 
     /// Tells whether the site goes down for it.

@@ -12,14 +12,16 @@ pub use crate::error::error_chain;
 use crate::event::{Event, Observer, Outcome, Record, milliseconds};
 use crate::git::GitError;
 use crate::host::{CommandError, Host};
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{Begun, Entry, Journal, JournalError};
+use crate::operations::smoke_check::SmokeError;
 use crate::plan::{Phase, Step};
 use crate::python::PythonError;
 use crate::report::{Failure, StepReport};
 use crate::services::{LogMark, NewLines, ServiceError};
 
-/// How many new lines of each log a failure shows.
-const LOG_LINES: usize = 15;
+/// How many new lines of each log a failure shows: a service that cannot start and is started again and again says why
+/// once a round, somewhere between its tracebacks.
+const LOG_LINES: usize = 40;
 
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {
@@ -115,6 +117,7 @@ impl Runner<'_, '_> {
             window.before(&step.id, started);
             let entry = Entry::StepStarted {
                 step: step.id.clone(),
+                phase: step.phase,
                 time: Timestamp::now(),
                 actions: step.change.actions.clone(),
                 undo: step.change.undo.clone(),
@@ -159,8 +162,7 @@ impl Runner<'_, '_> {
                         error: failure.error.clone(),
                         tail: failure.tail.clone(),
                     });
-                    let opened = begun.iter().any(|step| step.phase >= Phase::Window);
-                    let outcome = self.go_back(&begun, hold, opened, &mut failure, &mut reports, &mut window);
+                    let outcome = self.go_back(&begun, hold, &mut failure, &mut reports, &mut window);
                     return Ok(Course {
                         outcome,
                         failure: Some(failure),
@@ -221,75 +223,78 @@ impl Runner<'_, '_> {
         &mut self,
         begun: &[&Step],
         hold: &[Action],
-        opened: bool,
         failure: &mut Failure,
         reports: &mut [StepReport],
         window: &mut Window,
     ) -> Outcome {
-        let undos: Vec<(&str, &[Action])> =
-            begun.iter().rev().map(|step| (step.id.as_str(), step.change.undo.as_slice())).collect();
-        let outcome = self.undo(&undos, hold, opened, &mut failure.undo, &mut |undone| {
+        let begun: Vec<Begun<'_>> = begun
+            .iter()
+            .rev()
+            .map(|step| Begun {
+                step: &step.id,
+                phase: step.phase,
+                actions: &step.change.actions,
+                undo: &step.change.undo,
+            })
+            .collect();
+        let outcome = self.undo(&begun, hold, &mut failure.undo, &mut |undone| {
             window.undone(undone);
-            for report in reports.iter_mut().filter(|report| report.step == undone) {
-                report.undone = true;
-            }
+            reports.iter_mut().filter(|report| report.step == undone).for_each(|report| report.undone = true);
         });
         match outcome {
-            Outcome::RolledBack if !opened => Outcome::Refused,
+            Outcome::RolledBack if !is_open(&begun) => Outcome::Refused,
             other => other,
         }
     }
 
-    /// Undoes steps in the given order; used by a failing run and by a recovery.
+    /// Undoes steps in the given order; used by a failing run and by a recovery. What was undone is marked in `reports`.
     pub(crate) fn undo(
         &mut self,
-        undos: &[(&str, &[Action])],
+        begun: &[Begun<'_>],
         hold: &[Action],
-        opened: bool,
         failed: &mut Option<(String, String)>,
         undone: &mut dyn FnMut(&str),
     ) -> Outcome {
         let host = self.context.host.clone();
         self.context.host = host.uninterrupted();
-        let outcome = self.undo_uninterrupted(undos, hold, opened, failed, undone, &host);
+        let outcome = self.undo_uninterrupted(begun, hold, failed, undone, &host);
         self.context.host = host;
         outcome
     }
 
     fn undo_uninterrupted(
         &mut self,
-        undos: &[(&str, &[Action])],
+        begun: &[Begun<'_>],
         hold: &[Action],
-        opened: bool,
         failed: &mut Option<(String, String)>,
         undone: &mut dyn FnMut(&str),
         host: &Host,
     ) -> Outcome {
-        let steps = undos.iter().filter(|(_, actions)| !actions.is_empty()).count();
+        let steps = begun.iter().filter(|begun| !begun.undo.is_empty()).count();
         self.events.send(Event::UndoStarted { steps });
-        for (step, actions) in undos {
+        for Begun { step, undo, .. } in begun {
             let started = Instant::now();
             // A second request stops here, where nothing is half done.
             if host.cancel().is_some_and(|cancel| cancel.requests() > 1) {
                 return Outcome::Interrupted;
             }
-            let result = actions.iter().try_for_each(|action| action.perform(self.context));
+            let step = (*step).to_owned();
+            let result = undo.iter().try_for_each(|action| action.perform(self.context));
             if let Err(error) = result {
                 let error = host.redactor().redact(&error_chain(&error)).into_owned();
-                let step = (*step).to_owned();
                 self.write(&Entry::UndoFailed { step: step.clone(), error: error.clone() });
                 self.events.send(Event::UndoFailed { step: step.clone(), error: error.clone() });
                 *failed = Some((step, error));
-                if opened {
+                if is_open(begun) {
                     self.hold(hold);
                 }
                 return Outcome::Held;
             }
-            self.write(&Entry::StepUndone { step: (*step).to_owned() });
-            undone(step);
-            if !actions.is_empty() {
+            self.write(&Entry::StepUndone { step: step.clone() });
+            undone(&step);
+            if !undo.is_empty() {
                 let duration_ms = milliseconds(started.elapsed());
-                self.events.send(Event::StepUndone { step: (*step).to_owned(), duration_ms });
+                self.events.send(Event::StepUndone { step, duration_ms });
             }
         }
         Outcome::RolledBack
@@ -315,6 +320,11 @@ impl Runner<'_, '_> {
             log::warn!("{error}");
         }
     }
+}
+
+/// Tells whether a step of the window is among these: until then the site has noticed nothing.
+fn is_open(begun: &[Begun<'_>]) -> bool {
+    begun.iter().any(|begun| begun.phase >= Phase::Window)
 }
 
 /// Measures the window: from the stop of the web to its first good page, of the new version or again of the old one.
@@ -366,10 +376,15 @@ fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
             ActionError::Python(error) => tail_of(error),
             ActionError::Service(error) => tail_of(error),
             ActionError::Django(error) => tail_of(error),
+            ActionError::Smoke(SmokeError::Command(error)) => error.tail(),
             _ => &[],
         };
     }
     if let Some(error) = error.downcast_ref::<CommandError>() {
+        return error.tail();
+    }
+    // A boxed cause is another type than the cause itself.
+    if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
         return error.tail();
     }
     if let Some(error) = error.downcast_ref::<PythonError>() {
@@ -386,3 +401,6 @@ fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
     }
     &[]
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ mod context;
 mod error;
 mod facts;
 mod migrations;
+mod orphans;
 mod project;
 mod protocol;
 mod session;
@@ -24,6 +25,7 @@ pub use migrations::{
     BackupDatabase, DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
     RestoreDatabase,
 };
+pub(crate) use orphans::orphans;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
 pub use session::Session;

@@ -31,7 +31,7 @@ const PING: Duration = Duration::from_secs(30);
 const DATABASE: &str = "default";
 
 /// Takes the probe from the standard input, so that the command line stays readable and no file is needed.
-const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0), 'rb'); \
+pub(super) const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0), 'rb'); \
     exec(compile(json.loads(requests.readline()), '<deploykit>', 'exec'), {'requests': requests, '__name__': 'deploykit'})";
 
 /// What runs in the site's Python.

@@ -341,7 +341,7 @@ fn last_line(source: &CommandError) -> String {
     let said = source.tail().iter().find(marked).or_else(|| source.tail().last());
     said.map(|line| {
         let line = line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line);
-        format!(": {}", line.trim_end_matches('.'))
+        format!(": {}", line.trim_end_matches(['.', ':']))
     })
     .unwrap_or_default()
 }

@@ -125,11 +125,22 @@ impl Build {
             }
         })?;
 
+        // Half an environment is of no use, and on a full disk the site needs the room.
+        let built = self.build(host, budget, &wanted);
+        if built.is_err()
+            && let Err(error) = files::remove_tree(&self.environment)
+        {
+            log::warn!("{}", crate::error_chain(&error));
+        }
+        built
+    }
+
+    fn build(&self, host: &Host, budget: Budget, wanted: &Requirements) -> Result<Built, PythonError> {
         let mut built = Built::default();
         self.make(host, budget)?;
         self.seed(&mut built)?;
         let told = self.install(host, budget)?;
-        self.upgrade_pip(host, budget, &wanted, told, &mut built)?;
+        self.upgrade_pip(host, budget, wanted, told, &mut built)?;
         self.check_conflicts(host, budget)?;
         self.compile(host, budget)?;
         let found = Virtualenv::read(&self.environment)?;

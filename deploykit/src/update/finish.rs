@@ -87,6 +87,7 @@ impl Update<'_, '_> {
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
+            beside: self.plan.beside(),
         })?;
         let mut runner = Runner {
             context: &mut self.context,
@@ -98,19 +99,25 @@ impl Update<'_, '_> {
         let course = runner.run(&self.plan.steps, &self.plan.hold);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
         let course = course?;
-        if course.outcome == Outcome::Updated {
-            self.keep();
-        }
         let report = self.report(&run, course);
         if !needs_way_back(report.outcome) {
-            self.tidy();
-            self.prune(report.outcome);
+            // First of all: once anything is put away, there is no way back that a recovery could go.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
-            if let Err(error) = journal.append(&entry) {
-                self.notice(&format!(
-                    "{}; run `deploykit recover` once it can be written",
-                    error_chain(&error)
-                ));
+            match journal.append(&entry) {
+                Ok(()) => {
+                    if report.outcome == Outcome::Updated {
+                        self.keep();
+                    }
+                    self.tidy();
+                    self.prune(report.outcome);
+                }
+                Err(error) => {
+                    self.beside.stays = true;
+                    self.notice(&format!(
+                        "{}; run `deploykit recover` once it can be written",
+                        error_chain(&error)
+                    ));
+                }
             }
         }
         if let Err(error) = run.set_report(&report) {
@@ -155,7 +162,7 @@ impl Update<'_, '_> {
         UpdateError::Prepare { step: "announce".to_owned(), source, report: Box::new(report) }
     }
 
-    fn report(&mut self, run: &RunFolder, course: Course) -> Report {
+    fn report(&self, run: &RunFolder, course: Course) -> Report {
         let mut failure = course.failure;
         if let Some(failure) = &mut failure {
             failure.transcript = Some(run.transcript());

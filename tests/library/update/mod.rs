@@ -38,6 +38,12 @@ pub fn configure(site: &DemoSite, from: &str, to: &str) {
     fs::write(&site.config, text.replacen(from, to, 1)).expect("a configuration");
 }
 
+/// Adds to the end of `deploykit.toml`.
+pub fn add(site: &DemoSite, text: &str) {
+    let before = fs::read_to_string(&site.config).expect("a configuration");
+    fs::write(&site.config, format!("{before}\n{text}")).expect("a configuration");
+}
+
 /// Prepares an update and runs it.
 pub fn run_update(site: &DemoSite) -> Result<Report, UpdateError> {
     request(site, &Request::default()).0

@@ -142,7 +142,7 @@ fn a_remote_that_does_not_answer() {
         site.git(&site.checkout, &["remote", "set-url", "origin", &url]).expect("a remote");
         nobody
     });
-    refusal.says(&["origin", "Connection refused"]);
+    refusal.says(&["unable to connect to 127.0.0.1", "Connection refused"]);
     trial.is_mended();
 }
 
@@ -212,6 +212,7 @@ fn another_run() {
         from: trial.first.clone(),
         to: trial.first.clone(),
         hold: Vec::new(),
+        beside: Vec::new(),
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };
@@ -238,6 +239,8 @@ fn a_disk_that_is_full() {
         site.publish_release_2()
     });
     refusal.says(&["No space left on device"]);
+    let built = fs::read_dir(state.environments()).into_iter().flatten().count();
+    assert_eq!(built, 0, "half an environment fills the disk");
     disk.resize("300m");
     trial.is_mended();
 }
@@ -341,12 +344,6 @@ impl Refusal {
             assert!(text.contains(part) || tail.contains(part), "no `{part}` in: {text}\n{tail}");
         }
     }
-}
-
-/// Adds to the end of `deploykit.toml`.
-fn add(site: &DemoSite, text: &str) {
-    let before = fs::read_to_string(&site.config).expect("a configuration");
-    fs::write(&site.config, format!("{before}\n{text}")).expect("a configuration");
 }
 
 /// A small disk of its own for one folder.

@@ -1,0 +1,117 @@
+//! Failures in the window and after it: of the code, the services, the pages, the site's own steps.
+
+use super::*;
+use crate::support::releases::*;
+use crate::support::site::TestSite;
+
+/// The steps that a failing smoke check of a new page makes undone.
+const UNDONE: [&str; 7] =
+    ["smoke-check", "start-web", "code", "stop-web", "page-up", "stop-workers", "announce"];
+
+#[test]
+fn pages_that_are_not_as_expected() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+
+    publish_broken_home(&site);
+    let (failure, report, told) = rolled_back(&site);
+    assert_eq!(failure.step, "smoke-check");
+    let error = &failure.error;
+    assert!(error.contains("`/`: expected status 200, came 500"), "{error}");
+    assert!(error.starts_with("1 of 2 pages is not as expected"), "{error}");
+    let lines = log_lines(&failure);
+    assert!(lines.contains("the home page is broken"), "the logs explain the error: {:#?}", failure.logs);
+    let undone: Vec<&str> = told.undone().into_iter().filter(|step| UNDONE.contains(step)).collect();
+    assert_eq!(undone, UNDONE);
+    assert!(report.steps.iter().all(|step| step.undone), "{:#?}", report.steps);
+    assert!(report.window_ms.is_some());
+    let transcript = failure.transcript.expect("a transcript");
+    assert!(fs::read_to_string(transcript).unwrap().contains("git"));
+    withdraw(&site);
+
+    publish_wrong_text(&site);
+    let (failure, ..) = rolled_back(&site);
+    assert_eq!(failure.step, "smoke-check");
+    assert!(failure.error.contains("Guestbook"), "{}", failure.error);
+    withdraw(&site);
+
+    publish_silent_home(&site);
+    let (failure, ..) = rolled_back(&site);
+    assert_eq!(failure.step, "smoke-check");
+    assert!(failure.error.contains("`/`"), "{}", failure.error);
+}
+
+#[test]
+fn services_that_do_not_live() {
+    let Some(site) = TestSite::builder().start() else { return };
+
+    publish_dying_worker(&site);
+    let (failure, report, _) = rolled_back(&site);
+    assert!(["stay-up", "start-workers"].contains(&failure.step.as_str()), "{failure:#?}");
+    assert!(failure.error.contains("worker"), "{}", failure.error);
+    assert!(report.steps.iter().any(|step| step.step == "page-down" || step.step == "smoke-check"));
+    withdraw(&site);
+
+    // Django's own check loads the application, too: only under gunicorn does it fail.
+    site.publish(|tree| {
+        append(
+            tree,
+            "project/config/wsgi.py",
+            "\nimport sys\n\nif sys.argv[0].endswith(\"gunicorn\"):\n    \
+             raise RuntimeError(\"the application cannot be wrapped\")\n",
+        );
+    })
+    .unwrap();
+    let (failure, ..) = rolled_back(&site);
+    assert!(["smoke-check", "start-web"].contains(&failure.step.as_str()), "{failure:#?}");
+    let told = log_lines(&failure) + &failure.tail.join("\n");
+    assert!(told.contains("the application cannot be wrapped"), "{failure:#?}");
+}
+
+#[test]
+fn steps_and_checks_of_the_site_s_own() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let release = site.checkout.join("project/config/release.py");
+    let release = release.display();
+
+    // In the window the step sees the new code.
+    add_text(
+        &site,
+        &format!(
+            "[[steps]]\nname = \"compress\"\nafter = \"static\"\n\
+             run = [\"sh\", \"-c\", \"echo halfway; if grep -q second {release}; then exit 7; fi\"]\n"
+        ),
+    );
+    publish_good(&site, "second");
+    let (failure, report, told) = rolled_back(&site);
+    assert_eq!((failure.step.as_str(), failure.phase), ("compress", deploykit::plan::Phase::Window));
+    assert!(failure.error.contains("exited with code 7"), "{}", failure.error);
+    assert_eq!(failure.tail, ["halfway"]);
+    assert!(!told.done().contains(&"start-web"), "{:?}", told.done());
+    assert!(report.steps.iter().all(|step| step.undone), "{:#?}", report.steps);
+    let transcript = fs::read_to_string(failure.transcript.unwrap()).unwrap();
+    assert!(transcript.contains("halfway"), "{transcript}");
+    withdraw(&site);
+
+    configure(
+        &site,
+        "[smoke]\n",
+        &format!("[smoke]\ncommands = [[\"sh\", \"-c\", \"echo no entrance; ! grep -q third {release}\"]]\n"),
+    );
+    publish_good(&site, "third");
+    let (failure, ..) = rolled_back(&site);
+    assert_eq!(failure.step, "smoke-check");
+    assert!(failure.error.contains("exited with code 1"), "{}", failure.error);
+    assert_eq!(failure.tail, ["no entrance"]);
+    withdraw(&site);
+
+    // What failed before does not keep the site from going forward afterwards.
+    publish_good(&site, "fourth");
+    updated(&site);
+    assert_eq!(site.release().as_deref(), Some("fourth"));
+    assert_tidy(&site);
+}
+
+fn add_text(site: &DemoSite, text: &str) {
+    let before = fs::read_to_string(&site.config).expect("a configuration");
+    fs::write(&site.config, format!("{before}\n{text}")).expect("a configuration");
+}
