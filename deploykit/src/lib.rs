@@ -37,6 +37,12 @@
 )]
 
 mod command;
+mod error;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 pub mod action;
 pub mod django;
@@ -61,8 +67,8 @@ pub mod update;
 
 pub use action::{Action, ActionError, Context};
 pub use command::{Command, quote};
+pub use error::error_chain;
 pub use host::{Cancel, CommandError, Environment, Host, Output, Redactor};
 pub use operations::{Change, Check, Operation};
+pub use runner::error_tail;
 pub use site::Site;
-
-pub use runner::{error_chain, error_tail};

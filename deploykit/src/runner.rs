@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::action::{Action, ActionError, Context};
 use crate::django::DjangoError;
+pub use crate::error::error_chain;
 use crate::event::{Event, Observer, Outcome, Record, milliseconds};
 use crate::git::GitError;
 use crate::host::{CommandError, Host};
@@ -351,23 +352,6 @@ impl Window {
             self.length = self.opened.map(|opened| opened.elapsed());
         }
     }
-}
-
-/// Returns an error with its causes in one text: `the first: the second: the third`.
-#[must_use]
-pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // A transparent error hands on both its text and its cause.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Returns the last lines of the program that an error or one of its causes is about, oldest first.

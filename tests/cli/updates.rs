@@ -29,7 +29,9 @@ impl Pause {
             pause.go.display()
         );
         let mut text = fs::read_to_string(&site.config).unwrap();
-        text.push_str(&format!("\n[[steps]]\nname = \"pause\"\nafter = \"{anchor}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"));
+        text.push_str(&format!(
+            "\n[[steps]]\nname = \"pause\"\nafter = \"{anchor}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
+        ));
         fs::write(&site.config, text).unwrap();
         pause
     }
@@ -62,7 +64,10 @@ fn from_a_missing_secret_to_the_new_version() {
     assert_documented("failure", &document);
     assert_documented("report", &document["result"]);
     site.add_secret(NEW_SECRET, "salt-of-the-earth").unwrap();
-    let old = { let _ = old; Snapshot::of(site) };
+    let old = {
+        let _ = old;
+        Snapshot::of(site)
+    };
 
     let plan = on(site, &["plan", "--exit-code"]).run().expect(10);
     assert_data_eq!(plan.text(Some(site)), str![].raw());
@@ -76,7 +81,11 @@ fn from_a_missing_secret_to_the_new_version() {
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("n\n");
     let done = terminal.finish().expect(4);
-    assert!(done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"),
+        "{}",
+        done.stdout
+    );
     let Some(mut terminal) = on(site, &["update"]).on_terminal() else { return };
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("\u{3}");
@@ -90,8 +99,11 @@ fn from_a_missing_secret_to_the_new_version() {
     terminal.type_in("y\n");
     pause.wait();
     meanwhile(site);
-    let followers = [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
-    wait_for("the followers", || followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("pause")));
+    let followers =
+        [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
+    wait_for("the followers", || {
+        followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("pause"))
+    });
     pause.go_on();
     let done = terminal.finish().expect(0);
     assert!(!done.stdout.contains("\u{1b}[32m") && !done.stdout.contains("\u{1b}[1m"), "{:?}", done.stdout);
@@ -121,10 +133,15 @@ fn meanwhile(site: &TestSite) {
     let said = |args: &[&str]| {
         let text = on(site, args).run().text(Some(site));
         // By whom depends on who runs the tests.
-        text.lines().map(|line| match line.split_once(" (process [PID]) since") {
-            Some((start, rest)) => format!("{} [USER] (process [PID]) since{rest}\n", start.rsplit_once(' ').map_or("", |(start, _)| start)),
-            None => format!("{line}\n"),
-        }).collect::<String>()
+        text.lines()
+            .map(|line| match line.split_once(" (process [PID]) since") {
+                Some((start, rest)) => format!(
+                    "{} [USER] (process [PID]) since{rest}\n",
+                    start.rsplit_once(' ').map_or("", |(start, _)| start)
+                ),
+                None => format!("{line}\n"),
+            })
+            .collect::<String>()
     };
     let status = said(&["status"]);
     assert!(status.contains("running       [USER]") || status.contains("running      "), "{status}");

@@ -1,5 +1,7 @@
 //! `init` looks at realistic checkouts, made with the real git, and writes a configuration.
 
+mod unusual;
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -276,13 +278,15 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
     fs::write(&path, "mine").unwrap();
     assert!(matches!(findings.write(), Err(InitError::Exists { path: found }) if found == path));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
-    let error = place.look().unwrap_err();
+    // Looking and printing is allowed all the same.
+    let again = place.look().unwrap();
+    assert_eq!(again.to_toml(&place.site), findings.to_toml(&place.site));
+    let error = again.write().unwrap_err();
     assert_eq!(error.to_string(), format!("there is a configuration already: `{}`", path.display()));
     // From a folder below it would be found as well.
-    assert!(matches!(
-        look_also_in(&place.site.join("project"), &Host::new(), &[]),
-        Err(InitError::Exists { .. })
-    ));
+    let below = look_also_in(&place.site.join("project"), &Host::new(), &[]).unwrap();
+    assert!(matches!(below.write(), Err(InitError::Exists { .. })));
+    assert!(!place.site.join("project/deploykit.toml").exists());
 }
 
 #[test]
@@ -300,173 +304,6 @@ fn a_fresh_startproject_says_what_is_missing() {
         keys,
         ["git.remote", "python.virtualenv", "python.requirements", "services", "smoke.base"],
         "{text}"
-    );
-}
-
-#[test]
-fn a_project_below_src_with_units_and_an_env_file() {
-    let Some(place) = Place::new("shop") else { return };
-    place.file("src/manage.py", &manage("shop.settings"));
-    place.file("src/shop/wsgi.py", "setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
-    place.file(
-        "src/shop/settings.py",
-        "SECRET_KEY = env('SECRET_KEY')\nDEBUG = env.bool('DEBUG', default=False)\nALLOWED_HOSTS = env.list('HOSTS')\n",
-    );
-    place.file("requirements.txt", "Django\n");
-    place.file("requirements-dev.txt", "pytest\n");
-    place.file(".env", "SECRET_KEY=hunter2\nexport HOSTS='localhost,shop.example'\n");
-    place.file(".venv/pyvenv.cfg", "");
-    place.file(
-        "../../etc/shop.service",
-        "[Service]\nWorkingDirectory=@SITE@/src\nEnvironmentFile=@SITE@/.env\n\
-         ExecStart=@SITE@/.venv/bin/gunicorn shop.wsgi\n",
-    );
-    place.file("../../etc/shop.socket", "[Socket]\nListenStream=/run/shop.sock\n");
-    place.file(
-        "../../etc/other.service",
-        "[Service]\nWorkingDirectory=/srv/other\nExecStart=/srv/other/bin/gunicorn x\n",
-    );
-    place.commit();
-    let (findings, text) = place.found();
-    let table: toml::Table = text.parse().unwrap();
-    assert_eq!(findings.questions, [], "{text}");
-    assert_eq!(table["site"]["project"].as_str(), Some("src"));
-    assert_eq!(table["site"]["env-file"].as_str(), Some(".env"));
-    assert_eq!(table["python"]["virtualenv"].as_str(), Some(".venv"));
-    assert_eq!(table["python"]["requirements"][0].as_str(), Some("requirements.txt"));
-    assert_eq!(table["smoke"]["base"].as_str(), Some("https://shop.example/"));
-    assert_eq!(table["smoke"]["connect"].as_str(), Some("unix:/run/shop.sock"));
-    let services = table["services"].as_array().unwrap();
-    assert_eq!(services.len(), 1, "{text}");
-    assert_eq!(services[0]["stop"].as_array().unwrap().len(), 4, "the socket stops as well: {text}");
-    assert_eq!(services[0]["stop-timeout"].as_str(), Some("95s"));
-    let pattern = regex::Regex::new(table["secrets"]["pattern"].as_str().unwrap()).unwrap();
-    let asks = |code: &str| pattern.captures(code).map(|found| found[1].to_owned());
-    assert_eq!(asks("env('SECRET_KEY')").as_deref(), Some("SECRET_KEY"));
-    assert_eq!(asks("env.str( \"TOKEN\", )").as_deref(), Some("TOKEN"));
-    assert_eq!(asks("env.bool('DEBUG', default=False)"), None);
-    assert!(!text.contains("hunter2"));
-}
-
-#[test]
-fn one_settings_module_for_every_environment_is_understood() {
-    let Some(place) = Place::new("coralnet") else { return };
-    place.file("project/manage.py", &manage("config.settings"));
-    place.file(
-        "project/config/settings.py",
-        "REPO_DIR = Path(__file__).resolve().parent.parent.parent\nCoralNetEnv.read_env(REPO_DIR / '.env')\n\
-         SITE_DIR = env.path('SITE_DIR', default=REPO_DIR.parent)\nSTATIC_ROOT = SITE_DIR / 'static_serve'\n\
-         KEY = env('SECRET_KEY')\nTIME_ZONE = env('TIME_ZONE', default='UTC')\n",
-    );
-    place.file(".env", "SETTINGS_BASE=staging\nSECRET_KEY=hunter2\n");
-    for name in ["local", "staging", "production"] {
-        place.file(&format!("requirements/{name}.txt"), "Django\n");
-    }
-    place.commit();
-    let (findings, text) = place.found();
-    let table: toml::Table = text.parse().unwrap();
-    assert_eq!(table["environment"].as_str(), Some("staging"));
-    assert_eq!(table["python"]["requirements"][0].as_str(), Some("requirements/staging.txt"));
-    assert_eq!(table["secrets"]["file"].as_str(), Some(".env"));
-    assert_eq!(findings.env_file.value, None, "the settings read it by themselves: {text}");
-    let root = place.site.parent().unwrap().join("static_serve");
-    assert_eq!(findings.static_root.value.as_deref(), root.to_str());
-    assert!(!text.contains("hunter2"));
-}
-
-#[test]
-fn of_two_projects_the_one_that_the_services_run_is_the_sites() {
-    let Some(place) = Place::new("two") else { return };
-    place.file("a/manage.py", &manage("a.settings"));
-    place.file("b/manage.py", &manage("b.settings"));
-    place.file("a/a/settings.py", "");
-    place.file("b/b/settings.py", "");
-    place.file("tests/manage.py", &manage("t.settings"));
-    place.commit();
-    let (findings, text) = place.found();
-    let asked = &findings.questions[0];
-    assert_eq!((asked.key.as_str(), asked.line), ("site.project", Some(8)), "{text}");
-    assert_eq!(asked.why, "which project is the site's? there are `a/manage.py`, `b/manage.py`");
-
-    place.file("../../etc/two.conf", "[program:web]\ncommand=/usr/bin/gunicorn b.wsgi\ndirectory=@SITE@/b\n");
-    let (findings, text) = place.found();
-    assert_eq!(findings.project.value, Some(place.site.join("b")), "{text}");
-    assert_eq!(findings.settings.value.as_deref(), Some("b.settings"));
-    // The supervisord that runs the program is not known.
-    assert_eq!(
-        findings.questions.iter().filter(|question| question.key == "services.web.config").count(),
-        1,
-        "{text}"
-    );
-}
-
-#[test]
-fn programs_of_other_sites_are_left_out() {
-    let Some(place) = coralnet() else { return };
-    fs::remove_dir_all(place.site.join("config")).unwrap();
-    place.file("../other/venv/pyvenv.cfg", "");
-    place.file(
-        "../../etc/supervisord.conf",
-        "[inet_http_server]\nport=127.0.0.1:9001\n[include]\nfiles = conf.d/*.conf\n",
-    );
-    place.file(
-        "../../etc/conf.d/sites.conf",
-        "[program:other]\ncommand=@SRV@/other/venv/bin/gunicorn x\ndirectory=@SRV@/other\n\
-         [program:coralnet2]\ncommand=/usr/bin/gunicorn x\ndirectory=@SRV@/coralnet2\n\
-         [program:web]\ncommand=@SRV@/venv/bin/gunicorn config.wsgi -b unix:@SRV@/web.sock\n\
-         [program:huey]\ncommand=@SRV@/venv/bin/python manage.py run_huey\ndirectory=@SITE@/project\n\
-         [group:coralnet]\nprograms=web,huey\n",
-    );
-    let (findings, text) = place.found();
-    let names: Vec<(&str, FoundRole)> =
-        findings.services.iter().map(|service| (service.name.as_str(), service.role)).collect();
-    assert_eq!(names, [("web", FoundRole::Web), ("huey", FoundRole::Worker)], "{text}");
-    let FoundManager::Supervisor { config, program } = &findings.services[0].manager else {
-        panic!("{text}")
-    };
-    assert_eq!(config.as_deref(), Some(place.elsewhere().join("supervisord.conf").as_path()));
-    assert_eq!(program.as_deref(), Some("coralnet:web"));
-    let socket = format!("unix:{}", place.site.parent().unwrap().join("web.sock").display());
-    assert_eq!(findings.connect.value, Some(socket));
-    assert_eq!(findings.maintenance.value, Some(FoundMaintenance::Own));
-}
-
-#[test]
-fn a_start_script_tells_where_gunicorn_listens() {
-    let Some(place) = Place::new("site") else { return };
-    place.file("manage.py", &manage("site.settings"));
-    place.file("site/settings.py", "ALLOWED_HOSTS = ['.example.com']\n");
-    place.file("bin/start", "#!/bin/bash\nSOCK=@SITE@/run/g.sock\nsource @SRV@/env/bin/activate\nexec gunicorn x \\\n -b unix:$SOCK\n");
-    place.file("../env/pyvenv.cfg", "");
-    place.file("../unused/pyvenv.cfg", "");
-    place.file(
-        "deploy/supervisor.conf",
-        "[inet_http_server]\nport=:1\n[program:site]\ncommand=@SITE@/bin/start\n",
-    );
-    place.commit();
-    let (findings, text) = place.found();
-    assert_eq!(
-        findings.connect.value,
-        Some(format!("unix:{}", place.site.join("run/g.sock").display())),
-        "{text}"
-    );
-    assert_eq!(findings.virtualenv.value, Some(place.site.parent().unwrap().join("env")));
-    assert_eq!(findings.base.value.as_deref(), Some("https://example.com/"));
-    assert_eq!(findings.services[0].role, FoundRole::Web);
-}
-
-#[test]
-fn a_page_without_an_address_behind_it_waits_for_a_person() {
-    let Some(place) = coralnet() else { return };
-    fs::remove_file(place.site.join("config/supervisor.conf")).unwrap();
-    let (findings, text) = place.found();
-    let keys: Vec<&str> = findings.questions.iter().map(|question| question.key.as_str()).collect();
-    assert_eq!(keys, ["services", "maintenance.page"], "{text}");
-    assert!(text.contains("\n# page = \"../maintenance.html\"\n"), "{text}");
-    assert_eq!(
-        findings.settings.value.as_deref(),
-        Some("config.settings.production"),
-        "production comes first"
     );
 }
 

@@ -12,4 +12,5 @@ mod python;
 mod secrets;
 mod services;
 mod smoke;
+mod tidy;
 mod update;

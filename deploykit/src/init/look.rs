@@ -46,7 +46,7 @@ const PLAIN: [&str; 7] =
 ///
 /// # Errors
 ///
-/// See [`InitError`]: no checkout, no manage.py, a configuration that is there already.
+/// See [`InitError`]: no checkout, no manage.py.
 pub fn look(folder: &Path, host: &Host) -> Result<Findings, InitError> {
     look_also_in(folder, host, &ELSEWHERE.map(PathBuf::from))
 }
@@ -63,16 +63,14 @@ pub fn look_also_in(folder: &Path, host: &Host, elsewhere: &[PathBuf]) -> Result
     let repository = checkout::find(&folder)?;
     let above = folder.ancestors().take_while(|above| above.starts_with(&repository));
     let there = [folder.as_path(), &repository].into_iter().chain(above).map(|folder| folder.join(FILE_NAME));
-    if let Some(path) = there.into_iter().find(|path| path.symlink_metadata().is_ok()) {
-        return Err(InitError::Exists { path });
-    }
+    let existing = there.into_iter().find(|path| path.symlink_metadata().is_ok());
     let git = checkout::observe(&repository, host);
     let tree = walk(&repository, host);
     let around = Around::read(&repository, &tree, elsewhere);
     if host.is_cancelled() {
         return Err(InitError::Cancelled { folder });
     }
-    let mut findings = Findings { folder: folder.clone(), ..Findings::default() };
+    let mut findings = Findings { folder: folder.clone(), existing, ..Findings::default() };
     (findings.remote, findings.branch) = checkout::decide(&git);
     let source = if repository == folder { "" } else { "the git checkout" };
     findings.repository = Found::new(repository, source);

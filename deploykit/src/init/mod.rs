@@ -211,6 +211,8 @@ pub enum FoundMaintenance {
 pub struct Findings {
     /// The folder that the file is for.
     pub folder: PathBuf,
+    /// A configuration that is there already, here or in a folder of the checkout above.
+    pub existing: Option<PathBuf>,
     /// `production`, `staging` or `development`.
     pub environment: Found<String>,
     /// The checkout.
@@ -268,6 +270,9 @@ impl Findings {
     ///
     /// [`InitError::Exists`] when there is one, [`InitError::Write`] when the system refuses.
     pub fn write(&self) -> Result<PathBuf, InitError> {
+        if let Some(path) = &self.existing {
+            return Err(InitError::Exists { path: path.clone() });
+        }
         let path = self.folder.join(FILE_NAME);
         let written = std::fs::File::create_new(&path).and_then(|mut file| {
             io::Write::write_all(&mut file, self.to_toml(&self.folder).as_bytes())?;

@@ -160,10 +160,7 @@ impl Site {
         if config.pages.is_empty() && config.smoke_commands.is_empty() {
             return None;
         }
-        let commands = config.smoke_commands.iter().filter_map(|argv| {
-            let argv: Vec<String> = argv.iter().map(|word| self.word(word)).collect();
-            Some(crate::Command::from_argv(&argv)?.directory(&config.folder).in_site_environment())
-        });
+        let commands = config.smoke_commands.iter().filter_map(|argv| self.command(argv));
         Some(SmokeCheck {
             base: config.smoke_base.clone(),
             // It was parsed when the configuration was read.
@@ -223,7 +220,13 @@ impl Site {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Makes the program of an argument list that names a file, such as `./check`, absolute.
+    /// Makes a command that is run in the folder of the configuration, in the site's environment.
+    pub(crate) fn command(&self, argv: &[String]) -> Option<crate::Command> {
+        let argv: Vec<String> = argv.iter().map(|word| self.word(word)).collect();
+        Some(crate::Command::from_argv(&argv)?.directory(&self.config.folder).in_site_environment())
+    }
+
+    /// Makes a word of an argument list that names a file, such as `./check`, absolute.
     fn word(&self, word: &str) -> String {
         match word.strip_prefix("./") {
             Some(rest) => self.config.folder.join(rest).to_string_lossy().into_owned(),

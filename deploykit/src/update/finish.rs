@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::action::Context;
-use crate::command::Command;
 use crate::event::{Event, Outcome, milliseconds};
 use crate::host::files;
 use crate::journal::{Entry, Journal, VERSION};
@@ -240,9 +239,8 @@ impl Update<'_, '_> {
             if report.outcome == Outcome::Updated { &config.after_success } else { &config.after_failure };
         let text = serde_json::to_string(report).unwrap_or_default();
         for argv in hooks {
-            let Some(command) = Command::from_argv(argv) else { continue };
-            let command =
-                command.directory(&config.folder).in_site_environment().input(text.clone()).deadline(HOOK);
+            let Some(command) = self.site.command(argv) else { continue };
+            let command = command.input(text.clone()).deadline(HOOK);
             if let Err(error) = self.context.host.uninterrupted().run_unread(&command) {
                 self.notice(&format!("hook: {}", error_chain(&error)));
             }

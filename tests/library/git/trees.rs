@@ -1,0 +1,163 @@
+//! Submodules and the next tree.
+
+use super::*;
+
+/// An upstream with a submodule `lib/sub`, served by git's own protocol, which a clone of a submodule may use.
+struct WithSubmodule {
+    repositories: Repositories,
+    sub: PathBuf,
+    _server: crate::support::git::Server,
+}
+
+impl WithSubmodule {
+    fn new() -> Self {
+        let repositories = Repositories::new(FILES);
+        let folder = repositories.folder.path().to_owned();
+        let server = daemon(&folder);
+        let sub = folder.join("sub");
+        git(&folder, &["init", "-q", "-b", "main", "sub"]);
+        repositories.commit(&sub, "sub 1", &[("s.py", "s = 1\n")]);
+        let url = format!("git://127.0.0.1:{}/sub", server.port);
+        git(&repositories.developer, &["submodule", "--quiet", "add", &url, "vendor/sub"]);
+        repositories.publish("with a submodule", &[]);
+        WithSubmodule { repositories, sub, _server: server }
+    }
+
+    fn publish_another(&self) {
+        self.repositories.commit(&self.sub, "sub 2", &[("s.py", "s = 2\n")]);
+        let inner = self.repositories.developer.join("vendor/sub");
+        git(&inner, &["pull", "-q"]);
+        git(&self.repositories.developer, &["add", "vendor/sub"]);
+        self.repositories.publish("a newer submodule", &[]);
+    }
+}
+
+#[test]
+fn a_submodule_comes_changes_and_goes_with_the_checkout() {
+    let with = WithSubmodule::new();
+    let repositories = &with.repositories;
+    there_and_back(repositories, &repositories.update());
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
+    with.publish_another();
+    let there = plan_move(&repositories.update());
+    assert!(there.submodules && there.changes[0].submodule);
+    there_and_back(repositories, &repositories.update());
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 2\n");
+    write(&repositories.live.join("vendor/sub/untracked"), "mine");
+    assert!(matches!(plan(&repositories.update()), Ok(Target::UpToDate { .. })));
+    git(&repositories.developer, &["rm", "-q", "vendor/sub"]);
+    repositories.publish("without", &[]);
+    let there = plan_move(&repositories.update());
+    perform(&there.checkout);
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 2\n");
+    assert_eq!(repositories.read("vendor/sub/untracked"), "mine");
+}
+
+#[test]
+fn changes_in_a_submodule_are_local_changes() {
+    let with = WithSubmodule::new();
+    let repositories = &with.repositories;
+    perform(&plan_move(&repositories.update()).checkout);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    repositories.write("vendor/sub/s.py", "edited\n");
+    let message = refusal(&repositories.update()).to_string();
+    assert!(message.ends_with("`vendor/sub` (submodule)"), "{message}");
+    perform(&plan_move(&keeping(repositories)).checkout);
+    assert_eq!(repositories.read("vendor/sub/s.py"), "edited\n");
+}
+
+#[test]
+fn the_next_tree_sees_what_the_live_checkout_sees() {
+    let repositories = Repositories::new(FILES);
+    let second = repositories.publish("second", &[("a.py", "a = 2\n"), ("b.py", ""), ("media/.keep", "x\n")]);
+    let live = &repositories.live;
+    git(live, &["config", "core.excludesFile", "/dev/null"]);
+    write(&live.join(".git/info/exclude"), "/media/\n/venv/\n/.deploykit/\n/var/\n");
+    write(&live.join(".git/hooks/post-checkout"), "#!/bin/sh\ntouch hooked\n");
+    fs::set_permissions(
+        live.join(".git/hooks/post-checkout"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    repositories.write("local.py", "SECRET = 1\n");
+    repositories.write("media/photo", "photo");
+    repositories.write("notes/one", "note");
+    repositories.write("venv/bin/python", "python");
+    repositories.write("var/cache/big", "big");
+    repositories.write("var/data", "data");
+    repositories.write("lib/__pycache__/c.pyc", "");
+    repositories.write("gone/__pycache__/c.pyc", "");
+    repositories.write("lib/c.py", "edited\n");
+    fs::set_permissions(live.join("lib/c.py"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    repositories.write("staged.py", "staged\n");
+    git(live, &["add", "staged.py"]);
+    let path = live.join(".deploykit/next");
+    let host = Host::new();
+    Repositories::update(&repositories).fetch(&host).unwrap();
+    let before = repositories.state();
+    let exclude = [PathBuf::from("venv"), live.join("var/cache")];
+    let next = NextTree::prepare(&host, live, &path, &second, &exclude).unwrap();
+    let link = |name: &str| format!("-> {}", live.join(name).display());
+    let expected = [
+        (".gitignore", "644 *.log\nlocal.py\n__pycache__\n".to_owned()),
+        ("a.py", "644 a = 2\n".to_owned()),
+        ("lib", "folder".to_owned()),
+        ("lib/c.py", "755 edited\n".to_owned()),
+        ("local.py", link("local.py")),
+        ("media", "folder".to_owned()),
+        ("media/.keep", "644 x\n".to_owned()),
+        ("media/photo", link("media/photo")),
+        ("notes", link("notes")),
+        ("staged.py", "644 staged\n".to_owned()),
+        ("var", "folder".to_owned()),
+        ("var/data", link("var/data")),
+    ];
+    let expected: std::collections::BTreeMap<PathBuf, String> =
+        expected.into_iter().map(|(path, text)| (path.into(), text)).collect();
+    assert_eq!(files_below(&path), expected);
+    let again = NextTree::prepare(&host, live, &path, &second, &exclude).unwrap();
+    assert_eq!((files_below(&path), &again), (expected, &next));
+    assert_eq!(git(live, &["worktree", "list"]).lines().count(), 2);
+    next.remove(&host).unwrap();
+    next.remove(&host).unwrap();
+    assert!(!path.exists());
+    assert_eq!(git(live, &["worktree", "list"]).lines().count(), 1);
+    fs::remove_dir(live.join(".deploykit")).unwrap();
+    assert_eq!(repositories.state(), before);
+}
+
+#[test]
+fn a_damaged_next_tree_is_replaced_and_the_live_one_untouched() {
+    let repositories = Repositories::new(FILES);
+    let live = &repositories.live;
+    write(&live.join(".git/info/exclude"), "/.deploykit/\n");
+    let path = live.join(".deploykit/next");
+    let host = Host::new();
+    let commit = head(live);
+    NextTree::prepare(&host, live, &path, &commit, &[]).unwrap();
+    for damaged in [path.join(".git"), live.join(".git/worktrees/next")] {
+        deploykit::host::files::remove_tree(&damaged).unwrap();
+        repositories.write("a.py", "a = 'edited'\n");
+        NextTree::prepare(&host, live, &path, &commit, &[]).unwrap();
+        assert_eq!(fs::read_to_string(path.join("a.py")).unwrap(), "a = 'edited'\n");
+        assert_eq!(repositories.read("a.py"), "a = 'edited'\n");
+    }
+    assert_eq!(git(live, &["branch", "--show-current"]), "main");
+}
+
+#[test]
+fn the_next_tree_has_its_submodules() {
+    let with = WithSubmodule::new();
+    let repositories = &with.repositories;
+    perform(&plan_move(&repositories.update()).checkout);
+    with.publish_another();
+    let there = plan_move(&repositories.update());
+    let before = State::of(&repositories.live);
+    let path = repositories.folder.path().join("next");
+    let next = NextTree::prepare(&Host::new(), &repositories.live, &path, there.to(), &[]).unwrap();
+    assert_eq!(fs::read_to_string(path.join("vendor/sub/s.py")).unwrap(), "s = 2\n");
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
+    next.remove(&Host::new()).unwrap();
+    assert_eq!(State::of(&repositories.live), before);
+}

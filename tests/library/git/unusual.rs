@@ -1,0 +1,169 @@
+//! Checkouts that are not plain, and what is no checkout.
+
+use super::*;
+
+#[test]
+fn a_shallow_clone_of_one_branch_stays_one() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    git(&repositories.developer, &["push", "-q", "origin", "HEAD:other"]);
+    fs::remove_dir_all(&repositories.live).unwrap();
+    let url = format!("file://{}", repositories.upstream.display());
+    git(repositories.folder.path(), &["clone", "-q", "--depth=1", &url, "live"]);
+    repositories.publish("third", &[("a.py", "a = 3\n"), ("d.py", "d\n")]);
+    repositories.publish("fourth", &[("a.py", "a = 4\n")]);
+    assert_eq!(plan_move(&repositories.update()).commit_count, 2);
+    there_and_back(&repositories, &repositories.update());
+    assert_eq!(git(&repositories.live, &["rev-parse", "--is-shallow-repository"]), "true");
+    assert_eq!(
+        git(
+            &repositories.live,
+            &["for-each-ref", "--format=%(refname)", "refs/tags", "refs/remotes/origin/other"]
+        ),
+        ""
+    );
+}
+
+#[test]
+fn a_sparse_checkout_stays_sparse() {
+    let repositories = Repositories::new(FILES);
+    git(&repositories.live, &["sparse-checkout", "set", "kept"]);
+    assert!(!repositories.live.join("lib/c.py").exists());
+    repositories.publish(
+        "second",
+        &[("a.py", "a = 2\n"), ("lib/c.py", "c = 2\n"), ("lib/n.py", "n\n"), ("kept/k.py", "k\n")],
+    );
+    there_and_back(&repositories, &repositories.update());
+    assert!(repositories.live.join("kept/k.py").exists() && !repositories.live.join("lib").exists());
+    let tree = repositories.folder.path().join("next");
+    let next =
+        NextTree::prepare(&Host::new(), &repositories.live, &tree, &head(&repositories.live), &[]).unwrap();
+    assert!(tree.join("kept/k.py").exists() && !tree.join("lib").exists());
+    next.remove(&Host::new()).unwrap();
+}
+
+#[test]
+fn filters_and_line_ends_are_applied() {
+    let repositories = Repositories::new(FILES);
+    git(&repositories.live, &["config", "filter.shout.smudge", "tr a-z A-Z"]);
+    git(&repositories.live, &["config", "filter.shout.clean", "tr A-Z a-z"]);
+    repositories.publish(
+        "second",
+        &[
+            (".gitattributes", "*.txt filter=shout\n*.bat eol=crlf\n"),
+            ("one.txt", "hello\n"),
+            ("run.bat", "x\n"),
+        ],
+    );
+    there_and_back(&repositories, &repositories.update());
+    assert_eq!(
+        (repositories.read("one.txt"), repositories.read("run.bat")),
+        ("HELLO\n".into(), "x\r\n".into())
+    );
+    repositories.publish("third", &[("one.txt", "goodbye\n"), ("two.txt", "x\n")]);
+    let before = repositories.state();
+    let there = plan_move(&repositories.update());
+    write(&repositories.live.join(".git/index.lock"), "");
+    repositories.write("one.txt", "GOODB");
+    repositories.write("two.txt", "X\n");
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.state(), before);
+}
+
+#[test]
+fn a_merge_that_waits_is_not_passed_over() {
+    let repositories = Repositories::new(FILES);
+    git(&repositories.live, &["checkout", "-q", "-b", "topic"]);
+    repositories.commit(&repositories.live, "mine", &[("a.py", "mine\n")]);
+    git(&repositories.live, &["checkout", "-q", "main"]);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    git(&repositories.live, &["pull", "-q"]);
+    repositories.publish("third", &[("b.py", "b = 3\n")]);
+    assert!(!git_says(&repositories.live, &["merge", "topic"]));
+    assert_eq!(
+        refusal(&keeping(&repositories)).to_string(),
+        format!("a merge is in progress in `{}`", repositories.live.display())
+    );
+}
+
+#[test]
+fn a_locked_index_is_named() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    let lock = repositories.live.join(".git/index.lock");
+    write(&lock, "");
+    let error = refusal(&repositories.update());
+    let message = error.to_string();
+    assert!(message.starts_with(&format!("`{}` is there, ", lock.display())), "{message}");
+    assert!(matches!(error, GitError::IndexLocked { path, age: Some(_) } if path == lock));
+}
+
+#[test]
+fn what_is_no_checkout_is_told_apart() {
+    let repositories = Repositories::new(FILES);
+    let inner = repositories.live.join("lib");
+    let folder = repositories.folder.path();
+    let error = |path: &Path| GitUpdate::new(path).target(&Host::new()).unwrap_err();
+    assert_eq!(
+        error(&inner).to_string(),
+        format!(
+            "`{}` is not the top of a Git checkout; the top is `{}`",
+            inner.display(),
+            repositories.live.display()
+        )
+    );
+    assert_eq!(error(folder).to_string(), format!("`{}` is not the top of a Git checkout", folder.display()));
+    assert!(matches!(error(&folder.join("none")), GitError::NotARepository { .. }));
+    assert!(matches!(error(&repositories.upstream), GitError::Bare { .. }));
+    git(folder, &["init", "-q", "--object-format=sha256", "sha256"]);
+    assert!(matches!(error(&folder.join("sha256")), GitError::Unsupported { .. }));
+    if git_says(folder, &["init", "-q", "--ref-format=reftable", "reftable"]) {
+        assert!(matches!(error(&folder.join("reftable")), GitError::Unsupported { .. }));
+    }
+    git(folder, &["init", "-q", "-b", "main", "unborn"]);
+    git(&folder.join("unborn"), &["fetch", "-q", "../upstream.git", "main:refs/remotes/origin/main"]);
+    let unborn = GitUpdate { branch: "main".into(), ..GitUpdate::new(folder.join("unborn")) };
+    assert!(matches!(unborn.target(&Host::new()), Err(GitError::NoCommit { .. })));
+}
+
+#[test]
+fn a_repository_of_somebody_else_is_not_trusted() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::support::skip("only root can give files away");
+    }
+    let repositories = Repositories::new(FILES);
+    for path in [repositories.live.clone(), repositories.live.join(".git")] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let error = repositories.update().target(&Host::new()).unwrap_err();
+    assert!(matches!(error, GitError::DubiousOwnership { .. }), "{error}");
+}
+
+#[test]
+fn a_signature_is_asked_for() {
+    let repositories = Repositories::new(FILES);
+    let unsigned = repositories.publish("unsigned", &[("a.py", "a = 2\n")]);
+    let update = GitUpdate { verify_signature: true, ..repositories.update() };
+    assert_eq!(refusal(&update).to_string(), format!("`{} unsigned` has no good signature", &unsigned[..7]));
+    if crate::support::program("ssh-keygen").is_none() {
+        return;
+    }
+    let key = repositories.folder.path().join("key");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&key)
+        .status();
+    assert!(made.unwrap().success());
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    let signers = repositories.folder.path().join("signers");
+    fs::write(&signers, format!("ada@example.org {public}")).unwrap();
+    for (name, value) in
+        [("gpg.format", "ssh"), ("user.signingKey", key.to_str().unwrap()), ("commit.gpgSign", "true")]
+    {
+        git(&repositories.developer, &["config", name, value]);
+    }
+    let signed = repositories.publish("signed", &[("a.py", "a = 3\n")]);
+    assert!(matches!(refusal(&update), GitError::Unsigned { .. }), "the key is unknown");
+    git(&repositories.live, &["config", "gpg.ssh.allowedSignersFile", signers.to_str().unwrap()]);
+    assert_eq!(plan_move(&update).to(), signed);
+}

@@ -1,0 +1,82 @@
+//! The real servers.
+
+use super::*;
+
+// gunicorn and nginx
+
+/// Starts gunicorn from the wheels, which needs no installation.
+fn gunicorn(folder: &Path) -> Option<Running> {
+    let (python, wheels) = (program("python3")?, wheels()?);
+    let wheel = |name: &str| -> Option<PathBuf> {
+        let found = fs::read_dir(&wheels).unwrap().map(|entry| entry.unwrap().path());
+        found.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(name))
+    };
+    let (Some(gunicorn), Some(packaging)) = (wheel("gunicorn-"), wheel("packaging-")) else {
+        skip("there is no wheel of gunicorn");
+        return None;
+    };
+    let application = r#"
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}{environ['PATH_INFO']}".encode()]
+"#;
+    fs::write(folder.join("site_wsgi.py"), application).unwrap();
+    let mut command = process::Command::new(python);
+    command
+        .args(["-m", "gunicorn", "--no-control-socket", "--bind", "unix:site.sock", "site_wsgi"])
+        .current_dir(folder)
+        .env("PYTHONPATH", format!("{}:{}", gunicorn.display(), packaging.display()))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env_remove("GUNICORN_CMD_ARGS")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Some(Running::start(&mut command))
+}
+
+#[test]
+fn gunicorn_is_asked_through_its_socket_while_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_gunicorn) = gunicorn(folder.path()) else { return };
+    let mut check = check("https://site.example/", &[]);
+    check.connect = Some(Connect::Unix(folder.path().join("site.sock")));
+    check.pages = vec![Page { contains: vec!["https://site.example/a b".to_owned()], ..Page::new("/a b") }];
+    check.perform(&Host::new()).unwrap();
+}
+
+#[test]
+fn nginx_is_asked_until_gunicorn_behind_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (Some(nginx), Some(_)) = (program("nginx"), wheels()) else { return };
+    let configuration = "
+daemon off; pid nginx.pid; error_log stderr;
+events {}
+http {
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+    server { listen unix:nginx.sock default_server; return 400; }
+    server {
+        listen unix:nginx.sock; server_name site.example;
+        location / { proxy_pass http://unix:FOLDER/site.sock; proxy_set_header Host $host; }
+    }
+}
+";
+    let configuration = configuration
+        .replace("FOLDER", &folder.path().to_string_lossy())
+        .replace("unix:nginx.sock", &format!("unix:{}/nginx.sock", folder.path().display()));
+    fs::write(folder.path().join("nginx.conf"), configuration).unwrap();
+    let mut command = process::Command::new(nginx);
+    command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf"]).stderr(Stdio::null());
+    let _nginx = Running::start(&mut command);
+    let mut check = check("http://site.example/", &[]);
+    check.connect = Some(Connect::Unix(folder.path().join("nginx.sock")));
+    check.pages = vec![Page { status: Some(502), ..Page::new("/") }];
+    check.perform(&Host::new()).unwrap();
+
+    let Some(_gunicorn) = gunicorn(folder.path()) else { return };
+    check.pages = vec![Page { contains: vec!["http://site.example/".to_owned()], ..Page::new("/") }];
+    check.perform(&Host::new()).unwrap();
+
+    check.base = Some("http://other.example/".to_owned());
+    check.pages = vec![Page { status: Some(400), ..Page::new("/") }];
+    check.perform(&Host::new()).unwrap();
+}

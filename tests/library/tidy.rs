@@ -1,0 +1,364 @@
+//! What no compiler checks: the layers of the library, registered tests, short files, and documents that are true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use deploykit::site::Config;
+use regex::Regex;
+
+use crate::support::root;
+
+/// The longest Rust file, in lines.
+const LONGEST: usize = 500;
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Returns all files below a folder whose names end so, from the top of the project.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no {ending} in {folder}");
+    found
+}
+
+fn documents() -> Vec<PathBuf> {
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from);
+    top.into_iter().chain(files("docs", ".md")).collect()
+}
+
+/// Returns the fenced blocks of a document: language and text.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(language), None) => open = Some((language.to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block has no end");
+    blocks
+}
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).unwrap()
+}
+
+/// Returns the first groups of all matches.
+fn all(text: &str, regex: &str) -> BTreeSet<String> {
+    pattern(regex).captures_iter(text).map(|found| found[1].to_owned()).collect()
+}
+
+#[test]
+fn modules_use_lower_layers_only() {
+    let architecture = read("ARCHITECTURE.md");
+    let (_, listed) = blocks(&architecture).into_iter().find(|(language, _)| language == "layers").unwrap();
+    let mut layers = BTreeMap::new();
+    for (layer, line) in listed.lines().enumerate() {
+        layers.extend(line.split_whitespace().map(|module| (module.to_owned(), layer)));
+    }
+    let lib = read("deploykit/src/lib.rs");
+    let modules = all(&lib, r"(?m)^(?:pub )?mod (\w+);");
+    assert_eq!(modules, layers.keys().cloned().collect(), "ARCHITECTURE.md lists other modules than lib.rs");
+    let described = all(&architecture, r"(?m)^\| `(\w+)` \| ");
+    assert!(modules.is_subset(&described), "not described: {:?}", modules.difference(&described));
+
+    // `crate::Command` is `crate::command::Command`.
+    let mut home = BTreeMap::new();
+    for found in pattern(r"pub use (\w+)::(?:\{([^}]*)\}|(\w+));").captures_iter(&lib) {
+        let names = found.get(2).or(found.get(3)).unwrap().as_str();
+        home.extend(names.split(',').map(|name| (name.trim().to_owned(), found[1].to_owned())));
+    }
+    let (one, group) = (pattern(r"crate::(\w+)"), pattern(r"crate::\{([^;]*)\};"));
+    let nested = pattern(r"\{[^{}]*\}");
+    let mut wrong = Vec::new();
+    for path in files("deploykit/src", ".rs") {
+        let inside = path.strip_prefix("deploykit/src").unwrap();
+        let module = inside.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+        if module == "lib" {
+            continue;
+        }
+        let text = read(&path);
+        let code: String =
+            text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+        let mut used: BTreeSet<String> = one.captures_iter(&code).map(|found| found[1].to_owned()).collect();
+        for found in group.captures_iter(&code) {
+            let flat = nested.replace_all(&found[1], "");
+            used.extend(flat.split(',').filter_map(|name| Some(name.trim().split("::").next()?.to_owned())));
+        }
+        for name in used.iter().filter(|name| !name.is_empty()) {
+            let name = home.get(name).unwrap_or(name);
+            let Some(layer) = layers.get(name) else {
+                wrong.push(format!("{}: what is crate::{name}?", path.display()));
+                continue;
+            };
+            if *name != module && *layer >= layers[&module] {
+                wrong.push(format!("{}: `{module}` uses `{name}`", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_test_file_is_registered() {
+    let mut forgotten = Vec::new();
+    for (folder, top) in [("tests/library", "main.rs"), ("tests/cli", "main.rs"), ("tests/support", "mod.rs")]
+    {
+        for path in files(folder, ".rs") {
+            if path == Path::new(folder).join(top) {
+                continue;
+            }
+            // `update/mod.rs` is the module `update`, as `update.rs` would be.
+            let module =
+                if path.ends_with("mod.rs") { path.parent().unwrap() } else { &path.with_extension("") };
+            let name = module.file_name().unwrap().to_string_lossy();
+            let parent = module.parent().unwrap();
+            let registry = if parent == Path::new(folder) {
+                parent.join(top)
+            } else {
+                [parent.with_extension("rs"), parent.join("mod.rs")]
+                    .into_iter()
+                    .find(|file| root().join(file).is_file())
+                    .unwrap_or_else(|| panic!("{} belongs to no module", path.display()))
+            };
+            if !pattern(&format!(r"(?m)^(pub )?mod {name};")).is_match(&read(&registry)) {
+                forgotten.push(format!("{} is not in {}", path.display(), registry.display()));
+            }
+        }
+    }
+    assert!(forgotten.is_empty(), "{}", forgotten.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let folders = ["deploykit", "deploykit-cli", "examples", "tests", "benches"];
+    let folders = folders.into_iter().filter(|folder| has_rust(&root().join(folder)));
+    let lines =
+        folders.flat_map(|folder| files(folder, ".rs")).map(|path| (read(&path).lines().count(), path));
+    let long: Vec<_> = lines.filter(|(lines, _)| *lines > LONGEST).collect();
+    assert!(long.is_empty(), "longer than {LONGEST} lines: {long:#?}");
+}
+
+fn has_rust(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() { has_rust(&path) } else { path.extension().is_some_and(|ending| ending == "rs") }
+    })
+}
+
+/// Reads a configuration or a part of one: what must be in a whole one is added.
+fn parse(text: &str, from: &Path) -> Config {
+    let mut whole = text.to_owned();
+    if !text.contains("[site]") {
+        whole.push_str("[site]\nsettings = \"config.settings\"\n");
+    }
+    if !text.contains("[python]") {
+        whole.push_str("[python]\nvirtualenv = \"../venv\"\n");
+    }
+    Config::parse(&whole, Path::new("/srv/site/deploykit.toml"), None)
+        .unwrap_or_else(|error| panic!("{}: {error}\n{whole}", from.display()))
+}
+
+#[test]
+fn every_configuration_that_is_shown_can_be_read() {
+    for path in files("examples", ".toml") {
+        let text = read(&path);
+        for environment in [None, Some("staging"), Some("development")] {
+            let config = Config::parse(&text, Path::new("/srv/site/deploykit.toml"), environment);
+            config.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+    }
+    let mut shown = 0;
+    for path in documents() {
+        for (_, text) in blocks(&read(&path)).iter().filter(|(language, _)| language == "toml") {
+            parse(text, &path);
+            shown += 1;
+        }
+    }
+    assert!(shown > 10, "only {shown} configurations are shown");
+}
+
+/// Returns the keys that the reader asks for: `git.branch`, `services.name`.
+fn known_keys() -> BTreeSet<String> {
+    const READ: &str = r#"\b(\w+)\s*\.\s*(?:text|path|flag|number|duration|choice|texts|commands|pairs|items)\(\s*"([\w-]+)""#;
+    let (config, items) = (read("deploykit/src/site/config.rs"), read("deploykit/src/site/items.rs"));
+    let mut sections = BTreeMap::from([("top".to_owned(), String::new())]);
+    for found in pattern(r#"let (\w+) = top\.section\("([\w-]+)"\)"#).captures_iter(&config) {
+        sections.insert(found[1].to_owned(), format!("{}.", &found[2]));
+    }
+    let mut keys = BTreeSet::from(["environments".to_owned()]);
+    for found in pattern(READ).captures_iter(&config) {
+        let section = sections.get(&found[1]).unwrap_or_else(|| panic!("which section is `{}`?", &found[1]));
+        keys.insert(format!("{section}{}", &found[2]));
+    }
+    for function in items.split("\nfn ").flat_map(|part| part.split("\npub(super) fn ")) {
+        let prefix = match function.split('(').next().unwrap() {
+            "services" | "manager" => "services.",
+            "steps" => "steps.",
+            "pages" => "smoke.pages.",
+            _ => continue,
+        };
+        let read = pattern(READ);
+        for found in read.captures_iter(function) {
+            match &found[1] {
+                "reader" => keys.insert(format!("{prefix}{}", &found[2])),
+                "smoke" => keys.insert(format!("smoke.{}", &found[2])),
+                _ => continue,
+            };
+        }
+    }
+    // Read as one; its keys are anything.
+    keys.remove("services");
+    keys.remove("steps");
+    keys.remove("logs");
+    keys
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_is_read() {
+    let reference = read("docs/configuration.md");
+    let mut documented = BTreeSet::new();
+    let mut shown = BTreeSet::new();
+    for part in reference.split("\n## ").skip(1) {
+        let title = part.lines().next().unwrap().trim_matches(['[', ']']);
+        let prefix = if title == "Top level" { String::new() } else { format!("{title}.") };
+        for key in all(part, r"(?m)^\| `([\w.-]+)` \|") {
+            documented.insert(format!("{prefix}{key}"));
+        }
+        for (_, text) in blocks(part).iter().filter(|(language, _)| language == "toml") {
+            collect("", &toml::Value::Table(text.parse().unwrap()), &mut shown);
+        }
+    }
+    let known = known_keys();
+    assert!(known.len() > 60, "the reader's keys were not found: {known:?}");
+    let difference: Vec<_> = documented.symmetric_difference(&known).collect();
+    assert!(difference.is_empty(), "docs/configuration.md and the reader differ by {difference:?}");
+    let missing: Vec<_> = known.difference(&shown).collect();
+    assert!(missing.is_empty(), "docs/configuration.md shows no example of {missing:?}");
+    let mut shown = BTreeSet::new();
+    let example = read("examples/deploykit.toml").parse().unwrap();
+    collect("", &toml::Value::Table(example), &mut shown);
+    let missing: Vec<_> = known.difference(&shown).collect();
+    assert!(missing.is_empty(), "examples/deploykit.toml lacks {missing:?}");
+}
+
+/// Collects the keys of a document, those of list items without their number.
+fn collect(prefix: &str, value: &toml::Value, keys: &mut BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                keys.insert(path.clone());
+                collect(&path, value, keys);
+            }
+        }
+        toml::Value::Array(items) => items.iter().for_each(|item| collect(prefix, item, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_steps_in_the_documents_are_those_of_the_code() {
+    let reference = read("docs/configuration.md");
+    let row = reference.lines().find(|line| line.starts_with("| `after` |")).unwrap();
+    let anchors: Vec<String> =
+        pattern("`([a-z-]+)`").captures_iter(row).map(|found| found[1].to_owned()).collect();
+    assert_eq!(anchors[1..], deploykit::plan::ANCHORS, "the anchors of the site's own steps");
+
+    let course = |text: &str| {
+        let block = blocks(text).into_iter().map(|(_, text)| text).find(|text| text.starts_with("lock →"));
+        block.unwrap_or_else(|| panic!("no course in {text}"))
+    };
+    let source = read("deploykit/src/update/mod.rs");
+    let comment: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .map(|line| line.trim_start_matches(' '))
+        .collect();
+    let document = read("docs/how-it-works.md");
+    let flat = |text: String| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    assert_eq!(flat(course(&comment.join("\n"))), flat(course(&document)));
+
+    let code: String = files("deploykit/src/update", ".rs").iter().map(read).collect();
+    let is_step = |name: &str| code.contains(&format!("\"{name}\""));
+    let mut named = BTreeSet::new();
+    for line in course(&document).lines().skip(1) {
+        let line = pattern("^ *[A-Z]* *").replace(line, "").into_owned();
+        named.extend(line.split(['→', '·']).map(|name| name.trim().to_owned()));
+    }
+    named.extend(all(&read("README.md"), r"(?m)^  ✓ ([a-z-]+) "));
+    named.remove("");
+    assert!(named.len() > 20, "{named:?}");
+    let unknown: Vec<_> = named.iter().filter(|name| !is_step(name)).collect();
+    assert!(unknown.is_empty(), "no such steps: {unknown:?}");
+}
+
+#[test]
+fn the_readme_begins_with_two_commands() {
+    let blocks = blocks(&read("README.md"));
+    let first: Vec<(&str, &str)> =
+        blocks.iter().take(2).map(|(language, text)| (language.as_str(), text.as_str())).collect();
+    let quickstart = "cargo run --release -p deploykit --example quickstart\n";
+    assert_eq!(first, [("sh", quickstart), ("sh", "./tests/run\n")]);
+}
+
+#[test]
+fn the_changelog_has_this_version() {
+    let changelog = read("CHANGELOG.md");
+    for version in ["Unreleased", env!("CARGO_PKG_VERSION")] {
+        assert!(changelog.contains(&format!("\n## [{version}]")), "no [{version}]");
+    }
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest: toml::Table = read("deploykit/Cargo.toml").parse().unwrap();
+    let used: BTreeSet<String> = manifest["dependencies"].as_table().unwrap().keys().cloned().collect();
+    let architecture = read("ARCHITECTURE.md");
+    let (_, part) = architecture.split_once("\n## Dependencies\n").unwrap();
+    assert_eq!(all(part, r"(?m)^\| `([\w-]+)` \| \S"), used);
+    let manifest: toml::Table = read("deploykit-cli/Cargo.toml").parse().unwrap();
+    let shared = ["deploykit", "clap_complete"];
+    let rest = manifest["dependencies"].as_table().unwrap().keys();
+    let rest: Vec<_> = rest
+        .filter(|name| !used.contains(*name) && !shared.contains(&name.as_str()))
+        .filter(|name| !part.contains(&format!("`{name}`")))
+        .collect();
+    assert!(rest.is_empty(), "no reason for {rest:?}");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut dead = Vec::new();
+    for path in documents() {
+        let text = pattern("(?s)```.*?```|`[^`\n]*`").replace_all(&read(&path), "").into_owned();
+        for link in all(&text, r"\]\(([^)\s#]+)") {
+            if !link.contains("://") && !root().join(&path).parent().unwrap().join(&link).exists() {
+                dead.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
