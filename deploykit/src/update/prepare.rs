@@ -1,5 +1,7 @@
 //! The first half of an update: everything that can be done while the site serves.
 
+mod ending;
+
 use std::error::Error;
 use std::time::Instant;
 
@@ -9,7 +11,7 @@ use crate::action::Context;
 use crate::django::{
     CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles,
 };
-use crate::event::{Event, Observer, Outcome, milliseconds};
+use crate::event::{Event, Observer, milliseconds};
 use crate::git::NextTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
@@ -19,7 +21,6 @@ use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages,
 use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::Phase;
-use crate::report::{Failure, Report};
 use crate::runner::{Events, error_chain};
 use crate::services::{LogMark, Role, ServiceState};
 use crate::site::{OwnTask, Site};
@@ -406,71 +407,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
             }
             Err(source) => Err(self.fail(step, source)),
         }
-    }
-
-    fn fail(&mut self, step: String, source: Failed) -> UpdateError {
-        let interrupted = self.host.is_cancelled();
-        let source = if interrupted { PreparationError::Interrupted.into() } else { source };
-        let error = self.host.redactor().redact(&error_chain(source.as_ref())).into_owned();
-        let tail = crate::runner::error_tail(source.as_ref());
-        let phase = Phase::Prepare;
-        self.events.send(Event::StepFailed {
-            phase,
-            step: step.clone(),
-            error: error.clone(),
-            tail: tail.clone(),
-        });
-        let transcript = self.run.as_ref().map(RunFolder::transcript);
-        let failure = Failure {
-            step: step.clone(),
-            phase,
-            error,
-            tail,
-            interrupted,
-            undo: None,
-            logs: Vec::new(),
-            transcript,
-        };
-        let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };
-        if let Some(run) = &self.run
-            && let Err(error) = run.set_report(&report)
-        {
-            log::warn!("{}", error_chain(&error));
-        }
-        let duration_ms = report.duration_ms;
-        let run = report.run.clone().unwrap_or_default();
-        self.events.send(Event::RunFinished { run, outcome: Outcome::Refused, duration_ms, window_ms: None });
-        UpdateError::Prepare { step, source, report: Box::new(report) }
-    }
-
-    fn report(&self, outcome: Outcome) -> Report {
-        Report {
-            version: 1,
-            run: self.run.as_ref().map(|run| run.name.clone()),
-            environment: self.site.config().environment.as_str().to_owned(),
-            from: self.from.clone(),
-            to: self.to.clone(),
-            outcome,
-            started: self.started,
-            duration_ms: milliseconds(self.events.elapsed()),
-            window_ms: None,
-            forecast: None,
-            steps: Vec::new(),
-            failure: None,
-            notices: self.notices.clone(),
-        }
-    }
-
-    fn unchanged(&mut self, reason: String) -> Prepared<'s, 'o> {
-        let mut report = self.report(Outcome::Unchanged);
-        report.notices.push(reason);
-        // A run in which nothing was to do is no run.
-        if let Some(run) = self.run.take()
-            && let Err(error) = files::remove_tree(&run.path)
-        {
-            log::warn!("{}", error_chain(&error));
-        }
-        Prepared::Unchanged(Box::new(report))
     }
 
     /// Makes the plan of what was found.
