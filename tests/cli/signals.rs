@@ -82,7 +82,7 @@ Window: the site is down for about [S] s (a rule of thumb: no update of this sit
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled
-  pause            a step of the site's own: -c touch /srv/run/reached; while ! test -e…
+  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/…
   start-web        gunicorn
   smoke-check      /, /about/
 
@@ -199,7 +199,7 @@ Window: the site is down for about [S] s (a rule of thumb: no update of this sit
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled twice
-  pause            a step of the site's own: -c touch /srv/run/reached; while ! test -e…
+  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/…
   start-web        gunicorn
   smoke-check      /, /about/
 
@@ -250,9 +250,9 @@ version       [COMMIT] (main), production
 unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back
 last update   [RUN] at [TIME]: interrupted
 services
-  gunicorn  web     running   RUNNING, process [PID]
-  worker    worker  starting  STARTING, process [PID]
-  slow      worker  running   its status command says that it runs
+  gunicorn  web     running  RUNNING, process [PID]
+  worker    worker  running  RUNNING, process [PID]
+  slow      worker  running  its status command says that it runs
 
 "#]]
         .raw()
