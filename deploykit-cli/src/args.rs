@@ -23,8 +23,11 @@ pub struct Global {
     /// The configuration; default: deploykit.toml here or in a folder above
     #[arg(short, long, global = true, value_name = "FILE", env = "DEPLOYKIT_CONFIG")]
     pub config: Option<PathBuf>,
-    /// production, staging or development; default: what the configuration says
-    #[arg(short, long, global = true, value_name = "NAME", env = "DEPLOYKIT_ENVIRONMENT")]
+    /// What to take the site for; default: what the configuration says
+    #[arg(
+        short, long, global = true, value_name = "NAME", env = "DEPLOYKIT_ENVIRONMENT",
+        value_parser = ["production", "staging", "development"],
+    )]
     pub environment: Option<String>,
     /// Print one JSON document on the standard output
     #[arg(long, global = true)]
@@ -296,7 +299,7 @@ pub enum SecretsCommand {
         /// A commit, tag or branch that was fetched; default: the live code
         revision: Option<String>,
     },
-    /// Ask for a value without showing it, and write it; without a terminal it is read from the standard input
+    /// Ask for a value without showing it, or read it from a pipe, and write it
     Set {
         /// The name
         name: String,

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use deploykit::CommandError;
 use deploykit::django::DjangoError;
 use deploykit::git::GitError;
 use deploykit::init::InitError;
@@ -62,12 +63,19 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             "choose a later time, shorten `maintenance.notice`, or leave users no notice with `--now`".into(),
         );
     }
-    if let Some(InitError::Exists { .. }) = error.downcast_ref() {
-        return Some(
-            "change it by hand, or look at what would be written with `deploykit init --print`".into(),
-        );
+    if let Some(CommandError::NotFound { program }) = error.downcast_ref() {
+        let hint = "set `python.virtualenv` to the folder that holds `pyvenv.cfg`";
+        return program.ends_with("/bin/python").then(|| hint.to_owned());
     }
-    None
+    match error.downcast_ref()? {
+        InitError::Exists { .. } => {
+            Some("change it by hand, or look at what would be written with `deploykit init --print`".into())
+        }
+        InitError::NotACheckout { .. } => {
+            Some("go to the site's checkout, or name it: `deploykit init FOLDER`".into())
+        }
+        _ => None,
+    }
 }
 
 fn preparation(error: &PreparationError) -> Option<String> {
@@ -96,6 +104,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
 
 fn git(error: &GitError) -> Option<String> {
     Some(match error {
+        GitError::NotARepository { .. } => "set `site.repository` to the folder that holds `.git`".into(),
         GitError::LocalChanges { .. } => {
             "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: then those that nothing collides with stay".into()
         }

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(failure) => {
             if ui.json {
-                ui.answer(&failure, "");
+                ui.result(&failure, "");
             }
             let _ = write!(anstream::stderr(), "{}", failure.text());
             failure.code.into()
@@ -48,7 +48,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         let message = error.to_string();
         let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
         let failure = Failure::message(exit_code::USAGE, message, None);
-        Ui { json: true, quiet: false, verbose: 0 }.answer(&failure, "");
+        Ui { json: true, quiet: false, verbose: 0 }.result(&failure, "");
     }
     exit_code::USAGE.into()
 }

@@ -110,7 +110,7 @@ impl Action {
     /// The error of the part that performs it; the state may then be half reached.
     pub fn perform(&self, context: &mut Context) -> Result<(), ActionError> {
         match self {
-            Action::Run { command } => context.host.run(command).map(|_| ())?,
+            Action::Run { command } => context.host.run_unread(command)?,
             Action::WriteFile { path, contents, mode } => {
                 files::write_whole(path, contents.as_bytes(), *mode)?;
             }

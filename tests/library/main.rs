@@ -7,6 +7,7 @@ mod demo;
 mod django;
 mod git;
 mod init;
+mod nothing_new;
 mod python;
 mod secrets;
 mod services;

@@ -27,12 +27,17 @@ pub fn tools() -> PathBuf {
 /// Returns a program from the test tools or the machine; when it is missing the test is skipped with a printed reason,
 /// and fails where nothing may be missing (`CI=true`).
 pub fn program(name: &str) -> Option<PathBuf> {
-    let own = tools().join("venv/bin").join(name);
-    let found = if own.exists() { Some(own) } else { find_in_path(name) };
+    let found = find_program(name);
     if found.is_none() {
         skip(&format!("`{name}` is not installed; run tests/run"));
     }
     found
+}
+
+/// Returns a program from the test tools or the machine, for what is tested only where it is there.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let own = tools().join("venv/bin").join(name);
+    if own.exists() { Some(own) } else { find_in_path(name) }
 }
 
 /// Returns the folder of wheels; like [`program`] when it is missing.

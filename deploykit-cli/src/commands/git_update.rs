@@ -32,5 +32,5 @@ pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure>
     let host = super::host(site.as_ref())?;
     update.fetch(&host).map_err(|error| Failure::refused(&error))?;
     log::info!("{}: fetched", update.name());
-    super::apply(&update, site.as_ref(), &host, args.check, ui)
+    super::say(&super::apply(&update, site.as_ref(), &host, args.check)?, ui)
 }

@@ -47,7 +47,7 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     if logs.is_empty() {
         text.push_str("no logs are known: the managers name none, and the configuration has no [logs]\n");
     }
-    ui.answer(&document(serde_json::json!({ "logs": logs })), &text);
+    ui.answer(&document(serde_json::json!({ "logs": logs })), &text)?;
     Ok(exit_code::DONE)
 }
 

@@ -36,10 +36,26 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
     if matches!(command, MaintenanceCommand::Status) {
         return status(&maintenance, ui);
     }
-    super::apply(&maintenance, Some(&site), &host, false, ui)
+    let done = super::apply(&maintenance, Some(&site), &host, false)?;
+    // What a person wants to see is how it is now.
+    let now = if done.changed { words(&maintenance)? } else { done.text() };
+    ui.result(&done, &now);
+    Ok(exit_code::DONE)
 }
 
 fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
+    let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
+    let answer = serde_json::json!({
+        "announced": status.announced.is_some(),
+        "at": status.announced.as_ref().and_then(|file| file.at),
+        "page": maintenance.page.as_ref().map(|_| status.page.is_some()),
+    });
+    ui.result(&document(answer), &words(maintenance)?);
+    Ok(exit_code::DONE)
+}
+
+/// Says for a person what is on.
+fn words(maintenance: &Maintenance) -> Result<String, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
     let announced = match &status.announced {
         Some(file) => {
@@ -48,15 +64,9 @@ fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
         None => "not announced".to_owned(),
     };
     let page = match (&maintenance.page, &status.page) {
-        (None, _) => String::new(),
-        (Some(_), Some(_)) => ", the page is up".to_owned(),
-        (Some(_), None) => ", the page is down".to_owned(),
+        (None, _) => "",
+        (Some(_), Some(_)) => ", the page is up",
+        (Some(_), None) => ", the page is down",
     };
-    let status = serde_json::json!({
-        "announced": status.announced.is_some(),
-        "at": status.announced.as_ref().and_then(|file| file.at),
-        "page": maintenance.page.as_ref().map(|_| status.page.is_some()),
-    });
-    ui.result(&document(status), &format!("{announced}{page}\n"));
-    Ok(exit_code::DONE)
+    Ok(format!("{announced}{page}\n"))
 }

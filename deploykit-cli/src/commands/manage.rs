@@ -27,6 +27,6 @@ fn captured(host: &deploykit::Host, command: &deploykit::Command, ui: Ui) -> Res
         "stdout": output.stdout,
         "stderr": output.stderr,
     });
-    ui.answer(&document(answer), "");
+    ui.answer(&document(answer), "")?;
     Ok(u8::try_from(output.code).unwrap_or(exit_code::UNEXPECTED))
 }

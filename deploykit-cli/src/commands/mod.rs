@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use deploykit::action::Context;
 use deploykit::lock::Lock;
-use deploykit::operations::{ApplyError, Check, Operation};
+use deploykit::operations::{ApplyError, Operation};
 use deploykit::{Cancel, Host, Site};
 
 use crate::args::{Cli, Command, Global};
@@ -94,14 +94,13 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
     lock.map(Some).map_err(|error| Failure::refused(&error))
 }
 
-/// Checks or applies one operation, and says what came of it.
+/// Checks or applies one operation.
 fn apply<O: Operation>(
     operation: &O,
     site: Option<&Site>,
     host: &Host,
     only_check: bool,
-    ui: Ui,
-) -> Result<u8, Failure> {
+) -> Result<Done, Failure> {
     let check = if only_check {
         operation.check(host).map_err(|error| Failure::refused(&error).hiding(host.redactor()))?
     } else {
@@ -110,13 +109,13 @@ fn apply<O: Operation>(
         deploykit::operations::apply(operation, &mut context)
             .map_err(|error| apply_failure(&error).hiding(host.redactor()))?
     };
-    say(operation.name(), &check, ui);
-    Ok(exit_code::DONE)
+    Ok(Done::new(operation.name(), &check))
 }
 
-fn say(operation: &'static str, check: &Check, ui: Ui) {
-    let done = Done::new(operation, check);
-    ui.result(&done, &done.text());
+/// Says what came of an operation.
+fn say(done: &Done, ui: Ui) -> Result<u8, Failure> {
+    ui.result(done, &done.text());
+    Ok(exit_code::DONE)
 }
 
 fn apply_failure<E: std::error::Error + 'static>(error: &ApplyError<E>) -> Failure {

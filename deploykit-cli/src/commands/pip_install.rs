@@ -44,5 +44,5 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         };
     }
     let host = super::host(site.as_ref())?;
-    super::apply(&install, site.as_ref(), &host, args.check, ui)
+    super::say(&super::apply(&install, site.as_ref(), &host, args.check)?, ui)
 }

@@ -24,7 +24,11 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
     };
     let control = chosen(&site, names, want)?;
     let host = super::host(Some(&site))?;
-    super::apply(&control, Some(&site), &host, false, ui)
+    let done = super::apply(&control, Some(&site), &host, false)?;
+    // What a person wants to see is how they are now.
+    let rows = rows(&site, names)?;
+    ui.result(&done, &if done.changed { text(&rows) } else { done.text() });
+    Ok(exit_code::DONE)
 }
 
 fn chosen(site: &Site, names: &ServiceNames, want: Want) -> Result<ServiceControl, Failure> {

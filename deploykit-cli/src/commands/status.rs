@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::{Global, ServiceNames, StatusArgs};
 use crate::exit_code;
 use crate::failure::Failure;
-use crate::output::Ui;
+use crate::output::{Ui, print};
 use crate::output::human::date_and_time;
 use crate::output::json::document;
 use crate::output::progress::Progress;
@@ -139,7 +139,7 @@ fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
             && record.time >= holder.since
         {
             if ui.json {
-                ui.result_line(line.trim_end());
+                print(&line)?;
             }
             progress.observe(&record);
             if matches!(record.event, Event::RunFinished { .. }) {

@@ -10,6 +10,7 @@ use deploykit::event::{Observer, Outcome, Record};
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request, Start, UpdateError};
 use deploykit::{Cancel, Site};
+use rustix::termios::{QueueSelector, tcflush};
 
 use crate::args::{Global, UpdateArgs};
 use crate::exit_code;
@@ -141,6 +142,8 @@ fn can_ask() -> bool {
 /// Asks; an interruption is a no. The answer is read elsewhere, since a read does not end with a signal.
 fn consent(progress: &Progress, cancel: &Cancel) -> bool {
     progress.flush();
+    // Whatever was typed before the plan could be read is no answer to it.
+    let _ = tcflush(std::io::stdin(), QueueSelector::IFlush);
     let _ = write!(std::io::stderr(), "\nGo on? [y/N] ");
     let (sender, answers) = channel();
     std::thread::spawn(move || {

@@ -76,7 +76,7 @@ pub struct Done {
     /// The operation: `git-update`.
     operation: &'static str,
     /// Whether anything was changed, or with `--check` would be.
-    changed: bool,
+    pub changed: bool,
     /// Why, or why not.
     reason: String,
     /// What was there.

@@ -12,6 +12,8 @@ use std::io::{ErrorKind, Write};
 use serde::Serialize;
 
 use crate::args::{Color, Global};
+use crate::exit_code;
+use crate::failure::Failure;
 
 /// How to talk to whoever called.
 #[derive(Clone, Copy, Debug)]
@@ -35,26 +37,24 @@ impl Ui {
         Ui { json: global.json, quiet: global.quiet, verbose: global.verbose }
     }
 
-    /// Prints what was done: as a document with `--json`, as text otherwise.
+    /// Prints what was done: as a document with `--json`, as text otherwise. What was done is done: that it cannot be
+    /// printed does not make it a failure.
     pub fn result<T: Serialize>(&self, document: &T, text: &str) {
-        if !self.quiet || self.json {
-            self.answer(document, text);
+        if (!self.quiet || self.json)
+            && let Err(failure) = self.answer(document, text)
+        {
+            log::error!("{}", failure.message);
         }
     }
 
     /// Prints what was asked for, which `--quiet` does not take away.
-    pub fn answer<T: Serialize>(&self, document: &T, text: &str) {
+    pub fn answer<T: Serialize>(&self, document: &T, text: &str) -> Result<(), Failure> {
         if self.json {
             let text = serde_json::to_string_pretty(document).unwrap_or_default();
-            print(&format!("{text}\n"));
+            print(&format!("{text}\n"))
         } else {
-            print(text);
+            print(text)
         }
-    }
-
-    /// Prints one line of a stream of documents.
-    pub fn result_line(&self, line: &str) {
-        print(&format!("{line}\n"));
     }
 
     /// Says something to a person.
@@ -65,12 +65,14 @@ impl Ui {
     }
 }
 
-/// Writes to the standard output. A reader that went away is no failure; a full disk is worth a word.
-fn print(text: &str) {
+/// Writes to the standard output. A reader that went away, as in `… | head`, is no failure; a full disk is.
+pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        log::error!("cannot write the result: {error}");
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let message = format!("cannot write to the standard output: {error}");
+            Err(Failure::message(exit_code::UNEXPECTED, message, None))
+        }
+        _ => Ok(()),
     }
 }

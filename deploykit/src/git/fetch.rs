@@ -14,6 +14,9 @@ use crate::host::{CommandError, Host};
 /// that was moved on the remote is no obstacle.
 const TAGS: &str = "refs/deploykit/tags";
 
+/// The exit code of a git that does not know an option.
+const USAGE: i32 = 129;
+
 /// What a fetch brought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
@@ -52,8 +55,10 @@ impl Fetch<'_> {
         let tracking = format!("refs/remotes/{remote}/{branch}");
         let before = repository.reference(&tracking)?;
 
-        // The log of the remote-tracking reference is what tells a rewritten history on a later run.
-        let mut command = repository.git().args(["-c", "core.logAllRefUpdates=true"]);
+        // The log of the remote-tracking reference is what tells a rewritten history on a later run. Git packs what has
+        // piled up after every fetch; where nothing came nothing piled up, so that is left to `tidy_up`.
+        let settings = ["-c", "core.logAllRefUpdates=true", "-c", "maintenance.auto=false"];
+        let mut command = repository.git().args(settings);
         if !is_configured(&repository, "http.lowSpeedLimit")
             && !is_configured(&repository, "http.lowSpeedTime")
         {
@@ -74,6 +79,9 @@ impl Fetch<'_> {
             known: Vec::new(),
         };
         let after = repository.reference(&tracking)?.ok_or_else(missing)?;
+        if before != Some(after) || self.everything {
+            tidy_up(host, &repository);
+        }
         Ok(Fetched { before: before.map(|id| id.to_string()), after: after.to_string() })
     }
 
@@ -113,6 +121,24 @@ impl Fetch<'_> {
             return GitError::Fetch { remote, url, source: Box::new(error) };
         }
         GitError::BranchNotFound { remote, branch: self.branch.to_owned(), known }
+    }
+}
+
+/// Lets git pack what has piled up, in the background, as it does by itself after a fetch.
+fn tidy_up(host: &Host, repository: &Repository) {
+    let config = repository.git2.config().and_then(|config| config.get_bool("maintenance.auto"));
+    if matches!(config, Ok(false)) {
+        return;
+    }
+    let command = || repository.git().args(["maintenance", "run", "--auto", "--quiet"]);
+    let done = match host.run_unread(&command().arg("--detach")) {
+        // Before 2.46 it goes into the background unasked, and does not know the word.
+        Err(CommandError::Failed { code: USAGE, .. }) => host.run_unread(&command()),
+        done => done,
+    };
+    // Before 2.29 git knows neither the command nor the setting, and has done it by itself.
+    if let Err(error) = done {
+        log::debug!("{error}");
     }
 }
 

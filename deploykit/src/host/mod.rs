@@ -56,7 +56,8 @@ pub struct Host {
 pub struct Output {
     /// The exit code; one that the command accepts.
     pub code: i32,
-    /// The standard output, decoded leniently and as it came: for parsing, not for showing.
+    /// The standard output, decoded leniently and as it came: for parsing, not for showing. Empty where lines were handed
+    /// over.
     pub stdout: String,
     /// The standard error, likewise.
     pub stderr: String,
@@ -234,16 +235,19 @@ impl Host {
         }
     }
 
-    /// Runs a program to its end.
+    /// Runs a program to its end and keeps all of its output, to be parsed.
     ///
     /// # Errors
     ///
     /// See [`CommandError`]; an exit code that the command does not accept is one.
     pub fn run(&self, command: &Command) -> Result<Output, CommandError> {
-        self.run_with_lines(command, &mut |_, _| ())
+        let mut process = Process::start(self, command)?;
+        process.close_input();
+        process.finish(&mut |_, _| ())
     }
 
-    /// Runs a program to its end and hands over each line as it comes, secrets removed.
+    /// Runs a program to its end and hands over each line as it comes, secrets removed. Of the output only the
+    /// [`tail`](Output::tail) is kept, however much it is.
     ///
     /// # Errors
     ///
@@ -254,8 +258,18 @@ impl Host {
         on_line: &mut dyn FnMut(Stream, &str),
     ) -> Result<Output, CommandError> {
         let mut process = Process::start(self, command)?;
+        process.forget_output();
         process.close_input();
         process.finish(on_line)
+    }
+
+    /// Runs a program whose output nobody reads: it is in the transcript, and its last lines in an error.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`].
+    pub fn run_unread(&self, command: &Command) -> Result<(), CommandError> {
+        self.run_with_lines(command, &mut |_, _| ()).map(|_| ())
     }
 
     /// Runs a program on the caller's own terminal and streams, and returns its exit code, whatever it is.
@@ -271,7 +285,8 @@ impl Host {
     pub fn note(&self, line: &str) {
         if let Some(file) = &self.transcript {
             let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Err(error) = writeln!(file, "{}", self.redactor.redact(line)) {
+            let line = format!("{}\n", self.redactor.redact(line));
+            if let Err(error) = file.write_all(line.as_bytes()) {
                 log::warn!("cannot write the transcript: {error}");
             }
         }

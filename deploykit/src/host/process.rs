@@ -14,6 +14,10 @@ use super::cancel::timespec;
 use super::{CommandError, Host, Output, TAIL_LINES};
 use crate::command::Command;
 
+/// How much is read before lines are handed over and the clock is looked at, so that a flood ends at its deadline. A pipe
+/// holds no more, so nothing is left in it after the program's end.
+const MOST_AT_ONCE: usize = 1 << 20;
+
 /// How long a process group has to end after SIGTERM before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -51,6 +55,10 @@ struct Capture<R> {
     text: Vec<u8>,
     /// Up to here `text` was handed over in lines.
     seen: usize,
+    /// Up to here there is no further line end.
+    searched: usize,
+    /// Whether `text` stays when it was handed over.
+    kept: bool,
 }
 
 impl<R: Read + AsFd> Capture<R> {
@@ -59,36 +67,66 @@ impl<R: Read + AsFd> Capture<R> {
             let flags = rustix::fs::fcntl_getfl(source)?;
             rustix::fs::fcntl_setfl(source, flags | rustix::fs::OFlags::NONBLOCK)?;
         }
-        Ok(Capture { source, text: Vec::new(), seen: 0 })
+        Ok(Capture { source, text: Vec::new(), seen: 0, searched: 0, kept: true })
     }
 
-    /// Reads what is there without waiting.
+    /// Reads what is there without waiting, and of a flood only a part.
     fn fill(&mut self) {
         let Some(source) = &mut self.source else { return };
         let mut buffer = [0; 65536];
-        loop {
+        let mut read = 0;
+        while read < MOST_AT_ONCE {
             match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => self.text.extend_from_slice(&buffer[..count]),
+                Ok(0) => {
+                    self.source = None;
+                    return;
+                }
+                Ok(count) => {
+                    self.text.extend_from_slice(&buffer[..count]);
+                    read += count;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Err(_) => {
+                    self.source = None;
+                    return;
+                }
             }
         }
-        self.source = None;
     }
 
     /// Returns the next whole line, or what is left when nothing more will come.
     fn next_line(&mut self, at_end: bool) -> Option<String> {
-        let rest = &self.text[self.seen..];
-        let (line, next) = match rest.iter().position(|byte| *byte == b'\n') {
-            Some(end) => (&rest[..end], self.seen + end + 1),
-            None if at_end && !rest.is_empty() => (rest, self.text.len()),
-            None => return None,
+        let end = self.text[self.searched..].iter().position(|byte| *byte == b'\n');
+        let (end, next) = match end.map(|end| self.searched + end) {
+            Some(end) => (end, end + 1),
+            None if at_end && self.seen < self.text.len() => (self.text.len(), self.text.len()),
+            None => {
+                self.searched = self.text.len();
+                self.forget();
+                return None;
+            }
         };
-        let line = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
-        self.seen = next;
+        let line = String::from_utf8_lossy(&self.text[self.seen..end]).trim_end_matches('\r').to_owned();
+        (self.seen, self.searched) = (next, next);
         Some(line)
+    }
+
+    /// Drops what was handed over, unless it is kept.
+    fn forget(&mut self) {
+        if !self.kept {
+            self.text.drain(..self.seen);
+            (self.seen, self.searched) = (0, self.text.len());
+        }
+    }
+
+    /// Returns what was kept, without a second copy of it.
+    fn take_text(&mut self) -> String {
+        if !self.kept {
+            return String::new();
+        }
+        String::from_utf8(std::mem::take(&mut self.text))
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 }
 
@@ -152,6 +190,11 @@ impl Process {
     /// Returns the process id, which is also that of its group.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Keeps of the output only the last lines.
+    pub(crate) fn forget_output(&mut self) {
+        (self.stdout.kept, self.stderr.kept) = (false, false);
     }
 
     /// Goes on for another host: a dialogue that began where it could be cancelled may go on where it cannot.
@@ -304,8 +347,8 @@ impl Process {
         match (status.code(), status.signal()) {
             (Some(code), _) if self.accepted.accepts(code) => Ok(Output {
                 code,
-                stdout: String::from_utf8_lossy(&self.stdout.text).into_owned(),
-                stderr: String::from_utf8_lossy(&self.stderr.text).into_owned(),
+                stdout: self.stdout.take_text(),
+                stderr: self.stderr.take_text(),
                 tail,
                 duration,
             }),
@@ -423,6 +466,25 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(is_gone());
+    }
+
+    #[test]
+    fn a_flood_ends_at_its_deadline_and_is_not_kept() {
+        let mut lines = 0_u64;
+        let command = Command::new("yes").deadline(Duration::from_millis(300));
+        let error = Host::new().run_with_lines(&command, &mut |_, _| lines += 1).unwrap_err();
+        assert!(matches!(error, CommandError::DeadlinePassed { .. }), "{error:?}");
+        assert!(lines > 0 && error.tail().len() == TAIL_LINES);
+        let output = Host::new().run_with_lines(&sh("echo out; echo err >&2"), &mut |_, _| ()).unwrap();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.tail.len()), ("", "", 2));
+    }
+
+    #[test]
+    fn a_long_output_arrives_whole() {
+        let output = Host::new().run(&sh("head -c 5000000 /dev/zero; echo; seq 100000")).unwrap();
+        let (first, rest) = output.stdout.split_once('\n').unwrap();
+        assert_eq!((first.len(), rest.lines().count()), (5_000_000, 100_000));
+        assert!(rest.ends_with("99999\n100000\n"));
     }
 
     #[test]

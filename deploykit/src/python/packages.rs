@@ -44,7 +44,7 @@ impl Package {
 }
 
 fn same_version(one: &str, other: &str) -> bool {
-    one.is_empty() || other.is_empty() || normal_version(one) == normal_version(other)
+    one == other || one.is_empty() || other.is_empty() || normal_version(one) == normal_version(other)
 }
 
 /// Packages by their normalised names.

@@ -206,11 +206,14 @@ pub(crate) fn files_of_record(record: &str) -> impl Iterator<Item = &str> {
 
 /// Returns what a `RECORD` has in the folder of packages itself, without compiled files, which may be removed at will.
 fn top_level(record: &str) -> BTreeSet<&str> {
-    files_of_record(record)
+    let mut tops: Vec<&str> = files_of_record(record)
         .filter(|file| !file.starts_with(['.', '/']))
         .filter_map(|file| file.split('/').next())
         .filter(|top| !top.is_empty() && *top != "__pycache__")
-        .collect()
+        .collect();
+    // Thousands of files of one folder follow one another.
+    tops.dedup();
+    tops.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -272,11 +272,12 @@ fn read(
     let secrets = top.section("secrets");
     let secrets_file = secrets.path("file");
     let secrets_required = secrets.texts("required").unwrap_or_default();
-    let secrets_pattern =
-        secrets.text("pattern").unwrap_or_else(|| crate::secrets::DEFAULT_PATTERN.to_owned());
-    if let Err(error) = crate::secrets::compile_pattern(&secrets_pattern) {
+    let secrets_pattern = secrets.text("pattern");
+    // The default is right, and to compile it at every start would be a waste.
+    if let Some(Err(error)) = secrets_pattern.as_deref().map(crate::secrets::compile_pattern) {
         secrets.wrong("pattern", error.to_string());
     }
+    let secrets_pattern = secrets_pattern.unwrap_or_else(|| crate::secrets::DEFAULT_PATTERN.to_owned());
     secrets.finish();
 
     let static_files = top.section("static");

@@ -138,7 +138,7 @@ impl SmokeCheck {
             if command.time_limit().is_none() {
                 command = command.deadline(self.deadline);
             }
-            host.run(&command).map_err(|error| match error {
+            host.run_unread(&command).map_err(|error| match error {
                 CommandError::Cancelled { .. } => SmokeError::Cancelled,
                 error => SmokeError::Command(error),
             })?;

@@ -241,7 +241,7 @@ impl Update<'_, '_> {
         for argv in hooks {
             let Some(command) = self.site.command(argv) else { continue };
             let command = command.input(text.clone()).deadline(HOOK);
-            if let Err(error) = self.context.host.uninterrupted().run(&command) {
+            if let Err(error) = self.context.host.uninterrupted().run_unread(&command) {
                 self.notice(&format!("hook: {}", error_chain(&error)));
             }
         }

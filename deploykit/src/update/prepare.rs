@@ -376,7 +376,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 OwnTask::Run(argv) => steps::own_command(argv, &tree.path),
             };
             self.step(&step.name, |this| {
-                this.host.run(&command)?;
+                this.host.run_unread(&command)?;
                 Ok(((), String::new()))
             })?;
         }

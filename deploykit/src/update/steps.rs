@@ -306,11 +306,13 @@ impl Parts<'_> {
         let config = self.site.config();
         let (anchor, phase) = (step.id.clone(), step.phase);
         let own = config.steps.iter().filter(|own| own.after == anchor).map(|own| {
-            let command = match &own.task {
-                OwnTask::Manage(args) => self.site.project().manage(args.iter().map(String::as_str)),
-                OwnTask::Run(argv) => own_command(argv, &config.repository),
+            let (command, reason) = match &own.task {
+                OwnTask::Manage(args) => {
+                    let command = self.site.project().manage(args.iter().map(String::as_str));
+                    (command, format!("manage.py {}", args.join(" ")))
+                }
+                OwnTask::Run(argv) => (own_command(argv, &config.repository), argv.join(" ")),
             };
-            let reason = format!("a step of the site's own: {}", command.arguments().join(" "));
             Step::with_actions(&own.name, phase, &reason, vec![Action::Run { command }], Vec::new())
         });
         let own: Vec<Step> = own.collect();

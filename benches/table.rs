@@ -1,0 +1,56 @@
+//! A table of measured ratios with their limits, and the small statistics behind it.
+
+use std::fmt::Write;
+
+/// What was measured several times, and how much of it is allowed.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub what: &'static str,
+    /// One value a run; the median is what the limit is for.
+    pub values: Vec<f64>,
+    pub limit: f64,
+    /// What a value is: `x` for a ratio.
+    pub unit: &'static str,
+}
+
+impl Row {
+    pub fn median(&self) -> f64 {
+        median(&self.values)
+    }
+
+    fn holds(&self) -> bool {
+        !self.values.is_empty() && self.median() <= self.limit
+    }
+}
+
+/// Writes the rows; the second value tells whether every limit holds.
+pub fn render(rows: &[Row]) -> (String, bool) {
+    let mut text =
+        format!("{:<62} {:>7} {:>7} {:>7} {:>7} {:>5}\n", "measure", "min", "median", "max", "limit", "runs");
+    for row in rows {
+        let (least, most) =
+            (row.values.iter().copied().reduce(f64::min), row.values.iter().copied().reduce(f64::max));
+        let (least, most) = (least.unwrap_or(f64::NAN), most.unwrap_or(f64::NAN));
+        let verdict = if row.holds() { "" } else { "  TOO MUCH" };
+        let _ = writeln!(
+            text,
+            "{:<62} {least:>7.2} {:>7.2} {most:>7.2} {:>7.2} {:>5}{verdict}",
+            format!("{} [{}]", row.what, row.unit),
+            row.median(),
+            row.limit,
+            row.values.len(),
+        );
+    }
+    (text, rows.iter().all(Row::holds))
+}
+
+/// Returns the middle value; of an even number the mean of the two.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}

@@ -1,0 +1,363 @@
+//! What is wrong before anything begins: no configuration, a wrong one, no project, no terminal.
+
+use std::fs;
+use std::path::Path;
+
+use snapbox::prelude::*;
+use snapbox::{assert_data_eq, str};
+
+use crate::run::{Cli, deploykit};
+
+/// Returns what the binary says, with the folder named as `/here`.
+fn said(folder: &Path, args: &[&str]) -> String {
+    say(folder, deploykit(folder, args))
+}
+
+fn say(folder: &Path, cli: Cli) -> String {
+    cli.run().text(None).replace(&folder.display().to_string(), "/here")
+}
+
+fn folder(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    if !config.is_empty() {
+        fs::write(folder.path().join("deploykit.toml"), config).unwrap();
+    }
+    folder
+}
+
+/// A configuration that is right as far as it goes.
+const LEAST: &str = "\
+[site]
+settings = \"config.settings\"
+
+[python]
+virtualenv = \"venv\"
+";
+
+#[test]
+fn no_configuration() {
+    let folder = folder("");
+    let here = folder.path();
+    assert_data_eq!(said(here, &["plan"]), str![[r#"
+exit code 3
+--- stderr
+Error: there is no `deploykit.toml` in `/here` or a folder above it
+Hint: write one with `deploykit init`, or name it with `--config FILE`
+
+"#]].raw());
+    assert_data_eq!(said(here, &["plan", "--json"]), str![[r#"
+exit code 3
+--- stdout
+{
+  "version": 1,
+  "error": "there is no `deploykit.toml` in `/here` or a folder above it",
+  "exit_code": 3,
+  "tail": [],
+  "hints": [
+    "write one with `deploykit init`, or name it with `--config FILE`"
+  ],
+  "result": null
+}
+--- stderr
+Error: there is no `deploykit.toml` in `/here` or a folder above it
+Hint: write one with `deploykit init`, or name it with `--config FILE`
+
+"#]].raw());
+    assert_data_eq!(said(here, &["status", "-c", "nowhere.toml"]), str![[r#"
+exit code 3
+--- stderr
+Error: cannot read the configuration `nowhere.toml`: No such file or directory (os error 2)
+
+"#]].raw());
+    assert_data_eq!(say(here, deploykit(here, &["status"]).env("DEPLOYKIT_CONFIG", "/nowhere.toml")), str![[r#"
+exit code 3
+--- stderr
+Error: cannot read the configuration `/nowhere.toml`: No such file or directory (os error 2)
+
+"#]].raw());
+}
+
+#[test]
+fn a_configuration_is_found_from_a_folder_below_it() {
+    let folder = folder("nonsense = 1\n");
+    let below = folder.path().join("project/app");
+    fs::create_dir_all(&below).unwrap();
+    let done = deploykit(&below, &["plan"]).run().expect(3);
+    assert!(done.stderr.contains("deploykit.toml:1:1"), "{}", done.stderr);
+}
+
+#[test]
+fn mistakes_of_a_configuration_are_shown_all_at_once() {
+    let folder = folder(
+        "\
+environment = \"prod\"
+
+[site]
+project = \"../elsewhere\"
+
+[git]
+brnach = \"main\"
+deadline = \"soon\"
+
+[python]
+virtualenv = 3
+requirements = \"production.txt\"
+
+[[services]]
+name = \"gunicorn\"
+manager = \"supervisord\"
+role = \"web\"
+
+[[services]]
+name = \"gunicorn\"
+manager = \"supervisor\"
+
+[smoke]
+pages = [\"about\"]
+
+[staging]
+required = true
+",
+    );
+    let here = folder.path();
+    assert_data_eq!(said(here, &["plan"]), str![[r#"
+exit code 3
+--- stderr
+Error: the configuration has 12 mistakes
+error: `environment`: `prod` is not one of `production`, `staging`, `development`
+  --> /here/deploykit.toml:1:15
+   |
+ 1 | environment = "prod"
+   |               ^^^^^^
+   |
+error: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as "config.settings"
+  --> /here/deploykit.toml:3:2
+   |
+ 3 | [site]
+   |  ^^^^
+error: `site.project`: is not inside the repository `/here`
+  --> /here/deploykit.toml:4:11
+   |
+ 4 | project = "../elsewhere"
+   |           ^^^^^^^^^^^^^^
+error: `git.brnach`: unknown key; did you mean `branch`?
+  --> /here/deploykit.toml:7:1
+   |
+ 7 | brnach = "main"
+   | ^^^^^^
+error: `git.deadline`: `soon` is not a duration; write "30s", "20m" or "1h 30m"
+  --> /here/deploykit.toml:8:12
+   |
+ 8 | deadline = "soon"
+   |            ^^^^^^
+error: `python.virtualenv`: expected a text, found a whole number
+  --> /here/deploykit.toml:11:14
+   |
+11 | virtualenv = 3
+   |              ^
+error: `python.requirements`: expected a list of texts, found a text
+  --> /here/deploykit.toml:12:16
+   |
+12 | requirements = "production.txt"
+   |                ^^^^^^^^^^^^^^^^
+error: `services[0].manager`: `supervisord` is not one of `supervisor`, `command`, `gunicorn`; did you mean `supervisor`?
+  --> /here/deploykit.toml:16:11
+   |
+16 | manager = "supervisord"
+   |           ^^^^^^^^^^^^^
+error: `services[1].config`: is missing
+  --> /here/deploykit.toml:19:1
+   |
+19 | [[services]]
+   | ^^^^^^^^^^^^
+error: `services[1].name`: there are two services named `gunicorn`
+  --> /here/deploykit.toml:20:8
+   |
+20 | name = "gunicorn"
+   |        ^^^^^^^^^^
+error: `smoke.pages[0].path`: `about` does not start with `/` or http
+  --> /here/deploykit.toml:24:10
+   |
+24 | pages = ["about"]
+   |          ^^^^^^^
+error: `staging`: unknown key
+  --> /here/deploykit.toml:26:2
+   |
+26 | [staging]
+   |  ^^^^^^^
+
+"#]].raw());
+    assert_data_eq!(said(here, &["plan", "--json"]), str![[r#"
+exit code 3
+--- stdout
+{
+  "version": 1,
+  "error": "/here/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`\n/here/deploykit.toml:3: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"\n/here/deploykit.toml:4: `site.project`: is not inside the repository `/here`\n/here/deploykit.toml:7: `git.brnach`: unknown key; did you mean `branch`?\n/here/deploykit.toml:8: `git.deadline`: `soon` is not a duration; write \"30s\", \"20m\" or \"1h 30m\"\n/here/deploykit.toml:11: `python.virtualenv`: expected a text, found a whole number\n/here/deploykit.toml:12: `python.requirements`: expected a list of texts, found a text\n/here/deploykit.toml:16: `services[0].manager`: `supervisord` is not one of `supervisor`, `command`, `gunicorn`; did you mean `supervisor`?\n/here/deploykit.toml:19: `services[1].config`: is missing\n/here/deploykit.toml:20: `services[1].name`: there are two services named `gunicorn`\n/here/deploykit.toml:24: `smoke.pages[0].path`: `about` does not start with `/` or http\n/here/deploykit.toml:26: `staging`: unknown key",
+  "exit_code": 3,
+  "tail": [],
+  "hints": [],
+  "result": null
+}
+--- stderr
+Error: the configuration has 12 mistakes
+error: `environment`: `prod` is not one of `production`, `staging`, `development`
+  --> /here/deploykit.toml:1:15
+   |
+ 1 | environment = "prod"
+   |               ^^^^^^
+   |
+error: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as "config.settings"
+  --> /here/deploykit.toml:3:2
+   |
+ 3 | [site]
+   |  ^^^^
+error: `site.project`: is not inside the repository `/here`
+  --> /here/deploykit.toml:4:11
+   |
+ 4 | project = "../elsewhere"
+   |           ^^^^^^^^^^^^^^
+error: `git.brnach`: unknown key; did you mean `branch`?
+  --> /here/deploykit.toml:7:1
+   |
+ 7 | brnach = "main"
+   | ^^^^^^
+error: `git.deadline`: `soon` is not a duration; write "30s", "20m" or "1h 30m"
+  --> /here/deploykit.toml:8:12
+   |
+ 8 | deadline = "soon"
+   |            ^^^^^^
+error: `python.virtualenv`: expected a text, found a whole number
+  --> /here/deploykit.toml:11:14
+   |
+11 | virtualenv = 3
+   |              ^
+error: `python.requirements`: expected a list of texts, found a text
+  --> /here/deploykit.toml:12:16
+   |
+12 | requirements = "production.txt"
+   |                ^^^^^^^^^^^^^^^^
+error: `services[0].manager`: `supervisord` is not one of `supervisor`, `command`, `gunicorn`; did you mean `supervisor`?
+  --> /here/deploykit.toml:16:11
+   |
+16 | manager = "supervisord"
+   |           ^^^^^^^^^^^^^
+error: `services[1].config`: is missing
+  --> /here/deploykit.toml:19:1
+   |
+19 | [[services]]
+   | ^^^^^^^^^^^^
+error: `services[1].name`: there are two services named `gunicorn`
+  --> /here/deploykit.toml:20:8
+   |
+20 | name = "gunicorn"
+   |        ^^^^^^^^^^
+error: `smoke.pages[0].path`: `about` does not start with `/` or http
+  --> /here/deploykit.toml:24:10
+   |
+24 | pages = ["about"]
+   |          ^^^^^^^
+error: `staging`: unknown key
+  --> /here/deploykit.toml:26:2
+   |
+26 | [staging]
+   |  ^^^^^^^
+
+"#]].raw());
+    let colour = deploykit(here, &["plan", "--color", "always"]).run().expect(3);
+    assert!(colour.stderr.contains("\u{1b}["), "{}", colour.stderr);
+}
+
+#[test]
+fn one_mistake_is_one() {
+    let folder = folder("[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"venv\"\nvirtualenv = \"venv\"\n");
+    assert_data_eq!(said(folder.path(), &["plan"]), str![[r#"
+exit code 3
+--- stderr
+Error: the configuration has a mistake
+error: duplicate key
+ --> /here/deploykit.toml:5:1
+  |
+5 | virtualenv = "venv"
+  | ^^^^^^^^^^
+
+"#]].raw());
+}
+
+#[test]
+fn the_environment_s_name_is_one_of_three() {
+    let folder = folder(LEAST);
+    let here = folder.path();
+    assert_data_eq!(said(here, &["-e", "prodution", "plan"]), str![[r#"
+exit code 3
+--- stderr
+Error: the configuration has a mistake
+error: there is no environment `prodution`; it is `production`, `staging` or `development`
+--> /here/deploykit.toml
+
+"#]].raw());
+    assert_eq!(said(here, &["-e", "prodution", "plan"]), say(here, deploykit(here, &["plan"]).env("DEPLOYKIT_ENVIRONMENT", "prodution")));
+}
+
+#[test]
+fn a_folder_that_is_no_checkout() {
+    let folder = folder(LEAST);
+    let here = folder.path();
+    assert_data_eq!(said(here, &["plan"]), str![[r#"
+exit code 4
+--- stderr
+Preparing; the site serves as before
+  ✗ fetch [S] s
+
+Error: step `fetch` failed: `/here` is not the top of a Git checkout
+Nothing is changed: the site serves as before.
+
+"#]].raw());
+    assert_data_eq!(said(here, &["update"]), str![[r#"
+exit code 4
+--- stderr
+Error: there is no terminal to ask for your consent on
+Hint: give it with `-y`, or look first with `deploykit plan`
+
+"#]].raw());
+    assert_data_eq!(said(here, &["manage", "--", "check"]), str![[r#"
+exit code 4
+--- stderr
+Error: command not found: `/here/venv/bin/python`
+
+"#]].raw());
+    assert_data_eq!(said(here, &["smoke-check"]), str![[r#"
+exit code 2
+--- stderr
+Error: there is nothing to check
+Hint: name an address, or set `smoke.pages` in the configuration
+
+"#]].raw());
+    assert_data_eq!(said(here, &["secrets", "set", "NAME"]), str![[r#"
+exit code 3
+--- stderr
+Error: the configuration names no secrets file
+Hint: set `file` in [secrets]
+
+"#]].raw());
+    assert_data_eq!(said(here, &["pip-install"]), str![[r#"
+exit code 2
+--- stderr
+Error: there are no requirements to install
+Hint: name a file with `-r requirements.txt`, or set `python.requirements` in the configuration
+
+"#]].raw());
+    assert_data_eq!(said(here, &["logs", "gunicorn"]), str![[r#"
+exit code 2
+--- stderr
+Error: there are no logs named `gunicorn`; there are: none
+Hint: add the file to [logs] in the configuration
+
+"#]].raw());
+    assert_data_eq!(said(here, &["init"]), str![[r#"
+exit code 4
+--- stderr
+Error: `/here` is not inside a git checkout
+
+"#]].raw());
+    assert!(!here.join(".deploykit/runs").read_dir().is_ok_and(|mut runs| runs.next().is_some()));
+}

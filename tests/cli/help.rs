@@ -1,0 +1,453 @@
+//! The help, the version, completions: what is there without a site.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use snapbox::prelude::*;
+use snapbox::{assert_data_eq, str};
+
+use crate::run::deploykit;
+use crate::support;
+
+fn help(args: &[&str]) -> String {
+    deploykit("/", args).run().expect(0).text(None)
+}
+
+#[test]
+fn the_help_names_every_command_and_every_exit_code() {
+    assert_data_eq!(help(&["--help"]), str![[r#"
+exit code 0
+--- stdout
+Updates a Django site on the server that it runs on, and brings the old one back whole when anything
+fails
+
+Usage: deploykit [OPTIONS] <COMMAND>
+
+Commands:
+  init         Look at the site here and write deploykit.toml
+  plan         Say what an update would do, and why; the site notices nothing
+  update       Update the site
+  recover      Bring the site back after a crash or a held update
+  status       Say how the site is: version, services, maintenance, a running or unfinished update
+  history      List the past updates
+  maintenance  Announce maintenance, end it, or say whether it is on
+  services     Stop or start services and wait until they have, or say how they are
+  git-update   Bring the checkout to the newest commit
+  pip-install  Bring the virtualenv to the requirements
+  manage       Run a manage.py command in the site's environment
+  smoke-check  Ask for pages and check the answers
+  secrets      Compare the secrets with what the code asks for, or set one
+  logs         Show the last lines of the services' logs
+  env          Print the site's environment for a shell: eval "$(deploykit env)"
+  completions  Print completions for a shell
+  help         Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help     Print help
+  -V, --version  Print version
+
+Global options:
+  -c, --config <FILE>       The configuration; default: deploykit.toml here or in a folder above
+                            [env: DEPLOYKIT_CONFIG=]
+  -e, --environment <NAME>  production, staging or development; default: what the configuration says
+                            [env: DEPLOYKIT_ENVIRONMENT=]
+      --json                Print one JSON document on the standard output
+  -q, --quiet               Say nothing but errors
+  -v, --verbose...          Say more; twice: every command
+      --color <WHEN>        When to use colour [default: auto] [possible values: auto, always,
+                            never]
+
+Exit codes:
+  0  done, or nothing to do
+  1  unexpected
+  2  usage
+  3  configuration
+  4  refused, or failed before anything was touched
+  5  failed, and the previous version serves
+  6  failed, and held in maintenance: a person is needed
+  7  interrupted; `deploykit recover` can go on
+ 10  an update is waiting (`plan --exit-code`)
+
+"#]].raw());
+    assert_eq!(deploykit("/", &["help"]).run().expect(0).stdout, deploykit("/", &["--help"]).run().stdout);
+}
+
+#[test]
+fn every_command_has_a_help() {
+    let pages = [
+        "init", "plan", "update", "recover", "status", "history", "maintenance on", "maintenance", "services",
+        "services stop", "git-update", "pip-install", "manage", "smoke-check", "secrets", "secrets set", "logs", "env",
+        "completions",
+    ];
+    let mut text = String::new();
+    for page in pages {
+        let mut args: Vec<&str> = page.split(' ').collect();
+        args.push("-h");
+        let page_text = help(&args);
+        // What is the same on every page is in the first one.
+        let own = page_text.split("\nGlobal options:").next().unwrap().trim_start_matches("exit code 0\n--- stdout\n");
+        text.push_str(&format!("===== {page}\n{own}\n"));
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    assert_data_eq!(text, str![[r#"
+===== init
+Look at the site here and write deploykit.toml
+
+Usage: deploykit init [OPTIONS] [FOLDER]
+
+Arguments:
+  [FOLDER]  The folder to look at [default: .]
+
+Options:
+      --print  Print the configuration instead of writing it
+  -h, --help   Print help
+
+===== plan
+Say what an update would do, and why; the site notices nothing
+
+Usage: deploykit plan [OPTIONS] [REVISION]
+
+Arguments:
+  [REVISION]  A commit, tag or branch; default: the tip of the configured branch
+
+Options:
+      --exit-code         Exit with 10 when an update is waiting
+      --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
+  -h, --help              Print help
+
+===== update
+Update the site
+
+Usage: deploykit update [OPTIONS] [REVISION]
+
+Arguments:
+  [REVISION]  A commit, tag or branch; default: the tip of the configured branch
+
+Options:
+      --at <HH:MM>        When the maintenance starts, in the site's time zone
+      --in <TIME>         In how long the maintenance starts, such as 20m
+      --now               Start at once, without the notice that the configuration asks for
+      --message <TEXT>    What users are told
+  -y, --yes               Do not ask
+      --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
+      --events <FILE>     Append every event to this file, one JSON object a line
+  -h, --help              Print help
+
+===== recover
+Bring the site back after a crash or a held update
+
+Usage: deploykit recover [OPTIONS]
+
+Options:
+      --back  Back to the version of before; the only way so far, and the default
+  -h, --help  Print help
+
+===== status
+Say how the site is: version, services, maintenance, a running or unfinished update
+
+Usage: deploykit status [OPTIONS]
+
+Options:
+      --follow  Show the running update until it ends
+  -h, --help    Print help
+
+===== history
+List the past updates
+
+Usage: deploykit history [OPTIONS]
+
+Options:
+  -n, --lines <LINES>  How many, newest first [default: 20]
+  -h, --help           Print help
+
+===== maintenance on
+Announce maintenance
+
+Usage: deploykit maintenance on [OPTIONS]
+
+Options:
+      --at <HH:MM>      When it starts, in the site's time zone
+      --in <TIME>       In how long it starts; default: the notice of the configuration
+      --now             At once
+      --message <TEXT>  What users are told
+      --page            Put up the page as well
+  -h, --help            Print help
+
+===== maintenance
+Announce maintenance, end it, or say whether it is on
+
+Usage: deploykit maintenance [OPTIONS] <COMMAND>
+
+Commands:
+  on      Announce maintenance
+  off     End maintenance: the announcement and the page
+  status  Say whether it is on
+  help    Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help  Print help
+
+===== services
+Stop or start services and wait until they have, or say how they are
+
+Usage: deploykit services [OPTIONS] <COMMAND>
+
+Commands:
+  stop     Stop services and wait until all their processes are gone
+  start    Start services and wait until they stay up
+  restart  Stop and start services
+  status   Say how services are
+  help     Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help  Print help
+
+===== services stop
+Stop services and wait until all their processes are gone
+
+Usage: deploykit services stop [OPTIONS] [NAME]...
+
+Arguments:
+  [NAME]...  Their names; default: all
+
+Options:
+  -h, --help  Print help
+
+===== git-update
+Bring the checkout to the newest commit
+
+Usage: deploykit git-update [OPTIONS] [REVISION]
+
+Arguments:
+  [REVISION]  A commit, tag or branch; default: the tip of the branch
+
+Options:
+      --repository <FOLDER>  The checkout; no configuration is needed then
+      --branch <NAME>        The branch
+      --remote <NAME>        The remote
+      --keep-changes         Keep local changes that nothing collides with
+      --rebase               Rebase local commits
+      --check                Only say what would change
+  -h, --help                 Print help
+
+===== pip-install
+Bring the virtualenv to the requirements
+
+Usage: deploykit pip-install [OPTIONS]
+
+Options:
+      --virtualenv <FOLDER>  The virtualenv; no configuration is needed then
+  -r, --requirement <FILE>   A requirements file; may be given several times
+      --installer <NAME>     pip, uv or auto [possible values: auto, pip, uv]
+      --check                Only say what would change
+  -h, --help                 Print help
+
+===== manage
+Run a manage.py command in the site's environment
+
+Usage: deploykit manage [OPTIONS] -- <ARGS>...
+
+Arguments:
+  <ARGS>...  The command and its arguments
+
+Options:
+  -h, --help  Print help
+
+===== smoke-check
+Ask for pages and check the answers
+
+Usage: deploykit smoke-check [OPTIONS] [URL]...
+
+Arguments:
+  [URL]...  Addresses, or paths below the configured base; default: the configured pages
+
+Options:
+      --contains <TEXT>    A text that every page contains
+      --lacks <TEXT>       A text that no page contains
+      --status <CODE>      The status of every page
+      --redirect <URL>     Where every page redirects to
+      --within <TIME>      In how long every page answers, such as 2s
+      --connect <ADDRESS>  Another address to connect to: 127.0.0.1:8000 or unix:/run/site.sock
+      --ca <FILE>          A PEM file with the certificate of a private authority
+      --deadline <TIME>    How long to try, such as 60s
+  -h, --help               Print help
+
+===== secrets
+Compare the secrets with what the code asks for, or set one
+
+Usage: deploykit secrets [OPTIONS] <COMMAND>
+
+Commands:
+  check  List the secrets that the code asks for and the file lacks
+  set    Ask for a value without showing it, and write it; without a terminal it is read from the
+         standard input
+  help   Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help  Print help
+
+===== secrets set
+Ask for a value without showing it, and write it; without a terminal it is read from the standard
+input
+
+Usage: deploykit secrets set [OPTIONS] <NAME>
+
+Arguments:
+  <NAME>  The name
+
+Options:
+  -h, --help  Print help
+
+===== logs
+Show the last lines of the services' logs
+
+Usage: deploykit logs [OPTIONS] [NAME]
+
+Arguments:
+  [NAME]  A service, or a name of [logs]; default: all
+
+Options:
+  -n, --lines <LINES>  How many lines of each [default: 20]
+  -h, --help           Print help
+
+===== env
+Print the site's environment for a shell: eval "$(deploykit env)"
+
+Usage: deploykit env [OPTIONS]
+
+Options:
+  -h, --help  Print help
+
+===== completions
+Print completions for a shell
+
+Usage: deploykit completions [OPTIONS] <SHELL>
+
+Arguments:
+  <SHELL>  The shell [possible values: bash, elvish, fish, powershell, zsh]
+
+Options:
+  -h, --help  Print help
+
+
+"#]].raw());
+}
+
+#[test]
+fn the_version_is_the_package_s() {
+    let done = deploykit("/", &["--version"]).run().expect(0);
+    assert_eq!(done.stdout, format!("deploykit {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn usage_errors_are_exit_code_2_and_a_document_too() {
+    assert_data_eq!(deploykit("/", &[]).run().expect(2).text(None), str![[r#"
+exit code 2
+--- stderr
+Updates a Django site on the server that it runs on, and brings the old one back whole when anything
+fails
+
+Usage: deploykit [OPTIONS] <COMMAND>
+
+Commands:
+  init         Look at the site here and write deploykit.toml
+  plan         Say what an update would do, and why; the site notices nothing
+  update       Update the site
+  recover      Bring the site back after a crash or a held update
+  status       Say how the site is: version, services, maintenance, a running or unfinished update
+  history      List the past updates
+  maintenance  Announce maintenance, end it, or say whether it is on
+  services     Stop or start services and wait until they have, or say how they are
+  git-update   Bring the checkout to the newest commit
+  pip-install  Bring the virtualenv to the requirements
+  manage       Run a manage.py command in the site's environment
+  smoke-check  Ask for pages and check the answers
+  secrets      Compare the secrets with what the code asks for, or set one
+  logs         Show the last lines of the services' logs
+  env          Print the site's environment for a shell: eval "$(deploykit env)"
+  completions  Print completions for a shell
+  help         Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help     Print help
+  -V, --version  Print version
+
+Global options:
+  -c, --config <FILE>       The configuration; default: deploykit.toml here or in a folder above
+                            [env: DEPLOYKIT_CONFIG=]
+  -e, --environment <NAME>  production, staging or development; default: what the configuration says
+                            [env: DEPLOYKIT_ENVIRONMENT=]
+      --json                Print one JSON document on the standard output
+  -q, --quiet               Say nothing but errors
+  -v, --verbose...          Say more; twice: every command
+      --color <WHEN>        When to use colour [default: auto] [possible values: auto, always,
+                            never]
+
+Exit codes:
+  0  done, or nothing to do
+  1  unexpected
+  2  usage
+  3  configuration
+  4  refused, or failed before anything was touched
+  5  failed, and the previous version serves
+  6  failed, and held in maintenance: a person is needed
+  7  interrupted; `deploykit recover` can go on
+ 10  an update is waiting (`plan --exit-code`)
+
+"#]].raw());
+    assert_data_eq!(deploykit("/", &["updaet"]).run().expect(2).text(None), str![[r#"
+exit code 2
+--- stderr
+error: unrecognized subcommand 'updaet'
+
+  tip: a similar subcommand exists: 'update'
+
+Usage: deploykit [OPTIONS] <COMMAND>
+
+For more information, try '--help'.
+
+"#]].raw());
+    let done = deploykit("/", &["update", "--at", "25:00", "--json"]).run().expect(2);
+    assert_eq!(done.json()["exit_code"], 2);
+    assert_data_eq!(done.stderr, str![[r#"
+error: invalid value '25:00' for '--at <HH:MM>': there is no such time of day
+
+For more information, try '--help'.
+
+"#]].raw());
+    deploykit("/", &["update", "--at", "18:30", "--in", "20m"]).run().expect(2);
+    deploykit("/", &["update", "--in", "soon"]).run().expect(2);
+    deploykit("/", &["plan", "-q", "-v"]).run().expect(2);
+}
+
+#[test]
+fn completions_are_scripts_of_their_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = deploykit("/", &["completions", shell]).run().expect(0).stdout;
+        assert!(script.contains("smoke-check"), "{script}");
+        let Some(program) = support::find_program(shell) else { continue };
+        let mut check = Command::new(program).arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+        check.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(check.wait().unwrap().success(), "{shell}");
+    }
+    deploykit("/", &["completions", "tcsh"]).run().expect(2);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    drop(read);
+    let done = deploykit("/", &["completions", "bash"]).stdout(write).run();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_full_disk_is_not_passed_over() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let done = deploykit("/", &["completions", "bash"]).stdout(full).run().expect(1);
+    assert_data_eq!(done.stderr, str![[r#"
+Error: cannot write to the standard output: No space left on device (os error 28)
+
+"#]].raw());
+}

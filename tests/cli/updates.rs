@@ -1,0 +1,155 @@
+//! Updates that succeed, in pipes and on a terminal, alone and watched from elsewhere.
+
+use std::fs;
+use std::path::PathBuf;
+
+use snapbox::prelude::*;
+use snapbox::{assert_data_eq, str};
+
+use crate::documents::assert_documented;
+use crate::run::{full_pipe, on, steady, wait_for};
+use crate::support::releases::publish_good;
+use crate::support::site::TestSite;
+use crate::support::site::demo_site::NEW_SECRET;
+use crate::support::snapshot::{Snapshot, assert_same};
+
+/// A step of the site's own that waits in the middle of an update until it may go on.
+pub struct Pause {
+    reached: PathBuf,
+    go: PathBuf,
+}
+
+impl Pause {
+    /// Adds the step to a site's configuration.
+    pub fn after(site: &TestSite, anchor: &str) -> Pause {
+        let pause = Pause { reached: site.root.join("run/reached"), go: site.root.join("run/go") };
+        let script = format!(
+            "touch {}; while ! test -e {}; do sleep 0.02; done",
+            pause.reached.display(),
+            pause.go.display()
+        );
+        let mut text = fs::read_to_string(&site.config).unwrap();
+        text.push_str(&format!("\n[[steps]]\nname = \"pause\"\nafter = \"{anchor}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"));
+        fs::write(&site.config, text).unwrap();
+        pause
+    }
+
+    #[track_caller]
+    pub fn wait(&self) {
+        wait_for("the pause", || self.reached.exists());
+    }
+
+    pub fn go_on(&self) {
+        fs::write(&self.go, "").unwrap();
+    }
+
+    /// Makes it a pause again.
+    pub fn rearm(&self) {
+        let _ = fs::remove_file(&self.reached);
+        let _ = fs::remove_file(&self.go);
+    }
+}
+
+#[test]
+fn from_a_missing_secret_to_the_new_version() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let site = &site;
+    site.publish_release_2().unwrap();
+    let old = Snapshot::of(site);
+    let refused = on(site, &["update", "-y"]).run().expect(4);
+    assert_data_eq!(refused.text(Some(site)), str![].raw());
+    let document = on(site, &["update", "-y", "--json"]).run().expect(4).json();
+    assert_documented("failure", &document);
+    assert_documented("report", &document["result"]);
+    site.add_secret(NEW_SECRET, "salt-of-the-earth").unwrap();
+    let old = { let _ = old; Snapshot::of(site) };
+
+    let plan = on(site, &["plan", "--exit-code"]).run().expect(10);
+    assert_data_eq!(plan.text(Some(site)), str![].raw());
+    let plan = on(site, &["plan", "--json", "-q"]).run().expect(0);
+    assert_eq!(plan.stderr, "");
+    assert_documented("plan", &plan.json());
+    assert_same(&old, &Snapshot::of(site));
+
+    let pause = Pause::after(site, "code");
+    let Some(mut terminal) = on(site, &["update"]).on_terminal() else { return };
+    terminal.wait_for("Go on? [y/N] ");
+    terminal.type_in("n\n");
+    let done = terminal.finish().expect(4);
+    assert!(done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"), "{}", done.stdout);
+    let Some(mut terminal) = on(site, &["update"]).on_terminal() else { return };
+    terminal.wait_for("Go on? [y/N] ");
+    terminal.type_in("\u{3}");
+    terminal.finish().expect(4);
+    assert_same(&old, &Snapshot::of(site));
+
+    let events = site.root.join("run/events.jsonl");
+    let update = on(site, &["update", "--events", events.to_str().unwrap()]).env("NO_COLOR", "1");
+    let mut terminal = update.on_terminal().unwrap();
+    terminal.wait_for("Go on? [y/N] ");
+    terminal.type_in("y\n");
+    pause.wait();
+    meanwhile(site);
+    let followers = [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
+    wait_for("the followers", || followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("pause")));
+    pause.go_on();
+    let done = terminal.finish().expect(0);
+    assert!(!done.stdout.contains("\u{1b}[32m") && !done.stdout.contains("\u{1b}[1m"), "{:?}", done.stdout);
+    assert!(done.stdout.contains("Updated to "), "{}", done.stdout);
+    let [follower, lines] = followers.map(|follower| follower.finish().expect(0));
+    assert_data_eq!(follower.text(Some(site)), str![].raw());
+    for line in lines.stdout.lines().filter(|line| line.contains("\"step_finished\"")) {
+        assert_documented("event", &serde_json::from_str(line).unwrap());
+    }
+    assert!(lines.stdout.lines().last().unwrap().contains("\"run_finished\""), "{}", lines.stdout);
+    let kept = fs::read_to_string(&events).unwrap();
+    assert!(kept.lines().count() > lines.stdout.lines().count(), "the preparation is missing:\n{kept}");
+    assert_eq!(site.release().as_deref(), Some("2"));
+
+    assert_data_eq!(on(site, &["history"]).run().expect(0).text(Some(site)), str![].raw());
+    let history = on(site, &["history", "--json"]).run().expect(0).json();
+    assert_documented("history", &history);
+    assert_eq!(history["runs"][0]["outcome"], "updated");
+    for report in history["runs"].as_array().unwrap() {
+        assert_documented("report", report);
+    }
+    talkative_and_silent(site);
+}
+
+/// What others see and may do while an update is in its window.
+fn meanwhile(site: &TestSite) {
+    let said = |args: &[&str]| {
+        let text = on(site, args).run().text(Some(site));
+        // By whom depends on who runs the tests.
+        text.lines().map(|line| match line.split_once(" (process [PID]) since") {
+            Some((start, rest)) => format!("{} [USER] (process [PID]) since{rest}\n", start.rsplit_once(' ').map_or("", |(start, _)| start)),
+            None => format!("{line}\n"),
+        }).collect::<String>()
+    };
+    let status = said(&["status"]);
+    assert!(status.contains("running       [USER]") || status.contains("running      "), "{status}");
+    assert_documented("status", &on(site, &["status", "--json"]).run().expect(0).json());
+    assert_data_eq!(said(&["update", "-y"]), str![].raw());
+    assert_data_eq!(said(&["services", "stop", "worker"]), str![].raw());
+    on(site, &["plan"]).run().expect(4);
+    on(site, &["recover"]).run().expect(4);
+}
+
+/// `-q`, `-v`, colours, a terminal that takes nothing.
+fn talkative_and_silent(site: &TestSite) {
+    publish_good(site, "silent");
+    let done = on(site, &["update", "-y", "-q"]).run().expect(0);
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+    publish_good(site, "talkative");
+    let done = on(site, &["update", "-y", "-v", "--color", "always"]).run().expect(0);
+    assert!(done.stderr.contains("\u{1b}["), "{}", done.stderr);
+    let plain = on(site, &["plan", "-v"]).run().expect(0);
+    assert!(!plain.stderr.contains('\u{1b}'), "{}", plain.stderr);
+    assert!(done.stderr.contains("… "), "{}", done.stderr);
+    // A terminal that takes nothing more holds nothing up.
+    let commit = publish_good(site, "unseen");
+    let (_read, write) = full_pipe();
+    let done = on(site, &["update", "-y"]).stderr(write).run().expect(0);
+    assert!(steady(&done.stdout, Some(site)).starts_with("Updated to [COMMIT] in"), "{}", done.stdout);
+    assert_eq!(site.git(&site.checkout, &["rev-parse", "HEAD"]).unwrap().trim(), commit);
+}
