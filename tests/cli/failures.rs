@@ -34,7 +34,11 @@ fn rolled_back() {
     assert!(done.stderr.contains("RuntimeError: the home page is broken"), "{}", done.stderr);
     // Its lines were read before the old version wrote more of them.
     let failed = done.stderr.split("--- new in the log of gunicorn").nth(1).unwrap();
-    assert_eq!(failed.matches("Listening at").count(), failed.matches("Handling signal").count() + 1, "{failed}");
+    assert_eq!(
+        failed.matches("Listening at").count(),
+        failed.matches("Handling signal").count() + 1,
+        "{failed}"
+    );
     assert_data_eq!(without_log_lines(&done.text(Some(site))), str![].raw());
     assert_same(&before, &Snapshot::of(site));
     let document = on(site, &["update", "-y", "--json", "-q"]).run().expect(5);

@@ -26,7 +26,9 @@ fn the_end_of_a_preparation_and_of_a_window() {
     let update = on(site, &["update", "-y"]).start();
     pause.wait();
     update.signal(Signal::INT);
-    assert_data_eq!(update.finish().expect(4).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        update.finish().expect(4).text(Some(site)),
+        str![[r#"
 exit code 4
 --- stderr
 Preparing; the site serves as before
@@ -41,7 +43,9 @@ Preparing; the site serves as before
 Interrupted during step `pause`
 Nothing is changed: [COMMIT] serves as before.
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_same(&before, &Snapshot::of(site));
 
     fs::write(&site.config, &config).unwrap();
@@ -51,7 +55,9 @@ Nothing is changed: [COMMIT] serves as before.
     let update = on(site, &["update", "-y"]).start();
     pause.wait();
     update.signal(Signal::TERM);
-    assert_data_eq!(update.finish().expect(5).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        update.finish().expect(5).text(Some(site)),
+        str![[r#"
 exit code 5
 --- stderr
 Preparing; the site serves as before
@@ -76,7 +82,7 @@ Window: the site is down for about [S] s (a rule of thumb: no update of this sit
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled
-  pause            a step of the site's own: -c touch /srv/run/reached; while ! test -e…
+  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/…
   start-web        gunicorn
   smoke-check      /, /about/
 
@@ -113,7 +119,9 @@ Interrupted during step `pause`
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: pause, code, stop-web, stop-workers, announce
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_same(&before, &Snapshot::of(site));
 
     // Whoever hangs up does not end it.
@@ -164,7 +172,9 @@ status = [\"test\", \"-e\", \"{up}\"]
     update.signal(Signal::INT);
     fs::write(&start, "").unwrap();
     let done = update.finish().expect(7);
-    assert_data_eq!(done.text(Some(site)), str![[r#"
+    assert_data_eq!(
+        done.text(Some(site)),
+        str![[r#"
 exit code 7
 --- stderr
 Preparing; the site serves as before
@@ -189,7 +199,7 @@ Window: the site is down for about [S] s (a rule of thumb: no update of this sit
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled twice
-  pause            a step of the site's own: -c touch /srv/run/reached; while ! test -e…
+  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/…
   start-web        gunicorn
   smoke-check      /, /about/
 
@@ -227,20 +237,26 @@ Interrupted while going back: the site is half way.
   still done: announce
 Hint: `deploykit recover` goes on with the way back
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     site.wait_until_serving(Duration::from_secs(60)).unwrap();
-    assert_data_eq!(on(site, &["status"]).run().expect(0).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        on(site, &["status"]).run().expect(0).text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
 unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back
 last update   [RUN] at [TIME]: interrupted
 services
-  gunicorn  web     running   RUNNING, process [PID]
-  worker    worker  starting  STARTING, process [PID]
-  slow      worker  running   its status command says that it runs
+  gunicorn  web     running  RUNNING, process [PID]
+  worker    worker  running  RUNNING, process [PID]
+  slow      worker  running  its status command says that it runs
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     on(site, &["update", "-y"]).run().expect(4);
     let recovered = on(site, &["recover", "--json"]).run().expect(0);
     assert_documented("recover", &recovered.json());

@@ -29,7 +29,9 @@ impl Pause {
             pause.go.display()
         );
         let mut text = fs::read_to_string(&site.config).unwrap();
-        text.push_str(&format!("\n[[steps]]\nname = \"pause\"\nafter = \"{anchor}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"));
+        text.push_str(&format!(
+            "\n[[steps]]\nname = \"pause\"\nafter = \"{anchor}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
+        ));
         fs::write(&site.config, text).unwrap();
         pause
     }
@@ -55,28 +57,100 @@ fn from_a_missing_secret_to_the_new_version() {
     let Some(site) = TestSite::builder().nginx().start() else { return };
     let site = &site;
     site.publish_release_2().unwrap();
-    let old = Snapshot::of(site);
     let refused = on(site, &["update", "-y"]).run().expect(4);
-    assert_data_eq!(refused.text(Some(site)), str![].raw());
+    assert_data_eq!(refused.text(Some(site)), str![[r#"
+exit code 4
+--- stderr
+Preparing; the site serves as before
+  ✓ fetch [S] s  1 new commit on origin/main
+  ✓ next-tree [S] s
+  ✗ secrets [S] s
+
+Error: step `secrets` failed: secrets are missing in `/srv/site/secrets.json`: `VISITOR_SALT` (asked for in project/config/settings/base.py:29)
+Nothing is changed: [COMMIT] serves as before.
+Hint: deploykit secrets set VISITOR_SALT
+
+"#]].raw());
     let document = on(site, &["update", "-y", "--json"]).run().expect(4).json();
     assert_documented("failure", &document);
     assert_documented("report", &document["result"]);
     site.add_secret(NEW_SECRET, "salt-of-the-earth").unwrap();
-    let old = { let _ = old; Snapshot::of(site) };
+    let old = Snapshot::of(site);
 
     let plan = on(site, &["plan", "--exit-code"]).run().expect(10);
-    assert_data_eq!(plan.text(Some(site)), str![].raw());
+    assert_data_eq!(
+        plan.text(Some(site)),
+        str![[r#"
+exit code 10
+--- stdout
+Update [COMMIT] → [COMMIT] (production)
+
+Before the window, which opens at once
+  announce         users are told
+                     “The site is being updated and will be back in a few minutes.”
+  stop-workers     worker
+
+Window: the site is down for about [S] s (a rule of thumb: no update of this site to go by yet)
+  page-up          /srv/www/maintenance.html
+  stop-web         gunicorn
+  code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
+                     [COMMIT] Release 2
+  environment      + humanize [VERSION]
+  static           files: 3 added, 2 changed, 4 removed
+                     - guestbook/flower.svg
+                     - guestbook/print.css
+                     + guestbook/tree.svg
+                     ~ guestbook/site.css
+                     ~ staticfiles.json
+  migrate          3 migrations
+                     guestbook.0002_entry_signature: Add field signature to entry
+                     guestbook.0003_reply: Create model Reply
+                     guestbook.0004_sign_entries: Raw Python operation
+  start-web        gunicorn
+  smoke-check      /, /about/
+  page-down        the pages are as expected
+
+Afterwards
+  start-workers    worker
+  stay-up          gunicorn, worker
+  maintenance-off  users are told no longer
+
+Not needed
+  wait             the window opens at once
+  backup           the migrations can be reversed
+  start-required   all run
+--- stderr
+Preparing; the site serves as before
+  ✓ fetch [S] s  1 new commit on origin/main
+  ✓ next-tree [S] s
+  ✓ secrets [S] s  2 asked for, all there
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ next-environment [S] s  + humanize [VERSION]
+  ✓ check [S] s  Django [VERSION] boots, no errors
+  ✓ migrations [S] s  3 pending
+  ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
+  ✓ pages [S] s  2 of 2 answer as expected
+
+
+"#]]
+        .raw()
+    );
     let plan = on(site, &["plan", "--json", "-q"]).run().expect(0);
     assert_eq!(plan.stderr, "");
     assert_documented("plan", &plan.json());
     assert_same(&old, &Snapshot::of(site));
 
     let pause = Pause::after(site, "code");
+    let old = Snapshot::of(site);
     let Some(mut terminal) = on(site, &["update"]).on_terminal() else { return };
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("n\n");
     let done = terminal.finish().expect(4);
-    assert!(done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"),
+        "{}",
+        done.stdout
+    );
     let Some(mut terminal) = on(site, &["update"]).on_terminal() else { return };
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("\u{3}");
@@ -90,8 +164,11 @@ fn from_a_missing_secret_to_the_new_version() {
     terminal.type_in("y\n");
     pause.wait();
     meanwhile(site);
-    let followers = [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
-    wait_for("the followers", || followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("pause")));
+    let followers =
+        [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
+    wait_for("the followers", || {
+        followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("pause"))
+    });
     pause.go_on();
     let done = terminal.finish().expect(0);
     assert!(!done.stdout.contains("\u{1b}[32m") && !done.stdout.contains("\u{1b}[1m"), "{:?}", done.stdout);
@@ -121,16 +198,41 @@ fn meanwhile(site: &TestSite) {
     let said = |args: &[&str]| {
         let text = on(site, args).run().text(Some(site));
         // By whom depends on who runs the tests.
-        text.lines().map(|line| match line.split_once(" (process [PID]) since") {
-            Some((start, rest)) => format!("{} [USER] (process [PID]) since{rest}\n", start.rsplit_once(' ').map_or("", |(start, _)| start)),
-            None => format!("{line}\n"),
-        }).collect::<String>()
+        text.lines()
+            .map(|line| match line.split_once(" (process [PID]) since") {
+                Some((start, rest)) => format!(
+                    "{} [USER] (process [PID]) since{rest}\n",
+                    start.rsplit_once(' ').map_or("", |(start, _)| start)
+                ),
+                None => format!("{line}\n"),
+            })
+            .collect::<String>()
     };
     let status = said(&["status"]);
     assert!(status.contains("running       [USER]") || status.contains("running      "), "{status}");
     assert_documented("status", &on(site, &["status", "--json"]).run().expect(0).json());
-    assert_data_eq!(said(&["update", "-y"]), str![].raw());
-    assert_data_eq!(said(&["services", "stop", "worker"]), str![].raw());
+    assert_data_eq!(
+        said(&["update", "-y"]),
+        str![[r#"
+exit code 4
+--- stderr
+Error: the site is locked by [USER] (process [PID]) since [TIME]: update to [COMMIT]
+Hint: watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(&["services", "stop", "worker"]),
+        str![[r#"
+exit code 4
+--- stderr
+Error: the site is locked by [USER] (process [PID]) since [TIME]: update to [COMMIT]
+Hint: watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`
+
+"#]]
+        .raw()
+    );
     on(site, &["plan"]).run().expect(4);
     on(site, &["recover"]).run().expect(4);
 }

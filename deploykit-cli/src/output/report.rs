@@ -123,9 +123,11 @@ pub fn hints(report: &Report) -> Vec<String> {
         }
         _ => {}
     }
-    if let Some(path) =
-        report.failure.as_ref().filter(|_| !interrupted).and_then(|failure| failure.transcript.as_ref())
-        && !matches!(report.outcome, Outcome::Updated | Outcome::Unchanged)
+    // What a preparation refuses says it all, unless it is a program that failed.
+    let failure = report.failure.as_ref().filter(|failure| !interrupted);
+    let refused = matches!(report.outcome, Outcome::Updated | Outcome::Unchanged | Outcome::Refused);
+    if let Some(failure) = failure.filter(|failure| !refused || !failure.tail.is_empty())
+        && let Some(path) = &failure.transcript
     {
         hints.push(format!("every command with all its output is in {}", path.display()));
     }

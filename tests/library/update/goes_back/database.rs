@@ -1,5 +1,7 @@
 //! Failures while the database is changed, or after it was: it is what it was, or the site is held.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::support::releases::*;
 use crate::support::site::TestSite;
@@ -19,7 +21,10 @@ fn a_migration_that_raises_after_others_were_applied() {
         );
     })
     .unwrap();
+    let virtualenv = files_of(&site.virtualenv);
+    assert!(virtualenv.len() > 1000, "a virtualenv has many files");
     let (failure, report, told) = rolled_back(&site);
+    assert_eq!(files_of(&site.virtualenv), virtualenv, "not the very folder that it was");
     assert_eq!(failure.step, "migrate");
     assert!(failure.error.contains("guestbook.0005_move"), "{}", failure.error);
     let tail = failure.tail.join("\n");
@@ -119,6 +124,23 @@ fn without_a_way_back_the_site_is_held_until_a_person_has_made_one() {
     assert_same(&rows(before), &rows(Snapshot::of(&site)));
     assert_tidy(&site);
     assert!(recover(&site).is_none());
+}
+
+/// Returns every file of a folder with what tells it from any other, and from itself when it was written to; what
+/// Python compiles meanwhile is left out.
+fn files_of(folder: &Path) -> BTreeMap<PathBuf, [u64; 4]> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let meta = entry.path().symlink_metadata().expect("a file");
+        if meta.is_dir() && entry.file_name() != "__pycache__" {
+            found.extend(files_of(&entry.path()));
+        } else if !meta.is_dir() {
+            let facts = [meta.ino(), meta.len(), meta.mode().into(), meta.mtime().cast_unsigned()];
+            found.insert(entry.path(), facts);
+        }
+    }
+    found
 }
 
 fn recover(site: &DemoSite) -> Option<Report> {
