@@ -124,7 +124,7 @@ pub fn hints(report: &Report) -> Vec<String> {
         _ => {}
     }
     // What a preparation refuses says it all, unless it is a program that failed.
-    let failure = report.failure.as_ref().filter(|failure| !interrupted);
+    let failure = report.failure.as_ref().filter(|_| !interrupted);
     let refused = matches!(report.outcome, Outcome::Updated | Outcome::Unchanged | Outcome::Refused);
     if let Some(failure) = failure.filter(|failure| !refused || !failure.tail.is_empty())
         && let Some(path) = &failure.transcript
