@@ -73,16 +73,15 @@ fn updates_when_told() {
     let site = Site::load(Path::new(&config), None).unwrap();
     let mut events = Vec::new();
     let mut watch = |record: &Record| events.push(record.event.clone());
-    match update::prepare(&site, &Request::default(), None, &mut watch).unwrap() {
-        Prepared::Ready(update) => assert_eq!(update.run().unwrap().outcome, Outcome::Updated),
-        Prepared::Unchanged(report) => {
-            assert_eq!(report.outcome, Outcome::Unchanged);
-            println!("nothing was to do");
-            let steps = events.iter().filter_map(|event| match event {
-                Event::StepStarted { step, .. } => Some(step.as_str()),
-                _ => None,
-            });
-            assert_eq!(steps.collect::<Vec<_>>(), ["fetch"]);
-        }
-    }
+    let report = match update::prepare(&site, &Request::default(), None, &mut watch).unwrap() {
+        Prepared::Ready(update) => return assert_eq!(update.run().unwrap().outcome, Outcome::Updated),
+        Prepared::Unchanged(report) => report,
+    };
+    assert_eq!(report.outcome, Outcome::Unchanged);
+    println!("nothing was to do");
+    let steps = events.iter().filter_map(|event| match event {
+        Event::StepStarted { step, .. } => Some(step.as_str()),
+        _ => None,
+    });
+    assert_eq!(steps.collect::<Vec<_>>(), ["fetch"]);
 }
