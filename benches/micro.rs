@@ -7,6 +7,7 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use deploykit::action::Action;
 use deploykit::journal::{Entry, Journal};
+use deploykit::plan::Phase;
 use deploykit::site::Config;
 use deploykit::{Command, Host};
 
@@ -75,7 +76,13 @@ fn journal(criterion: &mut Criterion) {
     };
     let actions: Vec<Action> = (0..20).map(action).collect();
     let time = "2026-11-22T12:00:00Z".parse().expect("a time");
-    let entry = Entry::StepStarted { step: "static".to_owned(), time, undo: actions.clone(), actions };
+    let entry = Entry::StepStarted {
+        step: "static".to_owned(),
+        phase: Phase::Window,
+        time,
+        undo: actions.clone(),
+        actions,
+    };
     let mut journal = Journal::open(&folder.path().join("journal.jsonl")).expect("a journal");
     criterion.bench_function("write ahead and sync", |bencher| {
         bencher.iter(|| journal.append(black_box(&entry)).expect("it is written"));
