@@ -42,6 +42,7 @@ Interrupted during step `pause`
 Nothing is changed: [COMMIT] serves as before.
 
 "#]].raw());
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
     fs::write(&site.config, &config).unwrap();
@@ -114,6 +115,7 @@ Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: pause, code, stop-web, stop-workers, announce
 
 "#]].raw());
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
     // Whoever hangs up does not end it.
@@ -245,5 +247,6 @@ services
     let recovered = on(site, &["recover", "--json"]).run().expect(0);
     assert_documented("recover", &recovered.json());
     assert_documented("report", &recovered.json()["report"]);
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 }
