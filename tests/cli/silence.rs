@@ -42,6 +42,11 @@ fn no_secret_is_shown() {
     assert!(failed.stderr.contains("RuntimeError"), "{}", failed.stderr);
     // One that does not even boot, and says why.
     site.publish(|tree| append(tree, "project/config/settings/base.py", "raise RuntimeError(SECRET_KEY)\n")).unwrap();
+    // They did come by: their places are marked.
+    let runs = fs::read_dir(site.checkout.join(".deploykit/runs")).unwrap().flatten();
+    let transcripts: Vec<String> =
+        runs.map(|run| fs::read_to_string(run.path().join("output.log")).unwrap()).collect();
+    assert!(transcripts.len() == 2 && transcripts.iter().all(|text| text.contains("*** ***")), "{transcripts:#?}");
     let refused = on(&site, &update).run().expect(4);
     assert!(refused.stderr.contains("RuntimeError: ***"), "{}", refused.stderr);
     look_at(&site, &refused);

@@ -3,6 +3,8 @@
 mod config;
 mod problem;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
