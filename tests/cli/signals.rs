@@ -26,9 +26,7 @@ fn the_end_of_a_preparation_and_of_a_window() {
     let update = on(site, &["update", "-y"]).start();
     pause.wait();
     update.signal(Signal::INT);
-    assert_data_eq!(
-        update.finish().expect(4).text(Some(site)),
-        str![[r#"
+    assert_data_eq!(update.finish().expect(4).text(Some(site)), str![[r#"
 exit code 4
 --- stderr
 Preparing; the site serves as before
@@ -43,9 +41,8 @@ Preparing; the site serves as before
 Interrupted during step `pause`
 Nothing is changed: [COMMIT] serves as before.
 
-"#]]
-        .raw()
-    );
+"#]].raw());
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
     fs::write(&site.config, &config).unwrap();
@@ -55,9 +52,7 @@ Nothing is changed: [COMMIT] serves as before.
     let update = on(site, &["update", "-y"]).start();
     pause.wait();
     update.signal(Signal::TERM);
-    assert_data_eq!(
-        update.finish().expect(5).text(Some(site)),
-        str![[r#"
+    assert_data_eq!(update.finish().expect(5).text(Some(site)), str![[r#"
 exit code 5
 --- stderr
 Preparing; the site serves as before
@@ -107,7 +102,7 @@ Before the window
   ✓ stop-workers [S] s  worker
 Window
   ✓ stop-web [S] s  gunicorn
-  ✓ code [S] s  [COMMIT]
+  ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✗ pause [S] s
 Going back: 4 steps to undo
   ↩ code [S] s
@@ -119,9 +114,8 @@ Interrupted during step `pause`
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: pause, code, stop-web, stop-workers, announce
 
-"#]]
-        .raw()
-    );
+"#]].raw());
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
     // Whoever hangs up does not end it.
@@ -172,9 +166,7 @@ status = [\"test\", \"-e\", \"{up}\"]
     update.signal(Signal::INT);
     fs::write(&start, "").unwrap();
     let done = update.finish().expect(7);
-    assert_data_eq!(
-        done.text(Some(site)),
-        str![[r#"
+    assert_data_eq!(done.text(Some(site)), str![[r#"
 exit code 7
 --- stderr
 Preparing; the site serves as before
@@ -224,7 +216,7 @@ Before the window
   ✓ stop-workers [S] s  slow, worker
 Window
   ✓ stop-web [S] s  gunicorn
-  ✓ code [S] s  [COMMIT]
+  ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✗ pause [S] s
 Going back: 4 steps to undo
   ↩ code [S] s
@@ -237,13 +229,9 @@ Interrupted while going back: the site is half way.
   still done: announce
 Hint: `deploykit recover` goes on with the way back
 
-"#]]
-        .raw()
-    );
+"#]].raw());
     site.wait_until_serving(Duration::from_secs(60)).unwrap();
-    assert_data_eq!(
-        on(site, &["status"]).run().expect(0).text(Some(site)),
-        str![[r#"
+    assert_data_eq!(on(site, &["status"]).run().expect(0).text(Some(site)), str![[r#"
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
@@ -254,12 +242,11 @@ services
   worker    worker  running  RUNNING, process [PID]
   slow      worker  running  its status command says that it runs
 
-"#]]
-        .raw()
-    );
+"#]].raw());
     on(site, &["update", "-y"]).run().expect(4);
     let recovered = on(site, &["recover", "--json"]).run().expect(0);
     assert_documented("recover", &recovered.json());
     assert_documented("report", &recovered.json()["report"]);
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 }
