@@ -356,10 +356,9 @@ System check identified no issues (0 silenced).
 
 fn shell(site: &TestSite) {
     let script = on(site, &["env", "-q"]).run().expect(0);
-    let eval =
-        format!("eval \"$1\"; echo $DJANGO_SETTINGS_MODULE; pwd; command -v python; python manage.py check");
+    let eval = "eval \"$1\"; echo $DJANGO_SETTINGS_MODULE; pwd; command -v python; python manage.py check";
     let mut sh = site.command("/bin/sh");
-    let output = sh.args(["-c", &eval, "sh", &script.stdout]).output().unwrap();
+    let output = sh.args(["-c", eval, "sh", &script.stdout]).output().unwrap();
     let text = steady(&String::from_utf8(output.stdout).unwrap(), Some(site));
     assert_data_eq!(
         text,

@@ -173,10 +173,6 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn stdout(&self) -> String {
         self.stdout.as_ref().map(Reader::text).unwrap_or_default()
     }
@@ -187,10 +183,6 @@ impl Running {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end; one that does not come is a failure.

@@ -50,7 +50,7 @@ pub(crate) fn tag_reference(remote: &str, tag: &str) -> String {
 impl Fetch<'_> {
     pub(crate) fn perform(&self, host: &Host) -> Result<Fetched, GitError> {
         let repository = Repository::open(&self.repository)?;
-        let url = self.url(host, &repository)?;
+        let url = self.url(&repository)?;
         let (remote, branch) = (self.remote, self.branch);
         let tracking = format!("refs/remotes/{remote}/{branch}");
         let before = repository.reference(&tracking)?;
@@ -71,6 +71,7 @@ impl Fetch<'_> {
             command = command.arg(format!("+refs/tags/*:{TAGS}/{remote}/*"));
         }
         if let Err(error) = host.run(&transporting(command, self.deadline)) {
+            let url = host.redactor().redact(&url).into_owned();
             return Err(self.explain(host, &repository, url, error));
         }
         let missing = || GitError::BranchNotFound {
@@ -85,7 +86,8 @@ impl Fetch<'_> {
         Ok(Fetched { before: before.map(|id| id.to_string()), after: after.to_string() })
     }
 
-    fn url(&self, host: &Host, repository: &Repository) -> Result<String, GitError> {
+    /// Returns the remote's address, a password in it included.
+    fn url(&self, repository: &Repository) -> Result<String, GitError> {
         let names = || {
             let names = repository.git2.remotes().ok();
             names
@@ -96,7 +98,7 @@ impl Fetch<'_> {
             .git2
             .find_remote(self.remote)
             .map_err(|_| GitError::RemoteNotFound { remote: self.remote.to_owned(), known: names() })?;
-        Ok(host.redactor().redact(&String::from_utf8_lossy(remote.url_bytes())).into_owned())
+        Ok(String::from_utf8_lossy(remote.url_bytes()).into_owned())
     }
 
     /// git ends with the same code for a missing branch and for a remote that cannot be reached: the list of the

@@ -286,10 +286,14 @@ impl Host {
 
     /// Adds a line to the transcript, if there is one. A transcript that cannot be written never fails a run.
     pub fn note(&self, line: &str) {
+        self.note_lines(&format!("{}\n", self.redactor.redact(line)));
+    }
+
+    /// Adds whole lines, secrets removed already, at once: a program may write a million of them.
+    fn note_lines(&self, lines: &str) {
         if let Some(file) = &self.transcript {
             let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let line = format!("{}\n", self.redactor.redact(line));
-            if let Err(error) = file.write_all(line.as_bytes()) {
+            if let Err(error) = file.write_all(lines.as_bytes()) {
                 log::warn!("cannot write the transcript: {error}");
             }
         }

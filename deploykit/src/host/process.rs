@@ -39,6 +39,8 @@ pub(crate) struct Process {
     stdout: Capture<ChildStdout>,
     stderr: Capture<ChildStderr>,
     tail: VecDeque<String>,
+    /// Lines on their way into the transcript.
+    noted: String,
     started: Instant,
     deadline: Option<Duration>,
     accepted: Command,
@@ -95,6 +97,7 @@ impl Process {
             stdout,
             stderr,
             tail: VecDeque::new(),
+            noted: String::new(),
             started,
             deadline: command.time_limit(),
             accepted: command.clone(),
@@ -243,11 +246,14 @@ impl Process {
         while let Some(line) = self.stderr.next_line(self.ended) {
             self.keep(Stream::Stderr, &line, on_line);
         }
+        self.host.note_lines(&self.noted);
+        self.noted.clear();
     }
 
     fn keep(&mut self, stream: Stream, line: &str, on_line: &mut dyn FnMut(Stream, &str)) {
         let line = self.host.redactor().redact(line).into_owned();
-        self.host.note(&line);
+        self.noted.push_str(&line);
+        self.noted.push('\n');
         on_line(stream, &line);
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
@@ -392,6 +398,20 @@ mod tests {
         assert!(lines > 0 && error.tail().len() == TAIL_LINES);
         let output = Host::new().run_with_lines(&sh("echo out; echo err >&2"), &mut |_, _| ()).unwrap();
         assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.tail.len()), ("", "", 2));
+    }
+
+    #[test]
+    fn no_flood_is_read_to_its_end_at_once() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(3 * u64::try_from(MOST_AT_ONCE).unwrap()).unwrap();
+        file.rewind().unwrap();
+        let mut capture = Capture::new(Some(file)).unwrap();
+        capture.fill();
+        assert_eq!(capture.text.len(), MOST_AT_ONCE);
+        while capture.source.is_some() {
+            capture.fill();
+        }
+        assert_eq!(capture.text.len(), 3 * MOST_AT_ONCE);
     }
 
     #[test]
