@@ -7,7 +7,7 @@ use procfs::process::all_processes;
 
 use super::Project;
 use super::session::LOADER;
-use crate::services::ProcessId;
+use crate::host::ProcessId;
 
 /// Returns the processes that an earlier deploykit booted for one of these projects and that have not ended.
 pub(crate) fn orphans(projects: &[Project]) -> Vec<ProcessId> {

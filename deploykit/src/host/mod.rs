@@ -5,9 +5,11 @@
 //! transcript; it removes secret values from everything that leaves it.
 
 mod cancel;
+mod capture;
 pub(crate) mod environment;
 pub mod files;
 pub(crate) mod process;
+pub(crate) mod processes;
 mod redact;
 
 use std::fs::File;
@@ -21,6 +23,7 @@ use thiserror::Error;
 pub use cancel::Cancel;
 pub use environment::{Environment, EnvironmentError};
 pub use process::Stream;
+pub use processes::ProcessId;
 pub use redact::Redactor;
 
 use crate::command::Command;

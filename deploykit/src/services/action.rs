@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
-use super::processes::{ProcessId, with_descendants};
 use super::{Role, Service, ServiceError, ServiceState, Status};
+use crate::host::processes::with_descendants;
 use crate::host::{Host, TAIL_LINES};
 
 /// How often a state is asked for while it changes.

@@ -10,7 +10,6 @@ mod command;
 mod error;
 mod gunicorn;
 mod logs;
-mod processes;
 mod supervisor;
 
 use std::fmt;
@@ -19,12 +18,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::host::ProcessId;
 pub use action::{Goal, ServiceAction};
 pub use command::CommandManager;
 pub use error::ServiceError;
 pub use gunicorn::Gunicorn;
 pub use logs::{LogMark, NewLines, last_lines_of};
-pub use processes::ProcessId;
 pub use supervisor::{Server, Supervisor};
 
 use crate::host::Host;
@@ -189,7 +188,7 @@ impl Service {
     /// When the manager cannot be asked, or does not know the service.
     pub fn state(&self, host: &Host) -> Result<ServiceState, ServiceError> {
         let mut state = self.connect(host)?.state()?;
-        state.pids = processes::with_descendants(&state.main);
+        state.pids = crate::host::processes::with_descendants(&state.main);
         Ok(state)
     }
 
