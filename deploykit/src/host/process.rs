@@ -462,8 +462,14 @@ mod tests {
         let CommandError::DeadlinePassed { tail, .. } = &error else { panic!("{error:?}") };
         let pid = tail[0].parse().ok().and_then(Pid::from_raw).unwrap();
         // Gone, or a zombie that its new parent has not read yet.
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z"), "{state}");
+        let state =
+            || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+        let is_gone = || matches!(state(), state if state.is_empty() || state.contains(") Z"));
+        let patience = Instant::now() + Duration::from_secs(30);
+        while !is_gone() && Instant::now() < patience {
+            std::thread::yield_now();
+        }
+        assert!(is_gone(), "{}", state());
     }
 
     #[test]
