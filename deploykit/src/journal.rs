@@ -184,11 +184,11 @@ impl Journal {
         result.map_err(|source| JournalError::Write { path: self.path.clone(), source })
     }
 
-<<<<<<< HEAD
     /// Cuts off what is behind the last whole entry.
     fn cut(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() > self.length { self.file.set_len(self.length) } else { Ok(()) }
-=======
+    }
+
     /// Tells from the last line alone whether the run is over; `false` also when that cannot be known without a closer
     /// look.
     #[must_use]
@@ -196,7 +196,6 @@ impl Journal {
         let Ok(bytes) = std::fs::read(path) else { return false };
         let last = bytes.strip_suffix(b"\n").and_then(|whole| whole.rsplit(|byte| *byte == b'\n').next());
         last.is_some_and(|line| matches!(serde_json::from_slice(line), Ok(Entry::RunFinished { .. })))
->>>>>>> two-bench
     }
 
     /// Reads a journal.
