@@ -89,3 +89,24 @@ impl<R: Read + AsFd> Capture<R> {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Seek;
+
+    use super::*;
+
+    #[test]
+    fn no_flood_is_read_to_its_end_at_once() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(3 * u64::try_from(MOST_AT_ONCE).unwrap()).unwrap();
+        file.rewind().unwrap();
+        let mut capture = Capture::new(Some(file)).unwrap();
+        capture.fill();
+        assert_eq!(capture.text.len(), MOST_AT_ONCE);
+        while capture.source.is_some() {
+            capture.fill();
+        }
+        assert_eq!(capture.text.len(), 3 * MOST_AT_ONCE);
+    }
+}

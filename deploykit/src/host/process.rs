@@ -401,20 +401,6 @@ mod tests {
     }
 
     #[test]
-    fn no_flood_is_read_to_its_end_at_once() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.set_len(3 * u64::try_from(MOST_AT_ONCE).unwrap()).unwrap();
-        file.rewind().unwrap();
-        let mut capture = Capture::new(Some(file)).unwrap();
-        capture.fill();
-        assert_eq!(capture.text.len(), MOST_AT_ONCE);
-        while capture.source.is_some() {
-            capture.fill();
-        }
-        assert_eq!(capture.text.len(), 3 * MOST_AT_ONCE);
-    }
-
-    #[test]
     fn a_long_output_arrives_whole() {
         let output = Host::new().run(&sh("head -c 5000000 /dev/zero; echo; seq 100000")).unwrap();
         let (first, rest) = output.stdout.split_once('\n').unwrap();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
 
-use super::{Config, ConfigError, EnvironmentName, OwnStep, OwnTask};
+use super::{Config, ConfigError, EnvironmentName, OwnStep, OwnTask, Site};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
@@ -605,4 +605,19 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn values_of_the_environment_are_secret_and_folders_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().display();
+    let text = format!(
+        "[site]\nsettings = \"site.settings\"\nenv = {{ DATA = \"{data}\", KEY = \"/hunter22\" }}\n\
+         [python]\nvirtualenv = \"venv\"\n"
+    );
+    let config = Config::parse(&text, &folder.path().join("deploykit.toml"), None).unwrap();
+    let site = Site::new(config).unwrap();
+    let message = format!("no room in {data}/static for /hunter22");
+    let expected = format!("no room in {data}/static for ***");
+    assert_eq!(site.host(None).redactor().redact(&message), expected);
 }
