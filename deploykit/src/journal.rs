@@ -189,6 +189,15 @@ impl Journal {
         if self.file.metadata()?.len() > self.length { self.file.set_len(self.length) } else { Ok(()) }
     }
 
+    /// Tells from the last line alone whether the run is over; `false` also when that cannot be known without a closer
+    /// look.
+    #[must_use]
+    pub fn is_over(path: &Path) -> bool {
+        let Ok(bytes) = std::fs::read(path) else { return false };
+        let last = bytes.strip_suffix(b"\n").and_then(|whole| whole.rsplit(|byte| *byte == b'\n').next());
+        last.is_some_and(|line| matches!(serde_json::from_slice(line), Ok(Entry::RunFinished { .. })))
+    }
+
     /// Reads a journal.
     ///
     /// # Errors
@@ -288,6 +297,22 @@ mod tests {
         journal.append(&undone("code")).unwrap();
         journal.append(&undone("static")).unwrap();
         assert_eq!(Journal::read(&path).unwrap(), [undone("code"), undone("static")]);
+    }
+
+    #[test]
+    fn a_run_is_over_when_its_last_line_says_so_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        assert!(!Journal::is_over(&path));
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append(&undone("code")).unwrap();
+        assert!(!Journal::is_over(&path));
+        let time = Timestamp::UNIX_EPOCH;
+        journal.append(&Entry::RunFinished { outcome: Outcome::Updated, time }).unwrap();
+        assert!(Journal::is_over(&path) && is_finished(&Journal::read(&path).unwrap()));
+        let torn = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &torn[..torn.len() - 1]).unwrap();
+        assert!(!Journal::is_over(&path));
     }
 
     #[test]

@@ -137,6 +137,9 @@ impl State {
         for run in self.runs()?.into_iter().rev() {
             let path = run.journal();
             if path.exists() {
+                if Journal::is_over(&path) {
+                    return Ok(None);
+                }
                 let entries = Journal::read(&path)?;
                 return Ok((!is_finished(&entries)).then_some((run, entries)));
             }

@@ -307,8 +307,10 @@ pub fn steady(text: &str, site: Option<&TestSite>) -> String {
         (r"\b20\d{6}-\d+\b", "[RUN]"),
         (r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?Z?", "[TIME]"),
         (r" *\b\d+\.\d+ s\b", " [S] s"),
+        (r"(\[S\] s) {3,}", "$1  "),
         (r"\b\d+ ms\b", "[MS] ms"),
         (r"\bprocess \d+\b", "process [PID]"),
+        (r"\b\w+ \(process \[PID\]\)", "[USER] (process [PID])"),
         (r"\b\d+ attempts? in", "[N] attempts in"),
         (r"\b(Django|humanize) \d+(\.\d+)+", "$1 [VERSION]"),
     ];

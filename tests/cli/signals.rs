@@ -46,6 +46,7 @@ Nothing is changed: [COMMIT] serves as before.
 "#]]
         .raw()
     );
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
     fs::write(&site.config, &config).unwrap();
@@ -107,7 +108,7 @@ Before the window
   ✓ stop-workers [S] s  worker
 Window
   ✓ stop-web [S] s  gunicorn
-  ✓ code [S] s  [COMMIT]
+  ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✗ pause [S] s
 Going back: 4 steps to undo
   ↩ code [S] s
@@ -122,6 +123,7 @@ Rolled back: [COMMIT] serves again; the site was down for [S] s.
 "#]]
         .raw()
     );
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
     // Whoever hangs up does not end it.
@@ -224,7 +226,7 @@ Before the window
   ✓ stop-workers [S] s  slow, worker
 Window
   ✓ stop-web [S] s  gunicorn
-  ✓ code [S] s  [COMMIT]
+  ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✗ pause [S] s
 Going back: 4 steps to undo
   ↩ code [S] s
@@ -261,5 +263,6 @@ services
     let recovered = on(site, &["recover", "--json"]).run().expect(0);
     assert_documented("recover", &recovered.json());
     assert_documented("report", &recovered.json()["report"]);
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 }

@@ -1,1 +1,164 @@
+//! Secrets are shown nowhere: not on a stream, in a document, in a file that is kept, nor among a process's arguments.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::run::{Done, on};
+use crate::support::releases::{append, edit};
+use crate::support::site::{TestSite, Transport};
+
+/// In the secrets file, in the environment file, and in the remote's address.
+const CANARIES: [&str; 3] = ["canary-of-secrets-json", "canary-of-env-file", "canary-of-remote-url"];
+
+#[test]
+fn no_secret_is_shown() {
+    let Some(mut site) = TestSite::builder().transport(Transport::Http).start() else { return };
+    prepare(&site);
+    let watch = Watch::start();
+
+    // A version that prints whatever it knows, and is updated to.
+    site.publish(|tree| append(tree, "project/config/settings/base.py", LEAK)).unwrap();
+    let seen = on(&site, &["plan", "-vv"]).run().expect(0);
+    look_at(&site, &seen);
+    let events = site.root.join("run/events.jsonl");
+    let update = ["update", "-y", "-vv", "--json", "--events", events.to_str().unwrap()];
+    look_at(&site, &on(&site, &update).run().expect(0));
+    // One whose pages break while they tell it.
+    site.publish(|tree| {
+        let broken = "raise RuntimeError(settings.SECRET_KEY + os.environ[\"CANARY\"])\n    from_here = 1\n    return render(";
+        edit(tree, "project/guestbook/views.py", "return render(", broken);
+        let views = tree.join("project/guestbook/views.py");
+        let text = fs::read_to_string(&views).unwrap();
+        fs::write(views, format!("import os\nfrom django.conf import settings\n{text}")).unwrap();
+    })
+    .unwrap();
+    let failed = on(&site, &update).run().expect(5);
+    look_at(&site, &failed);
+    assert!(failed.stderr.contains("RuntimeError"), "{}", failed.stderr);
+    // One that does not even boot, and says why.
+    site.publish(|tree| append(tree, "project/config/settings/base.py", "raise RuntimeError(SECRET_KEY)\n"))
+        .unwrap();
+    // They did come by: their places are marked.
+    let runs = fs::read_dir(site.checkout.join(".deploykit/runs")).unwrap().flatten();
+    let transcripts: Vec<String> =
+        runs.map(|run| fs::read_to_string(run.path().join("output.log")).unwrap()).collect();
+    assert!(
+        transcripts.len() == 2 && transcripts.iter().all(|text| text.contains("*** ***")),
+        "{transcripts:#?}"
+    );
+    let refused = on(&site, &update).run().expect(4);
+    assert!(refused.stderr.contains("RuntimeError: ***"), "{}", refused.stderr);
+    look_at(&site, &refused);
+    for command in
+        [&["history", "--json"][..], &["status", "--json"], &["logs", "-n", "1000"], &["secrets", "check"]]
+    {
+        look_at(&site, &on(&site, command).run().expect(0));
+    }
+    // A remote that does not answer is called by its address.
+    site.cut_off_remote();
+    for command in [&update[..], &["git-update"], &["plan"]] {
+        let refused = on(&site, command).run().expect(4);
+        assert!(refused.stderr.contains("127.0.0.1"), "{}", refused.stderr);
+        look_at(&site, &refused);
+    }
+    let kept = fs::read_to_string(&events).unwrap();
+    assert!(!CANARIES.iter().any(|canary| kept.contains(canary)), "{kept}");
+    assert_eq!(watch.finish(), BTreeSet::new());
+}
+
+/// Prints what the settings know, to both streams, whenever Python starts.
+const LEAK: &str = "
+import os, sys
+for stream in sys.stdout, sys.stderr:
+    print(SECRET_KEY, os.environ.get(\"CANARY\"), file=stream)
+";
+
+fn prepare(site: &TestSite) {
+    let secrets = fs::read_to_string(&site.secrets).unwrap();
+    let value = secrets.split('"').nth(3).unwrap();
+    fs::write(&site.secrets, secrets.replace(value, &format!("{}-{}", CANARIES[0], "0".repeat(40)))).unwrap();
+    let dotenv = site.root.join("data/environment");
+    fs::write(&dotenv, format!("CANARY={}\n", CANARIES[1])).unwrap();
+    let config = fs::read_to_string(&site.config).unwrap();
+    let line = format!("\nenv-file = \"{}\"\nenv = ", dotenv.display());
+    fs::write(&site.config, config.replace("\nenv = ", &line)).unwrap();
+    let supervisor = fs::read_to_string(&site.supervisor_config).unwrap();
+    let line = format!("environment=CANARY=\"{}\",", CANARIES[1]);
+    fs::write(&site.supervisor_config, supervisor.replacen("environment=", &line, 1)).unwrap();
+    let url = site.git(&site.checkout, &["remote", "get-url", "origin"]).unwrap();
+    let url = url.trim().replace("http://", &format!("http://somebody:{}@", CANARIES[2]));
+    site.git(&site.checkout, &["remote", "set-url", "origin", &url]).unwrap();
+}
+
+#[track_caller]
+fn look_at(site: &TestSite, done: &Done) {
+    for canary in CANARIES {
+        for text in [&done.stdout, &done.stderr] {
+            assert!(!text.contains(canary), "{canary} is shown:\n{text}");
+        }
+    }
+    let mut files = 0;
+    look_into(&site.checkout.join(".deploykit"), &mut files);
+    assert!(files > 0, "nothing is kept");
+}
+
+#[track_caller]
+fn look_into(folder: &Path, files: &mut usize) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_symlink() || path.ends_with("environments") {
+            continue;
+        }
+        if path.is_dir() {
+            look_into(&path, files);
+            continue;
+        }
+        *files += 1;
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        assert!(
+            !CANARIES.iter().any(|canary| text.contains(canary)),
+            "a secret is in {}:\n{text}",
+            path.display()
+        );
+    }
+}
+
+/// Looks at the arguments of every process of the machine, all the while.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeSet<String>>,
+}
+
+impl Watch {
+    fn start() -> Watch {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut found = BTreeSet::new();
+            while !until.load(Ordering::Relaxed) {
+                for process in fs::read_dir("/proc").unwrap().flatten() {
+                    let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+                    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                    // Git gives the address to its helper, as it does without us.
+                    let ours = !line.contains("git-remote-http") && !line.contains("git remote-http");
+                    if ours && CANARIES.iter().any(|canary| line.contains(canary)) {
+                        found.insert(line);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            found
+        });
+        Watch { stop, thread }
+    }
+
+    fn finish(self) -> BTreeSet<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}

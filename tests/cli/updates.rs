@@ -167,14 +167,52 @@ Preparing; the site serves as before
     let followers =
         [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
     wait_for("the followers", || {
-        followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("pause"))
+        followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("code"))
     });
     pause.go_on();
     let done = terminal.finish().expect(0);
     assert!(!done.stdout.contains("\u{1b}[32m") && !done.stdout.contains("\u{1b}[1m"), "{:?}", done.stdout);
     assert!(done.stdout.contains("Updated to "), "{}", done.stdout);
     let [follower, lines] = followers.map(|follower| follower.finish().expect(0));
-    assert_data_eq!(follower.text(Some(site)), str![].raw());
+    assert_data_eq!(
+        follower.text(Some(site)),
+        str![[r#"
+exit code 0
+--- stderr
+root (process [PID]) since [TIME]: update to [COMMIT]
+  ✓ next-tree [S] s
+  ✓ secrets [S] s  2 asked for, all there
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ next-environment [S] s  + humanize [VERSION]
+  ✓ check [S] s  Django [VERSION] boots, no errors
+  ✓ migrations [S] s  3 pending
+  ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
+  ✓ pages [S] s  2 of 2 answer as expected
+Update [RUN]: [COMMIT] → [COMMIT]
+Before the window
+  ✓ announce [S] s  users are told
+  ✓ stop-workers [S] s  worker
+Window
+  ✓ page-up [S] s  /srv/www/maintenance.html
+  ✓ stop-web [S] s  gunicorn
+  ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
+  ✓ pause [S] s  /bin/sh -c touch /srv/run/reached; while ! test -e /srv/run/go; do sleep 0.02; done
+  ✓ environment [S] s  + humanize [VERSION]
+  ✓ static [S] s  files: 3 added, 2 changed, 4 removed
+  ✓ migrate [S] s  3 migrations
+  ✓ start-web [S] s  gunicorn
+  ✓ smoke-check [S] s  /, /about/
+  ✓ page-down [S] s  the pages are as expected
+Afterwards
+  ✓ start-workers [S] s  worker
+  ✓ stay-up [S] s  gunicorn, worker
+  ✓ maintenance-off [S] s  users are told no longer
+
+Updated to [COMMIT] in [S] s; the site was down for [S] s, [S] s expected.
+
+"#]]
+        .raw()
+    );
     for line in lines.stdout.lines().filter(|line| line.contains("\"step_finished\"")) {
         assert_documented("event", &serde_json::from_str(line).unwrap());
     }
@@ -183,7 +221,14 @@ Preparing; the site serves as before
     assert!(kept.lines().count() > lines.stdout.lines().count(), "the preparation is missing:\n{kept}");
     assert_eq!(site.release().as_deref(), Some("2"));
 
-    assert_data_eq!(on(site, &["history"]).run().expect(0).text(Some(site)), str![].raw());
+    assert_data_eq!(on(site, &["history"]).run().expect(0).text(Some(site)), str![[r#"
+exit code 0
+--- stdout
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  updated [S] s  down [S] s
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s              secrets: secrets are missing in `/srv/site/secr…
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s              secrets: secrets are missing in `/srv/site/secr…
+
+"#]].raw());
     let history = on(site, &["history", "--json"]).run().expect(0).json();
     assert_documented("history", &history);
     assert_eq!(history["runs"][0]["outcome"], "updated");
@@ -195,21 +240,12 @@ Preparing; the site serves as before
 
 /// What others see and may do while an update is in its window.
 fn meanwhile(site: &TestSite) {
-    let said = |args: &[&str]| {
-        let text = on(site, args).run().text(Some(site));
-        // By whom depends on who runs the tests.
-        text.lines()
-            .map(|line| match line.split_once(" (process [PID]) since") {
-                Some((start, rest)) => format!(
-                    "{} [USER] (process [PID]) since{rest}\n",
-                    start.rsplit_once(' ').map_or("", |(start, _)| start)
-                ),
-                None => format!("{line}\n"),
-            })
-            .collect::<String>()
-    };
+    let said = |args: &[&str]| on(site, args).run().text(Some(site));
     let status = said(&["status"]);
-    assert!(status.contains("running       [USER]") || status.contains("running      "), "{status}");
+    assert!(
+        status.contains("running       [USER] (process [PID]) since [TIME]: update to [COMMIT]"),
+        "{status}"
+    );
     assert_documented("status", &on(site, &["status", "--json"]).run().expect(0).json());
     assert_data_eq!(
         said(&["update", "-y"]),

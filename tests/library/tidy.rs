@@ -320,7 +320,7 @@ fn the_readme_begins_with_two_commands() {
     let blocks = blocks(&read("README.md"));
     let first: Vec<(&str, &str)> =
         blocks.iter().take(2).map(|(language, text)| (language.as_str(), text.as_str())).collect();
-    let quickstart = "cargo run --release -p deploykit --example quickstart\n";
+    let quickstart = "cargo run -p deploykit --example quickstart\n";
     assert_eq!(first, [("sh", quickstart), ("sh", "./tests/run\n")]);
 }
 

@@ -1,8 +1,8 @@
 //! An update as it happens: a line a step, and on a terminal a live one with the time that it has taken so far.
 
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
@@ -11,10 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 
 use super::Ui;
-use super::human::{BAD, BOLD, DIM, GOOD, WARN, milliseconds, paint};
+use super::human::{BAD, BOLD, DIM, GOOD, WARN, duration, milliseconds, paint};
 
 /// How long the end of a command waits for a terminal that does not take the last lines.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a long step is looked at, and how long it takes until it is first mentioned where nothing moves.
+const LOOK: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(10);
 
 /// Shows events and texts on the standard error, from a thread of its own: a terminal that does not read (a stalled
 /// connection, Ctrl-S) must not hold up a window.
@@ -64,14 +68,16 @@ impl Observer for Progress {
 
 fn show(messages: &Receiver<Message>, ui: Ui) {
     let mut lines = Lines::new(ui);
-    for message in messages {
-        match message {
-            Message::Event(record) => lines.observe(&record),
-            Message::Text(text) => lines.line(&text),
-            Message::Flush(done) => {
+    loop {
+        match messages.recv_timeout(LOOK) {
+            Ok(Message::Event(record)) => lines.observe(&record),
+            Ok(Message::Text(text)) => lines.line(&text),
+            Ok(Message::Flush(done)) => {
                 lines.finish();
                 let _ = done.send(());
             }
+            Err(RecvTimeoutError::Timeout) => lines.still_running(Instant::now()),
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
 }
@@ -86,17 +92,37 @@ struct Lines {
     /// Why the step under way is done, and since when.
     reason: String,
     since_ms: u64,
+    /// The step under way, and when it is to be mentioned.
+    running: Option<Running>,
+}
+
+struct Running {
+    step: String,
+    since: Instant,
+    mention: Duration,
 }
 
 impl Lines {
     fn new(ui: Ui) -> Self {
         let terminal = std::io::stderr().is_terminal() && !ui.quiet;
         let (quiet, verbose) = (ui.quiet, ui.verbose > 0);
-        Lines { bar: None, terminal, quiet, verbose, reason: String::new(), since_ms: 0 }
+        Lines { bar: None, terminal, quiet, verbose, reason: String::new(), since_ms: 0, running: None }
+    }
+
+    /// Where no live line moves, says of a long step that it goes on: after 10 seconds, then each time after twice as long.
+    fn still_running(&mut self, now: Instant) {
+        let Some(running) = self.running.as_mut().filter(|_| !self.terminal) else { return };
+        let taken = now.saturating_duration_since(running.since);
+        if taken >= running.mention {
+            running.mention = taken * 2;
+            let text = format!("  … {}: {} so far", running.step, duration(taken));
+            self.line(&text);
+        }
     }
 
     /// Ends the live line; what was said stays.
     fn finish(&mut self) {
+        self.running = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -151,6 +177,8 @@ impl Lines {
                 self.live(format!("{step}{colon}{reason}"));
                 self.reason.clone_from(reason);
                 self.since_ms = record.elapsed_ms;
+                let since = Instant::now();
+                self.running = Some(Running { step: step.clone(), since, mention: LONG });
                 if !self.terminal && self.verbose {
                     self.line(&paint(DIM, &format!("  … {step}{colon}{reason}")));
                 }
@@ -180,8 +208,8 @@ impl Lines {
             Event::StepUndone { step, duration_ms } => {
                 self.step(&paint(WARN, "↩"), step, Some(*duration_ms), "");
             }
-            Event::UndoFailed { step, error } => {
-                self.line(&format!("  {} {step} could not be undone: {error}", paint(BAD, "✗")));
+            Event::UndoFailed { step, .. } => {
+                self.line(&format!("  {} {step} could not be undone", paint(BAD, "✗")));
             }
             Event::Notice { text } => self.line(&format!("  {} {text}", paint(WARN, "note:"))),
             Event::RunFinished { .. } => self.finish(),
@@ -197,4 +225,24 @@ fn bar(text: String) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_step_is_mentioned_again_and_again() {
+        let mut lines = Lines::new(Ui { json: false, quiet: true, verbose: 0 });
+        let since = Instant::now();
+        let running = |lines: &Lines| lines.running.as_ref().map(|running| running.mention.as_secs());
+        lines.still_running(since);
+        lines.running = Some(Running { step: "migrate".to_owned(), since, mention: LONG });
+        for (second, mention) in [(9, 10), (10, 20), (19, 20), (21, 42), (50, 100)] {
+            lines.still_running(since + Duration::from_secs(second));
+            assert_eq!(running(&lines), Some(mention), "after {second} s");
+        }
+        lines.finish();
+        assert_eq!(running(&lines), None);
+    }
 }

@@ -84,6 +84,10 @@ fn describe(text: &mut String, failure: &Failure) {
         let _ = writeln!(text, "{} during step `{}`", paint(BAD, "Interrupted"), failure.step);
         return;
     }
+    // Of a recovery the summary says the same.
+    if failure.undo.as_ref().is_some_and(|(step, _)| *step == failure.step) {
+        return;
+    }
     let error = unwind(&failure.error);
     let _ = writeln!(text, "{} step `{}` failed: {error}", paint(BAD, "Error:"), failure.step);
     // A service that did not stay up ends with the same lines as its log.
@@ -117,7 +121,14 @@ pub fn hints(report: &Report) -> Vec<String> {
             };
             hints.push(format!("mend {what}, push it, and run `deploykit update` again"));
         }
-        Outcome::Held => hints.push("mend what stands in the way, then run `deploykit recover`".to_owned()),
+        Outcome::Held => {
+            let undo = report.failure.as_ref().and_then(|failure| failure.undo.as_ref());
+            let way = match undo.map(|(step, _)| step.as_str()) {
+                Some("migrate") => "bring the database back to how it was before these migrations",
+                _ => "mend what stands in the way",
+            };
+            hints.push(format!("{way}, then run `deploykit recover`"));
+        }
         Outcome::Interrupted => {
             hints.push("`deploykit recover` goes on with the way back".to_owned());
         }

@@ -1,7 +1,8 @@
 //! A virtualenv as its files describe it; no Python is started to read it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,7 @@ impl Virtualenv {
     fn add_packages(&mut self, folder: &Path) {
         let names: BTreeSet<String> = names_in(folder).collect();
         let mut owned = BTreeSet::new();
+        let mut record = String::new();
         // pip renames what it is about to remove to `~name`: a leftover of an interrupted run.
         for name in names.iter().filter(|name| !name.starts_with('~')) {
             let metadata = match name.rsplit_once('.') {
@@ -97,7 +99,9 @@ impl Virtualenv {
                 .ok()
                 .and_then(|text| serde_json::from_slice(&text).ok())
                 .and_then(|direct| origin_of(&direct));
-            if let Ok(record) = fs::read_to_string(folder.join(name).join("RECORD")) {
+            record.clear();
+            let read = File::open(folder.join(name).join("RECORD"));
+            if read.and_then(|mut file| file.read_to_string(&mut record)).is_ok() {
                 let tops = top_level(&record);
                 if tops.iter().any(|top| !names.contains(*top)) {
                     package.version.push_str(" with files missing");
@@ -198,22 +202,32 @@ fn package_of(metadata: &[u8]) -> Option<Package> {
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
 pub(crate) fn files_of_record(record: &str) -> impl Iterator<Item = &str> {
-    record.lines().map(|line| match line.strip_prefix('"') {
+    record.lines().map(file_of_record)
+}
+
+fn file_of_record(line: &str) -> &str {
+    match line.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next().unwrap_or_default(),
         None => line.split(',').next().unwrap_or_default(),
-    })
+    }
 }
 
 /// Returns what a `RECORD` has in the folder of packages itself, without compiled files, which may be removed at will.
 fn top_level(record: &str) -> BTreeSet<&str> {
-    let mut tops: Vec<&str> = files_of_record(record)
-        .filter(|file| !file.starts_with(['.', '/']))
-        .filter_map(|file| file.split('/').next())
-        .filter(|top| !top.is_empty() && *top != "__pycache__")
-        .collect();
-    // Thousands of files of one folder follow one another.
-    tops.dedup();
-    tops.into_iter().collect()
+    let mut tops = BTreeSet::new();
+    let mut last = "";
+    for line in record.lines() {
+        // Thousands of files of one folder follow one another.
+        if !last.is_empty() && line.strip_prefix(last).is_some_and(|rest| rest.starts_with('/')) {
+            continue;
+        }
+        let top = file_of_record(line).split('/').next().unwrap_or_default();
+        if !top.is_empty() && !top.starts_with('.') && top != "__pycache__" {
+            tops.insert(top);
+            last = top;
+        }
+    }
+    tops
 }
 
 #[cfg(test)]

@@ -258,7 +258,7 @@ fn a_new_line_goes_to_the_end() {
 fn values_are_quoted_where_they_must_be() {
     for (value, line) in [
         ("plain-1.0/x:y=z@w%+,", "A=plain-1.0/x:y=z@w%+,"),
-        ("", "A=''"),
+        ("", "A="),
         ("two words", "A='two words'"),
         ("$HOME `x` \\ \"q\"", "A='$HOME `x` \\ \"q\"'"),
         ("it's # x", "A=\"it's # x\""),

@@ -4,6 +4,8 @@ mod config;
 mod items;
 mod problem;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -48,7 +48,7 @@ fn wherever_a_run_is_killed_the_journal_alone_brings_everything_back() {
 
 #[test]
 fn a_recovery_that_is_killed_is_gone_on_with() {
-    for number in 0..=5 {
+    for number in 0..=4 {
         let folder = Folder::new();
         let before = folder.facts();
         let mut steps = folder.steps();

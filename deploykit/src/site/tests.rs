@@ -1,0 +1,608 @@
+//! The configuration: every key, every default, every kind of mistake.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use snapbox::prelude::*;
+use snapbox::{assert_data_eq, str};
+
+use super::{Config, ConfigError, EnvironmentName, OwnStep, OwnTask};
+use crate::django::When;
+use crate::operations::git_update::{LocalChanges, LocalCommits};
+use crate::operations::smoke_check::Page;
+use crate::python::Installer;
+use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor};
+
+const LEAST: &str = "[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"../venv\"\n";
+
+fn parse_as(text: &str, environment: Option<&str>) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/srv/site/deploykit.toml"), environment)
+}
+
+#[track_caller]
+fn parsed(text: &str) -> Config {
+    parse_as(text, None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Returns the mistakes of a configuration that is right but for these lines, without the file's name.
+#[track_caller]
+fn mistakes(lines: &str) -> String {
+    let text = format!("{LEAST}{lines}\n");
+    match parse_as(&text, None) {
+        Err(ConfigError::Invalid(mistakes)) => {
+            let shift = LEAST.lines().count();
+            let lines = mistakes.problems.iter().map(|problem| {
+                let line = mistakes.line(problem);
+                let line = line.checked_sub(shift).map_or("above".to_owned(), |line| line.to_string());
+                format!("{line}: {}: {}\n", problem.key, problem.message)
+            });
+            lines.collect()
+        }
+        other => panic!("expected mistakes: {other:?}"),
+    }
+}
+
+fn texts(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[test]
+fn everything_but_two_keys_has_a_default() {
+    let config = parsed(LEAST);
+    let Config {
+        path,
+        folder,
+        environment,
+        repository,
+        project,
+        settings,
+        env,
+        env_file,
+        remote,
+        branch,
+        local_changes,
+        local_commits,
+        verify_signature,
+        git_deadline,
+        virtualenv,
+        requirements,
+        installer,
+        extra_args,
+        install_deadline,
+        secrets_file,
+        secrets_required,
+        secrets_pattern,
+        collect,
+        clear,
+        backup,
+        services,
+        steps,
+        maintenance_on,
+        maintenance_off,
+        status_file,
+        page,
+        page_template,
+        message,
+        notice,
+        smoke_base,
+        smoke_connect,
+        smoke_ca,
+        smoke_deadline,
+        smoke_timeout,
+        pages,
+        smoke_commands,
+        logs,
+        after_success,
+        after_failure,
+    } = config;
+    assert_eq!(path, Path::new("/srv/site/deploykit.toml"));
+    assert_eq!(folder, Path::new("/srv/site"));
+    assert_eq!(environment, EnvironmentName::Production);
+    assert_eq!((repository.as_path(), project.as_path()), (folder.as_path(), folder.as_path()));
+    assert_eq!(settings, "config.settings");
+    assert_eq!((env, env_file), (vec![], None));
+    assert_eq!((remote.as_str(), branch.as_str()), ("origin", "master"));
+    assert_eq!((local_changes, local_commits), (LocalChanges::Refuse, LocalCommits::Refuse));
+    assert!(!verify_signature);
+    assert_eq!(git_deadline, Duration::from_secs(300));
+    assert_eq!(virtualenv, Path::new("/srv/venv"));
+    assert_eq!((requirements, installer, extra_args), (vec![], Installer::Auto, vec![]));
+    assert_eq!(install_deadline, Duration::from_secs(1800));
+    assert_eq!((secrets_file, secrets_required), (None, vec![]));
+    assert_eq!(secrets_pattern, crate::secrets::DEFAULT_PATTERN);
+    assert_eq!((collect, clear, backup), (When::Auto, When::Auto, When::Auto));
+    assert_eq!((services, steps), (vec![], vec![]));
+    assert_eq!((maintenance_on, maintenance_off, status_file), (None, None, None));
+    assert_eq!((page, page_template), (None, None));
+    assert_eq!(message, "The site is being updated and will be back in a few minutes.");
+    assert_eq!(notice, Duration::from_secs(1200));
+    assert_eq!((smoke_base, smoke_connect, smoke_ca), (None, None, None));
+    assert_eq!((smoke_deadline, smoke_timeout), (Duration::from_secs(60), Duration::from_secs(10)));
+    assert_eq!((pages, smoke_commands, logs), (vec![], Vec::<Vec<String>>::new(), vec![]));
+    assert_eq!((after_success, after_failure), (Vec::<Vec<String>>::new(), Vec::<Vec<String>>::new()));
+}
+
+const EVERYTHING: &str = r#"
+environment = "staging"
+
+[site]
+repository = "checkout"
+project = "project"
+settings = "config.settings.production"
+env = { LANG = "C.UTF-8" }
+env-file = ".env"
+
+[git]
+remote = "upstream"
+branch = "main"
+local-changes = "keep"
+local-commits = "rebase"
+verify-signature = true
+deadline = "90s"
+
+[python]
+virtualenv = "/srv/venv"
+requirements = ["requirements/production.txt"]
+installer = "uv"
+extra-args = ["--no-index"]
+deadline = "1h"
+
+[secrets]
+file = "secrets.json"
+required = ["SENTRY_DSN"]
+pattern = 'secret\("(\w+)"\)'
+
+[static]
+collect = "always"
+clear = "never"
+
+[database]
+backup = "never"
+
+[[services]]
+name = "gunicorn"
+manager = "supervisor"
+config = "config/supervisor.conf"
+program = "site:gunicorn"
+role = "web"
+stop-timeout = "5s"
+start-timeout = "1m"
+stay-up = "2s"
+
+[[services]]
+name = "redis"
+manager = "command"
+start = ["redis-server", "--daemonize", "yes"]
+stop = ["redis-cli", "shutdown"]
+status = ["redis-cli", "ping"]
+directory = "run"
+role = "required"
+sudo = true
+
+[[services]]
+name = "web2"
+manager = "gunicorn"
+pidfile = "run/gunicorn.pid"
+start = ["gunicorn", "--daemon"]
+directory = "checkout"
+
+[[steps]]
+name = "compress"
+after = "static"
+manage = ["compress"]
+
+[[steps]]
+name = "warm"
+after = "start-web"
+run = ["./warm", "all"]
+
+[maintenance]
+on = ["maintenanceon", "{time}"]
+off = ["maintenanceoff"]
+status-file = "maintenance.json"
+page = "www/maintenance.html"
+page-template = "maintenance.html"
+message = "Back soon"
+notice = "1h 30m"
+
+[smoke]
+base = "https://example.org/"
+connect = "127.0.0.1:8000"
+ca = "ca.pem"
+deadline = "30s"
+timeout = "2s"
+pages = ["/", { path = "/about/", status = 302, redirect = "/login/", contains = "About", lacks = "Traceback", within = "800ms" }]
+commands = [["./check-login", "-v"]]
+
+[logs]
+nginx = "/var/log/nginx/error.log"
+django = "log/django.log"
+
+[hooks]
+after-success = [["./tell", "good"]]
+after-failure = [["./tell", "bad"]]
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let config = parsed(EVERYTHING);
+    let at = |path: &str| PathBuf::from("/srv/site").join(path);
+    assert_eq!(config.environment, EnvironmentName::Staging);
+    assert_eq!((config.repository, config.project), (at("checkout"), at("checkout/project")));
+    assert_eq!(config.settings, "config.settings.production");
+    assert_eq!(config.env, [("LANG".to_owned(), "C.UTF-8".to_owned())]);
+    assert_eq!(config.env_file, Some(at(".env")));
+    assert_eq!((config.remote.as_str(), config.branch.as_str()), ("upstream", "main"));
+    assert_eq!((config.local_changes, config.local_commits), (LocalChanges::Keep, LocalCommits::Rebase));
+    assert!(config.verify_signature);
+    assert_eq!(
+        (config.git_deadline, config.install_deadline),
+        (Duration::from_secs(90), Duration::from_secs(3600))
+    );
+    assert_eq!(config.virtualenv, Path::new("/srv/venv"));
+    // Requirements belong to the checkout.
+    assert_eq!(config.requirements, [at("checkout/requirements/production.txt")]);
+    assert_eq!((config.installer, config.extra_args), (Installer::Uv, texts(&["--no-index"])));
+    assert_eq!(
+        (config.secrets_file, config.secrets_required),
+        (Some(at("secrets.json")), texts(&["SENTRY_DSN"]))
+    );
+    assert_eq!(config.secrets_pattern, r#"secret\("(\w+)"\)"#);
+    assert_eq!((config.collect, config.clear, config.backup), (When::Always, When::Never, When::Never));
+    let second = Duration::from_secs;
+    let gunicorn = Service {
+        name: "gunicorn".into(),
+        manager: Manager::Supervisor(Supervisor {
+            server: Server::Config(at("config/supervisor.conf")),
+            program: Some("site:gunicorn".into()),
+        }),
+        role: Role::Web,
+        stop_timeout: second(5),
+        start_timeout: second(60),
+        stay_up: second(2),
+        sudo: false,
+    };
+    let redis = Service {
+        name: "redis".into(),
+        manager: Manager::Command(CommandManager {
+            start: texts(&["redis-server", "--daemonize", "yes"]),
+            stop: texts(&["redis-cli", "shutdown"]),
+            status: texts(&["redis-cli", "ping"]),
+            directory: Some(at("run")),
+        }),
+        role: Role::Required,
+        stop_timeout: second(30),
+        start_timeout: second(60),
+        stay_up: second(3),
+        sudo: true,
+    };
+    let web2 = Service {
+        name: "web2".into(),
+        manager: Manager::Gunicorn(Gunicorn {
+            pidfile: at("run/gunicorn.pid"),
+            start: texts(&["gunicorn", "--daemon"]),
+            directory: Some(at("checkout")),
+        }),
+        role: Role::Worker,
+        sudo: false,
+        ..redis.clone()
+    };
+    assert_eq!(config.services, [gunicorn, redis, web2]);
+    let step = |name: &str, after: &str, task| OwnStep { name: name.into(), after: after.into(), task };
+    assert_eq!(
+        config.steps,
+        [
+            step("compress", "static", OwnTask::Manage(texts(&["compress"]))),
+            step("warm", "start-web", OwnTask::Run(texts(&["./warm", "all"]))),
+        ]
+    );
+    assert_eq!(config.maintenance_on, Some(texts(&["maintenanceon", "{time}"])));
+    assert_eq!(config.maintenance_off, Some(texts(&["maintenanceoff"])));
+    assert_eq!(config.status_file, Some(at("maintenance.json")));
+    assert_eq!(
+        (config.page, config.page_template),
+        (Some(at("www/maintenance.html")), Some(at("maintenance.html")))
+    );
+    assert_eq!((config.message.as_str(), config.notice), ("Back soon", Duration::from_secs(5400)));
+    assert_eq!(config.smoke_base.as_deref(), Some("https://example.org/"));
+    assert_eq!(config.smoke_connect.as_deref(), Some("127.0.0.1:8000"));
+    assert_eq!(config.smoke_ca, Some(at("ca.pem")));
+    assert_eq!((config.smoke_deadline, config.smoke_timeout), (second(30), second(2)));
+    let about = Page {
+        status: Some(302),
+        redirect: Some("/login/".into()),
+        contains: texts(&["About"]),
+        lacks: texts(&["Traceback"]),
+        within: Some(Duration::from_millis(800)),
+        ..Page::new("/about/")
+    };
+    assert_eq!(config.pages, [Page::new("/"), about]);
+    assert_eq!(config.smoke_commands, [texts(&["./check-login", "-v"])]);
+    let log = |name: &str, path: PathBuf| (name.to_owned(), path);
+    assert_eq!(
+        config.logs,
+        [log("django", at("log/django.log")), log("nginx", "/var/log/nginx/error.log".into())]
+    );
+    assert_eq!(config.after_success, [texts(&["./tell", "good"])]);
+    assert_eq!(config.after_failure, [texts(&["./tell", "bad"])]);
+}
+
+#[test]
+fn development_keeps_local_work_and_manages_no_services() {
+    let config = parse_as(EVERYTHING, Some("development")).unwrap();
+    assert_eq!(config.environment, EnvironmentName::Development);
+    assert_eq!(config.services, []);
+    let config = parse_as(LEAST, Some("development")).unwrap();
+    assert_eq!((config.local_changes, config.local_commits), (LocalChanges::Keep, LocalCommits::Rebase));
+}
+
+#[test]
+fn an_environment_overrides_key_by_key() {
+    let text = format!(
+        "{LEAST}[git]\nbranch = \"main\"\nremote = \"upstream\"\n\
+         [environments.staging.git]\nbranch = \"staging\"\n\
+         [environments.staging.smoke]\nbase = \"https://staging.example.org/\"\n\
+         [environments.production.git]\nlocal-changes = \"keep\"\n"
+    );
+    let staging = parse_as(&text, Some("staging")).unwrap();
+    assert_eq!((staging.branch.as_str(), staging.remote.as_str()), ("staging", "upstream"));
+    assert_eq!(staging.smoke_base.as_deref(), Some("https://staging.example.org/"));
+    assert_eq!(staging.local_changes, LocalChanges::Refuse);
+    let production = parse_as(&text, None).unwrap();
+    assert_eq!((production.branch.as_str(), production.smoke_base), ("main", None));
+    assert_eq!(production.local_changes, LocalChanges::Keep);
+}
+
+#[test]
+fn mistakes_in_an_override_are_in_its_place() {
+    assert_data_eq!(
+        mistakes(
+            "[environments.production.git]\nbrnch = \"x\"\n[environments.prod]\n[environments]\nproduction.git.branch = 3"
+        ),
+        str![[r#"
+2: git.brnch: unknown key; did you mean `branch`?
+3: environments.prod: unknown key
+5: : duplicate key
+
+"#]]
+        .raw()
+    );
+    // Only the chosen environment's own are read.
+    let text = format!("{LEAST}[environments.staging.git]\nbranch = 3\n");
+    parse_as(&text, Some("production")).unwrap();
+    assert!(parse_as(&text, Some("staging")).is_err());
+}
+
+#[test]
+fn unknown_names_come_with_the_nearest_known_one() {
+    assert_data_eq!(
+        mistakes(
+            "[sit]\n[staging]\nrequired = true\n[static]\nclaer = \"auto\"\ncollect = \"alwys\"\n[maintenance]\n\
+             status_file = \"x\"\n[wholly-unlike-anything]\n"
+        ),
+        str![[r#"
+1: sit: unknown key; did you mean `git`?
+2: staging: unknown key
+5: static.claer: unknown key; did you mean `clear`?
+6: static.collect: `alwys` is not one of `auto`, `always`, `never`; did you mean `always`?
+8: maintenance.status_file: unknown key; did you mean `status-file`?
+9: wholly-unlike-anything: unknown key
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn types_and_values_are_checked() {
+    assert_data_eq!(
+        mistakes(
+            "[git]\nbranch = 3\nremote = \"\"\nverify-signature = \"yes\"\ndeadline = 60\n\
+             [smoke]\nbase = \"example.org\"\nconnect = \"unix:\"\ntimeout = \"fast\"\ncommands = [\"./check\"]\n\
+             [secrets]\npattern = \"(\"\nrequired = [\"A\", 1]\n\
+             [maintenance]\non = [\"maintenanceon\"]\nnotice = \"-5m\"\n\
+             [hooks]\nafter-success = [[]]\n[logs]\nnginx = [\"a\"]\n"
+        ),
+        str![[r#"
+2: git.branch: expected a text, found a whole number
+3: git.remote: is empty
+4: git.verify-signature: expected true or false, found a text
+5: git.deadline: expected a duration such as "20m", found a whole number
+7: smoke.base: expected an address that starts with http:// or https://
+8: smoke.connect: expected `HOST:PORT` or `unix:/PATH`, found `unix:`
+9: smoke.timeout: `fast` is not a duration; write "30s", "20m" or "1h 30m"
+10: smoke.commands: expected a list of texts such as ["./check"]
+12: secrets.pattern: the pattern for secrets cannot be read
+13: secrets.required: expected a text, found a whole number
+15: maintenance.on: `off` is missing: what one does the other one takes back
+16: maintenance.notice: `-5m` is not a duration; write "30s", "20m" or "1h 30m"
+18: hooks.after-success: expected a list of texts such as ["./check"]
+20: logs.nginx: expected a text, found a list
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        mistakes("[site.x]\n[git]\n[git.branch]\n[[secrets]]\n"),
+        str![[r#"
+1: site.x: unknown key
+3: git.branch: expected a text, found a table
+4: secrets: expected a section, found a list
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn durations_are_written_as_people_write_them() {
+    let notice = |text: &str| parsed(&format!("{LEAST}[maintenance]\nnotice = \"{text}\"\n")).notice;
+    for (text, seconds) in
+        [("0s", 0), ("30s", 30), ("20m", 1200), ("1h 30m", 5400), ("1h30m", 5400), ("2 minutes", 120)]
+    {
+        assert_eq!(notice(text), Duration::from_secs(seconds), "{text}");
+    }
+    for text in ["20", "m", "-1s", "1 fortnight", "1e9y"] {
+        let text = format!("[maintenance]\nnotice = \"{text}\"");
+        assert!(mistakes(&text).contains("is not a duration"), "{text}");
+    }
+}
+
+#[test]
+fn services_lack_nothing() {
+    assert_data_eq!(
+        mistakes(
+            "[[services]]\n[[services]]\nname = \"a\"\nmanager = \"systemd\"\n[[services]]\nname = \"a\"\n\
+             manager = \"supervisor\"\nrole = \"db\"\nsudo = true\n[[services]]\nname = \"b\"\nmanager = \"command\"\n\
+             stop-timeout = \"x\"\npidfile = \"p\"\n[[services]]\nname = \"c\"\nmanager = \"gunicorn\"\n"
+        ),
+        str![[r#"
+1: services[0].name: is missing
+1: services[0].manager: is missing: `supervisor`, `command` or `gunicorn`
+4: services[1].manager: `systemd` is not one of `supervisor`, `command`, `gunicorn`
+5: services[2].config: is missing
+6: services[2].name: there are two services named `a`
+8: services[2].role: `db` is not one of `web`, `worker`, `required`
+9: services[2].sudo: only the commands of `manager = "command"` can be run with sudo
+10: services[3].start: is missing
+10: services[3].status: is missing: a command that exits with 0 while the service runs
+13: services[3].stop-timeout: `x` is not a duration; write "30s", "20m" or "1h 30m"
+14: services[3].pidfile: unknown key
+15: services[4].pidfile: is missing
+15: services[4].start: is missing
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        mistakes("services = 3"),
+        str![[r#"
+1: python.services: unknown key
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn steps_have_a_place_and_one_task() {
+    assert_data_eq!(
+        mistakes(
+            "[[steps]]\nname = \"a\"\nafter = \"migrat\"\nmanage = [\"x\"]\n[[steps]]\nname = \"b\"\nafter = \"static\"\n\
+             [[steps]]\nname = \"c\"\nafter = \"static\"\nmanage = [\"x\"]\nrun = [\"y\"]\n[[steps]]\nrun = [\"z\"]\n"
+        ),
+        str![[r#"
+3: steps[0].after: `migrat` is not one of next-tree, next-environment, check, collect, stop-workers, page-up, stop-web, code, environment, static, migrate, start-web, page-down, start-workers
+5: steps[1].run: expected either `manage = ["command"]` or `run = ["program"]`
+12: steps[2].run: expected either `manage = ["command"]` or `run = ["program"]`
+13: steps[3].name: is missing
+13: steps[3].after: is missing
+
+"#]].raw()
+    );
+}
+
+#[test]
+fn pages_and_the_page_fit_together() {
+    assert_data_eq!(
+        mistakes(
+            "[smoke]\npages = [\"/\", 3, { status = 200 }, { path = \"/a/\", status = 700, txt = \"x\" }]\n"
+        ),
+        str![[r#"
+2: smoke.pages: `base` is missing: the address that the paths belong to
+2: smoke.pages[1]: did not expect a whole number
+2: smoke.pages[2].path: is missing
+2: smoke.pages[2].status: unknown key
+2: smoke.pages[3].status: expected a whole number from 100 to 599, found a whole number
+2: smoke.pages[3].txt: unknown key
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        mistakes("[maintenance]\npage = \"www/m.html\"\n[smoke]\nbase = \"https://example.org\"\npages = [\"/\"]\n"),
+        str![[r#"
+2: maintenance.page: `smoke.connect` is missing: while the page is up the public address answers 503, so the pages are asked for at gunicorn itself; say where it listens
+
+"#]].raw()
+    );
+    // Whole addresses need no base.
+    parsed(&format!("{LEAST}[smoke]\npages = [\"https://example.org/\"]\n"));
+}
+
+#[test]
+fn ten_mistakes_are_shown_at_once() {
+    let text = "environment = \"prod\"\n[site]\nproject = \"..\"\n[git]\nbranch = 1\nbranhc = \"x\"\n[python]\n\
+                requirements = \"x.txt\"\ninstaller = \"conda\"\n[static]\ncollect = true\n[database]\nbackup = \"yes\"\n\
+                [[services]]\nname = \"a\"\n[smoke]\nbase = 1\n";
+    let error = parse_as(text, None).unwrap_err().to_string();
+    assert_data_eq!(error, str![[r#"
+/srv/site/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`
+/srv/site/deploykit.toml:2: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as "config.settings"
+/srv/site/deploykit.toml:3: `site.project`: is not inside the repository `/srv/site`
+/srv/site/deploykit.toml:5: `git.branch`: expected a text, found a whole number
+/srv/site/deploykit.toml:6: `git.branhc`: unknown key; did you mean `branch`?
+/srv/site/deploykit.toml:7: `python.virtualenv`: is missing: the folder of the site's virtualenv
+/srv/site/deploykit.toml:8: `python.requirements`: expected a list of texts, found a text
+/srv/site/deploykit.toml:9: `python.installer`: `conda` is not one of `auto`, `pip`, `uv`
+/srv/site/deploykit.toml:11: `static.collect`: expected a text, found true or false
+/srv/site/deploykit.toml:13: `database.backup`: `yes` is not one of `auto`, `always`, `never`
+/srv/site/deploykit.toml:14: `services[0].manager`: is missing: `supervisor`, `command` or `gunicorn`
+/srv/site/deploykit.toml:17: `smoke.base`: expected a text, found a whole number
+"#]].raw());
+}
+
+#[test]
+fn what_is_no_toml_is_shown_by_its_line() {
+    let text = format!("{LEAST}[git\nbranch = \"main\nremote = = \"x\"\n");
+    let error = parse_as(&text, None).unwrap_err().to_string();
+    assert_data_eq!(
+        error,
+        str![[r#"
+/srv/site/deploykit.toml:5: unclosed table, expected `]`
+/srv/site/deploykit.toml:7: `remote`: unknown key
+/srv/site/deploykit.toml:7: extra `=`, expected nothing
+/srv/site/deploykit.toml:7: unexpected key or value, expected newline, `#`
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn the_environment_is_one_of_three() {
+    let error = parse_as(LEAST, Some("prod")).unwrap_err().to_string();
+    assert_data_eq!(error, str!["/srv/site/deploykit.toml:1: there is no environment `prod`; it is `production`, `staging` or `development`"].raw());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text: String) {
+        let _ = parse_as(&text, None);
+    }
+
+    /// Lines that are there with others in their place reach deeper than any text.
+    #[test]
+    fn no_mixture_of_keys_and_values_makes_it_panic(
+        lines in proptest::collection::vec(
+            (proptest::sample::select(EVERYTHING.lines().collect::<Vec<_>>()), any::<proptest::sample::Index>(), any::<bool>()),
+            0..20,
+        ),
+        environment in proptest::sample::select(vec![None, Some("staging"), Some("development")]),
+    ) {
+        let all: Vec<&str> = EVERYTHING.lines().collect();
+        let text: String = lines.iter().map(|(line, other, swap)| {
+            match (line.split_once(" = "), other.get(&all).split_once(" = ")) {
+                (Some((key, _)), Some((_, value))) if *swap => format!("{key} = {value}\n"),
+                _ => format!("{line}\n"),
+            }
+        }).collect();
+        if let Err(ConfigError::Invalid(mistakes)) = parse_as(&text, environment) {
+            prop_assert!(!mistakes.problems.is_empty());
+            for problem in &mistakes.problems {
+                prop_assert!(problem.span.end <= text.len(), "{problem:?}");
+                prop_assert!(mistakes.line(problem) >= 1);
+            }
+        }
+    }
+}
