@@ -10,6 +10,7 @@ mod bad_input;
 mod failures;
 mod help;
 mod one_liners;
+mod readme;
 mod signals;
 mod silence;
 mod updates;
