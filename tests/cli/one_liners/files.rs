@@ -1,0 +1,210 @@
+//! Commands that write a file, and those that need none.
+
+use super::*;
+
+pub fn secrets(site: &TestSite) {
+    let set = |name: &str| on(site, &["secrets", "set", name]);
+    assert_data_eq!(
+        said(site, &["secrets", "check"]),
+        str![[r#"
+exit code 0
+--- stdout
+nothing is missing
+
+"#]]
+        .raw()
+    );
+    fs::set_permissions(&site.secrets, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_data_eq!(
+        set("API_TOKEN").input("a \"token\"\n").run().text(Some(site)),
+        str![[r#"
+exit code 0
+--- stdout
+API_TOKEN is set in /srv/site/secrets.json
+
+"#]]
+        .raw()
+    );
+    let text = fs::read_to_string(&site.secrets).unwrap();
+    assert_data_eq!(
+        &text,
+        str![[r#"
+{
+    "SECRET_KEY": "not-so-secret-but-long-enough-for-a-demo-0123456789",
+    "API_TOKEN": "a \"token\""
+}
+
+"#]]
+        .raw()
+    );
+    assert_eq!(fs::metadata(&site.secrets).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_data_eq!(
+        set("API_TOKEN").input("").run().text(Some(site)),
+        str![[r#"
+exit code 2
+--- stderr
+Error: no value for `API_TOKEN`: nothing was written
+
+"#]]
+        .raw()
+    );
+    assert_eq!(fs::read_to_string(&site.secrets).unwrap(), text);
+    let answer = on(site, &["secrets", "set", "API_TOKEN", "--json"]).input("another").run().expect(0);
+    assert_documented("secrets-set", &answer.json());
+    document(site, "secrets-check", &["secrets", "check"]);
+    // On a terminal it is asked for, and not shown.
+    let Some(mut terminal) = set("API_TOKEN").on_terminal() else { return };
+    terminal.wait_for("Value of API_TOKEN");
+    terminal.type_in("never-shown\n");
+    let done = terminal.finish().expect(0);
+    assert!(!done.stdout.contains("never-shown"), "{}", done.stdout);
+    assert!(fs::read_to_string(&site.secrets).unwrap().contains("\"API_TOKEN\": \"never-shown\""));
+}
+
+pub fn init(site: &TestSite) {
+    assert_data_eq!(
+        said(site, &["init"]),
+        str![[r#"
+exit code 4
+--- stderr
+Error: there is a configuration already: `/srv/site/deploykit.toml`
+Hint: change it by hand, or look at what would be written with `deploykit init --print`
+
+"#]]
+        .raw()
+    );
+    let old = fs::read_to_string(&site.config).unwrap();
+    fs::remove_file(&site.config).unwrap();
+    let printed = document(site, "init-print", &["init", "--print"]);
+    assert!(!site.config.exists());
+    let wrote = on(site, &["init"]).run().expect(0);
+    assert_data_eq!(wrote.text(Some(site)), str![[r#"
+exit code 0
+--- stdout
+Wrote /srv/site/deploykit.toml
+Needs a person: `site.env`: the services get `DEMO_WORKER_LINGERS`; if manage.py needs them, put them here, or secret ones into an env-file
+  at /srv/site/deploykit.toml:11
+Mend these lines, then look at what an update would do: deploykit plan
+
+"#]].raw());
+    assert_eq!(fs::read_to_string(&site.config).unwrap(), printed["configuration"].as_str().unwrap());
+    // What is needed beside it is in the environment of whoever calls.
+    let data = site.root.join("data").display().to_string();
+    let plan = on(site, &["plan"]).env("DEMO_DATA", &data).run();
+    assert_data_eq!(
+        plan.text(Some(site)),
+        str![[r#"
+exit code 0
+--- stdout
+Nothing to do: the code, the packages, the static files and the database are as they must be.
+--- stderr
+Preparing; the site serves as before
+  ✓ fetch [S] s  [COMMIT] is the newest
+  ✓ next-tree [S] s
+  ✓ secrets [S] s  1 asked for, all there
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ check [S] s  Django [VERSION] boots, no errors
+  ✓ migrations [S] s  none pending
+  ✓ collect [S] s  nothing changes
+  ✓ pages [S] s  1 of 1 answer as expected
+
+"#]]
+        .raw()
+    );
+    fs::remove_file(&site.config).unwrap();
+    document(site, "init", &["init"]);
+    fs::write(&site.config, old).unwrap();
+}
+
+/// The operations of a checkout and a virtualenv that nobody wrote a configuration for.
+pub fn without_a_configuration(site: &TestSite) {
+    releases::publish_good(site, "good");
+    let away = |args: &[&str]| -> Cli {
+        let cli = deploykit("/", args);
+        site.environment().iter().fold(cli, |cli, (name, value)| cli.env(name, value))
+    };
+    let checkout = site.checkout.display().to_string();
+    let update = ["git-update", "--repository", &checkout, "--branch", "main"];
+    let text = |done: Done| done.text(Some(site));
+    assert_data_eq!(
+        text(away(&[&update[..], &["--check"]].concat()).run()),
+        str![[r#"
+exit code 0
+--- stdout
+git-update: [COMMIT] → [COMMIT]: 1 new commit on origin/main
+  [COMMIT] Release good
+
+"#]]
+        .raw()
+    );
+    let done = away(&[&update[..], &["--json"]].concat()).run().expect(0);
+    assert_documented("done", &done.json());
+    assert_data_eq!(
+        text(away(&update).run()),
+        str![[r#"
+exit code 0
+--- stdout
+git-update: nothing to do: no new commits on origin/main
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        text(away(&["git-update", "--repository", "/"]).run()),
+        str![[r#"
+exit code 4
+--- stderr
+Error: `/` is not the top of a Git checkout
+Hint: set `site.repository` to the folder that holds `.git`
+
+"#]]
+        .raw()
+    );
+    let requirements = site.checkout.join("requirements/production.txt").display().to_string();
+    let virtualenv = site.virtualenv.display().to_string();
+    let install = ["pip-install", "--virtualenv", &virtualenv, "-r", &requirements];
+    assert_data_eq!(
+        text(away(&install).run()),
+        str![[r#"
+exit code 0
+--- stdout
+pip-install: nothing to do: the installed packages are the 5 that the requirements ask for
+
+"#]]
+        .raw()
+    );
+    let more = site.root.join("more.txt");
+    let names = fs::read_to_string(&requirements).unwrap();
+    fs::write(&more, format!("{names}\nhumanize\n").replace("-r ", &format!("-r {checkout}/requirements/")))
+        .unwrap();
+    let more = more.display().to_string();
+    let install = ["pip-install", "--virtualenv", &virtualenv, "-r", &more, "--installer", "uv"];
+    let own = support::tools().join("venv/bin").display().to_string();
+    let path = format!("{own}:{}", std::env::var("PATH").unwrap());
+    let with_uv = |args: &[&str]| away(&[&install[..], args].concat()).env("PATH", &path).run();
+    assert_data_eq!(
+        text(with_uv(&["--check"])),
+        str![[r#"
+exit code 0
+--- stdout
+pip-install: no packages → humanize 4.17.0: 1 package differs from the requirements
+  + humanize 4.17.0
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        text(with_uv(&[])),
+        str![[r#"
+exit code 0
+--- stdout
+pip-install: no packages → humanize 4.17.0: 1 package differs from the requirements
+  + humanize 4.17.0
+
+"#]]
+        .raw()
+    );
+    let python = site.virtualenv.join("bin/python");
+    assert!(Command::new(python).args(["-c", "import humanize"]).status().unwrap().success());
+}
