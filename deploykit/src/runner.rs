@@ -152,8 +152,7 @@ impl Runner<'_, '_> {
                         tail: failure.tail.clone(),
                     });
                     let opened = begun.iter().any(|step| step.phase >= Phase::Window);
-                    let outcome =
-                        self.go_back(&begun, hold, opened, &mut failure, &mut reports, &mut window);
+                    let outcome = self.go_back(&begun, hold, opened, &mut failure, &mut reports, &mut window);
                     return Ok(Course {
                         outcome,
                         failure: Some(failure),

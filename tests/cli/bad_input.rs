@@ -38,14 +38,20 @@ virtualenv = \"venv\"
 fn no_configuration() {
     let folder = folder("");
     let here = folder.path();
-    assert_data_eq!(said(here, &["plan"]), str![[r#"
+    assert_data_eq!(
+        said(here, &["plan"]),
+        str![[r#"
 exit code 3
 --- stderr
 Error: there is no `deploykit.toml` in `/here` or a folder above it
 Hint: write one with `deploykit init`, or name it with `--config FILE`
 
-"#]].raw());
-    assert_data_eq!(said(here, &["plan", "--json"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["plan", "--json"]),
+        str![[r#"
 exit code 3
 --- stdout
 {
@@ -62,19 +68,29 @@ exit code 3
 Error: there is no `deploykit.toml` in `/here` or a folder above it
 Hint: write one with `deploykit init`, or name it with `--config FILE`
 
-"#]].raw());
-    assert_data_eq!(said(here, &["status", "-c", "nowhere.toml"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["status", "-c", "nowhere.toml"]),
+        str![[r#"
 exit code 3
 --- stderr
 Error: cannot read the configuration `nowhere.toml`: No such file or directory (os error 2)
 
-"#]].raw());
-    assert_data_eq!(say(here, deploykit(here, &["status"]).env("DEPLOYKIT_CONFIG", "/nowhere.toml")), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        say(here, deploykit(here, &["status"]).env("DEPLOYKIT_CONFIG", "/nowhere.toml")),
+        str![[r#"
 exit code 3
 --- stderr
 Error: cannot read the configuration `/nowhere.toml`: No such file or directory (os error 2)
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 #[test]
@@ -269,8 +285,12 @@ error: `staging`: unknown key
 
 #[test]
 fn one_mistake_is_one() {
-    let folder = folder("[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"venv\"\nvirtualenv = \"venv\"\n");
-    assert_data_eq!(said(folder.path(), &["plan"]), str![[r#"
+    let folder = folder(
+        "[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"venv\"\nvirtualenv = \"venv\"\n",
+    );
+    assert_data_eq!(
+        said(folder.path(), &["plan"]),
+        str![[r#"
 exit code 3
 --- stderr
 Error: the configuration has a mistake
@@ -280,29 +300,40 @@ error: duplicate key
 5 | virtualenv = "venv"
   | ^^^^^^^^^^
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 #[test]
 fn the_environment_s_name_is_one_of_three() {
     let folder = folder(LEAST);
     let here = folder.path();
-    assert_data_eq!(said(here, &["-e", "prodution", "plan"]), str![[r#"
+    assert_data_eq!(
+        said(here, &["-e", "prodution", "plan"]),
+        str![[r#"
 exit code 3
 --- stderr
 Error: the configuration has a mistake
 error: there is no environment `prodution`; it is `production`, `staging` or `development`
 --> /here/deploykit.toml
 
-"#]].raw());
-    assert_eq!(said(here, &["-e", "prodution", "plan"]), say(here, deploykit(here, &["plan"]).env("DEPLOYKIT_ENVIRONMENT", "prodution")));
+"#]]
+        .raw()
+    );
+    assert_eq!(
+        said(here, &["-e", "prodution", "plan"]),
+        say(here, deploykit(here, &["plan"]).env("DEPLOYKIT_ENVIRONMENT", "prodution"))
+    );
 }
 
 #[test]
 fn a_folder_that_is_no_checkout() {
     let folder = folder(LEAST);
     let here = folder.path();
-    assert_data_eq!(said(here, &["plan"]), str![[r#"
+    assert_data_eq!(
+        said(here, &["plan"]),
+        str![[r#"
 exit code 4
 --- stderr
 Preparing; the site serves as before
@@ -311,53 +342,83 @@ Preparing; the site serves as before
 Error: step `fetch` failed: `/here` is not the top of a Git checkout
 Nothing is changed: the site serves as before.
 
-"#]].raw());
-    assert_data_eq!(said(here, &["update"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["update"]),
+        str![[r#"
 exit code 4
 --- stderr
 Error: there is no terminal to ask for your consent on
 Hint: give it with `-y`, or look first with `deploykit plan`
 
-"#]].raw());
-    assert_data_eq!(said(here, &["manage", "--", "check"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["manage", "--", "check"]),
+        str![[r#"
 exit code 4
 --- stderr
 Error: command not found: `/here/venv/bin/python`
 
-"#]].raw());
-    assert_data_eq!(said(here, &["smoke-check"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["smoke-check"]),
+        str![[r#"
 exit code 2
 --- stderr
 Error: there is nothing to check
 Hint: name an address, or set `smoke.pages` in the configuration
 
-"#]].raw());
-    assert_data_eq!(said(here, &["secrets", "set", "NAME"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["secrets", "set", "NAME"]),
+        str![[r#"
 exit code 3
 --- stderr
 Error: the configuration names no secrets file
 Hint: set `file` in [secrets]
 
-"#]].raw());
-    assert_data_eq!(said(here, &["pip-install"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["pip-install"]),
+        str![[r#"
 exit code 2
 --- stderr
 Error: there are no requirements to install
 Hint: name a file with `-r requirements.txt`, or set `python.requirements` in the configuration
 
-"#]].raw());
-    assert_data_eq!(said(here, &["logs", "gunicorn"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["logs", "gunicorn"]),
+        str![[r#"
 exit code 2
 --- stderr
 Error: there are no logs named `gunicorn`; there are: none
 Hint: add the file to [logs] in the configuration
 
-"#]].raw());
-    assert_data_eq!(said(here, &["init"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(here, &["init"]),
+        str![[r#"
 exit code 4
 --- stderr
 Error: `/here` is not inside a git checkout
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert!(!here.join(".deploykit/runs").read_dir().is_ok_and(|mut runs| runs.next().is_some()));
 }

@@ -22,7 +22,8 @@ pub fn assert_documented(name: &str, answer: &Value) {
         .into_iter()
         .find(|(known, _)| *known == name)
         .unwrap_or_else(|| panic!("docs/json.md has no example `{name}` for:\n{answer:#}"));
-    let example: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("example `{name}`: {error}"));
+    let example: Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("example `{name}`: {error}"));
     let mut differences = Vec::new();
     compare(name, &example, answer, &mut differences);
     assert!(differences.is_empty(), "{}\nwhat came:\n{answer:#}", differences.join("\n"));
@@ -75,7 +76,10 @@ fn every_example_is_held_against_the_binary() {
     assert!(examples.len() > 10, "{}", examples.len());
     for (name, text) in examples {
         serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("example `{name}`: {error}"));
-        assert!(tests.contains(&format!("\"{name}\"")), "no test holds the example `{name}` against the binary");
+        assert!(
+            tests.contains(&format!("\"{name}\"")),
+            "no test holds the example `{name}` against the binary"
+        );
     }
 }
 

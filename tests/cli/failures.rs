@@ -222,7 +222,9 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
 "#]].raw());
     assert_eq!(site.page("/").unwrap().status, 503);
     assert!(site.processes().values().all(|program| program.state == "STOPPED"));
-    assert_data_eq!(on(site, &["status"]).run().expect(0).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        on(site, &["status"]).run().expect(0).text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
@@ -233,14 +235,20 @@ services
   gunicorn  web     stopped  STOPPED
   worker    worker  stopped  STOPPED
 
-"#]].raw());
-    assert_data_eq!(on(site, &["update", "-y"]).run().expect(4).text(Some(site)), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        on(site, &["update", "-y"]).run().expect(4).text(Some(site)),
+        str![[r#"
 exit code 4
 --- stderr
 Error: run [RUN] is unfinished: it was cut off, or the site is held in maintenance
 Hint: `deploykit recover` brings the old version back; see `deploykit status`
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let recover = on(site, &["recover"]).run().expect(6);
     assert_data_eq!(recover.text(Some(site)), str![[r#"
 exit code 6
@@ -263,7 +271,9 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
     let script = "from django.db import connection as c; c.cursor().execute(\"DELETE FROM django_migrations WHERE name = '0002_shout'\")";
     site.manage(&["shell", "-v", "0", "-c", script]).unwrap();
     let recover = on(site, &["recover"]).run().expect(0);
-    assert_data_eq!(recover.text(Some(site)), str![[r#"
+    assert_data_eq!(
+        recover.text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 Rolled back: [COMMIT] serves again.
@@ -277,7 +287,9 @@ Going back: 6 steps to undo
   ↩ stop-workers [S] s
   ↩ announce [S] s
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(site.page("/").unwrap().status, 200);
     assert_eq!(steady(&on(site, &["recover", "-q"]).run().expect(0).stdout, Some(site)), "");
 }

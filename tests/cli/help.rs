@@ -15,7 +15,9 @@ fn help(args: &[&str]) -> String {
 
 #[test]
 fn the_help_names_every_command_and_every_exit_code() {
-    assert_data_eq!(help(&["--help"]), str![[r#"
+    assert_data_eq!(
+        help(&["--help"]),
+        str![[r#"
 exit code 0
 --- stdout
 Updates a Django site on the server that it runs on, and brings the old one back whole when anything
@@ -68,15 +70,33 @@ Exit codes:
   7  interrupted; `deploykit recover` can go on
  10  an update is waiting (`plan --exit-code`)
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(deploykit("/", &["help"]).run().expect(0).stdout, deploykit("/", &["--help"]).run().stdout);
 }
 
 #[test]
 fn every_command_has_a_help() {
     let pages = [
-        "init", "plan", "update", "recover", "status", "history", "maintenance on", "maintenance", "services",
-        "services stop", "git-update", "pip-install", "manage", "smoke-check", "secrets", "secrets set", "logs", "env",
+        "init",
+        "plan",
+        "update",
+        "recover",
+        "status",
+        "history",
+        "maintenance on",
+        "maintenance",
+        "services",
+        "services stop",
+        "git-update",
+        "pip-install",
+        "manage",
+        "smoke-check",
+        "secrets",
+        "secrets set",
+        "logs",
+        "env",
         "completions",
     ];
     let mut text = String::new();
@@ -85,11 +105,17 @@ fn every_command_has_a_help() {
         args.push("-h");
         let page_text = help(&args);
         // What is the same on every page is in the first one.
-        let own = page_text.split("\nGlobal options:").next().unwrap().trim_start_matches("exit code 0\n--- stdout\n");
+        let own = page_text
+            .split("\nGlobal options:")
+            .next()
+            .unwrap()
+            .trim_start_matches("exit code 0\n--- stdout\n");
         text.push_str(&format!("===== {page}\n{own}\n"));
     }
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-    assert_data_eq!(text, str![[r#"
+    assert_data_eq!(
+        text,
+        str![[r#"
 ===== init
 Look at the site here and write deploykit.toml
 
@@ -330,7 +356,9 @@ Options:
   -h, --help  Print help
 
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 #[test]
@@ -342,7 +370,9 @@ fn the_version_is_the_package_s() {
 
 #[test]
 fn usage_errors_are_exit_code_2_and_a_document_too() {
-    assert_data_eq!(deploykit("/", &[]).run().expect(2).text(None), str![[r#"
+    assert_data_eq!(
+        deploykit("/", &[]).run().expect(2).text(None),
+        str![[r#"
 exit code 2
 --- stderr
 Updates a Django site on the server that it runs on, and brings the old one back whole when anything
@@ -395,8 +425,12 @@ Exit codes:
   7  interrupted; `deploykit recover` can go on
  10  an update is waiting (`plan --exit-code`)
 
-"#]].raw());
-    assert_data_eq!(deploykit("/", &["updaet"]).run().expect(2).text(None), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        deploykit("/", &["updaet"]).run().expect(2).text(None),
+        str![[r#"
 exit code 2
 --- stderr
 error: unrecognized subcommand 'updaet'
@@ -407,15 +441,21 @@ Usage: deploykit [OPTIONS] <COMMAND>
 
 For more information, try '--help'.
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let done = deploykit("/", &["update", "--at", "25:00", "--json"]).run().expect(2);
     assert_eq!(done.json()["exit_code"], 2);
-    assert_data_eq!(done.stderr, str![[r#"
+    assert_data_eq!(
+        done.stderr,
+        str![[r#"
 error: invalid value '25:00' for '--at <HH:MM>': there is no such time of day
 
 For more information, try '--help'.
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     deploykit("/", &["update", "--at", "18:30", "--in", "20m"]).run().expect(2);
     deploykit("/", &["update", "--in", "soon"]).run().expect(2);
     deploykit("/", &["plan", "-q", "-v"]).run().expect(2);
@@ -446,8 +486,12 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn a_full_disk_is_not_passed_over() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let done = deploykit("/", &["completions", "bash"]).stdout(full).run().expect(1);
-    assert_data_eq!(done.stderr, str![[r#"
+    assert_data_eq!(
+        done.stderr,
+        str![[r#"
 Error: cannot write to the standard output: No space left on device (os error 28)
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }

@@ -47,7 +47,9 @@ fn document(site: &TestSite, name: &str, args: &[&str]) -> serde_json::Value {
 }
 
 fn looking(site: &TestSite) {
-    assert_data_eq!(said(site, &["status"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["status"]),
+        str![[r#"
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
@@ -56,38 +58,54 @@ services
   gunicorn  web     running  RUNNING, process [PID]
   worker    worker  running  RUNNING, process [PID]
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let status = document(site, "status", &["status"]);
     assert_eq!(status["services"][0]["name"], "gunicorn");
-    assert_data_eq!(said(site, &["history"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["history"]),
+        str![[r#"
 exit code 0
 --- stdout
 no updates yet
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(document(site, "history", &["history"])["runs"], json!([]));
-    assert_data_eq!(said(site, &["status", "--follow"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["status", "--follow"]),
+        str![[r#"
 exit code 0
 --- stderr
 no update is running
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let logs = said(site, &["logs", "gunicorn", "-n", "100"]);
     assert!(logs.contains("--- gunicorn (/srv/log/gunicorn.log)") && logs.contains("Listening at"), "{logs}");
     assert!(!logs.contains("--- worker"), "{logs}");
     assert_eq!(document(site, "logs", &["logs", "-n", "1"])["logs"].as_array().unwrap().len(), 3);
-    assert_data_eq!(said(site, &["logs", "apache"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["logs", "apache"]),
+        str![[r#"
 exit code 2
 --- stderr
 Error: there are no logs named `apache`; there are: gunicorn, worker, nginx
 Hint: add the file to [logs] in the configuration
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 fn nothing_is_new(site: &TestSite) {
     let plan = || on(site, &["plan", "--exit-code"]).run().expect(0).text(Some(site));
-    assert_data_eq!(plan(), str![[r#"
+    assert_data_eq!(
+        plan(),
+        str![[r#"
 exit code 0
 --- stdout
 Nothing to do: the code, the packages, the static files and the database are as they must be.
@@ -103,9 +121,13 @@ Preparing; the site serves as before
   ✓ collect [S] s  nothing changes
   ✓ pages [S] s  2 of 2 answer as expected
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     // The first one had to look closely; now that is known.
-    assert_data_eq!(plan(), str![[r#"
+    assert_data_eq!(
+        plan(),
+        str![[r#"
 exit code 0
 --- stdout
 Nothing to do: [COMMIT] serves, with its packages, static files and migrations.
@@ -113,10 +135,14 @@ Nothing to do: [COMMIT] serves, with its packages, static files and migrations.
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let answer = document(site, "plan-nothing", &["plan"]);
     assert_eq!(answer["update"], false);
-    assert_data_eq!(said(site, &["update", "-y"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["update", "-y"]),
+        str![[r#"
 exit code 0
 --- stdout
 Nothing to do: [COMMIT] serves, with its packages, static files and migrations.
@@ -124,20 +150,32 @@ Nothing to do: [COMMIT] serves, with its packages, static files and migrations.
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(document(site, "report", &["update", "-y"])["outcome"], "unchanged");
-    assert_data_eq!(said(site, &["update", "-y", "-q"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["update", "-y", "-q"]),
+        str![[r#"
 exit code 0
 
-"#]].raw());
-    assert_data_eq!(said(site, &["recover"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(site, &["recover"]),
+        str![[r#"
 exit code 0
 --- stdout
 nothing to recover: no update is unfinished
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(document(site, "recover", &["recover", "--back"])["recovered"], false);
-    assert_data_eq!(said(site, &["update", "-y", "nosuchbranch"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["update", "-y", "nosuchbranch"]),
+        str![[r#"
 exit code 4
 --- stderr
 Preparing; the site serves as before
@@ -146,50 +184,76 @@ Preparing; the site serves as before
 Error: step `fetch` failed: there is no branch, tag or commit `nosuchbranch` on the remote `origin`
 Nothing is changed: the site serves as before.
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 fn services(site: &TestSite) {
-    assert_data_eq!(said(site, &["services", "status"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["services", "status"]),
+        str![[r#"
 exit code 0
 --- stdout
   gunicorn  web     running  RUNNING, process [PID]
   worker    worker  running  RUNNING, process [PID]
 
-"#]].raw());
-    assert_data_eq!(said(site, &["services", "stop", "gunicron"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(site, &["services", "stop", "gunicron"]),
+        str![[r#"
 exit code 2
 --- stderr
 Error: there is no service `gunicron` in the configuration; it has: gunicorn, worker
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let before = site.processes();
-    assert_data_eq!(said(site, &["services", "stop", "worker"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["services", "stop", "worker"]),
+        str![[r#"
 exit code 0
 --- stdout
   worker  worker  stopped  STOPPED
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(site.processes()["worker"].state, "STOPPED");
-    assert_data_eq!(said(site, &["services", "stop", "worker"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["services", "stop", "worker"]),
+        str![[r#"
 exit code 0
 --- stdout
 service-control: nothing to do: worker is stopped
 
-"#]].raw());
-    assert_data_eq!(said(site, &["services", "status", "worker"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(site, &["services", "status", "worker"]),
+        str![[r#"
 exit code 0
 --- stdout
   worker  worker  stopped  STOPPED
 
-"#]].raw());
-    assert_data_eq!(said(site, &["services", "start"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(site, &["services", "start"]),
+        str![[r#"
 exit code 0
 --- stdout
   gunicorn  web     running  RUNNING, process [PID]
   worker    worker  running  RUNNING, process [PID]
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let answer = document(site, "done", &["services", "restart", "worker"]);
     assert_eq!((&answer["operation"], &answer["changed"]), (&json!("service-control"), &json!(true)));
     let after = site.processes();
@@ -199,41 +263,61 @@ exit code 0
 }
 
 fn maintenance(site: &TestSite) {
-    assert_data_eq!(said(site, &["maintenance", "status"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["maintenance", "status"]),
+        str![[r#"
 exit code 0
 --- stdout
 not announced, the page is down
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let on_text = said(site, &["maintenance", "on", "--in", "2h", "--message", "Back soon", "--page"]);
-    assert_data_eq!(on_text, str![[r#"
+    assert_data_eq!(
+        on_text,
+        str![[r#"
 exit code 0
 --- stdout
 announced for [TIME], the page is up
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(site.page("/").unwrap().status, 503);
     assert!(site.page("/").unwrap().body.contains("Back soon"));
-    assert_data_eq!(said(site, &["maintenance", "status"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["maintenance", "status"]),
+        str![[r#"
 exit code 0
 --- stdout
 announced for [TIME], the page is up
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let answer = document(site, "maintenance", &["maintenance", "status"]);
     assert_eq!((&answer["announced"], &answer["page"]), (&json!(true), &json!(true)));
-    assert_data_eq!(said(site, &["maintenance", "off"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["maintenance", "off"]),
+        str![[r#"
 exit code 0
 --- stdout
 not announced, the page is down
 
-"#]].raw());
-    assert_data_eq!(said(site, &["maintenance", "off"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(site, &["maintenance", "off"]),
+        str![[r#"
 exit code 0
 --- stdout
 maintenance: nothing to do: maintenance is off already
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert!(!site.maintenance_status.exists() && !site.maintenance_page.exists());
     let done = on(site, &["maintenance", "on", "--json"]).run().expect(0);
     assert_documented("done", &done.json());
@@ -241,17 +325,30 @@ maintenance: nothing to do: maintenance is off already
 }
 
 fn manage(site: &TestSite) {
-    assert_data_eq!(said(site, &["manage", "--", "check"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["manage", "--", "check"]),
+        str![[r#"
 exit code 0
 --- stdout
 System check identified no issues (0 silenced).
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     // Its exit code is handed on, and so is its standard input.
     on(site, &["manage", "--", "nosuchcommand"]).run().expect(1);
-    let echo = ["manage", "--", "shell", "-v", "0", "-c", "import sys; print(sys.stdin.read().upper()); sys.exit(42)"];
+    let echo = [
+        "manage",
+        "--",
+        "shell",
+        "-v",
+        "0",
+        "-c",
+        "import sys; print(sys.stdin.read().upper()); sys.exit(42)",
+    ];
     assert_eq!(on(site, &echo).input("hello").run().expect(42).stdout, "HELLO\n");
-    let answer = on(site, &["manage", "--json", "--", "shell", "-v", "0", "-c", "import sys; print(1); sys.exit(3)"]);
+    let answer =
+        on(site, &["manage", "--json", "--", "shell", "-v", "0", "-c", "import sys; print(1); sys.exit(3)"]);
     let answer = answer.run().expect(3).json();
     assert_documented("manage", &answer);
     assert_eq!((&answer["exit_code"], &answer["stdout"]), (&json!(3), &json!("1\n")));
@@ -259,29 +356,37 @@ System check identified no issues (0 silenced).
 
 fn shell(site: &TestSite) {
     let script = on(site, &["env", "-q"]).run().expect(0);
-    let eval = format!("eval \"$1\"; echo $DJANGO_SETTINGS_MODULE; pwd; command -v python; python manage.py check");
+    let eval = "eval \"$1\"; echo $DJANGO_SETTINGS_MODULE; pwd; command -v python; python manage.py check";
     let mut sh = site.command("/bin/sh");
-    let output = sh.args(["-c", &eval, "sh", &script.stdout]).output().unwrap();
+    let output = sh.args(["-c", eval, "sh", &script.stdout]).output().unwrap();
     let text = steady(&String::from_utf8(output.stdout).unwrap(), Some(site));
-    assert_data_eq!(text, str![[r#"
+    assert_data_eq!(
+        text,
+        str![[r#"
 config.settings.production
 /srv/site/project
 /srv/venv/bin/python
 System check identified no issues (0 silenced).
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let answer = document(site, "env", &["env"]);
     assert_eq!(answer["variables"]["DJANGO_SETTINGS_MODULE"], "config.settings.production");
 }
 
 fn smoke_check(site: &TestSite) {
-    assert_data_eq!(said(site, &["smoke-check"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["smoke-check"]),
+        str![[r#"
 exit code 0
 --- stdout
 http://demo.example/ answered 200 in [MS] ms
 http://demo.example/about/ answered 200 in [MS] ms
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     document(site, "smoke-check", &["smoke-check"]);
     let wrong = ["smoke-check", "/about/", "--contains", "No such words", "--deadline", "1s"];
     assert_data_eq!(said(site, &wrong), str![[r#"
@@ -297,46 +402,66 @@ Error: 1 of 1 page is not as expected: `/about/`: the text `No such words` is mi
     let url = format!("http://{}/version/", site.front_address);
     let elsewhere = |args: &[&str]| deploykit("/", &[&["smoke-check", &url], args].concat()).run();
     let done = elsewhere(&["--status", "400", "--contains", "Bad Request"]);
-    assert_data_eq!(done.text(Some(site)).replace(&site.front_address, "[FRONT]"), str![[r#"
+    assert_data_eq!(
+        done.text(Some(site)).replace(&site.front_address, "[FRONT]"),
+        str![[r#"
 exit code 0
 --- stdout
 http://[FRONT]/version/ answered 400 in [MS] ms
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     elsewhere(&["--status", "404", "--deadline", "1s"]).expect(4);
     elsewhere(&["--connect", "127.0.0.1:99999"]).expect(2);
 }
 
 fn secrets(site: &TestSite) {
     let set = |name: &str| on(site, &["secrets", "set", name]);
-    assert_data_eq!(said(site, &["secrets", "check"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["secrets", "check"]),
+        str![[r#"
 exit code 0
 --- stdout
 nothing is missing
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     fs::set_permissions(&site.secrets, fs::Permissions::from_mode(0o640)).unwrap();
-    assert_data_eq!(set("API_TOKEN").input("a \"token\"\n").run().text(Some(site)), str![[r#"
+    assert_data_eq!(
+        set("API_TOKEN").input("a \"token\"\n").run().text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 API_TOKEN is set in /srv/site/secrets.json
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let text = fs::read_to_string(&site.secrets).unwrap();
-    assert_data_eq!(&text, str![[r#"
+    assert_data_eq!(
+        &text,
+        str![[r#"
 {
     "SECRET_KEY": "not-so-secret-but-long-enough-for-a-demo-0123456789",
     "API_TOKEN": "a \"token\""
 }
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(fs::metadata(&site.secrets).unwrap().permissions().mode() & 0o777, 0o640);
-    assert_data_eq!(set("API_TOKEN").input("").run().text(Some(site)), str![[r#"
+    assert_data_eq!(
+        set("API_TOKEN").input("").run().text(Some(site)),
+        str![[r#"
 exit code 2
 --- stderr
 Error: no value for `API_TOKEN`: nothing was written
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(fs::read_to_string(&site.secrets).unwrap(), text);
     let answer = on(site, &["secrets", "set", "API_TOKEN", "--json"]).input("another").run().expect(0);
     assert_documented("secrets-set", &answer.json());
@@ -351,13 +476,17 @@ Error: no value for `API_TOKEN`: nothing was written
 }
 
 fn init(site: &TestSite) {
-    assert_data_eq!(said(site, &["init"]), str![[r#"
+    assert_data_eq!(
+        said(site, &["init"]),
+        str![[r#"
 exit code 4
 --- stderr
 Error: there is a configuration already: `/srv/site/deploykit.toml`
 Hint: change it by hand, or look at what would be written with `deploykit init --print`
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let old = fs::read_to_string(&site.config).unwrap();
     fs::remove_file(&site.config).unwrap();
     let printed = document(site, "init-print", &["init", "--print"]);
@@ -376,7 +505,9 @@ Mend these lines, then look at what an update would do: deploykit plan
     // What is needed beside it is in the environment of whoever calls.
     let data = site.root.join("data").display().to_string();
     let plan = on(site, &["plan"]).env("DEMO_DATA", &data).run();
-    assert_data_eq!(plan.text(Some(site)), str![[r#"
+    assert_data_eq!(
+        plan.text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 Nothing to do: the code, the packages, the static files and the database are as they must be.
@@ -392,7 +523,9 @@ Preparing; the site serves as before
   ✓ collect [S] s  nothing changes
   ✓ pages [S] s  1 of 1 answer as expected
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     fs::remove_file(&site.config).unwrap();
     document(site, "init", &["init"]);
     fs::write(&site.config, old).unwrap();
@@ -408,59 +541,84 @@ fn without_a_configuration(site: &TestSite) {
     let checkout = site.checkout.display().to_string();
     let update = ["git-update", "--repository", &checkout, "--branch", "main"];
     let text = |done: Done| done.text(Some(site));
-    assert_data_eq!(text(away(&[&update[..], &["--check"]].concat()).run()), str![[r#"
+    assert_data_eq!(
+        text(away(&[&update[..], &["--check"]].concat()).run()),
+        str![[r#"
 exit code 0
 --- stdout
 git-update: [COMMIT] → [COMMIT]: 1 new commit on origin/main
   [COMMIT] Release good
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let done = away(&[&update[..], &["--json"]].concat()).run().expect(0);
     assert_documented("done", &done.json());
-    assert_data_eq!(text(away(&update).run()), str![[r#"
+    assert_data_eq!(
+        text(away(&update).run()),
+        str![[r#"
 exit code 0
 --- stdout
 git-update: nothing to do: no new commits on origin/main
 
-"#]].raw());
-    assert_data_eq!(text(away(&["git-update", "--repository", "/"]).run()), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        text(away(&["git-update", "--repository", "/"]).run()),
+        str![[r#"
 exit code 4
 --- stderr
 Error: `/` is not the top of a Git checkout
 Hint: set `site.repository` to the folder that holds `.git`
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let requirements = site.checkout.join("requirements/production.txt").display().to_string();
     let virtualenv = site.virtualenv.display().to_string();
     let install = ["pip-install", "--virtualenv", &virtualenv, "-r", &requirements];
-    assert_data_eq!(text(away(&install).run()), str![[r#"
+    assert_data_eq!(
+        text(away(&install).run()),
+        str![[r#"
 exit code 0
 --- stdout
 pip-install: nothing to do: the installed packages are the 5 that the requirements ask for
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let more = site.root.join("more.txt");
     let names = fs::read_to_string(&requirements).unwrap();
-    fs::write(&more, format!("{names}\nhumanize\n").replace("-r ", &format!("-r {checkout}/requirements/"))).unwrap();
+    fs::write(&more, format!("{names}\nhumanize\n").replace("-r ", &format!("-r {checkout}/requirements/")))
+        .unwrap();
     let more = more.display().to_string();
     let install = ["pip-install", "--virtualenv", &virtualenv, "-r", &more, "--installer", "uv"];
     let own = support::tools().join("venv/bin").display().to_string();
     let path = format!("{own}:{}", std::env::var("PATH").unwrap());
     let with_uv = |args: &[&str]| away(&[&install[..], args].concat()).env("PATH", &path).run();
-    assert_data_eq!(text(with_uv(&["--check"])), str![[r#"
+    assert_data_eq!(
+        text(with_uv(&["--check"])),
+        str![[r#"
 exit code 0
 --- stdout
 pip-install: no packages → humanize 4.17.0: 1 package differs from the requirements
   + humanize 4.17.0
 
-"#]].raw());
-    assert_data_eq!(text(with_uv(&[])), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        text(with_uv(&[])),
+        str![[r#"
 exit code 0
 --- stdout
 pip-install: no packages → humanize 4.17.0: 1 package differs from the requirements
   + humanize 4.17.0
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let python = site.virtualenv.join("bin/python");
     assert!(Command::new(python).args(["-c", "import humanize"]).status().unwrap().success());
 }

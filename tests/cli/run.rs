@@ -104,7 +104,8 @@ impl Cli {
     /// Starts it on a terminal of its own, which is its controlling one: for it there is nothing else.
     pub fn on_terminal(self) -> Option<Terminal> {
         let setsid = crate::support::program("setsid")?;
-        let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
+        let master =
+            rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
         rustix::pty::grantpt(&master).unwrap();
         rustix::pty::unlockpt(&master).unwrap();
         let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
@@ -172,10 +173,6 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn stdout(&self) -> String {
         self.stdout.as_ref().map(Reader::text).unwrap_or_default()
     }
@@ -186,10 +183,6 @@ impl Running {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end; one that does not come is a failure.
@@ -276,7 +269,8 @@ impl Done {
     /// Returns the document on the standard output, which holds nothing else.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{}{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}:\n{}{}", self.stdout, self.stderr))
     }
 
     /// Writes everything for a snapshot; what differs from run to run has a name instead.

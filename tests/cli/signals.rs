@@ -26,7 +26,9 @@ fn the_end_of_a_preparation_and_of_a_window() {
     let update = on(site, &["update", "-y"]).start();
     pause.wait();
     update.signal(Signal::INT);
-    assert_data_eq!(update.finish().expect(4).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        update.finish().expect(4).text(Some(site)),
+        str![[r#"
 exit code 4
 --- stderr
 Preparing; the site serves as before
@@ -41,7 +43,9 @@ Preparing; the site serves as before
 Interrupted during step `pause`
 Nothing is changed: [COMMIT] serves as before.
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
@@ -52,7 +56,9 @@ Nothing is changed: [COMMIT] serves as before.
     let update = on(site, &["update", "-y"]).start();
     pause.wait();
     update.signal(Signal::TERM);
-    assert_data_eq!(update.finish().expect(5).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        update.finish().expect(5).text(Some(site)),
+        str![[r#"
 exit code 5
 --- stderr
 Preparing; the site serves as before
@@ -114,7 +120,9 @@ Interrupted during step `pause`
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: pause, code, stop-web, stop-workers, announce
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_same(&before, &Snapshot::of(site));
 
@@ -166,7 +174,9 @@ status = [\"test\", \"-e\", \"{up}\"]
     update.signal(Signal::INT);
     fs::write(&start, "").unwrap();
     let done = update.finish().expect(7);
-    assert_data_eq!(done.text(Some(site)), str![[r#"
+    assert_data_eq!(
+        done.text(Some(site)),
+        str![[r#"
 exit code 7
 --- stderr
 Preparing; the site serves as before
@@ -229,9 +239,13 @@ Interrupted while going back: the site is half way.
   still done: announce
 Hint: `deploykit recover` goes on with the way back
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     site.wait_until_serving(Duration::from_secs(60)).unwrap();
-    assert_data_eq!(on(site, &["status"]).run().expect(0).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        on(site, &["status"]).run().expect(0).text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
@@ -242,7 +256,9 @@ services
   worker    worker  running  RUNNING, process [PID]
   slow      worker  running  its status command says that it runs
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     on(site, &["update", "-y"]).run().expect(4);
     let recovered = on(site, &["recover", "--json"]).run().expect(0);
     assert_documented("recover", &recovered.json());

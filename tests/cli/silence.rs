@@ -41,16 +41,22 @@ fn no_secret_is_shown() {
     look_at(&site, &failed);
     assert!(failed.stderr.contains("RuntimeError"), "{}", failed.stderr);
     // One that does not even boot, and says why.
-    site.publish(|tree| append(tree, "project/config/settings/base.py", "raise RuntimeError(SECRET_KEY)\n")).unwrap();
+    site.publish(|tree| append(tree, "project/config/settings/base.py", "raise RuntimeError(SECRET_KEY)\n"))
+        .unwrap();
     // They did come by: their places are marked.
     let runs = fs::read_dir(site.checkout.join(".deploykit/runs")).unwrap().flatten();
     let transcripts: Vec<String> =
         runs.map(|run| fs::read_to_string(run.path().join("output.log")).unwrap()).collect();
-    assert!(transcripts.len() == 2 && transcripts.iter().all(|text| text.contains("*** ***")), "{transcripts:#?}");
+    assert!(
+        transcripts.len() == 2 && transcripts.iter().all(|text| text.contains("*** ***")),
+        "{transcripts:#?}"
+    );
     let refused = on(&site, &update).run().expect(4);
     assert!(refused.stderr.contains("RuntimeError: ***"), "{}", refused.stderr);
     look_at(&site, &refused);
-    for command in [&["history", "--json"][..], &["status", "--json"], &["logs", "-n", "1000"], &["secrets", "check"]] {
+    for command in
+        [&["history", "--json"][..], &["status", "--json"], &["logs", "-n", "1000"], &["secrets", "check"]]
+    {
         look_at(&site, &on(&site, command).run().expect(0));
     }
     // A remote that does not answer is called by its address.
@@ -114,7 +120,11 @@ fn look_into(folder: &Path, files: &mut usize) {
         }
         *files += 1;
         let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-        assert!(!CANARIES.iter().any(|canary| text.contains(canary)), "a secret is in {}:\n{text}", path.display());
+        assert!(
+            !CANARIES.iter().any(|canary| text.contains(canary)),
+            "a secret is in {}:\n{text}",
+            path.display()
+        );
     }
 }
 

@@ -29,7 +29,9 @@ impl Pause {
             pause.go.display()
         );
         let mut text = fs::read_to_string(&site.config).unwrap();
-        text.push_str(&format!("\n[[steps]]\nname = \"pause\"\nafter = \"{anchor}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"));
+        text.push_str(&format!(
+            "\n[[steps]]\nname = \"pause\"\nafter = \"{anchor}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
+        ));
         fs::write(&site.config, text).unwrap();
         pause
     }
@@ -76,7 +78,9 @@ Hint: deploykit secrets set VISITOR_SALT
     let old = Snapshot::of(site);
 
     let plan = on(site, &["plan", "--exit-code"]).run().expect(10);
-    assert_data_eq!(plan.text(Some(site)), str![[r#"
+    assert_data_eq!(
+        plan.text(Some(site)),
+        str![[r#"
 exit code 10
 --- stdout
 Update [COMMIT] → [COMMIT] (production)
@@ -128,7 +132,9 @@ Preparing; the site serves as before
   ✓ pages [S] s  2 of 2 answer as expected
 
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let plan = on(site, &["plan", "--json", "-q"]).run().expect(0);
     assert_eq!(plan.stderr, "");
     assert_documented("plan", &plan.json());
@@ -140,7 +146,11 @@ Preparing; the site serves as before
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("n\n");
     let done = terminal.finish().expect(4);
-    assert!(done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"),
+        "{}",
+        done.stdout
+    );
     let Some(mut terminal) = on(site, &["update"]).on_terminal() else { return };
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("\u{3}");
@@ -154,14 +164,19 @@ Preparing; the site serves as before
     terminal.type_in("y\n");
     pause.wait();
     meanwhile(site);
-    let followers = [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
-    wait_for("the followers", || followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("code")));
+    let followers =
+        [&["status", "--follow"][..], &["status", "--follow", "--json"]].map(|args| on(site, args).start());
+    wait_for("the followers", || {
+        followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("code"))
+    });
     pause.go_on();
     let done = terminal.finish().expect(0);
     assert!(!done.stdout.contains("\u{1b}[32m") && !done.stdout.contains("\u{1b}[1m"), "{:?}", done.stdout);
     assert!(done.stdout.contains("Updated to "), "{}", done.stdout);
     let [follower, lines] = followers.map(|follower| follower.finish().expect(0));
-    assert_data_eq!(follower.text(Some(site)), str![[r#"
+    assert_data_eq!(
+        follower.text(Some(site)),
+        str![[r#"
 exit code 0
 --- stderr
 root (process [PID]) since [TIME]: update to [COMMIT]
@@ -195,7 +210,9 @@ Afterwards
 
 Updated to [COMMIT] in [S] s; the site was down for [S] s, [S] s expected.
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     for line in lines.stdout.lines().filter(|line| line.contains("\"step_finished\"")) {
         assert_documented("event", &serde_json::from_str(line).unwrap());
     }
@@ -225,22 +242,33 @@ exit code 0
 fn meanwhile(site: &TestSite) {
     let said = |args: &[&str]| on(site, args).run().text(Some(site));
     let status = said(&["status"]);
-    assert!(status.contains("running       [USER] (process [PID]) since [TIME]: update to [COMMIT]"), "{status}");
+    assert!(
+        status.contains("running       [USER] (process [PID]) since [TIME]: update to [COMMIT]"),
+        "{status}"
+    );
     assert_documented("status", &on(site, &["status", "--json"]).run().expect(0).json());
-    assert_data_eq!(said(&["update", "-y"]), str![[r#"
+    assert_data_eq!(
+        said(&["update", "-y"]),
+        str![[r#"
 exit code 4
 --- stderr
 Error: the site is locked by [USER] (process [PID]) since [TIME]: update to [COMMIT]
 Hint: watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`
 
-"#]].raw());
-    assert_data_eq!(said(&["services", "stop", "worker"]), str![[r#"
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        said(&["services", "stop", "worker"]),
+        str![[r#"
 exit code 4
 --- stderr
 Error: the site is locked by [USER] (process [PID]) since [TIME]: update to [COMMIT]
 Hint: watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     on(site, &["plan"]).run().expect(4);
     on(site, &["recover"]).run().expect(4);
 }

@@ -58,7 +58,9 @@ fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
 fn words(maintenance: &Maintenance) -> Result<String, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
     let announced = match &status.announced {
-        Some(file) => file.at.map_or("announced".to_owned(), |at| format!("announced for {}", date_and_time(at))),
+        Some(file) => {
+            file.at.map_or("announced".to_owned(), |at| format!("announced for {}", date_and_time(at)))
+        }
         None => "not announced".to_owned(),
     };
     let page = match (&maintenance.page, &status.page) {

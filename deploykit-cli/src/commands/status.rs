@@ -14,11 +14,11 @@ use serde::Serialize;
 use crate::args::{Global, ServiceNames, StatusArgs};
 use crate::exit_code;
 use crate::failure::Failure;
-use crate::output::{Ui, print};
 use crate::output::human::date_and_time;
 use crate::output::json::document;
 use crate::output::progress::Progress;
 use crate::output::report;
+use crate::output::{Ui, print};
 
 /// How often a follower looks for new events.
 const LOOK: Duration = Duration::from_millis(200);

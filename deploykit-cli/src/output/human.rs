@@ -54,8 +54,7 @@ pub fn date_and_time(time: Timestamp) -> String {
 
 /// Writes a time that is near: `18:41`, with its day unless that is today.
 pub fn clock(time: Timestamp) -> String {
-    let (time, now) =
-        (time.to_zoned(TimeZone::system()), Timestamp::now().to_zoned(TimeZone::system()));
+    let (time, now) = (time.to_zoned(TimeZone::system()), Timestamp::now().to_zoned(TimeZone::system()));
     let form = if time.date() == now.date() { "%H:%M" } else { "%H:%M on %Y-%m-%d" };
     time.strftime(form).to_string()
 }
@@ -118,7 +117,8 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_say_them() {
-        let texts: Vec<String> = [0, 420, 8_100, 59_940, 59_990, 200_000, 3_599_700, 7_500_000].map(milliseconds).into();
+        let texts: Vec<String> =
+            [0, 420, 8_100, 59_940, 59_990, 200_000, 3_599_700, 7_500_000].map(milliseconds).into();
         let expected =
             ["0.00 s", "0.42 s", "8.1 s", "59.9 s", "1 min", "3 min 20 s", "1 h 0 min", "2 h 5 min"];
         assert_eq!(texts, expected);

@@ -72,7 +72,9 @@ fn summary(report: &Report) -> String {
             let down = down.map_or(String::new(), |down| format!("; the site was down for {down}"));
             format!("Rolled back: {} serves again{down}.", short(&report.from))
         }
-        Outcome::Held => "Held: the site is in maintenance and its services are stopped. A person is needed.".to_owned(),
+        Outcome::Held => {
+            "Held: the site is in maintenance and its services are stopped. A person is needed.".to_owned()
+        }
         _ => "Interrupted while going back: the site is half way.".to_owned(),
     }
 }
@@ -133,7 +135,7 @@ pub fn hints(report: &Report) -> Vec<String> {
         _ => {}
     }
     // What a preparation refuses says it all, unless it is a program that failed.
-    let failure = report.failure.as_ref().filter(|failure| !interrupted);
+    let failure = report.failure.as_ref().filter(|_| !interrupted);
     let refused = matches!(report.outcome, Outcome::Updated | Outcome::Unchanged | Outcome::Refused);
     if let Some(failure) = failure.filter(|failure| !refused || !failure.tail.is_empty())
         && let Some(path) = &failure.transcript

@@ -157,8 +157,14 @@ impl Config {
             let span = error.span().unwrap_or(0..0);
             problems.borrow_mut().push(Problem { span, key: String::new(), message });
         }
+        // Of what cannot be read, keys would be missing that are there.
+        let unreadable = problems.borrow().iter().any(|problem| problem.message != "duplicate key");
+        let known = problems.borrow().len();
         let config = read(table.into_inner(), path, environment, &problems);
         let mut problems = problems.take();
+        if unreadable {
+            problems.truncate(known);
+        }
         if problems.is_empty() {
             return Ok(config);
         }
@@ -275,7 +281,10 @@ fn read(
     let secrets_pattern =
         secrets.text("pattern").unwrap_or_else(|| crate::secrets::DEFAULT_PATTERN.to_owned());
     if let Err(error) = crate::secrets::compile_pattern(&secrets_pattern) {
-        secrets.wrong("pattern", error.to_string());
+        let text = crate::error_chain(&error);
+        // The first lines draw the pattern, which stands in the file.
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        secrets.wrong("pattern", reason);
     }
     secrets.finish();
 
@@ -529,15 +538,14 @@ fn pages(smoke: &Reader<'_>) -> Vec<Page> {
     let mut pages = Vec::new();
     for (text, reader) in smoke.items("pages") {
         let path = text.clone().or_else(|| reader.text("path"));
-        let page = path.as_ref().map(|path| {
-            let mut page = Page::new(path);
-            page.status = reader.number("status", 100..600);
-            page.redirect = reader.text("redirect");
-            page.contains = reader.text("contains").into_iter().collect();
-            page.lacks = reader.text("lacks").into_iter().collect();
-            page.within = reader.duration("within");
-            page
-        });
+        let page = Page {
+            status: reader.number("status", 100..600),
+            redirect: reader.text("redirect"),
+            contains: reader.text("contains").into_iter().collect(),
+            lacks: reader.text("lacks").into_iter().collect(),
+            within: reader.duration("within"),
+            ..Page::new(path.clone().unwrap_or_default())
+        };
         if text.is_none() && !reader.has("path") {
             reader.wrong("path", "is missing");
         }
@@ -551,7 +559,7 @@ fn pages(smoke: &Reader<'_>) -> Vec<Page> {
             );
         }
         reader.finish();
-        pages.extend(page);
+        pages.extend(path.map(|_| page));
     }
     pages
 }

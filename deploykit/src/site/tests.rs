@@ -51,11 +51,49 @@ fn texts(words: &[&str]) -> Vec<String> {
 fn everything_but_two_keys_has_a_default() {
     let config = parsed(LEAST);
     let Config {
-        path, folder, environment, repository, project, settings, env, env_file, remote, branch, local_changes,
-        local_commits, verify_signature, git_deadline, virtualenv, requirements, installer, extra_args,
-        install_deadline, secrets_file, secrets_required, secrets_pattern, collect, clear, backup, services, steps,
-        maintenance_on, maintenance_off, status_file, page, page_template, message, notice, smoke_base,
-        smoke_connect, smoke_ca, smoke_deadline, smoke_timeout, pages, smoke_commands, logs, after_success,
+        path,
+        folder,
+        environment,
+        repository,
+        project,
+        settings,
+        env,
+        env_file,
+        remote,
+        branch,
+        local_changes,
+        local_commits,
+        verify_signature,
+        git_deadline,
+        virtualenv,
+        requirements,
+        installer,
+        extra_args,
+        install_deadline,
+        secrets_file,
+        secrets_required,
+        secrets_pattern,
+        collect,
+        clear,
+        backup,
+        services,
+        steps,
+        maintenance_on,
+        maintenance_off,
+        status_file,
+        page,
+        page_template,
+        message,
+        notice,
+        smoke_base,
+        smoke_connect,
+        smoke_ca,
+        smoke_deadline,
+        smoke_timeout,
+        pages,
+        smoke_commands,
+        logs,
+        after_success,
         after_failure,
     } = config;
     assert_eq!(path, Path::new("/srv/site/deploykit.toml"));
@@ -198,12 +236,18 @@ fn every_key_is_read() {
     assert_eq!((config.remote.as_str(), config.branch.as_str()), ("upstream", "main"));
     assert_eq!((config.local_changes, config.local_commits), (LocalChanges::Keep, LocalCommits::Rebase));
     assert!(config.verify_signature);
-    assert_eq!((config.git_deadline, config.install_deadline), (Duration::from_secs(90), Duration::from_secs(3600)));
+    assert_eq!(
+        (config.git_deadline, config.install_deadline),
+        (Duration::from_secs(90), Duration::from_secs(3600))
+    );
     assert_eq!(config.virtualenv, Path::new("/srv/venv"));
     // Requirements belong to the checkout.
     assert_eq!(config.requirements, [at("checkout/requirements/production.txt")]);
     assert_eq!((config.installer, config.extra_args), (Installer::Uv, texts(&["--no-index"])));
-    assert_eq!((config.secrets_file, config.secrets_required), (Some(at("secrets.json")), texts(&["SENTRY_DSN"])));
+    assert_eq!(
+        (config.secrets_file, config.secrets_required),
+        (Some(at("secrets.json")), texts(&["SENTRY_DSN"]))
+    );
     assert_eq!(config.secrets_pattern, r#"secret\("(\w+)"\)"#);
     assert_eq!((config.collect, config.clear, config.backup), (When::Always, When::Never, When::Never));
     let second = Duration::from_secs;
@@ -256,7 +300,10 @@ fn every_key_is_read() {
     assert_eq!(config.maintenance_on, Some(texts(&["maintenanceon", "{time}"])));
     assert_eq!(config.maintenance_off, Some(texts(&["maintenanceoff"])));
     assert_eq!(config.status_file, Some(at("maintenance.json")));
-    assert_eq!((config.page, config.page_template), (Some(at("www/maintenance.html")), Some(at("maintenance.html"))));
+    assert_eq!(
+        (config.page, config.page_template),
+        (Some(at("www/maintenance.html")), Some(at("maintenance.html")))
+    );
     assert_eq!((config.message.as_str(), config.notice), ("Back soon", Duration::from_secs(5400)));
     assert_eq!(config.smoke_base.as_deref(), Some("https://example.org/"));
     assert_eq!(config.smoke_connect.as_deref(), Some("127.0.0.1:8000"));
@@ -273,7 +320,10 @@ fn every_key_is_read() {
     assert_eq!(config.pages, [Page::new("/"), about]);
     assert_eq!(config.smoke_commands, [texts(&["./check-login", "-v"])]);
     let log = |name: &str, path: PathBuf| (name.to_owned(), path);
-    assert_eq!(config.logs, [log("django", at("log/django.log")), log("nginx", "/var/log/nginx/error.log".into())]);
+    assert_eq!(
+        config.logs,
+        [log("django", at("log/django.log")), log("nginx", "/var/log/nginx/error.log".into())]
+    );
     assert_eq!(config.after_success, [texts(&["./tell", "good"])]);
     assert_eq!(config.after_failure, [texts(&["./tell", "bad"])]);
 }
@@ -307,13 +357,16 @@ fn an_environment_overrides_key_by_key() {
 #[test]
 fn mistakes_in_an_override_are_in_its_place() {
     assert_data_eq!(
-        mistakes("[environments.production.git]\nbrnch = \"x\"\n[environments.prod]\n[environments]\nproduction.git.branch = 3"),
+        mistakes(
+            "[environments.production.git]\nbrnch = \"x\"\n[environments.prod]\n[environments]\nproduction.git.branch = 3"
+        ),
         str![[r#"
 2: git.brnch: unknown key; did you mean `branch`?
 3: environments.prod: unknown key
 5: : duplicate key
 
-"#]].raw()
+"#]]
+        .raw()
     );
     // Only the chosen environment's own are read.
     let text = format!("{LEAST}[environments.staging.git]\nbranch = 3\n");
@@ -329,14 +382,15 @@ fn unknown_names_come_with_the_nearest_known_one() {
              status_file = \"x\"\n[wholly-unlike-anything]\n"
         ),
         str![[r#"
-1: sit: unknown key; did you mean `git`?
+1: sit: unknown key; did you mean `site`?
 2: staging: unknown key
 5: static.claer: unknown key; did you mean `clear`?
 6: static.collect: `alwys` is not one of `auto`, `always`, `never`; did you mean `always`?
 8: maintenance.status_file: unknown key; did you mean `status-file`?
 9: wholly-unlike-anything: unknown key
 
-"#]].raw()
+"#]]
+        .raw()
     );
 }
 
@@ -359,27 +413,46 @@ fn types_and_values_are_checked() {
 8: smoke.connect: expected `HOST:PORT` or `unix:/PATH`, found `unix:`
 9: smoke.timeout: `fast` is not a duration; write "30s", "20m" or "1h 30m"
 10: smoke.commands: expected a list of texts such as ["./check"]
-12: secrets.pattern: the pattern for secrets cannot be read
+12: secrets.pattern: unclosed group
 13: secrets.required: expected a text, found a whole number
 15: maintenance.on: `off` is missing: what one does the other one takes back
 16: maintenance.notice: `-5m` is not a duration; write "30s", "20m" or "1h 30m"
 18: hooks.after-success: expected a list of texts such as ["./check"]
 20: logs.nginx: expected a text, found a list
 
-"#]].raw()
+"#]]
+        .raw()
     );
-    assert_data_eq!(mistakes("[site.x]\n[git]\n[git.branch]\n[[secrets]]\n"), str![[r#"
+    assert_data_eq!(
+        mistakes("[site.x]\n[git]\n[git.branch]\n[[secrets]]\n"),
+        str![[r#"
 1: site.x: unknown key
 3: git.branch: expected a text, found a table
 4: secrets: expected a section, found a list
 
-"#]].raw());
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn the_pattern_for_secrets_has_a_group() {
+    assert_data_eq!(
+        mistakes("[secrets]\npattern = 'get_secret'\n"),
+        str![[r#"
+2: secrets.pattern: the pattern for secrets needs a group, `(…)`, around the name
+
+"#]]
+        .raw()
+    );
 }
 
 #[test]
 fn durations_are_written_as_people_write_them() {
     let notice = |text: &str| parsed(&format!("{LEAST}[maintenance]\nnotice = \"{text}\"\n")).notice;
-    for (text, seconds) in [("0s", 0), ("30s", 30), ("20m", 1200), ("1h 30m", 5400), ("1h30m", 5400), ("2 minutes", 120)] {
+    for (text, seconds) in
+        [("0s", 0), ("30s", 30), ("20m", 1200), ("1h 30m", 5400), ("1h30m", 5400), ("2 minutes", 120)]
+    {
         assert_eq!(notice(text), Duration::from_secs(seconds), "{text}");
     }
     for text in ["20", "m", "-1s", "1 fortnight", "1e9y"] {
@@ -411,12 +484,19 @@ fn services_lack_nothing() {
 15: services[4].pidfile: is missing
 15: services[4].start: is missing
 
-"#]].raw()
+"#]]
+        .raw()
     );
-    assert_data_eq!(mistakes("services = 3"), str![[r#"
-1: python.services: unknown key
-
-"#]].raw());
+    let error = parse_as(&format!("services = 3\nsteps = [1, \"x\"]\n{LEAST}"), None).unwrap_err();
+    assert_data_eq!(
+        error.to_string(),
+        str![[r#"
+/srv/site/deploykit.toml:1: `services`: expected a list, found a whole number
+/srv/site/deploykit.toml:2: `steps[0]`: did not expect a whole number
+/srv/site/deploykit.toml:2: `steps`: expected a table: [[steps]]
+"#]]
+        .raw()
+    );
 }
 
 #[test]
@@ -440,16 +520,18 @@ fn steps_have_a_place_and_one_task() {
 #[test]
 fn pages_and_the_page_fit_together() {
     assert_data_eq!(
-        mistakes("[smoke]\npages = [\"/\", 3, { status = 200 }, { path = \"/a/\", status = 700, txt = \"x\" }]\n"),
+        mistakes(
+            "[smoke]\npages = [\"/\", 3, { status = 200 }, { path = \"/a/\", status = 700, txt = \"x\" }]\n"
+        ),
         str![[r#"
 2: smoke.pages: `base` is missing: the address that the paths belong to
 2: smoke.pages[1]: did not expect a whole number
 2: smoke.pages[2].path: is missing
-2: smoke.pages[2].status: unknown key
-2: smoke.pages[3].status: expected a whole number from 100 to 599, found a whole number
+2: smoke.pages[3].status: `700` is not a whole number from 100 to 599
 2: smoke.pages[3].txt: unknown key
 
-"#]].raw()
+"#]]
+        .raw()
     );
     assert_data_eq!(
         mistakes("[maintenance]\npage = \"www/m.html\"\n[smoke]\nbase = \"https://example.org\"\npages = [\"/\"]\n"),
@@ -488,12 +570,15 @@ fn ten_mistakes_are_shown_at_once() {
 fn what_is_no_toml_is_shown_by_its_line() {
     let text = format!("{LEAST}[git\nbranch = \"main\nremote = = \"x\"\n");
     let error = parse_as(&text, None).unwrap_err().to_string();
-    assert_data_eq!(error, str![[r#"
+    assert_data_eq!(
+        error,
+        str![[r#"
 /srv/site/deploykit.toml:5: unclosed table, expected `]`
-/srv/site/deploykit.toml:7: `remote`: unknown key
 /srv/site/deploykit.toml:7: extra `=`, expected nothing
 /srv/site/deploykit.toml:7: unexpected key or value, expected newline, `#`
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 #[test]
