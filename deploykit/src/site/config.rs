@@ -157,8 +157,14 @@ impl Config {
             let span = error.span().unwrap_or(0..0);
             problems.borrow_mut().push(Problem { span, key: String::new(), message });
         }
+        // Of what cannot be read, keys would be missing that are there.
+        let unreadable = problems.borrow().iter().any(|problem| problem.message != "duplicate key");
+        let known = problems.borrow().len();
         let config = read(table.into_inner(), path, environment, &problems);
         let mut problems = problems.take();
+        if unreadable {
+            problems.truncate(known);
+        }
         if problems.is_empty() {
             return Ok(config);
         }
@@ -275,7 +281,10 @@ fn read(
     let secrets_pattern = secrets.text("pattern");
     // The default is right, and to compile it at every start would be a waste.
     if let Some(Err(error)) = secrets_pattern.as_deref().map(crate::secrets::compile_pattern) {
-        secrets.wrong("pattern", error.to_string());
+        let text = crate::error_chain(&error);
+        // The first lines draw the pattern, which stands in the file.
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        secrets.wrong("pattern", reason);
     }
     let secrets_pattern = secrets_pattern.unwrap_or_else(|| crate::secrets::DEFAULT_PATTERN.to_owned());
     secrets.finish();

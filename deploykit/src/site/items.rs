@@ -126,15 +126,14 @@ pub(super) fn pages(smoke: &Reader<'_>) -> Vec<Page> {
     let mut pages = Vec::new();
     for (text, reader) in smoke.items("pages") {
         let path = text.clone().or_else(|| reader.text("path"));
-        let page = path.as_ref().map(|path| {
-            let mut page = Page::new(path);
-            page.status = reader.number("status", 100..600);
-            page.redirect = reader.text("redirect");
-            page.contains = reader.text("contains").into_iter().collect();
-            page.lacks = reader.text("lacks").into_iter().collect();
-            page.within = reader.duration("within");
-            page
-        });
+        let page = Page {
+            status: reader.number("status", 100..600),
+            redirect: reader.text("redirect"),
+            contains: reader.text("contains").into_iter().collect(),
+            lacks: reader.text("lacks").into_iter().collect(),
+            within: reader.duration("within"),
+            ..Page::new(path.clone().unwrap_or_default())
+        };
         if text.is_none() && !reader.has("path") {
             reader.wrong("path", "is missing");
         }
@@ -148,7 +147,7 @@ pub(super) fn pages(smoke: &Reader<'_>) -> Vec<Page> {
             );
         }
         reader.finish();
-        pages.extend(page);
+        pages.extend(path.map(|_| page));
     }
     pages
 }

@@ -199,8 +199,8 @@ pip-install: no packages → humanize [VERSION]: 1 package differs from the requ
         str![[r#"
 exit code 0
 --- stdout
-pip-install: no packages → humanize 4.17.0: 1 package differs from the requirements
-  + humanize 4.17.0
+pip-install: no packages → humanize [VERSION]: 1 package differs from the requirements
+  + humanize [VERSION]
 
 "#]]
         .raw()

@@ -1,0 +1,248 @@
+//! What is wrong with a configuration.
+
+use super::*;
+
+#[test]
+fn unknown_names_come_with_the_nearest_known_one() {
+    assert_data_eq!(
+        mistakes(
+            "[sit]\n[staging]\nrequired = true\n[static]\nclaer = \"auto\"\ncollect = \"alwys\"\n[maintenance]\n\
+             status_file = \"x\"\n[wholly-unlike-anything]\n"
+        ),
+        str![[r#"
+1: sit: unknown key; did you mean `site`?
+2: staging: unknown key
+5: static.claer: unknown key; did you mean `clear`?
+6: static.collect: `alwys` is not one of `auto`, `always`, `never`; did you mean `always`?
+8: maintenance.status_file: unknown key; did you mean `status-file`?
+9: wholly-unlike-anything: unknown key
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn types_and_values_are_checked() {
+    assert_data_eq!(
+        mistakes(
+            "[git]\nbranch = 3\nremote = \"\"\nverify-signature = \"yes\"\ndeadline = 60\n\
+             [smoke]\nbase = \"example.org\"\nconnect = \"unix:\"\ntimeout = \"fast\"\ncommands = [\"./check\"]\n\
+             [secrets]\npattern = \"(\"\nrequired = [\"A\", 1]\n\
+             [maintenance]\non = [\"maintenanceon\"]\nnotice = \"-5m\"\n\
+             [hooks]\nafter-success = [[]]\n[logs]\nnginx = [\"a\"]\n"
+        ),
+        str![[r#"
+2: git.branch: expected a text, found a whole number
+3: git.remote: is empty
+4: git.verify-signature: expected true or false, found a text
+5: git.deadline: expected a duration such as "20m", found a whole number
+7: smoke.base: expected an address that starts with http:// or https://
+8: smoke.connect: expected `HOST:PORT` or `unix:/PATH`, found `unix:`
+9: smoke.timeout: `fast` is not a duration; write "30s", "20m" or "1h 30m"
+10: smoke.commands: expected a list of texts such as ["./check"]
+12: secrets.pattern: unclosed group
+13: secrets.required: expected a text, found a whole number
+15: maintenance.on: `off` is missing: what one does the other one takes back
+16: maintenance.notice: `-5m` is not a duration; write "30s", "20m" or "1h 30m"
+18: hooks.after-success: expected a list of texts such as ["./check"]
+20: logs.nginx: expected a text, found a list
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        mistakes("[site.x]\n[git]\n[git.branch]\n[[secrets]]\n"),
+        str![[r#"
+1: site.x: unknown key
+3: git.branch: expected a text, found a table
+4: secrets: expected a section, found a list
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn the_pattern_for_secrets_has_a_group() {
+    assert_data_eq!(
+        mistakes("[secrets]\npattern = 'get_secret'\n"),
+        str![[r#"
+2: secrets.pattern: the pattern for secrets needs a group, `(…)`, around the name
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn durations_are_written_as_people_write_them() {
+    let notice = |text: &str| parsed(&format!("{LEAST}[maintenance]\nnotice = \"{text}\"\n")).notice;
+    for (text, seconds) in
+        [("0s", 0), ("30s", 30), ("20m", 1200), ("1h 30m", 5400), ("1h30m", 5400), ("2 minutes", 120)]
+    {
+        assert_eq!(notice(text), Duration::from_secs(seconds), "{text}");
+    }
+    for text in ["20", "m", "-1s", "1 fortnight", "1e9y"] {
+        let text = format!("[maintenance]\nnotice = \"{text}\"");
+        assert!(mistakes(&text).contains("is not a duration"), "{text}");
+    }
+}
+
+#[test]
+fn services_lack_nothing() {
+    assert_data_eq!(
+        mistakes(
+            "[[services]]\n[[services]]\nname = \"a\"\nmanager = \"systemd\"\n[[services]]\nname = \"a\"\n\
+             manager = \"supervisor\"\nrole = \"db\"\nsudo = true\n[[services]]\nname = \"b\"\nmanager = \"command\"\n\
+             stop-timeout = \"x\"\npidfile = \"p\"\n[[services]]\nname = \"c\"\nmanager = \"gunicorn\"\n"
+        ),
+        str![[r#"
+1: services[0].name: is missing
+1: services[0].manager: is missing: `supervisor`, `command` or `gunicorn`
+4: services[1].manager: `systemd` is not one of `supervisor`, `command`, `gunicorn`
+5: services[2].config: is missing
+6: services[2].name: there are two services named `a`
+8: services[2].role: `db` is not one of `web`, `worker`, `required`
+9: services[2].sudo: only the commands of `manager = "command"` can be run with sudo
+10: services[3].start: is missing
+10: services[3].status: is missing: a command that exits with 0 while the service runs
+13: services[3].stop-timeout: `x` is not a duration; write "30s", "20m" or "1h 30m"
+14: services[3].pidfile: unknown key
+15: services[4].pidfile: is missing
+15: services[4].start: is missing
+
+"#]]
+        .raw()
+    );
+    let error = parse_as(&format!("services = 3\nsteps = [1, \"x\"]\n{LEAST}"), None).unwrap_err();
+    assert_data_eq!(
+        error.to_string(),
+        str![[r#"
+/srv/site/deploykit.toml:1: `services`: expected a list, found a whole number
+/srv/site/deploykit.toml:2: `steps[0]`: did not expect a whole number
+/srv/site/deploykit.toml:2: `steps`: expected a table: [[steps]]
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn steps_have_a_place_and_one_task() {
+    assert_data_eq!(
+        mistakes(
+            "[[steps]]\nname = \"a\"\nafter = \"migrat\"\nmanage = [\"x\"]\n[[steps]]\nname = \"b\"\nafter = \"static\"\n\
+             [[steps]]\nname = \"c\"\nafter = \"static\"\nmanage = [\"x\"]\nrun = [\"y\"]\n[[steps]]\nrun = [\"z\"]\n"
+        ),
+        str![[r#"
+3: steps[0].after: `migrat` is not one of next-tree, next-environment, check, collect, stop-workers, page-up, stop-web, code, environment, static, migrate, start-web, page-down, start-workers
+5: steps[1].run: expected either `manage = ["command"]` or `run = ["program"]`
+12: steps[2].run: expected either `manage = ["command"]` or `run = ["program"]`
+13: steps[3].name: is missing
+13: steps[3].after: is missing
+
+"#]].raw()
+    );
+}
+
+#[test]
+fn pages_and_the_page_fit_together() {
+    assert_data_eq!(
+        mistakes(
+            "[smoke]\npages = [\"/\", 3, { status = 200 }, { path = \"/a/\", status = 700, txt = \"x\" }]\n"
+        ),
+        str![[r#"
+2: smoke.pages: `base` is missing: the address that the paths belong to
+2: smoke.pages[1]: did not expect a whole number
+2: smoke.pages[2].path: is missing
+2: smoke.pages[3].status: `700` is not a whole number from 100 to 599
+2: smoke.pages[3].txt: unknown key
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        mistakes("[maintenance]\npage = \"www/m.html\"\n[smoke]\nbase = \"https://example.org\"\npages = [\"/\"]\n"),
+        str![[r#"
+2: maintenance.page: `smoke.connect` is missing: while the page is up the public address answers 503, so the pages are asked for at gunicorn itself; say where it listens
+
+"#]].raw()
+    );
+    // Whole addresses need no base.
+    parsed(&format!("{LEAST}[smoke]\npages = [\"https://example.org/\"]\n"));
+}
+
+#[test]
+fn ten_mistakes_are_shown_at_once() {
+    let text = "environment = \"prod\"\n[site]\nproject = \"..\"\n[git]\nbranch = 1\nbranhc = \"x\"\n[python]\n\
+                requirements = \"x.txt\"\ninstaller = \"conda\"\n[static]\ncollect = true\n[database]\nbackup = \"yes\"\n\
+                [[services]]\nname = \"a\"\n[smoke]\nbase = 1\n";
+    let error = parse_as(text, None).unwrap_err().to_string();
+    assert_data_eq!(error, str![[r#"
+/srv/site/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`
+/srv/site/deploykit.toml:2: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as "config.settings"
+/srv/site/deploykit.toml:3: `site.project`: is not inside the repository `/srv/site`
+/srv/site/deploykit.toml:5: `git.branch`: expected a text, found a whole number
+/srv/site/deploykit.toml:6: `git.branhc`: unknown key; did you mean `branch`?
+/srv/site/deploykit.toml:7: `python.virtualenv`: is missing: the folder of the site's virtualenv
+/srv/site/deploykit.toml:8: `python.requirements`: expected a list of texts, found a text
+/srv/site/deploykit.toml:9: `python.installer`: `conda` is not one of `auto`, `pip`, `uv`
+/srv/site/deploykit.toml:11: `static.collect`: expected a text, found true or false
+/srv/site/deploykit.toml:13: `database.backup`: `yes` is not one of `auto`, `always`, `never`
+/srv/site/deploykit.toml:14: `services[0].manager`: is missing: `supervisor`, `command` or `gunicorn`
+/srv/site/deploykit.toml:17: `smoke.base`: expected a text, found a whole number
+"#]].raw());
+}
+
+#[test]
+fn what_is_no_toml_is_shown_by_its_line() {
+    let text = format!("{LEAST}[git\nbranch = \"main\nremote = = \"x\"\n");
+    let error = parse_as(&text, None).unwrap_err().to_string();
+    assert_data_eq!(
+        error,
+        str![[r#"
+/srv/site/deploykit.toml:5: unclosed table, expected `]`
+/srv/site/deploykit.toml:7: extra `=`, expected nothing
+/srv/site/deploykit.toml:7: unexpected key or value, expected newline, `#`
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn the_environment_is_one_of_three() {
+    let error = parse_as(LEAST, Some("prod")).unwrap_err().to_string();
+    assert_data_eq!(error, str!["/srv/site/deploykit.toml:1: there is no environment `prod`; it is `production`, `staging` or `development`"].raw());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text: String) {
+        let _ = parse_as(&text, None);
+    }
+
+    /// Lines that are there with others in their place reach deeper than any text.
+    #[test]
+    fn no_mixture_of_keys_and_values_makes_it_panic(
+        lines in proptest::collection::vec(
+            (proptest::sample::select(EVERYTHING.lines().collect::<Vec<_>>()), any::<proptest::sample::Index>(), any::<bool>()),
+            0..20,
+        ),
+        environment in proptest::sample::select(vec![None, Some("staging"), Some("development")]),
+    ) {
+        let all: Vec<&str> = EVERYTHING.lines().collect();
+        let text: String = lines.iter().map(|(line, other, swap)| {
+            match (line.split_once(" = "), other.get(&all).split_once(" = ")) {
+                (Some((key, _)), Some((_, value))) if *swap => format!("{key} = {value}\n"),
+                _ => format!("{line}\n"),
+            }
+        }).collect();
+        if let Err(ConfigError::Invalid(mistakes)) = parse_as(&text, environment) {
+            prop_assert!(!mistakes.problems.is_empty());
+            for problem in &mistakes.problems {
+                prop_assert!(problem.span.end <= text.len(), "{problem:?}");
+                prop_assert!(mistakes.line(problem) >= 1);
+            }
+        }
+    }
+}
