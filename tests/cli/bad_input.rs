@@ -312,11 +312,14 @@ fn the_environment_s_name_is_one_of_three() {
     assert_data_eq!(
         said(here, &["-e", "prodution", "plan"]),
         str![[r#"
-exit code 3
+exit code 2
 --- stderr
-Error: the configuration has a mistake
-error: there is no environment `prodution`; it is `production`, `staging` or `development`
---> /here/deploykit.toml
+error: invalid value 'prodution' for '--environment <NAME>'
+  [possible values: production, staging, development]
+
+  tip: a similar value exists: 'production'
+
+For more information, try '--help'.
 
 "#]]
         .raw()
@@ -341,6 +344,7 @@ Preparing; the site serves as before
 
 Error: step `fetch` failed: `/here` is not the top of a Git checkout
 Nothing is changed: the site serves as before.
+Hint: set `site.repository` to the folder that holds `.git`
 
 "#]]
         .raw()
@@ -362,6 +366,7 @@ Hint: give it with `-y`, or look first with `deploykit plan`
 exit code 4
 --- stderr
 Error: command not found: `/here/venv/bin/python`
+Hint: set `python.virtualenv` to the folder that holds `pyvenv.cfg`
 
 "#]]
         .raw()
@@ -416,6 +421,7 @@ Hint: add the file to [logs] in the configuration
 exit code 4
 --- stderr
 Error: `/here` is not inside a git checkout
+Hint: go to the site's checkout, or name it: `deploykit init FOLDER`
 
 "#]]
         .raw()

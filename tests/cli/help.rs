@@ -51,8 +51,9 @@ Options:
 Global options:
   -c, --config <FILE>       The configuration; default: deploykit.toml here or in a folder above
                             [env: DEPLOYKIT_CONFIG=]
-  -e, --environment <NAME>  production, staging or development; default: what the configuration says
-                            [env: DEPLOYKIT_ENVIRONMENT=]
+  -e, --environment <NAME>  What to take the site for; default: what the configuration says [env:
+                            DEPLOYKIT_ENVIRONMENT=] [possible values: production, staging,
+                            development]
       --json                Print one JSON document on the standard output
   -q, --quiet               Say nothing but errors
   -v, --verbose...          Say more; twice: every command
@@ -305,16 +306,14 @@ Usage: deploykit secrets [OPTIONS] <COMMAND>
 
 Commands:
   check  List the secrets that the code asks for and the file lacks
-  set    Ask for a value without showing it, and write it; without a terminal it is read from the
-         standard input
+  set    Ask for a value without showing it, or read it from a pipe, and write it
   help   Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help  Print help
 
 ===== secrets set
-Ask for a value without showing it, and write it; without a terminal it is read from the standard
-input
+Ask for a value without showing it, or read it from a pipe, and write it
 
 Usage: deploykit secrets set [OPTIONS] <NAME>
 
@@ -406,8 +405,9 @@ Options:
 Global options:
   -c, --config <FILE>       The configuration; default: deploykit.toml here or in a folder above
                             [env: DEPLOYKIT_CONFIG=]
-  -e, --environment <NAME>  production, staging or development; default: what the configuration says
-                            [env: DEPLOYKIT_ENVIRONMENT=]
+  -e, --environment <NAME>  What to take the site for; default: what the configuration says [env:
+                            DEPLOYKIT_ENVIRONMENT=] [possible values: production, staging,
+                            development]
       --json                Print one JSON document on the standard output
   -q, --quiet               Say nothing but errors
   -v, --verbose...          Say more; twice: every command

@@ -602,8 +602,8 @@ pip-install: nothing to do: the installed packages are the 5 that the requiremen
         str![[r#"
 exit code 0
 --- stdout
-pip-install: no packages → humanize 4.17.0: 1 package differs from the requirements
-  + humanize 4.17.0
+pip-install: no packages → humanize [VERSION]: 1 package differs from the requirements
+  + humanize [VERSION]
 
 "#]]
         .raw()
@@ -613,8 +613,8 @@ pip-install: no packages → humanize 4.17.0: 1 package differs from the require
         str![[r#"
 exit code 0
 --- stdout
-pip-install: no packages → humanize 4.17.0: 1 package differs from the requirements
-  + humanize 4.17.0
+pip-install: no packages → humanize [VERSION]: 1 package differs from the requirements
+  + humanize [VERSION]
 
 "#]]
         .raw()

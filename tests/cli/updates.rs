@@ -179,7 +179,7 @@ Preparing; the site serves as before
         str![[r#"
 exit code 0
 --- stderr
-root (process [PID]) since [TIME]: update to [COMMIT]
+[USER] (process [PID]) since [TIME]: update to [COMMIT]
   ✓ next-tree [S] s
   ✓ secrets [S] s  2 asked for, all there
   ✓ services [S] s  gunicorn running, worker running
@@ -225,8 +225,8 @@ Updated to [COMMIT] in [S] s; the site was down for [S] s, [S] s expected.
 exit code 0
 --- stdout
 [RUN]  [TIME]  [COMMIT] → [COMMIT]  updated [S] s  down [S] s
-[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s              secrets: secrets are missing in `/srv/site/secr…
-[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s              secrets: secrets are missing in `/srv/site/secr…
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secr…
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secr…
 
 "#]].raw());
     let history = on(site, &["history", "--json"]).run().expect(0).json();
