@@ -28,7 +28,7 @@ pub struct Failure {
     /// The ways out.
     pub hints: Vec<String>,
     /// The command's own document, as far as it came to one.
-    pub result: Option<Value>,
+    pub result: Option<Box<Value>>,
     /// What a person is shown instead of the message.
     #[serde(skip)]
     pub shown: Option<String>,
@@ -55,7 +55,7 @@ impl Failure {
 
     /// Adds the command's own document.
     pub fn with_result(mut self, result: &impl Serialize) -> Self {
-        self.result = serde_json::to_value(result).ok();
+        self.result = serde_json::to_value(result).ok().map(Box::new);
         self
     }
 

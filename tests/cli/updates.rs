@@ -221,14 +221,18 @@ Updated to [COMMIT] in [S] s; the site was down for [S] s, [S] s expected.
     assert!(kept.lines().count() > lines.stdout.lines().count(), "the preparation is missing:\n{kept}");
     assert_eq!(site.release().as_deref(), Some("2"));
 
-    assert_data_eq!(on(site, &["history"]).run().expect(0).text(Some(site)), str![[r#"
+    assert_data_eq!(
+        on(site, &["history"]).run().expect(0).text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 [RUN]  [TIME]  [COMMIT] → [COMMIT]  updated [S] s  down [S] s
 [RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secr…
 [RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secr…
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     let history = on(site, &["history", "--json"]).run().expect(0).json();
     assert_documented("history", &history);
     assert_eq!(history["runs"][0]["outcome"], "updated");

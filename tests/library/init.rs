@@ -12,6 +12,8 @@ use deploykit::init::{
     Findings, FoundMaintenance, FoundManager, FoundRole, InitError, Question, look_also_in,
 };
 
+use deploykit::site::{Config, ConfigError};
+
 use crate::support;
 
 /// A folder that holds a checkout with its surroundings, and a place for what would be in `/etc`.
@@ -72,10 +74,21 @@ impl Place {
         look_also_in(&self.site, &Host::new(), &[self.elsewhere()])
     }
 
+    /// What is written is read without a mistake, but for the lines that need a person.
+    fn check_is_read(&self, text: &str, questions: &[Question]) {
+        let Err(error) = Config::parse(text, &self.site.join("deploykit.toml"), None) else { return };
+        let ConfigError::Invalid(mistakes) = &error else { panic!("{error}\n{text}") };
+        for problem in &mistakes.problems {
+            let asked = questions.iter().any(|question| question.key == problem.key);
+            assert!(asked, "{error}\n{questions:?}\n{text}");
+        }
+    }
+
     fn found(&self) -> (Findings, String) {
         let findings = self.look().unwrap();
         let text = findings.to_toml(&self.site);
         check(&text, &findings.questions);
+        self.check_is_read(&text, &findings.questions);
         (findings, text)
     }
 }

@@ -73,10 +73,13 @@ pub fn clip(text: &str, width: usize) -> String {
 /// Gives every long quoted command of a message a line of its own, so that the words around it stay together.
 pub fn unwind(message: &str) -> String {
     let mut text = String::new();
-    // Odd parts stand between backticks.
-    for (index, part) in message.split('`').enumerate() {
+    let parts: Vec<&str> = message.split('`').collect();
+    for (index, part) in parts.iter().enumerate() {
+        // Odd parts stand between backticks, unless the last one is missing.
         if index % 2 == 0 {
             text.push_str(part);
+        } else if index + 1 == parts.len() {
+            let _ = write!(text, "`{part}");
         } else if part.chars().count() > LONG && part.contains(' ') {
             let _ = write!(text, "\n  `{part}`");
         } else {

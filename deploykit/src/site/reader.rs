@@ -109,10 +109,15 @@ impl<'d> Reader<'d> {
 
     pub(super) fn number(&self, key: &'static str, range: Range<u16>) -> Option<u16> {
         let what = format!("a whole number from {} to {}", range.start, range.end - 1);
-        self.expect(key, &what, |value| {
+        let (text, radix) = self.expect(key, &what, |value| {
             let number = value.get_ref().as_integer()?;
-            u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| range.contains(number))
-        })
+            Some((number.as_str().to_owned(), number.radix()))
+        })?;
+        let number = u16::from_str_radix(&text, radix).ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.wrong(key, format!("`{text}` is not {what}"));
+        }
+        number
     }
 
     /// Reads a duration such as `"20m"`.
@@ -280,7 +285,11 @@ fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(&name.replace('_', "-"), candidate), *candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
-        .min()
+        // Of two that are as near, the one that begins alike.
+        .min_by_key(|(distance, candidate)| {
+            let alike = name.bytes().zip(candidate.bytes()).take_while(|(one, other)| one == other).count();
+            (*distance, std::cmp::Reverse(alike))
+        })
         .map(|(_, candidate)| candidate)
 }
 
