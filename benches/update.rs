@@ -20,7 +20,7 @@ use table::Row;
 const DEPLOYKIT: &str = env!("CARGO_BIN_EXE_deploykit");
 
 /// How many pairs of an update with nothing new and a fetch are timed.
-const FETCH_PAIRS: usize = 31;
+const FETCH_PAIRS: usize = 101;
 
 /// How many pairs of an update and one by hand are timed.
 const WINDOW_PAIRS: usize = 3;

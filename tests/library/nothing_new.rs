@@ -58,6 +58,8 @@ fn programs_of_an_update(site: &TestSite, list: &Path) -> Option<BTreeSet<String
         !text.contains("nothing was to do"),
         "supervisor is asked when there is something to do"
     );
+    let packs = list.contains("\"maintenance\"");
+    assert_eq!(packs, asked, "git looks what has piled up when something came");
     // `PID execve("/usr/bin/git", ["git", …], …) = 0`; the first one is this binary. What is unfinished may still fail,
     // as a name that is looked for along the path does.
     let is_start = |line: &&str| line.ends_with(" = 0") || line.ends_with("<unfinished ...>");

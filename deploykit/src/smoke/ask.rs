@@ -18,7 +18,8 @@ pub const ATTEMPTS: u32 = 3;
 /// How many pages are asked for at the same time: enough to be quick, too few to look like an attack.
 pub const AT_ONCE: usize = 8;
 
-/// The first and the longest pause before a server is asked again that seems to be starting.
+/// The first and the longest pause before a server is asked again that seems to be starting. Each is by the first longer
+/// than the one before: a start that takes 300 ms is seen after 40 ms more, and not after 160 as if they doubled.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// The first pause before a wrong answer is doubted; the next is four times as long. Each costs the site an error mail.
@@ -102,7 +103,7 @@ impl Retries {
         if problems.is_empty() {
             Next::Done
         } else if problems.iter().any(Problem::is_temporary) {
-            let pause = PAUSES.0.saturating_mul(1 << self.temporary.min(10)).min(PAUSES.1);
+            let pause = PAUSES.0.saturating_mul(self.temporary.saturating_add(1)).min(PAUSES.1);
             self.temporary += 1;
             Next::Again(pause)
         } else {
@@ -285,7 +286,7 @@ mod tests {
     fn a_starting_server_is_asked_again_without_end() {
         let mut retries = Retries::default();
         let pauses: Vec<u128> = (0..7).map(|_| milliseconds(retries.next(&status(502)))).collect();
-        assert_eq!(pauses, [10, 20, 40, 80, 160, 250, 250]);
+        assert_eq!(pauses, [10, 20, 30, 40, 50, 60, 70]);
         let mut retries = Retries { temporary: 1_000_000, wrong: 0 };
         assert_eq!(milliseconds(retries.next(&status(503))), 250);
         assert_eq!(retries.next(&[]), Next::Done);
