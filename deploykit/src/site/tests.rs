@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
 
-use super::{Config, ConfigError, EnvironmentName, OwnStep, OwnTask, Site};
+use super::{Config, ConfigError, EnvironmentName, OwnStep, OwnTask};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
