@@ -68,6 +68,7 @@ fn every_example_is_held_against_the_binary() {
     let tests = [
         include_str!("failures.rs"),
         include_str!("one_liners.rs"),
+        include_str!("one_liners/files.rs"),
         include_str!("signals.rs"),
         include_str!("updates.rs"),
     ]

@@ -256,50 +256,7 @@ exit code 6
 Going back: 6 steps to undo
   ✗ migrate could not be undone
 
-Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
---- new in the log of gunicorn (/srv/log/gunicorn.log)
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/exception.py", line 55, in inner
-      response = get_response(request)
-                 ^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/base.py", line 197, in _get_response
-      response = wrapped_callback(request, *callback_args, **callback_kwargs)
-                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/views/decorators/http.py", line 64, in inner
-      return func(request, *args, **kwargs)
-             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/site/project/guestbook/views.py", line 16, in home
-      raise RuntimeError("the home page is broken")
-  RuntimeError: the home page is broken
-  Internal Server Error: /
-  Traceback (most recent call last):
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/exception.py", line 55, in inner
-      response = get_response(request)
-                 ^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/base.py", line 197, in _get_response
-      response = wrapped_callback(request, *callback_args, **callback_kwargs)
-                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/views/decorators/http.py", line 64, in inner
-      return func(request, *args, **kwargs)
-             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/site/project/guestbook/views.py", line 16, in home
-      raise RuntimeError("the home page is broken")
-  RuntimeError: the home page is broken
-  Internal Server Error: /
-  Traceback (most recent call last):
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/exception.py", line 55, in inner
-      response = get_response(request)
-                 ^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/base.py", line 197, in _get_response
-      response = wrapped_callback(request, *callback_args, **callback_kwargs)
-                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/views/decorators/http.py", line 64, in inner
-      return func(request, *args, **kwargs)
-             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/site/project/guestbook/views.py", line 16, in home
-      raise RuntimeError("the home page is broken")
-  RuntimeError: the home page is broken
---- new in the log of worker (/srv/log/worker.log)
-  the worker ends
+The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
 Held: the site is in maintenance and its services are stopped. A person is needed.
   `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
   undone: start-web, smoke-check
@@ -320,50 +277,7 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
         str![[r#"
 exit code 0
 --- stdout
-Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
---- new in the log of gunicorn (/srv/log/gunicorn.log)
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/exception.py", line 55, in inner
-      response = get_response(request)
-                 ^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/base.py", line 197, in _get_response
-      response = wrapped_callback(request, *callback_args, **callback_kwargs)
-                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/views/decorators/http.py", line 64, in inner
-      return func(request, *args, **kwargs)
-             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/site/project/guestbook/views.py", line 16, in home
-      raise RuntimeError("the home page is broken")
-  RuntimeError: the home page is broken
-  Internal Server Error: /
-  Traceback (most recent call last):
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/exception.py", line 55, in inner
-      response = get_response(request)
-                 ^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/base.py", line 197, in _get_response
-      response = wrapped_callback(request, *callback_args, **callback_kwargs)
-                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/views/decorators/http.py", line 64, in inner
-      return func(request, *args, **kwargs)
-             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/site/project/guestbook/views.py", line 16, in home
-      raise RuntimeError("the home page is broken")
-  RuntimeError: the home page is broken
-  Internal Server Error: /
-  Traceback (most recent call last):
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/exception.py", line 55, in inner
-      response = get_response(request)
-                 ^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/core/handlers/base.py", line 197, in _get_response
-      response = wrapped_callback(request, *callback_args, **callback_kwargs)
-                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/venv/lib/python3.11/site-packages/django/views/decorators/http.py", line 64, in inner
-      return func(request, *args, **kwargs)
-             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    File "/srv/site/project/guestbook/views.py", line 16, in home
-      raise RuntimeError("the home page is broken")
-  RuntimeError: the home page is broken
---- new in the log of worker (/srv/log/worker.log)
-  the worker ends
+The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: smoke-check, start-web, migrate, code, stop-web, page-up, stop-workers, announce
 --- stderr

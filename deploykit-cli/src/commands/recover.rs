@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::json::document;
 use crate::output::progress::Progress;
+use crate::output::report::render_recovery;
 
 pub fn run(global: &Global, _args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -21,10 +22,10 @@ pub fn run(global: &Global, _args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> 
         // The old version serves: that is what was asked for.
         Some(report) if matches!(report.outcome, Outcome::RolledBack | Outcome::Refused) => {
             let answer = document(serde_json::json!({ "recovered": true, "report": report }));
-            ui.result(&answer, &crate::output::report::render(report));
+            ui.result(&answer, &render_recovery(report));
             Ok(exit_code::DONE)
         }
-        Some(report) => finish(report, ui),
+        Some(report) => finish(report, &render_recovery(report), ui),
         None => {
             let nothing = document(serde_json::json!({ "recovered": false, "report": null }));
             ui.result(&nothing, "nothing to recover: no update is unfinished\n");

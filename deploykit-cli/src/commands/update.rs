@@ -69,12 +69,13 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     }
     let report = update.run();
     progress.flush();
-    finish(&report.map_err(|error| refused(&error, &site))?, ui)
+    let report = report.map_err(|error| refused(&error, &site))?;
+    finish(&report, &report::render(&report), ui)
 }
 
-/// Shows the end of a run and returns its exit code.
-pub fn finish(report: &Report, ui: Ui) -> Result<u8, Failure> {
-    let text = format!("\n{}", report::render(report));
+/// Shows the end of a run as this text and returns its exit code.
+pub fn finish(report: &Report, text: &str, ui: Ui) -> Result<u8, Failure> {
+    let text = format!("\n{text}");
     match code(report) {
         exit_code::DONE => {
             ui.result(report, text.trim_start());

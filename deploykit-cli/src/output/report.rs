@@ -14,6 +14,22 @@ pub fn render(report: &Report) -> String {
     if let Some(failure) = &report.failure {
         describe(&mut text, failure);
     }
+    text + &ending(report)
+}
+
+/// Writes the report of a recovery: what had gone wrong before was shown when it did.
+pub fn render_recovery(report: &Report) -> String {
+    let failed = report.failure.as_ref().filter(|failure| !failure.interrupted);
+    let cause = failed.map(|failure| {
+        let error = unwind(&failure.error);
+        format!("The update had failed at step `{}`: {error}\n", failure.step)
+    });
+    cause.unwrap_or_default() + &ending(report)
+}
+
+/// Says how it ended, and what was undone.
+fn ending(report: &Report) -> String {
+    let mut text = String::new();
     let line = summary(report);
     let style = match report.outcome {
         Outcome::Updated | Outcome::Unchanged => GOOD,

@@ -118,7 +118,10 @@ impl<'a> Session<'a> {
             return (Status::Starting, "nothing is left of its start command".to_owned());
         }
         let mut detail = "its start command came to its end and left nothing running".to_owned();
-        if !started.output.tail.is_empty() {
+        if started.output.tail.is_empty() {
+            // A daemon's standard error goes nowhere, and its log is not open yet when it loads the application.
+            detail.push_str(" and said nothing; started without `--daemon` it shows why");
+        } else {
             detail = format!("{detail}; it said: {}", started.output.tail.join(" / "));
         }
         (Status::Failed, detail)
