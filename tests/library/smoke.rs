@@ -163,11 +163,12 @@ fn a_broken_site_is_found_out_long_before_the_deadline() {
     });
     let mut check = check(&server.url(), &["/", "/fine/", "/down/"]);
     // The test would not end within its patience if the deadline were waited for.
-    check.deadline = PATIENCE * 100;
+    (check.settle, check.deadline) = (Duration::from_millis(300), PATIENCE * 100);
     let failing = failing(check.perform(&Host::new()));
     let asked = server.asked();
     let count = |path: &str| asked.iter().filter(|request| request.path == path).count();
-    assert_eq!((count("/"), count("/fine/")), (3, 1));
+    assert!((2..=3).contains(&count("/")), "{asked:?}");
+    assert_eq!(count("/fine/"), 1);
     let summary: Vec<_> =
         failing.iter().map(|page| (page.path.as_str(), page.status, page.excerpt.as_str())).collect();
     assert_eq!(
@@ -175,7 +176,6 @@ fn a_broken_site_is_found_out_long_before_the_deadline() {
         [("/", Some(500), "Server Error (500)"), ("/down/", Some(502), "Bad Gateway")],
         "what is only starting does not keep the rest waiting"
     );
-    assert_eq!(failing[0].attempts, 3);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! `smoke-check`: step 11 of the manual as a one-liner.
 
-use std::time::Duration;
-
 use deploykit::http::Connect;
 use deploykit::operations::smoke_check::{Page, PageResult, SmokeCheck, SmokeError};
 
@@ -22,11 +20,7 @@ pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure
     let mut check = match configured {
         // Addresses of their own have nothing to do with where gunicorn listens.
         Some(check) if !absolute || args.urls.is_empty() => check,
-        _ => SmokeCheck {
-            deadline: Duration::from_secs(60),
-            timeout: Duration::from_secs(10),
-            ..SmokeCheck::default()
-        },
+        _ => SmokeCheck::default(),
     };
     if !args.urls.is_empty() {
         check.pages = args.urls.iter().map(Page::new).collect();

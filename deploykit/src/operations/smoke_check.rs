@@ -1,6 +1,6 @@
 //! The check of the site as an operation; [`smoke`](crate::smoke) asks for the pages and judges the answers.
 
-pub use crate::smoke::{AT_ONCE, ATTEMPTS, Page, PageResult, Problem, SmokeCheck, SmokeError};
+pub use crate::smoke::{AT_ONCE, Page, PageResult, Problem, SmokeCheck, SmokeError};
 
 use super::{Check, Operation};
 use crate::host::Host;

@@ -13,7 +13,7 @@ use super::problem::{ConfigError, Mistakes, Problem};
 use super::reader::{Reader, merge};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
-use crate::operations::smoke_check::Page;
+use crate::operations::smoke_check::{Page, SmokeCheck};
 use crate::python::Installer;
 use crate::services::Service;
 
@@ -110,6 +110,7 @@ pub struct Config {
     pub smoke_connect: Option<String>,
     pub smoke_ca: Option<PathBuf>,
     pub smoke_deadline: Duration,
+    pub smoke_settle: Duration,
     pub smoke_timeout: Duration,
     pub pages: Vec<Page>,
     pub smoke_commands: Vec<Vec<String>>,
@@ -160,7 +161,18 @@ impl Config {
         // Of what cannot be read, keys would be missing that are there.
         let unreadable = problems.borrow().iter().any(|problem| problem.message != "duplicate key");
         let known = problems.borrow().len();
-        let config = read(table.into_inner(), path, environment, &problems);
+        let table = table.into_inner();
+        let config = read(table.clone(), path, environment, &problems);
+        // A mistake in what is for another environment is one, too.
+        for (name, value) in ENVIRONMENTS {
+            if value != config.environment && has_overrides(&table, name) {
+                let others = Rc::default();
+                read(table.clone(), path, Some(name), &others);
+                let mut problems = problems.borrow_mut();
+                let new: Vec<_> = others.take().into_iter().filter(|one| !problems.contains(one)).collect();
+                problems.extend(new);
+            }
+        }
         let mut problems = problems.take();
         if unreadable {
             problems.truncate(known);
@@ -172,6 +184,12 @@ impl Config {
         problems.dedup();
         Err(ConfigError::Invalid(Mistakes { path: path.to_owned(), text: text.to_owned(), problems }))
     }
+}
+
+/// Tells whether the table has a section for this environment.
+fn has_overrides(table: &DeTable<'_>, environment: &str) -> bool {
+    let all = table.get("environments").and_then(|all| all.get_ref().as_table());
+    all.is_some_and(|all| all.contains_key(environment))
 }
 
 /// Takes the overrides of the chosen environment into the table.
@@ -335,8 +353,10 @@ fn read(
         smoke.wrong("connect", error.to_string());
     }
     let smoke_ca = smoke.path("ca");
-    let smoke_deadline = smoke.duration("deadline").unwrap_or(Duration::from_secs(60));
-    let smoke_timeout = smoke.duration("timeout").unwrap_or(Duration::from_secs(10));
+    let default = SmokeCheck::default();
+    let smoke_deadline = smoke.duration("deadline").unwrap_or(default.deadline);
+    let smoke_settle = smoke.duration("settle").unwrap_or(default.settle);
+    let smoke_timeout = smoke.duration("timeout").unwrap_or(default.timeout);
     let pages = pages(&smoke);
     if smoke_base.is_none() && pages.iter().any(|page| page.path.starts_with('/')) {
         smoke.wrong("pages", "`base` is missing: the address that the paths belong to");
@@ -397,6 +417,7 @@ fn read(
         smoke_connect,
         smoke_ca,
         smoke_deadline,
+        smoke_settle,
         smoke_timeout,
         pages,
         smoke_commands,

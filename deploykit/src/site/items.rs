@@ -95,16 +95,12 @@ pub(super) fn steps(top: &Reader<'_>) -> Vec<OwnStep> {
             reader.problem(reader.span(), "steps", "expected a table: [[steps]]");
             continue;
         }
-        let (name, after) = (reader.text("name"), reader.text("after"));
+        let name = reader.text("name");
+        let after = reader.choice("after", &crate::plan::ANCHORS.map(|anchor| (anchor, anchor)));
         for key in ["name", "after"] {
             if !reader.has(key) {
                 reader.wrong(key, "is missing");
             }
-        }
-        if let Some(after) = &after
-            && !crate::plan::ANCHORS.contains(&after.as_str())
-        {
-            reader.wrong("after", format!("`{after}` is not one of {}", crate::plan::ANCHORS.join(", ")));
         }
         let task = match (reader.texts("manage"), reader.texts("run")) {
             (Some(args), None) if !args.is_empty() => Some(OwnTask::Manage(args)),
@@ -116,7 +112,7 @@ pub(super) fn steps(top: &Reader<'_>) -> Vec<OwnStep> {
         };
         reader.finish();
         if let (Some(name), Some(after), Some(task)) = (name, after, task) {
-            steps.push(OwnStep { name, after, task });
+            steps.push(OwnStep { name, after: after.to_owned(), task });
         }
     }
     steps

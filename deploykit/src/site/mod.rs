@@ -171,6 +171,7 @@ impl Site {
             pages: config.pages.clone(),
             commands: commands.collect(),
             deadline: config.smoke_deadline,
+            settle: config.smoke_settle,
             timeout: config.smoke_timeout,
         })
     }

@@ -91,6 +91,7 @@ fn everything_but_two_keys_has_a_default() {
         smoke_connect,
         smoke_ca,
         smoke_deadline,
+        smoke_settle,
         smoke_timeout,
         pages,
         smoke_commands,
@@ -120,7 +121,8 @@ fn everything_but_two_keys_has_a_default() {
     assert_eq!(message, "The site is being updated and will be back in a few minutes.");
     assert_eq!(notice, Duration::from_secs(1200));
     assert_eq!((smoke_base, smoke_connect, smoke_ca), (None, None, None));
-    assert_eq!((smoke_deadline, smoke_timeout), (Duration::from_secs(60), Duration::from_secs(10)));
+    let seconds = Duration::from_secs;
+    assert_eq!((smoke_deadline, smoke_settle, smoke_timeout), (seconds(60), seconds(5), seconds(10)));
     assert_eq!((pages, smoke_commands, logs), (vec![], Vec::<Vec<String>>::new(), vec![]));
     assert_eq!((after_success, after_failure), (Vec::<Vec<String>>::new(), Vec::<Vec<String>>::new()));
 }
@@ -370,8 +372,17 @@ fn mistakes_in_an_override_are_in_its_place() {
 "#]]
         .raw()
     );
-    // Only the chosen environment's own are read.
-    let text = format!("{LEAST}[environments.staging.git]\nbranch = 3\n");
-    parse_as(&text, Some("production")).unwrap();
-    assert!(parse_as(&text, Some("staging")).is_err());
+    // Those of another environment are found today, not on the day when it is chosen; each is told once.
+    let text = format!("{LEAST}[environments.staging.git]\nbranch = 3\n[git]\nremote = 4\n");
+    for environment in ["production", "staging", "development"] {
+        let error = parse_as(&text, Some(environment)).unwrap_err().to_string();
+        assert_data_eq!(
+            error,
+            str![[r#"
+/srv/site/deploykit.toml:6: `git.branch`: expected a text, found a whole number
+/srv/site/deploykit.toml:8: `git.remote`: expected a text, found a whole number
+"#]]
+            .raw()
+        );
+    }
 }

@@ -12,9 +12,6 @@ use super::{SmokeCheck, SmokeError};
 use crate::host::Host;
 use crate::http::{Client, HttpError, parse_url, port};
 
-/// How often a page with a wrong answer is asked for before the answer counts.
-pub const ATTEMPTS: u32 = 3;
-
 /// How many pages are asked for at the same time: enough to be quick, too few to look like an attack.
 pub const AT_ONCE: usize = 8;
 
@@ -22,7 +19,8 @@ pub const AT_ONCE: usize = 8;
 /// than the one before: a start that takes 300 ms is seen after 40 ms more, and not after 160 as if they doubled.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
-/// The first pause before a wrong answer is doubted; the next is four times as long. Each costs the site an error mail.
+/// The first pause after a wrong answer; each is twice as long as the one before, since each answer may cost the site an
+/// error mail.
 const DOUBT: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether the run was cancelled while an answer is awaited.
@@ -45,14 +43,14 @@ pub(super) fn once(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, S
     })
 }
 
-/// Asks for every page until it is as expected, was wrong too often, or the deadline is over.
+/// Asks for every page until it is as expected, was wrong for too long, or the deadline is over.
 pub(super) fn until_deadline(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
     let started = Instant::now();
     let gate = Gate::new(AT_ONCE);
     // Once a page is known to be wrong the check has failed: nobody waits for the others any more.
     let failed = AtomicBool::new(false);
     all(check, host, |target| {
-        let mut retries = Retries::default();
+        let mut retries = Retries::new(check.settle);
         let mut attempts = 0;
         let mut before = None;
         loop {
@@ -65,7 +63,7 @@ pub(super) fn until_deadline(check: &SmokeCheck, host: &Host) -> Result<Vec<Page
             // The deadline cut the last question short: what came before says more than that nothing came any more.
             let cut_short = time < check.timeout && result.status.is_none();
             let result = before.take().filter(|_| cut_short).unwrap_or(result);
-            let next = retries.next(&result.problems);
+            let next = retries.next(&result.problems, started.elapsed());
             if next == Next::Wrong {
                 failed.store(true, Ordering::SeqCst);
             }
@@ -92,24 +90,36 @@ enum Next {
 }
 
 /// How often a page has been asked for, and with what success.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Retries {
+    settle: Duration,
     temporary: u32,
     wrong: u32,
+    /// When the first wrong answer came.
+    wrong_since: Option<Duration>,
 }
 
 impl Retries {
-    fn next(&mut self, problems: &[Problem]) -> Next {
+    fn new(settle: Duration) -> Self {
+        Retries { settle, temporary: 0, wrong: 0, wrong_since: None }
+    }
+
+    fn next(&mut self, problems: &[Problem], now: Duration) -> Next {
         if problems.is_empty() {
-            Next::Done
-        } else if problems.iter().any(Problem::is_temporary) {
-            let pause = PAUSES.0.saturating_mul(self.temporary.saturating_add(1)).min(PAUSES.1);
-            self.temporary += 1;
-            Next::Again(pause)
-        } else {
-            self.wrong += 1;
-            if self.wrong >= ATTEMPTS { Next::Wrong } else { Next::Again(DOUBT * 4_u32.pow(self.wrong - 1)) }
+            return Next::Done;
         }
+        if problems.iter().any(Problem::is_temporary) {
+            let pause = PAUSES.0.saturating_mul(self.temporary.saturating_add(1)).min(PAUSES.1);
+            self.temporary = self.temporary.saturating_add(1);
+            return Next::Again(pause);
+        }
+        let left = self.settle.saturating_sub(now - *self.wrong_since.get_or_insert(now));
+        if left.is_zero() {
+            return Next::Wrong;
+        }
+        let pause = DOUBT.saturating_mul(2_u32.saturating_pow(self.wrong)).min(left);
+        self.wrong += 1;
+        Next::Again(pause)
     }
 }
 
@@ -282,23 +292,29 @@ mod tests {
         pause.as_millis()
     }
 
+    const SETTLE: Duration = Duration::from_secs(3);
+
     #[test]
     fn a_starting_server_is_asked_again_without_end() {
-        let mut retries = Retries::default();
-        let pauses: Vec<u128> = (0..7).map(|_| milliseconds(retries.next(&status(502)))).collect();
+        let mut retries = Retries::new(SETTLE);
+        let late = Duration::from_secs(1000);
+        let pauses: Vec<u128> = (0..7).map(|_| milliseconds(retries.next(&status(502), late))).collect();
         assert_eq!(pauses, [10, 20, 30, 40, 50, 60, 70]);
-        let mut retries = Retries { temporary: 1_000_000, wrong: 0 };
-        assert_eq!(milliseconds(retries.next(&status(503))), 250);
-        assert_eq!(retries.next(&[]), Next::Done);
+        let mut retries = Retries { temporary: u32::MAX, ..retries };
+        assert_eq!(milliseconds(retries.next(&status(503), late)), 250);
+        assert_eq!(retries.next(&[], late), Next::Done);
     }
 
     #[test]
-    fn a_wrong_answer_counts_the_third_time() {
-        let mut retries = Retries::default();
-        assert_eq!(milliseconds(retries.next(&status(500))), 200);
-        assert_eq!(milliseconds(retries.next(&status(502))), 10);
-        assert_eq!(milliseconds(retries.next(&status(404))), 800);
-        assert_eq!(retries.next(&status(500)), Next::Wrong);
+    fn a_wrong_answer_counts_when_it_stays() {
+        let mut retries = Retries::new(SETTLE);
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(milliseconds(retries.next(&status(500), seconds(10.0))), 200);
+        assert_eq!(milliseconds(retries.next(&status(502), seconds(10.2))), 10);
+        assert_eq!(milliseconds(retries.next(&status(404), seconds(10.3))), 400);
+        assert_eq!(milliseconds(retries.next(&status(404), seconds(12.5))), 500, "the last one is just in time");
+        assert_eq!(retries.next(&status(500), seconds(13.0)), Next::Wrong);
+        assert_eq!(Retries::new(Duration::ZERO).next(&status(500), seconds(1.0)), Next::Wrong);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Pages and commands that show that the site works.
 //!
 //! A freshly started site may refuse connections, answer "502 Bad Gateway" or nothing at all for a while: such answers
-//! are asked again until the deadline. An answer that is simply wrong is asked for [`ATTEMPTS`] times within about a
-//! second, so that a worker may warm up but a broken site is found out at once.
+//! are asked again until the deadline. A page that answers, but wrongly, is asked again for [`SmokeCheck::settle`]: a worker
+//! may warm up, and of a broken site users do not wait for the whole deadline.
 
 mod ask;
 mod page;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use ask::{AT_ONCE, ATTEMPTS};
+pub use ask::AT_ONCE;
 pub use page::{Page, PageResult, Problem};
 
 use crate::command::Command;
@@ -56,6 +56,9 @@ pub struct SmokeCheck {
     /// How long all pages together may take to become as expected; default 60 s.
     #[serde(rename = "deadline_ms", with = "page::milliseconds")]
     pub deadline: Duration,
+    /// For how long a page that answers wrongly is asked again, within the deadline; default 5 s.
+    #[serde(rename = "settle_ms", with = "page::milliseconds")]
+    pub settle: Duration,
     /// How long one answer may take; default 10 s.
     #[serde(rename = "timeout_ms", with = "page::milliseconds")]
     pub timeout: Duration,
@@ -70,6 +73,7 @@ impl Default for SmokeCheck {
             pages: Vec::new(),
             commands: Vec::new(),
             deadline: Duration::from_secs(60),
+            settle: Duration::from_secs(5),
             timeout: Duration::from_secs(10),
         }
     }
@@ -257,7 +261,7 @@ mod tests {
         let text = serde_json::to_string(&check).unwrap();
         assert_eq!(
             text,
-            r#"{"base":"https://example.org/","connect":"unix:/run/s","pages":[{"path":"/","within_ms":1500}],"deadline_ms":60000,"timeout_ms":10000}"#
+            r#"{"base":"https://example.org/","connect":"unix:/run/s","pages":[{"path":"/","within_ms":1500}],"deadline_ms":60000,"settle_ms":5000,"timeout_ms":10000}"#
         );
         assert_eq!(serde_json::from_str::<SmokeCheck>(&text).unwrap(), check);
         assert_eq!(serde_json::from_str::<SmokeCheck>("{}").unwrap(), SmokeCheck::default());

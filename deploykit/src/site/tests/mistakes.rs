@@ -135,7 +135,7 @@ fn steps_have_a_place_and_one_task() {
              [[steps]]\nname = \"c\"\nafter = \"static\"\nmanage = [\"x\"]\nrun = [\"y\"]\n[[steps]]\nrun = [\"z\"]\n"
         ),
         str![[r#"
-3: steps[0].after: `migrat` is not one of next-tree, next-environment, check, collect, stop-workers, page-up, stop-web, code, environment, static, migrate, start-web, page-down, start-workers
+3: steps[0].after: `migrat` is not one of `next-tree`, `next-environment`, `check`, `collect`, `stop-workers`, `page-up`, `stop-web`, `code`, `environment`, `static`, `migrate`, `start-web`, `page-down`, `start-workers`; did you mean `migrate`?
 5: steps[1].run: expected either `manage = ["command"]` or `run = ["program"]`
 12: steps[2].run: expected either `manage = ["command"]` or `run = ["program"]`
 13: steps[3].name: is missing
