@@ -103,6 +103,16 @@ pub enum ActionError {
 }
 
 impl Action {
+    /// Tells whether the site is the same afterwards, so that there is nothing to take back.
+    #[must_use]
+    pub fn leaves_nothing(&self) -> bool {
+        match self {
+            Action::Wait { .. } | Action::SmokeCheck(_) | Action::BackupDatabase(_) => true,
+            Action::Service(action) => action.goal == crate::services::Goal::StaysUp,
+            _ => false,
+        }
+    }
+
     /// Reaches the state that the action describes.
     ///
     /// # Errors

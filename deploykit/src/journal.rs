@@ -249,9 +249,12 @@ pub struct Begun<'e> {
 }
 
 /// Returns the steps that were begun and not undone, newest first.
+///
+/// What was undone before an undo failed counts no more: the site was held then, which stops what runs again.
 #[must_use]
 pub fn left_to_undo(entries: &[Entry]) -> Vec<Begun<'_>> {
-    let undone: BTreeSet<&str> = entries
+    let held = entries.iter().rposition(|entry| matches!(entry, Entry::UndoFailed { .. })).unwrap_or(0);
+    let undone: BTreeSet<&str> = entries[held..]
         .iter()
         .filter_map(|entry| match entry {
             Entry::StepUndone { step } => Some(step.as_str()),
@@ -313,6 +316,26 @@ mod tests {
         let torn = std::fs::read(&path).unwrap();
         std::fs::write(&path, &torn[..torn.len() - 1]).unwrap();
         assert!(!Journal::is_over(&path));
+    }
+
+    #[test]
+    fn what_was_undone_before_the_site_was_held_is_undone_again() {
+        let started = |step: &str| Entry::StepStarted {
+            step: step.to_owned(),
+            phase: Phase::Window,
+            time: Timestamp::UNIX_EPOCH,
+            actions: Vec::new(),
+            undo: Vec::new(),
+        };
+        let failed = Entry::UndoFailed { step: "page-up".to_owned(), error: "no room".to_owned() };
+        let mut entries = vec![started("page-up"), started("stop-web"), undone("stop-web"), failed];
+        let left = |entries: &[Entry]| -> Vec<String> {
+            left_to_undo(entries).iter().map(|begun| begun.step.to_owned()).collect()
+        };
+        assert_eq!(left(&entries[..3]), ["page-up"]);
+        assert_eq!(left(&entries), ["stop-web", "page-up"]);
+        entries.push(undone("stop-web"));
+        assert_eq!(left(&entries), ["page-up"]);
     }
 
     #[test]

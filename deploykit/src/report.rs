@@ -49,7 +49,7 @@ pub struct StepReport {
     pub phase: Phase,
     /// How long it took.
     pub duration_ms: u64,
-    /// Whether it was undone afterwards.
+    /// Whether it was undone afterwards, or left nothing to undo.
     pub undone: bool,
 }
 

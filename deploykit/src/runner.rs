@@ -163,11 +163,13 @@ impl Runner<'_, '_> {
                         tail: failure.tail.clone(),
                     });
                     let outcome = self.go_back(&begun, hold, &mut failure, &mut reports, &mut window);
+                    // A site that is held is still down.
+                    let ended = window.length.filter(|_| outcome != Outcome::Held);
                     return Ok(Course {
                         outcome,
                         failure: Some(failure),
                         steps: reports,
-                        window: window.length,
+                        window: ended,
                     });
                 }
             }
@@ -237,6 +239,8 @@ impl Runner<'_, '_> {
                 undo: &step.change.undo,
             })
             .collect();
+        // It is open until the old web serves again.
+        window.length = None;
         let outcome = self.undo(&begun, hold, &mut failure.undo, &mut |undone| {
             window.undone(undone);
             reports.iter_mut().filter(|report| report.step == undone).for_each(|report| report.undone = true);
@@ -272,7 +276,7 @@ impl Runner<'_, '_> {
     ) -> Outcome {
         let steps = begun.iter().filter(|begun| !begun.undo.is_empty()).count();
         self.events.send(Event::UndoStarted { steps });
-        for Begun { step, undo, .. } in begun {
+        for Begun { step, actions, undo, .. } in begun {
             let started = Instant::now();
             // A second request stops here, where nothing is half done.
             if host.cancel().is_some_and(|cancel| cancel.requests() > 1) {
@@ -291,7 +295,9 @@ impl Runner<'_, '_> {
                 return Outcome::Held;
             }
             self.write(&Entry::StepUndone { step: step.clone() });
-            undone(&step);
+            if !undo.is_empty() || actions.iter().all(Action::leaves_nothing) {
+                undone(&step);
+            }
             if !undo.is_empty() {
                 let duration_ms = milliseconds(started.elapsed());
                 self.events.send(Event::StepUndone { step, duration_ms });

@@ -45,6 +45,10 @@ fn ending(report: &Report) -> String {
         Outcome::RolledBack if !report.steps.is_empty() => {
             let undone: Vec<&str> = names(true).into_iter().rev().collect();
             let _ = writeln!(text, "  undone: {}", undone.join(", "));
+            let stays = names(false);
+            if !stays.is_empty() {
+                let _ = writeln!(text, "  not undone, for want of a way back: {}", stays.join(", "));
+            }
         }
         Outcome::Held | Outcome::Interrupted => {
             if let Some((step, error)) = report.failure.as_ref().and_then(|failure| failure.undo.as_ref()) {

@@ -53,8 +53,11 @@ pub fn recover(
         let mut context = Context { host: host.clone(), django: None };
         let mut runner =
             Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
-        let steps = &mut report.steps;
+        let Report { steps, window_ms, .. } = &mut report;
         runner.undo(&begun, hold, &mut undo, &mut |undone| {
+            if undone == "stop-web" {
+                *window_ms = window_since_stop(&entries);
+            }
             steps.iter_mut().filter(|report| report.step == undone).for_each(|report| report.undone = true);
         })
     } else {
@@ -87,9 +90,19 @@ pub fn recover(
         (None, None) => {}
     }
     run.set_report(&report)?;
-    let (duration_ms, window_ms) = (report.duration_ms, None);
+    let Report { duration_ms, window_ms, .. } = report;
     events.send(Event::RunFinished { run: run.name, outcome, duration_ms, window_ms });
     Ok(Some(report))
+}
+
+/// Returns how long the web has been stopped, by the clock: the process that stopped it is gone.
+fn window_since_stop(entries: &[Entry]) -> Option<u64> {
+    let stopped = entries.iter().find_map(|entry| match entry {
+        Entry::StepStarted { step, time, .. } if step == "stop-web" => Some(*time),
+        _ => None,
+    })?;
+    let length = Duration::try_from(Timestamp::now().duration_since(stopped)).ok()?;
+    Some(milliseconds(length))
 }
 
 /// Returns what the run itself reported, or, when it was cut off before it could, what its journal says.

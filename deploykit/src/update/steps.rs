@@ -128,6 +128,9 @@ pub(super) fn plan(
     Ok(Some(Planned { plan, announcement }))
 }
 
+/// Why nothing is done about services in development.
+const UNMANAGED: &str = "no services are managed in development";
+
 const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
 
 /// The makers of single steps.
@@ -139,6 +142,10 @@ struct Parts<'p> {
 }
 
 impl Parts<'_> {
+    fn is_development(&self) -> bool {
+        self.site.config().environment == EnvironmentName::Development
+    }
+
     /// Returns the actions for the services of one role.
     fn actions(&self, all: &[ServiceAction], role: Role) -> Vec<Action> {
         all.iter().filter(|action| action.service.role == role).cloned().map(Action::Service).collect()
@@ -157,7 +164,13 @@ impl Parts<'_> {
                 undo.push(Action::SmokeCheck(check));
             }
         }
-        let reason = names(&actions, "none runs");
+        // On the way back the workers come last. The page does not wait until it is sure that all stay up.
+        if role == Role::Worker || self.actions(&self.restart.stop, Role::Worker).is_empty() {
+            let stays = |action: &ServiceAction| ServiceAction { goal: Goal::StaysUp, ..action.clone() };
+            undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
+        }
+        let none = if self.is_development() { UNMANAGED } else { "none runs" };
+        let reason = names(&actions, none);
         Step::with_actions(id, phase, &reason, actions, undo)
     }
 
@@ -174,13 +187,19 @@ impl Parts<'_> {
                 _ => None,
             })
             .collect();
-        let reason = names(&actions, if role == Role::Required { "all run" } else { "none ran" });
+        let none = match role {
+            _ if self.is_development() => UNMANAGED,
+            Role::Required => "all run",
+            _ => "none ran",
+        };
+        let reason = names(&actions, none);
         Step::with_actions(id, phase, &reason, actions, undo)
     }
 
     fn stay_up(&self) -> Step {
         let actions: Vec<Action> = self.restart.stay_up.iter().cloned().map(Action::Service).collect();
-        let reason = names(&actions, "nothing was started");
+        let none = if self.is_development() { UNMANAGED } else { "nothing was started" };
+        let reason = names(&actions, none);
         Step::with_actions("stay-up", Phase::Finish, &reason, actions, Vec::new())
     }
 
@@ -286,8 +305,8 @@ impl Parts<'_> {
         let config = self.site.config();
         let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
         let has_web = config.services.iter().any(|service| service.role == Role::Web);
-        if config.environment == EnvironmentName::Development {
-            return nothing("no services are managed in development");
+        if self.is_development() {
+            return nothing(UNMANAGED);
         }
         if has_web && self.actions(&self.restart.start, Role::Web).is_empty() {
             return nothing("the web did not run before, so it is not started");
