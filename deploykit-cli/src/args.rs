@@ -106,6 +106,9 @@ pub struct InitArgs {
 pub struct PlanArgs {
     /// A commit, tag or branch; default: the tip of the configured branch
     pub revision: Option<String>,
+    /// The pages are broken now, and the update is to mend them
+    #[arg(long)]
+    pub broken: bool,
     /// Exit with 10 when an update is waiting
     #[arg(long)]
     pub exit_code: bool,
@@ -130,6 +133,9 @@ pub struct UpdateArgs {
     /// What users are told
     #[arg(long, value_name = "TEXT")]
     pub message: Option<String>,
+    /// The pages are broken now, and the update is to mend them
+    #[arg(long)]
+    pub broken: bool,
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,

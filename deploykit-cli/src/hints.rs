@@ -97,6 +97,12 @@ fn preparation(error: &PreparationError) -> Option<String> {
             let name = program.file_name().unwrap_or_default().display();
             format!("add the package of `{name}` to the requirements: it was installed by hand, and a new environment has only what they name")
         }
+        PreparationError::NotInTarget { key, .. } => {
+            format!("push a version that has it, or set `{key}` to where it is now")
+        }
+        PreparationError::PagesBroken { .. } => {
+            "look at `smoke.base` and `smoke.connect`, and at what listens there; if the site is broken and this update mends it, add `--broken`".into()
+        }
         PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
         _ => return None,
     })

@@ -165,12 +165,7 @@ impl Runner<'_, '_> {
                     let outcome = self.go_back(&begun, hold, &mut failure, &mut reports, &mut window);
                     // A site that is held is still down.
                     let ended = window.length.filter(|_| outcome != Outcome::Held);
-                    return Ok(Course {
-                        outcome,
-                        failure: Some(failure),
-                        steps: reports,
-                        window: ended,
-                    });
+                    return Ok(Course { outcome, failure: Some(failure), steps: reports, window: ended });
                 }
             }
         }

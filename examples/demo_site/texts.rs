@@ -174,6 +174,8 @@ http {{
         location = /maintenance.html {{
             internal;
             root {root}/www;
+            # The page may go between the question below and its answer.
+            try_files /maintenance.html =503;
             add_header Retry-After 30 always;
         }}
         location / {{

@@ -282,7 +282,7 @@ not announced, the page is down
         str![[r#"
 exit code 0
 --- stdout
-announced for [TIME], the page is up
+announced for [TIME] UTC, the page is up
 
 "#]]
         .raw()
@@ -294,7 +294,7 @@ announced for [TIME], the page is up
         str![[r#"
 exit code 0
 --- stdout
-announced for [TIME], the page is up
+announced for [TIME] UTC, the page is up
 
 "#]]
         .raw()

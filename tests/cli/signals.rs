@@ -118,7 +118,8 @@ Going back: 4 steps to undo
 
 Interrupted during step `pause`
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
-  undone: pause, code, stop-web, stop-workers, announce
+  undone: code, stop-web, stop-workers, announce
+  not undone, for want of a way back: pause
 
 "#]]
         .raw()
@@ -235,8 +236,8 @@ Going back: 4 steps to undo
 
 Interrupted during step `pause`
 Interrupted while going back: the site is half way.
-  undone: stop-workers, stop-web, code, pause
-  still done: announce
+  undone: stop-workers, stop-web, code
+  still done: announce, pause
 Hint: `deploykit recover` goes on with the way back
 
 "#]]

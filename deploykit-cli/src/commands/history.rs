@@ -20,7 +20,7 @@ pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
         runs.iter().rev().filter_map(deploykit::state::RunFolder::report).take(args.lines).collect();
     let rows: Vec<Vec<String>> = reports.iter().map(row).collect();
     let text = if rows.is_empty() { "no updates yet\n".to_owned() } else { table(&rows, "") };
-    ui.result(&document(serde_json::json!({ "runs": reports })), &text);
+    ui.answer(&document(serde_json::json!({ "runs": reports })), &text)?;
     Ok(exit_code::DONE)
 }
 

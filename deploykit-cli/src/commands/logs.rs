@@ -39,6 +39,10 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     for log in &logs {
         text.push_str(&paint(DIM, &format!("--- {} ({})", log.name, log.path.display())));
         text.push('\n');
+        if log.lines.is_empty() {
+            let why = if log.path.exists() { "empty" } else { "there is no such file" };
+            text.push_str(&format!("({why})\n"));
+        }
         for line in &log.lines {
             text.push_str(line);
             text.push('\n');

@@ -7,7 +7,7 @@ use crate::args::{Global, MaintenanceCommand};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
-use crate::output::human::date_and_time;
+use crate::output::human::date_and_time_with_zone;
 use crate::output::json::document;
 
 pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, Failure> {
@@ -26,6 +26,13 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
         MaintenanceCommand::Off | MaintenanceCommand::Status => update::maintenance_off(&site, &host),
     }
     .map_err(|error| Failure::refused(error.as_ref()))?;
+    if matches!(command, MaintenanceCommand::On { page: true, .. }) && maintenance.page.is_none() {
+        return Err(Failure::message(
+            exit_code::USAGE,
+            "there is no page to put up",
+            "set `page` in [maintenance]",
+        ));
+    }
     if maintenance.announcement.is_none() && maintenance.page.is_none() {
         return Err(Failure::message(
             exit_code::REFUSED,
@@ -50,7 +57,7 @@ fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
         "at": status.announced.as_ref().and_then(|file| file.at),
         "page": maintenance.page.as_ref().map(|_| status.page.is_some()),
     });
-    ui.result(&document(answer), &words(maintenance)?);
+    ui.answer(&document(answer), &words(maintenance)?)?;
     Ok(exit_code::DONE)
 }
 
@@ -58,9 +65,9 @@ fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
 fn words(maintenance: &Maintenance) -> Result<String, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
     let announced = match &status.announced {
-        Some(file) => {
-            file.at.map_or("announced".to_owned(), |at| format!("announced for {}", date_and_time(at)))
-        }
+        Some(file) => file
+            .at
+            .map_or("announced".to_owned(), |at| format!("announced for {}", date_and_time_with_zone(at))),
         None => "not announced".to_owned(),
     };
     let page = match (&maintenance.page, &status.page) {

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use deploykit::action::Context;
 use deploykit::lock::Lock;
 use deploykit::operations::{ApplyError, Operation};
+use deploykit::update::UpdateError;
 use deploykit::{Cancel, Host, Site};
 
 use crate::args::{Cli, Command, Global};
@@ -91,7 +92,12 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
     let state = site.state();
     state.create().map_err(|error| Failure::refused(&error))?;
     let lock = Lock::take(&state.lock(), purpose, std::time::Duration::ZERO, host);
-    lock.map(Some).map_err(|error| Failure::refused(&error))
+    let lock = lock.map_err(|error| Failure::refused(&error))?;
+    // What a recovery is to take back must not change under it.
+    if let Some((run, _)) = state.unfinished().map_err(|error| Failure::refused(&error))? {
+        return Err(Failure::refused(&UpdateError::Unfinished { run: run.name }));
+    }
+    Ok(Some(lock))
 }
 
 /// Checks or applies one operation.

@@ -26,6 +26,7 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
     let request = Request {
         revision: args.revision.clone(),
         lock_wait: args.lock_wait.unwrap_or_default(),
+        broken: args.broken,
         only_plan: true,
         ..Request::default()
     };
@@ -37,14 +38,14 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
         Prepared::Unchanged(report) => {
             let reason = report.notices.join("\n");
             let text = format!("{reason}\n");
-            ui.result(&document(Answer { update: false, reason: Some(reason), plan: None }), &text);
+            ui.answer(&document(Answer { update: false, reason: Some(reason), plan: None }), &text)?;
             Ok(exit_code::DONE)
         }
         Prepared::Ready(update) => {
             let plan = update.plan();
             ui.say("");
             let answer = Answer { update: true, reason: None, plan: Some(plan.into()) };
-            ui.result(&document(answer), &format!("{}\n", render(plan, ui.verbose > 0).trim_end()));
+            ui.answer(&document(answer), &format!("{}\n", render(plan, ui.verbose > 0).trim_end()))?;
             Ok(if args.exit_code { exit_code::WAITING } else { exit_code::DONE })
         }
     }

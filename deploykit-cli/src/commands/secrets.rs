@@ -39,7 +39,7 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
                 failure.shown = Some(text);
                 return Err(failure.with_result(&document(&found)));
             }
-            ui.result(&document(&found), &text);
+            ui.answer(&document(&found), &text)?;
             Ok(exit_code::DONE)
         }
         SecretsCommand::Set { name } => {

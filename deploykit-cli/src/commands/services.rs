@@ -78,7 +78,7 @@ pub fn rows(site: &Site, names: &ServiceNames) -> Result<Vec<Row>, Failure> {
 
 fn status(site: &Site, names: &ServiceNames, ui: Ui) -> Result<u8, Failure> {
     let rows = rows(site, names)?;
-    ui.result(&document(serde_json::json!({ "services": rows })), &text(&rows));
+    ui.answer(&document(serde_json::json!({ "services": rows })), &text(&rows))?;
     Ok(exit_code::DONE)
 }
 

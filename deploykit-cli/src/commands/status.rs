@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &StatusArgs, ui: Ui) -> Result<u8, Failure> {
         return follow(&site, ui);
     }
     let status = look(&site)?;
-    ui.result(&document(&status), &text(&status));
+    ui.answer(&document(&status), &text(&status))?;
     Ok(exit_code::DONE)
 }
 

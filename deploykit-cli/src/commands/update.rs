@@ -42,6 +42,7 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
         },
         message: args.message.clone(),
         lock_wait: args.lock_wait.unwrap_or_default(),
+        broken: args.broken,
         only_plan: false,
     };
     let progress = Progress::new(ui);

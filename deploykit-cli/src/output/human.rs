@@ -52,10 +52,15 @@ pub fn date_and_time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
-/// Writes a time that is near: `18:41`, with its day unless that is today.
+/// Writes a date and time with the name of the zone, which may be another than the site's: `2026-11-22 18:41 CET`.
+pub fn date_and_time_with_zone(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
+}
+
+/// Writes a time that is near, with its zone: `18:41 CET`, with its day unless that is today.
 pub fn clock(time: Timestamp) -> String {
     let (time, now) = (time.to_zoned(TimeZone::system()), Timestamp::now().to_zoned(TimeZone::system()));
-    let form = if time.date() == now.date() { "%H:%M" } else { "%H:%M on %Y-%m-%d" };
+    let form = if time.date() == now.date() { "%H:%M %Z" } else { "%H:%M %Z on %Y-%m-%d" };
     time.strftime(form).to_string()
 }
 

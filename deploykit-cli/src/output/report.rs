@@ -92,8 +92,12 @@ fn summary(report: &Report) -> String {
             let down = down.map_or(String::new(), |down| format!("; the site was down for {down}"));
             format!("Rolled back: {} serves again{down}.", short(&report.from))
         }
-        Outcome::Held => {
+        Outcome::Held if report.steps.iter().any(|step| step.step == "page-up") => {
             "Held: the site is in maintenance and its services are stopped. A person is needed.".to_owned()
+        }
+        Outcome::Held => {
+            "Held: the site's services are stopped, and no page is configured to say so. A person is needed."
+                .to_owned()
         }
         _ => "Interrupted while going back: the site is half way.".to_owned(),
     }

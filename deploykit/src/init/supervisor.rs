@@ -40,6 +40,8 @@ pub(super) struct Conf {
     pub file: PathBuf,
     /// Whether it is a supervisord's own, with the socket that it is asked through.
     pub serves: bool,
+    /// What a supervisord gives to all of its programs.
+    pub environment: Vec<(String, String)>,
     /// Patterns of the files that it includes, absolute.
     pub includes: Vec<PathBuf>,
     pub programs: Vec<Program>,
@@ -65,6 +67,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
         };
         match kind {
             "unix_http_server" | "inet_http_server" => conf.serves = true,
+            "supervisord" => conf.environment = environment(&get("environment").unwrap_or_default()),
             "include" => {
                 let files = get("files").unwrap_or_default();
                 conf.includes.extend(files.split_whitespace().map(|pattern| normal(&here.join(pattern))));
@@ -197,7 +200,13 @@ pub(super) fn join(mut confs: Vec<Conf>) -> Vec<Program> {
             |conf: &&Conf| !conf.serves && server.includes.iter().any(|pattern| matches(pattern, &conf.file));
         let own: Vec<&Conf> = std::iter::once(server).chain(confs.iter().filter(included)).collect();
         taken.extend(own.iter().map(|conf| conf.file.clone()));
-        programs.extend(addressed(&own, Some(&server.file)));
+        programs.extend(addressed(&own, Some(&server.file)).into_iter().map(|mut program| {
+            let own = program.environment;
+            let others =
+                server.environment.iter().filter(|(name, _)| own.iter().all(|(known, _)| known != name));
+            program.environment = others.cloned().chain(own.iter().cloned()).collect();
+            program
+        }));
     }
     for conf in confs.iter().filter(|conf| !taken.contains(&conf.file)) {
         programs.extend(addressed(&[conf], None));
@@ -298,10 +307,13 @@ files = conf.d/*.conf /etc/x.ini
         let server = folder.path().join("supervisord.conf");
         std::fs::create_dir(folder.path().join("conf.d")).unwrap();
         let file = folder.path().join("conf.d/site.conf");
-        std::fs::write(&file, "[program:web]\ncommand=gunicorn x\n").unwrap();
-        let main = "[unix_http_server]\nfile=/x\n[include]\nfiles=conf.d/*.conf\n";
+        std::fs::write(&file, "[program:web]\ncommand=gunicorn x\nenvironment=B=own\n").unwrap();
+        let main = "[unix_http_server]\nfile=/x\n[supervisord]\nenvironment=A=\"all\",B=\"all\"\n\
+                    [include]\nfiles=conf.d/*.conf\n";
         let programs = join(vec![parse(main, &server).unwrap()]);
         assert_eq!(programs.len(), 1);
+        let variables = programs[0].environment.iter().map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(variables.collect::<Vec<_>>(), ["A=all", "B=own"]);
         assert_eq!(programs[0].config.as_deref(), Some(server.as_path()));
 
         let alone = join(vec![parse("[program:web]\ncommand=gunicorn x\n", &file).unwrap()]);

@@ -265,7 +265,14 @@ fn turn_on(
         change.after = join(&change.after, "the page is shown");
     }
     if change.actions.is_empty() {
-        return Ok(Check::Unchanged { reason: "maintenance is on already".into() });
+        let announced = facts.status.announced.as_ref().and_then(|status| status.at);
+        let reason = match announced.filter(|on| settings.announcement.is_some() && *on < at) {
+            Some(on) => {
+                format!("maintenance is announced for {on} already; end that before you announce a later one")
+            }
+            None => "maintenance is on already".into(),
+        };
+        return Ok(Check::Unchanged { reason });
     }
     change.reason = "maintenance is to be on".into();
     Ok(Check::Change(change))

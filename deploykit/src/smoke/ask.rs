@@ -312,7 +312,11 @@ mod tests {
         assert_eq!(milliseconds(retries.next(&status(500), seconds(10.0))), 200);
         assert_eq!(milliseconds(retries.next(&status(502), seconds(10.2))), 10);
         assert_eq!(milliseconds(retries.next(&status(404), seconds(10.3))), 400);
-        assert_eq!(milliseconds(retries.next(&status(404), seconds(12.5))), 500, "the last one is just in time");
+        assert_eq!(
+            milliseconds(retries.next(&status(404), seconds(12.5))),
+            500,
+            "the last one is just in time"
+        );
         assert_eq!(retries.next(&status(500), seconds(13.0)), Next::Wrong);
         assert_eq!(Retries::new(Duration::ZERO).next(&status(500), seconds(1.0)), Next::Wrong);
     }

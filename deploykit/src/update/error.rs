@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::git::counted;
+use crate::git::{counted, short};
 use crate::host::files::FileError;
 use crate::journal::JournalError;
 use crate::lock::LockError;
+use crate::operations::smoke_check::PageResult;
 use crate::report::Report;
 use crate::secrets::Missing;
 
@@ -96,9 +97,29 @@ pub enum PreparationError {
         /// The program, in the live environment.
         program: PathBuf,
     },
+    /// The target commit has no such file. In the next tree, which is gone when the message is read, its path would mislead.
+    #[error("the new version ({}) has no `{}`", short(commit), path.display())]
+    NotInTarget {
+        /// The target commit.
+        commit: String,
+        /// The file, inside the repository.
+        path: PathBuf,
+        /// The key of the configuration that names it or its folder.
+        key: &'static str,
+    },
+    /// The web runs, and none of its pages is as expected: the new version could not be told from a broken one.
+    #[error("not one page is as expected, although nothing was touched yet: {}", list(failing))]
+    PagesBroken {
+        /// The pages.
+        failing: Vec<PageResult>,
+    },
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,
+}
+
+fn list(failing: &[PageResult]) -> String {
+    failing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn names(missing: &[Missing]) -> String {

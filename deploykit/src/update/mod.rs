@@ -20,6 +20,7 @@ mod prepare;
 mod recover;
 mod secrets;
 mod steps;
+mod summary;
 
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Request {
     pub message: Option<String>,
     /// How long to wait for another run to end; default: not at all.
     pub lock_wait: Duration,
+    /// The pages are broken now, and the update is to mend them: it does not refuse because none is as expected.
+    pub broken: bool,
     /// Nobody will run it: it leaves no trace in the history.
     pub only_plan: bool,
 }

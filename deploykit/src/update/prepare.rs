@@ -22,13 +22,14 @@ use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::Phase;
 use crate::runner::{Events, error_chain};
-use crate::services::{LogMark, Role, ServiceState};
-use crate::site::{OwnTask, Site};
+use crate::services::{LogMark, Role, ServiceState, Status};
+use crate::site::{EnvironmentName, OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
 use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::secrets;
 use crate::update::steps::{self, Facts, Planned};
+use crate::update::summary;
 use crate::update::{Prepared, Request, Update};
 
 /// Any error of a step.
@@ -161,6 +162,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let mut beside = Beside::new(NextTree { repository, path, commit });
             let NextTree { repository, path, commit } = &beside.tree;
             beside.tree = NextTree::prepare(&this.host, repository, path, commit, &exclude)?;
+            this.has_files(&beside.tree)?;
             Ok((beside, String::new()))
         })?;
         let tree = beside.tree.clone();
@@ -188,7 +190,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             beside.add(swap.aside.clone());
         }
         self.own_steps("collect", &tree, Some(&project))?;
-        let baseline = self.step("pages", |this| this.pages())?;
+        let baseline = self.step("pages", |this| this.pages(&states))?;
         session.also_stands_for(self.site.project());
         Ok(Facts {
             packages,
@@ -202,6 +204,26 @@ impl<'s, 'o> Preparation<'s, 'o> {
             baseline,
             beside,
         })
+    }
+
+    /// Looks for the files that the configuration names: the new version may have moved them.
+    fn has_files(&self, tree: &NextTree) -> Result<(), PreparationError> {
+        let config = self.site.config();
+        let manage = ("site.project", config.project.join("manage.py"));
+        let requirements = config.requirements.iter().map(|file| ("python.requirements", file.clone()));
+        for (key, file) in std::iter::once(manage).chain(requirements) {
+            // What lies outside the checkout is not the new version's.
+            if let Ok(path) = file.strip_prefix(&config.repository)
+                && !tree.path.join(path).exists()
+            {
+                return Err(PreparationError::NotInTarget {
+                    commit: self.to.clone(),
+                    path: path.to_owned(),
+                    key,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
@@ -257,7 +279,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                         "the next environment has no `bin/{scripts}`, which the live one has"
                     ));
                 }
-                steps::package_summary(&ready.changes)
+                summary::package_summary(&ready.changes)
             }
         };
         Ok((packages, text))
@@ -334,7 +356,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };
         let collected = files.prepare(&self.host, session)?;
-        let text = steps::static_summary(&collected);
+        let text = summary::static_summary(&collected);
         Ok((Ok(collected), text))
     }
 
@@ -346,11 +368,20 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((states, text.join(", ")))
     }
 
-    fn pages(&mut self) -> Result<(Vec<PageResult>, String), Failed> {
-        let Some(check) = self.site.smoke_check() else {
+    fn pages(&mut self, states: &[ServiceState]) -> Result<(Vec<PageResult>, String), Failed> {
+        let config = self.site.config();
+        let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
             return Ok((Vec::new(), "no pages are configured".to_owned()));
         };
         let results = check.run(&self.host)?;
+        let web_rests = config.services.iter().zip(states).any(|(service, state)| {
+            service.role == Role::Web && matches!(state.status, Status::Stopped | Status::Failed)
+        });
+        let refuses =
+            config.environment != EnvironmentName::Development && !web_rests && !self.request.broken;
+        if refuses && results.iter().all(|page| !page.problems.is_empty()) {
+            return Err(PreparationError::PagesBroken { failing: results }.into());
+        }
         for page in results.iter().filter(|page| !page.problems.is_empty()) {
             let problem = page.problems.first().map(ToString::to_string).unwrap_or_default();
             self.notice(format!("`{}` is not as expected before the update already: {problem}", page.path));

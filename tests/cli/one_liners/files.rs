@@ -82,7 +82,7 @@ Hint: change it by hand, or look at what would be written with `deploykit init -
 exit code 0
 --- stdout
 Wrote /srv/site/deploykit.toml
-Needs a person: `site.env`: the services get `DEMO_WORKER_LINGERS`; if manage.py needs them, put them here, or secret ones into an env-file
+Needs a person: `site.env`: the services get `DEMO_DATA`, `DEMO_WORKER_LINGERS`; if manage.py needs them, put them here, or secret ones into an env-file
   at /srv/site/deploykit.toml:11
 Mend these lines, then look at what an update would do: deploykit plan
 

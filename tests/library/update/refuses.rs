@@ -163,11 +163,22 @@ fn a_configuration_that_does_not_fit() {
         "there is no settings module `config.settings.nowhere`: \
          ModuleNotFoundError: No module named 'config.settings.nowhere'"
     );
-    let refusal = trial.refuses("check", |site| {
-        site.publish(|tree| fs::remove_file(tree.join("project/manage.py")).expect("a manage.py"))
+    for path in ["project/manage.py", "requirements/production.txt"] {
+        let mut commit = String::new();
+        let refusal = trial.refuses("next-tree", |site| {
+            let published = site.publish(|tree| fs::remove_file(tree.join(path)).expect("a file"));
+            commit = published.as_ref().expect("a commit").clone();
+            published
+        });
+        assert_eq!(refusal.text, format!("the new version ({}) has no `{path}`", &commit[..7]));
+    }
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusal = trial.refuses("pages", |site| {
+        let connect = format!("connect = \"{}\"", site.gunicorn_address);
+        configure(site, &connect, &format!("connect = \"{closed}\""));
+        publish_good(site, "unseen")
     });
-    let manage = site.root.join(".site.deploykit-next/project/manage.py");
-    assert_eq!(refusal.text, format!("there is no `{}`", manage.display()));
+    refusal.says(&["not one page is as expected", &format!("nothing listens at `{closed}`")]);
     let refusal = trial.refuses("own", |site| {
         add(
             site,
