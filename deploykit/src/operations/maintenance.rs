@@ -266,7 +266,9 @@ fn turn_on(
     }
     if change.actions.is_empty() {
         let announced = facts.status.announced.as_ref().and_then(|status| status.at);
-        let reason = match announced.filter(|on| settings.announcement.is_some() && *on < at) {
+        let reason = match announced
+            .filter(|on| settings.announcement.is_some() && *on < at && *on > facts.now)
+        {
             Some(on) => {
                 format!("maintenance is announced for {on} already; end that before you announce a later one")
             }

@@ -81,6 +81,15 @@ fn what_was_on_already_is_kept_and_left_on() {
     let check =
         decide(&maintenance(on("2026-07-01T13:00:00Z", 0)), &facts(Some("2026-07-01T11:00:00Z"), true));
     assert_eq!(check.unwrap(), Check::Unchanged { reason: "maintenance is on already".into() });
+    let soon = facts(Some("2026-07-01T12:30:00Z"), true);
+    let check = decide(&maintenance(on("2026-07-01T13:00:00Z", 0)), &soon);
+    let reason =
+        "maintenance is announced for 2026-07-01T12:30:00Z already; end that before you announce a later one";
+    assert_eq!(
+        check.unwrap(),
+        Check::Unchanged { reason: reason.into() },
+        "whoever relies on it is not surprised"
+    );
 }
 
 #[test]
