@@ -91,7 +91,7 @@ fn a_fast_forward_says_what_comes_in_and_can_be_taken_back() {
 }
 
 #[test]
-fn knowing_that_nothing_is_new_takes_one_fetch() {
+fn knowing_that_nothing_is_new_takes_one_question() {
     let repositories = Repositories::new(FILES);
     let transcript = repositories.folder.path().join("transcript");
     let host = Host::new().with_transcript(fs::File::create(&transcript).unwrap());
@@ -100,7 +100,7 @@ fn knowing_that_nothing_is_new_takes_one_fetch() {
     assert!(matches!(update.target(&host), Ok(Target::UpToDate { .. })));
     let text = fs::read_to_string(&transcript).unwrap();
     let commands: Vec<&str> = text.lines().filter(|line| line.starts_with("$ ")).collect();
-    assert!(matches!(commands[..], [fetch] if fetch.contains(" fetch ")), "{commands:?}");
+    assert!(matches!(commands[..], [question] if question.contains(" ls-remote ")), "{commands:?}");
 }
 
 #[test]

@@ -294,11 +294,14 @@ fn a_cancellation_ends_a_pause() {
 #[test]
 fn what_does_not_speak_http_is_named() {
     let server = Server::start(|_| Reply::Bytes(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n".to_vec()));
-    let failing = failing(check(&server.url(), &["/"]).perform(&Host::new()));
+    // The test would not end within its patience if the deadline were waited for.
+    let settle = Duration::from_millis(300);
+    let check = SmokeCheck { settle, deadline: PATIENCE * 100, ..check(&server.url(), &["/"]) };
+    let failing = failing(check.perform(&Host::new()));
     let text = failing[0].to_string();
     assert!(text.starts_with("`/`: what listens at `127.0.0.1:"), "{text}");
     assert!(text.contains("does not answer in HTTP"), "{text}");
-    assert_eq!(failing[0].attempts, 3, "it is not waited for");
+    assert!(failing[0].attempts > 1, "{failing:?}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The transport: `git fetch`, which changes objects and remote-tracking references only.
+//! The transport: `git fetch`, which changes objects and remote-tracking references only, and `git ls-remote`, which says
+//! for half of the price that there is nothing to fetch.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::GitError;
 use super::executable::transporting;
 use super::repository::Repository;
+use crate::command::Command;
 use crate::host::{CommandError, Host};
 
 /// Where the remote's tags are kept: a folder of deploykit's own, so that the user's tags stay as they are and a tag
@@ -54,16 +56,16 @@ impl Fetch<'_> {
         let (remote, branch) = (self.remote, self.branch);
         let tracking = format!("refs/remotes/{remote}/{branch}");
         let before = repository.reference(&tracking)?;
+        if let Some(before) = before.filter(|_| !self.everything)
+            && self.tip(host, &repository)?.is_some_and(|tip| tip == before.to_string())
+        {
+            return Ok(Fetched { before: Some(before.to_string()), after: before.to_string() });
+        }
 
         // The log of the remote-tracking reference is what tells a rewritten history on a later run. Git packs what has
         // piled up after every fetch; where nothing came nothing piled up, so that is left to `tidy_up`.
         let settings = ["-c", "core.logAllRefUpdates=true", "-c", "maintenance.auto=false"];
-        let mut command = repository.git().args(settings);
-        if !is_configured(&repository, "http.lowSpeedLimit")
-            && !is_configured(&repository, "http.lowSpeedTime")
-        {
-            command = command.args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]);
-        }
+        let mut command = not_too_slow(&repository, repository.git().args(settings));
         command = command.args(["fetch", "--no-tags", "--end-of-options", remote]);
         command = command.arg(format!("+refs/heads/{branch}:{tracking}"));
         if self.everything {
@@ -84,6 +86,23 @@ impl Fetch<'_> {
             tidy_up(host, &repository);
         }
         Ok(Fetched { before: before.map(|id| id.to_string()), after: after.to_string() })
+    }
+
+    /// Asks where the remote's branch is; `None` when the remote does not say, which the fetch will explain.
+    fn tip(&self, host: &Host, repository: &Repository) -> Result<Option<String>, GitError> {
+        let command = not_too_slow(repository, repository.reading_git());
+        let branch = format!("refs/heads/{}", self.branch);
+        let command = command.args(["ls-remote", "--end-of-options", self.remote, &branch]);
+        let output = match host.run(&transporting(command, self.deadline)) {
+            Ok(output) => output,
+            Err(CommandError::Failed { .. }) => return Ok(None),
+            Err(error) => {
+                let url = host.redactor().redact(&self.url(repository)?).into_owned();
+                return Err(self.explain(host, repository, url, error));
+            }
+        };
+        let mut lines = output.stdout.lines().filter_map(|line| line.split_once('\t'));
+        Ok(lines.find(|(_, name)| *name == branch).map(|(tip, _)| tip.to_owned()))
     }
 
     /// Returns the remote's address, a password in it included.
@@ -142,6 +161,14 @@ fn tidy_up(host: &Host, repository: &Repository) {
     if let Err(error) = done {
         log::debug!("{error}");
     }
+}
+
+/// Lets git give up a remote that answers, but hardly; what the user has configured stays.
+fn not_too_slow(repository: &Repository, command: Command) -> Command {
+    if is_configured(repository, "http.lowSpeedLimit") || is_configured(repository, "http.lowSpeedTime") {
+        return command;
+    }
+    command.args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"])
 }
 
 fn is_configured(repository: &Repository, name: &str) -> bool {
