@@ -391,13 +391,13 @@ fn a_stopped_service_stays_so_and_a_failed_one_is_started() {
     assert_eq!(site.processes()["worker"].state, "STOPPED");
     assert_eq!(site.release().as_deref(), Some("without-worker"));
 
-    // It cannot work: the release that serves is broken in a way that only the worker meets.
-    let work = "project/guestbook/management/commands/work.py";
-    let text = fs::read_to_string(site.checkout.join(work)).unwrap();
-    prepend(&site.checkout, work, "raise SystemExit(3)\n");
+    // It cannot work, and that before anything slow is imported: it never lives for as long as supervisor wants it to.
+    let manage = "project/manage.py";
+    let text = fs::read_to_string(site.checkout.join(manage)).unwrap();
+    prepend(&site.checkout, manage, "import sys\nif sys.argv[1:] == ['work']:\n    sys.exit(3)\n");
     supervisor(&["start", "worker"]).unwrap_err();
     assert!(wait_until(Duration::from_secs(60), || site.processes()["worker"].state == "FATAL"));
-    fs::write(site.checkout.join(work), text).unwrap();
+    fs::write(site.checkout.join(manage), text).unwrap();
     publish_good(&site, "with-worker");
     updated(&site);
     assert_eq!(site.processes()["worker"].state, "RUNNING");
