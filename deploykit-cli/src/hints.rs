@@ -85,7 +85,10 @@ fn preparation(error: &PreparationError) -> Option<String> {
             format!("deploykit secrets set {}", names.join("; deploykit secrets set "))
         }
         PreparationError::BackupUnsupported { .. } => {
-            "make a backup of your own and set `database.backup = \"never\"`; then a failure after the migrations holds the site".into()
+            "name a program of your own in `database.backup-command`; or make a copy yourself and set `database.backup = \"never\"`, then a failure after the migrations holds the site".into()
+        }
+        PreparationError::NoRoom { .. } => {
+            "make room, or let `database.backup-command` copy it elsewhere".into()
         }
         PreparationError::NotRelocatable { .. } => {
             "let the settings find their folder by `__file__`, not by a fixed path".into()
@@ -158,6 +161,16 @@ fn django(error: &DjangoError) -> Option<String> {
         DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
         DjangoError::Conflicts { .. } => {
             "make a merge migration upstream: manage.py makemigrations --merge".into()
+        }
+        DjangoError::ToolMissing { program } => {
+            let package = if program.starts_with('p') { "postgresql-client" } else { "mariadb-client" };
+            format!("install it (Debian: {package}), or add its folder to PATH in `site.env`, or name a program of your own in `database.backup-command`")
+        }
+        DjangoError::ToolTooOld { .. } => {
+            "install the tools of the server's version, and put their folder first in PATH in `site.env`".into()
+        }
+        DjangoError::NotOwned { .. } => {
+            "let that user own them, or name programs of your own in `database.backup-command` and `database.restore-command`".into()
         }
         _ => return None,
     })

@@ -65,6 +65,17 @@ pub struct Options {
     pub worker_lingers: f32,
     /// Entries in the guestbook; default: 3.
     pub entries: u32,
+    /// Keeps the guestbook on a database server; default: in a SQLite file.
+    pub server: Option<DatabaseServer>,
+}
+
+/// A database on a server, empty.
+#[derive(Clone, Debug)]
+pub struct DatabaseServer {
+    /// What settings.DATABASES says of it, as JSON, with its password.
+    pub settings: String,
+    /// The package that Django reaches it with.
+    pub driver: String,
 }
 
 impl Options {
@@ -81,6 +92,7 @@ impl Options {
             held_socket: false,
             worker_lingers: 0.0,
             entries: 3,
+            server: None,
         }
     }
 }
@@ -269,7 +281,10 @@ impl DemoSite {
 
     fn make_virtualenv(&self) -> Result<(), Error> {
         let requirements = release_folder(1).join("requirements/production.txt");
-        self.new_environment(&self.virtualenv, &["pip", "-r", &requirements.display().to_string()])
+        let requirements = requirements.display().to_string();
+        let mut packages = vec!["pip", "-r", &requirements];
+        packages.extend(self.options.server.as_ref().map(|server| server.driver.as_str()));
+        self.new_environment(&self.virtualenv, &packages)
     }
 
     fn install_supervisor(&self) -> Result<(), Error> {
@@ -305,13 +320,13 @@ impl DemoSite {
             self.gunicorn_command()
         );
         write(&self.root.join("serve.sh"), &serve)?;
-        let mut secrets = fs::OpenOptions::new();
-        let file = secrets.write(true).create(true).truncate(true).mode(0o600).open(&self.secrets);
-        file.map_err(io_error("create secrets.json"))?;
-        write(
+        write_secret(
             &self.secrets,
             "{\n    \"SECRET_KEY\": \"not-so-secret-but-long-enough-for-a-demo-0123456789\"\n}\n",
-        )
+        )?;
+        let Some(server) = &self.options.server else { return Ok(()) };
+        write(&self.root.join("data/driver.txt"), &server.driver)?;
+        write_secret(&self.root.join("data/database.json"), &server.settings)
     }
 
     /// Brings up the database and the static files in one start of Python.
@@ -453,6 +468,13 @@ impl Drop for DemoSite {
             self.supervisor_server = None;
         }
     }
+}
+
+/// Writes a file that only its owner can read.
+fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.map_err(io_error(format!("create {}", path.display())))?;
+    write(path, text)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

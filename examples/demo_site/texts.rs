@@ -97,6 +97,8 @@ stdout_logfile={root}/log/worker.log
             installer.push("--no-index".to_owned());
             installer.push(format!("--find-links={}", wheels.display()));
         }
+        let mut requirements = vec!["requirements/production.txt".to_owned()];
+        requirements.extend(self.options.server.iter().map(|_| format!("{root}/data/driver.txt")));
         format!(
             "\
 environment = \"production\"
@@ -112,7 +114,7 @@ branch = \"main\"
 
 [python]
 virtualenv = \"../venv\"
-requirements = [\"requirements/production.txt\"]
+requirements = {requirements:?}
 extra-args = {installer:?}
 
 [secrets]

@@ -11,6 +11,7 @@ mod failures;
 mod help;
 mod one_liners;
 mod readme;
+mod servers;
 mod signals;
 mod silence;
 mod updates;

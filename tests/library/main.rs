@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod database;
 mod demo;
 mod django;
 mod git;

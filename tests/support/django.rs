@@ -9,6 +9,7 @@ use deploykit::django::{Project, Session};
 use deploykit::host::Host;
 use tempfile::TempDir;
 
+use super::database::{Database, Engine};
 use super::{program, wheels};
 
 /// A Django project of one app, `shop`, on SQLite.
@@ -137,7 +138,8 @@ pub fn python() -> Option<&'static Path> {
             let mut install = Command::new(&uv);
             // Sessions write no bytecode: without it every test would compile Django.
             install.args(["pip", "install", "-q", "--no-config", "--compile-bytecode", "--no-index"]);
-            install.arg("--find-links").arg(wheels).arg("--python").arg(&python).arg("Django");
+            install.arg("--find-links").arg(wheels).arg("--python").arg(&python);
+            install.args(["Django", "psycopg[binary]", "PyMySQL"]);
             run(&mut install);
             Some(python)
         })
@@ -179,6 +181,18 @@ impl Site {
         site.write("shop/management/commands/maintenanceon.py", MAINTENANCE_ON);
         site.write("shop/management/commands/maintenanceoff.py", MAINTENANCE_OFF);
         site.append("config/settings.py", &format!("TIME_ZONE = {time_zone:?}\n"));
+        Some(site)
+    }
+
+    /// Makes a site whose database is on a server.
+    pub fn on(database: &Database) -> Option<Site> {
+        let site = Site::new()?;
+        let driver = match database.engine {
+            Engine::PostgreSql => "",
+            Engine::MariaDb => "import pymysql\npymysql.install_as_MySQLdb()\n",
+        };
+        let settings = database.settings();
+        site.append("config/settings.py", &format!("{driver}DATABASES = {{'default': {settings}}}\n"));
         Some(site)
     }
 

@@ -8,7 +8,9 @@ use std::ops::{Deref, DerefMut};
 use std::process::Command;
 use std::time::Duration;
 
-use demo_site::{DemoSite, Options, Port, Server, run, wait_until};
+use demo_site::{DatabaseServer, DemoSite, Options, Port, Server, run, wait_until};
+
+use super::database::Database;
 
 /// How the checkout reaches its remote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub struct Builder {
     held_socket: bool,
     without_uv: bool,
     worker_lingers: f32,
+    database: Option<Database>,
 }
 
 impl Builder {
@@ -71,6 +74,12 @@ impl Builder {
         self
     }
 
+    /// Keeps the site's rows on a server.
+    pub fn database(mut self, database: &Database) -> Self {
+        self.database = Some(database.clone());
+        self
+    }
+
     /// Builds the site without its servers; `None` where a tool is missing.
     pub fn build(self) -> Option<TestSite> {
         let python = super::program("python3")?;
@@ -87,6 +96,10 @@ impl Builder {
         options.unix_socket = self.unix_socket;
         options.held_socket = self.held_socket;
         options.worker_lingers = self.worker_lingers;
+        options.server = self.database.map(|database| DatabaseServer {
+            settings: database.settings(),
+            driver: database.engine.driver().to_owned(),
+        });
         let folder = tempfile::Builder::new().prefix("site-").tempdir().expect("a temporary folder");
         let site = DemoSite::create(folder.path(), &options).unwrap_or_else(|error| panic!("{error}"));
         let remote = serve_origin(&site, self.transport);

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::database::Database;
 use super::site::demo_site::{DemoSite, run};
 
 /// All that can be seen of a site, as named facts: `git HEAD`, `file project/manage.py`, `page /`…
@@ -146,6 +147,10 @@ impl Snapshot {
     }
 
     fn look_at_database(&mut self, site: &DemoSite) {
+        if let Some(server) = &site.options.server {
+            self.facts.extend(Database::of(&server.settings).facts());
+            return;
+        }
         // Not by the site's own Python, which a failed update may have broken.
         let mut command = site.command(&site.options.python);
         match run(command.args(["-S", "-c", DATABASE]).arg(&site.database)) {

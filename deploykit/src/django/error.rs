@@ -224,6 +224,53 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
+    /// A program of the database failed.
+    #[error("`{program}` exited with code {code}{}", complaint(tail))]
+    Tool {
+        /// `pg_dump`, `mariadb`, ….
+        program: String,
+        /// Its exit code; negative: the signal that ended it.
+        code: i32,
+        /// Its last lines.
+        tail: Vec<String>,
+    },
+    /// A program that copies the database, or puts the copy back, is not there.
+    #[error("`{program}` is not installed, and the database cannot be copied and put back without it")]
+    ToolMissing {
+        /// Its name.
+        program: String,
+    },
+    /// A program that copies the database is older than the server.
+    #[error("`{program}` {version} cannot copy a database of {server}")]
+    ToolTooOld {
+        /// Its name.
+        program: String,
+        /// Its version.
+        version: String,
+        /// The server and its version.
+        server: String,
+    },
+    /// The site's database user may not replace all that is in the database, so that a copy could not be put back.
+    #[error("the site's database user does not own {}, so a copy could not be put back", some(names))]
+    NotOwned {
+        /// Tables, views and sequences.
+        names: Vec<String>,
+    },
+    /// The site's own command succeeded, and there is no copy.
+    #[error("the backup command wrote nothing to `{}`", path.display())]
+    NoBackup {
+        /// Where the copy was to be.
+        path: PathBuf,
+    },
+    /// The database could not be brought back although there is a copy.
+    #[error("the database is not what it was; its copy from before the migrations is `{}`", backup.display())]
+    NotRestored {
+        /// The copy.
+        backup: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<DjangoError>,
+    },
     /// `django.contrib.staticfiles` is not installed.
     #[error("`django.contrib.staticfiles` is not among the installed apps")]
     NoStaticFiles,
@@ -305,7 +352,10 @@ impl DjangoError {
             DjangoError::Start { source }
             | DjangoError::Ended { source, .. }
             | DjangoError::Command(source) => source.tail(),
-            DjangoError::Silent { tail, .. } | DjangoError::NotAnnounced { tail, .. } => tail,
+            DjangoError::Silent { tail, .. }
+            | DjangoError::NotAnnounced { tail, .. }
+            | DjangoError::Tool { tail, .. } => tail,
+            DjangoError::NotRestored { source, .. } => source.tail(),
             _ => self.raised().map_or(&[], |raised| &raised.traceback),
         }
     }
@@ -319,6 +369,22 @@ impl DjangoError {
                 | DjangoError::Command(CommandError::Cancelled { .. })
         )
     }
+}
+
+/// Returns the first line that is about an error.
+fn complaint(tail: &[String]) -> String {
+    let first = tail.iter().find(|line| line.to_ascii_lowercase().contains("error"));
+    first.map(|line| format!(": {line}")).unwrap_or_default()
+}
+
+/// Names a few of many.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
 }
 
 fn conflicts(apps: &[Conflict]) -> String {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,7 +9,6 @@ use sha2::{Digest, Sha256};
 use super::Context;
 use super::{DjangoError, Project, Session};
 use crate::host::Host;
-use crate::host::files::{self, Found};
 
 /// A migration by its names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,10 +53,31 @@ impl PendingMigration {
         self.irreversible.is_empty() && self.losses.is_empty()
     }
 
+    fn irreversible_reasons(&self) -> Vec<String> {
+        let id = &self.id;
+        let losses =
+            self.losses.iter().map(|what| format!("`{id}`: reversing it would not bring back {what}"));
+        self.irreversible.iter().map(|why| format!("`{id}`: {why}")).chain(losses).collect()
+    }
+
+    fn described_risk(&self) -> Option<String> {
+        Some(format!("`{}`: {}", self.id, self.risk()?))
+    }
+
     /// Tells whether half of it may stay when it fails.
     #[must_use]
     pub fn is_risky(&self) -> bool {
         !self.transactional
+    }
+
+    /// Says why half of it may stay when it fails; `None`: none may.
+    #[must_use]
+    pub fn risk(&self) -> Option<&'static str> {
+        match (self.transactional, self.atomic) {
+            (true, _) => None,
+            (false, true) => Some("the database commits each change of the schema at once"),
+            (false, false) => Some("`atomic = False`"),
+        }
     }
 }
 
@@ -95,14 +114,28 @@ impl MigrationPlan {
     /// Says why the whole of it could not be taken back once it is applied; `None`: it could.
     #[must_use]
     pub fn irreversible(&self) -> Option<String> {
-        let mut reasons = Vec::new();
-        for migration in &self.pending {
-            let id = &migration.id;
-            reasons.extend(migration.irreversible.iter().map(|why| format!("`{id}`: {why}")));
-            let loss = |what| format!("`{id}`: reversing it would not bring back {what}");
-            reasons.extend(migration.losses.iter().map(loss));
-        }
+        let reasons: Vec<String> =
+            self.pending.iter().flat_map(PendingMigration::irreversible_reasons).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// Says of which migrations half may stay when they fail, and why; `None`: of none.
+    #[must_use]
+    pub fn risks(&self) -> Option<String> {
+        let risks: Vec<String> = self.pending.iter().filter_map(PendingMigration::described_risk).collect();
+        (!risks.is_empty()).then(|| risks.join("; "))
+    }
+
+    /// Says why a copy is needed, a line for each reason of each migration.
+    #[must_use]
+    pub fn backup_reasons(&self) -> Vec<String> {
+        let reasons = |migration: &PendingMigration| {
+            let mut reasons = migration.irreversible_reasons();
+            let half = |risk| format!("{risk}, so half of it may stay when it fails");
+            reasons.extend(migration.described_risk().map(half));
+            reasons
+        };
+        self.pending.iter().flat_map(reasons).collect()
     }
 
     /// Tells whether a copy of the database is needed to be sure of a way back: something cannot be reversed, or may stay
@@ -168,7 +201,7 @@ impl DatabaseState {
 }
 
 /// Does something with the waiting session of this project, or with a fresh one.
-fn with_session<T>(
+pub(super) fn with_session<T>(
     context: &mut Context,
     project: &Project,
     work: impl FnOnce(&mut Session, &Host) -> Result<T, DjangoError>,
@@ -211,69 +244,6 @@ impl Migrate {
             session.migrate(host, &self.before.applied, &self.plan)
         })
     }
-}
-
-/// Copies the database into a file, once: a copy that is there is kept, since it was made before the migrations began.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BackupDatabase {
-    /// The project whose settings name the database.
-    pub project: Project,
-    /// The file; its folder exists.
-    pub path: PathBuf,
-}
-
-impl BackupDatabase {
-    /// Makes the copy.
-    ///
-    /// # Errors
-    ///
-    /// See [`Session::backup`].
-    pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
-        with_session(context, &self.project, |session, host| session.backup(host, &self.path))
-    }
-}
-
-/// Brings the database back to what it was.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestoreDatabase {
-    /// The project that has the migrations which were applied: the new code.
-    pub project: Project,
-    /// What the database is to be.
-    pub before: DatabaseState,
-    /// A copy that was made just before the migrations; without one, they are reversed.
-    pub backup: Option<PathBuf>,
-}
-
-impl RestoreDatabase {
-    /// Restores it, unless it is as it was.
-    ///
-    /// A copy is restored even where schema and migrations are unchanged, since a migration that failed may have changed
-    /// rows; but only once, so that a second undo does not take back what the site has written meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// See [`Session::restore`] and [`Session::restore_backup`].
-    pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
-        with_session(context, &self.project, |session, host| match &self.backup {
-            Some(backup) if files::look(backup) != Found::Nothing => {
-                let mark = mark_of(backup);
-                if files::look(&mark) != Found::Nothing && session.state(host)? == self.before {
-                    return Ok(());
-                }
-                session.restore_backup(host, &self.before, backup)?;
-                Ok(files::write_whole(&mark, b"", 0o600)?)
-            }
-            // The copy comes before the first migration: without it, none was begun.
-            _ => session.restore(host, &self.before),
-        })
-    }
-}
-
-/// Returns the file that says that a copy was restored.
-fn mark_of(backup: &Path) -> PathBuf {
-    let mut name = backup.as_os_str().to_owned();
-    name.push(".restored");
-    name.into()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! a database connection until the window, where it migrates at once.
 
 mod announce;
+mod backup;
 mod context;
 mod error;
 mod facts;
@@ -18,13 +19,11 @@ mod static_files;
 mod static_rules;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
+pub use backup::{BACKUP_VARIABLE, BackupDatabase, BackupFacts, BackupRecord, PutBack, RestoreDatabase};
 pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
-pub use migrations::{
-    BackupDatabase, DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
-    RestoreDatabase,
-};
+pub use migrations::{DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration};
 pub(crate) use orphans::orphans;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};

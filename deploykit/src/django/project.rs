@@ -50,7 +50,7 @@ impl Project {
     }
 }
 
-fn path_with(first: &Path, rest: Option<OsString>) -> OsString {
+pub(super) fn path_with(first: &Path, rest: Option<OsString>) -> OsString {
     let mut path = first.as_os_str().to_owned();
     if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
         path.push(":");

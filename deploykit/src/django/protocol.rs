@@ -59,6 +59,9 @@ pub(super) struct Fault {
     location: Option<PathBuf>,
     what: Option<String>,
     engine: Option<String>,
+    version: Option<String>,
+    code: i32,
+    names: Vec<String>,
     migration: Option<MigrationId>,
     migrations: Vec<Irreversible>,
     apps: Vec<Conflict>,
@@ -124,6 +127,18 @@ impl Fault {
                 engine: self.engine.unwrap_or_default(),
             },
             "backup" => DjangoError::Backup { raised },
+            "tool" => DjangoError::Tool {
+                program: self.what.unwrap_or_default(),
+                code: self.code,
+                tail: raised.traceback,
+            },
+            "tool_missing" => DjangoError::ToolMissing { program: self.what.unwrap_or_default() },
+            "tool_too_old" => DjangoError::ToolTooOld {
+                program: self.what.unwrap_or_default(),
+                version: self.version.unwrap_or_default(),
+                server: self.engine.unwrap_or_default(),
+            },
+            "not_owned" => DjangoError::NotOwned { names: self.names },
             "no_static" => DjangoError::NoStaticFiles,
             "not_relocatable" => DjangoError::NotRelocatable {
                 storage: self.storage.unwrap_or_default(),

@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::migrations::Observed;
+use super::project::path_with;
 use super::protocol::{self, Line};
 use super::{
-    CheckReport, DatabaseState, DjangoError, MigrationId, MigrationPlan, MigrationProgress, Project,
-    SiteFacts, StaticSources,
+    BackupFacts, CheckReport, DatabaseState, DjangoError, MigrationId, MigrationPlan, MigrationProgress,
+    Project, SiteFacts, StaticSources,
 };
 use crate::host::process::Process;
 use crate::host::{CommandError, Host};
@@ -38,6 +39,8 @@ pub(super) const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0)
 const PROBE: &str = concat!(
     include_str!("probe/site.py"),
     include_str!("probe/database.py"),
+    include_str!("probe/schema.py"),
+    include_str!("probe/backup.py"),
     include_str!("probe/static.py"),
     include_str!("probe/serve.py"),
 );
@@ -93,7 +96,11 @@ impl Session {
             return Err(DjangoError::NoManage { path: project.manage_py() });
         }
         // It may look into folders that are linked to live ones: it leaves nothing behind there.
-        let command = project.python().args(["-c", LOADER]).env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut command = project.python().args(["-c", LOADER]).env("PYTHONDONTWRITEBYTECODE", "1");
+        // Where the site's own environment says so, the database's programs are found elsewhere than ours.
+        if let (Some(path), Some(programs)) = (host.environment().get("PATH"), project.python.parent()) {
+            command = command.env("PATH", path_with(programs, Some(path.into())));
+        }
         let process =
             Process::start_dialogue(host, &command).map_err(|source| DjangoError::Start { source })?;
         let mut session = Session {
@@ -226,14 +233,25 @@ impl Session {
         self.compare(host, before)
     }
 
+    /// Says what a copy of the database has to reckon with.
+    ///
+    /// # Errors
+    ///
+    /// When no copy could be made, or it could not be put back: [`DjangoError::Unsupported`] for other engines than SQLite,
+    /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
+    /// [`DjangoError::NotOwned`].
+    pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
+        self.ask(host, "backup", json!({ "do": "backup_facts", "database": DATABASE }), Some(READ))
+    }
+
     /// Copies the database into a file that only its owner can read. A file that is there already is kept.
     ///
     /// # Errors
     ///
-    /// [`DjangoError::Unsupported`] for anything but SQLite.
+    /// Like [`backup_facts`](Session::backup_facts), and [`DjangoError::Tool`] when the database's own program fails.
     pub fn backup(&mut self, host: &Host, path: &Path) -> Result<(), DjangoError> {
         let request = json!({ "do": "backup", "database": DATABASE, "path": path.to_string_lossy() });
-        self.ask::<Value>(host, "backup", request, None).map(|_| ())
+        self.ask::<Nothing>(host, "backup", request, None).map(|_| ())
     }
 
     /// Brings the database back from a copy, and compares migrations and schema with before.
@@ -252,7 +270,8 @@ impl Session {
         self.compare(host, before)
     }
 
-    fn compare(&mut self, host: &Host, before: &DatabaseState) -> Result<(), DjangoError> {
+    /// Fails where migrations and schema are not what they were.
+    pub(super) fn compare(&mut self, host: &Host, before: &DatabaseState) -> Result<(), DjangoError> {
         let now = self.state(host)?;
         if now == *before {
             return Ok(());

@@ -8,8 +8,8 @@ use thiserror::Error;
 use super::{Change, Check, Operation};
 use crate::action::Action;
 use crate::django::{
-    CheckMessage, Collected, DatabaseState, DjangoError, Migrate, MigrationPlan, Project, RestoreDatabase,
-    Session, StaticFiles, When,
+    CheckMessage, Collected, DatabaseState, DjangoError, Migrate, MigrationPlan, Project, PutBack,
+    RestoreDatabase, Session, StaticFiles, When,
 };
 use crate::host::Host;
 
@@ -149,6 +149,8 @@ pub fn decide_migrate(
         actions.push(Action::BackupDatabase(crate::django::BackupDatabase {
             project: project.clone(),
             path: path.clone(),
+            facts: None,
+            command: None,
         }));
     }
     actions.push(Action::Migrate(Migrate {
@@ -171,7 +173,12 @@ pub fn decide_migrate(
         after: format!("{} applied", count(plan.applied.len() + plan.pending.len(), "migration")),
         details,
         irreversible: if backup.is_some() { None } else { plan.irreversible() },
-        undo: vec![Action::RestoreDatabase(RestoreDatabase { project: project.clone(), before, backup })],
+        undo: vec![Action::RestoreDatabase(RestoreDatabase {
+            project: project.clone(),
+            before,
+            backup,
+            put_back: PutBack::Itself,
+        })],
         actions,
     })
 }

@@ -97,6 +97,8 @@ pub struct Config {
     pub collect: When,
     pub clear: When,
     pub backup: When,
+    pub backup_command: Option<Vec<String>>,
+    pub restore_command: Option<Vec<String>>,
     pub services: Vec<Service>,
     pub steps: Vec<OwnStep>,
     pub maintenance_on: Option<Vec<String>>,
@@ -314,6 +316,14 @@ fn read(
 
     let database = top.section("database");
     let backup = database.choice("backup", &WHEN).unwrap_or(When::Auto);
+    let backup_command = database.texts("backup-command").filter(|argv| !argv.is_empty());
+    let restore_command = database.texts("restore-command").filter(|argv| !argv.is_empty());
+    if restore_command.is_some() && backup_command.is_none() {
+        database.wrong(
+            "restore-command",
+            "`backup-command` is missing: what makes the copy that this one puts back",
+        );
+    }
     database.finish();
 
     let services = if development {
@@ -404,6 +414,8 @@ fn read(
         collect,
         clear,
         backup,
+        backup_command,
+        restore_command,
         services,
         steps,
         maintenance_on,

@@ -78,6 +78,8 @@ fn everything_but_two_keys_has_a_default() {
         collect,
         clear,
         backup,
+        backup_command,
+        restore_command,
         services,
         steps,
         maintenance_on,
@@ -115,6 +117,7 @@ fn everything_but_two_keys_has_a_default() {
     assert_eq!((secrets_file, secrets_required), (None, vec![]));
     assert_eq!(secrets_pattern, crate::secrets::DEFAULT_PATTERN);
     assert_eq!((collect, clear, backup), (When::Auto, When::Auto, When::Auto));
+    assert_eq!((backup_command, restore_command), (None, None));
     assert_eq!((services, steps), (vec![], vec![]));
     assert_eq!((maintenance_on, maintenance_off, status_file), (None, None, None));
     assert_eq!((page, page_template), (None, None));
@@ -163,6 +166,8 @@ clear = "never"
 
 [database]
 backup = "never"
+backup-command = ["./copy"]
+restore-command = ["./put-back", "-v"]
 
 [[services]]
 name = "gunicorn"
@@ -254,6 +259,8 @@ fn every_key_is_read() {
     );
     assert_eq!(config.secrets_pattern, r#"secret\("(\w+)"\)"#);
     assert_eq!((config.collect, config.clear, config.backup), (When::Always, When::Never, When::Never));
+    assert_eq!(config.backup_command, Some(texts(&["./copy"])));
+    assert_eq!(config.restore_command, Some(texts(&["./put-back", "-v"])));
     let second = Duration::from_secs;
     let gunicorn = Service {
         name: "gunicorn".into(),

@@ -79,6 +79,16 @@ pub enum PreparationError {
         /// Why a backup is needed.
         reason: String,
     },
+    /// There is no room for the backup.
+    #[error("a backup of the database takes about {needed}, and {free} are free in `{}`", folder.display())]
+    NoRoom {
+        /// Where it would be.
+        folder: PathBuf,
+        /// Its expected size.
+        needed: String,
+        /// What is free.
+        free: String,
+    },
     /// Services run as another user, who cannot reach the new environment.
     #[error("service `{service}` runs as user {user}, who cannot pass `{}` to the new environment", folder.display())]
     EnvironmentShut {

@@ -1,5 +1,6 @@
 //! The second half of an update: announce, window, finish; then what is kept of it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -224,9 +225,8 @@ impl Update<'_, '_> {
             }
         }
         for run in self.state.runs().unwrap_or_default().iter().rev().skip(BACKUPS) {
-            let backup = run.path.join("backup.sqlite3");
-            for path in [backup.with_extension("sqlite3.restored"), backup] {
-                if let Err(error) = files::remove_file(&path) {
+            for path in backups(&run.path) {
+                if let Err(error) = files::remove_tree(&path) {
                     log::warn!("{}", error_chain(&error));
                 }
             }
@@ -250,6 +250,16 @@ impl Update<'_, '_> {
     fn notice(&mut self, text: &str) {
         self.events.send(Event::Notice { text: text.to_owned() });
     }
+}
+
+/// Returns the copies of the database in a run's folder, with what belongs to them; what they came to stays.
+fn backups(run: &Path) -> Vec<PathBuf> {
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        (name == "backup" || name.starts_with("backup.")) && name != "backup.json"
+    };
+    let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(is_one).collect()
 }
 
 /// An update that nobody ran is no run.

@@ -13,6 +13,7 @@
 //! plan drops the update: nothing that the site uses was touched.
 
 mod announcement;
+mod backup;
 mod beside;
 mod error;
 mod finish;

@@ -3,6 +3,7 @@
 mod ending;
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use crate::django::{
     CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles,
 };
 use crate::event::{Event, Observer, milliseconds};
-use crate::git::NextTree;
+use crate::git::{NextTree, counted};
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::lock::Lock;
@@ -25,6 +26,7 @@ use crate::runner::{Events, error_chain};
 use crate::services::{LogMark, Role, ServiceState, Status};
 use crate::site::{EnvironmentName, OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
+use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::secrets;
@@ -184,7 +186,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.own_steps("next-environment", &tree, Some(&project))?;
         let (mut session, site) = self.step("check", |this| this.boot(&project, &tree))?;
         self.own_steps("check", &tree, Some(&project))?;
-        let (migrations, before) = self.step("migrations", |this| this.migrations(&mut session))?;
+        let (migrations, before, backup) =
+            self.step("migrations", |this| this.migrations(&project, &mut session))?;
         let collected = self.step("collect", |this| this.collect(&mut session, &site, moved, &tree))?;
         if let Ok(Collected { swap: Some(swap), .. }) = &collected {
             beside.add(swap.aside.clone());
@@ -199,6 +202,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             site,
             migrations,
             before,
+            backup,
             collected,
             states,
             baseline,
@@ -306,24 +310,32 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(((session, facts), text))
     }
 
+    #[expect(clippy::type_complexity, reason = "three facts of one step")]
     fn migrations(
         &mut self,
+        project: &Project,
         session: &mut Session,
-    ) -> Result<((MigrationPlan, DatabaseState), String), Failed> {
+    ) -> Result<((MigrationPlan, DatabaseState, Option<Backup>), String), Failed> {
         let plan = session.migrations(&self.host)?;
         let state = session.state(&self.host)?;
-        for other in plan.others.iter().filter(|other| !other.pending.is_empty()) {
-            let count = other.pending.len();
-            self.notice(format!(
-                "{count} migrations wait in the database `{}`; they are left to you",
-                other.database
-            ));
+        for other in &plan.others {
+            let name = &other.database;
+            if let Some(unknown) = &other.unknown {
+                self.notice(format!(
+                    "what waits in the database `{name}` is not known ({unknown}); it is left to you"
+                ));
+            } else if !other.pending.is_empty() {
+                let count = counted(other.pending.len(), "migration");
+                let flags = format!("manage.py migrate --database {name}");
+                self.notice(format!("in the database `{name}` {count} wait; they are left to you: {flags}"));
+            }
         }
+        let backup = backup::decide(self.site, project, &plan, session, &self.host, &self.folder())?;
         let text = match plan.pending.len() {
             0 => "none pending".to_owned(),
             count => format!("{count} pending"),
         };
-        Ok(((plan, state), text))
+        Ok(((plan, state, backup), text))
     }
 
     fn collect(
@@ -414,6 +426,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(())
     }
 
+    /// Returns the folder of the run; a mere plan has none.
+    fn folder(&self) -> PathBuf {
+        self.run.as_ref().map_or_else(|| self.state.folder().to_owned(), |run| run.path.clone())
+    }
+
     fn notice(&mut self, text: String) {
         self.events.send(Event::Notice { text: text.clone() });
         self.notices.push(text);
@@ -448,8 +465,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             packages: Some(facts.record().clone()),
             static_files: facts.collected.as_ref().ok().map(|collected| collected.record.clone()),
         };
-        let run = self.run.as_ref().map_or_else(|| self.state.folder().to_owned(), |run| run.path.clone());
-        let planned = steps::plan(self.site, &self.request, moved.as_ref(), &facts, &run, &self.host);
+        let planned = steps::plan(self.site, &self.request, moved.as_ref(), &facts, &self.host);
         let planned = match planned {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::action::Action;
 use crate::command::Command;
 use crate::django::{
-    BackupDatabase, Collected, DatabaseState, Migrate, MigrationPlan, Project, RestoreDatabase, Session,
-    SiteFacts, When,
+    Collected, DatabaseState, Migrate, MigrationPlan, Project, PutBack, RestoreDatabase, Session, SiteFacts,
+    When,
 };
 use crate::event::{Outcome, milliseconds};
 use crate::git::counted;
@@ -20,11 +20,11 @@ use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
 use crate::plan::{Forecast, Phase, Plan, Step};
 use crate::services::{Goal, ProcessId, Role, Service, ServiceAction, ServiceState};
-use crate::site::{Config, EnvironmentName, OwnTask, Site};
+use crate::site::{EnvironmentName, OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
+use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
-use crate::update::error::PreparationError;
 use crate::update::summary::{package_summary, static_details, static_summary};
 
 /// How many earlier updates a forecast looks at.
@@ -41,6 +41,7 @@ pub(super) struct Facts {
     pub site: SiteFacts,
     pub migrations: MigrationPlan,
     pub before: DatabaseState,
+    pub backup: Option<Backup>,
     /// The static files beside the live ones, or why there are none.
     pub collected: Result<Collected, String>,
     /// The services, in the order of the configuration.
@@ -78,17 +79,15 @@ pub(super) fn plan(
     request: &Request,
     moved: Option<&Move>,
     facts: &Facts,
-    run: &Path,
     host: &Host,
 ) -> Result<Option<Planned>, Box<dyn Error + Send + Sync>> {
     if !facts.is_needed(moved) {
         return Ok(None);
     }
     let config = site.config();
-    let backup = backup(config, facts, run)?;
     let announcement = Announcement::new(site, request, &facts.site, host)?;
     let restart = site.service_control(&ROLES, Want::Restart).restart(&facts.states);
-    let part = Parts { site, facts, restart: &restart, backup: backup.as_ref() };
+    let part = Parts { site, facts, restart: &restart };
     let [announce, wait] = announcement.steps()?;
     let page_up = announcement.page_up(restart.stop.iter().any(|action| action.service.role == Role::Web))?;
     let page_down = announcement.page_down(&page_up);
@@ -138,7 +137,6 @@ struct Parts<'p> {
     site: &'p Site,
     facts: &'p Facts,
     restart: &'p Restart,
-    backup: Option<&'p BackupDatabase>,
 }
 
 impl Parts<'_> {
@@ -204,25 +202,16 @@ impl Parts<'_> {
     }
 
     fn backup(&self) -> Step {
-        let Some(backup) = self.backup else {
-            let reason = match (self.facts.migrations.pending.is_empty(), self.site.config().backup) {
+        let migrations = &self.facts.migrations;
+        let Some(backup) = &self.facts.backup else {
+            let reason = match (migrations.pending.is_empty(), self.site.config().backup) {
                 (true, _) => "no migrations are pending",
                 (_, When::Never) => "`database.backup` is `never`",
                 _ => "the migrations can be reversed",
             };
             return Step::with_actions("backup", Phase::Window, reason, Vec::new(), Vec::new());
         };
-        let reason = match self.facts.migrations.irreversible() {
-            Some(reason) => format!("there is no other way back: {reason}"),
-            None => "before the migrations".to_owned(),
-        };
-        Step::with_actions(
-            "backup",
-            Phase::Window,
-            &reason,
-            vec![Action::BackupDatabase(backup.clone())],
-            Vec::new(),
-        )
+        Step::new("backup", Phase::Window, Check::Change(backup.change(migrations)))
     }
 
     fn code(&self, moved: Option<&Move>) -> Step {
@@ -278,8 +267,11 @@ impl Parts<'_> {
         let (project, before) = (facts.project.clone(), facts.before.clone());
         let migrate =
             Migrate { project: project.clone(), before: before.clone(), plan: facts.migrations.ids() };
-        let restore =
-            RestoreDatabase { project, before, backup: self.backup.map(|backup| backup.path.clone()) };
+        let backup = facts.backup.as_ref();
+        let put_back = backup.map(|backup| backup.put_back.clone()).unwrap_or_default();
+        let has_way_back = backup.is_some() && put_back != PutBack::ByHand;
+        let backup = backup.map(|backup| backup.action.path.clone());
+        let restore = RestoreDatabase { project, before, backup, put_back };
         let details = facts
             .migrations
             .pending
@@ -293,7 +285,7 @@ impl Parts<'_> {
                 details: details.collect(),
                 actions: vec![Action::Migrate(migrate)],
                 undo: vec![Action::RestoreDatabase(restore)],
-                irreversible: if self.backup.is_some() { None } else { facts.migrations.irreversible() },
+                irreversible: if has_way_back { None } else { facts.migrations.irreversible() },
                 ..Change::default()
             }),
         )
@@ -351,6 +343,7 @@ impl Parts<'_> {
         if facts.site.debug && self.site.config().environment == EnvironmentName::Production {
             notices.push("DEBUG is on in the new version's settings".to_owned());
         }
+        notices.extend(backup::warning(facts.backup.as_ref(), &facts.migrations));
         notices
     }
 
@@ -367,26 +360,6 @@ impl Parts<'_> {
     }
 }
 
-/// Decides whether a copy of the database is made, and where.
-fn backup(config: &Config, facts: &Facts, run: &Path) -> Result<Option<BackupDatabase>, PreparationError> {
-    let wanted = match config.backup {
-        When::Never => false,
-        When::Always => true,
-        When::Auto => facts.migrations.wants_backup(),
-    };
-    if facts.migrations.pending.is_empty() || !wanted {
-        return Ok(None);
-    }
-    let default = facts.site.databases.iter().find(|database| database.alias == "default");
-    if let Some(database) = default
-        && database.vendor != "sqlite"
-    {
-        let reason = facts.migrations.irreversible().unwrap_or_else(|| "one may stay half done".to_owned());
-        return Err(PreparationError::BackupUnsupported { engine: database.vendor.clone(), reason });
-    }
-    Ok(Some(BackupDatabase { project: facts.project.clone(), path: run.join("backup.sqlite3") }))
-}
-
 /// Expects what the last updates took; without any, a rule of thumb for a site of middling size.
 fn forecast(site: &Site, facts: &Facts) -> Forecast {
     let runs = site.state().runs().unwrap_or_default();
@@ -399,11 +372,13 @@ fn forecast(site: &Site, facts: &Facts) -> Forecast {
         .take(FORECAST_RUNS)
         .collect();
     windows.sort_unstable();
+    let copy = facts.backup.as_ref().map(Backup::duration).unwrap_or_default();
     match windows.get(windows.len() / 2) {
-        Some(median) => Forecast { window_ms: *median, runs: windows.len() },
+        // Earlier windows may have been without a copy of the database.
+        Some(median) => Forecast { window_ms: milliseconds(copy).max(*median), runs: windows.len() },
         None => {
             let migrations = u32::try_from(facts.migrations.pending.len()).unwrap_or(u32::MAX);
-            let guess = Duration::from_millis(1500) + Duration::from_millis(100) * migrations;
+            let guess = Duration::from_millis(1500) + Duration::from_millis(100) * migrations + copy;
             Forecast { window_ms: milliseconds(guess), runs: 0 }
         }
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use deploykit::action::{Action, Context};
 use deploykit::django::{
-    BackupDatabase, DatabaseState, DjangoError, Migrate, MigrationId, Phase, RestoreDatabase,
+    BackupDatabase, DatabaseState, DjangoError, Migrate, MigrationId, Phase, PutBack, RestoreDatabase,
 };
 use deploykit::host::Host;
 use deploykit::operations::django_manage::{DjangoManage, Task};
@@ -45,7 +45,13 @@ fn migrate(site: &Site) -> (DatabaseState, Result<(), DjangoError>, Context) {
 }
 
 fn restore(site: &Site, before: &DatabaseState, context: &mut Context) -> Result<(), DjangoError> {
-    RestoreDatabase { project: site.project.clone(), before: before.clone(), backup: None }.perform(context)
+    RestoreDatabase {
+        project: site.project.clone(),
+        before: before.clone(),
+        backup: None,
+        put_back: PutBack::Itself,
+    }
+    .perform(context)
 }
 
 #[test]
@@ -193,7 +199,8 @@ fn a_backup_brings_back_what_cannot_be_reversed_and_only_once() {
     site.migration("0002_drop", "0001_initial", "", "migrations.RemoveField('item', 'name')");
     let backup = site.path("backup.sqlite3");
     let mut context = Context::default();
-    let action = BackupDatabase { project: site.project.clone(), path: backup.clone() };
+    let action =
+        BackupDatabase { project: site.project.clone(), path: backup.clone(), facts: None, command: None };
     action.perform(&mut context).unwrap();
     let (before, result, mut context) = migrate(&site);
     result.unwrap();
@@ -203,6 +210,7 @@ fn a_backup_brings_back_what_cannot_be_reversed_and_only_once() {
         project: site.project.clone(),
         before: before.clone(),
         backup: Some(backup.clone()),
+        put_back: PutBack::Itself,
     });
     restore.perform(&mut context).unwrap();
     assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
@@ -325,7 +333,7 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     let session = std::fs::read_to_string(folder.join("session.rs")).unwrap();
     let loader = session.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
     let loader = loader.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
-    let probe: String = ["site", "database", "static", "serve"]
+    let probe: String = ["site", "database", "schema", "backup", "static", "serve"]
         .map(|name| std::fs::read_to_string(folder.join(format!("probe/{name}.py"))).unwrap())
         .concat();
     let mut child = Command::new(&site.project.python)

@@ -4,6 +4,7 @@ mod cut_off;
 mod database;
 mod interrupted;
 mod keeps;
+mod own_backup;
 mod window;
 
 use std::fs;
@@ -16,11 +17,11 @@ use crate::support::site::demo_site::NEW_SECRET;
 use crate::support::snapshot::{Snapshot, assert_same};
 
 /// How long a site may take until all of it is up: a worker is `STARTING` for a second at least.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Updates, and fails the test unless that is rolled back, with the site wholly as it was.
 #[track_caller]
-fn rolled_back(site: &DemoSite) -> (Failure, Report, Told) {
+pub(super) fn rolled_back(site: &DemoSite) -> (Failure, Report, Told) {
     let before = Snapshot::of(site);
     let (result, told) = request(site, &Request::default());
     let report = match result {
@@ -37,7 +38,7 @@ fn rolled_back(site: &DemoSite) -> (Failure, Report, Told) {
 
 /// Fails unless the site is wholly as it was, with nothing beside it, and its virtualenv a folder of its own again.
 #[track_caller]
-fn assert_as_before(site: &DemoSite, before: &Snapshot) {
+pub(super) fn assert_as_before(site: &DemoSite, before: &Snapshot) {
     site.wait_until_serving(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
     assert_same(before, &Snapshot::of(site));
     assert_tidy(site);
@@ -58,12 +59,12 @@ fn withdraw(site: &DemoSite) {
 
 /// Publishes release 2, with all that is new in it, and the secret that it asks for.
 #[track_caller]
-fn publish_release_2(site: &DemoSite) -> String {
+pub(super) fn publish_release_2(site: &DemoSite) -> String {
     site.add_secret(NEW_SECRET, "a salt for visitors").expect("a secret");
     site.publish_release_2().expect("a release")
 }
 
-fn site_state(site: &DemoSite) -> deploykit::state::State {
+pub(super) fn site_state(site: &DemoSite) -> deploykit::state::State {
     load(site).state()
 }
 

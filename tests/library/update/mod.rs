@@ -2,6 +2,7 @@
 
 mod goes_back;
 mod refuses;
+mod servers;
 mod succeeds;
 
 use std::fs;
@@ -22,7 +23,7 @@ pub fn load(site: &DemoSite) -> Site {
     let mut config = Config::load(&site.config, None).unwrap_or_else(|error| panic!("{error}"));
     if let Some(cache) = &site.options.uv_cache {
         config.env.push(("UV_CACHE_DIR".to_owned(), cache.display().to_string()));
-        let own = [tools().join("venv/bin")];
+        let own = [site.root.join("bin"), tools().join("venv/bin")];
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)));
         config.env.push(("PATH".to_owned(), path.expect("folders").to_string_lossy().into_owned()));

@@ -27,7 +27,7 @@ fn code_that_does_not_fit_the_server() {
     assert_eq!(
         refusal.text,
         format!(
-            "secrets are missing in `{secrets}`: `API_TOKEN` (asked for in project/config/settings/base.py:69)"
+            "secrets are missing in `{secrets}`: `API_TOKEN` (asked for in project/config/settings/base.py:77)"
         )
     );
     let refusal = trial.refuses("check", publish_settings_error);

@@ -4,11 +4,16 @@
 # It keeps to Python 3.8 and to what Django 3.2 to 6 have in common. The loader leaves `requests` (the private
 # copy of the standard input) behind; the first line after this program is the configuration.
 
+import collections
+import hashlib
 import importlib
 import io
 import json
 import os
+import re
 import runpy
+import shutil
+import subprocess
 import sys
 import sysconfig
 import time
@@ -96,7 +101,20 @@ def described(error):
     kept = [frame for frame in found.stack if frame.filename not in ours and "importlib" not in frame.filename]
     found.stack = traceback.StackSummary.from_list(kept)
     lines = "".join(found.format()).rstrip().split("\n")
-    return {"type": name, "message": text_of(error), "traceback": lines[-30:]}
+    shown = [without_passwords(line) for line in lines[-30:]]
+    return {"type": name, "message": without_passwords(text_of(error)), "traceback": shown}
+
+
+def without_passwords(text):
+    """Hides the passwords of the databases, which need not stand in a file of secrets."""
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    if not getattr(settings, "configured", False):
+        return text
+    for database in (getattr(settings, "DATABASES", None) or {}).values():
+        password = str(database.get("PASSWORD") or "")
+        if len(password) >= 6:
+            text = text.replace(password, "***")
+    return text
 
 
 def failure(error):

@@ -173,6 +173,18 @@ fn pages_and_the_page_fit_together() {
 }
 
 #[test]
+fn what_puts_a_copy_back_needs_what_makes_one() {
+    assert_data_eq!(
+        mistakes("[database]\nrestore-command = [\"./put-back\"]\n"),
+        str![[r#"
+2: database.restore-command: `backup-command` is missing: what makes the copy that this one puts back
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
 fn ten_mistakes_are_shown_at_once() {
     let text = "environment = \"prod\"\n[site]\nproject = \"..\"\n[git]\nbranch = 1\nbranhc = \"x\"\n[python]\n\
                 requirements = \"x.txt\"\ninstaller = \"conda\"\n[static]\ncollect = true\n[database]\nbackup = \"yes\"\n\

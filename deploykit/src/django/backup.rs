@@ -1,0 +1,174 @@
+//! Copies of the database: made before the migrations, put back where these cannot be reversed.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::migrations::with_session;
+use super::{Context, DatabaseState, DjangoError, Project, Session};
+use crate::command::Command;
+use crate::host::Host;
+use crate::host::files::{self, Found, InPath};
+
+/// The variable that names the copy to a site's own commands.
+pub const BACKUP_VARIABLE: &str = "DEPLOYKIT_BACKUP";
+
+/// What a copy of the database has to reckon with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFacts {
+    /// Django's word for the engine: `sqlite`, `postgresql`, `mysql`.
+    pub vendor: String,
+    /// The size of the database, as the database itself says.
+    pub size_bytes: u64,
+}
+
+/// What a copy came to; it stands beside the copy, as `backup.json`, and stays when the copy goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// What was copied.
+    #[serde(flatten)]
+    pub facts: BackupFacts,
+    /// The size of the copy.
+    pub file_bytes: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl BackupRecord {
+    /// Reads the record of a run's folder, if there is one.
+    #[must_use]
+    pub fn read(folder: &Path) -> Option<BackupRecord> {
+        serde_json::from_str(&std::fs::read_to_string(folder.join("backup.json")).ok()?).ok()
+    }
+}
+
+/// Copies the database into a file, once: a copy that is there is kept, since it was made before the migrations began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupDatabase {
+    /// The project whose settings name the database.
+    pub project: Project,
+    /// The file; its folder exists.
+    pub path: PathBuf,
+    /// What is copied, as far as it is known.
+    #[serde(default)]
+    pub facts: Option<BackupFacts>,
+    /// The site's own command, which writes the file that [`BACKUP_VARIABLE`] names.
+    #[serde(default)]
+    pub command: Option<Command>,
+}
+
+impl BackupDatabase {
+    /// Makes the copy.
+    ///
+    /// # Errors
+    ///
+    /// See [`Session::backup`]; of a command, when it fails or writes nothing.
+    pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
+        if files::look(&self.path) != Found::Nothing {
+            return Ok(());
+        }
+        let started = Instant::now();
+        match &self.command {
+            Some(command) => self.by_command(command, &context.host)?,
+            None => with_session(context, &self.project, |session, host| session.backup(host, &self.path))?,
+        }
+        let Some(facts) = self.facts.clone() else { return Ok(()) };
+        let file_bytes = std::fs::metadata(&self.path).at("look at", &self.path)?.len();
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let text =
+            serde_json::to_string(&BackupRecord { facts, file_bytes, duration_ms }).unwrap_or_default();
+        Ok(files::write_whole(&self.path.with_file_name("backup.json"), text.as_bytes(), 0o600)?)
+    }
+
+    fn by_command(&self, command: &Command, host: &Host) -> Result<(), DjangoError> {
+        let part = beside(&self.path, ".part");
+        files::remove_tree(&part)?;
+        if let Err(error) = host.run_unread(&command.clone().env(BACKUP_VARIABLE, &part)) {
+            files::remove_tree(&part)?;
+            return Err(error.into());
+        }
+        let mode = match files::look(&part) {
+            Found::Nothing => return Err(DjangoError::NoBackup { path: part }),
+            Found::Folder => 0o700,
+            _ => 0o600,
+        };
+        std::fs::set_permissions(&part, Permissions::from_mode(mode)).at("make private", &part)?;
+        Ok(files::rename(&part, &self.path)?)
+    }
+}
+
+/// How a copy is put back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PutBack {
+    /// By the programs of the database.
+    #[default]
+    Itself,
+    /// By the site's own command, which reads the file that [`BACKUP_VARIABLE`] names.
+    Command(Command),
+    /// By a person: the site's own command made it, and none puts it back.
+    ByHand,
+}
+
+/// Brings the database back to what it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestoreDatabase {
+    /// The project that has the migrations which were applied: the new code.
+    pub project: Project,
+    /// What the database is to be.
+    pub before: DatabaseState,
+    /// A copy that was made just before the migrations; without one, they are reversed.
+    pub backup: Option<PathBuf>,
+    /// How the copy is put back.
+    #[serde(default)]
+    pub put_back: PutBack,
+}
+
+impl RestoreDatabase {
+    /// Restores it, unless it is as it was.
+    ///
+    /// A copy is restored even where schema and migrations are unchanged, since a migration that failed may have changed
+    /// rows; but only once, so that a second undo does not take back what the site has written meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// See [`Session::restore`] and [`Session::restore_backup`]; [`DjangoError::NotRestored`] where there is a copy.
+    pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
+        with_session(context, &self.project, |session, host| match &self.backup {
+            Some(backup) if files::look(backup) != Found::Nothing => {
+                self.put_back(backup, session, host).map_err(|source| DjangoError::NotRestored {
+                    backup: backup.clone(),
+                    source: Box::new(source),
+                })
+            }
+            // The copy comes before the first migration: without it, none was begun.
+            _ => session.restore(host, &self.before),
+        })
+    }
+
+    fn put_back(&self, backup: &Path, session: &mut Session, host: &Host) -> Result<(), DjangoError> {
+        let mark = beside(backup, ".restored");
+        if files::look(&mark) != Found::Nothing && session.state(host)? == self.before {
+            return Ok(());
+        }
+        match &self.put_back {
+            PutBack::Itself => session.restore_backup(host, &self.before, backup)?,
+            PutBack::Command(command) => {
+                host.run_unread(&command.clone().env(BACKUP_VARIABLE, backup))?;
+                session.compare(host, &self.before)?;
+            }
+            PutBack::ByHand => return session.restore(host, &self.before),
+        }
+        Ok(files::write_whole(&mark, b"", 0o600)?)
+    }
+}
+
+/// Returns a neighbour of a copy, whose name it begins with.
+fn beside(backup: &Path, end: &str) -> PathBuf {
+    let mut name = backup.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}

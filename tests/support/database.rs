@@ -1,0 +1,323 @@
+//! Real database servers: one of each kind for a whole test binary, a database of its own for each test.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::program;
+use super::site::demo_site::{run, wait_until};
+
+/// A kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    PostgreSql,
+    MariaDb,
+}
+
+/// An empty database with a user of its own, who owns it and has a password that a test can look for.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub engine: Engine,
+    pub name: String,
+    pub password: String,
+    /// The folder of PostgreSQL's socket, or MariaDB's socket.
+    pub host: String,
+}
+
+/// What the password of every test's database begins with.
+pub const CANARY: &str = "canary-in-a-database";
+
+/// Runs a server until the standard input ends, which it does with the test binary, however that ends.
+const KEEPER: &str = "folder=$1; signal=$2; shift 2; \"$@\" & server=$!; read -r _; kill -s $signal $server; \
+    wait $server; rm -rf \"$folder\"";
+
+const ADMIN: &str = "admin-of-the-tests";
+
+impl Engine {
+    /// Returns the package that Django reaches it with.
+    pub fn driver(self) -> &'static str {
+        match self {
+            Engine::PostgreSql => "psycopg[binary]",
+            Engine::MariaDb => "PyMySQL",
+        }
+    }
+
+    fn user(self) -> &'static str {
+        match self {
+            Engine::PostgreSql => "postgres",
+            Engine::MariaDb => "mysql",
+        }
+    }
+
+    /// Returns the server's socket; it is started if it is not there yet. `None` where it is not installed.
+    fn host(self) -> Option<String> {
+        static POSTGRESQL: OnceLock<Option<String>> = OnceLock::new();
+        static MARIADB: OnceLock<Option<String>> = OnceLock::new();
+        match self {
+            Engine::PostgreSql => POSTGRESQL.get_or_init(|| self.start()).clone(),
+            Engine::MariaDb => MARIADB.get_or_init(|| self.start()).clone(),
+        }
+    }
+
+    #[expect(clippy::zombie_processes, reason = "it outlives this process, which it waits for")]
+    fn start(self) -> Option<String> {
+        let folder = tempfile::Builder::new().prefix("db-").tempdir().expect("a temporary folder").keep();
+        let data = folder.join("data");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a folder");
+        let (server, signal, host) = match self {
+            Engine::PostgreSql => {
+                let (initdb, postgres) = (postgresql_program("initdb")?, postgresql_program("postgres")?);
+                let password = folder.join("password");
+                fs::write(&password, ADMIN).expect("a file");
+                self.give(&folder);
+                let mut init = self.command(&initdb);
+                init.args(["-A", "scram-sha-256", "-U", "admin", "-E", "UTF8", "--locale=C", "--no-sync"]);
+                run(init.arg("--pwfile").arg(&password).arg("-D").arg(&data))
+                    .unwrap_or_else(|error| panic!("{error}"));
+                let mut server = self.command(&postgres);
+                server.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-h", "", "-F", "-N", "200"]);
+                (server, "INT", folder.display().to_string())
+            }
+            Engine::MariaDb => {
+                let (install, mariadbd) = (program("mariadb-install-db")?, program("mariadbd")?);
+                self.give(&folder);
+                let mut init = self.command(&install);
+                init.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+                run(init.arg(format!("--datadir={}", data.display())))
+                    .unwrap_or_else(|error| panic!("{error}"));
+                let socket = folder.join("server.sock");
+                let mut server = self.command(&mariadbd);
+                server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
+                server
+                    .arg(format!("--datadir={}", data.display()))
+                    .arg(format!("--socket={}", socket.display()));
+                server.arg(format!("--pid-file={}", folder.join("server.pid").display()));
+                server.arg(format!("--tmpdir={}", folder.display()));
+                (server, "TERM", socket.display().to_string())
+            }
+        };
+        let log = fs::File::create(folder.join("server.log")).expect("a log");
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).arg(signal);
+        keeper.arg(server.get_program()).args(server.get_args()).current_dir("/").process_group(0);
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        let mut keeper = keeper.spawn().expect("sh starts");
+        // Its other end is closed with this process and by nothing else.
+        std::mem::forget(keeper.stdin.take());
+        let admin = Database { engine: self, name: String::new(), password: ADMIN.to_owned(), host };
+        let up = wait_until(Duration::from_secs(60), || admin.try_sql("SELECT 1").is_ok());
+        assert!(up, "{self:?} does not start: {:?}", fs::read_to_string(folder.join("server.log")));
+        Some(admin.host)
+    }
+
+    /// Makes a command of the server's user, since a server refuses to run as root.
+    fn command(self, program: &Path) -> Command {
+        if !is_root() {
+            return Command::new(program);
+        }
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={0}", self.user())).arg(format!("--regid={0}", self.user()));
+        command.arg("--clear-groups").arg(program);
+        command.current_dir("/");
+        command
+    }
+
+    /// Gives the server's user a folder and what is in it.
+    fn give(self, folder: &Path) {
+        if !is_root() {
+            return;
+        }
+        let id = |flag: &str| -> u32 {
+            let output = Command::new("id").args([flag, self.user()]).output().expect("id starts");
+            String::from_utf8_lossy(&output.stdout).trim().parse().expect("a user of the server's own")
+        };
+        let (user, group) = (id("-u"), id("-g"));
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            chown(entry.path(), Some(user), Some(group)).expect("root may");
+        }
+        chown(folder, Some(user), Some(group)).expect("root may");
+    }
+}
+
+impl Database {
+    /// Makes a database; `None` where the server is not installed.
+    pub fn new(engine: Engine) -> Option<Database> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let host = engine.host()?;
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("site{number}");
+        // With everything that an option file, a shell and SQL could stumble over.
+        let password = format!("{CANARY}-{number} \\'\"#%$;");
+        let admin = Database { engine, name: String::new(), password: ADMIN.to_owned(), host: host.clone() };
+        match engine {
+            Engine::PostgreSql => {
+                admin.sql(&format!("CREATE USER {name} PASSWORD '{}'", password.replace('\'', "''")));
+                admin.sql(&format!("CREATE DATABASE {name} OWNER {name}"));
+            }
+            Engine::MariaDb => {
+                let quoted = password.replace('\\', "\\\\").replace('\'', "''");
+                admin.sql(&format!(
+                    "CREATE DATABASE {name} CHARACTER SET utf8mb4; CREATE USER {name}@localhost IDENTIFIED BY \
+                     '{quoted}'; GRANT ALL ON {name}.* TO {name}@localhost"
+                ));
+            }
+        }
+        Some(Database { engine, name, password, host })
+    }
+
+    /// Returns the database that settings name.
+    pub fn of(settings: &str) -> Database {
+        let settings: Value = serde_json::from_str(settings).expect("JSON");
+        let text = |name: &str| settings[name].as_str().expect("a text").to_owned();
+        let engine = if text("ENGINE").ends_with("mysql") { Engine::MariaDb } else { Engine::PostgreSql };
+        Database { engine, name: text("NAME"), password: text("PASSWORD"), host: text("HOST") }
+    }
+
+    /// Returns what `settings.DATABASES` says of it, as JSON, which is Python as well.
+    pub fn settings(&self) -> String {
+        let engine = match self.engine {
+            Engine::PostgreSql => "django.db.backends.postgresql",
+            Engine::MariaDb => "django.db.backends.mysql",
+        };
+        let (name, password, host) = (&self.name, &self.password, &self.host);
+        json!({"ENGINE": engine, "NAME": name, "USER": name, "PASSWORD": password, "HOST": host}).to_string()
+    }
+
+    /// Runs SQL as the owner and returns the rows, columns parted by `|` or a tab.
+    #[track_caller]
+    pub fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Runs SQL of the server's administrator in this database.
+    #[track_caller]
+    pub fn sql_as_admin(&self, sql: &str) -> String {
+        let admin = Database { password: ADMIN.to_owned(), ..self.clone() };
+        admin.client(sql, true).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    fn try_sql(&self, sql: &str) -> Result<String, String> {
+        self.client(sql, self.name.is_empty())
+    }
+
+    fn client(&self, sql: &str, admin: bool) -> Result<String, String> {
+        let mut command = match self.engine {
+            Engine::PostgreSql => {
+                let mut command = Command::new(program("psql").expect("a client beside the server"));
+                command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
+                command.env("PGHOST", &self.host).env("PGPASSWORD", &self.password);
+                command.env("PGUSER", if admin { "admin" } else { &self.name });
+                command.env("PGDATABASE", if self.name.is_empty() { "postgres" } else { &self.name });
+                command.args(["-c", sql]);
+                command
+            }
+            Engine::MariaDb => {
+                let mut command = Command::new(program("mariadb").expect("a client beside the server"));
+                command.args(["--no-defaults", "--batch", "--skip-column-names", "--socket", &self.host]);
+                command.args(["--user", if admin { "root" } else { &self.name }]);
+                if !admin {
+                    command.env("MYSQL_PWD", &self.password);
+                }
+                command.args(["-e", sql]);
+                command.args((!self.name.is_empty()).then_some(&self.name));
+                command
+            }
+        };
+        let output = command.output().expect("the client starts");
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Returns schema, migrations and rows as named facts, read by the database's own client.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let (schema, tables) = match self.engine {
+            Engine::PostgreSql => {
+                (POSTGRESQL_SCHEMA, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            }
+            Engine::MariaDb => (
+                MARIADB_SCHEMA,
+                "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'",
+            ),
+        };
+        let mut facts = BTreeMap::new();
+        for line in self.sql(schema).lines() {
+            *facts.entry(format!("database schema {line}")).or_insert_with(String::new) += "+";
+        }
+        for table in self.sql(tables).lines() {
+            if table.starts_with("guestbook_") || table.starts_with("shop_") {
+                facts.insert(format!("database rows {table}"), self.rows(table));
+            }
+            if table == "django_migrations" {
+                for line in self.sql("SELECT app, name FROM django_migrations").lines() {
+                    facts.insert(
+                        format!("migration {}", line.replace(['|', '\t'], ".")),
+                        "applied".to_owned(),
+                    );
+                }
+            }
+        }
+        facts
+    }
+
+    /// Returns the rows of a table, whatever the order of its columns.
+    fn rows(&self, table: &str) -> String {
+        let sql = format!(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = '{table}' AND table_schema = {} \
+             ORDER BY column_name",
+            if self.engine == Engine::MariaDb { "DATABASE()" } else { "'public'" }
+        );
+        let columns = self.sql(&sql).lines().collect::<Vec<_>>().join(", ");
+        self.sql(&format!("SELECT {columns} FROM {table} ORDER BY id"))
+    }
+}
+
+const POSTGRESQL_SCHEMA: &str = "
+SELECT 'column', table_name, column_name, data_type, character_maximum_length, is_nullable, column_default, is_identity
+    FROM information_schema.columns WHERE table_schema = 'public'
+UNION ALL SELECT 'index', tablename, regexp_replace(indexdef, ' INDEX \\S+ ON ', ' '), NULL, NULL, NULL, NULL, NULL
+    FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT 'constraint', conrelid::regclass::text, contype::text, (SELECT string_agg(attname, ',' ORDER BY attname)
+    FROM pg_attribute WHERE attrelid = conrelid AND attnum = ANY (conkey)), NULL, confrelid::regclass::text, NULL, NULL
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT 'sequence', sequencename, data_type::text, start_value::text, NULL, increment_by::text, NULL, NULL
+    FROM pg_sequences WHERE schemaname = 'public'
+UNION ALL SELECT 'view', viewname, NULL, NULL, NULL, NULL, NULL, NULL FROM pg_views WHERE schemaname = 'public'
+UNION ALL SELECT 'owner', relname, pg_get_userbyid(relowner), relacl::text, NULL, NULL, NULL, NULL FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
+ORDER BY 1, 2, 3, 4";
+
+const MARIADB_SCHEMA: &str = "
+SELECT 'column', table_name, column_name, column_type, is_nullable, column_default, extra, collation_name
+    FROM information_schema.columns WHERE table_schema = DATABASE()
+UNION ALL SELECT 'index', table_name, GROUP_CONCAT(column_name ORDER BY seq_in_index), non_unique, index_type, '', '', ''
+    FROM information_schema.statistics WHERE table_schema = DATABASE() GROUP BY table_name, index_name, non_unique
+UNION ALL SELECT 'key', table_name, column_name, referenced_table_name, referenced_column_name, '', '', ''
+    FROM information_schema.key_column_usage WHERE table_schema = DATABASE() AND referenced_table_name IS NOT NULL
+UNION ALL SELECT 'check', table_name, check_clause, '', '', '', '', ''
+    FROM information_schema.check_constraints WHERE constraint_schema = DATABASE()
+UNION ALL SELECT 'table', table_name, table_type, engine, table_collation, '', '', ''
+    FROM information_schema.tables WHERE table_schema = DATABASE()
+ORDER BY 1, 2, 3, 4";
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Returns a program of a server, which Debian keeps out of the `PATH`.
+fn postgresql_program(name: &str) -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found =
+        versions.map(|version| version.path().join("bin").join(name)).filter(|file| file.is_file()).max();
+    found.or_else(|| program(name))
+}
