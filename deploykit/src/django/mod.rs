@@ -23,7 +23,7 @@ pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
 pub use migrations::{
     BackupDatabase, DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
-    RestoreDatabase,
+    RestoreDatabase, ReversedMigration,
 };
 pub(crate) use orphans::orphans;
 pub use project::Project;
