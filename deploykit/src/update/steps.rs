@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::action::Action;
 use crate::command::Command;
@@ -10,25 +9,24 @@ use crate::django::{
     BackupDatabase, Collected, DatabaseState, Migrate, MigrationPlan, Project, RestoreDatabase, Session,
     SiteFacts, When,
 };
-use crate::event::{Outcome, milliseconds};
 use crate::git::counted;
 use crate::host::Host;
 use crate::operations::git_update::Move;
 use crate::operations::pip_install::{Prepared as Packages, Record};
-use crate::operations::service_control::{Restart, Want};
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
-use crate::plan::{Forecast, Phase, Plan, Step};
+use crate::plan::{Phase, Plan, Step};
 use crate::python::PackageChange;
-use crate::services::{Goal, ProcessId, Role, Service, ServiceAction, ServiceState};
+use crate::services::{ProcessId, Role, Service, ServiceState};
 use crate::site::{Config, EnvironmentName, OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
 use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
+use crate::update::services::{Services, forecast};
 
-/// How many earlier updates a forecast looks at.
-const FORECAST_RUNS: usize = 5;
+/// Why a copy is wanted of a database whose migrations can all be reversed.
+const HALF_DONE: &str = "one may stay half done";
 
 /// Everything that the plan is made of.
 pub(super) struct Facts {
@@ -85,33 +83,40 @@ pub(super) fn plan(
         return Ok(None);
     }
     let config = site.config();
-    let backup = backup(config, facts, run)?;
+    let backup = match facts.migrations.pending.is_empty() {
+        true => None,
+        false => {
+            let reason = || facts.migrations.irreversible().unwrap_or_else(|| HALF_DONE.to_owned());
+            let wanted = facts.migrations.wants_backup().then(reason);
+            backup(config, &facts.site, &facts.project, run, wanted)?
+        }
+    };
     let announcement = Announcement::new(site, request, &facts.site, host)?;
-    let restart = site.service_control(&ROLES, Want::Restart).restart(&facts.states);
-    let part = Parts { site, facts, restart: &restart, backup: backup.as_ref() };
+    let services = Services::new(site, &facts.states, &facts.baseline);
+    let part = Parts { site, facts, backup: backup.as_ref() };
     let [announce, wait] = announcement.steps()?;
-    let page_up = announcement.page_up(restart.stop.iter().any(|action| action.service.role == Role::Web))?;
+    let page_up = announcement.page_up(services.web_stops())?;
     let page_down = announcement.page_down(&page_up);
     let maintenance_off = Announcement::off(&announce);
-    let hold = part.hold(page_up.change.actions.first().cloned());
+    let hold = services.hold(page_up.change.actions.first().cloned());
 
     let steps = [
         announce,
         wait,
-        part.stop("stop-workers", Phase::Announce, Role::Worker),
+        services.stop("stop-workers", Phase::Announce, Role::Worker),
         page_up,
-        part.stop("stop-web", Phase::Window, Role::Web),
+        services.stop("stop-web", Phase::Window, Role::Web),
         part.backup(),
         part.code(moved),
         part.environment(),
         part.static_files(),
         part.migrate(),
-        part.start("start-required", Phase::Window, Role::Required),
-        part.start("start-web", Phase::Window, Role::Web),
-        part.smoke_check(),
+        services.start("start-required", Phase::Window, Role::Required),
+        services.start("start-web", Phase::Window, Role::Web),
+        services.smoke_check(),
         page_down,
-        part.start("start-workers", Phase::Finish, Role::Worker),
-        part.stay_up(),
+        services.start("start-workers", Phase::Finish, Role::Worker),
+        services.stay_up(),
         maintenance_off,
     ];
     let steps = steps.into_iter().flat_map(|step| part.with_own(step)).collect();
@@ -119,71 +124,24 @@ pub(super) fn plan(
         environment: config.environment.as_str().to_owned(),
         from: String::new(),
         to: String::new(),
+        rolls_back: None,
         starts: announcement.starts()?,
         steps,
-        notices: part.notices(),
-        forecast: forecast(site, facts),
+        notices: services.notices().into_iter().chain(part.debug()).collect(),
+        forecast: forecast(site, facts.migrations.pending.len()),
         hold,
     };
     Ok(Some(Planned { plan, announcement }))
 }
 
-const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
-
 /// The makers of single steps.
 struct Parts<'p> {
     site: &'p Site,
     facts: &'p Facts,
-    restart: &'p Restart,
     backup: Option<&'p BackupDatabase>,
 }
 
 impl Parts<'_> {
-    /// Returns the actions for the services of one role.
-    fn actions(&self, all: &[ServiceAction], role: Role) -> Vec<Action> {
-        all.iter().filter(|action| action.service.role == role).cloned().map(Action::Service).collect()
-    }
-
-    fn stop(&self, id: &str, phase: Phase, role: Role) -> Step {
-        let actions = self.actions(&self.restart.stop, role);
-        let mut undo = self.actions(&self.restart.undo, role);
-        if role == Role::Web
-            && !undo.is_empty()
-            && let Some(check) = self.site.smoke_check()
-        {
-            // The old pages are asked for before the page goes down.
-            let check = check.like(&self.facts.baseline);
-            if !check.pages.is_empty() {
-                undo.push(Action::SmokeCheck(check));
-            }
-        }
-        let reason = names(&actions, "none runs");
-        Step::with_actions(id, phase, &reason, actions, undo)
-    }
-
-    fn start(&self, id: &str, phase: Phase, role: Role) -> Step {
-        let actions = self.actions(&self.restart.start, role);
-        // Exactly what is started here is stopped again; what ran before is started by the undo of its stop.
-        let undo = actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::Service(action) if role != Role::Required => {
-                    let service = action.service.clone();
-                    Some(Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() }))
-                }
-                _ => None,
-            })
-            .collect();
-        let reason = names(&actions, if role == Role::Required { "all run" } else { "none ran" });
-        Step::with_actions(id, phase, &reason, actions, undo)
-    }
-
-    fn stay_up(&self) -> Step {
-        let actions: Vec<Action> = self.restart.stay_up.iter().cloned().map(Action::Service).collect();
-        let reason = names(&actions, "nothing was started");
-        Step::with_actions("stay-up", Phase::Finish, &reason, actions, Vec::new())
-    }
-
     fn backup(&self) -> Step {
         let Some(backup) = self.backup else {
             let reason = match (self.facts.migrations.pending.is_empty(), self.site.config().backup) {
@@ -280,27 +238,6 @@ impl Parts<'_> {
         )
     }
 
-    fn smoke_check(&self) -> Step {
-        let nothing =
-            |reason: &str| Step::with_actions("smoke-check", Phase::Window, reason, Vec::new(), Vec::new());
-        let config = self.site.config();
-        let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
-        let has_web = config.services.iter().any(|service| service.role == Role::Web);
-        if config.environment == EnvironmentName::Development {
-            return nothing("no services are managed in development");
-        }
-        if has_web && self.actions(&self.restart.start, Role::Web).is_empty() {
-            return nothing("the web did not run before, so it is not started");
-        }
-        let pages: Vec<&str> = check.pages.iter().map(|page| page.path.as_str()).collect();
-        let mut reason = pages.join(", ");
-        if !check.commands.is_empty() {
-            let commands = counted(check.commands.len(), "command");
-            reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
-        }
-        Step::with_actions("smoke-check", Phase::Window, &reason, vec![Action::SmokeCheck(check)], Vec::new())
-    }
-
     /// Puts the site's own steps behind the one that they follow.
     fn with_own(&self, step: Step) -> Vec<Step> {
         let config = self.site.config();
@@ -319,75 +256,36 @@ impl Parts<'_> {
         std::iter::once(step).chain(own).collect()
     }
 
-    fn notices(&self) -> Vec<String> {
-        let facts = self.facts;
-        let services = &self.site.config().services;
-        let stopped = services.iter().zip(&facts.states).filter(|(service, state)| {
-            service.role != Role::Required
-                && !self.restart.start.iter().any(|action| action.service.name == state.service)
-        });
-        let mut notices: Vec<String> = stopped
-            .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
-            .collect();
-        if facts.site.debug && self.site.config().environment == EnvironmentName::Production {
-            notices.push("DEBUG is on in the new version's settings".to_owned());
-        }
-        notices
-    }
-
-    /// Returns what keeps the site in maintenance: the page first, then nothing serves.
-    fn hold(&self, page: Option<Action>) -> Vec<Action> {
-        let stop = |role| {
-            let services = self.site.config().services.iter().filter(move |service| service.role == role);
-            services.map(|service| {
-                let service = service.clone();
-                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() })
-            })
-        };
-        page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
+    fn debug(&self) -> Option<String> {
+        let is_on = self.facts.site.debug && self.site.config().environment == EnvironmentName::Production;
+        is_on.then(|| "DEBUG is on in the new version's settings".to_owned())
     }
 }
 
-/// Decides whether a copy of the database is made, and where.
-fn backup(config: &Config, facts: &Facts, run: &Path) -> Result<Option<BackupDatabase>, PreparationError> {
-    let wanted = match config.backup {
+/// Decides whether a copy of the database is made, and where; `wanted`: why there is no other way back.
+pub(super) fn backup(
+    config: &Config,
+    site: &SiteFacts,
+    project: &Project,
+    run: &Path,
+    wanted: Option<String>,
+) -> Result<Option<BackupDatabase>, PreparationError> {
+    let is_made = match config.backup {
         When::Never => false,
         When::Always => true,
-        When::Auto => facts.migrations.wants_backup(),
+        When::Auto => wanted.is_some(),
     };
-    if facts.migrations.pending.is_empty() || !wanted {
+    if !is_made {
         return Ok(None);
     }
-    let default = facts.site.databases.iter().find(|database| database.alias == "default");
+    let default = site.databases.iter().find(|database| database.alias == "default");
     if let Some(database) = default
         && database.vendor != "sqlite"
     {
-        let reason = facts.migrations.irreversible().unwrap_or_else(|| "one may stay half done".to_owned());
+        let reason = wanted.unwrap_or_else(|| HALF_DONE.to_owned());
         return Err(PreparationError::BackupUnsupported { engine: database.vendor.clone(), reason });
     }
-    Ok(Some(BackupDatabase { project: facts.project.clone(), path: run.join("backup.sqlite3") }))
-}
-
-/// Expects what the last updates took; without any, a rule of thumb for a site of middling size.
-fn forecast(site: &Site, facts: &Facts) -> Forecast {
-    let runs = site.state().runs().unwrap_or_default();
-    let mut windows: Vec<u64> = runs
-        .iter()
-        .rev()
-        .filter_map(crate::state::RunFolder::report)
-        .filter(|report| report.outcome == Outcome::Updated)
-        .filter_map(|report| report.window_ms)
-        .take(FORECAST_RUNS)
-        .collect();
-    windows.sort_unstable();
-    match windows.get(windows.len() / 2) {
-        Some(median) => Forecast { window_ms: *median, runs: windows.len() },
-        None => {
-            let migrations = u32::try_from(facts.migrations.pending.len()).unwrap_or(u32::MAX);
-            let guess = Duration::from_millis(1500) + Duration::from_millis(100) * migrations;
-            Forecast { window_ms: milliseconds(guess), runs: 0 }
-        }
-    }
+    Ok(Some(BackupDatabase { project: project.clone(), path: run.join("backup.sqlite3") }))
 }
 
 /// Returns a service that runs as another user than we and root, with the user's number.
@@ -482,15 +380,4 @@ fn without_hash(name: &str) -> Option<String> {
     let (stem, hash) = rest.rsplit_once('.')?;
     let is_hash = hash.len() == 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hash.then(|| format!("{stem}.{extension}"))
-}
-
-fn names(actions: &[Action], none: &str) -> String {
-    let names: Vec<&str> = actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Service(action) => Some(action.service.name.as_str()),
-            _ => None,
-        })
-        .collect();
-    if names.is_empty() { none.to_owned() } else { names.join(", ") }
 }
