@@ -93,7 +93,7 @@ Window: the site is down for about [S] s (like the last update)
   code             [COMMIT] → [COMMIT]: 1 commit to take back
                      [COMMIT] Release 2
   start-web        gunicorn
-  smoke-check      /, /about/ as before the update
+  smoke-check      the pages as they were before the update
   page-down        the pages are as expected
 
 Afterwards
@@ -121,7 +121,7 @@ Window
   ✓ environment [S] s  - humanize [VERSION]
   ✓ code [S] s  [COMMIT]: 1 commit to take back
   ✓ start-web [S] s  gunicorn
-  ✓ smoke-check [S] s  /, /about/ as before the update
+  ✓ smoke-check [S] s  the pages as they were before the update
   ✓ page-down [S] s  the pages are as expected
 Afterwards
   ✓ start-workers [S] s  worker

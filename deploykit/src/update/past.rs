@@ -105,6 +105,10 @@ pub(super) fn keep(
     added: Vec<String>,
     context: &mut Context,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
+    if plan.from != plan.to {
+        let host = context.host.uninterrupted();
+        git::keep_commit(&host, &site.config().repository, &run.name, &plan.from)?;
+    }
     let swap = plan.steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
         Action::Swap(back) => Some(back.clone()),
         _ => None,
@@ -112,15 +116,12 @@ pub(super) fn keep(
     let put_aside = swap.as_ref().map(|back| (&back.aside, kept_folder(&back.aside, &run.name)));
     let database = database(context, &site.project())?;
     let static_files = put_aside.as_ref().map(|(_, folder)| KeptStatic { folder: folder.clone(), added });
+    // Before the folder moves: what is moved and not written down would stay for ever.
     run.set_kept(&Kept { current: state.current(), database, static_files })?;
     if let Some((aside, folder)) = put_aside
         && aside.exists()
     {
         files::rename(aside, &folder)?;
-    }
-    if plan.from != plan.to {
-        let host = context.host.uninterrupted();
-        git::keep_commit(&host, &site.config().repository, &run.name, &plan.from)?;
     }
     Ok(())
 }

@@ -224,9 +224,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let maintenance_off = Announcement::off(&announce);
         let hold = services.hold(page_up.change.actions.first().cloned());
         let mut smoke_check = services.smoke_check();
-        if let Some(pages) = done.pages.clone().filter(|_| smoke_check.is_needed()) {
-            smoke_check.change.actions = vec![Action::SmokeCheck(pages)];
-            smoke_check.change.reason.push_str(" as before the update");
+        if let (Some(before), Some(now), true) =
+            (done.pages.clone(), site.smoke_check(), smoke_check.is_needed())
+        {
+            // Asked for where the site is now; expected as they were.
+            let check = SmokeCheck { pages: before.pages, commands: Vec::new(), ..now };
+            smoke_check.change.reason = "the pages as they were before the update".to_owned();
+            smoke_check.change.actions = vec![Action::SmokeCheck(check)];
         }
         let steps = vec![
             announce,
