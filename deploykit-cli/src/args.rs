@@ -60,10 +60,14 @@ pub enum Command {
     Update(UpdateArgs),
     /// Bring the site back after a crash or a held update
     Recover(RecoverArgs),
+    /// Take back the last finished update: the site is as it was before it
+    Rollback(RollbackArgs),
     /// Say how the site is: version, services, maintenance, a running or unfinished update
     Status(StatusArgs),
     /// List the past updates
     History(HistoryArgs),
+    /// Show what came of a past run
+    Report(ReportArgs),
     /// Announce maintenance, end it, or say whether it is on
     #[command(subcommand)]
     Maintenance(MaintenanceCommand),
@@ -121,6 +125,23 @@ pub struct PlanArgs {
 pub struct UpdateArgs {
     /// A commit, tag or branch; default: the tip of the configured branch
     pub revision: Option<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The update, as `history` names it, to be sure that it is this one; only the last one can be taken back, then the
+    /// one before it
+    #[arg(value_name = "RUN")]
+    pub target: Option<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+// How a run is begun, of an update and of a rollback.
+#[derive(Debug, Args)]
+pub struct RunArgs {
     /// When the maintenance starts, in the site's time zone
     #[arg(long, value_name = "HH:MM", value_parser = clock)]
     pub at: Option<jiff::civil::Time>,
@@ -166,6 +187,12 @@ pub struct HistoryArgs {
     /// How many, newest first
     #[arg(short = 'n', long, default_value_t = 20)]
     pub lines: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The run, as `history` names it; default: the last one
+    pub run: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use deploykit::operations::maintenance::MaintenanceError;
 use deploykit::python::PythonError;
 use deploykit::services::ServiceError;
 use deploykit::site::ConfigError;
-use deploykit::update::{PreparationError, UpdateError};
+use deploykit::update::{PreparationError, RollbackError, UpdateError};
 
 /// Returns the hints for an error and its causes.
 pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -45,6 +45,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref() {
         return preparation(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return rollback(error);
     }
     if let Some(error) = error.downcast_ref() {
         return git(error);
@@ -107,6 +110,25 @@ fn preparation(error: &PreparationError) -> Option<String> {
             "look at `smoke.base` and `smoke.connect`, and at what listens there; if the site is broken and this update mends it, add `--broken`".into()
         }
         PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
+        _ => return None,
+    })
+}
+
+fn rollback(error: &RollbackError) -> Option<String> {
+    Some(match error {
+        RollbackError::NotTheLast { last, .. } => {
+            format!("take back {last} first: `deploykit rollback`, and again for the one before")
+        }
+        RollbackError::Unknown { .. } | RollbackError::NotStanding { .. } => {
+            "`deploykit history` lists the runs".into()
+        }
+        RollbackError::HeadMoved { .. }
+        | RollbackError::PackagesChanged { .. }
+        | RollbackError::EnvironmentMoved { .. }
+        | RollbackError::DatabaseMoved { .. } => "take that back by hand first; nothing was changed".into(),
+        RollbackError::Gone { .. } | RollbackError::Irreversible { .. } => {
+            "revert the commits upstream and update to that".into()
+        }
         _ => return None,
     })
 }

@@ -12,7 +12,7 @@ use crate::plan::Phase;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// An update began.
+    /// An update or a rollback began.
     RunStarted {
         /// Its name.
         run: String,
@@ -22,6 +22,9 @@ pub enum Event {
         from: String,
         /// The commit to come.
         to: String,
+        /// The finished update that is taken back; `None`: it is an update itself.
+        #[serde(default)]
+        rolls_back: Option<String>,
     },
     /// A part of the update began.
     PhaseStarted {

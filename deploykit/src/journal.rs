@@ -47,6 +47,9 @@ pub enum Entry {
         /// The folders beside the site's own that go when the run is over.
         #[serde(default)]
         beside: Vec<PathBuf>,
+        /// The finished update that the run takes back; `None`: it is an update itself.
+        #[serde(default)]
+        rolls_back: Option<String>,
     },
     /// A step is about to be done.
     StepStarted {

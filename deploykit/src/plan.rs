@@ -105,6 +105,8 @@ pub struct Plan {
     pub from: String,
     /// The commit that will be; pinned, wherever the branch moves meanwhile.
     pub to: String,
+    /// The finished update that it takes back; `None`: it is an update itself.
+    pub rolls_back: Option<String>,
     /// When users are told that the site goes down; `None`: they are not told.
     pub starts: Option<Timestamp>,
     /// All steps after the preparation, in order.
@@ -144,6 +146,10 @@ impl Plan {
     /// Returns the folders beside the site's own that were made for it, or that it leaves there.
     #[must_use]
     pub fn beside(&self) -> Vec<PathBuf> {
+        if self.rolls_back.is_some() {
+            // What a rollback swaps in was kept for it, and is needed again should it fail.
+            return Vec::new();
+        }
         let actions = self.steps.iter().flat_map(|step| &step.change.actions);
         let swapped = actions.filter_map(|action| match action {
             Action::Swap(swap) => Some(swap.aside.clone()),

@@ -22,6 +22,9 @@ pub struct Report {
     pub from: String,
     /// The commit that was wanted.
     pub to: String,
+    /// The finished update that was to be taken back; `None`: it was an update itself.
+    #[serde(default)]
+    pub rolls_back: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// When it began.

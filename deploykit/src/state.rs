@@ -30,6 +30,26 @@ pub struct Current {
     pub static_files: Option<crate::django::StaticRecord>,
 }
 
+/// What a finished update leaves for its rollback, beside its journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What the good update before it had left.
+    pub current: Current,
+    /// The database as the update left it.
+    pub database: crate::django::DatabaseState,
+    /// The static files of before; `None`: they stayed.
+    pub static_files: Option<KeptStatic>,
+}
+
+/// Static files that a finished update put aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptStatic {
+    /// Where they are; nothing is there if there were none.
+    pub folder: PathBuf,
+    /// The names that the update added, sorted.
+    pub added: Vec<String>,
+}
+
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
@@ -182,6 +202,28 @@ impl RunFolder {
     #[must_use]
     pub fn transcript(&self) -> PathBuf {
         self.path.join("output.log")
+    }
+
+    /// Returns what it left for its rollback; `None`: it left nothing, or that was pruned.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        serde_json::from_slice(&std::fs::read(self.kept_file()).ok()?).ok()
+    }
+
+    /// Writes what it leaves for its rollback.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_kept(&self, kept: &Kept) -> Result<(), FileError> {
+        let text = serde_json::to_string(kept).unwrap_or_default();
+        files::write_whole(&self.kept_file(), text.as_bytes(), 0o600)
+    }
+
+    /// Returns the file of what it left for its rollback.
+    #[must_use]
+    pub fn kept_file(&self) -> PathBuf {
+        self.path.join("kept.json")
     }
 
     /// Returns its report, when it has one.

@@ -15,7 +15,7 @@ use crate::support::snapshot::{Snapshot, assert_same};
 use crate::updates::Pause;
 
 /// Leaves out what a log's own clock and processes say.
-fn without_log_lines(text: &str) -> String {
+pub fn without_log_lines(text: &str) -> String {
     let mut inside = false;
     let lines = text.lines().filter(|line| {
         let title = line.starts_with("--- new in the log");

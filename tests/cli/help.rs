@@ -30,8 +30,10 @@ Commands:
   plan         Say what an update would do, and why; the site notices nothing
   update       Update the site
   recover      Bring the site back after a crash or a held update
+  rollback     Take back the last finished update: the site is as it was before it
   status       Say how the site is: version, services, maintenance, a running or unfinished update
   history      List the past updates
+  report       Show what came of a past run
   maintenance  Announce maintenance, end it, or say whether it is on
   services     Stop or start services and wait until they have, or say how they are
   git-update   Bring the checkout to the newest commit
@@ -84,8 +86,10 @@ fn every_command_has_a_help() {
         "plan",
         "update",
         "recover",
+        "rollback",
         "status",
         "history",
+        "report",
         "maintenance on",
         "maintenance",
         "services",
@@ -171,6 +175,25 @@ Options:
       --back  Back to the version of before; the only way so far, and the default
   -h, --help  Print help
 
+===== rollback
+Take back the last finished update: the site is as it was before it
+
+Usage: deploykit rollback [OPTIONS] [RUN]
+
+Arguments:
+  [RUN]  The update, as `history` names it, to be sure that it is this one; only the last one can be
+         taken back, then the one before it
+
+Options:
+      --at <HH:MM>        When the maintenance starts, in the site's time zone
+      --in <TIME>         In how long the maintenance starts, such as 20m
+      --now               Start at once, without the notice that the configuration asks for
+      --message <TEXT>    What users are told
+  -y, --yes               Do not ask
+      --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
+      --events <FILE>     Append every event to this file, one JSON object a line
+  -h, --help              Print help
+
 ===== status
 Say how the site is: version, services, maintenance, a running or unfinished update
 
@@ -188,6 +211,17 @@ Usage: deploykit history [OPTIONS]
 Options:
   -n, --lines <LINES>  How many, newest first [default: 20]
   -h, --help           Print help
+
+===== report
+Show what came of a past run
+
+Usage: deploykit report [OPTIONS] [RUN]
+
+Arguments:
+  [RUN]  The run, as `history` names it; default: the last one
+
+Options:
+  -h, --help  Print help
 
 ===== maintenance on
 Announce maintenance
@@ -371,65 +405,8 @@ fn the_version_is_the_package_s() {
 
 #[test]
 fn usage_errors_are_exit_code_2_and_a_document_too() {
-    assert_data_eq!(
-        deploykit("/", &[]).run().expect(2).text(None),
-        str![[r#"
-exit code 2
---- stderr
-Updates a Django site on the server that it runs on, and brings the old one back whole when anything
-fails
-
-Usage: deploykit [OPTIONS] <COMMAND>
-
-Commands:
-  init         Look at the site here and write deploykit.toml
-  plan         Say what an update would do, and why; the site notices nothing
-  update       Update the site
-  recover      Bring the site back after a crash or a held update
-  status       Say how the site is: version, services, maintenance, a running or unfinished update
-  history      List the past updates
-  maintenance  Announce maintenance, end it, or say whether it is on
-  services     Stop or start services and wait until they have, or say how they are
-  git-update   Bring the checkout to the newest commit
-  pip-install  Bring the virtualenv to the requirements
-  manage       Run a manage.py command in the site's environment
-  smoke-check  Ask for pages and check the answers
-  secrets      Compare the secrets with what the code asks for, or set one
-  logs         Show the last lines of the services' logs
-  env          Print the site's environment for a shell: eval "$(deploykit env)"
-  completions  Print completions for a shell
-  help         Print this message or the help of the given subcommand(s)
-
-Options:
-  -h, --help     Print help
-  -V, --version  Print version
-
-Global options:
-  -c, --config <FILE>       The configuration; default: deploykit.toml here or in a folder above
-                            [env: DEPLOYKIT_CONFIG=]
-  -e, --environment <NAME>  What to take the site for; default: what the configuration says [env:
-                            DEPLOYKIT_ENVIRONMENT=] [possible values: production, staging,
-                            development]
-      --json                Print one JSON document on the standard output
-  -q, --quiet               Say nothing but errors
-  -v, --verbose...          Say more; twice: every command
-      --color <WHEN>        When to use colour [default: auto] [possible values: auto, always,
-                            never]
-
-Exit codes:
-  0  done, or nothing to do
-  1  unexpected
-  2  usage
-  3  configuration
-  4  refused, or failed before anything was touched
-  5  failed, and the previous version serves
-  6  failed, and held in maintenance: a person is needed
-  7  interrupted; `deploykit recover` can go on
- 10  an update is waiting (`plan --exit-code`)
-
-"#]]
-        .raw()
-    );
+    let nothing = deploykit("/", &[]).run().expect(2);
+    assert_eq!((nothing.stdout, nothing.stderr), (String::new(), deploykit("/", &["--help"]).run().stdout));
     assert_data_eq!(
         deploykit("/", &["updaet"]).run().expect(2).text(None),
         str![[r#"

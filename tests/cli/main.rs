@@ -4,6 +4,7 @@
 mod support;
 
 mod documents;
+mod rollback;
 mod run;
 
 mod bad_input;

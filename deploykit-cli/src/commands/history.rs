@@ -33,7 +33,7 @@ fn row(report: &Report) -> Vec<String> {
         report.run.clone().unwrap_or_default(),
         date_and_time(report.started),
         format!("{} → {}", short(&report.from), short(&report.to)),
-        super::update::outcome_text(report.outcome).to_owned(),
+        super::update::outcome_text(report),
         milliseconds(report.duration_ms),
         report.window_ms.map_or(String::new(), |ms| format!("down {}", milliseconds(ms))),
         clip(&failed, FAILED),

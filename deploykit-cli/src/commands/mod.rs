@@ -11,6 +11,8 @@ mod manage;
 mod pip_install;
 mod plan;
 mod recover;
+mod report;
+mod rollback;
 mod secrets;
 mod services;
 mod smoke_check;
@@ -40,8 +42,10 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
         Command::Plan(args) => plan::run(global, &args, ui),
         Command::Update(args) => update::run(global, &args, ui),
         Command::Recover(args) => recover::run(global, &args, ui),
+        Command::Rollback(args) => rollback::run(global, &args, ui),
         Command::Status(args) => status::run(global, &args, ui),
         Command::History(args) => history::run(global, &args, ui),
+        Command::Report(args) => report::run(global, &args, ui),
         Command::Maintenance(command) => maintenance::run(global, &command, ui),
         Command::Services(command) => services::run(global, &command, ui),
         Command::GitUpdate(args) => git_update::run(global, &args, ui),

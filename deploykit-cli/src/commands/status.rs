@@ -88,8 +88,7 @@ fn text(status: &Status) -> String {
         );
     }
     if let Some(last) = &status.last_run {
-        let (run, outcome) =
-            (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last.outcome));
+        let (run, outcome) = (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last));
         line("last update", &format!("{run} at {}: {outcome}", date_and_time(last.started)));
     }
     match status.maintenance_page {

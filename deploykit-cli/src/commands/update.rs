@@ -12,7 +12,7 @@ use deploykit::update::{self, Prepared, Request, Start, UpdateError};
 use deploykit::{Cancel, Site};
 use rustix::termios::{QueueSelector, tcflush};
 
-use crate::args::{Global, UpdateArgs};
+use crate::args::{Global, RunArgs, UpdateArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
@@ -25,15 +25,32 @@ const LOOK: Duration = Duration::from_millis(50);
 
 pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
+    let words = Words {
+        not_done: "not updated",
+        look_first: "give it with `-y`, or look first with `deploykit plan`",
+    };
+    go(&site, &args.run, words, ui, |request, cancel, watch| {
+        let request = Request { revision: args.revision.clone(), ..request };
+        update::prepare(&site, &request, Some(cancel), watch)
+    })
+}
+
+/// What is said of a run that is not begun.
+pub struct Words {
+    pub not_done: &'static str,
+    pub look_first: &'static str,
+}
+
+/// Prepares a run, shows its plan, asks, and runs it.
+pub fn go<'s, P>(site: &'s Site, args: &RunArgs, words: Words, ui: Ui, prepare: P) -> Result<u8, Failure>
+where
+    P: for<'o> FnOnce(Request, Cancel, &'o mut Watch) -> Result<Prepared<'s, 'o>, UpdateError>,
+{
     if !args.yes && !can_ask() {
-        return Err(Failure::message(
-            exit_code::REFUSED,
-            "there is no terminal to ask for your consent on",
-            "give it with `-y`, or look first with `deploykit plan`",
-        ));
+        let message = "there is no terminal to ask for your consent on";
+        return Err(Failure::message(exit_code::REFUSED, message, words.look_first));
     }
     let request = Request {
-        revision: args.revision.clone(),
         start: match (args.at, args.within, args.now) {
             (Some(time), _, _) => Start::At(time),
             (_, Some(duration), _) => Start::In(duration),
@@ -43,14 +60,14 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
         message: args.message.clone(),
         lock_wait: args.lock_wait.unwrap_or_default(),
         broken: args.broken,
-        only_plan: false,
+        ..Request::default()
     };
     let progress = Progress::new(ui);
     let mut watch = Watch::new(&progress, args.events.as_deref())?;
     let cancel = super::cancel()?;
-    let prepared = update::prepare(&site, &request, Some(cancel.clone()), &mut watch);
+    let prepared = prepare(request, cancel.clone(), &mut watch);
     progress.flush();
-    let update = match prepared.map_err(|error| refused(&error, &site))? {
+    let update = match prepared.map_err(|error| refused(&error, site))? {
         Prepared::Unchanged(report) => {
             ui.result(&report, &format!("{}\n", report.notices.join("\n")));
             return Ok(exit_code::DONE);
@@ -62,15 +79,12 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
         progress.say("");
     } else if !consent(&progress, &cancel) {
         update.discard();
-        return Err(Failure::message(
-            exit_code::REFUSED,
-            "not updated, as you did not say yes; the site noticed nothing",
-            None,
-        ));
+        let message = format!("{}, as you did not say yes; the site noticed nothing", words.not_done);
+        return Err(Failure::message(exit_code::REFUSED, message, None));
     }
     let report = update.run();
     progress.flush();
-    let report = report.map_err(|error| refused(&error, &site))?;
+    let report = report.map_err(|error| refused(&error, site))?;
     finish(&report, &report::render(&report), ui)
 }
 
@@ -112,16 +126,22 @@ fn code(report: &Report) -> u8 {
     }
 }
 
-/// Says how an update ended in a few words.
-pub fn outcome_text(outcome: Outcome) -> &'static str {
-    match outcome {
+/// Says how a run ended in a few words.
+pub fn outcome_text(report: &Report) -> String {
+    let ended = match report.outcome {
+        Outcome::Updated if report.rolls_back.is_some() => "done",
         Outcome::Updated => "updated",
         Outcome::Unchanged => "nothing to do",
         Outcome::Refused => "refused",
+        Outcome::RolledBack if report.rolls_back.is_some() => "failed",
         Outcome::RolledBack => "rolled back",
         Outcome::Held => "held in maintenance",
         Outcome::Interrupted => "interrupted",
         _ => "unknown",
+    };
+    match &report.rolls_back {
+        Some(run) => format!("rollback of {run} {ended}"),
+        None => ended.to_owned(),
     }
 }
 

@@ -13,7 +13,9 @@ const DETAILS: usize = 6;
 /// Writes a plan; `verbose` adds the details of every step, uncut.
 pub fn render(plan: &Plan, verbose: bool) -> String {
     let mut text = String::new();
-    let what = if plan.from == plan.to {
+    let what = if let Some(run) = &plan.rolls_back {
+        format!("Rollback of {run}: {} → {}", short(&plan.from), short(&plan.to))
+    } else if plan.from == plan.to {
         format!("Mend {}: its commit stays", short(&plan.from))
     } else {
         format!("Update {} → {}", short(&plan.from), short(&plan.to))

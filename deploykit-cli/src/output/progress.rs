@@ -168,8 +168,9 @@ impl Lines {
                 };
                 self.line(&paint(BOLD, title));
             }
-            Event::RunStarted { run, from, to, .. } => {
-                let title = paint(BOLD, &format!("Update {run}"));
+            Event::RunStarted { run, from, to, rolls_back, .. } => {
+                let what = if rolls_back.is_some() { "Rollback" } else { "Update" };
+                let title = paint(BOLD, &format!("{what} {run}"));
                 self.line(&format!("{title}: {} → {}", short(from), short(to)));
             }
             Event::StepStarted { step, reason, .. } => {

@@ -6,7 +6,7 @@ use deploykit::event::Outcome;
 use deploykit::git::short;
 use deploykit::report::{Failure, Report};
 
-use super::human::{BAD, BOLD, DIM, GOOD, WARN, milliseconds, paint, unwind};
+use super::human::{BAD, BOLD, DIM, GOOD, WARN, date_and_time, milliseconds, paint, unwind};
 
 /// Writes a report for a person, without its hints.
 pub fn render(report: &Report) -> String {
@@ -17,12 +17,35 @@ pub fn render(report: &Report) -> String {
     text + &ending(report)
 }
 
+/// Writes the report of a run of long ago: what it was, how long each step took, and how it ended.
+pub fn render_past(report: &Report) -> String {
+    let run = report.run.as_deref().unwrap_or_default();
+    let what = match &report.rolls_back {
+        Some(undone) => format!("Rollback {run} (of {undone})"),
+        None => format!("Update {run}"),
+    };
+    let (from, to) = (short(&report.from), short(&report.to));
+    let started = date_and_time(report.started);
+    let mut text = format!("{}: {from} → {to} ({}), {started}\n", paint(BOLD, &what), report.environment);
+    for step in &report.steps {
+        let mark = if step.undone { paint(WARN, "↩") } else { paint(GOOD, "✓") };
+        let failed = report.failure.as_ref().is_some_and(|failure| failure.step == step.step);
+        let mark = if failed { paint(BAD, "✗") } else { mark };
+        let _ = writeln!(text, "  {mark} {:<18} {:>9}", step.step, milliseconds(step.duration_ms));
+    }
+    for notice in &report.notices {
+        let _ = writeln!(text, "  {} {notice}", paint(WARN, "note:"));
+    }
+    text + &render(report)
+}
+
 /// Writes the report of a recovery: what had gone wrong before was shown when it did.
 pub fn render_recovery(report: &Report) -> String {
     let failed = report.failure.as_ref().filter(|failure| !failure.interrupted);
     let cause = failed.map(|failure| {
         let error = unwind(&failure.error);
-        format!("The update had failed at step `{}`: {error}\n", failure.step)
+        let what = if report.rolls_back.is_some() { "rollback" } else { "update" };
+        format!("The {what} had failed at step `{}`: {error}\n", failure.step)
     });
     cause.unwrap_or_default() + &ending(report)
 }
@@ -71,7 +94,13 @@ fn summary(report: &Report) -> String {
     let down = report.window_ms.map(milliseconds);
     match report.outcome {
         Outcome::Updated => {
-            let mut text = format!("Updated to {} in {took}", short(&report.to));
+            let what = match &report.rolls_back {
+                Some(run) => {
+                    format!("Took back the update of run {run}: {} serves again, after", short(&report.to))
+                }
+                None => format!("Updated to {} in", short(&report.to)),
+            };
+            let mut text = format!("{what} {took}");
             if let Some(down) = down {
                 let _ = write!(text, "; the site was down for {down}");
                 if let Some(forecast) = report.forecast {
@@ -90,7 +119,8 @@ fn summary(report: &Report) -> String {
         }
         Outcome::RolledBack => {
             let down = down.map_or(String::new(), |down| format!("; the site was down for {down}"));
-            format!("Rolled back: {} serves again{down}.", short(&report.from))
+            let what = if report.rolls_back.is_some() { "The rollback failed" } else { "Rolled back" };
+            format!("{what}: {} serves again{down}.", short(&report.from))
         }
         Outcome::Held if report.steps.iter().any(|step| step.step == "page-up") => {
             "Held: the site is in maintenance and its services are stopped. A person is needed.".to_owned()
@@ -143,7 +173,10 @@ pub fn hints(report: &Report) -> Vec<String> {
                 Some("start-web" | "smoke-check" | "stay-up") => "what these lines say",
                 _ => "the cause",
             };
-            hints.push(format!("mend {what}, push it, and run `deploykit update` again"));
+            hints.push(match report.rolls_back {
+                Some(_) => "mend the cause, and run `deploykit rollback` again".to_owned(),
+                None => format!("mend {what}, push it, and run `deploykit update` again"),
+            });
         }
         Outcome::Held => {
             let undo = report.failure.as_ref().and_then(|failure| failure.undo.as_ref());

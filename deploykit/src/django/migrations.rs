@@ -81,6 +81,20 @@ impl PendingMigration {
     }
 }
 
+/// A migration that would be reversed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReversedMigration {
+    /// Its names.
+    #[serde(flatten)]
+    pub id: MigrationId,
+    /// Its reversal runs in a transaction that holds its schema changes too.
+    pub transactional: bool,
+    /// Why it cannot be reversed, or what reversing it would not bring back. Empty: it can.
+    pub obstacles: Vec<String>,
+    /// What goes with it, since it was written after the migration was applied: "the rows of `Reply`".
+    pub drops: Vec<String>,
+}
+
 /// What waits in another database than the default one. Only databases that `migrate` was used on are looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherDatabase {

@@ -23,7 +23,9 @@ pub use backup::{BACKUP_VARIABLE, BackupDatabase, BackupFacts, BackupRecord, Put
 pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
-pub use migrations::{DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration};
+pub use migrations::{
+    DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration, ReversedMigration,
+};
 pub(crate) use orphans::orphans;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};

@@ -14,7 +14,7 @@ use super::project::path_with;
 use super::protocol::{self, Line};
 use super::{
     BackupFacts, CheckReport, DatabaseState, DjangoError, MigrationId, MigrationPlan, MigrationProgress,
-    Project, SiteFacts, StaticSources,
+    Project, ReversedMigration, SiteFacts, StaticSources,
 };
 use crate::host::process::Process;
 use crate::host::{CommandError, Host};
@@ -216,6 +216,24 @@ impl Session {
     ) -> Result<(), DjangoError> {
         let request = json!({ "do": "migrate", "database": DATABASE, "applied": before, "plan": plan });
         self.ask::<Nothing>(host, "migrate", request, None).map(|_| ())
+    }
+
+    /// Says what [`restore`](Session::restore) would reverse, newest first; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::StateMoved`] when a migration of before is not applied any more, or the code lacks one that is.
+    pub fn reversal(
+        &mut self,
+        host: &Host,
+        before: &[MigrationId],
+    ) -> Result<Vec<ReversedMigration>, DjangoError> {
+        #[derive(Deserialize)]
+        struct Reversal {
+            migrations: Vec<ReversedMigration>,
+        }
+        let request = json!({ "do": "reversal", "database": DATABASE, "applied": before });
+        self.ask::<Reversal>(host, "reversal plan", request, Some(READ)).map(|answer| answer.migrations)
     }
 
     /// Brings the database back: reverses what was applied since, and compares migrations and schema with before.

@@ -264,7 +264,7 @@ impl Swap {
 }
 
 /// Returns the inode of a path itself, not of what a link names.
-fn inode(path: &Path) -> Option<u64> {
+pub(crate) fn inode(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     fs::symlink_metadata(path).ok().map(|found| found.ino())
 }

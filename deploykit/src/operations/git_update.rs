@@ -1,5 +1,6 @@
 //! Brings the checkout to what the remote has.
 
+mod back;
 mod decide;
 mod facts;
 #[cfg(test)]

@@ -72,22 +72,39 @@ impl Switch {
     ///
     /// When the environment is not complete, the old folder is gone, or the system refuses.
     pub fn perform(&self) -> Result<(), PythonError> {
+        self.look()?;
         match &self.target {
-            Target::Environment(environment) => {
-                if !environment.join(COMPLETE).is_file() {
-                    return Err(PythonError::Incomplete { environment: environment.clone() });
-                }
-                self.link(environment)
-            }
-            Target::Link(to) => {
-                let place = files::parent(&self.virtualenv).join(to);
-                if !place.join("pyvenv.cfg").is_file() {
-                    return Err(PythonError::Incomplete { environment: place });
-                }
-                self.link(to)
-            }
+            Target::Environment(to) | Target::Link(to) => self.link(to),
             Target::Folder => self.folder(),
         }
+    }
+
+    /// Tells whether it is so.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match (&self.target, files::look(&self.virtualenv)) {
+            (Target::Environment(to) | Target::Link(to), Found::Link(now)) => now == *to,
+            (Target::Folder, found) => found == Found::Folder,
+            _ => false,
+        }
+    }
+
+    /// Looks whether what is to be live is there.
+    ///
+    /// # Errors
+    ///
+    /// When the environment is not complete, or the old folder is gone.
+    pub fn look(&self) -> Result<(), PythonError> {
+        let (place, mark) = match &self.target {
+            Target::Environment(environment) => (environment.clone(), COMPLETE),
+            Target::Link(to) => (files::parent(&self.virtualenv).join(to), "pyvenv.cfg"),
+            Target::Folder if self.is_done() || files::look(&self.kept) == Found::Folder => return Ok(()),
+            Target::Folder => return Err(PythonError::OriginalGone { kept: self.kept.clone() }),
+        };
+        if place.join(mark).is_file() {
+            return Ok(());
+        }
+        Err(PythonError::Incomplete { environment: place })
     }
 
     fn link(&self, to: &Path) -> Result<(), PythonError> {

@@ -75,6 +75,7 @@ pub struct Config {
     pub path: PathBuf,
     pub folder: PathBuf,
     pub environment: EnvironmentName,
+    pub keep: usize,
     pub repository: PathBuf,
     pub project: PathBuf,
     pub settings: String,
@@ -242,6 +243,7 @@ fn read(
     let development = environment == EnvironmentName::Development;
     let top = Reader::new(table, folder, Rc::clone(problems));
     let _ = top.text("environment");
+    let keep = top.number("keep", 1..101).map_or(3, usize::from);
 
     let site = top.section("site");
     let repository = site.path("repository").unwrap_or_else(|| folder.to_owned());
@@ -392,6 +394,7 @@ fn read(
         path: path.to_owned(),
         folder: folder.to_owned(),
         environment,
+        keep,
         repository,
         project,
         settings,

@@ -56,6 +56,7 @@ fn everything_but_two_keys_has_a_default() {
         path,
         folder,
         environment,
+        keep,
         repository,
         project,
         settings,
@@ -103,7 +104,7 @@ fn everything_but_two_keys_has_a_default() {
     } = config;
     assert_eq!(path, Path::new("/srv/site/deploykit.toml"));
     assert_eq!(folder, Path::new("/srv/site"));
-    assert_eq!(environment, EnvironmentName::Production);
+    assert_eq!((environment, keep), (EnvironmentName::Production, 3));
     assert_eq!((repository.as_path(), project.as_path()), (folder.as_path(), folder.as_path()));
     assert_eq!(settings, "config.settings");
     assert_eq!((env, env_file), (vec![], None));
@@ -132,6 +133,7 @@ fn everything_but_two_keys_has_a_default() {
 
 const EVERYTHING: &str = r#"
 environment = "staging"
+keep = 1
 
 [site]
 repository = "checkout"
@@ -237,7 +239,7 @@ after-failure = [["./tell", "bad"]]
 fn every_key_is_read() {
     let config = parsed(EVERYTHING);
     let at = |path: &str| PathBuf::from("/srv/site").join(path);
-    assert_eq!(config.environment, EnvironmentName::Staging);
+    assert_eq!((config.environment, config.keep), (EnvironmentName::Staging, 1));
     assert_eq!((config.repository, config.project), (at("checkout"), at("checkout/project")));
     assert_eq!(config.settings, "config.settings.production");
     assert_eq!(config.env, [("LANG".to_owned(), "C.UTF-8".to_owned())]);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::action::Action;
 use crate::django::{
-    BackupDatabase, BackupFacts, BackupRecord, DjangoError, MigrationPlan, Project, PutBack, Session, When,
+    BackupDatabase, BackupFacts, BackupRecord, DatabaseState, DjangoError, MigrationPlan, Project, PutBack,
+    RestoreDatabase, Session, When,
 };
 use crate::host::Host;
 use crate::host::files::InPath;
@@ -32,29 +33,36 @@ struct Expected {
     measured: bool,
 }
 
-/// Decides, and refuses what could not be done in the window.
-pub(super) fn decide(
+/// Tells whether a copy is wanted before these migrations.
+pub(super) fn is_wanted(backup: When, plan: &MigrationPlan) -> bool {
+    let wanted = match backup {
+        When::Never => false,
+        When::Always => true,
+        When::Auto => plan.wants_backup(),
+    };
+    wanted && !plan.pending.is_empty()
+}
+
+/// Looks how a copy can be made that is needed for these reasons, and refuses what could not be done in the window.
+pub(super) fn prepare(
     site: &Site,
     project: &Project,
-    plan: &MigrationPlan,
+    reasons: &[String],
     session: &mut Session,
     host: &Host,
     run: &Path,
-) -> Result<Option<Backup>, Box<dyn Error + Send + Sync>> {
+) -> Result<Backup, Box<dyn Error + Send + Sync>> {
     let config = site.config();
-    if !is_wanted(config.backup, plan) {
-        return Ok(None);
-    }
     let own = |argv: &Option<Vec<String>>| argv.as_ref().and_then(|argv| site.command(argv));
     if let Some(command) = own(&config.backup_command) {
         let put_back = own(&config.restore_command).map_or(PutBack::ByHand, PutBack::Command);
         let (path, command) = (run.join("backup"), Some(command));
         let action = BackupDatabase { project: project.clone(), path, facts: None, command };
-        return Ok(Some(Backup { action, put_back, expected: None }));
+        return Ok(Backup { action, put_back, expected: None });
     }
     let facts = match session.backup_facts(host) {
         Err(DjangoError::Unsupported { engine, .. }) => {
-            let reason = plan.backup_reasons().join("; ");
+            let reason = reasons.join("; ");
             return Err(PreparationError::BackupUnsupported { engine, reason }.into());
         }
         other => other?,
@@ -73,12 +81,23 @@ pub(super) fn decide(
         _ => "backup.sql",
     });
     let action = BackupDatabase { project: project.clone(), path, facts: Some(facts), command: None };
-    Ok(Some(Backup { action, put_back: PutBack::Itself, expected: Some(expected) }))
+    Ok(Backup { action, put_back: PutBack::Itself, expected: Some(expected) })
 }
 
 impl Backup {
     /// Says what will be done, what it will take, and why.
     pub(super) fn change(&self, plan: &MigrationPlan) -> Change {
+        let reasons = plan.backup_reasons();
+        let why = match (plan.irreversible(), reasons.is_empty()) {
+            (Some(_), _) => "there is no other way back",
+            (None, false) => "half of a migration may stay when it fails",
+            (None, true) => "before the migrations",
+        };
+        self.change_for(why, reasons)
+    }
+
+    /// Says what will be done and what it will take, for this reason.
+    pub(super) fn change_for(&self, why: &str, details: Vec<String>) -> Change {
         let what = match (&self.expected, &self.put_back) {
             (Some(expected), _) => expected.describe(),
             (None, PutBack::ByHand) => {
@@ -86,18 +105,18 @@ impl Backup {
             }
             (None, _) => "by `database.backup-command`".to_owned(),
         };
-        let reasons = plan.backup_reasons();
-        let why = match (plan.irreversible(), reasons.is_empty()) {
-            (Some(_), _) => "there is no other way back",
-            (None, false) => "half of a migration may stay when it fails",
-            (None, true) => "before the migrations",
-        };
         Change {
             reason: format!("{what}: {why}"),
-            details: reasons,
+            details,
             actions: vec![Action::BackupDatabase(self.action.clone())],
             ..Change::default()
         }
+    }
+
+    /// Returns what brings the database back to `before` with the copy.
+    pub(super) fn restore(&self, before: DatabaseState) -> RestoreDatabase {
+        let (project, backup) = (self.action.project.clone(), Some(self.action.path.clone()));
+        RestoreDatabase { project, before, backup, put_back: self.put_back.clone() }
     }
 
     /// Returns how long it is expected to take.
@@ -113,15 +132,6 @@ pub(super) fn warning(backup: Option<&Backup>, plan: &MigrationPlan) -> Option<S
     }
     let risks = plan.risks()?;
     Some(format!("half of a migration may stay when it fails ({risks}); the site is then held"))
-}
-
-fn is_wanted(backup: When, plan: &MigrationPlan) -> bool {
-    let wanted = match backup {
-        When::Never => false,
-        When::Always => true,
-        When::Auto => plan.wants_backup(),
-    };
-    wanted && !plan.pending.is_empty()
 }
 
 impl Expected {

@@ -7,9 +7,9 @@ use crate::host::{Host, files};
 use crate::runner::error_chain;
 
 /// The next tree and the static files beside the live ones; removed with this value.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Beside {
-    pub tree: NextTree,
+    tree: Option<NextTree>,
     folders: Vec<PathBuf>,
     /// Left where it is: a window is open, or the way back still needs it.
     pub stays: bool,
@@ -17,7 +17,7 @@ pub(super) struct Beside {
 
 impl Beside {
     pub(super) fn new(tree: NextTree) -> Self {
-        Beside { tree, folders: Vec::new(), stays: false }
+        Beside { tree: Some(tree), folders: Vec::new(), stays: false }
     }
 
     /// Removes this folder, too.
@@ -27,7 +27,7 @@ impl Beside {
 
     /// Removes it all. A leftover is no failure of an update.
     pub(super) fn remove(&self) {
-        if let Err(error) = self.tree.remove(&Host::new()) {
+        if let Some(Err(error)) = self.tree.as_ref().map(|tree| tree.remove(&Host::new())) {
             log::warn!("{}", error_chain(&error));
         }
         for folder in &self.folders {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::git::{counted, short};
+use crate::git::{Head, counted, short};
 use crate::host::files::FileError;
 use crate::journal::JournalError;
 use crate::lock::LockError;
@@ -126,6 +126,85 @@ pub enum PreparationError {
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Why a finished update cannot be rolled back.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RollbackError {
+    /// There is none.
+    #[error("there is no finished update that could be rolled back")]
+    Nothing,
+    /// There is no such run.
+    #[error("there is no run `{run}`")]
+    Unknown {
+        /// Its name.
+        run: String,
+    },
+    /// The run changed nothing that still stands.
+    #[error(
+        "run {run} is no update that stands: it did not end well, or was rolled back, or is a rollback itself"
+    )]
+    NotStanding {
+        /// The run.
+        run: String,
+    },
+    /// Another update came after it.
+    #[error("run {run} is not the last update: {last} came after it")]
+    NotTheLast {
+        /// The run.
+        run: String,
+        /// The last update that stands.
+        last: String,
+    },
+    /// What its rollback needs is not there.
+    #[error("what a rollback of run {run} needs is not kept any more: `{}` is missing", what.display())]
+    Gone {
+        /// The run.
+        run: String,
+        /// What is missing.
+        what: PathBuf,
+    },
+    /// The checkout was moved.
+    #[error("HEAD is at {found}, and run {run} left it at {left}")]
+    HeadMoved {
+        /// The run.
+        run: String,
+        /// Where it is.
+        found: Box<Head>,
+        /// Where it was.
+        left: Box<Head>,
+    },
+    /// The virtualenv leads somewhere else.
+    #[error("`{}` is not the environment that run {run} left there", virtualenv.display())]
+    EnvironmentMoved {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+        /// The run.
+        run: String,
+    },
+    /// Packages were installed or removed.
+    #[error("packages were changed by hand since run {run}; to be as before they would have to go {}", changes.join(", "))]
+    PackagesChanged {
+        /// The run.
+        run: String,
+        /// What would bring them back.
+        changes: Vec<String>,
+    },
+    /// Migrations were applied or reversed, or tables changed.
+    #[error("the database is not as run {run} left it:\n{}", lines.join("\n"))]
+    DatabaseMoved {
+        /// The run.
+        run: String,
+        /// What differs.
+        lines: Vec<String>,
+    },
+    /// Migrations cannot be reversed.
+    #[error("the migrations cannot be reversed: {}", reasons.join("; "))]
+    Irreversible {
+        /// Why.
+        reasons: Vec<String>,
+    },
 }
 
 fn list(failing: &[PageResult]) -> String {

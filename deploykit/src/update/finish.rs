@@ -19,6 +19,7 @@ use crate::state::{Current, RunFolder, State};
 use crate::update::announcement::Announcement;
 use crate::update::beside::Beside;
 use crate::update::error::UpdateError;
+use crate::update::past;
 
 /// The backups of how many runs are kept.
 const BACKUPS: usize = 3;
@@ -41,6 +42,8 @@ pub struct Update<'s, 'o> {
     pub(super) current: Current,
     pub(super) beside: Beside,
     pub(super) announcement: Announcement,
+    /// The names of the static files that it adds.
+    pub(super) added: Vec<String>,
     /// The last to go: nobody else begins while what was prepared is put away.
     pub(super) lock: Lock,
 }
@@ -69,13 +72,18 @@ impl Update<'_, '_> {
             Some(run) => run,
             None => self.state.new_run()?,
         };
-        self.lock.set_purpose(&format!("update to {}", crate::git::short(&self.plan.to)))?;
+        let purpose = match &self.plan.rolls_back {
+            Some(undone) => format!("roll back {undone}"),
+            None => format!("update to {}", crate::git::short(&self.plan.to)),
+        };
+        self.lock.set_purpose(&purpose)?;
         self.events.keep_in(files::open_private(&run.events())?);
         self.events.send(Event::RunStarted {
             run: run.name.clone(),
             environment: self.plan.environment.clone(),
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
+            rolls_back: self.plan.rolls_back.clone(),
         });
         let mut journal = Journal::open(&run.journal())?;
         journal.append(&Entry::RunStarted {
@@ -89,6 +97,7 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
             beside: self.plan.beside(),
+            rolls_back: self.plan.rolls_back.clone(),
         })?;
         let mut runner = Runner {
             context: &mut self.context,
@@ -107,7 +116,7 @@ impl Update<'_, '_> {
             match journal.append(&entry) {
                 Ok(()) => {
                     if report.outcome == Outcome::Updated {
-                        self.keep();
+                        self.keep(&run);
                     }
                     self.tidy();
                     self.prune(report.outcome);
@@ -148,6 +157,7 @@ impl Update<'_, '_> {
             environment: self.plan.environment.clone(),
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
+            rolls_back: self.plan.rolls_back.clone(),
             outcome: Outcome::Refused,
             started: self.started,
             duration_ms: milliseconds(self.events.elapsed()),
@@ -174,6 +184,7 @@ impl Update<'_, '_> {
             environment: self.plan.environment.clone(),
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
+            rolls_back: self.plan.rolls_back.clone(),
             outcome: course.outcome,
             started: self.started,
             duration_ms: milliseconds(self.events.elapsed()),
@@ -185,8 +196,17 @@ impl Update<'_, '_> {
         }
     }
 
-    /// Keeps what the next update may rely on. Without it that one only looks closer.
-    fn keep(&mut self) {
+    /// Keeps what a rollback needs, and what the next update may rely on. Without it there is no rollback, and the next
+    /// update only looks closer.
+    fn keep(&mut self, run: &RunFolder) {
+        if self.plan.rolls_back.is_none() {
+            let added = std::mem::take(&mut self.added);
+            let kept = past::keep(self.site, &self.state, run, &self.plan, added, &mut self.context);
+            if let Err(error) = kept {
+                let error = error_chain(error.as_ref());
+                self.notice(&format!("this update cannot be rolled back: {error}"));
+            }
+        }
         if let Err(error) = self.state.set_current(&self.current) {
             self.notice(&error_chain(&error));
         }
@@ -200,29 +220,12 @@ impl Update<'_, '_> {
         self.beside.remove();
     }
 
-    /// Removes what no way back needs any more: environments but the live one and the one before it, and old backups.
+    /// Removes what no way back needs any more: of past updates, and old backups.
     fn prune(&self, outcome: Outcome) {
-        let config = self.site.config();
-        let before = self.plan.steps.iter().find(|step| step.id == "environment" && step.is_needed());
-        if let (Outcome::Updated, Some(step)) = (outcome, before) {
-            let keep = step.change.undo.iter().find_map(|action| match action {
-                crate::Action::SwitchEnvironment(back) => Some(back.environment()),
-                _ => None,
-            });
-            // The folder that the first update put aside is kept until another one has gone well.
-            let originals = match &keep {
-                Some(Some(_)) => crate::python::kept_originals(&config.virtualenv),
-                _ => Vec::new(),
-            };
-            let keep: Vec<_> = keep.flatten().into_iter().collect();
-            if let Err(error) = crate::python::prune(&self.state.environments(), &config.virtualenv, &keep) {
-                log::warn!("{}", error_chain(&error));
-            }
-            for path in originals {
-                if let Err(error) = files::remove_tree(&path) {
-                    log::warn!("{}", error_chain(&error));
-                }
-            }
+        if outcome == Outcome::Updated
+            && let Err(error) = past::prune(self.site, &self.state, &self.context.host.uninterrupted())
+        {
+            log::warn!("{}", error_chain(error.as_ref()));
         }
         for run in self.state.runs().unwrap_or_default().iter().rev().skip(BACKUPS) {
             for path in backups(&run.path) {

@@ -17,9 +17,12 @@ mod backup;
 mod beside;
 mod error;
 mod finish;
+mod past;
 mod prepare;
 mod recover;
+mod rollback;
 mod secrets;
+mod services;
 mod steps;
 mod summary;
 
@@ -28,7 +31,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 pub use announcement::{maintenance_off, maintenance_on};
-pub use error::{PreparationError, UpdateError};
+pub use error::{PreparationError, RollbackError, UpdateError};
 pub use finish::Update;
 pub use recover::recover;
 pub use secrets::check_secrets;
@@ -108,5 +111,25 @@ pub fn prepare<'s, 'o>(
     cancel: Option<Cancel>,
     observer: &'o mut dyn Observer,
 ) -> Result<Prepared<'s, 'o>, UpdateError> {
-    prepare::Preparation::begin(site, request, cancel, observer)?.go()
+    let purpose = if request.only_plan { "plan" } else { "prepare an update" };
+    prepare::Preparation::begin(site, request, cancel, purpose, observer)?.go()
+}
+
+/// Prepares to take back the last finished update that stands; `run` names it, to be sure. To go further back, do it again.
+///
+/// Code, environment and static files go back by a checkout and renames, and migrations are reversed with the code that
+/// brought them. It runs like an update, and is undone like one: should it fail, the new version serves again.
+///
+/// # Errors
+///
+/// When another run has the lock or is unfinished; and [`UpdateError::Prepare`] when there is no such update, when
+/// something it kept is missing, when the site was changed by hand since, or when a migration cannot be reversed.
+pub fn rollback<'s, 'o>(
+    site: &'s Site,
+    run: Option<&str>,
+    request: &Request,
+    cancel: Option<Cancel>,
+    observer: &'o mut dyn Observer,
+) -> Result<Box<Update<'s, 'o>>, UpdateError> {
+    prepare::Preparation::begin(site, request, cancel, "prepare a rollback", observer)?.roll_back(run)
 }

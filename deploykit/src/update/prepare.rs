@@ -29,6 +29,7 @@ use crate::state::{Current, RunFolder, State};
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
+use crate::update::past;
 use crate::update::secrets;
 use crate::update::steps::{self, Facts, Planned};
 use crate::update::summary;
@@ -39,17 +40,19 @@ type Failed = Box<dyn Error + Send + Sync>;
 
 /// A preparation under way.
 pub(super) struct Preparation<'s, 'o> {
-    site: &'s Site,
-    request: Request,
-    host: Host,
-    state: State,
-    lock: Lock,
-    events: Events<'o>,
-    run: Option<RunFolder>,
-    started: Timestamp,
-    from: String,
-    to: String,
-    notices: Vec<String>,
+    pub(super) site: &'s Site,
+    pub(super) request: Request,
+    pub(super) host: Host,
+    pub(super) state: State,
+    pub(super) lock: Lock,
+    pub(super) events: Events<'o>,
+    pub(super) run: Option<RunFolder>,
+    pub(super) started: Timestamp,
+    pub(super) from: String,
+    pub(super) to: String,
+    /// The finished update that is to be taken back; `None`: this is an update.
+    pub(super) rolls_back: Option<String>,
+    pub(super) notices: Vec<String>,
 }
 
 impl<'s, 'o> Preparation<'s, 'o> {
@@ -58,12 +61,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
         site: &'s Site,
         request: &Request,
         cancel: Option<Cancel>,
+        purpose: &str,
         observer: &'o mut dyn Observer,
     ) -> Result<Self, UpdateError> {
         let state = site.state();
         state.create()?;
         let host = site.host(cancel);
-        let purpose = if request.only_plan { "plan" } else { "prepare an update" };
         let lock = Lock::take(&state.lock(), purpose, request.lock_wait, &host)?;
         if let Some((run, _)) = state.unfinished()? {
             return Err(UpdateError::Unfinished { run: run.name });
@@ -79,6 +82,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             started: Timestamp::now(),
             from: String::new(),
             to: String::new(),
+            rolls_back: None,
             notices: Vec::new(),
         })
     }
@@ -118,6 +122,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 Some(*moved)
             }
         };
+        if let Some(notice) = past::rolled_back(&self.state, &self.to) {
+            self.notice(notice);
+        }
         self.record()?;
         let facts = self.facts(moved.as_ref())?;
         self.assemble(moved, facts)
@@ -136,7 +143,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Opens the run's folder and transcript; a mere plan has a transcript of its own and no run.
-    fn record(&mut self) -> Result<(), UpdateError> {
+    pub(super) fn record(&mut self) -> Result<(), UpdateError> {
         let transcript = if self.request.only_plan {
             let path = self.state.folder().join("plan.log");
             files::remove_file(&path)?;
@@ -156,18 +163,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Finds out everything that the plan is made of.
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
-        let mut beside = self.step("next-tree", |this| {
+        let (mut beside, tree) = self.step("next-tree", |this| {
             let exclude = [this.state.folder().to_owned()];
             let (repository, path, commit) =
                 (config.repository.clone(), this.site.next_tree(), this.to.clone());
             // Before there is anything: half a tree goes, too.
-            let mut beside = Beside::new(NextTree { repository, path, commit });
-            let NextTree { repository, path, commit } = &beside.tree;
-            beside.tree = NextTree::prepare(&this.host, repository, path, commit, &exclude)?;
-            this.has_files(&beside.tree)?;
-            Ok((beside, String::new()))
+            let tree = NextTree { repository, path, commit };
+            let beside = Beside::new(tree.clone());
+            let NextTree { repository, path, commit } = &tree;
+            let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude)?;
+            this.has_files(&tree)?;
+            Ok(((beside, tree), String::new()))
         })?;
-        let tree = beside.tree.clone();
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
             self.step("secrets", |this| this.secrets(moved))?;
         }
@@ -230,7 +237,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(())
     }
 
-    fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
+    pub(super) fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
         let changed = moved.iter().flat_map(|moved| moved.changes.iter().flat_map(|change| change.paths()));
         let changed = changed.map(ToOwned::to_owned).collect();
         let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
@@ -330,12 +337,24 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 self.notice(format!("in the database `{name}` {count} wait; they are left to you: {flags}"));
             }
         }
-        let backup = backup::decide(self.site, project, &plan, session, &self.host, &self.folder())?;
+        let backup = match backup::is_wanted(self.site.config().backup, &plan) {
+            true => Some(self.backup(project, &plan.backup_reasons(), session)?),
+            false => None,
+        };
         let text = match plan.pending.len() {
             0 => "none pending".to_owned(),
             count => format!("{count} pending"),
         };
         Ok(((plan, state, backup), text))
+    }
+
+    pub(super) fn backup(
+        &self,
+        project: &Project,
+        reasons: &[String],
+        session: &mut Session,
+    ) -> Result<Backup, Failed> {
+        backup::prepare(self.site, project, reasons, session, &self.host, &self.folder())
     }
 
     fn collect(
@@ -372,7 +391,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((Ok(collected), text))
     }
 
-    fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
+    pub(super) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
         let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
         let states = control.observe(&self.host)?;
         let text =
@@ -380,7 +399,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((states, text.join(", ")))
     }
 
-    fn pages(&mut self, states: &[ServiceState]) -> Result<(Vec<PageResult>, String), Failed> {
+    pub(super) fn pages(&mut self, states: &[ServiceState]) -> Result<(Vec<PageResult>, String), Failed> {
         let config = self.site.config();
         let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
             return Ok((Vec::new(), "no pages are configured".to_owned()));
@@ -396,7 +415,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         }
         for page in results.iter().filter(|page| !page.problems.is_empty()) {
             let problem = page.problems.first().map(ToString::to_string).unwrap_or_default();
-            self.notice(format!("`{}` is not as expected before the update already: {problem}", page.path));
+            let when = if self.rolls_back.is_some() { "now" } else { "before the update already" };
+            self.notice(format!("`{}` is not as expected {when}: {problem}", page.path));
         }
         let good = results.iter().filter(|page| page.problems.is_empty()).count();
         let text = format!("{good} of {} answer as expected", results.len());
@@ -427,17 +447,17 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Returns the folder of the run; a mere plan has none.
-    fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         self.run.as_ref().map_or_else(|| self.state.folder().to_owned(), |run| run.path.clone())
     }
 
-    fn notice(&mut self, text: String) {
+    pub(super) fn notice(&mut self, text: String) {
         self.events.send(Event::Notice { text: text.clone() });
         self.notices.push(text);
     }
 
     /// Does one step and tells about it; a failure ends the preparation.
-    fn step<T>(
+    pub(super) fn step<T>(
         &mut self,
         id: &str,
         work: impl FnOnce(&mut Self) -> Result<(T, String), Failed>,
@@ -470,7 +490,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
-        let Facts { session, beside, states, .. } = facts;
+        let Facts { session, beside, states, collected, .. } = facts;
+        let added = collected.map(|collected| collected.added).unwrap_or_default();
         let Some(Planned { mut plan, announcement }) = planned else {
             session.close(&self.host);
             if let Err(error) = self.state.set_current(&current) {
@@ -497,6 +518,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             current,
             beside,
             announcement,
+            added,
         })))
     }
 }

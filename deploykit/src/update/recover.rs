@@ -116,6 +116,7 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
         environment: String::new(),
         from: String::new(),
         to: String::new(),
+        rolls_back: None,
         outcome: Outcome::Interrupted,
         started: Timestamp::now(),
         duration_ms: 0,
@@ -127,10 +128,11 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
     };
     for entry in entries {
         match entry {
-            Entry::RunStarted { environment, from, to, time, .. } => {
+            Entry::RunStarted { environment, from, to, time, rolls_back, .. } => {
                 report.environment.clone_from(environment);
                 report.from.clone_from(from);
                 report.to.clone_from(to);
+                report.rolls_back.clone_from(rolls_back);
                 report.started = *time;
             }
             Entry::StepStarted { step, phase, .. } => {
@@ -178,6 +180,7 @@ fn wait_for_orphans(begun: &[Begun<'_>], host: &Host, events: &mut Events<'_>) -
         .filter_map(|action| match action {
             Action::Migrate(migrate) => Some(migrate.project.clone()),
             Action::BackupDatabase(backup) => Some(backup.project.clone()),
+            Action::RestoreDatabase(restore) => Some(restore.project.clone()),
             _ => None,
         })
         .collect();

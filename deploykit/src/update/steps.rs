@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::action::Action;
 use crate::command::Command;
@@ -10,25 +9,21 @@ use crate::django::{
     Collected, DatabaseState, Migrate, MigrationPlan, Project, PutBack, RestoreDatabase, Session, SiteFacts,
     When,
 };
-use crate::event::{Outcome, milliseconds};
 use crate::git::counted;
 use crate::host::Host;
 use crate::operations::git_update::Move;
 use crate::operations::pip_install::{Prepared as Packages, Record};
-use crate::operations::service_control::{Restart, Want};
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
-use crate::plan::{Forecast, Phase, Plan, Step};
-use crate::services::{Goal, ProcessId, Role, Service, ServiceAction, ServiceState};
+use crate::plan::{Phase, Plan, Step};
+use crate::services::{ProcessId, Role, Service, ServiceState};
 use crate::site::{EnvironmentName, OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
+use crate::update::services::{Services, forecast};
 use crate::update::summary::{package_summary, static_details, static_summary};
-
-/// How many earlier updates a forecast looks at.
-const FORECAST_RUNS: usize = 5;
 
 /// Everything that the plan is made of.
 pub(super) struct Facts {
@@ -86,31 +81,31 @@ pub(super) fn plan(
     }
     let config = site.config();
     let announcement = Announcement::new(site, request, &facts.site, host)?;
-    let restart = site.service_control(&ROLES, Want::Restart).restart(&facts.states);
-    let part = Parts { site, facts, restart: &restart };
+    let services = Services::new(site, &facts.states, &facts.baseline);
+    let part = Parts { site, facts };
     let [announce, wait] = announcement.steps()?;
-    let page_up = announcement.page_up(restart.stop.iter().any(|action| action.service.role == Role::Web))?;
+    let page_up = announcement.page_up(services.web_stops())?;
     let page_down = announcement.page_down(&page_up);
     let maintenance_off = Announcement::off(&announce);
-    let hold = part.hold(page_up.change.actions.first().cloned());
+    let hold = services.hold(page_up.change.actions.first().cloned());
 
     let steps = [
         announce,
         wait,
-        part.stop("stop-workers", Phase::Announce, Role::Worker),
+        services.stop("stop-workers", Phase::Announce, Role::Worker),
         page_up,
-        part.stop("stop-web", Phase::Window, Role::Web),
+        services.stop("stop-web", Phase::Window, Role::Web),
         part.backup(),
         part.code(moved),
         part.environment(),
         part.static_files(),
         part.migrate(),
-        part.start("start-required", Phase::Window, Role::Required),
-        part.start("start-web", Phase::Window, Role::Web),
-        part.smoke_check(),
+        services.start("start-required", Phase::Window, Role::Required),
+        services.start("start-web", Phase::Window, Role::Web),
+        services.smoke_check(),
         page_down,
-        part.start("start-workers", Phase::Finish, Role::Worker),
-        part.stay_up(),
+        services.start("start-workers", Phase::Finish, Role::Worker),
+        services.stay_up(),
         maintenance_off,
     ];
     let steps = steps.into_iter().flat_map(|step| part.with_own(step)).collect();
@@ -118,89 +113,23 @@ pub(super) fn plan(
         environment: config.environment.as_str().to_owned(),
         from: String::new(),
         to: String::new(),
+        rolls_back: None,
         starts: announcement.starts()?,
         steps,
-        notices: part.notices(),
-        forecast: forecast(site, facts),
+        notices: services.notices().into_iter().chain(part.notices()).collect(),
+        forecast: forecast(site, facts.migrations.pending.len(), facts.backup.as_ref()),
         hold,
     };
     Ok(Some(Planned { plan, announcement }))
 }
 
-/// Why nothing is done about services in development.
-const UNMANAGED: &str = "no services are managed in development";
-
-const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
-
 /// The makers of single steps.
 struct Parts<'p> {
     site: &'p Site,
     facts: &'p Facts,
-    restart: &'p Restart,
 }
 
 impl Parts<'_> {
-    fn is_development(&self) -> bool {
-        self.site.config().environment == EnvironmentName::Development
-    }
-
-    /// Returns the actions for the services of one role.
-    fn actions(&self, all: &[ServiceAction], role: Role) -> Vec<Action> {
-        all.iter().filter(|action| action.service.role == role).cloned().map(Action::Service).collect()
-    }
-
-    fn stop(&self, id: &str, phase: Phase, role: Role) -> Step {
-        let actions = self.actions(&self.restart.stop, role);
-        let mut undo = self.actions(&self.restart.undo, role);
-        if role == Role::Web
-            && !undo.is_empty()
-            && let Some(check) = self.site.smoke_check()
-        {
-            // The old pages are asked for before the page goes down.
-            let check = check.like(&self.facts.baseline);
-            if !check.pages.is_empty() {
-                undo.push(Action::SmokeCheck(check));
-            }
-        }
-        // On the way back the workers come last. The page does not wait until it is sure that all stay up.
-        if role == Role::Worker || self.actions(&self.restart.stop, Role::Worker).is_empty() {
-            let stays = |action: &ServiceAction| ServiceAction { goal: Goal::StaysUp, ..action.clone() };
-            undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
-        }
-        let none = if self.is_development() { UNMANAGED } else { "none runs" };
-        let reason = names(&actions, none);
-        Step::with_actions(id, phase, &reason, actions, undo)
-    }
-
-    fn start(&self, id: &str, phase: Phase, role: Role) -> Step {
-        let actions = self.actions(&self.restart.start, role);
-        // Exactly what is started here is stopped again; what ran before is started by the undo of its stop.
-        let undo = actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::Service(action) if role != Role::Required => {
-                    let service = action.service.clone();
-                    Some(Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() }))
-                }
-                _ => None,
-            })
-            .collect();
-        let none = match role {
-            _ if self.is_development() => UNMANAGED,
-            Role::Required => "all run",
-            _ => "none ran",
-        };
-        let reason = names(&actions, none);
-        Step::with_actions(id, phase, &reason, actions, undo)
-    }
-
-    fn stay_up(&self) -> Step {
-        let actions: Vec<Action> = self.restart.stay_up.iter().cloned().map(Action::Service).collect();
-        let none = if self.is_development() { UNMANAGED } else { "nothing was started" };
-        let reason = names(&actions, none);
-        Step::with_actions("stay-up", Phase::Finish, &reason, actions, Vec::new())
-    }
-
     fn backup(&self) -> Step {
         let migrations = &self.facts.migrations;
         let Some(backup) = &self.facts.backup else {
@@ -268,10 +197,11 @@ impl Parts<'_> {
         let migrate =
             Migrate { project: project.clone(), before: before.clone(), plan: facts.migrations.ids() };
         let backup = facts.backup.as_ref();
-        let put_back = backup.map(|backup| backup.put_back.clone()).unwrap_or_default();
-        let has_way_back = backup.is_some() && put_back != PutBack::ByHand;
-        let backup = backup.map(|backup| backup.action.path.clone());
-        let restore = RestoreDatabase { project, before, backup, put_back };
+        let has_way_back = backup.is_some_and(|backup| backup.put_back != PutBack::ByHand);
+        let restore = match backup {
+            Some(backup) => backup.restore(before),
+            None => RestoreDatabase { project, before, backup: None, put_back: PutBack::default() },
+        };
         let details = facts
             .migrations
             .pending
@@ -289,27 +219,6 @@ impl Parts<'_> {
                 ..Change::default()
             }),
         )
-    }
-
-    fn smoke_check(&self) -> Step {
-        let nothing =
-            |reason: &str| Step::with_actions("smoke-check", Phase::Window, reason, Vec::new(), Vec::new());
-        let config = self.site.config();
-        let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
-        let has_web = config.services.iter().any(|service| service.role == Role::Web);
-        if self.is_development() {
-            return nothing(UNMANAGED);
-        }
-        if has_web && self.actions(&self.restart.start, Role::Web).is_empty() {
-            return nothing("the web did not run before, so it is not started");
-        }
-        let pages: Vec<&str> = check.pages.iter().map(|page| page.path.as_str()).collect();
-        let mut reason = pages.join(", ");
-        if !check.commands.is_empty() {
-            let commands = counted(check.commands.len(), "command");
-            reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
-        }
-        Step::with_actions("smoke-check", Phase::Window, &reason, vec![Action::SmokeCheck(check)], Vec::new())
     }
 
     /// Puts the site's own steps behind the one that they follow.
@@ -331,56 +240,9 @@ impl Parts<'_> {
     }
 
     fn notices(&self) -> Vec<String> {
-        let facts = self.facts;
-        let services = &self.site.config().services;
-        let stopped = services.iter().zip(&facts.states).filter(|(service, state)| {
-            service.role != Role::Required
-                && !self.restart.start.iter().any(|action| action.service.name == state.service)
-        });
-        let mut notices: Vec<String> = stopped
-            .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
-            .collect();
-        if facts.site.debug && self.site.config().environment == EnvironmentName::Production {
-            notices.push("DEBUG is on in the new version's settings".to_owned());
-        }
-        notices.extend(backup::warning(facts.backup.as_ref(), &facts.migrations));
-        notices
-    }
-
-    /// Returns what keeps the site in maintenance: the page first, then nothing serves.
-    fn hold(&self, page: Option<Action>) -> Vec<Action> {
-        let stop = |role| {
-            let services = self.site.config().services.iter().filter(move |service| service.role == role);
-            services.map(|service| {
-                let service = service.clone();
-                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() })
-            })
-        };
-        page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
-    }
-}
-
-/// Expects what the last updates took; without any, a rule of thumb for a site of middling size.
-fn forecast(site: &Site, facts: &Facts) -> Forecast {
-    let runs = site.state().runs().unwrap_or_default();
-    let mut windows: Vec<u64> = runs
-        .iter()
-        .rev()
-        .filter_map(crate::state::RunFolder::report)
-        .filter(|report| report.outcome == Outcome::Updated)
-        .filter_map(|report| report.window_ms)
-        .take(FORECAST_RUNS)
-        .collect();
-    windows.sort_unstable();
-    let copy = facts.backup.as_ref().map(Backup::duration).unwrap_or_default();
-    match windows.get(windows.len() / 2) {
-        // Earlier windows may have been without a copy of the database.
-        Some(median) => Forecast { window_ms: milliseconds(copy).max(*median), runs: windows.len() },
-        None => {
-            let migrations = u32::try_from(facts.migrations.pending.len()).unwrap_or(u32::MAX);
-            let guess = Duration::from_millis(1500) + Duration::from_millis(100) * migrations + copy;
-            Forecast { window_ms: milliseconds(guess), runs: 0 }
-        }
+        let is_on = self.facts.site.debug && self.site.config().environment == EnvironmentName::Production;
+        let debug = is_on.then(|| "DEBUG is on in the new version's settings".to_owned());
+        debug.into_iter().chain(backup::warning(self.facts.backup.as_ref(), &self.facts.migrations)).collect()
     }
 }
 
@@ -431,15 +293,4 @@ pub(super) fn own_command(argv: &[String], tree: &Path) -> Command {
         None => PathBuf::from(program),
     };
     Command::new(program).args(argv.iter().skip(1)).directory(tree).in_site_environment()
-}
-
-fn names(actions: &[Action], none: &str) -> String {
-    let names: Vec<&str> = actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Service(action) => Some(action.service.name.as_str()),
-            _ => None,
-        })
-        .collect();
-    if names.is_empty() { none.to_owned() } else { names.join(", ") }
 }

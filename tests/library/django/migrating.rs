@@ -87,6 +87,41 @@ fn the_plan_says_what_would_happen_and_what_could_not_be_taken_back() {
 }
 
 #[test]
+fn what_a_reversal_takes_along_and_what_stands_in_its_way_is_known_beforehand() {
+    let Some(site) = migrated() else { return };
+    let host = Host::new();
+    let before = site.boot().state(&host).unwrap();
+    let table = "migrations.CreateModel('Tag', [('id', models.BigAutoField(primary_key=True))]), \
+                 migrations.CreateModel('Seen', [('id', models.BigAutoField(primary_key=True))], options={'managed': False})";
+    site.migration("0002_tag", "0001_initial", "atomic = False", table);
+    let split = format!(
+        "migrations.SeparateDatabaseAndState(database_operations=[{PRICE}], state_operations=[{PRICE}])"
+    );
+    site.migration("0003_price", "0002_tag", "", &split);
+    apply(&site).unwrap();
+    let after = site.boot().state(&host).unwrap();
+    let reversed = site.boot().reversal(&host, &before.applied).unwrap();
+    let found: Vec<_> =
+        reversed.iter().map(|one| (one.id.name.as_str(), one.transactional, one.drops.join(", "))).collect();
+    let (price, tag) = ("the values of `item.price`".to_owned(), "the rows of `Tag`".to_owned());
+    assert_eq!(found, [("0003_price", true, price), ("0002_tag", false, tag)]);
+    assert!(reversed.iter().all(|one| one.obstacles.is_empty()), "{reversed:#?}");
+    assert!(site.boot().reversal(&host, &after.applied).unwrap().is_empty());
+
+    site.migration("0004_fill", "0003_price", "", "migrations.RunPython(fill)");
+    site.migration("0005_drop", "0004_fill", "", "migrations.RemoveField('item', 'price')");
+    apply(&site).unwrap();
+    let reversed = site.boot().reversal(&host, &after.applied).unwrap();
+    let obstacles: Vec<&String> = reversed.iter().flat_map(|one| &one.obstacles).collect();
+    let lost = "reversing it would not bring back the values of `item.price`";
+    assert_eq!(obstacles, [lost, "RunPython without `reverse_code`"]);
+    // Nothing was done by asking.
+    assert_eq!(site.boot().reversal(&host, &before.applied).unwrap().len(), 4);
+    let missing = site.boot().reversal(&host, &[shop("0009_gone")]).unwrap_err();
+    assert!(matches!(missing, DjangoError::StateMoved { .. }), "{missing}");
+}
+
+#[test]
 fn looking_at_a_database_that_is_not_there_makes_none() {
     let Some(site) = Site::new() else { return };
     let mut session = site.boot();

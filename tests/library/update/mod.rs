@@ -2,6 +2,7 @@
 
 mod goes_back;
 mod refuses;
+mod rolls_back;
 mod servers;
 mod succeeds;
 
@@ -118,14 +119,14 @@ impl Told {
 }
 
 /// Fails unless nothing of deploykit's own is left beside the site: no next tree, no work tree that git knows of, no
-/// second folder of static files, no maintenance. The first virtualenv is kept, for the way back.
+/// folder of static files, no maintenance; but for what finished updates keep for their rollback.
 #[track_caller]
 pub fn assert_tidy(site: &DemoSite) {
     let left: Vec<PathBuf> = [&site.root, &site.root.join("data"), &site.root.join("www")]
         .into_iter()
         .flat_map(|folder| names(folder))
         .filter(|path| path.to_string_lossy().contains(".deploykit"))
-        .filter(|path| !path.ends_with(".venv.deploykit-original"))
+        .filter(|path| !path.ends_with(".venv.deploykit-original") && !is_kept(path))
         .collect();
     assert!(left.is_empty(), "left beside the site: {left:?}");
     let trees = site.git(&site.checkout, &["worktree", "list", "--porcelain"]).expect("a list of work trees");
@@ -133,6 +134,12 @@ pub fn assert_tidy(site: &DemoSite) {
     for file in [&site.maintenance_status, &site.maintenance_page] {
         assert!(!file.exists(), "the maintenance is not over: {} is there", file.display());
     }
+}
+
+/// Tells static files that an update keeps: `.static.deploykit-20261122-1`.
+fn is_kept(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    name.split_once(".deploykit-").is_some_and(|(_, run)| run.starts_with("20"))
 }
 
 fn names(folder: &Path) -> Vec<PathBuf> {

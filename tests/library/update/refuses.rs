@@ -224,6 +224,7 @@ fn another_run() {
         to: trial.first.clone(),
         hold: Vec::new(),
         beside: Vec::new(),
+        rolls_back: None,
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };

@@ -234,16 +234,9 @@ def do_migrate(request):
     return {}
 
 
-def do_reverse(request):
-    """Reverses what is applied and was not before, newest first, with the code that applied it."""
-    from django.core.management.sql import emit_pre_migrate_signal
-    from django.db import connections
-
-    alias = request["database"]
-    connection = connections[alias]
-    progress = Progress()
-    executor = executor_of(connection, alias, progress)
-    before, applied = keys_of(request["applied"]), set(executor.recorder.applied_migrations())
+def to_reverse(executor, before):
+    """What is applied and was not before, newest first; what of that is only recorded; and all migrations in order."""
+    applied = set(executor.recorder.applied_migrations())
     if before - applied:
         raise moved((), before - applied)
     extra = applied - before
@@ -259,7 +252,58 @@ def do_reverse(request):
         known |= set(migration.replaces)
     if extra - known:
         raise moved(extra - known, ())
-    refuse_irreversible(executor, undone, full)
+    return undone, recorded_only, full
+
+
+def do_reversal(request):
+    """Says what `do_reverse` would do."""
+    alias = request["database"]
+    with Looked(alias) as connection:
+        executor = executor_of(connection, alias)
+        undone, _, full = to_reverse(executor, keys_of(request["applied"]))
+        obstacles = obstacles_of(executor, undone, full)
+        transactional = bool(connection.features.can_rollback_ddl)
+        steps = []
+        for migration in undone:
+            step = identity(key_of(migration))
+            step.update(
+                transactional=bool(migration.atomic) and transactional,
+                obstacles=obstacles.get(key_of(migration), []),
+                drops=drops(migration.operations),
+            )
+            steps.append(step)
+    return {"migrations": steps}
+
+
+def drops(operations):
+    """What goes with a reversal: what was written into the tables and columns that the migration made."""
+    found = []
+    for operation in operations:
+        name = type(operation).__name__
+        if hasattr(operation, "database_operations"):
+            found += drops(operation.database_operations)
+        elif name == "CreateModel":
+            if operation.options.get("managed", True) and not operation.options.get("proxy"):
+                found.append("the rows of `%s`" % operation.name)
+        elif name == "AddField":
+            found.append("the values of `%s.%s`" % (operation.model_name, operation.name))
+    return found
+
+
+def do_reverse(request):
+    """Reverses what is applied and was not before, newest first, with the code that applied it."""
+    from django.core.management.sql import emit_pre_migrate_signal
+    from django.db import connections
+
+    alias = request["database"]
+    connection = connections[alias]
+    progress = Progress()
+    executor = executor_of(connection, alias, progress)
+    undone, recorded_only, full = to_reverse(executor, keys_of(request["applied"]))
+    obstacles = obstacles_of(executor, undone, full)
+    if obstacles:
+        bad = [dict(identity(key), reasons=reasons) for key, reasons in obstacles.items()]
+        raise Refused("irreversible", migrations=bad)
     plan = [(migration, True) for migration in undone]
     if plan:
         apps = executor._create_project_state(with_applied_migrations=True).apps
@@ -276,8 +320,9 @@ def do_reverse(request):
     return {}
 
 
-def refuse_irreversible(executor, undone, full):
-    bad = []
+def obstacles_of(executor, undone, full):
+    """Why migrations cannot be reversed whole, by their keys."""
+    found = {}
     names = set(key_of(migration) for migration in undone)
     state = executor._create_project_state(with_applied_migrations=False)
     for migration in full:
@@ -286,6 +331,5 @@ def refuse_irreversible(executor, undone, full):
             reasons = irreversible_reasons(migration.operations)
             reasons += ["reversing it would not bring back %s" % text for text in lost]
             if reasons:
-                bad.append(dict(identity(key_of(migration)), reasons=reasons))
-    if bad:
-        raise Refused("irreversible", migrations=bad)
+                found[key_of(migration)] = reasons
+    return found

@@ -30,7 +30,7 @@ pub(super) fn decide(update: &GitUpdate, facts: &GitFacts) -> Result<Target, Git
     Ok(Target::Move(Box::new(planned(update, facts))))
 }
 
-fn check_state(facts: &GitFacts) -> Result<(), GitError> {
+pub(super) fn check_state(facts: &GitFacts) -> Result<(), GitError> {
     if let Some(operation) = &facts.operation {
         return Err(GitError::OperationInProgress {
             path: facts.repository.clone(),
@@ -74,7 +74,7 @@ fn check_history(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {
     }
 }
 
-fn check_files(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {
+pub(super) fn check_files(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {
     let edits = &facts.local_changes;
     let ignored = |edit: &&LocalChange| {
         let path = facts.repository.join(&edit.path);
@@ -95,7 +95,7 @@ fn check_files(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {
     if collisions.is_empty() { Ok(()) } else { Err(GitError::Collision { collisions }) }
 }
 
-fn planned(update: &GitUpdate, facts: &GitFacts) -> Move {
+pub(super) fn planned(update: &GitUpdate, facts: &GitFacts) -> Move {
     let goal = facts.goal().to_owned();
     let mut notices = Vec::new();
     if facts.head.branch.as_ref() != Some(&update.branch) {

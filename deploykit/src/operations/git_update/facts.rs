@@ -14,7 +14,7 @@ use crate::git::{
 use crate::host::{CommandError, Host};
 
 /// How many commits are read in full.
-const READ: usize = 1000;
+pub(super) const READ: usize = 1000;
 
 /// What was observed of a checkout and of the target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +162,11 @@ fn observe_history(
     Ok(())
 }
 
-fn observe_files(host: &Host, repository: &Repository, facts: &mut GitFacts) -> Result<(), GitError> {
+pub(super) fn observe_files(
+    host: &Host,
+    repository: &Repository,
+    facts: &mut GitFacts,
+) -> Result<(), GitError> {
     facts.operation = git::operation_in_progress(repository).map(str::to_owned);
     facts.index_lock = git::index_lock(repository).map(|path| (path.clone(), git::age(&path)));
     facts.changes = git::changes(repository, oid(&facts.head.commit)?, oid(facts.goal())?, true)?;

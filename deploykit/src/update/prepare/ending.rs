@@ -12,7 +12,7 @@ use crate::update::error::{PreparationError, UpdateError};
 
 impl<'s, 'o> Preparation<'s, 'o> {
     /// Tells everybody that a step failed, and puts away what was prepared.
-    pub(super) fn fail(&mut self, step: String, source: Failed) -> UpdateError {
+    pub(in crate::update) fn fail(&mut self, step: String, source: Failed) -> UpdateError {
         let interrupted = self.host.is_cancelled();
         let source = if interrupted { PreparationError::Interrupted.into() } else { source };
         let error = self.host.redactor().redact(&error_chain(source.as_ref())).into_owned();
@@ -55,6 +55,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             environment: self.site.config().environment.as_str().to_owned(),
             from: self.from.clone(),
             to: self.to.clone(),
+            rolls_back: self.rolls_back.clone(),
             outcome,
             started: self.started,
             duration_ms: milliseconds(self.events.elapsed()),

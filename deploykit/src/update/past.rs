@@ -1,0 +1,186 @@
+//! Finished updates: which of them still stand, what each keeps for its rollback, and when that goes.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+
+use crate::action::{Action, Context};
+use crate::django::{DatabaseState, DjangoError, Project, Session};
+use crate::event::Outcome;
+use crate::git;
+use crate::host::{Host, files};
+use crate::journal::{Entry, Journal, JournalError};
+use crate::plan::Plan;
+use crate::site::Site;
+use crate::state::{Kept, KeptStatic, RunFolder, State};
+
+/// A finished update with its journal.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub run: RunFolder,
+    entries: Vec<Entry>,
+}
+
+impl Past {
+    /// Returns what was done, in order.
+    pub(super) fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.entries.iter().flat_map(|entry| match entry {
+            Entry::StepStarted { actions, .. } => actions.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Returns what would have taken it back, had it failed.
+    pub(super) fn undo(&self) -> impl Iterator<Item = &Action> {
+        self.entries.iter().flat_map(|entry| match entry {
+            Entry::StepStarted { undo, .. } => undo.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Returns the commits before and after it.
+    pub(super) fn commits(&self) -> (String, String) {
+        match self.entries.first() {
+            Some(Entry::RunStarted { from, to, .. }) => (from.clone(), to.clone()),
+            _ => (String::new(), String::new()),
+        }
+    }
+}
+
+/// Returns the finished updates that were not rolled back, newest first, at most so many.
+pub(super) fn standing(state: &State, most: usize) -> Result<Vec<Past>, JournalError> {
+    let (mut rolled_back, mut found) = (BTreeSet::new(), Vec::new());
+    for run in state.runs()?.into_iter().rev() {
+        if found.len() == most {
+            break;
+        }
+        let path = run.journal();
+        if !path.exists() {
+            continue;
+        }
+        let entries = Journal::read(&path)?;
+        let is_good = |entry: &Entry| matches!(entry, Entry::RunFinished { outcome: Outcome::Updated, .. });
+        match entries.first() {
+            _ if !entries.iter().any(is_good) => {}
+            Some(Entry::RunStarted { rolls_back: Some(run), .. }) => {
+                rolled_back.insert(run.clone());
+            }
+            _ if rolled_back.contains(&run.name) => {}
+            _ => found.push(Past { run, entries }),
+        }
+    }
+    Ok(found)
+}
+
+/// Says who rolled a commit back and when, unless an update has brought it again since.
+pub(super) fn rolled_back(state: &State, commit: &str) -> Option<String> {
+    for run in state.runs().ok()?.into_iter().rev() {
+        let Some(report) = run.report().filter(|report| report.outcome == Outcome::Updated) else { continue };
+        match &report.rolls_back {
+            Some(_) if report.from == commit && report.to != commit => {
+                let entries = Journal::read(&run.journal()).unwrap_or_default();
+                let user = entries.iter().find_map(|entry| match entry {
+                    Entry::RunStarted { user, .. } => Some(user.as_str()),
+                    _ => None,
+                });
+                let time = report.started.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
+                let (commit, user) = (git::short(commit), user.unwrap_or("somebody"));
+                return Some(format!("{commit} was rolled back on {time} by {user} (run {})", run.name));
+            }
+            None if report.to == commit => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Keeps what the rollback of an update needs that was just finished.
+pub(super) fn keep(
+    site: &Site,
+    state: &State,
+    run: &RunFolder,
+    plan: &Plan,
+    added: Vec<String>,
+    context: &mut Context,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    if plan.from != plan.to {
+        let host = context.host.uninterrupted();
+        git::keep_commit(&host, &site.config().repository, &run.name, &plan.from)?;
+    }
+    let swap = plan.steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
+        Action::Swap(back) => Some(back.clone()),
+        _ => None,
+    });
+    let put_aside = swap.as_ref().map(|back| (&back.aside, kept_folder(&back.aside, &run.name)));
+    let database = database(context, &site.project())?;
+    let static_files = put_aside.as_ref().map(|(_, folder)| KeptStatic { folder: folder.clone(), added });
+    // Before the folder moves: what is moved and not written down would stay for ever.
+    run.set_kept(&Kept { current: state.current(), database, static_files })?;
+    if let Some((aside, folder)) = put_aside
+        && aside.exists()
+    {
+        files::rename(aside, &folder)?;
+    }
+    Ok(())
+}
+
+/// Returns where the static files go that an update put aside: `.static.deploykit-20261122-1`.
+fn kept_folder(aside: &Path, run: &str) -> PathBuf {
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    aside.with_file_name(name.replace("deploykit-next", &format!("deploykit-{run}")))
+}
+
+fn database(context: &mut Context, project: &Project) -> Result<DatabaseState, DjangoError> {
+    let host = context.host.uninterrupted();
+    if let Some(session) = &mut context.django
+        && session.responds(&host)
+    {
+        return session.state(&host);
+    }
+    let mut session = Session::boot(&host, project)?;
+    let state = session.state(&host);
+    session.close(&host);
+    state
+}
+
+/// Removes what no rollback needs that is still promised: the promise covers the newest `keep` updates that stand, as
+/// far as each has kept its part.
+pub(super) fn prune(site: &Site, state: &State, host: &Host) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let config = site.config();
+    let promised: Vec<Past> =
+        standing(state, config.keep)?.into_iter().take_while(|past| past.run.kept().is_some()).collect();
+    let is_promised = |run: &RunFolder| promised.iter().any(|past| past.run.name == run.name);
+    for run in state.runs()?.iter().filter(|run| !is_promised(run)) {
+        forget(&config.repository, run, host)?;
+    }
+    let switches = promised.iter().flat_map(Past::undo).filter_map(|action| match action {
+        Action::SwitchEnvironment(back) => Some(back),
+        _ => None,
+    });
+    let (mut environments, mut originals) = (Vec::new(), Vec::new());
+    for back in switches {
+        match back.environment() {
+            Some(environment) => environments.push(environment),
+            None => originals.push(back.kept.clone()),
+        }
+    }
+    crate::python::prune(&state.environments(), &config.virtualenv, &environments)?;
+    for folder in crate::python::kept_originals(&config.virtualenv) {
+        if !originals.contains(&folder) {
+            files::remove_tree(&folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a run has kept for its rollback.
+fn forget(repository: &Path, run: &RunFolder, host: &Host) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let Some(kept) = run.kept() else { return Ok(()) };
+    if let Some(KeptStatic { folder, .. }) = kept.static_files {
+        files::remove_tree(&folder)?;
+    }
+    git::forget_commit(host, repository, &run.name)?;
+    Ok(files::remove_file(&run.kept_file())?)
+}

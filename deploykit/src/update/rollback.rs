@@ -1,0 +1,339 @@
+//! Takes back a finished update: another way to a plan, for the same runner.
+//!
+//! ```text
+//! PREPARE   run · code · packages · secrets · services · check · migrations · pages
+//! ANNOUNCE  announce · wait · stop-workers
+//! WINDOW    page-up → stop-web → backup → migrate → static → environment → code → start-required → start-web
+//!           → smoke-check → page-down
+//! FINISH    start-workers · stay-up · maintenance-off
+//! ```
+//!
+//! The changes come in the order in which the update's own undo would make them: migrations are reversed while the code
+//! that brought them is still live, and going back to that code, should the rollback fail, ends with its migrations.
+
+mod steps;
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use crate::action::{Action, Context};
+use crate::django::{Migrate, Project, ReversedMigration, Session, SiteFacts, When};
+use crate::event::Event;
+use crate::git::{self, Checkout, GitError, Head, counted, short};
+use crate::host::files::{self, Swap};
+use crate::operations::git_update::Move;
+use crate::operations::smoke_check::PageResult;
+use crate::plan::{Phase, Plan};
+use crate::python::{Switch, Virtualenv};
+use crate::services::{LogMark, Role, ServiceState};
+use crate::smoke::SmokeCheck;
+use crate::state::{Kept, State};
+use crate::update::Update;
+use crate::update::announcement::Announcement;
+use crate::update::backup::Backup;
+use crate::update::beside::Beside;
+use crate::update::error::{RollbackError, UpdateError};
+use crate::update::past::{self, Past};
+use crate::update::prepare::Preparation;
+use crate::update::services::{Services, forecast};
+use crate::update::summary::package_summary;
+
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// What a finished update did, and what it kept.
+struct Done {
+    run: String,
+    kept: Kept,
+    code: Option<Checkout>,
+    /// There and back.
+    environment: Option<(Switch, Switch)>,
+    /// Back, and there again.
+    static_files: Option<(Swap, Swap)>,
+    migrate: Option<Migrate>,
+    /// The pages as they were before the update.
+    pages: Option<SmokeCheck>,
+}
+
+/// Everything that the plan is made of.
+struct Facts {
+    done: Done,
+    moved: Option<Move>,
+    packages: String,
+    project: Project,
+    site: SiteFacts,
+    /// The migrations to be reversed, newest first.
+    reversed: Vec<ReversedMigration>,
+    backup: Option<Backup>,
+    states: Vec<ServiceState>,
+    baseline: Vec<PageResult>,
+}
+
+impl<'s, 'o> Preparation<'s, 'o> {
+    /// Looks whether everything is there, and nothing in the way, and makes the plan.
+    pub(super) fn roll_back(mut self, wanted: Option<&str>) -> Result<Box<Update<'s, 'o>>, UpdateError> {
+        self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
+        let done = self.step("run", |this| {
+            let past = choose(&this.state, wanted)?;
+            (this.to, this.from) = past.commits();
+            let done = Done::of(&past)?;
+            let text = format!("{}: {} → {}", done.run, short(&this.to), short(&this.from));
+            Ok((done, text))
+        })?;
+        self.rolls_back = Some(done.run.clone());
+        self.record()?;
+        let moved = self.step("code", |this| this.code(&done))?;
+        let packages = self.step("packages", |this| this.environment(&done))?;
+        let config = self.site.config();
+        if moved.is_some() && (config.secrets_file.is_some() || !config.secrets_required.is_empty()) {
+            self.step("secrets", |this| this.secrets(moved.as_ref()))?;
+        }
+        let states = self.step("services", |this| this.services())?;
+        let project = self.site.project();
+        let (mut session, site) = self.step("check", |this| {
+            let mut session = Session::boot(&this.host, &project)?;
+            let facts = session.facts(&this.host)?;
+            let text = format!("Django {} boots", facts.django);
+            Ok(((session, facts), text))
+        })?;
+        let (reversed, backup) =
+            self.step("migrations", |this| this.reversed(&done, &project, &mut session))?;
+        let baseline = self.step("pages", |this| this.pages(&states))?;
+        let facts = Facts { done, moved, packages, project, site, reversed, backup, states, baseline };
+        self.assemble_rollback(facts, session)
+    }
+
+    /// The checkout must be where the update left it, with nothing in the way.
+    fn code(&mut self, done: &Done) -> Result<(Option<Move>, String), Failed> {
+        let Some(made) = &done.code else {
+            let found = git::head(&self.site.config().repository)?;
+            if found.commit != self.from {
+                let left = Box::new(Head { commit: self.from.clone(), ..found.clone() });
+                let (run, found) = (done.run.clone(), Box::new(found));
+                return Err(RollbackError::HeadMoved { run, found, left }.into());
+            }
+            return Ok((None, "the update brought no commits".to_owned()));
+        };
+        let moved = match self.site.git_update(None).back(&self.host, made) {
+            Err(GitError::HeadMoved { found, expected, .. }) => {
+                let run = done.run.clone();
+                return Err(RollbackError::HeadMoved { run, found, left: expected }.into());
+            }
+            other => other?,
+        };
+        let text = format!("{} to take back", counted(moved.commit_count, "commit"));
+        Ok((Some(moved), text))
+    }
+
+    /// The environment must be the one that the update left, and the one before it whole.
+    fn environment(&mut self, done: &Done) -> Result<(String, String), Failed> {
+        let config = self.site.config();
+        let run = || done.run.clone();
+        if let Some((there, back)) = &done.environment {
+            if !there.is_done() {
+                let virtualenv = config.virtualenv.clone();
+                return Err(RollbackError::EnvironmentMoved { virtualenv, run: run() }.into());
+            }
+            back.look()?;
+        }
+        let live = Virtualenv::read(&config.virtualenv)?.packages;
+        if let Some(record) = self.state.current().packages.filter(|_| !config.requirements.is_empty()) {
+            let changes = live.changes_to(&record.packages);
+            if !changes.is_empty() {
+                let changes = changes.iter().map(ToString::to_string).collect();
+                return Err(RollbackError::PackagesChanged { run: run(), changes }.into());
+            }
+        }
+        let Some((_, back)) = &done.environment else {
+            let text = "the update changed no packages".to_owned();
+            return Ok((text.clone(), text));
+        };
+        let before = Virtualenv::read(&back.environment().unwrap_or_else(|| back.kept.clone()))?;
+        let text = package_summary(&live.changes_to(&before.packages));
+        Ok((text.clone(), text))
+    }
+
+    /// The database must be as the update left it, and the way back known.
+    fn reversed(
+        &mut self,
+        done: &Done,
+        project: &Project,
+        session: &mut Session,
+    ) -> Result<((Vec<ReversedMigration>, Option<Backup>), String), Failed> {
+        let now = session.state(&self.host)?;
+        let left = &done.kept.database;
+        // Without migrations to reverse, nobody minds a table that somebody else has made.
+        if now.applied != left.applied || done.migrate.is_some() && now != *left {
+            let (run, lines) = (done.run.clone(), left.differences(&now));
+            return Err(RollbackError::DatabaseMoved { run, lines }.into());
+        }
+        let Some(migrate) = &done.migrate else {
+            return Ok(((Vec::new(), None), "the update applied none".to_owned()));
+        };
+        let reversed = session.reversal(&self.host, &migrate.before.applied)?;
+        let obstacles: Vec<String> = reversed
+            .iter()
+            .flat_map(|one| one.obstacles.iter().map(|why| format!("`{}`: {why}", one.id)))
+            .collect();
+        if !obstacles.is_empty() {
+            return Err(RollbackError::Irreversible { reasons: obstacles }.into());
+        }
+        let reasons = steps::backup_reasons(&reversed);
+        let wanted = match self.site.config().backup {
+            When::Never => false,
+            When::Always => !reversed.is_empty(),
+            When::Auto => !reasons.is_empty(),
+        };
+        let backup = if wanted { Some(self.backup(project, &reasons, session)?) } else { None };
+        let text = format!("{} to reverse", reversed.len());
+        Ok(((reversed, backup), text))
+    }
+
+    fn assemble_rollback(
+        mut self,
+        facts: Facts,
+        session: Session,
+    ) -> Result<Box<Update<'s, 'o>>, UpdateError> {
+        let (mut plan, announcement) = match self.rollback_plan(&facts) {
+            Ok(planned) => planned,
+            Err(source) => return Err(self.fail("plan".to_owned(), source)),
+        };
+        plan.notices.splice(0..0, self.notices.clone());
+        let logs = LogMark::of_states(&facts.states)
+            .and(LogMark::of_files(self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path))));
+        Ok(Box::new(Update {
+            site: self.site,
+            state: self.state,
+            lock: self.lock,
+            events: self.events,
+            context: Context { host: self.host, django: Some(session) },
+            plan,
+            run: self.run,
+            started: self.started,
+            logs,
+            current: facts.done.kept.current,
+            beside: Beside::default(),
+            announcement,
+            added: Vec::new(),
+        }))
+    }
+
+    fn rollback_plan(&self, facts: &Facts) -> Result<(Plan, Announcement), Failed> {
+        let (site, done) = (self.site, &facts.done);
+        let announcement = Announcement::new(site, &self.request, &facts.site, &self.host)?;
+        let services = Services::new(site, &facts.states, &facts.baseline);
+        let [announce, wait] = announcement.steps()?;
+        let page_up = announcement.page_up(services.web_stops())?;
+        let page_down = announcement.page_down(&page_up);
+        let maintenance_off = Announcement::off(&announce);
+        let hold = services.hold(page_up.change.actions.first().cloned());
+        let mut smoke_check = services.smoke_check();
+        if let (Some(before), Some(now), true) =
+            (done.pages.clone(), site.smoke_check(), smoke_check.is_needed())
+        {
+            // Asked for where the site is now; expected as they were.
+            let check = SmokeCheck { pages: before.pages, commands: Vec::new(), ..now };
+            smoke_check.change.reason = "the pages as they were before the update".to_owned();
+            smoke_check.change.actions = vec![Action::SmokeCheck(check)];
+        }
+        let steps = vec![
+            announce,
+            wait,
+            services.stop("stop-workers", Phase::Announce, Role::Worker),
+            page_up,
+            services.stop("stop-web", Phase::Window, Role::Web),
+            facts.backup(),
+            facts.migrate(),
+            facts.static_files(),
+            facts.environment(),
+            facts.code(),
+            services.start("start-required", Phase::Window, Role::Required),
+            services.start("start-web", Phase::Window, Role::Web),
+            smoke_check,
+            page_down,
+            services.start("start-workers", Phase::Finish, Role::Worker),
+            services.stay_up(),
+            maintenance_off,
+        ];
+        let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
+        let mut notices = services.notices();
+        notices.extend(facts.losses());
+        if !own.is_empty() {
+            notices.push(format!("the site's own steps are not run: {}", own.join(", ")));
+        }
+        let plan = Plan {
+            environment: site.config().environment.as_str().to_owned(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            rolls_back: Some(done.run.clone()),
+            starts: announcement.starts()?,
+            steps,
+            notices,
+            forecast: forecast(site, facts.reversed.len(), facts.backup.as_ref()),
+            hold,
+        };
+        Ok((plan, announcement))
+    }
+}
+
+/// Finds the update to be taken back: only the last one that stands can be.
+fn choose(state: &State, wanted: Option<&str>) -> Result<Past, Failed> {
+    let last = past::standing(state, 1)?.pop();
+    let Some(wanted) = wanted else { return Ok(last.ok_or(RollbackError::Nothing)?) };
+    let run = wanted.to_owned();
+    match last {
+        Some(last) if last.run.name == wanted => Ok(last),
+        _ if !state.runs()?.iter().any(|run| run.name == wanted) => {
+            Err(RollbackError::Unknown { run }.into())
+        }
+        Some(last) if past::standing(state, usize::MAX)?.iter().any(|past| past.run.name == wanted) => {
+            Err(RollbackError::NotTheLast { run, last: last.run.name }.into())
+        }
+        _ => Err(RollbackError::NotStanding { run }.into()),
+    }
+}
+
+impl Done {
+    /// Reads what an update did from its journal, and looks whether it has kept its part.
+    fn of(past: &Past) -> Result<Done, RollbackError> {
+        let run = past.run.name.clone();
+        let gone = |what: PathBuf| RollbackError::Gone { run: run.clone(), what };
+        let kept = past.run.kept().ok_or_else(|| gone(past.run.kept_file()))?;
+        let static_back = past.undo().find_map(|action| match action {
+            Action::Swap(back) => Some(back.clone()),
+            _ => None,
+        });
+        let static_files = match (static_back, &kept.static_files) {
+            (Some(back), Some(kept)) => {
+                if files::inode(&kept.folder) != back.wanted {
+                    return Err(gone(kept.folder.clone()));
+                }
+                let back = Swap { aside: kept.folder.clone(), ..back };
+                let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
+                Some((back, there))
+            }
+            _ => None,
+        };
+        let switch = |action: &Action| match action {
+            Action::SwitchEnvironment(switch) => Some(switch.clone()),
+            _ => None,
+        };
+        Ok(Done {
+            code: past.actions().find_map(|action| match action {
+                Action::Checkout(made) => Some(made.clone()),
+                _ => None,
+            }),
+            environment: past.actions().find_map(switch).zip(past.undo().find_map(switch)),
+            static_files,
+            migrate: past.actions().find_map(|action| match action {
+                Action::Migrate(migrate) => Some(migrate.clone()),
+                _ => None,
+            }),
+            pages: past.undo().find_map(|action| match action {
+                Action::SmokeCheck(check) => Some(check.clone()),
+                _ => None,
+            }),
+            run,
+            kept,
+        })
+    }
+}

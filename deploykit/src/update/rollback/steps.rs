@@ -1,0 +1,124 @@
+//! The steps of a rollback that an update has not.
+
+use super::Facts;
+use crate::action::Action;
+use crate::django::{LateFiles, Migrate, PutBack, RestoreDatabase, ReversedMigration};
+use crate::git::counted;
+use crate::operations::{Change, Check};
+use crate::plan::{Phase, Step};
+use crate::update::backup::Backup;
+
+/// Says why the new version could not come back whole by its migrations alone.
+pub(super) fn backup_reasons(reversed: &[ReversedMigration]) -> Vec<String> {
+    let dropped = reversed.iter().filter(|one| !one.drops.is_empty());
+    let dropped = dropped
+        .map(|one| format!("`{}` applied again would not bring back {}", one.id, one.drops.join(" and ")));
+    let half = reversed.iter().filter(|one| !one.transactional);
+    let half = half.map(|one| format!("the reversal of `{}` may stay half done", one.id));
+    dropped.chain(half).collect()
+}
+
+impl Facts {
+    /// Returns the copy that brings the new version's database back by itself.
+    fn way_forward(&self) -> Option<&Backup> {
+        self.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
+    }
+
+    pub(super) fn backup(&self) -> Step {
+        let check = match &self.backup {
+            Some(backup) => Check::Change(
+                backup.change_for("for the way to the new version", backup_reasons(&self.reversed)),
+            ),
+            None if self.reversed.is_empty() => {
+                Check::Unchanged { reason: "no migrations are reversed".to_owned() }
+            }
+            None => Check::Unchanged { reason: "the migrations can be applied again".to_owned() },
+        };
+        Step::new("backup", Phase::Window, check)
+    }
+
+    pub(super) fn migrate(&self) -> Step {
+        let check = match &self.done.migrate {
+            Some(migrate) if !self.reversed.is_empty() => {
+                let project = self.project.clone();
+                let undo = match self.way_forward() {
+                    Some(backup) => Action::RestoreDatabase(backup.restore(self.done.kept.database.clone())),
+                    None => Action::Migrate(Migrate { project: project.clone(), ..migrate.clone() }),
+                };
+                let before = migrate.before.clone();
+                let back = RestoreDatabase { project, before, backup: None, put_back: PutBack::default() };
+                Check::Change(Change {
+                    reason: format!("{} to reverse", counted(self.reversed.len(), "migration")),
+                    details: self.reversed.iter().map(|one| one.id.to_string()).collect(),
+                    actions: vec![Action::RestoreDatabase(back)],
+                    undo: vec![undo],
+                    ..Change::default()
+                })
+            }
+            _ => Check::Unchanged { reason: "the update applied no migrations".to_owned() },
+        };
+        Step::new("migrate", Phase::Window, check)
+    }
+
+    pub(super) fn static_files(&self) -> Step {
+        let check = match &self.done.static_files {
+            None => Check::Unchanged { reason: "the update changed no static files".to_owned() },
+            Some((back, there)) => {
+                let added = self.done.kept.static_files.as_ref().map(|kept| kept.added.clone());
+                let late = back
+                    .wanted
+                    .is_some()
+                    .then(|| LateFiles { swap: back.clone(), removed: added.unwrap_or_default() });
+                let late = late.map(Action::LinkLateFiles).into_iter();
+                Check::Change(Change {
+                    reason: "the files of before the update".to_owned(),
+                    actions: late.chain([Action::Swap(back.clone())]).collect(),
+                    undo: vec![Action::Swap(there.clone())],
+                    ..Change::default()
+                })
+            }
+        };
+        Step::new("static", Phase::Window, check)
+    }
+
+    pub(super) fn environment(&self) -> Step {
+        let check = match &self.done.environment {
+            None => Check::Unchanged { reason: self.packages.clone() },
+            Some((there, back)) => Check::Change(Change {
+                reason: self.packages.clone(),
+                actions: vec![Action::SwitchEnvironment(back.clone())],
+                undo: vec![Action::SwitchEnvironment(there.clone())],
+                ..Change::default()
+            }),
+        };
+        Step::new("environment", Phase::Window, check)
+    }
+
+    pub(super) fn code(&self) -> Step {
+        let check = match &self.moved {
+            None => Check::Unchanged { reason: "the update brought no commits".to_owned() },
+            Some(moved) => Check::Change(Change {
+                reason: format!("{} to take back", counted(moved.commit_count, "commit")),
+                ..moved.change()
+            }),
+        };
+        Step::new("code", Phase::Window, check)
+    }
+
+    /// Says what goes that was written since the update.
+    pub(super) fn losses(&self) -> Vec<String> {
+        let mut notices: Vec<String> = self
+            .reversed
+            .iter()
+            .filter(|one| !one.drops.is_empty())
+            .map(|one| format!("`{}` is reversed: {} are lost", one.id, one.drops.join(" and ")))
+            .collect();
+        if !notices.is_empty() && self.way_forward().is_none() {
+            notices.push(
+                "they are lost even if the rollback fails: no copy of the database is put back then"
+                    .to_owned(),
+            );
+        }
+        notices
+    }
+}

@@ -1,0 +1,181 @@
+//! The steps that stop the services, start them and look at the pages: those of an update and those of a rollback.
+
+use std::time::Duration;
+
+use crate::action::Action;
+use crate::event::{Outcome, milliseconds};
+use crate::git::counted;
+use crate::operations::service_control::{Restart, Want};
+use crate::operations::smoke_check::PageResult;
+use crate::plan::{Forecast, Phase, Step};
+use crate::services::{Goal, Role, ServiceAction, ServiceState};
+use crate::site::{EnvironmentName, Site};
+use crate::update::backup::Backup;
+
+/// Why nothing is done about services in development.
+const UNMANAGED: &str = "no services are managed in development";
+
+const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
+
+/// How many earlier updates a forecast looks at.
+const FORECAST_RUNS: usize = 5;
+
+/// The makers of these steps.
+pub(super) struct Services<'p> {
+    site: &'p Site,
+    states: &'p [ServiceState],
+    baseline: &'p [PageResult],
+    restart: Restart,
+}
+
+impl<'p> Services<'p> {
+    /// Takes the services and the pages as they are while the site still serves.
+    pub(super) fn new(site: &'p Site, states: &'p [ServiceState], baseline: &'p [PageResult]) -> Self {
+        let restart = site.service_control(&ROLES, Want::Restart).restart(states);
+        Services { site, states, baseline, restart }
+    }
+
+    /// Tells whether the web goes down.
+    pub(super) fn web_stops(&self) -> bool {
+        self.restart.stop.iter().any(|action| action.service.role == Role::Web)
+    }
+
+    /// Returns the actions for the services of one role.
+    fn actions(&self, all: &[ServiceAction], role: Role) -> Vec<Action> {
+        all.iter().filter(|action| action.service.role == role).cloned().map(Action::Service).collect()
+    }
+
+    /// Stops the services of one role, if they run.
+    pub(super) fn stop(&self, id: &str, phase: Phase, role: Role) -> Step {
+        let actions = self.actions(&self.restart.stop, role);
+        let mut undo = self.actions(&self.restart.undo, role);
+        if role == Role::Web
+            && !undo.is_empty()
+            && let Some(check) = self.site.smoke_check()
+        {
+            // The old pages are asked for before the page goes down.
+            let check = check.like(self.baseline);
+            if !check.pages.is_empty() {
+                undo.push(Action::SmokeCheck(check));
+            }
+        }
+        // On the way back the workers come last. The page does not wait until it is sure that all stay up.
+        if role == Role::Worker || self.actions(&self.restart.stop, Role::Worker).is_empty() {
+            let stays = |action: &ServiceAction| ServiceAction { goal: Goal::StaysUp, ..action.clone() };
+            undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
+        }
+        let reason = self.names(&actions, "none runs");
+        Step::with_actions(id, phase, &reason, actions, undo)
+    }
+
+    /// Starts the services of one role that are to run.
+    pub(super) fn start(&self, id: &str, phase: Phase, role: Role) -> Step {
+        let actions = self.actions(&self.restart.start, role);
+        // Exactly what is started here is stopped again; what ran before is started by the undo of its stop.
+        let undo = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Service(action) if role != Role::Required => {
+                    let service = action.service.clone();
+                    Some(Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() }))
+                }
+                _ => None,
+            })
+            .collect();
+        let reason = self.names(&actions, if role == Role::Required { "all run" } else { "none ran" });
+        Step::with_actions(id, phase, &reason, actions, undo)
+    }
+
+    /// Looks whether what was started still runs after its time.
+    pub(super) fn stay_up(&self) -> Step {
+        let actions: Vec<Action> = self.restart.stay_up.iter().cloned().map(Action::Service).collect();
+        let reason = self.names(&actions, "nothing was started");
+        Step::with_actions("stay-up", Phase::Finish, &reason, actions, Vec::new())
+    }
+
+    /// Asks for the pages as they are configured.
+    pub(super) fn smoke_check(&self) -> Step {
+        let nothing =
+            |reason: &str| Step::with_actions("smoke-check", Phase::Window, reason, Vec::new(), Vec::new());
+        let config = self.site.config();
+        let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
+        let has_web = config.services.iter().any(|service| service.role == Role::Web);
+        if config.environment == EnvironmentName::Development {
+            return nothing(UNMANAGED);
+        }
+        if has_web && self.actions(&self.restart.start, Role::Web).is_empty() {
+            return nothing("the web did not run before, so it is not started");
+        }
+        let pages: Vec<&str> = check.pages.iter().map(|page| page.path.as_str()).collect();
+        let mut reason = pages.join(", ");
+        if !check.commands.is_empty() {
+            let commands = counted(check.commands.len(), "command");
+            reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
+        }
+        Step::with_actions("smoke-check", Phase::Window, &reason, vec![Action::SmokeCheck(check)], Vec::new())
+    }
+
+    /// Returns what keeps the site in maintenance: the page first, then nothing serves.
+    pub(super) fn hold(&self, page: Option<Action>) -> Vec<Action> {
+        let stop = |role| {
+            let services = self.site.config().services.iter().filter(move |service| service.role == role);
+            services.map(|service| {
+                let service = service.clone();
+                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() })
+            })
+        };
+        page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
+    }
+
+    fn names(&self, actions: &[Action], none: &str) -> String {
+        let names: Vec<&str> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Service(action) => Some(action.service.name.as_str()),
+                _ => None,
+            })
+            .collect();
+        let is_development = self.site.config().environment == EnvironmentName::Development;
+        match names.is_empty() {
+            true if is_development => UNMANAGED.to_owned(),
+            true => none.to_owned(),
+            false => names.join(", "),
+        }
+    }
+
+    /// Says which services do not run, and will not.
+    pub(super) fn notices(&self) -> Vec<String> {
+        let services = &self.site.config().services;
+        let stopped = services.iter().zip(self.states).filter(|(service, state)| {
+            service.role != Role::Required
+                && !self.restart.start.iter().any(|action| action.service.name == state.service)
+        });
+        stopped
+            .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
+            .collect()
+    }
+}
+
+/// Expects what the last updates took; without any, a rule of thumb for a site of middling size.
+pub(super) fn forecast(site: &Site, migrations: usize, backup: Option<&Backup>) -> Forecast {
+    let runs = site.state().runs().unwrap_or_default();
+    let mut windows: Vec<u64> = runs
+        .iter()
+        .rev()
+        .filter_map(crate::state::RunFolder::report)
+        .filter(|report| report.outcome == Outcome::Updated)
+        .filter_map(|report| report.window_ms)
+        .take(FORECAST_RUNS)
+        .collect();
+    windows.sort_unstable();
+    let copy = backup.map(Backup::duration).unwrap_or_default();
+    match windows.get(windows.len() / 2) {
+        // Earlier windows may have been without a copy of the database.
+        Some(median) => Forecast { window_ms: milliseconds(copy).max(*median), runs: windows.len() },
+        None => {
+            let migrations = u32::try_from(migrations).unwrap_or(u32::MAX);
+            let guess = Duration::from_millis(1500) + Duration::from_millis(100) * migrations + copy;
+            Forecast { window_ms: milliseconds(guess), runs: 0 }
+        }
+    }
+}
