@@ -3,7 +3,6 @@
 //! One JSON object a line, synced line by line. A torn last line, which a crash can leave, is as if it had not been
 //! written: what it announces has not happened yet.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -248,26 +247,21 @@ pub struct Begun<'e> {
     pub undo: &'e [Action],
 }
 
-/// Returns the steps that were begun and not undone, newest first.
+/// Returns the steps that were begun and not undone since, newest first.
 #[must_use]
 pub fn left_to_undo(entries: &[Entry]) -> Vec<Begun<'_>> {
-    let undone: BTreeSet<&str> = entries
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::StepUndone { step } => Some(step.as_str()),
-            _ => None,
-        })
-        .collect();
-    entries
-        .iter()
-        .rev()
-        .filter_map(|entry| match entry {
-            Entry::StepStarted { step, phase, actions, undo, .. } if !undone.contains(step.as_str()) => {
-                Some(Begun { step, phase: *phase, actions, undo })
+    let mut left: Vec<Begun<'_>> = Vec::new();
+    for entry in entries {
+        match entry {
+            Entry::StepStarted { step, phase, actions, undo, .. } => {
+                left.push(Begun { step, phase: *phase, actions, undo });
             }
-            _ => None,
-        })
-        .collect()
+            Entry::StepUndone { step } => left.retain(|begun| begun.step != step),
+            _ => {}
+        }
+    }
+    left.reverse();
+    left
 }
 
 #[derive(Deserialize)]

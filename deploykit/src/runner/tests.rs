@@ -374,7 +374,7 @@ fn an_undo_that_fails_holds_the_site() {
     let mut steps = folder.steps();
     steps[3].change.undo.insert(1, run("false", &[]));
     steps[4].change.actions.insert(0, run("false", &[]));
-    let hold = [folder.write("held", ""), run("false", &[]), folder.write("services", "stopped")];
+    let hold = [folder.write("held", ""), run("false", &["held"]), folder.write("services", "stopped")];
     let ran = folder.run(&steps, Host::new(), &hold, &mut |_| ());
     assert_eq!(ran.outcome(), Outcome::Held);
     let (step, error) = ran.failure().undo.clone().unwrap();
@@ -385,7 +385,7 @@ fn an_undo_that_fails_holds_the_site() {
     assert!(folder.site("held").exists() && folder.site("services").exists() && folder.site("page").exists());
     let told = ran.told();
     assert_eq!(told[told.len() - 4..told.len() - 1], ["undo of 4", "static undone", "code not undone"]);
-    assert!(told[told.len() - 1].contains("while holding the site in maintenance: `false`"), "{told:?}");
+    assert!(told[told.len() - 1].contains("while holding the site in maintenance: `false held`"), "{told:?}");
     let undone: Vec<(String, bool)> =
         ran.course.unwrap().steps.into_iter().map(|report| (report.step, report.undone)).collect();
     let expected = [("announce", false), ("page-up", false), ("code", false), ("static", true)];
