@@ -5,6 +5,7 @@ mod support;
 
 mod demo;
 mod django;
+mod faults;
 mod git;
 mod init;
 mod nothing_new;
