@@ -1,6 +1,7 @@
 //! Faults of the machine at the worst moment: the site is wholly old, wholly new, or held and said so.
 
 mod disks;
+mod planted;
 
 use std::fs;
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -172,7 +173,9 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(progress: &Progress, events: Option<&Path>) -> Result<Self, Failure> {
-        let file = events.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose();
+        let file = events
+            .map(|path| OpenOptions::new().create(true).append(true).mode(0o600).open(path))
+            .transpose();
         let file = file.map_err(|error| {
             let path = events.unwrap_or(Path::new("")).display();
             Failure::message(
