@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
@@ -40,12 +40,14 @@ impl Redactor {
     /// Returns `text` without secrets.
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        static PASSWORD: LazyLock<Option<Regex>> =
-            LazyLock::new(|| Regex::new(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:)[^\s/@]+@").ok());
+        static PERSON: LazyLock<Option<Regex>> =
+            LazyLock::new(|| Regex::new(r#"([A-Za-z][A-Za-z0-9+.-]*)://([^\s/?#'"`]*)@"#).ok());
         let mut text = Cow::Borrowed(text);
         if text.contains("://")
-            && let Some(password) = PASSWORD.as_ref()
-            && let Cow::Owned(redacted) = password.replace_all(&text, "${1}***@")
+            && let Some(person) = PERSON.as_ref()
+            && let Cow::Owned(redacted) = person.replace_all(&text, |found: &Captures<'_>| {
+                format!("{}://{}@", &found[1], person_of(&found[1], &found[2]))
+            })
         {
             text = Cow::Owned(redacted);
         }
@@ -55,6 +57,19 @@ impl Redactor {
             }
         }
         text
+    }
+}
+
+/// Returns what may be shown of who is named in an address.
+fn person_of(scheme: &str, person: &str) -> String {
+    // Where a name stands alone it is a token, as hosts of Git repositories take it.
+    let web = scheme.ends_with("http") || scheme.ends_with("https");
+    match person.split_once(':') {
+        Some((_, "" | "x-oauth-basic")) if web => MASK.to_owned(),
+        Some((_, "")) => person.to_owned(),
+        Some((name, _)) => format!("{name}:{MASK}"),
+        None if web => MASK.to_owned(),
+        None => person.to_owned(),
     }
 }
 
@@ -72,6 +87,21 @@ mod tests {
     fn a_longer_secret_goes_before_one_inside_it() {
         let redactor = Redactor::new(["abcdef".to_owned(), "abcdefgh".to_owned(), "x".to_owned()]);
         assert_eq!(redactor.redact("abcdefgh abcdef x"), "*** *** x");
+    }
+
+    #[test]
+    fn who_asks_at_an_address_is_not_shown_with_a_password_or_token() {
+        let redacted = |text: &str| Redactor::default().redact(text).into_owned();
+        for (text, shown) in [
+            ("at 'https://me:p@ss@host/x'", "at 'https://me:***@host/x'"),
+            ("https://ghp_token@github.com/a/b.git", "https://***@github.com/a/b.git"),
+            ("git+https://token:x-oauth-basic@host/a", "git+https://***@host/a"),
+            ("postgres://:pw@/db and redis://:pw@h:1/0", "postgres://:***@/db and redis://:***@h:1/0"),
+            ("ssh://git@host/a", "ssh://git@host/a"),
+            ("https://host/a@b", "https://host/a@b"),
+        ] {
+            assert_eq!(redacted(text), shown);
+        }
     }
 
     #[test]
