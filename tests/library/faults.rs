@@ -1,6 +1,7 @@
 //! Faults of the machine at the worst moment: the site is wholly old, wholly new, or held and said so.
 
 mod disks;
+mod others;
 mod planted;
 
 use std::fs;

@@ -39,6 +39,16 @@ impl Disk {
         disk
     }
 
+    /// Makes a folder, as it is, a mount of its own.
+    pub fn around(folder: &Path) -> Option<Disk> {
+        let mount = Command::new("mount").arg("--bind").args([folder, folder]).output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(Disk(folder.to_owned()));
+        }
+        eprintln!("skipped: nothing can be mounted here");
+        None
+    }
+
     /// Gives it another size.
     pub fn resize(&self, size: &str) {
         sh(&self.remount(&format!("size={size}")));
