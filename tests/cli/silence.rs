@@ -100,11 +100,15 @@ fn no_secret_is_shown() {
 }
 
 /// Prints what the settings know, to both streams, whenever Python starts.
-const LEAK: &str = "
-import os, sys
+const LEAK: &str = r#"
+import os, sys, urllib.parse
 for stream in sys.stdout, sys.stderr:
-    print(SECRET_KEY, os.environ.get(\"CANARY\"), file=stream)
-";
+    print(SECRET_KEY, os.environ.get("CANARY"), file=stream)
+    print(SECRETS, json.dumps(SECRETS), SECRETS.get("KEY"), os.environ.get("OWN"), file=stream)
+    print(urllib.parse.quote(SECRETS.get("SIGNS", ""), safe=""), os.environ.get("UV_DEFAULT_INDEX"), file=stream)
+    password = urllib.parse.urlparse(os.environ.get("DATABASE_URL", "")).password or ""
+    print(password, urllib.parse.unquote(password), file=stream)
+"#;
 
 fn prepare(site: &TestSite) {
     let secrets = fs::read_to_string(&site.secrets).unwrap();

@@ -28,12 +28,17 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Makes a redactor for these values; those of fewer than six bytes are left out.
+    /// Makes a redactor for these values, also as JSON, Python and addresses show them; those of fewer than six bytes are
+    /// left out.
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
-        let mut values: Vec<String> = values.into_iter().filter(|value| value.len() >= SHORTEST).collect();
+        let values = values.into_iter().filter(|value| value.len() >= SHORTEST);
+        let mut values: Vec<String> = values
+            .flat_map(|value| [in_json(&value), in_python(&value), percent_encoded(&value), value])
+            .collect();
+        values.sort_unstable();
+        values.dedup();
         // The longest first, so that a value inside another one does not leave the rest of it visible.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        values.dedup();
         Redactor { values }
     }
 
@@ -58,6 +63,31 @@ impl Redactor {
         }
         text
     }
+}
+
+/// As a text stands in JSON.
+fn in_json(value: &str) -> String {
+    let quoted = serde_json::to_string(value).unwrap_or_default();
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
+}
+
+/// As a text stands in Python's `repr`.
+fn in_python(value: &str) -> String {
+    let text = value.replace('\\', r"\\").replace('\n', r"\n").replace('\r', r"\r").replace('\t', r"\t");
+    if text.contains('"') { text.replace('\'', r"\'") } else { text }
+}
+
+/// As a text stands in an address.
+fn percent_encoded(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 /// Returns what may be shown of who is named in an address.
@@ -107,5 +137,13 @@ mod tests {
     #[test]
     fn debug_shows_no_value() {
         assert_eq!(format!("{:?}", Redactor::new(["s3cret".to_owned()])), "Redactor { values: 1 }");
+    }
+
+    #[test]
+    fn a_value_is_hidden_in_every_way_of_writing_it() {
+        let redactor = Redactor::new(["a/\"'\\ \nb".to_owned()]);
+        for text in ["a/\"'\\ \nb", r#"a/\"'\\ \nb"#, r#"a/"\'\\ \nb"#, "a%2F%22%27%5C%20%0Ab"] {
+            assert_eq!(redactor.redact(text), MASK, "{text}");
+        }
     }
 }

@@ -248,8 +248,7 @@ impl fmt::Debug for SecretsFile {
     }
 }
 
-/// Adds the parts of values that may be shown alone and the ways in which they are written elsewhere, and removes what is
-/// no secret.
+/// Adds the parts of values that may be shown alone, and removes what is no secret.
 pub(crate) fn hidden(values: Vec<String>) -> Vec<String> {
     static PASSWORD: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:([^\s/]+)@").ok());
@@ -262,35 +261,15 @@ pub(crate) fn hidden(values: Vec<String>) -> Vec<String> {
         // To make the pattern takes longer than to read the file.
         let pattern = if value.contains("://") { PASSWORD.as_ref() } else { None };
         if let Some(password) = pattern.and_then(|pattern| pattern.captures(&value)?.get(1)) {
-            all.push(percent_decoded(password.as_str()));
             all.push(password.as_str().to_owned());
+            if password.as_str().contains('%') {
+                all.push(percent_decoded(password.as_str()));
+            }
         }
-        all.extend([escaped(&value), percent_encoded(&value)]);
         all.push(value);
     }
     all.retain(|value| !value.is_empty() && !WELL_KNOWN.contains(&value.to_lowercase().as_str()));
-    all.sort_unstable();
-    all.dedup();
     all
-}
-
-/// As a text stands in JSON and in Python's `repr`.
-fn escaped(value: &str) -> String {
-    let quoted = serde_json::to_string(value).unwrap_or_default();
-    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
-}
-
-/// As a text stands in an address.
-fn percent_encoded(value: &str) -> String {
-    let mut text = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 fn percent_decoded(text: &str) -> String {
