@@ -13,4 +13,5 @@ mod one_liners;
 mod readme;
 mod signals;
 mod silence;
+mod terminals;
 mod updates;
