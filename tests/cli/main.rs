@@ -9,6 +9,7 @@ mod run;
 mod bad_input;
 mod failures;
 mod help;
+mod locks;
 mod one_liners;
 mod readme;
 mod signals;

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use deploykit::event::{Observer, Outcome, Record};
+use deploykit::lock::Lock;
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request, Start, UpdateError};
 use deploykit::{Cancel, Site};
@@ -48,6 +49,11 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     let progress = Progress::new(ui);
     let mut watch = Watch::new(&progress, args.events.as_deref())?;
     let cancel = super::cancel()?;
+    if args.lock_wait.is_some()
+        && let Some(holder) = Lock::holder(&site.state().lock())
+    {
+        progress.say(&format!("waiting for the end of another run: {holder}"));
+    }
     let prepared = update::prepare(&site, &request, Some(cancel.clone()), &mut watch);
     progress.flush();
     let update = match prepared.map_err(|error| refused(&error, &site))? {
