@@ -165,6 +165,12 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Takes an empty file, wherever it is.
+    #[cfg(test)]
+    pub(crate) fn of_file(path: &Path, file: File) -> Self {
+        Journal { path: path.to_owned(), file, length: 0 }
+    }
+
     /// Appends an entry and waits until it is on the disk.
     ///
     /// # Errors
