@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     };
     let ui = Ui::new(&cli.global);
     start_log(ui);
-    match commands::run(cli, ui) {
+    let result = commands::run(cli, ui);
+    output::log::flush();
+    match result {
         Ok(code) => code.into(),
         Err(failure) => {
             if ui.json {
@@ -63,6 +65,6 @@ fn start_log(ui: Ui) {
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(format!("deploykit={level}")))
         .format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
-        .target(env_logger::Target::Stderr)
+        .target(env_logger::Target::Pipe(Box::new(output::log::Log)))
         .init();
 }

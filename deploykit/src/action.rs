@@ -126,7 +126,7 @@ impl Action {
             }
             Action::RemoveFile { path } => files::remove_file(path)?,
             Action::RemoveTree { path } => files::remove_tree(path)?,
-            Action::Wait { until, .. } => wait(*until, &context.host)?,
+            Action::Wait { until, .. } => wait(*until, &context.host, Timestamp::now)?,
             Action::Swap(swap) => swap.perform()?,
             Action::LinkLateFiles(late) => late.perform().map(|_| ())?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
@@ -144,14 +144,35 @@ impl Action {
 }
 
 /// Waits by the wall clock, looking again every second: it may be set meanwhile.
-fn wait(until: Timestamp, host: &Host) -> Result<(), ActionError> {
+fn wait(until: Timestamp, host: &Host, mut now: impl FnMut() -> Timestamp) -> Result<(), ActionError> {
     loop {
-        let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+        let left = Duration::try_from(until.duration_since(now())).unwrap_or_default();
         if left.is_zero() {
             return Ok(());
         }
         if !host.wait(left.min(Duration::from_secs(1))) {
             return Err(ActionError::Interrupted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_meanwhile_is_believed() {
+        let until: Timestamp = "2026-11-22T18:30:00Z".parse().unwrap();
+        // Half a millisecond to go; set back; as before; set forward by a day.
+        let clock =
+            ["18:29:59.9995Z", "18:29:59.9980Z", "18:29:59.9995Z"].map(|time| format!("2026-11-22T{time}"));
+        let mut clock = clock.into_iter().chain(["2026-11-23T18:30:00Z".to_owned()]);
+        let mut looks = 0;
+        let now = || {
+            looks += 1;
+            clock.next().expect("it waits no longer").parse().unwrap()
+        };
+        wait(until, &Host::new(), now).unwrap();
+        assert_eq!(looks, 4);
     }
 }

@@ -1,5 +1,7 @@
 //! Performs the steps of a plan, and takes them back when one fails: journal first, deed second.
 
+mod hold;
+
 use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -271,7 +273,7 @@ impl Runner<'_, '_> {
     ) -> Outcome {
         let steps = begun.iter().filter(|begun| !begun.undo.is_empty()).count();
         self.events.send(Event::UndoStarted { steps });
-        for Begun { step, actions, undo, .. } in begun {
+        for (undone_steps, Begun { step, actions, undo, .. }) in begun.iter().enumerate() {
             let started = Instant::now();
             // A second request stops here, where nothing is half done.
             if host.cancel().is_some_and(|cancel| cancel.requests() > 1) {
@@ -285,7 +287,7 @@ impl Runner<'_, '_> {
                 self.events.send(Event::UndoFailed { step: step.clone(), error: error.clone() });
                 *failed = Some((step, error));
                 if is_open(begun) {
-                    self.hold(hold);
+                    self.hold(hold, begun, undone_steps);
                 }
                 return Outcome::Held;
             }
@@ -303,16 +305,6 @@ impl Runner<'_, '_> {
 
     fn new_log_lines(&self) -> Vec<NewLines> {
         self.logs.map(|mark| mark.new_lines(&self.context.host, LOG_LINES)).unwrap_or_default()
-    }
-
-    /// Keeps the site in maintenance. Each part is tried, whatever becomes of the others.
-    fn hold(&mut self, hold: &[Action]) {
-        for action in hold {
-            if let Err(error) = action.perform(self.context) {
-                let text = format!("while holding the site in maintenance: {}", error_chain(&error));
-                self.events.send(Event::Notice { text });
-            }
-        }
     }
 
     /// Writes an entry whose loss a recovery can bear, because undoing twice does no harm.

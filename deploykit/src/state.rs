@@ -72,14 +72,7 @@ impl State {
     ///
     /// When it cannot be made, something else is in its place, or it belongs to somebody else.
     pub fn create(&self) -> Result<(), FileError> {
-        use std::os::unix::fs::MetadataExt;
         files::private_folder(&self.folder)?;
-        let owner = std::fs::metadata(&self.folder).at("look at", &self.folder)?.uid();
-        if owner != rustix::process::geteuid().as_raw() {
-            let source =
-                io::Error::new(io::ErrorKind::PermissionDenied, format!("it belongs to user {owner}"));
-            return Err(FileError { what: "use", path: self.folder.clone(), source });
-        }
         let ignore = self.folder.join(".gitignore");
         if !ignore.exists() {
             files::write_whole(&ignore, b"*\n", 0o600)?;
@@ -135,14 +128,11 @@ impl State {
     /// When it cannot be made.
     pub fn new_run(&self) -> Result<RunFolder, FileError> {
         let day = Timestamp::now().to_zoned(TimeZone::system()).strftime("%Y%m%d").to_string();
-        let last = self
-            .runs()?
-            .iter()
-            .filter_map(|run| order(&run.name))
-            .filter(|(d, _)| *d == day)
-            .map(|(_, n)| n)
-            .max();
-        let name = format!("{day}-{}", last.unwrap_or(0) + 1);
+        // The newest run is the last by its name, also where the clock was set back meanwhile or shows another zone's day.
+        let name = match self.runs()?.last().and_then(|run| order(&run.name)) {
+            Some((last, number)) if last >= day => format!("{last}-{}", number.saturating_add(1)),
+            _ => format!("{day}-1"),
+        };
         let path = self.folder.join("runs").join(&name);
         files::private_folder(&path)?;
         Ok(RunFolder { name, path })
@@ -267,6 +257,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_does_not_hide_the_newest_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::at(&folder.path().join("state"));
+        state.create().unwrap();
+        for run in ["20991231-9", "20991231-10"] {
+            std::fs::create_dir(state.folder().join("runs").join(run)).unwrap();
+        }
+        assert_eq!(state.new_run().unwrap().name, "20991231-11");
+    }
+
+    #[test]
     fn the_folder_is_private_and_a_link_in_its_place_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
@@ -275,5 +276,8 @@ mod tests {
         assert_eq!(std::fs::metadata(state.folder()).unwrap().permissions().mode() & 0o777, 0o700);
         std::os::unix::fs::symlink(state.folder(), folder.path().join("link")).unwrap();
         assert!(State::at(&folder.path().join("link")).create().is_err());
+        std::fs::set_permissions(state.folder(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = crate::error_chain(&state.create().unwrap_err());
+        assert!(error.ends_with("others can write into it"), "{error}");
     }
 }

@@ -347,11 +347,7 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
 
     /// Starts the servers and waits until the site answers and the worker works.
     pub fn start(&mut self) -> Result<(), Error> {
-        let log = self.root.join("log/supervisord-output.log");
-        // Not from a shell with settings of its own: what runs under it inherits its environment.
-        let mut supervisor = sealed(&self.supervisord, &self.root, self.options.wheels.is_some());
-        supervisor.current_dir(&self.root).arg("-n").arg("-c").arg(&self.supervisor_config);
-        self.supervisor_server = Some(Server::start(&supervisor, &log)?);
+        self.start_supervisord()?;
         if let Some(nginx) = self.options.nginx.clone() {
             let config = self.root.join("nginx.conf");
             write(&config, &self.nginx_text())?;
@@ -366,6 +362,16 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
             self.nginx_server = Some(Server::start(&command, &self.root.join("log/nginx-output.log"))?);
         }
         self.wait_until_serving(Duration::from_secs(60))
+    }
+
+    /// Starts supervisord, also after it was killed, and with it its programs.
+    pub fn start_supervisord(&mut self) -> Result<(), Error> {
+        let log = self.root.join("log/supervisord-output.log");
+        // Not from a shell with settings of its own: what runs under it inherits its environment.
+        let mut supervisor = sealed(&self.supervisord, &self.root, self.options.wheels.is_some());
+        supervisor.current_dir(&self.root).arg("-n").arg("-c").arg(&self.supervisor_config);
+        self.supervisor_server = Some(Server::start(&supervisor, &log)?);
+        Ok(())
     }
 
     /// Returns what a person types to start the servers again, for a shell in any folder.

@@ -322,9 +322,14 @@ pub fn steady(text: &str, site: Option<&TestSite>) -> String {
     text
 }
 
+/// Makes a pipe whose ends nobody inherits by the way.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+}
+
 /// Makes a pipe that nobody reads and that takes nothing more.
 pub fn full_pipe() -> (OwnedFd, OwnedFd) {
-    let (read, write) = rustix::pipe::pipe().unwrap();
+    let (read, write) = pipe();
     let flags = rustix::fs::fcntl_getfl(&write).unwrap();
     rustix::fs::fcntl_setfl(&write, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
     while rustix::io::write(&write, &[b'.'; 4096]).is_ok() {}

@@ -9,11 +9,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::run::{Done, on};
-use crate::support::releases::{append, edit};
+use crate::support::releases::{append, edit, write};
 use crate::support::site::{TestSite, Transport};
 
-/// In the secrets file, in the environment file, and in the remote's address.
-const CANARIES: [&str; 3] = ["canary-of-secrets-json", "canary-of-env-file", "canary-of-remote-url"];
+/// In the secrets file, in the environment file, in the remote's address; then what is written in other ways than it is
+/// kept: a key of several lines, a password with signs, one inside a database's address, one in an index's address.
+const CANARIES: [&str; 8] = [
+    "canary-of-secrets-json",
+    "canary-of-env-file",
+    "canary-of-remote-url",
+    "canary-of-several-lines",
+    "canary-of-strange-signs",
+    "canary-of-database-url",
+    "canary-of-index-url",
+    "canary-of-configuration",
+];
 
 #[test]
 fn no_secret_is_shown() {
@@ -59,6 +69,24 @@ fn no_secret_is_shown() {
     {
         look_at(&site, &on(&site, command).run().expect(0));
     }
+    // An index that does not answer, and is called by its address.
+    site.publish(|tree| {
+        write(
+            tree,
+            "project/config/settings/base.py",
+            &fs::read_to_string(site.checkout.join("project/config/settings/base.py")).unwrap(),
+        );
+        append(tree, "requirements/production.txt", "demo-package-that-nobody-made\n");
+    })
+    .unwrap();
+    let config = fs::read_to_string(&site.config).unwrap();
+    fs::write(&site.config, config.replace("\"--no-index\", ", "")).unwrap();
+    let online = |args: &[&str]| on(&site, args).env("UV_NO_INDEX", "0").env("UV_HTTP_RETRIES", "0").run();
+    for command in [&update[..], &["pip-install"]] {
+        let refused = online(command).expect(4);
+        assert!(refused.stderr.contains("127.0.0.1:1/simple"), "{}", refused.stderr);
+        look_at(&site, &refused);
+    }
     // A remote that does not answer is called by its address.
     site.cut_off_remote();
     for command in [&update[..], &["git-update"], &["plan"]] {
@@ -72,21 +100,36 @@ fn no_secret_is_shown() {
 }
 
 /// Prints what the settings know, to both streams, whenever Python starts.
-const LEAK: &str = "
-import os, sys
+const LEAK: &str = r#"
+import os, sys, urllib.parse
 for stream in sys.stdout, sys.stderr:
-    print(SECRET_KEY, os.environ.get(\"CANARY\"), file=stream)
-";
+    print(SECRET_KEY, os.environ.get("CANARY"), file=stream)
+    print(SECRETS, json.dumps(SECRETS), SECRETS.get("KEY"), os.environ.get("OWN"), file=stream)
+    print(urllib.parse.quote(SECRETS.get("SIGNS", ""), safe=""), os.environ.get("UV_DEFAULT_INDEX"), file=stream)
+    password = urllib.parse.urlparse(os.environ.get("DATABASE_URL", "")).password or ""
+    print(password, urllib.parse.unquote(password), file=stream)
+"#;
 
 fn prepare(site: &TestSite) {
     let secrets = fs::read_to_string(&site.secrets).unwrap();
     let value = secrets.split('"').nth(3).unwrap();
     fs::write(&site.secrets, secrets.replace(value, &format!("{}-{}", CANARIES[0], "0".repeat(40)))).unwrap();
+    site.add_secret("KEY", "-----BEGIN KEY-----\\ncanary-of-several-lines\\n-----END KEY-----\\n").unwrap();
+    site.add_secret("SIGNS", r#"a/\"'\\ canary-of-strange-signs"#).unwrap();
     let dotenv = site.root.join("data/environment");
-    fs::write(&dotenv, format!("CANARY={}\n", CANARIES[1])).unwrap();
+    fs::write(
+        &dotenv,
+        format!("CANARY={}\nDATABASE_URL=postgres://me:a%40{}@db.example/site\n", CANARIES[1], CANARIES[5]),
+    )
+    .unwrap();
     let config = fs::read_to_string(&site.config).unwrap();
     let line = format!("\nenv-file = \"{}\"\nenv = ", dotenv.display());
-    fs::write(&site.config, config.replace("\nenv = ", &line)).unwrap();
+    let index = format!(
+        "UV_DEFAULT_INDEX = \"http://{}@127.0.0.1:1/simple\", OWN = \"{}\", ",
+        CANARIES[6], CANARIES[7]
+    );
+    let config = config.replace("\nenv = {", &format!("{line}{{ {index}"));
+    fs::write(&site.config, config).unwrap();
     let supervisor = fs::read_to_string(&site.supervisor_config).unwrap();
     let line = format!("environment=CANARY=\"{}\",", CANARIES[1]);
     fs::write(&site.supervisor_config, supervisor.replacen("environment=", &line, 1)).unwrap();

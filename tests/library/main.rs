@@ -6,6 +6,7 @@ mod support;
 mod database;
 mod demo;
 mod django;
+mod faults;
 mod git;
 mod init;
 mod nothing_new;

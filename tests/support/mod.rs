@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod database;
+pub mod disk;
 pub mod django;
 pub mod http;
 pub mod releases;

@@ -178,6 +178,14 @@ pub fn publish_migration_and_broken_page(site: &DemoSite) -> String {
     })
 }
 
+/// A migration that can be reversed, another stylesheet, and nothing wrong.
+pub fn publish_column(site: &DemoSite) -> String {
+    publish(site, "A column", |tree| {
+        add_column(tree);
+        append(tree, STYLES, "h1 { color: black; }\n");
+    })
+}
+
 /// A migration that cannot be reversed: it shouts all entries. With a home page that fails.
 pub fn publish_irreversible_migration_and_broken_page(site: &DemoSite) -> String {
     publish(site, "Shout", |tree| {

@@ -2,11 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use deploykit::event::{Observer, Outcome, Record};
+use deploykit::lock::Lock;
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request, Start, UpdateError};
 use deploykit::{Cancel, Site};
@@ -15,10 +17,10 @@ use rustix::termios::{QueueSelector, tcflush};
 use crate::args::{Global, RunArgs, UpdateArgs};
 use crate::exit_code;
 use crate::failure::Failure;
-use crate::output::Ui;
 use crate::output::plan::render;
 use crate::output::progress::Progress;
 use crate::output::report;
+use crate::output::{PATIENCE, Ui};
 
 /// How often a question looks whether it was interrupted.
 const LOOK: Duration = Duration::from_millis(50);
@@ -65,6 +67,11 @@ where
     let progress = Progress::new(ui);
     let mut watch = Watch::new(&progress, args.events.as_deref())?;
     let cancel = super::cancel()?;
+    if args.lock_wait.is_some()
+        && let Some(holder) = Lock::holder(&site.state().lock())
+    {
+        progress.say(&format!("waiting for the end of another run: {holder}"));
+    }
     let prepared = prepare(request, cancel.clone(), &mut watch);
     progress.flush();
     let update = match prepared.map_err(|error| refused(&error, site))? {
@@ -185,15 +192,24 @@ fn consent(progress: &Progress, cancel: &Cancel) -> bool {
     }
 }
 
-/// Shows events to a person and appends them to a file.
+/// Shows events to a person and appends them to a file, from a thread of its own: a pipe that nobody reads must not hold
+/// up a window.
 pub struct Watch {
     progress: Progress,
-    file: Option<std::fs::File>,
+    file: Option<EventsFile>,
+}
+
+struct EventsFile {
+    records: Sender<Record>,
+    /// Its sender goes when everything was written.
+    done: Receiver<()>,
 }
 
 impl Watch {
     pub fn new(progress: &Progress, events: Option<&Path>) -> Result<Self, Failure> {
-        let file = events.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose();
+        let file = events
+            .map(|path| OpenOptions::new().create(true).append(true).mode(0o600).open(path))
+            .transpose();
         let file = file.map_err(|error| {
             let path = events.unwrap_or(Path::new("")).display();
             Failure::message(
@@ -202,19 +218,44 @@ impl Watch {
                 None,
             )
         })?;
-        Ok(Watch { progress: progress.clone(), file })
+        Ok(Watch { progress: progress.clone(), file: file.map(EventsFile::new) })
+    }
+}
+
+impl EventsFile {
+    fn new(mut file: std::fs::File) -> Self {
+        let (records, incoming) = channel::<Record>();
+        let (writing, done) = channel::<()>();
+        std::thread::spawn(move || {
+            let _writing = writing;
+            for record in incoming {
+                let line = serde_json::to_string(&record).unwrap_or_default();
+                if let Err(error) = writeln!(file, "{line}") {
+                    log::warn!("cannot write the events: {error}");
+                    return;
+                }
+            }
+        });
+        EventsFile { records, done }
     }
 }
 
 impl Observer for Watch {
     fn observe(&mut self, record: &Record) {
         self.progress.observe(record);
-        if let Some(file) = &mut self.file {
-            let line = serde_json::to_string(record).unwrap_or_default();
-            if let Err(error) = writeln!(file, "{line}") {
-                log::warn!("cannot write the events: {error}");
-                self.file = None;
-            }
+        if let Some(file) = &self.file {
+            // Once it could not be written it is written no more.
+            let _ = file.records.send(record.clone());
+        }
+    }
+}
+
+/// Waits until all events are in the file, but not for ever.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(EventsFile { records, done }) = self.file.take() {
+            drop(records);
+            let _ = done.recv_timeout(PATIENCE);
         }
     }
 }

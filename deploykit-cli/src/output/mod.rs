@@ -2,18 +2,23 @@
 
 pub mod human;
 pub mod json;
+pub mod log;
 pub mod mistakes;
 pub mod plan;
 pub mod progress;
 pub mod report;
 
 use std::io::{ErrorKind, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::args::{Color, Global};
 use crate::exit_code;
 use crate::failure::Failure;
+
+/// How long the end of a command waits for a terminal or a file that does not take the last lines.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to talk to whoever called.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +48,7 @@ impl Ui {
         if (!self.quiet || self.json)
             && let Err(failure) = self.answer(document, text)
         {
-            log::error!("{}", failure.message);
+            ::log::error!("{}", failure.message);
         }
     }
 
@@ -60,6 +65,7 @@ impl Ui {
     /// Says something to a person.
     pub fn say(&self, text: &str) {
         if !self.quiet {
+            log::flush();
             let _ = writeln!(anstream::stderr(), "{text}");
         }
     }

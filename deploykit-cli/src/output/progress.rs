@@ -10,11 +10,8 @@ use deploykit::plan::Phase;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 
-use super::Ui;
 use super::human::{BAD, BOLD, DIM, GOOD, WARN, duration, milliseconds, paint};
-
-/// How long the end of a command waits for a terminal that does not take the last lines.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::{PATIENCE, Ui};
 
 /// How often a long step is looked at, and how long it takes until it is first mentioned where nothing moves.
 const LOOK: Duration = Duration::from_secs(1);

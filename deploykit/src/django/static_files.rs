@@ -216,6 +216,8 @@ fn make_room(root: &Path, aside: &Path) -> Result<(), DjangoError> {
     if root.exists() && files::device(root) != files::device(parent) {
         return Err(no_room(io::Error::from(io::ErrorKind::CrossesDevices)));
     }
+    // An interrupted run may have given it to whom the live files belong.
+    files::own_folder(aside, fs::metadata(root).ok().map(|found| found.uid()))?;
     files::remove_tree(aside)?;
     DirBuilder::new().mode(0o755).create(aside).map_err(no_room)
 }

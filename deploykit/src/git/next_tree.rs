@@ -1,7 +1,7 @@
 //! The target commit checked out beside the live checkout, seeing what that one sees.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,8 @@ impl NextTree {
         if let Some(parent) = next.path.parent() {
             fs::create_dir_all(parent).at("create the folder", parent)?;
         }
+        // What is made here is ours, whoever may write beside it; it shows the site's secrets.
+        fs::DirBuilder::new().mode(0o700).create(&next.path).at("create the folder", &next.path)?;
         // Hooks are meant for the live checkout.
         let add = live.git().args(["-c", "core.hooksPath=/dev/null"]);
         let add = add.arg(format!("--git-dir={}", live.git2.path().display()));
@@ -68,8 +70,9 @@ impl NextTree {
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// When the file system refuses, or what is there is not ours.
     pub fn remove(&self, _host: &Host) -> Result<(), GitError> {
+        files::own_folder(&self.path, None)?;
         // No git is run in it: in a damaged work tree it would find the live repository above.
         files::remove_tree(&self.path)?;
         let live = Repository::open(&self.repository)?;

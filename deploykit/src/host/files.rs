@@ -2,10 +2,10 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -42,12 +42,19 @@ impl<T> InPath<T> for Result<T, rustix::io::Errno> {
 
 /// Writes a file whole or not at all: a temporary file beside it, synced, renamed over it.
 ///
-/// `mode` is for a new file; an existing one keeps its own. A symbolic link is followed to the file that it names.
+/// `mode` is for a new file; an existing one keeps its own. A symbolic link is followed to the file that it names, unless
+/// it belongs to somebody else.
 ///
 /// # Errors
 ///
 /// When the folder or the file cannot be written; the old contents are then untouched.
 pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
+    if let Ok(found) = fs::symlink_metadata(path)
+        && found.is_symlink()
+        && ![own_user(), 0].contains(&found.uid())
+    {
+        return refuse(path, format!("it is a symbolic link of user {}", found.uid()));
+    }
     let target = match fs::canonicalize(path) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
@@ -72,7 +79,6 @@ pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileEr
 
 /// Gives a replaced file its old owner, where this process may.
 fn keep_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, fchown};
     let new = file.metadata()?;
     if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
         fchown(file, Some(old.uid()), Some(old.gid()))?;
@@ -107,28 +113,73 @@ pub fn remove_tree(path: &Path) -> Result<(), FileError> {
     result.at("remove", path)
 }
 
-/// Makes a folder that only its owner can enter, with its parents; one that is there must be a real folder.
+/// Makes a folder that only its owner can enter, with its parents; one that is there must be ours, and nobody else may
+/// write into it.
 ///
 /// # Errors
 ///
-/// When the system refuses, or a file or a symbolic link is in the way.
+/// When the system refuses, or something else is in the way.
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder")).at("use", path),
-        Err(_) => {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create the folder", path)
-        }
+    if look(path) == Found::Nothing {
+        return fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create the folder", path);
     }
+    own_folder(path, None)?;
+    if fs::metadata(path).at("look at", path)?.mode() & 0o022 != 0 {
+        return refuse(path, "others can write into it".to_owned());
+    }
+    Ok(())
+}
+
+/// Refuses what is at a path unless it is nothing, or a real folder of ours or of this other user: a symbolic link that
+/// somebody planted there would lead elsewhere.
+///
+/// # Errors
+///
+/// When it is something else.
+pub(crate) fn own_folder(path: &Path, other: Option<u32>) -> Result<(), FileError> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.at("look at", path)?,
+    };
+    if found.is_symlink() {
+        return refuse(path, "it is a symbolic link".to_owned());
+    }
+    if !found.is_dir() {
+        return refuse(path, "it is not a folder".to_owned());
+    }
+    if found.uid() != own_user() && Some(found.uid()) != other {
+        return refuse(path, format!("it belongs to user {}", found.uid()));
+    }
+    Ok(())
 }
 
 /// Opens a new or existing file for appending, readable by its owner only.
 ///
 /// # Errors
 ///
-/// When the system refuses.
+/// When the system refuses, or a symbolic link or a file of somebody else is in its place.
 pub fn open_private(path: &Path) -> Result<File, FileError> {
-    OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path).at("open", path)
+    // Whoever planted a pipe there must not hold us up.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).read(true).mode(0o600);
+    let file = options.custom_flags(flags.cast_signed()).open(path).at("open", path)?;
+    let found = file.metadata().at("look at", path)?;
+    if !found.is_file() || found.uid() != own_user() {
+        return refuse(path, "it is not a file of ours".to_owned());
+    }
+    if found.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600)).at("open", path)?;
+    }
+    Ok(file)
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn refuse<T>(path: &Path, why: String) -> Result<T, FileError> {
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).at("use", path)
 }
 
 /// Makes `path` a symbolic link to `target`, replacing a link that is there in one step.
@@ -190,7 +241,6 @@ pub(crate) fn parent(path: &Path) -> &Path {
 
 /// Returns the number of the file system that a path, or the nearest folder above it, is on.
 pub(crate) fn device(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
     path.ancestors().find_map(|path| fs::metadata(path).ok()).map(|found| found.dev())
 }
 
@@ -265,7 +315,6 @@ impl Swap {
 
 /// Returns the inode of a path itself, not of what a link names.
 pub(crate) fn inode(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
     fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 

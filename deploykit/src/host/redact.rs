@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
@@ -28,24 +28,31 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Makes a redactor for these values; those of fewer than six bytes are left out.
+    /// Makes a redactor for these values, also as JSON, Python and addresses show them; those of fewer than six bytes are
+    /// left out.
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
-        let mut values: Vec<String> = values.into_iter().filter(|value| value.len() >= SHORTEST).collect();
+        let values = values.into_iter().filter(|value| value.len() >= SHORTEST);
+        let mut values: Vec<String> = values
+            .flat_map(|value| [in_json(&value), in_python(&value), percent_encoded(&value), value])
+            .collect();
+        values.sort_unstable();
+        values.dedup();
         // The longest first, so that a value inside another one does not leave the rest of it visible.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        values.dedup();
         Redactor { values }
     }
 
     /// Returns `text` without secrets.
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        static PASSWORD: LazyLock<Option<Regex>> =
-            LazyLock::new(|| Regex::new(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:)[^\s/@]+@").ok());
+        static PERSON: LazyLock<Option<Regex>> =
+            LazyLock::new(|| Regex::new(r#"([A-Za-z][A-Za-z0-9+.-]*)://([^\s/?#'"`]*)@"#).ok());
         let mut text = Cow::Borrowed(text);
         if text.contains("://")
-            && let Some(password) = PASSWORD.as_ref()
-            && let Cow::Owned(redacted) = password.replace_all(&text, "${1}***@")
+            && let Some(person) = PERSON.as_ref()
+            && let Cow::Owned(redacted) = person.replace_all(&text, |found: &Captures<'_>| {
+                format!("{}://{}@", &found[1], person_of(&found[1], &found[2]))
+            })
         {
             text = Cow::Owned(redacted);
         }
@@ -55,6 +62,44 @@ impl Redactor {
             }
         }
         text
+    }
+}
+
+/// As a text stands in JSON.
+fn in_json(value: &str) -> String {
+    let quoted = serde_json::to_string(value).unwrap_or_default();
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
+}
+
+/// As a text stands in Python's `repr`.
+fn in_python(value: &str) -> String {
+    let text = value.replace('\\', r"\\").replace('\n', r"\n").replace('\r', r"\r").replace('\t', r"\t");
+    if text.contains('"') { text.replace('\'', r"\'") } else { text }
+}
+
+/// As a text stands in an address.
+fn percent_encoded(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// Returns what may be shown of who is named in an address.
+fn person_of(scheme: &str, person: &str) -> String {
+    // Where a name stands alone it is a token, as hosts of Git repositories take it.
+    let web = scheme.ends_with("http") || scheme.ends_with("https");
+    match person.split_once(':') {
+        Some((_, "" | "x-oauth-basic")) if web => MASK.to_owned(),
+        Some((_, "")) => person.to_owned(),
+        Some((name, _)) => format!("{name}:{MASK}"),
+        None if web => MASK.to_owned(),
+        None => person.to_owned(),
     }
 }
 
@@ -75,7 +120,30 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_at_an_address_is_not_shown_with_a_password_or_token() {
+        let redacted = |text: &str| Redactor::default().redact(text).into_owned();
+        for (text, shown) in [
+            ("at 'https://me:p@ss@host/x'", "at 'https://me:***@host/x'"),
+            ("https://ghp_token@github.com/a/b.git", "https://***@github.com/a/b.git"),
+            ("git+https://token:x-oauth-basic@host/a", "git+https://***@host/a"),
+            ("postgres://:pw@/db and redis://:pw@h:1/0", "postgres://:***@/db and redis://:***@h:1/0"),
+            ("ssh://git@host/a", "ssh://git@host/a"),
+            ("https://host/a@b", "https://host/a@b"),
+        ] {
+            assert_eq!(redacted(text), shown);
+        }
+    }
+
+    #[test]
     fn debug_shows_no_value() {
         assert_eq!(format!("{:?}", Redactor::new(["s3cret".to_owned()])), "Redactor { values: 1 }");
+    }
+
+    #[test]
+    fn a_value_is_hidden_in_every_way_of_writing_it() {
+        let redactor = Redactor::new(["a/\"'\\ \nb".to_owned()]);
+        for text in ["a/\"'\\ \nb", r#"a/\"'\\ \nb"#, r#"a/"\'\\ \nb"#, "a%2F%22%27%5C%20%0Ab"] {
+            assert_eq!(redactor.redact(text), MASK, "{text}");
+        }
     }
 }

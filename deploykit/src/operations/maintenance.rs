@@ -191,10 +191,13 @@ impl Maintenance {
 }
 
 fn read(path: &Path) -> Result<Option<String>, MaintenanceError> {
-    if files::look(path) == Found::Nothing {
-        return Ok(None);
-    }
-    match std::fs::read(path) {
+    let contents = match files::look(path) {
+        Found::Nothing => return Ok(None),
+        // Whoever may write there would have us show, or overwrite, a file of their choice.
+        Found::Link(_) => Err(std::io::Error::other("it is a symbolic link")),
+        _ => std::fs::read(path),
+    };
+    match contents {
         Ok(contents) => Ok(Some(String::from_utf8_lossy(&contents).into_owned())),
         Err(source) => Err(MaintenanceError::Read { path: path.to_owned(), source }),
     }

@@ -101,6 +101,10 @@ impl Build {
     ///
     /// As [`perform`](Build::perform).
     pub fn run(&self, host: &Host) -> Result<Built, PythonError> {
+        let folder = files::parent(&self.environment);
+        for place in [folder, &self.environment] {
+            files::own_folder(place, None)?;
+        }
         if self.is_complete() {
             return Ok(Built { reused: true, ..Built::default() });
         }
@@ -113,7 +117,6 @@ impl Build {
         }
         let budget = Budget::new(Duration::from_millis(self.deadline_ms));
         files::remove_tree(&self.environment)?;
-        let folder = files::parent(&self.environment);
         // Not private: a service may run as another user than the one who updates.
         fs::create_dir_all(folder).map_err(|source| {
             if source.kind() == io::ErrorKind::PermissionDenied

@@ -130,9 +130,19 @@ impl Folder {
         ]
     }
 
+    /// Opens the journal; a link leads to one in memory.
+    fn open_journal(&self) -> Journal {
+        let path = self.journal();
+        if !path.is_symlink() {
+            return Journal::open(&path).unwrap();
+        }
+        let file = File::options().append(true).read(true).open(&path).unwrap();
+        Journal::of_file(&path, file)
+    }
+
     /// Runs steps with a journal of its own, and lets `watch` look at each event.
     fn run(&self, steps: &[Step], host: Host, hold: &[Action], watch: &mut dyn FnMut(&Event)) -> Ran {
-        let mut journal = Journal::open(&self.journal()).unwrap();
+        let mut journal = self.open_journal();
         let mut told = Vec::new();
         let mut observer = |record: &Record| {
             told.push(record.event.clone());
@@ -375,7 +385,7 @@ fn an_undo_that_fails_holds_the_site() {
     let mut steps = folder.steps();
     steps[3].change.undo.insert(1, run("false", &[]));
     steps[4].change.actions.insert(0, run("false", &[]));
-    let hold = [folder.write("held", ""), run("false", &[]), folder.write("services", "stopped")];
+    let hold = [folder.write("held", ""), run("false", &["held"]), folder.write("services", "stopped")];
     let ran = folder.run(&steps, Host::new(), &hold, &mut |_| ());
     assert_eq!(ran.outcome(), Outcome::Held);
     let (step, error) = ran.failure().undo.clone().unwrap();
@@ -386,7 +396,7 @@ fn an_undo_that_fails_holds_the_site() {
     assert!(folder.site("held").exists() && folder.site("services").exists() && folder.site("page").exists());
     let told = ran.told();
     assert_eq!(told[told.len() - 4..told.len() - 1], ["undo of 4", "static undone", "code not undone"]);
-    assert!(told[told.len() - 1].contains("while holding the site in maintenance: `false`"), "{told:?}");
+    assert!(told[told.len() - 1].contains("while holding the site in maintenance: `false held`"), "{told:?}");
     let undone: Vec<(String, bool)> =
         ran.course.unwrap().steps.into_iter().map(|report| (report.step, report.undone)).collect();
     let expected = [("announce", false), ("page-up", false), ("code", false), ("static", true)];
@@ -394,7 +404,7 @@ fn an_undo_that_fails_holds_the_site() {
     let entries = Journal::read(&folder.journal()).unwrap();
     assert!(!is_finished(&entries));
     let left: Vec<&str> = left_to_undo(&entries).iter().map(|begun| begun.step).collect();
-    assert_eq!(left, ["static", "code", "page-up", "announce"], "the hold stopped what ran again");
+    assert_eq!(left, ["code", "page-up", "announce"]);
 }
 
 #[test]

@@ -249,9 +249,9 @@ impl fmt::Debug for SecretsFile {
 }
 
 /// Adds the parts of values that may be shown alone, and removes what is no secret.
-fn hidden(values: Vec<String>) -> Vec<String> {
+pub(crate) fn hidden(values: Vec<String>) -> Vec<String> {
     static PASSWORD: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:([^\s@]+)@").ok());
+        LazyLock::new(|| Regex::new(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:([^\s/]+)@").ok());
     let mut all = Vec::new();
     for value in values {
         if value.contains('\n') {
@@ -260,12 +260,35 @@ fn hidden(values: Vec<String>) -> Vec<String> {
         }
         // To make the pattern takes longer than to read the file.
         let pattern = if value.contains("://") { PASSWORD.as_ref() } else { None };
-        let password = pattern.and_then(|pattern| pattern.captures(&value)?.get(1));
-        all.extend(password.map(|password| password.as_str().to_owned()));
+        if let Some(password) = pattern.and_then(|pattern| pattern.captures(&value)?.get(1)) {
+            all.push(password.as_str().to_owned());
+            if password.as_str().contains('%') {
+                all.push(percent_decoded(password.as_str()));
+            }
+        }
         all.push(value);
     }
     all.retain(|value| !value.is_empty() && !WELL_KNOWN.contains(&value.to_lowercase().as_str()));
     all
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn decode<'t>(path: &Path, contents: &'t [u8]) -> Result<&'t str, SecretsError> {

@@ -68,6 +68,7 @@ impl Site {
             environment.set(name, value);
             secret.push(value.clone());
         }
+        let mut secret = crate::secrets::hidden(secret);
         // A secrets file that cannot be read is reported by the step that needs it.
         if let Some(file) = config.secrets_file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
             secret.extend(file.values().map(str::to_owned));

@@ -251,7 +251,8 @@ impl Update<'_, '_> {
     }
 
     fn notice(&mut self, text: &str) {
-        self.events.send(Event::Notice { text: text.to_owned() });
+        let text = self.context.host.redactor().redact(text).into_owned();
+        self.events.send(Event::Notice { text });
     }
 }
 

@@ -54,6 +54,9 @@ struct Done {
     pages: Option<SmokeCheck>,
 }
 
+/// The migrations to be reversed, newest first, and the copy that is made before.
+type Reversal = (Vec<ReversedMigration>, Option<Backup>);
+
 /// Everything that the plan is made of.
 struct Facts {
     done: Done,
@@ -158,7 +161,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         done: &Done,
         project: &Project,
         session: &mut Session,
-    ) -> Result<((Vec<ReversedMigration>, Option<Backup>), String), Failed> {
+    ) -> Result<(Reversal, String), Failed> {
         let now = session.state(&self.host)?;
         let left = &done.kept.database;
         // Without migrations to reverse, nobody minds a table that somebody else has made.

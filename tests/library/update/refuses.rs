@@ -2,7 +2,6 @@
 //! processes, and what was refused can be repeated once it is mended.
 
 use std::net::TcpListener;
-use std::process::Command;
 use std::time::Duration;
 
 use deploykit::error_chain;
@@ -13,6 +12,7 @@ use deploykit::plan::Phase;
 use deploykit::update::Start;
 
 use super::*;
+use crate::support::disk::Disk;
 use crate::support::releases::*;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::{NEW_SECRET, Port, run};
@@ -355,34 +355,5 @@ impl Refusal {
             let Refusal { text, tail } = self;
             assert!(text.contains(part) || tail.contains(part), "no `{part}` in: {text}\n{tail}");
         }
-    }
-}
-
-/// A small disk of its own for one folder.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// `None` where only root may do so, or a container forbids it.
-    fn mount(folder: &Path, size: &str) -> Option<Disk> {
-        let options = format!("size={size},mode=0700");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder).output();
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Disk(folder.to_owned()));
-        }
-        // Not `skip`: nothing that could be installed is missing.
-        eprintln!("skipped: a small disk cannot be mounted here");
-        None
-    }
-
-    fn resize(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        let mount = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
-        assert!(mount.is_ok_and(|status| status.success()), "the disk cannot grow");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

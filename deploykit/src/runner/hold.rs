@@ -1,0 +1,119 @@
+//! A site that cannot be brought back is kept in maintenance.
+
+use jiff::Timestamp;
+
+use super::{Runner, error_chain};
+use crate::action::Action;
+use crate::event::Event;
+use crate::journal::{Begun, Entry};
+
+impl Runner<'_, '_> {
+    /// Keeps the site in maintenance. Each part is tried, whatever becomes of the others.
+    ///
+    /// The first `undone` of the steps that were begun are undone already. Those of them that this does again are begun
+    /// again in the journal, so that a recovery starts what is stopped here.
+    pub(super) fn hold(&mut self, hold: &[Action], begun: &[Begun<'_>], undone: usize) {
+        // A service that this run never stopped is left alone: nothing would start it again.
+        let hold: Vec<&Action> = hold
+            .iter()
+            .filter(|held| !matches!(held, Action::Service(_)) || begun.iter().any(|step| does(step, held)))
+            .collect();
+        for step in begun[..undone].iter().rev().filter(|step| hold.iter().any(|held| does(step, held))) {
+            self.write(&Entry::StepStarted {
+                step: step.step.to_owned(),
+                phase: step.phase,
+                time: Timestamp::now(),
+                actions: step.actions.to_vec(),
+                undo: step.undo.to_vec(),
+            });
+        }
+        for action in hold {
+            if let Err(error) = action.perform(self.context) {
+                let text = format!("while holding the site in maintenance: {}", error_chain(&error));
+                let text = self.context.host.redactor().redact(&text).into_owned();
+                self.events.send(Event::Notice { text });
+            }
+        }
+    }
+}
+
+/// Tells whether a step did what is done to hold the site.
+fn does(step: &Begun<'_>, held: &Action) -> bool {
+    step.actions.iter().any(|action| match (action, held) {
+        // The step knows which processes were to end.
+        (Action::Service(one), Action::Service(other)) => {
+            one.service.name == other.service.name && one.goal == other.goal
+        }
+        (one, other) => one == other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::action::Context;
+    use crate::command::Command;
+    use crate::event::{Outcome, Record};
+    use crate::journal::{Journal, left_to_undo};
+    use crate::plan::{Phase, Step};
+    use crate::runner::Events;
+    use crate::services::{CommandManager, Goal, Manager, Role, Service, ServiceAction};
+
+    fn service(folder: &Path, name: &str) -> Service {
+        let up = folder.join(name).display().to_string();
+        let argv = |words: [&str; 2]| words.map(str::to_owned).to_vec();
+        let manager = CommandManager {
+            start: argv(["touch", &up]),
+            stop: argv(["rm", &up]),
+            status: vec!["test".to_owned(), "-e".to_owned(), up.clone()],
+            directory: None,
+        };
+        let [stop_timeout, start_timeout, stay_up] = [30, 30, 0].map(Duration::from_secs);
+        let (name, manager) = (name.to_owned(), Manager::Command(manager));
+        Service { name, manager, role: Role::Web, stop_timeout, start_timeout, stay_up, sudo: false }
+    }
+
+    fn to(goal: Goal, service: &Service) -> Action {
+        Action::Service(ServiceAction { service: service.clone(), goal, old: Vec::new() })
+    }
+
+    #[test]
+    fn what_it_stops_again_is_started_again_by_a_recovery() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("web"), "").unwrap();
+        std::fs::write(path("other"), "").unwrap();
+        let (web, other) = (service(folder.path(), "web"), service(folder.path(), "other"));
+        let run = |words: &[&str]| Action::Run { command: Command::new(words[0]).args(&words[1..]) };
+        let there = path("mended").display().to_string();
+        let step =
+            |name: &str, phase, action, undo| Step::with_actions(name, phase, "", vec![action], vec![undo]);
+        let steps = [
+            step("announce", Phase::Announce, run(&["true"]), run(&["test", "-e", &there])),
+            step("stop-web", Phase::Window, to(Goal::Stopped, &web), to(Goal::Running, &web)),
+            step("code", Phase::Window, run(&["false"]), run(&["true"])),
+        ];
+        let hold = [to(Goal::Stopped, &web), to(Goal::Stopped, &other)];
+        let (mut unheard, mut context) = (|_: &Record| (), Context::default());
+        let mut events = Events::new(&mut unheard);
+        let mut journal = Journal::open(&path("journal")).unwrap();
+        let mut runner =
+            Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
+        assert_eq!(runner.run(&steps, &hold).unwrap().outcome, Outcome::Held);
+        assert!(!path("web").exists(), "it is held");
+        assert!(path("other").exists(), "nobody would start it again");
+
+        let mut recover = || {
+            let entries = Journal::read(&path("journal")).unwrap();
+            runner.undo(&left_to_undo(&entries), &hold, &mut None, &mut |_| ())
+        };
+        assert_eq!(recover(), Outcome::Held);
+        assert!(!path("web").exists(), "it is still held");
+        std::fs::write(path("mended"), "").unwrap();
+        assert_eq!(recover(), Outcome::RolledBack);
+        assert!(path("web").exists(), "it runs again");
+    }
+}
