@@ -38,6 +38,7 @@ pub(super) const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0)
 const PROBE: &str = concat!(
     include_str!("probe/site.py"),
     include_str!("probe/database.py"),
+    include_str!("probe/record.py"),
     include_str!("probe/static.py"),
     include_str!("probe/serve.py"),
 );
