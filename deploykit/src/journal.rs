@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::action::Action;
 use crate::event::Outcome;
 use crate::host::files::{self, FileError};
-use crate::plan::Phase;
+use crate::plan::{Phase, Step};
 
 /// The version of the format; a journal of a newer one is refused.
 pub const VERSION: u32 = 1;
@@ -47,6 +47,9 @@ pub enum Entry {
         /// The folders beside the site's own that go when the run is over.
         #[serde(default)]
         beside: Vec<PathBuf>,
+        /// All steps, so that a recovery can also go on.
+        #[serde(default)]
+        planned: Vec<Step>,
     },
     /// A step is about to be done.
     StepStarted {
@@ -248,10 +251,10 @@ pub struct Begun<'e> {
     pub undo: &'e [Action],
 }
 
-/// Returns the steps that were begun and not undone, newest first.
+/// Returns the steps that were begun and not undone, newest first. One that was begun again counts once.
 #[must_use]
 pub fn left_to_undo(entries: &[Entry]) -> Vec<Begun<'_>> {
-    let undone: BTreeSet<&str> = entries
+    let mut gone: BTreeSet<&str> = entries
         .iter()
         .filter_map(|entry| match entry {
             Entry::StepUndone { step } => Some(step.as_str()),
@@ -262,7 +265,7 @@ pub fn left_to_undo(entries: &[Entry]) -> Vec<Begun<'_>> {
         .iter()
         .rev()
         .filter_map(|entry| match entry {
-            Entry::StepStarted { step, phase, actions, undo, .. } if !undone.contains(step.as_str()) => {
+            Entry::StepStarted { step, phase, actions, undo, .. } if gone.insert(step.as_str()) => {
                 Some(Begun { step, phase: *phase, actions, undo })
             }
             _ => None,

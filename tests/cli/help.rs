@@ -166,8 +166,9 @@ Bring the site back after a crash or a held update
 Usage: deploykit recover [OPTIONS]
 
 Options:
-      --back  Back to the version of before; the only way so far, and the default
-  -h, --help  Print help
+      --back     Back to the version of before; the default
+      --forward  Finish the update; back only when one of its steps or its smoke check fails
+  -h, --help     Print help
 
 ===== status
 Say how the site is: version, services, maintenance, a running or unfinished update

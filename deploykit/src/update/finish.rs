@@ -1,5 +1,6 @@
 //! The second half of an update: announce, window, finish; then what is kept of it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use crate::services::LogMark;
 use crate::site::Site;
 use crate::state::{Current, RunFolder, State};
 use crate::update::announcement::Announcement;
-use crate::update::beside::Beside;
+use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
 
 /// The backups of how many runs are kept.
@@ -40,6 +41,7 @@ pub struct Update<'s, 'o> {
     pub(super) current: Current,
     pub(super) beside: Beside,
     pub(super) announcement: Announcement,
+    pub(super) _mark: Mark,
     /// The last to go: nobody else begins while what was prepared is put away.
     pub(super) lock: Lock,
 }
@@ -76,6 +78,7 @@ impl Update<'_, '_> {
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
         });
+        run.set_next(&self.current)?;
         let mut journal = Journal::open(&run.journal())?;
         journal.append(&Entry::RunStarted {
             version: VERSION,
@@ -88,6 +91,7 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             hold: self.plan.hold.clone(),
             beside: self.plan.beside(),
+            planned: self.plan.steps.clone(),
         })?;
         let mut runner = Runner {
             context: &mut self.context,
@@ -101,6 +105,7 @@ impl Update<'_, '_> {
         let course = course?;
         let report = self.report(&run, course);
         if !needs_way_back(report.outcome) {
+            sync(self.site, &self.plan.beside());
             // First of all: once anything is put away, there is no way back that a recovery could go.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             match journal.append(&entry) {
@@ -261,6 +266,18 @@ impl Drop for Update<'_, '_> {
         if let Some(run) = &self.run
             && let Err(error) = files::remove_tree(&run.path)
         {
+            log::warn!("{}", error_chain(&error));
+        }
+    }
+}
+
+/// Writes to the disk what programs wrote that do not see to it themselves, as git does with files of the checkout:
+/// before the journal says that there is nothing left to recover. `beside` has a neighbour of the static files.
+pub(super) fn sync(site: &Site, beside: &[PathBuf]) {
+    let config = site.config();
+    let beside = beside.iter().map(|path| files::parent(path));
+    for path in beside.chain([config.repository.as_path(), &config.virtualenv]) {
+        if let Err(error) = files::sync_file_system(path) {
             log::warn!("{}", error_chain(&error));
         }
     }

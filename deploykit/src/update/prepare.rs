@@ -25,7 +25,7 @@ use crate::runner::{Events, error_chain};
 use crate::services::{LogMark, Role, ServiceState};
 use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
-use crate::update::beside::Beside;
+use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::secrets;
 use crate::update::steps::{self, Facts, Planned};
@@ -40,6 +40,7 @@ pub(super) struct Preparation<'s, 'o> {
     request: Request,
     host: Host,
     state: State,
+    mark: Mark,
     lock: Lock,
     events: Events<'o>,
     run: Option<RunFolder>,
@@ -65,11 +66,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if let Some((run, _)) = state.unfinished()? {
             return Err(UpdateError::Unfinished { run: run.name });
         }
+        sweep(site, &state, &host);
         Ok(Preparation {
             site,
             request: request.clone(),
             host,
             state,
+            mark: Mark::set(site)?,
             lock,
             events: Events::new(observer),
             run: None,
@@ -333,6 +336,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             record: self.state.current().static_files,
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };
+        self.mark.add(files.aside())?;
         let collected = files.prepare(&self.host, session)?;
         let text = steps::static_summary(&collected);
         Ok((Ok(collected), text))
@@ -440,6 +444,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(Prepared::Ready(Box::new(Update {
             site: self.site,
             state: self.state,
+            _mark: self.mark,
             lock: self.lock,
             events: self.events,
             context: Context { host: self.host, django: Some(session) },

@@ -213,6 +213,7 @@ fn another_run() {
         to: trial.first.clone(),
         hold: Vec::new(),
         beside: Vec::new(),
+        planned: Vec::new(),
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };
