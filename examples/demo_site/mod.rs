@@ -332,6 +332,12 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
 
     /// Starts the servers and waits until the site answers and the worker works.
     pub fn start(&mut self) -> Result<(), Error> {
+        self.start_servers()?;
+        self.wait_until_serving(Duration::from_secs(60))
+    }
+
+    /// Starts the servers, as a machine does that comes up.
+    pub fn start_servers(&mut self) -> Result<(), Error> {
         let log = self.root.join("log/supervisord-output.log");
         // Not from a shell with settings of its own: what runs under it inherits its environment.
         let mut supervisor = sealed(&self.supervisord, &self.root, self.options.wheels.is_some());
@@ -350,7 +356,18 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
                 .arg(config);
             self.nginx_server = Some(Server::start(&command, &self.root.join("log/nginx-output.log"))?);
         }
-        self.wait_until_serving(Duration::from_secs(60))
+        Ok(())
+    }
+
+    /// Ends everything of the site at once, as a loss of power does.
+    pub fn power_off(&mut self) {
+        // nginx writes its title over the mark that it is found by.
+        for server in [&self.nginx_server, &self.supervisor_server].into_iter().flatten() {
+            server.kill();
+        }
+        end_all(&self.root);
+        self.nginx_server = None;
+        self.supervisor_server = None;
     }
 
     /// Returns what a person types to start the servers again, for a shell in any folder.
@@ -447,10 +464,8 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
 /// Ends everything at once, without waiting for what a worker may have begun.
 impl Drop for DemoSite {
     fn drop(&mut self) {
-        self.nginx_server = None;
         if self.supervisor_server.is_some() {
-            end_all(&self.root);
-            self.supervisor_server = None;
+            self.power_off();
         }
     }
 }

@@ -127,6 +127,11 @@ impl Server {
             let _ = self.child.wait();
         }
     }
+
+    /// Ends the server with its processes at once.
+    pub(super) fn kill(&self) {
+        kill(&[self.child.id()], true);
+    }
 }
 
 impl Drop for Server {
