@@ -170,9 +170,12 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
-    /// Back to the version of before; the only way so far, and the default
-    #[arg(long)]
+    /// Back to the version of before; the default
+    #[arg(long, conflicts_with = "forward")]
     pub back: bool,
+    /// Finish the update; back only when one of its steps or its smoke check fails
+    #[arg(long)]
+    pub forward: bool,
 }
 
 #[derive(Debug, Args)]

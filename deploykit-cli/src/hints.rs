@@ -29,8 +29,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<UpdateError>() {
         return match error {
             UpdateError::Unfinished { .. } => {
-                Some("`deploykit recover` brings the old version back; see `deploykit status`".into())
+                Some("`deploykit recover` brings the old version back, `deploykit recover --forward` finishes the update; see `deploykit status`".into())
             }
+            UpdateError::NoWayForward { .. } => Some("`deploykit recover` brings the old version back".into()),
             UpdateError::Locked(error) => hint(error),
             _ => None,
         };

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::action::Action;
 use crate::event::Outcome;
 use crate::host::files::{self, FileError};
-use crate::plan::Phase;
+use crate::plan::{Phase, Step};
 
 /// The version of the format; a journal of a newer one is refused.
 pub const VERSION: u32 = 1;
@@ -49,6 +49,9 @@ pub enum Entry {
         /// The finished update that the run takes back; `None`: it is an update itself.
         #[serde(default)]
         rolls_back: Option<String>,
+        /// All steps, so that a recovery can also go on.
+        #[serde(default)]
+        planned: Vec<Step>,
     },
     /// A step is about to be done.
     StepStarted {
@@ -256,13 +259,14 @@ pub struct Begun<'e> {
     pub undo: &'e [Action],
 }
 
-/// Returns the steps that were begun and not undone since, newest first.
+/// Returns the steps that were begun and not undone since, newest first. One that was begun again counts once.
 #[must_use]
 pub fn left_to_undo(entries: &[Entry]) -> Vec<Begun<'_>> {
     let mut left: Vec<Begun<'_>> = Vec::new();
     for entry in entries {
         match entry {
             Entry::StepStarted { step, phase, actions, undo, .. } => {
+                left.retain(|begun| begun.step != step);
                 left.push(Begun { step, phase: *phase, actions, undo });
             }
             Entry::StepUndone { step } => left.retain(|begun| begun.step != step),

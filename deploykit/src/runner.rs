@@ -101,7 +101,21 @@ impl Runner<'_, '_> {
     ///
     /// Only when the journal cannot be written before anything was begun; later that is a failure like any other.
     pub fn run(&mut self, steps: &[Step], hold: &[Action]) -> Result<Course, JournalError> {
-        let mut begun: Vec<&Step> = Vec::new();
+        self.go_on(&[], steps, hold)
+    }
+
+    /// Like [`run`](Runner::run), after these steps of the same run, which are undone too when one fails.
+    ///
+    /// # Errors
+    ///
+    /// Like [`run`](Runner::run).
+    pub fn go_on<'s>(
+        &mut self,
+        begun: &[&'s Step],
+        steps: impl IntoIterator<Item = &'s Step>,
+        hold: &[Action],
+    ) -> Result<Course, JournalError> {
+        let mut begun: Vec<&Step> = begun.to_vec();
         let mut reports: Vec<StepReport> = Vec::new();
         let mut phase = None;
         let mut window = Window::default();
@@ -128,7 +142,9 @@ impl Runner<'_, '_> {
                 Err(error) if begun.is_empty() => return Err(error),
                 Err(error) => Err((error.to_string(), Vec::new(), false)),
                 Ok(()) => {
-                    begun.push(step);
+                    if !begun.iter().any(|earlier| earlier.id == step.id) {
+                        begun.push(step);
+                    }
                     self.perform(step, started)
                 }
             };
@@ -316,7 +332,7 @@ impl Runner<'_, '_> {
 }
 
 /// Tells whether a step of the window is among these: until then the site has noticed nothing.
-fn is_open(begun: &[Begun<'_>]) -> bool {
+pub(crate) fn is_open(begun: &[Begun<'_>]) -> bool {
     begun.iter().any(|begun| begun.phase >= Phase::Window)
 }
 

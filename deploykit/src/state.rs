@@ -157,6 +157,35 @@ impl State {
         Ok(None)
     }
 
+    /// Remembers the folders that are put beside the site's own, before they are: who is killed cannot put them away.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_beside(&self, folders: &[PathBuf]) -> Result<(), FileError> {
+        let path = self.folder.join("beside.json");
+        // Not synced: what a loss of power takes with it is litter that the next preparation replaces.
+        let text = serde_json::to_string(folders).unwrap_or_default();
+        files::open_private(&path).and_then(|file| file.set_len(0).at("write", &path))?;
+        std::fs::write(&path, text).at("write", &path)
+    }
+
+    /// Forgets them: they are put away.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn forget_beside(&self) -> Result<(), FileError> {
+        files::remove_file(&self.folder.join("beside.json"))
+    }
+
+    /// Returns the folders that somebody who was killed left beside the site's own; `None`: nobody was.
+    #[must_use]
+    pub fn beside(&self) -> Option<Vec<PathBuf>> {
+        let text = std::fs::read_to_string(self.folder.join("beside.json")).ok()?;
+        Some(serde_json::from_str(&text).unwrap_or_default())
+    }
+
     /// Returns what the last good update left; the default when there was none or it cannot be read.
     #[must_use]
     pub fn current(&self) -> Current {
@@ -214,6 +243,23 @@ impl RunFolder {
     #[must_use]
     pub fn kept_file(&self) -> PathBuf {
         self.path.join("kept.json")
+    }
+
+    /// Keeps what the next update may rely on, should this one be finished by a recovery.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_next(&self, next: &Current) -> Result<(), FileError> {
+        let text = serde_json::to_string(next).unwrap_or_default();
+        files::write_whole(&self.path.join("current.json"), text.as_bytes(), 0o600)
+    }
+
+    /// Returns that; the default when it cannot be read: the next update then looks closer.
+    #[must_use]
+    pub fn next(&self) -> Current {
+        let text = std::fs::read_to_string(self.path.join("current.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Returns its report, when it has one.

@@ -31,7 +31,7 @@ pub use process::{Error, Port, Server, copy_tree, run, wait_until};
 pub use supervisor::Program;
 pub use visitor::{Address, Answer, Visit};
 
-use process::{end_all, io_error, sealed};
+use process::{io_error, sealed};
 
 /// The host name that the site answers to.
 pub const HOST: &str = "demo.example";
@@ -347,6 +347,12 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
 
     /// Starts the servers and waits until the site answers and the worker works.
     pub fn start(&mut self) -> Result<(), Error> {
+        self.start_servers()?;
+        self.wait_until_serving(Duration::from_secs(60))
+    }
+
+    /// Starts the servers, as a machine does that comes up.
+    pub fn start_servers(&mut self) -> Result<(), Error> {
         self.start_supervisord()?;
         if let Some(nginx) = self.options.nginx.clone() {
             let config = self.root.join("nginx.conf");
@@ -361,7 +367,7 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
                 .arg(config);
             self.nginx_server = Some(Server::start(&command, &self.root.join("log/nginx-output.log"))?);
         }
-        self.wait_until_serving(Duration::from_secs(60))
+        Ok(())
     }
 
     /// Starts supervisord, also after it was killed, and with it its programs.
@@ -468,10 +474,8 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
 /// Ends everything at once, without waiting for what a worker may have begun.
 impl Drop for DemoSite {
     fn drop(&mut self) {
-        self.nginx_server = None;
         if self.supervisor_server.is_some() {
-            end_all(&self.root);
-            self.supervisor_server = None;
+            self.power_off();
         }
     }
 }

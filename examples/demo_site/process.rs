@@ -127,6 +127,11 @@ impl Server {
             let _ = self.child.wait();
         }
     }
+
+    /// Ends the server with its processes at once.
+    pub(super) fn kill(&self) {
+        kill(&[self.child.id()], true);
+    }
 }
 
 impl Drop for Server {
@@ -239,4 +244,17 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+impl super::DemoSite {
+    /// Ends everything of the site at once, as a loss of power does.
+    pub fn power_off(&mut self) {
+        // nginx writes its title over the mark that it is found by.
+        for server in [&self.nginx_server, &self.supervisor_server].into_iter().flatten() {
+            server.kill();
+        }
+        end_all(&self.root);
+        self.nginx_server = None;
+        self.supervisor_server = None;
+    }
 }

@@ -228,7 +228,7 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
-unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back
+unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back, `deploykit recover --forward` over
 last update   [RUN] at [TIME]: held in maintenance
 maintenance   the page is up
 services
@@ -244,7 +244,7 @@ services
 exit code 4
 --- stderr
 Error: run [RUN] is unfinished: it was cut off, or the site is held in maintenance
-Hint: `deploykit recover` brings the old version back; see `deploykit status`
+Hint: `deploykit recover` brings the old version back, `deploykit recover --forward` finishes the update; see `deploykit status`
 
 "#]]
         .raw()

@@ -172,8 +172,9 @@ Bring the site back after a crash or a held update
 Usage: deploykit recover [OPTIONS]
 
 Options:
-      --back  Back to the version of before; the only way so far, and the default
-  -h, --help  Print help
+      --back     Back to the version of before; the default
+      --forward  Finish the update; back only when one of its steps or its smoke check fails
+  -h, --help     Print help
 
 ===== rollback
 Take back the last finished update: the site is as it was before it

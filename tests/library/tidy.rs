@@ -124,8 +124,12 @@ fn modules_use_lower_layers_only() {
 #[test]
 fn every_test_file_is_registered() {
     let mut forgotten = Vec::new();
-    for (folder, top) in [("tests/library", "main.rs"), ("tests/cli", "main.rs"), ("tests/support", "mod.rs")]
-    {
+    for (folder, top) in [
+        ("tests/library", "main.rs"),
+        ("tests/cli", "main.rs"),
+        ("tests/kills", "main.rs"),
+        ("tests/support", "mod.rs"),
+    ] {
         for path in files(folder, ".rs") {
             if path == Path::new(folder).join(top) {
                 continue;

@@ -1,4 +1,4 @@
-//! `recover`: finishes the way back of an update that was cut off or held.
+//! `recover`: brings an update that was cut off or held to its end, back or forward.
 
 use deploykit::event::Outcome;
 use deploykit::update;
@@ -10,26 +10,40 @@ use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::json::document;
 use crate::output::progress::Progress;
-use crate::output::report::render_recovery;
+use crate::output::report::{render, render_recovery};
 
-pub fn run(global: &Global, _args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> {
+pub fn run(global: &Global, args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
     let mut progress = Progress::new(ui);
-    let report = update::recover(&site, Some(super::cancel()?), &mut progress);
+    let cancel = Some(super::cancel()?);
+    let report = if args.forward {
+        update::recover_forward(&site, cancel, &mut progress)
+    } else {
+        update::recover(&site, cancel, &mut progress)
+    };
     progress.flush();
     let report = report.map_err(|error| refused(&error, &site))?;
     match &report {
-        // The old version serves: that is what was asked for.
-        Some(report) if matches!(report.outcome, Outcome::RolledBack | Outcome::Refused) => {
+        // That is what was asked for.
+        Some(report) if is_wanted(report.outcome, args.forward) => {
             let answer = document(serde_json::json!({ "recovered": true, "report": report }));
             ui.result(&answer, &render_recovery(report));
             Ok(exit_code::DONE)
         }
+        Some(report) if args.forward => finish(report, &render(report), ui),
         Some(report) => finish(report, &render_recovery(report), ui),
         None => {
             let nothing = document(serde_json::json!({ "recovered": false, "report": null }));
             ui.result(&nothing, "nothing to recover: no update is unfinished\n");
             Ok(exit_code::DONE)
         }
+    }
+}
+
+fn is_wanted(outcome: Outcome, forward: bool) -> bool {
+    match outcome {
+        Outcome::Updated => forward,
+        Outcome::RolledBack | Outcome::Refused => !forward,
+        _ => false,
     }
 }

@@ -84,7 +84,9 @@ fn text(status: &Status) -> String {
     if let Some(run) = &status.unfinished_run {
         line(
             "unfinished",
-            &format!("run {run} was cut off or held; `deploykit recover` brings the site back"),
+            &format!(
+                "run {run} was cut off or held; `deploykit recover` brings the site back, `deploykit recover --forward` over"
+            ),
         );
     }
     if let Some(last) = &status.last_run {

@@ -41,6 +41,7 @@ const PROBE: &str = concat!(
     include_str!("probe/database.py"),
     include_str!("probe/schema.py"),
     include_str!("probe/backup.py"),
+    include_str!("probe/record.py"),
     include_str!("probe/static.py"),
     include_str!("probe/serve.py"),
 );

@@ -56,6 +56,39 @@ pub(crate) fn remove_stale(host: &Host, repository: &Repository, branch: &str) -
     Ok(removed)
 }
 
+/// Removes all locks that killed gits left behind in the repository; those of living ones stay.
+///
+/// # Errors
+///
+/// When the repository cannot be opened or a file not be removed.
+pub(crate) fn remove_left_locks(repository: &Path) -> Result<(), GitError> {
+    let repository = Repository::open(repository)?;
+    let common = repository.git2.commondir();
+    let mut folders = vec![common.join("refs"), common.join("logs")];
+    let mut found: Vec<PathBuf> = locks_in(common).collect();
+    found.extend(locks_in(repository.git2.path()));
+    while let Some(folder) = folders.pop() {
+        found.extend(locks_in(&folder));
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            entries.map(|entry| entry.path()).filter(|path| files::look(path) == files::Found::Folder),
+        );
+    }
+    for lock in found {
+        if !is_held(&lock, &repository.top) {
+            files::remove_file(&lock)?;
+        }
+    }
+    Ok(())
+}
+
+fn locks_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "lock"))
+}
+
 /// Tells whether a process has the file open, or a git works in the checkout: one that waits for an editor has closed
 /// its lock and still relies on it.
 fn is_held(lock: &Path, top: &Path) -> bool {

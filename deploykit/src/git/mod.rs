@@ -38,7 +38,7 @@ pub(crate) use error::{Reading, counted};
 pub(crate) use fetch::{Fetch, tag_reference, tags_folder};
 pub(crate) use kept::{forget_commit, keep_commit};
 pub(crate) use local_state::{local_changes, operation_in_progress};
-pub(crate) use locks::{age, index_lock};
+pub(crate) use locks::{age, index_lock, remove_left_locks};
 pub(crate) use rebase::rebase;
 pub(crate) use repository::{Repository, oid};
 pub(crate) use submodules::has_submodules;

@@ -9,6 +9,9 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// How the names of files begin that are about to become something else.
+const TEMPORARY: &str = ".deploykit-";
+
 /// Why something could not be done with a file or folder.
 #[derive(Debug, Error)]
 #[error("cannot {what} `{}`", path.display())]
@@ -64,7 +67,7 @@ pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileEr
     let old = fs::metadata(&target).ok();
     let mode = old.as_ref().map_or(mode, |old| old.permissions().mode() & 0o7777);
     (|| {
-        let mut file = tempfile::Builder::new().prefix(".deploykit-").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
         file.write_all(contents)?;
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         if let Some(old) = &old {
@@ -153,6 +156,21 @@ pub(crate) fn own_folder(path: &Path, other: Option<u32>) -> Result<(), FileErro
     Ok(())
 }
 
+/// Removes the temporary files that a killed deploykit left in a folder: those of [`write_whole`] and [`link`].
+///
+/// # Errors
+///
+/// When the system refuses.
+pub(crate) fn remove_temporary(folder: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            remove_file(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Opens a new or existing file for appending, readable by its owner only.
 ///
 /// # Errors
@@ -195,7 +213,7 @@ pub fn link(path: &Path, target: &Path) -> Result<(), FileError> {
         _ => {}
     }
     let folder = parent(path);
-    let name = format!(".deploykit-link-{}", std::process::id());
+    let name = format!("{TEMPORARY}link-{}", std::process::id());
     let temporary = folder.join(name);
     (|| {
         let _ = fs::remove_file(&temporary);
@@ -229,6 +247,15 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
 /// Writes a folder's entries to the disk.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Writes to the disk all that is not there yet of the file system that a path is on.
+///
+/// # Errors
+///
+/// When the path is not there or the system refuses.
+pub(crate) fn sync_file_system(path: &Path) -> Result<(), FileError> {
+    rustix::fs::syncfs(File::open(path).at("open", path)?).at("sync", path)
 }
 
 /// Returns the folder that a path stands in; `.` for a bare name.

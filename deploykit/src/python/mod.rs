@@ -25,3 +25,4 @@ pub use virtualenv::Virtualenv;
 
 pub(crate) use build::vacant;
 pub(crate) use installer::{find_uv, holds_credentials};
+pub(crate) use switch::remove_half_built;

@@ -198,6 +198,23 @@ pub fn prune(environments: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result
     Ok(removed)
 }
 
+/// Removes environments that were not finished, or not removed whole; the live one stays whatever it is.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub(crate) fn remove_half_built(environments: &Path, virtualenv: &Path) -> Result<(), PythonError> {
+    let live = fs::canonicalize(virtualenv).ok();
+    for path in fs::read_dir(environments).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let ours = path.file_name().is_some_and(|name| is_key(&name.to_string_lossy()));
+        let is_half = files::look(&path) == Found::Folder && !path.join(COMPLETE).is_file();
+        if ours && is_half && fs::canonicalize(&path).ok() != live {
+            files::remove_tree(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// `0123456789abcdef`, or with a number: `0123456789abcdef-2`.
 fn is_key(name: &str) -> bool {
     let (key, number) = name.split_once('-').unwrap_or((name, "0"));

@@ -1,10 +1,15 @@
 //! What a preparation puts beside the site. It goes when it is needed no more, whichever way that comes about.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use crate::git::NextTree;
+use crate::django::{self, Project};
+use crate::git::{self, NextTree};
 use crate::host::{Host, files};
+use crate::python;
 use crate::runner::error_chain;
+use crate::site::Site;
+use crate::state::State;
 
 /// The next tree and the static files beside the live ones; removed with this value.
 #[derive(Debug, Default)]
@@ -27,13 +32,11 @@ impl Beside {
 
     /// Removes it all. A leftover is no failure of an update.
     pub(super) fn remove(&self) {
-        if let Some(Err(error)) = self.tree.as_ref().map(|tree| tree.remove(&Host::new())) {
-            log::warn!("{}", error_chain(&error));
+        if let Some(tree) = &self.tree {
+            warn(tree.remove(&Host::new()));
         }
         for folder in &self.folders {
-            if let Err(error) = files::remove_tree(folder) {
-                log::warn!("{}", error_chain(&error));
-            }
+            warn(files::remove_tree(folder));
         }
     }
 }
@@ -43,5 +46,72 @@ impl Drop for Beside {
         if !self.stays {
             self.remove();
         }
+    }
+}
+
+/// How often, and for how long, the Django of a killed preparation is waited for.
+const LOOK: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the names of folders end that are put beside the site's own.
+const NEXT: &str = ".deploykit-next";
+
+/// That a preparation is under way, on the disk: it is only left there by one that was killed.
+#[derive(Debug)]
+pub(super) struct Mark {
+    state: State,
+    folders: Vec<PathBuf>,
+}
+
+impl Mark {
+    /// Makes the mark, before the first change of anything.
+    pub(super) fn set(site: &Site) -> Result<Self, files::FileError> {
+        let mark = Mark { state: site.state(), folders: vec![site.next_tree()] };
+        mark.state.set_beside(&mark.folders)?;
+        Ok(mark)
+    }
+
+    /// Says that this folder will be made.
+    pub(super) fn add(&mut self, folder: PathBuf) -> Result<(), files::FileError> {
+        self.folders.push(folder);
+        self.state.set_beside(&self.folders)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        warn(self.state.forget_beside());
+    }
+}
+
+/// Puts away what a preparation left that was killed, or a run after its end. The caller has the lock, and no run is
+/// unfinished.
+pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
+    let Some(folders) = state.beside() else { return };
+    let config = site.config();
+    // Its Django may still write there; it ends by itself.
+    let tree = site.in_tree(&config.project, &site.next_tree());
+    let project = [Project { directory: tree, ..site.project() }];
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && !django::orphans(&project).is_empty() && host.wait(LOOK) {}
+    let repository = config.repository.clone();
+    warn(git::remove_left_locks(&repository));
+    warn(NextTree { repository, path: site.next_tree(), commit: String::new() }.remove(host));
+    let is_next = |folder: &&PathBuf| folder.to_string_lossy().ends_with(NEXT);
+    for folder in folders.iter().filter(is_next) {
+        warn(files::remove_tree(folder));
+    }
+    warn(python::remove_half_built(&state.environments(), &config.virtualenv));
+    let page = config.page.iter().map(|page| files::parent(page));
+    for folder in page.chain([files::parent(&config.virtualenv), state.folder()]) {
+        warn(files::remove_temporary(folder));
+    }
+    warn(state.forget_beside());
+}
+
+/// A leftover is no failure.
+fn warn<T, E: std::error::Error + 'static>(result: Result<T, E>) {
+    if let Err(error) = result {
+        log::warn!("{}", error_chain(&error));
     }
 }

@@ -26,6 +26,14 @@ pub enum UpdateError {
         /// The run.
         run: String,
     },
+    /// An unfinished run cannot be finished, only undone.
+    #[error("run {run} can only go back: {reason}")]
+    NoWayForward {
+        /// The run.
+        run: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] FileError),

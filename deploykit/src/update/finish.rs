@@ -17,7 +17,7 @@ use crate::services::LogMark;
 use crate::site::Site;
 use crate::state::{Current, RunFolder, State};
 use crate::update::announcement::Announcement;
-use crate::update::beside::Beside;
+use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
 use crate::update::past;
 
@@ -44,6 +44,7 @@ pub struct Update<'s, 'o> {
     pub(super) announcement: Announcement,
     /// The names of the static files that it adds.
     pub(super) added: Vec<String>,
+    pub(super) _mark: Mark,
     /// The last to go: nobody else begins while what was prepared is put away.
     pub(super) lock: Lock,
 }
@@ -85,6 +86,7 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             rolls_back: self.plan.rolls_back.clone(),
         });
+        run.set_next(&self.current)?;
         let mut journal = Journal::open(&run.journal())?;
         journal.append(&Entry::RunStarted {
             version: VERSION,
@@ -98,6 +100,7 @@ impl Update<'_, '_> {
             hold: self.plan.hold.clone(),
             beside: self.plan.beside(),
             rolls_back: self.plan.rolls_back.clone(),
+            planned: self.plan.steps.clone(),
         })?;
         let mut runner = Runner {
             context: &mut self.context,
@@ -111,6 +114,7 @@ impl Update<'_, '_> {
         let course = course?;
         let report = self.report(&run, course);
         if !needs_way_back(report.outcome) {
+            sync(self.site, &self.plan.beside());
             // First of all: once anything is put away, there is no way back that a recovery could go.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             match journal.append(&entry) {
@@ -275,6 +279,18 @@ impl Drop for Update<'_, '_> {
         if let Some(run) = &self.run
             && let Err(error) = files::remove_tree(&run.path)
         {
+            log::warn!("{}", error_chain(&error));
+        }
+    }
+}
+
+/// Writes to the disk what programs wrote that do not see to it themselves, as git does with files of the checkout:
+/// before the journal says that there is nothing left to recover. `beside` has a neighbour of the static files.
+pub(super) fn sync(site: &Site, beside: &[PathBuf]) {
+    let config = site.config();
+    let beside = beside.iter().map(|path| files::parent(path));
+    for path in beside.chain([config.repository.as_path(), &config.virtualenv]) {
+        if let Err(error) = files::sync_file_system(path) {
             log::warn!("{}", error_chain(&error));
         }
     }

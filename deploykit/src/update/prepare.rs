@@ -1,6 +1,7 @@
 //! The first half of an update: everything that can be done while the site serves.
 
 mod ending;
+mod site;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -19,18 +20,15 @@ use crate::host::{Cancel, Host};
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages, Record};
-use crate::operations::service_control::Want;
-use crate::operations::smoke_check::PageResult;
 use crate::plan::Phase;
 use crate::runner::{Events, error_chain};
-use crate::services::{LogMark, Role, ServiceState, Status};
-use crate::site::{EnvironmentName, OwnTask, Site};
+use crate::services::{LogMark, ServiceState};
+use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
 use crate::update::backup::{self, Backup};
-use crate::update::beside::Beside;
+use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
-use crate::update::secrets;
 use crate::update::steps::{self, Facts, Planned};
 use crate::update::summary;
 use crate::update::{Prepared, Request, Update};
@@ -44,6 +42,7 @@ pub(super) struct Preparation<'s, 'o> {
     pub(super) request: Request,
     pub(super) host: Host,
     pub(super) state: State,
+    pub(super) mark: Mark,
     pub(super) lock: Lock,
     pub(super) events: Events<'o>,
     pub(super) run: Option<RunFolder>,
@@ -71,11 +70,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if let Some((run, _)) = state.unfinished()? {
             return Err(UpdateError::Unfinished { run: run.name });
         }
+        sweep(site, &state, &host);
         Ok(Preparation {
             site,
             request: request.clone(),
             host,
             state,
+            mark: Mark::set(site)?,
             lock,
             events: Events::new(observer),
             run: None,
@@ -217,43 +218,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         })
     }
 
-    /// Looks for the files that the configuration names: the new version may have moved them.
-    fn has_files(&self, tree: &NextTree) -> Result<(), PreparationError> {
-        let config = self.site.config();
-        let manage = ("site.project", config.project.join("manage.py"));
-        let requirements = config.requirements.iter().map(|file| ("python.requirements", file.clone()));
-        for (key, file) in std::iter::once(manage).chain(requirements) {
-            // What lies outside the checkout is not the new version's.
-            if let Ok(path) = file.strip_prefix(&config.repository)
-                && !tree.path.join(path).exists()
-            {
-                return Err(PreparationError::NotInTarget {
-                    commit: self.to.clone(),
-                    path: path.to_owned(),
-                    key,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
-        let changed = moved.iter().flat_map(|moved| moved.changes.iter().flat_map(|change| change.paths()));
-        let changed = changed.map(ToOwned::to_owned).collect();
-        let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
-        for tolerated in &outcome.tolerated {
-            let name = &tolerated.name;
-            self.notice(format!(
-                "the code asks for the secret `{name}`, which the file lacks, as it did before"
-            ));
-        }
-        if !outcome.missing.is_empty() {
-            let file = self.site.config().secrets_file.clone().unwrap_or_default();
-            return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
-        }
-        Ok(((), format!("{asked} asked for, all there")))
-    }
-
     /// Builds the next environment, unless the live one is the right one.
     fn packages(&mut self, tree: &NextTree, states: &[ServiceState]) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
@@ -386,41 +350,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
             record: self.state.current().static_files,
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };
+        self.mark.add(files.aside())?;
         let collected = files.prepare(&self.host, session)?;
         let text = summary::static_summary(&collected);
         Ok((Ok(collected), text))
-    }
-
-    pub(super) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
-        let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
-        let states = control.observe(&self.host)?;
-        let text =
-            states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
-        Ok((states, text.join(", ")))
-    }
-
-    pub(super) fn pages(&mut self, states: &[ServiceState]) -> Result<(Vec<PageResult>, String), Failed> {
-        let config = self.site.config();
-        let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
-            return Ok((Vec::new(), "no pages are configured".to_owned()));
-        };
-        let results = check.run(&self.host)?;
-        let web_rests = config.services.iter().zip(states).any(|(service, state)| {
-            service.role == Role::Web && matches!(state.status, Status::Stopped | Status::Failed)
-        });
-        let refuses =
-            config.environment != EnvironmentName::Development && !web_rests && !self.request.broken;
-        if refuses && results.iter().all(|page| !page.problems.is_empty()) {
-            return Err(PreparationError::PagesBroken { failing: results }.into());
-        }
-        for page in results.iter().filter(|page| !page.problems.is_empty()) {
-            let problem = page.problems.first().map(ToString::to_string).unwrap_or_default();
-            let when = if self.rolls_back.is_some() { "now" } else { "before the update already" };
-            self.notice(format!("`{}` is not as expected {when}: {problem}", page.path));
-        }
-        let good = results.iter().filter(|page| page.problems.is_empty()).count();
-        let text = format!("{good} of {} answer as expected", results.len());
-        Ok((results, text))
     }
 
     /// Runs the site's own steps that follow a step of the preparation, in the next tree.
@@ -508,6 +441,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(Prepared::Ready(Box::new(Update {
             site: self.site,
             state: self.state,
+            _mark: self.mark,
             lock: self.lock,
             events: self.events,
             context: Context { host: self.host, django: Some(session) },

@@ -1,4 +1,4 @@
-//! The way back of a run that was cut off or held, from its journal.
+//! The way back, or over, of a run that was cut off or held, from its journal.
 
 use std::time::Duration;
 
@@ -7,23 +7,25 @@ use jiff::Timestamp;
 use crate::action::{Action, Context};
 use crate::django::{self, Project};
 use crate::event::{Event, Observer, Outcome, milliseconds};
-use crate::git::NextTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
-use crate::journal::{Begun, Entry, Journal, left_to_undo};
+use crate::journal::{Begun, Entry, Journal, JournalError, left_to_undo};
 use crate::lock::Lock;
-use crate::plan::Phase;
+use crate::plan::{Phase, Step};
 use crate::report::{Failure, Report, StepReport};
-use crate::runner::{Events, Runner, error_chain};
-use crate::services::ProcessId;
+use crate::runner::{Events, Runner, error_chain, is_open};
+use crate::services::{Goal, ProcessId};
 use crate::site::Site;
 use crate::state::RunFolder;
 use crate::update::UpdateError;
+use crate::update::beside::sweep;
+use crate::update::finish::sync;
 
 /// How often a process is looked after that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Undoes what an unfinished run did; `None` when no run is unfinished.
+/// Undoes what an unfinished run did; `None` when no run is unfinished. Either way it puts away what a preparation left
+/// that was killed.
 ///
 /// A migration that the run left at work is waited for first: nothing else may touch the database meanwhile.
 ///
@@ -35,64 +37,168 @@ pub fn recover(
     cancel: Option<Cancel>,
     observer: &mut dyn Observer,
 ) -> Result<Option<Report>, UpdateError> {
-    let state = site.state();
-    state.create()?;
-    let host = site.host(cancel);
-    let _lock = Lock::take(&state.lock(), "recover", Duration::ZERO, &host)?;
-    let Some((run, entries)) = state.unfinished()? else { return Ok(None) };
-    let Some(Entry::RunStarted { hold, to, beside, .. }) = entries.first() else { return Ok(None) };
-    let mut events = Events::new(observer);
-    events.keep_in(files::open_private(&run.events())?);
-    let mut journal = Journal::open(&run.journal())?;
-    let host = host.with_transcript(files::open_private(&run.transcript())?);
-    let begun = left_to_undo(&entries);
-    let mut report = first_report(&run, &entries);
-
-    let mut undo = None;
-    let outcome = if wait_for_orphans(&begun, &host, &mut events) {
-        let mut context = Context { host: host.clone(), django: None };
-        let mut runner =
-            Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
-        let Report { steps, window_ms, .. } = &mut report;
-        runner.undo(&begun, hold, &mut undo, &mut |undone| {
+    Recovery::begin(site, cancel, observer, |recovery, begun, hold, entries| {
+        let mut undo = None;
+        let Report { steps, window_ms, .. } = &mut recovery.report;
+        let outcome = recovery.runner.undo(begun, hold, &mut undo, &mut |undone| {
             if undone == "stop-web" {
-                *window_ms = window_since_stop(&entries);
+                *window_ms = window_since_stop(entries);
             }
             steps.iter_mut().filter(|report| report.step == undone).for_each(|report| report.undone = true);
-        })
-    } else {
-        Outcome::Interrupted
-    };
-    if outcome == Outcome::RolledBack {
-        journal.append(&Entry::RunFinished { outcome, time: Timestamp::now() })?;
-        let tree = NextTree {
-            repository: site.config().repository.clone(),
-            path: site.next_tree(),
-            commit: to.clone(),
-        };
-        if let Err(error) = tree.remove(&host.uninterrupted()) {
-            log::warn!("{}", error_chain(&error));
+        });
+        if outcome == Outcome::RolledBack {
+            recovery.report.notices.push("a recovery undid what was left of the run".to_owned());
         }
-        for folder in beside {
-            if let Err(error) = files::remove_tree(folder) {
-                log::warn!("{}", error_chain(&error));
+        match (&mut recovery.report.failure, undo) {
+            (Some(failure), undo) => failure.undo = undo,
+            (None, Some(undo)) => recovery.report.failure = Some(undo_failure(recovery.run, begun, undo)),
+            (None, None) => {}
+        }
+        Ok(outcome)
+    })
+}
+
+/// Finishes an unfinished run: does those of its planned steps that are not done, and lets the smoke check decide. When
+/// one fails, everything is undone. `None` when no run is unfinished.
+///
+/// # Errors
+///
+/// Like [`recover`], and when the run has begun to go back.
+pub fn recover_forward(
+    site: &Site,
+    cancel: Option<Cancel>,
+    observer: &mut dyn Observer,
+) -> Result<Option<Report>, UpdateError> {
+    Recovery::begin(site, cancel, observer, |recovery, begun, hold, entries| {
+        let planned = way_forward(&recovery.run.name, entries)?;
+        let done = |step: &Step| {
+            entries
+                .iter()
+                .any(|entry| matches!(entry, Entry::StepFinished { step: done, .. } if *done == step.id))
+        };
+        let earlier: Vec<&Step> =
+            planned.iter().filter(|step| begun.iter().any(|begun| begun.step == step.id)).collect();
+        let left =
+            planned.iter().filter(|step| step.is_needed() && (step.id == "smoke-check" || !done(step)));
+        let course = recovery.runner.go_on(&earlier, left, hold)?;
+        for step in course.steps {
+            recovery.report.steps.retain(|earlier| earlier.step != step.step);
+            recovery.report.steps.push(step);
+        }
+        if course.outcome == Outcome::Updated {
+            recovery.report.notices.push("a recovery finished the run".to_owned());
+        }
+        recovery.report.failure = course.failure;
+        Ok(course.outcome)
+    })
+}
+
+/// Returns all steps of a run that may still be finished.
+fn way_forward<'e>(run: &str, entries: &'e [Entry]) -> Result<&'e [Step], UpdateError> {
+    let no_way = |reason| Err(UpdateError::NoWayForward { run: run.to_owned(), reason });
+    if entries.iter().any(|entry| matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. })) {
+        return no_way("it has begun to");
+    }
+    match entries.first() {
+        Some(Entry::RunStarted { planned, .. }) if !planned.is_empty() => Ok(planned),
+        _ => no_way("its journal does not say what was planned"),
+    }
+}
+
+/// A recovery under way.
+struct Recovery<'r, 'o> {
+    run: &'r RunFolder,
+    runner: Runner<'r, 'o>,
+    report: Report,
+}
+
+impl Recovery<'_, '_> {
+    /// Finds the unfinished run, lets `work` bring it to an end, and records what came of it.
+    fn begin(
+        site: &Site,
+        cancel: Option<Cancel>,
+        observer: &mut dyn Observer,
+        work: impl FnOnce(
+            &mut Recovery<'_, '_>,
+            &[Begun<'_>],
+            &[Action],
+            &[Entry],
+        ) -> Result<Outcome, UpdateError>,
+    ) -> Result<Option<Report>, UpdateError> {
+        let state = site.state();
+        state.create()?;
+        let host = site.host(cancel);
+        let _lock = Lock::take(&state.lock(), "recover", Duration::ZERO, &host)?;
+        let Some((run, entries)) = state.unfinished()? else {
+            sweep(site, &state, &host);
+            return Ok(None);
+        };
+        let Some(Entry::RunStarted { hold, beside, .. }) = entries.first() else {
+            return Err(JournalError::Damaged { path: run.journal(), line: 1 }.into());
+        };
+        // Whoever is killed after the end of the run leaves that to the next one.
+        let mut folders = state.beside().unwrap_or_else(|| vec![site.next_tree()]);
+        folders.extend(beside.iter().cloned());
+        state.set_beside(&folders)?;
+        let mut events = Events::new(observer);
+        events.keep_in(files::open_private(&run.events())?);
+        let mut journal = Journal::open(&run.journal())?;
+        let host = host.with_transcript(files::open_private(&run.transcript())?);
+        let begun = left_to_undo(&entries);
+        let report = first_report(&run, &entries);
+        let mut context = Context { host: host.clone(), django: None };
+        let ready = wait_for_orphans(&begun, &host, &mut events);
+        let runner = Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
+        let mut recovery = Recovery { run: &run, runner, report };
+        let outcome = if ready {
+            recovery.stop_again(&begun);
+            work(&mut recovery, &begun, hold, &entries)?
+        } else {
+            Outcome::Interrupted
+        };
+        let mut report = recovery.report;
+        if matches!(outcome, Outcome::RolledBack | Outcome::Refused | Outcome::Updated) {
+            sync(site, beside);
+            journal.append(&Entry::RunFinished { outcome, time: Timestamp::now() })?;
+            if outcome == Outcome::Updated {
+                state.set_current(&run.next())?;
+            }
+            if let Some(session) = context.django.take() {
+                session.close(&host);
+            }
+            sweep(site, &state, &host.uninterrupted());
+        }
+        report.outcome = outcome;
+        report.duration_ms += milliseconds(events.elapsed());
+        run.set_report(&report)?;
+        let Report { duration_ms, window_ms, .. } = report;
+        events.send(Event::RunFinished { run: run.name, outcome, duration_ms, window_ms });
+        Ok(Some(report))
+    }
+
+    /// Stops what the run had stopped and not started yet: after a loss of power managers start it by themselves, and a
+    /// person may have, with half of either version.
+    fn stop_again(&mut self, begun: &[Begun<'_>]) {
+        if !is_open(begun) {
+            return;
+        }
+        let with_goal = |goal| {
+            let actions = begun.iter().flat_map(|begun| begun.actions);
+            actions.filter_map(move |action| match action {
+                Action::Service(service) if service.goal == goal => Some(service),
+                _ => None,
+            })
+        };
+        for stopped in with_goal(Goal::Stopped) {
+            if with_goal(Goal::Running).any(|started| started.service.name == stopped.service.name) {
+                continue;
+            }
+            // If that fails, so does the start that follows on the way back.
+            if let Err(error) = stopped.perform(&self.runner.context.host) {
+                self.runner.events.send(Event::Notice { text: error_chain(&error) });
             }
         }
     }
-    report.outcome = outcome;
-    report.duration_ms += milliseconds(events.elapsed());
-    if outcome == Outcome::RolledBack {
-        report.notices.push("a recovery undid what was left of the run".to_owned());
-    }
-    match (&mut report.failure, undo) {
-        (Some(failure), undo) => failure.undo = undo,
-        (None, Some(undo)) => report.failure = Some(undo_failure(&run, &begun, undo)),
-        (None, None) => {}
-    }
-    run.set_report(&report)?;
-    let Report { duration_ms, window_ms, .. } = report;
-    events.send(Event::RunFinished { run: run.name, outcome, duration_ms, window_ms });
-    Ok(Some(report))
 }
 
 /// Returns how long the web has been stopped, by the clock: the process that stopped it is gone.

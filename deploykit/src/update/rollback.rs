@@ -215,6 +215,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             logs,
             current: facts.done.kept.current,
             beside: Beside::default(),
+            _mark: self.mark,
             announcement,
             added: Vec::new(),
         }))

@@ -368,7 +368,7 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     let session = std::fs::read_to_string(folder.join("session.rs")).unwrap();
     let loader = session.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
     let loader = loader.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
-    let probe: String = ["site", "database", "schema", "backup", "static", "serve"]
+    let probe: String = ["site", "database", "schema", "backup", "record", "static", "serve"]
         .map(|name| std::fs::read_to_string(folder.join(format!("probe/{name}.py"))).unwrap())
         .concat();
     let mut child = Command::new(&site.project.python)
@@ -399,4 +399,35 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     assert!(child.wait().unwrap().success());
     assert_eq!(site.sql("SELECT DISTINCT price FROM shop_item"), "[(1,)]");
     assert_eq!(site.sql("SELECT count(*) FROM django_migrations WHERE name = '0002_slow'"), "[(1,)]");
+}
+
+/// Whoever is killed between the two leaves a schema that nothing knows of; here the record fails.
+#[test]
+fn a_migration_and_its_record_are_one() {
+    let Some(site) = migrated() else { return };
+    // Its index is made at the end, so Django records it later than others.
+    let part = "migrations.CreateModel('Part', [('id', models.BigAutoField(primary_key=True)), \
+        ('item', models.ForeignKey('shop.Item', models.CASCADE))])";
+    site.migration("0002_part", "0001_initial", "", part);
+    let refuse = |what: &str| {
+        site.sql(&format!(
+            "CREATE TRIGGER refuse BEFORE {what} ON django_migrations BEGIN SELECT RAISE(ABORT, 'no record'); END"
+        ));
+    };
+    refuse("INSERT");
+    let (before, result, _) = migrate(&site);
+    assert!(format!("{:?}", result.unwrap_err()).contains("no record"));
+    let now = site.boot().state(&Host::new()).unwrap();
+    assert!(now == before, "{:?}", before.differences(&now));
+    site.sql("DROP TRIGGER refuse");
+    let (before, result, mut context) = migrate(&site);
+    result.unwrap();
+    let after = site.boot().state(&Host::new()).unwrap();
+    refuse("DELETE");
+    let error = restore(&site, &before, &mut context).unwrap_err();
+    assert!(format!("{error:?}").contains("no record"));
+    site.sql("DROP TRIGGER refuse");
+    let now = site.boot().state(&Host::new()).unwrap();
+    assert!(now == after, "{:?}", after.differences(&now));
+    restore(&site, &before, &mut context).unwrap();
 }

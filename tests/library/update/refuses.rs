@@ -225,6 +225,7 @@ fn another_run() {
         hold: Vec::new(),
         beside: Vec::new(),
         rolls_back: None,
+        planned: Vec::new(),
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };

@@ -221,8 +221,8 @@ def do_migrate(request):
     wanted = [key for key in plan if key not in applied]
     if pending != [key for key in wanted if key in pending] or set(wanted) - set(pending) - replaced:
         raise moved(set(pending) - set(wanted), set(wanted) - set(pending))
-    if not pending:
-        return {}
+    record_at_once()
+    # Also when nothing waits any more: one that was cut off may not have told everybody (`post_migrate`).
     app = get_commands()["migrate"]
     command = load_command_class(app, "migrate") if isinstance(app, str) else app
     progress = Progress(getattr(command, "migration_progress_callback", None))
@@ -306,6 +306,7 @@ def do_reverse(request):
         raise Refused("irreversible", migrations=bad)
     plan = [(migration, True) for migration in undone]
     if plan:
+        record_at_once()
         apps = executor._create_project_state(with_applied_migrations=True).apps
         # Django's content types follow a renamed model by this signal, backwards too.
         emit_pre_migrate_signal(1, False, alias, stdout=sys.stdout, apps=apps, plan=plan)

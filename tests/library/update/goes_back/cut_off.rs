@@ -1,5 +1,7 @@
 //! Runs that are killed, as by `kill -9` or a loss of power: the journal brings the site back.
 
+mod over;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;

@@ -21,7 +21,10 @@ class Command(BaseCommand):
             self.stdout.write("Aborting.")
             return
         status = {"timestamp": int(start.timestamp()), "message": message}
-        settings.MAINTENANCE_STATUS_FILE_PATH.write_text(json.dumps(status))
+        # Every page reads the file: it is never there in half.
+        whole = settings.MAINTENANCE_STATUS_FILE_PATH.with_suffix(".new")
+        whole.write_text(json.dumps(status))
+        whole.replace(settings.MAINTENANCE_STATUS_FILE_PATH)
         self.stdout.write("Maintenance mode on.")
 
     def start(self, time, date):

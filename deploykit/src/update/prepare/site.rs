@@ -1,0 +1,85 @@
+//! What a preparation finds out about the site without Python: its files, secrets, services and pages.
+
+use super::{Failed, Preparation};
+use crate::git::NextTree;
+use crate::operations::git_update::Move;
+use crate::operations::service_control::Want;
+use crate::operations::smoke_check::PageResult;
+use crate::services::{Role, ServiceState, Status};
+use crate::site::EnvironmentName;
+use crate::update::error::PreparationError;
+use crate::update::secrets;
+
+impl Preparation<'_, '_> {
+    /// Looks for the files that the configuration names: the new version may have moved them.
+    pub(super) fn has_files(&self, tree: &NextTree) -> Result<(), PreparationError> {
+        let config = self.site.config();
+        let manage = ("site.project", config.project.join("manage.py"));
+        let requirements = config.requirements.iter().map(|file| ("python.requirements", file.clone()));
+        for (key, file) in std::iter::once(manage).chain(requirements) {
+            // What lies outside the checkout is not the new version's.
+            if let Ok(path) = file.strip_prefix(&config.repository)
+                && !tree.path.join(path).exists()
+            {
+                return Err(PreparationError::NotInTarget {
+                    commit: self.to.clone(),
+                    path: path.to_owned(),
+                    key,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::update) fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
+        let changed = moved.iter().flat_map(|moved| moved.changes.iter().flat_map(|change| change.paths()));
+        let changed = changed.map(ToOwned::to_owned).collect();
+        let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
+        for tolerated in &outcome.tolerated {
+            let name = &tolerated.name;
+            self.notice(format!(
+                "the code asks for the secret `{name}`, which the file lacks, as it did before"
+            ));
+        }
+        if !outcome.missing.is_empty() {
+            let file = self.site.config().secrets_file.clone().unwrap_or_default();
+            return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
+        }
+        Ok(((), format!("{asked} asked for, all there")))
+    }
+
+    pub(in crate::update) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
+        let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
+        let states = control.observe(&self.host)?;
+        let text =
+            states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
+        Ok((states, text.join(", ")))
+    }
+
+    pub(in crate::update) fn pages(
+        &mut self,
+        states: &[ServiceState],
+    ) -> Result<(Vec<PageResult>, String), Failed> {
+        let config = self.site.config();
+        let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
+            return Ok((Vec::new(), "no pages are configured".to_owned()));
+        };
+        let results = check.run(&self.host)?;
+        let web_rests = config.services.iter().zip(states).any(|(service, state)| {
+            service.role == Role::Web && matches!(state.status, Status::Stopped | Status::Failed)
+        });
+        let refuses =
+            config.environment != EnvironmentName::Development && !web_rests && !self.request.broken;
+        if refuses && results.iter().all(|page| !page.problems.is_empty()) {
+            return Err(PreparationError::PagesBroken { failing: results }.into());
+        }
+        for page in results.iter().filter(|page| !page.problems.is_empty()) {
+            let problem = page.problems.first().map(ToString::to_string).unwrap_or_default();
+            let when = if self.rolls_back.is_some() { "now" } else { "before the update already" };
+            self.notice(format!("`{}` is not as expected {when}: {problem}", page.path));
+        }
+        let good = results.iter().filter(|page| page.problems.is_empty()).count();
+        let text = format!("{good} of {} answer as expected", results.len());
+        Ok((results, text))
+    }
+}

@@ -1,0 +1,99 @@
+//! The kill matrix: a whole update on a real site is killed, with all its processes, at every entry of its journal, at
+//! system calls of every kind that changes something, and at any time; then it is recovered, and half of the recoveries
+//! are killed, too. In the end the site is wholly old or wholly new, and until then it never serves a mixture.
+//!
+//! `DEPLOYKIT_KILLS=500` makes 500 kills beside those at the journal's entries, `DEPLOYKIT_KILLS_SEED` draws those of an
+//! earlier run again, `DEPLOYKIT_KILLS_ONLY` is the number of one case.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cases;
+mod killer;
+mod place;
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use cases::{Case, draw};
+use place::{Place, Result};
+
+/// How many kills beside those at the journal's entries.
+const OTHERS: usize = 60;
+
+/// How many sites at once.
+const PLACES: usize = 2;
+
+fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+#[test]
+fn whatever_is_killed_the_site_is_wholly_old_or_wholly_new() {
+    let Some(killer) = killer::build() else { return };
+    let Some(mut first) = Place::build(&killer) else { return };
+    let (cold, warm) = (first.cold.clone().expect("it was measured"), first.measure());
+    let seed = number("DEPLOYKIT_KILLS_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |now| now.as_secs() ^ u64::from(now.subsec_nanos()) << 20)
+    });
+    eprintln!("seed {seed}; {cold:?}; {warm:?}");
+    let only: Option<usize> = number("DEPLOYKIT_KILLS_ONLY");
+    let cases: Vec<Case> = draw(seed, &cold, &warm, number("DEPLOYKIT_KILLS").unwrap_or(OTHERS))
+        .into_iter()
+        .filter(|case| only.is_none_or(|only| only == case.number))
+        .collect();
+
+    let (queue, results) = (Mutex::new(cases.into_iter()), Mutex::new(Vec::new()));
+    let work = |mut place: Option<Place>| {
+        while let Some(case) = next(&queue) {
+            let begun = Instant::now();
+            let Some(mut here) = place.take().or_else(|| Place::build(&killer)) else { return };
+            let result = here.kill(&case);
+            eprintln!("{:.1} s: {case}: {result}", begun.elapsed().as_secs_f64());
+            match result {
+                Result::Back | Result::Forward | Result::NotKilled => place = Some(here),
+                // Nobody knows what it is like now.
+                Result::Mixed(_) | Result::Lost(_) => here.keep(),
+            }
+            push(&results, (case, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        let mut first = Some(first);
+        for _ in 0..PLACES {
+            let place = first.take();
+            scope.spawn(|| work(place));
+        }
+    });
+
+    let results = results.into_inner().expect("no thread panicked");
+    let count = |wanted: fn(&Result) -> bool| results.iter().filter(|(_, result)| wanted(result)).count();
+    let not_killed = count(|result| matches!(result, Result::NotKilled));
+    let summary = format!(
+        "{} kills: {} back, {} forward, {} mixed, {} lost",
+        results.len() - not_killed,
+        count(|result| matches!(result, Result::Back)),
+        count(|result| matches!(result, Result::Forward)),
+        count(|result| matches!(result, Result::Mixed(_))),
+        count(|result| matches!(result, Result::Lost(_))),
+    );
+    println!("{summary}\nseed {seed}; {not_killed} more updates ended before they were to be killed");
+    let failed: Vec<String> = results
+        .iter()
+        .filter(|(_, result)| matches!(result, Result::Mixed(_) | Result::Lost(_)))
+        .map(|(case, result)| format!("{case}: {result}"))
+        .collect();
+    assert!(failed.is_empty(), "{summary}\n\n{}", failed.join("\n\n"));
+}
+
+fn next(queue: &Mutex<std::vec::IntoIter<Case>>) -> Option<Case> {
+    queue.lock().ok()?.next()
+}
+
+fn push(results: &Mutex<Vec<(Case, Result)>>, result: (Case, Result)) {
+    if let Ok(mut results) = results.lock() {
+        results.push(result);
+    }
+}

@@ -1,0 +1,158 @@
+//! Runs that were killed and are finished.
+
+use deploykit::journal::{Entry, Journal};
+
+use super::*;
+
+fn forward(site: &TestSite) -> Result<Option<Report>, UpdateError> {
+    update::recover_forward(&load(site), None, &mut |_: &Record| ())
+}
+
+#[test]
+fn a_killed_run_is_finished() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    let points =
+        ["announce started", "stop-web finished", "code started", "start-web started", "page-down finished"];
+    for (number, at) in points.iter().enumerate() {
+        // The first release has it all; the others change code and static files.
+        let name = if number == 0 { "2".to_owned() } else { format!("after {at}") };
+        let commit = if number == 0 { publish_release_2(&site) } else { publish_good(&site, &name) };
+        kill_at(&site, at);
+        let report = forward(&site).unwrap().expect("an unfinished run");
+        assert_eq!(
+            report.outcome,
+            Outcome::Updated,
+            "killed at `{at}`: {:#?}\n{}",
+            report.failure,
+            site.logs()
+        );
+        assert_eq!(report.to, commit);
+        assert_eq!(report.steps.last().unwrap().step, "maintenance-off", "{:#?}", report.steps);
+        assert!(!report.steps.iter().any(|step| step.undone));
+        site.wait_until_serving(PATIENCE).unwrap();
+        assert_eq!(site.release(), Some(name), "killed at `{at}`");
+        assert_tidy(&site);
+        assert!(forward(&site).unwrap().is_none());
+        let report = run_update(&site).unwrap();
+        assert_eq!(report.outcome, Outcome::Unchanged, "killed at `{at}`: {report:#?}");
+    }
+}
+
+#[test]
+fn a_finish_that_fails_goes_back_and_then_only_back() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    publish_release_2(&site);
+    let before = Snapshot::of(&site);
+    kill_at(&site, "static finished");
+    // What the smoke check asks for, and the new pages lack, stands in the plan.
+    let run = site_state(&site).unfinished().unwrap().expect("an unfinished run").0;
+    let journal = fs::read_to_string(run.journal()).unwrap();
+    let at = journal.find("\"id\":\"smoke-check\"").expect("the plan");
+    let (head, plan) = journal.split_at(at);
+    assert!(plan.contains("\"Guestbook\""), "{plan}");
+    fs::write(run.journal(), head.to_owned() + &plan.replacen("\"Guestbook\"", "\"Nobody\"", 1)).unwrap();
+    let report = forward(&site).unwrap().expect("an unfinished run");
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert_eq!(report.failure.unwrap().step, "smoke-check");
+    assert_as_before(&site, &before);
+
+    kill_at(&site, "static finished");
+    let run = site_state(&site).unfinished().unwrap().expect("an unfinished run").0;
+    Journal::open(&run.journal()).unwrap().append(&Entry::StepUndone { step: "static".to_owned() }).unwrap();
+    let error = forward(&site).unwrap_err();
+    assert_eq!(error.to_string(), format!("run {} can only go back: it has begun to", run.name));
+    let mut lines = fs::read_to_string(run.journal()).unwrap();
+    lines.truncate(lines.trim_end().rfind('\n').unwrap() + 1);
+    fs::write(run.journal(), lines).unwrap();
+    let report = update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert_as_before(&site, &before);
+}
+
+/// After a loss of power a manager starts what it starts by itself, whatever code is there.
+#[test]
+fn what_was_started_meanwhile_is_stopped() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    publish_release_2(&site);
+    let before = Snapshot::of(&site);
+    kill_at(&site, "static finished");
+    let mut command = site.command(&site.supervisorctl);
+    command.arg("-c").arg(&site.supervisor_config).args(["start", "gunicorn"]);
+    assert!(command.status().unwrap().success());
+    let report = update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert_as_before(&site, &before);
+    assert_eq!(site.release().as_deref(), Some("1"));
+}
+
+#[test]
+fn what_a_killed_preparation_left_goes() {
+    let Some(site) = TestSite::builder().start() else { return };
+    publish_release_2(&site);
+    let before = Snapshot::of(&site);
+    let state = site_state(&site);
+    let left = [
+        site.checkout.join(".git/refs/remotes/origin/main.lock"),
+        site.root.join(".deploykit-link-1"),
+        state.environments().join("0123456789abcdef/lib"),
+    ];
+    for way in ["recover", "update"] {
+        kill_at(&site, "collect finished");
+        assert!(
+            site.root.join(".site.deploykit-next").is_dir()
+                && site.root.join("data/.static.deploykit-next").is_dir()
+        );
+        fs::write(&left[0], "").unwrap();
+        fs::write(&left[1], "").unwrap();
+        fs::create_dir_all(&left[2]).unwrap();
+        if way == "recover" {
+            assert!(update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().is_none());
+            assert_as_before(&site, &before);
+        } else {
+            updated(&site);
+            assert_tidy(&site);
+        }
+        for path in &left {
+            assert!(!path.exists(), "{way}: {} is left", path.display());
+        }
+        assert!(!left[2].parent().unwrap().exists());
+        assert!(state.beside().is_none());
+    }
+    // Nobody was killed: what lies there is somebody's.
+    fs::write(&left[1], "").unwrap();
+    assert!(update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().is_none());
+    assert!(left[1].exists());
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_an_error_or_harmless() {
+    let Some(site) = TestSite::builder().build() else { return };
+    let loaded = load(&site);
+    let state = loaded.state();
+    state.create().unwrap();
+    let run = state.new_run().unwrap();
+    let recover = || update::recover(&loaded, None, &mut |_: &Record| ());
+    let finished = r#"{"entry":"step_undone","step":"code"}"#;
+    let started = r#"{"entry":"run_started","version":9}"#;
+    let error = |reason: &str| Some(format!("the journal `{}` {reason}", run.journal().display()));
+    let cases = [
+        // Nothing was begun: there is no journal, it is empty, or its first line was not written whole.
+        (None, None),
+        (Some(String::new()), None),
+        (Some(started[..20].to_owned()), None),
+        (Some("\0".repeat(50)), None),
+        (Some(format!("{started}\n")), error("has format 9, and this deploykit reads up to 1")),
+        (Some(format!("{finished}\n")), error("is damaged in line 1")),
+        (Some(format!("nonsense\n{finished}\n")), error("is damaged in line 1")),
+    ];
+    for (text, wanted) in cases {
+        if let Some(text) = &text {
+            fs::write(run.journal(), text).unwrap();
+        }
+        let said = recover().map(|report| assert!(report.is_none())).map_err(|error| error.to_string());
+        assert_eq!(said.err(), wanted, "{text:?}");
+        if let Some(text) = text {
+            assert_eq!(fs::read_to_string(run.journal()).unwrap(), text, "it is not touched");
+        }
+    }
+}
