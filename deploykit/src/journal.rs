@@ -222,7 +222,7 @@ impl Journal {
 }
 
 /// Returns the whole entries, and where the last of them ends.
-fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Entry>, u64), JournalError> {
+pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Entry>, u64), JournalError> {
     let mut entries = Vec::new();
     let mut length = 0;
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();

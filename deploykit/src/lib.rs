@@ -47,6 +47,9 @@ struct Readme;
 pub mod action;
 pub mod django;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod git;
 pub mod host;
 pub mod http;

@@ -13,7 +13,7 @@ mod facts;
 mod migrations;
 mod orphans;
 mod project;
-mod protocol;
+pub(crate) mod protocol;
 mod session;
 mod static_files;
 mod static_rules;

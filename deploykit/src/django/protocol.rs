@@ -150,6 +150,28 @@ impl Fault {
     }
 }
 
+/// Reads bytes as a line of the probe, and an answer as each of its questions would.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> Option<T> {
+        serde_json::from_value(answer.clone()).ok()
+    }
+    let line = String::from_utf8_lossy(bytes);
+    let _ = shortened(&line);
+    match parse(&line) {
+        Some(Line::Answer(answer)) => {
+            let _ = (read::<super::SiteFacts>(&answer), read::<super::StaticSources>(&answer));
+            let _ = (read::<super::CheckReport>(&answer), read::<super::MigrationPlan>(&answer));
+            let _ = read::<super::migrations::Observed>(&answer).map(super::DatabaseState::from);
+        }
+        Some(Line::Fault(fault)) => {
+            let error = fault.into_error("boot", Path::new("/m.py"), &Redactor::new(["x".to_owned()]));
+            let _ = (crate::error_chain(&error), error.tail());
+        }
+        Some(Line::Progress(_)) | None => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -23,6 +23,27 @@ pub use resolve::{Resolution, Resolved, read_pip_report, read_uv_output};
 pub use switch::{Switch, Target, kept_originals, prune};
 pub use virtualenv::Virtualenv;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    /// Reads bytes as what installers and their environments write.
+    pub(crate) fn pip(bytes: &[u8]) {
+        use super::{installer, packages, resolve};
+        let text = String::from_utf8_lossy(bytes);
+        let sets =
+            [resolve::read_pip_report(bytes), resolve::read_uv_output(&text)].map(Result::unwrap_or_default);
+        let _ = (sets[0].changes_to(&sets[1]), sets[1].changes_to(&sets[0]));
+        for set in &sets {
+            let _ = (set.key("3.11", false), set.constraints(), set.summary());
+        }
+        let _ = (installer::newer_pip(&text), installer::refusal(&text), resolve::release(&text));
+        let _ = (packages::clean_url(&text), packages::normalise(&text));
+        super::virtualenv::fuzz(bytes);
+    }
+
+    /// Reads bytes as a requirements file.
+    pub(crate) use super::requirements::fuzz as requirements;
+}
+
 pub(crate) use build::vacant;
 pub(crate) use installer::{find_uv, holds_credentials};
 pub(crate) use switch::remove_half_built;

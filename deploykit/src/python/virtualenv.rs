@@ -230,6 +230,14 @@ fn top_level(record: &str) -> BTreeSet<&str> {
     tops
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = (package_of(bytes), settings_of(&text), top_level(&text), files_of_record(&text).count());
+    let _ = serde_json::from_slice(bytes).ok().and_then(|direct| origin_of(&direct));
+    let _ = serde_json::from_slice::<Marker>(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -77,3 +77,17 @@ fn contents(path: &Path) -> Result<Option<Vec<u8>>, SecretsError> {
         Err(source) => Err(SecretsError::Read { path: path.to_owned(), source }),
     }
 }
+
+/// Reads bytes as a secrets file of either format, and sets a secret in it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    for path in ["secrets.json", ".env", "secrets"].map(Path::new) {
+        let _ = super::SecretsFile::parse(path, bytes);
+        for name in ["SECRET_KEY", "NEW"] {
+            if let Ok(new) = with(Edit { path, name, value: "a \"b\" c" }, bytes) {
+                let read = super::SecretsFile::parse(path, new.as_bytes());
+                assert!(read.is_ok_and(|file| file.names().contains(name)), "{new}");
+            }
+        }
+    }
+}

@@ -21,6 +21,8 @@ use thiserror::Error;
 pub use check::{
     DEFAULT_PATTERN, Missing, SecretsCheck, SecretsOutcome, asked_for, compile_pattern, names_asked_for,
 };
+#[cfg(any(test, fuzzing))]
+pub(crate) use edit::fuzz;
 pub use edit::set;
 
 use crate::host::files::FileError;

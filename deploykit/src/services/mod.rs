@@ -10,7 +10,7 @@ mod command;
 mod error;
 mod gunicorn;
 mod logs;
-mod supervisor;
+pub(crate) mod supervisor;
 
 use std::fmt;
 use std::path::PathBuf;

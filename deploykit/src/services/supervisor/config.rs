@@ -285,6 +285,13 @@ fn matches_pattern(pattern: &[char], name: &[char]) -> bool {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(text: &str) {
+    let expand = Expander { here: PathBuf::from("/"), environment: &Environment::new() };
+    let _ = parse(text).map(|sections| address(&sections, &expand));
+    let _ = (expand.expand("key", text), Address::of_url(text));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

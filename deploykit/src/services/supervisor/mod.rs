@@ -334,6 +334,18 @@ fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     }
 }
 
+/// Reads bytes as an answer and as a configuration file.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    config::fuzz(&String::from_utf8_lossy(bytes));
+    let Some(Ok(answer)) = rpc::answer(bytes) else { return };
+    let infos = infos_from(&answer).unwrap_or_default();
+    let _ = (startsecs_from(&answer, &infos), together(&infos), describe(&infos));
+    for name in ["web", "celery:", "celery:celery_0"] {
+        let _ = pick(&infos, name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
