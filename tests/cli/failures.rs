@@ -253,8 +253,7 @@ Hint: `deploykit recover` brings the old version back, `deploykit recover --forw
     assert_data_eq!(recover.text(Some(site)), str![[r#"
 exit code 6
 --- stderr
-Going back: 7 steps to undo
-  ↩ start-web [S] s
+Going back: 6 steps to undo
   ✗ migrate could not be undone
 
 The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
@@ -282,8 +281,7 @@ The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: smoke-check, start-web, migrate, code, stop-web, page-up, stop-workers, announce
 --- stderr
-Going back: 7 steps to undo
-  ↩ start-web [S] s
+Going back: 6 steps to undo
   ↩ migrate [S] s
   ↩ code [S] s
   ↩ stop-web [S] s

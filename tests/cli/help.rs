@@ -190,6 +190,7 @@ Options:
       --in <TIME>         In how long the maintenance starts, such as 20m
       --now               Start at once, without the notice that the configuration asks for
       --message <TEXT>    What users are told
+      --broken            The pages are broken now, and the update is to mend them
   -y, --yes               Do not ask
       --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
       --events <FILE>     Append every event to this file, one JSON object a line

@@ -83,7 +83,9 @@ Before the window, which opens at once
 Window: the site is down for about [S] s (like the last update)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
-  backup           for the way to the new version: `guestbook.0003_reply` applied again would not b…
+  backup           about 37 kB in about 1 s (a rule of thumb): for the way to the new version
+                     `guestbook.0003_reply` applied again would not bring back the rows of `Reply`
+                     `guestbook.0002_entry_signature` applied again would not bring back the values…
   migrate          3 migrations to reverse
                      guestbook.0004_sign_entries
                      guestbook.0003_reply
@@ -115,7 +117,7 @@ Before the window
 Window
   ✓ page-up [S] s  /srv/www/maintenance.html
   ✓ stop-web [S] s  gunicorn
-  ✓ backup [S] s  for the way to the new version: `guestbook.0003_reply` applied again would not bring back the rows of `Reply`
+  ✓ backup [S] s  about 37 kB in about 1 s (a rule of thumb): for the way to the new version
   ✓ migrate [S] s  3 migrations to reverse
   ✓ static [S] s  the files of before the update
   ✓ environment [S] s  - humanize [VERSION]

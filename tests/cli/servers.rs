@@ -53,7 +53,7 @@ Hint: install it (Debian: postgresql-client), or add its folder to PATH in `site
     );
     let held = on(&site, &["update", "-y", "-q"]).run().expect(6).text(Some(&site));
     assert_data_eq!(lines(&held, &["Held", "could not be undone", "backup.dump", "Hint"]), str![[r#"
-Held: the site is in maintenance and its services are stopped. A person is needed.
+Held: the site's services are stopped, and no page is configured to say so. A person is needed.
   `migrate` could not be undone: the database is not what it was; its copy from before the migrations is `/srv/site/.deploykit/runs/[RUN]/backup.dump`: `pg_restore` exited with code 1: pg_restore: error: could not read from input file: end of file
 Hint: bring the database back to how it was before these migrations, then run `deploykit recover`
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
