@@ -228,7 +228,7 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
-unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back, `deploykit recover --forward` over
+unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back; with `--forward` over, unless it is on its way back
 last update   [RUN] at [TIME]: held in maintenance
 maintenance   the page is up
 services

@@ -366,3 +366,21 @@ fn links_lead_somewhere() {
     }
     assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
+
+#[test]
+fn the_tests_that_show_what_is_promised_exist() {
+    let guarantees = read("docs/guarantees.md");
+    let mut shown = 0;
+    for row in guarantees.lines().filter(|line| line.starts_with("| ")) {
+        for part in row.split("; ") {
+            let names = all(part, "`([^`]+)`");
+            let Some(file) = names.iter().find(|name| name.ends_with(".rs")) else { continue };
+            let text = read(file);
+            for name in names.iter().filter(|name| name.contains('_') && !name.contains('/')) {
+                assert!(text.contains(&format!("fn {name}()")), "{file} has no test `{name}`");
+                shown += 1;
+            }
+        }
+    }
+    assert!(shown > 30, "{shown}");
+}

@@ -85,7 +85,7 @@ fn text(status: &Status) -> String {
         line(
             "unfinished",
             &format!(
-                "run {run} was cut off or held; `deploykit recover` brings the site back, `deploykit recover --forward` over"
+                "run {run} was cut off or held; `deploykit recover` brings the site back; with `--forward` over, unless it is on its way back"
             ),
         );
     }
