@@ -285,7 +285,12 @@ impl Place {
             litter.extend(names(folder).into_iter().filter(|name| name.contains(".deploykit-")));
         }
         if is_new {
-            litter.retain(|name| name != original);
+            // What a rollback of this update would need.
+            let kept = |name: &String| {
+                let run = name.strip_prefix(".static.deploykit-").map(|run| self.run_folder(run));
+                run.is_some_and(|run| run.join("kept.json").exists())
+            };
+            litter.retain(|name| name != original && !kept(name));
         }
         let virtualenv = fs::symlink_metadata(&site.virtualenv).map(|found| found.is_symlink());
         if virtualenv.ok() != Some(is_new) {
@@ -307,6 +312,10 @@ impl Place {
                 .filter(|list| !list.is_empty()),
         );
         litter
+    }
+
+    fn run_folder(&self, run: &str) -> PathBuf {
+        state(&self.site).folder().join("runs").join(run)
     }
 
     fn environments(&self) -> PathBuf {
