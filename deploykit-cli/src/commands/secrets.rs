@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read};
 
 use deploykit::secrets;
 use deploykit::update;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::args::{Global, SecretsCommand};
 use crate::exit_code;
@@ -64,6 +65,7 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
 /// Asks for a value without showing it; without a terminal it is one line, or all, of the standard input.
 fn ask(name: &str) -> Result<String, Failure> {
     let value = if std::io::stdin().is_terminal() {
+        let _unseen = Unseen::start();
         rpassword::prompt_password(format!("Value of {name} (not shown): "))
     } else {
         let mut text = String::new();
@@ -81,4 +83,28 @@ fn ask(name: &str) -> Result<String, Failure> {
         ));
     }
     Ok(value)
+}
+
+/// A terminal that shows nothing of what is typed. `rpassword` sees to that, too, but only after its question is there,
+/// and whoever pastes is quicker.
+struct Unseen(Option<Termios>);
+
+impl Unseen {
+    fn start() -> Self {
+        let before = tcgetattr(std::io::stdin()).ok();
+        if let Some(mut modes) = before.clone() {
+            modes.local_modes.remove(LocalModes::ECHO);
+            // If that fails, `rpassword` says why.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
+        }
+        Unseen(before)
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+        }
+    }
 }
