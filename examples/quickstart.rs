@@ -192,7 +192,7 @@ fn next_steps(demo: &DemoSite) {
     let root = demo.root.display();
     let commit = "git -c user.name=You -c user.email=you@example.org commit -qam";
     println!("The site stays, its servers are stopped. To go on playing:\n");
-    println!("  cargo install --path {}", cli.display());
+    println!("  cargo install --locked --path {}", cli.display());
     println!("  {}", demo.start_command());
     println!("  cd {}", demo.checkout.display());
     println!("  deploykit status\n");
