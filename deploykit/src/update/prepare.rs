@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::action::Context;
 use crate::django::{
     CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles,
 };
@@ -22,7 +21,7 @@ use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages, Record};
 use crate::plan::Phase;
 use crate::runner::{Events, error_chain};
-use crate::services::{LogMark, ServiceState};
+use crate::services::ServiceState;
 use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
 use crate::update::backup::{self, Backup};
@@ -31,7 +30,9 @@ use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
 use crate::update::steps::{self, Facts, Planned};
 use crate::update::summary;
-use crate::update::{Prepared, Request, Update};
+use crate::update::{Prepared, Request};
+
+pub(super) use ending::Ready;
 
 /// Any error of a step.
 type Failed = Box<dyn Error + Send + Sync>;
@@ -435,24 +436,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         plan.from.clone_from(&self.from);
         plan.to.clone_from(&self.to);
-        plan.notices.splice(0..0, self.notices.clone());
-        let logs = LogMark::of_states(&states)
-            .and(LogMark::of_files(self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path))));
-        Ok(Prepared::Ready(Box::new(Update {
-            site: self.site,
-            state: self.state,
-            _mark: self.mark,
-            lock: self.lock,
-            events: self.events,
-            context: Context { host: self.host, django: Some(session) },
-            plan,
-            run: self.run,
-            started: self.started,
-            logs,
-            current,
-            beside,
-            announcement,
-            added,
-        })))
+        let ready = Ready { plan, announcement, session, current, beside, added };
+        Ok(Prepared::Ready(self.ready(&states, ready)))
     }
 }

@@ -16,7 +16,7 @@ mod steps;
 use std::error::Error;
 use std::path::PathBuf;
 
-use crate::action::{Action, Context};
+use crate::action::Action;
 use crate::django::{Migrate, Project, ReversedMigration, Session, SiteFacts, When};
 use crate::event::Event;
 use crate::git::{self, Checkout, GitError, Head, counted, short};
@@ -25,7 +25,7 @@ use crate::operations::git_update::Move;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, Plan};
 use crate::python::{Switch, Virtualenv};
-use crate::services::{LogMark, Role, ServiceState};
+use crate::services::{Role, ServiceState};
 use crate::smoke::SmokeCheck;
 use crate::state::{Kept, State};
 use crate::update::Update;
@@ -34,7 +34,7 @@ use crate::update::backup::Backup;
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::past::{self, Past};
-use crate::update::prepare::Preparation;
+use crate::update::prepare::{Preparation, Ready};
 use crate::update::services::{Services, forecast};
 use crate::update::summary::package_summary;
 
@@ -196,29 +196,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
         facts: Facts,
         session: Session,
     ) -> Result<Box<Update<'s, 'o>>, UpdateError> {
-        let (mut plan, announcement) = match self.rollback_plan(&facts) {
+        let (plan, announcement) = match self.rollback_plan(&facts) {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
-        plan.notices.splice(0..0, self.notices.clone());
-        let logs = LogMark::of_states(&facts.states)
-            .and(LogMark::of_files(self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path))));
-        Ok(Box::new(Update {
-            site: self.site,
-            state: self.state,
-            lock: self.lock,
-            events: self.events,
-            context: Context { host: self.host, django: Some(session) },
-            plan,
-            run: self.run,
-            started: self.started,
-            logs,
-            current: facts.done.kept.current,
-            beside: Beside::default(),
-            _mark: self.mark,
-            announcement,
-            added: Vec::new(),
-        }))
+        let (current, beside, added) = (facts.done.kept.current, Beside::default(), Vec::new());
+        let ready = Ready { plan, announcement, session, current, beside, added };
+        Ok(self.ready(&facts.states, ready))
     }
 
     fn rollback_plan(&self, facts: &Facts) -> Result<(Plan, Announcement), Failed> {

@@ -1,16 +1,54 @@
 //! A preparation that ends without a plan: refused, or with nothing to do.
 
 use super::{Failed, Preparation};
+use crate::action::Context;
+use crate::django::Session;
 use crate::event::{Event, Outcome, milliseconds};
 use crate::host::files;
-use crate::plan::Phase;
+use crate::plan::{Phase, Plan};
 use crate::report::{Failure, Report};
 use crate::runner::{error_chain, error_tail};
-use crate::state::RunFolder;
-use crate::update::Prepared;
+use crate::services::{LogMark, ServiceState};
+use crate::state::{Current, RunFolder};
+use crate::update::announcement::Announcement;
+use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
+use crate::update::{Prepared, Update};
+
+/// What a preparation hands over, beside what it began with.
+pub(in crate::update) struct Ready {
+    pub plan: Plan,
+    pub announcement: Announcement,
+    pub session: Session,
+    pub current: Current,
+    pub beside: Beside,
+    pub added: Vec<String>,
+}
 
 impl<'s, 'o> Preparation<'s, 'o> {
+    /// Ends with a run that may begin. The logs are marked now: what they say from here on may be about it.
+    pub(in crate::update) fn ready(self, states: &[ServiceState], ready: Ready) -> Box<Update<'s, 'o>> {
+        let Ready { mut plan, announcement, session, current, beside, added } = ready;
+        plan.notices.splice(0..0, self.notices);
+        let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path));
+        Box::new(Update {
+            site: self.site,
+            state: self.state,
+            events: self.events,
+            context: Context { host: self.host, django: Some(session) },
+            plan,
+            run: self.run,
+            started: self.started,
+            logs: LogMark::of_states(states).and(LogMark::of_files(files)),
+            current,
+            beside,
+            announcement,
+            added,
+            _mark: self.mark,
+            lock: self.lock,
+        })
+    }
+
     /// Tells everybody that a step failed, and puts away what was prepared.
     pub(in crate::update) fn fail(&mut self, step: String, source: Failed) -> UpdateError {
         let interrupted = self.host.is_cancelled();
