@@ -3,6 +3,7 @@
 mod refused;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -207,6 +208,64 @@ fn pip_and_uv_mean_the_same_environment() {
     let other = ready(&operation(&site, Installer::Uv), &site.host());
     assert!(other.reused);
     assert_eq!(one.environment, other.environment);
+}
+
+#[test]
+fn what_stays_shares_its_files_with_the_live_environment() {
+    for (installer, tool) in tools() {
+        let site = PythonSite::new();
+        for (name, version) in [("alpha", "1.0"), ("delta", "1.0"), ("mended", "1.0"), ("alpha", "2.0")] {
+            site.wheel(name, version, &[]);
+        }
+        site.install_by_hand(&["alpha==1.0", "delta", "mended"]);
+        let mended = packages(&site.virtualenv).join("mended.py");
+        let original = fs::read_to_string(&mended).unwrap();
+        fs::write(&mended, original.clone() + "# by hand\n").unwrap();
+        site.require("alpha\ndelta\nmended\n");
+
+        let ready = ready(&operation(&site, installer), &site.host());
+        assert_eq!(changes(&ready), ["alpha 1.0 → 2.0"], "{}", tool.name());
+        let [live, next] = [&site.virtualenv, &ready.environment].map(|environment| packages(environment));
+        let inode = |folder: &Path, name: &str| fs::metadata(folder.join(name)).unwrap().ino();
+        for name in ["delta.py", "delta-1.0.dist-info/METADATA", "pip/__main__.py"] {
+            assert_eq!(inode(&live, name), inode(&next, name), "{}: {name}", tool.name());
+        }
+        // What was changed by hand is noticed, said, and does not spread.
+        assert_eq!(ready.warnings.len(), 1, "{:?}", ready.warnings);
+        assert!(
+            ready.warnings[0].starts_with("`mended.py` of mended 1.0 was changed"),
+            "{:?}",
+            ready.warnings
+        );
+        assert_eq!(fs::read_to_string(next.join("mended.py")).unwrap(), original, "{}", tool.name());
+
+        ready.switch.perform().unwrap();
+        for name in ["alpha", "delta", "mended"] {
+            let version = if name == "alpha" { "2.0" } else { "1.0" };
+            assert_eq!(site.live(name, &[]), format!("{name} {version}"), "{}", tool.name());
+        }
+        let script = fs::read_to_string(ready.environment.join("bin/delta")).unwrap();
+        assert!(
+            script.starts_with(&format!("#!{}/", ready.environment.display())),
+            "{}: {script}",
+            tool.name()
+        );
+        site.live("python", &["-m", "pip", "check"]);
+        // pip knows each file that was taken along, and removes it as one of its own; the other environment keeps its.
+        site.live("python", &["-m", "pip", "uninstall", "-q", "-y", "delta"]);
+        assert!(!next.join("delta.py").exists() && !ready.environment.join("bin/delta").exists());
+        ready.back.perform().unwrap();
+        assert_eq!(site.live("delta", &[]), "delta 1.0", "{}", tool.name());
+    }
+}
+
+#[test]
+fn a_pip_that_cannot_be_taken_along_is_that_of_python() {
+    let site = outdated();
+    fs::write(packages(&site.virtualenv).join("pip/__pip-runner__.py"), "").unwrap();
+    let ready = ready(&operation(&site, Installer::Pip), &site.host());
+    assert!(ready.warnings[0].starts_with("`pip` "), "{:?}", ready.warnings);
+    assert!(Virtualenv::read(&ready.environment).unwrap().packages.get("pip").is_some());
 }
 
 #[test]

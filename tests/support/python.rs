@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use deploykit::python::{Installer, Tool};
 use deploykit::{Environment, Host};
 use sha2::{Digest, Sha256};
@@ -146,7 +148,11 @@ impl PythonSite {
             ),
             (format!("{info}/entry_points.txt"), format!("[console_scripts]\n{name} = {name}:main\n")),
         ]);
-        let mut record: String = files.keys().map(|file| format!("{file},,\n")).collect();
+        let line = |(file, text): (&String, &String)| {
+            let hash = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));
+            format!("{file},sha256={hash},{}\n", text.len())
+        };
+        let mut record: String = files.iter().map(line).collect();
         record.push_str(&format!("{info}/RECORD,,\n"));
         let path = self.wheels.join(format!("{name}-{version}-py3-none-any.whl"));
         let mut archive = Archive::default();
@@ -181,6 +187,12 @@ pub fn make_virtualenv(path: &Path) {
     };
     let from = packages(&model.path().join("venv"));
     run(Command::new("cp").arg("-a").arg(format!("{}/.", from.display())).arg(packages(path)));
+    for script in fs::read_dir(model.path().join("venv/bin")).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = script.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("pip") {
+            fs::copy(&script, path.join("bin").join(name)).unwrap();
+        }
+    }
 }
 
 /// Runs a program with a deadline and returns its output; it must succeed.

@@ -13,7 +13,7 @@ use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::packages::{PackageChange, Packages, SEEDS};
 use super::requirements::Requirements;
 use super::resolve::release;
-use super::seeds::copy_package;
+use super::share::{Taken, take_package};
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -141,7 +141,8 @@ impl Build {
     fn build(&self, host: &Host, budget: Budget, wanted: &Requirements) -> Result<Built, PythonError> {
         let mut built = Built::default();
         self.make(host, budget)?;
-        self.seed(&mut built)?;
+        self.take_along(&mut built)?;
+        self.ensure_pip(host, budget)?;
         let told = self.install(host, budget)?;
         self.upgrade_pip(host, budget, wanted, told, &mut built)?;
         self.check_conflicts(host, budget)?;
@@ -192,24 +193,52 @@ impl Build {
         host.run(&command).map(|_| ()).map_err(|error| failed("making the virtualenv", error))
     }
 
-    /// Takes along what the site has and its requirements do not mention: gunicorn may use `pkg_resources` without a word.
-    fn seed(&self, built: &mut Built) -> Result<(), PythonError> {
-        let found = Virtualenv::read(&self.environment)?;
+    /// Takes along what stays as it is, and what the site has and its requirements do not mention: gunicorn may use
+    /// `pkg_resources` without a word. The installer is left with what changes.
+    fn take_along(&self, built: &mut Built) -> Result<(), PythonError> {
+        let live = Virtualenv::read(&self.virtualenv)?;
+        let there = Virtualenv::read(&self.environment)?.packages;
+        let take = |name: &str| {
+            take_package(name, &self.virtualenv, &self.environment).map_err(|source| FileError {
+                what: "take packages along to",
+                path: self.environment.clone(),
+                source,
+            })
+        };
         for (name, version) in &self.seeds {
-            if found.packages.get(name).is_some_and(|there| there.version == *version) {
-                continue;
-            }
             // Two versions side by side would be a broken installation.
-            let copied =
-                found.packages.get(name).is_none()
-                    && copy_package(name, &self.virtualenv, &self.environment).map_err(|source| {
-                        FileError { what: "take packages along to", path: self.environment.clone(), source }
-                    })?;
-            if !copied {
+            let is_there = there.get(name).is_some_and(|there| there.version == *version);
+            if !is_there && (there.get(name).is_some() || take(name)? != Taken::Whole) {
                 built.warnings.push(format!("`{name}` {version} could not be taken along"));
             }
         }
+        // With the system's packages in view pip is told to install whatever is there.
+        if self.system_site_packages || live.python != self.python {
+            return Ok(());
+        }
+        for (name, wanted) in self.packages.iter() {
+            let stays = live.packages.get(name).is_some_and(|live| live.is_of_index() && live.is(wanted));
+            if stays
+                && there.get(name).is_none()
+                && let Taken::Changed(file) = take(name)?
+            {
+                built.warnings.push(format!(
+                    "`{file}` of {} {} was changed since it was installed; the next environment has it as its authors made it",
+                    wanted.name, wanted.version
+                ));
+            }
+        }
         Ok(())
+    }
+
+    /// Unpacks the pip that comes with Python where that of the live environment could not be taken along.
+    fn ensure_pip(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
+        if self.tool != Tool::Pip || Virtualenv::read(&self.environment)?.packages.get("pip").is_some() {
+            return Ok(());
+        }
+        let python = self.environment.join("bin/python");
+        let command = isolated(Command::new(python).args(["-m", "ensurepip"])).deadline(budget.left());
+        host.run(&command).map(|_| ()).map_err(|error| failed("unpacking pip", error))
     }
 
     fn install(&self, host: &Host, budget: Budget) -> Result<Output, PythonError> {

@@ -10,7 +10,7 @@ mod installer;
 mod packages;
 mod requirements;
 mod resolve;
-mod seeds;
+mod share;
 mod switch;
 mod virtualenv;
 

@@ -33,8 +33,13 @@ impl Package {
         Package { name: name.into(), version: version.into(), origin: None }
     }
 
+    /// Tells whether its version alone says what it is.
+    pub(crate) fn is_of_index(&self) -> bool {
+        self.origin.is_none() && !self.version.is_empty()
+    }
+
     /// Tells whether two descriptions are of the same thing.
-    fn is(&self, other: &Package) -> bool {
+    pub(crate) fn is(&self, other: &Package) -> bool {
         let editable = |package: &Package| package.origin.as_ref().is_some_and(|o| o.starts_with(EDITABLE));
         if editable(self) || editable(other) {
             return same_version(&self.version, &other.version);
@@ -142,7 +147,7 @@ impl Packages {
     pub(crate) fn constraints(&self) -> String {
         self.0
             .iter()
-            .filter(|(_, package)| package.origin.is_none() && !package.version.is_empty())
+            .filter(|(_, package)| package.is_of_index())
             .fold(String::new(), |text, (name, package)| text + name + "==" + &package.version + "\n")
     }
 

@@ -198,13 +198,9 @@ fn package_of(metadata: &[u8]) -> Option<Package> {
     (!package.name.is_empty() && !package.version.is_empty()).then_some(package)
 }
 
-/// Returns the files of a `RECORD`, relative to the folder of packages.
+/// Returns the file of a line of a `RECORD`, relative to the folder of packages.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
-pub(crate) fn files_of_record(record: &str) -> impl Iterator<Item = &str> {
-    record.lines().map(file_of_record)
-}
-
 fn file_of_record(line: &str) -> &str {
     match line.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next().unwrap_or_default(),
@@ -233,7 +229,7 @@ fn top_level(record: &str) -> BTreeSet<&str> {
 #[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let _ = (package_of(bytes), settings_of(&text), top_level(&text), files_of_record(&text).count());
+    let _ = (package_of(bytes), settings_of(&text), top_level(&text));
     let _ = serde_json::from_slice(bytes).ok().and_then(|direct| origin_of(&direct));
     let _ = serde_json::from_slice::<Marker>(bytes);
 }

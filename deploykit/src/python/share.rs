@@ -1,0 +1,310 @@
+//! Takes packages along from one environment to the next, without an installer and without their files' room on the disk.
+//!
+//! The files are shared by hard links: pip, uv and Python's compiler never write into a file that is there, they put another
+//! one in its place. Where a file system knows no such links, or another one begins, they are copied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::packages::normalise;
+use super::virtualenv::site_packages;
+use crate::host::files;
+
+/// What became of a package that was to be taken along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is in the other environment.
+    Whole,
+    /// It is not: this file, relative to the packages, is not as it was installed.
+    Changed(String),
+    /// It is not: its files are not known, or only an installer can place them.
+    NotKnown,
+}
+
+/// The longest first line of a script that every Linux starts an interpreter by.
+///
+/// Source: <https://man7.org/linux/man-pages/man2/execve.2.html>
+const LONGEST_FIRST_LINE: usize = 127;
+
+/// A file on its way.
+struct Move {
+    old: PathBuf,
+    new: PathBuf,
+    /// What is written instead of sharing the file.
+    text: Option<String>,
+}
+
+/// Takes an installed package from one environment to another one of the same Python, if it is as it was installed.
+///
+/// # Errors
+///
+/// When a file cannot be read or placed.
+pub(crate) fn take_package(name: &str, from: &Path, to: &Path) -> io::Result<Taken> {
+    let (Some(source), Some(target)) = (packages_of(from), packages_of(to)) else {
+        return Ok(Taken::NotKnown);
+    };
+    let Some(record) = record_of(&source, name) else { return Ok(Taken::NotKnown) };
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_path(source.join(&record))?;
+    let mut writer =
+        csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+    let mut moves = Vec::new();
+    let mut modules: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
+    for line in reader.records() {
+        let mut line = line?;
+        let [file, hash] = [0, 1].map(|column| line.get(column).unwrap_or_default().to_owned());
+        let path = Path::new(&file);
+        let is = |wanted: &str| path.extension().is_some_and(|extension| extension == wanted);
+        // Compiled files are listed by some installers, and need not be there; the record is written at the end.
+        if !is("pyc") && path != record {
+            let (old, Some(new)) = (source.join(path), place(path, &target, to)) else {
+                return Ok(Taken::NotKnown);
+            };
+            let Some(hash) = hash.strip_prefix("sha256=") else { return Ok(Taken::NotKnown) };
+            let Ok(contents) = fs::read(&old) else { return Ok(Taken::Changed(file)) };
+            if hash.trim_end_matches('=') != hash_of(&contents) {
+                return Ok(Taken::Changed(file));
+            }
+            let script =
+                if new.starts_with(to.join("bin")) { script_for(&contents, to) } else { Script::Same };
+            let text = match script {
+                Script::Same => None,
+                Script::Other(text) => Some(text),
+                Script::OfTheInstaller => return Ok(Taken::NotKnown),
+            };
+            if let Some(text) = &text {
+                let hash = format!("sha256={}", hash_of(text.as_bytes()));
+                line = [&file, &hash, &text.len().to_string()].into_iter().collect();
+            }
+            if let (Some(folder), Some(module), true) = (path.parent(), path.file_stem(), is("py")) {
+                let module = module.to_string_lossy().into_owned();
+                modules.entry(folder.to_owned()).or_default().insert(module);
+            }
+            moves.push(Move { old, new, text });
+        }
+        writer.write_record(&line)?;
+    }
+    for (folder, modules) in modules {
+        moves.extend(compiled(&folder.join("__pycache__"), &modules, &source, &target));
+    }
+    for Move { old, new, text } in moves {
+        fs::create_dir_all(files::parent(&new))?;
+        match text {
+            None => share(&old, &new)?,
+            Some(text) => {
+                fs::write(&new, text)?;
+                fs::set_permissions(&new, fs::metadata(&old)?.permissions())?;
+            }
+        }
+    }
+    // The last one: with it the package is installed.
+    let record = target.join(record);
+    fs::create_dir_all(files::parent(&record))?;
+    fs::write(record, writer.into_inner().map_err(|error| error.into_error())?)?;
+    Ok(Taken::Whole)
+}
+
+/// Returns the only folder of packages of an environment.
+fn packages_of(environment: &Path) -> Option<PathBuf> {
+    let mut folders = site_packages(environment).into_iter();
+    let (_, folder) = folders.next()?;
+    folders.next().is_none().then_some(folder)
+}
+
+/// Returns the record of a package's files, relative to the packages.
+///
+/// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
+fn record_of(packages: &Path, name: &str) -> Option<PathBuf> {
+    fs::read_dir(packages).ok()?.filter_map(Result::ok).find_map(|entry| {
+        let file_name = entry.file_name().into_string().ok()?;
+        let (package, _) = file_name.strip_suffix(".dist-info")?.split_once('-')?;
+        let record = Path::new(&file_name).join("RECORD");
+        (normalise(package) == name && packages.join(&record).is_file()).then_some(record)
+    })
+}
+
+/// Returns where a file of a record belongs; none when that is not within the environment.
+fn place(path: &Path, packages: &Path, environment: &Path) -> Option<PathBuf> {
+    // Programs, manuals and the like are three folders above `lib/python3.11/site-packages`.
+    let (base, path) = match path.strip_prefix("../../..") {
+        Ok(inside) => (environment, inside),
+        Err(_) => (packages, path),
+    };
+    path.components().all(|part| matches!(part, Component::Normal(_))).then(|| base.join(path))
+}
+
+fn hash_of(contents: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(contents))
+}
+
+/// What a program is in another environment.
+#[derive(Debug, PartialEq)]
+enum Script {
+    Same,
+    Other(String),
+    /// Only an installer can write it.
+    OfTheInstaller,
+}
+
+/// Python's scripts name the Python of their environment by an absolute path in their first line.
+fn script_for(contents: &[u8], environment: &Path) -> Script {
+    let text = std::str::from_utf8(contents).ok().and_then(|text| text.strip_prefix("#!"));
+    let Some((first, rest)) = text.and_then(|text| text.split_once('\n')) else { return Script::Same };
+    // Behind a very long path, or one with a space, there is a shell script that starts Python.
+    if rest.starts_with("'''exec'") {
+        return Script::OfTheInstaller;
+    }
+    let first = first.trim();
+    let (interpreter, flags) = first.split_at(first.find(' ').unwrap_or(first.len()));
+    let name = Path::new(interpreter).file_name().unwrap_or_default();
+    if !name.to_string_lossy().starts_with("python") {
+        return Script::Same;
+    }
+    let first = format!("#!{}{flags}", environment.join("bin/python").display());
+    if first.len() > LONGEST_FIRST_LINE || environment.to_string_lossy().contains(' ') {
+        return Script::OfTheInstaller;
+    }
+    Script::Other(format!("{first}\n{rest}"))
+}
+
+/// Returns the compiled files of modules. Each holds time and size of its source, which stay the same.
+fn compiled(cache: &Path, modules: &BTreeSet<String>, source: &Path, target: &Path) -> Vec<Move> {
+    let names = fs::read_dir(source.join(cache)).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_theirs = |name: &String| {
+        name.ends_with(".pyc") && name.split('.').next().is_some_and(|module| modules.contains(module))
+    };
+    names
+        .filter(is_theirs)
+        .map(|name| cache.join(name))
+        .map(|path| Move { old: source.join(&path), new: target.join(&path), text: None })
+        .collect()
+}
+
+/// Links a file, or copies it where that cannot be. What another package has put there stays: it had the same record.
+fn share(old: &Path, new: &Path) -> io::Result<()> {
+    match fs::hard_link(old, new) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Another file system, one without links, too many links, or a file of another user.
+        Err(_) => {
+            fs::copy(old, new)?;
+            fs::File::open(new)?.set_modified(fs::metadata(old)?.modified()?)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    const PACKAGES: &str = "lib/python3.11/site-packages";
+
+    /// Two environments, and a package in the first one: a file for each path, listed with its hash.
+    fn environments(files: &[(&str, &str)]) -> (tempfile::TempDir, [PathBuf; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let both = ["from", "to"].map(|name| folder.path().join(name));
+        for environment in &both {
+            fs::create_dir_all(environment.join(PACKAGES)).unwrap();
+        }
+        let packages = both[0].join(PACKAGES);
+        let mut record = "Demo.One-1.dist-info/RECORD,,\n".to_owned();
+        for (file, text) in files {
+            let path = packages.join(file);
+            // What is above the packages is there already.
+            fs::create_dir_all(both[0].join("bin")).unwrap();
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            record.push_str(&format!("\"{file}\",sha256={},{}\n", hash_of(text.as_bytes()), text.len()));
+        }
+        fs::create_dir_all(packages.join("Demo.One-1.dist-info")).unwrap();
+        fs::write(packages.join("Demo.One-1.dist-info/RECORD"), record).unwrap();
+        (folder, both)
+    }
+
+    #[test]
+    fn the_files_of_a_package_are_shared_and_its_scripts_are_its_own() {
+        let script = "#!/old/bin/python3 -s\nimport demo\n";
+        let files =
+            [("demo/sub/a, b.py", "a"), ("../../../bin/demo", script), ("../../../share/man/demo.1", "m")];
+        let (_folder, [from, to]) = environments(&files);
+        let [old, new] = [&from, &to].map(|environment| environment.join(PACKAGES));
+        fs::create_dir(old.join("demo/sub/__pycache__")).unwrap();
+        for name in ["a, b.cpython-311.pyc", "other.cpython-311.pyc"] {
+            fs::write(old.join("demo/sub/__pycache__").join(name), "").unwrap();
+        }
+        assert_eq!(take_package("demo-one", &from, &to).unwrap(), Taken::Whole);
+
+        let file = |environment: &Path, name: &str| fs::metadata(environment.join(name)).unwrap().ino();
+        for name in
+            ["demo/sub/a, b.py", "demo/sub/__pycache__/a, b.cpython-311.pyc", "../../../share/man/demo.1"]
+        {
+            assert_eq!(file(&old, name), file(&new, name), "{name}");
+        }
+        assert!(!new.join("demo/sub/__pycache__/other.cpython-311.pyc").exists(), "it is of another package");
+        let first = format!("#!{}/bin/python -s\nimport demo\n", to.display());
+        assert_eq!(fs::read_to_string(to.join("bin/demo")).unwrap(), first);
+        assert_eq!(fs::read_to_string(from.join("bin/demo")).unwrap(), script);
+        let record = fs::read_to_string(new.join("Demo.One-1.dist-info/RECORD")).unwrap();
+        let line = format!("../../../bin/demo,sha256={},{}", hash_of(first.as_bytes()), first.len());
+        assert!(record.lines().any(|found| found == line), "{record}");
+        // What was taken along is as it was installed, and can be taken further.
+        let further = from.with_file_name("further");
+        fs::create_dir_all(further.join(PACKAGES)).unwrap();
+        assert_eq!(take_package("demo-one", &to, &further).unwrap(), Taken::Whole);
+    }
+
+    #[test]
+    fn a_package_that_is_not_as_it_was_installed_is_left_to_the_installer() {
+        let (_folder, [from, to]) = environments(&[("demo.py", "a"), ("other.py", "b")]);
+        let other = from.join(PACKAGES).join("other.py");
+        for change in [Some("mended by hand"), None] {
+            match change {
+                Some(text) => fs::write(&other, text).unwrap(),
+                None => fs::remove_file(&other).unwrap(),
+            }
+            assert_eq!(take_package("demo-one", &from, &to).unwrap(), Taken::Changed("other.py".to_owned()));
+        }
+        assert_eq!(take_package("another", &from, &to).unwrap(), Taken::NotKnown);
+        assert_eq!(fs::read_dir(to.join(PACKAGES)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_only_an_installer_can_place_is_left_to_it() {
+        let long = "#!/bin/sh\n'''exec' \"/a b/bin/python\" \"$0\" \"$@\"\n' '''\nimport demo\n";
+        for (file, text) in [("../../../../outside", ""), ("/etc/demo", ""), ("../../../bin/demo", long)] {
+            let (folder, [from, to]) = environments(&[("demo.py", "a")]);
+            let packages = from.join(PACKAGES);
+            if !file.starts_with('/') {
+                fs::create_dir_all(from.join("bin")).unwrap();
+                fs::write(packages.join(file), text).unwrap();
+            }
+            let record = packages.join("Demo.One-1.dist-info/RECORD");
+            let more = format!("{file},sha256={},{}\n", hash_of(text.as_bytes()), text.len());
+            fs::write(&record, fs::read_to_string(&record).unwrap() + &more).unwrap();
+            assert_eq!(take_package("demo-one", &from, &to).unwrap(), Taken::NotKnown, "{file}");
+            assert_eq!(fs::read_dir(to.join(PACKAGES)).unwrap().count(), 0, "{file}");
+            drop(folder);
+        }
+    }
+
+    #[test]
+    fn a_script_keeps_what_is_not_python_s() {
+        let script_for = |text: &str, environment: &str| script_for(text.as_bytes(), Path::new(environment));
+        assert_eq!(script_for("#!/bin/sh\nexit\n", "/srv/venv"), Script::Same);
+        assert_eq!(script_for("#!/usr/bin/env -S x\n", "/srv/venv"), Script::Same);
+        let mine = script_for("#!/old/python3.11 -sE\nx\n", "/srv/venv");
+        assert_eq!(mine, Script::Other("#!/srv/venv/bin/python -sE\nx\n".to_owned()));
+        let deep = format!("/srv/{}", "x".repeat(LONGEST_FIRST_LINE));
+        for environment in [deep.as_str(), "/srv/my site"] {
+            assert_eq!(script_for("#!/old/bin/python\n", environment), Script::OfTheInstaller);
+        }
+    }
+}
