@@ -52,6 +52,7 @@ pub struct Host {
     redactor: Arc<Redactor>,
     cancel: Option<Cancel>,
     transcript: Option<Arc<Mutex<File>>>,
+    low_priority: bool,
 }
 
 /// What a program left behind.
@@ -193,6 +194,12 @@ impl Host {
     #[must_use]
     pub fn uninterrupted(&self) -> Self {
         Host { cancel: None, ..self.clone() }
+    }
+
+    /// Returns the same host, whose commands leave the processor and the disk to whoever else wants them, or no longer do.
+    #[must_use]
+    pub fn with_low_priority(&self, low: bool) -> Self {
+        Host { low_priority: low, ..self.clone() }
     }
 
     /// Appends every command line and its output to this file.

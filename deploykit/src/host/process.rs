@@ -8,7 +8,9 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdi
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpriority_process, kill_process_group, pidfd_open, setpriority_process,
+};
 
 use super::cancel::timespec;
 use super::capture::Capture;
@@ -74,6 +76,9 @@ impl Process {
         let parts = (|| {
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
                 .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+            if host.low_priority {
+                lower_priority(pid);
+            }
             Ok((
                 pidfd_open(pid, PidfdFlags::empty())?,
                 Capture::new(child.stdout.take())?,
@@ -290,6 +295,19 @@ impl Drop for Process {
     }
 }
 
+/// How nice a program is at low priority; the kernel's default for disks follows from it.
+///
+/// Source: <https://docs.kernel.org/block/ioprio.html>
+const NICE: i32 = 10;
+
+/// Lowers the priority of a program that has just begun; of one that has children already, or of ours, it would be too late.
+fn lower_priority(pid: Pid) {
+    let now = getpriority_process(Some(pid)).unwrap_or_default();
+    if let Err(error) = setpriority_process(Some(pid), now.max(NICE)) {
+        log::debug!("the priority of {} stays: {error}", pid.as_raw_nonzero());
+    }
+}
+
 /// Makes what std starts: program, arguments, folder, environment.
 fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::Command, CommandError> {
     let mut builder = std::process::Command::new(command.program());
@@ -441,6 +459,20 @@ mod tests {
         let error = host.run(&command).unwrap_err();
         assert_eq!(error.tail(), ["***"]);
         assert!(host.run(&sh("test -z \"$TOKEN\"")).is_ok(), "only the site's programs see it");
+    }
+
+    #[test]
+    fn at_low_priority_a_program_and_what_it_starts_is_nice() {
+        let nice = |host: &Host| {
+            // The line is read when the program is under way.
+            let mut process = Process::start_dialogue(host, &sh("read line; nice")).unwrap();
+            process.write_line("go").unwrap();
+            process.finish(&mut |_, _| ()).unwrap().stdout.trim().parse::<i32>().unwrap()
+        };
+        let usual = nice(&Host::new());
+        let low = Host::new().with_low_priority(true);
+        assert_eq!(nice(&low), usual.max(NICE));
+        assert_eq!(nice(&low.with_low_priority(false)), usual);
     }
 
     #[test]

@@ -158,7 +158,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             self.run = Some(run);
             path
         };
-        self.host = self.host.clone().with_transcript(files::open_private(&transcript)?);
+        // The site still serves, and has the first claim to the machine.
+        self.host = self.host.with_low_priority(true).with_transcript(files::open_private(&transcript)?);
         Ok(())
     }
 
@@ -263,7 +264,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
 
     fn boot(&mut self, project: &Project, tree: &NextTree) -> Result<((Session, SiteFacts), String), Failed> {
         let config = self.site.config();
-        let mut session = Session::boot(&self.host, project)?;
+        // It migrates in the window: who is not root cannot take a low priority back.
+        let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
         let facts = session.facts(&self.host)?;
         let foreign = facts.foreign_modules(&config.repository, &tree.path);
         if let Some((name, path)) = foreign.first() {

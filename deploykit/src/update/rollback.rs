@@ -93,7 +93,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let states = self.step("services", |this| this.services())?;
         let project = self.site.project();
         let (mut session, site) = self.step("check", |this| {
-            let mut session = Session::boot(&this.host, &project)?;
+            let mut session = Session::boot(&this.host.with_low_priority(false), &project)?;
             let facts = session.facts(&this.host)?;
             let text = format!("Django {} boots", facts.django);
             Ok(((session, facts), text))

@@ -35,7 +35,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             site: self.site,
             state: self.state,
             events: self.events,
-            context: Context { host: self.host, django: Some(session) },
+            context: Context { host: self.host.with_low_priority(false), django: Some(session) },
             plan,
             run: self.run,
             started: self.started,
