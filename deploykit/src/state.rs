@@ -98,6 +98,12 @@ impl State {
         self.folder.join("environments")
     }
 
+    /// Returns where the next tree waits between two preparations.
+    #[must_use]
+    pub fn next_tree(&self) -> PathBuf {
+        self.folder.join("next-tree")
+    }
+
     /// Returns the runs, oldest first.
     ///
     /// # Errors

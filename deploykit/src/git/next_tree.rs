@@ -1,5 +1,7 @@
 //! The target commit checked out beside the live checkout, seeing what that one sees.
 
+mod parked;
+
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -33,7 +35,8 @@ pub struct NextTree {
 }
 
 impl NextTree {
-    /// Checks a commit out at `path`, replacing an earlier tree there.
+    /// Checks a commit out at `path`, replacing an earlier tree there. Where one is [parked](NextTree::park), it is used,
+    /// and only what differs is written.
     ///
     /// `exclude` names paths of the live checkout, absolute or from its top, that are not linked in.
     ///
@@ -46,6 +49,7 @@ impl NextTree {
         path: &Path,
         commit: &str,
         exclude: &[PathBuf],
+        parked: Option<&Path>,
     ) -> Result<NextTree, GitError> {
         let live = Repository::open(repository)?;
         let path = std::path::absolute(path).at("find", path)?;
@@ -54,16 +58,27 @@ impl NextTree {
         if let Some(parent) = next.path.parent() {
             fs::create_dir_all(parent).at("create the folder", parent)?;
         }
+        let taken_up = match parked {
+            Some(place) => next.take_up(host, &live, place)?,
+            None => false,
+        };
+        if !taken_up {
+            next.check_out(host, &live)?;
+        }
+        next.see_what_the_live_tree_sees(host, &live, exclude)?;
+        Ok(next)
+    }
+
+    /// Makes the tree from nothing.
+    fn check_out(&self, host: &Host, live: &Repository) -> Result<(), GitError> {
         // What is made here is ours, whoever may write beside it; it shows the site's secrets.
-        fs::DirBuilder::new().mode(0o700).create(&next.path).at("create the folder", &next.path)?;
+        fs::DirBuilder::new().mode(0o700).create(&self.path).at("create the folder", &self.path)?;
         // Hooks are meant for the live checkout.
         let add = live.git().args(["-c", "core.hooksPath=/dev/null"]);
         let add = add.arg(format!("--git-dir={}", live.git2.path().display()));
-        let add = add.args(["worktree", "add", "--detach", "--force", "--quiet", "--"]).arg(&next.path);
-        host.run(&add.arg(commit)).in_repository(&live.top)?;
-        submodules::populate(host, &live, commit, || next.git())?;
-        next.see_what_the_live_tree_sees(host, &live, exclude)?;
-        Ok(next)
+        let add = add.args(["worktree", "add", "--detach", "--force", "--quiet", "--"]).arg(&self.path);
+        host.run(&add.arg(&self.commit)).in_repository(&live.top)?;
+        submodules::populate(host, live, &self.commit, || self.git())
     }
 
     /// Removes the tree; one that is not there is fine.
@@ -76,15 +91,19 @@ impl NextTree {
         // No git is run in it: in a damaged work tree it would find the live repository above.
         files::remove_tree(&self.path)?;
         let live = Repository::open(&self.repository)?;
+        self.registrations(&live).iter().try_for_each(|known| Ok(files::remove_tree(known)?))
+    }
+
+    /// Returns what git knows of a tree at this place: a folder, or more after accidents.
+    fn registrations(&self, live: &Repository) -> Vec<PathBuf> {
         let link = self.path.join(".git");
-        let registered = live.git2.commondir().join("worktrees");
-        for entry in fs::read_dir(&registered).into_iter().flatten().flatten() {
-            let named = fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
-            if same_place(Path::new(named.trim_end()), &link) {
-                files::remove_tree(&entry.path())?;
-            }
-        }
-        Ok(())
+        let known = fs::read_dir(live.git2.commondir().join("worktrees"));
+        let known = known.into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_here = |known: &PathBuf| {
+            let named = fs::read_to_string(known.join("gitdir")).unwrap_or_default();
+            same_place(Path::new(named.trim_end()), &link)
+        };
+        known.filter(is_here).collect()
     }
 
     /// Returns `git` for this tree; it never looks for a repository above it.

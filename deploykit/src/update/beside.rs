@@ -11,18 +11,19 @@ use crate::runner::error_chain;
 use crate::site::Site;
 use crate::state::State;
 
-/// The next tree and the static files beside the live ones; removed with this value.
+/// The next tree and the static files beside the live ones; put away with this value.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
-    tree: Option<NextTree>,
+    /// With the place where it waits for the next preparation.
+    tree: Option<(NextTree, PathBuf)>,
     folders: Vec<PathBuf>,
     /// Left where it is: a window is open, or the way back still needs it.
     pub stays: bool,
 }
 
 impl Beside {
-    pub(super) fn new(tree: NextTree) -> Self {
-        Beside { tree: Some(tree), folders: Vec::new(), stays: false }
+    pub(super) fn new(tree: NextTree, parked: PathBuf) -> Self {
+        Beside { tree: Some((tree, parked)), folders: Vec::new(), stays: false }
     }
 
     /// Removes this folder, too.
@@ -30,10 +31,10 @@ impl Beside {
         self.folders.push(folder);
     }
 
-    /// Removes it all. A leftover is no failure of an update.
-    pub(super) fn remove(&self) {
-        if let Some(tree) = &self.tree {
-            warn(tree.remove(&Host::new()));
+    /// Puts it all away. A leftover is no failure of an update.
+    pub(super) fn put_away(&self) {
+        if let Some((tree, parked)) = &self.tree {
+            warn(tree.park(&Host::new(), parked));
         }
         for folder in &self.folders {
             warn(files::remove_tree(folder));
@@ -44,7 +45,7 @@ impl Beside {
 impl Drop for Beside {
     fn drop(&mut self) {
         if !self.stays {
-            self.remove();
+            self.put_away();
         }
     }
 }

@@ -221,7 +221,7 @@ impl Update<'_, '_> {
         if let Some(session) = self.context.django.take() {
             session.close(&self.context.host);
         }
-        self.beside.remove();
+        self.beside.put_away();
     }
 
     /// Removes what no way back needs any more: of past updates, and old backups.

@@ -172,9 +172,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 (config.repository.clone(), this.site.next_tree(), this.to.clone());
             // Before there is anything: half a tree goes, too.
             let tree = NextTree { repository, path, commit };
-            let beside = Beside::new(tree.clone());
+            let parked = this.state.next_tree();
+            let beside = Beside::new(tree.clone(), parked.clone());
             let NextTree { repository, path, commit } = &tree;
-            let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude)?;
+            let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
             this.has_files(&tree)?;
             Ok(((beside, tree), String::new()))
         })?;

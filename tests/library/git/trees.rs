@@ -97,7 +97,7 @@ fn the_next_tree_sees_what_the_live_checkout_sees() {
     Repositories::update(&repositories).fetch(&host).unwrap();
     let before = repositories.state();
     let exclude = [PathBuf::from("venv"), live.join("var/cache")];
-    let next = NextTree::prepare(&host, live, &path, &second, &exclude).unwrap();
+    let next = NextTree::prepare(&host, live, &path, &second, &exclude, None).unwrap();
     let link = |name: &str| format!("-> {}", live.join(name).display());
     let expected = [
         (".gitignore", "644 *.log\nlocal.py\n__pycache__\n".to_owned()),
@@ -116,7 +116,7 @@ fn the_next_tree_sees_what_the_live_checkout_sees() {
     let expected: std::collections::BTreeMap<PathBuf, String> =
         expected.into_iter().map(|(path, text)| (path.into(), text)).collect();
     assert_eq!(files_below(&path), expected);
-    let again = NextTree::prepare(&host, live, &path, &second, &exclude).unwrap();
+    let again = NextTree::prepare(&host, live, &path, &second, &exclude, None).unwrap();
     assert_eq!((files_below(&path), &again), (expected, &next));
     assert_eq!(git(live, &["worktree", "list"]).lines().count(), 2);
     next.remove(&host).unwrap();
@@ -135,15 +135,85 @@ fn a_damaged_next_tree_is_replaced_and_the_live_one_untouched() {
     let path = live.join(".deploykit/next");
     let host = Host::new();
     let commit = head(live);
-    NextTree::prepare(&host, live, &path, &commit, &[]).unwrap();
+    NextTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
     for damaged in [path.join(".git"), live.join(".git/worktrees/next")] {
         deploykit::host::files::remove_tree(&damaged).unwrap();
         repositories.write("a.py", "a = 'edited'\n");
-        NextTree::prepare(&host, live, &path, &commit, &[]).unwrap();
+        NextTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
         assert_eq!(fs::read_to_string(path.join("a.py")).unwrap(), "a = 'edited'\n");
         assert_eq!(repositories.read("a.py"), "a = 'edited'\n");
     }
     assert_eq!(git(live, &["branch", "--show-current"]), "main");
+}
+
+#[test]
+fn a_parked_tree_is_brought_to_the_commit_and_to_what_the_live_one_sees_now() {
+    let repositories = Repositories::new(FILES);
+    let live = &repositories.live;
+    write(&live.join(".git/info/exclude"), "/.deploykit/\n");
+    let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
+    let host = Host::new();
+    let first = head(live);
+    let prepare = |commit: &str| NextTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap();
+    let inode = |name: &str| {
+        let found = fs::metadata(path.join(name)).unwrap();
+        (std::os::unix::fs::MetadataExt::ino(&found), found.modified().unwrap())
+    };
+
+    repositories.write("media/photo", "photo");
+    repositories.write("local.py", "SECRET = 1\n");
+    let tree = prepare(&first);
+    let kept = inode("a.py");
+    // What a step of the site's own might leave: changed, made and removed files, also where the live site's are linked.
+    write(&path.join("lib/c.py"), "c = 'changed'\n");
+    write(&path.join("lib/made.py"), "");
+    write(&path.join("gone/__pycache__/x.pyc"), "");
+    write(&path.join(".gitignore"), "");
+    write(&live.join(".git/worktrees/beside/index.lock"), "");
+    tree.park(&host, &parked).unwrap();
+    assert!(!path.exists() && parked.join("files/a.py").exists());
+    assert_eq!(git(live, &["worktree", "list"]).lines().count(), 1, "the site's own git knows nothing of it");
+
+    // Meanwhile the live site lost one file and got another one.
+    fs::remove_file(live.join("local.py")).unwrap();
+    repositories.write("other.log", "log");
+    let second = repositories.publish("Second", &[("b.py", "b = 2\n")]);
+    Repositories::update(&repositories).fetch(&host).unwrap();
+    prepare(&second);
+    assert_eq!(inode("a.py"), kept, "what did not change is not written");
+    let updated = files_below(&path);
+    NextTree { repository: live.clone(), path: path.clone(), commit: second.clone() }.remove(&host).unwrap();
+    NextTree::prepare(&host, live, &path, &second, &[], None).unwrap();
+    assert_eq!(updated, files_below(&path), "as if it had been made anew");
+    assert_eq!(repositories.read("media/photo"), "photo");
+}
+
+#[test]
+fn a_parked_tree_that_cannot_be_used_is_made_anew() {
+    let repositories = Repositories::new(FILES);
+    let live = &repositories.live;
+    write(&live.join(".git/info/exclude"), "/.deploykit/\n");
+    let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
+    let (host, commit) = (Host::new(), head(live));
+    let prepare = || NextTree::prepare(&host, live, &path, &commit, &[], Some(&parked));
+    for damaged in [".git", "a.py", "index", "HEAD"] {
+        prepare().unwrap().park(&host, &parked).unwrap();
+        let part = if ["index", "HEAD"].contains(&damaged) { "git" } else { "files" };
+        write(&parked.join(part).join(damaged), "damaged");
+        repositories.write("untracked.py", "live");
+        prepare().unwrap();
+        assert_eq!(fs::read_to_string(path.join("a.py")).unwrap(), repositories.read("a.py"), "{damaged}");
+        assert_eq!(git(&path, &["rev-parse", "HEAD"]).trim(), commit, "{damaged}");
+        assert_eq!(repositories.read("untracked.py"), "live", "{damaged}");
+        assert_eq!(git(live, &["worktree", "list"]).lines().count(), 2, "{damaged}");
+    }
+    // Another file system, or one that is not ours: the tree goes, or is refused.
+    let tree = prepare().unwrap();
+    tree.park(&host, Path::new("/proc/parked")).unwrap();
+    assert!(!path.exists());
+    std::os::unix::fs::symlink("/tmp", &parked).unwrap();
+    let error = deploykit::error_chain(&prepare().unwrap_err());
+    assert!(error.contains("symbolic link"), "{error}");
 }
 
 #[test]
@@ -155,7 +225,7 @@ fn the_next_tree_has_its_submodules() {
     let there = plan_move(&repositories.update());
     let before = State::of(&repositories.live);
     let path = repositories.folder.path().join("next");
-    let next = NextTree::prepare(&Host::new(), &repositories.live, &path, there.to(), &[]).unwrap();
+    let next = NextTree::prepare(&Host::new(), &repositories.live, &path, there.to(), &[], None).unwrap();
     assert_eq!(fs::read_to_string(path.join("vendor/sub/s.py")).unwrap(), "s = 2\n");
     assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
     next.remove(&Host::new()).unwrap();

@@ -37,7 +37,8 @@ fn a_sparse_checkout_stays_sparse() {
     assert!(repositories.live.join("kept/k.py").exists() && !repositories.live.join("lib").exists());
     let tree = repositories.folder.path().join("next");
     let next =
-        NextTree::prepare(&Host::new(), &repositories.live, &tree, &head(&repositories.live), &[]).unwrap();
+        NextTree::prepare(&Host::new(), &repositories.live, &tree, &head(&repositories.live), &[], None)
+            .unwrap();
     assert!(tree.join("kept/k.py").exists() && !tree.join("lib").exists());
     next.remove(&Host::new()).unwrap();
 }

@@ -1,0 +1,122 @@
+//! A next tree waits for the next preparation, which then writes only what differs.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::NextTree;
+use crate::git::error::{GitError, InRepository};
+use crate::git::executable::git;
+use crate::git::repository::Repository;
+use crate::git::submodules;
+use crate::host::Host;
+use crate::host::files::{self, Found, InPath, look};
+
+/// What is in a place where a tree waits: its files, and what git knows of it, so that the site's own git knows nothing.
+const FILES: &str = "files";
+const KNOWN: &str = "git";
+
+impl NextTree {
+    /// Puts the tree away for the next [`prepare`](NextTree::prepare), replacing what is at `place`; it is removed where that
+    /// cannot be: on another file system, or with submodules, which git does not move. One that is not there is fine.
+    ///
+    /// # Errors
+    ///
+    /// When it can be neither moved nor removed.
+    pub fn park(&self, host: &Host, place: &Path) -> Result<(), GitError> {
+        if look(&self.path) == Found::Nothing {
+            return Ok(());
+        }
+        let live = Repository::open(&self.repository)?;
+        forget(place)?;
+        let movable = !submodules::has_submodules(&live.top, &self.commit).unwrap_or(true);
+        let moved = movable
+            && self.registration(&live).is_some_and(|known| {
+                fs::DirBuilder::new().mode(0o700).create(place).is_ok()
+                    && fs::rename(&self.path, place.join(FILES)).is_ok()
+                    && fs::rename(known, place.join(KNOWN)).is_ok()
+            });
+        if !moved {
+            forget(place)?;
+            self.remove(host)?;
+        }
+        Ok(())
+    }
+
+    /// Brings a parked tree here and to the commit; `false` when there is none that can be used.
+    pub(super) fn take_up(&self, host: &Host, live: &Repository, place: &Path) -> Result<bool, GitError> {
+        files::own_folder(place, None)?;
+        let known = self.unpark(live, place)?;
+        forget(place)?;
+        let Some(known) = known else {
+            self.remove(host)?;
+            return Ok(false);
+        };
+        match self.bring_to_commit(host, live, &known) {
+            Ok(()) => Ok(true),
+            Err(error) if host.is_cancelled() => Err(error),
+            Err(error) => {
+                log::debug!(
+                    "the tree of the last preparation cannot be used: {}",
+                    crate::error_chain(&error)
+                );
+                self.remove(host)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Moves a parked tree here, and returns the folder that git knows it by; `None` when it cannot be used.
+    fn unpark(&self, live: &Repository, place: &Path) -> Result<Option<PathBuf>, GitError> {
+        let Some(known) = known_by(&place.join(FILES)) else { return Ok(None) };
+        let all_known = live.git2.commondir().join("worktrees");
+        let is_ours =
+            known.parent().is_some_and(|parent| parent == all_known) && look(&known) == Found::Nothing;
+        // Which files are there was decided when the tree was made.
+        let is_sparse =
+            live.git2.config().and_then(|config| config.get_bool("core.sparseCheckout")).unwrap_or(false);
+        if !is_ours || is_sparse || submodules::has_submodules(&live.top, &self.commit)? {
+            return Ok(None);
+        }
+        fs::create_dir_all(&all_known).at("create the folder", &all_known)?;
+        let moved = fs::rename(place.join(KNOWN), &known).is_ok()
+            && fs::rename(place.join(FILES), &self.path).is_ok();
+        Ok(if moved { self.registration(live) } else { None })
+    }
+
+    /// Removes what the last preparation linked and made, and writes the files of the commit that differ.
+    fn bring_to_commit(&self, host: &Host, live: &Repository, known: &Path) -> Result<(), GitError> {
+        let lock = known.join("index.lock");
+        if lock.exists() {
+            fs::remove_file(&lock).at("remove", &lock)?;
+        }
+        // Both are named, so that a damaged tree cannot lead to the live one.
+        let git = || {
+            git(&self.path)
+                .arg(format!("--git-dir={}", known.display()))
+                .arg(format!("--work-tree={}", self.path.display()))
+                .args(["-c", "core.hooksPath=/dev/null"])
+        };
+        host.run(&git().args(["clean", "-ffdxq"])).in_repository(&live.top)?;
+        let checkout = git().args(["checkout", "--force", "--detach", "--quiet", &self.commit]);
+        host.run(&checkout).in_repository(&live.top).map(|_| ())
+    }
+
+    /// Returns the folder in which git keeps what it knows of the tree, if each leads to the other.
+    fn registration(&self, live: &Repository) -> Option<PathBuf> {
+        let named = fs::canonicalize(known_by(&self.path)?).ok()?;
+        let is_named = |known: &PathBuf| fs::canonicalize(known).is_ok_and(|known| known == named);
+        self.registrations(live).into_iter().find(is_named)
+    }
+}
+
+/// Returns what a tree says about where git keeps what it knows of it.
+fn known_by(tree: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(tree.join(".git")).ok()?;
+    Some(PathBuf::from(text.trim_end().strip_prefix("gitdir: ")?))
+}
+
+fn forget(place: &Path) -> Result<(), GitError> {
+    files::own_folder(place, None)?;
+    Ok(files::remove_tree(place)?)
+}
