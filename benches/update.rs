@@ -1,7 +1,8 @@
 //! What an update costs, side by side with what people do without deploykit, in one run and as ratios.
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
-//! `window`, `slow`, `nothing-new`, `program`; `--boot SECONDS` says how slowly Django boots in `slow`.
+//! `window`, `slow`, `nothing-new`, `program`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often
+//! each side runs.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
 mod big_site;
@@ -21,6 +22,12 @@ use std::process::ExitCode;
 use demo_site::run;
 use stage::Stage;
 use table::Row;
+
+/// How many rounds of update, floor and by hand.
+const ROUNDS: usize = 5;
+
+/// The same where Django takes long to boot.
+const SLOW_ROUNDS: usize = 3;
 
 /// How many pairs of an update with nothing new and a fetch are timed.
 const FETCH_PAIRS: usize = 101;
@@ -56,14 +63,17 @@ fn main() -> ExitCode {
 struct Choice {
     parts: Vec<String>,
     boot: f64,
+    rounds: Option<usize>,
 }
 
 fn choice(arguments: &[String]) -> Outcome<Choice> {
-    let mut choice = Choice { parts: Vec::new(), boot: SLOW_BOOT };
+    let mut choice = Choice { parts: Vec::new(), boot: SLOW_BOOT, rounds: None };
     let mut words = arguments.iter().filter(|word| *word != "--bench");
     while let Some(word) = words.next() {
         if word == "--boot" {
             choice.boot = words.next().ok_or("`--boot` wants seconds")?.parse()?;
+        } else if word == "--rounds" {
+            choice.rounds = Some(words.next().ok_or("`--rounds` wants a number")?.parse()?);
         } else if PARTS.contains(&word.as_str()) {
             choice.parts.push(word.clone());
         } else {
@@ -84,13 +94,13 @@ fn measure(choice: &Choice) -> Outcome<Vec<Row>> {
     }
     let mut stage = Stage::build()?;
     if wants("window") {
-        rows.extend(window::rows(&mut stage)?);
+        rows.extend(window::rows(&mut stage, choice.rounds.unwrap_or(ROUNDS))?);
     }
     if wants("nothing-new") {
         rows.push(nothing_new(&mut stage)?);
     }
     if wants("slow") {
-        rows.extend(window::slow_rows(&mut stage, choice.boot)?);
+        rows.extend(window::slow_rows(&mut stage, choice.rounds.unwrap_or(SLOW_ROUNDS), choice.boot)?);
     }
     Ok(rows)
 }

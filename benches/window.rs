@@ -12,12 +12,6 @@ use crate::program::{self, Cost};
 use crate::stage::Stage;
 use crate::table::Row;
 
-/// How many rounds of update, floor and by hand.
-const ROUNDS: usize = 5;
-
-/// The same where Django takes long to boot.
-const SLOW_ROUNDS: usize = 3;
-
 /// What became of one side.
 struct Side {
     cost: Cost,
@@ -67,8 +61,8 @@ struct Round {
 }
 
 /// The window of a site of middling size.
-pub fn rows(stage: &mut Stage) -> Outcome<Vec<Row>> {
-    let rounds = (0..ROUNDS).map(|number| round(stage, number)).collect::<Outcome<Vec<Round>>>()?;
+pub fn rows(stage: &mut Stage, rounds: usize) -> Outcome<Vec<Row>> {
+    let rounds = (0..rounds).map(|number| round(stage, number)).collect::<Outcome<Vec<Round>>>()?;
     let each = |value: fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<f64>>();
     let ours = |value: fn(&Side) -> f64| rounds.iter().map(|round| value(&round.ours)).collect::<Vec<f64>>();
     let theirs =
@@ -112,10 +106,10 @@ pub fn rows(stage: &mut Stage) -> Outcome<Vec<Row>> {
 }
 
 /// The window of a site whose Django takes so many seconds longer to boot.
-pub fn slow_rows(stage: &mut Stage, seconds: f64) -> Outcome<Vec<Row>> {
+pub fn slow_rows(stage: &mut Stage, rounds: usize, seconds: f64) -> Outcome<Vec<Row>> {
     stage.boot_slowly(seconds);
     let (mut over_boot, mut over_floor) = (Vec::new(), Vec::new());
-    for _ in 0..SLOW_ROUNDS {
+    for _ in 0..rounds {
         let ours = update(stage)?;
         let floor = compared(stage, &ours)?;
         over_boot.push(ours.without_service / (floor.boot + floor.migrate));
