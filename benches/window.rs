@@ -23,6 +23,7 @@ struct Side {
     /// The middle answer while the update prepared, over the one before; by hand nothing is prepared.
     slower: f64,
     report: Value,
+    events: Vec<Value>,
 }
 
 impl Side {
@@ -42,9 +43,10 @@ impl Side {
         milliseconds(&self.report["window_ms"])
     }
 
-    fn steps(&self) -> String {
-        let steps = self.report["steps"].as_array().into_iter().flatten();
-        let steps = steps.filter(|step| step["phase"] == "window");
+    /// Says how long each step of a phase took, in milliseconds.
+    fn steps(&self, phase: &str) -> String {
+        let steps =
+            self.events.iter().filter(|event| event["event"] == "step_finished" && event["phase"] == phase);
         let steps =
             steps.map(|step| format!("{} {}", step["step"].as_str().unwrap_or("?"), step["duration_ms"]));
         steps.collect::<Vec<_>>().join(", ")
@@ -144,7 +146,9 @@ fn update(stage: &mut Stage) -> Outcome<Side> {
     stage.begin()?;
     let side = deploykit(stage, "2")?;
     println!(" update: {}", side.line());
-    println!("         {} ms = {}", side.report["window_ms"], side.steps());
+    for phase in ["prepare", "announce", "window", "finish"] {
+        println!("         {phase}: {}", side.steps(phase));
+    }
     Ok(side)
 }
 
@@ -166,7 +170,7 @@ fn compared(stage: &mut Stage, side: &Side) -> Outcome<Floor> {
 
 fn by_hand(stage: &mut Stage) -> Outcome<Side> {
     stage.begin()?;
-    let side = watched(stage, &mut stage.by_hand(), "2", |_| Ok((Value::Null, None)))?;
+    let side = watched(stage, &mut stage.by_hand(), "2", |_| Ok((Value::Null, Vec::new(), None)))?;
     println!("by hand: {}", side.line());
     Ok(side)
 }
@@ -176,12 +180,17 @@ fn next(stage: &mut Stage, migrates: bool) -> Outcome<f64> {
     big_site::publish_third(&stage.site, migrates)?;
     let side = deploykit(stage, "3")?;
     let (expected, actual) = (milliseconds(&side.report["forecast"]["window_ms"]), side.window());
-    let has_migrated = side.steps().contains("migrate");
+    let has_migrated = side.steps("window").contains("migrate");
     if has_migrated != migrates {
-        return Err(format!("migrations were due: {migrates}; the steps were {}", side.steps()).into());
+        return Err(
+            format!("migrations were due: {migrates}; the steps were {}", side.steps("window")).into()
+        );
     }
     let kind = if migrates { "three migrations" } else { "no migration" };
-    println!("   next: {actual:.2} s of window with {kind}, forecast {expected:.2} s: {}", side.steps());
+    println!(
+        "   next: {actual:.2} s of window with {kind}, forecast {expected:.2} s: {}",
+        side.steps("window")
+    );
     Ok((expected / actual).max(actual / expected))
 }
 
@@ -195,13 +204,12 @@ fn deploykit(stage: &Stage, release: &str) -> Outcome<Side> {
     command.arg("--json").arg("--events").arg(&events);
     watched(stage, &mut command, release, |began| {
         let report = serde_json::from_str(&fs::read_to_string(&output)?)?;
-        let prepared = fs::read_to_string(&events)?;
-        let prepared = prepared.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut prepared =
-            prepared.filter(|event| event["event"] == "phase_started" && event["phase"] != "prepare");
-        let prepared = prepared.next().ok_or("the update has no phases")?;
-        let prepared = Duration::from_secs_f64(milliseconds(&prepared["elapsed_ms"]));
-        Ok((report, Some(began + prepared)))
+        let events = fs::read_to_string(&events)?;
+        let events = events.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        let after =
+            events.iter().find(|event| event["event"] == "phase_started" && event["phase"] != "prepare");
+        let prepared = milliseconds(&after.ok_or("the update has no phases")?["elapsed_ms"]);
+        Ok((report, events, Some(began + Duration::from_secs_f64(prepared))))
     })
 }
 
@@ -210,7 +218,7 @@ fn watched(
     stage: &Stage,
     command: &mut std::process::Command,
     release: &str,
-    read: impl FnOnce(Instant) -> Outcome<(Value, Option<Instant>)>,
+    read: impl FnOnce(Instant) -> Outcome<(Value, Vec<Value>, Option<Instant>)>,
 ) -> Outcome<Side> {
     let before = Instant::now();
     let crowd = stage.visit()?;
@@ -220,7 +228,7 @@ fn watched(
     if stage.site.release().as_deref() != Some(release) {
         return Err(format!("release {release} does not serve").into());
     }
-    let (report, prepared) = read(cost.began)?;
+    let (report, events, prepared) = read(cost.began)?;
     let usual = seen.median_wait(before, cost.began);
     let slower = prepared.map_or(f64::NAN, |until| seen.median_wait(cost.began, until) / usual);
     Ok(Side {
@@ -231,6 +239,7 @@ fn watched(
         slower,
         cost,
         report,
+        events,
     })
 }
 
