@@ -50,6 +50,8 @@ impl Stage {
         for name in ["queue", "control"] {
             fs::create_dir(site.root.join("data").join(name))?;
         }
+        // As pip, with which people install, leaves it.
+        run(site.python().args(["-m", "compileall", "-q"]).arg(site.virtualenv.join("lib")))?;
         big_site::publish_second(&site)?;
         site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
         let copy = folder.path().join("copy");

@@ -17,6 +17,9 @@ const STEP: Duration = Duration::from_millis(50);
 /// How often it is looked whether processes live on that were told to end: visitors wait for it.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// The longest pause between two looks at what must stay up.
+const WATCH: Duration = Duration::from_millis(250);
+
 /// How far back a log's last line may lie to be shown for a death that was found late.
 const RECENT: Duration = Duration::from_secs(60);
 
@@ -171,7 +174,8 @@ impl ServiceAction {
             if since.elapsed() >= needed + service.start_timeout {
                 return Err(self.not_started(host, state, &mark));
             }
-            self.pause(host, STEP)?;
+            // Nobody waits for it but us: what dies meanwhile is found soon enough.
+            self.pause(host, needed.saturating_sub(age).clamp(STEP, WATCH))?;
             state = manager.state()?;
         }
     }
