@@ -1,25 +1,36 @@
-//! A table of measured ratios with their limits, and the small statistics behind it.
+//! A table of what was measured, with limits, and the small statistics behind it.
 
 use std::fmt::Write;
 
 /// What was measured several times, and how much of it is allowed.
 #[derive(Clone, Debug)]
 pub struct Row {
-    pub what: &'static str,
+    pub what: String,
     /// One value a run; the median is what the limit is for.
     pub values: Vec<f64>,
-    pub limit: f64,
+    /// `None`: it is shown, not judged.
+    pub limit: Option<f64>,
     /// What a value is: `x` for a ratio.
     pub unit: &'static str,
 }
 
 impl Row {
+    /// Makes a row that is judged.
+    pub fn limited(what: &str, unit: &'static str, limit: f64, values: Vec<f64>) -> Row {
+        Row { what: what.to_owned(), values, limit: Some(limit), unit }
+    }
+
+    /// Makes a row that is shown.
+    pub fn shown(what: &str, unit: &'static str, values: Vec<f64>) -> Row {
+        Row { what: what.to_owned(), values, limit: None, unit }
+    }
+
     pub fn median(&self) -> f64 {
         median(&self.values)
     }
 
     fn holds(&self) -> bool {
-        !self.values.is_empty() && self.median() <= self.limit
+        self.limit.is_none_or(|limit| !self.values.is_empty() && self.median() <= limit)
     }
 }
 
@@ -32,12 +43,12 @@ pub fn render(rows: &[Row]) -> (String, bool) {
             (row.values.iter().copied().reduce(f64::min), row.values.iter().copied().reduce(f64::max));
         let (least, most) = (least.unwrap_or(f64::NAN), most.unwrap_or(f64::NAN));
         let verdict = if row.holds() { "" } else { "  TOO MUCH" };
+        let limit = row.limit.map_or_else(String::new, |limit| format!("{limit:.2}"));
         let _ = writeln!(
             text,
-            "{:<62} {least:>7.2} {:>7.2} {most:>7.2} {:>7.2} {:>5}{verdict}",
+            "{:<62} {least:>7.2} {:>7.2} {most:>7.2} {limit:>7} {:>5}{verdict}",
             format!("{} [{}]", row.what, row.unit),
             row.median(),
-            row.limit,
             row.values.len(),
         );
     }

@@ -124,7 +124,7 @@ pub struct Plan {
 pub struct Forecast {
     /// Milliseconds from the stop of the web to its first good page.
     pub window_ms: u64,
-    /// How many earlier updates of this site it was taken from; 0: it is a rule of thumb.
+    /// How many earlier runs of this site its steps were looked up in; 0: it is a rule of thumb.
     pub runs: usize,
 }
 

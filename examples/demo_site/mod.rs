@@ -14,6 +14,7 @@
 //! ROOT/wheels-extra/         packages for single tests
 //! ```
 
+mod build;
 mod process;
 mod supervisor;
 mod texts;
@@ -22,13 +23,12 @@ pub mod visitor;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 pub use process::{Error, Port, Server, copy_tree, run, wait_until};
-pub use supervisor::Program;
+pub use supervisor::{Program, call};
 pub use visitor::{Address, Answer, Visit};
 
 use process::{io_error, sealed};
@@ -67,6 +67,12 @@ pub struct Options {
     pub entries: u32,
     /// Keeps the guestbook on a database server; default: in a SQLite file.
     pub server: Option<DatabaseServer>,
+    /// The folder of the first version, which may be a Git repository with a history; default: release 1 of this example.
+    pub first: Option<PathBuf>,
+    /// The address of a package index, in place of `wheels` and PyPI.
+    pub index: Option<String>,
+    /// What the worker is, from the virtualenv's `bin`; default: `manage.py work`.
+    pub worker: Option<String>,
 }
 
 /// A database on a server, empty.
@@ -93,6 +99,9 @@ impl Options {
             worker_lingers: 0.0,
             entries: 3,
             server: None,
+            first: None,
+            index: None,
+            worker: None,
         }
     }
 }
@@ -214,10 +223,15 @@ impl DemoSite {
 
     /// Makes a command in the site's environment, apart from the caller's own settings of Python, pip and Git.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = sealed(program.as_ref(), &self.root, self.options.wheels.is_some());
+        let mut command = sealed(program.as_ref(), &self.root, self.is_local());
         command.envs(self.environment());
         command.current_dir(&self.root);
         command
+    }
+
+    /// Tells whether packages come from this machine, whatever the caller's own settings say.
+    fn is_local(&self) -> bool {
+        self.options.wheels.is_some() || self.options.index.is_some()
     }
 
     /// Returns the variables that the site's programs, pip and uv want to see.
@@ -230,6 +244,10 @@ impl DemoSite {
         ]);
         let cache = self.options.uv_cache.clone().unwrap_or_else(|| self.root.join("cache/uv"));
         variables.insert("UV_CACHE_DIR".to_owned(), text(&cache));
+        if let Some(index) = &self.options.index {
+            variables.insert("PIP_INDEX_URL".to_owned(), index.clone());
+            variables.insert("UV_DEFAULT_INDEX".to_owned(), index.clone());
+        }
         if let Some(wheels) = &self.options.wheels {
             for tool in ["PIP", "UV"] {
                 variables.insert(format!("{tool}_NO_INDEX"), "1".to_owned());
@@ -266,85 +284,6 @@ impl DemoSite {
         command
     }
 
-    fn make_repositories(&self) -> Result<(), Error> {
-        let scratch = self.scratch();
-        copy_tree(&release_folder(1), &scratch)?;
-        let origin = self.origin.display().to_string();
-        self.git(&scratch, &["init", "-q", "-b", "main"])?;
-        self.git(&scratch, &["add", "-A"])?;
-        self.git(&scratch, &["commit", "-q", "-m", "Release 1"])?;
-        self.git(&self.root, &["clone", "-q", "--bare", &scratch.display().to_string(), &origin])?;
-        self.git(&scratch, &["remote", "add", "origin", &origin])?;
-        self.git(&self.root, &["clone", "-q", &origin, &self.checkout.display().to_string()])?;
-        Ok(())
-    }
-
-    fn make_virtualenv(&self) -> Result<(), Error> {
-        let requirements = release_folder(1).join("requirements/production.txt");
-        let requirements = requirements.display().to_string();
-        let mut packages = vec!["pip", "-r", &requirements];
-        packages.extend(self.options.server.as_ref().map(|server| server.driver.as_str()));
-        self.new_environment(&self.virtualenv, &packages)
-    }
-
-    fn install_supervisor(&self) -> Result<(), Error> {
-        if self.options.supervisord.is_some() {
-            return Ok(());
-        }
-        self.new_environment(&self.root.join("tools"), &["supervisor", "setuptools<81"])
-    }
-
-    fn new_environment(&self, path: &Path, packages: &[&str]) -> Result<(), Error> {
-        match &self.options.uv {
-            Some(uv) => {
-                let mut command = self.command(uv);
-                run(command.args(["venv", "-q", "--python"]).arg(&self.options.python).arg(path))?;
-                let mut command = self.command(uv);
-                command.args(["pip", "install", "-q", "--python"]).arg(path.join("bin/python"));
-                run(command.args(packages))?;
-            }
-            None => {
-                run(self.command(&self.options.python).args(["-m", "venv"]).arg(path))?;
-                run(self.command(path.join("bin/pip")).args(["install", "-q"]).args(packages))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_files(&self) -> Result<(), Error> {
-        write(&self.supervisor_config, &self.supervisor_text())?;
-        write(&self.config, &self.config_text())?;
-        // Handed over as by systemd: of `-b fd://0`, gunicorn would remove a Unix socket's file when it ends.
-        let serve = format!(
-            "[ \"$1\" = 1 ] && exec sleep infinity\nexport LISTEN_PID=$$ LISTEN_FDS=1\nexec {} 3<&0\n",
-            self.gunicorn_command()
-        );
-        write(&self.root.join("serve.sh"), &serve)?;
-        write_secret(
-            &self.secrets,
-            "{\n    \"SECRET_KEY\": \"not-so-secret-but-long-enough-for-a-demo-0123456789\"\n}\n",
-        )?;
-        let Some(server) = &self.options.server else { return Ok(()) };
-        write(&self.root.join("data/driver.txt"), &server.driver)?;
-        write_secret(&self.root.join("data/database.json"), &server.settings)
-    }
-
-    /// Brings up the database and the static files in one start of Python.
-    fn fill_database(&self) -> Result<(), Error> {
-        const SCRIPT: &str = r#"
-import sys
-import django
-django.setup()
-from django.core.management import call_command
-call_command("migrate", verbosity=0)
-call_command("collectstatic", interactive=False, verbosity=0)
-from guestbook.models import Entry
-Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in range(int(sys.argv[1])))
-"#;
-        run(self.python().args(["-c", SCRIPT, &self.options.entries.to_string()]))?;
-        Ok(())
-    }
-
     /// Starts the servers and waits until the site answers and the worker works.
     pub fn start(&mut self) -> Result<(), Error> {
         self.start_servers()?;
@@ -374,7 +313,7 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
     pub fn start_supervisord(&mut self) -> Result<(), Error> {
         let log = self.root.join("log/supervisord-output.log");
         // Not from a shell with settings of its own: what runs under it inherits its environment.
-        let mut supervisor = sealed(&self.supervisord, &self.root, self.options.wheels.is_some());
+        let mut supervisor = sealed(&self.supervisord, &self.root, self.is_local());
         supervisor.current_dir(&self.root).arg("-n").arg("-c").arg(&self.supervisor_config);
         self.supervisor_server = Some(Server::start(&supervisor, &log)?);
         Ok(())
@@ -478,13 +417,6 @@ impl Drop for DemoSite {
             self.power_off();
         }
     }
-}
-
-/// Writes a file that only its owner can read.
-fn write_secret(path: &Path, text: &str) -> Result<(), Error> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.map_err(io_error(format!("create {}", path.display())))?;
-    write(path, text)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

@@ -15,6 +15,7 @@ impl DemoSite {
         let project = self.checkout.join("project");
         let project = project.display();
         let lingers = self.options.worker_lingers;
+        let worker = self.options.worker.as_deref().unwrap_or("python manage.py work");
         let gunicorn = self.gunicorn_command();
         let program = if self.options.held_socket {
             // Supervisor closes the socket when the last process of the group has ended, so there is one that only
@@ -59,7 +60,7 @@ redirect_stderr=true
 stdout_logfile={root}/log/gunicorn.log
 
 [program:worker]
-command={venv}/bin/python manage.py work
+command={venv}/bin/{worker}
 directory={project}
 environment=DEMO_WORKER_LINGERS=\"{lingers}\"
 stopwaitsecs=60
@@ -93,6 +94,7 @@ stdout_logfile={root}/log/worker.log
             None => String::new(),
         };
         let mut installer = vec![format!("--find-links={root}/wheels-extra")];
+        installer.extend(self.options.index.iter().map(|index| format!("--index-url={index}")));
         if let Some(wheels) = &self.options.wheels {
             installer.push("--no-index".to_owned());
             installer.push(format!("--find-links={}", wheels.display()));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +57,7 @@ pub struct Session {
     project: Project,
     /// Other places that the same code and environment have come to stand in.
     also: Vec<Project>,
+    boot_time: Duration,
     /// `None` once it has ended.
     process: Option<Process>,
     progress: Vec<MigrationProgress>,
@@ -102,11 +103,13 @@ impl Session {
         if let (Some(path), Some(programs)) = (host.environment().get("PATH"), project.python.parent()) {
             command = command.env("PATH", path_with(programs, Some(path.into())));
         }
+        let since = Instant::now();
         let process =
             Process::start_dialogue(host, &command).map_err(|source| DjangoError::Start { source })?;
         let mut session = Session {
             project: project.clone(),
             also: Vec::new(),
+            boot_time: Duration::ZERO,
             process: Some(process),
             progress: Vec::new(),
             observer: None,
@@ -116,7 +119,15 @@ impl Session {
         for line in [Value::from(PROBE).to_string(), configuration] {
             session.write(host, "boot", &line)?;
         }
-        session.answer(host, "boot", Some(limit)).map(|_| session)
+        session.answer(host, "boot", Some(limit))?;
+        session.boot_time = since.elapsed();
+        Ok(session)
+    }
+
+    /// Returns how long it took to boot.
+    #[must_use]
+    pub fn boot_time(&self) -> Duration {
+        self.boot_time
     }
 
     /// Returns the project that it was booted from.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bytecode;
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::packages::{PackageChange, Packages, SEEDS};
@@ -21,6 +22,9 @@ use crate::host::{CommandError, Host, Output};
 
 /// The file that is written last into an environment: without it, the environment is half built.
 pub const COMPLETE: &str = ".deploykit-complete";
+
+/// How many files one process compiles in less time than several take to start.
+const MOST_ALONE: usize = 200;
 
 /// An environment that is to be there, with exactly these packages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -330,10 +334,19 @@ impl Build {
     fn compile(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
         // Some packages carry files that are not for this Python: templates, tests. They do not matter.
         let python = self.environment.join("bin/python");
-        let command = isolated(Command::new(python).args(["-m", "compileall", "-q", "-j", "0"]))
-            .arg(self.environment.join("lib"))
-            .accept([1])
-            .deadline(budget.left());
+        let command = isolated(Command::new(python).args(["-m", "compileall", "-q"]));
+        let at = |source| FileError { what: "look at", path: self.environment.clone(), source };
+        let missing = bytecode::take_along(&self.virtualenv, &self.environment).map_err(at)?;
+        let command = match missing.len() {
+            0 => return Ok(()),
+            1..=MOST_ALONE => {
+                let list: Vec<String> = missing.iter().map(|path| format!("{}\n", path.display())).collect();
+                command.args(["-i", "-"]).input(list.concat())
+            }
+            // Several at once only goes for whole folders.
+            _ => command.args(["-j", "0"]).arg(self.environment.join("lib")),
+        };
+        let command = command.accept([1]).deadline(budget.left());
         host.run(&command).map(|_| ()).map_err(|error| failed("compiling the packages", error))
     }
 

@@ -5,6 +5,7 @@
 //! the environment, so knowing that nothing is to do costs no start of Python.
 
 mod build;
+mod bytecode;
 mod error;
 mod installer;
 mod packages;

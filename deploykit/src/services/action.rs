@@ -14,6 +14,12 @@ use crate::host::{Host, TAIL_LINES};
 /// How often a state is asked for while it changes.
 const STEP: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether processes live on that were told to end: visitors wait for it.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The longest pause between two looks at what must stay up.
+const WATCH: Duration = Duration::from_millis(250);
+
 /// How far back a log's last line may lie to be shown for a death that was found late.
 const RECENT: Duration = Duration::from_secs(60);
 
@@ -89,8 +95,19 @@ impl ServiceAction {
                     ServiceError::StillRunning { service: name, processes, timeout }
                 });
             }
-            self.pause(host)?;
+            self.wait_for_end(host, &left)?;
             state = manager.state()?;
+        }
+    }
+
+    /// Waits until these processes have ended, but not for long: they may start others meanwhile.
+    fn wait_for_end(&self, host: &Host, processes: &BTreeSet<ProcessId>) -> Result<(), ServiceError> {
+        let since = Instant::now();
+        loop {
+            self.pause(host, LOOK)?;
+            if since.elapsed() >= STEP || !processes.iter().any(ProcessId::is_alive) {
+                return Ok(());
+            }
         }
     }
 
@@ -118,7 +135,7 @@ impl ServiceAction {
             if since.elapsed() >= service.start_timeout {
                 return Err(self.not_started(host, state, &mark));
             }
-            self.pause(host)?;
+            self.pause(host, STEP)?;
             state = manager.state()?;
         }
     }
@@ -140,7 +157,7 @@ impl ServiceAction {
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let first = state.main.clone();
         self.is_new(&state)?;
-        let needed = service.stay_up.max(state.startsecs);
+        let needed = service.stay_up.max(manager.startsecs()?);
         loop {
             if !state.status.is_up() {
                 return Err(self.died(host, state, &mark));
@@ -157,13 +174,14 @@ impl ServiceAction {
             if since.elapsed() >= needed + service.start_timeout {
                 return Err(self.not_started(host, state, &mark));
             }
-            self.pause(host)?;
+            // Nobody waits for it but us: what dies meanwhile is found soon enough.
+            self.pause(host, needed.saturating_sub(age).clamp(STEP, WATCH))?;
             state = manager.state()?;
         }
     }
 
-    fn pause(&self, host: &Host) -> Result<(), ServiceError> {
-        if host.wait(STEP) {
+    fn pause(&self, host: &Host, time: Duration) -> Result<(), ServiceError> {
+        if host.wait(time) {
             Ok(())
         } else {
             Err(ServiceError::Cancelled { service: self.service.name.clone() })

@@ -157,13 +157,19 @@ impl ServiceState {
 
 /// The connection to one service's manager: asks and passes on wishes, and never waits for them to come true.
 pub(crate) trait ServiceManager {
-    /// Asks for the state, without the descendants: to find those costs a look at every process of the machine.
+    /// Asks for the state, without what costs more: the descendants, a look at every process of the machine, and the time
+    /// that it must run.
     fn state(&mut self) -> Result<ServiceState, ServiceError>;
 
-    /// Asks for a start; what runs already is left alone.
+    /// Asks how long the service must run before its manager calls it running.
+    fn startsecs(&mut self) -> Result<Duration, ServiceError> {
+        Ok(Duration::ZERO)
+    }
+
+    /// Asks for a start, after a look at the state; what runs already is left alone.
     fn start(&mut self) -> Result<(), ServiceError>;
 
-    /// Asks for the end; what does not run is left alone.
+    /// Asks for the end, after a look at the state; what does not run is left alone.
     fn stop(&mut self) -> Result<(), ServiceError>;
 }
 
@@ -187,7 +193,9 @@ impl Service {
     ///
     /// When the manager cannot be asked, or does not know the service.
     pub fn state(&self, host: &Host) -> Result<ServiceState, ServiceError> {
-        let mut state = self.connect(host)?.state()?;
+        let mut manager = self.connect(host)?;
+        let mut state = manager.state()?;
+        state.startsecs = manager.startsecs()?;
         state.pids = crate::host::processes::with_descendants(&state.main);
         Ok(state)
     }

@@ -15,9 +15,11 @@ use crate::http::{Client, HttpError, parse_url, port};
 /// How many pages are asked for at the same time: enough to be quick, too few to look like an attack.
 pub const AT_ONCE: usize = 8;
 
-/// The first and the longest pause before a server is asked again that seems to be starting. Each is by the first longer
-/// than the one before: a start that takes 300 ms is seen after 40 ms more, and not after 160 as if they doubled.
+/// The shortest and the longest pause before a server is asked again that seems to be starting.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// Between the two, a pause is this part of the time that it has been asked for: visitors wait as much longer at most.
+const PART: u32 = 20;
 
 /// The first pause after a wrong answer; each is twice as long as the one before, since each answer may cost the site an
 /// error mail.
@@ -93,7 +95,6 @@ enum Next {
 #[derive(Debug)]
 struct Retries {
     settle: Duration,
-    temporary: u32,
     wrong: u32,
     /// When the first wrong answer came.
     wrong_since: Option<Duration>,
@@ -101,7 +102,7 @@ struct Retries {
 
 impl Retries {
     fn new(settle: Duration) -> Self {
-        Retries { settle, temporary: 0, wrong: 0, wrong_since: None }
+        Retries { settle, wrong: 0, wrong_since: None }
     }
 
     fn next(&mut self, problems: &[Problem], now: Duration) -> Next {
@@ -109,9 +110,7 @@ impl Retries {
             return Next::Done;
         }
         if problems.iter().any(Problem::is_temporary) {
-            let pause = PAUSES.0.saturating_mul(self.temporary.saturating_add(1)).min(PAUSES.1);
-            self.temporary = self.temporary.saturating_add(1);
-            return Next::Again(pause);
+            return Next::Again((now / PART).clamp(PAUSES.0, PAUSES.1));
         }
         let left = self.settle.saturating_sub(now - *self.wrong_since.get_or_insert(now));
         if left.is_zero() {
@@ -297,12 +296,11 @@ mod tests {
     #[test]
     fn a_starting_server_is_asked_again_without_end() {
         let mut retries = Retries::new(SETTLE);
-        let late = Duration::from_secs(1000);
-        let pauses: Vec<u128> = (0..7).map(|_| milliseconds(retries.next(&status(502), late))).collect();
-        assert_eq!(pauses, [10, 20, 30, 40, 50, 60, 70]);
-        let mut retries = Retries { temporary: u32::MAX, ..retries };
-        assert_eq!(milliseconds(retries.next(&status(503), late)), 250);
-        assert_eq!(retries.next(&[], late), Next::Done);
+        let seconds = Duration::from_secs_f64;
+        let pauses =
+            [0.0, 0.1, 0.4, 2.0, 1000.0].map(|now| milliseconds(retries.next(&status(502), seconds(now))));
+        assert_eq!(pauses, [10, 10, 20, 100, 250]);
+        assert_eq!(retries.next(&[], seconds(1000.0)), Next::Done);
     }
 
     #[test]
@@ -310,7 +308,7 @@ mod tests {
         let mut retries = Retries::new(SETTLE);
         let seconds = Duration::from_secs_f64;
         assert_eq!(milliseconds(retries.next(&status(500), seconds(10.0))), 200);
-        assert_eq!(milliseconds(retries.next(&status(502), seconds(10.2))), 10);
+        assert_eq!(milliseconds(retries.next(&status(502), seconds(10.2))), 250);
         assert_eq!(milliseconds(retries.next(&status(404), seconds(10.3))), 400);
         assert_eq!(
             milliseconds(retries.next(&status(404), seconds(12.5))),

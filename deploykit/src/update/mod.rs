@@ -17,6 +17,7 @@ mod backup;
 mod beside;
 mod error;
 mod finish;
+mod forecast;
 mod past;
 mod prepare;
 mod recover;

@@ -15,6 +15,7 @@ mod steps;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::action::Action;
 use crate::django::{Migrate, Project, ReversedMigration, Session, SiteFacts, When};
@@ -33,9 +34,10 @@ use crate::update::announcement::Announcement;
 use crate::update::backup::Backup;
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
+use crate::update::forecast::{Known, forecast};
 use crate::update::past::{self, Past};
 use crate::update::prepare::{Preparation, Ready};
-use crate::update::services::{Services, forecast};
+use crate::update::services::Services;
 use crate::update::summary::package_summary;
 
 type Failed = Box<dyn Error + Send + Sync>;
@@ -196,7 +198,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         facts: Facts,
         session: Session,
     ) -> Result<Box<Update<'s, 'o>>, UpdateError> {
-        let (plan, announcement) = match self.rollback_plan(&facts) {
+        let (plan, announcement) = match self.rollback_plan(&facts, session.boot_time()) {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
@@ -205,7 +207,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(self.ready(&facts.states, ready))
     }
 
-    fn rollback_plan(&self, facts: &Facts) -> Result<(Plan, Announcement), Failed> {
+    fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<(Plan, Announcement), Failed> {
         let (site, done) = (self.site, &facts.done);
         let announcement = Announcement::new(site, &self.request, &facts.site, &self.host)?;
         let services = Services::new(site, &facts.states, &facts.baseline);
@@ -242,6 +244,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
             services.stay_up(),
             maintenance_off,
         ];
+        let known = Known {
+            boot,
+            migrations: facts.reversed.len(),
+            copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
+            is_rollback: true,
+        };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices = services.notices();
         notices.extend(facts.losses());
@@ -254,9 +262,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             to: self.to.clone(),
             rolls_back: Some(done.run.clone()),
             starts: announcement.starts()?,
+            forecast: forecast(site, &steps, known),
             steps,
             notices,
-            forecast: forecast(site, facts.reversed.len(), facts.backup.as_ref()),
             hold,
         };
         Ok((plan, announcement))

@@ -1,24 +1,17 @@
 //! The steps that stop the services, start them and look at the pages: those of an update and those of a rollback.
 
-use std::time::Duration;
-
 use crate::action::Action;
-use crate::event::{Outcome, milliseconds};
 use crate::git::counted;
 use crate::operations::service_control::{Restart, Want};
 use crate::operations::smoke_check::PageResult;
-use crate::plan::{Forecast, Phase, Step};
+use crate::plan::{Phase, Step};
 use crate::services::{Goal, Role, ServiceAction, ServiceState};
 use crate::site::{EnvironmentName, Site};
-use crate::update::backup::Backup;
 
 /// Why nothing is done about services in development.
 const UNMANAGED: &str = "no services are managed in development";
 
 const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
-
-/// How many earlier updates a forecast looks at.
-const FORECAST_RUNS: usize = 5;
 
 /// The makers of these steps.
 pub(super) struct Services<'p> {
@@ -153,29 +146,5 @@ impl<'p> Services<'p> {
         stopped
             .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
             .collect()
-    }
-}
-
-/// Expects what the last updates took; without any, a rule of thumb for a site of middling size.
-pub(super) fn forecast(site: &Site, migrations: usize, backup: Option<&Backup>) -> Forecast {
-    let runs = site.state().runs().unwrap_or_default();
-    let mut windows: Vec<u64> = runs
-        .iter()
-        .rev()
-        .filter_map(crate::state::RunFolder::report)
-        .filter(|report| report.outcome == Outcome::Updated)
-        .filter_map(|report| report.window_ms)
-        .take(FORECAST_RUNS)
-        .collect();
-    windows.sort_unstable();
-    let copy = backup.map(Backup::duration).unwrap_or_default();
-    match windows.get(windows.len() / 2) {
-        // Earlier windows may have been without a copy of the database.
-        Some(median) => Forecast { window_ms: milliseconds(copy).max(*median), runs: windows.len() },
-        None => {
-            let migrations = u32::try_from(migrations).unwrap_or(u32::MAX);
-            let guess = Duration::from_millis(1500) + Duration::from_millis(100) * migrations + copy;
-            Forecast { window_ms: milliseconds(guess), runs: 0 }
-        }
     }
 }

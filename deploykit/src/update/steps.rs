@@ -22,7 +22,8 @@ use crate::update::Request;
 use crate::update::announcement::Announcement;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
-use crate::update::services::{Services, forecast};
+use crate::update::forecast::{Known, forecast};
+use crate::update::services::Services;
 use crate::update::summary::{package_summary, static_details, static_summary};
 
 /// Everything that the plan is made of.
@@ -108,16 +109,22 @@ pub(super) fn plan(
         services.stay_up(),
         maintenance_off,
     ];
-    let steps = steps.into_iter().flat_map(|step| part.with_own(step)).collect();
+    let steps: Vec<Step> = steps.into_iter().flat_map(|step| part.with_own(step)).collect();
+    let known = Known {
+        boot: facts.session.boot_time(),
+        migrations: facts.migrations.pending.len(),
+        copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
+        is_rollback: false,
+    };
     let plan = Plan {
         environment: config.environment.as_str().to_owned(),
         from: String::new(),
         to: String::new(),
         rolls_back: None,
         starts: announcement.starts()?,
+        forecast: forecast(site, &steps, known),
         steps,
         notices: services.notices().into_iter().chain(part.notices()).collect(),
-        forecast: forecast(site, facts.migrations.pending.len(), facts.backup.as_ref()),
         hold,
     };
     Ok(Some(Planned { plan, announcement }))

@@ -47,7 +47,8 @@ pub(super) struct Session<'a> {
     name: &'a str,
     host: &'a Host,
     client: Client,
-    startsecs: Option<Duration>,
+    /// What was seen last: each call costs some 15 ms, and visitors may be waiting.
+    infos: Vec<Info>,
 }
 
 /// One process as supervisord reports it.
@@ -138,30 +139,15 @@ impl<'a> Session<'a> {
             })?,
         };
         let name = supervisor.program.as_deref().unwrap_or(&service.name);
-        Ok(Session { service, name, host, client: Client::new(address), startsecs: None })
+        Ok(Session { service, name, host, client: Client::new(address), infos: Vec::new() })
     }
 
-    fn infos(&self) -> Result<Vec<Info>, ServiceError> {
+    fn ask(&self) -> Result<Vec<Info>, ServiceError> {
         let answer = self.client.call("supervisor.getAllProcessInfo", Vec::new());
         let answer = answer.map_err(|error| self.explain("getAllProcessInfo", error))?;
         let all = infos_from(&answer).map_err(|what| self.client.protocol_error(what))?;
         pick(&all, self.name)
             .map_err(|known| ServiceError::UnknownProgram { name: self.name.to_owned(), known })
-    }
-
-    /// Asks once how long the programs must run to be called running.
-    fn startsecs(&mut self, infos: &[Info]) -> Result<Duration, ServiceError> {
-        if let Some(startsecs) = self.startsecs {
-            return Ok(startsecs);
-        }
-        let startsecs = match self.client.call("supervisor.getAllConfigInfo", Vec::new()) {
-            Ok(answer) => startsecs_from(&answer, infos),
-            // Before supervisor 4 there is no such method.
-            Err(CallError::Fault { .. }) => STARTSECS,
-            Err(CallError::Other(error)) => return Err(error),
-        };
-        self.startsecs = Some(startsecs);
-        Ok(startsecs)
     }
 
     /// Calls a method for one program; `fine` is the fault that says that it is so already.
@@ -192,32 +178,41 @@ impl<'a> Session<'a> {
 
 impl ServiceManager for Session<'_> {
     fn state(&mut self) -> Result<ServiceState, ServiceError> {
-        let infos = self.infos()?;
-        let startsecs = self.startsecs(&infos)?;
+        self.infos = self.ask()?;
+        let infos = &self.infos;
         let mut logs: Vec<PathBuf> = infos.iter().flat_map(|info| info.logs.iter().cloned()).collect();
         logs.dedup();
         Ok(ServiceState {
             service: self.service.name.clone(),
-            status: together(&infos),
+            status: together(infos),
             main: infos.iter().filter_map(|info| ProcessId::of(info.pid)).collect(),
             pids: Vec::new(),
-            detail: self.host.redactor().redact(&describe(&infos)).into_owned(),
+            detail: self.host.redactor().redact(&describe(infos)).into_owned(),
             logs,
-            startsecs,
+            startsecs: Duration::ZERO,
         })
     }
 
+    fn startsecs(&mut self) -> Result<Duration, ServiceError> {
+        match self.client.call("supervisor.getAllConfigInfo", Vec::new()) {
+            Ok(answer) => Ok(startsecs_from(&answer, &self.infos)),
+            // Before supervisor 4 there is no such method.
+            Err(CallError::Fault { .. }) => Ok(STARTSECS),
+            Err(CallError::Other(error)) => Err(error),
+        }
+    }
+
     fn start(&mut self) -> Result<(), ServiceError> {
-        for info in self.infos()? {
+        for info in &self.infos {
             match info.state {
                 State::Running | State::Starting | State::Stopping => {}
                 State::Backoff => {
                     // It would be called started already; this way the wish gets an attempt of its own.
-                    self.order("stopProcess", &info, 70)?;
-                    self.order("startProcess", &info, 60)?;
+                    self.order("stopProcess", info, 70)?;
+                    self.order("startProcess", info, 60)?;
                 }
                 State::Stopped | State::Exited | State::Fatal | State::Unknown => {
-                    self.order("startProcess", &info, 60)?;
+                    self.order("startProcess", info, 60)?;
                 }
             }
         }
@@ -225,9 +220,9 @@ impl ServiceManager for Session<'_> {
     }
 
     fn stop(&mut self) -> Result<(), ServiceError> {
-        for info in self.infos()? {
+        for info in &self.infos {
             if matches!(info.state, State::Running | State::Starting | State::Backoff) {
-                self.order("stopProcess", &info, 70)?;
+                self.order("stopProcess", info, 70)?;
             }
         }
         Ok(())

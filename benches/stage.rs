@@ -1,0 +1,137 @@
+//! A site at release 1 with release 2 waiting, and a copy of all of it to begin from again and again. It is copied back
+//! to the same place, since virtualenvs and remotes are named by their paths.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::big_site::{self, BOOT, CELERY};
+use crate::crowd::Crowd;
+use crate::demo_site::{DemoSite, NEW_SECRET, Options, run, wait_until};
+use crate::index::Index;
+use crate::program::DEPLOYKIT;
+
+/// Entries in the guestbook.
+const ENTRIES: u32 = 300;
+
+pub struct Stage {
+    pub site: DemoSite,
+    copy: PathBuf,
+    /// How many seconds longer Django takes to boot.
+    boot: Option<f64>,
+    _index: Index,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    pub fn build() -> Outcome<Stage> {
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let (first, wheels) = (folder.path().join("first"), folder_of("BENCH_WHEELS", "bench-wheels")?);
+        let nginx = which("nginx")?;
+        let index_folder = folder.path().join("index");
+        fs::create_dir(&index_folder)?;
+        let index = Index::start(&nginx, &wheels, &index_folder)?;
+        big_site::write_first(&first)?;
+        let tools = folder_of("DEPLOYKIT_TEST_TOOLS", "test-tools")?;
+        let options = Options {
+            supervisord: Some(tools.join("venv/bin/supervisord")),
+            uv: Some(tools.join("venv/bin/uv")),
+            nginx: Some(nginx),
+            entries: ENTRIES,
+            first: Some(first),
+            index: Some(index.url.clone()),
+            worker: Some(CELERY.to_owned()),
+            // That of the tools, which fetched the packages.
+            ..Options::new(tools.join("venv/bin/python").canonicalize()?)
+        };
+        let site = DemoSite::create(&folder.path().join("site"), &options)?;
+        for name in ["queue", "control"] {
+            fs::create_dir(site.root.join("data").join(name))?;
+        }
+        // As pip, with which people install, leaves it.
+        run(site.python().args(["-m", "compileall", "-q"]).arg(site.virtualenv.join("lib")))?;
+        big_site::publish_second(&site)?;
+        site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
+        let copy = folder.path().join("copy");
+        let stage = Stage { site, copy, boot: None, _index: index, folder };
+        run(Command::new("cp").arg("-a").args([&stage.site.root, &stage.copy]))?;
+        Ok(stage)
+    }
+
+    /// Lets Django take so many seconds longer to boot, from the next beginning on.
+    pub fn boot_slowly(&mut self, seconds: f64) {
+        self.boot = Some(seconds);
+    }
+
+    /// Brings everything back to what was copied, and lets it serve.
+    pub fn begin(&mut self) -> Outcome<()> {
+        self.site.stop();
+        fs::remove_dir_all(&self.site.root)?;
+        run(Command::new("cp").arg("-a").args([&self.copy, &self.site.root]))?;
+        if let Some(seconds) = self.boot {
+            fs::write(self.site.root.join(BOOT), seconds.to_string())?;
+        }
+        // What copying has left to write would be waited for by whoever syncs next.
+        rustix::fs::sync();
+        Ok(self.site.start()?)
+    }
+
+    /// Lets visitors come, and waits until they are served as usual.
+    pub fn visit(&self) -> Outcome<Crowd> {
+        let crowd = Crowd::start(&self.site.front_address);
+        if wait_until(Duration::from_secs(60), || crowd.served() > 100) {
+            Ok(crowd)
+        } else {
+            Err(format!("nobody is served:\n{}", self.site.logs()).into())
+        }
+    }
+
+    /// Makes a command in the environment of a person of this site.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = self.site.command(program);
+        command.current_dir(&self.site.checkout);
+        if let Some(folder) = self.site.options.uv.as_deref().and_then(Path::parent) {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let folders = [folder.to_owned()].into_iter().chain(std::env::split_paths(&path));
+            if let Ok(path) = std::env::join_paths(folders) {
+                command.env("PATH", path);
+            }
+        }
+        command
+    }
+
+    pub fn update(&self) -> Command {
+        let mut command = self.command(DEPLOYKIT);
+        command.args(["update", "-y"]);
+        command
+    }
+
+    pub fn by_hand(&self) -> Command {
+        let mut command = self.command("/bin/sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/by_hand.sh");
+        command.arg(script).envs(self.site.by_hand_environment());
+        command
+    }
+
+    /// Returns a path beside the site, for what is written down.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// Finds what `benches/run` installed: named by a variable, or below `target`.
+fn folder_of(variable: &str, name: &str) -> Outcome<PathBuf> {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name);
+    let folder = std::env::var_os(variable).map_or_else(default, PathBuf::from);
+    folder.canonicalize().map_err(|_| format!("there is no {}; call benches/run", folder.display()).into())
+}
+
+fn which(program: &str) -> Outcome<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let folders = std::env::split_paths(&path).chain(system);
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    found.ok_or_else(|| format!("`{program}` is not installed").into())
+}

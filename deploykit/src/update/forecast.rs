@@ -1,0 +1,190 @@
+//! How long the window is expected to be: what its steps took in earlier runs, and rules of thumb for the others.
+
+use std::time::Duration;
+
+use crate::event::{Outcome, milliseconds};
+use crate::plan::{Forecast, Step};
+use crate::report::Report;
+use crate::site::Site;
+use crate::state::RunFolder;
+
+/// How many earlier runs are looked at.
+const RUNS: usize = 5;
+
+/// A web whose requests are short ends within this.
+const STOP: Duration = Duration::from_millis(300);
+
+/// What a gunicorn needs beside the boot of its application.
+const START: Duration = Duration::from_millis(200);
+
+/// A checkout, a link, an exchange of two folders.
+const MOVE: Duration = Duration::from_millis(50);
+
+/// One migration of small tables.
+const MIGRATION: Duration = Duration::from_millis(50);
+
+/// What a forecast is made of beside the past.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// How long Django took to boot in the preparation: the web does the same in the window.
+    pub boot: Duration,
+    /// How many migrations there are.
+    pub migrations: usize,
+    /// How long the copy of the database will take.
+    pub copy: Duration,
+    /// Migrations are reversed, which takes its own time.
+    pub is_rollback: bool,
+}
+
+/// Expects of these steps what they took in the last runs of the site.
+pub(super) fn forecast(site: &Site, steps: &[Step], known: Known) -> Forecast {
+    let runs = site.state().runs().unwrap_or_default();
+    let past: Vec<Report> = runs
+        .iter()
+        .rev()
+        .filter_map(RunFolder::report)
+        .filter(|report| report.outcome == Outcome::Updated && report.window_ms.is_some())
+        .take(RUNS)
+        .collect();
+    expect(steps, known, &past)
+}
+
+fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
+    let opens = steps.iter().position(|step| step.id == "stop-web").unwrap_or_default();
+    let closes = steps
+        .iter()
+        .rposition(|step| matches!(step.id.as_str(), "start-web" | "smoke-check") && step.is_needed());
+    let window = closes.and_then(|closes| steps.get(opens..=closes)).unwrap_or_default();
+    let window_ms =
+        window.iter().filter(|step| step.is_needed()).map(|step| duration(&step.id, known, past)).sum();
+    Forecast { window_ms, runs: past.len() }
+}
+
+/// Returns the middle one of what a step took, in milliseconds.
+fn duration(step: &str, known: Known, past: &[Report]) -> u64 {
+    if step == "backup" && !known.copy.is_zero() {
+        // It is known from the last copy and the size of today.
+        return milliseconds(known.copy);
+    }
+    let alike =
+        past.iter().filter(|report| step != "migrate" || report.rolls_back.is_some() == known.is_rollback);
+    let mut took: Vec<u64> = alike
+        .flat_map(|report| &report.steps)
+        .filter(|done| done.step == step)
+        .map(|done| done.duration_ms)
+        .collect();
+    took.sort_unstable();
+    if let Some(middle) = took.get(took.len() / 2) {
+        return *middle;
+    }
+    milliseconds(match step {
+        "stop-web" => STOP,
+        "smoke-check" => known.boot + START,
+        "migrate" => MIGRATION.saturating_mul(u32::try_from(known.migrations).unwrap_or(u32::MAX)),
+        // Of a step of the site's own nothing is known.
+        _ => MOVE,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::action::Action;
+    use crate::plan::Phase;
+    use crate::report::StepReport;
+
+    const KNOWN: Known = Known {
+        boot: Duration::from_millis(400),
+        migrations: 3,
+        copy: Duration::from_millis(7000),
+        is_rollback: false,
+    };
+
+    fn steps(ids: &[&str]) -> Vec<Step> {
+        let all = [
+            "stop-workers",
+            "stop-web",
+            "backup",
+            "code",
+            "migrate",
+            "start-web",
+            "smoke-check",
+            "page-down",
+        ];
+        let step = |id: &&str| {
+            let actions =
+                if ids.contains(id) { vec![Action::RemoveFile { path: "x".into() }] } else { Vec::new() };
+            Step::with_actions(id, Phase::Window, "", actions, Vec::new())
+        };
+        all.iter().map(step).collect()
+    }
+
+    fn report(took: &[(&str, u64)], rolls_back: bool) -> Report {
+        let step = |(step, duration_ms): &(&str, u64)| StepReport {
+            step: (*step).to_owned(),
+            phase: Phase::Window,
+            duration_ms: *duration_ms,
+            undone: false,
+        };
+        Report {
+            version: 1,
+            run: None,
+            environment: "production".to_owned(),
+            from: String::new(),
+            to: String::new(),
+            rolls_back: rolls_back.then(|| "20261122-1".to_owned()),
+            outcome: Outcome::Updated,
+            started: Timestamp::UNIX_EPOCH,
+            duration_ms: 0,
+            window_ms: Some(1),
+            forecast: None,
+            steps: took.iter().map(step).collect(),
+            failure: None,
+            notices: Vec::new(),
+        }
+    }
+
+    const WHOLE: [&str; 5] = ["stop-web", "code", "migrate", "start-web", "smoke-check"];
+
+    #[test]
+    fn without_a_past_it_is_what_this_site_s_django_takes_to_boot() {
+        let forecast = expect(&steps(&WHOLE), KNOWN, &[]);
+        assert_eq!(forecast, Forecast { window_ms: 300 + 50 + 150 + 50 + 600, runs: 0 });
+        let slow = Known { boot: Duration::from_secs(6), ..KNOWN };
+        assert_eq!(expect(&steps(&WHOLE), slow, &[]).window_ms, forecast.window_ms + 5600);
+    }
+
+    #[test]
+    fn each_step_counts_for_itself_and_only_when_it_is_needed() {
+        let past = [report(
+            &[("stop-web", 200), ("code", 40), ("migrate", 900), ("start-web", 30), ("smoke-check", 400)],
+            false,
+        )];
+        assert_eq!(expect(&steps(&WHOLE), KNOWN, &past), Forecast { window_ms: 1570, runs: 1 });
+        let without = steps(&["stop-workers", "stop-web", "code", "start-web", "smoke-check", "page-down"]);
+        assert_eq!(expect(&without, KNOWN, &past).window_ms, 670);
+        let with_copy = steps(&["stop-web", "backup", "code", "migrate", "start-web", "smoke-check"]);
+        assert_eq!(expect(&with_copy, KNOWN, &past).window_ms, 8570);
+        assert_eq!(expect(&steps(&["stop-web", "start-web"]), KNOWN, &past).window_ms, 230);
+    }
+
+    #[test]
+    fn one_slow_run_does_not_frighten_and_a_reversal_is_no_migration() {
+        let past = [900, 200, 210].map(|took| report(&[("stop-web", took)], false));
+        assert_eq!(
+            expect(&steps(&["stop-web", "start-web"]), KNOWN, &past),
+            Forecast { window_ms: 260, runs: 3 }
+        );
+        let past = [report(&[("migrate", 5000)], true)];
+        let migrate = steps(&["migrate", "start-web"]);
+        assert_eq!(expect(&migrate, KNOWN, &past).window_ms, 200);
+        assert_eq!(expect(&migrate, Known { is_rollback: true, ..KNOWN }, &past).window_ms, 5050);
+    }
+
+    #[test]
+    fn a_web_that_did_not_run_is_not_missed() {
+        assert_eq!(expect(&steps(&["code", "migrate"]), KNOWN, &[]).window_ms, 0);
+    }
+}
