@@ -40,6 +40,18 @@ pub struct Command {
     accepted: Vec<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline_ms: Option<u64>,
+    #[serde(skip)]
+    secrets: Secrets,
+}
+
+/// Environment variables whose values nobody sees but the program.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Secrets(BTreeMap<String, String>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 impl Command {
@@ -54,6 +66,7 @@ impl Command {
             input: None,
             accepted: Vec::new(),
             deadline_ms: None,
+            secrets: Secrets::default(),
         }
     }
 
@@ -85,6 +98,12 @@ impl Command {
     /// Sets an environment variable, which must not be secret.
     pub fn env(mut self, name: impl Into<String>, value: impl AsRef<Path>) -> Self {
         self.env.insert(name.into(), Some(value.as_ref().to_string_lossy().into_owned()));
+        self
+    }
+
+    /// Sets an environment variable that is neither shown nor journalled: what is read back from a journal lacks it.
+    pub(crate) fn secret_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.secrets.0.insert(name.into(), value.into());
         self
     }
 
@@ -138,6 +157,10 @@ impl Command {
 
     pub(crate) fn variables(&self) -> &BTreeMap<String, Option<String>> {
         &self.env
+    }
+
+    pub(crate) fn secret_variables(&self) -> &BTreeMap<String, String> {
+        &self.secrets.0
     }
 
     pub(crate) fn wants_site_environment(&self) -> bool {
@@ -198,6 +221,15 @@ mod tests {
     fn a_command_can_be_pasted_into_a_shell() {
         let command = Command::new("sh").args(["-c", "echo it's"]).env("LC_ALL", "C").env_remove("GIT_DIR");
         assert_eq!(command.to_string(), r"LC_ALL=C sh -c 'echo it'\''s'");
+    }
+
+    #[test]
+    fn a_secret_variable_is_not_shown() {
+        let command = Command::new("git").secret_env("TOKEN", "hunter22");
+        let journalled = serde_json::to_string(&command).unwrap();
+        for text in [command.to_string(), format!("{command:?}"), journalled] {
+            assert!(!text.contains("hunter22"), "{text}");
+        }
     }
 
     #[test]

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::run::{Done, on};
+use crate::support::git::{Repositories, below_one_another, git, http_server};
+use crate::support::program;
 use crate::support::releases::{append, edit, write};
 use crate::support::site::{TestSite, Transport};
 
@@ -187,9 +190,7 @@ impl Watch {
                 for process in fs::read_dir("/proc").unwrap().flatten() {
                     let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
                     let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                    // Git gives the address to its helper, as it does without us.
-                    let ours = !line.contains("git-remote-http") && !line.contains("git remote-http");
-                    if ours && CANARIES.iter().any(|canary| line.contains(canary)) {
+                    if CANARIES.iter().any(|canary| line.contains(canary)) {
                         found.insert(line);
                     }
                 }
@@ -204,4 +205,27 @@ impl Watch {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
+}
+
+#[test]
+fn a_remote_s_password_is_no_argument() {
+    let repositories = Repositories::new(&[("a.py", "a = 1\n")]);
+    let (folder, live) = (repositories.folder.path(), &repositories.live);
+    let Some(strace) = program("strace") else { return };
+    let Some(server) = http_server(folder, Some("me:canary@of a remote")) else { return };
+    below_one_another(&repositories);
+    let url = format!("http://me:canary%40of%20a%20remote@127.0.0.1:{}/upstream.git", server.port);
+    git(live, &["remote", "set-url", "origin", &url]);
+    git(live, &["config", "http.proxy", ""]);
+    let list = folder.join("started");
+    let mut command = Command::new(strace);
+    command.args(["-f", "-qq", "-e", "trace=execve,execveat", "-s", "9999", "-o"]).arg(&list);
+    command.args([env!("CARGO_BIN_EXE_deploykit"), "git-update", "--branch", "main", "--repository"]);
+    let done = command.arg(live).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(repositories.read("sub/nested/n.py"), "n = 1\n");
+    let started = fs::read_to_string(list).unwrap();
+    assert!(started.contains("\"http://me@127.0.0.1:"), "git's helper was not seen:\n{started}");
+    let told: Vec<&str> = started.lines().filter(|line| line.contains("canary")).collect();
+    assert!(told.is_empty(), "{told:#?}");
 }

@@ -18,8 +18,8 @@ use deploykit::operations::{perform as perform_change, undo};
 use deploykit::{Check, Context, Host, Operation};
 
 use crate::support::git::{
-    Repositories, State, change, daemon, files_below, git, git_says, head, http_server, perform, plan,
-    plan_move, refusal, write,
+    Repositories, State, below_one_another, change, daemon, files_below, git, git_says, head, http_server,
+    perform, plan, plan_move, refusal, write,
 };
 
 const FILES: &[(&str, &str)] = &[

@@ -234,46 +234,14 @@ pub fn daemon(folder: &Path) -> Server {
     panic!("git daemon did not start");
 }
 
-const HTTP: &str = r#"
-import http.server, os, subprocess, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def serve(self):
-        path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-        env = dict(os.environ, GIT_PROJECT_ROOT=sys.argv[1], GIT_HTTP_EXPORT_ALL="1", PATH_INFO=path,
-                   QUERY_STRING=query, REQUEST_METHOD=self.command, CONTENT_LENGTH=str(len(body)),
-                   CONTENT_TYPE=self.headers.get("Content-Type", ""),
-                   HTTP_CONTENT_ENCODING=self.headers.get("Content-Encoding", ""),
-                   GIT_PROTOCOL=self.headers.get("Git-Protocol", ""))
-        answer = subprocess.run(["git", "http-backend"], input=body, env=env, stdout=subprocess.PIPE).stdout
-        head, _, body = answer.partition(b"\r\n\r\n")
-        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        self.send_response(int(fields.pop("Status", "200 OK").split()[0]))
-        for name, value in fields.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    do_GET = do_POST = serve
-    def log_message(self, *args):
-        pass
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_port, flush=True)
-server.serve_forever()
-"#;
-
-/// Serves a folder's repositories with `git http-backend`.
-pub fn http_server(folder: &Path) -> Option<Server> {
+/// Serves a folder's repositories with `git http-backend`, to everybody or to one `name:password`.
+pub fn http_server(folder: &Path, login: Option<&str>) -> Option<Server> {
     let python = super::program("python3")?;
     let mut child = Command::new(python)
-        .args(["-c", HTTP])
+        .arg(super::root().join("tests/support/git_http.py"))
+        .arg("0")
         .arg(folder)
+        .args(login)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .process_group(0)
         .stdout(Stdio::piped())
@@ -283,4 +251,27 @@ pub fn http_server(folder: &Path) -> Option<Server> {
     let stdout = child.stdout.take().expect("a pipe");
     BufReader::new(stdout).read_line(&mut line).expect("a line");
     Some(Server { child, port: line.trim().parse().expect("a port") })
+}
+
+/// Publishes a submodule `sub` that has a submodule `nested`, each beside the upstream; returns the commit.
+pub fn below_one_another(repositories: &Repositories) -> String {
+    let folder = repositories.folder.path();
+    for (name, file, inner) in [("nested", "n.py", None), ("sub", "s.py", Some("nested"))] {
+        git(folder, &["init", "-q", "-b", "main", name]);
+        let top = folder.join(name);
+        if let Some(inner) = inner {
+            add_submodule(&top, inner);
+        }
+        repositories.commit(&top, name, &[(file, &format!("{} = 1\n", &name[..1]))]);
+        git(folder, &["clone", "-q", "--bare", name, &format!("{name}.git")]);
+    }
+    add_submodule(&repositories.developer, "sub");
+    repositories.publish("with submodules", &[])
+}
+
+fn add_submodule(top: &Path, name: &str) {
+    let from = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "--name", name];
+    git(top, &[&from[..], &[&format!("{}/../{name}.git", top.display()), name]].concat());
+    git(top, &["config", "-f", ".gitmodules", &format!("submodule.{name}.url"), &format!("../{name}.git")]);
+    git(top, &["add", ".gitmodules"]);
 }

@@ -1,11 +1,15 @@
-"""Serves the repositories under a folder by the real `git http-backend`: git_http.py PORT FOLDER."""
+"""Serves the repositories under a folder by the real `git http-backend`: git_http.py PORT FOLDER [NAME:PASSWORD].
 
+Port 0 is any free one. The port is printed.
+"""
+
+import base64
 import os
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PORT, FOLDER = int(sys.argv[1]), sys.argv[2]
+PORT, FOLDER, *LOGIN = int(sys.argv[1]), *sys.argv[2:]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -14,6 +18,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         body = self.body()
+        if LOGIN and self.headers.get("Authorization") != "Basic " + base64.b64encode(LOGIN[0].encode()).decode():
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="repositories"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         environment = os.environ | {
             "GIT_PROJECT_ROOT": FOLDER,
             "GIT_HTTP_EXPORT_ALL": "1",
@@ -54,4 +64,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()

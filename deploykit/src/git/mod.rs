@@ -8,6 +8,7 @@
 mod changes;
 mod checkout;
 mod collisions;
+mod credentials;
 mod error;
 mod executable;
 mod fetch;

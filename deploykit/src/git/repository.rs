@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use git2::{ErrorClass, ErrorCode, Oid, Sort};
 use serde::{Deserialize, Serialize};
 
+use super::credentials::Credentials;
 use super::error::{GitError, Reading, short};
 use super::{Head, executable};
 use crate::command::Command;
@@ -80,12 +81,17 @@ impl Repository {
 
     /// Returns `git` for this checkout.
     pub(crate) fn git(&self) -> Command {
-        executable::git(&self.top)
+        self.credentials().tell(executable::git(&self.top))
     }
 
     /// Returns `git` for this checkout, for an answer that is parsed.
     pub(crate) fn reading_git(&self) -> Command {
-        executable::reading_git(&self.top)
+        self.credentials().tell(executable::reading_git(&self.top))
+    }
+
+    /// Returns the passwords that its remotes and submodules are configured with.
+    pub(super) fn credentials(&self) -> Credentials {
+        self.git2.config().map(|config| Credentials::of(&config)).unwrap_or_default()
     }
 
     /// Reads HEAD, and where `branch` is.

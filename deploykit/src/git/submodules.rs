@@ -1,9 +1,11 @@
 //! Submodules follow the commit that is checked out.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::credentials::Credentials;
 use super::error::{GitError, InRepository};
-use super::executable::{TRANSPORT, transporting};
+use super::executable::{self, TRANSPORT, transporting};
 use super::repository::Repository;
 use super::tree::Tree;
 use crate::command::Command;
@@ -16,8 +18,7 @@ pub(crate) fn has_submodules(repository: &Path, commit: &str) -> Result<bool, Gi
 
 /// Brings the submodules of the live checkout to the commits that it names.
 pub(crate) fn update(host: &Host, repository: &Repository) -> Result<(), GitError> {
-    let command = repository.git().args(["submodule", "update", "--init", "--recursive"]);
-    host.run(&transporting(command, TRANSPORT)).in_repository(&repository.top).map(|_| ())
+    bring(host, repository, || executable::git(&repository.top), &[])
 }
 
 /// Empties the folders of submodules that `from` has and `to` has not, unless something was changed in them: git
@@ -50,14 +51,35 @@ pub(crate) fn populate(
     git: impl Fn() -> Command,
 ) -> Result<(), GitError> {
     for path in Tree::open(&repository.top, commit)?.submodules()? {
-        let mut command = git().args(["submodule", "update", "--init", "--recursive"]);
+        let mut args = Vec::new();
         if let Some(store) = store_of(repository, &path) {
-            command = command.arg("--reference").arg(store);
+            args.extend([OsString::from("--reference"), store.into()]);
         }
-        let command = transporting(command.arg("--").arg(&path), TRANSPORT);
-        host.run(&command).in_repository(&repository.top)?;
+        args.extend(["--".into(), path.into()]);
+        bring(host, repository, &git, &args)?;
     }
     Ok(())
+}
+
+/// Clones and updates submodules; git makes arguments of their addresses, so these must have no password.
+fn bring(
+    host: &Host,
+    repository: &Repository,
+    git: impl Fn() -> Command,
+    args: &[OsString],
+) -> Result<(), GitError> {
+    let run = |credentials: Credentials, verb: &[&str]| {
+        let command = credentials.tell(git()).arg("submodule").args(verb).args(args);
+        host.run(&transporting(command, TRANSPORT)).in_repository(&repository.top).map(|_| ())
+    };
+    let everything = ["update", "--init", "--recursive"];
+    if repository.credentials().is_empty() {
+        return run(Credentials::default(), &everything);
+    }
+    // Registered first, their addresses are in the configuration.
+    run(repository.credentials(), &["init"])?;
+    run(repository.credentials().with_submodules(), &["update"])?;
+    run(repository.credentials(), &everything)
 }
 
 /// Returns where the live checkout keeps the repository of the submodule at a path.

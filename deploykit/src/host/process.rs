@@ -330,6 +330,7 @@ fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::C
             None => builder.env_remove(name),
         };
     }
+    builder.envs(command.secret_variables());
     Ok(builder)
 }
 

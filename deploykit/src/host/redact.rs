@@ -90,6 +90,26 @@ fn percent_encoded(value: &str) -> String {
     text
 }
 
+/// As it was before it stood in an address.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Returns what may be shown of who is named in an address.
 fn person_of(scheme: &str, person: &str) -> String {
     // Where a name stands alone it is a token, as hosts of Git repositories take it.

@@ -26,6 +26,7 @@ pub(crate) use edit::fuzz;
 pub use edit::set;
 
 use crate::host::files::FileError;
+use crate::host::percent_decoded;
 
 /// Values that are in many secrets files without being secret; hiding them would hide half of every message.
 const WELL_KNOWN: [&str; 10] = [
@@ -272,25 +273,6 @@ pub(crate) fn hidden(values: Vec<String>) -> Vec<String> {
     }
     all.retain(|value| !value.is_empty() && !WELL_KNOWN.contains(&value.to_lowercase().as_str()));
     all
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn decode<'t>(path: &Path, contents: &'t [u8]) -> Result<&'t str, SecretsError> {

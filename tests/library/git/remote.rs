@@ -50,7 +50,7 @@ fn git_daemon_and_http_are_fetched_from() {
     let second = repositories.publish("second", &[("a.py", "a = 2\n")]);
     let fetched = repositories.update().fetch(&Host::new()).unwrap();
     assert_eq!((fetched.before, fetched.after), (Some(head(&repositories.live)), second));
-    let Some(http) = http_server(folder) else { return };
+    let Some(http) = http_server(folder, None) else { return };
     let url = format!("http://me:hunter22@127.0.0.1:{}/upstream.git", http.port);
     git(&repositories.live, &["remote", "set-url", "origin", &url]);
     git(&repositories.live, &["config", "http.proxy", ""]);
@@ -59,4 +59,43 @@ fn git_daemon_and_http_are_fetched_from() {
     git(&repositories.live, &["remote", "set-url", "origin", &url.replace("upstream", "none")]);
     let message = refusal(&repositories.update()).to_string();
     assert!(message.contains("me:***@127") && !message.contains("hunter22"), "{message}");
+}
+
+#[test]
+fn a_password_in_an_address_opens_the_remote_and_its_submodules() {
+    let repositories = Repositories::new(FILES);
+    let folder = repositories.folder.path();
+    let Some(server) = http_server(folder, Some("me:a@b c")) else { return };
+    let with_submodules = below_one_another(&repositories);
+    let url = |person: &str, path: &str| format!("http://{person}127.0.0.1:{}/{path}.git", server.port);
+    let live = &repositories.live;
+    git(live, &["config", "http.proxy", ""]);
+    // What the user's own helper says about this server is not true.
+    git(live, &["config", "credential.helper", "!printf 'username=me\npassword=old\n' #"]);
+    for (remote, short) in [
+        (url("me:a%40b%20c@", "upstream"), None),
+        ("host:upstream.git".to_owned(), Some(url("me:a%40b%20c@", ""))),
+    ] {
+        git(live, &["remote", "set-url", "origin", &remote]);
+        if let Some(base) = short {
+            git(live, &["config", &format!("url.{}.insteadOf", base.trim_end_matches(".git")), "host:"]);
+        }
+        let config = fs::read_to_string(live.join(".git/config")).unwrap();
+        repositories.publish("another", &[]);
+        let there = plan_move(&repositories.update());
+        assert_eq!(git(live, &["rev-parse", "refs/remotes/origin/main"]), there.to());
+        assert_eq!(fs::read_to_string(live.join(".git/config")).unwrap(), config);
+    }
+    git(live, &["remote", "set-url", "origin", &url("me:a%40b%20c@", "upstream")]);
+    let next = folder.join("next");
+    NextTree::prepare(&Host::new(), live, &next, &with_submodules, &[]).unwrap();
+    assert_eq!(fs::read_to_string(next.join("sub/nested/n.py")).unwrap(), "n = 1\n");
+    perform(&plan_move(&repositories.update()).checkout);
+    assert_eq!(repositories.read("sub/nested/n.py"), "n = 1\n");
+    // With none in the address, that helper is asked.
+    let mine = "!printf 'username=me\npassword=a@b c\n' #";
+    git(live, &["config", "credential.helper", mine]);
+    git(live, &["remote", "set-url", "origin", &url("", "upstream")]);
+    let another = repositories.publish("yet another", &[]);
+    assert_eq!(plan_move(&repositories.update()).to(), another);
 }
