@@ -275,6 +275,7 @@ fn every_key_is_read() {
         start_timeout: second(60),
         stay_up: second(2),
         sudo: false,
+        hold: Some(at(".deploykit/hold/gunicorn")),
     };
     let redis = Service {
         name: "redis".into(),
@@ -282,6 +283,7 @@ fn every_key_is_read() {
             start: texts(&["redis-server", "--daemonize", "yes"]),
             stop: texts(&["redis-cli", "shutdown"]),
             status: texts(&["redis-cli", "ping"]),
+            held: false,
             directory: Some(at("run")),
         }),
         role: Role::Required,
@@ -289,6 +291,7 @@ fn every_key_is_read() {
         start_timeout: second(60),
         stay_up: second(3),
         sudo: true,
+        hold: Some(at(".deploykit/hold/redis")),
     };
     let web2 = Service {
         name: "web2".into(),
@@ -299,6 +302,7 @@ fn every_key_is_read() {
         }),
         role: Role::Worker,
         sudo: false,
+        hold: Some(at(".deploykit/hold/web2")),
         ..redis.clone()
     };
     assert_eq!(config.services, [gunicorn, redis, web2]);

@@ -75,10 +75,11 @@ impl<'p> Services<'p> {
         let undo = actions
             .iter()
             .filter_map(|action| match action {
-                Action::Service(action) if role != Role::Required => {
-                    let service = action.service.clone();
-                    Some(Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() }))
-                }
+                Action::Service(action) if role != Role::Required => Some(Action::Service(ServiceAction {
+                    goal: Goal::Stopped,
+                    old: Vec::new(),
+                    ..action.clone()
+                })),
                 _ => None,
             })
             .collect();
@@ -118,10 +119,10 @@ impl<'p> Services<'p> {
     /// Returns what keeps the site in maintenance: the page first, then nothing serves.
     pub(super) fn hold(&self, page: Option<Action>) -> Vec<Action> {
         let stop = |role| {
-            let services = self.site.config().services.iter().filter(move |service| service.role == role);
-            services.map(|service| {
-                let service = service.clone();
-                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() })
+            let services = self.site.config().services.iter().zip(self.states);
+            services.filter(move |(service, _)| service.role == role).map(|(service, state)| {
+                let (service, socket) = (service.clone(), state.socket.clone());
+                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new(), socket })
             })
         };
         page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
