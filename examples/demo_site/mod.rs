@@ -14,6 +14,7 @@
 //! ROOT/wheels-extra/         packages for single tests
 //! ```
 
+mod held;
 mod process;
 mod supervisor;
 mod texts;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+pub use held::Holder;
 pub use process::{Error, Port, Server, copy_tree, run, wait_until};
 pub use supervisor::Program;
 pub use visitor::{Address, Answer, Visit};
@@ -59,8 +61,8 @@ pub struct Options {
     pub nginx: Option<PathBuf>,
     /// Lets gunicorn listen on a Unix socket; default: on a TCP port.
     pub unix_socket: bool,
-    /// Lets supervisor hold gunicorn's socket (`fcgi-program`), so that visitors wait while gunicorn restarts.
-    pub held_socket: bool,
+    /// Lets somebody else hold gunicorn's socket, so that visitors wait while gunicorn restarts.
+    pub holder: Option<Holder>,
     /// How long the worker takes to end, in seconds; default: 0.
     pub worker_lingers: f32,
     /// Entries in the guestbook; default: 3.
@@ -89,7 +91,7 @@ impl Options {
             supervisord: None,
             nginx: None,
             unix_socket: false,
-            held_socket: false,
+            holder: None,
             worker_lingers: 0.0,
             entries: 3,
             server: None,
@@ -200,7 +202,7 @@ impl DemoSite {
             supervisorctl: supervisord.with_file_name("supervisorctl"),
             extra_wheels: root.join("wheels-extra"),
             checkout,
-            gunicorn_service: if options.held_socket { "gunicorn:web-0" } else { "gunicorn" }.to_owned(),
+            gunicorn_service: held::program(options.holder).to_owned(),
             gunicorn_address,
             front_address,
             options: options.clone(),
@@ -314,12 +316,9 @@ impl DemoSite {
     fn write_files(&self) -> Result<(), Error> {
         write(&self.supervisor_config, &self.supervisor_text())?;
         write(&self.config, &self.config_text())?;
-        // Handed over as by systemd: of `-b fd://0`, gunicorn would remove a Unix socket's file when it ends.
-        let serve = format!(
-            "[ \"$1\" = 1 ] && exec sleep infinity\nexport LISTEN_PID=$$ LISTEN_FDS=1\nexec {} 3<&0\n",
-            self.gunicorn_command()
-        );
-        write(&self.root.join("serve.sh"), &serve)?;
+        if matches!(self.options.holder, Some(Holder::Keeper | Holder::Command)) {
+            write(&self.root.join("keeper.py"), &self.documented("keeper"))?;
+        }
         write_secret(
             &self.secrets,
             "{\n    \"SECRET_KEY\": \"not-so-secret-but-long-enough-for-a-demo-0123456789\"\n}\n",
@@ -394,7 +393,7 @@ Entry.objects.bulk_create(Entry(author=f"Ada {n}", text=f"Line {n}") for n in ra
     pub fn wait_until_serving(&self, patience: Duration) -> Result<(), Error> {
         let serving = wait_until(patience, || {
             let programs = self.processes();
-            programs.contains_key(&self.gunicorn_service)
+            programs.len() > usize::from(self.options.holder != Some(Holder::Systemd))
                 && programs.values().all(|program| program.state == "RUNNING")
                 && self.heartbeat.exists()
                 && self.page("/").is_ok_and(|answer| answer.status == 200)

@@ -178,7 +178,7 @@ impl ServiceManager for Session<'_> {
 
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
         let kept = self.gunicorn.start.is_empty();
-        let holder = if kept { socket::other_holder(&state.pids, None) } else { None };
+        let holder = if kept { socket::parent_that_holds(state) } else { None };
         Ok(Socket { holder, hold: self.service.hold.clone().filter(|_| kept), units: Vec::new() })
     }
 

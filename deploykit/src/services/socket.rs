@@ -7,7 +7,7 @@ use procfs::net::{TcpState, UnixState};
 use procfs::process::{FDTarget, Process, all_processes};
 use serde::{Deserialize, Serialize};
 
-use super::ProcessId;
+use super::{ProcessId, ServiceState};
 use crate::host::files::{self, FileError};
 
 /// What the file says to whoever finds it.
@@ -41,25 +41,38 @@ impl Socket {
     }
 }
 
-/// Finds a process that has a listening socket of the service open and is neither one of its own nor `manager`.
+/// Finds the parent of a service's main process, if that has its listening socket open.
 ///
-/// Only processes of the same user can be looked into, and by root all.
-pub(super) fn other_holder(own: &[ProcessId], manager: Option<i32>) -> Option<String> {
-    let sockets: BTreeSet<u64> = own.iter().flat_map(|process| listening(process.pid)).collect();
-    if sockets.is_empty() {
-        return None;
-    }
-    let me = i32::try_from(std::process::id()).ok();
-    let is_other = |pid| Some(pid) != me && Some(pid) != manager && !own.iter().any(|own| own.pid == pid);
-    let other = all_processes().ok()?.filter_map(Result::ok).find(|process| {
-        is_other(process.pid()) && open_sockets(process).any(|socket| sockets.contains(&socket))
-    })?;
-    Some(format!("process {}", ProcessId::of(other.pid())?.describe()))
+/// Here and below, root can look into all processes, and others into their own.
+pub(super) fn parent_that_holds(state: &ServiceState) -> Option<String> {
+    let main = state.main.first()?;
+    let parent = Process::new(parent(&Process::new(main.pid).ok()?)?).ok()?;
+    holds(&parent, &listening(main.pid)).then(|| describe(&parent)).flatten()
 }
 
-/// Returns the parent of a process.
-pub(super) fn parent_of(process: &ProcessId) -> Option<i32> {
-    Some(Process::new(process.pid).ok()?.stat().ok()?.ppid)
+/// Finds a sibling of a service's main process, not one of its own, that has its listening socket open.
+pub(super) fn sibling_that_holds(state: &ServiceState) -> Option<String> {
+    let main = state.main.first()?;
+    let manager = parent(&Process::new(main.pid).ok()?)?;
+    let sockets = listening(main.pid);
+    let is_own = |pid| state.main.iter().chain(&state.pids).any(|own| own.pid == pid);
+    let mut others = all_processes()
+        .ok()?
+        .filter_map(Result::ok)
+        .filter(|other| !is_own(other.pid()) && parent(other) == Some(manager) && holds(other, &sockets));
+    describe(&others.next()?)
+}
+
+fn holds(process: &Process, sockets: &[u64]) -> bool {
+    open_sockets(process).any(|socket| sockets.contains(&socket))
+}
+
+fn describe(process: &Process) -> Option<String> {
+    Some(format!("process {}", ProcessId::of(process.pid())?.describe()))
+}
+
+fn parent(process: &Process) -> Option<i32> {
+    Some(process.stat().ok()?.ppid)
 }
 
 /// Returns the inodes of the sockets that a process listens at.

@@ -207,13 +207,15 @@ impl<'s, 'o> Preparation<'s, 'o> {
 
     fn rollback_plan(&self, facts: &Facts) -> Result<(Plan, Announcement), Failed> {
         let (site, done) = (self.site, &facts.done);
-        let announcement = Announcement::new(site, &self.request, &facts.site, &self.host)?;
         let services = Services::new(site, &facts.states, &facts.baseline);
+        let forecast = forecast(site, facts.reversed.len(), facts.backup.as_ref());
+        let short = services.is_short(forecast);
+        let announcement = Announcement::new(site, &self.request, &facts.site, &self.host, short)?;
         let [announce, wait] = announcement.steps()?;
-        let page_up = announcement.page_up(services.web_stops())?;
+        let (page_up, page) = announcement.page_up(services.web_stops())?;
         let page_down = announcement.page_down(&page_up);
         let maintenance_off = Announcement::off(&announce);
-        let hold = services.hold(page_up.change.actions.first().cloned());
+        let hold = services.hold(page);
         let mut smoke_check = services.smoke_check();
         if let (Some(before), Some(now), true) =
             (done.pages.clone(), site.smoke_check(), smoke_check.is_needed())
@@ -256,7 +258,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             starts: announcement.starts()?,
             steps,
             notices,
-            forecast: forecast(site, facts.reversed.len(), facts.backup.as_ref()),
+            forecast,
             hold,
         };
         Ok((plan, announcement))

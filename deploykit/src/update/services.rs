@@ -40,6 +40,16 @@ impl<'p> Services<'p> {
         self.restart.stop.iter().any(|action| action.service.role == Role::Web)
     }
 
+    /// Tells whether nobody needs to be told of a window that is expected to be like this.
+    pub(super) fn is_short(&self, forecast: Forecast) -> bool {
+        let config = self.site.config();
+        let mut web = self.restart.stop.iter().filter(|action| action.service.role == Role::Web).peekable();
+        config.when_needed
+            && web.peek().is_some()
+            && web.all(|action| action.socket.holder.is_some())
+            && forecast.window() <= config.hold
+    }
+
     /// Returns the actions for the services of one role.
     fn actions(&self, all: &[ServiceAction], role: Role) -> Vec<Action> {
         all.iter().filter(|action| action.service.role == role).cloned().map(Action::Service).collect()
@@ -65,7 +75,14 @@ impl<'p> Services<'p> {
             undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
         }
         let reason = self.names(&actions, "none runs");
-        Step::with_actions(id, phase, &reason, actions, undo)
+        let details = actions.iter().filter_map(|action| match action {
+            Action::Service(action) => held(action),
+            _ => None,
+        });
+        let details = details.collect();
+        let mut step = Step::with_actions(id, phase, &reason, actions, undo);
+        step.change.details = details;
+        step
     }
 
     /// Starts the services of one role that are to run.
@@ -154,6 +171,19 @@ impl<'p> Services<'p> {
         stopped
             .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
             .collect()
+    }
+}
+
+/// Says what becomes of a service's socket, where that is known.
+fn held(stop: &ServiceAction) -> Option<String> {
+    let name = &stop.service.name;
+    match (&stop.socket.holder, stop.socket.units.as_slice()) {
+        (Some(holder), _) => Some(format!("{holder} keeps the socket of `{name}`")),
+        (None, []) => None,
+        (None, units) => Some(format!(
+            "`{}` would start `{name}` again and is stopped as well: its unit waits for nothing",
+            units.join("`, `")
+        )),
     }
 }
 

@@ -80,14 +80,15 @@ pub(super) fn plan(
         return Ok(None);
     }
     let config = site.config();
-    let announcement = Announcement::new(site, request, &facts.site, host)?;
     let services = Services::new(site, &facts.states, &facts.baseline);
+    let forecast = forecast(site, facts.migrations.pending.len(), facts.backup.as_ref());
+    let announcement = Announcement::new(site, request, &facts.site, host, services.is_short(forecast))?;
     let part = Parts { site, facts };
     let [announce, wait] = announcement.steps()?;
-    let page_up = announcement.page_up(services.web_stops())?;
+    let (page_up, page) = announcement.page_up(services.web_stops())?;
     let page_down = announcement.page_down(&page_up);
     let maintenance_off = Announcement::off(&announce);
-    let hold = services.hold(page_up.change.actions.first().cloned());
+    let hold = services.hold(page);
 
     let steps = [
         announce,
@@ -117,7 +118,7 @@ pub(super) fn plan(
         starts: announcement.starts()?,
         steps,
         notices: services.notices().into_iter().chain(part.notices()).collect(),
-        forecast: forecast(site, facts.migrations.pending.len(), facts.backup.as_ref()),
+        forecast,
         hold,
     };
     Ok(Some(Planned { plan, announcement }))

@@ -210,8 +210,7 @@ impl ServiceManager for Session<'_> {
 
     /// supervisord closes the socket of an `[fcgi-program:x]` with the last process of it, so another one must have it.
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
-        let manager = state.main.first().and_then(socket::parent_of);
-        Ok(Socket { holder: socket::other_holder(&state.pids, manager), ..Socket::default() })
+        Ok(Socket { holder: socket::sibling_that_holds(state), ..Socket::default() })
     }
 
     fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
