@@ -311,7 +311,11 @@ fn a_start_that_leaves_the_old_process_in_charge_has_failed() {
     let error = again.perform(&Host::new()).unwrap_err();
     assert!(matches!(error, ServiceError::OldProcess { pid, .. } if pid == old[0].pid), "{error:?}");
     perform(&web, Goal::Stopped).unwrap();
+    perform(&web, Goal::Running).unwrap();
+    let between = state(&web).main;
     again.perform(&Host::new()).unwrap();
+    assert!(!alive(&between), "somebody started it before its time");
+    assert_eq!(state(&web).status, Status::Running);
 }
 
 #[test]

@@ -101,9 +101,14 @@ impl ServiceAction {
     fn start(&self, host: &Host) -> Result<(), ServiceError> {
         let service = &self.service;
         let since = Instant::now();
-        self.socket.open()?;
         let mut manager = service.connect(host)?;
         let mut state = manager.state()?;
+        if !self.old.is_empty() && !state.main.is_empty() && self.is_new(&state).is_ok() {
+            // Whoever started it since it was stopped did so with half of either version.
+            self.stop(host)?;
+        }
+        self.socket.open()?;
+        state = manager.state()?;
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let mut asked = false;
         if state.main.is_empty() && state.status == Status::Running && self.socket != Socket::default() {
