@@ -204,6 +204,13 @@ fn service(error: &ServiceError) -> Option<String> {
         ServiceError::NobodyAnswers { .. } | ServiceError::NoSocket { .. } => {
             "is supervisord running?".into()
         }
+        ServiceError::UnknownUnit { .. } => {
+            "name it with `unit`; `user = true` when it is one of `systemctl --user`".into()
+        }
+        ServiceError::Systemd { source, .. } if source.tail().join(" ").contains("uthentication") => {
+            "`sudo = true` lets it run `sudo -n systemctl`, or a rule of polkit may allow it to this user"
+                .into()
+        }
         ServiceError::StillRunning { .. } => "a longer `stop-timeout` gives it more time".into(),
         _ => return None,
     })

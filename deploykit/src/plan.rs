@@ -119,6 +119,18 @@ pub struct Plan {
     pub hold: Vec<Action>,
 }
 
+/// Tells whether the web is stopped while somebody else keeps its socket and no page is shown, so that requests wait.
+#[must_use]
+pub fn requests_wait(steps: &[Step]) -> bool {
+    let is_held = |action: &Action| match action {
+        Action::Service(service) => service.socket.holder.is_some(),
+        _ => true,
+    };
+    let is_needed = |id: &str| steps.iter().any(|step| step.id == id && step.is_needed());
+    let stop = steps.iter().find(|step| step.id == "stop-web" && step.is_needed());
+    stop.is_some_and(|stop| stop.change.actions.iter().all(is_held)) && !is_needed("page-up")
+}
+
 /// How long the window is expected to be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
@@ -156,6 +168,12 @@ impl Plan {
             _ => None,
         });
         swapped.collect()
+    }
+
+    /// Tells whether requests wait while the web is stopped, instead of failing.
+    #[must_use]
+    pub fn requests_wait(&self) -> bool {
+        requests_wait(&self.steps)
     }
 
     /// Tells whether the site goes down for it.

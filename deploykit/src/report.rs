@@ -33,6 +33,9 @@ pub struct Report {
     pub duration_ms: u64,
     /// From the stop of the web to its first good page.
     pub window_ms: Option<u64>,
+    /// Requests waited meanwhile: somebody else kept the web's socket, and no page was shown.
+    #[serde(default)]
+    pub requests_wait: bool,
     /// What was expected of the window.
     pub forecast: Option<Forecast>,
     /// The steps that were done, in order, with how long they took.

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::process::{Error, copy_tree, io_error, run};
-use super::{DemoSite, release_folder, write};
+use super::{DemoSite, Holder, release_folder, write};
 
 impl DemoSite {
     pub(super) fn make_repositories(&self) -> Result<(), Error> {
@@ -61,12 +61,9 @@ impl DemoSite {
     pub(super) fn write_files(&self) -> Result<(), Error> {
         write(&self.supervisor_config, &self.supervisor_text())?;
         write(&self.config, &self.config_text())?;
-        // Handed over as by systemd: of `-b fd://0`, gunicorn would remove a Unix socket's file when it ends.
-        let serve = format!(
-            "[ \"$1\" = 1 ] && exec sleep infinity\nexport LISTEN_PID=$$ LISTEN_FDS=1\nexec {} 3<&0\n",
-            self.gunicorn_command()
-        );
-        write(&self.root.join("serve.sh"), &serve)?;
+        if matches!(self.options.holder, Some(Holder::Keeper | Holder::Command)) {
+            write(&self.root.join("keeper.py"), &self.documented("keeper"))?;
+        }
         write_secret(
             &self.secrets,
             "{\n    \"SECRET_KEY\": \"not-so-secret-but-long-enough-for-a-demo-0123456789\"\n}\n",

@@ -15,8 +15,9 @@
 //! ```
 
 mod build;
-mod process;
-mod supervisor;
+mod held;
+pub mod process;
+pub mod supervisor;
 mod texts;
 mod versions;
 pub mod visitor;
@@ -27,8 +28,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-pub use process::{Error, Port, Server, copy_tree, run, wait_until};
-pub use supervisor::{Program, call};
+pub use held::Holder;
+pub use process::{Error, Port, Server, run, wait_until};
+pub use supervisor::Program;
 pub use visitor::{Address, Answer, Visit};
 
 use process::{io_error, sealed};
@@ -59,8 +61,8 @@ pub struct Options {
     pub nginx: Option<PathBuf>,
     /// Lets gunicorn listen on a Unix socket; default: on a TCP port.
     pub unix_socket: bool,
-    /// Lets supervisor hold gunicorn's socket (`fcgi-program`), so that visitors wait while gunicorn restarts.
-    pub held_socket: bool,
+    /// Lets somebody else hold gunicorn's socket, so that visitors wait while gunicorn restarts.
+    pub holder: Option<Holder>,
     /// How long the worker takes to end, in seconds; default: 0.
     pub worker_lingers: f32,
     /// Entries in the guestbook; default: 3.
@@ -95,7 +97,7 @@ impl Options {
             supervisord: None,
             nginx: None,
             unix_socket: false,
-            held_socket: false,
+            holder: None,
             worker_lingers: 0.0,
             entries: 3,
             server: None,
@@ -209,7 +211,7 @@ impl DemoSite {
             supervisorctl: supervisord.with_file_name("supervisorctl"),
             extra_wheels: root.join("wheels-extra"),
             checkout,
-            gunicorn_service: if options.held_socket { "gunicorn:web-0" } else { "gunicorn" }.to_owned(),
+            gunicorn_service: held::program(options.holder).to_owned(),
             gunicorn_address,
             front_address,
             options: options.clone(),
@@ -333,7 +335,7 @@ impl DemoSite {
     pub fn wait_until_serving(&self, patience: Duration) -> Result<(), Error> {
         let serving = wait_until(patience, || {
             let programs = self.processes();
-            programs.contains_key(&self.gunicorn_service)
+            programs.len() > usize::from(self.options.holder != Some(Holder::Systemd))
                 && programs.values().all(|program| program.state == "RUNNING")
                 && self.heartbeat.exists()
                 && self.page("/").is_ok_and(|answer| answer.status == 200)

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{DemoSite, HOST};
+use super::{DemoSite, HOST, held};
 
 impl DemoSite {
     /// Returns the text of `supervisor.conf`.
@@ -17,25 +17,19 @@ impl DemoSite {
         let lingers = self.options.worker_lingers;
         let worker = self.options.worker.as_deref().unwrap_or("python manage.py work");
         let gunicorn = self.gunicorn_command();
-        let program = if self.options.held_socket {
-            // Supervisor closes the socket when the last process of the group has ended, so there is one that only
-            // lives. It is gunicorn's standard input.
-            let address = match self.gunicorn_address.strip_prefix("unix:") {
-                Some(path) => format!("unix://{path}"),
-                None => format!("tcp://{}", self.gunicorn_address),
-            };
+        let web = self.held_program().unwrap_or_else(|| {
             format!(
                 "\
-[fcgi-program:gunicorn]
-socket={address}
-numprocs=2
-process_name=web-%(process_num)d
-command=/bin/sh {root}/serve.sh %(process_num)d
+[program:gunicorn]
+command={gunicorn}
+directory={project}
+stopwaitsecs=30
+redirect_stderr=true
+stdout_logfile={root}/log/gunicorn.log
 "
             )
-        } else {
-            format!("[program:gunicorn]\ncommand={gunicorn}\n")
-        };
+        });
+        let arguments = if self.options.holder.is_some() { held::ARGUMENTS } else { "" };
         format!(
             "\
 [unix_http_server]
@@ -46,7 +40,7 @@ chmod=0700
 logfile={root}/log/supervisord.log
 pidfile={root}/run/supervisord.pid
 childlogdir={root}/log
-environment=DEMO_DATA=\"{root}/data\",DJANGO_SETTINGS_MODULE=\"config.settings.production\"
+environment=DEMO_DATA=\"{root}/data\",DJANGO_SETTINGS_MODULE=\"config.settings.production\",GUNICORN_CMD_ARGS=\"{arguments}\"
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
@@ -54,11 +48,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 [supervisorctl]
 serverurl=unix://{root}/run/supervisor.sock
 
-{program}directory={project}
-stopwaitsecs=30
-redirect_stderr=true
-stdout_logfile={root}/log/gunicorn.log
-
+{web}
 [program:worker]
 command={venv}/bin/{worker}
 directory={project}
@@ -72,7 +62,7 @@ stdout_logfile={root}/log/worker.log
 
     /// Returns gunicorn's command line.
     pub(super) fn gunicorn_command(&self) -> String {
-        let bind = if self.options.held_socket { "fd://0" } else { &self.gunicorn_address };
+        let bind = &self.gunicorn_address;
         let gunicorn = self.virtualenv.join("bin/gunicorn");
         format!(
             "{} --no-control-socket --graceful-timeout 5 --workers 2 -b {bind} config.wsgi",
@@ -84,7 +74,17 @@ stdout_logfile={root}/log/worker.log
     pub(super) fn config_text(&self) -> String {
         let root = self.root.display();
         let address = &self.gunicorn_address;
-        let service = &self.gunicorn_service;
+        let web = self.held_service().unwrap_or_else(|| {
+            format!(
+                "\
+[[services]]
+name = \"gunicorn\"
+manager = \"supervisor\"
+config = \"{root}/supervisor.conf\"
+role = \"web\"
+"
+            )
+        });
         let page = match self.options.nginx {
             Some(_) => format!("page = \"{root}/www/maintenance.html\"\n"),
             None => String::new(),
@@ -122,12 +122,7 @@ extra-args = {installer:?}
 [secrets]
 file = \"secrets.json\"
 
-[[services]]
-name = \"{service}\"
-manager = \"supervisor\"
-config = \"{root}/supervisor.conf\"
-role = \"web\"
-
+{web}
 [[services]]
 name = \"worker\"
 manager = \"supervisor\"

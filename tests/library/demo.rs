@@ -99,7 +99,7 @@ fn release_2_comes_by_hand() {
 #[test]
 fn a_held_socket_lets_visitors_wait() {
     for unix_socket in [false, true] {
-        let builder = TestSite::builder().held_socket();
+        let builder = TestSite::builder().held_by(demo_site::Holder::Supervisor);
         let builder = if unix_socket { builder.unix_socket() } else { builder };
         let Some(site) = builder.start() else { return };
         let before = site.processes()[&site.gunicorn_service].pid;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod gunicorn;
+mod systemd;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -293,7 +294,7 @@ fn a_grandchild_that_lives_on_is_found() {
     assert!(processes.contains(&format!("{child} (`sh`)")), "{processes:?}");
     assert_eq!(state(&web).status, Status::Stopped, "that is what supervisor says");
 
-    let known = ServiceAction { service: web.clone(), goal: Goal::Stopped, old: before.clone() };
+    let known = ServiceAction { old: before.clone(), ..action(&web, Goal::Stopped) };
     let error = known.perform(&Host::new()).unwrap_err();
     assert!(matches!(error, ServiceError::StillRunning { .. }), "known from before: {error:?}");
     before.into_iter().for_each(kill);
@@ -306,11 +307,15 @@ fn a_start_that_leaves_the_old_process_in_charge_has_failed() {
     let web = supervisord.service("web");
     perform(&web, Goal::Running).unwrap();
     let old = state(&web).pids;
-    let again = ServiceAction { service: web.clone(), goal: Goal::Running, old: old.clone() };
+    let again = ServiceAction { old: old.clone(), ..action(&web, Goal::Running) };
     let error = again.perform(&Host::new()).unwrap_err();
     assert!(matches!(error, ServiceError::OldProcess { pid, .. } if pid == old[0].pid), "{error:?}");
     perform(&web, Goal::Stopped).unwrap();
+    perform(&web, Goal::Running).unwrap();
+    let between = state(&web).main;
     again.perform(&Host::new()).unwrap();
+    assert!(!alive(&between), "somebody started it before its time");
+    assert_eq!(state(&web).status, Status::Running);
 }
 
 #[test]

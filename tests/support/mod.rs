@@ -9,6 +9,7 @@ pub mod releases;
 pub mod services;
 pub mod site;
 pub mod snapshot;
+pub mod systemd;
 pub mod visitor;
 
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use deploykit::Host;
 use deploykit::services::{
-    Gunicorn, Manager, ProcessId, Role, Server, Service, ServiceAction, ServiceState, Supervisor,
+    Gunicorn, Manager, ProcessId, Role, Server, Service, ServiceAction, ServiceState, Socket, Supervisor,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -117,7 +117,7 @@ fn spawn(program: &Path, folder: &Path) -> Child {
 }
 
 /// All descendants of a process.
-fn children(pid: i32) -> Vec<i32> {
+pub fn children(pid: i32) -> Vec<i32> {
     let all = procfs::process::all_processes().expect("/proc is there");
     let stats = all.filter_map(|process| process.ok()?.stat().ok());
     let pairs: Vec<(i32, i32)> = stats.map(|stat| (stat.pid, stat.ppid)).collect();
@@ -143,7 +143,7 @@ pub fn quick(service: Service) -> Service {
 
 /// Makes an action without old processes.
 pub fn action(service: &Service, goal: deploykit::services::Goal) -> ServiceAction {
-    ServiceAction { service: service.clone(), goal, old: Vec::new() }
+    ServiceAction { service: service.clone(), goal, old: Vec::new(), socket: Socket::default() }
 }
 
 #[track_caller]

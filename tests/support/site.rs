@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::process::Command;
 use std::time::Duration;
 
-use demo_site::{DatabaseServer, DemoSite, Options, Port, Server, run, wait_until};
+use demo_site::{DatabaseServer, DemoSite, Holder, Options, Port, Server, run, wait_until};
 
 use super::database::Database;
 
@@ -31,7 +31,7 @@ pub struct Builder {
     nginx: bool,
     transport: Transport,
     unix_socket: bool,
-    held_socket: bool,
+    holder: Option<Holder>,
     without_uv: bool,
     worker_lingers: f32,
     database: Option<Database>,
@@ -56,9 +56,9 @@ impl Builder {
         self
     }
 
-    /// Lets supervisor hold gunicorn's socket.
-    pub fn held_socket(mut self) -> Self {
-        self.held_socket = true;
+    /// Lets somebody else hold gunicorn's socket.
+    pub fn held_by(mut self, holder: Holder) -> Self {
+        self.holder = Some(holder);
         self
     }
 
@@ -94,7 +94,7 @@ impl Builder {
             options.nginx = Some(super::program("nginx")?);
         }
         options.unix_socket = self.unix_socket;
-        options.held_socket = self.held_socket;
+        options.holder = self.holder;
         options.worker_lingers = self.worker_lingers;
         options.server = self.database.map(|database| DatabaseServer {
             settings: database.settings(),

@@ -120,7 +120,12 @@ fn heading(phase: Phase, plan: &Plan) -> String {
                 1 => "like the last update".to_owned(),
                 runs => format!("from the last {runs} updates"),
             };
-            format!("{} ({basis})", paint(BOLD, &format!("Window: the site is down for about {expected}")))
+            let window = if plan.requests_wait() {
+                format!("Window: requests will wait, about {expected}")
+            } else {
+                format!("Window: the site is down for about {expected}")
+            };
+            format!("{} ({basis})", paint(BOLD, &window))
         }
         Phase::Window => paint(BOLD, "Changes, without a window"),
         _ => paint(BOLD, "Afterwards"),

@@ -91,7 +91,8 @@ fn ending(report: &Report) -> String {
 /// Says in one line how it ended.
 fn summary(report: &Report) -> String {
     let took = milliseconds(report.duration_ms);
-    let down = report.window_ms.map(milliseconds);
+    let what = if report.requests_wait { "requests waited for" } else { "the site was down for" };
+    let down = report.window_ms.map(|length| format!("{what} {}", milliseconds(length)));
     match report.outcome {
         Outcome::Updated => {
             let what = match &report.rolls_back {
@@ -102,7 +103,7 @@ fn summary(report: &Report) -> String {
             };
             let mut text = format!("{what} {took}");
             if let Some(down) = down {
-                let _ = write!(text, "; the site was down for {down}");
+                let _ = write!(text, "; {down}");
                 if let Some(forecast) = report.forecast {
                     let _ = write!(text, ", {} expected", milliseconds(forecast.window_ms));
                 }
@@ -118,7 +119,7 @@ fn summary(report: &Report) -> String {
             format!("Nothing is changed: {} serves as before.", short(&report.from))
         }
         Outcome::RolledBack => {
-            let down = down.map_or(String::new(), |down| format!("; the site was down for {down}"));
+            let down = down.map_or(String::new(), |down| format!("; {down}"));
             let what = if report.rolls_back.is_some() { "The rollback failed" } else { "Rolled back" };
             format!("{what}: {} serves again{down}.", short(&report.from))
         }

@@ -129,8 +129,7 @@ impl Around {
             }
         }
         for program in &mut around.programs {
-            if let Some((stem, address)) = sockets.iter().find(|(stem, _)| *stem == program.name) {
-                program.units.insert(0, format!("{stem}.socket"));
+            if let Some((_, address)) = sockets.iter().find(|(stem, _)| *stem == program.name) {
                 program.socket = Some(address.clone());
             }
         }
@@ -203,7 +202,7 @@ fn without_doubles<'p>(
     mut programs: Vec<&'p Program>,
 ) -> (Vec<&'p Program>, Vec<(PathBuf, PathBuf)>) {
     let rank = |program: &Program| {
-        let managed = program.config.is_some() || !program.units.is_empty();
+        let managed = program.config.is_some() || program.unit.is_some();
         let installed = !program.file.starts_with(top);
         (!managed, !installed, !supervisor::is_for(&program.file, "prod"))
     };
@@ -319,7 +318,13 @@ fn services(top: &Path, programs: &[&Program], unsure: &[(PathBuf, PathBuf)]) ->
             let twice = unsure.iter().find(|(kept, _)| *kept == program.file);
             let mut question =
                 twice.map(|(_, other)| format!("`{}` has the same program; which one runs?", shown(other)));
-            let manager = if program.units.is_empty() {
+            let manager = if let Some(unit) = program.unit.clone() {
+                if real(&program.file).starts_with(real(top)) && !program.file.starts_with("/etc") {
+                    let why = "is this unit installed? it was found in the checkout only";
+                    question.get_or_insert_with(|| why.to_owned());
+                }
+                FoundManager::Systemd { unit, sudo: !rustix::process::geteuid().is_root() }
+            } else {
                 if program.config.is_none() {
                     let which =
                         "which supervisord runs it? name its configuration, the one with [unix_http_server]";
@@ -327,15 +332,6 @@ fn services(top: &Path, programs: &[&Program], unsure: &[(PathBuf, PathBuf)]) ->
                 }
                 let (config, program) = (program.config.clone(), program.address.clone());
                 FoundManager::Supervisor { config, program }
-            } else {
-                if real(&program.file).starts_with(real(top)) && !program.file.starts_with("/etc") {
-                    let why = "is this unit installed? it was found in the checkout only";
-                    question.get_or_insert_with(|| why.to_owned());
-                }
-                FoundManager::Systemd {
-                    units: program.units.clone(),
-                    sudo: !rustix::process::geteuid().is_root(),
-                }
             };
             FoundService {
                 name: program.name.clone(),

@@ -173,8 +173,8 @@ pub enum FoundManager {
     },
     /// systemd, through `systemctl`.
     Systemd {
-        /// The units that belong together, a socket before its service.
-        units: Vec<String>,
+        /// Its unit.
+        unit: String,
         /// Whether it takes `sudo`: for everybody but root.
         sudo: bool,
     },

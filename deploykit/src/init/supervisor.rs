@@ -30,8 +30,8 @@ pub(super) struct Program {
     pub file: PathBuf,
     /// The configuration of the supervisord that runs it; `None` when that was not found, and for systemd.
     pub config: Option<PathBuf>,
-    /// Its systemd units; empty for supervisor.
-    pub units: Vec<String>,
+    /// Its systemd unit; `None` for supervisor.
+    pub unit: Option<String>,
 }
 
 /// One configuration file.

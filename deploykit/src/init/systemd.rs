@@ -19,7 +19,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Program> {
     let mut program = Program {
         name: name.to_owned(),
         file: file.to_owned(),
-        units: vec![unit.clone()],
+        unit: Some(unit.clone()),
         ..Program::default()
     };
     for (key, value) in keys(&text, "Service") {

@@ -157,15 +157,11 @@ impl Draft<'_> {
                 }
                 service.stop_seconds.unwrap_or(10)
             }
-            FoundManager::Systemd { units, sudo } => {
-                let units: String = units.iter().map(|unit| format!(", {}", quoted(unit))).collect();
-                let last = units.rsplit_once(", ").map_or("", |(_, last)| last).to_owned();
-                self.line("manager = \"command\"", "");
-                self.line(&format!("start = [\"systemctl\", \"start\"{units}]"), "");
-                self.line(&format!("stop = [\"systemctl\", \"stop\"{units}]"), "");
-                self.line(&format!("status = [\"systemctl\", \"is-active\", \"--quiet\", {last}]"), "");
+            FoundManager::Systemd { unit, sudo } => {
+                self.line("manager = \"systemd\"", "");
+                self.line(&format!("unit = {}", quoted(unit)), "");
                 if *sudo {
-                    self.line("sudo = true", "`sudo -n`, so without a password");
+                    self.line("sudo = true", "`sudo -n systemctl`, so without a password");
                 }
                 service.stop_seconds.unwrap_or(90)
             }
@@ -391,7 +387,7 @@ mod tests {
                 question,
             };
             let unit = FoundService {
-                manager: FoundManager::Systemd { units: vec![format!("{name}.service")], sudo: true },
+                manager: FoundManager::Systemd { unit: format!("{name}.service"), sudo: true },
                 ..service.clone()
             };
             let findings = Findings {

@@ -111,8 +111,8 @@ impl ServiceControl {
             };
             if wanted {
                 let old = if service.role == Role::Required { Vec::new() } else { all_of(state) };
-                parts.start.push(ServiceAction { service: service.clone(), goal: Goal::Running, old });
-                parts.stay_up.push(action(service, Goal::StaysUp));
+                parts.start.push(ServiceAction { old, ..action(service, state, Goal::Running) });
+                parts.stay_up.push(action(service, state, Goal::StaysUp));
             }
         }
         (parts.stop, parts.undo) = self.stop(states);
@@ -127,12 +127,11 @@ impl ServiceControl {
         let mut touched: Vec<_> = self.sorted(states).filter(runs).collect();
         // What kept dying, or was being stopped, would fail to come back: it did not run before either.
         let undo = touched.iter().filter(|(_, state)| state.status.is_up());
-        let undo = undo.map(|(service, _)| action(service, Goal::Running)).collect();
+        let undo = undo.map(|(service, state)| action(service, state, Goal::Running)).collect();
         touched.reverse();
         let stop = |(service, state): (&Service, &ServiceState)| ServiceAction {
-            service: service.clone(),
-            goal: Goal::Stopped,
             old: all_of(state),
+            ..action(service, state, Goal::Stopped)
         };
         (touched.into_iter().map(stop).collect(), undo)
     }
@@ -141,13 +140,14 @@ impl ServiceControl {
     fn start(&self, states: &[ServiceState]) -> (Vec<ServiceAction>, Vec<ServiceAction>) {
         let touched: Vec<_> =
             self.sorted(states).filter(|(_, state)| state.status != Status::Running).collect();
-        let of = |goal| touched.iter().map(move |(service, _)| action(service, goal));
+        let of = |goal| touched.iter().map(move |(service, state)| action(service, state, goal));
         let actions = of(Goal::Running).chain(of(Goal::StaysUp)).collect();
         // What had failed was meant to run, and what others rely on is left to them.
         let stopped = |(service, state): &&(&Service, &ServiceState)| {
             state.status == Status::Stopped && service.role != Role::Required
         };
-        let undo = touched.iter().rev().filter(stopped).map(|(service, _)| action(service, Goal::Stopped));
+        let undo = touched.iter().rev().filter(stopped);
+        let undo = undo.map(|(service, state)| action(service, state, Goal::Stopped));
         (actions, undo.collect())
     }
 
@@ -208,8 +208,8 @@ impl Operation for ServiceControl {
     }
 }
 
-fn action(service: &Service, goal: Goal) -> ServiceAction {
-    ServiceAction { service: service.clone(), goal, old: Vec::new() }
+fn action(service: &Service, state: &ServiceState, goal: Goal) -> ServiceAction {
+    ServiceAction { service: service.clone(), goal, old: Vec::new(), socket: state.socket.clone() }
 }
 
 fn all_of(state: &ServiceState) -> Vec<crate::services::ProcessId> {
@@ -250,6 +250,7 @@ mod tests {
                 detail: "as it is".to_owned(),
                 logs: Vec::new(),
                 startsecs: std::time::Duration::ZERO,
+                socket: crate::services::Socket::default(),
             }
         });
         (ServiceControl { services, want }, states.collect())

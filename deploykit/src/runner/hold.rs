@@ -60,7 +60,7 @@ mod tests {
     use crate::journal::{Journal, left_to_undo};
     use crate::plan::{Phase, Step};
     use crate::runner::Events;
-    use crate::services::{CommandManager, Goal, Manager, Role, Service, ServiceAction};
+    use crate::services::{CommandManager, Goal, Manager, Role, Service, ServiceAction, Socket};
 
     fn service(folder: &Path, name: &str) -> Service {
         let up = folder.join(name).display().to_string();
@@ -69,15 +69,18 @@ mod tests {
             start: argv(["touch", &up]),
             stop: argv(["rm", &up]),
             status: vec!["test".to_owned(), "-e".to_owned(), up.clone()],
-            directory: None,
+            ..CommandManager::default()
         };
-        let [stop_timeout, start_timeout, stay_up] = [30, 30, 0].map(Duration::from_secs);
-        let (name, manager) = (name.to_owned(), Manager::Command(manager));
-        Service { name, manager, role: Role::Web, stop_timeout, start_timeout, stay_up, sudo: false }
+        Service { stay_up: Duration::ZERO, ..Service::new(name, Role::Web, Manager::Command(manager)) }
     }
 
     fn to(goal: Goal, service: &Service) -> Action {
-        Action::Service(ServiceAction { service: service.clone(), goal, old: Vec::new() })
+        Action::Service(ServiceAction {
+            service: service.clone(),
+            goal,
+            old: Vec::new(),
+            socket: Socket::default(),
+        })
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
-use super::{Role, Service, ServiceError, ServiceState, Status};
+use super::{Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::host::processes::with_descendants;
 use crate::host::{Host, TAIL_LINES};
 
@@ -33,6 +33,9 @@ pub struct ServiceAction {
     /// Processes from before: a stop waits for their end, and a start that leaves one of them in charge has failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub old: Vec<ProcessId>,
+    /// Who keeps its listening socket meanwhile, and what keeps it from being started.
+    #[serde(default)]
+    pub socket: Socket,
 }
 
 /// A state to bring a service into.
@@ -69,6 +72,7 @@ impl ServiceAction {
     fn stop(&self, host: &Host) -> Result<(), ServiceError> {
         let service = &self.service;
         let since = Instant::now();
+        self.socket.close()?;
         let mut manager = service.connect(host)?;
         let mut state = manager.state()?;
         let mut left: BTreeSet<ProcessId> = self.old.iter().copied().collect();
@@ -80,7 +84,7 @@ impl ServiceAction {
             left.extend(with_descendants(&left.iter().copied().collect::<Vec<_>>()));
             let at_rest = state.is_at_rest();
             if !at_rest && !asked && state.status != Status::Stopping {
-                manager.stop()?;
+                manager.stop(&self.socket)?;
                 asked = true;
             }
             if at_rest && left.is_empty() {
@@ -116,8 +120,20 @@ impl ServiceAction {
         let since = Instant::now();
         let mut manager = service.connect(host)?;
         let mut state = manager.state()?;
+        if !self.old.is_empty() && !state.main.is_empty() && self.is_new(&state).is_ok() {
+            // Whoever started it since it was stopped did so with half of either version.
+            self.stop(host)?;
+        }
+        self.socket.open()?;
+        state = manager.state()?;
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let mut asked = false;
+        if state.main.is_empty() && state.status == Status::Running && self.socket != Socket::default() {
+            // Its first request would start it; so would we, to see it start.
+            manager.start(&self.socket)?;
+            asked = true;
+            state = manager.state()?;
+        }
         loop {
             match state.status {
                 Status::Running => return self.is_new(&state),
@@ -125,15 +141,15 @@ impl ServiceAction {
                 Status::Starting if !state.main.is_empty() => return self.is_new(&state),
                 Status::Starting | Status::Stopping => {}
                 Status::Stopped | Status::Retrying | Status::Failed if asked => {
-                    return Err(self.died(host, state, &mark));
+                    return Err(self.died(host, manager.as_mut(), state, &mark));
                 }
                 Status::Stopped | Status::Retrying | Status::Failed => {
-                    manager.start()?;
+                    manager.start(&self.socket)?;
                     asked = true;
                 }
             }
             if since.elapsed() >= service.start_timeout {
-                return Err(self.not_started(host, state, &mark));
+                return Err(self.not_started(host, manager.as_mut(), state, &mark));
             }
             self.pause(host, STEP)?;
             state = manager.state()?;
@@ -160,11 +176,11 @@ impl ServiceAction {
         let needed = service.stay_up.max(manager.startsecs()?);
         loop {
             if !state.status.is_up() {
-                return Err(self.died(host, state, &mark));
+                return Err(self.died(host, manager.as_mut(), state, &mark));
             }
             if state.main != first {
                 state.detail = format!("its process ended and another one took its place; {}", state.detail);
-                return Err(self.died(host, state, &mark));
+                return Err(self.died(host, manager.as_mut(), state, &mark));
             }
             // A manager that knows no processes leaves nothing to ask for an age.
             let age = first.iter().filter_map(ProcessId::age).min().unwrap_or_default().max(since.elapsed());
@@ -172,7 +188,7 @@ impl ServiceAction {
                 return Ok(());
             }
             if since.elapsed() >= needed + service.start_timeout {
-                return Err(self.not_started(host, state, &mark));
+                return Err(self.not_started(host, manager.as_mut(), state, &mark));
             }
             // Nobody waits for it but us: what dies meanwhile is found soon enough.
             self.pause(host, needed.saturating_sub(age).clamp(STEP, WATCH))?;
@@ -188,20 +204,41 @@ impl ServiceAction {
         }
     }
 
-    fn died(&self, host: &Host, state: ServiceState, mark: &LogMark) -> ServiceError {
-        let lines = last_words(host, &state, mark);
+    fn died(
+        &self,
+        host: &Host,
+        manager: &mut dyn ServiceManager,
+        state: ServiceState,
+        mark: &LogMark,
+    ) -> ServiceError {
+        let lines = last_words(host, manager, &state, mark);
         ServiceError::Died { service: self.service.name.clone(), detail: state.detail, lines }
     }
 
-    fn not_started(&self, host: &Host, state: ServiceState, mark: &LogMark) -> ServiceError {
-        let lines = last_words(host, &state, mark);
+    fn not_started(
+        &self,
+        host: &Host,
+        manager: &mut dyn ServiceManager,
+        state: ServiceState,
+        mark: &LogMark,
+    ) -> ServiceError {
+        let lines = last_words(host, manager, &state, mark);
         let (service, timeout) = (self.service.name.clone(), self.service.start_timeout);
         ServiceError::NotStarted { service, detail: state.detail, timeout, lines }
     }
 }
 
 /// Returns what a service wrote since the mark, or shortly before it.
-fn last_words(host: &Host, state: &ServiceState, mark: &LogMark) -> Vec<String> {
+fn last_words(
+    host: &Host,
+    manager: &mut dyn ServiceManager,
+    state: &ServiceState,
+    mark: &LogMark,
+) -> Vec<String> {
     let new: Vec<String> = mark.new_lines(host, TAIL_LINES).into_iter().flat_map(|log| log.lines).collect();
-    if new.is_empty() { recent_lines(host, &state.logs, RECENT, TAIL_LINES) } else { new }
+    if !new.is_empty() {
+        return new;
+    }
+    let recent = recent_lines(host, &state.logs, RECENT, TAIL_LINES);
+    if recent.is_empty() { manager.last_words() } else { recent }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Service, ServiceError, ServiceManager, ServiceState, Status};
+use super::{Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output};
 
@@ -22,6 +22,9 @@ pub struct CommandManager {
     pub stop: Vec<String>,
     /// Exits with 0 when the service runs, with something else when it does not; 126 and 127 mean that it cannot be known.
     pub status: Vec<String>,
+    /// Its listening socket is kept while it is stopped, and whoever starts it waits for [`Service::hold`] to go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// The folder that they run in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
@@ -100,16 +103,23 @@ impl ServiceManager for Session<'_> {
             detail,
             logs: Vec::new(),
             startsecs: Duration::ZERO,
+            socket: Socket::default(),
         })
     }
 
-    fn start(&mut self) -> Result<(), ServiceError> {
+    fn socket(&mut self, _state: &ServiceState) -> Result<Socket, ServiceError> {
+        let hold = self.service.hold.clone().filter(|_| self.manager.held);
+        let holder = hold.is_some().then(|| "its holder".to_owned());
+        Ok(Socket { holder, hold, units: Vec::new() })
+    }
+
+    fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
         self.run("start", &self.manager.start, self.service.start_timeout)?;
         self.started = true;
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<(), ServiceError> {
+    fn stop(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
         if self.manager.stop.is_empty() {
             return Err(ServiceError::CannotStop { service: self.service.name.clone() });
         }

@@ -104,6 +104,21 @@ pub enum ServiceError {
         /// The names that it knows.
         known: Vec<String>,
     },
+    /// systemd could not be asked, or refused.
+    #[error("service `{service}`: systemd was asked in vain")]
+    Systemd {
+        /// The service.
+        service: String,
+        /// How.
+        #[source]
+        source: Box<CommandError>,
+    },
+    /// systemd knows no such unit.
+    #[error("systemd knows no unit `{unit}`")]
+    UnknownUnit {
+        /// Its whole name.
+        unit: String,
+    },
     /// The manager could not start the program at all: no such file, not executable.
     #[error("service `{service}` cannot be started: {text}")]
     NotStartable {
@@ -210,7 +225,7 @@ impl ServiceError {
     pub fn tail(&self) -> &[String] {
         match self {
             ServiceError::NotStarted { lines, .. } | ServiceError::Died { lines, .. } => lines,
-            ServiceError::Command { source, .. } => source.tail(),
+            ServiceError::Command { source, .. } | ServiceError::Systemd { source, .. } => source.tail(),
             _ => &[],
         }
     }

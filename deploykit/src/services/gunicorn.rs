@@ -9,7 +9,7 @@ use procfs::process::{Process, all_processes};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Status};
+use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
 use crate::command::Command;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, Output};
@@ -25,7 +25,8 @@ const NOTHING: Duration = Duration::from_millis(500);
 pub struct Gunicorn {
     /// The file that it writes the number of its master process to.
     pub pidfile: PathBuf,
-    /// Starts it and returns, such as `gunicorn --daemon --pid FILE site.wsgi`; runs in the site's environment.
+    /// Starts it and returns, such as `gunicorn --daemon --pid FILE site.wsgi`; runs in the site's environment. Empty:
+    /// whoever holds its socket starts it again whenever it ended, unless the service's hold file is there.
     pub start: Vec<String>,
     /// The folder to start it in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,6 +38,8 @@ pub(super) struct Session<'a> {
     gunicorn: &'a Gunicorn,
     host: &'a Host,
     started: Option<Started>,
+    /// Whoever holds its socket is about to start it.
+    awaited: bool,
 }
 
 /// A start command that has returned.
@@ -61,7 +64,7 @@ enum Master {
 
 impl<'a> Session<'a> {
     pub(super) fn new(service: &'a Service, gunicorn: &'a Gunicorn, host: &'a Host) -> Self {
-        Session { service, gunicorn, host, started: None }
+        Session { service, gunicorn, host, started: None, awaited: false }
     }
 
     fn master(&self) -> Result<Master, ServiceError> {
@@ -105,6 +108,9 @@ impl<'a> Session<'a> {
     }
 
     fn after_start(&mut self, otherwise: (Status, String)) -> (Status, String) {
+        if self.awaited {
+            return (Status::Starting, "whoever holds its socket has not started it yet".to_owned());
+        }
         let Some(started) = &self.started else { return otherwise };
         let on_its_way = self.is_on_its_way(&started.mark);
         let Some(started) = &mut self.started else { return otherwise };
@@ -166,10 +172,21 @@ impl ServiceManager for Session<'_> {
             detail: self.host.redactor().redact(&detail).into_owned(),
             logs: log_files(&self.gunicorn.start, self.gunicorn.directory.as_deref()),
             startsecs: Duration::ZERO,
+            socket: Socket::default(),
         })
     }
 
-    fn start(&mut self) -> Result<(), ServiceError> {
+    fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
+        let kept = self.gunicorn.start.is_empty();
+        let holder = if kept { socket::parent_that_holds(state) } else { None };
+        Ok(Socket { holder, hold: self.service.hold.clone().filter(|_| kept), units: Vec::new() })
+    }
+
+    fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
+        if self.gunicorn.start.is_empty() {
+            self.awaited = true;
+            return Ok(());
+        }
         let service = || self.service.name.clone();
         let nothing = || ServiceError::NoSetting { service: service(), setting: "start" };
         let mut command = Command::from_argv(&self.gunicorn.start).ok_or_else(nothing)?;
@@ -193,8 +210,9 @@ impl ServiceManager for Session<'_> {
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<(), ServiceError> {
+    fn stop(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
         self.started = None;
+        self.awaited = false;
         let Master::Alive(process) = self.master()? else { return Ok(()) };
         let error = |source: rustix::io::Errno| ServiceError::Signal {
             service: self.service.name.clone(),

@@ -10,7 +10,9 @@ mod command;
 mod error;
 mod gunicorn;
 mod logs;
+mod socket;
 pub(crate) mod supervisor;
+mod systemd;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,7 +26,9 @@ pub use command::CommandManager;
 pub use error::ServiceError;
 pub use gunicorn::Gunicorn;
 pub use logs::{LogMark, NewLines, last_lines_of};
+pub use socket::Socket;
 pub use supervisor::{Server, Supervisor};
+pub use systemd::Systemd;
 
 use crate::host::Host;
 
@@ -46,9 +50,13 @@ pub struct Service {
     /// How long it must run before it counts as staying up, unless its manager asks for more; default 3 s.
     #[serde(rename = "stay_up_ms", with = "millis", default = "default_stay_up")]
     pub stay_up: Duration,
-    /// Runs its commands as `sudo -n`; only a [`Manager::Command`] has commands. Default: false.
+    /// Runs the commands of a [`Manager::Command`], and those of systemctl that change something, as `sudo -n`. Default:
+    /// false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sudo: bool,
+    /// The file that whoever starts it by itself waits for to go, as far as it knows of it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<PathBuf>,
 }
 
 /// What a service is for.
@@ -70,6 +78,8 @@ pub enum Role {
 pub enum Manager {
     /// A running supervisord.
     Supervisor(Supervisor),
+    /// A running systemd.
+    Systemd(Systemd),
     /// A gunicorn that runs by itself and is found by its pidfile.
     Gunicorn(Gunicorn),
     /// The site's own commands.
@@ -80,7 +90,7 @@ impl Manager {
     /// Returns the program with its arguments that starts the service; empty where that is in the manager's own settings.
     pub(crate) fn start_command(&self) -> &[String] {
         match self {
-            Manager::Supervisor(_) => &[],
+            Manager::Supervisor(_) | Manager::Systemd(_) => &[],
             Manager::Gunicorn(gunicorn) => &gunicorn.start,
             Manager::Command(command) => &command.start,
         }
@@ -145,6 +155,9 @@ pub struct ServiceState {
     /// How long it must run before its manager calls it running; zero where the manager has no such time.
     #[serde(rename = "startsecs_ms", with = "millis")]
     pub startsecs: Duration,
+    /// What becomes of its listening socket while it is stopped. Only [`Service::state`] looks.
+    #[serde(default)]
+    pub socket: Socket,
 }
 
 impl ServiceState {
@@ -166,11 +179,19 @@ pub(crate) trait ServiceManager {
         Ok(Duration::ZERO)
     }
 
+    /// Finds out what becomes of the listening socket when a service in this state, descendants included, is stopped.
+    fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError>;
+
     /// Asks for a start, after a look at the state; what runs already is left alone.
-    fn start(&mut self) -> Result<(), ServiceError>;
+    fn start(&mut self, socket: &Socket) -> Result<(), ServiceError>;
 
     /// Asks for the end, after a look at the state; what does not run is left alone.
-    fn stop(&mut self) -> Result<(), ServiceError>;
+    fn stop(&mut self, socket: &Socket) -> Result<(), ServiceError>;
+
+    /// Returns the last lines that the service wrote since this connection was opened, where they are in no file.
+    fn last_words(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Service {
@@ -184,6 +205,7 @@ impl Service {
             start_timeout: default_start_timeout(),
             stay_up: default_stay_up(),
             sudo: false,
+            hold: None,
         }
     }
 
@@ -197,6 +219,7 @@ impl Service {
         let mut state = manager.state()?;
         state.startsecs = manager.startsecs()?;
         state.pids = crate::host::processes::with_descendants(&state.main);
+        state.socket = manager.socket(&state)?;
         Ok(state)
     }
 
@@ -212,6 +235,7 @@ impl Service {
     ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
         Ok(match &self.manager {
             Manager::Supervisor(supervisor) => Box::new(supervisor::Session::open(self, supervisor, host)?),
+            Manager::Systemd(systemd) => Box::new(systemd::Session::new(self, systemd, host)),
             Manager::Gunicorn(gunicorn) => Box::new(gunicorn::Session::new(self, gunicorn, host)),
             Manager::Command(command) => Box::new(command::Session::new(self, command, host)),
         })

@@ -109,6 +109,8 @@ pub struct Config {
     pub page_template: Option<PathBuf>,
     pub message: String,
     pub notice: Duration,
+    pub when_needed: bool,
+    pub hold: Duration,
     pub smoke_base: Option<String>,
     pub smoke_connect: Option<String>,
     pub smoke_ca: Option<PathBuf>,
@@ -351,6 +353,10 @@ fn read(
         .unwrap_or_else(|| "The site is being updated and will be back in a few minutes.".to_owned());
     let notice = maintenance.duration("notice").unwrap_or(Duration::from_secs(20 * 60));
 
+    let staging = environment == EnvironmentName::Staging;
+    let when_needed = maintenance.choice("when", &[("always", false), ("needed", true)]).unwrap_or(staging);
+    let hold = maintenance.duration("hold").unwrap_or(Duration::from_secs(10));
+
     let smoke = top.section("smoke");
     let smoke_base = smoke.text("base");
     if let Some(base) = &smoke_base
@@ -428,6 +434,8 @@ fn read(
         page_template,
         message,
         notice,
+        when_needed,
+        hold,
         smoke_base,
         smoke_connect,
         smoke_ca,

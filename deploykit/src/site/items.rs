@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::config::{OwnStep, OwnTask};
 use super::reader::Reader;
 use crate::operations::smoke_check::Page;
-use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor};
+use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor, Systemd};
 
 pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
     let mut names = BTreeSet::new();
@@ -33,12 +33,19 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
         let start_timeout = reader.duration("start-timeout").unwrap_or(Duration::from_secs(60));
         let stay_up = reader.duration("stay-up").unwrap_or(Duration::from_secs(3));
         let sudo = reader.flag("sudo").unwrap_or(false);
-        if sudo && !matches!(manager, Some(Manager::Command(_))) {
-            reader.wrong("sudo", "only the commands of `manager = \"command\"` can be run with sudo");
+        if sudo && !matches!(manager, Some(Manager::Command(_) | Manager::Systemd(_))) {
+            reader.wrong(
+                "sudo",
+                "only `manager = \"command\"` and `manager = \"systemd\"` run commands with sudo",
+            );
+        }
+        if sudo && matches!(&manager, Some(Manager::Systemd(systemd)) if systemd.user) {
+            reader.wrong("sudo", "a user's own units need no sudo");
         }
         reader.finish();
         if let (Some(name), Some(manager)) = (name, manager) {
-            services.push(Service { name, manager, role, stop_timeout, start_timeout, stay_up, sudo });
+            let hold = Some(top.resolve(&format!(".deploykit/hold/{}", name.replace('/', "-"))));
+            services.push(Service { name, manager, role, stop_timeout, start_timeout, stay_up, sudo, hold });
         }
     }
     services
@@ -48,24 +55,33 @@ fn manager(reader: &Reader<'_>) -> Option<Manager> {
     #[derive(Clone, Copy)]
     enum Kind {
         Supervisor,
+        Systemd,
         Command,
         Gunicorn,
     }
-    let choices =
-        [("supervisor", Kind::Supervisor), ("command", Kind::Command), ("gunicorn", Kind::Gunicorn)];
+    let choices = [
+        ("supervisor", Kind::Supervisor),
+        ("systemd", Kind::Systemd),
+        ("command", Kind::Command),
+        ("gunicorn", Kind::Gunicorn),
+    ];
     let lacks = |key| {
         if !reader.has(key) {
             reader.wrong(key, "is missing");
         }
     };
     if !reader.has("manager") {
-        reader.wrong("manager", "is missing: `supervisor`, `command` or `gunicorn`");
+        reader.wrong("manager", "is missing: `supervisor`, `systemd`, `command` or `gunicorn`");
     }
     match reader.choice("manager", &choices)? {
         Kind::Supervisor => {
             let (config, program) = (reader.path("config"), reader.text("program"));
             lacks("config");
             Some(Manager::Supervisor(Supervisor { server: Server::Config(config?), program }))
+        }
+        Kind::Systemd => {
+            let (unit, user) = (reader.text("unit"), reader.flag("user").unwrap_or(false));
+            Some(Manager::Systemd(Systemd { unit, user }))
         }
         Kind::Command => {
             let start = reader.texts("start").unwrap_or_default();
@@ -76,7 +92,8 @@ fn manager(reader: &Reader<'_>) -> Option<Manager> {
             if status.is_empty() {
                 reader.wrong("status", "is missing: a command that exits with 0 while the service runs");
             }
-            Some(Manager::Command(CommandManager { start, stop, status, directory }))
+            let held = reader.flag("held").unwrap_or(false);
+            Some(Manager::Command(CommandManager { start, stop, status, held, directory }))
         }
         Kind::Gunicorn => {
             let start = reader.texts("start").unwrap_or_default();

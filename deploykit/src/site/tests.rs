@@ -90,6 +90,8 @@ fn everything_but_two_keys_has_a_default() {
         page_template,
         message,
         notice,
+        when_needed,
+        hold,
         smoke_base,
         smoke_connect,
         smoke_ca,
@@ -123,7 +125,7 @@ fn everything_but_two_keys_has_a_default() {
     assert_eq!((maintenance_on, maintenance_off, status_file), (None, None, None));
     assert_eq!((page, page_template), (None, None));
     assert_eq!(message, "The site is being updated and will be back in a few minutes.");
-    assert_eq!(notice, Duration::from_secs(1200));
+    assert_eq!((notice, when_needed, hold), (Duration::from_secs(1200), false, Duration::from_secs(10)));
     assert_eq!((smoke_base, smoke_connect, smoke_ca), (None, None, None));
     let seconds = Duration::from_secs;
     assert_eq!((smoke_deadline, smoke_settle, smoke_timeout), (seconds(60), seconds(5), seconds(10)));
@@ -216,6 +218,8 @@ page = "www/maintenance.html"
 page-template = "maintenance.html"
 message = "Back soon"
 notice = "1h 30m"
+when = "needed"
+hold = "4s"
 
 [smoke]
 base = "https://example.org/"
@@ -275,6 +279,7 @@ fn every_key_is_read() {
         start_timeout: second(60),
         stay_up: second(2),
         sudo: false,
+        hold: Some(at(".deploykit/hold/gunicorn")),
     };
     let redis = Service {
         name: "redis".into(),
@@ -282,6 +287,7 @@ fn every_key_is_read() {
             start: texts(&["redis-server", "--daemonize", "yes"]),
             stop: texts(&["redis-cli", "shutdown"]),
             status: texts(&["redis-cli", "ping"]),
+            held: false,
             directory: Some(at("run")),
         }),
         role: Role::Required,
@@ -289,6 +295,7 @@ fn every_key_is_read() {
         start_timeout: second(60),
         stay_up: second(3),
         sudo: true,
+        hold: Some(at(".deploykit/hold/redis")),
     };
     let web2 = Service {
         name: "web2".into(),
@@ -299,6 +306,7 @@ fn every_key_is_read() {
         }),
         role: Role::Worker,
         sudo: false,
+        hold: Some(at(".deploykit/hold/web2")),
         ..redis.clone()
     };
     assert_eq!(config.services, [gunicorn, redis, web2]);
@@ -318,6 +326,7 @@ fn every_key_is_read() {
         (Some(at("www/maintenance.html")), Some(at("maintenance.html")))
     );
     assert_eq!((config.message.as_str(), config.notice), ("Back soon", Duration::from_secs(5400)));
+    assert_eq!((config.when_needed, config.hold), (true, Duration::from_secs(4)));
     assert_eq!(config.smoke_base.as_deref(), Some("https://example.org/"));
     assert_eq!(config.smoke_connect.as_deref(), Some("127.0.0.1:8000"));
     assert_eq!(config.smoke_ca, Some(at("ca.pem")));

@@ -20,12 +20,17 @@ use crate::update::{Request, Start};
 
 type Failed = Box<dyn Error + Send + Sync>;
 
+/// Why nobody is told, and no page is shown.
+const SHORT: &str = "the window will be short, and requests wait meanwhile";
+
 /// The announcement of one update.
 #[derive(Clone, Debug)]
 pub(super) struct Announcement {
     /// The site's commands; `None`: users are not told, and the reason.
     commands: Result<Commands, &'static str>,
     page: Option<Page>,
+    /// The window will be short, and requests wait meanwhile: nobody is told, and no page is shown.
+    short: bool,
     message: String,
     notice: Duration,
     start: Start,
@@ -39,9 +44,11 @@ impl Announcement {
         request: &Request,
         facts: &SiteFacts,
         host: &Host,
+        short: bool,
     ) -> Result<Self, Failed> {
         let config = site.config();
         let commands = match (config.environment, site.maintenance_commands(facts)) {
+            (EnvironmentName::Production, Some(_)) if short => Err(SHORT),
             (EnvironmentName::Production, Some(commands)) => Ok(commands),
             (EnvironmentName::Production, None) => Err("the project has no maintenance commands"),
             _ => Err("users are told in production only"),
@@ -53,6 +60,7 @@ impl Announcement {
             } else {
                 site.maintenance_page()?
             },
+            short,
             message: request.message.clone().unwrap_or_else(|| config.message.clone()),
             notice: config.notice,
             // A site that owes its users no notice does not wait for the next whole minute either.
@@ -122,9 +130,9 @@ impl Announcement {
         Ok([Step::new("announce", Phase::Announce, announce), wait])
     }
 
-    /// Shows the page, before the web stops.
-    pub(super) fn page_up(&self, web_stops: bool) -> Result<Step, Failed> {
-        let check = match &self.page {
+    /// Shows the page, before the web stops. Also returns what shows it to hold the site, whether it is shown before or not.
+    pub(super) fn page_up(&self, web_stops: bool) -> Result<(Step, Option<Action>), Failed> {
+        let mut check = match &self.page {
             None => Check::Unchanged { reason: "no page is configured".to_owned() },
             Some(_) if !web_stops => Check::Unchanged { reason: "the web is not stopped".to_owned() },
             Some(page) => {
@@ -144,7 +152,14 @@ impl Announcement {
                 check
             }
         };
-        Ok(Step::new("page-up", Phase::Window, check))
+        let holds = match &check {
+            Check::Change(change) => change.actions.first().cloned(),
+            Check::Unchanged { .. } => None,
+        };
+        if self.short && holds.is_some() {
+            check = Check::Unchanged { reason: SHORT.to_owned() };
+        }
+        Ok((Step::new("page-up", Phase::Window, check), holds))
     }
 
     /// Takes the page down again, if it was us who put it up.

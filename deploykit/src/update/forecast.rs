@@ -139,6 +139,7 @@ mod tests {
             started: Timestamp::UNIX_EPOCH,
             duration_ms: 0,
             window_ms: Some(1),
+            requests_wait: false,
             forecast: None,
             steps: took.iter().map(step).collect(),
             failure: None,

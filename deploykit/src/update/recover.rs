@@ -11,7 +11,7 @@ use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::journal::{Begun, Entry, Journal, JournalError, left_to_undo};
 use crate::lock::Lock;
-use crate::plan::{Phase, Step};
+use crate::plan::{Phase, Step, requests_wait};
 use crate::report::{Failure, Report, StepReport};
 use crate::runner::{Events, Runner, error_chain, is_open};
 use crate::services::{Goal, ProcessId};
@@ -133,7 +133,7 @@ impl Recovery<'_, '_> {
             sweep(site, &state, &host);
             return Ok(None);
         };
-        let Some(Entry::RunStarted { hold, beside, .. }) = entries.first() else {
+        let Some(Entry::RunStarted { hold, beside, planned, .. }) = entries.first() else {
             return Err(JournalError::Damaged { path: run.journal(), line: 1 }.into());
         };
         // Whoever is killed after the end of the run leaves that to the next one.
@@ -158,6 +158,7 @@ impl Recovery<'_, '_> {
         };
         let mut report = recovery.report;
         if matches!(outcome, Outcome::RolledBack | Outcome::Refused | Outcome::Updated) {
+            take_down(hold, planned);
             sync(site, beside);
             journal.append(&Entry::RunFinished { outcome, time: Timestamp::now() })?;
             if outcome == Outcome::Updated {
@@ -201,6 +202,20 @@ impl Recovery<'_, '_> {
     }
 }
 
+/// Removes the page that was put up only to hold the site: no step of the run takes it down.
+fn take_down(hold: &[Action], planned: &[Step]) {
+    // Earlier versions planned every page that they held with, and did not write down what they planned.
+    let is_planned =
+        |action| planned.is_empty() || planned.iter().any(|step| step.change.actions.contains(action));
+    for action in hold.iter().filter(|action| !is_planned(action)) {
+        if let Action::WriteFile { path, .. } = action
+            && let Err(error) = files::remove_file(path)
+        {
+            log::warn!("{error}");
+        }
+    }
+}
+
 /// Returns how long the web has been stopped, by the clock: the process that stopped it is gone.
 fn window_since_stop(entries: &[Entry]) -> Option<u64> {
     let stopped = entries.iter().find_map(|entry| match entry {
@@ -227,6 +242,7 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
         started: Timestamp::now(),
         duration_ms: 0,
         window_ms: None,
+        requests_wait: false,
         forecast: None,
         steps: Vec::new(),
         failure: None,
@@ -234,12 +250,13 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
     };
     for entry in entries {
         match entry {
-            Entry::RunStarted { environment, from, to, time, rolls_back, .. } => {
+            Entry::RunStarted { environment, from, to, time, rolls_back, planned, .. } => {
                 report.environment.clone_from(environment);
                 report.from.clone_from(from);
                 report.to.clone_from(to);
                 report.rolls_back.clone_from(rolls_back);
                 report.started = *time;
+                report.requests_wait = requests_wait(planned);
             }
             Entry::StepStarted { step, phase, .. } => {
                 let (step, phase) = (step.clone(), *phase);

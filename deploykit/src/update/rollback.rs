@@ -209,13 +209,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
 
     fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<(Plan, Announcement), Failed> {
         let (site, done) = (self.site, &facts.done);
-        let announcement = Announcement::new(site, &self.request, &facts.site, &self.host)?;
         let services = Services::new(site, &facts.states, &facts.baseline);
-        let [announce, wait] = announcement.steps()?;
-        let page_up = announcement.page_up(services.web_stops())?;
-        let page_down = announcement.page_down(&page_up);
-        let maintenance_off = Announcement::off(&announce);
-        let hold = services.hold(page_up.change.actions.first().cloned());
         let mut smoke_check = services.smoke_check();
         if let (Some(before), Some(now), true) =
             (done.pages.clone(), site.smoke_check(), smoke_check.is_needed())
@@ -225,11 +219,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             smoke_check.change.reason = "the pages as they were before the update".to_owned();
             smoke_check.change.actions = vec![Action::SmokeCheck(check)];
         }
-        let steps = vec![
-            announce,
-            wait,
-            services.stop("stop-workers", Phase::Announce, Role::Worker),
-            page_up,
+        let window = [
             services.stop("stop-web", Phase::Window, Role::Web),
             facts.backup(),
             facts.migrate(),
@@ -239,10 +229,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
             services.start("start-required", Phase::Window, Role::Required),
             services.start("start-web", Phase::Window, Role::Web),
             smoke_check,
-            page_down,
-            services.start("start-workers", Phase::Finish, Role::Worker),
-            services.stay_up(),
-            maintenance_off,
         ];
         let known = Known {
             boot,
@@ -250,6 +236,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
             copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
             is_rollback: true,
         };
+        let forecast = forecast(site, &window, known);
+        let short = services.is_short(forecast);
+        let announcement = Announcement::new(site, &self.request, &facts.site, &self.host, short)?;
+        let [announce, wait] = announcement.steps()?;
+        let (page_up, page) = announcement.page_up(services.web_stops())?;
+        let page_down = announcement.page_down(&page_up);
+        let maintenance_off = Announcement::off(&announce);
+
+        let stop_workers = services.stop("stop-workers", Phase::Announce, Role::Worker);
+        let start_workers = services.start("start-workers", Phase::Finish, Role::Worker);
+        let before = [announce, wait, stop_workers, page_up];
+        let after = [page_down, start_workers, services.stay_up(), maintenance_off];
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices = services.notices();
         notices.extend(facts.losses());
@@ -262,10 +260,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
             to: self.to.clone(),
             rolls_back: Some(done.run.clone()),
             starts: announcement.starts()?,
-            forecast: forecast(site, &steps, known),
-            steps,
+            forecast,
+            steps: before.into_iter().chain(window).chain(after).collect(),
             notices,
-            hold,
+            hold: services.hold(page),
         };
         Ok((plan, announcement))
     }

@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::git::counted;
 use crate::operations::service_control::{Restart, Want};
 use crate::operations::smoke_check::PageResult;
-use crate::plan::{Phase, Step};
+use crate::plan::{Forecast, Phase, Step};
 use crate::services::{Goal, Role, ServiceAction, ServiceState};
 use crate::site::{EnvironmentName, Site};
 
@@ -33,6 +33,16 @@ impl<'p> Services<'p> {
         self.restart.stop.iter().any(|action| action.service.role == Role::Web)
     }
 
+    /// Tells whether nobody needs to be told of a window that is expected to be like this.
+    pub(super) fn is_short(&self, forecast: Forecast) -> bool {
+        let config = self.site.config();
+        let mut web = self.restart.stop.iter().filter(|action| action.service.role == Role::Web).peekable();
+        config.when_needed
+            && web.peek().is_some()
+            && web.all(|action| action.socket.holder.is_some())
+            && forecast.window() <= config.hold
+    }
+
     /// Returns the actions for the services of one role.
     fn actions(&self, all: &[ServiceAction], role: Role) -> Vec<Action> {
         all.iter().filter(|action| action.service.role == role).cloned().map(Action::Service).collect()
@@ -58,7 +68,14 @@ impl<'p> Services<'p> {
             undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
         }
         let reason = self.names(&actions, "none runs");
-        Step::with_actions(id, phase, &reason, actions, undo)
+        let details = actions.iter().filter_map(|action| match action {
+            Action::Service(action) => held(action),
+            _ => None,
+        });
+        let details = details.collect();
+        let mut step = Step::with_actions(id, phase, &reason, actions, undo);
+        step.change.details = details;
+        step
     }
 
     /// Starts the services of one role that are to run.
@@ -68,10 +85,11 @@ impl<'p> Services<'p> {
         let undo = actions
             .iter()
             .filter_map(|action| match action {
-                Action::Service(action) if role != Role::Required => {
-                    let service = action.service.clone();
-                    Some(Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() }))
-                }
+                Action::Service(action) if role != Role::Required => Some(Action::Service(ServiceAction {
+                    goal: Goal::Stopped,
+                    old: Vec::new(),
+                    ..action.clone()
+                })),
                 _ => None,
             })
             .collect();
@@ -111,10 +129,10 @@ impl<'p> Services<'p> {
     /// Returns what keeps the site in maintenance: the page first, then nothing serves.
     pub(super) fn hold(&self, page: Option<Action>) -> Vec<Action> {
         let stop = |role| {
-            let services = self.site.config().services.iter().filter(move |service| service.role == role);
-            services.map(|service| {
-                let service = service.clone();
-                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new() })
+            let services = self.site.config().services.iter().zip(self.states);
+            services.filter(move |(service, _)| service.role == role).map(|(service, state)| {
+                let (service, socket) = (service.clone(), state.socket.clone());
+                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new(), socket })
             })
         };
         page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
@@ -146,5 +164,18 @@ impl<'p> Services<'p> {
         stopped
             .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
             .collect()
+    }
+}
+
+/// Says what becomes of a service's socket, where that is known.
+fn held(stop: &ServiceAction) -> Option<String> {
+    let name = &stop.service.name;
+    match (&stop.socket.holder, stop.socket.units.as_slice()) {
+        (Some(holder), _) => Some(format!("{holder} keeps the socket of `{name}`")),
+        (None, []) => None,
+        (None, units) => Some(format!(
+            "`{}` would start `{name}` again and is stopped as well: its unit waits for nothing",
+            units.join("`, `")
+        )),
     }
 }

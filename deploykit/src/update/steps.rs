@@ -81,20 +81,10 @@ pub(super) fn plan(
         return Ok(None);
     }
     let config = site.config();
-    let announcement = Announcement::new(site, request, &facts.site, host)?;
     let services = Services::new(site, &facts.states, &facts.baseline);
     let part = Parts { site, facts };
-    let [announce, wait] = announcement.steps()?;
-    let page_up = announcement.page_up(services.web_stops())?;
-    let page_down = announcement.page_down(&page_up);
-    let maintenance_off = Announcement::off(&announce);
-    let hold = services.hold(page_up.change.actions.first().cloned());
-
-    let steps = [
-        announce,
-        wait,
-        services.stop("stop-workers", Phase::Announce, Role::Worker),
-        page_up,
+    let own = |step| part.with_own(step);
+    let window = [
         services.stop("stop-web", Phase::Window, Role::Web),
         part.backup(),
         part.code(moved),
@@ -104,28 +94,35 @@ pub(super) fn plan(
         services.start("start-required", Phase::Window, Role::Required),
         services.start("start-web", Phase::Window, Role::Web),
         services.smoke_check(),
-        page_down,
-        services.start("start-workers", Phase::Finish, Role::Worker),
-        services.stay_up(),
-        maintenance_off,
     ];
-    let steps: Vec<Step> = steps.into_iter().flat_map(|step| part.with_own(step)).collect();
+    let window: Vec<Step> = window.into_iter().flat_map(own).collect();
     let known = Known {
         boot: facts.session.boot_time(),
         migrations: facts.migrations.pending.len(),
         copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
         is_rollback: false,
     };
+    let forecast = forecast(site, &window, known);
+    let announcement = Announcement::new(site, request, &facts.site, host, services.is_short(forecast))?;
+    let [announce, wait] = announcement.steps()?;
+    let (page_up, page) = announcement.page_up(services.web_stops())?;
+    let page_down = announcement.page_down(&page_up);
+    let maintenance_off = Announcement::off(&announce);
+
+    let stop_workers = services.stop("stop-workers", Phase::Announce, Role::Worker);
+    let start_workers = services.start("start-workers", Phase::Finish, Role::Worker);
+    let before = [announce, wait, stop_workers, page_up].into_iter().flat_map(own);
+    let after = [page_down, start_workers, services.stay_up(), maintenance_off].into_iter().flat_map(own);
     let plan = Plan {
         environment: config.environment.as_str().to_owned(),
         from: String::new(),
         to: String::new(),
         rolls_back: None,
         starts: announcement.starts()?,
-        forecast: forecast(site, &steps, known),
-        steps,
+        forecast,
+        steps: before.chain(window).chain(after).collect(),
         notices: services.notices().into_iter().chain(part.notices()).collect(),
-        hold,
+        hold: services.hold(page),
     };
     Ok(Some(Planned { plan, announcement }))
 }

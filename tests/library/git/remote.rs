@@ -88,7 +88,7 @@ fn a_password_in_an_address_opens_the_remote_and_its_submodules() {
     }
     git(live, &["remote", "set-url", "origin", &url("me:a%40b%20c@", "upstream")]);
     let next = folder.join("next");
-    NextTree::prepare(&Host::new(), live, &next, &with_submodules, &[]).unwrap();
+    NextTree::prepare(&Host::new(), live, &next, &with_submodules, &[], None).unwrap();
     assert_eq!(fs::read_to_string(next.join("sub/nested/n.py")).unwrap(), "n = 1\n");
     perform(&plan_move(&repositories.update()).checkout);
     assert_eq!(repositories.read("sub/nested/n.py"), "n = 1\n");

@@ -37,7 +37,8 @@ fn a_project_below_src_with_units_and_an_env_file() {
     assert_eq!(table["smoke"]["connect"].as_str(), Some("unix:/run/shop.sock"));
     let services = table["services"].as_array().unwrap();
     assert_eq!(services.len(), 1, "{text}");
-    assert_eq!(services[0]["stop"].as_array().unwrap().len(), 4, "the socket stops as well: {text}");
+    assert_eq!(services[0]["manager"].as_str(), Some("systemd"), "{text}");
+    assert_eq!(services[0]["unit"].as_str(), Some("shop.service"), "{text}");
     assert_eq!(services[0]["stop-timeout"].as_str(), Some("95s"));
     let pattern = regex::Regex::new(table["secrets"]["pattern"].as_str().unwrap()).unwrap();
     let asks = |code: &str| pattern.captures(code).map(|found| found[1].to_owned());

@@ -9,6 +9,7 @@ fn command_service(folder: &Path, stop: &[&str]) -> Service {
         start: words(&["sh", "-c", "echo started as $NAME; touch up; sleep 600 & echo $! > child"]),
         stop: words(stop),
         status: words(&["test", "-e", "up"]),
+        held: false,
         directory: Some(folder.to_owned()),
     };
     quick(Service::new("redis", Role::Worker, Manager::Command(manager)))

@@ -20,7 +20,7 @@ fn gunicorn_under_supervisor_is_stopped_with_its_workers() {
     perform(&service, Goal::StaysUp).unwrap();
     eventually("both workers are there", || state(&service).pids.len() >= 3);
     let old = state(&service).pids;
-    let stop = ServiceAction { service: service.clone(), goal: Goal::Stopped, old: old.clone() };
+    let stop = ServiceAction { old: old.clone(), ..action(&service, Goal::Stopped) };
     stop.perform(&Host::new()).unwrap();
     assert!(!alive(&old) && !answers(&socket));
     ServiceAction { goal: Goal::Running, ..stop }.perform(&Host::new()).unwrap();
@@ -46,7 +46,9 @@ fn workers_of_a_killed_gunicorn_are_waited_for() {
     let before = state(&service);
     signal(Signal::KILL, before.main[0].pid);
     eventually("supervisor notices", || state(&service).is_at_rest());
-    ServiceAction { service, goal: Goal::Stopped, old: before.pids.clone() }.perform(&Host::new()).unwrap();
+    ServiceAction { old: before.pids.clone(), ..action(&service, Goal::Stopped) }
+        .perform(&Host::new())
+        .unwrap();
     assert!(!alive(&before.pids));
 }
 

@@ -7,6 +7,8 @@ mod keeps;
 mod own_backup;
 mod window;
 
+pub(super) use cut_off::kill_at;
+
 use std::fs;
 use std::time::Duration;
 
@@ -50,7 +52,7 @@ pub(super) fn assert_as_before(site: &DemoSite, before: &Snapshot) {
 
 /// Takes back what the remote has and the site has not.
 #[track_caller]
-fn withdraw(site: &DemoSite) {
+pub(super) fn withdraw(site: &DemoSite) {
     let head = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit");
     let scratch = site.newest().expect("the remote's newest");
     site.git(&scratch, &["push", "-q", "--force", "origin", &format!("{}:main", head.trim())])

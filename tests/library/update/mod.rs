@@ -1,6 +1,7 @@
 //! The whole update through the library, on a site that serves: compared before and after, whole.
 
 mod goes_back;
+mod held;
 mod refuses;
 mod rolls_back;
 mod servers;
@@ -84,6 +85,14 @@ impl Told {
     pub fn skipped(&self, wanted: &str) -> Option<String> {
         self.0.iter().find_map(|record| match &record.event {
             Event::StepSkipped { step, reason, .. } if step == wanted => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    /// Returns what a step came to; `None` when it was not done.
+    pub fn outcome(&self, wanted: &str) -> Option<String> {
+        self.0.iter().find_map(|record| match &record.event {
+            Event::StepFinished { step, outcome, .. } if step == wanted => Some(outcome.clone()),
             _ => None,
         })
     }

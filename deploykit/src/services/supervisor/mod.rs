@@ -11,7 +11,7 @@ use std::time::Duration;
 use dxr::Value;
 use serde::{Deserialize, Serialize};
 
-use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Status};
+use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
 use crate::host::Host;
 use rpc::{CallError, Client};
 
@@ -190,6 +190,7 @@ impl ServiceManager for Session<'_> {
             detail: self.host.redactor().redact(&describe(infos)).into_owned(),
             logs,
             startsecs: Duration::ZERO,
+            socket: Socket::default(),
         })
     }
 
@@ -202,7 +203,12 @@ impl ServiceManager for Session<'_> {
         }
     }
 
-    fn start(&mut self) -> Result<(), ServiceError> {
+    /// supervisord closes the socket of an `[fcgi-program:x]` with the last process of it, so another one must have it.
+    fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
+        Ok(Socket { holder: socket::sibling_that_holds(state), ..Socket::default() })
+    }
+
+    fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
         for info in &self.infos {
             match info.state {
                 State::Running | State::Starting | State::Stopping => {}
@@ -219,7 +225,7 @@ impl ServiceManager for Session<'_> {
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<(), ServiceError> {
+    fn stop(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
         for info in &self.infos {
             if matches!(info.state, State::Running | State::Starting | State::Backoff) {
                 self.order("stopProcess", info, 70)?;

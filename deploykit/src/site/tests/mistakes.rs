@@ -93,18 +93,18 @@ fn durations_are_written_as_people_write_them() {
 fn services_lack_nothing() {
     assert_data_eq!(
         mistakes(
-            "[[services]]\n[[services]]\nname = \"a\"\nmanager = \"systemd\"\n[[services]]\nname = \"a\"\n\
+            "[[services]]\n[[services]]\nname = \"a\"\nmanager = \"upstart\"\n[[services]]\nname = \"a\"\n\
              manager = \"supervisor\"\nrole = \"db\"\nsudo = true\n[[services]]\nname = \"b\"\nmanager = \"command\"\n\
              stop-timeout = \"x\"\npidfile = \"p\"\n[[services]]\nname = \"c\"\nmanager = \"gunicorn\"\n"
         ),
         str![[r#"
 1: services[0].name: is missing
-1: services[0].manager: is missing: `supervisor`, `command` or `gunicorn`
-4: services[1].manager: `systemd` is not one of `supervisor`, `command`, `gunicorn`
+1: services[0].manager: is missing: `supervisor`, `systemd`, `command` or `gunicorn`
+4: services[1].manager: `upstart` is not one of `supervisor`, `systemd`, `command`, `gunicorn`
 5: services[2].config: is missing
 6: services[2].name: there are two services named `a`
 8: services[2].role: `db` is not one of `web`, `worker`, `required`
-9: services[2].sudo: only the commands of `manager = "command"` can be run with sudo
+9: services[2].sudo: only `manager = "command"` and `manager = "systemd"` run commands with sudo
 10: services[3].start: is missing
 10: services[3].status: is missing: a command that exits with 0 while the service runs
 13: services[3].stop-timeout: `x` is not a duration; write "30s", "20m" or "1h 30m"
@@ -201,7 +201,7 @@ fn ten_mistakes_are_shown_at_once() {
 /srv/site/deploykit.toml:9: `python.installer`: `conda` is not one of `auto`, `pip`, `uv`
 /srv/site/deploykit.toml:11: `static.collect`: expected a text, found true or false
 /srv/site/deploykit.toml:13: `database.backup`: `yes` is not one of `auto`, `always`, `never`
-/srv/site/deploykit.toml:14: `services[0].manager`: is missing: `supervisor`, `command` or `gunicorn`
+/srv/site/deploykit.toml:14: `services[0].manager`: is missing: `supervisor`, `systemd`, `command` or `gunicorn`
 /srv/site/deploykit.toml:17: `smoke.base`: expected a text, found a whole number
 "#]].raw());
 }

@@ -98,6 +98,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             started: self.started,
             duration_ms: milliseconds(self.events.elapsed()),
             window_ms: None,
+            requests_wait: false,
             forecast: None,
             steps: Vec::new(),
             failure: None,

@@ -69,7 +69,7 @@ fn start_update(site: &TestSite, at: &str) -> Killed {
 
 /// Updates in a process of its own, which is killed at an event.
 #[track_caller]
-fn kill_at(site: &TestSite, at: &str) {
+pub(in crate::update) fn kill_at(site: &TestSite, at: &str) {
     let mut child = start_update(site, at);
     let begun = Instant::now();
     let status = loop {

@@ -1,0 +1,170 @@
+//! Units of a real systemd, in namespaces of its own.
+
+use std::net::TcpStream;
+
+use deploykit::services::{Socket, Systemd};
+
+use super::*;
+use crate::support::site::demo_site::{Address, Port, visitor};
+use crate::support::systemd::{inside, systemctl, unit, until_unit_is};
+
+fn unit_service(name: &str) -> Service {
+    quick(Service::new(name, Role::Web, Manager::Systemd(Systemd::default())))
+}
+
+#[test]
+fn every_state_of_systemd_is_told_apart() {
+    if !inside(&every_state_of_systemd_is_told_apart) {
+        return;
+    }
+    let write = |name: &str, text: &str| unit(&format!("{name}.service"), &format!("[Service]\n{text}"));
+    write("web", "ExecStart=/bin/sh -c 'sleep 600 & exec sleep 600'\n");
+    write("dies", "ExecStart=/bin/sh -c 'echo the last words; exit 3'\n");
+    write("again", "ExecStart=/bin/sh -c 'exit 3'\nRestart=always\nRestartSec=600\n");
+    write(
+        "often",
+        "ExecStart=/bin/sh -c 'test -e /run/mended && exec sleep 600'\nRestart=always\nRestartSec=1ms\n",
+    );
+    write("missing", "ExecStart=/no/such/program\n");
+    write(
+        "stubborn",
+        "ExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'\nTimeoutStopSec=600\n",
+    );
+    write("slow", "Type=notify\nExecStart=/bin/sleep 600\n");
+
+    // Started, watched, stopped; twice changes nothing.
+    let web = unit_service("web");
+    assert_eq!((state(&web).status, state(&web).detail.as_str()), (Status::Stopped, "inactive (dead)"));
+    perform(&web, Goal::Stopped).unwrap();
+    perform(&web, Goal::Running).unwrap();
+    eventually("both processes are there", || state(&web).pids.len() == 2);
+    let first = state(&web);
+    assert_eq!((first.status, first.main.len()), (Status::Running, 1));
+    perform(&web, Goal::Running).unwrap();
+    perform(&web, Goal::StaysUp).unwrap();
+    assert_eq!(state(&web).main, first.main, "it was left alone");
+    perform(&web, Goal::Stopped).unwrap();
+    assert!(!alive(&first.pids));
+    perform(&web, Goal::Stopped).unwrap();
+
+    // `systemctl start` answers 0 for it.
+    let dies = unit_service("dies");
+    let error = perform(&dies, Goal::Running).and_then(|()| perform(&dies, Goal::StaysUp)).unwrap_err();
+    let ServiceError::Died { detail, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(detail, "failed (failed): exit code 3");
+    eventually("the journal has its last words", || {
+        let error = perform(&dies, Goal::Running).and_then(|()| perform(&dies, Goal::StaysUp)).unwrap_err();
+        error.tail().iter().any(|line| line == "the last words")
+    });
+    assert_eq!(state(&dies).status, Status::Failed);
+    perform(&dies, Goal::Stopped).expect("nothing of it runs");
+
+    let again = unit_service("again");
+    perform(&again, Goal::Running).and_then(|()| perform(&again, Goal::StaysUp)).unwrap_err();
+    eventually("it is to be started again", || state(&again).status == Status::Retrying);
+    perform(&again, Goal::Stopped).unwrap();
+
+    // Refused for being started too often, until it is mended.
+    let often = unit_service("often");
+    perform(&often, Goal::Running).and_then(|()| perform(&often, Goal::StaysUp)).unwrap_err();
+    until_unit_is("often", "failed");
+    fs::write("/run/mended", "").unwrap();
+    perform(&often, Goal::Running).unwrap();
+    perform(&often, Goal::StaysUp).unwrap();
+
+    let missing = unit_service("missing");
+    perform(&missing, Goal::Running).and_then(|()| perform(&missing, Goal::StaysUp)).unwrap_err();
+    let error = unit_service("nosuch").state(&Host::new()).unwrap_err();
+    assert_eq!(error.to_string(), "systemd knows no unit `nosuch.service`");
+    systemctl(&["mask", "--quiet", "--runtime", "masked.service"]);
+    let error = perform(&unit_service("masked"), Goal::Running).unwrap_err();
+    assert!(error.tail().join("\n").contains("masked"), "{error:?}");
+
+    let stubborn = Service { stop_timeout: Duration::from_millis(500), ..unit_service("stubborn") };
+    perform(&stubborn, Goal::Running).unwrap();
+    let error = perform(&stubborn, Goal::Stopped).unwrap_err();
+    assert!(matches!(error, ServiceError::StillRunning { .. }), "{error:?}");
+    assert_eq!(state(&stubborn).status, Status::Stopping);
+
+    let slow = unit_service("slow");
+    perform(&slow, Goal::Running).expect("it has a process, and the watch waits for the rest");
+    assert_eq!(state(&slow).status, Status::Starting);
+
+    // A user's own units, without the variable that a login shell has.
+    fs::write("/etc/systemd/user/mine.service", "[Service]\nExecStart=/bin/sleep 600\n").unwrap();
+    systemctl(&["start", "user-manager.service"]);
+    let mine = Systemd { unit: Some("mine.service".to_owned()), user: true };
+    let mine = quick(Service::new("jobs", Role::Worker, Manager::Systemd(mine)));
+    perform(&mine, Goal::Running).unwrap();
+    assert_eq!(state(&mine).main.len(), 1);
+    perform(&mine, Goal::Stopped).unwrap();
+    assert_eq!(state(&mine).status, Status::Stopped);
+}
+
+#[test]
+fn what_a_socket_starts_is_kept_from_it() {
+    if !inside(&what_a_socket_starts_is_kept_from_it) {
+        return;
+    }
+    let Some(gunicorn) = gunicorn() else { return };
+    let (site, port) = (wsgi(), Port::reserve().unwrap());
+    let hold = site.path().join("hold/web");
+    let write = |before: &str| {
+        let text = format!(
+            "[Service]\nWorkingDirectory={}\n{before}ExecStart={} --no-control-socket mysite:app\n",
+            site.path().display(),
+            gunicorn.display()
+        );
+        unit("web.service", &text);
+    };
+    unit("web.socket", &format!("[Socket]\nListenStream={}\n", port.address()));
+    write("");
+    systemctl(&["start", "web.socket"]);
+    let web = Service { hold: Some(hold.clone()), ..unit_service("web") };
+    let ask = || {
+        let address = Address::Tcp(port.address());
+        visitor::request(&address, "localhost", "/", None, Duration::from_secs(60))
+    };
+
+    // Not started yet, and about to be by the first request.
+    let idle = state(&web);
+    assert_eq!((idle.status, idle.main.len()), (Status::Running, 0), "{}", idle.detail);
+    assert!(idle.detail.contains("`web.socket` starts it for the next request"), "{}", idle.detail);
+    assert_eq!(ask().unwrap().body, "hello");
+
+    // Nothing in its unit waits: the socket is stopped with it.
+    let socket = state(&web).socket;
+    assert_eq!(socket, Socket { units: vec!["web.socket".to_owned()], ..Socket::default() });
+    let stop = ServiceAction { socket, ..action(&web, Goal::Stopped) };
+    stop.perform(&Host::new()).unwrap();
+    TcpStream::connect(port.address()).unwrap_err();
+    assert_eq!(state(&web).status, Status::Stopped);
+    ServiceAction { goal: Goal::Running, ..stop }.perform(&Host::new()).unwrap();
+    assert_eq!(ask().unwrap().body, "hello");
+
+    // With a line that waits, the socket stays, and so do the requests.
+    let line = format!("ExecStartPre=/bin/sh -c 'while [ -e {} ]; do sleep 0.05; done'\n", hold.display());
+    write(&line);
+    let socket = state(&web).socket;
+    let expected =
+        Socket { holder: Some("`web.socket`".to_owned()), hold: Some(hold.clone()), ..Socket::default() };
+    assert_eq!(socket, expected);
+    let stop = ServiceAction { old: state(&web).pids, socket, ..action(&web, Goal::Stopped) };
+    stop.perform(&Host::new()).unwrap();
+    let answer = std::thread::scope(|scope| {
+        let request = scope.spawn(ask);
+        until_unit_is("web.service", "activating");
+        let held = state(&web);
+        assert_eq!((held.status, held.main.len()), (Status::Stopped, 0), "{}", held.detail);
+        assert!(held.detail.ends_with("; it waits until it may start"), "{}", held.detail);
+        // Stopped once more, as a recovery does; the request still waits.
+        stop.perform(&Host::new()).unwrap();
+        assert!(!request.is_finished() && hold.exists());
+        let start = ServiceAction { goal: Goal::Running, ..stop.clone() };
+        start.perform(&Host::new()).unwrap();
+        ServiceAction { goal: Goal::StaysUp, ..start }.perform(&Host::new()).unwrap();
+        request.join().unwrap()
+    });
+    assert_eq!(answer.unwrap().body, "hello");
+    assert!(!hold.exists());
+}

@@ -1,0 +1,181 @@
+//! Updates while somebody else than gunicorn keeps its listening socket: requests wait, and none fails.
+//!
+//! Every site is configured as `docs/held-sockets.md` says.
+
+use std::time::Duration;
+
+use super::goes_back::{kill_at, withdraw};
+use super::*;
+use crate::support::releases::*;
+use crate::support::site::TestSite;
+use crate::support::site::demo_site::{HOST, Holder, NEW_SECRET, wait_until};
+use crate::support::snapshot::{Snapshot, assert_same};
+use crate::support::systemd::{inside, systemctl, unit, until_unit_is};
+use crate::support::visitor::{Crowd, Seen};
+
+#[test]
+fn by_supervisor() {
+    let Some(site) = site(Holder::Supervisor) else { return };
+    nobody_notices_a_migration_that_fails(&site);
+    nobody_notices_three_migrations(&site, "process ");
+}
+
+#[test]
+fn by_systemd() {
+    if !inside(&by_systemd) {
+        return;
+    }
+    let Some(site) = site(Holder::Systemd) else { return };
+    nobody_notices_a_migration_that_fails(&site);
+    requests_wait_for_a_recovery(&site);
+    nobody_notices_three_migrations(&site, "`gunicorn.socket`");
+    a_longer_window_is_announced(&site);
+}
+
+#[test]
+fn by_a_keeper() {
+    let Some(site) = site(Holder::Keeper) else { return };
+    // The keeper says in the midst of the window that it starts nothing.
+    let log = site.root.join("log/gunicorn.log");
+    let wait = format!("until grep -q 'deploykit holds gunicorn' {}; do sleep 0.05; done", log.display());
+    add(
+        &site,
+        &format!(
+            "[[steps]]\nname = \"held\"\nafter = \"migrate\"\nrun = [\"timeout\", \"60\", \"sh\", \"-c\", \"{wait}\"]\n"
+        ),
+    );
+    nobody_notices_three_migrations(&site, "process ");
+}
+
+#[test]
+fn by_whoever_the_commands_leave_it_with() {
+    if crate::support::program("pkill").is_none() {
+        return;
+    }
+    let Some(site) = site(Holder::Command) else { return };
+    nobody_notices_three_migrations(&site, "its holder");
+}
+
+/// A site that serves, with nginx in front.
+fn site(holder: Holder) -> Option<TestSite> {
+    let mut site = TestSite::builder().nginx().held_by(holder).build()?;
+    if holder == Holder::Systemd {
+        for (name, text) in site.units() {
+            unit(name, &text);
+        }
+        systemctl(&["start", "gunicorn.socket"]);
+    }
+    configure(&site, "[maintenance]\n", "[maintenance]\nwhen = \"needed\"\nhold = \"1m\"\n");
+    site.start().unwrap_or_else(|error| panic!("{error}"));
+    Some(site)
+}
+
+/// Does something while visitors come, half of them past nginx, and returns what they saw.
+fn among_visitors<T>(site: &TestSite, act: impl FnOnce() -> T) -> (T, Vec<Seen>) {
+    let crowd = Crowd::come(&[&site.front_address, &site.gunicorn_address], HOST);
+    let more = |than: usize| wait_until(Duration::from_secs(60), || crowd.served() > than);
+    assert!(more(50), "nobody is served:\n{}", site.logs());
+    let done = act();
+    assert!(more(crowd.served() + 50), "nobody is served any more:\n{}", site.logs());
+    (done, crowd.leave())
+}
+
+/// Fails unless every visitor got what it asked for from one of these releases, and what was written is there.
+#[track_caller]
+fn assert_all_served(site: &TestSite, entries_before: usize, seen: &[Seen], releases: &[&str]) {
+    for one in seen {
+        let answer =
+            one.answer.as_ref().unwrap_or_else(|error| panic!("{}: {error}\n{}", one.request, site.logs()));
+        let expected = if one.wrote { 201 } else { 200 };
+        assert_eq!(answer.status, expected, "{}: {}\n{}", one.request, answer.body, site.logs());
+        if one.request.ends_with("/version/") {
+            let is_one =
+                releases.iter().any(|name| answer.body.contains(&format!("\"release\": \"{name}\"")));
+            assert!(is_one, "half a release: {}", answer.body);
+        }
+    }
+    let written = seen.iter().filter(|one| one.wrote).count();
+    assert!(written > 20, "only {written} of {} wrote", seen.len());
+    assert_eq!(entries(site), entries_before + written);
+    let longest = seen.iter().map(|one| one.waited).max().unwrap_or_default();
+    eprintln!("{} requests, {written} of them writes, the longest took {longest:.2?}", seen.len());
+}
+
+/// Returns how many entries the home page counts.
+fn entries(site: &TestSite) -> usize {
+    let body = site.page("/").unwrap().body;
+    let count = body.split(" entries").next().and_then(|text| text.rsplit('>').next());
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no entries are counted: {body}"))
+}
+
+fn nobody_notices_three_migrations(site: &TestSite, holder: &str) {
+    site.publish_release_2().unwrap();
+    site.add_secret(NEW_SECRET, "salt").unwrap();
+    let before = entries(site);
+    let ((result, told), seen) = among_visitors(site, || request(site, &Request::default()));
+    let report = result.unwrap();
+    assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
+    assert!(report.requests_wait, "{told:#?}");
+    for skipped in ["announce", "page-up"] {
+        let reason = told.skipped(skipped);
+        assert_eq!(reason.as_deref(), Some("the window will be short, and requests wait meanwhile"));
+    }
+    assert_eq!(told.outcome("migrate").as_deref(), Some("3 migrations"));
+    let run = load(site).state().runs().unwrap().pop().unwrap();
+    let journal = fs::read_to_string(run.journal()).unwrap();
+    assert!(journal.contains(&format!("\"holder\":\"{holder}")), "{journal}");
+    assert_all_served(site, before, &seen, &["1", "2"]);
+    assert_eq!(site.release().as_deref(), Some("2"));
+    assert_tidy(site);
+}
+
+fn nobody_notices_a_migration_that_fails(site: &TestSite) {
+    publish_failing_migration(site);
+    let (snapshot, before) = (still(site), entries(site));
+    let (report, seen) = among_visitors(site, || run_update(site).unwrap());
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert!(report.requests_wait);
+    assert_eq!(report.failure.unwrap().step, "migrate");
+    assert_all_served(site, before, &seen, &["1"]);
+    assert_same(&snapshot, &still(site));
+    assert_tidy(site);
+    withdraw(site);
+}
+
+/// The site but for what visitors write.
+fn still(site: &TestSite) -> Snapshot {
+    Snapshot::of(site).without_entries()
+}
+
+/// After a crash the socket still starts nothing; requests wait for the recovery.
+fn requests_wait_for_a_recovery(site: &TestSite) {
+    publish_failing_migration(site);
+    let snapshot = still(site);
+    kill_at(site, "code finished");
+    let answer = std::thread::scope(|scope| {
+        let visitor = scope.spawn(|| site.page("/version/"));
+        until_unit_is("gunicorn.service", "activating");
+        let error = run_update(site).expect_err("it is unfinished");
+        assert!(matches!(error, UpdateError::Unfinished { .. }), "{error}");
+        assert!(!visitor.is_finished());
+        let report = update::recover(&load(site), None, &mut |_: &Record| ()).unwrap().unwrap();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+        assert!(report.requests_wait);
+        visitor.join().unwrap()
+    });
+    assert!(answer.unwrap().body.contains("\"release\": \"1\""));
+    assert_same(&snapshot, &still(site));
+    assert_tidy(site);
+    withdraw(site);
+}
+
+/// A window that takes longer than requests may wait has its page, and is announced.
+fn a_longer_window_is_announced(site: &TestSite) {
+    configure(site, "hold = \"1m\"\n", "hold = \"1ms\"\n");
+    publish_good(site, "longer");
+    let (report, told) = updated(site);
+    assert!(!report.requests_wait);
+    assert!(told.done().contains(&"announce") && told.done().contains(&"page-up"), "{told:#?}");
+    assert_eq!(site.release().as_deref(), Some("longer"));
+    assert_tidy(site);
+}
