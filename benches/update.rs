@@ -1,7 +1,7 @@
 //! What an update costs, side by side with what people do without deploykit, in one run and as ratios.
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
-//! `window`, `slow`, `nothing-new`, `program`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often
+//! `window`, `slow`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`, `runs`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often
 //! each side runs.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
@@ -12,6 +12,7 @@ mod demo_site;
 mod floor;
 mod index;
 mod program;
+mod scale;
 mod stage;
 mod table;
 mod window;
@@ -35,7 +36,8 @@ const FETCH_PAIRS: usize = 101;
 /// How many seconds longer Django takes to boot in `slow`.
 const SLOW_BOOT: f64 = 6.0;
 
-const PARTS: [&str; 4] = ["window", "slow", "nothing-new", "program"];
+const PARTS: [&str; 9] =
+    ["window", "slow", "nothing-new", "program", "repository", "static", "migrations", "packages", "runs"];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -83,11 +85,26 @@ fn choice(arguments: &[String]) -> Outcome<Choice> {
     Ok(choice)
 }
 
+/// Measures one large site.
+type Measure = fn() -> Outcome<Vec<Row>>;
+
 fn measure(choice: &Choice) -> Outcome<Vec<Row>> {
     let wants = |name: &str| choice.parts.is_empty() || choice.parts.iter().any(|part| part == name);
     let mut rows = Vec::new();
     if wants("program") {
         rows.extend(program::rows()?);
+    }
+    let large: [(&str, Measure); 5] = [
+        ("repository", scale::repository),
+        ("static", scale::static_files),
+        ("migrations", scale::migrations),
+        ("packages", scale::packages),
+        ("runs", scale::runs),
+    ];
+    for (name, measure) in large {
+        if wants(name) {
+            rows.extend(measure()?);
+        }
     }
     if !["window", "slow", "nothing-new"].into_iter().any(wants) {
         return Ok(rows);

@@ -159,7 +159,7 @@ worker = \"{root}/log/worker.log\"
 worker_processes 1;
 pid {root}/run/nginx.pid;
 error_log {root}/log/nginx.log;
-events {{}}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     client_body_temp_path {root}/run/nginx-body;

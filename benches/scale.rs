@@ -1,0 +1,296 @@
+//! Sites that are large in one thing each, and `deploykit plan` against what a person would have to wait for anyway.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+use crate::demo_site::{DemoSite, run};
+use crate::program::{DEPLOYKIT, seconds};
+use crate::stage::Stage;
+use crate::table::Row;
+
+const FILES: usize = 100_000;
+const COMMITS: usize = 50_000;
+const STATIC_FILES: usize = 50_000;
+const MIGRATIONS: usize = 400;
+const PACKAGES: usize = 60;
+const RUNS: usize = 1_000;
+
+/// How many pairs of ours and theirs are timed.
+const PAIRS: usize = 3;
+
+/// How often `status` is timed.
+const STATUS: usize = 20;
+
+/// What the plan of a large site may take in memory, in megabytes.
+const MEMORY: f64 = 200.0;
+
+/// A repository of many files and commits, of which the next update changes one.
+pub fn repository() -> Outcome<Vec<Row>> {
+    let stage = grown(|site| import(&site.origin))?;
+    let tree = stage.beside("tree");
+    let theirs = || {
+        let git = |args: &[&str]| {
+            let mut command = stage.command("git");
+            seconds(command.args(args))
+        };
+        let tree = tree.to_string_lossy();
+        Ok(git(&["fetch", "-q", "origin", "main"])?
+            + git(&["status", "--porcelain", "--ignored"])?
+            + git(&["worktree", "add", "-q", "--detach", &tree, "origin/main"])?
+            + git(&["worktree", "remove", "--force", &tree])?)
+    };
+    pairs(&stage, "100,000 files, 50,000 commits", "its git commands", 1.3, theirs)
+}
+
+/// Many static files, of which the next update changes one.
+pub fn static_files() -> Outcome<Vec<Row>> {
+    let stage = grown(|site| {
+        site.publish(|tree| {
+            for number in 0..STATIC_FILES {
+                let folder = tree.join(format!("project/guestbook/static/many/{}", number / 500));
+                let _ = fs::create_dir_all(&folder);
+                let _ = fs::write(folder.join(format!("{number}.css")), format!("a {{ order: {number} }}\n"));
+            }
+        })?;
+        Ok(())
+    })?;
+    let theirs = || {
+        fs::remove_dir_all(&stage.site.static_root)?;
+        seconds(stage.site.python().args(["manage.py", "collectstatic", "--noinput"]))
+    };
+    pairs(&stage, "50,000 static files", "a whole collectstatic", 1.0, theirs)
+}
+
+/// Many migrations that wait.
+pub fn migrations() -> Outcome<Vec<Row>> {
+    let stage = grown(|_| Ok(()))?;
+    stage.site.publish(|tree| {
+        let folder = tree.join("project/guestbook/migrations");
+        let mut last = newest_migration(&folder);
+        for number in 0..MIGRATIONS {
+            let name = format!("1{number:03}_more");
+            let mut text = String::from("from django.db import migrations, models\n\n\n");
+            let _ = write!(
+                text,
+                "class Migration(migrations.Migration):\n    dependencies = [(\"guestbook\", \"{last}\")]\n    operations = [\n        migrations.CreateModel(\n            name=\"More{number}\", fields=[(\"id\", models.AutoField(primary_key=True))]\n        )\n    ]\n"
+            );
+            let _ = fs::write(folder.join(format!("{name}.py")), text);
+            last = name;
+        }
+    })?;
+    // It sees the same migrations, and nothing else of the new version.
+    let tree = stage.beside("tree");
+    stage.site.git(&stage.site.checkout, &["fetch", "-q", "origin", "main"])?;
+    let add = ["worktree", "add", "-q", "--detach", &tree.to_string_lossy(), "origin/main"];
+    stage.site.git(&stage.site.checkout, &add)?;
+    fs::copy(&stage.site.secrets, tree.join("secrets.json"))?;
+    let theirs = || {
+        let project = tree.join("project");
+        let mut seen = 0.0;
+        for args in [&["check"][..], &["migrate", "--plan"]] {
+            seen += seconds(stage.site.python().current_dir(&project).arg("manage.py").args(args))?;
+        }
+        Ok(seen)
+    };
+    pairs(&stage, "400 pending migrations", "check and migrate --plan", 3.0, theirs)
+}
+
+/// Many packages, of which the next update changes two: the environment alone, against a fresh one.
+pub fn packages() -> Outcome<Vec<Row>> {
+    let stage = grown(|site| {
+        run(Command::new("python3").args(["-c", WHEELS]).arg(&site.extra_wheels).arg(PACKAGES.to_string()))?;
+        site.publish(|tree| require(tree, 1))?;
+        Ok(())
+    })?;
+    stage.site.publish(|tree| require(tree, 2))?;
+    let environments = stage.site.checkout.join(".deploykit/environments");
+    let live = fs::canonicalize(&stage.site.virtualenv)?;
+    let tree = stage.beside("tree");
+    stage.site.git(&stage.site.checkout, &["fetch", "-q", "origin", "main"])?;
+    let add = ["worktree", "add", "-q", "--detach", &tree.to_string_lossy(), "origin/main"];
+    stage.site.git(&stage.site.checkout, &add)?;
+    let fresh = stage.beside("fresh");
+    let (mut times, mut sizes) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        for entry in
+            fs::read_dir(&environments)?.flatten().map(|entry| entry.path()).filter(|path| *path != live)
+        {
+            fs::remove_dir_all(entry)?;
+        }
+        let _ = fs::remove_dir_all(&fresh);
+        let output = stage.beside("plan");
+        crate::program::run(stage.command(DEPLOYKIT).args(["plan", "-v"]), &output)?;
+        let told = fs::read_to_string(output.with_extension("err"))?;
+        let ours = duration(&told, "✓ next-environment").ok_or("no environment was made")?;
+        let mut pip = stage.site.command(fresh.join("bin/python"));
+        pip.args(["-m", "pip", "install", "-q", "--find-links"]).arg(&stage.site.extra_wheels);
+        pip.arg("-r").arg(tree.join("requirements/production.txt"));
+        let theirs =
+            seconds(stage.site.command("python3").args(["-m", "venv"]).arg(&fresh))? + seconds(&mut pip)?;
+        println!("next environment: {ours:.2} s, a fresh one by pip: {theirs:.2} s");
+        times.push(ours / theirs);
+        let next =
+            fs::read_dir(&environments)?.flatten().map(|entry| entry.path()).find(|path| *path != live);
+        sizes.push(room(&next.ok_or("no environment is left")?)? / room(&fresh)?);
+    }
+    Ok(vec![
+        Row::limited("2 of 60 packages change: next environment / a fresh one", "x", 0.1, times),
+        Row::limited("2 of 60 packages change: its room on the disk / a fresh one's", "x", 0.1, sizes),
+    ])
+}
+
+/// A state folder with many past runs.
+pub fn runs() -> Outcome<Vec<Row>> {
+    let stage = grown(|_| Ok(()))?;
+    let folder = stage.site.checkout.join(".deploykit/runs");
+    let first = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).next().ok_or("there is no run")?;
+    for number in 1..=RUNS {
+        run(Command::new("cp").arg("-a").arg(&first).arg(folder.join(format!("20260101-{number}"))))?;
+    }
+    let time = |command: &str| -> Outcome<Vec<f64>> {
+        (0..STATUS).map(|_| Ok(seconds(stage.command(DEPLOYKIT).arg(command))? * 1000.0)).collect()
+    };
+    Ok(vec![
+        Row::limited("1,000 past runs: status, whole process", "ms", 50.0, time("status")?),
+        Row::limited("1,000 past runs: history, whole process", "ms", 50.0, time("history")?),
+    ])
+}
+
+/// A site that was made larger, updated to that, and has one more small change waiting.
+fn grown(grow: impl FnOnce(&DemoSite) -> Outcome<()>) -> Outcome<Stage> {
+    let mut stage = Stage::build()?;
+    stage.begin()?;
+    grow(&stage.site)?;
+    run(&mut stage.update())?;
+    stage.site.publish(|tree| {
+        let _ = fs::write(tree.join("project/guestbook/static/guestbook/print.css"), "a { order: new }\n");
+    })?;
+    Ok(stage)
+}
+
+/// Times `deploykit plan` and something else in turn, and looks at its memory.
+fn pairs(
+    stage: &Stage,
+    what: &str,
+    other: &str,
+    limit: f64,
+    theirs: impl Fn() -> Outcome<f64>,
+) -> Outcome<Vec<Row>> {
+    let (mut ratios, mut memory) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        let before = if pair % 2 == 0 { Some(theirs()?) } else { None };
+        let ours = crate::program::run(stage.command(DEPLOYKIT).arg("plan"), &stage.beside("plan"))?;
+        let theirs = before.map_or_else(&theirs, Ok)?;
+        println!("{what}: plan {:.2} s, {other} {theirs:.2} s", ours.seconds);
+        ratios.push(ours.seconds / theirs);
+        memory.push(ours.memory);
+    }
+    Ok(vec![
+        Row::limited(&format!("{what}: plan / {other}"), "x", limit, ratios),
+        Row::limited(&format!("{what}: peak memory of the plan"), "MB", MEMORY, memory),
+    ])
+}
+
+/// Adds many files and then commits to the newest version of a repository.
+fn import(origin: &Path) -> Outcome<()> {
+    let mut git = Command::new("git")
+        .arg("-C")
+        .arg(origin)
+        .args(["fast-import", "--quiet"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut input = BufWriter::new(git.stdin.take().ok_or("git has no input")?);
+    for commit in 0..COMMITS {
+        let time = 1_700_000_000 + commit;
+        writeln!(input, "commit refs/heads/main\ncommitter A <a@example.org> {time} +0000\ndata 1\n-")?;
+        let changed = if commit == 0 {
+            writeln!(input, "from refs/heads/main^0")?;
+            0..FILES
+        } else {
+            let number = commit * 7919 % FILES;
+            number..number + 1
+        };
+        for number in changed {
+            let text = format!("{commit} {number}");
+            let path = format!("data/{}/{}/{number}.txt", number / 1000, number / 50 % 20);
+            writeln!(input, "M 100644 inline {path}\ndata {}\n{text}", text.len())?;
+        }
+        writeln!(input)?;
+    }
+    input.flush()?;
+    drop(input);
+    if git.wait()?.success() { Ok(()) } else { Err("git fast-import failed".into()) }
+}
+
+fn newest_migration(folder: &Path) -> String {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".py")?.to_owned()));
+    names.filter(|name| name.starts_with('0')).max().unwrap_or_default()
+}
+
+/// Makes wheels of a size that is usual, and of the first two also a second version.
+const WHEELS: &str = r#"
+import sys, zipfile
+folder, count = sys.argv[1], int(sys.argv[2])
+source = "".join(f"def function_{n}(one, two):\n    return one + two * {n}\n\n" for n in range(40))
+for number in range(count):
+    for version in [1, 2] if number < 2 else [1]:
+        name = f"package{number}"
+        info = f"{name}-{version}.dist-info"
+        with zipfile.ZipFile(f"{folder}/{name}-{version}-py3-none-any.whl", "w") as wheel:
+            files = {f"{name}/module{n}.py": source + f"VERSION = {version}\n" for n in range(80)}
+            files[f"{name}/__init__.py"] = ""
+            files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            files[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            import base64, hashlib
+            record = ""
+            for path, text in files.items():
+                wheel.writestr(path, text)
+                digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+                record += f"{path},sha256={digest},{len(text)}\n"
+            wheel.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
+"#;
+
+/// Requires all of them, the first two in this version.
+fn require(tree: &Path, version: u32) {
+    let path = tree.join("requirements/production.txt");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let mut text: String = text
+        .lines()
+        .filter(|line| !line.starts_with("package"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    for number in 0..PACKAGES {
+        let version = if number < 2 { version } else { 1 };
+        let _ = writeln!(text, "package{number}=={version}");
+    }
+    let _ = fs::write(path, text);
+}
+
+/// Reads how many seconds a step took: `✓ next-environment   2.4 s  2 packages change`.
+fn duration(told: &str, step: &str) -> Option<f64> {
+    let mut words = told.lines().find_map(|line| line.trim().strip_prefix(step))?.split_whitespace();
+    let seconds = words.next()?.parse().ok()?;
+    (words.next()? == "s").then_some(seconds)
+}
+
+/// Returns the bytes that a folder takes of the disk, without files that are elsewhere too.
+fn room(folder: &Path) -> Outcome<f64> {
+    let mut bytes = 0.0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        if found.is_dir() {
+            bytes += room(&entry.path())?;
+        } else if found.nlink() == 1 {
+            #[expect(clippy::cast_precision_loss, reason = "a disk has fewer than 2^52 bytes")]
+            let size = found.blocks() as f64 * 512.0;
+            bytes += size;
+        }
+    }
+    Ok(bytes)
+}
