@@ -182,6 +182,10 @@ fn django(error: &DjangoError) -> Option<String> {
             "set `site.project` to the folder of manage.py, inside the repository".into()
         }
         DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
+        DjangoError::Mute { .. } => {
+            "see whether its server runs and lets you in; `database.deadline` says how long is waited for it".into()
+        }
+        DjangoError::Busy { .. } => "end those sessions in the database, then run this again".into(),
         DjangoError::Conflicts { .. } => {
             "make a merge migration upstream: manage.py makemigrations --merge".into()
         }

@@ -73,7 +73,15 @@ impl BackupDatabase {
         let started = Instant::now();
         match &self.command {
             Some(command) => self.by_command(command, &context.host)?,
-            None => with_session(context, &self.project, |session, host| session.backup(host, &self.path))?,
+            None => {
+                let copied =
+                    with_session(context, &self.project, |session, host| session.backup(host, &self.path));
+                if copied.is_err() {
+                    // One that was killed leaves half of it.
+                    files::remove_tree(&beside(&self.path, ".part"))?;
+                }
+                copied?;
+            }
         }
         let Some(facts) = self.facts.clone() else { return Ok(()) };
         let file_bytes = std::fs::metadata(&self.path).at("look at", &self.path)?.len();
@@ -137,15 +145,19 @@ impl RestoreDatabase {
     ///
     /// See [`Session::restore`] and [`Session::restore_backup`]; [`DjangoError::NotRestored`] where there is a copy.
     pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
-        with_session(context, &self.project, |session, host| match &self.backup {
-            Some(backup) if files::look(backup) != Found::Nothing => {
-                self.put_back(backup, session, host).map_err(|source| DjangoError::NotRestored {
-                    backup: backup.clone(),
-                    source: Box::new(source),
-                })
+        with_session(context, &self.project, |session, host| {
+            let settled = session.settle(host);
+            match &self.backup {
+                Some(backup) if files::look(backup) != Found::Nothing => {
+                    let result = settled.and_then(|()| self.put_back(backup, session, host));
+                    result.map_err(|source| {
+                        let (backup, source) = (backup.clone(), Box::new(source));
+                        DjangoError::NotRestored { backup, source }
+                    })
+                }
+                // The copy comes before the first migration: without it, none was begun.
+                _ => settled.and_then(|()| session.restore(host, &self.before)),
             }
-            // The copy comes before the first migration: without it, none was begun.
-            _ => session.restore(host, &self.before),
         })
     }
 

@@ -156,6 +156,25 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
+    /// A database lets nobody in any more; what waited for it was ended.
+    #[error("the database `{database}` does not answer: {during}")]
+    Mute {
+        /// Its alias in `DATABASES`.
+        database: String,
+        /// What was being done.
+        during: &'static str,
+    },
+    /// What a killed process left at work in a database does not end.
+    #[error(
+        "in the database `{database}` a change of the schema is still at work that was cut off: session {}",
+        sessions.join(", ")
+    )]
+    Busy {
+        /// Its alias in `DATABASES`.
+        database: String,
+        /// The server's numbers of its sessions.
+        sessions: Vec<String>,
+    },
     /// The recorded migrations contradict the code: one is applied before another one that it needs.
     #[error("the history of migrations is inconsistent: {}", raised.message)]
     Inconsistent {

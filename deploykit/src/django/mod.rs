@@ -27,6 +27,7 @@ pub use migrations::{
     DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration, ReversedMigration,
 };
 pub(crate) use orphans::orphans;
+pub(crate) use project::DATABASE_DEADLINE;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
 pub use session::Session;

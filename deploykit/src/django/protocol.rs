@@ -116,6 +116,8 @@ impl Fault {
             "static" => broken(Part::StaticFiles),
             "migrations" => broken(Part::Migrations),
             "database" => DjangoError::Database { database: self.database.unwrap_or_default(), raised },
+            "mute" => DjangoError::Mute { database: self.database.unwrap_or_default(), during },
+            "busy" => DjangoError::Busy { database: self.database.unwrap_or_default(), sessions: self.names },
             "inconsistent" => DjangoError::Inconsistent { raised },
             "conflicts" => DjangoError::Conflicts { apps: self.apps },
             "state_moved" => DjangoError::StateMoved { unexpected: self.unexpected, missing: self.missing },

@@ -3,8 +3,8 @@
 # The oldest lines of a program that failed are left out.
 TOOL_LINES = 30
 
-# Whoever else holds a table while it is brought back has this long to let go of it, in seconds.
-PATIENCE = 120
+# How often the limit of the database a copy may take to grow.
+STALLED = 10
 
 
 def way_of(connection, sqlite, postgresql, mariadb):
@@ -89,6 +89,47 @@ def run_tool(argv, env, files=(), **streams):
     return done
 
 
+def touch(cursor, tables):
+    """Fails where somebody has locked a table, and says who: the programs say less, or wait without end."""
+    for table in tables:
+        rows_of(cursor, "SELECT 1 FROM %s LIMIT 0" % table)
+
+
+def said_in(log):
+    """Returns the lines of a log that a program wrote, which go to the run's log too."""
+    os.lseek(log, 0, os.SEEK_SET)
+    with os.fdopen(log, "rb") as file:
+        said = file.read().decode("utf-8", "replace")
+    sys.stderr.write(without_passwords(said))
+    return said.splitlines()
+
+
+def copy_with(argv, env, path, files=(), stdout=subprocess.DEVNULL):
+    """Runs a program that writes the copy; it is given up when that does not grow any more."""
+    log = unnamed_file("")
+    child = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log, pass_fds=files)
+    over, stalled = threading.Event(), []
+
+    def watch():
+        size, times = -1, 0
+        while not over.wait(LIMIT):
+            size, before = os.path.getsize(path), size
+            times = times + 1 if size == before else 0
+            if times == STALLED:
+                stalled.append("error: the copy has not grown for %d s" % (STALLED * LIMIT))
+                child.kill()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        code = child.wait()
+    finally:
+        over.set()
+        said = said_in(log)
+    if code:
+        raise tool_failed(argv[0], code, said + stalled)
+
+
 def feed_tool(argv, env, write, files=()):
     """Runs a program that reads what `write` gives it; what it complains of goes to the log too."""
     log = unnamed_file("")
@@ -104,12 +145,9 @@ def feed_tool(argv, env, write, files=()):
         raise
     finally:
         code = child.wait()
-        os.lseek(log, 0, os.SEEK_SET)
-        with os.fdopen(log, "rb") as file:
-            said = file.read().decode("utf-8", "replace")
-        sys.stderr.write(without_passwords(said))
+        said = said_in(log)
     if code:
-        raise tool_failed(argv[0], code, said.splitlines())
+        raise tool_failed(argv[0], code, said)
 
 
 def unnamed_file(text):
@@ -208,12 +246,18 @@ def postgresql_facts(connection):
 
 def postgresql_backup(connection, path, file):
     program = postgresql_tools(connection)[0]
+    tables = (
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p') AND " + postgresql_own("pg_class", "c.oid")
+    )
+    with connection.cursor() as cursor:
+        touch(cursor, [table for table, in rows_of(cursor, tables)])
     connection.close()
     # Large objects are left alone, by the way back too.
     argv = [program, "--format=custom", "--compress=1", "--no-blobs", "--no-password", "--file=" + path]
-    argv.append("--lock-wait-timeout=%d" % (PATIENCE * 1000))
+    argv.append("--lock-wait-timeout=%d" % (LIMIT * 1000))
     role = postgresql_role(connection)
-    run_tool(argv + (["--role=" + role] if role else []), postgresql_environment(connection), stdout=subprocess.DEVNULL)
+    copy_with(argv + (["--role=" + role] if role else []), postgresql_environment(connection), path)
 
 
 # What is never dropped is not restored either: it is the whole database's, and often a superuser's.
@@ -244,7 +288,7 @@ POSTGRESQL_DROPS = (
 
 def postgresql_restore(connection, path):
     _, pg_restore, psql = postgresql_tools(connection)
-    env = postgresql_environment(connection)
+    env = dict(postgresql_environment(connection), PGAPPNAME=CHANGES)
     listed = run_tool([pg_restore, "--list", path], env, stdout=subprocess.PIPE).stdout.decode("utf-8", "replace")
     entries = [line for line in listed.splitlines() if line and not line.startswith(";")]
     statements, there = [], set()
@@ -274,7 +318,7 @@ def postgresql_restore(connection, path):
     chosen = unnamed_file("\n".join(line for line in entries if wanted(line)) + "\n")
     argv = [pg_restore, "--use-list=" + path_of(chosen), "--file=-", path]
     role = postgresql_role(connection)
-    opening = ["BEGIN;", "SET LOCAL lock_timeout = '%ds';" % PATIENCE]
+    opening = ["BEGIN;", "SET LOCAL lock_timeout = '%ds';" % max(1, LIMIT)]
     opening += ["SET LOCAL ROLE %s;" % connection.ops.quote_name(role)] if role else []
 
     def write(stream):
@@ -357,12 +401,16 @@ def mariadb_backup(connection, path, file):
         for option, table in (("routines", "routine"), ("events", "event")):
             sql = "SELECT count(*) FROM information_schema.%ss WHERE %s_schema = DATABASE()" % (table, table)
             extra += ["--" + option] if rows_of(cursor, sql)[0][0] else []
+        tables = (
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type LIKE 'BASE%'"
+        )
+        touch(cursor, [connection.ops.quote_name(table) for table, in rows_of(cursor, tables)])
     connection.close()
     options = unnamed_file(mariadb_options(connection))
     argv = [program, "--defaults-file=" + path_of(options), "--single-transaction", "--quick", "--hex-blob"]
     argv += ["--skip-add-locks", "--no-tablespaces"] + extra + [mariadb_name(connection)]
     try:
-        run_tool(argv, dict(os.environ), files=(options,), stdout=file)
+        copy_with(argv, dict(os.environ), path, files=(options,), stdout=file)
     finally:
         os.close(options)
 
@@ -373,7 +421,7 @@ def mariadb_restore(connection, path):
         if b"-- Dump completed" not in file.read():
             raise ValueError("the copy has no end: %s" % path)
     program = mariadb_tool("mariadb", "mysql")
-    statements = ["SET lock_wait_timeout = %d;" % PATIENCE, "SET FOREIGN_KEY_CHECKS = 0;"]
+    statements = ["SET lock_wait_timeout = %d;" % max(1, LIMIT), "SET FOREIGN_KEY_CHECKS = 0;"]
     kinds = (
         ("CASE table_type WHEN 'VIEW' THEN 'VIEW' WHEN 'SEQUENCE' THEN 'SEQUENCE' ELSE 'TABLE' END", "table"),
         ("routine_type", "routine"),
