@@ -11,10 +11,13 @@ use super::migrations::with_session;
 use super::{Context, DatabaseState, DjangoError, Project, Session};
 use crate::command::Command;
 use crate::host::Host;
-use crate::host::files::{self, Found, InPath};
+use crate::host::files::{self, FileError, Found, InPath};
 
 /// The variable that names the copy to a site's own commands.
 pub const BACKUP_VARIABLE: &str = "DEPLOYKIT_BACKUP";
+
+/// What the name of a copy ends with until it is whole.
+const HALF: &str = ".part";
 
 /// What a copy of the database has to reckon with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +81,7 @@ impl BackupDatabase {
                     with_session(context, &self.project, |session, host| session.backup(host, &self.path));
                 if copied.is_err() {
                     // One that was killed leaves half of it.
-                    files::remove_tree(&beside(&self.path, ".part"))?;
+                    files::remove_tree(&beside(&self.path, HALF))?;
                 }
                 copied?;
             }
@@ -92,7 +95,7 @@ impl BackupDatabase {
     }
 
     fn by_command(&self, command: &Command, host: &Host) -> Result<(), DjangoError> {
-        let part = beside(&self.path, ".part");
+        let part = beside(&self.path, HALF);
         files::remove_tree(&part)?;
         if let Err(error) = host.run_unread(&command.clone().env(BACKUP_VARIABLE, &part)) {
             files::remove_tree(&part)?;
@@ -176,6 +179,18 @@ impl RestoreDatabase {
         }
         Ok(files::write_whole(&mark, b"", 0o600)?)
     }
+}
+
+/// Removes what a copy that was killed has left in a run's folder.
+pub(crate) fn remove_half_copy(folder: &Path) -> Result<(), FileError> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("backup") && name.ends_with(HALF) {
+            files::remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns a neighbour of a copy, whose name it begins with.

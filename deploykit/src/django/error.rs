@@ -390,10 +390,10 @@ impl DjangoError {
     }
 }
 
-/// Returns the first line that is about an error.
+/// Returns the first line that is about an error, or else the last one.
 fn complaint(tail: &[String]) -> String {
     let first = tail.iter().find(|line| line.to_ascii_lowercase().contains("error"));
-    first.map(|line| format!(": {line}")).unwrap_or_default()
+    first.or(tail.last()).map(|line| format!(": {line}")).unwrap_or_default()
 }
 
 /// Names a few of many.
