@@ -196,6 +196,9 @@ fn django(error: &DjangoError) -> Option<String> {
         DjangoError::ToolTooOld { .. } => {
             "install the tools of the server's version, and put their folder first in PATH in `site.env`".into()
         }
+        DjangoError::RightsMissing { rights } => {
+            format!("GRANT {} ON that database to it, or name programs of your own in `database.backup-command` and `database.restore-command`", rights.join(", "))
+        }
         DjangoError::NotOwned { .. } => {
             "let that user own them, or name programs of your own in `database.backup-command` and `database.restore-command`".into()
         }

@@ -1,5 +1,6 @@
 //! PostgreSQL and MariaDB: real servers, migrated, reversed, copied and put back.
 
+mod connections;
 mod copies;
 mod hangs;
 mod refused;

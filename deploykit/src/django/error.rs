@@ -275,6 +275,12 @@ pub enum DjangoError {
         /// Tables, views and sequences.
         names: Vec<String>,
     },
+    /// The site's database user may not make anew what is in the database, so that a copy could not be put back.
+    #[error("the site's database user lacks {}, so a copy could not be put back", rights.join(", "))]
+    RightsMissing {
+        /// As `GRANT` names them: `DROP`.
+        rights: Vec<String>,
+    },
     /// The site's own command succeeded, and there is no copy.
     #[error("the backup command wrote nothing to `{}`", path.display())]
     NoBackup {

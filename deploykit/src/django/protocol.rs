@@ -140,6 +140,7 @@ impl Fault {
                 version: self.version.unwrap_or_default(),
                 server: self.engine.unwrap_or_default(),
             },
+            "rights" => DjangoError::RightsMissing { rights: self.names },
             "not_owned" => DjangoError::NotOwned { names: self.names },
             "no_static" => DjangoError::NoStaticFiles,
             "not_relocatable" => DjangoError::NotRelocatable {

@@ -271,7 +271,7 @@ impl Session {
     ///
     /// When no copy could be made, or it could not be put back: [`DjangoError::Unsupported`] for other engines than SQLite,
     /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
-    /// [`DjangoError::NotOwned`].
+    /// [`DjangoError::NotOwned`], [`DjangoError::RightsMissing`].
     pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
         self.ask(host, "backup", json!({ "do": "backup_facts", "database": DATABASE }), Some(READ))
     }

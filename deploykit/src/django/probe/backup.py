@@ -220,8 +220,12 @@ def postgresql_environment(connection):
     options = settings.get("OPTIONS") or {}
     names = {"HOST": "PGHOST", "PORT": "PGPORT", "USER": "PGUSER", "PASSWORD": "PGPASSWORD", "NAME": "PGDATABASE"}
     found = {variable: settings.get(name) for name, variable in names.items()}
-    names = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword", "service", "passfile", "options")
-    found.update(("PG" + name.upper(), options.get(name)) for name in names)
+    names = (
+        "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "sslsni", "ssl_min_protocol_version",
+        "ssl_max_protocol_version", "channel_binding", "gssencmode", "krbsrvname", "require_auth", "requirepeer", "hostaddr",
+        "target_session_attrs", "service", "servicefile", "passfile", "options",
+    )  # fmt: skip
+    found.update(("PG" + name.upper().replace("_", ""), options.get(name)) for name in names)
     found.update(PGAPPNAME="deploykit", PGCONNECT_TIMEOUT="30")
     return dict(os.environ, **{name: str(value) for name, value in found.items() if value})
 
@@ -358,19 +362,22 @@ def mariadb_options(connection):
     options = settings.get("OPTIONS") or {}
     host = str(settings.get("HOST") or "")
     ssl = options.get("ssl") if isinstance(options.get("ssl"), dict) else {}
+    ssl = {name: ssl.get(name) or options.get("ssl_" + name) for name in ("ca", "capath", "cert", "key", "cipher")}
+    mode = str(options.get("ssl_mode") or "")
+    verified = options.get("ssl_verify_cert") or options.get("ssl_verify_identity") or mode.startswith("VERIFY_")
+    encrypted = any(ssl.values()) or verified or mode == "REQUIRED"
     found = {
         "user": options.get("user") or settings.get("USER"),
         "password": options.get("password") or options.get("passwd") or settings.get("PASSWORD"),
         "socket": host if host.startswith("/") else options.get("unix_socket"),
         "host": options.get("host") or (None if host.startswith("/") else host),
         "port": options.get("port") or settings.get("PORT"),
-        "ssl-ca": ssl.get("ca"),
-        "ssl-cert": ssl.get("cert"),
-        "ssl-key": ssl.get("key"),
+        "ssl": "1" if encrypted else "0" if mode == "DISABLED" or options.get("ssl_disabled") else None,
         "default-character-set": "utf8mb4",
         # As for Django: what is not asked for is not verified.
-        "loose-ssl-verify-server-cert": None if ssl else "0",
+        "loose-ssl-verify-server-cert": "1" if verified else None if encrypted else "0",
     }
+    found.update(("ssl-" + name, value) for name, value in ssl.items())
     lines = ["!include %s" % options["read_default_file"]] if options.get("read_default_file") else []
     lines.append("[client]")
     for name, value in found.items():
@@ -380,15 +387,72 @@ def mariadb_options(connection):
     return "\n".join(lines) + "\n"
 
 
-def mariadb_name(connection):
-    options = connection.settings_dict.get("OPTIONS") or {}
-    return options.get("database") or options.get("db") or connection.settings_dict["NAME"]
+def mariadb_name(cursor):
+    """The database, which may be named in an option file alone."""
+    return rows_of(cursor, "SELECT DATABASE()")[0][0]
+
+
+# What takes which rights to be made anew.
+MARIADB_RIGHTS = (
+    ("tables", "table_schema", {"SELECT", "INSERT", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}),
+    ("triggers", "trigger_schema", {"TRIGGER"}),
+    ("views", "table_schema", {"CREATE VIEW", "SHOW VIEW"}),
+    ("routines", "routine_schema", {"CREATE ROUTINE", "ALTER ROUTINE"}),
+    ("events", "event_schema", {"EVENT"}),
+)
+
+# What belongs to somebody, in whose name it runs.
+MARIADB_OWNED = (
+    ("triggers", "trigger_name", "trigger_schema"),
+    ("views", "table_name", "table_schema"),
+    ("routines", "routine_name", "routine_schema"),
+    ("events", "event_name", "event_schema"),
+)
+
+
+def mariadb_rights(cursor, database):
+    """The rights that the site's user has to this database as a whole."""
+    found = set()
+    for line, in rows_of(cursor, "SHOW GRANTS"):
+        grant = re.match(r"GRANT (.+?) ON (?:`((?:[^`]|``)+)`|(\*))\.\* TO ", line)
+        if not grant:
+            continue
+        rights, pattern, everywhere = grant.groups()
+        # As in LIKE, with a backslash before what stands for itself.
+        parts = re.findall(r"\\.|.", (pattern or "").replace("``", "`"))
+        regex = "".join({"%": ".*", "_": "."}.get(part, re.escape(part[-1])) for part in parts)
+        if everywhere or re.fullmatch(regex, database):
+            found |= {right.strip() for right in rights.split(",")}
+    return found
+
+
+def mariadb_checked(cursor, database):
+    """Fails where the site's user could not make anew what is in the database."""
+    rights = mariadb_rights(cursor, database)
+    if "ALL PRIVILEGES" not in rights:
+        sql = "SELECT count(*) FROM information_schema.%s WHERE %s = DATABASE()"
+        missing = set()
+        for table, column, needed in MARIADB_RIGHTS:
+            # What triggers there are is not shown without the right; who has it not can have made none.
+            if table == "tables" or rows_of(cursor, sql % (table, column))[0][0]:
+                missing |= needed - rights
+        if missing:
+            raise Refused("rights", names=sorted(missing))
+    if rights & {"SUPER", "SET USER"}:
+        return
+    foreign = []
+    for table, name, schema in MARIADB_OWNED:
+        sql = "SELECT %s FROM information_schema.%s WHERE %s = DATABASE() AND definer <> CURRENT_USER() ORDER BY 1"
+        foreign += [found for found, in rows_of(cursor, sql % (name, table, schema))]
+    if foreign:
+        raise Refused("not_owned", names=foreign)
 
 
 def mariadb_facts(connection):
     mariadb_tool("mariadb-dump", "mysqldump")
     mariadb_tool("mariadb", "mysql")
     with connection.cursor() as cursor:
+        mariadb_checked(cursor, mariadb_name(cursor))
         sql = "SELECT coalesce(sum(data_length), 0) FROM information_schema.tables WHERE table_schema = DATABASE()"
         return rows_of(cursor, sql)[0][0]
 
@@ -398,6 +462,7 @@ def mariadb_backup(connection, path, file):
     # Only where there are some: reading them takes rights that a site need not have.
     extra = []
     with connection.cursor() as cursor:
+        name = mariadb_name(cursor)
         for option, table in (("routines", "routine"), ("events", "event")):
             sql = "SELECT count(*) FROM information_schema.%ss WHERE %s_schema = DATABASE()" % (table, table)
             extra += ["--" + option] if rows_of(cursor, sql)[0][0] else []
@@ -408,7 +473,7 @@ def mariadb_backup(connection, path, file):
     connection.close()
     options = unnamed_file(mariadb_options(connection))
     argv = [program, "--defaults-file=" + path_of(options), "--single-transaction", "--quick", "--hex-blob"]
-    argv += ["--skip-add-locks", "--no-tablespaces"] + extra + [mariadb_name(connection)]
+    argv += ["--skip-add-locks", "--no-tablespaces"] + extra + [name]
     try:
         copy_with(argv, dict(os.environ), path, files=(options,), stdout=file)
     finally:
@@ -428,10 +493,11 @@ def mariadb_restore(connection, path):
         ("'EVENT'", "event"),
     )
     with connection.cursor() as cursor:
+        name = mariadb_name(cursor)
         for word, table in kinds:
             sql = "SELECT %s, %s_name FROM information_schema.%ss WHERE %s_schema = DATABASE()"
-            for kind, name in rows_of(cursor, sql % (word, table, table, table)):
-                statements.append("DROP %s IF EXISTS %s;" % (kind, connection.ops.quote_name(name)))
+            for kind, thing in rows_of(cursor, sql % (word, table, table, table)):
+                statements.append("DROP %s IF EXISTS %s;" % (kind, connection.ops.quote_name(thing)))
     connection.close()
     options = unnamed_file(mariadb_options(connection))
 
@@ -440,7 +506,7 @@ def mariadb_restore(connection, path):
         with open(path, "rb") as file:
             shutil.copyfileobj(file, stream, 1 << 20)
 
-    argv = [program, "--defaults-file=" + path_of(options), "--batch", mariadb_name(connection)]
+    argv = [program, "--defaults-file=" + path_of(options), "--batch", name]
     try:
         feed_tool(argv, dict(os.environ), write, files=(options,))
     finally:
