@@ -182,6 +182,10 @@ fn django(error: &DjangoError) -> Option<String> {
             "set `site.project` to the folder of manage.py, inside the repository".into()
         }
         DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
+        DjangoError::Mute { .. } => {
+            "see whether its server runs and lets you in; `database.deadline` says how long is waited for it".into()
+        }
+        DjangoError::Busy { .. } => "end those sessions in the database, then run this again".into(),
         DjangoError::Conflicts { .. } => {
             "make a merge migration upstream: manage.py makemigrations --merge".into()
         }
@@ -191,6 +195,9 @@ fn django(error: &DjangoError) -> Option<String> {
         }
         DjangoError::ToolTooOld { .. } => {
             "install the tools of the server's version, and put their folder first in PATH in `site.env`".into()
+        }
+        DjangoError::RightsMissing { rights } => {
+            format!("GRANT {} ON that database to it, or name programs of your own in `database.backup-command` and `database.restore-command`", rights.join(", "))
         }
         DjangoError::NotOwned { .. } => {
             "let that user own them, or name programs of your own in `database.backup-command` and `database.restore-command`".into()

@@ -254,9 +254,11 @@ impl Runner<'_, '_> {
             .collect();
         // It is open until the old web serves again.
         window.length = None;
-        let outcome = self.undo(&begun, hold, &mut failure.undo, &mut |undone| {
-            window.undone(undone);
-            reports.iter_mut().filter(|report| report.step == undone).for_each(|report| report.undone = true);
+        let outcome = self.undo(&begun, hold, &mut failure.undo, &mut |step, undone| {
+            if undone {
+                window.undone(step);
+            }
+            reports.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
         });
         match outcome {
             Outcome::RolledBack if !is_open(&begun) => Outcome::Refused,
@@ -264,17 +266,18 @@ impl Runner<'_, '_> {
         }
     }
 
-    /// Undoes steps in the given order; used by a failing run and by a recovery. What was undone is marked in `reports`.
+    /// Undoes steps in the given order; used by a failing run and by a recovery. `mark` hears of each step that is undone (`true`),
+    /// and of each that is done again to hold the site (`false`).
     pub(crate) fn undo(
         &mut self,
         begun: &[Begun<'_>],
         hold: &[Action],
         failed: &mut Option<(String, String)>,
-        undone: &mut dyn FnMut(&str),
+        mark: &mut dyn FnMut(&str, bool),
     ) -> Outcome {
         let host = self.context.host.clone();
         self.context.host = host.uninterrupted();
-        let outcome = self.undo_uninterrupted(begun, hold, failed, undone, &host);
+        let outcome = self.undo_uninterrupted(begun, hold, failed, mark, &host);
         self.context.host = host;
         outcome
     }
@@ -284,7 +287,7 @@ impl Runner<'_, '_> {
         begun: &[Begun<'_>],
         hold: &[Action],
         failed: &mut Option<(String, String)>,
-        undone: &mut dyn FnMut(&str),
+        mark: &mut dyn FnMut(&str, bool),
         host: &Host,
     ) -> Outcome {
         let steps = begun.iter().filter(|begun| !begun.undo.is_empty()).count();
@@ -303,13 +306,13 @@ impl Runner<'_, '_> {
                 self.events.send(Event::UndoFailed { step: step.clone(), error: error.clone() });
                 *failed = Some((step, error));
                 if is_open(begun) {
-                    self.hold(hold, begun, undone_steps);
+                    self.hold(hold, begun, undone_steps).iter().for_each(|again| mark(again, false));
                 }
                 return Outcome::Held;
             }
             self.write(&Entry::StepUndone { step: step.clone() });
             if !undo.is_empty() || actions.iter().all(Action::leaves_nothing) {
-                undone(&step);
+                mark(&step, true);
             }
             if !undo.is_empty() {
                 let duration_ms = milliseconds(started.elapsed());

@@ -30,6 +30,17 @@ pub struct Current {
     pub static_files: Option<crate::django::StaticRecord>,
 }
 
+/// What is known of a run beforehand, for whoever finishes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Next {
+    /// What the next update may rely on, once this run is over.
+    #[serde(flatten)]
+    pub current: Current,
+    /// The names of the static files that it adds.
+    #[serde(default)]
+    pub added: Vec<String>,
+}
+
 /// What a finished update leaves for its rollback, beside its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
@@ -256,14 +267,14 @@ impl RunFolder {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn set_next(&self, next: &Current) -> Result<(), FileError> {
+    pub fn set_next(&self, next: &Next) -> Result<(), FileError> {
         let text = serde_json::to_string(next).unwrap_or_default();
         files::write_whole(&self.path.join("current.json"), text.as_bytes(), 0o600)
     }
 
     /// Returns that; the default when it cannot be read: the next update then looks closer.
     #[must_use]
-    pub fn next(&self) -> Current {
+    pub fn next(&self) -> Next {
         let text = std::fs::read_to_string(self.path.join("current.json")).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }

@@ -1,6 +1,8 @@
 //! PostgreSQL and MariaDB: real servers, migrated, reversed, copied and put back.
 
+mod connections;
 mod copies;
+mod hangs;
 mod refused;
 mod schema;
 
@@ -29,12 +31,17 @@ pub(crate) use on_each_engine;
 /// A site whose first migrations are applied, with two rows.
 fn migrated(engine: Engine) -> Option<(Site, Database)> {
     let database = Database::new(engine)?;
-    let site = Site::on(&database)?;
+    let site = migrated_on(&database)?;
+    Some((site, database))
+}
+
+fn migrated_on(database: &Database) -> Option<Site> {
+    let site = Site::on(database)?;
     let (host, mut session) = (Host::new(), site.boot());
     let plan = session.migrations(&host).expect("a plan");
     session.migrate(&host, &plan.applied, &plan.ids()).expect("the first migrations");
     database.sql("INSERT INTO shop_item (name) VALUES ('one'), ('two')");
-    Some((site, database))
+    Some(site)
 }
 
 /// Plans and migrates; returns the state of before, the result, and what the actions need.

@@ -3,6 +3,7 @@
 mod disks;
 mod others;
 mod planted;
+mod servers;
 
 use std::fs;
 use std::path::PathBuf;

@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::program;
@@ -36,8 +37,8 @@ pub struct Database {
 pub const CANARY: &str = "canary-in-a-database";
 
 /// Runs a server until the standard input ends, which it does with the test binary, however that ends.
-const KEEPER: &str = "folder=$1; signal=$2; shift 2; \"$@\" & server=$!; read -r _; kill -s $signal $server; \
-    wait $server; rm -rf \"$folder\"";
+const KEEPER: &str = "folder=$1; signal=$2; shift 2; \"$@\" & server=$!; read -r _; \
+    kill -s CONT $server $(cat /proc/$server/task/$server/children); kill -s $signal $server; wait $server; rm -rf \"$folder\"";
 
 const ADMIN: &str = "admin-of-the-tests";
 
@@ -67,34 +68,46 @@ impl Engine {
         }
     }
 
-    #[expect(clippy::zombie_processes, reason = "it outlives this process, which it waits for")]
+    /// Makes a server and starts it.
     fn start(self) -> Option<String> {
         let folder = tempfile::Builder::new().prefix("db-").tempdir().expect("a temporary folder").keep();
         let data = folder.join("data");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a folder");
-        let (server, signal, host) = match self {
+        let mut init = match self {
             Engine::PostgreSql => {
-                let (initdb, postgres) = (postgresql_program("initdb")?, postgresql_program("postgres")?);
+                let initdb = postgresql_program("initdb")?;
                 let password = folder.join("password");
                 fs::write(&password, ADMIN).expect("a file");
-                self.give(&folder);
                 let mut init = self.command(&initdb);
                 init.args(["-A", "scram-sha-256", "-U", "admin", "-E", "UTF8", "--locale=C", "--no-sync"]);
-                run(init.arg("--pwfile").arg(&password).arg("-D").arg(&data))
-                    .unwrap_or_else(|error| panic!("{error}"));
-                let mut server = self.command(&postgres);
-                server.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-h", "", "-F", "-N", "200"]);
+                init.arg("--pwfile").arg(&password).arg("-D").arg(&data);
+                init
+            }
+            Engine::MariaDb => {
+                let mut init = self.command(&program("mariadb-install-db")?);
+                init.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+                init.arg(format!("--datadir={}", data.display()));
+                init
+            }
+        };
+        self.give(&folder);
+        run(&mut init).unwrap_or_else(|error| panic!("{error}"));
+        self.serve(&folder)
+    }
+
+    /// Starts a server in its folder.
+    #[expect(clippy::zombie_processes, reason = "it outlives this process, which it waits for")]
+    fn serve(self, folder: &Path) -> Option<String> {
+        let data = folder.join("data");
+        let (server, signal, host) = match self {
+            Engine::PostgreSql => {
+                let mut server = self.command(&postgresql_program("postgres")?);
+                server.arg("-D").arg(&data).arg("-k").arg(folder).args(["-h", "", "-F", "-N", "200"]);
                 (server, "INT", folder.display().to_string())
             }
             Engine::MariaDb => {
-                let (install, mariadbd) = (program("mariadb-install-db")?, program("mariadbd")?);
-                self.give(&folder);
-                let mut init = self.command(&install);
-                init.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-                run(init.arg(format!("--datadir={}", data.display())))
-                    .unwrap_or_else(|error| panic!("{error}"));
                 let socket = folder.join("server.sock");
-                let mut server = self.command(&mariadbd);
+                let mut server = self.command(&program("mariadbd")?);
                 server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
                 server
                     .arg(format!("--datadir={}", data.display()))
@@ -106,7 +119,7 @@ impl Engine {
         };
         let log = fs::File::create(folder.join("server.log")).expect("a log");
         let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).arg(signal);
+        keeper.args(["-c", KEEPER, "keeper"]).arg(folder).arg(signal);
         keeper.arg(server.get_program()).args(server.get_args()).current_dir("/").process_group(0);
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let mut keeper = keeper.spawn().expect("sh starts");
@@ -147,11 +160,29 @@ impl Engine {
     }
 }
 
+/// A client at work, ended when it is dropped.
+pub struct Client(Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Database {
     /// Makes a database; `None` where the server is not installed.
     pub fn new(engine: Engine) -> Option<Database> {
+        Some(Database::on(engine, engine.host()?))
+    }
+
+    /// Makes a database on a server of its own, which may be ended and stopped.
+    pub fn alone(engine: Engine) -> Option<Database> {
+        Some(Database::on(engine, engine.start()?))
+    }
+
+    fn on(engine: Engine, host: String) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let host = engine.host()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("site{number}");
         // With everything that an option file, a shell and SQL could stumble over.
@@ -170,7 +201,45 @@ impl Database {
                 ));
             }
         }
-        Some(Database { engine, name, password, host })
+        Database { engine, name, password, host }
+    }
+
+    fn folder(&self) -> &Path {
+        let host = Path::new(&self.host);
+        if self.engine == Engine::MariaDb { host.parent().expect("a folder") } else { host }
+    }
+
+    /// Returns the numbers of the server's processes.
+    pub fn processes(&self) -> Vec<i32> {
+        let file = if self.engine == Engine::MariaDb { "server.pid" } else { "data/postmaster.pid" };
+        let text = fs::read_to_string(self.folder().join(file)).expect("a server that runs");
+        let first: i32 = text.lines().next().expect("a line").trim().parse().expect("a number");
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
+        let children = children.split_whitespace().map(|number| number.parse().expect("a number"));
+        std::iter::once(first).chain(children).collect()
+    }
+
+    /// Sends a signal to all of the server.
+    pub fn signal(&self, signal: Signal) {
+        for number in self.processes() {
+            // A session may just have ended.
+            let _ = kill_process(Pid::from_raw(number).expect("a number"), signal);
+        }
+    }
+
+    /// Starts a server again that was killed.
+    pub fn start_again(&self) {
+        // Its keeper has not asked about it: the process seems to be there.
+        for file in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
+            let _ = fs::remove_file(self.folder().join(file));
+        }
+        self.engine.serve(self.folder()).expect("it was there");
+    }
+
+    /// Runs SQL as the owner in a session that lasts until it is dropped.
+    pub fn session(&self, sql: &str) -> Client {
+        let mut command = self.client_for(sql, false);
+        Client(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the client starts"))
     }
 
     /// Returns the database that settings name.
@@ -209,7 +278,15 @@ impl Database {
     }
 
     fn client(&self, sql: &str, admin: bool) -> Result<String, String> {
-        let mut command = match self.engine {
+        let output = self.client_for(sql, admin).output().expect("the client starts");
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn client_for(&self, sql: &str, admin: bool) -> Command {
+        match self.engine {
             Engine::PostgreSql => {
                 let mut command = Command::new(program("psql").expect("a client beside the server"));
                 command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
@@ -230,12 +307,7 @@ impl Database {
                 command.args((!self.name.is_empty()).then_some(&self.name));
                 command
             }
-        };
-        let output = command.output().expect("the client starts");
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
         }
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Returns schema, migrations and rows as named facts, read by the database's own client.

@@ -106,3 +106,18 @@ impl Drop for Disk {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
+
+/// Returns the files below a folder whose names begin so.
+pub fn names_with(folder: &Path, beginning: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            } else if entry.file_name().to_string_lossy().starts_with(beginning) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}

@@ -158,8 +158,7 @@ impl Site {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // Where the temporary folder is a link, Django's own paths are the real ones.
         let directory = folder.path().canonicalize().expect("it was just made");
-        let project =
-            Project { python: python.to_owned(), directory, settings: "config.settings".to_owned() };
+        let project = Project::new(python, directory, "config.settings");
         let site = Site { folder, project };
         site.write("manage.py", MANAGE);
         site.write("config/__init__.py", "");

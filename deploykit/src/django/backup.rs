@@ -11,10 +11,13 @@ use super::migrations::with_session;
 use super::{Context, DatabaseState, DjangoError, Project, Session};
 use crate::command::Command;
 use crate::host::Host;
-use crate::host::files::{self, Found, InPath};
+use crate::host::files::{self, FileError, Found, InPath};
 
 /// The variable that names the copy to a site's own commands.
 pub const BACKUP_VARIABLE: &str = "DEPLOYKIT_BACKUP";
+
+/// What the name of a copy ends with until it is whole.
+const HALF: &str = ".part";
 
 /// What a copy of the database has to reckon with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +76,15 @@ impl BackupDatabase {
         let started = Instant::now();
         match &self.command {
             Some(command) => self.by_command(command, &context.host)?,
-            None => with_session(context, &self.project, |session, host| session.backup(host, &self.path))?,
+            None => {
+                let copied =
+                    with_session(context, &self.project, |session, host| session.backup(host, &self.path));
+                if copied.is_err() {
+                    // One that was killed leaves half of it.
+                    files::remove_tree(&beside(&self.path, HALF))?;
+                }
+                copied?;
+            }
         }
         let Some(facts) = self.facts.clone() else { return Ok(()) };
         let file_bytes = std::fs::metadata(&self.path).at("look at", &self.path)?.len();
@@ -84,7 +95,7 @@ impl BackupDatabase {
     }
 
     fn by_command(&self, command: &Command, host: &Host) -> Result<(), DjangoError> {
-        let part = beside(&self.path, ".part");
+        let part = beside(&self.path, HALF);
         files::remove_tree(&part)?;
         if let Err(error) = host.run_unread(&command.clone().env(BACKUP_VARIABLE, &part)) {
             files::remove_tree(&part)?;
@@ -137,15 +148,19 @@ impl RestoreDatabase {
     ///
     /// See [`Session::restore`] and [`Session::restore_backup`]; [`DjangoError::NotRestored`] where there is a copy.
     pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
-        with_session(context, &self.project, |session, host| match &self.backup {
-            Some(backup) if files::look(backup) != Found::Nothing => {
-                self.put_back(backup, session, host).map_err(|source| DjangoError::NotRestored {
-                    backup: backup.clone(),
-                    source: Box::new(source),
-                })
+        with_session(context, &self.project, |session, host| {
+            let settled = session.settle(host);
+            match &self.backup {
+                Some(backup) if files::look(backup) != Found::Nothing => {
+                    let result = settled.and_then(|()| self.put_back(backup, session, host));
+                    result.map_err(|source| {
+                        let (backup, source) = (backup.clone(), Box::new(source));
+                        DjangoError::NotRestored { backup, source }
+                    })
+                }
+                // The copy comes before the first migration: without it, none was begun.
+                _ => settled.and_then(|()| session.restore(host, &self.before)),
             }
-            // The copy comes before the first migration: without it, none was begun.
-            _ => session.restore(host, &self.before),
         })
     }
 
@@ -164,6 +179,18 @@ impl RestoreDatabase {
         }
         Ok(files::write_whole(&mark, b"", 0o600)?)
     }
+}
+
+/// Removes what a copy that was killed has left in a run's folder.
+pub(crate) fn remove_half_copy(folder: &Path) -> Result<(), FileError> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("backup") && name.ends_with(HALF) {
+            files::remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns a neighbour of a copy, whose name it begins with.

@@ -156,6 +156,25 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
+    /// A database lets nobody in any more; what waited for it was ended.
+    #[error("the database `{database}` does not answer: {during}")]
+    Mute {
+        /// Its alias in `DATABASES`.
+        database: String,
+        /// What was being done.
+        during: &'static str,
+    },
+    /// What a killed process left at work in a database does not end.
+    #[error(
+        "in the database `{database}` a change of the schema is still at work that was cut off: session {}",
+        sessions.join(", ")
+    )]
+    Busy {
+        /// Its alias in `DATABASES`.
+        database: String,
+        /// The server's numbers of its sessions.
+        sessions: Vec<String>,
+    },
     /// The recorded migrations contradict the code: one is applied before another one that it needs.
     #[error("the history of migrations is inconsistent: {}", raised.message)]
     Inconsistent {
@@ -255,6 +274,12 @@ pub enum DjangoError {
     NotOwned {
         /// Tables, views and sequences.
         names: Vec<String>,
+    },
+    /// The site's database user may not make anew what is in the database, so that a copy could not be put back.
+    #[error("the site's database user lacks {}, so a copy could not be put back", rights.join(", "))]
+    RightsMissing {
+        /// As `GRANT` names them: `DROP`.
+        rights: Vec<String>,
     },
     /// The site's own command succeeded, and there is no copy.
     #[error("the backup command wrote nothing to `{}`", path.display())]
@@ -371,10 +396,10 @@ impl DjangoError {
     }
 }
 
-/// Returns the first line that is about an error.
+/// Returns the first line that is about an error, or else the last one.
 fn complaint(tail: &[String]) -> String {
     let first = tail.iter().find(|line| line.to_ascii_lowercase().contains("error"));
-    first.map(|line| format!(": {line}")).unwrap_or_default()
+    first.or(tail.last()).map(|line| format!(": {line}")).unwrap_or_default()
 }
 
 /// Names a few of many.

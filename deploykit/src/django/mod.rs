@@ -19,6 +19,7 @@ mod static_files;
 mod static_rules;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
+pub(crate) use backup::remove_half_copy;
 pub use backup::{BACKUP_VARIABLE, BackupDatabase, BackupFacts, BackupRecord, PutBack, RestoreDatabase};
 pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
@@ -27,6 +28,7 @@ pub use migrations::{
     DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration, ReversedMigration,
 };
 pub(crate) use orphans::orphans;
+pub(crate) use project::DATABASE_DEADLINE;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
 pub use session::Session;

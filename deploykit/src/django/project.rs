@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +17,30 @@ pub struct Project {
     pub directory: PathBuf,
     /// `DJANGO_SETTINGS_MODULE`; empty: what the site's environment or its `manage.py` says.
     pub settings: String,
+    /// How long its database may take to let somebody in, to give a lock, and to show that it lives.
+    #[serde(default = "patience")]
+    pub database_deadline: Duration,
+}
+
+/// How long a database may take where nothing else is said.
+pub(crate) const DATABASE_DEADLINE: Duration = Duration::from_secs(60);
+
+fn patience() -> Duration {
+    DATABASE_DEADLINE
 }
 
 impl Project {
+    /// Makes a project whose database has a minute for each of these.
+    #[must_use]
+    pub fn new(
+        python: impl Into<PathBuf>,
+        directory: impl Into<PathBuf>,
+        settings: impl Into<String>,
+    ) -> Self {
+        let (python, directory, settings) = (python.into(), directory.into(), settings.into());
+        Project { python, directory, settings, database_deadline: DATABASE_DEADLINE }
+    }
+
     /// Makes a command for `manage.py`, in the site's environment and as in an activated virtualenv.
     ///
     /// Its `PATH` is the virtualenv's programs and then this process's own `PATH`.
@@ -65,11 +87,7 @@ mod tests {
 
     #[test]
     fn a_command_runs_as_in_an_activated_virtualenv() {
-        let project = Project {
-            python: "/srv/venv/bin/python".into(),
-            directory: "/srv/site".into(),
-            settings: "config.settings".into(),
-        };
+        let project = Project::new("/srv/venv/bin/python", "/srv/site", "config.settings");
         let command = project.manage(["migrate", "--plan"]);
         assert_eq!(command.arguments(), ["manage.py", "migrate", "--plan"]);
         let line = command.to_string();
@@ -80,8 +98,7 @@ mod tests {
 
     #[test]
     fn no_settings_means_what_manage_py_says() {
-        let project =
-            Project { python: "/p/bin/python".into(), directory: "/s".into(), settings: String::new() };
+        let project = Project::new("/p/bin/python", "/s", "");
         assert!(!project.manage(["check"]).to_string().contains("DJANGO_SETTINGS_MODULE"));
     }
 

@@ -116,6 +116,8 @@ impl Fault {
             "static" => broken(Part::StaticFiles),
             "migrations" => broken(Part::Migrations),
             "database" => DjangoError::Database { database: self.database.unwrap_or_default(), raised },
+            "mute" => DjangoError::Mute { database: self.database.unwrap_or_default(), during },
+            "busy" => DjangoError::Busy { database: self.database.unwrap_or_default(), sessions: self.names },
             "inconsistent" => DjangoError::Inconsistent { raised },
             "conflicts" => DjangoError::Conflicts { apps: self.apps },
             "state_moved" => DjangoError::StateMoved { unexpected: self.unexpected, missing: self.missing },
@@ -138,6 +140,7 @@ impl Fault {
                 version: self.version.unwrap_or_default(),
                 server: self.engine.unwrap_or_default(),
             },
+            "rights" => DjangoError::RightsMissing { rights: self.names },
             "not_owned" => DjangoError::NotOwned { names: self.names },
             "no_static" => DjangoError::NoStaticFiles,
             "not_relocatable" => DjangoError::NotRelocatable {

@@ -38,6 +38,7 @@ pub(super) const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0)
 /// What runs in the site's Python.
 const PROBE: &str = concat!(
     include_str!("probe/site.py"),
+    include_str!("probe/patience.py"),
     include_str!("probe/database.py"),
     include_str!("probe/schema.py"),
     include_str!("probe/backup.py"),
@@ -115,7 +116,8 @@ impl Session {
             observer: None,
         };
         let directory = project.directory.to_string_lossy();
-        let configuration = json!({ "directory": directory }).to_string();
+        let seconds = project.database_deadline.as_secs_f64();
+        let configuration = json!({ "directory": directory, "limit": seconds }).to_string();
         for line in [Value::from(PROBE).to_string(), configuration] {
             session.write(host, "boot", &line)?;
         }
@@ -263,13 +265,24 @@ impl Session {
         self.compare(host, before)
     }
 
+    /// Waits for a database that comes back by itself, and ends what a killed process left at work in it: once a lock is
+    /// free its server would do it, when nobody expects it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached, or what is at work in it does not end.
+    pub fn settle(&mut self, host: &Host) -> Result<(), DjangoError> {
+        self.ask::<Nothing>(host, "connect", json!({ "do": "settle", "database": DATABASE }), Some(READ))
+            .map(|_| ())
+    }
+
     /// Says what a copy of the database has to reckon with.
     ///
     /// # Errors
     ///
     /// When no copy could be made, or it could not be put back: [`DjangoError::Unsupported`] for other engines than SQLite,
     /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
-    /// [`DjangoError::NotOwned`].
+    /// [`DjangoError::NotOwned`], [`DjangoError::RightsMissing`].
     pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
         self.ask(host, "backup", json!({ "do": "backup_facts", "database": DATABASE }), Some(READ))
     }

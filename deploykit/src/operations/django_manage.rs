@@ -230,7 +230,7 @@ mod tests {
     use crate::host::files::Swap;
 
     fn project() -> Project {
-        Project { python: "/v/bin/python".into(), directory: "/s".into(), settings: "s".into() }
+        Project::new("/v/bin/python", "/s", "s")
     }
 
     fn state() -> DatabaseState {

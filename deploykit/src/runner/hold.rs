@@ -11,14 +11,16 @@ impl Runner<'_, '_> {
     /// Keeps the site in maintenance. Each part is tried, whatever becomes of the others.
     ///
     /// The first `undone` of the steps that were begun are undone already. Those of them that this does again are begun
-    /// again in the journal, so that a recovery starts what is stopped here.
-    pub(super) fn hold(&mut self, hold: &[Action], begun: &[Begun<'_>], undone: usize) {
+    /// again in the journal, so that a recovery starts what is stopped here; their names are returned.
+    pub(super) fn hold(&mut self, hold: &[Action], begun: &[Begun<'_>], undone: usize) -> Vec<String> {
         // A service that this run never stopped is left alone: nothing would start it again.
         let hold: Vec<&Action> = hold
             .iter()
             .filter(|held| !matches!(held, Action::Service(_)) || begun.iter().any(|step| does(step, held)))
             .collect();
+        let mut again = Vec::new();
         for step in begun[..undone].iter().rev().filter(|step| hold.iter().any(|held| does(step, held))) {
+            again.push(step.step.to_owned());
             self.write(&Entry::StepStarted {
                 step: step.step.to_owned(),
                 phase: step.phase,
@@ -34,6 +36,7 @@ impl Runner<'_, '_> {
                 self.events.send(Event::Notice { text });
             }
         }
+        again
     }
 }
 
@@ -105,13 +108,17 @@ mod tests {
         let mut journal = Journal::open(&path("journal")).unwrap();
         let mut runner =
             Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
-        assert_eq!(runner.run(&steps, &hold).unwrap().outcome, Outcome::Held);
+        let course = runner.run(&steps, &hold).unwrap();
+        assert_eq!(course.outcome, Outcome::Held);
+        let undone: Vec<&str> =
+            course.steps.iter().filter(|step| step.undone).map(|step| step.step.as_str()).collect();
+        assert_eq!(undone, ["code"], "the web is stopped again");
         assert!(!path("web").exists(), "it is held");
         assert!(path("other").exists(), "nobody would start it again");
 
         let mut recover = || {
             let entries = Journal::read(&path("journal")).unwrap();
-            runner.undo(&left_to_undo(&entries), &hold, &mut None, &mut |_| ())
+            runner.undo(&left_to_undo(&entries), &hold, &mut None, &mut |_, _| ())
         };
         assert_eq!(recover(), Outcome::Held);
         assert!(!path("web").exists(), "it is still held");

@@ -181,7 +181,7 @@ impl Folder {
                 &begun,
                 &[],
                 &mut None,
-                &mut |_| (),
+                &mut |_, _| (),
             )
         };
         catch_unwind(AssertUnwindSafe(work)).ok()

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::items::{pages, services, steps};
 use super::problem::{ConfigError, Mistakes, Problem};
 use super::reader::{Reader, merge};
-use crate::django::When;
+use crate::django::{DATABASE_DEADLINE, When};
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::{Page, SmokeCheck};
 use crate::python::Installer;
@@ -100,6 +100,7 @@ pub struct Config {
     pub backup: When,
     pub backup_command: Option<Vec<String>>,
     pub restore_command: Option<Vec<String>>,
+    pub database_deadline: Duration,
     pub services: Vec<Service>,
     pub steps: Vec<OwnStep>,
     pub maintenance_on: Option<Vec<String>>,
@@ -328,6 +329,10 @@ fn read(
             "`backup-command` is missing: what makes the copy that this one puts back",
         );
     }
+    let database_deadline = database.duration("deadline").unwrap_or(DATABASE_DEADLINE);
+    if database_deadline < Duration::from_secs(1) {
+        database.wrong("deadline", "a database has a second at least");
+    }
     database.finish();
 
     let services = if development {
@@ -425,6 +430,7 @@ fn read(
         backup,
         backup_command,
         restore_command,
+        database_deadline,
         services,
         steps,
         maintenance_on,

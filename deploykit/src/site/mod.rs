@@ -145,6 +145,7 @@ impl Site {
             python: self.config.virtualenv.join("bin/python"),
             directory: self.config.project.clone(),
             settings: self.config.settings.clone(),
+            database_deadline: self.config.database_deadline,
         }
     }
 

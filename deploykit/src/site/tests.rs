@@ -81,6 +81,7 @@ fn everything_but_two_keys_has_a_default() {
         backup,
         backup_command,
         restore_command,
+        database_deadline,
         services,
         steps,
         maintenance_on,
@@ -117,6 +118,7 @@ fn everything_but_two_keys_has_a_default() {
     assert_eq!(virtualenv, Path::new("/srv/venv"));
     assert_eq!((requirements, installer, extra_args), (vec![], Installer::Auto, vec![]));
     assert_eq!(install_deadline, Duration::from_secs(1800));
+    assert_eq!(database_deadline, Duration::from_secs(60));
     assert_eq!((secrets_file, secrets_required), (None, vec![]));
     assert_eq!(secrets_pattern, crate::secrets::DEFAULT_PATTERN);
     assert_eq!((collect, clear, backup), (When::Auto, When::Auto, When::Auto));

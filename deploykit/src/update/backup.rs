@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn backup(expected: Option<Expected>, put_back: PutBack) -> Backup {
-        let project = Project { python: "p".into(), directory: "d".into(), settings: "s".into() };
+        let project = Project::new("p", "d", "s");
         let action = BackupDatabase { project, path: "b".into(), facts: None, command: None };
         Backup { action, put_back, expected }
     }

@@ -102,6 +102,9 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     for folder in folders.iter().filter(is_next) {
         warn(files::remove_tree(folder));
     }
+    if let Some(run) = state.runs().unwrap_or_default().last() {
+        warn(django::remove_half_copy(&run.path));
+    }
     warn(python::remove_half_built(&state.environments(), &config.virtualenv));
     let page = config.page.iter().map(|page| files::parent(page));
     for folder in page.chain([files::parent(&config.virtualenv), state.folder()]) {

@@ -7,15 +7,15 @@ use jiff::Timestamp;
 
 use crate::action::Context;
 use crate::event::{Event, Outcome, milliseconds};
-use crate::host::files;
+use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::{Lock, user_name};
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use crate::report::Report;
 use crate::runner::{Course, Events, Runner, error_chain};
 use crate::services::LogMark;
 use crate::site::Site;
-use crate::state::{Current, RunFolder, State};
+use crate::state::{Current, Next, RunFolder, State};
 use crate::update::announcement::Announcement;
 use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
@@ -86,7 +86,8 @@ impl Update<'_, '_> {
             to: self.plan.to.clone(),
             rolls_back: self.plan.rolls_back.clone(),
         });
-        run.set_next(&self.current)?;
+        let next = Next { current: self.current.clone(), added: std::mem::take(&mut self.added) };
+        run.set_next(&next)?;
         let mut journal = Journal::open(&run.journal())?;
         journal.append(&Entry::RunStarted {
             version: VERSION,
@@ -119,11 +120,14 @@ impl Update<'_, '_> {
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             match journal.append(&entry) {
                 Ok(()) => {
+                    let (context, plan) = (&mut self.context, &self.plan);
+                    let mut ending =
+                        Ending { site: self.site, state: &self.state, context, events: &mut self.events };
                     if report.outcome == Outcome::Updated {
-                        self.keep(&run);
+                        ending.keep(&run, &report, &plan.steps, next);
                     }
                     self.tidy();
-                    self.prune(report.outcome);
+                    prune(self.site, &self.state, &self.context.host, report.outcome);
                 }
                 Err(error) => {
                     self.beside.stays = true;
@@ -137,7 +141,8 @@ impl Update<'_, '_> {
         if let Err(error) = run.set_report(&report) {
             self.notice(&error_chain(&error));
         }
-        self.hooks(&report);
+        let (site, state, context, events) = (self.site, &self.state, &mut self.context, &mut self.events);
+        Ending { site, state, context, events }.hooks(&report);
         self.events.send(Event::RunFinished {
             run: run.name.clone(),
             outcome: report.outcome,
@@ -202,22 +207,6 @@ impl Update<'_, '_> {
         }
     }
 
-    /// Keeps what a rollback needs, and what the next update may rely on. Without it there is no rollback, and the next
-    /// update only looks closer.
-    fn keep(&mut self, run: &RunFolder) {
-        if self.plan.rolls_back.is_none() {
-            let added = std::mem::take(&mut self.added);
-            let kept = past::keep(self.site, &self.state, run, &self.plan, added, &mut self.context);
-            if let Err(error) = kept {
-                let error = error_chain(error.as_ref());
-                self.notice(&format!("this update cannot be rolled back: {error}"));
-            }
-        }
-        if let Err(error) = self.state.set_current(&self.current) {
-            self.notice(&error_chain(&error));
-        }
-    }
-
     /// Puts away what is needed no more. A leftover is no failure of an update.
     fn tidy(&mut self) {
         if let Some(session) = self.context.django.take() {
@@ -226,23 +215,38 @@ impl Update<'_, '_> {
         self.beside.put_away();
     }
 
-    /// Removes what no way back needs any more: of past updates, and old backups.
-    fn prune(&self, outcome: Outcome) {
-        if outcome == Outcome::Updated
-            && let Err(error) = past::prune(self.site, &self.state, &self.context.host.uninterrupted())
-        {
-            log::warn!("{}", error_chain(error.as_ref()));
-        }
-        for run in self.state.runs().unwrap_or_default().iter().rev().skip(BACKUPS) {
-            for path in backups(&run.path) {
-                if let Err(error) = files::remove_tree(&path) {
-                    log::warn!("{}", error_chain(&error));
-                }
+    fn notice(&mut self, text: &str) {
+        let text = self.context.host.redactor().redact(text).into_owned();
+        self.events.send(Event::Notice { text });
+    }
+}
+
+/// What is done when a run has come to its end, whoever brought it there.
+pub(super) struct Ending<'e, 'o> {
+    pub site: &'e Site,
+    pub state: &'e State,
+    pub context: &'e mut Context,
+    pub events: &'e mut Events<'o>,
+}
+
+impl Ending<'_, '_> {
+    /// Keeps what a rollback needs, and what the next update may rely on. Without it there is no rollback, and the next
+    /// update only looks closer.
+    pub(super) fn keep(&mut self, run: &RunFolder, report: &Report, steps: &[Step], next: Next) {
+        if report.rolls_back.is_none() {
+            let course = (report.from.as_str(), report.to.as_str(), steps);
+            let kept = past::keep(self.site, self.state, run, course, next.added, self.context);
+            if let Err(error) = kept {
+                self.notice(&format!("this update cannot be rolled back: {}", error_chain(error.as_ref())));
             }
+        }
+        if let Err(error) = self.state.set_current(&next.current) {
+            self.notice(&error_chain(&error));
         }
     }
 
-    fn hooks(&mut self, report: &Report) {
+    /// Tells the site's own programs what came of it.
+    pub(super) fn hooks(&mut self, report: &Report) {
         let config = self.site.config();
         let hooks =
             if report.outcome == Outcome::Updated { &config.after_success } else { &config.after_failure };
@@ -259,6 +263,22 @@ impl Update<'_, '_> {
     fn notice(&mut self, text: &str) {
         let text = self.context.host.redactor().redact(text).into_owned();
         self.events.send(Event::Notice { text });
+    }
+}
+
+/// Removes what no way back needs any more: of past updates, and old backups.
+pub(super) fn prune(site: &Site, state: &State, host: &Host, outcome: Outcome) {
+    if outcome == Outcome::Updated
+        && let Err(error) = past::prune(site, state, &host.uninterrupted())
+    {
+        log::warn!("{}", error_chain(error.as_ref()));
+    }
+    for run in state.runs().unwrap_or_default().iter().rev().skip(BACKUPS) {
+        for path in backups(&run.path) {
+            if let Err(error) = files::remove_tree(&path) {
+                log::warn!("{}", error_chain(&error));
+            }
+        }
     }
 }
 

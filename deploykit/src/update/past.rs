@@ -12,7 +12,7 @@ use crate::event::Outcome;
 use crate::git;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, JournalError};
-use crate::plan::Plan;
+use crate::plan::Step;
 use crate::site::Site;
 use crate::state::{Kept, KeptStatic, RunFolder, State};
 
@@ -96,20 +96,21 @@ pub(super) fn rolled_back(state: &State, commit: &str) -> Option<String> {
     None
 }
 
-/// Keeps what the rollback of an update needs that was just finished.
+/// Keeps what the rollback of an update needs that was just finished: of its commits before and after, and its steps.
 pub(super) fn keep(
     site: &Site,
     state: &State,
     run: &RunFolder,
-    plan: &Plan,
+    course: (&str, &str, &[Step]),
     added: Vec<String>,
     context: &mut Context,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    if plan.from != plan.to {
+    let (from, to, steps) = course;
+    if from != to {
         let host = context.host.uninterrupted();
-        git::keep_commit(&host, &site.config().repository, &run.name, &plan.from)?;
+        git::keep_commit(&host, &site.config().repository, &run.name, from)?;
     }
-    let swap = plan.steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
+    let swap = steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
         Action::Swap(back) => Some(back.clone()),
         _ => None,
     });

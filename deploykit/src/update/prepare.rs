@@ -192,7 +192,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let project = Project {
             python: environment.join("bin/python"),
             directory: self.site.in_tree(&config.project, &tree.path),
-            settings: config.settings.clone(),
+            ..self.site.project()
         };
         self.own_steps("next-environment", &tree, Some(&project))?;
         let (mut session, site) = self.step("check", |this| this.boot(&project, &tree))?;

@@ -19,7 +19,7 @@ use crate::site::Site;
 use crate::state::RunFolder;
 use crate::update::UpdateError;
 use crate::update::beside::sweep;
-use crate::update::finish::sync;
+use crate::update::finish::{Ending, prune, sync};
 
 /// How often a process is looked after that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,11 +40,11 @@ pub fn recover(
     Recovery::begin(site, cancel, observer, |recovery, begun, hold, entries| {
         let mut undo = None;
         let Report { steps, window_ms, .. } = &mut recovery.report;
-        let outcome = recovery.runner.undo(begun, hold, &mut undo, &mut |undone| {
-            if undone == "stop-web" {
-                *window_ms = window_since_stop(entries);
+        let outcome = recovery.runner.undo(begun, hold, &mut undo, &mut |step, undone| {
+            if step == "stop-web" {
+                *window_ms = undone.then(|| window_since_stop(entries)).flatten();
             }
-            steps.iter_mut().filter(|report| report.step == undone).for_each(|report| report.undone = true);
+            steps.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
         });
         if outcome == Outcome::RolledBack {
             recovery.report.notices.push("a recovery undid what was left of the run".to_owned());
@@ -157,21 +157,24 @@ impl Recovery<'_, '_> {
             Outcome::Interrupted
         };
         let mut report = recovery.report;
+        report.outcome = outcome;
+        report.duration_ms += milliseconds(events.elapsed());
         if matches!(outcome, Outcome::RolledBack | Outcome::Refused | Outcome::Updated) {
             take_down(hold, planned);
             sync(site, beside);
             journal.append(&Entry::RunFinished { outcome, time: Timestamp::now() })?;
+            let mut ending = Ending { site, state: &state, context: &mut context, events: &mut events };
             if outcome == Outcome::Updated {
-                state.set_current(&run.next())?;
+                ending.keep(&run, &report, planned, run.next());
             }
             if let Some(session) = context.django.take() {
                 session.close(&host);
             }
             sweep(site, &state, &host.uninterrupted());
+            prune(site, &state, &host, outcome);
         }
-        report.outcome = outcome;
-        report.duration_ms += milliseconds(events.elapsed());
         run.set_report(&report)?;
+        Ending { site, state: &state, context: &mut context, events: &mut events }.hooks(&report);
         let Report { duration_ms, window_ms, .. } = report;
         events.send(Event::RunFinished { run: run.name, outcome, duration_ms, window_ms });
         Ok(Some(report))

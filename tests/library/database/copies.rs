@@ -6,12 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use deploykit::Command;
 
 use super::*;
+use crate::support::disk::Disk;
 
 super::on_each_engine! {
     a_copy_brings_back_what_cannot_be_reversed_and_only_once,
     half_of_a_failed_migration_is_seen_and_brought_back,
     a_copy_that_cannot_be_put_back_is_named_and_nothing_is_lost,
     the_site_s_own_commands_copy_and_put_back,
+    a_copy_that_finds_no_room_is_none,
 }
 
 /// Everything that a site could have beside tables.
@@ -176,5 +178,23 @@ fn the_site_s_own_commands_copy_and_put_back(engine: Engine) {
     assert!(matches!(**source, DjangoError::SchemaDiffers { .. }), "{source}");
     database.sql("DELETE FROM django_migrations WHERE name = '0002_sql'");
     back.perform(&mut context).unwrap();
+    assert_same(&facts, &database.facts());
+}
+
+fn a_copy_that_finds_no_room_is_none(engine: Engine) {
+    let Some((site, database)) = migrated(engine) else { return };
+    let facts = database.facts();
+    let folder = site.path("copies");
+    fs::create_dir(&folder).unwrap();
+    let Some(disk) = Disk::mount(&folder, "4k") else { return };
+    let mut copy = backup(&site);
+    copy.path = folder.join("backup");
+    let error = copy.perform(&mut Context::default()).unwrap_err();
+    let DjangoError::Tool { tail, .. } = &error else { panic!("{error:?}") };
+    assert!(tail.iter().any(|line| line.contains("No space left") || line.contains("errno 28")), "{tail:?}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "half a copy is left");
+    disk.resize("4m");
+    copy.perform(&mut Context::default()).unwrap();
+    assert!(copy.path.exists());
     assert_same(&facts, &database.facts());
 }

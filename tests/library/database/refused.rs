@@ -65,3 +65,24 @@ fn a_table_that_the_site_may_not_replace_is_found_beforehand() {
         "the site's database user does not own `theirs`, so a copy could not be put back"
     );
 }
+
+#[test]
+fn rights_that_putting_back_takes_are_found_beforehand() {
+    let Some((site, database)) = migrated(Engine::MariaDb) else { return };
+    let user = format!("{}@localhost", database.name);
+    // A pattern that means this database, as phpMyAdmin and others write it.
+    database.sql_as_admin(&format!(
+        "REVOKE ALL ON {0}.* FROM {user}; GRANT ALL ON `{0}%`.* TO {user}; REVOKE DROP, INDEX ON `{0}%`.* FROM {user}",
+        database.name
+    ));
+    let error = asked(&site, &Host::new()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the site's database user lacks DROP, INDEX, so a copy could not be put back"
+    );
+    database.sql_as_admin(&format!("GRANT ALL ON `{}%`.* TO {user}", database.name));
+    asked(&site, &Host::new()).unwrap();
+    database.sql_as_admin("CREATE VIEW theirs AS SELECT 1 AS one");
+    let error = asked(&site, &Host::new()).unwrap_err();
+    assert!(matches!(&error, DjangoError::NotOwned { names } if names == &["theirs"]), "{error}");
+}

@@ -368,7 +368,7 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     let session = std::fs::read_to_string(folder.join("session.rs")).unwrap();
     let loader = session.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
     let loader = loader.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
-    let probe: String = ["site", "database", "schema", "backup", "record", "static", "serve"]
+    let probe: String = ["site", "patience", "database", "schema", "backup", "record", "static", "serve"]
         .map(|name| std::fs::read_to_string(folder.join(format!("probe/{name}.py"))).unwrap())
         .concat();
     let mut child = Command::new(&site.project.python)
@@ -384,7 +384,7 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     let request = serde_json::json!({
         "do": "migrate", "database": "default", "applied": plan.applied, "plan": plan.ids(),
     });
-    let configuration = serde_json::json!({ "directory": site.project.directory });
+    let configuration = serde_json::json!({ "directory": site.project.directory, "limit": 60 });
     for line in [serde_json::Value::from(probe), configuration, request] {
         writeln!(input, "{line}").unwrap();
     }

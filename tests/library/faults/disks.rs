@@ -1,8 +1,9 @@
 //! Disks that are full, of blocks or of inodes, or read-only: before the window, in it, and on the way back.
 
 use super::*;
+use crate::support::database::{Database, Engine};
 use crate::support::disk::{Disk, sh};
-use crate::support::releases::publish_column;
+use crate::support::releases::{publish_column, publish_irreversible_migration};
 
 #[test]
 fn the_state_folder_s_disk_fills() {
@@ -146,4 +147,46 @@ fn the_checkout_s_disk_fills_or_turns_read_only_on_the_way_back() {
         }
         assert_as_before(site, &before);
     }
+}
+
+#[test]
+fn the_copy_of_the_database_fills_the_disk() {
+    let Some(database) = Database::new(Engine::MariaDb) else { return };
+    let Some(site) = TestSite::builder().database(&database).start() else { return };
+    let state = load(&site).state();
+    state.create().unwrap();
+    let Some(disk) = Disk::mount(state.folder(), "4m") else { return };
+    // Four megabytes, and as text eight.
+    database.sql("CREATE TABLE bytes (b longblob); INSERT INTO bytes VALUES (random_bytes(1024))");
+    for _ in 0..12 {
+        database.sql("INSERT INTO bytes SELECT random_bytes(1024) FROM bytes");
+    }
+    database.sql("ANALYZE TABLE bytes");
+    let faulty = Faulty::of(&site);
+    publish_irreversible_migration(&site);
+
+    // It would not find room by what is expected.
+    let before = Snapshot::of(&site);
+    let text = faulty.refused("migrations");
+    assert!(
+        text.contains("a backup of the database takes about")
+            && text.contains(&state.folder().display().to_string()),
+        "{text}"
+    );
+    assert_as_before(&site, &before);
+
+    // Somebody else took what there was.
+    disk.resize("20m");
+    faulty.inject("stop-web", &format!("head -c 14M /dev/zero > {}/.filler", state.folder().display()));
+    let before = Snapshot::of(&site);
+    let (failure, ..) = faulty.update(Outcome::RolledBack);
+    assert_eq!(failure.step, "backup");
+    assert!(failure.error.contains("mariadb-dump: Got errno 28 on write"), "{}", failure.error);
+    let left = crate::support::disk::names_with(state.folder(), "backup");
+    assert!(left.is_empty(), "half a copy is left: {left:?}");
+    assert_as_before(&site, &before);
+
+    disk.free();
+    faulty.disarm();
+    assert_eq!(crate::update::run_update(&site).unwrap().outcome, Outcome::Updated);
 }

@@ -3,8 +3,8 @@
 # The oldest lines of a program that failed are left out.
 TOOL_LINES = 30
 
-# Whoever else holds a table while it is brought back has this long to let go of it, in seconds.
-PATIENCE = 120
+# How often the limit of the database a copy may take to grow.
+STALLED = 10
 
 
 def way_of(connection, sqlite, postgresql, mariadb):
@@ -89,6 +89,47 @@ def run_tool(argv, env, files=(), **streams):
     return done
 
 
+def touch(cursor, tables):
+    """Fails where somebody has locked a table, and says who: the programs say less, or wait without end."""
+    for table in tables:
+        rows_of(cursor, "SELECT 1 FROM %s LIMIT 0" % table)
+
+
+def said_in(log):
+    """Returns the lines of a log that a program wrote, which go to the run's log too."""
+    os.lseek(log, 0, os.SEEK_SET)
+    with os.fdopen(log, "rb") as file:
+        said = file.read().decode("utf-8", "replace")
+    sys.stderr.write(without_passwords(said))
+    return said.splitlines()
+
+
+def copy_with(argv, env, path, files=(), stdout=subprocess.DEVNULL):
+    """Runs a program that writes the copy; it is given up when that does not grow any more."""
+    log = unnamed_file("")
+    child = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log, pass_fds=files)
+    over, stalled = threading.Event(), []
+
+    def watch():
+        size, times = -1, 0
+        while not over.wait(LIMIT):
+            size, before = os.path.getsize(path), size
+            times = times + 1 if size == before else 0
+            if times == STALLED:
+                stalled.append("error: the copy has not grown for %d s" % (STALLED * LIMIT))
+                child.kill()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        code = child.wait()
+    finally:
+        over.set()
+        said = said_in(log)
+    if code:
+        raise tool_failed(argv[0], code, said + stalled)
+
+
 def feed_tool(argv, env, write, files=()):
     """Runs a program that reads what `write` gives it; what it complains of goes to the log too."""
     log = unnamed_file("")
@@ -104,12 +145,9 @@ def feed_tool(argv, env, write, files=()):
         raise
     finally:
         code = child.wait()
-        os.lseek(log, 0, os.SEEK_SET)
-        with os.fdopen(log, "rb") as file:
-            said = file.read().decode("utf-8", "replace")
-        sys.stderr.write(without_passwords(said))
+        said = said_in(log)
     if code:
-        raise tool_failed(argv[0], code, said.splitlines())
+        raise tool_failed(argv[0], code, said)
 
 
 def unnamed_file(text):
@@ -182,8 +220,12 @@ def postgresql_environment(connection):
     options = settings.get("OPTIONS") or {}
     names = {"HOST": "PGHOST", "PORT": "PGPORT", "USER": "PGUSER", "PASSWORD": "PGPASSWORD", "NAME": "PGDATABASE"}
     found = {variable: settings.get(name) for name, variable in names.items()}
-    names = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword", "service", "passfile", "options")
-    found.update(("PG" + name.upper(), options.get(name)) for name in names)
+    names = (
+        "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "sslsni", "ssl_min_protocol_version",
+        "ssl_max_protocol_version", "channel_binding", "gssencmode", "krbsrvname", "require_auth", "requirepeer", "hostaddr",
+        "target_session_attrs", "service", "servicefile", "passfile", "options",
+    )  # fmt: skip
+    found.update(("PG" + name.upper().replace("_", ""), options.get(name)) for name in names)
     found.update(PGAPPNAME="deploykit", PGCONNECT_TIMEOUT="30")
     return dict(os.environ, **{name: str(value) for name, value in found.items() if value})
 
@@ -208,12 +250,18 @@ def postgresql_facts(connection):
 
 def postgresql_backup(connection, path, file):
     program = postgresql_tools(connection)[0]
+    tables = (
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p') AND " + postgresql_own("pg_class", "c.oid")
+    )
+    with connection.cursor() as cursor:
+        touch(cursor, [table for table, in rows_of(cursor, tables)])
     connection.close()
     # Large objects are left alone, by the way back too.
     argv = [program, "--format=custom", "--compress=1", "--no-blobs", "--no-password", "--file=" + path]
-    argv.append("--lock-wait-timeout=%d" % (PATIENCE * 1000))
+    argv.append("--lock-wait-timeout=%d" % (LIMIT * 1000))
     role = postgresql_role(connection)
-    run_tool(argv + (["--role=" + role] if role else []), postgresql_environment(connection), stdout=subprocess.DEVNULL)
+    copy_with(argv + (["--role=" + role] if role else []), postgresql_environment(connection), path)
 
 
 # What is never dropped is not restored either: it is the whole database's, and often a superuser's.
@@ -244,7 +292,7 @@ POSTGRESQL_DROPS = (
 
 def postgresql_restore(connection, path):
     _, pg_restore, psql = postgresql_tools(connection)
-    env = postgresql_environment(connection)
+    env = dict(postgresql_environment(connection), PGAPPNAME=CHANGES)
     listed = run_tool([pg_restore, "--list", path], env, stdout=subprocess.PIPE).stdout.decode("utf-8", "replace")
     entries = [line for line in listed.splitlines() if line and not line.startswith(";")]
     statements, there = [], set()
@@ -274,7 +322,7 @@ def postgresql_restore(connection, path):
     chosen = unnamed_file("\n".join(line for line in entries if wanted(line)) + "\n")
     argv = [pg_restore, "--use-list=" + path_of(chosen), "--file=-", path]
     role = postgresql_role(connection)
-    opening = ["BEGIN;", "SET LOCAL lock_timeout = '%ds';" % PATIENCE]
+    opening = ["BEGIN;", "SET LOCAL lock_timeout = '%ds';" % max(1, LIMIT)]
     opening += ["SET LOCAL ROLE %s;" % connection.ops.quote_name(role)] if role else []
 
     def write(stream):
@@ -314,19 +362,22 @@ def mariadb_options(connection):
     options = settings.get("OPTIONS") or {}
     host = str(settings.get("HOST") or "")
     ssl = options.get("ssl") if isinstance(options.get("ssl"), dict) else {}
+    ssl = {name: ssl.get(name) or options.get("ssl_" + name) for name in ("ca", "capath", "cert", "key", "cipher")}
+    mode = str(options.get("ssl_mode") or "")
+    verified = options.get("ssl_verify_cert") or options.get("ssl_verify_identity") or mode.startswith("VERIFY_")
+    encrypted = any(ssl.values()) or verified or mode == "REQUIRED"
     found = {
         "user": options.get("user") or settings.get("USER"),
         "password": options.get("password") or options.get("passwd") or settings.get("PASSWORD"),
         "socket": host if host.startswith("/") else options.get("unix_socket"),
         "host": options.get("host") or (None if host.startswith("/") else host),
         "port": options.get("port") or settings.get("PORT"),
-        "ssl-ca": ssl.get("ca"),
-        "ssl-cert": ssl.get("cert"),
-        "ssl-key": ssl.get("key"),
+        "ssl": "1" if encrypted else "0" if mode == "DISABLED" or options.get("ssl_disabled") else None,
         "default-character-set": "utf8mb4",
         # As for Django: what is not asked for is not verified.
-        "loose-ssl-verify-server-cert": None if ssl else "0",
+        "loose-ssl-verify-server-cert": "1" if verified else None if encrypted else "0",
     }
+    found.update(("ssl-" + name, value) for name, value in ssl.items())
     lines = ["!include %s" % options["read_default_file"]] if options.get("read_default_file") else []
     lines.append("[client]")
     for name, value in found.items():
@@ -336,15 +387,72 @@ def mariadb_options(connection):
     return "\n".join(lines) + "\n"
 
 
-def mariadb_name(connection):
-    options = connection.settings_dict.get("OPTIONS") or {}
-    return options.get("database") or options.get("db") or connection.settings_dict["NAME"]
+def mariadb_name(cursor):
+    """The database, which may be named in an option file alone."""
+    return rows_of(cursor, "SELECT DATABASE()")[0][0]
+
+
+# What takes which rights to be made anew.
+MARIADB_RIGHTS = (
+    ("tables", "table_schema", {"SELECT", "INSERT", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}),
+    ("triggers", "trigger_schema", {"TRIGGER"}),
+    ("views", "table_schema", {"CREATE VIEW", "SHOW VIEW"}),
+    ("routines", "routine_schema", {"CREATE ROUTINE", "ALTER ROUTINE"}),
+    ("events", "event_schema", {"EVENT"}),
+)
+
+# What belongs to somebody, in whose name it runs.
+MARIADB_OWNED = (
+    ("triggers", "trigger_name", "trigger_schema"),
+    ("views", "table_name", "table_schema"),
+    ("routines", "routine_name", "routine_schema"),
+    ("events", "event_name", "event_schema"),
+)
+
+
+def mariadb_rights(cursor, database):
+    """The rights that the site's user has to this database as a whole."""
+    found = set()
+    for line, in rows_of(cursor, "SHOW GRANTS"):
+        grant = re.match(r"GRANT (.+?) ON (?:`((?:[^`]|``)+)`|(\*))\.\* TO ", line)
+        if not grant:
+            continue
+        rights, pattern, everywhere = grant.groups()
+        # As in LIKE, with a backslash before what stands for itself.
+        parts = re.findall(r"\\.|.", (pattern or "").replace("``", "`"))
+        regex = "".join({"%": ".*", "_": "."}.get(part, re.escape(part[-1])) for part in parts)
+        if everywhere or re.fullmatch(regex, database):
+            found |= {right.strip() for right in rights.split(",")}
+    return found
+
+
+def mariadb_checked(cursor, database):
+    """Fails where the site's user could not make anew what is in the database."""
+    rights = mariadb_rights(cursor, database)
+    if "ALL PRIVILEGES" not in rights:
+        sql = "SELECT count(*) FROM information_schema.%s WHERE %s = DATABASE()"
+        missing = set()
+        for table, column, needed in MARIADB_RIGHTS:
+            # What triggers there are is not shown without the right; who has it not can have made none.
+            if table == "tables" or rows_of(cursor, sql % (table, column))[0][0]:
+                missing |= needed - rights
+        if missing:
+            raise Refused("rights", names=sorted(missing))
+    if rights & {"SUPER", "SET USER"}:
+        return
+    foreign = []
+    for table, name, schema in MARIADB_OWNED:
+        sql = "SELECT %s FROM information_schema.%s WHERE %s = DATABASE() AND definer <> CURRENT_USER() ORDER BY 1"
+        foreign += [found for found, in rows_of(cursor, sql % (name, table, schema))]
+    if foreign:
+        raise Refused("not_owned", names=foreign)
 
 
 def mariadb_facts(connection):
     mariadb_tool("mariadb-dump", "mysqldump")
     mariadb_tool("mariadb", "mysql")
     with connection.cursor() as cursor:
+        mariadb_checked(cursor, mariadb_name(cursor))
         sql = "SELECT coalesce(sum(data_length), 0) FROM information_schema.tables WHERE table_schema = DATABASE()"
         return rows_of(cursor, sql)[0][0]
 
@@ -354,15 +462,20 @@ def mariadb_backup(connection, path, file):
     # Only where there are some: reading them takes rights that a site need not have.
     extra = []
     with connection.cursor() as cursor:
+        name = mariadb_name(cursor)
         for option, table in (("routines", "routine"), ("events", "event")):
             sql = "SELECT count(*) FROM information_schema.%ss WHERE %s_schema = DATABASE()" % (table, table)
             extra += ["--" + option] if rows_of(cursor, sql)[0][0] else []
+        tables = (
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type LIKE 'BASE%'"
+        )
+        touch(cursor, [connection.ops.quote_name(table) for table, in rows_of(cursor, tables)])
     connection.close()
     options = unnamed_file(mariadb_options(connection))
     argv = [program, "--defaults-file=" + path_of(options), "--single-transaction", "--quick", "--hex-blob"]
-    argv += ["--skip-add-locks", "--no-tablespaces"] + extra + [mariadb_name(connection)]
+    argv += ["--skip-add-locks", "--no-tablespaces"] + extra + [name]
     try:
-        run_tool(argv, dict(os.environ), files=(options,), stdout=file)
+        copy_with(argv, dict(os.environ), path, files=(options,), stdout=file)
     finally:
         os.close(options)
 
@@ -373,17 +486,18 @@ def mariadb_restore(connection, path):
         if b"-- Dump completed" not in file.read():
             raise ValueError("the copy has no end: %s" % path)
     program = mariadb_tool("mariadb", "mysql")
-    statements = ["SET lock_wait_timeout = %d;" % PATIENCE, "SET FOREIGN_KEY_CHECKS = 0;"]
+    statements = ["SET lock_wait_timeout = %d;" % max(1, LIMIT), "SET FOREIGN_KEY_CHECKS = 0;"]
     kinds = (
         ("CASE table_type WHEN 'VIEW' THEN 'VIEW' WHEN 'SEQUENCE' THEN 'SEQUENCE' ELSE 'TABLE' END", "table"),
         ("routine_type", "routine"),
         ("'EVENT'", "event"),
     )
     with connection.cursor() as cursor:
+        name = mariadb_name(cursor)
         for word, table in kinds:
             sql = "SELECT %s, %s_name FROM information_schema.%ss WHERE %s_schema = DATABASE()"
-            for kind, name in rows_of(cursor, sql % (word, table, table, table)):
-                statements.append("DROP %s IF EXISTS %s;" % (kind, connection.ops.quote_name(name)))
+            for kind, thing in rows_of(cursor, sql % (word, table, table, table)):
+                statements.append("DROP %s IF EXISTS %s;" % (kind, connection.ops.quote_name(thing)))
     connection.close()
     options = unnamed_file(mariadb_options(connection))
 
@@ -392,7 +506,7 @@ def mariadb_restore(connection, path):
         with open(path, "rb") as file:
             shutil.copyfileobj(file, stream, 1 << 20)
 
-    argv = [program, "--defaults-file=" + path_of(options), "--batch", mariadb_name(connection)]
+    argv = [program, "--defaults-file=" + path_of(options), "--batch", name]
     try:
         feed_tool(argv, dict(os.environ), write, files=(options,))
     finally:

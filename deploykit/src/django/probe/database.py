@@ -207,6 +207,7 @@ def do_migrate(request):
     from django.db import connections
 
     connection = connections[alias]
+    begin_to_change(connection, alias)
     executor = executor_of(connection, alias)
     applied = set(executor.recorder.applied_migrations())
     replaced = set()
@@ -298,6 +299,7 @@ def do_reverse(request):
     alias = request["database"]
     connection = connections[alias]
     progress = Progress()
+    begin_to_change(connection, alias)
     executor = executor_of(connection, alias, progress)
     undone, recorded_only, full = to_reverse(executor, keys_of(request["applied"]))
     obstacles = obstacles_of(executor, undone, full)

@@ -1,8 +1,13 @@
 # --- being asked
 
+# What the second line says.
+CONFIGURATION = {}
+
 
 def let_go():
     """Holds no connection and no lock while it waits."""
+    global CHANGING
+    CHANGING = False
     connections = getattr(sys.modules.get("django.db"), "connections", None)
     if connections is None:
         return
@@ -24,11 +29,12 @@ def serve():
         line = requests.readline()
         if not line:
             return
-        try:
-            request = json.loads(line.decode("utf-8"))
-            answer = {"ok": globals()["do_" + request["do"]](request)}
-        except BaseException as error:
-            answer = failure(error)
+        request = json.loads(line.decode("utf-8"))
+        with Watched(request.get("database")):
+            try:
+                answer = {"ok": globals()["do_" + request["do"]](request)}
+            except BaseException as error:
+                answer = failure(error)
         let_go()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -42,6 +48,7 @@ def booted(called):
         called.append(True)
         try:
             guarded("settings", load_settings)
+            be_patient(CONFIGURATION["limit"])
             guarded("apps", load_apps)
             let_go()
         except BaseException as error:
@@ -74,11 +81,11 @@ def load_apps():
 
 
 def boot():
-    configuration = json.loads(requests.readline().decode("utf-8"))
+    CONFIGURATION.update(json.loads(requests.readline().decode("utf-8")))
     seal()
     # What Python's own start printed may have left half a line.
     ANSWERS.write(b"\n")
-    folder = configuration["directory"]
+    folder = CONFIGURATION["directory"]
     os.chdir(folder)
     # Python itself puts the real folder of the program there.
     sys.path[0] = os.path.realpath(folder)

@@ -13,9 +13,11 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import traceback
 
@@ -102,7 +104,8 @@ def described(error):
     found.stack = traceback.StackSummary.from_list(kept)
     lines = "".join(found.format()).rstrip().split("\n")
     shown = [without_passwords(line) for line in lines[-30:]]
-    return {"type": name, "message": without_passwords(text_of(error)), "traceback": shown}
+    message = without_passwords(text_of(error)) + lock_holders(error)
+    return {"type": name, "message": message, "traceback": shown}
 
 
 def without_passwords(text):

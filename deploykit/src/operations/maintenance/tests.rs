@@ -6,7 +6,7 @@ fn at(text: &str) -> Timestamp {
 
 fn announcement(time_zone: &str, status_file: Option<&str>) -> Announcement {
     Announcement {
-        project: Project { python: "/v/bin/python".into(), directory: "/s".into(), settings: "s".into() },
+        project: Project::new("/v/bin/python", "/s", "s"),
         on: ["maintenanceon", "{time}", "--date", "{date}", "--message", "{message}"]
             .map(str::to_owned)
             .to_vec(),

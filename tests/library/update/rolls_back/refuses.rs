@@ -133,3 +133,33 @@ fn an_update_of_packages_alone_over_commits_made_by_hand() {
     rolled_back(&site);
     assert_same(&before, &Snapshot::of(&site));
 }
+
+#[test]
+fn a_secret_that_the_old_version_asks_for_and_is_gone() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let secrets = fs::read_to_string(&site.secrets).unwrap();
+    site.add_secret("API_TOKEN", "a token for another site").unwrap();
+    publish_missing_secret(&site);
+    updated(&site);
+    let settings = "project/config/settings/base.py";
+    site.publish(|tree| edit(tree, settings, "\nAPI_TOKEN = get_secret(\"API_TOKEN\")\n", "\n")).unwrap();
+    updated(&site);
+    fs::write(&site.secrets, secrets).unwrap();
+    refused(&site, None, "secrets", "API_TOKEN");
+    site.add_secret("API_TOKEN", "a token for another site").unwrap();
+    rolled_back(&site);
+    assert!(fs::read_to_string(site.checkout.join(settings)).unwrap().contains("API_TOKEN"));
+}
+
+/// There is a way back for a rollback that fails: the migrations are applied again.
+#[test]
+fn a_copy_that_nobody_wants_is_not_made() {
+    let Some(site) = TestSite::builder().start() else { return };
+    configure(&site, "[maintenance]\n", "[database]\nbackup = \"never\"\n\n[maintenance]\n");
+    let before = Snapshot::of(&site);
+    publish_column(&site);
+    updated(&site);
+    let (_, told) = rolled_back(&site);
+    assert!(told.done().contains(&"migrate") && !told.done().contains(&"backup"), "{told:?}");
+    assert_same(&before, &Snapshot::of(&site));
+}

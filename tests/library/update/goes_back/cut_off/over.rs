@@ -11,12 +11,16 @@ fn forward(site: &TestSite) -> Result<Option<Report>, UpdateError> {
 #[test]
 fn a_killed_run_is_finished() {
     let Some(site) = TestSite::builder().nginx().start() else { return };
+    let heard = site.root.join("run/heard");
+    add(&site, &format!("[hooks]\nafter-success = [[\"sh\", \"-c\", \"cat >> {}\"]]\n", heard.display()));
+    site.add_secret(NEW_SECRET, "a salt for visitors").unwrap();
+    let before = Snapshot::of(&site);
     let points =
         ["announce started", "stop-web finished", "code started", "start-web started", "page-down finished"];
     for (number, at) in points.iter().enumerate() {
         // The first release has it all; the others change code and static files.
         let name = if number == 0 { "2".to_owned() } else { format!("after {at}") };
-        let commit = if number == 0 { publish_release_2(&site) } else { publish_good(&site, &name) };
+        let commit = if number == 0 { site.publish_release_2().unwrap() } else { publish_good(&site, &name) };
         kill_at(&site, at);
         let report = forward(&site).unwrap().expect("an unfinished run");
         assert_eq!(
@@ -35,6 +39,19 @@ fn a_killed_run_is_finished() {
         assert!(forward(&site).unwrap().is_none());
         let report = run_update(&site).unwrap();
         assert_eq!(report.outcome, Outcome::Unchanged, "killed at `{at}`: {report:#?}");
+        // It is an update like another: who wants to know heard of it, and it can be rolled back.
+        let told = fs::read_to_string(&heard).unwrap();
+        assert!(told.contains(&commit) && told.contains("\"outcome\":\"updated\""), "{told}");
+        assert!(site_state(&site).runs().unwrap().last().unwrap().kept().is_some(), "killed at `{at}`");
+        if number == 0 {
+            let loaded = load(&site);
+            let mut unheard = |_: &Record| ();
+            let back = update::rollback(&loaded, None, &Request::default(), None, &mut unheard);
+            let report = back.and_then(|back| back.run()).unwrap_or_else(|error| panic!("{error:?}"));
+            assert_eq!(report.outcome, Outcome::Updated, "{:#?}", report.failure);
+            site.wait_until_serving(PATIENCE).unwrap();
+            assert_same(&before, &Snapshot::of(&site));
+        }
     }
 }
 

@@ -1,0 +1,165 @@
+# --- a database that hangs, is locked, or went away
+
+# What an application's sessions are called that change the schema, so that what a killed one left can be found.
+CHANGES = "deploykit changes the schema"
+
+# Seconds that a database may take to let us in, to give a lock, and to show that it lives; the configuration says it.
+LIMIT = 60.0
+
+# Whether the connections of the main thread change the schema.
+CHANGING = False
+
+
+def be_patient(seconds):
+    """Lets no connection wait without end."""
+    from django.db.backends.signals import connection_created
+
+    global LIMIT
+    LIMIT = float(seconds)
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(max(2, int(LIMIT))))
+    connection_created.connect(limited, weak=False, dispatch_uid="deploykit")
+
+
+def limited(connection, **kwargs):
+    """Gives a new connection the limit for locks, unless the site has one of its own, and its name."""
+    ours = CHANGING and threading.current_thread() is threading.main_thread()
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            if rows_of(cursor, "SHOW lock_timeout")[0][0] == "0":
+                cursor.execute("SET lock_timeout = %d" % int(LIMIT * 1000))
+            if ours:
+                cursor.execute("SET application_name = '%s'" % CHANGES)
+        elif connection.vendor == "mysql":
+            if rows_of(cursor, "SELECT @@lock_wait_timeout")[0][0] >= 86400:
+                cursor.execute("SET SESSION lock_wait_timeout = %d" % max(1, int(LIMIT)))
+            if ours:
+                cursor.execute("SELECT GET_LOCK(concat('%s ', md5(DATABASE())), 0)" % CHANGES)
+                cursor.fetchall()
+
+
+def begin_to_change(connection, alias):
+    """Connects for a change of the schema, alone."""
+    global CHANGING
+    connection.close()
+    guarded("database", end_left, connection, database=alias)
+    connection.close()
+    CHANGING = True
+
+
+def end_left(connection):
+    """Ends what a killed process left at work: its server would do it once a lock is free, when nobody expects it."""
+    sql = {
+        "postgresql": "SELECT pid FROM pg_stat_activity WHERE application_name = '%s' AND usename = current_user"
+        " AND datname = current_database() AND pid <> pg_backend_pid()" % CHANGES,
+        "mysql": "SELECT id FROM (SELECT IS_USED_LOCK(concat('%s ', md5(DATABASE()))) AS id) AS used"
+        " WHERE id IS NOT NULL" % CHANGES,
+    }.get(connection.vendor)
+    until = time.monotonic() + LIMIT
+    while sql:
+        with connection.cursor() as cursor:
+            left = [row[0] for row in rows_of(cursor, sql)]
+            if not left:
+                return
+            if time.monotonic() > until:
+                raise Refused("busy", database=connection.alias, names=[str(session) for session in left])
+            for session in left:
+                end = "SELECT pg_terminate_backend(%d)" if connection.vendor == "postgresql" else "KILL %d"
+                try:
+                    cursor.execute(end % session)
+                except Exception:
+                    # It ended by itself.
+                    traceback.print_exc()
+        time.sleep(0.1)
+
+
+def do_settle(request):
+    """Waits for a server that comes back by itself, and ends what was left at work in it."""
+    from django.db import connections
+    from django.db.utils import OperationalError
+
+    connection, until = connections[request["database"]], time.monotonic() + LIMIT
+    while connection.vendor != "sqlite":
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            if time.monotonic() > until:
+                raise Failed("database", error, database=connection.alias)
+            time.sleep(0.2)
+            continue
+        guarded("database", end_left, connection, database=connection.alias)
+        break
+    return {}
+
+
+class Watched:
+    """Ends everything, and says why, when the database does not even let anybody in any more.
+
+    A driver that waits for a server which was stopped, or whose machine is gone, waits for ever.
+    """
+
+    def __init__(self, alias):
+        from django.db import connections
+
+        self.alias, self.over = alias, threading.Event()
+        self.connection = connections[alias] if alias in connections.settings else None
+        if self.connection is not None and self.connection.vendor == "sqlite":
+            self.connection = None
+
+    def __enter__(self):
+        if self.connection is not None:
+            threading.Thread(target=self.watch, daemon=True).start()
+
+    def __exit__(self, *exception):
+        self.over.set()
+
+    def watch(self):
+        mute = 0
+        while not self.over.wait(LIMIT / 2):
+            asked = threading.Thread(target=self.ask, daemon=True)
+            since = time.monotonic()
+            asked.start()
+            asked.join(LIMIT)
+            mute = mute + 1 if time.monotonic() - since >= LIMIT else 0
+            if mute > 1 and not self.over.is_set():
+                send({"error": {"kind": "mute", "database": self.alias}})
+                # With its programs, which wait as well.
+                os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    def ask(self):
+        another = self.connection.copy()
+        try:
+            with another.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            another.close()
+        except Exception:
+            # Refused is answered, too.
+            pass
+
+
+LOCKED = ("55P03", 1205)
+
+
+def lock_holders(error):
+    """Says who has the locks that something failed for; an empty text where that is not it, or not known."""
+    cause = error.__cause__ or error
+    codes = [getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)] + list(cause.args)[:1]
+    if not any(code in LOCKED for code in codes):
+        return ""
+    from django.db import connections
+
+    connection = connections["default"].copy()
+    sql = (
+        "SELECT DISTINCT a.pid, a.usename, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.granted"
+        " AND a.datname = current_database() AND a.pid <> pg_backend_pid() AND n.nspname !~ '^pg_' ORDER BY 1"
+    )
+    if connection.vendor == "mysql":
+        sql = "SELECT id, user, host FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+    try:
+        with connection.cursor() as cursor:
+            found = ["%s (%s, %s)" % row for row in rows_of(cursor, sql)]
+        connection.close()
+    except Exception:
+        traceback.print_exc()
+        return ""
+    return "; sessions that may hold the lock: %s" % ", ".join(found) if found else ""
