@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::Outcome;
-use crate::demo_site::{DemoSite, copy_tree, release_folder};
+use crate::demo_site::process::copy_tree;
+use crate::demo_site::{DemoSite, release_folder};
 
 const APPS: [&str; 6] = ["gallery", "shop", "forum", "survey", "events", "library"];
 const MODELS_PER_APP: usize = 5;

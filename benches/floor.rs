@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::demo_site::{DemoSite, call, run};
+use crate::demo_site::supervisor::call;
+use crate::demo_site::{DemoSite, run};
 use crate::program;
 use crate::stage::Stage;
 

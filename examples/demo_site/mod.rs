@@ -15,8 +15,8 @@
 //! ```
 
 mod build;
-mod process;
-mod supervisor;
+pub mod process;
+pub mod supervisor;
 mod texts;
 mod versions;
 pub mod visitor;
@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-pub use process::{Error, Port, Server, copy_tree, run, wait_until};
-pub use supervisor::{Program, call};
+pub use process::{Error, Port, Server, run, wait_until};
+pub use supervisor::Program;
 pub use visitor::{Address, Answer, Visit};
 
 use process::{io_error, sealed};

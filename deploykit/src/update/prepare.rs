@@ -193,7 +193,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
             settings: config.settings.clone(),
         };
         self.own_steps("next-environment", &tree, Some(&project))?;
-        let (mut session, site) = self.step("check", |this| this.boot(&project, &tree))?;
+        let (mut session, site, byte_code) = self.step("check", |this| {
+            let (mut session, site, found) = this.boot(&project, &tree)?;
+            let byte_code = this.compile(&mut session, moved, &tree)?;
+            Ok(((session, site, byte_code), found))
+        })?;
         self.own_steps("check", &tree, Some(&project))?;
         let (migrations, before, backup) =
             self.step("migrations", |this| this.migrations(&project, &mut session))?;
@@ -209,6 +213,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             project,
             session,
             site,
+            byte_code,
             migrations,
             before,
             backup,
@@ -261,7 +266,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((packages, text))
     }
 
-    fn boot(&mut self, project: &Project, tree: &NextTree) -> Result<((Session, SiteFacts), String), Failed> {
+    fn boot(&mut self, project: &Project, tree: &NextTree) -> Result<(Session, SiteFacts, String), Failed> {
         let config = self.site.config();
         let mut session = Session::boot(&self.host, project)?;
         let facts = session.facts(&self.host)?;
@@ -279,7 +284,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             return Err(PreparationError::CheckFailed { errors }.into());
         }
         let text = format!("Django {} boots, no errors", facts.django);
-        Ok(((session, facts), text))
+        Ok((session, facts, text))
     }
 
     #[expect(clippy::type_complexity, reason = "three facts of one step")]
