@@ -287,7 +287,7 @@ fn every_key_is_read() {
         role: Role::Required,
         stop_timeout: second(30),
         start_timeout: second(60),
-        stay_up: second(3),
+        stay_up: second(2),
         sudo: true,
     };
     let web2 = Service {
