@@ -73,6 +73,8 @@ impl Stage {
         if let Some(seconds) = self.boot {
             fs::write(self.site.root.join(BOOT), seconds.to_string())?;
         }
+        // To git, a copy is changed files; on a server it has seen them.
+        run(self.command("git").args(["update-index", "-q", "--refresh"]))?;
         // What copying has left to write would be waited for by whoever syncs next.
         rustix::fs::sync();
         Ok(self.site.start()?)

@@ -54,6 +54,10 @@ pub enum Action {
     LinkLateFiles(crate::django::LateFiles),
     /// Moves the checkout to a commit.
     Checkout(crate::git::Checkout),
+    /// Brings byte code to the checkout that was compiled beforehand.
+    PlaceByteCode(crate::python::ByteCode),
+    /// Removes byte code that was brought to the checkout.
+    RemoveByteCode(crate::python::ByteCode),
     /// Brings an environment to the path that the site uses, or back.
     SwitchEnvironment(crate::python::Switch),
     /// Builds a virtualenv beside the live one.
@@ -130,13 +134,15 @@ impl Action {
             Action::Swap(swap) => swap.perform()?,
             Action::LinkLateFiles(late) => late.perform().map(|_| ())?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
+            Action::PlaceByteCode(code) => code.place(),
+            Action::RemoveByteCode(code) => code.remove(),
             Action::BuildEnvironment(build) => build.perform(&context.host)?,
             Action::SwitchEnvironment(switch) => switch.perform()?,
             Action::Service(service) => service.perform(&context.host)?,
             Action::Migrate(migrate) => migrate.perform(context)?,
             Action::BackupDatabase(backup) => backup.perform(context)?,
             Action::RestoreDatabase(restore) => restore.perform(context)?,
-            Action::Announce(announce) => announce.perform(&context.host)?,
+            Action::Announce(announce) => announce.perform_within(context)?,
             Action::SmokeCheck(check) => check.perform(&context.host)?,
         }
         Ok(())

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DjangoError, Project};
+use super::{Context, DjangoError, Project};
 use crate::host::Host;
 use crate::host::files::FileError;
 
@@ -89,6 +89,29 @@ fn seconds_to_timestamp(seconds: f64) -> Option<Timestamp> {
 }
 
 impl Announce {
+    /// Does the same as [`perform`](Announce::perform), and spares the start of a process where a Django waits that can
+    /// end the announcement. The status file tells whether it did.
+    ///
+    /// # Errors
+    ///
+    /// Like [`perform`](Announce::perform).
+    pub fn perform_within(&self, context: &mut Context) -> Result<(), DjangoError> {
+        if self.expected == Expected::Off
+            && let Some(path) = &self.status_file
+            && read_status(path)?.is_some()
+            && let Some(session) = &mut context.django
+            && session.stands_for(&self.project)
+            && let Err(error) = session.command(&context.host, &self.argv, DEADLINE)
+        {
+            log::info!(
+                "`manage.py {}` is run once more: {}",
+                self.argv.join(" "),
+                crate::error_chain(&error)
+            );
+        }
+        self.perform(&context.host)
+    }
+
     /// Reaches the state, unless it is reached already.
     ///
     /// # Errors

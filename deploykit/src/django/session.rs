@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -44,6 +44,7 @@ const PROBE: &str = concat!(
     include_str!("probe/backup.py"),
     include_str!("probe/record.py"),
     include_str!("probe/static.py"),
+    include_str!("probe/compile.py"),
     include_str!("probe/serve.py"),
 );
 
@@ -340,6 +341,37 @@ impl Session {
     pub fn collect(&mut self, host: &Host, target: &Path) -> Result<(), DjangoError> {
         let request = json!({ "do": "collect", "target": target.to_string_lossy() });
         self.ask::<Nothing>(host, "collect static files", request, None).map(|_| ())
+    }
+
+    /// Runs a command of `manage.py` that asks nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it raises an exception, does not end in time, or the process fails.
+    pub fn command(&mut self, host: &Host, argv: &[String], limit: Duration) -> Result<(), DjangoError> {
+        let request = json!({ "do": "command", "argv": argv });
+        self.ask::<Nothing>(host, "command", request, Some(limit)).map(|_| ())
+    }
+
+    /// Compiles sources of the tree `top` for the checkout `live`; returns the files of byte code. All paths are from the
+    /// top of either. What cannot be compiled is left out.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn compile(
+        &mut self,
+        host: &Host,
+        top: &Path,
+        live: &Path,
+        sources: &[PathBuf],
+    ) -> Result<Vec<PathBuf>, DjangoError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            compiled: Vec<PathBuf>,
+        }
+        let request = json!({ "do": "compile", "top": top, "live": live, "sources": sources });
+        self.ask::<Answer>(host, "compile", request, Some(READ)).map(|answer| answer.compiled)
     }
 
     /// Ends the process.

@@ -121,6 +121,8 @@ impl Checkout {
                 "-c",
                 "advice.detachedHead=false",
                 "checkout",
+                // Without it, git compares the whole checkout once more, and counts commits, to tell what nobody reads.
+                "--quiet",
                 "--no-overwrite-ignore",
             ]);
             let checkout = match &self.to.branch {

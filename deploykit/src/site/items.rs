@@ -31,7 +31,7 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
         let manager = manager(&reader);
         let stop_timeout = reader.duration("stop-timeout").unwrap_or(Duration::from_secs(30));
         let start_timeout = reader.duration("start-timeout").unwrap_or(Duration::from_secs(60));
-        let stay_up = reader.duration("stay-up").unwrap_or(Duration::from_secs(3));
+        let stay_up = reader.duration("stay-up").unwrap_or(Duration::from_secs(2));
         let sudo = reader.flag("sudo").unwrap_or(false);
         if sudo && !matches!(manager, Some(Manager::Command(_) | Manager::Systemd(_))) {
             reader.wrong(

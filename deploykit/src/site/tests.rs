@@ -295,7 +295,7 @@ fn every_key_is_read() {
         role: Role::Required,
         stop_timeout: second(30),
         start_timeout: second(60),
-        stay_up: second(3),
+        stay_up: second(2),
         sudo: true,
         hold: Some(at(".deploykit/hold/redis")),
     };

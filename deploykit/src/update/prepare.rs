@@ -195,7 +195,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
             ..self.site.project()
         };
         self.own_steps("next-environment", &tree, Some(&project))?;
-        let (mut session, site) = self.step("check", |this| this.boot(&project, &tree))?;
+        let (mut session, site, byte_code) = self.step("check", |this| {
+            let (mut session, site, found) = this.boot(&project, &tree)?;
+            let byte_code = this.compile(&mut session, moved, &tree)?;
+            Ok(((session, site, byte_code), found))
+        })?;
         self.own_steps("check", &tree, Some(&project))?;
         let (migrations, before, backup) =
             self.step("migrations", |this| this.migrations(&project, &mut session))?;
@@ -211,6 +215,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             project,
             session,
             site,
+            byte_code,
             migrations,
             before,
             backup,
@@ -263,7 +268,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((packages, text))
     }
 
-    fn boot(&mut self, project: &Project, tree: &NextTree) -> Result<((Session, SiteFacts), String), Failed> {
+    fn boot(&mut self, project: &Project, tree: &NextTree) -> Result<(Session, SiteFacts, String), Failed> {
         let config = self.site.config();
         // It migrates in the window: who is not root cannot take a low priority back.
         let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
@@ -282,7 +287,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             return Err(PreparationError::CheckFailed { errors }.into());
         }
         let text = format!("Django {} boots, no errors", facts.django);
-        Ok(((session, facts), text))
+        Ok((session, facts, text))
     }
 
     #[expect(clippy::type_complexity, reason = "three facts of one step")]

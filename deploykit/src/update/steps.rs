@@ -16,6 +16,7 @@ use crate::operations::pip_install::{Prepared as Packages, Record};
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
 use crate::plan::{Phase, Plan, Step};
+use crate::python::ByteCode;
 use crate::services::{ProcessId, Role, Service, ServiceState};
 use crate::site::{EnvironmentName, OwnTask, Site};
 use crate::update::Request;
@@ -35,6 +36,8 @@ pub(super) struct Facts {
     /// Django, booted from there.
     pub session: Session,
     pub site: SiteFacts,
+    /// Byte code of the checkout, in the next tree.
+    pub byte_code: Option<ByteCode>,
     pub migrations: MigrationPlan,
     pub before: DatabaseState,
     pub backup: Option<Backup>,
@@ -149,7 +152,14 @@ impl Parts<'_> {
 
     fn code(&self, moved: Option<&Move>) -> Step {
         let check = match moved {
-            Some(moved) => Check::Change(moved.change()),
+            Some(moved) => {
+                let mut change = moved.change();
+                if let Some(code) = &self.facts.byte_code {
+                    change.actions.push(Action::PlaceByteCode(code.clone()));
+                    change.undo.insert(0, Action::RemoveByteCode(code.clone()));
+                }
+                Check::Change(change)
+            }
             None => Check::Unchanged { reason: "no new commits".to_owned() },
         };
         Step::new("code", Phase::Window, check)

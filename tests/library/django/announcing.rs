@@ -98,6 +98,31 @@ fn an_exit_code_of_zero_is_not_believed() {
 }
 
 #[test]
+fn a_django_that_waits_ends_an_announcement_and_a_fresh_one_where_it_cannot() {
+    let Some(site) = Site::with_maintenance("UTC") else { return };
+    let announce = |argv: &str| Announce {
+        project: site.project.clone(),
+        argv: vec![argv.to_owned()],
+        answer: None,
+        expected: Expected::Off,
+        status_file: Some(site.path("maintenance.json")),
+    };
+    let mut context = Context { django: Some(site.boot()), ..Context::default() };
+    site.write("maintenance.json", "{}");
+    // No process could be started from here, and none is wanted.
+    let manage = site.read("manage.py");
+    site.write("manage.py", "raise SystemExit('nobody starts it')");
+    announce("maintenanceoff").perform_within(&mut context).unwrap();
+    assert!(!site.path("maintenance.json").exists());
+    site.write("maintenance.json", "{}");
+    let error = announce("no-such-command").perform_within(&mut context).unwrap_err();
+    assert!(matches!(error, DjangoError::Command(_)), "{error}");
+    site.write("manage.py", &manage);
+    let error = announce("check").perform_within(&mut context).unwrap_err();
+    assert!(error.to_string().ends_with("it is still announced"), "{error}");
+}
+
+#[test]
 fn it_is_turned_off_and_on_again() {
     let Some(site) = Site::with_maintenance("UTC") else { return };
     let theirs = "{\"timestamp\": 1700000000}";

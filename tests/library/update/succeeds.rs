@@ -105,7 +105,22 @@ fn a_whole_release_comes_while_visitors_look() {
         let heartbeat = fs::read_to_string(&site.heartbeat).unwrap_or_default();
         heartbeat.contains("\"release\": \"2\"") && heartbeat.contains(&processes["worker"].pid.to_string())
     }));
+    assert_eq!(compiled_by_contents(&site, "views"), [true], "what changed was compiled beforehand");
+    assert_eq!(
+        compiled_by_contents(&site, "urls"),
+        [false],
+        "what did not change was compiled by the web itself"
+    );
     nothing_new_starts_nothing_but_git(&site);
+}
+
+/// Tells of the byte code of a module of the live checkout whether it goes by the contents of its source: Python by
+/// itself lets it go by the time. The web has imported it, and would have replaced one that it does not believe.
+fn compiled_by_contents(site: &DemoSite, module: &str) -> Vec<bool> {
+    let folder =
+        fs::read_dir(site.checkout.join("project/guestbook/__pycache__")).expect("byte code").flatten();
+    let ours = folder.filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{module}.")));
+    ours.map(|entry| fs::read(entry.path()).expect("byte code")[4] == 3).collect()
 }
 
 /// Whatever else than git is started leaves a mark, and fails.

@@ -7,6 +7,7 @@
 import collections
 import hashlib
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -237,6 +238,13 @@ def do_facts(request):
         "commands": sorted(get_commands()),
         "modules": first_party_modules(),
     }
+
+
+def do_command(request):
+    from django.core.management import call_command
+
+    call_command(*request["argv"])
+    return {}
 
 
 # --- does it work
