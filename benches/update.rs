@@ -1,7 +1,7 @@
 //! What an update costs, side by side with what people do without deploykit, in one run and as ratios.
 //!
 //! `cargo bench -p deploykit-cli --bench update` prints a table and ends with 1 when a limit is broken. A word after
-//! `--` chooses: `nothing-new`, `window` or `program`. What it needs is installed by `tests/run`.
+//! `--` chooses: `nothing-new`, `window`, `held` or `program`. What it needs is installed by `tests/run`.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
 #[path = "../examples/demo_site/mod.rs"]
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use demo_site::{DemoSite, NEW_SECRET, Options, run, wait_until};
+use demo_site::crowd::{Crowd, Seen};
+use demo_site::{DemoSite, HOST, Holder, NEW_SECRET, Options, run, wait_until};
 use table::Row;
 
 const DEPLOYKIT: &str = env!("CARGO_BIN_EXE_deploykit");
@@ -58,13 +59,17 @@ fn measure(chosen: Option<&str>) -> Outcome<Vec<Row>> {
         rows.extend(program()?);
     }
     if wants("window") || wants("nothing-new") {
-        let mut stage = Stage::build()?;
+        let mut stage = Stage::build(options()?)?;
         if wants("window") {
             rows.extend(windows(&mut stage)?);
         }
         if wants("nothing-new") {
             rows.push(nothing_new(&mut stage)?);
         }
+    }
+    if wants("held") {
+        let options = Options { holder: Some(Holder::Supervisor), ..options()? };
+        rows.push(waiting(&mut Stage::build(options)?)?);
     }
     Ok(rows)
 }
@@ -92,9 +97,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn build() -> Outcome<Stage> {
+    fn build(options: Options) -> Outcome<Stage> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir()?;
-        let site = DemoSite::create(&folder.path().join("site"), &options()?)?;
+        let site = DemoSite::create(&folder.path().join("site"), &options)?;
         site.publish_release_2()?;
         site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
         let copy = folder.path().join("copy");
@@ -255,6 +260,69 @@ fn downtime(log: &str) -> Option<f64> {
     let started = log.lines().rfind(|line| line.contains(" spawned: "))?;
     let down = time(started)? - time(stopped)?;
     Some(if down < 0.0 { down + 86_400.0 } else { down })
+}
+
+/// How long requests wait for an update while supervisor holds the socket, against what no update can do without: the
+/// end of the web's processes, the migrations themselves, and the start of the web until its first page.
+fn waiting(stage: &mut Stage) -> Outcome<Row> {
+    let mut ratios = Vec::new();
+    for _ in 0..WINDOW_PAIRS {
+        stage.begin()?;
+        let site = &stage.site;
+        let text = fs::read_to_string(&site.config)?;
+        fs::write(&site.config, text.replace("[maintenance]\n", "[maintenance]\nwhen = \"needed\"\n"))?;
+        let crowd = || -> Outcome<Crowd> {
+            let crowd = Crowd::come(&[&site.gunicorn_address], HOST);
+            let served = wait_until(Duration::from_secs(30), || crowd.served() > 100);
+            if served { Ok(crowd) } else { Err("nobody is served".into()) }
+        };
+        let visitors = crowd()?;
+        run(&mut stage.update())?;
+        let seen = visitors.leave();
+        let failed = |one: &&Seen| !one.answer.as_ref().is_ok_and(|answer| answer.status < 400);
+        if let Some(failed) = seen.iter().find(failed) {
+            return Err(format!("{}: {:?}", failed.request, failed.answer).into());
+        }
+        let longest = seen.iter().map(|one| one.waited.as_secs_f64()).fold(0.0, f64::max);
+
+        let visitors = crowd()?;
+        let started = Instant::now();
+        site.stop_gunicorn()?;
+        let stop = started.elapsed().as_secs_f64();
+        let migrations = migrations(site)?;
+        let started = Instant::now();
+        let (page, start) = std::thread::scope(|scope| {
+            let starts = scope.spawn(|| site.start_gunicorn());
+            let page = site.page("/");
+            let start = started.elapsed().as_secs_f64();
+            starts.join().map_err(|_| "a panic")??;
+            Outcome::Ok((page?, start))
+        })?;
+        drop(visitors.leave());
+        if page.status != 200 {
+            return Err(format!("the page is {}", page.status).into());
+        }
+        println!(
+            "    held: {longest:.2} s; by itself: {stop:.2} s stop, {migrations:.2} s migrations, {start:.2} s start"
+        );
+        ratios.push(longest / (stop + migrations + start));
+    }
+    Ok(Row { what: "longest wait / stop, migrations and start", values: ratios, limit: 1.5, unit: "x" })
+}
+
+/// Returns how long the migrations of release 2 take in a Django that is booted, seconds; they are reversed before.
+fn migrations(site: &DemoSite) -> Outcome<f64> {
+    const SCRIPT: &str = "\
+import time
+import django
+django.setup()
+from django.core.management import call_command
+call_command('migrate', 'guestbook', '0001', verbosity=0)
+begun = time.monotonic()
+call_command('migrate', verbosity=0)
+print(time.monotonic() - begun)
+";
+    Ok(run(site.python().args(["-c", SCRIPT]))?.trim().parse()?)
 }
 
 /// An update with nothing new against the fetch that it cannot do without, in turn.

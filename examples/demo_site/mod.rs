@@ -14,6 +14,7 @@
 //! ROOT/wheels-extra/         packages for single tests
 //! ```
 
+pub mod crowd;
 mod held;
 mod process;
 mod supervisor;

@@ -11,8 +11,12 @@ use super::{Role, Service, ServiceError, ServiceManager, ServiceState, Socket, S
 use crate::host::processes::with_descendants;
 use crate::host::{Host, TAIL_LINES};
 
-/// How often a state is asked for while it changes.
-const STEP: Duration = Duration::from_millis(50);
+/// How often a state is asked for while it changes: often at first, while requests wait for a gunicorn that ends or
+/// starts; later it is a worker that has something to finish.
+const STEPS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
+
+/// How long that is at first.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// How far back a log's last line may lie to be shown for a death that was found late.
 const RECENT: Duration = Duration::from_secs(60);
@@ -93,7 +97,7 @@ impl ServiceAction {
                     ServiceError::StillRunning { service: name, processes, timeout }
                 });
             }
-            self.pause(host)?;
+            self.pause(host, since)?;
             state = manager.state()?;
         }
     }
@@ -134,7 +138,7 @@ impl ServiceAction {
             if since.elapsed() >= service.start_timeout {
                 return Err(self.not_started(host, manager.as_mut(), state, &mark));
             }
-            self.pause(host)?;
+            self.pause(host, since)?;
             state = manager.state()?;
         }
     }
@@ -173,13 +177,13 @@ impl ServiceAction {
             if since.elapsed() >= needed + service.start_timeout {
                 return Err(self.not_started(host, manager.as_mut(), state, &mark));
             }
-            self.pause(host)?;
+            self.pause(host, since)?;
             state = manager.state()?;
         }
     }
 
-    fn pause(&self, host: &Host) -> Result<(), ServiceError> {
-        if host.wait(STEP) {
+    fn pause(&self, host: &Host, since: Instant) -> Result<(), ServiceError> {
+        if host.wait(STEPS[usize::from(since.elapsed() > FIRST)]) {
             Ok(())
         } else {
             Err(ServiceError::Cancelled { service: self.service.name.clone() })

@@ -167,4 +167,14 @@ fn what_a_socket_starts_is_kept_from_it() {
     });
     assert_eq!(answer.unwrap().body, "hello");
     assert!(!hold.exists());
+
+    // Stopped by a person, it stays so, and the next start finds the file that keeps it.
+    let mut context = Context::default();
+    let control = |want| ServiceControl { services: vec![web.clone()], want };
+    operations::apply(&control(Want::Stop), &mut context).unwrap();
+    assert_eq!((state(&web).status, hold.exists()), (Status::Stopped, true));
+    operations::apply(&control(Want::Start), &mut context).unwrap();
+    assert_eq!((ask().unwrap().body.as_str(), hold.exists()), ("hello", false));
+    operations::apply(&control(Want::Restart), &mut context).unwrap();
+    assert_eq!((ask().unwrap().body.as_str(), hold.exists()), ("hello", false));
 }

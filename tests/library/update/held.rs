@@ -28,6 +28,7 @@ fn by_systemd() {
     let Some(site) = site(Holder::Systemd) else { return };
     nobody_notices_a_migration_that_fails(&site);
     requests_wait_for_a_recovery(&site);
+    what_is_held_has_its_page(&site);
     nobody_notices_three_migrations(&site, "`gunicorn.socket`");
     a_longer_window_is_announced(&site);
 }
@@ -164,6 +165,29 @@ fn requests_wait_for_a_recovery(site: &TestSite) {
         visitor.join().unwrap()
     });
     assert!(answer.unwrap().body.contains("\"release\": \"1\""));
+    assert_same(&snapshot, &still(site));
+    assert_tidy(site);
+    withdraw(site);
+}
+
+/// A site that cannot be brought back has its page, although the window was to be without; it goes with the recovery.
+fn what_is_held_has_its_page(site: &TestSite) {
+    let (text, snapshot) = (fs::read_to_string(&site.config).unwrap(), still(site));
+    let unit = "/etc/systemd/system/gunicorn.service";
+    let script = format!("mv {unit} /run/aside && systemctl daemon-reload && false");
+    add(
+        site,
+        &format!("[[steps]]\nname = \"break\"\nafter = \"code\"\nrun = [\"sh\", \"-c\", \"{script}\"]\n"),
+    );
+    publish_good(site, "held");
+    let report = run_update(site).unwrap();
+    assert_eq!(report.outcome, Outcome::Held, "{:#?}\n{}", report.failure, site.logs());
+    assert_eq!(site.page("/").unwrap().status, 503);
+    fs::copy("/run/aside", unit).unwrap();
+    systemctl(&["daemon-reload"]);
+    fs::write(&site.config, text).unwrap();
+    let report = update::recover(&load(site), None, &mut |_: &Record| ()).unwrap().unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
     assert_same(&snapshot, &still(site));
     assert_tidy(site);
     withdraw(site);
