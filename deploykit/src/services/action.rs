@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
-use super::{Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{Manager, Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::host::processes::with_descendants;
 use crate::host::{Host, TAIL_LINES};
 
@@ -115,8 +115,9 @@ impl ServiceAction {
         state = manager.state()?;
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let mut asked = false;
-        if state.main.is_empty() && state.status == Status::Running && self.socket != Socket::default() {
-            // Its first request would start it; so would we, to see it start.
+        let is_systemd = matches!(service.manager, Manager::Systemd(_));
+        if is_systemd && state.main.is_empty() && state.status == Status::Running {
+            // Its socket waits for the first request, and we want to see it start.
             manager.start(&self.socket)?;
             asked = true;
             state = manager.state()?;
