@@ -10,6 +10,9 @@ use super::visitor::{Address, Answer, request};
 /// Between two requests of a crowd: 100 a second.
 const BEAT: Duration = Duration::from_millis(10);
 
+/// How many wait at most: on a machine that cannot answer so many, nobody else comes meanwhile.
+const MOST: usize = 1000;
+
 /// How long each visitor of a crowd waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -45,6 +48,10 @@ impl Crowd {
             for number in 0.. {
                 if ends.load(Ordering::Relaxed) {
                     break;
+                }
+                while visitors.len() > counts.load(Ordering::Relaxed) + MOST && !ends.load(Ordering::Relaxed)
+                {
+                    std::thread::sleep(BEAT);
                 }
                 std::thread::sleep((begun + BEAT * number).saturating_duration_since(Instant::now()));
                 let address = addresses[(number / 4) as usize % addresses.len()].clone();
