@@ -163,7 +163,7 @@ pub fn runs() -> Outcome<Vec<Row>> {
 
 /// A site that was made larger, updated to that, and has one more small change waiting.
 fn grown(grow: impl FnOnce(&DemoSite) -> Outcome<()>) -> Outcome<Stage> {
-    let mut stage = Stage::build()?;
+    let mut stage = Stage::build(None)?;
     stage.begin()?;
     grow(&stage.site)?;
     run(&mut stage.update())?;

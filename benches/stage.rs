@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::big_site::{self, BOOT, CELERY};
 use crate::crowd::Crowd;
-use crate::demo_site::{DemoSite, NEW_SECRET, Options, run, wait_until};
+use crate::demo_site::{DemoSite, Holder, NEW_SECRET, Options, run, wait_until};
 use crate::index::Index;
 use crate::program::DEPLOYKIT;
 
@@ -26,7 +26,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn build() -> Outcome<Stage> {
+    /// Builds it; `holder` keeps gunicorn's socket.
+    pub fn build(holder: Option<Holder>) -> Outcome<Stage> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let (first, wheels) = (folder.path().join("first"), folder_of("BENCH_WHEELS", "bench-wheels")?);
         let nginx = which("nginx")?;
@@ -39,6 +40,7 @@ impl Stage {
             supervisord: Some(tools.join("venv/bin/supervisord")),
             uv: Some(tools.join("venv/bin/uv")),
             nginx: Some(nginx),
+            holder,
             entries: ENTRIES,
             first: Some(first),
             index: Some(index.url.clone()),

@@ -1,8 +1,8 @@
 //! What an update costs, side by side with what people do without deploykit, in one run and as ratios.
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
-//! `window`, `slow`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`, `runs`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often
-//! each side runs.
+//! `window`, `slow`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
+//! `runs`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often each side runs.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
 mod big_site;
@@ -10,6 +10,7 @@ mod crowd;
 #[path = "../examples/demo_site/mod.rs"]
 mod demo_site;
 mod floor;
+mod held;
 mod index;
 mod program;
 mod scale;
@@ -101,6 +102,9 @@ fn measure(choice: &Choice) -> Outcome<Vec<Row>> {
         ("packages", scale::packages),
         ("runs", scale::runs),
     ];
+    if wants("held") {
+        rows.push(held::row(choice.rounds.unwrap_or(SLOW_ROUNDS))?);
+    }
     for (name, measure) in large {
         if wants(name) {
             rows.extend(measure()?);
@@ -109,7 +113,7 @@ fn measure(choice: &Choice) -> Outcome<Vec<Row>> {
     if !["window", "slow", "nothing-new"].into_iter().any(wants) {
         return Ok(rows);
     }
-    let mut stage = Stage::build()?;
+    let mut stage = Stage::build(None)?;
     if wants("window") {
         rows.extend(window::rows(&mut stage, choice.rounds.unwrap_or(ROUNDS))?);
     }

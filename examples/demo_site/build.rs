@@ -61,7 +61,7 @@ impl DemoSite {
     pub(super) fn write_files(&self) -> Result<(), Error> {
         write(&self.supervisor_config, &self.supervisor_text())?;
         write(&self.config, &self.config_text())?;
-        if matches!(self.options.holder, Some(Holder::Keeper | Holder::Command)) {
+        if self.options.holder == Some(Holder::Keeper) {
             write(&self.root.join("keeper.py"), &self.documented("keeper"))?;
         }
         write_secret(

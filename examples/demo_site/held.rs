@@ -11,8 +11,6 @@ pub enum Holder {
     Systemd,
     /// A program that starts gunicorn whenever it has ended; deploykit finds gunicorn by its pidfile.
     Keeper,
-    /// The same, with commands.
-    Command,
 }
 
 /// More arguments of gunicorn, by way of its environment.
@@ -23,7 +21,7 @@ pub(super) fn program(holder: Option<Holder>) -> &'static str {
     match holder {
         None | Some(Holder::Systemd) => "gunicorn",
         Some(Holder::Supervisor) => "gunicorn:web-0",
-        Some(Holder::Keeper | Holder::Command) => "keeper",
+        Some(Holder::Keeper) => "keeper",
     }
 }
 
@@ -48,7 +46,7 @@ impl DemoSite {
                 Some(text)
             }
             Holder::Supervisor => Some(self.documented("supervisor")),
-            Holder::Keeper | Holder::Command => Some(format!(
+            Holder::Keeper => Some(format!(
                 "\
 [program:keeper]
 command={python} {root}/keeper.py
@@ -69,13 +67,12 @@ stdout_logfile={root}/log/gunicorn.log
             Holder::Supervisor => "supervisor",
             Holder::Systemd => "systemd",
             Holder::Keeper => "gunicorn",
-            Holder::Command => "command",
         };
         Some(self.documented(&format!("toml {name}")))
     }
 
     /// Returns the block of the document with this name, with this site's paths instead of those that stand there.
-    pub(super) fn documented(&self, name: &str) -> String {
+    pub fn documented(&self, name: &str) -> String {
         const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/held-sockets.md"));
         let is_it = |line: &&str| {
             line.strip_prefix("```").is_some_and(|info| info == name || info.split(' ').nth(1) == Some(name))

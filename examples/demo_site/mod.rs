@@ -15,6 +15,7 @@
 //! ```
 
 mod build;
+pub mod crowd;
 mod held;
 pub mod process;
 pub mod supervisor;

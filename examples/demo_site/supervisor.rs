@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use super::DemoSite;
+
 /// A program under supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -36,6 +38,26 @@ pub fn programs(socket: &Path) -> io::Result<BTreeMap<String, Program>> {
         Some((name, Program { state: member("statename")?, pid }))
     });
     Ok(programs.collect())
+}
+
+impl DemoSite {
+    /// Stops gunicorn and waits until it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When supervisor refuses.
+    pub fn stop_gunicorn(&self) -> io::Result<()> {
+        call(&self.supervisor_socket, "supervisor.stopProcess", &[&self.gunicorn_service]).map(|_| ())
+    }
+
+    /// Starts gunicorn and waits until supervisor believes that it runs: a second longer than its visitors.
+    ///
+    /// # Errors
+    ///
+    /// When supervisor refuses, or it does not live as long.
+    pub fn start_gunicorn(&self) -> io::Result<()> {
+        call(&self.supervisor_socket, "supervisor.startProcess", &[&self.gunicorn_service]).map(|_| ())
+    }
 }
 
 /// Calls a method whose parameters are strings, and returns the XML of the answer.

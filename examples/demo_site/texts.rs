@@ -159,7 +159,8 @@ worker = \"{root}/log/worker.log\"
 worker_processes 1;
 pid {root}/run/nginx.pid;
 error_log {root}/log/nginx.log;
-events {{ worker_connections 4096; }}
+worker_rlimit_nofile 16384;
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
     client_body_temp_path {root}/run/nginx-body;

@@ -9,6 +9,7 @@ mod run;
 
 mod bad_input;
 mod failures;
+mod held;
 mod help;
 mod locks;
 mod one_liners;

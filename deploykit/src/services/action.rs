@@ -7,12 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
-use super::{Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{Manager, Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::host::processes::with_descendants;
 use crate::host::{Host, TAIL_LINES};
 
-/// How often a state is asked for while it changes.
-const STEP: Duration = Duration::from_millis(50);
+/// How often a state is asked for while it changes: often at first, while requests wait for a gunicorn that ends or
+/// starts; later it is a worker that has something to finish.
+const STEPS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
+
+/// How long that is at first.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether processes live on that were told to end: visitors wait for it.
 const LOOK: Duration = Duration::from_millis(5);
@@ -109,7 +113,7 @@ impl ServiceAction {
         let since = Instant::now();
         loop {
             self.pause(host, LOOK)?;
-            if since.elapsed() >= STEP || !processes.iter().any(ProcessId::is_alive) {
+            if since.elapsed() >= STEPS[1] || !processes.iter().any(ProcessId::is_alive) {
                 return Ok(());
             }
         }
@@ -128,8 +132,9 @@ impl ServiceAction {
         state = manager.state()?;
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let mut asked = false;
-        if state.main.is_empty() && state.status == Status::Running && self.socket != Socket::default() {
-            // Its first request would start it; so would we, to see it start.
+        let is_systemd = matches!(service.manager, Manager::Systemd(_));
+        if is_systemd && state.main.is_empty() && state.status == Status::Running {
+            // Its socket waits for the first request, and we want to see it start.
             manager.start(&self.socket)?;
             asked = true;
             state = manager.state()?;
@@ -151,7 +156,7 @@ impl ServiceAction {
             if since.elapsed() >= service.start_timeout {
                 return Err(self.not_started(host, manager.as_mut(), state, &mark));
             }
-            self.pause(host, STEP)?;
+            self.pause(host, step(since))?;
             state = manager.state()?;
         }
     }
@@ -191,7 +196,7 @@ impl ServiceAction {
                 return Err(self.not_started(host, manager.as_mut(), state, &mark));
             }
             // Nobody waits for it but us: what dies meanwhile is found soon enough.
-            self.pause(host, needed.saturating_sub(age).clamp(STEP, WATCH))?;
+            self.pause(host, needed.saturating_sub(age).clamp(step(since), WATCH))?;
             state = manager.state()?;
         }
     }
@@ -241,4 +246,9 @@ fn last_words(
     }
     let recent = recent_lines(host, &state.logs, RECENT, TAIL_LINES);
     if recent.is_empty() { manager.last_words() } else { recent }
+}
+
+/// Returns the pause between two looks, so long after the first one.
+fn step(since: Instant) -> Duration {
+    STEPS[usize::from(since.elapsed() > FIRST)]
 }

@@ -55,6 +55,9 @@ pub(super) fn sibling_that_holds(state: &ServiceState) -> Option<String> {
     let main = state.main.first()?;
     let manager = parent(&Process::new(main.pid).ok()?)?;
     let sockets = listening(main.pid);
+    if sockets.is_empty() {
+        return None;
+    }
     let is_own = |pid| state.main.iter().chain(&state.pids).any(|own| own.pid == pid);
     let mut others = all_processes()
         .ok()?
@@ -106,13 +109,6 @@ mod tests {
     fn listening_sockets_are_told_from_connections() {
         let folder = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let count = || {
-            let mut found = listening(me);
-            found.sort_unstable();
-            found.dedup();
-            found.len()
-        };
-        // Other tests of this process may listen meanwhile: look for what is new, by its own number.
         let inode = |fd: &dyn std::os::fd::AsRawFd| {
             let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
             let text = link.to_string_lossy().into_owned();
@@ -125,7 +121,6 @@ mod tests {
         let found = listening(me);
         assert!(found.contains(&inode(&tcp)) && found.contains(&inode(&unix)), "{found:?}");
         assert!(!found.contains(&inode(&client)) && !found.contains(&inode(&accepted)), "{found:?}");
-        assert!(count() >= 2);
     }
 
     #[test]

@@ -137,12 +137,13 @@ impl ServiceManager for Session<'_> {
         let units = self.open_sockets(&shown)?;
         let Some(first) = units.first() else { return Ok(Socket::default()) };
         let hold = self.service.hold.clone().filter(|hold| shown.waits_for(&hold.to_string_lossy()));
-        // The hold file lies in a folder that only its owner, and root, can look into.
+        // The hold file lies in a folder that only its owner, and root, can look into. One that is there has kept the
+        // service from being started.
         let own = rustix::process::geteuid().as_raw();
-        let sees = !state.main.is_empty()
-            && state.main.iter().filter_map(ProcessId::user).all(|user| user == own || user == 0);
+        let sees = |user| user == own || user == 0;
+        let user = state.main.iter().find_map(ProcessId::user);
         Ok(match hold {
-            Some(hold) if sees => {
+            Some(hold) if user.is_some_and(sees) || hold.exists() => {
                 Socket { holder: Some(format!("`{first}`")), hold: Some(hold), ..Socket::default() }
             }
             _ => Socket { units, ..Socket::default() },

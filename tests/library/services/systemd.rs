@@ -143,8 +143,10 @@ fn what_a_socket_starts_is_kept_from_it() {
     assert_eq!(ask().unwrap().body, "hello");
 
     // With a line that waits, the socket stays, and so do the requests.
-    let line = format!("ExecStartPre=/bin/sh -c 'while [ -e {} ]; do sleep 0.05; done'\n", hold.display());
-    write(&line);
+    let line = |hold: &Path| {
+        format!("ExecStartPre=/bin/sh -c 'while [ -e {} ]; do sleep 0.05; done'\n", hold.display())
+    };
+    write(&line(&hold));
     let socket = state(&web).socket;
     let expected =
         Socket { holder: Some("`web.socket`".to_owned()), hold: Some(hold.clone()), ..Socket::default() };
@@ -167,4 +169,22 @@ fn what_a_socket_starts_is_kept_from_it() {
     });
     assert_eq!(answer.unwrap().body, "hello");
     assert!(!hold.exists());
+
+    // Whoever cannot look into the folder of the file would not wait.
+    let other = site.path().join("hold/other");
+    unit("other.socket", "[Socket]\nListenStream=/run/other.sock\n");
+    unit("other.service", &format!("[Service]\nUser=nobody\n{}ExecStart=/bin/sleep 600\n", line(&other)));
+    systemctl(&["start", "other.socket", "other.service"]);
+    let other = Service { hold: Some(other), ..unit_service("other") };
+    assert_eq!(state(&other).socket, Socket { units: vec!["other.socket".to_owned()], ..Socket::default() });
+
+    // Stopped by a person, it stays so, and the next start finds the file that keeps it.
+    let mut context = Context::default();
+    let control = |want| ServiceControl { services: vec![web.clone()], want };
+    operations::apply(&control(Want::Stop), &mut context).unwrap();
+    assert_eq!((state(&web).status, hold.exists()), (Status::Stopped, true));
+    operations::apply(&control(Want::Start), &mut context).unwrap();
+    assert_eq!((ask().unwrap().body.as_str(), hold.exists()), ("hello", false));
+    operations::apply(&control(Want::Restart), &mut context).unwrap();
+    assert_eq!((ask().unwrap().body.as_str(), hold.exists()), ("hello", false));
 }
