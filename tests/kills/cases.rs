@@ -20,15 +20,18 @@ pub struct Case {
     /// Whether the whole machine goes down: the servers die, too, what the journal had not synced is torn, and then the
     /// servers start.
     pub power: bool,
+    /// Whether the site was updated before: its virtualenv is a link to an environment already.
+    pub linked: bool,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { number, kill, forward, again, cold, power } = self;
+        let Case { number, kill, forward, again, cold, power, linked } = self;
         let way = if *forward { "forward" } else { "back" };
         let power = if *power { ", the machine goes down" } else { "" };
+        let linked = if *linked { ", updated before" } else { "" };
         let cold = if *cold { ", nothing is built yet" } else { "" };
-        write!(f, "case {number}: killed {kill}{power}{cold}, recovered {way}")?;
+        write!(f, "case {number}: killed {kill}{power}{cold}{linked}, recovered {way}")?;
         again.iter().try_for_each(|again| write!(f, ", the recovery killed {again}"))
     }
 }
@@ -68,6 +71,7 @@ pub fn draw(seed: u64, cold: &Extent, warm: &Extent, others: usize) -> Vec<Case>
         forward: lot.one_in(2),
         again: lot.one_in(2).then(|| again(&mut lot, warm)),
         power: lot.one_in(8),
+        linked: lot.one_in(2),
     };
     let mut cases: Vec<Case> = kills.into_iter().enumerate().map(&mut case).collect();
     // Not all kills of one kind on one site.

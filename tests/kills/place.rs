@@ -1,9 +1,11 @@
 //! A real site that is killed again and again, and looked at whole.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use deploykit::state::State;
 
 use crate::cases::{Case, Extent, KINDS};
 use crate::killer::{self, Ended, Kill};
+use crate::support::releases::{append, make_wheel};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::visitor::Experience;
 use crate::support::site::demo_site::{NEW_SECRET, run, wait_until};
@@ -55,13 +58,16 @@ pub struct Place {
     after: Snapshot,
     /// The visitors' entries that are in the guestbook.
     entries: u64,
+    /// What the virtualenv is a link to, when it was updated before.
+    link: Option<PathBuf>,
     /// What its first update came to, which had to build the environment.
     pub cold: Option<Extent>,
 }
 
 impl Place {
-    /// Builds it, and updates it once without a kill; `None` where a tool is missing.
-    pub fn build(killer: &Path) -> Option<Place> {
+    /// Builds it, and updates it once without a kill; `None` where a tool is missing. `linked` says that another update
+    /// came before that, which nobody takes back.
+    pub fn build(killer: &Path, linked: bool) -> Option<Place> {
         let mut site = TestSite::builder().nginx().build()?;
         // Quick: nothing here dies by itself.
         edit(&site.supervisor_config, "stopwaitsecs=", "startsecs=0\nstopwaitsecs=");
@@ -73,13 +79,24 @@ impl Place {
         fs::write(site.checkout.join("uploads/photo"), "a photo").expect("a file");
         site.start().unwrap_or_else(|error| panic!("{error}"));
         site.add_secret(NEW_SECRET, "a salt for visitors").expect("a secret");
+        if linked {
+            make_wheel(&site, "demo-base", "1.0", &[], "");
+            site.publish(|tree| append(tree, "requirements/production.txt", "demo-base==1.0\n"))
+                .expect("a release");
+            let update = killer::run(killer, &site, &UPDATE, &Kill::NEVER);
+            assert_eq!(update.code, Some(0), "{}", update.output);
+        }
+        let link = fs::read_link(&site.virtualenv).ok();
+        assert_eq!(link.is_some(), linked, "the virtualenv of a site that was updated is a link");
         site.publish_release_2().expect("a release");
         for folder in ["site", "data"] {
             copy(&site.root.join(folder), &pristine(&site).join(folder));
         }
+        // Environments stay where they are.
+        remove(&pristine(&site).join("site/.deploykit/environments"));
         let before = Snapshot::of(&site).without_entries();
-        let mut place =
-            Place { after: before.clone(), site, killer: killer.to_owned(), before, entries: 0, cold: None };
+        let (after, killer) = (before.clone(), killer.to_owned());
+        let mut place = Place { after, site, killer, before, entries: 0, link, cold: None };
         place.cold = Some(place.measure());
         Some(place)
     }
@@ -114,7 +131,11 @@ impl Place {
 
     fn go(&mut self, case: &Case) -> std::result::Result<Result, Result> {
         if case.cold {
-            remove(&self.environments());
+            let live = self.link.as_deref().and_then(Path::file_name);
+            for name in names(&self.environments()).iter().filter(|name| live != Some(OsStr::new(name))) {
+                let path = self.environments().join(name);
+                if path.is_dir() { remove(&path) } else { fs::remove_file(&path).expect("a file") }
+            }
         }
         let mut visit = self.site.visit().writing();
         visit.rest = Duration::from_millis(40);
@@ -284,8 +305,8 @@ impl Place {
         ] {
             litter.extend(names(folder).into_iter().filter(|name| name.contains(".deploykit-")));
         }
-        if is_new {
-            // What a rollback of this update would need.
+        if is_new || self.link.is_some() {
+            // What a rollback of an update would need.
             let kept = |name: &String| {
                 let run = name.strip_prefix(".static.deploykit-").map(|run| self.run_folder(run));
                 run.is_some_and(|run| run.join("kept.json").exists())
@@ -293,7 +314,7 @@ impl Place {
             litter.retain(|name| name != original && !kept(name));
         }
         let virtualenv = fs::symlink_metadata(&site.virtualenv).map(|found| found.is_symlink());
-        if virtualenv.ok() != Some(is_new) {
+        if virtualenv.ok() != Some(is_new || self.link.is_some()) {
             litter.push("a virtualenv of the other kind".to_owned());
         }
         for name in names(&self.environments()) {
@@ -344,8 +365,11 @@ impl Place {
                 fs::create_dir_all(state(site).folder()).expect("a folder");
                 fs::rename(&kept, self.environments()).expect("environments");
                 fs::remove_file(&site.virtualenv).expect("a link");
-                fs::rename(site.root.join(".venv.deploykit-original"), &site.virtualenv)
-                    .expect("the original");
+                match &self.link {
+                    Some(environment) => symlink(environment, &site.virtualenv),
+                    None => fs::rename(site.root.join(".venv.deploykit-original"), &site.virtualenv),
+                }
+                .expect("the environment of before");
             }
             let done = self.run(&["services", verb, "gunicorn", "worker"], &Kill::NEVER);
             assert_eq!(done.code, Some(0), "{}", self.told(&done));
