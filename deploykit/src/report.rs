@@ -46,6 +46,29 @@ pub struct Report {
     pub notices: Vec<String>,
 }
 
+impl Report {
+    /// Makes the report of a run of which only its beginning is known.
+    pub(crate) fn begun(run: Option<String>, environment: String, started: Timestamp) -> Self {
+        Report {
+            version: 1,
+            run,
+            environment,
+            from: String::new(),
+            to: String::new(),
+            rolls_back: None,
+            outcome: Outcome::Interrupted,
+            started,
+            duration_ms: 0,
+            window_ms: None,
+            requests_wait: false,
+            forecast: None,
+            steps: Vec::new(),
+            failure: None,
+            notices: Vec::new(),
+        }
+    }
+}
+
 /// One step that was done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {

@@ -169,10 +169,14 @@ Preparing; the site serves as before
     wait_for("the followers", || {
         followers.iter().all(|follower| (follower.stderr() + &follower.stdout()).contains("code"))
     });
+    let elsewhere = on(site, &["status", "--follow"]).on_terminal().unwrap();
+    elsewhere.wait_for("stop-web");
     pause.go_on();
     let done = terminal.finish().expect(0);
     assert!(!done.stdout.contains("\u{1b}[32m") && !done.stdout.contains("\u{1b}[1m"), "{:?}", done.stdout);
     assert!(done.stdout.contains("Updated to "), "{}", done.stdout);
+    let elsewhere = elsewhere.finish().expect(0);
+    assert!(elsewhere.stdout.contains("Updated to "), "{}", elsewhere.stdout);
     let [follower, lines] = followers.map(|follower| follower.finish().expect(0));
     assert_data_eq!(
         follower.text(Some(site)),

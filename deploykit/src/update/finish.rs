@@ -160,23 +160,7 @@ impl Update<'_, '_> {
     fn refused(&mut self, source: Box<dyn std::error::Error + Send + Sync>) -> UpdateError {
         // It is kept in the history: a person asked for it.
         let run = self.run.take();
-        let report = Report {
-            version: 1,
-            run: run.as_ref().map(|run| run.name.clone()),
-            environment: self.plan.environment.clone(),
-            from: self.plan.from.clone(),
-            to: self.plan.to.clone(),
-            rolls_back: self.plan.rolls_back.clone(),
-            outcome: Outcome::Refused,
-            started: self.started,
-            duration_ms: milliseconds(self.events.elapsed()),
-            window_ms: None,
-            requests_wait: false,
-            forecast: None,
-            steps: Vec::new(),
-            failure: None,
-            notices: self.plan.notices.clone(),
-        };
+        let report = Report { outcome: Outcome::Refused, ..self.begun(run.as_ref()) };
         if let Some(Err(error)) = run.map(|run| run.set_report(&report)) {
             log::warn!("{}", error_chain(&error));
         }
@@ -189,21 +173,26 @@ impl Update<'_, '_> {
             failure.transcript = Some(run.transcript());
         }
         Report {
-            version: 1,
-            run: Some(run.name.clone()),
-            environment: self.plan.environment.clone(),
-            from: self.plan.from.clone(),
-            to: self.plan.to.clone(),
-            rolls_back: self.plan.rolls_back.clone(),
             outcome: course.outcome,
-            started: self.started,
-            duration_ms: milliseconds(self.events.elapsed()),
             window_ms: course.window.map(milliseconds),
             requests_wait: self.plan.requests_wait(),
             forecast: self.plan.has_window().then_some(self.plan.forecast),
             steps: course.steps,
             failure,
+            ..self.begun(Some(run))
+        }
+    }
+
+    /// Returns what a report says however it ends.
+    fn begun(&self, run: Option<&RunFolder>) -> Report {
+        let (run, environment) = (run.map(|run| run.name.clone()), self.plan.environment.clone());
+        Report {
+            from: self.plan.from.clone(),
+            to: self.plan.to.clone(),
+            rolls_back: self.plan.rolls_back.clone(),
+            duration_ms: milliseconds(self.events.elapsed()),
             notices: self.plan.notices.clone(),
+            ..Report::begun(run, environment, self.started)
         }
     }
 

@@ -129,21 +129,11 @@ mod tests {
             undone: false,
         };
         Report {
-            version: 1,
-            run: None,
-            environment: "production".to_owned(),
-            from: String::new(),
-            to: String::new(),
             rolls_back: rolls_back.then(|| "20261122-1".to_owned()),
             outcome: Outcome::Updated,
-            started: Timestamp::UNIX_EPOCH,
-            duration_ms: 0,
             window_ms: Some(1),
-            requests_wait: false,
-            forecast: None,
             steps: took.iter().map(step).collect(),
-            failure: None,
-            notices: Vec::new(),
+            ..Report::begun(None, "production".to_owned(), Timestamp::UNIX_EPOCH)
         }
     }
 

@@ -234,23 +234,7 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
     if let Some(report) = run.report() {
         return report;
     }
-    let mut report = Report {
-        version: 1,
-        run: Some(run.name.clone()),
-        environment: String::new(),
-        from: String::new(),
-        to: String::new(),
-        rolls_back: None,
-        outcome: Outcome::Interrupted,
-        started: Timestamp::now(),
-        duration_ms: 0,
-        window_ms: None,
-        requests_wait: false,
-        forecast: None,
-        steps: Vec::new(),
-        failure: None,
-        notices: Vec::new(),
-    };
+    let mut report = Report::begun(Some(run.name.clone()), String::new(), Timestamp::now());
     for entry in entries {
         match entry {
             Entry::RunStarted { environment, from, to, time, rolls_back, planned, .. } => {

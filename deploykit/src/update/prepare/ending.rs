@@ -87,22 +87,16 @@ impl<'s, 'o> Preparation<'s, 'o> {
 
     /// Makes a report of how far it came.
     pub(super) fn report(&self, outcome: Outcome) -> Report {
+        let run = self.run.as_ref().map(|run| run.name.clone());
+        let environment = self.site.config().environment.as_str().to_owned();
         Report {
-            version: 1,
-            run: self.run.as_ref().map(|run| run.name.clone()),
-            environment: self.site.config().environment.as_str().to_owned(),
             from: self.from.clone(),
             to: self.to.clone(),
             rolls_back: self.rolls_back.clone(),
             outcome,
-            started: self.started,
             duration_ms: milliseconds(self.events.elapsed()),
-            window_ms: None,
-            requests_wait: false,
-            forecast: None,
-            steps: Vec::new(),
-            failure: None,
             notices: self.notices.clone(),
+            ..Report::begun(run, environment, self.started)
         }
     }
 
