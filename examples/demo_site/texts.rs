@@ -29,7 +29,11 @@ stdout_logfile={root}/log/gunicorn.log
 "
             )
         });
-        let arguments = if self.options.holder.is_some() { held::ARGUMENTS } else { "" };
+        // The document's gunicorn has no arguments for tests.
+        let arguments = match self.options.holder {
+            Some(_) => format!(",GUNICORN_CMD_ARGS=\"{}\"", held::ARGUMENTS),
+            None => String::new(),
+        };
         format!(
             "\
 [unix_http_server]
@@ -40,7 +44,7 @@ chmod=0700
 logfile={root}/log/supervisord.log
 pidfile={root}/run/supervisord.pid
 childlogdir={root}/log
-environment=DEMO_DATA=\"{root}/data\",DJANGO_SETTINGS_MODULE=\"config.settings.production\",GUNICORN_CMD_ARGS=\"{arguments}\"
+environment=DEMO_DATA=\"{root}/data\",DJANGO_SETTINGS_MODULE=\"config.settings.production\"{arguments}
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
