@@ -37,7 +37,8 @@ pub struct Database {
 pub const CANARY: &str = "canary-in-a-database";
 
 /// Runs a server until the standard input ends, which it does with the test binary, however that ends.
-const KEEPER: &str = "folder=$1; signal=$2; shift 2; \"$@\" & server=$!; read -r _; \
+/// The kernel sends both a SIGHUP when it ends while the server is stopped.
+const KEEPER: &str = "trap '' HUP; folder=$1; signal=$2; shift 2; \"$@\" & server=$!; read -r _; \
     kill -s CONT $server $(cat /proc/$server/task/$server/children); kill -s $signal $server; wait $server; rm -rf \"$folder\"";
 
 const ADMIN: &str = "admin-of-the-tests";
