@@ -3,7 +3,6 @@
 //! The files are shared by hard links: pip, uv and Python's compiler never write into a file that is there, they put another
 //! one in its place. Where a file system knows no such links, or another one begins, they are copied.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -55,14 +54,13 @@ pub(crate) fn take_package(name: &str, from: &Path, to: &Path) -> io::Result<Tak
     let mut writer =
         csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
     let mut moves = Vec::new();
-    let mut modules: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
     for line in reader.records() {
         let mut line = line?;
         let [file, hash] = [0, 1].map(|column| line.get(column).unwrap_or_default().to_owned());
         let path = Path::new(&file);
-        let is = |wanted: &str| path.extension().is_some_and(|extension| extension == wanted);
-        // Compiled files are listed by some installers, and need not be there; the record is written at the end.
-        if !is("pyc") && path != record {
+        // Byte code is listed by some installers, and comes by itself; the record is written at the end.
+        let is_compiled = path.extension().is_some_and(|extension| extension == "pyc");
+        if !is_compiled && path != record {
             let (old, Some(new)) = (source.join(path), place(path, &target, to)) else {
                 return Ok(Taken::NotKnown);
             };
@@ -82,16 +80,9 @@ pub(crate) fn take_package(name: &str, from: &Path, to: &Path) -> io::Result<Tak
                 let hash = format!("sha256={}", hash_of(text.as_bytes()));
                 line = [&file, &hash, &text.len().to_string()].into_iter().collect();
             }
-            if let (Some(folder), Some(module), true) = (path.parent(), path.file_stem(), is("py")) {
-                let module = module.to_string_lossy().into_owned();
-                modules.entry(folder.to_owned()).or_default().insert(module);
-            }
             moves.push(Move { old, new, text });
         }
         writer.write_record(&line)?;
-    }
-    for (folder, modules) in modules {
-        moves.extend(compiled(&folder.join("__pycache__"), &modules, &source, &target));
     }
     for Move { old, new, text } in moves {
         fs::create_dir_all(files::parent(&new))?;
@@ -173,20 +164,6 @@ fn script_for(contents: &[u8], environment: &Path) -> Script {
     Script::Other(format!("{first}\n{rest}"))
 }
 
-/// Returns the compiled files of modules. Each holds time and size of its source, which stay the same.
-fn compiled(cache: &Path, modules: &BTreeSet<String>, source: &Path, target: &Path) -> Vec<Move> {
-    let names = fs::read_dir(source.join(cache)).into_iter().flatten().flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let is_theirs = |name: &String| {
-        name.ends_with(".pyc") && name.split('.').next().is_some_and(|module| modules.contains(module))
-    };
-    names
-        .filter(is_theirs)
-        .map(|name| cache.join(name))
-        .map(|path| Move { old: source.join(&path), new: target.join(&path), text: None })
-        .collect()
-}
-
 /// Links a file, or copies it where that cannot be. What another package has put there stays: it had the same record.
 fn share(old: &Path, new: &Path) -> io::Result<()> {
     match fs::hard_link(old, new) {
@@ -236,19 +213,12 @@ mod tests {
             [("demo/sub/a, b.py", "a"), ("../../../bin/demo", script), ("../../../share/man/demo.1", "m")];
         let (_folder, [from, to]) = environments(&files);
         let [old, new] = [&from, &to].map(|environment| environment.join(PACKAGES));
-        fs::create_dir(old.join("demo/sub/__pycache__")).unwrap();
-        for name in ["a, b.cpython-311.pyc", "other.cpython-311.pyc"] {
-            fs::write(old.join("demo/sub/__pycache__").join(name), "").unwrap();
-        }
         assert_eq!(take_package("demo-one", &from, &to).unwrap(), Taken::Whole);
 
         let file = |environment: &Path, name: &str| fs::metadata(environment.join(name)).unwrap().ino();
-        for name in
-            ["demo/sub/a, b.py", "demo/sub/__pycache__/a, b.cpython-311.pyc", "../../../share/man/demo.1"]
-        {
+        for name in ["demo/sub/a, b.py", "../../../share/man/demo.1"] {
             assert_eq!(file(&old, name), file(&new, name), "{name}");
         }
-        assert!(!new.join("demo/sub/__pycache__/other.cpython-311.pyc").exists(), "it is of another package");
         let first = format!("#!{}/bin/python -s\nimport demo\n", to.display());
         assert_eq!(fs::read_to_string(to.join("bin/demo")).unwrap(), first);
         assert_eq!(fs::read_to_string(from.join("bin/demo")).unwrap(), script);
