@@ -28,8 +28,8 @@ fn the_state_folder_s_disk_fills() {
     faulty.inject("stop-web", &disk.fill());
     let before = Snapshot::of(&site);
     let (failure, _, told) = faulty.update(Outcome::RolledBack);
-    // The last bytes of a block may still take the end of the step.
-    assert!(["fault", "code"].contains(&failure.step.as_str()), "{failure:#?}");
+    // The last block may still take a few entries.
+    assert!(["fault", "code", "migrate"].contains(&failure.step.as_str()), "{failure:#?}");
     assert!(failure.error.starts_with("cannot write the journal"), "{}", failure.error);
     site.wait_until_serving(PATIENCE).unwrap();
     disk.free();

@@ -181,5 +181,7 @@ fn an_index_that_hangs_and_a_folder_that_cannot_be_written() {
     sh(&format!("umount --lazy {root}"));
     let text = refused.expect("a refusal");
     assert!(text.contains("Read-only file system") && text.contains(".site.deploykit-next"), "{text}");
+    // The worker, which could not write either, may have died of it.
+    site.wait_until_serving(PATIENCE).unwrap();
     assert_as_before(site, &before);
 }
