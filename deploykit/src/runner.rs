@@ -140,7 +140,7 @@ impl Runner<'_, '_> {
             };
             let done = match self.journal.append(&entry) {
                 Err(error) if begun.is_empty() => return Err(error),
-                Err(error) => Err((error.to_string(), Vec::new(), false)),
+                Err(error) => Err((error_chain(&error), Vec::new(), false)),
                 Ok(()) => {
                     if !begun.iter().any(|earlier| earlier.id == step.id) {
                         begun.push(step);
@@ -212,13 +212,13 @@ impl Runner<'_, '_> {
             let entry = Entry::StepFailed { step: step.id.clone(), error: text.clone() };
             // The undo is on the disk already: that is what counts.
             if let Err(error) = self.journal.append(&entry) {
-                log::warn!("{error}");
+                log::warn!("{}", error_chain(&error));
             }
             return Err((text, error_tail(&error), interrupted));
         }
         let entry =
             Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
-        self.journal.append(&entry).map_err(|error| (error.to_string(), Vec::new(), false))
+        self.journal.append(&entry).map_err(|error| (error_chain(&error), Vec::new(), false))
     }
 
     /// A wait or a check may be cut short at any time; anything else is done to its end, since half of it would have
@@ -329,7 +329,7 @@ impl Runner<'_, '_> {
     /// Writes an entry whose loss a recovery can bear, because undoing twice does no harm.
     fn write(&mut self, entry: &Entry) {
         if let Err(error) = self.journal.append(entry) {
-            log::warn!("{error}");
+            log::warn!("{}", error_chain(&error));
         }
     }
 }

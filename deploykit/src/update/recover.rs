@@ -214,7 +214,7 @@ fn take_down(hold: &[Action], planned: &[Step]) {
         if let Action::WriteFile { path, .. } = action
             && let Err(error) = files::remove_file(path)
         {
-            log::warn!("{error}");
+            log::warn!("{}", error_chain(&error));
         }
     }
 }
