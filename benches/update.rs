@@ -37,8 +37,18 @@ const FETCH_PAIRS: usize = 101;
 /// How many seconds longer Django takes to boot in `slow`.
 const SLOW_BOOT: f64 = 6.0;
 
-const PARTS: [&str; 9] =
-    ["window", "slow", "nothing-new", "program", "repository", "static", "migrations", "packages", "runs"];
+const PARTS: [&str; 10] = [
+    "window",
+    "slow",
+    "held",
+    "nothing-new",
+    "program",
+    "repository",
+    "static",
+    "migrations",
+    "packages",
+    "runs",
+];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
