@@ -1,8 +1,9 @@
 //! Takes byte code along from one environment to the next, for sources that are the same in both: compiling all of a
 //! site's packages again takes seconds of CPU while the site serves.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub(super) fn take_along(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
         let old = packages.strip_prefix(to).map(|inside| from.join(inside));
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
+            let compiled = old.as_ref().map(|old| compiled_in(&old.join(&folder))).unwrap_or_default();
             for entry in fs::read_dir(packages.join(&folder))? {
                 let entry = entry?;
                 let path = folder.join(entry.file_name());
@@ -30,7 +32,10 @@ pub(super) fn take_along(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
                     folders.push(path);
                 } else if kind.is_file() && path.extension().is_some_and(|ending| ending == "py") {
                     let new = packages.join(&path);
-                    let taken = old.as_ref().is_ok_and(|old| take(&old.join(&path), &new).unwrap_or(false));
+                    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                    let of_it = compiled.get(&*stem).map(Vec::as_slice).unwrap_or_default();
+                    let taken =
+                        old.as_ref().is_ok_and(|old| take(&old.join(&path), of_it, &new).unwrap_or(false));
                     if !taken {
                         missing.push(new);
                     }
@@ -42,19 +47,20 @@ pub(super) fn take_along(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Takes along the byte code of one source; returns whether there is any.
-fn take(old: &Path, new: &Path) -> io::Result<bool> {
+fn take(old: &Path, compiled: &[PathBuf], new: &Path) -> io::Result<bool> {
     let (before, after) = (fs::metadata(old)?, fs::metadata(new)?);
     let is_same_file = (before.dev(), before.ino()) == (after.dev(), after.ino());
     if before.len() != after.len() || !is_same_file && fs::read(old)? != fs::read(new)? {
         return Ok(false);
     }
     let mut found = false;
-    for compiled in compiled(old)? {
-        let mut bytes = fs::read(&compiled)?;
+    for compiled in compiled {
+        let mut header = Vec::new();
+        fs::File::open(compiled)?.take(HEADER as u64).read_to_end(&mut header)?;
         // Whoever else could write there could run code in the next environment, too.
-        let owner = fs::symlink_metadata(&compiled)?;
+        let owner = fs::symlink_metadata(compiled)?;
         let is_ours = owner.is_file() && [rustix::process::geteuid().as_raw(), 0].contains(&owner.uid());
-        if !is_ours || bytes.get(4..HEADER) != Some(&stamp(&before)[..]) {
+        if !is_ours || header.get(4..HEADER) != Some(&stamp(&before)[..]) {
             continue;
         }
         let Some(name) = compiled.file_name() else { continue };
@@ -62,9 +68,11 @@ fn take(old: &Path, new: &Path) -> io::Result<bool> {
         fs::create_dir_all(&folder)?;
         let target = folder.join(name);
         // Python replaces such a file and never writes into it, so two environments may share it.
-        let is_linked = stamp(&before) == stamp(&after) && fs::hard_link(&compiled, &target).is_ok();
+        let is_linked = stamp(&before) == stamp(&after) && fs::hard_link(compiled, &target).is_ok();
         if !is_linked && !target.exists() {
-            bytes[4..HEADER].copy_from_slice(&stamp(&after));
+            let mut bytes = fs::read(compiled)?;
+            let Some(header) = bytes.get_mut(4..HEADER) else { continue };
+            header.copy_from_slice(&stamp(&after));
             fs::write(&target, bytes)?;
         }
         found = true;
@@ -83,16 +91,22 @@ fn stamp(source: &Metadata) -> [u8; HEADER - 4] {
     bytes
 }
 
-/// Returns the compiled files of a source that are not optimised: `__pycache__/NAME.TAG.pyc`.
-fn compiled(source: &Path) -> io::Result<Vec<PathBuf>> {
-    let stem = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let is_one = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let tag = name.strip_suffix(".pyc").and_then(|name| name.strip_prefix(&stem)?.strip_prefix('.'));
-        tag.is_some_and(|tag| !tag.is_empty() && !tag.contains('.'))
-    };
-    let entries = fs::read_dir(source.with_file_name("__pycache__"))?;
-    Ok(entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_one).collect())
+/// Returns the compiled files of a folder's sources that are not optimised, by the names of these:
+/// `__pycache__/NAME.TAG.pyc`.
+fn compiled_in(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for entry in fs::read_dir(folder.join("__pycache__")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // The name of a source may have dots, a tag has none: that of optimised code would have.
+        let parts = name.strip_suffix(".pyc").and_then(|name| name.rsplit_once('.'));
+        if let Some((stem, tag)) = parts
+            && !tag.is_empty()
+            && !tag.starts_with("opt-")
+        {
+            found.entry(stem.to_owned()).or_default().push(entry.path());
+        }
+    }
+    found
 }
 
 #[cfg(test)]
