@@ -211,7 +211,10 @@ fn a_parked_tree_that_cannot_be_used_is_made_anew() {
     let tree = prepare().unwrap();
     tree.park(&host, Path::new("/proc/parked")).unwrap();
     assert!(!path.exists());
+    let tree = prepare().unwrap();
     std::os::unix::fs::symlink("/tmp", &parked).unwrap();
+    assert!(tree.park(&host, &parked).is_err());
+    assert!(!path.exists(), "it goes all the same");
     let error = deploykit::error_chain(&prepare().unwrap_err());
     assert!(error.contains("symbolic link"), "{error}");
 }

@@ -27,20 +27,27 @@ impl NextTree {
         if look(&self.path) == Found::Nothing {
             return Ok(());
         }
+        let moved = self.move_to(place);
+        if !matches!(moved, Ok(true)) {
+            // It shows the site's secrets, and is not left where it is whatever is in the way.
+            self.remove(host)?;
+            forget(place)?;
+        }
+        moved.map(|_| ())
+    }
+
+    /// Moves the tree, and what git knows of it; `false` when that cannot be.
+    fn move_to(&self, place: &Path) -> Result<bool, GitError> {
         let live = Repository::open(&self.repository)?;
         forget(place)?;
-        let movable = !submodules::has_submodules(&live.top, &self.commit).unwrap_or(true);
-        let moved = movable
-            && self.registration(&live).is_some_and(|known| {
-                fs::DirBuilder::new().mode(0o700).create(place).is_ok()
-                    && fs::rename(&self.path, place.join(FILES)).is_ok()
-                    && fs::rename(known, place.join(KNOWN)).is_ok()
-            });
-        if !moved {
-            forget(place)?;
-            self.remove(host)?;
+        if submodules::has_submodules(&live.top, &self.commit)? {
+            return Ok(false);
         }
-        Ok(())
+        let Some(known) = self.registration(&live) else { return Ok(false) };
+        let is_made = fs::DirBuilder::new().mode(0o700).create(place).is_ok();
+        Ok(is_made
+            && fs::rename(&self.path, place.join(FILES)).is_ok()
+            && fs::rename(known, place.join(KNOWN)).is_ok())
     }
 
     /// Brings a parked tree here and to the commit; `false` when there is none that can be used.

@@ -1,4 +1,4 @@
-//! A preparation that ends without a plan: refused, or with nothing to do.
+//! How a preparation ends: with a run that may begin, refused, or with nothing to do.
 
 use super::{Failed, Preparation};
 use crate::action::Context;
