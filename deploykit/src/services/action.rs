@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
-use super::{Manager, Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::host::processes::with_descendants;
 use crate::host::{Host, TAIL_LINES};
 
@@ -124,17 +124,20 @@ impl ServiceAction {
         let since = Instant::now();
         let mut manager = service.connect(host)?;
         let mut state = manager.state()?;
-        if !self.old.is_empty() && !state.main.is_empty() && self.is_new(&state).is_ok() {
+        let started_meanwhile = !self.old.is_empty() && !state.main.is_empty() && self.is_new(&state).is_ok();
+        if started_meanwhile {
             // Whoever started it since it was stopped did so with half of either version.
             self.stop(host)?;
         }
         self.socket.open()?;
-        state = manager.state()?;
+        // Either may have changed the state; else nothing is asked twice, while nobody is served.
+        if started_meanwhile || self.socket.hold.is_some() {
+            state = manager.state()?;
+        }
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let mut asked = false;
-        let is_systemd = matches!(service.manager, Manager::Systemd(_));
-        if is_systemd && state.main.is_empty() && state.status == Status::Running {
-            // Its socket waits for the first request, and we want to see it start.
+        if manager.is_idle(&state) {
+            // Somebody else would start it for the first request, and we want to see it start.
             manager.start(&self.socket)?;
             asked = true;
             state = manager.state()?;

@@ -179,6 +179,11 @@ pub(crate) trait ServiceManager {
         Ok(Duration::ZERO)
     }
 
+    /// Tells whether a service in this state only waits for the first request, and is started by that.
+    fn is_idle(&self, _state: &ServiceState) -> bool {
+        false
+    }
+
     /// Finds out what becomes of the listening socket when a service in this state, descendants included, is stopped.
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError>;
 

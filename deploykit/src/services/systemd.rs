@@ -132,6 +132,10 @@ impl ServiceManager for Session<'_> {
         })
     }
 
+    fn is_idle(&self, state: &ServiceState) -> bool {
+        state.main.is_empty() && state.status == Status::Running
+    }
+
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
         let shown = self.show()?;
         let units = self.open_sockets(&shown)?;
