@@ -310,7 +310,7 @@ fn the_steps_in_the_documents_are_those_of_the_code() {
     let mut named = BTreeSet::new();
     for line in course(&document).lines().skip(1) {
         let line = pattern("^ *[A-Z]* *").replace(line, "").into_owned();
-        named.extend(line.split(['→', '·']).map(|name| name.trim().to_owned()));
+        named.extend(line.split(['→', '·', '∥']).map(|name| name.trim().to_owned()));
     }
     named.extend(all(&read("README.md"), r"(?m)^  ✓ ([a-z-]+) "));
     named.remove("");

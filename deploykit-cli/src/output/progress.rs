@@ -86,16 +86,17 @@ struct Lines {
     terminal: bool,
     quiet: bool,
     verbose: bool,
-    /// Why the step under way is done, and since when.
-    reason: String,
-    since_ms: u64,
-    /// The step under way, and when it is to be mentioned.
-    running: Option<Running>,
+    /// The steps under way, oldest first.
+    running: Vec<Running>,
 }
 
 struct Running {
     step: String,
+    reason: String,
+    /// When it began, as the run counts and as we do.
+    since_ms: u64,
     since: Instant,
+    /// After how long it is to be mentioned.
     mention: Duration,
 }
 
@@ -103,25 +104,54 @@ impl Lines {
     fn new(ui: Ui) -> Self {
         let terminal = std::io::stderr().is_terminal() && !ui.quiet;
         let (quiet, verbose) = (ui.quiet, ui.verbose > 0);
-        Lines { bar: None, terminal, quiet, verbose, reason: String::new(), since_ms: 0, running: None }
+        Lines { bar: None, terminal, quiet, verbose, running: Vec::new() }
     }
 
     /// Where no live line moves, says of a long step that it goes on: after 10 seconds, then each time after twice as long.
     fn still_running(&mut self, now: Instant) {
-        let Some(running) = self.running.as_mut().filter(|_| !self.terminal) else { return };
-        let taken = now.saturating_duration_since(running.since);
-        if taken >= running.mention {
-            running.mention = taken * 2;
-            let text = format!("  … {}: {} so far", running.step, duration(taken));
-            self.line(&text);
+        if self.terminal {
+            return;
         }
+        let mut texts = Vec::new();
+        for running in &mut self.running {
+            let taken = now.saturating_duration_since(running.since);
+            if taken >= running.mention {
+                running.mention = taken * 2;
+                texts.push(format!("  … {}: {} so far", running.step, duration(taken)));
+            }
+        }
+        texts.iter().for_each(|text| self.line(text));
     }
 
     /// Ends the live line; what was said stays.
     fn finish(&mut self) {
-        self.running = None;
+        self.running.clear();
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Ends one step; the live line goes on with the others.
+    fn end(&mut self, step: &str) -> Option<Running> {
+        self.clear();
+        let index = self.running.iter().position(|running| running.step == step)?;
+        Some(self.running.remove(index))
+    }
+
+    /// Shows what goes on.
+    fn go_on(&mut self) {
+        match self.running.as_slice() {
+            [] => {}
+            [one] if one.reason.is_empty() => self.live(one.step.clone()),
+            [one] => self.live(format!("{}: {}", one.step, one.reason)),
+            several => {
+                let names: Vec<&str> = several.iter().map(|running| running.step.as_str()).collect();
+                self.live(names.join(", "));
+            }
         }
     }
 
@@ -139,7 +169,7 @@ impl Lines {
     }
 
     fn live(&mut self, text: String) {
-        self.finish();
+        self.clear();
         self.bar = self.terminal.then(|| bar(text));
     }
 
@@ -171,27 +201,28 @@ impl Lines {
                 self.line(&format!("{title}: {} → {}", short(from), short(to)));
             }
             Event::StepStarted { step, reason, .. } => {
-                let colon = if reason.is_empty() { "" } else { ": " };
-                self.live(format!("{step}{colon}{reason}"));
-                self.reason.clone_from(reason);
-                self.since_ms = record.elapsed_ms;
-                let since = Instant::now();
-                self.running = Some(Running { step: step.clone(), since, mention: LONG });
+                let (step, reason, since) = (step.clone(), reason.clone(), Instant::now());
                 if !self.terminal && self.verbose {
+                    let colon = if reason.is_empty() { "" } else { ": " };
                     self.line(&paint(DIM, &format!("  … {step}{colon}{reason}")));
                 }
+                let since_ms = record.elapsed_ms;
+                self.running.push(Running { step, reason, since_ms, since, mention: LONG });
+                self.go_on();
             }
             Event::StepFinished { step, outcome, duration_ms, .. } => {
-                self.finish();
-                let outcome = if outcome.is_empty() { &self.reason } else { outcome };
+                let reason = self.end(step).map(|running| running.reason).unwrap_or_default();
+                let outcome = if outcome.is_empty() { &reason } else { outcome };
                 self.step(&paint(GOOD, "✓"), step, Some(*duration_ms), outcome);
+                self.go_on();
             }
             Event::StepSkipped { step, reason, .. } if self.verbose => {
                 self.step("-", step, None, reason);
             }
             Event::StepFailed { step, .. } => {
+                let since_ms = self.end(step).map_or(record.elapsed_ms, |running| running.since_ms);
                 self.finish();
-                let ms = record.elapsed_ms.saturating_sub(self.since_ms);
+                let ms = record.elapsed_ms.saturating_sub(since_ms);
                 self.step(&paint(BAD, "✗"), step, Some(ms), "");
             }
             Event::Waiting { until, reason } => {
@@ -229,18 +260,47 @@ fn bar(text: String) -> ProgressBar {
 mod tests {
     use super::*;
 
+    fn lines() -> Lines {
+        Lines::new(Ui { json: false, quiet: true, verbose: 0 })
+    }
+
+    fn tell(lines: &mut Lines, elapsed_ms: u64, event: Event) {
+        let time = "2026-11-22T12:00:00Z".parse().unwrap();
+        lines.observe(&Record { time, elapsed_ms, event });
+    }
+
+    fn started(step: &str) -> Event {
+        Event::StepStarted { phase: Phase::Prepare, step: step.to_owned(), reason: String::new() }
+    }
+
+    fn running(lines: &Lines) -> Vec<(&str, u64)> {
+        lines.running.iter().map(|running| (running.step.as_str(), running.mention.as_secs())).collect()
+    }
+
     #[test]
     fn a_long_step_is_mentioned_again_and_again() {
-        let mut lines = Lines::new(Ui { json: false, quiet: true, verbose: 0 });
-        let since = Instant::now();
-        let running = |lines: &Lines| lines.running.as_ref().map(|running| running.mention.as_secs());
-        lines.still_running(since);
-        lines.running = Some(Running { step: "migrate".to_owned(), since, mention: LONG });
+        let mut lines = lines();
+        tell(&mut lines, 0, started("migrate"));
+        let since = lines.running[0].since;
         for (second, mention) in [(9, 10), (10, 20), (19, 20), (21, 42), (50, 100)] {
             lines.still_running(since + Duration::from_secs(second));
-            assert_eq!(running(&lines), Some(mention), "after {second} s");
+            assert_eq!(running(&lines), [("migrate", mention)], "after {second} s");
         }
         lines.finish();
-        assert_eq!(running(&lines), None);
+        assert_eq!(running(&lines), []);
+    }
+
+    #[test]
+    fn steps_go_on_beside_one_another() {
+        let mut lines = lines();
+        tell(&mut lines, 0, started("collect"));
+        tell(&mut lines, 5, started("migrations"));
+        assert_eq!(running(&lines), [("collect", 10), ("migrations", 10)]);
+        let (phase, step, outcome) = (Phase::Prepare, "migrations".to_owned(), String::new());
+        tell(&mut lines, 9, Event::StepFinished { phase, step, outcome, duration_ms: 4 });
+        assert_eq!(running(&lines), [("collect", 10)]);
+        let (step, error, tail) = ("collect".to_owned(), String::new(), Vec::new());
+        tell(&mut lines, 20, Event::StepFailed { phase, step, error, tail });
+        assert_eq!(running(&lines), []);
     }
 }

@@ -43,6 +43,7 @@ const PROBE: &str = concat!(
     include_str!("probe/schema.py"),
     include_str!("probe/backup.py"),
     include_str!("probe/record.py"),
+    include_str!("probe/beside.py"),
     include_str!("probe/static.py"),
     include_str!("probe/compile.py"),
     include_str!("probe/serve.py"),
@@ -332,15 +333,25 @@ impl Session {
         self.ask(host, "static files", json!({ "do": "static_sources" }), Some(READ))
     }
 
-    /// Collects the static files into this folder and nowhere else.
+    /// Begins to collect the static files into this folder and nowhere else, at a low priority. The session may be asked for
+    /// other things meanwhile; [`end_collect`](Session::end_collect) waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// When static files are not installed.
+    pub fn begin_collect(&mut self, host: &Host, target: &Path) -> Result<(), DjangoError> {
+        let request = json!({ "do": "begin_collect", "target": target.to_string_lossy() });
+        self.ask::<Nothing>(host, "collect static files", request, Some(READ)).map(|_| ())
+    }
+
+    /// Waits until the static files are collected.
     ///
     /// # Errors
     ///
     /// [`DjangoError::NotRelocatable`] when the storage would write somewhere else; [`DjangoError::Collect`] when
     /// collecting fails, as for a stylesheet that names a missing file.
-    pub fn collect(&mut self, host: &Host, target: &Path) -> Result<(), DjangoError> {
-        let request = json!({ "do": "collect", "target": target.to_string_lossy() });
-        self.ask::<Nothing>(host, "collect static files", request, None).map(|_| ())
+    pub fn end_collect(&mut self, host: &Host) -> Result<(), DjangoError> {
+        self.ask::<Nothing>(host, "collect static files", json!({ "do": "end_collect" }), None).map(|_| ())
     }
 
     /// Runs a command of `manage.py` that asks nothing.

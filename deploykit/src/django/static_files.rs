@@ -61,6 +61,18 @@ impl Collected {
     }
 }
 
+/// Static files that are being collected beside the live ones.
+#[derive(Debug)]
+pub struct Collecting {
+    root: PathBuf,
+    clear: When,
+    live: BTreeSet<String>,
+    sources: StaticSources,
+    evidence: Evidence,
+    /// The folder beside the live one; `None`: nothing has to be collected.
+    aside: Option<PathBuf>,
+}
+
 impl StaticFiles {
     /// Collects into a hidden folder beside `STATIC_ROOT`, if that is needed, and says what it would change.
     ///
@@ -68,33 +80,32 @@ impl StaticFiles {
     ///
     /// # Errors
     ///
-    /// See [`Session::collect`]; and when the folder cannot be made beside `STATIC_ROOT`, on the same file system.
+    /// See [`Session::end_collect`]; and when the folder cannot be made beside `STATIC_ROOT`, on the same file system.
     pub fn prepare(&self, host: &Host, session: &mut Session) -> Result<Collected, DjangoError> {
+        self.begin(host, session)?.finish(host, session)
+    }
+
+    /// Begins to do so; the session may be asked for other things until [`Collecting::finish`].
+    ///
+    /// # Errors
+    ///
+    /// Like [`prepare`](StaticFiles::prepare).
+    pub fn begin(&self, host: &Host, session: &mut Session) -> Result<Collecting, DjangoError> {
         let sources = session.static_sources(host)?;
         let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
         let live = listing(&root).at("read", &root)?;
         let evidence = self.evidence(&root, &sources);
         let state = self.state(&root, &live, &sources, &evidence);
-        let record = StaticRecord::from(&sources);
-        if !state.needs_collecting(self.collect, self.clear) {
-            return Ok(Collected::nothing(record));
+        let aside = state.needs_collecting(self.collect, self.clear).then(|| aside(&root));
+        let collecting = Collecting { root, clear: self.clear, live, sources, evidence, aside };
+        if let Some(aside) = &collecting.aside {
+            make_room(&collecting.root, aside)?;
+            if let Err(error) = session.begin_collect(host, aside) {
+                collecting.remove();
+                return Err(error);
+            }
         }
-        let aside = aside(&root);
-        make_room(&root, &aside)?;
-        let collected = session.collect(host, &aside).and_then(|()| {
-            let goes = |name: &String| match self.clear {
-                When::Always => true,
-                When::Never => false,
-                When::Auto => evidence.is_obsolete(name, &sources.sources),
-            };
-            complete(&root, &aside, &live, goes, record)
-        });
-        if !matches!(&collected, Ok(Collected { swap: Some(_), .. }))
-            && let Err(error) = files::remove_tree(&aside)
-        {
-            log::warn!("{}", crate::error_chain(&error));
-        }
-        collected
+        Ok(collecting)
     }
 
     /// Returns the hidden folder that the fresh set is collected into.
@@ -133,6 +144,43 @@ impl StaticFiles {
         state.obsolete = live.iter().filter(|name| evidence.is_obsolete(name, &sources.sources)).count();
         state.other_storage = self.record.as_ref().is_some_and(|record| record.storage != sources.storage);
         state
+    }
+}
+
+impl Collecting {
+    /// Returns the hidden folder that is being filled; `None`: nothing has to be collected.
+    #[must_use]
+    pub fn aside(&self) -> Option<&Path> {
+        self.aside.as_deref()
+    }
+
+    /// Waits for the end, and says what the fresh set would change.
+    ///
+    /// # Errors
+    ///
+    /// Like [`StaticFiles::prepare`].
+    pub fn finish(self, host: &Host, session: &mut Session) -> Result<Collected, DjangoError> {
+        let record = StaticRecord::from(&self.sources);
+        let Some(aside) = &self.aside else { return Ok(Collected::nothing(record)) };
+        let collected = session.end_collect(host).and_then(|()| {
+            let goes = |name: &String| match self.clear {
+                When::Always => true,
+                When::Never => false,
+                When::Auto => self.evidence.is_obsolete(name, &self.sources.sources),
+            };
+            complete(&self.root, aside, &self.live, goes, record)
+        });
+        if !matches!(&collected, Ok(Collected { swap: Some(_), .. })) {
+            self.remove();
+        }
+        collected
+    }
+
+    /// Removes the fresh set, of which nothing is needed.
+    fn remove(&self) {
+        if let Some(Err(error)) = self.aside.as_deref().map(files::remove_tree) {
+            log::warn!("{}", crate::error_chain(&error));
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The first half of an update: everything that can be done while the site serves.
 
+mod django;
 mod ending;
 mod site;
 
@@ -9,11 +10,9 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::django::{
-    CheckReport, Collected, DatabaseState, MigrationPlan, Project, Session, SiteFacts, StaticFiles,
-};
+use crate::django::Project;
 use crate::event::{Event, Observer, milliseconds};
-use crate::git::{NextTree, counted};
+use crate::git::NextTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::lock::Lock;
@@ -24,7 +23,6 @@ use crate::runner::{Events, error_chain};
 use crate::services::ServiceState;
 use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
-use crate::update::backup::{self, Backup};
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
@@ -33,6 +31,12 @@ use crate::update::summary;
 use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
+
+/// A step that goes on.
+struct Begun {
+    step: String,
+    since: Instant,
+}
 
 /// Any error of a step.
 type Failed = Box<dyn Error + Send + Sync>;
@@ -201,14 +205,19 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(((session, site, byte_code), found))
         })?;
         self.own_steps("check", &tree, Some(&project))?;
+        // Django collects beside what follows, which has nothing to do with static files.
+        let collect = self.begin_step("collect");
+        let collecting = self.begin_collect(&mut session, &site, moved, &tree, &mut beside);
+        let collecting = match collecting {
+            Ok(collecting) => collecting,
+            Err(source) => return Err(self.fail(collect.step, source)),
+        };
         let (migrations, before, backup) =
             self.step("migrations", |this| this.migrations(&project, &mut session))?;
-        let collected = self.step("collect", |this| this.collect(&mut session, &site, moved, &tree))?;
-        if let Ok(Collected { swap: Some(swap), .. }) = &collected {
-            beside.add(swap.aside.clone());
-        }
-        self.own_steps("collect", &tree, Some(&project))?;
         let baseline = self.step("pages", |this| this.pages(&states))?;
+        let collected = self.collect(&mut session, collecting);
+        let collected = self.end_step(collect, collected)?;
+        self.own_steps("collect", &tree, Some(&project))?;
         session.also_stands_for(self.site.project());
         Ok(Facts {
             packages,
@@ -268,103 +277,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((packages, text))
     }
 
-    fn boot(&mut self, project: &Project, tree: &NextTree) -> Result<(Session, SiteFacts, String), Failed> {
-        let config = self.site.config();
-        // It migrates in the window: who is not root cannot take a low priority back.
-        let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
-        let facts = session.facts(&self.host)?;
-        let foreign = facts.foreign_modules(&config.repository, &tree.path);
-        if let Some((name, path)) = foreign.first() {
-            return Err(PreparationError::NotRelocatable {
-                module: (*name).to_owned(),
-                path: (*path).to_owned(),
-            }
-            .into());
-        }
-        let report: CheckReport = session.check(&self.host, None)?;
-        let errors: Vec<String> = report.errors().map(ToString::to_string).collect();
-        if !errors.is_empty() {
-            return Err(PreparationError::CheckFailed { errors }.into());
-        }
-        let text = format!("Django {} boots, no errors", facts.django);
-        Ok((session, facts, text))
-    }
-
-    #[expect(clippy::type_complexity, reason = "three facts of one step")]
-    fn migrations(
-        &mut self,
-        project: &Project,
-        session: &mut Session,
-    ) -> Result<((MigrationPlan, DatabaseState, Option<Backup>), String), Failed> {
-        let plan = session.migrations(&self.host)?;
-        let state = session.state(&self.host)?;
-        for other in &plan.others {
-            let name = &other.database;
-            if let Some(unknown) = &other.unknown {
-                self.notice(format!(
-                    "what waits in the database `{name}` is not known ({unknown}); it is left to you"
-                ));
-            } else if !other.pending.is_empty() {
-                let count = counted(other.pending.len(), "migration");
-                let flags = format!("manage.py migrate --database {name}");
-                self.notice(format!("in the database `{name}` {count} wait; they are left to you: {flags}"));
-            }
-        }
-        let backup = match backup::is_wanted(self.site.config().backup, &plan) {
-            true => Some(self.backup(project, &plan.backup_reasons(), session)?),
-            false => None,
-        };
-        let text = match plan.pending.len() {
-            0 => "none pending".to_owned(),
-            count => format!("{count} pending"),
-        };
-        Ok(((plan, state, backup), text))
-    }
-
-    pub(super) fn backup(
-        &self,
-        project: &Project,
-        reasons: &[String],
-        session: &mut Session,
-    ) -> Result<Backup, Failed> {
-        backup::prepare(self.site, project, reasons, session, &self.host, &self.folder())
-    }
-
-    fn collect(
-        &mut self,
-        session: &mut Session,
-        facts: &SiteFacts,
-        moved: Option<&Move>,
-        tree: &NextTree,
-    ) -> Result<(Result<Collected, String>, String), Failed> {
-        let config = self.site.config();
-        let nothing = |reason: &str| Ok((Err(reason.to_owned()), reason.to_owned()));
-        if config.collect == crate::django::When::Never {
-            return nothing("`static.collect` is `never`");
-        }
-        if !facts.static_files.installed {
-            return nothing("the site does not use staticfiles");
-        }
-        let Some(root) = &facts.static_files.root else { return nothing("the settings have no STATIC_ROOT") };
-        let root = match root.strip_prefix(&tree.path) {
-            Ok(inside) => config.repository.join(inside),
-            Err(_) => root.clone(),
-        };
-        let deleted =
-            moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
-        let files = StaticFiles {
-            root,
-            collect: config.collect,
-            clear: config.clear,
-            record: self.state.current().static_files,
-            deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
-        };
-        self.mark.add(files.aside())?;
-        let collected = files.prepare(&self.host, session)?;
-        let text = summary::static_summary(&collected);
-        Ok((Ok(collected), text))
-    }
-
     /// Runs the site's own steps that follow a step of the preparation, in the next tree.
     fn own_steps(
         &mut self,
@@ -404,14 +316,26 @@ impl<'s, 'o> Preparation<'s, 'o> {
         id: &str,
         work: impl FnOnce(&mut Self) -> Result<(T, String), Failed>,
     ) -> Result<T, UpdateError> {
-        let (phase, step) = (Phase::Prepare, id.to_owned());
-        self.events.send(Event::StepStarted { phase, step: step.clone(), reason: String::new() });
-        let started = Instant::now();
+        let step = self.begin_step(id);
         let result =
             if self.host.is_cancelled() { Err(PreparationError::Interrupted.into()) } else { work(self) };
+        self.end_step(step, result)
+    }
+
+    /// Tells that a step begins, which may go on beside others.
+    fn begin_step(&mut self, id: &str) -> Begun {
+        let step = id.to_owned();
+        let (phase, reason) = (Phase::Prepare, String::new());
+        self.events.send(Event::StepStarted { phase, step: step.clone(), reason });
+        Begun { step, since: Instant::now() }
+    }
+
+    /// Tells what came of it; a failure ends the preparation.
+    fn end_step<T>(&mut self, begun: Begun, result: Result<(T, String), Failed>) -> Result<T, UpdateError> {
+        let Begun { step, since } = begun;
         match result {
             Ok((value, outcome)) => {
-                let duration_ms = milliseconds(started.elapsed());
+                let (phase, duration_ms) = (Phase::Prepare, milliseconds(since.elapsed()));
                 self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 Ok(value)
             }

@@ -189,6 +189,54 @@ fn a_storage_that_was_used_during_the_imports_still_collects_beside() {
     assert!(!site.path("www/static").exists());
 }
 
+/// A storage that does this with each file first.
+fn slow(text: &str) -> Option<Site> {
+    let site = site(&format!("{MANIFEST}{ELSEWHERE}"))?;
+    let text = format!(
+        "import os, signal, threading, time\nfrom django.contrib.staticfiles.storage import StaticFilesStorage\n\
+         class Elsewhere(StaticFilesStorage):\n    def _save(self, name, content):\n        {text}\n        \
+         return super()._save(name, content)\n"
+    );
+    site.write("config/storage.py", &text);
+    Some(site)
+}
+
+#[test]
+fn other_questions_are_answered_while_files_are_collected() {
+    let wait = "until = time.time() + 60\n        while not os.path.exists('answered'):\n            \
+                assert time.time() < until, 'nothing else was answered'\n            time.sleep(0.01)";
+    let Some(site) = slow(wait) else { return };
+    let (host, mut session) = (Host::new(), site.boot());
+    let collecting = files(&site).begin(&host, &mut session).unwrap();
+    assert!(!session.migrations(&host).unwrap().pending.is_empty());
+    site.write("answered", "");
+    let collected = collecting.finish(&host, &mut session).unwrap();
+    assert_eq!(collected.added, ["shop/dot.svg", "shop/old.js", "shop/site.css"]);
+    session.migrations(&host).unwrap();
+    assert_eq!(session.facts(&host).unwrap().static_files.root, Some(site.path("www/static")));
+}
+
+#[test]
+fn a_site_with_threads_of_its_own_collects_when_it_is_waited_for() {
+    let Some(site) = slow("assert threading.active_count() > 1, 'it is a fork'") else { return };
+    site.append(
+        "shop/models.py",
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
+    );
+    let collected = prepare(&site, &files(&site)).unwrap();
+    assert_eq!(collected.added, ["shop/dot.svg", "shop/old.js", "shop/site.css"]);
+}
+
+#[test]
+fn a_collection_that_is_killed_is_told_and_leaves_nothing() {
+    let Some(site) = slow("os.kill(os.getpid(), signal.SIGKILL)") else { return };
+    let error = prepare(&site, &files(&site)).unwrap_err();
+    assert!(matches!(&error, DjangoError::Collect { .. }), "{error:?}");
+    let told = "its process ended with status 9 before it answered";
+    assert_eq!(error.raised().unwrap().message, told);
+    assert!(fs::read_dir(site.path("www")).unwrap().next().is_none());
+}
+
 #[test]
 fn no_room_beside_and_no_static_files_are_told() {
     let Some(site) = site("") else { return };

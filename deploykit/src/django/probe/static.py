@@ -70,16 +70,30 @@ def collect(target):
     call_command("collectstatic", interactive=False, verbosity=1, clear=False, skip_checks=True)
 
 
-def do_collect(request):
+def collect_into(target):
     from django.conf import settings
 
-    need_static()
     old = settings.STATIC_ROOT
-    settings.STATIC_ROOT = request["target"]
+    settings.STATIC_ROOT = target
     forget_static_storage()
     try:
-        guarded("collect", collect, request["target"])
+        guarded("collect", collect, target)
     finally:
         settings.STATIC_ROOT = old
         forget_static_storage()
     return {}
+
+
+# What waits for the end of the collection under way, and answers.
+COLLECTION = None
+
+
+def do_begin_collect(request):
+    global COLLECTION
+    need_static()
+    COLLECTION = beside("collect", collect_into, request["target"])
+    return {}
+
+
+def do_end_collect(request):
+    return COLLECTION()

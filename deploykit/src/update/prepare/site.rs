@@ -1,21 +1,14 @@
-//! What a preparation finds out about the site beside its plan: files, secrets, services, pages; and its byte code.
-
-use std::path::PathBuf;
+//! What a preparation finds out about the site as it serves: files, secrets, services, pages.
 
 use super::{Failed, Preparation};
-use crate::django::Session;
-use crate::git::{ChangeStatus, NextTree};
+use crate::git::NextTree;
 use crate::operations::git_update::Move;
 use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
-use crate::python::ByteCode;
 use crate::services::{Role, ServiceState, Status};
 use crate::site::EnvironmentName;
 use crate::update::error::PreparationError;
 use crate::update::secrets;
-
-/// How many sources are compiled beforehand at most: their names stand in the journal.
-const MOST_SOURCES: usize = 2000;
 
 impl Preparation<'_, '_> {
     /// Looks for the files that the configuration names: the new version may have moved them.
@@ -88,23 +81,5 @@ impl Preparation<'_, '_> {
         let good = results.iter().filter(|page| page.problems.is_empty()).count();
         let text = format!("{good} of {} answer as expected", results.len());
         Ok((results, text))
-    }
-
-    /// Compiles what the update changes: the web would do it in the window.
-    pub(super) fn compile(
-        &self,
-        session: &mut Session,
-        moved: Option<&Move>,
-        tree: &NextTree,
-    ) -> Result<Option<ByteCode>, Failed> {
-        let Some(moved) = moved else { return Ok(None) };
-        let is_source = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "py");
-        let there =
-            moved.changes.iter().filter(|change| change.status != ChangeStatus::Deleted && !change.submodule);
-        let sources = there.map(|change| &change.path).filter(is_source).take(MOST_SOURCES);
-        let sources: Vec<PathBuf> = sources.cloned().collect();
-        let (from, to) = (tree.path.clone(), moved.checkout.repository.clone());
-        let files = session.compile(&self.host, &from, &to, &sources)?;
-        Ok((!files.is_empty()).then_some(ByteCode { from, to, files }))
     }
 }

@@ -1,0 +1,50 @@
+# --- work beside other work
+
+# How nice a process is that nobody waits for while the site serves.
+NICE = 10
+
+
+def beside(kind, work, *args):
+    """Begins work in a fork of this process; what is returned waits for its end, and answers as it did."""
+    if len(os.listdir("/proc/self/task")) > 1:
+        # What the site's other threads hold would stay locked in a fork: it is done when it is waited for.
+        return lambda: work(*args)
+    answers, answer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process = os.fork()
+    if process == 0:
+        os.close(answers)
+        do_and_end(answer, work, *args)
+    os.close(answer)
+
+    def wait():
+        with os.fdopen(answers, "rb") as pipe:
+            told = pipe.read()
+        _, status = os.waitpid(process, 0)
+        if not told:
+            raise Failed(kind, ChildProcessError("its process ended with status %d before it answered" % status))
+        told = json.loads(told.decode("utf-8"))
+        if "error" in told:
+            raise Refused(**told["error"])
+        return told["ok"]
+
+    return wait
+
+
+def do_and_end(answer, work, *args):
+    """What the fork does."""
+    try:
+        # Nobody but who forked it is answered.
+        ANSWERS.close()
+        os.nice(NICE)
+        told = {"ok": work(*args)}
+    except BaseException as error:
+        told = failure(error)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with os.fdopen(answer, "wb") as pipe:
+            pipe.write(json.dumps(told, default=str).encode("utf-8"))
+    finally:
+        os._exit(0)

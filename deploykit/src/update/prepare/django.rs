@@ -1,0 +1,157 @@
+//! What a preparation asks the booted Django of the new version, and lets it do.
+
+use std::path::PathBuf;
+
+use super::{Failed, Preparation};
+use crate::django::{
+    CheckReport, Collected, Collecting, DatabaseState, MigrationPlan, Project, Session, SiteFacts,
+    StaticFiles, When,
+};
+use crate::git::{ChangeStatus, NextTree, counted};
+use crate::operations::git_update::Move;
+use crate::python::ByteCode;
+use crate::update::backup::{self, Backup};
+use crate::update::beside::Beside;
+use crate::update::error::PreparationError;
+use crate::update::summary;
+
+/// How many sources are compiled beforehand at most: their names stand in the journal.
+const MOST_SOURCES: usize = 2000;
+
+impl Preparation<'_, '_> {
+    pub(super) fn boot(
+        &mut self,
+        project: &Project,
+        tree: &NextTree,
+    ) -> Result<(Session, SiteFacts, String), Failed> {
+        let config = self.site.config();
+        // It migrates in the window: who is not root cannot take a low priority back.
+        let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
+        let facts = session.facts(&self.host)?;
+        let foreign = facts.foreign_modules(&config.repository, &tree.path);
+        if let Some((name, path)) = foreign.first() {
+            return Err(PreparationError::NotRelocatable {
+                module: (*name).to_owned(),
+                path: (*path).to_owned(),
+            }
+            .into());
+        }
+        let report: CheckReport = session.check(&self.host, None)?;
+        let errors: Vec<String> = report.errors().map(ToString::to_string).collect();
+        if !errors.is_empty() {
+            return Err(PreparationError::CheckFailed { errors }.into());
+        }
+        let text = format!("Django {} boots, no errors", facts.django);
+        Ok((session, facts, text))
+    }
+
+    /// Compiles what the update changes: the web would do it in the window.
+    pub(super) fn compile(
+        &self,
+        session: &mut Session,
+        moved: Option<&Move>,
+        tree: &NextTree,
+    ) -> Result<Option<ByteCode>, Failed> {
+        let Some(moved) = moved else { return Ok(None) };
+        let is_source = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "py");
+        let there =
+            moved.changes.iter().filter(|change| change.status != ChangeStatus::Deleted && !change.submodule);
+        let sources = there.map(|change| &change.path).filter(is_source).take(MOST_SOURCES);
+        let sources: Vec<PathBuf> = sources.cloned().collect();
+        let (from, to) = (tree.path.clone(), moved.checkout.repository.clone());
+        let files = session.compile(&self.host, &from, &to, &sources)?;
+        Ok((!files.is_empty()).then_some(ByteCode { from, to, files }))
+    }
+
+    #[expect(clippy::type_complexity, reason = "three facts of one step")]
+    pub(super) fn migrations(
+        &mut self,
+        project: &Project,
+        session: &mut Session,
+    ) -> Result<((MigrationPlan, DatabaseState, Option<Backup>), String), Failed> {
+        let plan = session.migrations(&self.host)?;
+        let state = session.state(&self.host)?;
+        for other in &plan.others {
+            let name = &other.database;
+            if let Some(unknown) = &other.unknown {
+                self.notice(format!(
+                    "what waits in the database `{name}` is not known ({unknown}); it is left to you"
+                ));
+            } else if !other.pending.is_empty() {
+                let count = counted(other.pending.len(), "migration");
+                let flags = format!("manage.py migrate --database {name}");
+                self.notice(format!("in the database `{name}` {count} wait; they are left to you: {flags}"));
+            }
+        }
+        let backup = match backup::is_wanted(self.site.config().backup, &plan) {
+            true => Some(self.backup(project, &plan.backup_reasons(), session)?),
+            false => None,
+        };
+        let text = match plan.pending.len() {
+            0 => "none pending".to_owned(),
+            count => format!("{count} pending"),
+        };
+        Ok(((plan, state, backup), text))
+    }
+
+    pub(in crate::update) fn backup(
+        &self,
+        project: &Project,
+        reasons: &[String],
+        session: &mut Session,
+    ) -> Result<Backup, Failed> {
+        backup::prepare(self.site, project, reasons, session, &self.host, &self.folder())
+    }
+
+    /// Lets Django collect; or says why it does not.
+    pub(super) fn begin_collect(
+        &mut self,
+        session: &mut Session,
+        facts: &SiteFacts,
+        moved: Option<&Move>,
+        tree: &NextTree,
+        beside: &mut Beside,
+    ) -> Result<Result<Collecting, String>, Failed> {
+        let config = self.site.config();
+        let nothing = |reason: &str| Ok(Err(reason.to_owned()));
+        if config.collect == When::Never {
+            return nothing("`static.collect` is `never`");
+        }
+        if !facts.static_files.installed {
+            return nothing("the site does not use staticfiles");
+        }
+        let Some(root) = &facts.static_files.root else { return nothing("the settings have no STATIC_ROOT") };
+        let root = match root.strip_prefix(&tree.path) {
+            Ok(inside) => config.repository.join(inside),
+            Err(_) => root.clone(),
+        };
+        let deleted =
+            moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
+        let files = StaticFiles {
+            root,
+            collect: config.collect,
+            clear: config.clear,
+            record: self.state.current().static_files,
+            deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
+        };
+        self.mark.add(files.aside())?;
+        let collecting = files.begin(&self.host, session)?;
+        collecting.aside().into_iter().for_each(|aside| beside.add(aside.to_owned()));
+        Ok(Ok(collecting))
+    }
+
+    pub(super) fn collect(
+        &self,
+        session: &mut Session,
+        collecting: Result<Collecting, String>,
+    ) -> Result<(Result<Collected, String>, String), Failed> {
+        match collecting {
+            Err(reason) => Ok((Err(reason.clone()), reason)),
+            Ok(collecting) => {
+                let collected = collecting.finish(&self.host, session)?;
+                let text = summary::static_summary(&collected);
+                Ok((Ok(collected), text))
+            }
+        }
+    }
+}
