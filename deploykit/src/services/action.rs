@@ -98,7 +98,7 @@ impl ServiceAction {
                 Status::Starting if !state.main.is_empty() => return self.is_new(&state),
                 Status::Starting | Status::Stopping => {}
                 Status::Stopped | Status::Retrying | Status::Failed if asked => {
-                    return Err(self.died(host, manager.as_mut(), state, &mark));
+                    return Err(self.failed(None, host, manager.as_mut(), state, &mark));
                 }
                 Status::Stopped | Status::Retrying | Status::Failed => {
                     manager.start(&self.socket)?;
@@ -106,7 +106,7 @@ impl ServiceAction {
                 }
             }
             if since.elapsed() >= service.start_timeout {
-                return Err(self.not_started(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(Some(service.start_timeout), host, manager.as_mut(), state, &mark));
             }
             self.pause(host, step(since))?;
             state = manager.state()?;
@@ -133,11 +133,11 @@ impl ServiceAction {
         let needed = service.stay_up.max(manager.startsecs()?);
         loop {
             if !state.status.is_up() {
-                return Err(self.died(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(None, host, manager.as_mut(), state, &mark));
             }
             if state.main != first {
                 state.detail = format!("its process ended and another one took its place; {}", state.detail);
-                return Err(self.died(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(None, host, manager.as_mut(), state, &mark));
             }
             // A manager that knows no processes leaves nothing to ask for an age.
             let age = first.iter().filter_map(ProcessId::age).min().unwrap_or_default().max(since.elapsed());
@@ -145,7 +145,7 @@ impl ServiceAction {
                 return Ok(());
             }
             if since.elapsed() >= needed + service.start_timeout {
-                return Err(self.not_started(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(Some(service.start_timeout), host, manager.as_mut(), state, &mark));
             }
             // Nobody waits for it but us: what dies meanwhile is found soon enough.
             self.pause(host, needed.saturating_sub(age).clamp(step(since), WATCH))?;
@@ -161,27 +161,21 @@ impl ServiceAction {
         }
     }
 
-    fn died(
+    /// Says that it ended, or that it did not start within a time, with what it wrote.
+    fn failed(
         &self,
+        within: Option<Duration>,
         host: &Host,
         manager: &mut dyn ServiceManager,
         state: ServiceState,
         mark: &LogMark,
     ) -> ServiceError {
         let lines = last_words(host, manager, &state, mark);
-        ServiceError::Died { service: self.service.name.clone(), detail: state.detail, lines }
-    }
-
-    fn not_started(
-        &self,
-        host: &Host,
-        manager: &mut dyn ServiceManager,
-        state: ServiceState,
-        mark: &LogMark,
-    ) -> ServiceError {
-        let lines = last_words(host, manager, &state, mark);
-        let (service, timeout) = (self.service.name.clone(), self.service.start_timeout);
-        ServiceError::NotStarted { service, detail: state.detail, timeout, lines }
+        let (service, detail) = (self.service.name.clone(), state.detail);
+        match within {
+            None => ServiceError::Died { service, detail, lines },
+            Some(timeout) => ServiceError::NotStarted { service, detail, timeout, lines },
+        }
     }
 }
 
