@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::demo_site::crowd::{Crowd, Seen};
+use crate::demo_site::crowd::{Crowd, OFTEN};
 use crate::demo_site::{DemoSite, HOST, Holder, run, wait_until};
 use crate::stage::Stage;
 use crate::table::Row;
@@ -20,15 +20,14 @@ pub fn row(rounds: usize) -> Outcome<Row> {
         let text = fs::read_to_string(&site.config)?;
         fs::write(&site.config, text.replace("[maintenance]\n", "[maintenance]\nwhen = \"needed\"\n"))?;
         let crowd = || -> Outcome<Crowd> {
-            let crowd = Crowd::come(&[&site.gunicorn_address], HOST);
+            let crowd = Crowd::come(&[&site.gunicorn_address], HOST, OFTEN);
             let served = wait_until(Duration::from_secs(30), || crowd.served() > 100);
             if served { Ok(crowd) } else { Err("nobody is served".into()) }
         };
         let visitors = crowd()?;
         run(&mut stage.update())?;
         let seen = visitors.leave();
-        let failed = |one: &&Seen| !one.answer.as_ref().is_ok_and(|answer| answer.status < 400);
-        if let Some(failed) = seen.iter().find(failed) {
+        if let Some(failed) = seen.iter().find(|one| !one.is_good()) {
             return Err(format!("{}: {:?}", failed.request, failed.answer).into());
         }
         let longest = seen.iter().map(|one| one.waited.as_secs_f64()).fold(0.0, f64::max);

@@ -1,15 +1,28 @@
 //! What deploykit itself computes and writes: `cargo bench -p deploykit --bench micro`.
+//!
+//! `benches/run baseline` saves what it takes, and `benches/run compare` ends with 1 when something takes markedly longer.
 
-use std::fs::File;
+use std::error::Error;
+use std::fs::{self, File};
 use std::hint::black_box;
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use deploykit::action::Action;
+use deploykit::django::{DatabaseState, MigrationId, MigrationPlan, PendingMigration, Project};
 use deploykit::journal::{Entry, Journal};
-use deploykit::plan::Phase;
+use deploykit::operations::django_manage::decide_migrate;
+use deploykit::plan::{Forecast, Phase, Plan, Step};
 use deploykit::site::Config;
 use deploykit::{Command, Host};
+
+/// Where criterion keeps what it measured.
+const KEPT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/criterion");
+
+/// By how much longer something takes that takes markedly longer: at least, with the confidence of 95 %.
+const MARKEDLY: f64 = 0.25;
 
 const MEGABYTE: u64 = 1_000_000;
 
@@ -89,6 +102,57 @@ fn journal(criterion: &mut Criterion) {
     });
 }
 
+/// A release after a long while: 300 migrations wait, for a database of as many and a schema of 3,000 lines.
+fn plan(criterion: &mut Criterion) {
+    let id = |number: usize| MigrationId { app: "shop".to_owned(), name: format!("{number:04}_change") };
+    let pending = (300..600).map(|number| PendingMigration {
+        id: id(number),
+        database: "default".to_owned(),
+        atomic: true,
+        transactional: true,
+        irreversible: Vec::new(),
+        losses: Vec::new(),
+        operations: vec![format!("Add field field_{number} to item"), "Raw Python operation".to_owned()],
+    });
+    let applied: Vec<MigrationId> = (0..300).map(id).collect();
+    let before = DatabaseState {
+        database: "default".to_owned(),
+        applied: applied.clone(),
+        schema: (0..3000)
+            .map(|number| format!("column shop_item.field_{number} varchar(80) NOT NULL"))
+            .collect(),
+        digest: "0".repeat(64),
+    };
+    let migrations = MigrationPlan { pending: pending.collect(), applied, others: Vec::new() };
+    let project = Project::new("/srv/venv/bin/python", "/srv/site/project", "config.settings.production");
+    let make = || {
+        let backup = Some("/srv/site/.deploykit/runs/1/backup.sqlite3".into());
+        let check = decide_migrate(&project, black_box(&migrations), before.clone(), backup);
+        Plan {
+            environment: "production".to_owned(),
+            from: "0".repeat(40),
+            to: "1".repeat(40),
+            rolls_back: None,
+            starts: None,
+            steps: vec![Step::new("migrate", Phase::Window, check)],
+            notices: Vec::new(),
+            forecast: Forecast { window_ms: 60_000, runs: 0 },
+            hold: Vec::new(),
+        }
+    };
+    let text = serde_json::to_string(&make()).expect("it is written");
+    let mut group = criterion.benchmark_group("a plan of 300 migrations");
+    group.bench_function("make", |bencher| bencher.iter(make));
+    group.bench_function("write", |bencher| {
+        let plan = make();
+        bencher.iter(|| serde_json::to_string(black_box(&plan)).expect("it is written"));
+    });
+    group.bench_function("read", |bencher| {
+        bencher.iter(|| serde_json::from_str::<Plan>(black_box(&text)).expect("it was written"));
+    });
+    group.finish();
+}
+
 fn capture(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let lines =
@@ -125,5 +189,61 @@ fn assert_memory(what: &str, limit: u64) {
     assert!(used <= limit, "{what}: {used} bytes of memory, allowed are {limit}");
 }
 
-criterion_group!(benches, configuration, journal, capture);
-criterion_main!(benches);
+criterion_group! {
+    name = benches;
+    config = kept();
+    targets = configuration, journal, plan, capture
+}
+
+fn kept() -> Criterion {
+    Criterion::default().output_directory(Path::new(KEPT))
+}
+
+fn main() -> ExitCode {
+    let begun = SystemTime::now();
+    benches();
+    kept().configure_from_args().final_summary();
+    if !std::env::args().any(|argument| argument.starts_with("--baseline")) {
+        return ExitCode::SUCCESS;
+    }
+    match slower(Path::new(KEPT), begun) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cannot compare: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Counts what takes markedly longer than the baseline, of what was compared since then, and names it.
+fn slower(folder: &Path, since: SystemTime) -> Result<usize, Box<dyn Error>> {
+    let (mut compared, mut slower) = (0, 0);
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let estimates = path.join("estimates.json");
+            if !path.ends_with("change") {
+                folders.extend(path.is_dir().then_some(path));
+            } else if fs::metadata(&estimates)?.modified()? >= since {
+                let change: serde_json::Value = serde_json::from_str(&fs::read_to_string(&estimates)?)?;
+                let least = change.pointer("/median/confidence_interval/lower_bound");
+                let least = least
+                    .and_then(serde_json::Value::as_f64)
+                    .ok_or("criterion says nothing of the median")?;
+                compared += 1;
+                if least > MARKEDLY {
+                    slower += 1;
+                    let what = folder.strip_prefix(KEPT).unwrap_or(&folder);
+                    println!("SLOWER by {:.0} % or more: {}", least * 100.0, what.display());
+                }
+            }
+        }
+    }
+    if compared == 0 {
+        Err("there is no baseline; `benches/run baseline` saves one".into())
+    } else {
+        Ok(slower)
+    }
+}

@@ -18,7 +18,12 @@ const COMMITS: usize = 50_000;
 const STATIC_FILES: usize = 50_000;
 const MIGRATIONS: usize = 400;
 const PACKAGES: usize = 60;
+const MANY_PACKAGES: usize = 300;
 const RUNS: usize = 1_000;
+
+/// How many modules a package has: as many as is usual, or few, so that many packages are quick to make.
+const MODULES: usize = 80;
+const FEW_MODULES: usize = 8;
 
 /// How many pairs of ours and theirs are timed.
 const PAIRS: usize = 3;
@@ -100,14 +105,71 @@ pub fn migrations() -> Outcome<Vec<Row>> {
     pairs(&stage, "400 pending migrations", "check and migrate --plan", 3.0, theirs)
 }
 
-/// Many packages, of which the next update changes two: the environment alone, against a fresh one.
+/// Many packages, of which the next update changes none, or two.
 pub fn packages() -> Outcome<Vec<Row>> {
-    let stage = grown(|site| {
-        run(Command::new("python3").args(["-c", WHEELS]).arg(&site.extra_wheels).arg(PACKAGES.to_string()))?;
-        site.publish(|tree| require(tree, 1))?;
+    let mut rows = two_of(&with_packages(PACKAGES, MODULES)?, PACKAGES)?;
+    let stage = with_packages(MANY_PACKAGES, FEW_MODULES)?;
+    rows.extend(none_of(&stage, MANY_PACKAGES)?);
+    rows.extend(two_of(&stage, MANY_PACKAGES)?);
+    Ok(rows)
+}
+
+/// A site with so many packages of so many modules.
+fn with_packages(count: usize, modules: usize) -> Outcome<Stage> {
+    grown(|site| {
+        let mut make = Command::new("python3");
+        make.args(["-c", WHEELS]).arg(&site.extra_wheels).args([count.to_string(), modules.to_string()]);
+        run(&mut make)?;
+        site.publish(|tree| require(tree, count, 1))?;
         Ok(())
-    })?;
-    stage.site.publish(|tree| require(tree, 2))?;
+    })
+}
+
+/// Changes none of a site's packages: what is asked about them, against an installation that finds all of them.
+fn none_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
+    let theirs = || {
+        let mut pip = stage.site.command(stage.site.virtualenv.join("bin/python"));
+        pip.args(["-m", "pip", "install", "-q", "--find-links"]).arg(&stage.site.extra_wheels);
+        seconds(pip.arg("-r").arg(stage.site.checkout.join("requirements/production.txt")))
+    };
+    let (mut plans, mut steps) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        let before = if pair % 2 == 0 { Some(theirs()?) } else { None };
+        let (plan, step) = planned(stage)?;
+        let theirs = before.map_or_else(theirs, Ok)?;
+        println!(
+            "none of {count} packages: plan {plan:.2} s, of that packages {step:.2} s, pip {theirs:.2} s"
+        );
+        plans.push(plan / theirs);
+        steps.push(step / theirs);
+    }
+    Ok(vec![
+        Row::limited(
+            &format!("none of {count} packages changes: next environment / pip install"),
+            "x",
+            0.5,
+            steps,
+        ),
+        Row::limited(
+            &format!("none of {count} packages changes: the whole plan / pip install"),
+            "x",
+            1.5,
+            plans,
+        ),
+    ])
+}
+
+/// Returns how long a plan takes, and its next environment.
+fn planned(stage: &Stage) -> Outcome<(f64, f64)> {
+    let output = stage.beside("plan");
+    let cost = crate::program::run(stage.command(DEPLOYKIT).args(["plan", "-v"]), &output)?;
+    let told = fs::read_to_string(output.with_extension("err"))?;
+    Ok((cost.seconds, duration(&told, "✓ next-environment").ok_or("no environment was looked at")?))
+}
+
+/// Changes two of a site's packages: the environment alone, against a fresh one.
+fn two_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
+    stage.site.publish(|tree| require(tree, count, 2))?;
     let environments = stage.site.checkout.join(".deploykit/environments");
     let live = fs::canonicalize(&stage.site.virtualenv)?;
     let tree = stage.beside("tree");
@@ -123,24 +185,31 @@ pub fn packages() -> Outcome<Vec<Row>> {
             fs::remove_dir_all(entry)?;
         }
         let _ = fs::remove_dir_all(&fresh);
-        let output = stage.beside("plan");
-        crate::program::run(stage.command(DEPLOYKIT).args(["plan", "-v"]), &output)?;
-        let told = fs::read_to_string(output.with_extension("err"))?;
-        let ours = duration(&told, "✓ next-environment").ok_or("no environment was made")?;
+        let (_, ours) = planned(stage)?;
         let mut pip = stage.site.command(fresh.join("bin/python"));
         pip.args(["-m", "pip", "install", "-q", "--find-links"]).arg(&stage.site.extra_wheels);
         pip.arg("-r").arg(tree.join("requirements/production.txt"));
         let theirs =
             seconds(stage.site.command("python3").args(["-m", "venv"]).arg(&fresh))? + seconds(&mut pip)?;
-        println!("next environment: {ours:.2} s, a fresh one by pip: {theirs:.2} s");
+        println!("2 of {count} packages: next environment {ours:.2} s, a fresh one by pip {theirs:.2} s");
         times.push(ours / theirs);
         let next =
             fs::read_dir(&environments)?.flatten().map(|entry| entry.path()).find(|path| *path != live);
         sizes.push(room(&next.ok_or("no environment is left")?)? / room(&fresh)?);
     }
     Ok(vec![
-        Row::limited("2 of 60 packages change: next environment / a fresh one", "x", 0.1, times),
-        Row::limited("2 of 60 packages change: its room on the disk / a fresh one's", "x", 0.1, sizes),
+        Row::limited(
+            &format!("2 of {count} packages change: next environment / a fresh one"),
+            "x",
+            0.1,
+            times,
+        ),
+        Row::limited(
+            &format!("2 of {count} packages change: its room on the disk / a fresh one's"),
+            "x",
+            0.1,
+            sizes,
+        ),
     ])
 }
 
@@ -233,17 +302,17 @@ fn newest_migration(folder: &Path) -> String {
     names.filter(|name| name.starts_with('0')).max().unwrap_or_default()
 }
 
-/// Makes wheels of a size that is usual, and of the first two also a second version.
+/// Makes wheels, and of the first two also a second version.
 const WHEELS: &str = r#"
 import sys, zipfile
-folder, count = sys.argv[1], int(sys.argv[2])
+folder, count, modules = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 source = "".join(f"def function_{n}(one, two):\n    return one + two * {n}\n\n" for n in range(40))
 for number in range(count):
     for version in [1, 2] if number < 2 else [1]:
         name = f"package{number}"
         info = f"{name}-{version}.dist-info"
         with zipfile.ZipFile(f"{folder}/{name}-{version}-py3-none-any.whl", "w") as wheel:
-            files = {f"{name}/module{n}.py": source + f"VERSION = {version}\n" for n in range(80)}
+            files = {f"{name}/module{n}.py": source + f"VERSION = {version}\n" for n in range(modules)}
             files[f"{name}/__init__.py"] = ""
             files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
             files[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -257,14 +326,14 @@ for number in range(count):
 "#;
 
 /// Requires all of them, the first two in this version.
-fn require(tree: &Path, version: u32) {
+fn require(tree: &Path, count: usize, version: u32) {
     let path = tree.join("requirements/production.txt");
     let text = fs::read_to_string(&path).unwrap_or_default();
     let mut text: String = text
         .lines()
         .filter(|line| !line.starts_with("package"))
         .fold(String::new(), |text, line| text + line + "\n");
-    for number in 0..PACKAGES {
+    for number in 0..count {
         let version = if number < 2 { version } else { 1 };
         let _ = writeln!(text, "package{number}=={version}");
     }

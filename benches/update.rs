@@ -2,7 +2,7 @@
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
 //! `window`, `slow`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
-//! `runs`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often each side runs.
+//! `runs`, `services`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often each side runs.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
 mod big_site;
@@ -12,6 +12,7 @@ mod demo_site;
 mod floor;
 mod held;
 mod index;
+mod many_services;
 mod program;
 mod scale;
 mod stage;
@@ -37,7 +38,7 @@ const FETCH_PAIRS: usize = 101;
 /// How many seconds longer Django takes to boot in `slow`.
 const SLOW_BOOT: f64 = 6.0;
 
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "window",
     "slow",
     "held",
@@ -48,6 +49,7 @@ const PARTS: [&str; 10] = [
     "migrations",
     "packages",
     "runs",
+    "services",
 ];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -105,12 +107,13 @@ fn measure(choice: &Choice) -> Outcome<Vec<Row>> {
     if wants("program") {
         rows.extend(program::rows()?);
     }
-    let large: [(&str, Measure); 5] = [
+    let large: [(&str, Measure); 6] = [
         ("repository", scale::repository),
         ("static", scale::static_files),
         ("migrations", scale::migrations),
         ("packages", scale::packages),
         ("runs", scale::runs),
+        ("services", many_services::rows),
     ];
     if wants("held") {
         rows.push(held::row(choice.rounds.unwrap_or(SLOW_ROUNDS))?);

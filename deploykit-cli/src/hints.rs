@@ -219,6 +219,7 @@ fn service(error: &ServiceError) -> Option<String> {
                 .into()
         }
         ServiceError::StillRunning { .. } => "a longer `stop-timeout` gives it more time".into(),
+        ServiceError::Several { errors } => return errors.iter().find_map(service),
         _ => return None,
     })
 }

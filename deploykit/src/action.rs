@@ -11,6 +11,7 @@ use crate::command::Command;
 pub use crate::django::Context;
 use crate::host::files::{self, FileError, Swap};
 use crate::host::{CommandError, Host};
+use crate::services::{Goal, ServiceAction, stop_together};
 
 /// One change of the site: a state to reach, so that performing it twice, or after half of it, does no harm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ pub enum Action {
     /// Builds a virtualenv beside the live one.
     BuildEnvironment(crate::python::Build),
     /// Stops or starts a service and waits until it has.
-    Service(crate::services::ServiceAction),
+    Service(ServiceAction),
     /// Applies migrations.
     Migrate(crate::django::Migrate),
     /// Copies the database into a file.
@@ -112,7 +113,7 @@ impl Action {
     pub fn leaves_nothing(&self) -> bool {
         match self {
             Action::Wait { .. } | Action::SmokeCheck(_) | Action::BackupDatabase(_) => true,
-            Action::Service(action) => action.goal == crate::services::Goal::StaysUp,
+            Action::Service(action) => action.goal == Goal::StaysUp,
             _ => false,
         }
     }
@@ -149,6 +150,42 @@ impl Action {
     }
 }
 
+/// What is performed at once.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Part<'a> {
+    /// Any action but a stop.
+    One(&'a Action),
+    /// The stops of services of one role, which end at the same time.
+    Stops(Vec<&'a ServiceAction>),
+}
+
+/// Splits actions into what is performed one after another.
+pub(crate) fn parts<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Vec<Part<'a>> {
+    let mut parts: Vec<Part<'a>> = Vec::new();
+    for action in actions {
+        match (action, parts.last_mut()) {
+            (Action::Service(stop), last) if stop.goal == Goal::Stopped => match last {
+                Some(Part::Stops(stops)) if stops.iter().all(|one| one.service.role == stop.service.role) => {
+                    stops.push(stop);
+                }
+                _ => parts.push(Part::Stops(vec![stop])),
+            },
+            _ => parts.push(Part::One(action)),
+        }
+    }
+    parts
+}
+
+impl Part<'_> {
+    /// Reaches the state that it describes.
+    pub(crate) fn perform(&self, context: &mut Context) -> Result<(), ActionError> {
+        match self {
+            Part::One(action) => action.perform(context),
+            Part::Stops(stops) => Ok(stop_together(stops, &context.host)?),
+        }
+    }
+}
+
 /// Waits by the wall clock, looking again every second: it may be set meanwhile.
 fn wait(until: Timestamp, host: &Host, mut now: impl FnMut() -> Timestamp) -> Result<(), ActionError> {
     loop {
@@ -165,6 +202,34 @@ fn wait(until: Timestamp, host: &Host, mut now: impl FnMut() -> Timestamp) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::{CommandManager, Manager, Role, Service, Socket};
+
+    #[test]
+    fn adjacent_stops_of_one_role_are_one_part() {
+        let to = |goal, role, name: &str| {
+            let service = Service::new(name, role, Manager::Command(CommandManager::default()));
+            Action::Service(ServiceAction { service, goal, old: Vec::new(), socket: Socket::default() })
+        };
+        let actions = [
+            to(Goal::Stopped, Role::Worker, "beat"),
+            to(Goal::Stopped, Role::Worker, "celery"),
+            to(Goal::Stopped, Role::Web, "gunicorn"),
+            to(Goal::Running, Role::Web, "gunicorn"),
+            to(Goal::Running, Role::Worker, "celery"),
+            to(Goal::StaysUp, Role::Worker, "celery"),
+            to(Goal::Stopped, Role::Worker, "celery"),
+            Action::RemoveFile { path: "/srv/www/maintenance.html".into() },
+            to(Goal::Stopped, Role::Worker, "beat"),
+        ];
+        let lengths = parts(&actions).into_iter().map(|part| match part {
+            Part::One(_) => 1,
+            Part::Stops(stops) => stops.len(),
+        });
+        assert_eq!(lengths.collect::<Vec<_>>(), [2, 1, 1, 1, 1, 1, 1, 1]);
+        let Part::Stops(first) = &parts(&actions)[0] else { panic!("they stop") };
+        assert_eq!(first[1].service.name, "celery", "the order stays");
+        assert!(parts(&[]).is_empty());
+    }
 
     #[test]
     fn a_clock_that_is_set_meanwhile_is_believed() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, ActionError, Context};
+use crate::action::{Action, ActionError, Context, Part, parts};
 use crate::django::DjangoError;
 pub use crate::error::error_chain;
 use crate::event::{Event, Observer, Outcome, Record, milliseconds};
@@ -196,14 +196,14 @@ impl Runner<'_, '_> {
             step: step.id.clone(),
             reason: step.change.reason.clone(),
         });
-        let result = step.change.actions.iter().try_for_each(|action| {
+        let result = parts(&step.change.actions).iter().try_for_each(|part| {
             if self.context.host.is_cancelled() {
                 return Err(ActionError::Interrupted);
             }
-            if let Action::Wait { until, reason } = action {
+            if let Part::One(Action::Wait { until, reason }) = part {
                 self.events.send(Event::Waiting { until: *until, reason: reason.clone() });
             }
-            self.perform_action(action)
+            self.perform_part(part)
         });
         if let Err(error) = result {
             let interrupted = self.context.host.is_cancelled();
@@ -223,13 +223,13 @@ impl Runner<'_, '_> {
 
     /// A wait or a check may be cut short at any time; anything else is done to its end, since half of it would have
     /// to be undone by guessing.
-    fn perform_action(&mut self, action: &Action) -> Result<(), ActionError> {
-        if matches!(action, Action::Wait { .. } | Action::SmokeCheck(_) | Action::Run { .. }) {
-            return action.perform(self.context);
+    fn perform_part(&mut self, part: &Part<'_>) -> Result<(), ActionError> {
+        if let Part::One(Action::Wait { .. } | Action::SmokeCheck(_) | Action::Run { .. }) = part {
+            return part.perform(self.context);
         }
         let host = self.context.host.clone();
         self.context.host = host.uninterrupted();
-        let result = action.perform(self.context);
+        let result = part.perform(self.context);
         self.context.host = host;
         result
     }
@@ -299,7 +299,7 @@ impl Runner<'_, '_> {
                 return Outcome::Interrupted;
             }
             let step = (*step).to_owned();
-            let result = undo.iter().try_for_each(|action| action.perform(self.context));
+            let result = parts(*undo).iter().try_for_each(|part| part.perform(self.context));
             if let Err(error) = result {
                 let error = host.redactor().redact(&error_chain(&error)).into_owned();
                 self.write(&Entry::UndoFailed { step: step.clone(), error: error.clone() });

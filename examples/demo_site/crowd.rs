@@ -7,22 +7,37 @@ use std::time::{Duration, Instant};
 
 use super::visitor::{Address, Answer, request};
 
-/// Between two requests of a crowd: 100 a second.
-const BEAT: Duration = Duration::from_millis(10);
-
 /// How many wait at most: on a machine that cannot answer so many, nobody else comes meanwhile.
 const MOST: usize = 1000;
 
 /// How long each visitor of a crowd waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Visitors who come at a steady rate, each on a connection of its own, whatever becomes of those before them. Every
-/// fourth writes; they ask at each address in turn.
+/// Visitors who come at a steady rate, each on a connection of its own, whatever becomes of those before them.
 pub struct Crowd {
-    over: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     thread: Option<JoinHandle<Vec<Seen>>>,
 }
+
+/// What the visitors and who waits for them know of each other.
+#[derive(Default)]
+struct Counts {
+    over: AtomicBool,
+    ended: AtomicUsize,
+    served: AtomicUsize,
+}
+
+/// How a crowd comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// From one visitor to the next.
+    pub beat: Duration,
+    /// Asked for in turn; the empty one is an entry that is written.
+    pub pages: &'static [&'static str],
+}
+
+/// A hundred a second, of whom every fourth writes.
+pub const OFTEN: Pace = Pace { beat: Duration::from_millis(10), pages: &["/", "/version/", "/version/", ""] };
 
 /// What one of them saw.
 #[derive(Debug)]
@@ -31,65 +46,74 @@ pub struct Seen {
     pub request: String,
     /// Whether it asked to write.
     pub wrote: bool,
+    /// When it asked.
+    pub asked: Instant,
     /// What it got.
     pub answer: std::io::Result<Answer>,
     /// From its question to the whole answer.
     pub waited: Duration,
 }
 
+impl Seen {
+    /// Tells whether it got what it asked for.
+    pub fn is_good(&self) -> bool {
+        self.answer.as_ref().is_ok_and(|answer| answer.status < 400)
+    }
+}
+
 impl Crowd {
-    /// Lets them come, to these addresses.
-    pub fn come(addresses: &[&str], host: &'static str) -> Self {
-        let addresses: Vec<String> = addresses.iter().map(|address| (*address).to_owned()).collect();
-        let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (ends, counts) = (Arc::clone(&over), Arc::clone(&served));
+    /// Lets them come, to each of these addresses for all pages in turn.
+    pub fn come(addresses: &[&str], host: &'static str, pace: Pace) -> Self {
+        let addresses: Vec<Address> = addresses.iter().map(|address| Address::from(*address)).collect();
+        let counts = Arc::new(Counts::default());
+        let known = Arc::clone(&counts);
         let thread = std::thread::spawn(move || {
             let (begun, mut visitors) = (Instant::now(), Vec::new());
-            for number in 0.. {
-                if ends.load(Ordering::Relaxed) {
+            let places =
+                addresses.iter().flat_map(|address| pace.pages.iter().map(move |page| (address, *page)));
+            for (number, (address, page)) in (0..).zip(places.cycle()) {
+                let is_over = || known.over.load(Ordering::Relaxed);
+                while visitors.len() > known.ended.load(Ordering::Relaxed) + MOST && !is_over() {
+                    std::thread::sleep(pace.beat);
+                }
+                if is_over() {
                     break;
                 }
-                while visitors.len() > counts.load(Ordering::Relaxed) + MOST && !ends.load(Ordering::Relaxed)
-                {
-                    std::thread::sleep(BEAT);
-                }
-                std::thread::sleep((begun + BEAT * number).saturating_duration_since(Instant::now()));
-                let address = addresses[(number / 4) as usize % addresses.len()].clone();
-                let counts = Arc::clone(&counts);
-                visitors.push(std::thread::spawn(move || visit(number, &address, host, &counts)));
+                std::thread::sleep((begun + pace.beat * number).saturating_duration_since(Instant::now()));
+                let (address, counts) = (address.clone(), Arc::clone(&known));
+                visitors.push(std::thread::spawn(move || visit(number, &address, page, host, &counts)));
             }
             visitors.into_iter().map(|visitor| visitor.join().expect("a visitor")).collect()
         });
-        Crowd { over, served, thread: Some(thread) }
+        Crowd { counts, thread: Some(thread) }
     }
 
-    /// Returns how many have got an answer.
+    /// Returns how many have got what they asked for.
     pub fn served(&self) -> usize {
-        self.served.load(Ordering::Relaxed)
+        self.counts.served.load(Ordering::Relaxed)
     }
 
     /// Lets nobody come any more, and waits until all have been answered.
     pub fn leave(mut self) -> Vec<Seen> {
-        self.over.store(true, Ordering::Relaxed);
+        self.counts.over.store(true, Ordering::Relaxed);
         self.thread.take().expect("it is asked once").join().expect("a crowd")
     }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.counts.over.store(true, Ordering::Relaxed);
     }
 }
 
-fn visit(number: u32, address: &str, host: &str, served: &AtomicUsize) -> Seen {
-    let form = (number % 4 == 3).then(|| format!("author=Crowd&text=Line+{number}"));
-    let path = match number % 4 {
-        0 => "/",
-        3 => "/entries/",
-        _ => "/version/",
-    };
+fn visit(number: u32, address: &Address, page: &str, host: &str, counts: &Counts) -> Seen {
+    let form = page.is_empty().then(|| format!("author=Crowd&text=Line+{number}"));
+    let path = if page.is_empty() { "/entries/" } else { page };
     let asked = Instant::now();
-    let answer = request(&Address::from(address), host, path, form.as_deref(), PATIENCE);
-    served.fetch_add(1, Ordering::Relaxed);
-    Seen { request: format!("{address}{path}"), wrote: form.is_some(), answer, waited: asked.elapsed() }
+    let answer = request(address, host, path, form.as_deref(), PATIENCE);
+    let waited = asked.elapsed();
+    let seen = Seen { request: format!("{address}{path}"), wrote: form.is_some(), asked, answer, waited };
+    counts.served.fetch_add(usize::from(seen.is_good()), Ordering::Relaxed);
+    counts.ended.fetch_add(1, Ordering::Relaxed);
+    seen
 }

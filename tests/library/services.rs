@@ -3,6 +3,7 @@
 mod commands;
 mod gunicorn;
 mod systemd;
+mod together;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -59,7 +59,7 @@ impl Supervisord {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let text = format!(
             "{server}\n[supervisord]\nnodaemon = true\nlogfile = %(here)s/supervisord.log\n\
-             pidfile = %(here)s/supervisord.pid\nchildlogdir = %(here)s\nidentifier = test\n\
+             pidfile = %(here)s/supervisord.pid\nchildlogdir = %(here)s\nidentifier = test\nloglevel = debug\n\
              [rpcinterface:supervisor]\n\
              supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n{programs}\n"
         );

@@ -16,7 +16,7 @@ use std::fmt::Debug;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::action::{Action, ActionError, Context};
+use crate::action::{Action, ActionError, Context, parts};
 use crate::host::Host;
 
 /// A unit of work on a site.
@@ -109,8 +109,8 @@ pub fn apply<O: Operation>(operation: &O, context: &mut Context) -> Result<Check
 ///
 /// See [`ApplyError`].
 pub fn perform<E: std::error::Error>(change: &Change, context: &mut Context) -> Result<(), ApplyError<E>> {
-    for action in &change.actions {
-        let Err(failed) = action.perform(context) else { continue };
+    for part in parts(&change.actions) {
+        let Err(failed) = part.perform(context) else { continue };
         // Undoing is not interrupted: half of it would be worse than either state.
         context.host = context.host.uninterrupted();
         return Err(match undo(change, context) {
@@ -127,5 +127,5 @@ pub fn perform<E: std::error::Error>(change: &Change, context: &mut Context) -> 
 ///
 /// The first action that fails.
 pub fn undo(change: &Change, context: &mut Context) -> Result<(), ActionError> {
-    change.undo.iter().try_for_each(|action| action.perform(context))
+    parts(&change.undo).iter().try_for_each(|part| part.perform(context))
 }

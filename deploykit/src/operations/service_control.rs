@@ -9,10 +9,11 @@ use crate::services::{Goal, Role, Service, ServiceAction, ServiceError, ServiceS
 
 /// Stops, starts or restarts services.
 ///
-/// Workers stop before the web and start after it; what others rely on starts first and never stops.
+/// Workers stop before the web and start after it; what others rely on starts first and never stops. Those of one role
+/// start in the order in which they are given; they are told to end in the reverse order, and waited for together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceControl {
-    /// The services, in any order.
+    /// The services; of one role, those first that others rely on.
     pub services: Vec<Service>,
     /// What is wanted of them.
     pub want: Want,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Runner, error_chain};
-use crate::action::Action;
+use crate::action::{Action, parts};
 use crate::event::Event;
 use crate::journal::{Begun, Entry};
 
@@ -29,8 +29,8 @@ impl Runner<'_, '_> {
                 undo: step.undo.to_vec(),
             });
         }
-        for action in hold {
-            if let Err(error) = action.perform(self.context) {
+        for part in parts(hold) {
+            if let Err(error) = part.perform(self.context) {
                 let text = format!("while holding the site in maintenance: {}", error_chain(&error));
                 let text = self.context.host.redactor().redact(&text).into_owned();
                 self.events.send(Event::Notice { text });

@@ -1,25 +1,20 @@
-//! Stops and starts, waited for until they are true.
+//! What is wanted of a service, waited for until it is true.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
-use super::{Role, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
-use crate::host::processes::with_descendants;
+use super::stop::stop_together;
+use super::{Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::host::{Host, TAIL_LINES};
 
-/// How often a state is asked for while it changes: often at first, while requests wait for a gunicorn that ends or
-/// starts; later it is a worker that has something to finish.
+/// How often a state is asked for while it changes: often at first, while requests wait for a gunicorn that starts.
 const STEPS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(50)];
 
 /// How long that is at first.
 const FIRST: Duration = Duration::from_secs(2);
-
-/// How often it is looked whether processes live on that were told to end: visitors wait for it.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// The longest pause between two looks at what must stay up.
 const WATCH: Duration = Duration::from_millis(250);
@@ -47,7 +42,8 @@ pub struct ServiceAction {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Goal {
-    /// It does not run, and every process of it has ended. Nothing is done about a [`Role::Required`] service.
+    /// It does not run, and every process of it has ended. Nothing is done about a
+    /// [`Role::Required`](super::Role::Required) service.
     Stopped,
     /// It was started and has processes. Whether it lives on is not waited for: [`Goal::StaysUp`] says that.
     Running,
@@ -66,56 +62,9 @@ impl ServiceAction {
     /// When the manager cannot be asked or refuses, and when the goal is not reached in time.
     pub fn perform(&self, host: &Host) -> Result<(), ServiceError> {
         match self.goal {
-            Goal::Stopped if self.service.role == Role::Required => Ok(()),
-            Goal::Stopped => self.stop(host),
+            Goal::Stopped => stop_together(&[self], host),
             Goal::Running => self.start(host),
             Goal::StaysUp => self.watch(host),
-        }
-    }
-
-    fn stop(&self, host: &Host) -> Result<(), ServiceError> {
-        let service = &self.service;
-        let since = Instant::now();
-        self.socket.close()?;
-        let mut manager = service.connect(host)?;
-        let mut state = manager.state()?;
-        let mut left: BTreeSet<ProcessId> = self.old.iter().copied().collect();
-        let mut asked = false;
-        loop {
-            // A process that ends may start others meanwhile; those of a dead one are known already.
-            left.extend(&state.main);
-            left.retain(ProcessId::is_alive);
-            left.extend(with_descendants(&left.iter().copied().collect::<Vec<_>>()));
-            let at_rest = state.is_at_rest();
-            if !at_rest && !asked && state.status != Status::Stopping {
-                manager.stop(&self.socket)?;
-                asked = true;
-            }
-            if at_rest && left.is_empty() {
-                return Ok(());
-            }
-            if since.elapsed() >= service.stop_timeout {
-                let (name, timeout) = (service.name.clone(), service.stop_timeout);
-                let processes: Vec<String> = left.iter().map(ProcessId::describe).collect();
-                return Err(if processes.is_empty() {
-                    ServiceError::NotStopped { service: name, detail: state.detail, timeout }
-                } else {
-                    ServiceError::StillRunning { service: name, processes, timeout }
-                });
-            }
-            self.wait_for_end(host, &left)?;
-            state = manager.state()?;
-        }
-    }
-
-    /// Waits until these processes have ended, but not for long: they may start others meanwhile.
-    fn wait_for_end(&self, host: &Host, processes: &BTreeSet<ProcessId>) -> Result<(), ServiceError> {
-        let since = Instant::now();
-        loop {
-            self.pause(host, LOOK)?;
-            if since.elapsed() >= STEPS[1] || !processes.iter().any(ProcessId::is_alive) {
-                return Ok(());
-            }
         }
     }
 
@@ -127,7 +76,7 @@ impl ServiceAction {
         let started_meanwhile = !self.old.is_empty() && !state.main.is_empty() && self.is_new(&state).is_ok();
         if started_meanwhile {
             // Whoever started it since it was stopped did so with half of either version.
-            self.stop(host)?;
+            stop_together(&[self], host)?;
         }
         self.socket.open()?;
         // Either may have changed the state; else nothing is asked twice, while nobody is served.
@@ -149,7 +98,7 @@ impl ServiceAction {
                 Status::Starting if !state.main.is_empty() => return self.is_new(&state),
                 Status::Starting | Status::Stopping => {}
                 Status::Stopped | Status::Retrying | Status::Failed if asked => {
-                    return Err(self.died(host, manager.as_mut(), state, &mark));
+                    return Err(self.failed(None, host, manager.as_mut(), state, &mark));
                 }
                 Status::Stopped | Status::Retrying | Status::Failed => {
                     manager.start(&self.socket)?;
@@ -157,7 +106,7 @@ impl ServiceAction {
                 }
             }
             if since.elapsed() >= service.start_timeout {
-                return Err(self.not_started(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(Some(service.start_timeout), host, manager.as_mut(), state, &mark));
             }
             self.pause(host, step(since))?;
             state = manager.state()?;
@@ -184,11 +133,11 @@ impl ServiceAction {
         let needed = service.stay_up.max(manager.startsecs()?);
         loop {
             if !state.status.is_up() {
-                return Err(self.died(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(None, host, manager.as_mut(), state, &mark));
             }
             if state.main != first {
                 state.detail = format!("its process ended and another one took its place; {}", state.detail);
-                return Err(self.died(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(None, host, manager.as_mut(), state, &mark));
             }
             // A manager that knows no processes leaves nothing to ask for an age.
             let age = first.iter().filter_map(ProcessId::age).min().unwrap_or_default().max(since.elapsed());
@@ -196,7 +145,7 @@ impl ServiceAction {
                 return Ok(());
             }
             if since.elapsed() >= needed + service.start_timeout {
-                return Err(self.not_started(host, manager.as_mut(), state, &mark));
+                return Err(self.failed(Some(service.start_timeout), host, manager.as_mut(), state, &mark));
             }
             // Nobody waits for it but us: what dies meanwhile is found soon enough.
             self.pause(host, needed.saturating_sub(age).clamp(step(since), WATCH))?;
@@ -212,27 +161,21 @@ impl ServiceAction {
         }
     }
 
-    fn died(
+    /// Says that it ended, or that it did not start within a time, with what it wrote.
+    fn failed(
         &self,
+        within: Option<Duration>,
         host: &Host,
         manager: &mut dyn ServiceManager,
         state: ServiceState,
         mark: &LogMark,
     ) -> ServiceError {
         let lines = last_words(host, manager, &state, mark);
-        ServiceError::Died { service: self.service.name.clone(), detail: state.detail, lines }
-    }
-
-    fn not_started(
-        &self,
-        host: &Host,
-        manager: &mut dyn ServiceManager,
-        state: ServiceState,
-        mark: &LogMark,
-    ) -> ServiceError {
-        let lines = last_words(host, manager, &state, mark);
-        let (service, timeout) = (self.service.name.clone(), self.service.start_timeout);
-        ServiceError::NotStarted { service, detail: state.detail, timeout, lines }
+        let (service, detail) = (self.service.name.clone(), state.detail);
+        match within {
+            None => ServiceError::Died { service, detail, lines },
+            Some(timeout) => ServiceError::NotStarted { service, detail, timeout, lines },
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::error::error_chain;
 use crate::host::CommandError;
 use crate::host::files::FileError;
 
@@ -211,6 +212,12 @@ pub enum ServiceError {
         /// The last lines that it wrote.
         lines: Vec<String>,
     },
+    /// Several services that were told to end at the same time did not.
+    #[error("{}", errors.iter().map(|error| error_chain(error)).collect::<Vec<_>>().join("; "))]
+    Several {
+        /// Why, each in the order in which they were told.
+        errors: Vec<ServiceError>,
+    },
     /// The run was cancelled meanwhile.
     #[error("waiting for service `{service}` was interrupted")]
     Cancelled {
@@ -226,6 +233,9 @@ impl ServiceError {
         match self {
             ServiceError::NotStarted { lines, .. } | ServiceError::Died { lines, .. } => lines,
             ServiceError::Command { source, .. } | ServiceError::Systemd { source, .. } => source.tail(),
+            ServiceError::Several { errors } => {
+                errors.iter().map(ServiceError::tail).find(|tail| !tail.is_empty()).unwrap_or_default()
+            }
             _ => &[],
         }
     }

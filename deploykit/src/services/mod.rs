@@ -2,8 +2,8 @@
 //!
 //! A [`Service`] names its [`Manager`]. Each kind of manager is one file of this folder with an implementation of
 //! `ServiceManager`, which asks for a state and passes on a wish; the waiting, the deadlines and the proof that old
-//! processes have ended are the same for all of them and stand in [`ServiceAction`]. A new manager costs its file and an
-//! arm of [`Manager`].
+//! processes have ended are the same for all of them and stand in [`ServiceAction`]. Services of one role that stop are told
+//! so one after another, and waited for together (`stop.rs`). A new manager costs its file and an arm of [`Manager`].
 
 mod action;
 mod command;
@@ -11,6 +11,7 @@ mod error;
 mod gunicorn;
 mod logs;
 mod socket;
+mod stop;
 pub(crate) mod supervisor;
 mod systemd;
 
@@ -27,6 +28,7 @@ pub use error::ServiceError;
 pub use gunicorn::Gunicorn;
 pub use logs::{LogMark, NewLines, last_lines_of};
 pub use socket::Socket;
+pub(crate) use stop::stop_together;
 pub use supervisor::{Server, Supervisor};
 pub use systemd::Systemd;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::action::{Action, Context};
+use crate::action::{Action, Context, parts};
 use crate::django::{self, Project};
 use crate::event::{Event, Observer, Outcome, milliseconds};
 use crate::host::files;
@@ -186,19 +186,22 @@ impl Recovery<'_, '_> {
         if !is_open(begun) {
             return;
         }
-        let with_goal = |goal| {
+        let services = || {
             let actions = begun.iter().flat_map(|begun| begun.actions);
-            actions.filter_map(move |action| match action {
-                Action::Service(service) if service.goal == goal => Some(service),
+            actions.filter_map(|action| match action {
+                Action::Service(service) => Some((action, service)),
                 _ => None,
             })
         };
-        for stopped in with_goal(Goal::Stopped) {
-            if with_goal(Goal::Running).any(|started| started.service.name == stopped.service.name) {
-                continue;
-            }
+        let is_started = |name: &str| {
+            services().any(|(_, service)| service.goal == Goal::Running && service.service.name == name)
+        };
+        let stops = services()
+            .filter(|(_, service)| service.goal == Goal::Stopped && !is_started(&service.service.name));
+        let stops = stops.map(|(action, _)| action);
+        for part in parts(stops) {
             // If that fails, so does the start that follows on the way back.
-            if let Err(error) = stopped.perform(&self.runner.context.host) {
+            if let Err(error) = part.perform(self.runner.context) {
                 self.runner.events.send(Event::Notice { text: error_chain(&error) });
             }
         }

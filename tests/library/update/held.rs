@@ -12,7 +12,7 @@ use crate::support::site::TestSite;
 use crate::support::site::demo_site::{HOST, Holder, NEW_SECRET, wait_until};
 use crate::support::snapshot::{Snapshot, assert_same};
 use crate::support::systemd::{inside, systemctl, unit, until_unit_is};
-use crate::support::visitor::{Crowd, Seen};
+use crate::support::visitor::{Crowd, OFTEN, Seen};
 
 /// Visitors of two sites at once would be more than a small machine can serve.
 fn alone() -> MutexGuard<'static, ()> {
@@ -88,7 +88,7 @@ fn site(holder: Holder) -> Option<TestSite> {
 
 /// Does something while visitors come, half of them past nginx, and returns what they saw.
 fn among_visitors<T>(site: &TestSite, act: impl FnOnce() -> T) -> (T, Vec<Seen>) {
-    let crowd = Crowd::come(&[&site.front_address, &site.gunicorn_address], HOST);
+    let crowd = Crowd::come(&[&site.front_address, &site.gunicorn_address], HOST, OFTEN);
     let more = |than: usize| wait_until(Duration::from_secs(60), || crowd.served() > than);
     assert!(more(50), "nobody is served:\n{}", site.logs());
     let done = act();
