@@ -159,5 +159,5 @@ fn nothing_new(stage: &mut Stage) -> Outcome<Row> {
         };
         ratios.push(ours / theirs);
     }
-    Ok(Row::limited("update with nothing new / git fetch", "x", 1.5, ratios))
+    Ok(Row::limited("update with nothing new / git fetch", "x", 1.2, ratios))
 }
