@@ -6,6 +6,7 @@
 
 mod cancel;
 mod capture;
+mod cores;
 pub(crate) mod environment;
 pub mod files;
 pub(crate) mod process;

@@ -77,7 +77,7 @@ impl Process {
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
                 .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
             if host.low_priority {
-                lower_priority(pid);
+                lower_priority(Some(pid));
             }
             Ok((
                 pidfd_open(pid, PidfdFlags::empty())?,
@@ -298,13 +298,14 @@ impl Drop for Process {
 /// How nice a program is at low priority; the kernel's default for disks follows from it.
 ///
 /// Source: <https://docs.kernel.org/block/ioprio.html>
-const NICE: i32 = 10;
+pub(super) const NICE: i32 = 10;
 
-/// Lowers the priority of a program that has just begun; of one that has children already, or of ours, it would be too late.
-fn lower_priority(pid: Pid) {
-    let now = getpriority_process(Some(pid)).unwrap_or_default();
-    if let Err(error) = setpriority_process(Some(pid), now.max(NICE)) {
-        log::debug!("the priority of {} stays: {error}", pid.as_raw_nonzero());
+/// Lowers the priority of a program that has just begun, or of this thread; of one that has children already, it would be
+/// too late for these.
+pub(super) fn lower_priority(pid: Option<Pid>) {
+    let now = getpriority_process(pid).unwrap_or_default();
+    if let Err(error) = setpriority_process(pid, now.max(NICE)) {
+        log::debug!("the priority of {pid:?} stays: {error}");
     }
 }
 

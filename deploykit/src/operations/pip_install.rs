@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::host::files::{self, Found};
 use crate::python::{
     Build, Installer, PackageChange, Packages, PythonError, Requirements, Resolution, Resolved, Switch, Tool,
-    Virtualenv,
+    Virtualenv, scripts_of,
 };
 
 /// Installs the packages that requirements files name.
@@ -399,9 +399,8 @@ impl Upgrade {
     pub fn prepare(&self, host: &Host) -> Result<Ready, PythonError> {
         let built = self.build.run(host)?;
         let (switch, back) = Switch::pair(&self.build.virtualenv, &self.build.environment)?;
-        let live = Virtualenv::read(&self.build.virtualenv)?;
-        let next = Virtualenv::read(&self.build.environment)?;
-        let missing = live.scripts.difference(&next.scripts).filter(|name| !comes_with_python(name));
+        let [live, next] = [&self.build.virtualenv, &self.build.environment].map(|path| scripts_of(path));
+        let missing = live.difference(&next).filter(|name| !comes_with_python(name));
         Ok(Ready {
             environment: self.build.environment.clone(),
             key: self.build.packages.key(&self.build.python, self.build.system_site_packages),

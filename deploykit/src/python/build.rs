@@ -14,7 +14,7 @@ use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::packages::{PackageChange, Packages, SEEDS};
 use super::requirements::Requirements;
 use super::resolve::release;
-use super::share::{Taken, take_package};
+use super::share::{Sharing, Taken};
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -145,13 +145,18 @@ impl Build {
     fn build(&self, host: &Host, budget: Budget, wanted: &Requirements) -> Result<Built, PythonError> {
         let mut built = Built::default();
         self.make(host, budget)?;
-        self.take_along(&mut built)?;
+        self.take_along(host, &mut built)?;
         self.ensure_pip(host, budget)?;
         let told = self.install(host, budget)?;
-        self.upgrade_pip(host, budget, wanted, told, &mut built)?;
-        self.check_conflicts(host, budget)?;
-        self.compile(host, budget)?;
-        let found = Virtualenv::read(&self.environment)?;
+        let mut found = Virtualenv::read(&self.environment)?;
+        if self.upgrade_pip(host, budget, wanted, told, &found, &mut built)? {
+            found = Virtualenv::read(&self.environment)?;
+        }
+        // The one looks at what is installed, the other at the sources.
+        let check = || self.check_conflicts(host, budget, &found);
+        let compile = || self.compile(host, budget);
+        let both: [&(dyn Fn() -> Result<(), PythonError> + Sync); 2] = [&check, &compile];
+        host.on_all_cores(&both, |one| one()).into_iter().collect::<Result<(), _>>()?;
         let differences = self.differences(&found);
         if !differences.is_empty() || found.python != self.python {
             return Err(PythonError::NotAsResolved { environment: self.environment.clone(), differences });
@@ -199,39 +204,44 @@ impl Build {
 
     /// Takes along what stays as it is, and what the site has and its requirements do not mention: gunicorn may use
     /// `pkg_resources` without a word. The installer is left with what changes.
-    fn take_along(&self, built: &mut Built) -> Result<(), PythonError> {
+    fn take_along(&self, host: &Host, built: &mut Built) -> Result<(), PythonError> {
         let live = Virtualenv::read(&self.virtualenv)?;
         let there = Virtualenv::read(&self.environment)?.packages;
-        let take = |name: &str| {
-            take_package(name, &self.virtualenv, &self.environment).map_err(|source| FileError {
-                what: "take packages along to",
-                path: self.environment.clone(),
-                source,
-            })
-        };
-        for (name, version) in &self.seeds {
+        let (beside, seeds): (Vec<_>, Vec<_>) =
+            self.seeds.iter().partition(|(name, _)| there.get(name).is_some());
+        let not_taken = |name: &str, version: &str| format!("`{name}` {version} could not be taken along");
+        for (name, version) in beside {
             // Two versions side by side would be a broken installation.
-            let is_there = there.get(name).is_some_and(|there| there.version == *version);
-            if !is_there && (there.get(name).is_some() || take(name)? != Taken::Whole) {
-                built.warnings.push(format!("`{name}` {version} could not be taken along"));
+            if there.get(name).is_some_and(|there| there.version != *version) {
+                built.warnings.push(not_taken(name, version));
             }
         }
         // With the system's packages in view pip is told to install whatever is there.
-        if self.system_site_packages || live.python != self.python {
-            return Ok(());
-        }
-        for (name, wanted) in self.packages.iter() {
-            let stays = live.packages.get(name).is_some_and(|live| live.is_of_index() && live.is(wanted));
-            if stays
+        let is_alike = !self.system_site_packages && live.python == self.python;
+        let stays = self.packages.iter().filter(|(name, wanted)| {
+            is_alike
                 && there.get(name).is_none()
-                && let Taken::Changed(file) = take(name)?
-            {
-                built.warnings.push(format!(
+                && live.packages.get(name).is_some_and(|live| live.is_of_index() && live.is(wanted))
+        });
+        let names: Vec<&str> =
+            seeds.iter().map(|(name, _)| name.as_str()).chain(stays.map(|(name, _)| name)).collect();
+        let at =
+            |source| FileError { what: "take packages along to", path: self.environment.clone(), source };
+        let sharing = Sharing::new(&self.virtualenv, &self.environment);
+        let take = |name: &&str| sharing.as_ref().map_or(Ok(Taken::NotKnown), |sharing| sharing.take(name));
+        for (name, taken) in names.iter().zip(host.on_all_cores(&names, take)) {
+            match (taken.map_err(at)?, self.seeds.get(*name), self.packages.get(name)) {
+                (Taken::Whole, ..) => {}
+                (_, Some(version), _) => built.warnings.push(not_taken(name, version)),
+                (Taken::Changed(file), _, Some(wanted)) => built.warnings.push(format!(
                     "`{file}` of {} {} was changed since it was installed; the next environment has it as its authors made it",
                     wanted.name, wanted.version
-                ));
+                )),
+                _ => {}
             }
         }
+        // pip, too, is among them, and starts sooner with it.
+        bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
         Ok(())
     }
 
@@ -269,27 +279,27 @@ impl Build {
         host.run(&command).map_err(|error| failed("installing the packages", error))
     }
 
-    /// Acts on pip's notice that there is a newer one.
+    /// Acts on pip's notice that there is a newer one; returns whether it is installed now.
     fn upgrade_pip(
         &self,
         host: &Host,
         budget: Budget,
         wanted: &Requirements,
         told: Output,
+        found: &Virtualenv,
         built: &mut Built,
-    ) -> Result<(), PythonError> {
+    ) -> Result<bool, PythonError> {
         let newer =
             newer_pip(&told.stderr).or_else(|| newer_pip(&told.stdout)).or_else(|| self.newer_pip.clone());
         let (Tool::Pip, Some(newer), None) = (&self.tool, newer, self.packages.get("pip")) else {
-            return Ok(());
+            return Ok(false);
         };
-        let found = Virtualenv::read(&self.environment)?;
         if found.packages.get("pip").is_some_and(|pip| release(&pip.version) >= release(&newer)) {
-            return Ok(());
+            return Ok(false);
         }
         // pip asks for its own version even where the requirements files say `--no-index`: there is none to be had then.
         if wanted.options.iter().any(|option| option.starts_with("--no-index")) {
-            return Ok(());
+            return Ok(false);
         }
         // Where the requirements files say to look is where pip is looked for too.
         let requirement = format!("pip>={newer}");
@@ -302,20 +312,19 @@ impl Build {
             .directory(&self.directory)
             .deadline(budget.left());
         match host.run(&command) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(error @ CommandError::Cancelled { .. }) => Err(error.into()),
             Err(error) => {
                 let said = error.tail().iter().rfind(|line| line.to_lowercase().starts_with("error"));
                 let last = said.cloned().unwrap_or_else(|| error.to_string());
                 built.warnings.push(format!("pip could not be upgraded to {newer}: {last}"));
-                Ok(())
+                Ok(false)
             }
         }
     }
 
-    fn check_conflicts(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
-        let has_pip = Virtualenv::read(&self.environment)?.packages.get("pip").is_some();
-        if self.tool == Tool::Pip && !has_pip {
+    fn check_conflicts(&self, host: &Host, budget: Budget, found: &Virtualenv) -> Result<(), PythonError> {
+        if self.tool == Tool::Pip && found.packages.get("pip").is_none() {
             return Ok(());
         }
         let command = self.tool.command(&self.environment, &["check"]).accept([1]).deadline(budget.left());
@@ -336,7 +345,7 @@ impl Build {
         let python = self.environment.join("bin/python");
         let command = isolated(Command::new(python).args(["-m", "compileall", "-q"]));
         let at = |source| FileError { what: "look at", path: self.environment.clone(), source };
-        let missing = bytecode::take_along(&self.virtualenv, &self.environment).map_err(at)?;
+        let missing = bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
         let command = match missing.len() {
             0 => return Ok(()),
             1..=MOST_ALONE => {
