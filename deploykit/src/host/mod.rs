@@ -26,7 +26,6 @@ pub use environment::{Environment, EnvironmentError};
 pub use process::Stream;
 pub use processes::ProcessId;
 pub use redact::Redactor;
-pub(crate) use redact::percent_decoded;
 
 use crate::command::Command;
 use process::Process;
