@@ -4,8 +4,9 @@
 //!
 //! Git before 2.31 does not read these variables, and goes on as it did.
 
+use percent_encoding::percent_decode_str;
+
 use crate::command::Command;
-use crate::host::percent_decoded;
 
 /// What of a repository's configuration concerns addresses.
 const CONCERNED: &str = r"^(remote\..*\.url|submodule\..*\.url|url\..*\.insteadof)$";
@@ -149,7 +150,8 @@ impl Address {
             Some((name, password)) => (name, Some(name), Some(password)),
             None => (person, None, None),
         };
-        let (user, password) = (percent_decoded(name), password.map(percent_decoded));
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (user, password) = (decoded(name), password.map(decoded));
         // Git refuses such an address.
         if user.contains('\n') || password.as_ref().is_some_and(|password| password.contains('\n')) {
             return None;
@@ -180,6 +182,7 @@ mod tests {
         };
         for (url, expected) in [
             ("https://me:a%40b@host:8/x.git", found("https://me@host:8/x.git", "me", "a@b")),
+            ("https://me:a%+5b%@host/x", found("https://me@host/x", "me", "a%+5b%")),
             ("http://token:x-oauth-basic@host/x", found("http://host/x", "token", "x-oauth-basic")),
             ("https://token:@host/x", found("https://host/x", "token", "")),
             ("https://token@host/x", found("https://host/x", "token", "")),

@@ -6,6 +6,7 @@
 
 mod cancel;
 mod capture;
+mod cores;
 pub(crate) mod environment;
 pub mod files;
 pub(crate) mod process;
@@ -25,7 +26,6 @@ pub use environment::{Environment, EnvironmentError};
 pub use process::Stream;
 pub use processes::ProcessId;
 pub use redact::Redactor;
-pub(crate) use redact::percent_decoded;
 
 use crate::command::Command;
 use process::Process;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use regex::{Captures, Regex};
 
 /// What stands in the place of a secret.
@@ -11,6 +12,11 @@ pub const MASK: &str = "***";
 
 /// The shortest value that is looked for: a shorter one would hide half of every text.
 const SHORTEST: usize = 6;
+
+/// What addresses write as `%` and digits.
+///
+/// Source: <https://www.rfc-editor.org/rfc/rfc3986#section-2.3>
+const NOT_IN_ADDRESSES: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Replaces known secret values, and the passwords in URLs, by `***`.
 ///
@@ -79,35 +85,7 @@ fn in_python(value: &str) -> String {
 
 /// As a text stands in an address.
 fn percent_encoded(value: &str) -> String {
-    let mut text = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
-}
-
-/// As it was before it stood in an address.
-pub(crate) fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    utf8_percent_encode(value, &NOT_IN_ADDRESSES).to_string()
 }
 
 /// Returns what may be shown of who is named in an address.

@@ -2,7 +2,9 @@
 //!
 //! The course: [`observe`](PipInstall::observe) reads files, [`decide`](PipInstall::decide) tells whether an installer must
 //! be asked at all, [`resolve`](PipInstall::resolve) asks it, and [`compare`](PipInstall::compare) says what to build.
-//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::prepare`] builds what was planned, and the [`Switch`] brings it live.
+//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::prepare`] builds what was planned, and the [`Switch`](crate::python::Switch) brings it live.
+
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -12,14 +14,14 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Check, Operation};
-use crate::action::Action;
+use super::{Check, Operation};
 use crate::host::Host;
 use crate::host::files::{self, Found};
 use crate::python::{
-    Build, Installer, PackageChange, Packages, PythonError, Requirements, Resolution, Resolved, Switch, Tool,
-    Virtualenv,
+    Build, Installer, Packages, PythonError, Requirements, Resolution, Resolved, SEEDS, Tool, Virtualenv,
 };
+
+pub use upgrade::{Ready, Upgrade};
 
 /// Installs the packages that requirements files name.
 #[derive(Clone, Debug)]
@@ -100,23 +102,6 @@ pub enum Planned {
     Upgrade(Box<Upgrade>),
 }
 
-/// A new environment that is to be built and to go live.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upgrade {
-    /// Why, as a fragment: "2 of 40 packages change".
-    pub reason: String,
-    /// The packages that are added, replaced or dropped.
-    pub changes: Vec<PackageChange>,
-    /// How it is built.
-    pub build: Build,
-    /// For the next update, once the environment is live.
-    pub record: Record,
-    /// What a person may want to know beforehand.
-    pub warnings: Vec<String>,
-    /// A folder above the new environment that shuts other users out, while the live one is open to them.
-    pub shut: Option<PathBuf>,
-}
-
 /// The result of a preparation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prepared {
@@ -129,32 +114,6 @@ pub enum Prepared {
     },
     /// A new environment is built and can go live.
     Ready(Box<Ready>),
-}
-
-/// A new environment that is built and can go live.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ready {
-    /// Where it is; a program may use it there already.
-    pub environment: PathBuf,
-    /// What identifies its packages.
-    pub key: String,
-    /// The packages that were added, replaced or dropped.
-    pub changes: Vec<PackageChange>,
-    /// Brings it live.
-    pub switch: Switch,
-    /// Takes it back.
-    pub back: Switch,
-    /// For the next update, once the environment is live.
-    pub record: Record,
-    /// Whether it was there already.
-    pub reused: bool,
-    /// What did not succeed, or may surprise.
-    pub warnings: Vec<String>,
-    /// Programs in `bin` of the live environment that the new one has not: a service that starts one will not start.
-    pub missing_scripts: Vec<String>,
-    /// A folder above it that shuts other users out, while the live environment is open to them: services that run as
-    /// another user cannot use it.
-    pub shut: Option<PathBuf>,
 }
 
 impl PipInstall {
@@ -309,7 +268,7 @@ impl PipInstall {
                 python: live.python.clone(),
             });
         };
-        let seeds: BTreeMap<String, String> = ["pip", "setuptools", "wheel"]
+        let seeds: BTreeMap<String, String> = SEEDS
             .into_iter()
             .filter(|name| packages.get(name).is_none())
             .filter_map(|name| Some((name.to_owned(), live.packages.get(name)?.version.clone())))
@@ -390,58 +349,6 @@ impl PipInstall {
     }
 }
 
-impl Upgrade {
-    /// Builds the environment that was planned; nothing that the site uses is touched.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be built, or the requirements changed since.
-    pub fn prepare(&self, host: &Host) -> Result<Ready, PythonError> {
-        let built = self.build.run(host)?;
-        let (switch, back) = Switch::pair(&self.build.virtualenv, &self.build.environment)?;
-        let live = Virtualenv::read(&self.build.virtualenv)?;
-        let next = Virtualenv::read(&self.build.environment)?;
-        let missing = live.scripts.difference(&next.scripts).filter(|name| !comes_with_python(name));
-        Ok(Ready {
-            environment: self.build.environment.clone(),
-            key: self.build.packages.key(&self.build.python, self.build.system_site_packages),
-            changes: self.changes.clone(),
-            switch,
-            back,
-            record: self.record.clone(),
-            reused: built.reused,
-            warnings: self.warnings.iter().cloned().chain(built.warnings).collect(),
-            missing_scripts: missing.cloned().collect(),
-            shut: self.shut.clone(),
-        })
-    }
-
-    /// Returns it as a change with its undo.
-    ///
-    /// # Errors
-    ///
-    /// When the virtualenv vanished.
-    pub fn into_change(self) -> Result<Change, PythonError> {
-        let (switch, back) = Switch::pair(&self.build.virtualenv, &self.build.environment)?;
-        let side = |version: fn(&PackageChange) -> Option<&String>| {
-            let packages = self.changes.iter().filter_map(|change| {
-                Some(crate::python::Package::new(change.name.clone(), version(change)?.clone()))
-            });
-            packages.collect::<Packages>().summary()
-        };
-        let warnings = self.warnings.iter().map(|warning| format!("! {warning}"));
-        Ok(Change {
-            reason: self.reason.clone(),
-            before: side(|change| change.from.as_ref()),
-            after: side(|change| change.to.as_ref()),
-            details: self.changes.iter().map(ToString::to_string).chain(warnings).collect(),
-            undo: vec![Action::SwitchEnvironment(back)],
-            actions: vec![Action::BuildEnvironment(self.build), Action::SwitchEnvironment(switch)],
-            irreversible: None,
-        })
-    }
-}
-
 impl Operation for PipInstall {
     type Error = PythonError;
 
@@ -455,24 +362,6 @@ impl Operation for PipInstall {
             Planned::Upgrade(upgrade) => Ok(Check::Change(upgrade.into_change()?)),
         }
     }
-}
-
-/// Programs that are there or not depending on what made the environment.
-fn comes_with_python(script: &str) -> bool {
-    [
-        "activate",
-        "Activate",
-        "deactivate",
-        "python",
-        "pypy",
-        "pip",
-        "pydoc",
-        "wheel",
-        "easy_install",
-        "__pycache__",
-    ]
-    .iter()
-    .any(|prefix| script.starts_with(prefix))
 }
 
 /// Returns a folder or the nearest one above it that is there.

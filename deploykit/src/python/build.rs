@@ -1,5 +1,7 @@
 //! Builds an environment beside the live one, at the place where it stays.
 
+mod along;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -8,13 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytecode;
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::packages::{PackageChange, Packages, SEEDS};
 use super::requirements::Requirements;
 use super::resolve::release;
-use super::share::{Taken, take_package};
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -22,9 +22,6 @@ use crate::host::{CommandError, Host, Output};
 
 /// The file that is written last into an environment: without it, the environment is half built.
 pub const COMPLETE: &str = ".deploykit-complete";
-
-/// How many files one process compiles in less time than several take to start.
-const MOST_ALONE: usize = 200;
 
 /// An environment that is to be there, with exactly these packages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,13 +142,18 @@ impl Build {
     fn build(&self, host: &Host, budget: Budget, wanted: &Requirements) -> Result<Built, PythonError> {
         let mut built = Built::default();
         self.make(host, budget)?;
-        self.take_along(&mut built)?;
+        self.take_along(host, &mut built)?;
         self.ensure_pip(host, budget)?;
         let told = self.install(host, budget)?;
-        self.upgrade_pip(host, budget, wanted, told, &mut built)?;
-        self.check_conflicts(host, budget)?;
-        self.compile(host, budget)?;
-        let found = Virtualenv::read(&self.environment)?;
+        let mut found = Virtualenv::read(&self.environment)?;
+        if self.upgrade_pip(host, budget, wanted, told, &found, &mut built)? {
+            found = Virtualenv::read(&self.environment)?;
+        }
+        // The one looks at what is installed, the other at the sources.
+        let check = || self.check_conflicts(host, budget, &found);
+        let compile = || self.compile(host, budget);
+        let both: [&(dyn Fn() -> Result<(), PythonError> + Sync); 2] = [&check, &compile];
+        host.on_all_cores(&both, |one| one()).into_iter().collect::<Result<(), _>>()?;
         let differences = self.differences(&found);
         if !differences.is_empty() || found.python != self.python {
             return Err(PythonError::NotAsResolved { environment: self.environment.clone(), differences });
@@ -197,54 +199,6 @@ impl Build {
         host.run(&command).map(|_| ()).map_err(|error| failed("making the virtualenv", error))
     }
 
-    /// Takes along what stays as it is, and what the site has and its requirements do not mention: gunicorn may use
-    /// `pkg_resources` without a word. The installer is left with what changes.
-    fn take_along(&self, built: &mut Built) -> Result<(), PythonError> {
-        let live = Virtualenv::read(&self.virtualenv)?;
-        let there = Virtualenv::read(&self.environment)?.packages;
-        let take = |name: &str| {
-            take_package(name, &self.virtualenv, &self.environment).map_err(|source| FileError {
-                what: "take packages along to",
-                path: self.environment.clone(),
-                source,
-            })
-        };
-        for (name, version) in &self.seeds {
-            // Two versions side by side would be a broken installation.
-            let is_there = there.get(name).is_some_and(|there| there.version == *version);
-            if !is_there && (there.get(name).is_some() || take(name)? != Taken::Whole) {
-                built.warnings.push(format!("`{name}` {version} could not be taken along"));
-            }
-        }
-        // With the system's packages in view pip is told to install whatever is there.
-        if self.system_site_packages || live.python != self.python {
-            return Ok(());
-        }
-        for (name, wanted) in self.packages.iter() {
-            let stays = live.packages.get(name).is_some_and(|live| live.is_of_index() && live.is(wanted));
-            if stays
-                && there.get(name).is_none()
-                && let Taken::Changed(file) = take(name)?
-            {
-                built.warnings.push(format!(
-                    "`{file}` of {} {} was changed since it was installed; the next environment has it as its authors made it",
-                    wanted.name, wanted.version
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Unpacks the pip that comes with Python where that of the live environment could not be taken along.
-    fn ensure_pip(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
-        if self.tool != Tool::Pip || Virtualenv::read(&self.environment)?.packages.get("pip").is_some() {
-            return Ok(());
-        }
-        let python = self.environment.join("bin/python");
-        let command = isolated(Command::new(python).args(["-m", "ensurepip"])).deadline(budget.left());
-        host.run(&command).map(|_| ()).map_err(|error| failed("unpacking pip", error))
-    }
-
     fn install(&self, host: &Host, budget: Budget) -> Result<Output, PythonError> {
         let constraints = private_file(&self.packages.constraints())?;
         let mut args: Vec<&Path> = Vec::new();
@@ -269,27 +223,27 @@ impl Build {
         host.run(&command).map_err(|error| failed("installing the packages", error))
     }
 
-    /// Acts on pip's notice that there is a newer one.
+    /// Acts on pip's notice that there is a newer one; returns whether it is installed now.
     fn upgrade_pip(
         &self,
         host: &Host,
         budget: Budget,
         wanted: &Requirements,
         told: Output,
+        found: &Virtualenv,
         built: &mut Built,
-    ) -> Result<(), PythonError> {
+    ) -> Result<bool, PythonError> {
         let newer =
             newer_pip(&told.stderr).or_else(|| newer_pip(&told.stdout)).or_else(|| self.newer_pip.clone());
         let (Tool::Pip, Some(newer), None) = (&self.tool, newer, self.packages.get("pip")) else {
-            return Ok(());
+            return Ok(false);
         };
-        let found = Virtualenv::read(&self.environment)?;
         if found.packages.get("pip").is_some_and(|pip| release(&pip.version) >= release(&newer)) {
-            return Ok(());
+            return Ok(false);
         }
         // pip asks for its own version even where the requirements files say `--no-index`: there is none to be had then.
         if wanted.options.iter().any(|option| option.starts_with("--no-index")) {
-            return Ok(());
+            return Ok(false);
         }
         // Where the requirements files say to look is where pip is looked for too.
         let requirement = format!("pip>={newer}");
@@ -302,20 +256,19 @@ impl Build {
             .directory(&self.directory)
             .deadline(budget.left());
         match host.run(&command) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(error @ CommandError::Cancelled { .. }) => Err(error.into()),
             Err(error) => {
                 let said = error.tail().iter().rfind(|line| line.to_lowercase().starts_with("error"));
                 let last = said.cloned().unwrap_or_else(|| error.to_string());
                 built.warnings.push(format!("pip could not be upgraded to {newer}: {last}"));
-                Ok(())
+                Ok(false)
             }
         }
     }
 
-    fn check_conflicts(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
-        let has_pip = Virtualenv::read(&self.environment)?.packages.get("pip").is_some();
-        if self.tool == Tool::Pip && !has_pip {
+    fn check_conflicts(&self, host: &Host, budget: Budget, found: &Virtualenv) -> Result<(), PythonError> {
+        if self.tool == Tool::Pip && found.packages.get("pip").is_none() {
             return Ok(());
         }
         let command = self.tool.command(&self.environment, &["check"]).accept([1]).deadline(budget.left());
@@ -328,26 +281,6 @@ impl Build {
             return Ok(());
         }
         Err(PythonError::Conflicts { lines })
-    }
-
-    /// Compiles beforehand what the first start would compile, in the maintenance window.
-    fn compile(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
-        // Some packages carry files that are not for this Python: templates, tests. They do not matter.
-        let python = self.environment.join("bin/python");
-        let command = isolated(Command::new(python).args(["-m", "compileall", "-q"]));
-        let at = |source| FileError { what: "look at", path: self.environment.clone(), source };
-        let missing = bytecode::take_along(&self.virtualenv, &self.environment).map_err(at)?;
-        let command = match missing.len() {
-            0 => return Ok(()),
-            1..=MOST_ALONE => {
-                let list: Vec<String> = missing.iter().map(|path| format!("{}\n", path.display())).collect();
-                command.args(["-i", "-"]).input(list.concat())
-            }
-            // Several at once only goes for whole folders.
-            _ => command.args(["-j", "0"]).arg(self.environment.join("lib")),
-        };
-        let command = command.accept([1]).deadline(budget.left());
-        host.run(&command).map(|_| ()).map_err(|error| failed("compiling the packages", error))
     }
 
     fn mark(&self, found: &Virtualenv) -> Result<(), PythonError> {

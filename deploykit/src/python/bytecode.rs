@@ -1,53 +1,91 @@
 //! Takes byte code along from one environment to the next, for sources that are the same in both: compiling all of a
 //! site's packages again takes seconds of CPU while the site serves.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
+use super::share::link;
 use super::virtualenv::site_packages;
+use crate::host::{Host, files};
 
 /// The header of a compiled file: a magic number, flags, the time and the size of the source. Source: PEP 552.
 const HEADER: usize = 16;
 
-/// Takes along what can be, and returns the sources that are without byte code.
+/// Takes along what can be and is not there, and returns the sources that are without byte code.
 ///
 /// # Errors
 ///
 /// When the packages of the new environment cannot be listed.
-pub(super) fn take_along(from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut missing = Vec::new();
+pub(super) fn take_along(host: &Host, from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
     for (_, packages) in site_packages(to) {
-        let old = packages.strip_prefix(to).map(|inside| from.join(inside));
-        let mut folders = vec![PathBuf::new()];
-        while let Some(folder) = folders.pop() {
-            let compiled = old.as_ref().map(|old| compiled_in(&old.join(&folder))).unwrap_or_default();
-            for entry in fs::read_dir(packages.join(&folder))? {
-                let entry = entry?;
-                let path = folder.join(entry.file_name());
-                let kind = entry.file_type()?;
-                if kind.is_dir() && entry.file_name() != "__pycache__" {
-                    folders.push(path);
-                } else if kind.is_file() && path.extension().is_some_and(|ending| ending == "py") {
-                    let new = packages.join(&path);
-                    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                    let of_it = compiled.get(&*stem).map(Vec::as_slice).unwrap_or_default();
-                    let taken =
-                        old.as_ref().is_ok_and(|old| take(&old.join(&path), of_it, &new).unwrap_or(false));
-                    if !taken {
-                        missing.push(new);
-                    }
-                }
-            }
+        if let Ok(inside) = packages.strip_prefix(to) {
+            folders.extend(sources_below(&from.join(inside), &packages)?);
         }
     }
-    Ok(missing)
+    Ok(host.on_all_cores(&folders, Folder::take_along).concat())
+}
+
+/// A folder of sources in two environments.
+struct Folder {
+    old: PathBuf,
+    new: PathBuf,
+    names: Vec<OsString>,
+}
+
+/// Lists the folders below `new` that have sources.
+fn sources_below(old: &Path, new: &Path) -> io::Result<Vec<Folder>> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(inside) = folders.pop() {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(new.join(&inside))? {
+            let entry = entry?;
+            let (name, kind) = (entry.file_name(), entry.file_type()?);
+            if kind.is_dir() && name != "__pycache__" {
+                folders.push(inside.join(name));
+            } else if kind.is_file() && Path::new(&name).extension().is_some_and(|ending| ending == "py") {
+                names.push(name);
+            }
+        }
+        if !names.is_empty() {
+            found.push(Folder { old: old.join(&inside), new: new.join(&inside), names });
+        }
+    }
+    Ok(found)
+}
+
+impl Folder {
+    /// Takes along the byte code of its sources, and returns those that are without.
+    fn take_along(&self) -> Vec<PathBuf> {
+        let there = compiled_in(&self.new);
+        let missing = self.names.iter().filter(|name| !there.contains_key(&*stem(name)));
+        let mut compiled = None;
+        let missing = missing.filter(|name| {
+            let compiled = compiled.get_or_insert_with(|| compiled_in(&self.old));
+            let of_it = compiled.get(&*stem(name)).map(Vec::as_slice).unwrap_or_default();
+            !take(&self.old.join(name), of_it, &self.new.join(name)).unwrap_or(false)
+        });
+        missing.map(|name| self.new.join(name)).collect()
+    }
+}
+
+fn stem(name: &OsStr) -> Cow<'_, str> {
+    Path::new(name).file_stem().unwrap_or_default().to_string_lossy()
 }
 
 /// Takes along the byte code of one source; returns whether there is any.
 fn take(old: &Path, compiled: &[PathBuf], new: &Path) -> io::Result<bool> {
+    if compiled.is_empty() {
+        return Ok(false);
+    }
     let (before, after) = (fs::metadata(old)?, fs::metadata(new)?);
     let is_same_file = (before.dev(), before.ino()) == (after.dev(), after.ino());
     if before.len() != after.len() || !is_same_file && fs::read(old)? != fs::read(new)? {
@@ -55,24 +93,27 @@ fn take(old: &Path, compiled: &[PathBuf], new: &Path) -> io::Result<bool> {
     }
     let mut found = false;
     for compiled in compiled {
-        let mut header = Vec::new();
-        fs::File::open(compiled)?.take(HEADER as u64).read_to_end(&mut header)?;
+        let mut bytes = Vec::new();
+        // Never through a link.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::open(compiled, flags, Mode::empty()) else { continue };
+        let mut file = File::from(file);
+        let owner = file.metadata()?;
+        file.by_ref().take(HEADER as u64).read_to_end(&mut bytes)?;
         // Whoever else could write there could run code in the next environment, too.
-        let owner = fs::symlink_metadata(compiled)?;
         let is_ours = owner.is_file() && [rustix::process::geteuid().as_raw(), 0].contains(&owner.uid());
-        if !is_ours || header.get(4..HEADER) != Some(&stamp(&before)[..]) {
+        if !is_ours || bytes.get(4..HEADER) != Some(&stamp(&before)[..]) {
             continue;
         }
         let Some(name) = compiled.file_name() else { continue };
-        let folder = new.with_file_name("__pycache__");
-        fs::create_dir_all(&folder)?;
-        let target = folder.join(name);
+        let target = new.with_file_name("__pycache__").join(name);
         // Python replaces such a file and never writes into it, so two environments may share it.
-        let is_linked = stamp(&before) == stamp(&after) && fs::hard_link(compiled, &target).is_ok();
+        let is_linked = stamp(&before) == stamp(&after) && link(compiled, &target).is_ok();
         if !is_linked && !target.exists() {
-            let mut bytes = fs::read(compiled)?;
+            file.read_to_end(&mut bytes)?;
             let Some(header) = bytes.get_mut(4..HEADER) else { continue };
             header.copy_from_slice(&stamp(&after));
+            fs::create_dir_all(files::parent(&target))?;
             fs::write(&target, bytes)?;
         }
         found = true;
@@ -111,7 +152,6 @@ fn compiled_in(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::time::{Duration, SystemTime};
 
     use super::*;
@@ -123,9 +163,8 @@ mod tests {
     impl Environments {
         fn new() -> Self {
             let environments = Environments { folder: tempfile::tempdir().unwrap() };
-            for name in ["old", "new"] {
-                fs::create_dir_all(environments.file(name, "__pycache__")).unwrap();
-            }
+            fs::create_dir_all(environments.file("old", "__pycache__")).unwrap();
+            fs::create_dir_all(environments.file("new", "")).unwrap();
             environments
         }
 
@@ -152,7 +191,7 @@ mod tests {
 
         fn take_along(&self) -> Vec<PathBuf> {
             let [old, new] = ["old", "new"].map(|name| self.folder.path().join(name));
-            take_along(&old, &new).unwrap()
+            take_along(&Host::new(), &old, &new).unwrap()
         }
 
         fn taken(&self, name: &str) -> Option<Vec<u8>> {
@@ -177,6 +216,22 @@ mod tests {
         assert_eq!(missing, [environments.file("new", "changed.py"), environments.file("new", "fresh.py")]);
         assert_eq!(environments.taken("same"), Some(same));
         assert_eq!(environments.taken("changed"), None);
+    }
+
+    #[test]
+    fn what_is_compiled_in_the_new_environment_stays_as_it_is() {
+        let environments = Environments::new();
+        for name in ["taken", "fresh"] {
+            environments.source("old", &format!("{name}.py"), "text", 5);
+            environments.source("new", &format!("{name}.py"), "text", 5);
+        }
+        let taken = environments.compile("taken");
+        assert_eq!(environments.take_along(), [environments.file("new", "fresh.py")]);
+        fs::write(environments.file("new", "__pycache__/fresh.cpython-311.pyc"), "by Python").unwrap();
+        environments.compile("fresh");
+        assert!(environments.take_along().is_empty());
+        assert_eq!(environments.taken("taken"), Some(taken));
+        assert_eq!(environments.taken("fresh").unwrap(), b"by Python");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The files are shared by hard links: pip, uv and Python's compiler never write into a file that is there, they put another
 //! one in its place. Where a file system knows no such links, or another one begins, they are copied.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +13,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::packages::normalise;
-use super::virtualenv::site_packages;
+use super::virtualenv::{names_in, site_packages};
 use crate::host::files;
 
 /// What became of a package that was to be taken along.
@@ -39,66 +40,83 @@ struct Move {
     text: Option<String>,
 }
 
-/// Takes an installed package from one environment to another one of the same Python, if it is as it was installed.
-///
-/// # Errors
-///
-/// When a file cannot be read or placed.
-pub(crate) fn take_package(name: &str, from: &Path, to: &Path) -> io::Result<Taken> {
-    let (Some(source), Some(target)) = (packages_of(from), packages_of(to)) else {
-        return Ok(Taken::NotKnown);
-    };
-    let Some(record) = record_of(&source, name) else { return Ok(Taken::NotKnown) };
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_path(source.join(&record))?;
-    let mut writer =
-        csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-    let mut moves = Vec::new();
-    for line in reader.records() {
-        let mut line = line?;
-        let [file, hash] = [0, 1].map(|column| line.get(column).unwrap_or_default().to_owned());
-        let path = Path::new(&file);
-        // Byte code is listed by some installers, and comes by itself; the record is written at the end.
-        let is_compiled = path.extension().is_some_and(|extension| extension == "pyc");
-        if !is_compiled && path != record {
-            let (old, Some(new)) = (source.join(path), place(path, &target, to)) else {
-                return Ok(Taken::NotKnown);
-            };
-            let Some(hash) = hash.strip_prefix("sha256=") else { return Ok(Taken::NotKnown) };
-            let Ok(contents) = fs::read(&old) else { return Ok(Taken::Changed(file)) };
-            if hash.trim_end_matches('=') != hash_of(&contents) {
-                return Ok(Taken::Changed(file));
-            }
-            let script =
-                if new.starts_with(to.join("bin")) { script_for(&contents, to) } else { Script::Same };
-            let text = match script {
-                Script::Same => None,
-                Script::Other(text) => Some(text),
-                Script::OfTheInstaller => return Ok(Taken::NotKnown),
-            };
-            if let Some(text) = &text {
-                let hash = format!("sha256={}", hash_of(text.as_bytes()));
-                line = [&file, &hash, &text.len().to_string()].into_iter().collect();
-            }
-            moves.push(Move { old, new, text });
-        }
-        writer.write_record(&line)?;
+/// Two environments of the same Python.
+pub(crate) struct Sharing<'a> {
+    /// The packages of the one.
+    source: PathBuf,
+    /// Those of the other.
+    target: PathBuf,
+    /// The other.
+    to: &'a Path,
+    records: BTreeMap<String, PathBuf>,
+}
+
+impl<'a> Sharing<'a> {
+    /// Looks at both; none, where it is not certain which packages belong together.
+    pub(crate) fn new(from: &Path, to: &'a Path) -> Option<Self> {
+        let (source, target) = (packages_of(from)?, packages_of(to)?);
+        Some(Sharing { records: records_in(&source), source, target, to })
     }
-    for Move { old, new, text } in moves {
-        fs::create_dir_all(files::parent(&new))?;
-        match text {
-            None => share(&old, &new)?,
-            Some(text) => {
-                fs::write(&new, text)?;
-                fs::set_permissions(&new, fs::metadata(&old)?.permissions())?;
+
+    /// Takes an installed package from the one to the other, if it is as it was installed.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or placed.
+    pub(crate) fn take(&self, name: &str) -> io::Result<Taken> {
+        let Some(record) = self.records.get(name) else { return Ok(Taken::NotKnown) };
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_path(self.source.join(record))?;
+        let mut writer =
+            csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+        let mut moves = Vec::new();
+        for line in reader.records() {
+            let mut line = line?;
+            let [file, hash] = [0, 1].map(|column| line.get(column).unwrap_or_default().to_owned());
+            let path = Path::new(&file);
+            // Byte code is listed by some installers, and comes by itself; the record is written at the end.
+            let is_compiled = path.extension().is_some_and(|extension| extension == "pyc");
+            if !is_compiled && path != record {
+                let (old, Some(new)) = (self.source.join(path), place(path, &self.target, self.to)) else {
+                    return Ok(Taken::NotKnown);
+                };
+                let Some(hash) = hash.strip_prefix("sha256=") else { return Ok(Taken::NotKnown) };
+                let Ok(contents) = fs::read(&old) else { return Ok(Taken::Changed(file)) };
+                if hash.trim_end_matches('=') != hash_of(&contents) {
+                    return Ok(Taken::Changed(file));
+                }
+                let is_program = new.starts_with(self.to.join("bin"));
+                let text = match if is_program { script_for(&contents, self.to) } else { Script::Same } {
+                    Script::Same => None,
+                    Script::Other(text) => Some(text),
+                    Script::OfTheInstaller => return Ok(Taken::NotKnown),
+                };
+                if let Some(text) = &text {
+                    let hash = format!("sha256={}", hash_of(text.as_bytes()));
+                    line = [&file, &hash, &text.len().to_string()].into_iter().collect();
+                }
+                moves.push(Move { old, new, text });
+            }
+            writer.write_record(&line)?;
+        }
+        for Move { old, new, text } in moves {
+            match text {
+                None => share(&old, &new)?,
+                Some(text) => {
+                    fs::create_dir_all(files::parent(&new))?;
+                    fs::write(&new, text)?;
+                    fs::set_permissions(&new, fs::metadata(&old)?.permissions())?;
+                }
             }
         }
+        // The last one: with it the package is installed.
+        let record = self.target.join(record);
+        fs::create_dir_all(files::parent(&record))?;
+        fs::write(record, writer.into_inner().map_err(|error| error.into_error())?)?;
+        Ok(Taken::Whole)
     }
-    // The last one: with it the package is installed.
-    let record = target.join(record);
-    fs::create_dir_all(files::parent(&record))?;
-    fs::write(record, writer.into_inner().map_err(|error| error.into_error())?)?;
-    Ok(Taken::Whole)
 }
 
 /// Returns the only folder of packages of an environment.
@@ -108,16 +126,17 @@ fn packages_of(environment: &Path) -> Option<PathBuf> {
     folders.next().is_none().then_some(folder)
 }
 
-/// Returns the record of a package's files, relative to the packages.
+/// Returns the records of all packages' files, relative to the packages, by normalised names.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
-fn record_of(packages: &Path, name: &str) -> Option<PathBuf> {
-    fs::read_dir(packages).ok()?.filter_map(Result::ok).find_map(|entry| {
-        let file_name = entry.file_name().into_string().ok()?;
-        let (package, _) = file_name.strip_suffix(".dist-info")?.split_once('-')?;
-        let record = Path::new(&file_name).join("RECORD");
-        (normalise(package) == name && packages.join(&record).is_file()).then_some(record)
-    })
+fn records_in(packages: &Path) -> BTreeMap<String, PathBuf> {
+    names_in(packages)
+        .filter_map(|folder| {
+            let (name, _) = folder.strip_suffix(".dist-info")?.split_once('-')?;
+            let record = Path::new(&folder).join("RECORD");
+            packages.join(&record).is_file().then(|| (normalise(name), record))
+        })
+        .collect()
 }
 
 /// Returns where a file of a record belongs; none when that is not within the environment.
@@ -166,10 +185,11 @@ fn script_for(contents: &[u8], environment: &Path) -> Script {
 
 /// Links a file, or copies it where that cannot be. What another package has put there stays: it had the same record.
 fn share(old: &Path, new: &Path) -> io::Result<()> {
-    match fs::hard_link(old, new) {
+    match link(old, new) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         // Another file system, one without links, too many links, or a file of another user.
         Err(_) => {
+            fs::create_dir_all(files::parent(new))?;
             fs::copy(old, new)?;
             fs::File::open(new)?.set_modified(fs::metadata(old)?.modified()?)
         }
@@ -177,10 +197,25 @@ fn share(old: &Path, new: &Path) -> io::Result<()> {
     }
 }
 
+/// Links a file into a folder, which is made when it is missing.
+pub(super) fn link(old: &Path, new: &Path) -> io::Result<()> {
+    match fs::hard_link(old, new) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(files::parent(new))?;
+            fs::hard_link(old, new)
+        }
+        result => result,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+
+    fn take(name: &str, from: &Path, to: &Path) -> io::Result<Taken> {
+        Sharing::new(from, to).unwrap().take(name)
+    }
 
     const PACKAGES: &str = "lib/python3.11/site-packages";
 
@@ -213,7 +248,7 @@ mod tests {
             [("demo/sub/a, b.py", "a"), ("../../../bin/demo", script), ("../../../share/man/demo.1", "m")];
         let (_folder, [from, to]) = environments(&files);
         let [old, new] = [&from, &to].map(|environment| environment.join(PACKAGES));
-        assert_eq!(take_package("demo-one", &from, &to).unwrap(), Taken::Whole);
+        assert_eq!(take("demo-one", &from, &to).unwrap(), Taken::Whole);
 
         let file = |environment: &Path, name: &str| fs::metadata(environment.join(name)).unwrap().ino();
         for name in ["demo/sub/a, b.py", "../../../share/man/demo.1"] {
@@ -228,7 +263,7 @@ mod tests {
         // What was taken along is as it was installed, and can be taken further.
         let further = from.with_file_name("further");
         fs::create_dir_all(further.join(PACKAGES)).unwrap();
-        assert_eq!(take_package("demo-one", &to, &further).unwrap(), Taken::Whole);
+        assert_eq!(take("demo-one", &to, &further).unwrap(), Taken::Whole);
     }
 
     #[test]
@@ -240,9 +275,9 @@ mod tests {
                 Some(text) => fs::write(&other, text).unwrap(),
                 None => fs::remove_file(&other).unwrap(),
             }
-            assert_eq!(take_package("demo-one", &from, &to).unwrap(), Taken::Changed("other.py".to_owned()));
+            assert_eq!(take("demo-one", &from, &to).unwrap(), Taken::Changed("other.py".to_owned()));
         }
-        assert_eq!(take_package("another", &from, &to).unwrap(), Taken::NotKnown);
+        assert_eq!(take("another", &from, &to).unwrap(), Taken::NotKnown);
         assert_eq!(fs::read_dir(to.join(PACKAGES)).unwrap().count(), 0);
     }
 
@@ -259,7 +294,7 @@ mod tests {
             let record = packages.join("Demo.One-1.dist-info/RECORD");
             let more = format!("{file},sha256={},{}\n", hash_of(text.as_bytes()), text.len());
             fs::write(&record, fs::read_to_string(&record).unwrap() + &more).unwrap();
-            assert_eq!(take_package("demo-one", &from, &to).unwrap(), Taken::NotKnown, "{file}");
+            assert_eq!(take("demo-one", &from, &to).unwrap(), Taken::NotKnown, "{file}");
             assert_eq!(fs::read_dir(to.join(PACKAGES)).unwrap().count(), 0, "{file}");
             drop(folder);
         }

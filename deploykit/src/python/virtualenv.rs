@@ -70,7 +70,7 @@ impl Virtualenv {
             system_site_packages: settings
                 .get("include-system-site-packages")
                 .is_some_and(|value| value.eq_ignore_ascii_case("true")),
-            scripts: names_in(&path.join("bin")).collect(),
+            scripts: scripts_of(path),
             ..Virtualenv::default()
         };
         for (_, folder) in folders {
@@ -131,6 +131,11 @@ impl Virtualenv {
     }
 }
 
+/// Returns the programs in the `bin` of a virtualenv.
+pub(crate) fn scripts_of(path: &Path) -> BTreeSet<String> {
+    names_in(&path.join("bin")).collect()
+}
+
 /// `key = value` lines; the keys in lower case.
 fn settings_of(text: &str) -> BTreeMap<String, String> {
     text.lines()
@@ -169,7 +174,7 @@ fn base_python(settings: &BTreeMap<String, String>, home: &Path, python: &str) -
         .find(|file| file.is_file() && file.file_name().is_some_and(|name| name == python))
 }
 
-fn names_in(folder: &Path) -> impl Iterator<Item = String> {
+pub(crate) fn names_in(folder: &Path) -> impl Iterator<Item = String> {
     fs::read_dir(folder)
         .into_iter()
         .flatten()

@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use percent_encoding::percent_decode_str;
 use regex::Regex;
 use thiserror::Error;
 
@@ -26,7 +27,6 @@ pub(crate) use edit::fuzz;
 pub use edit::set;
 
 use crate::host::files::FileError;
-use crate::host::percent_decoded;
 
 /// Values that are in many secrets files without being secret; hiding them would hide half of every message.
 const WELL_KNOWN: [&str; 10] = [
@@ -266,7 +266,7 @@ pub(crate) fn hidden(values: Vec<String>) -> Vec<String> {
         if let Some(password) = pattern.and_then(|pattern| pattern.captures(&value)?.get(1)) {
             all.push(password.as_str().to_owned());
             if password.as_str().contains('%') {
-                all.push(percent_decoded(password.as_str()));
+                all.push(percent_decode_str(password.as_str()).decode_utf8_lossy().into_owned());
             }
         }
         all.push(value);

@@ -1,4 +1,6 @@
 use super::*;
+use crate::action::Action;
+use crate::operations::Change;
 use crate::python::{LocalRequirement, Package};
 
 fn packages(pins: &[(&str, &str)]) -> Packages {

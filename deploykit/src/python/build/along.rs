@@ -1,0 +1,89 @@
+//! What the next environment has from the live one, packages and their byte code, and what is done where that cannot be.
+
+use super::{Build, Built, failed};
+use crate::command::Command;
+use crate::host::Host;
+use crate::host::files::FileError;
+use crate::python::bytecode;
+use crate::python::error::PythonError;
+use crate::python::installer::{Budget, Tool, isolated};
+use crate::python::share::{Sharing, Taken};
+use crate::python::virtualenv::Virtualenv;
+
+/// How many files one process compiles in less time than several take to start.
+const MOST_ALONE: usize = 200;
+
+impl Build {
+    /// Takes along what stays as it is, and what the site has and its requirements do not mention: gunicorn may use
+    /// `pkg_resources` without a word. The installer is left with what changes.
+    pub(super) fn take_along(&self, host: &Host, built: &mut Built) -> Result<(), PythonError> {
+        let live = Virtualenv::read(&self.virtualenv)?;
+        let there = Virtualenv::read(&self.environment)?.packages;
+        let (beside, seeds): (Vec<_>, Vec<_>) =
+            self.seeds.iter().partition(|(name, _)| there.get(name).is_some());
+        let not_taken = |name: &str, version: &str| format!("`{name}` {version} could not be taken along");
+        for (name, version) in beside {
+            // Two versions side by side would be a broken installation.
+            if there.get(name).is_some_and(|there| there.version != *version) {
+                built.warnings.push(not_taken(name, version));
+            }
+        }
+        // With the system's packages in view pip is told to install whatever is there.
+        let is_alike = !self.system_site_packages && live.python == self.python;
+        let stays = self.packages.iter().filter(|(name, wanted)| {
+            is_alike
+                && there.get(name).is_none()
+                && live.packages.get(name).is_some_and(|live| live.is_of_index() && live.is(wanted))
+        });
+        let names: Vec<&str> =
+            seeds.iter().map(|(name, _)| name.as_str()).chain(stays.map(|(name, _)| name)).collect();
+        let at =
+            |source| FileError { what: "take packages along to", path: self.environment.clone(), source };
+        let sharing = Sharing::new(&self.virtualenv, &self.environment);
+        let take = |name: &&str| sharing.as_ref().map_or(Ok(Taken::NotKnown), |sharing| sharing.take(name));
+        for (name, taken) in names.iter().zip(host.on_all_cores(&names, take)) {
+            match (taken.map_err(at)?, self.seeds.get(*name), self.packages.get(name)) {
+                (Taken::Whole, ..) => {}
+                (_, Some(version), _) => built.warnings.push(not_taken(name, version)),
+                (Taken::Changed(file), _, Some(wanted)) => built.warnings.push(format!(
+                    "`{file}` of {} {} was changed since it was installed; the next environment has it as its authors made it",
+                    wanted.name, wanted.version
+                )),
+                _ => {}
+            }
+        }
+        // pip, too, is among them, and starts sooner with it.
+        bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
+        Ok(())
+    }
+
+    /// Unpacks the pip that comes with Python where that of the live environment could not be taken along.
+    pub(super) fn ensure_pip(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
+        if self.tool != Tool::Pip || Virtualenv::read(&self.environment)?.packages.get("pip").is_some() {
+            return Ok(());
+        }
+        let python = self.environment.join("bin/python");
+        let command = isolated(Command::new(python).args(["-m", "ensurepip"])).deadline(budget.left());
+        host.run(&command).map(|_| ()).map_err(|error| failed("unpacking pip", error))
+    }
+
+    /// Compiles beforehand what the first start would compile, in the maintenance window.
+    pub(super) fn compile(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
+        // Some packages carry files that are not for this Python: templates, tests. They do not matter.
+        let python = self.environment.join("bin/python");
+        let command = isolated(Command::new(python).args(["-m", "compileall", "-q"]));
+        let at = |source| FileError { what: "look at", path: self.environment.clone(), source };
+        let missing = bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
+        let command = match missing.len() {
+            0 => return Ok(()),
+            1..=MOST_ALONE => {
+                let list: Vec<String> = missing.iter().map(|path| format!("{}\n", path.display())).collect();
+                command.args(["-i", "-"]).input(list.concat())
+            }
+            // Several at once only goes for whole folders.
+            _ => command.args(["-j", "0"]).arg(self.environment.join("lib")),
+        };
+        let command = command.accept([1]).deadline(budget.left());
+        host.run(&command).map(|_| ()).map_err(|error| failed("compiling the packages", error))
+    }
+}
