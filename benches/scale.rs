@@ -148,7 +148,7 @@ fn none_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
         Row::limited(
             &format!("none of {count} packages changes: next environment / pip install"),
             "x",
-            0.5,
+            0.1,
             steps,
         ),
         Row::limited(

@@ -78,14 +78,10 @@ fn workers_are_told_in_order_and_waited_for_together_and_then_the_web() {
     assert_eq!(told(&supervisord), ["c", "b", "a"], "whoever relies on another one is told first");
 
     // The same by the runner, and on its way back.
-    let starts = start.actions.clone();
-    let wait = Action::Run {
-        command: deploykit::Command::from_argv(&["sh", "-c", WAIT].map(str::to_owned))
-            .unwrap()
-            .directory(folder),
-    };
+    let wait = deploykit::Command::new("sh").args(["-c", WAIT]).directory(folder);
+    let wait = Action::Run { command: wait.deadline(Duration::from_secs(60)) };
     let steps = [
-        Step::with_actions("start", Phase::Finish, "", starts.clone(), start.undo.clone()),
+        Step::with_actions("start", Phase::Finish, "", start.actions.clone(), start.undo.clone()),
         Step::with_actions("fail", Phase::Finish, "", vec![wait], Vec::new()),
     ];
     let (mut unheard, mut journal) = (|_: &Record| (), Journal::open(&folder.join("journal.jsonl")).unwrap());
