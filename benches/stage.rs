@@ -54,12 +54,24 @@ impl Stage {
         }
         // As pip, with which people install, leaves it.
         run(site.python().args(["-m", "compileall", "-q"]).arg(site.virtualenv.join("lib")))?;
-        big_site::publish_second(&site)?;
-        site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
         let copy = folder.path().join("copy");
-        let stage = Stage { site, copy, boot: None, _index: index, folder };
+        let mut stage = Stage { site, copy, boot: None, _index: index, folder };
+        stage.update_once()?;
+        big_site::publish_second(&stage.site)?;
+        stage.site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
         run(Command::new("cp").arg("-a").args([&stage.site.root, &stage.copy]))?;
         Ok(stage)
+    }
+
+    /// Brings something small by deploykit: but on its first day, each site was updated by it before.
+    fn update_once(&mut self) -> Outcome<()> {
+        self.site.publish(|tree| {
+            let _ = fs::write(tree.join("README.md"), "A guestbook.\n");
+        })?;
+        self.site.start()?;
+        run(&mut self.update())?;
+        self.site.stop();
+        Ok(())
     }
 
     /// Lets Django take so many seconds longer to boot, from the next beginning on.

@@ -54,6 +54,29 @@ fn restore(site: &Site, before: &DatabaseState, context: &mut Context) -> Result
     .perform(context)
 }
 
+/// What a session said of a table before is only said again while that is as it was.
+#[test]
+fn a_session_sees_what_changes_in_the_schema() {
+    let Some(site) = migrated() else { return };
+    let (host, mut session) = (Host::new(), site.boot());
+    let mut last = session.state(&host).unwrap();
+    for sql in [
+        "ALTER TABLE shop_item ADD COLUMN price integer NOT NULL DEFAULT 1",
+        "CREATE INDEX by_price ON shop_item (price)",
+        "DROP INDEX by_price",
+        "CREATE UNIQUE INDEX by_price ON shop_item (price, id)",
+        "CREATE TABLE other (item integer NOT NULL REFERENCES shop_item (id), CHECK (item > 0))",
+        "ALTER TABLE shop_item RENAME TO shop_thing",
+        "DROP TABLE other",
+    ] {
+        site.sql(sql);
+        let now = session.state(&host).unwrap();
+        assert_ne!(now.schema, last.schema, "{sql}");
+        assert_eq!(now, site.boot().state(&host).unwrap(), "{sql}");
+        last = now;
+    }
+}
+
 #[test]
 fn the_plan_says_what_would_happen_and_what_could_not_be_taken_back() {
     let Some(site) = migrated() else { return };

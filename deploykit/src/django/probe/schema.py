@@ -220,23 +220,48 @@ def mariadb_schema(connection, cursor):
     return numbered(lines)
 
 
+# What was said of a table of SQLite, by the texts that it was made of: to parse these is what takes long.
+DESCRIBED = {}
+
+
 def introspected_schema(connection, cursor):
     """What Django itself can say of a schema."""
     introspection = connection.introspection
     lines = set()
+    texts = sqlite_texts(cursor) if connection.vendor == "sqlite" else {}
     for table in introspection.get_table_list(cursor):
         if table.type == "v":
             lines.add("view %s" % table.name)
             continue
-        lines.add("table %s" % table.name)
-        for column in introspection.get_table_description(cursor, table.name):
-            lines.add("table %s: column %s" % (table.name, column_line(connection, column)))
-        for constraint in introspection.get_constraints(cursor, table.name).values():
-            lines.add("table %s: %s" % (table.name, constraint_line(constraint)))
+        key = (table.name, texts.get(table.name))
+        described = DESCRIBED.get(key)
+        if described is None:
+            described = table_lines(connection, cursor, table.name)
+            if key[1]:
+                DESCRIBED[key] = described
+        lines.update(described)
     if connection.vendor == "sqlite":
         cursor.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
         for name, table in cursor.fetchall():
             lines.add("table %s: trigger %s" % (table, name))
+    return lines
+
+
+def sqlite_texts(cursor):
+    """Each table with the texts that it and its indexes were made of."""
+    texts = collections.defaultdict(tuple)
+    for table, name, text in rows_of(cursor, "SELECT tbl_name, name, sql FROM sqlite_master ORDER BY type, name"):
+        texts[table] += ((name, text),)
+    return texts
+
+
+def table_lines(connection, cursor, table):
+    introspection = connection.introspection
+    lines = ["table %s" % table]
+    for column in introspection.get_table_description(cursor, table):
+        lines.append("table %s: column %s" % (table, column_line(connection, column)))
+    for constraint in introspection.get_constraints(cursor, table).values():
+        lines.append("table %s: %s" % (table, constraint_line(constraint)))
     return lines
 
 
