@@ -88,7 +88,14 @@ impl Stage {
             fs::write(self.site.root.join(BOOT), seconds.to_string())?;
         }
         // To git, a copy is changed files; on a server it has seen them.
-        run(self.command("git").args(["update-index", "-q", "--refresh"]))?;
+        let refresh = ["update-index", "-q", "--refresh"];
+        run(self.command("git").args(refresh))?;
+        let waiting = self.site.checkout.join(".deploykit/next-tree");
+        if waiting.exists() {
+            let mut git = self.command("git");
+            git.env("GIT_DIR", waiting.join("git")).env("GIT_WORK_TREE", waiting.join("files"));
+            run(git.env("GIT_COMMON_DIR", self.site.checkout.join(".git")).args(refresh))?;
+        }
         // What copying has left to write would be waited for by whoever syncs next.
         rustix::fs::sync();
         Ok(self.site.start()?)
