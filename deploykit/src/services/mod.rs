@@ -49,7 +49,7 @@ pub struct Service {
     /// How long it may take until it runs; default 60 s.
     #[serde(rename = "start_timeout_ms", with = "millis", default = "default_start_timeout")]
     pub start_timeout: Duration,
-    /// How long it must run before it counts as staying up, unless its manager asks for more; default 2 s.
+    /// How long it must run before it counts as staying up, unless its manager asks for more; default 1 s.
     #[serde(rename = "stay_up_ms", with = "millis", default = "default_stay_up")]
     pub stay_up: Duration,
     /// Runs the commands of a [`Manager::Command`], and those of systemctl that change something, as `sudo -n`. Default:
@@ -258,7 +258,7 @@ fn default_start_timeout() -> Duration {
 }
 
 fn default_stay_up() -> Duration {
-    Duration::from_secs(2)
+    Duration::from_secs(1)
 }
 
 /// Durations as whole milliseconds.
@@ -297,7 +297,7 @@ mod tests {
         let text = r#"{"name": "redis", "role": "required",
             "manager": {"kind": "command", "start": ["a"], "stop": [], "status": ["b"]}}"#;
         let service: Service = serde_json::from_str(text).unwrap();
-        assert_eq!(service.stay_up, Duration::from_secs(2));
+        assert_eq!(service.stay_up, Duration::from_secs(1));
         assert!(!service.can_be_stopped());
     }
 }

@@ -209,7 +209,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
 
     fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<(Plan, Announcement), Failed> {
         let (site, done) = (self.site, &facts.done);
-        let services = Services::new(site, &facts.states, &facts.baseline);
+        let services = Services::new(site, &facts.states, &facts.baseline, boot);
         let mut smoke_check = services.smoke_check();
         if let (Some(before), Some(now), true) =
             (done.pages.clone(), site.smoke_check(), smoke_check.is_needed())

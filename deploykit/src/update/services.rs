@@ -1,5 +1,7 @@
 //! The steps that stop the services, start them and look at the pages: those of an update and those of a rollback.
 
+use std::time::Duration;
+
 use crate::action::Action;
 use crate::git::counted;
 use crate::operations::service_control::{Restart, Want};
@@ -10,6 +12,9 @@ use crate::site::{EnvironmentName, Site};
 
 /// Why nothing is done about services in development.
 const UNMANAGED: &str = "no services are managed in development";
+
+/// In how many times the boot of Django, whatever else a service does at its start, it has shown whether it lives.
+const BOOTS: u32 = 3;
 
 const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
 
@@ -22,9 +27,18 @@ pub(super) struct Services<'p> {
 }
 
 impl<'p> Services<'p> {
-    /// Takes the services and the pages as they are while the site still serves.
-    pub(super) fn new(site: &'p Site, states: &'p [ServiceState], baseline: &'p [PageResult]) -> Self {
-        let restart = site.service_control(&ROLES, Want::Restart).restart(states);
+    /// Takes the services and the pages as they are while the site still serves, and how long Django takes to boot.
+    pub(super) fn new(
+        site: &'p Site,
+        states: &'p [ServiceState],
+        baseline: &'p [PageResult],
+        boot: Duration,
+    ) -> Self {
+        let mut control = site.service_control(&ROLES, Want::Restart);
+        for service in &mut control.services {
+            service.stay_up = service.stay_up.max(boot * BOOTS);
+        }
+        let restart = control.restart(states);
         Services { site, states, baseline, restart }
     }
 

@@ -84,7 +84,7 @@ pub(super) fn plan(
         return Ok(None);
     }
     let config = site.config();
-    let services = Services::new(site, &facts.states, &facts.baseline);
+    let services = Services::new(site, &facts.states, &facts.baseline, facts.session.boot_time());
     let part = Parts { site, facts };
     let own = |step| part.with_own(step);
     let window = [
