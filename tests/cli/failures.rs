@@ -48,8 +48,8 @@ Preparing; the site serves as before
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
-  ✓ collect [S] s  nothing changes
   ✓ pages [S] s  2 of 2 answer as expected
+  ✓ collect [S] s  nothing changes
 
 Update [COMMIT] → [COMMIT] (production)
 
@@ -158,8 +158,8 @@ Preparing; the site serves as before
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  1 pending
-  ✓ collect [S] s  nothing changes
   ✓ pages [S] s  2 of 2 answer as expected
+  ✓ collect [S] s  nothing changes
 
 Update [COMMIT] → [COMMIT] (production)
 

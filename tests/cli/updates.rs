@@ -128,8 +128,8 @@ Preparing; the site serves as before
   ✓ next-environment [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
-  ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
   ✓ pages [S] s  2 of 2 answer as expected
+  ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
 
 
 "#]]
@@ -190,8 +190,8 @@ exit code 0
   ✓ next-environment [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
-  ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
   ✓ pages [S] s  2 of 2 answer as expected
+  ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window
   ✓ announce [S] s  users are told
