@@ -136,7 +136,7 @@ pub fn quick(service: Service) -> Service {
     Service {
         stop_timeout: Duration::from_secs(20),
         start_timeout: Duration::from_secs(30),
-        stay_up: Duration::from_millis(1500),
+        stay_up: Some(Duration::from_millis(1500)),
         ..service
     }
 }

@@ -74,7 +74,7 @@ mod tests {
             status: vec!["test".to_owned(), "-e".to_owned(), up.clone()],
             ..CommandManager::default()
         };
-        Service { stay_up: Duration::ZERO, ..Service::new(name, Role::Web, Manager::Command(manager)) }
+        Service { stay_up: Some(Duration::ZERO), ..Service::new(name, Role::Web, Manager::Command(manager)) }
     }
 
     fn to(goal: Goal, service: &Service) -> Action {

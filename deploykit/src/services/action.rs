@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
 use super::stop::stop_together;
-use super::{Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{STAY_UP, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::host::{Host, TAIL_LINES};
 
 /// How often a state is asked for while it changes: often at first, while requests wait for a gunicorn that starts.
@@ -130,7 +130,7 @@ impl ServiceAction {
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let first = state.main.clone();
         self.is_new(&state)?;
-        let needed = service.stay_up.max(manager.startsecs()?);
+        let needed = service.stay_up.unwrap_or(STAY_UP).max(manager.startsecs()?);
         loop {
             if !state.status.is_up() {
                 return Err(self.failed(None, host, manager.as_mut(), state, &mark));

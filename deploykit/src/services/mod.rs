@@ -49,9 +49,15 @@ pub struct Service {
     /// How long it may take until it runs; default 60 s.
     #[serde(rename = "start_timeout_ms", with = "millis", default = "default_start_timeout")]
     pub start_timeout: Duration,
-    /// How long it must run before it counts as staying up, unless its manager asks for more; default 1 s.
-    #[serde(rename = "stay_up_ms", with = "millis", default = "default_stay_up")]
-    pub stay_up: Duration,
+    /// How long it must run before it counts as staying up, unless its manager asks for more; `None`: 1 s, and in an update
+    /// or a rollback at least three times as long as Django takes to boot.
+    #[serde(
+        rename = "stay_up_ms",
+        with = "optional_millis",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub stay_up: Option<Duration>,
     /// Runs the commands of a [`Manager::Command`], and those of systemctl that change something, as `sudo -n`. Default:
     /// false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -210,7 +216,7 @@ impl Service {
             role,
             stop_timeout: default_stop_timeout(),
             start_timeout: default_start_timeout(),
-            stay_up: default_stay_up(),
+            stay_up: None,
             sudo: false,
             hold: None,
         }
@@ -257,9 +263,8 @@ fn default_start_timeout() -> Duration {
     Duration::from_secs(60)
 }
 
-fn default_stay_up() -> Duration {
-    Duration::from_secs(1)
-}
+/// How long a service must run at least that nobody said anything of.
+pub(crate) const STAY_UP: Duration = Duration::from_secs(1);
 
 /// Durations as whole milliseconds.
 mod millis {
@@ -273,6 +278,29 @@ mod millis {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+/// The same for what may be left out.
+mod optional_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::millis::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Option::<u64>::deserialize(deserializer).map(|millis| millis.map(Duration::from_millis))
     }
 }
 
@@ -297,7 +325,12 @@ mod tests {
         let text = r#"{"name": "redis", "role": "required",
             "manager": {"kind": "command", "start": ["a"], "stop": [], "status": ["b"]}}"#;
         let service: Service = serde_json::from_str(text).unwrap();
-        assert_eq!(service.stay_up, Duration::from_secs(1));
+        assert_eq!(service.stay_up, None);
+        let text = text.replace("\"manager\"", "\"stay_up_ms\": 1500, \"manager\"");
+        let told: Service = serde_json::from_str(&text).unwrap();
+        assert_eq!(told.stay_up, Some(Duration::from_millis(1500)));
+        let text = serde_json::to_string(&told).unwrap();
+        assert_eq!(serde_json::from_str::<Service>(&text).unwrap(), told);
         assert!(!service.can_be_stopped());
     }
 }

@@ -1,7 +1,6 @@
 //! The lists of `deploykit.toml`: services, steps of the site's own, pages.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::config::{OwnStep, OwnTask};
 use super::reader::Reader;
@@ -29,9 +28,9 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
             .choice("role", &[("web", Role::Web), ("worker", Role::Worker), ("required", Role::Required)])
             .unwrap_or(Role::Worker);
         let manager = manager(&reader);
-        let stop_timeout = reader.duration("stop-timeout").unwrap_or(Duration::from_secs(30));
-        let start_timeout = reader.duration("start-timeout").unwrap_or(Duration::from_secs(60));
-        let stay_up = reader.duration("stay-up").unwrap_or(Duration::from_secs(2));
+        let stop_timeout = reader.duration("stop-timeout");
+        let start_timeout = reader.duration("start-timeout");
+        let stay_up = reader.duration("stay-up");
         let sudo = reader.flag("sudo").unwrap_or(false);
         if sudo && !matches!(manager, Some(Manager::Command(_) | Manager::Systemd(_))) {
             reader.wrong(
@@ -45,7 +44,15 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
         reader.finish();
         if let (Some(name), Some(manager)) = (name, manager) {
             let hold = Some(top.resolve(&format!(".deploykit/hold/{}", name.replace('/', "-"))));
-            services.push(Service { name, manager, role, stop_timeout, start_timeout, stay_up, sudo, hold });
+            let default = Service::new(name, role, manager);
+            services.push(Service {
+                stop_timeout: stop_timeout.unwrap_or(default.stop_timeout),
+                start_timeout: start_timeout.unwrap_or(default.start_timeout),
+                stay_up,
+                sudo,
+                hold,
+                ..default
+            });
         }
     }
     services

@@ -279,7 +279,7 @@ fn every_key_is_read() {
         role: Role::Web,
         stop_timeout: second(5),
         start_timeout: second(60),
-        stay_up: second(2),
+        stay_up: Some(second(2)),
         sudo: false,
         hold: Some(at(".deploykit/hold/gunicorn")),
     };
@@ -295,7 +295,7 @@ fn every_key_is_read() {
         role: Role::Required,
         stop_timeout: second(30),
         start_timeout: second(60),
-        stay_up: second(2),
+        stay_up: None,
         sudo: true,
         hold: Some(at(".deploykit/hold/redis")),
     };

@@ -7,7 +7,7 @@ use crate::git::counted;
 use crate::operations::service_control::{Restart, Want};
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Forecast, Phase, Step};
-use crate::services::{Goal, Role, ServiceAction, ServiceState};
+use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
 use crate::site::{EnvironmentName, Site};
 
 /// Why nothing is done about services in development.
@@ -36,7 +36,7 @@ impl<'p> Services<'p> {
     ) -> Self {
         let mut control = site.service_control(&ROLES, Want::Restart);
         for service in &mut control.services {
-            service.stay_up = service.stay_up.max(boot * BOOTS);
+            service.stay_up.get_or_insert_with(|| STAY_UP.max(boot * BOOTS));
         }
         let restart = control.restart(states);
         Services { site, states, baseline, restart }

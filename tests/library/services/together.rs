@@ -41,7 +41,7 @@ fn file_service(folder: &Path, name: &str, role: Role, stop: &str) -> Service {
         held: false,
         directory: Some(folder.to_owned()),
     };
-    quick(Service { stay_up: Duration::ZERO, ..Service::new(name, role, Manager::Command(manager)) })
+    quick(Service { stay_up: Some(Duration::ZERO), ..Service::new(name, role, Manager::Command(manager)) })
 }
 
 fn worker(supervisord: &Supervisord, name: &str) -> Service {
