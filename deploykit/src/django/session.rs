@@ -333,14 +333,15 @@ impl Session {
         self.ask(host, "static files", json!({ "do": "static_sources" }), Some(READ))
     }
 
-    /// Begins to collect the static files into this folder and nowhere else, at a low priority. The session may be asked for
+    /// Begins to collect the static files into this folder and nowhere else, at the host's priority. The session may be asked for
     /// other things meanwhile; [`end_collect`](Session::end_collect) waits for the end.
     ///
     /// # Errors
     ///
     /// When static files are not installed.
     pub fn begin_collect(&mut self, host: &Host, target: &Path) -> Result<(), DjangoError> {
-        let request = json!({ "do": "begin_collect", "target": target.to_string_lossy() });
+        let target = target.to_string_lossy();
+        let request = json!({ "do": "begin_collect", "target": target, "nice": host.niceness() });
         self.ask::<Nothing>(host, "collect static files", request, Some(READ)).map(|_| ())
     }
 

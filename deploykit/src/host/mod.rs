@@ -203,6 +203,11 @@ impl Host {
         Host { low_priority: low, ..self.clone() }
     }
 
+    /// Returns how nice whatever works for this host is at least.
+    pub(crate) fn niceness(&self) -> i32 {
+        if self.low_priority { process::NICE } else { 0 }
+    }
+
     /// Appends every command line and its output to this file.
     #[must_use]
     pub fn with_transcript(mut self, file: File) -> Self {

@@ -32,8 +32,8 @@ use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
 
-/// A step that goes on.
-struct Begun {
+/// A step under way.
+struct Running {
     step: String,
     since: Instant,
 }
@@ -323,16 +323,20 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Tells that a step begins, which may go on beside others.
-    fn begin_step(&mut self, id: &str) -> Begun {
+    fn begin_step(&mut self, id: &str) -> Running {
         let step = id.to_owned();
         let (phase, reason) = (Phase::Prepare, String::new());
         self.events.send(Event::StepStarted { phase, step: step.clone(), reason });
-        Begun { step, since: Instant::now() }
+        Running { step, since: Instant::now() }
     }
 
     /// Tells what came of it; a failure ends the preparation.
-    fn end_step<T>(&mut self, begun: Begun, result: Result<(T, String), Failed>) -> Result<T, UpdateError> {
-        let Begun { step, since } = begun;
+    fn end_step<T>(
+        &mut self,
+        running: Running,
+        result: Result<(T, String), Failed>,
+    ) -> Result<T, UpdateError> {
+        let Running { step, since } = running;
         match result {
             Ok((value, outcome)) => {
                 let (phase, duration_ms) = (Phase::Prepare, milliseconds(since.elapsed()));

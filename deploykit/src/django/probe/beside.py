@@ -1,11 +1,8 @@
 # --- work beside other work
 
-# How nice a process is that nobody waits for while the site serves.
-NICE = 10
 
-
-def beside(kind, work, *args):
-    """Begins work in a fork of this process; what is returned waits for its end, and answers as it did."""
+def beside(kind, nice, work, *args):
+    """Begins work in a fork of this process, at least so nice; what is returned waits for its end, and answers as it did."""
     if len(os.listdir("/proc/self/task")) > 1:
         # What the site's other threads hold would stay locked in a fork: it is done when it is waited for.
         return lambda: work(*args)
@@ -15,7 +12,7 @@ def beside(kind, work, *args):
     process = os.fork()
     if process == 0:
         os.close(answers)
-        do_and_end(answer, work, *args)
+        do_and_end(answer, nice, work, *args)
     os.close(answer)
 
     def wait():
@@ -32,12 +29,12 @@ def beside(kind, work, *args):
     return wait
 
 
-def do_and_end(answer, work, *args):
+def do_and_end(answer, nice, work, *args):
     """What the fork does."""
     try:
         # Nobody but who forked it is answered.
         ANSWERS.close()
-        os.nice(NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
         told = {"ok": work(*args)}
     except BaseException as error:
         told = failure(error)

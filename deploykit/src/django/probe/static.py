@@ -91,7 +91,7 @@ COLLECTION = None
 def do_begin_collect(request):
     global COLLECTION
     need_static()
-    COLLECTION = beside("collect", collect_into, request["target"])
+    COLLECTION = beside("collect", request["nice"], collect_into, request["target"])
     return {}
 
 

@@ -52,8 +52,10 @@ impl Build {
                 _ => {}
             }
         }
-        // pip, too, is among them, and starts sooner with it.
-        bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
+        // pip itself is among them, and starts sooner with its byte code; that of the others comes when all is installed.
+        if self.tool == Tool::Pip {
+            bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
+        }
         Ok(())
     }
 
