@@ -101,6 +101,11 @@ impl Tree {
         self.entries(ObjectType::Commit)
     }
 
+    /// Tells whether the commit has a file, folder or submodule at this path.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        self.repository.tree(self.commit).is_ok_and(|tree| tree.get_path(path).is_ok())
+    }
+
     /// Returns the blob that a path has.
     pub(crate) fn blob(&self, path: &Path) -> Result<Option<Oid>, GitError> {
         let entry = self.repository.tree(self.commit)?.get_path(path).ok();

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +20,8 @@ struct Inner {
     /// Readable from the first request on: one byte is written and never read.
     readable: OwnedFd,
     writable: std::fs::File,
+    /// What is requested with this one.
+    parts: Mutex<Vec<Weak<Inner>>>,
 }
 
 impl Cancel {
@@ -31,7 +33,22 @@ impl Cancel {
     pub fn new() -> io::Result<Self> {
         let (readable, writable) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)?;
-        Ok(Cancel(Arc::new(Inner { requests: AtomicUsize::new(0), readable, writable: writable.into() })))
+        let (requests, parts) = (AtomicUsize::new(0), Mutex::default());
+        Ok(Cancel(Arc::new(Inner { requests, readable, writable: writable.into(), parts })))
+    }
+
+    /// Makes one for a part of the run: it is requested with this one, and can be requested alone.
+    ///
+    /// # Errors
+    ///
+    /// Like [`new`](Cancel::new).
+    pub(crate) fn part(&self) -> io::Result<Self> {
+        let part = Cancel::new()?;
+        self.0.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&part.0));
+        if self.is_requested() {
+            part.request();
+        }
+        Ok(part)
     }
 
     /// Asks for the end of the run.
@@ -39,6 +56,8 @@ impl Cancel {
         self.0.requests.fetch_add(1, Ordering::SeqCst);
         // A full pipe is as readable as one with a byte in it.
         let _ = (&self.0.writable).write(&[1]);
+        let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        parts.iter().filter_map(Weak::upgrade).for_each(|part| Cancel(part).request());
     }
 
     /// Returns how often it was requested.
@@ -95,6 +114,17 @@ mod tests {
         assert!(!cancel.wait(Duration::from_secs(60)));
         thread.join().unwrap();
         assert_eq!(cancel.requests(), 1);
+    }
+
+    #[test]
+    fn a_part_is_requested_with_the_whole_and_alone() {
+        let cancel = Cancel::new().unwrap();
+        let (one, other) = (cancel.part().unwrap(), cancel.part().unwrap());
+        one.request();
+        assert!(one.is_requested() && !other.is_requested() && !cancel.is_requested());
+        cancel.request();
+        assert!(!other.wait(Duration::from_secs(60)));
+        assert!(cancel.part().unwrap().is_requested());
     }
 
     #[test]

@@ -191,6 +191,16 @@ impl Host {
         self
     }
 
+    /// Returns the same host for a part of the run, which can be ended alone.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no file descriptor left.
+    pub(crate) fn with_part(&self) -> std::io::Result<(Self, Cancel)> {
+        let cancel = self.cancel.as_ref().map_or_else(Cancel::new, Cancel::part)?;
+        Ok((Host { cancel: Some(cancel.clone()), ..self.clone() }, cancel))
+    }
+
     /// Returns the same host, whose commands run to their end whatever is requested meanwhile.
     #[must_use]
     pub fn uninterrupted(&self) -> Self {

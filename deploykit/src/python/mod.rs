@@ -50,5 +50,6 @@ pub(crate) mod fuzzing {
 pub(crate) use build::vacant;
 pub(crate) use installer::{find_uv, holds_credentials};
 pub(crate) use packages::SEEDS;
+pub(crate) use requirements::included;
 pub(crate) use switch::remove_half_built;
 pub(crate) use virtualenv::scripts_of;

@@ -249,6 +249,12 @@ impl Site {
         self.config.repository.with_file_name(name)
     }
 
+    /// Returns the folder beside the checkout where the requirements of the next version lie for a moment.
+    pub(crate) fn next_requirements(&self) -> PathBuf {
+        // Beside the next tree: installers read the settings in the folders above.
+        self.next_tree().with_extension("requirements.deploykit-next")
+    }
+
     /// Returns where a path of the checkout is in another tree of the same project.
     #[must_use]
     pub fn in_tree(&self, path: &Path, tree: &Path) -> PathBuf {

@@ -67,7 +67,7 @@ pub(super) struct Mark {
 impl Mark {
     /// Makes the mark, before the first change of anything.
     pub(super) fn set(site: &Site) -> Result<Self, files::FileError> {
-        let mark = Mark { state: site.state(), folders: vec![site.next_tree()] };
+        let mark = Mark { state: site.state(), folders: vec![site.next_tree(), site.next_requirements()] };
         mark.state.set_beside(&mark.folders)?;
         Ok(mark)
     }

@@ -2,6 +2,7 @@
 
 mod django;
 mod ending;
+mod packages;
 mod site;
 
 use std::error::Error;
@@ -17,7 +18,7 @@ use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
-use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages, Record};
+use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages};
 use crate::plan::Phase;
 use crate::runner::{Events, error_chain};
 use crate::services::ServiceState;
@@ -27,7 +28,6 @@ use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
 use crate::update::steps::{self, Facts, Planned};
-use crate::update::summary;
 use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
@@ -36,6 +36,16 @@ pub(super) use ending::Ready;
 struct Running {
     step: String,
     since: Instant,
+    /// When it ended, if that was before anybody looked.
+    until: Option<Instant>,
+}
+
+/// What the rest of a preparation stands on, but for the environment.
+struct Ground {
+    tree: NextTree,
+    beside: Beside,
+    /// The services, in the order of the configuration.
+    states: Vec<ServiceState>,
 }
 
 /// Any error of a step.
@@ -170,25 +180,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Finds out everything that the plan is made of.
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
-        let (mut beside, tree) = self.step("next-tree", |this| {
-            let exclude = [this.state.folder().to_owned()];
-            let (repository, path, commit) =
-                (config.repository.clone(), this.site.next_tree(), this.to.clone());
-            // Before there is anything: half a tree goes, too.
-            let tree = NextTree { repository, path, commit };
-            let parked = this.state.next_tree();
-            let beside = Beside::new(tree.clone(), parked.clone());
-            let NextTree { repository, path, commit } = &tree;
-            let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
-            this.has_files(&tree)?;
-            Ok(((beside, tree), String::new()))
-        })?;
-        if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
-            self.step("secrets", |this| this.secrets(moved))?;
-        }
-        self.own_steps("next-tree", &tree, None)?;
-        let states = self.step("services", |this| this.services())?;
-        let packages = self.step("next-environment", |this| this.packages(&tree, &states))?;
+        let (Ground { mut beside, tree, states }, packages) = self.ground_and_packages(moved)?;
         let environment = match &packages {
             Packages::Unchanged { .. } => config.virtualenv.clone(),
             Packages::Ready(ready) => ready.environment.clone(),
@@ -235,46 +227,28 @@ impl<'s, 'o> Preparation<'s, 'o> {
         })
     }
 
-    /// Builds the next environment, unless the live one is the right one.
-    fn packages(&mut self, tree: &NextTree, states: &[ServiceState]) -> Result<(Packages, String), Failed> {
+    /// Checks the target out beside the live checkout, and looks at what needs no environment.
+    fn ground(&mut self, moved: Option<&Move>) -> Result<Ground, UpdateError> {
         let config = self.site.config();
-        if config.requirements.is_empty() {
-            let reason = "no requirements are configured".to_owned();
-            return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
+        let (beside, tree) = self.step("next-tree", |this| {
+            let exclude = [this.state.folder().to_owned()];
+            let (repository, path, commit) =
+                (config.repository.clone(), this.site.next_tree(), this.to.clone());
+            // Before there is anything: half a tree goes, too.
+            let tree = NextTree { repository, path, commit };
+            let parked = this.state.next_tree();
+            let beside = Beside::new(tree.clone(), parked.clone());
+            let NextTree { repository, path, commit } = &tree;
+            let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
+            this.has_files(&tree)?;
+            Ok(((beside, tree), String::new()))
+        })?;
+        if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
+            self.step("secrets", |this| this.secrets(moved))?;
         }
-        let mut install = self.site.pip_install();
-        install.requirements =
-            config.requirements.iter().map(|file| self.site.in_tree(file, &tree.path)).collect();
-        install.directory.clone_from(&tree.path);
-        let packages = install.prepare(&self.host)?;
-        let text = match &packages {
-            Packages::Unchanged { reason, .. } => reason.clone(),
-            Packages::Ready(ready) => {
-                let stranger =
-                    ready.shut.as_ref().and_then(|folder| Some((folder, steps::stranger(states)?)));
-                if let Some((folder, (service, user))) = stranger {
-                    let folder = folder.clone();
-                    return Err(PreparationError::EnvironmentShut { service, user, folder }.into());
-                }
-                ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
-                let bin = config.virtualenv.join("bin");
-                if let Some((service, program)) =
-                    steps::program_of(&config.services, states, &bin, &ready.missing_scripts)
-                {
-                    return Err(
-                        PreparationError::ProgramMissing { service, program: bin.join(program) }.into()
-                    );
-                }
-                if !ready.missing_scripts.is_empty() {
-                    let scripts = ready.missing_scripts.join("`, `");
-                    self.notice(format!(
-                        "the next environment has no `bin/{scripts}`, which the live one has"
-                    ));
-                }
-                summary::package_summary(&ready.changes)
-            }
-        };
-        Ok((packages, text))
+        self.own_steps("next-tree", &tree, None)?;
+        let states = self.step("services", |this| this.services())?;
+        Ok(Ground { beside, tree, states })
     }
 
     /// Runs the site's own steps that follow a step of the preparation, in the next tree.
@@ -327,7 +301,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let step = id.to_owned();
         let (phase, reason) = (Phase::Prepare, String::new());
         self.events.send(Event::StepStarted { phase, step: step.clone(), reason });
-        Running { step, since: Instant::now() }
+        Running { step, since: Instant::now(), until: None }
     }
 
     /// Tells what came of it; a failure ends the preparation.
@@ -336,10 +310,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         running: Running,
         result: Result<(T, String), Failed>,
     ) -> Result<T, UpdateError> {
-        let Running { step, since } = running;
+        let Running { step, since, until } = running;
         match result {
             Ok((value, outcome)) => {
-                let (phase, duration_ms) = (Phase::Prepare, milliseconds(since.elapsed()));
+                let (phase, duration_ms) =
+                    (Phase::Prepare, milliseconds(until.unwrap_or_else(Instant::now) - since));
                 self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 Ok(value)
             }

@@ -1,5 +1,6 @@
 //! The whole update through the library, on a site that serves: compared before and after, whole.
 
+mod beside;
 mod goes_back;
 mod held;
 mod refuses;

@@ -1,0 +1,220 @@
+//! The next environment. It waits for the requirements of the target, and for nothing else: where git alone can tell them,
+//! it is prepared beside the next tree.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::thread::{self, Builder};
+use std::time::Instant;
+
+use super::{Failed, Ground, Preparation};
+use crate::git::Tree;
+use crate::host::{Cancel, Host, files};
+use crate::operations::git_update::Move;
+use crate::operations::pip_install::{PipInstall, Prepared as Packages, Record};
+use crate::python::{PythonError, Requirements, included};
+use crate::services::ServiceState;
+use crate::site::Site;
+use crate::update::error::{PreparationError, UpdateError};
+use crate::update::{steps, summary};
+
+/// What uv reads of the folder that it runs in.
+const SETTINGS: [&str; 2] = ["pyproject.toml", "uv.toml"];
+
+/// The requirements files of the target, alone in a folder; removed with this value.
+struct Early {
+    folder: PathBuf,
+    install: PipInstall,
+    fingerprint: String,
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        if let Err(error) = files::remove_tree(&self.folder) {
+            log::warn!("{}", crate::error_chain(&error));
+        }
+    }
+}
+
+impl Early {
+    /// Takes them from git; `None` where their meaning depends on the tree around them.
+    fn new(site: &Site, commit: &str, host: &Host) -> Option<Self> {
+        let config = site.config();
+        let target = Tree::open(&config.repository, commit).ok()?;
+        if config.requirements.is_empty() || names_a_file(site, &target, host) {
+            return None;
+        }
+        let folder = site.next_requirements();
+        files::own_folder(&folder, None).ok()?;
+        files::remove_tree(&folder).ok()?;
+        DirBuilder::new().mode(0o700).create(&folder).ok()?;
+        let install = install_in(site, &folder);
+        let mut early = Early { folder, install, fingerprint: String::new() };
+        early.take(site, &target)?;
+        let install = &early.install;
+        let read = Requirements::read(&install.requirements, &install.directory, &install.extra_args).ok()?;
+        early.fingerprint = read.stand_alone().then_some(read.fingerprint)?;
+        Some(early)
+    }
+
+    /// Copies the files with those that they include. What is missing is missed by whoever reads them.
+    fn take(&self, site: &Site, target: &Tree) -> Option<()> {
+        let inside = |file: &PathBuf| file.strip_prefix(&site.config().repository).ok().map(Path::to_owned);
+        let mut waiting: Vec<PathBuf> = site.config().requirements.iter().filter_map(inside).collect();
+        let settings = SETTINGS.map(PathBuf::from);
+        for file in &settings {
+            self.copy(target, file)?;
+        }
+        while let Some(file) = waiting.pop() {
+            if !self.folder.join(&file).exists() {
+                let text = self.copy(target, &file)?;
+                waiting.extend(included(&file, &text));
+            }
+        }
+        Some(())
+    }
+
+    /// Copies one file, if there is one, and returns its text.
+    fn copy(&self, target: &Tree, file: &Path) -> Option<String> {
+        let Some(contents) = target.bytes(file).ok()? else { return Some(String::new()) };
+        let place = self.folder.join(file);
+        fs::create_dir_all(files::parent(&place)).ok()?;
+        fs::write(place, &contents).ok()?;
+        Some(String::from_utf8_lossy(&contents).into_owned())
+    }
+
+    /// Tells whether the tree asks for the same: filters, local changes and the site's own steps may have changed it.
+    fn fits(&self, site: &Site, tree: &Path) -> bool {
+        let there = install_in(site, tree);
+        let read = Requirements::read(&there.requirements, &there.directory, &there.extra_args);
+        let same = |file: &str| fs::read(tree.join(file)).ok() == fs::read(self.folder.join(file)).ok();
+        read.is_ok_and(|read| read.fingerprint == self.fingerprint) && SETTINGS.into_iter().all(same)
+    }
+}
+
+/// Tells whether arguments or variables for the installer name something of the tree by a path relative to it.
+fn names_a_file(site: &Site, target: &Tree, host: &Host) -> bool {
+    let is_its_own = |name: &str| name.starts_with("PIP_") || name.starts_with("UV_");
+    let ours = std::env::vars_os()
+        .filter_map(|(name, value)| name.to_str().is_some_and(is_its_own).then_some(value));
+    let ours = ours.map(|value| value.to_string_lossy().into_owned());
+    let sites =
+        host.environment().iter().filter(|(name, _)| is_its_own(name)).map(|(_, value)| value.to_owned());
+    let texts: Vec<String> = ours.chain(sites).chain(site.config().extra_args.iter().cloned()).collect();
+    let is_there = |word: &str| {
+        let path = Path::new(word.strip_prefix("-f").unwrap_or(word));
+        !word.is_empty()
+            && path.is_relative()
+            && (target.holds(path) || site.config().repository.join(path).exists())
+    };
+    texts.iter().any(|text| text.split(|c: char| c.is_whitespace() || c == '=').any(is_there))
+}
+
+/// Returns the installation for a tree of the project.
+fn install_in(site: &Site, tree: &Path) -> PipInstall {
+    let requirements = site.config().requirements.iter();
+    PipInstall {
+        requirements: requirements.map(|file| site.in_tree(file, tree)).collect(),
+        directory: tree.to_owned(),
+        ..site.pip_install()
+    }
+}
+
+impl Preparation<'_, '_> {
+    /// Makes the next tree and the next environment, beside each other where that can be.
+    pub(super) fn ground_and_packages(
+        &mut self,
+        moved: Option<&Move>,
+    ) -> Result<(Ground, Packages), UpdateError> {
+        let early = Early::new(self.site, &self.to, &self.host);
+        let early = early.and_then(|early| Some((early, self.host.with_part().ok()?)));
+        let Some((early, (host, cancel))) = early else {
+            let ground = self.ground(moved)?;
+            let packages = self.step("next-environment", |this| {
+                let packages = this.packages(&ground)?;
+                this.look_at(packages, &ground.states)
+            })?;
+            return Ok((ground, packages));
+        };
+        let mut running = self.begin_step("next-environment");
+        let (ground, packages) = self.beside(&early, &host, &cancel, moved);
+        let ground = ground?;
+        let packages = match packages {
+            Some((packages, until)) => {
+                running.until = Some(until);
+                packages
+            }
+            None => self.packages(&ground),
+        };
+        let packages = packages.map_err(Failed::from);
+        let packages = packages.and_then(|packages| self.look_at(packages, &ground.states));
+        Ok((ground, self.end_step(running, packages)?))
+    }
+
+    /// Prepares the environment in a thread while the tree is made; it is ended when the tree fails or asks for something
+    /// else.
+    #[expect(clippy::type_complexity, reason = "two results, one of which says when it came")]
+    fn beside(
+        &mut self,
+        early: &Early,
+        host: &Host,
+        cancel: &Cancel,
+        moved: Option<&Move>,
+    ) -> (Result<Ground, UpdateError>, Option<(Result<Packages, PythonError>, Instant)>) {
+        thread::scope(|scope| {
+            let prepare = || (early.install.prepare(host), Instant::now());
+            let thread = Builder::new().spawn_scoped(scope, prepare);
+            let ground = self.ground(moved);
+            let fits = ground.as_ref().is_ok_and(|ground| early.fits(self.site, &ground.tree.path));
+            if !fits {
+                cancel.request();
+            }
+            let packages =
+                thread.ok().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            (ground, packages.filter(|_| fits))
+        })
+    }
+
+    /// Builds the next environment from the next tree, unless the live one is the right one.
+    fn packages(&self, ground: &Ground) -> Result<Packages, PythonError> {
+        if self.site.config().requirements.is_empty() {
+            let reason = "no requirements are configured".to_owned();
+            return Ok(Packages::Unchanged { reason, record: Record::default() });
+        }
+        install_in(self.site, &ground.tree.path).prepare(&self.host)
+    }
+
+    /// Looks whether the services can do with it.
+    fn look_at(&mut self, packages: Packages, states: &[ServiceState]) -> Result<(Packages, String), Failed> {
+        let config = self.site.config();
+        let text = match &packages {
+            Packages::Unchanged { reason, .. } => reason.clone(),
+            Packages::Ready(ready) => {
+                let stranger =
+                    ready.shut.as_ref().and_then(|folder| Some((folder, steps::stranger(states)?)));
+                if let Some((folder, (service, user))) = stranger {
+                    let folder = folder.clone();
+                    return Err(PreparationError::EnvironmentShut { service, user, folder }.into());
+                }
+                ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
+                let bin = config.virtualenv.join("bin");
+                if let Some((service, program)) =
+                    steps::program_of(&config.services, states, &bin, &ready.missing_scripts)
+                {
+                    return Err(
+                        PreparationError::ProgramMissing { service, program: bin.join(program) }.into()
+                    );
+                }
+                if !ready.missing_scripts.is_empty() {
+                    let scripts = ready.missing_scripts.join("`, `");
+                    self.notice(format!(
+                        "the next environment has no `bin/{scripts}`, which the live one has"
+                    ));
+                }
+                summary::package_summary(&ready.changes)
+            }
+        };
+        Ok((packages, text))
+    }
+}
