@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::*;
 use crate::support::disk::{Disk, sh};
 use crate::support::releases::{append, edit, publish_column};
+use crate::support::site::demo_site::supervisor::call;
 use crate::support::site::demo_site::wait_until;
 
 /// Holds a lock on a SQLite file until it is dropped.
@@ -181,7 +182,7 @@ fn an_index_that_hangs_and_a_folder_that_cannot_be_written() {
     sh(&format!("umount --lazy {root}"));
     let text = refused.expect("a refusal");
     assert!(text.contains("Read-only file system") && text.contains(".site.deploykit-next"), "{text}");
-    // The worker, which could not write either, may have died of it.
-    site.wait_until_serving(PATIENCE).unwrap();
+    // The worker, which could not write either, died of it, and supervisor may have lost its patience.
+    let _ = call(&site.supervisor_socket, "supervisor.startProcess", &["worker"]);
     assert_as_before(site, &before);
 }
