@@ -65,11 +65,9 @@ pub fn static_files() -> Outcome<Vec<Row>> {
         })?;
         Ok(())
     })?;
-    let theirs = || {
-        fs::remove_dir_all(&stage.site.static_root)?;
-        seconds(stage.site.python().args(["manage.py", "collectstatic", "--noinput"]))
-    };
-    pairs(&stage, "50,000 static files", "a whole collectstatic", 1.0, theirs)
+    // As it is typed: over the live files, of which nearly all are the newest.
+    let theirs = || seconds(stage.site.python().args(["manage.py", "collectstatic", "--noinput"]));
+    pairs(&stage, "50,000 static files", "collectstatic", 1.5, theirs)
 }
 
 /// Many migrations that wait.

@@ -133,7 +133,7 @@ impl Action {
             Action::RemoveTree { path } => files::remove_tree(path)?,
             Action::Wait { until, .. } => wait(*until, &context.host, Timestamp::now)?,
             Action::Swap(swap) => swap.perform()?,
-            Action::LinkLateFiles(late) => late.perform().map(|_| ())?,
+            Action::LinkLateFiles(late) => late.perform(&context.host).map(|_| ())?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
             Action::PlaceByteCode(code) => code.place(),
             Action::RemoveByteCode(code) => code.remove(),

@@ -139,7 +139,7 @@ pub fn python() -> Option<&'static Path> {
             // Sessions write no bytecode: without it every test would compile Django.
             install.args(["pip", "install", "-q", "--no-config", "--compile-bytecode", "--no-index"]);
             install.arg("--find-links").arg(wheels).arg("--python").arg(&python);
-            install.args(["Django", "psycopg[binary]", "PyMySQL"]);
+            install.args(["Django", "psycopg[binary]", "PyMySQL", "whitenoise"]);
             run(&mut install);
             Some(python)
         })

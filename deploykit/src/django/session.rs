@@ -334,14 +334,16 @@ impl Session {
     }
 
     /// Begins to collect the static files into this folder and nowhere else, at the host's priority. The session may be asked for
-    /// other things meanwhile; [`end_collect`](Session::end_collect) waits for the end.
+    /// other things meanwhile; [`end_collect`](Session::end_collect) waits for the end. With `seeded`, a file that is there
+    /// already counts as collected.
     ///
     /// # Errors
     ///
     /// When static files are not installed.
-    pub fn begin_collect(&mut self, host: &Host, target: &Path) -> Result<(), DjangoError> {
+    pub fn begin_collect(&mut self, host: &Host, target: &Path, seeded: bool) -> Result<(), DjangoError> {
         let target = target.to_string_lossy();
-        let request = json!({ "do": "begin_collect", "target": target, "nice": host.niceness() });
+        let nice = host.niceness();
+        let request = json!({ "do": "begin_collect", "target": target, "seeded": seeded, "nice": nice });
         self.ask::<Nothing>(host, "collect static files", request, Some(READ)).map(|_| ())
     }
 

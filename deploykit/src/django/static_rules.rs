@@ -1,7 +1,7 @@
 //! Which static files are obsolete, and whether there is anything to collect. No file is touched here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,16 @@ pub struct StaticSources {
     pub folders: Vec<String>,
     /// The storage's class.
     pub storage: Option<String>,
+    /// Whether Django collects into a folder that holds files already without writing into any of these.
+    #[serde(default)]
+    pub incremental: bool,
+}
+
+impl StaticSources {
+    /// Returns the names whose files are on the disk.
+    pub(super) fn with_places(&self) -> impl Iterator<Item = (&String, &Path)> {
+        self.sources.iter().filter_map(|(name, place)| Some((name, place.as_deref()?)))
+    }
 }
 
 /// What was collected at the last update: the best evidence of what is obsolete now.
@@ -98,7 +108,7 @@ fn originals(name: &str) -> Vec<String> {
 /// Takes the hash out of `css/site.0123456789ab.css`; `None` when there is none.
 ///
 /// Source: `HashedFilesMixin.hashed_name` of Django: the first twelve hexadecimal digits of an MD5, before the last suffix.
-fn without_hash(name: &str) -> Option<String> {
+pub(super) fn without_hash(name: &str) -> Option<String> {
     let (folder, file) = match name.rsplit_once('/') {
         Some((folder, file)) => (Some(folder), file),
         None => (None, name),

@@ -226,7 +226,7 @@ fn list(messages: &[CheckMessage]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::django::{Level, MigrationId, PendingMigration, StaticRecord};
+    use crate::django::{Folders, Level, MigrationId, PendingMigration, StaticRecord};
     use crate::host::files::Swap;
 
     fn project() -> Project {
@@ -313,6 +313,7 @@ mod tests {
             removed: vec!["old.css".into()],
             unchanged: false,
             record: StaticRecord::default(),
+            folders: Folders::default(),
         };
         let found = change(decide_static(&collected));
         assert_eq!(found.reason, "static files: 30 new, 1 obsolete");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock → fetch → pin the target → nothing to do? say so and stop
-//! PREPARE   next-tree · secrets · services · next-environment · check · migrations · pages ∥ collect
+//! PREPARE   next-tree · secrets · services ∥ next-environment · check · migrations · pages ∥ collect
 //! ANNOUNCE  announce · wait · stop-workers
 //! WINDOW    page-up → stop-web → backup → code → environment → static → migrate → start-required → start-web
 //!           → smoke-check → page-down

@@ -1,8 +1,9 @@
 //! Static files collected beside the live ones.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::SystemTime;
 
 use deploykit::django::{Collected, DjangoError, StaticFiles, StaticRecord, When};
 use deploykit::host::Host;
@@ -104,6 +105,127 @@ fn files_are_collected_beside_and_swapped_in_and_back() {
     assert_eq!(listing(&site.path("www/static")), before);
 }
 
+/// Lets whatever follows use this class of the project's own, based on Django's storage with a manifest.
+fn own_storage(site: &Site, body: &str) {
+    let class = "from django.contrib.staticfiles.storage import ManifestStaticFilesStorage\n\n\n\
+                 class Own(ManifestStaticFilesStorage):\n";
+    site.write("config/storage.py", &format!("{class}    {body}\n"));
+    site.append("config/settings.py", &ELSEWHERE.replace("Elsewhere", "Own"));
+}
+
+fn inode(site: &Site, path: &str) -> u64 {
+    fs::metadata(site.path(path)).unwrap().ino()
+}
+
+/// Returns the live file whose name begins and ends so.
+fn hashed(site: &Site, beginning: &str, ending: &str) -> String {
+    let mut names = listing(&site.path("www/static"));
+    names.retain(|name| {
+        name.starts_with(beginning) && name.ends_with(ending) && name.len() > beginning.len() + ending.len()
+    });
+    assert_eq!(names.len(), 1, "{names:?}");
+    format!("www/static/{}", names.remove(0))
+}
+
+#[test]
+fn what_stays_is_linked_and_what_differs_is_collected() {
+    let Some(site) = site(MANIFEST) else { return };
+    // As large sites do: only options.
+    own_storage(&site, "manifest_strict = False");
+    live(&site);
+    let dot = hashed(&site, "shop/dot.", ".svg");
+    let before =
+        [inode(&site, "www/static/shop/dot.svg"), inode(&site, &dot), inode(&site, "www/static/shop/old.js")];
+    // Another text of the same age or older, as packages bring them.
+    site.write("shop/static/shop/old.js", "new()");
+    let long_ago = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+    File::options()
+        .append(true)
+        .open(site.path("shop/static/shop/old.js"))
+        .unwrap()
+        .set_times(long_ago)
+        .unwrap();
+    let collected = prepare(&site, &files(&site)).unwrap();
+    assert_eq!(collected.changed, ["shop/old.js", "staticfiles.json"]);
+    assert_eq!(site.read("www/static/shop/old.js"), "old()", "nothing is written into the live files");
+    collected.swap.unwrap().perform().unwrap();
+    let after =
+        [inode(&site, "www/static/shop/dot.svg"), inode(&site, &dot), inode(&site, "www/static/shop/old.js")];
+    assert_eq!(before[..2], after[..2], "the same files as before");
+    assert_ne!(before[2], after[2]);
+    assert_eq!(site.read("www/static/shop/old.js"), "new()");
+}
+
+#[test]
+fn a_copy_that_was_damaged_is_made_anew() {
+    let Some(site) = site(MANIFEST) else { return };
+    live(&site);
+    let dot = hashed(&site, "shop/dot.", ".svg");
+    site.write(&dot, "<sv");
+    site.write("shop/static/shop/old.js", "new()");
+    let collected = prepare(&site, &files(&site)).unwrap();
+    assert_eq!(site.read(&dot), "<sv", "nothing is written into the live files");
+    collected.swap.unwrap().perform().unwrap();
+    assert_eq!(site.read(&dot), "<svg/>");
+}
+
+#[test]
+fn what_was_collected_as_a_link_becomes_a_file_when_it_is_collected_again() {
+    let Some(site) = site(MANIFEST) else { return };
+    live(&site);
+    let dot = site.path("www/static/shop/dot.svg");
+    fs::remove_file(&dot).unwrap();
+    symlink(site.path("shop/static/shop/dot.svg"), &dot).unwrap();
+    assert!(prepare(&site, &files(&site)).unwrap().unchanged);
+    site.write("shop/static/shop/old.js", "new()");
+    prepare(&site, &files(&site)).unwrap().swap.unwrap().perform().unwrap();
+    assert!(dot.is_file() && !dot.is_symlink());
+}
+
+#[test]
+fn a_storage_with_ways_of_its_own_collects_everything() {
+    let Some(site) = site(MANIFEST) else { return };
+    // It writes into what it finds: a link would reach the live file.
+    let body = "def post_process(self, paths, **options):\n        \
+                yield from super().post_process(paths, **options)\n        \
+                open(self.path('shop/dot.svg'), 'a').write('<!-- own -->')";
+    own_storage(&site, body);
+    live(&site);
+    assert_eq!(site.read("www/static/shop/dot.svg"), "<svg/><!-- own -->");
+    let before = inode(&site, "www/static/shop/dot.svg");
+    site.write("shop/static/shop/dot.svg", "<svg/><!-- own -->");
+    site.write("shop/static/shop/old.js", "new()");
+    let collected = prepare(&site, &files(&site)).unwrap();
+    assert_eq!(site.read("www/static/shop/dot.svg"), "<svg/><!-- own -->");
+    collected.swap.unwrap().perform().unwrap();
+    assert_ne!(inode(&site, "www/static/shop/dot.svg"), before);
+    assert_eq!(site.read("www/static/shop/dot.svg"), "<svg/><!-- own --><!-- own -->");
+}
+
+#[test]
+fn what_whitenoise_compressed_is_not_written_into() {
+    let Some(site) = site(MANIFEST) else { return };
+    let backend = "whitenoise.storage.CompressedManifestStaticFilesStorage";
+    site.append("config/settings.py", &ELSEWHERE.replace("config.storage.Elsewhere", backend));
+    let long = "p { color: red }\n".repeat(200);
+    site.write("shop/static/shop/long.css", &long);
+    site.write("shop/static/shop/plain.txt", &long);
+    live(&site);
+    let before = [inode(&site, "www/static/shop/plain.txt"), inode(&site, "www/static/shop/plain.txt.gz")];
+    let bytes = fs::read(site.path("www/static/shop/long.css.gz")).unwrap();
+    site.write("shop/static/shop/long.css", &long.replace("red", "blue"));
+    let collected = prepare(&site, &files(&site)).unwrap();
+    assert_eq!(
+        fs::read(site.path("www/static/shop/long.css.gz")).unwrap(),
+        bytes,
+        "the live file is as it was"
+    );
+    collected.swap.unwrap().perform().unwrap();
+    assert_eq!(inode(&site, "www/static/shop/plain.txt"), before[0]);
+    assert_ne!(inode(&site, "www/static/shop/plain.txt.gz"), before[1]);
+    assert_ne!(fs::read(site.path("www/static/shop/long.css.gz")).unwrap(), bytes);
+}
+
 #[test]
 fn a_stylesheet_that_names_a_missing_file_is_told_and_nothing_is_touched() {
     let Some(site) = site(MANIFEST) else { return };
@@ -149,11 +271,11 @@ fn what_the_site_wrote_meanwhile_is_not_lost() {
     site.write("shop/static/shop/new.js", "fresh()");
     let collected = prepare(&site, &files(&site)).unwrap();
     site.write("www/static/CACHE/css/late.css", "late");
-    assert_eq!(collected.late_files().unwrap().perform().unwrap(), ["CACHE/css/late.css"]);
-    assert!(collected.late_files().unwrap().perform().unwrap().is_empty());
+    assert_eq!(collected.late_files().unwrap().perform(&Host::new()).unwrap(), ["CACHE/css/late.css"]);
+    assert!(collected.late_files().unwrap().perform(&Host::new()).unwrap().is_empty());
     collected.swap.clone().unwrap().perform().unwrap();
     assert_eq!(site.read("www/static/CACHE/css/late.css"), "late");
-    assert!(collected.late_files().unwrap().perform().unwrap().is_empty());
+    assert!(collected.late_files().unwrap().perform(&Host::new()).unwrap().is_empty());
 }
 
 #[test]

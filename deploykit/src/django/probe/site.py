@@ -5,6 +5,7 @@
 # copy of the standard input) behind; the first line after this program is the configuration.
 
 import collections
+import contextlib
 import hashlib
 import importlib
 import importlib.util

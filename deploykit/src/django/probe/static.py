@@ -33,7 +33,38 @@ def do_static_sources(request):
 
     need_static()
     found, folders = guarded("static", sources)
-    return {"sources": found, "folders": folders, "storage": static_backend(settings)}
+    backend = static_backend(settings)
+    return {"sources": found, "folders": folders, "storage": backend, "incremental": replaces_files(backend)}
+
+
+# What every class has of its own.
+OF_ANY_CLASS = {
+    "__module__",
+    "__qualname__",
+    "__doc__",
+    "__dict__",
+    "__weakref__",
+    "__annotations__",
+    "__firstlineno__",
+    "__static_attributes__",
+}
+
+
+def replaces_files(backend):
+    """Whether what collects removes a file before it writes another one in its place: the storages of Django and
+    whitenoise do (but for what whitenoise compresses), and so do classes that only set their options."""
+    from django.core.management import get_commands
+    from django.utils.module_loading import import_string
+
+    if not backend or get_commands().get("collectstatic") != "django.contrib.staticfiles":
+        return False
+    for kind in guarded("static", import_string, backend).__mro__:
+        if kind is object or kind.__module__.split(".")[0] in ("django", "whitenoise"):
+            continue
+        own = (value for name, value in vars(kind).items() if name not in OF_ANY_CLASS)
+        if any(callable(value) or hasattr(value, "__get__") for value in own):
+            return False
+    return True
 
 
 def forget_static_storage():
@@ -56,7 +87,26 @@ def location_of(storage):
         return None
 
 
-def collect(target):
+@contextlib.contextmanager
+def what_is_there_is_collected():
+    """Lets collectstatic leave what it finds in its folder: whatever is there equals its source."""
+    from django.contrib.staticfiles.management.commands.collectstatic import Command
+
+    def delete_file(self, path, prefixed_path, source_storage):
+        if not self.storage.exists(prefixed_path):
+            return True
+        self.unmodified_files.append(prefixed_path)
+        return False
+
+    old = Command.delete_file
+    Command.delete_file = delete_file
+    try:
+        yield
+    finally:
+        Command.delete_file = old
+
+
+def collect(target, seeded):
     from django.conf import settings
     from django.contrib.staticfiles.storage import staticfiles_storage
     from django.core.management import call_command
@@ -67,17 +117,18 @@ def collect(target):
         location = location_of(storage)
         if location is None or (location + os.sep).find(wanted + os.sep) != 0:
             raise Refused("not_relocatable", storage=static_backend(settings) or "", location=location)
-    call_command("collectstatic", interactive=False, verbosity=1, clear=False, skip_checks=True)
+    with what_is_there_is_collected() if seeded else contextlib.nullcontext():
+        call_command("collectstatic", interactive=False, verbosity=1, clear=False, skip_checks=True)
 
 
-def collect_into(target):
+def collect_into(target, seeded):
     from django.conf import settings
 
     old = settings.STATIC_ROOT
     settings.STATIC_ROOT = target
     forget_static_storage()
     try:
-        guarded("collect", collect, target)
+        guarded("collect", collect, target, seeded)
     finally:
         settings.STATIC_ROOT = old
         forget_static_storage()
@@ -91,7 +142,7 @@ COLLECTION = None
 def do_begin_collect(request):
     global COLLECTION
     need_static()
-    COLLECTION = beside("collect", request["nice"], collect_into, request["target"])
+    COLLECTION = beside("collect", request["nice"], collect_into, request["target"], request["seeded"])
     return {}
 
 

@@ -2,7 +2,7 @@
 
 use super::Facts;
 use crate::action::Action;
-use crate::django::{LateFiles, Migrate, PutBack, RestoreDatabase, ReversedMigration};
+use crate::django::{Folders, LateFiles, Migrate, PutBack, RestoreDatabase, ReversedMigration};
 use crate::git::counted;
 use crate::operations::{Change, Check};
 use crate::plan::{Phase, Step};
@@ -65,10 +65,11 @@ impl Facts {
             None => Check::Unchanged { reason: "the update changed no static files".to_owned() },
             Some((back, there)) => {
                 let added = self.done.kept.static_files.as_ref().map(|kept| kept.added.clone());
-                let late = back
-                    .wanted
-                    .is_some()
-                    .then(|| LateFiles { swap: back.clone(), removed: added.unwrap_or_default() });
+                let late = back.wanted.is_some().then(|| LateFiles {
+                    swap: back.clone(),
+                    removed: added.unwrap_or_default(),
+                    folders: Folders::default(),
+                });
                 let late = late.map(Action::LinkLateFiles).into_iter();
                 Check::Change(Change {
                     reason: "the files of before the update".to_owned(),

@@ -1,0 +1,279 @@
+//! A fresh set of static files beside the live one, ready to be swapped in.
+
+mod disk;
+mod late;
+mod seed;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::static_rules::{Evidence, StaticState};
+use super::{DjangoError, Session, StaticRecord, StaticSources, When};
+use crate::host::Host;
+use crate::host::files::{self, InPath, Swap};
+use disk::{equal, keep, like, listing};
+
+pub use late::{Folders, LateFiles};
+
+/// Django's default name of the file that maps names to hashed names.
+const MANIFEST: &str = "staticfiles.json";
+
+/// The static files of a site, and what is known of them from before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticFiles {
+    /// The live `STATIC_ROOT`. A link is followed: what it names is replaced, the link stays.
+    pub root: PathBuf,
+    /// Whether to collect; `auto`: when a source differs from what is live, or something is obsolete.
+    pub collect: When,
+    /// Whether files that are no longer collected go. `auto`: those that were collected once, with their hashed and
+    /// compressed variants; what nobody collected (caches, uploads) stays. `always`: all; `never`: none.
+    pub clear: When,
+    /// What the last update collected, if that is known.
+    pub record: Option<StaticRecord>,
+    /// Paths that the update deletes from the repository.
+    pub deleted: Vec<String>,
+}
+
+/// What a fresh set would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Brings the fresh set to the live place; `None` when nothing changes.
+    pub swap: Option<Swap>,
+    /// Takes it back.
+    pub back: Option<Swap>,
+    /// Files that are new, sorted.
+    pub added: Vec<String>,
+    /// Files whose contents change, sorted.
+    pub changed: Vec<String>,
+    /// Files that go, sorted.
+    pub removed: Vec<String>,
+    /// Nothing changes.
+    pub unchanged: bool,
+    /// What the finders gave: the evidence for the next update.
+    pub record: StaticRecord,
+    /// What the live folders were like when they were listed.
+    #[serde(default)]
+    pub folders: Folders,
+}
+
+impl Collected {
+    /// Nothing changes.
+    fn nothing(record: StaticRecord) -> Self {
+        let (added, changed, removed) = (Vec::new(), Vec::new(), Vec::new());
+        let folders = Folders::default();
+        Collected { swap: None, back: None, added, changed, removed, unchanged: true, record, folders }
+    }
+}
+
+/// Static files that are being collected beside the live ones.
+#[derive(Debug)]
+pub struct Collecting {
+    root: PathBuf,
+    clear: When,
+    live: BTreeSet<String>,
+    folders: Folders,
+    sources: StaticSources,
+    evidence: Evidence,
+    /// The folder beside the live one; `None`: nothing has to be collected.
+    aside: Option<PathBuf>,
+}
+
+impl StaticFiles {
+    /// Collects into a hidden folder beside `STATIC_ROOT`, if that is needed, and says what it would change.
+    ///
+    /// What stays of the live files is linked over, so that the fresh folder is complete. The live folder is not touched.
+    ///
+    /// # Errors
+    ///
+    /// See [`Session::end_collect`]; and when the folder cannot be made beside `STATIC_ROOT`, on the same file system.
+    pub fn prepare(&self, host: &Host, session: &mut Session) -> Result<Collected, DjangoError> {
+        self.begin(host, session)?.finish(host, session)
+    }
+
+    /// Begins to do so; the session may be asked for other things until [`Collecting::finish`].
+    ///
+    /// # Errors
+    ///
+    /// Like [`prepare`](StaticFiles::prepare).
+    pub fn begin(&self, host: &Host, session: &mut Session) -> Result<Collecting, DjangoError> {
+        let sources = session.static_sources(host)?;
+        let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        let (folders, live) = Folders::of(&root).at("read", &root)?;
+        let manifest = manifest(&root);
+        let evidence = self.evidence(manifest.as_ref(), &sources);
+        let same = seed::same(host, &root, &live, &sources);
+        let state = self.state(&live, &sources, manifest.as_ref(), &evidence, &same);
+        let aside = state.needs_collecting(self.collect, self.clear).then(|| aside(&root));
+        // A fresh set tells which files go.
+        let seeded = sources.incremental && self.clear != When::Always && !state.other_storage;
+        let collecting = Collecting { root, clear: self.clear, live, folders, sources, evidence, aside };
+        if let Some(aside) = &collecting.aside {
+            make_room(&collecting.root, aside)?;
+            let begun = if seeded { collecting.seed(host, aside, &same) } else { Ok(()) };
+            if let Err(error) = begun.and_then(|()| session.begin_collect(host, aside, seeded)) {
+                collecting.remove();
+                return Err(error);
+            }
+        }
+        Ok(collecting)
+    }
+
+    /// Returns the hidden folder that the fresh set is collected into.
+    #[must_use]
+    pub fn aside(&self) -> PathBuf {
+        aside(&fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone()))
+    }
+
+    fn evidence(&self, manifest: Option<&BTreeSet<String>>, sources: &StaticSources) -> Evidence {
+        let recorded = self.record.iter().flat_map(|record| record.names.iter());
+        Evidence {
+            names: recorded.chain(manifest.into_iter().flatten()).cloned().collect(),
+            deleted: self.deleted.clone(),
+            folders: sources.folders.clone(),
+        }
+    }
+
+    fn state(
+        &self,
+        live: &BTreeSet<String>,
+        sources: &StaticSources,
+        manifest: Option<&BTreeSet<String>>,
+        evidence: &Evidence,
+        same: &BTreeSet<String>,
+    ) -> StaticState {
+        let mut state = StaticState::default();
+        for (name, path) in &sources.sources {
+            match path {
+                None => state.unknown += 1,
+                Some(_) if !same.contains(name) => state.stale += 1,
+                Some(_) if manifest.is_some_and(|names| !names.contains(name)) => state.unlisted += 1,
+                Some(_) => {}
+            }
+        }
+        state.obsolete = live.iter().filter(|name| evidence.is_obsolete(name, &sources.sources)).count();
+        state.other_storage = self.record.as_ref().is_some_and(|record| record.storage != sources.storage);
+        state
+    }
+}
+
+impl Collecting {
+    /// Returns the hidden folder that is being filled; `None`: nothing has to be collected.
+    #[must_use]
+    pub fn aside(&self) -> Option<&Path> {
+        self.aside.as_deref()
+    }
+
+    /// Waits for the end, and says what the fresh set would change.
+    ///
+    /// # Errors
+    ///
+    /// Like [`StaticFiles::prepare`].
+    pub fn finish(self, host: &Host, session: &mut Session) -> Result<Collected, DjangoError> {
+        let record = StaticRecord::from(&self.sources);
+        let Some(aside) = &self.aside else { return Ok(Collected::nothing(record)) };
+        let collected = session.end_collect(host).and_then(|()| {
+            let goes = |name: &String| match self.clear {
+                When::Always => true,
+                When::Never => false,
+                When::Auto => self.evidence.is_obsolete(name, &self.sources.sources),
+            };
+            let collected = complete(host, &self.root, aside, &self.live, goes, record)?;
+            Ok(Collected { folders: self.folders.clone(), ..collected })
+        });
+        if !matches!(&collected, Ok(Collected { swap: Some(_), .. })) {
+            self.remove();
+        }
+        collected
+    }
+
+    /// Links live files into the empty folder that Django would make anew just the same.
+    fn seed(&self, host: &Host, aside: &Path, same: &BTreeSet<String>) -> Result<(), DjangoError> {
+        let mut names = seed::variants(host, &self.root, &self.live, &self.sources);
+        names.extend(same.iter().cloned());
+        // A link shows what it names, and is not what Django would make.
+        names.retain(|name| !self.root.join(name).is_symlink());
+        Ok(keep(host, &self.root, aside, &names)?)
+    }
+
+    /// Removes the fresh set, of which nothing is needed.
+    fn remove(&self) {
+        if let Some(Err(error)) = self.aside.as_deref().map(files::remove_tree) {
+            log::warn!("{}", crate::error_chain(&error));
+        }
+    }
+}
+
+impl Collected {
+    /// Returns the action that belongs before the swap.
+    #[must_use]
+    pub fn late_files(&self) -> Option<LateFiles> {
+        let (removed, folders) = (self.removed.clone(), self.folders.clone());
+        self.swap.clone().map(|swap| LateFiles { swap, removed, folders })
+    }
+}
+
+/// Links what stays of the live files into the fresh folder, and says what differs.
+fn complete(
+    host: &Host,
+    root: &Path,
+    aside: &Path,
+    live: &BTreeSet<String>,
+    goes: impl Fn(&String) -> bool,
+    record: StaticRecord,
+) -> Result<Collected, DjangoError> {
+    let fresh = listing(aside).at("read", aside)?;
+    let (removed, kept): (Vec<String>, Vec<String>) =
+        live.iter().filter(|name| !fresh.contains(*name)).cloned().partition(goes);
+    keep(host, root, aside, &kept)?;
+    like(root, aside).at("prepare", aside)?;
+    let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
+    let is_equal = host.on_all_cores(&same, |name| equal(&root.join(name), &aside.join(name)));
+    let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
+    let changed: Vec<String> = changed.map(|(name, _)| name).collect();
+    if added.is_empty() && changed.is_empty() && removed.is_empty() {
+        return Ok(Collected::nothing(record));
+    }
+    let (swap, back) = Swap::pair(root, aside)?;
+    let (swap, back) = (Some(swap), Some(back));
+    Ok(Collected { swap, back, added, changed, removed, unchanged: false, ..Collected::nothing(record) })
+}
+
+/// Returns the hidden neighbour of a folder.
+fn aside(root: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(root.file_name().unwrap_or_default());
+    name.push(".deploykit-next");
+    files::parent(root).join(name)
+}
+
+/// Makes the empty neighbour, and sees beforehand that it could be swapped in.
+fn make_room(root: &Path, aside: &Path) -> Result<(), DjangoError> {
+    let no_room = |source| DjangoError::NoRoomBeside { root: root.to_owned(), source };
+    let parent = files::parent(root);
+    if root.exists() && files::device(root) != files::device(parent) {
+        return Err(no_room(io::Error::from(io::ErrorKind::CrossesDevices)));
+    }
+    // An interrupted run may have given it to whom the live files belong.
+    files::own_folder(aside, fs::metadata(root).ok().map(|found| found.uid()))?;
+    files::remove_tree(aside)?;
+    DirBuilder::new().mode(0o755).create(aside).map_err(no_room)
+}
+
+/// Returns the names that the manifest maps, if there is one.
+///
+/// Source: `ManifestFilesMixin` of Django: `{"paths": {NAME: HASHED_NAME}, "version": "1.1"}`.
+fn manifest(root: &Path) -> Option<BTreeSet<String>> {
+    let text = fs::read_to_string(root.join(MANIFEST)).ok()?;
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(&text) else { return Some(BTreeSet::new()) };
+    match fields.remove("paths") {
+        Some(Value::Object(paths)) => Some(paths.into_iter().map(|(name, _)| name).collect()),
+        _ => Some(BTreeSet::new()),
+    }
+}
