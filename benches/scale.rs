@@ -67,7 +67,7 @@ pub fn static_files() -> Outcome<Vec<Row>> {
     })?;
     // As it is typed: over the live files, of which nearly all are the newest.
     let theirs = || seconds(stage.site.python().args(["manage.py", "collectstatic", "--noinput"]));
-    pairs(&stage, "50,000 static files", "collectstatic", 1.5, theirs)
+    pairs(&stage, "50,000 static files", "collectstatic", 1.3, theirs)
 }
 
 /// Many migrations that wait.
