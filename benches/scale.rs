@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::Outcome;
 use crate::demo_site::{DemoSite, run};
-use crate::program::{DEPLOYKIT, seconds};
+use crate::program::{Cost, DEPLOYKIT, seconds};
 use crate::stage::Stage;
 use crate::table::Row;
 
@@ -37,19 +37,24 @@ const MEMORY: f64 = 200.0;
 /// A repository of many files and commits, of which the next update changes one.
 pub fn repository() -> Outcome<Vec<Row>> {
     let stage = grown(|site| import(&site.origin))?;
+    // A second tree that is there already, as ours is from the update before.
     let tree = stage.beside("tree");
+    let add = ["worktree", "add", "-q", "--detach", &tree.to_string_lossy(), "origin/main"];
+    stage.site.git(&stage.site.checkout, &add)?;
     let theirs = || {
-        let git = |args: &[&str]| {
+        let git = |folder: &Path, args: &[&str]| {
             let mut command = stage.command("git");
-            seconds(command.args(args))
+            seconds(command.arg("-C").arg(folder).args(args))
         };
-        let tree = tree.to_string_lossy();
-        Ok(git(&["fetch", "-q", "origin", "main"])?
-            + git(&["status", "--porcelain", "--ignored"])?
-            + git(&["worktree", "add", "-q", "--detach", &tree, "origin/main"])?
-            + git(&["worktree", "remove", "--force", &tree])?)
+        let live = &stage.site.checkout;
+        Ok(git(live, &["fetch", "-q", "origin", "main"])?
+            + git(live, &["status", "--porcelain", "--untracked-files=no"])?
+            + git(live, &["status", "--porcelain", "--ignored"])?
+            + git(&tree, &["clean", "-ffdxq"])?
+            + git(&tree, &["checkout", "-q", "--force", "--detach", "origin/main"])?)
     };
-    pairs(&stage, "100,000 files, 50,000 commits", "its git commands", 1.3, theirs)
+    let steps = ["fetch", "next-tree"];
+    pairs(&stage, "100,000 files, 50,000 commits", &steps, "its git commands", 1.3, theirs)
 }
 
 /// Many static files, of which the next update changes one.
@@ -67,7 +72,7 @@ pub fn static_files() -> Outcome<Vec<Row>> {
     })?;
     // As it is typed: over the live files, of which nearly all are the newest.
     let theirs = || seconds(stage.site.python().args(["manage.py", "collectstatic", "--noinput"]));
-    pairs(&stage, "50,000 static files", "collectstatic", 1.3, theirs)
+    pairs(&stage, "50,000 static files", &[], "collectstatic", 1.3, theirs)
 }
 
 /// Many migrations that wait.
@@ -101,7 +106,7 @@ pub fn migrations() -> Outcome<Vec<Row>> {
         }
         Ok(seen)
     };
-    pairs(&stage, "400 pending migrations", "check and migrate --plan", 3.0, theirs)
+    pairs(&stage, "400 pending migrations", &[], "check and migrate --plan", 3.0, theirs)
 }
 
 /// Many packages, of which the next update changes none, or two.
@@ -134,7 +139,7 @@ fn none_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
     let (mut plans, mut steps) = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {
         let before = if pair % 2 == 0 { Some(theirs()?) } else { None };
-        let (plan, step) = planned(stage)?;
+        let (Cost { seconds: plan, .. }, step) = planned(stage, &["next-environment"])?;
         let theirs = before.map_or_else(theirs, Ok)?;
         println!(
             "none of {count} packages: plan {plan:.2} s, of that packages {step:.2} s, pip {theirs:.2} s"
@@ -158,12 +163,14 @@ fn none_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
     ])
 }
 
-/// Returns how long a plan takes, and its next environment.
-fn planned(stage: &Stage) -> Outcome<(f64, f64)> {
+/// Plans, and returns what that cost and how long these steps took together.
+fn planned(stage: &Stage, steps: &[&str]) -> Outcome<(Cost, f64)> {
     let output = stage.beside("plan");
     let cost = crate::program::run(stage.command(DEPLOYKIT).args(["plan", "-v"]), &output)?;
     let told = fs::read_to_string(output.with_extension("err"))?;
-    Ok((cost.seconds, duration(&told, "✓ next-environment").ok_or("no environment was looked at")?))
+    let took = |step: &&str| duration(&told, step).ok_or(format!("there was no step `{step}`"));
+    let took = steps.iter().map(took).sum::<Result<f64, String>>()?;
+    Ok((cost, took))
 }
 
 /// Changes two of a site's packages: the environment alone, against a fresh one.
@@ -184,7 +191,7 @@ fn two_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
             fs::remove_dir_all(entry)?;
         }
         let _ = fs::remove_dir_all(&fresh);
-        let (_, ours) = planned(stage)?;
+        let (_, ours) = planned(stage, &["next-environment"])?;
         let mut pip = stage.site.command(fresh.join("bin/python"));
         pip.args(["-m", "pip", "install", "-q", "--find-links"]).arg(&stage.site.extra_wheels);
         pip.arg("-r").arg(tree.join("requirements/production.txt"));
@@ -241,25 +248,29 @@ fn grown(grow: impl FnOnce(&DemoSite) -> Outcome<()>) -> Outcome<Stage> {
     Ok(stage)
 }
 
-/// Times `deploykit plan` and something else in turn, and looks at its memory.
+/// Times `deploykit plan`, or these steps of it, and something else in turn, and looks at its memory.
 fn pairs(
     stage: &Stage,
     what: &str,
+    steps: &[&str],
     other: &str,
     limit: f64,
     theirs: impl Fn() -> Outcome<f64>,
 ) -> Outcome<Vec<Row>> {
     let (mut ratios, mut memory) = (Vec::new(), Vec::new());
+    let name =
+        if steps.is_empty() { "plan".to_owned() } else { format!("{} of the plan", steps.join(" and ")) };
     for pair in 0..PAIRS {
         let before = if pair % 2 == 0 { Some(theirs()?) } else { None };
-        let ours = crate::program::run(stage.command(DEPLOYKIT).arg("plan"), &stage.beside("plan"))?;
+        let (cost, took) = planned(stage, steps)?;
+        let ours = if steps.is_empty() { cost.seconds } else { took };
         let theirs = before.map_or_else(&theirs, Ok)?;
-        println!("{what}: plan {:.2} s, {other} {theirs:.2} s", ours.seconds);
-        ratios.push(ours.seconds / theirs);
-        memory.push(ours.memory);
+        println!("{what}: {name} {ours:.2} s ({:.2} s in all), {other} {theirs:.2} s", cost.seconds);
+        ratios.push(ours / theirs);
+        memory.push(cost.memory);
     }
     Ok(vec![
-        Row::limited(&format!("{what}: plan / {other}"), "x", limit, ratios),
+        Row::limited(&format!("{what}: {name} / {other}"), "x", limit, ratios),
         Row::limited(&format!("{what}: peak memory of the plan"), "MB", MEMORY, memory),
     ])
 }
@@ -341,7 +352,9 @@ fn require(tree: &Path, count: usize, version: u32) {
 
 /// Reads how many seconds a step took: `✓ next-environment   2.4 s  2 packages change`.
 fn duration(told: &str, step: &str) -> Option<f64> {
-    let mut words = told.lines().find_map(|line| line.trim().strip_prefix(step))?.split_whitespace();
+    let done = |line: &str| line.trim().strip_prefix("✓ ")?.strip_prefix(step).map(ToOwned::to_owned);
+    let line = told.lines().find_map(done)?;
+    let mut words = line.split_whitespace();
     let seconds = words.next()?.parse().ok()?;
     (words.next()? == "s").then_some(seconds)
 }
