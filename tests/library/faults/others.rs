@@ -182,7 +182,9 @@ fn an_index_that_hangs_and_a_folder_that_cannot_be_written() {
     sh(&format!("umount --lazy {root}"));
     let text = refused.expect("a refusal");
     assert!(text.contains("Read-only file system") && text.contains(".site.deploykit-next"), "{text}");
-    // The worker, which could not write either, died of it, and supervisor may have lost its patience.
-    let _ = call(&site.supervisor_socket, "supervisor.startProcess", &["worker"]);
+    // The worker, which could not write either, has died of it, or is about to; or supervisor has given it up.
+    for order in ["stopProcess", "startProcess"] {
+        let _ = call(&site.supervisor_socket, &format!("supervisor.{order}"), &["worker"]);
+    }
     assert_as_before(site, &before);
 }
