@@ -197,8 +197,10 @@ impl Collecting {
     fn seed(&self, host: &Host, aside: &Path, same: &BTreeSet<String>) -> Result<(), DjangoError> {
         let mut names = seed::variants(host, &self.root, &self.live, &self.sources);
         names.extend(same.iter().cloned());
-        // A link shows what it names, and is not what Django would make.
-        names.retain(|name| !self.root.join(name).is_symlink());
+        // A link shows what it names, and is not what Django would make. Into what is compressed whitenoise writes, even where
+        // a package brought it.
+        let is_compressed = |name: &str| name.ends_with(".gz") || name.ends_with(".br");
+        names.retain(|name| !is_compressed(name) && !self.root.join(name).is_symlink());
         Ok(keep(host, &self.root, aside, &names)?)
     }
 
