@@ -157,6 +157,16 @@ fn what_stays_is_linked_and_what_differs_is_collected() {
 }
 
 #[test]
+fn a_source_that_is_named_like_a_copy_is_compared_with_itself() {
+    let Some(site) = site(MANIFEST) else { return };
+    site.write("shop/static/shop/old.0123456789ab.js", "old()");
+    live(&site);
+    site.write("shop/static/shop/old.0123456789ab.js", "new()");
+    prepare(&site, &files(&site)).unwrap().swap.unwrap().perform().unwrap();
+    assert_eq!(site.read("www/static/shop/old.0123456789ab.js"), "new()");
+}
+
+#[test]
 fn a_copy_that_was_damaged_is_made_anew() {
     let Some(site) = site(MANIFEST) else { return };
     live(&site);

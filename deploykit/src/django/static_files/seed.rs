@@ -31,8 +31,9 @@ pub(super) fn variants(
     sources: &StaticSources,
 ) -> Vec<String> {
     let source = |name: &String| sources.sources.get(&without_hash(name)?)?.as_deref();
-    let candidates: Vec<(&String, &Path)> =
-        live.iter().filter_map(|name| Some((name, source(name)?))).collect();
+    // A source whose own name looks like that is to equal itself.
+    let copies = live.iter().filter(|name| !sources.sources.contains_key(*name));
+    let candidates: Vec<(&String, &Path)> = copies.filter_map(|name| Some((name, source(name)?))).collect();
     pick(host, root, &candidates).collect()
 }
 
