@@ -89,7 +89,8 @@ fn keep_file(source: &Path, target: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(_) => {
             fs::copy(source, target)?;
-            File::options().append(true).open(target)?.set_modified(found.modified()?)
+            // Opened to read: its owner may date it, but not write to it where the mode forbids that.
+            File::open(target)?.set_modified(found.modified()?)
         }
         Ok(()) => Ok(()),
     }
