@@ -67,6 +67,9 @@ pub(crate) fn remove_left_locks(repository: &Path) -> Result<(), GitError> {
     let mut folders = vec![common.join("refs"), common.join("logs")];
     let mut found: Vec<PathBuf> = locks_in(common).collect();
     found.extend(locks_in(repository.git2.path()));
+    // With `maintenance.lock` there git would never pack anything again, and say nothing about it.
+    let objects = ["", "info", "info/commit-graphs", "pack"].map(|name| common.join("objects").join(name));
+    found.extend(objects.iter().flat_map(|folder| locks_in(folder)));
     while let Some(folder) = folders.pop() {
         found.extend(locks_in(&folder));
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();

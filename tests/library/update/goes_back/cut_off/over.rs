@@ -110,18 +110,19 @@ fn what_a_killed_preparation_left_goes() {
     let state = site_state(&site);
     let left = [
         site.checkout.join(".git/refs/remotes/origin/main.lock"),
+        site.checkout.join(".git/objects/maintenance.lock"),
         site.root.join(".deploykit-link-1"),
         state.environments().join("0123456789abcdef/lib"),
     ];
+    let [.., link, environment] = &left;
     for way in ["recover", "update"] {
         kill_at(&site, "collect finished");
         assert!(
             site.root.join(".site.deploykit-next").is_dir()
                 && site.root.join("data/.static.deploykit-next").is_dir()
         );
-        fs::write(&left[0], "").unwrap();
-        fs::write(&left[1], "").unwrap();
-        fs::create_dir_all(&left[2]).unwrap();
+        left[..3].iter().for_each(|file| fs::write(file, "").unwrap());
+        fs::create_dir_all(environment).unwrap();
         if way == "recover" {
             assert!(update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().is_none());
             assert_as_before(&site, &before);
@@ -132,13 +133,13 @@ fn what_a_killed_preparation_left_goes() {
         for path in &left {
             assert!(!path.exists(), "{way}: {} is left", path.display());
         }
-        assert!(!left[2].parent().unwrap().exists());
+        assert!(!environment.parent().unwrap().exists());
         assert!(state.beside().is_none());
     }
     // Nobody was killed: what lies there is somebody's.
-    fs::write(&left[1], "").unwrap();
+    fs::write(link, "").unwrap();
     assert!(update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().is_none());
-    assert!(left[1].exists());
+    assert!(link.exists());
 }
 
 #[test]
