@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rustix::fs::{OFlags, fcntl_setfl};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -71,6 +72,8 @@ impl Lock {
     /// [`LockError::Held`] with who holds it; [`LockError::File`] when the file cannot be used.
     pub fn take(path: &Path, purpose: &str, patience: Duration, host: &Host) -> Result<Self, LockError> {
         let file = files::open_private(path)?;
+        // It is written in place.
+        fcntl_setfl(&file, OFlags::empty()).at("open", path)?;
         let end = Instant::now() + patience.max(LEAST_PATIENCE);
         loop {
             match file.try_lock() {
@@ -106,9 +109,10 @@ impl Lock {
     fn write(&mut self) -> Result<(), LockError> {
         let text = serde_json::to_string(&self.holder).unwrap_or_default();
         let mut write = || {
-            self.file.set_len(0)?;
             self.file.rewind()?;
-            self.file.write_all(text.as_bytes())
+            self.file.write_all(text.as_bytes())?;
+            // Made empty first, it would be written to the disk when it is closed.
+            self.file.set_len(text.len() as u64)
         };
         write().at("write", &self.path)?;
         Ok(())
@@ -160,6 +164,11 @@ mod tests {
         assert!(Lock::holder(&path).is_some());
         drop(first);
         assert_eq!(Lock::holder(&path), None);
-        Lock::take(&path, "update", Duration::ZERO, &host).unwrap();
+        let _second = Lock::take(&path, "update", Duration::ZERO, &host).unwrap();
+        assert_eq!(
+            Lock::holder(&path).unwrap().purpose,
+            "update",
+            "nothing is left of what stood there before"
+        );
     }
 }

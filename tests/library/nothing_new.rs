@@ -27,12 +27,16 @@ fn it_starts_git_and_nothing_else() {
     assert_eq!(site.release().as_deref(), Some("watched"));
     let before = Snapshot::of(&site);
     let pids = site.processes();
+    let state = site.checkout.join(".deploykit");
+    let changed = || std::fs::metadata(&state).and_then(|state| state.modified()).expect("the state folder");
+    let state_changed = changed();
 
     let Some(second) = programs_of_an_update(&site, &list) else { return };
     assert!(second.contains("git"), "it asks the remote: {second:?}");
     assert!(second.iter().all(|name| *name == "git" || name.starts_with("git-")), "{second:?}");
     assert_same(&before, &Snapshot::of(&site));
     assert_eq!(site.processes(), pids, "no service is called");
+    assert_eq!(changed(), state_changed, "no file comes or goes");
 }
 
 /// Updates in a process of its own and returns the names of the programs that were started; `None` without strace.

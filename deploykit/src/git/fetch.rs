@@ -50,18 +50,23 @@ pub(crate) fn tag_reference(remote: &str, tag: &str) -> String {
 }
 
 impl Fetch<'_> {
+    /// Asks the remote whether anything is new, and returns what is known already if not; changes nothing.
+    pub(crate) fn nothing_new(&self, host: &Host) -> Result<Option<Fetched>, GitError> {
+        let repository = Repository::open(&self.repository)?;
+        self.url(&repository)?;
+        let before = repository.reference(&self.tracking())?.map(|id| id.to_string());
+        let Some(known) = before.filter(|_| !self.everything) else { return Ok(None) };
+        let is_newest = self.tip(host, &repository)?.as_ref() == Some(&known);
+        Ok(is_newest.then(|| Fetched { before: Some(known.clone()), after: known }))
+    }
+
+    /// Fetches, whether anything is new or not.
     pub(crate) fn perform(&self, host: &Host) -> Result<Fetched, GitError> {
         let repository = Repository::open(&self.repository)?;
         let url = self.url(&repository)?;
         let (remote, branch) = (self.remote, self.branch);
-        let tracking = format!("refs/remotes/{remote}/{branch}");
+        let tracking = self.tracking();
         let before = repository.reference(&tracking)?;
-        if let Some(before) = before.filter(|_| !self.everything)
-            && self.tip(host, &repository)?.is_some_and(|tip| tip == before.to_string())
-        {
-            return Ok(Fetched { before: Some(before.to_string()), after: before.to_string() });
-        }
-
         // The log of the remote-tracking reference is what tells a rewritten history on a later run. Git packs what has
         // piled up after every fetch; where nothing came nothing piled up, so that is left to `tidy_up`.
         let settings = ["-c", "core.logAllRefUpdates=true", "-c", "maintenance.auto=false"];
@@ -86,6 +91,11 @@ impl Fetch<'_> {
             tidy_up(host, &repository);
         }
         Ok(Fetched { before: before.map(|id| id.to_string()), after: after.to_string() })
+    }
+
+    /// Returns the reference that says here where the remote's branch is.
+    fn tracking(&self) -> String {
+        format!("refs/remotes/{}/{}", self.remote, self.branch)
     }
 
     /// Asks where the remote's branch is; `None` when the remote does not say, which the fetch will explain.

@@ -255,14 +255,18 @@ impl GitUpdate {
     ///
     /// When there is no such remote or branch, when the remote does not answer in time, or with what git says.
     pub fn fetch(&self, host: &Host) -> Result<Fetched, GitError> {
-        let fetch = Fetch {
+        let fetch = self.transport();
+        fetch.nothing_new(host)?.map_or_else(|| fetch.perform(host), Ok)
+    }
+
+    pub(crate) fn transport(&self) -> Fetch<'_> {
+        Fetch {
             repository: self.repository.clone(),
             remote: &self.remote,
             branch: &self.branch,
             everything: self.revision.is_some(),
             deadline: self.deadline,
-        };
-        fetch.perform(host)
+        }
     }
 
     /// Observes the checkout and what was fetched last. Where HEAD is at the target already, the files are not looked

@@ -1,8 +1,7 @@
 //! A virtualenv as its files describe it; no Python is started to read it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -83,7 +82,6 @@ impl Virtualenv {
     fn add_packages(&mut self, folder: &Path) {
         let names: BTreeSet<String> = names_in(folder).collect();
         let mut owned = BTreeSet::new();
-        let mut record = String::new();
         // pip renames what it is about to remove to `~name`: a leftover of an interrupted run.
         for name in names.iter().filter(|name| !name.starts_with('~')) {
             let metadata = match name.rsplit_once('.') {
@@ -99,14 +97,12 @@ impl Virtualenv {
                 .ok()
                 .and_then(|text| serde_json::from_slice(&text).ok())
                 .and_then(|direct| origin_of(&direct));
-            record.clear();
-            let read = File::open(folder.join(name).join("RECORD"));
-            if read.and_then(|mut file| file.read_to_string(&mut record)).is_ok() {
+            if let Ok(record) = fs::read(folder.join(name).join("RECORD")) {
                 let tops = top_level(&record);
-                if tops.iter().any(|top| !names.contains(*top)) {
+                if tops.iter().any(|top| !names.contains(top)) {
                     package.version.push_str(" with files missing");
                 }
-                owned.extend(tops.into_iter().map(str::to_owned));
+                owned.extend(tops);
             }
             self.packages.insert(package);
         }
@@ -186,45 +182,54 @@ pub(crate) fn names_in(folder: &Path) -> impl Iterator<Item = String> {
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/core-metadata/>
 fn package_of(metadata: &[u8]) -> Option<Package> {
+    let (mut name, mut version) = (None, None);
     // The description after the header may be long.
-    let header = String::from_utf8_lossy(&metadata[..metadata.len().min(64 * 1024)]);
-    let mut package = Package::new("", "");
-    for line in header.lines().take_while(|line| !line.is_empty()) {
-        match line.split_once(':') {
-            Some((key, value)) if key.eq_ignore_ascii_case("name") && package.name.is_empty() => {
-                value.trim().clone_into(&mut package.name);
-            }
-            Some((key, value)) if key.eq_ignore_ascii_case("version") && package.version.is_empty() => {
-                value.trim().clone_into(&mut package.version);
-            }
-            _ => {}
+    for line in lines_of(metadata).map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty()) {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (key, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let value = || Some(String::from_utf8_lossy(value)).filter(|value| !value.is_empty());
+        if name.is_none() && key.eq_ignore_ascii_case(b"name") {
+            name = value();
+        } else if version.is_none() && key.eq_ignore_ascii_case(b"version") {
+            version = value();
+        }
+        if let (Some(name), Some(version)) = (&name, &version) {
+            return Some(Package::new(&**name, &**version));
         }
     }
-    (!package.name.is_empty() && !package.version.is_empty()).then_some(package)
+    None
+}
+
+fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = memchr::memchr_iter(b'\n', text).chain([text.len()]);
+    ends.scan(0, |from, end| {
+        let line = &text[*from..end];
+        *from = end + 1;
+        Some(line)
+    })
 }
 
 /// Returns the file of a line of a `RECORD`, relative to the folder of packages.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
-fn file_of_record(line: &str) -> &str {
-    match line.strip_prefix('"') {
-        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
-        None => line.split(',').next().unwrap_or_default(),
-    }
+fn file_of_record(line: &[u8]) -> &[u8] {
+    let (file, end) = line.strip_prefix(b"\"").map_or((line, b','), |quoted| (quoted, b'"'));
+    &file[..memchr::memchr(end, file).unwrap_or(file.len())]
 }
 
 /// Returns what a `RECORD` has in the folder of packages itself, without compiled files, which may be removed at will.
-fn top_level(record: &str) -> BTreeSet<&str> {
+fn top_level(record: &[u8]) -> BTreeSet<String> {
     let mut tops = BTreeSet::new();
-    let mut last = "";
-    for line in record.lines() {
+    let mut last: &[u8] = b"";
+    for line in lines_of(record) {
         // Thousands of files of one folder follow one another.
-        if !last.is_empty() && line.strip_prefix(last).is_some_and(|rest| rest.starts_with('/')) {
+        if line.get(last.len()) == Some(&b'/') && line.starts_with(last) {
             continue;
         }
-        let top = file_of_record(line).split('/').next().unwrap_or_default();
-        if !top.is_empty() && !top.starts_with('.') && top != "__pycache__" {
-            tops.insert(top);
+        let file = file_of_record(line.trim_ascii_end());
+        let top = &file[..memchr::memchr(b'/', file).unwrap_or(file.len())];
+        if !top.is_empty() && !top.starts_with(b".") && top != b"__pycache__" {
+            tops.insert(String::from_utf8_lossy(top).into_owned());
             last = top;
         }
     }
@@ -234,7 +239,7 @@ fn top_level(record: &str) -> BTreeSet<&str> {
 #[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let _ = (package_of(bytes), settings_of(&text), top_level(&text));
+    let _ = (package_of(bytes), settings_of(&text), top_level(bytes));
     let _ = serde_json::from_slice(bytes).ok().and_then(|direct| origin_of(&direct));
     let _ = serde_json::from_slice::<Marker>(bytes);
 }
@@ -325,7 +330,7 @@ mod tests {
         #[test]
         fn no_metadata_is_too_strange(bytes in any::<Vec<u8>>(), text in ".*") {
             let _ = package_of(&bytes);
-            let _ = (top_level(&text), settings_of(&text));
+            let _ = (top_level(&bytes), top_level(text.as_bytes()), settings_of(&text));
         }
     }
 }

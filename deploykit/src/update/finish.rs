@@ -44,7 +44,7 @@ pub struct Update<'s, 'o> {
     pub(super) announcement: Announcement,
     /// The names of the static files that it adds.
     pub(super) added: Vec<String>,
-    pub(super) _mark: Mark,
+    pub(super) _mark: Option<Mark>,
     /// The last to go: nobody else begins while what was prepared is put away.
     pub(super) lock: Lock,
 }

@@ -57,7 +57,8 @@ pub(super) struct Preparation<'s, 'o> {
     pub(super) request: Request,
     pub(super) host: Host,
     pub(super) state: State,
-    pub(super) mark: Mark,
+    /// From before the first change of anything; an update that finds nothing new changes nothing.
+    pub(super) mark: Option<Mark>,
     pub(super) lock: Lock,
     pub(super) events: Events<'o>,
     pub(super) run: Option<RunFolder>,
@@ -91,7 +92,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             request: request.clone(),
             host,
             state,
-            mark: Mark::set(site)?,
+            mark: None,
             lock,
             events: Events::new(observer),
             run: None,
@@ -108,7 +109,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
         let git = self.site.git_update(self.request.revision.as_deref());
         let target = self.step("fetch", |this| {
-            git.fetch(&this.host)?;
+            let fetch = git.transport();
+            if fetch.nothing_new(&this.host)?.is_none() {
+                this.mark()?;
+                fetch.perform(&this.host)?;
+            }
             let target = git.target(&this.host)?;
             let found = match &target {
                 Target::UpToDate { commit } => format!("{} is the newest", crate::git::short(commit)),
@@ -146,6 +151,15 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.assemble(moved, facts)
     }
 
+    /// Marks on the disk that a preparation is under way.
+    pub(super) fn mark(&mut self) -> Result<&mut Mark, files::FileError> {
+        let mark = match self.mark.take() {
+            Some(mark) => mark,
+            None => Mark::set(self.site)?,
+        };
+        Ok(self.mark.insert(mark))
+    }
+
     /// Tells whether the last good update left just this commit with just these packages: then nothing can be due.
     fn is_settled(&self) -> bool {
         let current = self.state.current();
@@ -158,8 +172,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             && (self.site.config().requirements.is_empty() || settled(&self.site.pip_install()).is_some())
     }
 
-    /// Opens the run's folder and transcript; a mere plan has a transcript of its own and no run.
+    /// Marks the preparation, and opens the run's folder and transcript; a mere plan has a transcript of its own and no run.
     pub(super) fn record(&mut self) -> Result<(), UpdateError> {
+        self.mark()?;
         let transcript = if self.request.only_plan {
             let path = self.state.folder().join("plan.log");
             files::remove_file(&path)?;

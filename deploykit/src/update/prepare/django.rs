@@ -134,7 +134,7 @@ impl Preparation<'_, '_> {
             record: self.state.current().static_files,
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };
-        self.mark.add(files.aside())?;
+        self.mark()?.add(files.aside())?;
         let collecting = files.begin(&self.host, session)?;
         collecting.aside().into_iter().for_each(|aside| beside.add(aside.to_owned()));
         Ok(Ok(collecting))
