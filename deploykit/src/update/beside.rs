@@ -1,10 +1,13 @@
 //! What a preparation puts beside the site. It goes when it is needed no more, whichever way that comes about.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::django::{self, Project};
-use crate::git::{self, NextTree};
+use crate::git::{self, NextTree, PathChange};
 use crate::host::{Host, files};
 use crate::python;
 use crate::runner::error_chain;
@@ -17,18 +20,33 @@ pub(super) struct Beside {
     /// With the place where it waits for the next preparation.
     tree: Option<(NextTree, PathBuf)>,
     folders: Vec<PathBuf>,
+    /// Files of the live checkout that the update replaces.
+    open: Vec<OwnedFd>,
     /// Left where it is: a window is open, or the way back still needs it.
     pub stays: bool,
 }
 
 impl Beside {
     pub(super) fn new(tree: NextTree, parked: PathBuf) -> Self {
-        Beside { tree: Some((tree, parked)), folders: Vec::new(), stays: false }
+        Beside { tree: Some((tree, parked)), folders: Vec::new(), open: Vec::new(), stays: false }
     }
 
     /// Removes this folder, too.
     pub(super) fn add(&mut self, folder: PathBuf) {
         self.folders.push(folder);
+    }
+
+    /// Keeps files open until the window is over that the update replaces: only then they are freed, which takes up to a
+    /// millisecond each where the disk is told of it at once (`discard`).
+    ///
+    /// Elsewhere than on these file systems, an open file may get another name when it is removed, and be in the way.
+    pub(super) fn keep_open(&mut self, top: &Path, changes: &[PathChange]) {
+        let kind = rustix::fs::statfs(top).map(|found| found.f_type);
+        if kind.is_ok_and(|kind| [EXT, XFS, BTRFS].contains(&kind)) {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let open = |path| rustix::fs::open(top.join(path), flags, Mode::empty()).ok();
+            self.open.extend(changes.iter().flat_map(PathChange::paths).filter_map(open).take(MOST_OPEN));
+        }
     }
 
     /// Puts it all away. A leftover is no failure of an update.
@@ -49,6 +67,14 @@ impl Drop for Beside {
         }
     }
 }
+
+/// What `statfs` says of file systems. Source: `linux/magic.h`.
+const EXT: rustix::fs::FsWord = 0xef53;
+const XFS: rustix::fs::FsWord = 0x5846_5342;
+const BTRFS: rustix::fs::FsWord = 0x9123_683e;
+
+/// Half of what a process may usually have open.
+const MOST_OPEN: usize = 512;
 
 /// How often, and for how long, the Django of a killed preparation is waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -117,5 +143,30 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
 fn warn<T, E: std::error::Error + 'static>(result: Result<T, E>) {
     if let Err(error) = result {
         log::warn!("{}", error_chain(&error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::ChangeStatus;
+    use std::fs;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn files_that_are_replaced_are_freed_later() {
+        let top = tempfile::tempdir().unwrap();
+        let change = |name: &str, status| PathChange { path: name.into(), status, submodule: false };
+        let changes = [change("changed", ChangeStatus::Modified), change("new", ChangeStatus::Added)];
+        fs::write(top.path().join("changed"), "").unwrap();
+        let mut beside = Beside::default();
+        beside.keep_open(top.path(), &changes);
+        fs::remove_file(top.path().join("changed")).unwrap();
+        let kept = beside.open.iter().map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let kept: Vec<PathBuf> = kept.map(|link| fs::read_link(link).unwrap()).collect();
+        let kind = rustix::fs::statfs(top.path()).unwrap().f_type;
+        // File systems of another kind may rename what is open.
+        let expected = [EXT, XFS, BTRFS].contains(&kind).then(|| top.path().join("changed (deleted)"));
+        assert_eq!(kept, Vec::from_iter(expected));
     }
 }

@@ -226,6 +226,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.end_step(collect, collected)?;
         self.own_steps("collect", &tree, Some(&project))?;
         session.also_stands_for(self.site.project());
+        if let Some(moved) = moved {
+            beside.keep_open(&config.repository, &moved.changes);
+        }
         Ok(Facts {
             packages,
             project,
