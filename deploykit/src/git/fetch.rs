@@ -53,6 +53,7 @@ impl Fetch<'_> {
     /// Asks the remote whether anything is new, and returns what is known already if not; changes nothing.
     pub(crate) fn nothing_new(&self, host: &Host) -> Result<Option<Fetched>, GitError> {
         let repository = Repository::open(&self.repository)?;
+        // A remote that is not there is an error of its own.
         self.url(&repository)?;
         let before = repository.reference(&self.tracking())?.map(|id| id.to_string());
         let Some(known) = before.filter(|_| !self.everything) else { return Ok(None) };

@@ -255,11 +255,11 @@ impl GitUpdate {
     ///
     /// When there is no such remote or branch, when the remote does not answer in time, or with what git says.
     pub fn fetch(&self, host: &Host) -> Result<Fetched, GitError> {
-        let fetch = self.transport();
+        let fetch = self.to_fetch();
         fetch.nothing_new(host)?.map_or_else(|| fetch.perform(host), Ok)
     }
 
-    pub(crate) fn transport(&self) -> Fetch<'_> {
+    pub(crate) fn to_fetch(&self) -> Fetch<'_> {
         Fetch {
             repository: self.repository.clone(),
             remote: &self.remote,

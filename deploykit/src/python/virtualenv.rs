@@ -228,8 +228,10 @@ fn top_level(record: &[u8]) -> BTreeSet<String> {
         }
         let file = file_of_record(line.trim_ascii_end());
         let top = &file[..memchr::memchr(b'/', file).unwrap_or(file.len())];
-        if !top.is_empty() && !top.starts_with(b".") && top != b"__pycache__" {
-            tops.insert(String::from_utf8_lossy(top).into_owned());
+        // By the specification it is UTF-8; anything else could not be found in the folder.
+        let Ok(name) = str::from_utf8(top) else { continue };
+        if !name.is_empty() && !name.starts_with('.') && name != "__pycache__" {
+            tops.insert(name.to_owned());
             last = top;
         }
     }

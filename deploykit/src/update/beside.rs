@@ -39,7 +39,7 @@ impl Beside {
     /// Keeps files open until the window is over that the update replaces: only then they are freed, which takes up to a
     /// millisecond each where the disk is told of it at once (`discard`).
     ///
-    /// Elsewhere than on these file systems, an open file may get another name when it is removed, and be in the way.
+    /// Only on ext and XFS: on others, as NFS, an open file gets another name when it is removed, and is in the way.
     pub(super) fn keep_open(&mut self, top: &Path, changes: &[PathChange]) {
         let kind = rustix::fs::statfs(top).map(|found| found.f_type);
         if kind.is_ok_and(|kind| [EXT, XFS].contains(&kind)) {

@@ -109,7 +109,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
         let git = self.site.git_update(self.request.revision.as_deref());
         let target = self.step("fetch", |this| {
-            let fetch = git.transport();
+            let fetch = git.to_fetch();
             if fetch.nothing_new(&this.host)?.is_none() {
                 this.mark()?;
                 fetch.perform(&this.host)?;
