@@ -1,5 +1,7 @@
 //! The command line of deploykit: it parses, prints and maps exit codes; everything else is the library's.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod exit_code;

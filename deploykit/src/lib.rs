@@ -30,6 +30,7 @@
 //! | see what may change a site | [`action`] |
 //! | know what happens | [`event`], [`journal`] |
 
+#![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(
     test,

@@ -188,7 +188,7 @@ impl Visit {
         self
     }
 
-    /// Starts visiting, in a thread of its own.
+    /// Starts visiting, in a thread of its own, and makes one request at least.
     pub fn start(self) -> Visitor {
         let stop = Arc::new(AtomicBool::new(false));
         let good = Arc::new(AtomicU64::new(0));
@@ -209,7 +209,7 @@ impl Visit {
                 ("/entries/", Some(format!("author=Visitor&text=Line+{number}")))
             });
             for (page, form) in reads.chain(write) {
-                if stop.load(Ordering::Relaxed) {
+                if seen.requests > 0 && stop.load(Ordering::Relaxed) {
                     break 'visit;
                 }
                 let asked = Instant::now();

@@ -1,5 +1,8 @@
 //! The command line as people and scripts meet it: the real binary, its words, documents and exit codes.
 
+#[macro_use]
+extern crate deploykit_test_collect;
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,3 +22,7 @@ mod signals;
 mod silence;
 mod terminals;
 mod updates;
+
+fn main() -> std::process::ExitCode {
+    support::harness::main()
+}

@@ -60,8 +60,7 @@ pub fn build() -> Option<PathBuf> {
     if tried.status.success() {
         return Some(killer);
     }
-    crate::support::skip(&format!("no debugger may be here: {}", String::from_utf8_lossy(&tried.stderr)));
-    None
+    crate::support::skip(&format!("no debugger may be here: {}", String::from_utf8_lossy(&tried.stderr)))
 }
 
 /// Runs `deploykit` in the site's checkout as a person of that site does, and kills it.

@@ -5,6 +5,9 @@
 //! `DEPLOYKIT_KILLS=500` makes 500 kills beside those at the journal's entries, `DEPLOYKIT_KILLS_SEED` draws those of an
 //! earlier run again, `DEPLOYKIT_KILLS_ONLY` is the number of one case.
 
+#[macro_use]
+extern crate deploykit_test_collect;
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -87,4 +90,8 @@ fn push(results: &Mutex<Vec<(Case, Result)>>, result: (Case, Result)) {
     if let Ok(mut results) = results.lock() {
         results.push(result);
     }
+}
+
+fn main() -> std::process::ExitCode {
+    support::harness::main()
 }

@@ -1,5 +1,8 @@
 //! The library against real programs. One binary, so that it links once.
 
+#[macro_use]
+extern crate deploykit_test_collect;
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -16,3 +19,7 @@ mod services;
 mod smoke;
 mod tidy;
 mod update;
+
+fn main() -> std::process::ExitCode {
+    support::harness::main()
+}

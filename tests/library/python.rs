@@ -293,8 +293,7 @@ fn a_newer_pip_that_pip_tells_of_is_installed_into_the_new_environment() {
     let first = ready(&operation, &with_check);
     let told = site.transcript();
     if !told.contains("new release of pip") && !told.contains("You should consider upgrading") {
-        skip(&format!("pip {old} knows no newer one"));
-        return;
+        skip(&format!("pip {old} knows no newer one"))
     }
     assert_ne!(version(&first.environment), old, "{:?}", first.warnings);
     assert_eq!(version(&site.virtualenv), old);
@@ -404,10 +403,7 @@ fn a_full_disk_leaves_the_live_environment_alone() {
         "mount -t tmpfs -o nr_inodes=20 none {} 2>/dev/null && echo yes || true",
         site.environments.display()
     )));
-    let Some(uv) = site.uv.clone().filter(|_| mounted.trim() == "yes") else {
-        skip("no mounts, or no uv");
-        return;
-    };
+    let Some(uv) = site.uv.clone().filter(|_| mounted.trim() == "yes") else { skip("no mounts, or no uv") };
     let script = format!(
         "#!/bin/sh\nexec {} -m sh -c 'mount -t tmpfs -o nr_inodes=20 none {} && exec {} \"$@\"' uv \"$@\"\n",
         unshare.display(),

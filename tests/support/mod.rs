@@ -4,6 +4,7 @@
 pub mod database;
 pub mod disk;
 pub mod django;
+pub mod harness;
 pub mod http;
 pub mod releases;
 pub mod services;
@@ -11,6 +12,8 @@ pub mod site;
 pub mod snapshot;
 pub mod systemd;
 pub mod visitor;
+
+pub use harness::skip;
 
 use std::path::{Path, PathBuf};
 
@@ -30,17 +33,9 @@ pub fn tools() -> PathBuf {
 /// Returns a program from the test tools or the machine; when it is missing the test is skipped with a printed reason,
 /// and fails where nothing may be missing (`CI=true`).
 pub fn program(name: &str) -> Option<PathBuf> {
-    let found = find_program(name);
-    if found.is_none() {
-        skip(&format!("`{name}` is not installed; run tests/run"));
-    }
-    found
-}
-
-/// Returns a program from the test tools or the machine, for what is tested only where it is there.
-pub fn find_program(name: &str) -> Option<PathBuf> {
     let own = tools().join("venv/bin").join(name);
-    if own.exists() { Some(own) } else { find_in_path(name) }
+    let found = if own.exists() { Some(own) } else { find_in_path(name) };
+    Some(found.unwrap_or_else(|| skip(&format!("`{name}` is not installed; run tests/run"))))
 }
 
 /// Returns the folder of wheels; like [`program`] when it is missing.
@@ -49,14 +44,7 @@ pub fn wheels() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    skip(&format!("`{}` is missing; run tests/run", folder.display()));
-    None
-}
-
-/// Says why a test is not run; under `CI=true` that is a failure.
-pub fn skip(reason: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "may not be skipped in CI: {reason}");
-    eprintln!("skipped: {reason}");
+    skip(&format!("`{}` is missing; run tests/run", folder.display()))
 }
 
 fn find_in_path(name: &str) -> Option<PathBuf> {

@@ -25,12 +25,10 @@ pub fn inside<T>(test: &T) -> bool {
         return true;
     }
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can make the namespaces for a systemd");
-        return false;
+        super::skip("only root can make the namespaces for a systemd")
     }
     if !Path::new("/lib/systemd/systemd").exists() {
-        super::skip("`/lib/systemd/systemd` is not installed; run tests/run");
-        return false;
+        super::skip("`/lib/systemd/systemd` is not installed; run tests/run")
     }
     let (_, name) = type_name_of_val(test).split_once("::").expect("a test is in a module");
     match Systemd::boot() {

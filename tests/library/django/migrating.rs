@@ -391,9 +391,11 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     let session = std::fs::read_to_string(folder.join("session.rs")).unwrap();
     let loader = session.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
     let loader = loader.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
-    let probe: String = ["site", "patience", "database", "schema", "backup", "record", "static", "serve"]
-        .map(|name| std::fs::read_to_string(folder.join(format!("probe/{name}.py"))).unwrap())
-        .concat();
+    let parts = regex::Regex::new(r#"include_str!\("(probe/\w+\.py)"\)"#).unwrap();
+    let probe: String = parts
+        .captures_iter(&session)
+        .map(|part| std::fs::read_to_string(folder.join(&part[1])).unwrap())
+        .collect();
     let mut child = Command::new(&site.project.python)
         .args(["-c", &loader])
         .current_dir(&site.project.directory)

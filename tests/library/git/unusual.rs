@@ -130,7 +130,7 @@ fn what_is_no_checkout_is_told_apart() {
 #[test]
 fn a_repository_of_somebody_else_is_not_trusted() {
     if !rustix::process::geteuid().is_root() {
-        return crate::support::skip("only root can give files away");
+        crate::support::skip("only root can give files away")
     }
     let repositories = Repositories::new(FILES);
     for path in [repositories.live.clone(), repositories.live.join(".git")] {

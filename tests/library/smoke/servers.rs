@@ -12,8 +12,7 @@ fn gunicorn(folder: &Path) -> Option<Running> {
         found.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(name))
     };
     let (Some(gunicorn), Some(packaging)) = (wheel("gunicorn-"), wheel("packaging-")) else {
-        skip("there is no wheel of gunicorn");
-        return None;
+        skip("there is no wheel of gunicorn")
     };
     let application = r#"
 def application(environ, start_response):

@@ -1,0 +1,52 @@
+//! Runs the tests of a binary, and counts those that are skipped as ignored.
+
+use std::panic::{catch_unwind, resume_unwind};
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+/// All tests of this binary; the attribute `#[test]` adds them.
+#[linkme::distributed_slice]
+pub static TESTS: [Test];
+
+/// One test.
+#[derive(Debug)]
+pub struct Test {
+    pub module: &'static str,
+    pub name: &'static str,
+    pub run: fn(),
+}
+
+/// What a test unwinds with that cannot be run here.
+struct Skipped(String);
+
+/// Ends the test, which counts as ignored, with the reason; under `CI=true` that is a failure.
+pub fn skip(reason: &str) -> ! {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "may not be skipped in CI: {reason}");
+    // It is no panic: nothing is printed.
+    resume_unwind(Box::new(Skipped(reason.to_owned())))
+}
+
+/// The `main` of a test binary. It takes the arguments of Rust's own harness, and `RUST_TEST_THREADS`.
+pub fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let threads = std::env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
+    arguments.test_threads = arguments.test_threads.or(threads);
+    let trials = TESTS.iter().map(|test| {
+        // As Rust's own harness names it: without the binary.
+        let name = match test.module.split_once("::") {
+            Some((_, module)) => format!("{module}::{}", test.name),
+            None => test.name.to_owned(),
+        };
+        Trial::ignorable_test(name, move || match catch_unwind(test.run) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(payload) => match payload.downcast::<Skipped>() {
+                Ok(skipped) => Ok(Completion::ignored_with(skipped.0)),
+                Err(panic) => resume_unwind(panic),
+            },
+        })
+    });
+    let mut trials: Vec<Trial> = trials.collect();
+    trials.sort_by(|one, other| one.name().cmp(other.name()));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
