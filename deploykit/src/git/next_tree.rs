@@ -1,6 +1,7 @@
 //! The target commit checked out beside the live checkout, seeing what that one sees.
 
 mod parked;
+mod placeholders;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -8,10 +9,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{GitError, InRepository};
+use super::error::{GitError, InRepository, Reading};
 use super::executable::git;
 use super::local_state::{LocalChange, LocalChangeKind, whole_state};
-use super::repository::Repository;
+use super::repository::{Repository, oid};
 use super::submodules;
 use crate::command::Command;
 use crate::host::Host;
@@ -23,7 +24,8 @@ const LOOKED_AT: usize = 1000;
 /// A commit checked out beside the live checkout.
 ///
 /// Untracked and ignored files of the live checkout (secrets, a SQLite file, uploads) are linked into it, so what is
-/// written to them reaches the live ones; caches are not linked. Tracked files that were changed locally are copied.
+/// written to them reaches the live ones; caches are not linked. Tracked files that were changed locally are copied. A
+/// directory in which both versions track nothing but placeholders (`.gitkeep`) is linked whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextTree {
     /// The live checkout.
@@ -127,6 +129,16 @@ impl NextTree {
         let mut exclude: Vec<PathBuf> = exclude.iter().map(excluded).collect();
         exclude.extend(self.path.strip_prefix(&live.top).ok().map(Path::to_owned));
         let mirror = Mirror { live: &live.top, next: &self.path, exclude };
+        let head = oid(&live.head("")?.commit)?;
+        let kept = placeholders::find(&live.git2, oid(&self.commit)?, head);
+        for kept in kept.reading("the directories that are kept for their names")? {
+            let holds = |path: &Path| path.starts_with(&kept.path);
+            let is_used = kept.in_target || state.untracked.iter().any(|path| holds(path));
+            let edited = |change: &LocalChange| holds(&change.path) && !placeholders::is_keeper(&change.path);
+            if is_used && !state.changes.iter().any(edited) {
+                mirror.link_whole(&kept.path)?;
+            }
+        }
         for path in &state.untracked {
             mirror.link(path)?;
         }
@@ -182,6 +194,23 @@ impl Mirror<'_> {
             self.link(&path.join(entry.at("read", &live)?.file_name()))?;
         }
         Ok(())
+    }
+
+    /// Links a directory in which nothing but placeholders is tracked: what is made, renamed or removed in it is then made,
+    /// renamed or removed in the live one.
+    fn link_whole(&self, path: &Path) -> Result<(), GitError> {
+        let (live, next) = (self.live.join(path), self.next.join(path));
+        let is_excluded =
+            self.exclude.iter().any(|excluded| excluded.starts_with(path) || path.starts_with(excluded));
+        if is_excluded || look(&live) != Found::Folder || !self.make_folders(path)? {
+            return Ok(());
+        }
+        match look(&next) {
+            Found::Folder => files::remove_tree(&next)?,
+            Found::Nothing => {}
+            _ => return Ok(()),
+        }
+        Ok(symlink(&live, &next).at("link", &next)?)
     }
 
     /// Makes the folders above a path in the next tree; `false` when a file or a link is in the way, which belongs to

@@ -105,9 +105,7 @@ fn the_next_tree_sees_what_the_live_checkout_sees() {
         ("lib", "folder".to_owned()),
         ("lib/c.py", "755 edited\n".to_owned()),
         ("local.py", link("local.py")),
-        ("media", "folder".to_owned()),
-        ("media/.keep", "644 x\n".to_owned()),
-        ("media/photo", link("media/photo")),
+        ("media", link("media")),
         ("notes", link("notes")),
         ("staged.py", "644 staged\n".to_owned()),
         ("var", "folder".to_owned()),
@@ -233,4 +231,45 @@ fn the_next_tree_has_its_submodules() {
     assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
     next.remove(&Host::new()).unwrap();
     assert_eq!(State::of(&repositories.live), before);
+}
+
+#[test]
+fn a_directory_that_is_tracked_for_its_name_is_the_live_one() {
+    let repositories = Repositories::new(FILES);
+    let live = &repositories.live;
+    write(&live.join(".git/info/exclude"), "/.deploykit/\n/uploads/*\n!/uploads/.gitkeep\n");
+    let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
+    let host = Host::new();
+    let prepare = |commit: &str| {
+        Repositories::update(&repositories).fetch(&host).unwrap();
+        NextTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap()
+    };
+    let first = repositories.publish("first", &[("uploads/.gitkeep", "\n")]);
+    perform(&plan_move(&repositories.update()).checkout);
+    repositories.write("uploads/photo", "photo");
+
+    let tree = prepare(&first);
+    fs::create_dir(path.join("uploads/sorted")).unwrap();
+    fs::rename(path.join("uploads/photo"), path.join("uploads/sorted/photo")).unwrap();
+    assert_eq!(repositories.read("uploads/sorted/photo"), "photo");
+    tree.park(&host, &parked).unwrap();
+    assert_eq!(repositories.read("uploads/sorted/photo"), "photo");
+
+    let second = repositories.publish("second", &[("uploads/.gitkeep", "kept\n"), ("b.py", "b = 2\n")]);
+    let tree = prepare(&second);
+    assert_eq!(fs::read_link(path.join("uploads")).unwrap(), live.join("uploads"));
+    assert_eq!(repositories.read("uploads/.gitkeep"), "\n", "the live file is not written");
+    assert_eq!(git(live, &["status", "--porcelain"]), "");
+    tree.park(&host, &parked).unwrap();
+
+    // What is more than a placeholder is the new version's own.
+    let third = repositories.publish("third", &[("uploads/code.py", "code = 1\n")]);
+    prepare(&third);
+    let link = |name: &str| format!("-> {}", live.join(name).display());
+    let found = files_below(&path);
+    assert_eq!(found[Path::new("uploads/code.py")], "644 code = 1\n");
+    assert_eq!(found[Path::new("uploads/.gitkeep")], "644 kept\n");
+    assert_eq!(found[Path::new("uploads/sorted")], link("uploads/sorted"));
+    assert_eq!(repositories.read("uploads/sorted/photo"), "photo");
+    assert_eq!(git(live, &["status", "--porcelain"]), "");
 }
