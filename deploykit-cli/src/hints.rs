@@ -4,7 +4,7 @@ use std::error::Error;
 
 use deploykit::CommandError;
 use deploykit::django::DjangoError;
-use deploykit::git::GitError;
+use deploykit::git::{GitError, LocalChangeKind};
 use deploykit::init::InitError;
 use deploykit::lock::LockError;
 use deploykit::operations::maintenance::MaintenanceError;
@@ -137,6 +137,15 @@ fn rollback(error: &RollbackError) -> Option<String> {
 fn git(error: &GitError) -> Option<String> {
     Some(match error {
         GitError::NotARepository { .. } => "set `site.repository` to the folder that holds `.git`".into(),
+        GitError::LocalChanges { changes, .. }
+            if changes.iter().any(|change| {
+                matches!(change.kind, LocalChangeKind::AssumeUnchanged | LocalChangeKind::SkipWorktree)
+            }) =>
+        {
+            "`git update-index --no-assume-unchanged FILE` and `--no-skip-worktree FILE` show hidden changes; undo them, or \
+             set `git.local-changes = \"keep\"`: then those that nothing collides with stay"
+                .into()
+        }
         GitError::LocalChanges { .. } => {
             "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: then those that nothing collides with stay".into()
         }

@@ -1,5 +1,6 @@
 //! What was changed in a checkout, as git itself sees it: sparse checkouts, filters and settings included.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use git2::RepositoryState;
 use serde::{Deserialize, Serialize};
 
 use super::error::{GitError, InRepository};
+use super::hidden::{empty_directories, hidden_changes, index};
 use super::repository::Repository;
 use crate::host::Host;
 
@@ -33,6 +35,10 @@ pub enum LocalChangeKind {
     Unmerged,
     /// A submodule has changes, or another commit.
     Submodule,
+    /// The file is another than the one in the index, and git was told not to look: `git update-index --assume-unchanged`.
+    AssumeUnchanged,
+    /// The same: `git update-index --skip-worktree`.
+    SkipWorktree,
 }
 
 impl fmt::Display for LocalChange {
@@ -44,6 +50,8 @@ impl fmt::Display for LocalChange {
             LocalChangeKind::Staged => write!(f, "`{path}` (staged)"),
             LocalChangeKind::Unmerged => write!(f, "`{path}` (in conflict)"),
             LocalChangeKind::Submodule => write!(f, "`{path}` (submodule)"),
+            LocalChangeKind::AssumeUnchanged => write!(f, "`{path}` (hidden by `assume-unchanged`)"),
+            LocalChangeKind::SkipWorktree => write!(f, "`{path}` (hidden by `skip-worktree`)"),
         }
     }
 }
@@ -52,18 +60,34 @@ impl fmt::Display for LocalChange {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Status {
     pub(crate) changes: Vec<LocalChange>,
-    /// Untracked and ignored files, and folders (which end with `/` in git's answer) of which nothing is tracked.
+    /// Untracked and ignored files, and folders (which end with `/` in git's answer) of which nothing is tracked; empty
+    /// directories as well where everything was asked for.
     pub(crate) untracked: Vec<PathBuf>,
 }
 
-/// Asks for changes of tracked files.
+/// Asks for changes of tracked files, those that git was told not to see as well.
 pub(crate) fn local_changes(host: &Host, repository: &Repository) -> Result<Vec<LocalChange>, GitError> {
-    status(host, repository, &["--untracked-files=no"]).map(|status| status.changes)
+    let mut status = status(host, repository, &["--untracked-files=no"])?;
+    status.add(hidden_changes(host, repository, &index(host, repository)?)?);
+    Ok(status.changes)
 }
 
 /// Asks for changes of tracked files, and for everything that is not tracked, folders collapsed.
 pub(crate) fn whole_state(host: &Host, repository: &Repository) -> Result<Status, GitError> {
-    status(host, repository, &["--untracked-files=normal", "--ignored=traditional"])
+    let mut status = status(host, repository, &["--untracked-files=normal", "--ignored=traditional"])?;
+    let index = index(host, repository)?;
+    status.add(hidden_changes(host, repository, &index)?);
+    status.untracked.extend(empty_directories(&repository.top, &index));
+    Ok(status)
+}
+
+impl Status {
+    /// Adds changes that git did not see; one that it saw, too, is named once.
+    fn add(&mut self, hidden: Vec<LocalChange>) {
+        let known: HashSet<PathBuf> = self.changes.iter().map(|change| change.path.clone()).collect();
+        self.changes.extend(hidden.into_iter().filter(|change| !known.contains(&change.path)));
+        self.changes.sort();
+    }
 }
 
 fn status(host: &Host, repository: &Repository, options: &[&str]) -> Result<Status, GitError> {

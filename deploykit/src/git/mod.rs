@@ -12,6 +12,7 @@ mod credentials;
 mod error;
 mod executable;
 mod fetch;
+mod hidden;
 mod kept;
 mod local_state;
 mod locks;

@@ -37,6 +37,48 @@ fn local_changes_are_refused_or_kept() {
 }
 
 #[test]
+fn changes_that_git_was_told_not_to_see_are_local_changes() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    let live = &repositories.live;
+    git(live, &["update-index", "--assume-unchanged", "b.py", ".gitignore"]);
+    git(live, &["update-index", "--skip-worktree", "a.py", "lib/c.py"]);
+    plan_move(&repositories.update());
+    repositories.write("b.py", "b = 'edited'\n");
+    fs::remove_file(live.join("lib/c.py")).unwrap();
+    assert_eq!(git(live, &["status", "--porcelain"]), "");
+    let error = refusal(&repositories.update()).to_string();
+    let named = "`b.py` (hidden by `assume-unchanged`), `lib/c.py` (hidden by `skip-worktree`)";
+    assert!(error.ends_with(named), "{error}");
+    let flags = || git(live, &["ls-files", "-v", "b.py", "lib/c.py"]);
+    let before = flags();
+    there_and_back(&repositories, &keeping(&repositories));
+    assert_eq!((repositories.read("b.py").as_str(), flags()), ("b = 'edited'\n", before));
+    // Now the edit is where the next commit changes something; the mode is a change, too.
+    repositories.publish("third", &[("b.py", "b = 3\n"), ("lib/c.py", "c = 3\n"), (".gitignore", "*.tmp\n")]);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(live.join(".gitignore"), mode).unwrap();
+    let error = refusal(&keeping(&repositories)).to_string();
+    assert_eq!(
+        error,
+        "the update would overwrite 3 files: `.gitignore` (changed locally), `b.py` (changed locally), `lib/c.py` \
+         (changed locally)"
+    );
+}
+
+#[test]
+fn what_a_sparse_checkout_leaves_out_is_no_local_change() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n")]);
+    let live = &repositories.live;
+    git(live, &["config", "core.sparseCheckout", "true"]);
+    write(&live.join(".git/info/sparse-checkout"), "/*\n!/lib/\n");
+    git(live, &["read-tree", "-mu", "HEAD"]);
+    assert!(!live.join("lib").exists() && git(live, &["ls-files", "-v"]).contains("S lib/c.py"));
+    plan_move(&repositories.update());
+}
+
+#[test]
 fn changes_of_paths_that_do_not_count_are_no_local_changes() {
     let repositories = Repositories::new(FILES);
     repositories.publish("second", &[("a.py", "a = 2\n")]);

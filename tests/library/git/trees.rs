@@ -126,6 +126,29 @@ fn the_next_tree_sees_what_the_live_checkout_sees() {
 }
 
 #[test]
+fn the_next_tree_has_hidden_edits_and_empty_directories() {
+    let repositories = Repositories::new(FILES);
+    let second = repositories.publish("second", &[("a.py", "a = 2\n"), ("new/keep", "x\n")]);
+    let live = &repositories.live;
+    repositories.write("b.py", "b = 'edited'\n");
+    repositories.write("lib/c.py", "c = 'edited'\n");
+    git(live, &["update-index", "--skip-worktree", "b.py"]);
+    git(live, &["update-index", "--assume-unchanged", "lib/c.py"]);
+    for directory in ["logs", "lib/run/now", "new"] {
+        fs::create_dir_all(live.join(directory)).unwrap();
+    }
+    let host = Host::new();
+    repositories.update().fetch(&host).unwrap();
+    let path = repositories.folder.path().join("next");
+    NextTree::prepare(&host, live, &path, &second, &[], None).unwrap();
+    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+    assert_eq!((read("b.py").as_str(), read("lib/c.py").as_str()), ("b = 'edited'\n", "c = 'edited'\n"));
+    assert_eq!(fs::read_link(path.join("logs")).unwrap(), live.join("logs"));
+    assert_eq!(fs::read_link(path.join("lib/run")).unwrap(), live.join("lib/run"));
+    assert!(fs::symlink_metadata(path.join("new")).unwrap().is_dir());
+}
+
+#[test]
 fn a_damaged_next_tree_is_replaced_and_the_live_one_untouched() {
     let repositories = Repositories::new(FILES);
     let live = &repositories.live;
