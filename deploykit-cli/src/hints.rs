@@ -91,6 +91,9 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::BackupUnsupported { .. } => {
             "name a program of your own in `database.backup-command`; or make a copy yourself and set `database.backup = \"never\"`, then a failure after the migrations holds the site".into()
         }
+        PreparationError::DatabaseTracked { .. } => {
+            "take the file out of git (git rm --cached) and add it to .gitignore, or let the settings name another one".into()
+        }
         PreparationError::NoRoom { .. } => {
             "make room, or let `database.backup-command` copy it elsewhere".into()
         }
@@ -154,6 +157,9 @@ fn git(error: &GitError) -> Option<String> {
         GitError::RebaseConflict { .. } => "rebase by hand and push; nothing was changed here".into(),
         GitError::HistoryRewritten { .. } => {
             "somebody pushed with force; if that was meant, go to the new history by hand: git reset --keep".into()
+        }
+        GitError::NotCarried { .. } => {
+            "let the code write that outside the checkout, or make it in the live checkout first; nothing was lost".into()
         }
         GitError::BranchNotFound { .. } => "set `git.branch` to one of them".into(),
         GitError::RemoteSilent { .. } => "look at the network and the remote's address; `git.deadline` sets how long to wait".into(),

@@ -59,6 +59,10 @@ pub enum Action {
     PlaceByteCode(crate::python::ByteCode),
     /// Removes byte code that was brought to the checkout.
     RemoveByteCode(crate::python::ByteCode),
+    /// Carries over to the live checkout what the new version's code wrote into the staged tree.
+    CarryWritten(crate::git::CarryWritten),
+    /// Takes that out of the live checkout again.
+    TakeOutWritten(crate::git::CarryWritten),
     /// Brings an environment to the path that the site uses, or back.
     SwitchEnvironment(crate::python::Switch),
     /// Builds a virtualenv beside the live one.
@@ -137,6 +141,8 @@ impl Action {
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
             Action::PlaceByteCode(code) => code.place(),
             Action::RemoveByteCode(code) => code.remove(),
+            Action::CarryWritten(carry) => carry.perform(&context.host)?,
+            Action::TakeOutWritten(carry) => carry.undo()?,
             Action::BuildEnvironment(build) => build.perform(&context.host)?,
             Action::SwitchEnvironment(switch) => switch.perform()?,
             Action::Service(service) => service.perform(&context.host)?,

@@ -6,6 +6,7 @@ mod remote;
 mod trees;
 mod unusual;
 mod way_back;
+mod written;
 
 use std::fs;
 use std::net::TcpListener;

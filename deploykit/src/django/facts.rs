@@ -30,6 +30,9 @@ pub struct SiteFacts {
     pub apps: Vec<String>,
     /// Static files.
     pub static_files: StaticFacts,
+    /// `MEDIA_ROOT`, and where the other storages of the settings keep files.
+    #[serde(default)]
+    pub uploads: Vec<PathBuf>,
     /// The databases, sorted by alias.
     pub databases: Vec<Database>,
     /// The setting `MAINTENANCE_STATUS_FILE_PATH`, where a site has one.
@@ -169,6 +172,7 @@ mod tests {
                 local: false,
                 manifest: false,
             },
+            uploads: Vec::new(),
             databases: Vec::new(),
             maintenance_status_file: None,
             commands: Vec::new(),

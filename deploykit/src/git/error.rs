@@ -46,6 +46,14 @@ pub enum GitError {
         #[source]
         source: git2::Error,
     },
+    /// What the new version's code wrote into the staged tree cannot be carried over to the live checkout.
+    #[error("the new version's code wrote `{}` beside the live checkout, and it cannot be carried over: {why}", path.display())]
+    NotCarried {
+        /// The path, from the top of the checkout.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
     /// HEAD names a branch without a commit.
     #[error("nothing is checked out in `{}`: HEAD has no commit yet", path.display())]
     NoCommit {

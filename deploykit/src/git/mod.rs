@@ -22,6 +22,7 @@ mod rebase;
 mod repository;
 mod submodules;
 mod tree;
+mod written;
 
 pub use changes::{ChangeStatus, PathChange};
 pub use checkout::{Checkout, Head};
@@ -33,6 +34,7 @@ pub use next_tree::NextTree;
 pub use rebase::Rebase;
 pub use repository::{Commit, commit_of, head};
 pub use tree::Tree;
+pub use written::{CarryWritten, Written};
 
 pub(crate) use changes::changes;
 pub(crate) use collisions::{edits_in_the_way, obstacles};

@@ -254,7 +254,7 @@ impl Mirror<'_> {
 }
 
 /// Tells whether a path is what Python or deploykit make for themselves.
-fn is_cache(path: &Path) -> bool {
+pub(super) fn is_cache(path: &Path) -> bool {
     let is_compiled = path.extension().is_some_and(|extension| extension == "pyc" || extension == "pyo");
     is_compiled
         || path.components().any(|part| {

@@ -87,6 +87,12 @@ pub enum PreparationError {
         /// Why a backup is needed.
         reason: String,
     },
+    /// The database is a file that git tracks: the staged tree has a copy of it.
+    #[error("git tracks the database `{}`: the migrations would change a copy of it", path.display())]
+    DatabaseTracked {
+        /// The file, from the top of the checkout.
+        path: PathBuf,
+    },
     /// There is no room for the backup.
     #[error("a backup of the database takes about {needed}, and {free} are free in `{}`", folder.display())]
     NoRoom {

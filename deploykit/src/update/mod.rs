@@ -26,6 +26,7 @@ mod secrets;
 mod services;
 mod steps;
 mod summary;
+mod written;
 
 use std::time::Duration;
 

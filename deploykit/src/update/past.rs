@@ -136,6 +136,7 @@ fn kept_folder(aside: &Path, run: &str) -> PathBuf {
 fn database(context: &mut Context, project: &Project) -> Result<DatabaseState, DjangoError> {
     let host = context.host.uninterrupted();
     if let Some(session) = &mut context.django
+        && session.stands_for(project)
         && session.responds(&host)
     {
         return session.state(&host);

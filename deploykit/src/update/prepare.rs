@@ -4,6 +4,7 @@ mod django;
 mod ending;
 mod packages;
 mod site;
+mod written;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
 use crate::update::steps::{self, Facts, Planned};
+use crate::update::written::Apart;
 use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
@@ -211,6 +213,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let byte_code = this.compile(&mut session, moved, &tree)?;
             Ok(((session, site, byte_code), found))
         })?;
+        let apart = Apart::of(&site, &tree);
         self.own_steps("check", &tree, Some(&project))?;
         // Django collects beside what follows, which has nothing to do with static files.
         let collect = self.begin_step("collect");
@@ -220,12 +223,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Err(source) => return Err(self.fail(collect.step, source)),
         };
         let (migrations, before, backup) =
-            self.step("migrations", |this| this.migrations(&project, &mut session))?;
+            self.step("migrations", |this| this.migrations(&project, &mut session, &apart))?;
         let baseline = self.step("pages", |this| this.pages(&states))?;
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps("collect", &tree, Some(&project))?;
-        session.also_stands_for(self.site.project());
+        let carrying = match self.written(&tree, apart) {
+            Ok(carrying) => carrying,
+            Err(source) => return Err(self.fail("plan".to_owned(), source)),
+        };
+        if !carrying.migrates_live() {
+            session.also_stands_for(self.site.project());
+        }
         if let Some(moved) = moved {
             beside.keep_open(&config.repository, &moved.changes);
         }
@@ -242,6 +251,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             states,
             baseline,
             beside,
+            carrying,
         })
     }
 

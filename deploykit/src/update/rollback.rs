@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::action::Action;
 use crate::django::{Migrate, Project, ReversedMigration, Session, SiteFacts, When};
 use crate::event::Event;
-use crate::git::{self, Checkout, GitError, Head, counted, short};
+use crate::git::{self, CarryWritten, Checkout, GitError, Head, counted, short};
 use crate::host::files::{self, Swap};
 use crate::operations::git_update::Move;
 use crate::operations::smoke_check::PageResult;
@@ -52,6 +52,8 @@ struct Done {
     /// Back, and there again.
     static_files: Option<(Swap, Swap)>,
     migrate: Option<Migrate>,
+    /// What was carried over to the live checkout.
+    written: Vec<CarryWritten>,
     /// The pages as they were before the update.
     pages: Option<SmokeCheck>,
 }
@@ -233,6 +235,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let known = Known {
             boot,
             migrations: facts.reversed.len(),
+            boots: false,
             copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
             is_rollback: true,
         };
@@ -251,6 +254,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices = services.notices();
         notices.extend(facts.losses());
+        notices.extend(facts.taken_out());
         if !own.is_empty() {
             notices.push(format!("the site's own steps are not run: {}", own.join(", ")));
         }
@@ -307,6 +311,10 @@ impl Done {
             }
             _ => None,
         };
+        let carried = |action: &Action| match action {
+            Action::CarryWritten(carry) => carry.again(),
+            _ => None,
+        };
         let switch = |action: &Action| match action {
             Action::SwitchEnvironment(switch) => Some(switch.clone()),
             _ => None,
@@ -322,6 +330,7 @@ impl Done {
                 Action::Migrate(migrate) => Some(migrate.clone()),
                 _ => None,
             }),
+            written: past.actions().filter_map(carried).collect(),
             pages: past.undo().find_map(|action| match action {
                 Action::SmokeCheck(check) => Some(check.clone()),
                 _ => None,

@@ -26,6 +26,7 @@ use crate::update::beside::Beside;
 use crate::update::forecast::{Known, forecast};
 use crate::update::services::Services;
 use crate::update::summary::{package_summary, static_details, static_summary};
+use crate::update::written::Carrying;
 
 /// Everything that the plan is made of.
 pub(super) struct Facts {
@@ -47,6 +48,8 @@ pub(super) struct Facts {
     pub states: Vec<ServiceState>,
     pub baseline: Vec<PageResult>,
     pub beside: Beside,
+    /// What the new version's code wrote beside the live checkout.
+    pub carrying: Carrying,
 }
 
 impl Facts {
@@ -102,6 +105,7 @@ pub(super) fn plan(
     let known = Known {
         boot: facts.session.boot_time(),
         migrations: facts.migrations.pending.len(),
+        boots: facts.carrying.migrates_live(),
         copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
         is_rollback: false,
     };
@@ -142,6 +146,7 @@ impl Parts<'_> {
         let Some(backup) = &self.facts.backup else {
             let reason = match (migrations.pending.is_empty(), self.site.config().backup) {
                 (true, _) => "no migrations are pending",
+                _ if self.facts.carrying.apart.is_new => "the database is new",
                 (_, When::Never) => "`database.backup` is `never`",
                 _ => "the migrations can be reversed",
             };
@@ -151,18 +156,18 @@ impl Parts<'_> {
     }
 
     fn code(&self, moved: Option<&Move>) -> Step {
-        let check = match moved {
-            Some(moved) => {
-                let mut change = moved.change();
-                if let Some(code) = &self.facts.byte_code {
-                    change.actions.push(Action::PlaceByteCode(code.clone()));
-                    change.undo.insert(0, Action::RemoveByteCode(code.clone()));
-                }
-                Check::Change(change)
-            }
-            None => Check::Unchanged { reason: "no new commits".to_owned() },
-        };
-        Step::new("code", Phase::Window, check)
+        let reason = "no new commits".to_owned();
+        let mut change = moved.map_or_else(|| Change { reason, ..Change::default() }, |moved| moved.change());
+        if let (Some(_), Some(code)) = (moved, &self.facts.byte_code) {
+            change.actions.push(Action::PlaceByteCode(code.clone()));
+            change.undo.insert(0, Action::RemoveByteCode(code.clone()));
+        }
+        if let Some(carry) = self.facts.carrying.at_code() {
+            change.details.extend(self.facts.carrying.details());
+            change.actions.push(Action::CarryWritten(carry.clone()));
+            change.undo.insert(0, Action::TakeOutWritten(carry));
+        }
+        Step { id: "code".to_owned(), phase: Phase::Window, change }
     }
 
     fn environment(&self) -> Step {
@@ -207,14 +212,25 @@ impl Parts<'_> {
             let reason = "no migrations are pending in the database".to_owned();
             return Step::new("migrate", Phase::Window, Check::Unchanged { reason });
         }
-        let (project, before) = (facts.project.clone(), facts.before.clone());
+        let carrying = &facts.carrying;
+        let project = if carrying.migrates_live() { self.site.project() } else { facts.project.clone() };
+        let before = facts.before.clone();
         let migrate =
             Migrate { project: project.clone(), before: before.clone(), plan: facts.migrations.ids() };
         let backup = facts.backup.as_ref();
         let has_way_back = backup.is_some_and(|backup| backup.put_back != PutBack::ByHand);
         let restore = match backup {
-            Some(backup) => backup.restore(before),
+            Some(backup) => RestoreDatabase { project, ..backup.restore(before) },
             None => RestoreDatabase { project, before, backup: None, put_back: PutBack::default() },
+        };
+        let carry = carrying.at_migrate();
+        let (take_out, carry) = (Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry));
+        let (migrate, restore) = (Action::Migrate(migrate), Action::RestoreDatabase(restore));
+        let is_new = carrying.apart.is_new;
+        let (actions, undo) = match (is_new, carrying.migrates_live()) {
+            (true, _) => (vec![carry, migrate], vec![take_out]),
+            (false, true) => (vec![migrate], vec![restore]),
+            (false, false) => (vec![migrate, carry], vec![restore, take_out]),
         };
         let details = facts
             .migrations
@@ -227,9 +243,9 @@ impl Parts<'_> {
             Check::Change(Change {
                 reason: counted(facts.migrations.pending.len(), "migration"),
                 details: details.collect(),
-                actions: vec![Action::Migrate(migrate)],
-                undo: vec![Action::RestoreDatabase(restore)],
-                irreversible: if has_way_back { None } else { facts.migrations.irreversible() },
+                actions,
+                undo,
+                irreversible: if has_way_back || is_new { None } else { facts.migrations.irreversible() },
                 ..Change::default()
             }),
         )
@@ -256,7 +272,12 @@ impl Parts<'_> {
     fn notices(&self) -> Vec<String> {
         let is_on = self.facts.site.debug && self.site.config().environment == EnvironmentName::Production;
         let debug = is_on.then(|| "DEBUG is on in the new version's settings".to_owned());
-        debug.into_iter().chain(backup::warning(self.facts.backup.as_ref(), &self.facts.migrations)).collect()
+        let (carrying, migrations) = (&self.facts.carrying, &self.facts.migrations);
+        let boots = carrying.apart.notice(self.facts.session.boot_time());
+        let boots = boots.filter(|_| !migrations.pending.is_empty());
+        let half = backup::warning(self.facts.backup.as_ref(), migrations);
+        let half = half.filter(|_| !carrying.apart.is_new);
+        debug.into_iter().chain(boots).chain(half).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod refuses;
 mod rolls_back;
 mod servers;
 mod succeeds;
+mod written;
 
 use std::fs;
 use std::path::{Path, PathBuf};

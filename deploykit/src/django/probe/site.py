@@ -190,6 +190,14 @@ def static_facts(settings):
     return facts
 
 
+def upload_folders(settings):
+    found = [getattr(settings, "MEDIA_ROOT", None)]
+    for alias, storage in sorted((getattr(settings, "STORAGES", None) or {}).items()):
+        if alias != "staticfiles" and isinstance(storage, dict):
+            found.append((storage.get("OPTIONS") or {}).get("location"))
+    return sorted(set(os.path.abspath(str(folder)) for folder in found if folder))
+
+
 def apps_names():
     from django.apps import apps
 
@@ -234,6 +242,7 @@ def do_facts(request):
         "wsgi_application": getattr(settings, "WSGI_APPLICATION", None),
         "apps": apps_names(),
         "static_files": static_facts(settings),
+        "uploads": upload_folders(settings),
         "databases": [database_facts(alias) for alias in sorted(connections)],
         "maintenance_status_file": str(status) if status else None,
         "commands": sorted(get_commands()),

@@ -7,13 +7,14 @@ use crate::django::{
     CheckReport, Collected, Collecting, DatabaseState, MigrationPlan, Project, Session, SiteFacts,
     StaticFiles, When,
 };
-use crate::git::{ChangeStatus, NextTree, counted};
+use crate::git::{ChangeStatus, NextTree, Tree, counted};
 use crate::operations::git_update::Move;
 use crate::python::ByteCode;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
 use crate::update::summary;
+use crate::update::written::Apart;
 
 /// How many sources are compiled beforehand at most: their names stand in the journal.
 const MOST_SOURCES: usize = 2000;
@@ -68,6 +69,7 @@ impl Preparation<'_, '_> {
         &mut self,
         project: &Project,
         session: &mut Session,
+        apart: &Apart,
     ) -> Result<((MigrationPlan, DatabaseState, Option<Backup>), String), Failed> {
         let plan = session.migrations(&self.host)?;
         let state = session.state(&self.host)?;
@@ -83,7 +85,14 @@ impl Preparation<'_, '_> {
                 self.notice(format!("in the database `{name}` {count} wait; they are left to you: {flags}"));
             }
         }
-        let backup = match backup::is_wanted(self.site.config().backup, &plan) {
+        if let Some(file) = apart.database.as_ref().filter(|_| !plan.pending.is_empty())
+            && Tree::open(&self.site.config().repository, &self.to)?.holds(file)
+        {
+            return Err(PreparationError::DatabaseTracked { path: file.clone() }.into());
+        }
+        // A new database is removed again when the update fails.
+        let wanted = !apart.is_new && backup::is_wanted(self.site.config().backup, &plan);
+        let backup = match wanted {
             true => Some(self.backup(project, &plan.backup_reasons(), session)?),
             false => None,
         };

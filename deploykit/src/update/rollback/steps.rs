@@ -3,10 +3,11 @@
 use super::Facts;
 use crate::action::Action;
 use crate::django::{Folders, LateFiles, Migrate, PutBack, RestoreDatabase, ReversedMigration};
-use crate::git::counted;
+use crate::git::{CarryWritten, counted};
 use crate::operations::{Change, Check};
 use crate::plan::{Phase, Step};
 use crate::update::backup::Backup;
+use crate::update::written::{CODE, MIGRATE};
 
 /// Says why the new version could not come back whole by its migrations alone.
 pub(super) fn backup_reasons(reversed: &[ReversedMigration]) -> Vec<String> {
@@ -45,13 +46,17 @@ impl Facts {
                     Some(backup) => Action::RestoreDatabase(backup.restore(self.done.kept.database.clone())),
                     None => Action::Migrate(Migrate { project: project.clone(), ..migrate.clone() }),
                 };
+                let mut undo = vec![undo];
+                undo.splice(0..0, self.carried(MIGRATE).map(Action::CarryWritten));
                 let before = migrate.before.clone();
                 let back = RestoreDatabase { project, before, backup: None, put_back: PutBack::default() };
                 Check::Change(Change {
                     reason: format!("{} to reverse", counted(self.reversed.len(), "migration")),
                     details: self.reversed.iter().map(|one| one.id.to_string()).collect(),
-                    actions: vec![Action::RestoreDatabase(back)],
-                    undo: vec![undo],
+                    actions: std::iter::once(Action::RestoreDatabase(back))
+                        .chain(self.carried(MIGRATE).map(Action::TakeOutWritten))
+                        .collect(),
+                    undo,
                     ..Change::default()
                 })
             }
@@ -96,14 +101,33 @@ impl Facts {
     }
 
     pub(super) fn code(&self) -> Step {
-        let check = match &self.moved {
-            None => Check::Unchanged { reason: "the update brought no commits".to_owned() },
-            Some(moved) => Check::Change(Change {
+        let mut change = match &self.moved {
+            None => Change { reason: "the update brought no commits".to_owned(), ..Change::default() },
+            Some(moved) => Change {
                 reason: format!("{} to take back", counted(moved.commit_count, "commit")),
                 ..moved.change()
-            }),
+            },
         };
-        Step::new("code", Phase::Window, check)
+        change.actions.splice(0..0, self.carried(CODE).map(Action::TakeOutWritten));
+        change.undo.extend(self.carried(CODE).map(Action::CarryWritten));
+        Step { id: "code".to_owned(), phase: Phase::Window, change }
+    }
+
+    /// Returns what a step of the update carried over.
+    fn carried<'f>(&'f self, record: &'f str) -> impl Iterator<Item = CarryWritten> + 'f {
+        let is_it = move |carry: &&CarryWritten| carry.record.file_name().is_some_and(|name| name == record);
+        self.done.written.iter().filter(is_it).cloned()
+    }
+
+    /// Says what is taken out of the checkout that the new version's code wrote while it was prepared or migrated.
+    pub(super) fn taken_out(&self) -> Option<String> {
+        let paths: Vec<_> = self.done.written.iter().flat_map(CarryWritten::carried).collect();
+        let shown = paths.iter().take(5).map(|path| format!("`{}`", path.display())).collect::<Vec<_>>();
+        let folder = self.done.written.first()?.record.parent()?.display();
+        (!paths.is_empty()).then(|| {
+            let more = if paths.len() > shown.len() { " and others" } else { "" };
+            format!("what the update's code wrote itself is moved to `{folder}` where nobody changed it since: {}{more}", shown.join(", "))
+        })
     }
 
     /// Says what goes that was written since the update.

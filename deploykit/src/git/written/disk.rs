@@ -1,0 +1,126 @@
+//! Files and directories that are moved between a staged tree, the live checkout and what is put aside.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::record::{Name, Seen};
+use crate::host::files::{self, FileError, Found, InPath, look};
+
+/// Lists what is in a directory, from there, but for directories.
+pub(super) fn files_of(directory: &Path) -> Result<Vec<(Name, Seen)>, FileError> {
+    let (mut waiting, mut files) = (vec![PathBuf::new()], Vec::new());
+    while let Some(inside) = waiting.pop() {
+        let place = directory.join(&inside);
+        for entry in fs::read_dir(&place).at("read", &place)? {
+            let entry = entry.at("read", &place)?;
+            let inner = inside.join(entry.file_name());
+            if entry.file_type().at("look at", &place)?.is_dir() {
+                waiting.push(inner);
+            } else if let Some(seen) = Seen::of(&entry.path()) {
+                files.push((inner.as_path().into(), seen));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Moves what is in one directory into another one, where nothing is in the way.
+pub(super) fn merge(from: &Path, to: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(from).at("read", from)? {
+        let name = entry.at("read", from)?.file_name();
+        let (from, to) = (from.join(&name), to.join(&name));
+        match (look(&from), look(&to)) {
+            (_, Found::Nothing) => rename(&from, &to)?,
+            (Found::Folder, Found::Folder) => merge(&from, &to)?,
+            _ => {}
+        }
+    }
+    remove_if_empty(from)
+}
+
+pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    is_file(one)
+        && is_file(other)
+        && matches!((fs::read(one), fs::read(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Removes the empty directories in a directory, and that itself if nothing else is in it.
+pub(super) fn remove_empty(directory: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(directory).at("read", directory)? {
+        let entry = entry.at("read", directory)?;
+        if entry.file_type().at("look at", directory)?.is_dir() {
+            remove_empty(&entry.path())?;
+        }
+    }
+    remove_if_empty(directory)
+}
+
+pub(super) fn remove_if_empty(directory: &Path) -> Result<(), FileError> {
+    match fs::remove_dir(directory) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Ok(())
+        }
+        other => other.at("remove", directory),
+    }
+}
+
+/// Renames a path over what an earlier try left at the target; one that is not there is fine.
+pub(super) fn replace(from: &Path, to: &Path) -> Result<(), FileError> {
+    if look(from) == Found::Nothing {
+        return Ok(());
+    }
+    files::remove_tree(to)?;
+    rename(from, to)
+}
+
+/// Renames a path, also to another file system; the target must not be there. A source that is not there is fine.
+///
+/// Nothing is synced: the record tells what to look for, and the whole file system is synced before a run is over.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    if look(from) == Found::Nothing {
+        return Ok(());
+    }
+    let parent = files::parent(to);
+    fs::create_dir_all(parent).at("create the directory", parent)?;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::XDEV) => {
+            let temporary = parent.join(format!(".deploykit-carry-{}", std::process::id()));
+            files::remove_tree(&temporary)?;
+            copy(from, &temporary)?;
+            rename(&temporary, to)?;
+            files::remove_tree(from)
+        }
+        // Some file systems cannot promise to replace nothing.
+        Err(Errno::INVAL | Errno::NOSYS) if look(to) == Found::Nothing => {
+            fs::rename(from, to).at("rename", from)
+        }
+        other => other.at("rename", from),
+    }
+}
+
+/// Copies a file, a link or a directory with all that is in it, with times and modes.
+fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
+    let found = fs::symlink_metadata(from).at("look at", from)?;
+    if found.is_symlink() {
+        return symlink(fs::read_link(from).at("read", from)?, to).at("link", to);
+    }
+    if found.is_dir() {
+        fs::create_dir(to).at("create the directory", to)?;
+        for entry in fs::read_dir(from).at("read", from)? {
+            let name = entry.at("read", from)?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+        let mode = fs::Permissions::from_mode(found.permissions().mode() & 0o7777);
+        return fs::set_permissions(to, mode).at("set the mode of", to);
+    }
+    fs::copy(from, to).at("copy", from)?;
+    let times = fs::FileTimes::new().set_modified(found.modified().at("look at", from)?);
+    let file = fs::File::options().write(true).open(to).at("open", to)?;
+    file.set_times(times).at("set the time of", to)
+}

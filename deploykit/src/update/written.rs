@@ -1,0 +1,149 @@
+//! Where the new version writes: what it wrote into the staged tree is carried over, and what would lie there is migrated in
+//! the live checkout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::django::SiteFacts;
+use crate::git::{CarryWritten, NextTree, Written, counted};
+
+/// The records of what the steps `code` and `migrate` carried over, in the run's folder.
+pub(super) const CODE: &str = "written-code.json";
+pub(super) const MIGRATE: &str = "written-migrate.json";
+
+/// How many paths a plan names.
+const SHOWN: usize = 20;
+
+/// What of the new version's data lies in the staged tree instead of the live checkout. All paths are from its top.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Apart {
+    /// The file of the default database.
+    pub database: Option<PathBuf>,
+    /// Whether neither tree has that file yet.
+    pub is_new: bool,
+    /// Directories of uploads.
+    pub uploads: Vec<PathBuf>,
+}
+
+impl Apart {
+    /// Looks where a site that was booted in the staged tree keeps its data.
+    pub(super) fn of(site: &SiteFacts, tree: &NextTree) -> Self {
+        let default = site.databases.iter().find(|database| database.alias == "default");
+        let database = default.and_then(|database| inside(database.file.as_deref()?, &tree.path));
+        let is_missing =
+            |file: &PathBuf| !tree.path.join(file).exists() && !tree.repository.join(file).exists();
+        let is_new = database.as_ref().is_some_and(is_missing);
+        let uploads = site.uploads.iter().filter_map(|directory| inside(directory, &tree.path)).collect();
+        Apart { database, is_new, uploads }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.database.is_none() && self.uploads.is_empty()
+    }
+
+    /// Says that Django boots in the window for it.
+    pub(super) fn notice(&self, boot: Duration) -> Option<String> {
+        let what = match (&self.database, self.uploads.first()) {
+            (Some(file), _) => format!("the database `{}` is", file.display()),
+            (None, Some(directory)) => format!("the uploads below `{}` are", directory.display()),
+            (None, None) => return None,
+        };
+        let seconds = boot.as_secs_f64();
+        Some(format!(
+            "{what} in the checkout and not linked into the staged tree: Django boots in the window to migrate (about {seconds:.1} s)"
+        ))
+    }
+}
+
+/// Returns where in a tree a path really lies, from its top; `None`: it leads out of it.
+fn inside(path: &Path, tree: &Path) -> Option<PathBuf> {
+    let tree = fs::canonicalize(tree).ok()?;
+    let (real, rest) = path.ancestors().find_map(|above| {
+        let real = fs::canonicalize(above).ok()?;
+        Some((real, path.strip_prefix(above).ok()?))
+    })?;
+    real.join(rest).strip_prefix(tree).ok().map(|inside| inside.components().collect())
+}
+
+/// What is carried over in the window.
+#[derive(Debug)]
+pub(super) struct Carrying {
+    /// What the preparation wrote.
+    pub found: Written,
+    pub apart: Apart,
+    pub tree: NextTree,
+    /// Paths of the tree that are somebody else's matter.
+    pub excluded: Vec<PathBuf>,
+    /// The run's.
+    pub folder: PathBuf,
+}
+
+impl Carrying {
+    fn carry(&self, record: &str) -> CarryWritten {
+        CarryWritten {
+            tree: self.tree.clone(),
+            record: self.folder.join(record),
+            looks: true,
+            excluded: self.excluded.clone(),
+            awaited: Vec::new(),
+        }
+    }
+
+    /// Returns what carries over what the preparation wrote, if there is anything.
+    pub(super) fn at_code(&self) -> Option<CarryWritten> {
+        (!self.found.is_empty()).then(|| self.carry(CODE))
+    }
+
+    /// Names what the preparation wrote.
+    pub(super) fn details(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .found
+            .new
+            .iter()
+            .map(|path| format!("+ {}, written by the new version's code", path.display()))
+            .collect();
+        if lines.len() > SHOWN {
+            let more = counted(lines.len() - SHOWN, "more path");
+            lines.truncate(SHOWN);
+            lines.push(format!("+ … and {more}"));
+        }
+        lines
+    }
+
+    /// Tells whether the migrations run in a Django that is booted in the live checkout.
+    pub(super) fn migrates_live(&self) -> bool {
+        !self.apart.is_empty()
+    }
+
+    /// Returns what carries over what the migrations wrote; with a new database, what removes that again.
+    pub(super) fn at_migrate(&self) -> CarryWritten {
+        let awaited: Vec<PathBuf> =
+            self.apart.database.iter().filter(|_| self.apart.is_new).cloned().collect();
+        CarryWritten { looks: !self.migrates_live(), awaited, ..self.carry(MIGRATE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_path_lies_where_its_links_lead() {
+        let top = tempfile::tempdir().unwrap();
+        let [live, tree] = ["live", "tree"].map(|name| top.path().join(name));
+        for directory in [live.join("media"), tree.join("data")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::write(live.join("db.sqlite3"), "").unwrap();
+        symlink(live.join("media"), tree.join("media")).unwrap();
+        symlink(live.join("db.sqlite3"), tree.join("db.sqlite3")).unwrap();
+        let place = |path: &str| inside(&tree.join(path), &tree);
+        assert_eq!(place("data/new.sqlite3"), Some(PathBuf::from("data/new.sqlite3")));
+        assert_eq!(place("other/deep/new.sqlite3"), Some(PathBuf::from("other/deep/new.sqlite3")));
+        assert_eq!((place("media"), place("media/new"), place("db.sqlite3")), (None, None, None));
+        assert_eq!(inside(Path::new("/var/lib/media"), &tree), None);
+    }
+}
