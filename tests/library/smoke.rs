@@ -1,5 +1,6 @@
 //! Smoke checks against real sockets, real TLS, a real gunicorn and a real nginx.
 
+mod answers;
 mod servers;
 mod tls;
 

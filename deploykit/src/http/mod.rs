@@ -3,8 +3,10 @@
 //! The client never follows a redirect, takes every status as an answer, holds one deadline over the whole exchange, and
 //! reads no more than [`BODY_LIMIT`] of the body.
 
+mod body;
 mod connect;
 mod error;
+mod head;
 pub(crate) mod unix;
 
 use std::io::{self, Read};
@@ -13,13 +15,16 @@ use std::time::{Duration, Instant};
 
 use ureq::http::{Uri, uri::Scheme};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Proxy};
 
+pub use body::Unread;
 pub use connect::{Connect, ConnectError};
 pub use error::HttpError;
 
+use body::{About, Text};
 use connect::To;
+use head::ShortHeads;
 
 /// The most that is read of a body, in bytes: 1 MiB.
 pub const BODY_LIMIT: u64 = 1 << 20;
@@ -41,8 +46,10 @@ pub struct Answer {
     pub status: u16,
     /// The header `Location`, as it came.
     pub location: Option<String>,
-    /// The body, decoded leniently from UTF-8; at most [`BODY_LIMIT`].
+    /// The body as text; at most [`BODY_LIMIT`].
     pub body: String,
+    /// Why the body, or part of it, could not be made text of.
+    pub unread: Option<Unread>,
     /// The body was longer than that.
     pub truncated: bool,
     /// From the first look at the name to the last byte.
@@ -114,17 +121,24 @@ impl Client {
         } else {
             agent.get(uri.clone())
         };
+        // Some servers compress all the same.
+        let request = request.header("Accept-Encoding", "identity");
         let response = request.config().timeout_global(Some(timeout)).build().call()?;
         let status = response.status().as_u16();
         let location = response.headers().get("location");
         let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let all = |name| -> Vec<_> {
+            let values = response.headers().get_all(name).iter();
+            values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+        };
+        let about = About { codings: all("content-encoding").join(","), kind: all("content-type").join(";") };
         let mut body = Vec::new();
         response.into_body().into_reader().take(BODY_LIMIT + 1).read_to_end(&mut body)?;
         let limit = usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX);
         let truncated = body.len() > limit;
         body.truncate(limit);
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Ok(Answer { status, location, body, truncated, duration: Duration::ZERO })
+        let Text { text: body, truncated, unread } = body::read(body, truncated, &about, BODY_LIMIT);
+        Ok(Answer { status, location, body, unread, truncated, duration: Duration::ZERO })
     }
 }
 
@@ -178,18 +192,19 @@ fn agent(connect: Option<&Connect>, roots: RootCerts, proxy: Option<&Proxy>) -> 
         .max_redirects(0)
         .max_redirects_will_error(false)
         .max_idle_connections(0)
+        .max_response_header_size(1 << 20)
         .user_agent(concat!("deploykit/", env!("CARGO_PKG_VERSION")))
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .proxy(proxy.cloned())
         .build();
+    let default = || DefaultConnector::default().chain(ShortHeads);
     match connect {
         Some(Connect::Unix(path)) => {
-            Agent::with_parts(config, unix::UnixConnector { path: path.clone() }, To::nowhere())
+            let connector = unix::UnixConnector { path: path.clone() };
+            Agent::with_parts(config, Connector::<()>::chain(connector, ShortHeads), To::nowhere())
         }
-        Some(Connect::Tcp { target, .. }) => {
-            Agent::with_parts(config, DefaultConnector::default(), To::address(target))
-        }
-        None => Agent::with_parts(config, DefaultConnector::default(), To::url()),
+        Some(Connect::Tcp { target, .. }) => Agent::with_parts(config, default(), To::address(target)),
+        None => Agent::with_parts(config, default(), To::url()),
     }
 }
 

@@ -68,6 +68,11 @@ pub enum Problem {
         /// The body is larger than what is searched.
         truncated: bool,
     },
+    /// The body could not be made text of, so nothing can be said about texts on the page.
+    Unread {
+        /// Why not.
+        reason: String,
+    },
     /// A text is there that should not be.
     TextPresent {
         /// The text.
@@ -130,7 +135,17 @@ impl Page {
             let (expected, found) = (expected.clone(), answer.location.clone());
             problems.push(Problem::Redirect { expected, found });
         }
+        let cannot_find = |text: &String| {
+            answer.unread.as_ref().filter(|unread| !(unread.except_ascii && text.is_ascii())).is_some()
+        };
+        let (contains, lacks) = (self.contains.iter(), self.lacks.iter());
         // An error page lacks every text; that is not worth a line of its own.
+        if let Some(unread) = &answer.unread
+            && (contains.filter(|_| right).chain(lacks)).any(cannot_find)
+        {
+            problems.push(Problem::Unread { reason: unread.reason.clone() });
+            return problems;
+        }
         if right {
             for text in self.contains.iter().filter(|text| !answer.body.contains(text.as_str())) {
                 problems.push(Problem::TextMissing { text: text.clone(), truncated: answer.truncated });
@@ -179,6 +194,7 @@ impl fmt::Display for Problem {
                 write!(f, "the text `{text}` is not in the first {BODY_LIMIT} bytes")
             }
             Problem::TextPresent { text } => write!(f, "the text `{text}` is there"),
+            Problem::Unread { reason } => write!(f, "its text cannot be searched: {reason}"),
             Problem::Slow { took, within } => {
                 write!(f, "expected within {:.2} s, took {:.2} s", within.as_secs_f64(), took.as_secs_f64())
             }
@@ -248,6 +264,7 @@ mod tests {
 
     fn answer(status: u16, location: Option<&str>, body: &str) -> Answer {
         Answer {
+            unread: None,
             status,
             location: location.map(str::to_owned),
             body: body.to_owned(),

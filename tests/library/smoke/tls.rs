@@ -24,15 +24,18 @@ fn certificates() -> Option<tempfile::TempDir> {
     Some(folder)
 }
 
-/// Serves pages over TLS that say which name the client asked for, in the handshake and in the request.
+/// Serves compressed pages with very many headers over TLS that say which name the client asked for, in the handshake and in the request.
 fn tls_server(folder: &Path) -> Option<(Running, u16)> {
     let python = program("python3")?;
     let script = r#"
-import http.server, ssl
+import gzip, http.server, ssl
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = f"sni={self.connection.asked} host={self.headers['Host']}".encode()
+        body = gzip.compress(f"sni={self.connection.asked} host={self.headers['Host']}".encode())
         self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        for number in range(300):
+            self.send_header(f"X-Number-{number}", "1")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
