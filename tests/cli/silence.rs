@@ -17,7 +17,7 @@ use crate::support::site::{TestSite, Transport};
 
 /// In the secrets file, in the environment file, in the remote's address; then what is written in other ways than it is
 /// kept: a key of several lines, a password with signs, one inside a database's address, one in an index's address.
-const CANARIES: [&str; 8] = [
+const CANARIES: [&str; 10] = [
     "canary-of-secrets-json",
     "canary-of-env-file",
     "canary-of-remote-url",
@@ -26,6 +26,8 @@ const CANARIES: [&str; 8] = [
     "canary-of-database-url",
     "canary-of-index-url",
     "canary-of-configuration",
+    "canary-beyond-ascii",
+    "20261128000042",
 ];
 
 #[test]
@@ -53,6 +55,8 @@ fn no_secret_is_shown() {
     let failed = on(&site, &update).run().expect(5);
     look_at(&site, &failed);
     assert!(failed.stderr.contains("RuntimeError"), "{}", failed.stderr);
+    // The name of the database is a name of the code, too.
+    assert!(failed.stderr.contains("guestbook/views.py"), "{}", failed.stderr);
     // One that does not even boot, and says why.
     site.publish(|tree| append(tree, "project/config/settings/base.py", "raise RuntimeError(SECRET_KEY)\n"))
         .unwrap();
@@ -104,13 +108,16 @@ fn no_secret_is_shown() {
 
 /// Prints what the settings know, to both streams, whenever Python starts.
 const LEAK: &str = r#"
-import os, sys, urllib.parse
+import html, os, sys, urllib.parse
 for stream in sys.stdout, sys.stderr:
     print(SECRET_KEY, os.environ.get("CANARY"), file=stream)
     print(SECRETS, json.dumps(SECRETS), SECRETS.get("KEY"), os.environ.get("OWN"), file=stream)
     print(urllib.parse.quote(SECRETS.get("SIGNS", ""), safe=""), os.environ.get("UV_DEFAULT_INDEX"), file=stream)
     password = urllib.parse.urlparse(os.environ.get("DATABASE_URL", "")).password or ""
     print(password, urllib.parse.unquote(password), file=stream)
+    umlaut, signs = SECRETS.get("UMLAUT", ""), SECRETS.get("SIGNS", "")
+    print(json.dumps(umlaut), ascii(umlaut), umlaut.encode(), html.escape(signs), SECRETS.get("NUMBER"), file=stream)
+    print(urllib.parse.urlencode({"q": umlaut}), urllib.parse.quote(signs), json.dumps(json.dumps(umlaut)), file=stream)
 "#;
 
 fn prepare(site: &TestSite) {
@@ -119,10 +126,16 @@ fn prepare(site: &TestSite) {
     fs::write(&site.secrets, secrets.replace(value, &format!("{}-{}", CANARIES[0], "0".repeat(40)))).unwrap();
     site.add_secret("KEY", "-----BEGIN KEY-----\\ncanary-of-several-lines\\n-----END KEY-----\\n").unwrap();
     site.add_secret("SIGNS", r#"a/\"'\\ canary-of-strange-signs"#).unwrap();
+    site.add_secret("UMLAUT", "Gehe\\u00efm-canary-beyond-ascii-\u{1f511}").unwrap();
+    let secrets = fs::read_to_string(&site.secrets).unwrap();
+    fs::write(&site.secrets, secrets.replacen('{', "{\"NUMBER\": 20261128000042, ", 1)).unwrap();
     let dotenv = site.root.join("data/environment");
     fs::write(
         &dotenv,
-        format!("CANARY={}\nDATABASE_URL=postgres://me:a%40{}@db.example/site\n", CANARIES[1], CANARIES[5]),
+        format!(
+            "CANARY={}\nDATABASE_NAME=guestbook\nDATABASE_URL=postgres://me:a%40{}@db.example/site\n",
+            CANARIES[1], CANARIES[5]
+        ),
     )
     .unwrap();
     let config = fs::read_to_string(&site.config).unwrap();

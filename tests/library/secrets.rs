@@ -67,8 +67,18 @@ fn setting_the_same_value_again_writes_nothing() {
 }
 
 /// Values that need quotes of one kind or another.
-const VALUES: [&str; 8] =
-    ["plain", "two words", "it's", "say \"hi\"", "a#b # c", "$HOME", "b\\n\\", "Größe 😀 = é"];
+const VALUES: [&str; 10] = [
+    "plain",
+    "two words",
+    "it's",
+    "say \"hi\"",
+    "it's \"both\" \\",
+    "a#b # c",
+    "$HOME",
+    "${HOME}",
+    "b\\n\\",
+    "Größe 😀 = é",
+];
 
 #[test]
 fn lines_are_read_back_by_the_site_environment() {

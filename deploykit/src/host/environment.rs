@@ -26,13 +26,16 @@ pub enum EnvironmentError {
         #[source]
         source: io::Error,
     },
-    /// A line is not `NAME=value`. The line itself is not shown, since it may hold a secret.
-    #[error("`{}`, line {line}: expected `NAME=value`", path.display())]
+    /// A line is not `NAME=value`, or other programs read it in another way. The line itself is not shown, since it may
+    /// hold a secret.
+    #[error("`{}`, line {line}: {reason}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// Its line, from 1.
         line: usize,
+        /// Why it is not read.
+        reason: &'static str,
     },
 }
 
@@ -48,20 +51,19 @@ impl Environment {
         self.variables.insert(name.into(), value.into());
     }
 
-    /// Adds the lines of a file: `NAME=value`, `export NAME=value`, `#` comments; quotes around a value are removed.
+    /// Adds the lines of a file: `NAME=value`, `export NAME=value`, comments, values of several lines in quotes.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or a line has no `=`.
+    /// When the file cannot be read, a line is not `NAME=value`, or systemd, shells and python-dotenv read it differently.
     pub fn read_file(&mut self, path: &Path) -> Result<(), EnvironmentError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| EnvironmentError::Read { path: path.to_owned(), source })?;
-        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            match parse_line(line) {
-                Some((name, value)) => self.set(name, value),
-                None if line.trim().is_empty() || line.trim_start().starts_with('#') => {}
-                None => return Err(EnvironmentError::Line { path: path.to_owned(), line: index + 1 }),
-            }
+        let assignments = super::dotenv::parse(text.trim_start_matches('\u{feff}')).map_err(|bad| {
+            EnvironmentError::Line { path: path.to_owned(), line: bad.line, reason: bad.reason }
+        })?;
+        for assignment in assignments {
+            self.set(assignment.name, assignment.value);
         }
         Ok(())
     }
@@ -84,47 +86,9 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Splits one `NAME=value` line as systemd's `EnvironmentFile` and the usual dotenv readers do; `None` for anything else.
-pub(crate) fn parse_line(line: &str) -> Option<(&str, String)> {
-    let line = line.trim();
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let (name, value) = line.split_once('=')?;
-    let name = name.trim_end();
-    let valid = !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !valid {
-        return None;
-    }
-    let value = value.trim();
-    for mark in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(mark) {
-            let end = inner.find(mark)?;
-            return Some((name, inner[..end].to_owned()));
-        }
-    }
-    // A `#` after white space starts a comment; one within a word does not.
-    let comment = value
-        .char_indices()
-        .find(|(at, c)| *c == '#' && value[..*at].chars().next_back().is_none_or(char::is_whitespace));
-    let value = comment.map_or(value, |(at, _)| value[..at].trim_end());
-    Some((name, value.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_read_as_shells_and_systemd_read_them() {
-        assert_eq!(parse_line("A=1"), Some(("A", "1".into())));
-        assert_eq!(parse_line("export A = \"x # y\" # z"), Some(("A", "x # y".into())));
-        assert_eq!(parse_line("A= # note"), Some(("A", String::new())));
-        assert_eq!(parse_line("A='#1'"), Some(("A", "#1".into())));
-        assert_eq!(parse_line("A=b#c # d"), Some(("A", "b#c".into())));
-        assert_eq!(parse_line("2A=b"), None);
-        assert_eq!(parse_line("just words"), None);
-    }
 
     #[test]
     fn a_bad_line_is_named_and_not_shown() {

@@ -7,6 +7,7 @@
 mod cancel;
 mod capture;
 mod cores;
+pub(crate) mod dotenv;
 pub(crate) mod environment;
 pub mod files;
 pub(crate) mod process;

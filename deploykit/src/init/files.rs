@@ -98,14 +98,11 @@ pub(super) fn text(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns the value of a name in a file of `NAME=value` lines.
+/// Returns the value of a name in a file of `NAME=value` lines; of one that cannot be read nothing is known.
 pub(super) fn dotenv(text: &str, name: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let line = line.trim();
-        let (found, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
-        let value = value.trim().trim_matches(['"', '\'']);
-        (found.trim_end() == name && !value.is_empty()).then(|| value.to_owned())
-    })
+    let all = crate::host::dotenv::parse(text.trim_start_matches('\u{feff}')).ok()?;
+    let found = all.into_iter().rfind(|found| found.name == name)?;
+    Some(found.value).filter(|value| !value.is_empty())
 }
 
 /// Returns the last part of a path, leniently decoded.

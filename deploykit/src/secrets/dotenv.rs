@@ -1,28 +1,18 @@
-//! Secrets in lines of `NAME=value`, edited line by line.
+//! Secrets in lines of `NAME=value`, edited where the value stands.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::SecretsError;
 use super::edit::Edit;
-use crate::host::environment::parse_line;
+use crate::host::dotenv::{Assignment, parse};
 
-pub(super) fn names_and_values(
-    path: &Path,
-    text: &str,
-) -> Result<(BTreeSet<String>, Vec<String>), SecretsError> {
-    let lines = assignments(path, text)?;
-    Ok(lines.into_iter().flatten().unzip())
-}
-
-/// Returns what each line assigns; `None` for a comment or a blank line.
-fn assignments(path: &Path, text: &str) -> Result<Vec<Option<(String, String)>>, SecretsError> {
-    let read = |(index, line): (usize, &str)| match parse_line(line) {
-        Some((name, value)) => Ok(Some((name.to_owned(), value))),
-        None if line.trim().is_empty() || line.trim_start().starts_with('#') => Ok(None),
-        None => Err(SecretsError::Line { path: path.to_owned(), line: index + 1 }),
-    };
-    text.lines().enumerate().map(read).collect()
+/// Returns what the file assigns, in its order.
+pub(super) fn assignments<'t>(path: &Path, text: &'t str) -> Result<Vec<Assignment<'t>>, SecretsError> {
+    parse(text).map_err(|bad| SecretsError::Line {
+        path: path.to_owned(),
+        line: bad.line,
+        reason: bad.reason,
+    })
 }
 
 /// Returns the text with one line added or its value replaced.
@@ -34,30 +24,31 @@ pub(super) fn set(edit: &Edit, text: &str) -> Result<String, SecretsError> {
         reason,
     })?;
     // The last of several lines with one name is the one that counts.
-    let is_ours = |line: &Option<(String, String)>| line.as_ref().is_some_and(|(name, _)| name == edit.name);
-    let index = before.iter().rposition(is_ours);
-    let mut expected = before;
-    let wanted = Some((edit.name.to_owned(), edit.value.to_owned()));
+    let index = before.iter().rposition(|line| line.name == edit.name);
+    let mut expected: Vec<(&str, &str)> = pairs(&before);
     match index {
-        Some(index) => expected[index] = wanted,
-        None => expected.push(wanted),
+        Some(index) => expected[index].1 = edit.value,
+        None => expected.push((edit.name, edit.value)),
     }
     // What stands behind the value may need it in quotes.
     let edited = candidates.iter().map(|value| match index {
         Some(index) => {
-            let lines = text.split_inclusive('\n').enumerate();
-            lines.map(|(at, line)| if at == index { replace(line, value) } else { line.to_owned() }).collect()
+            let at = &before[index].at;
+            format!("{}{value}{}", &text[..at.start], &text[at.end..])
         }
-        None => append(text, edit.name, value),
+        None => append(text, before.last(), edit.name, value),
     });
-    let reads_back = |new: &String| assignments(edit.path, new).is_ok_and(|after| after == expected);
+    let reads_back = |new: &String| parse(new).is_ok_and(|after| pairs(&after) == expected);
     edited.into_iter().find(reads_back).ok_or_else(|| edit.failed())
 }
 
-fn append(text: &str, name: &str, value: &str) -> String {
+fn pairs<'a>(assignments: &'a [Assignment<'_>]) -> Vec<(&'a str, &'a str)> {
+    assignments.iter().map(|found| (found.name, found.value.as_str())).collect()
+}
+
+fn append(text: &str, last: Option<&Assignment>, name: &str, value: &str) -> String {
     let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
-    let assigning = text.lines().rfind(|line| parse_line(line).is_some()).unwrap_or_default();
-    let export = if assigning.trim_start().starts_with("export ") { "export " } else { "" };
+    let export = if last.is_some_and(|last| last.export) { "export " } else { "" };
     let line = format!("{export}{name}={value}");
     // A file keeps, or keeps lacking, the line break at its end.
     if text.is_empty() || text.ends_with('\n') {
@@ -67,37 +58,24 @@ fn append(text: &str, name: &str, value: &str) -> String {
     }
 }
 
-/// Replaces the value in a line; its name, its comment and its end stay.
-fn replace(line: &str, value: &str) -> String {
-    let start = line.find('=').map_or(line.len(), |at| at + 1);
-    let (head, rest) = line.split_at(start);
-    let trimmed = rest.trim_start_matches([' ', '\t']);
-    let space = &rest[..rest.len() - trimmed.len()];
-    // Only a comment: it stays, behind the value.
-    if !space.is_empty() && trimmed.starts_with('#') {
-        return format!("{head}{value}{rest}");
-    }
-    let mark = trimmed.chars().next().filter(|c| matches!(c, '"' | '\''));
-    let length = match mark.and_then(|mark| trimmed[1..].find(mark)) {
-        Some(end) => end + 2,
-        // ` #` starts a comment; the blank before it belongs to the comment.
-        None => trimmed.find(" #").unwrap_or(trimmed.len()),
-    };
-    let old = trimmed[..length].trim_end();
-    format!("{head}{space}{value}{}", &trimmed[old.len()..])
-}
-
-/// Writes a value in the ways that are read back the same here, the one first that shells and the usual readers share.
+/// Writes a value in the ways that are read back the same here, the one first that most other readers share.
 fn quoted(name: &str, value: &str) -> Result<Vec<String>, &'static str> {
     if value.contains(['\n', '\r', '\0']) {
         return Err("it has a line break or a zero byte in it");
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
-    let mut candidates = vec![format!("'{value}'"), format!("\"{value}\"")];
-    let bare = if value.chars().all(plain) { 0 } else { candidates.len() };
-    candidates.insert(bare, value.to_owned());
+    let double = value.replace('\\', r"\\").replace('"', r#"\""#);
+    let mut candidates = vec![format!("'{value}'"), format!("\"{double}\"")];
+    if value.chars().all(plain) {
+        candidates.insert(0, value.to_owned());
+    }
     candidates.retain(|text| {
-        parse_line(&format!("{name}={text} # comment")).is_some_and(|(_, read)| read == value)
+        let line = format!("{name}={text} # comment");
+        parse(&line).is_ok_and(|read| matches!(&read[..], [found] if found.value == value))
     });
-    if candidates.is_empty() { Err("it has both kinds of quotes in it") } else { Ok(candidates) }
+    if candidates.is_empty() {
+        Err("programs would disagree about it, however it is quoted")
+    } else {
+        Ok(candidates)
+    }
 }

@@ -61,11 +61,7 @@ pub(super) fn with(edit: Edit, contents: &[u8]) -> Result<String, SecretsError> 
 fn is_name(format: Format, name: &str) -> bool {
     match format {
         Format::Json => !name.trim().is_empty() && !name.contains(char::is_control),
-        Format::Dotenv => {
-            !name.is_empty()
-                && !name.starts_with(|c: char| c.is_ascii_digit())
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        }
+        Format::Dotenv => crate::host::dotenv::is_name(name),
     }
 }
 

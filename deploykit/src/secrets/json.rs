@@ -8,29 +8,38 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::errors::{ParseError, ParseErrorKind};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
-use super::SecretsError;
 use super::edit::Edit;
+use super::{SecretsError, Sensitive};
 
 /// How a new entry is indented where no other one shows it.
 const INDENT: &str = "    ";
 
+/// Returns the names of the outermost object, and adds what the values are to `sensitive`.
 pub(super) fn names_and_values(
     path: &Path,
     text: &str,
-) -> Result<(BTreeSet<String>, Vec<String>), SecretsError> {
+    sensitive: &mut Sensitive,
+) -> Result<BTreeSet<String>, SecretsError> {
     let object = parse(path, text)?;
-    let names = object.properties.iter().map(|entry| entry.name.as_str().to_owned()).collect();
-    let mut values = Vec::new();
-    object.properties.iter().for_each(|entry| collect(&entry.value, &mut values));
-    Ok((names, values))
+    collect_entries(&object, &mut Vec::new(), sensitive);
+    Ok(object.properties.iter().map(|entry| entry.name.as_str().to_owned()).collect())
 }
 
-fn collect(value: &Value, values: &mut Vec<String>) {
+fn collect_entries<'o>(object: &'o Object, names: &mut Vec<&'o str>, sensitive: &mut Sensitive) {
+    for entry in &object.properties {
+        names.push(entry.name.as_str());
+        collect(&entry.value, names, sensitive);
+        names.pop();
+    }
+}
+
+fn collect<'o>(value: &'o Value, names: &mut Vec<&'o str>, sensitive: &mut Sensitive) {
     match value {
-        Value::StringLit(text) => values.push(text.value.clone().into_owned()),
-        Value::Object(object) => object.properties.iter().for_each(|entry| collect(&entry.value, values)),
-        Value::Array(array) => array.elements.iter().for_each(|value| collect(value, values)),
-        Value::NumberLit(_) | Value::BooleanLit(_) | Value::NullKeyword(_) => {}
+        Value::StringLit(text) => sensitive.add(names, &text.value),
+        Value::NumberLit(number) => sensitive.add_number(names, number.value),
+        Value::Object(object) => collect_entries(object, names, sensitive),
+        Value::Array(array) => array.elements.iter().for_each(|value| collect(value, names, sensitive)),
+        Value::BooleanLit(_) | Value::NullKeyword(_) => {}
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod dotenv;
 mod edit;
 mod json;
+mod sensitive;
 #[cfg(test)]
 mod tests;
 
@@ -13,10 +14,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use percent_encoding::percent_decode_str;
-use regex::Regex;
 use thiserror::Error;
 
 pub use check::{
@@ -25,25 +23,9 @@ pub use check::{
 #[cfg(any(test, fuzzing))]
 pub(crate) use edit::fuzz;
 pub use edit::set;
+pub(crate) use sensitive::Sensitive;
 
 use crate::host::files::FileError;
-
-/// Values that are in many secrets files without being secret; hiding them would hide half of every message.
-const WELL_KNOWN: [&str; 10] = [
-    "127.0.0.1",
-    "development",
-    "example.com",
-    "localhost",
-    "mariadb",
-    "postgres",
-    "postgresql",
-    "production",
-    "redis://localhost",
-    "staging",
-];
-
-/// The shortest line of a value of several lines that is a secret of its own.
-const SHORTEST_LINE: usize = 16;
 
 /// A file of secret settings: a JSON object, or lines of `NAME=value`. `Debug` shows names only.
 ///
@@ -64,6 +46,7 @@ const SHORTEST_LINE: usize = 16;
 pub struct SecretsFile {
     path: PathBuf,
     names: BTreeSet<String>,
+    sensitive: Sensitive,
     values: Vec<String>,
 }
 
@@ -106,13 +89,15 @@ pub enum SecretsError {
         /// The file.
         path: PathBuf,
     },
-    /// A line is not `NAME=value`.
-    #[error("`{}`, line {line}: expected `NAME=value`", path.display())]
+    /// A line is not `NAME=value`, or other programs read it in another way.
+    #[error("`{}`, line {line}: {reason}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
+        /// Why it is not read.
+        reason: &'static str,
     },
     /// A name cannot be the name of a secret.
     #[error("`{name}` cannot be the name of a secret in `{}`", path.display())]
@@ -213,11 +198,17 @@ impl SecretsFile {
     /// When they are neither a JSON object nor lines of `NAME=value`.
     pub fn parse(path: &Path, contents: &[u8]) -> Result<Self, SecretsError> {
         let (_, text) = without_mark(decode(path, contents)?);
-        let (names, values) = match Format::of(path, text) {
-            Format::Json => json::names_and_values(path, text)?,
-            Format::Dotenv => dotenv::names_and_values(path, text)?,
+        let mut sensitive = Sensitive::default();
+        let names = match Format::of(path, text) {
+            Format::Json => json::names_and_values(path, text, &mut sensitive)?,
+            Format::Dotenv => {
+                let assignments = dotenv::assignments(path, text)?;
+                assignments.iter().for_each(|found| sensitive.add(&[found.name], &found.value));
+                assignments.iter().map(|found| found.name.to_owned()).collect()
+            }
         };
-        Ok(SecretsFile { path: path.to_owned(), names, values: hidden(values) })
+        let values = sensitive.hidden("");
+        Ok(SecretsFile { path: path.to_owned(), names, sensitive, values })
     }
 
     /// Returns the path.
@@ -232,11 +223,17 @@ impl SecretsFile {
         &self.names
     }
 
-    /// Returns what must not be shown, for a [`Redactor`](crate::Redactor): every text in the file, nested ones too, with
-    /// the long lines of those that have several and the passwords of those that are URLs. Words that are in many such
-    /// files without being secret, like `localhost`, are left out.
+    /// Returns what must not be shown, for a [`Redactor`](crate::Redactor): every string and number in the file, nested ones
+    /// too, with the long lines of those that have several and the passwords of those that are URLs. What its name
+    /// calls a path, a host or the name of something is left out, as are words that are in many such files without being
+    /// secret, like `localhost`.
     pub fn values(&self) -> impl Iterator<Item = &str> {
         self.values.iter().map(String::as_str)
+    }
+
+    /// Returns its values with what is known of each.
+    pub(crate) fn sensitive(&self) -> &Sensitive {
+        &self.sensitive
     }
 
     /// Returns those of the names that the file lacks, in their order.
@@ -249,30 +246,6 @@ impl fmt::Debug for SecretsFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretsFile").field("path", &self.path).field("names", &self.names).finish()
     }
-}
-
-/// Adds the parts of values that may be shown alone, and removes what is no secret.
-pub(crate) fn hidden(values: Vec<String>) -> Vec<String> {
-    static PASSWORD: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:([^\s/]+)@").ok());
-    let mut all = Vec::new();
-    for value in values {
-        if value.contains('\n') {
-            let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
-            all.extend(lines.map(str::to_owned));
-        }
-        // To make the pattern takes longer than to read the file.
-        let pattern = if value.contains("://") { PASSWORD.as_ref() } else { None };
-        if let Some(password) = pattern.and_then(|pattern| pattern.captures(&value)?.get(1)) {
-            all.push(password.as_str().to_owned());
-            if password.as_str().contains('%') {
-                all.push(percent_decode_str(password.as_str()).decode_utf8_lossy().into_owned());
-            }
-        }
-        all.push(value);
-    }
-    all.retain(|value| !value.is_empty() && !WELL_KNOWN.contains(&value.to_lowercase().as_str()));
-    all
 }
 
 fn decode<'t>(path: &Path, contents: &'t [u8]) -> Result<&'t str, SecretsError> {

@@ -4,6 +4,7 @@ mod config;
 mod items;
 mod problem;
 mod reader;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use crate::operations::maintenance::{Announcement, Page};
 use crate::operations::pip_install::PipInstall;
 use crate::operations::service_control::{ServiceControl, Want};
 use crate::operations::smoke_check::SmokeCheck;
-use crate::secrets::SecretsFile;
+use crate::secrets::{SecretsFile, Sensitive};
 use crate::services::Role;
 use crate::state::State;
 
@@ -59,25 +60,21 @@ impl Site {
     /// When the environment file cannot be used.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let mut environment = Environment::new();
-        let mut secret: Vec<String> = Vec::new();
+        let mut sensitive = Sensitive::default();
         if let Some(file) = &config.env_file {
             environment.read_file(file)?;
-            secret.extend(environment.iter().map(|(_, value)| value.to_owned()));
+            environment.iter().for_each(|(name, value)| sensitive.add(&[name], value));
         }
         for (name, value) in &config.env {
             environment.set(name, value);
-            secret.push(value.clone());
+            sensitive.add(&[name], value);
         }
-        let mut secret = crate::secrets::hidden(secret);
         // A secrets file that cannot be read is reported by the step that needs it.
         if let Some(file) = config.secrets_file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
-            secret.extend(file.values().map(str::to_owned));
+            sensitive.extend(file.sensitive());
         }
-        // What every message is full of would hide more than it protects.
-        secret.retain(|value| {
-            *value != config.settings && !(value.starts_with('/') && Path::new(value).exists())
-        });
-        Ok(Site { config, environment, redactor: Redactor::new(secret) })
+        let redactor = Redactor::new(sensitive.hidden(&config.shown()));
+        Ok(Site { config, environment, redactor })
     }
 
     /// Returns the configuration.

@@ -1,0 +1,30 @@
+//! What a configuration shows to everybody who may read a plan.
+
+use super::Config;
+
+impl Config {
+    /// Returns names, paths and hosts of the configuration, one a line: what of them stands in a file of secrets is none. Neither
+    /// `env` nor the site's own commands are in it, since passwords may be.
+    pub(super) fn shown(&self) -> String {
+        let path = |path: &std::path::Path| path.display().to_string();
+        let mut shown = vec![
+            path(&self.path),
+            path(&self.repository),
+            path(&self.project),
+            path(&self.virtualenv),
+            self.settings.clone(),
+            self.remote.clone(),
+            self.branch.clone(),
+        ];
+        // A person in an address is nobody's business, and what stands before is the scheme.
+        let bases = [&self.smoke_base, &self.smoke_connect].into_iter().flatten();
+        shown.extend(bases.map(|base| base.rsplit('@').next().unwrap_or_default().to_owned()));
+        let files = [&self.env_file, &self.secrets_file, &self.status_file, &self.page, &self.smoke_ca];
+        shown.extend(files.into_iter().flatten().map(|file| path(file)));
+        shown.extend(self.requirements.iter().map(|file| path(file)));
+        shown.extend(self.logs.iter().flat_map(|(name, file)| [name.clone(), path(file)]));
+        shown.extend(self.services.iter().map(|service| service.name.clone()));
+        shown.extend(self.steps.iter().map(|step| step.name.clone()));
+        shown.join("\n")
+    }
+}
