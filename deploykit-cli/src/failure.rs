@@ -12,6 +12,7 @@ use crate::hints;
 use crate::output::human::{BAD, paint, unwind};
 use crate::output::mistakes;
 use crate::output::report::{counted, lines, render_hints};
+use crate::output::visible::indented;
 
 /// Why a command ends with another code than 0. With `--json` it is the document.
 #[derive(Debug, Serialize)]
@@ -71,7 +72,7 @@ impl Failure {
     pub fn text(&self) -> String {
         let mut text = match &self.shown {
             Some(shown) => shown.clone(),
-            None => format!("{} {}\n", paint(BAD, "Error:"), unwind(&self.message)),
+            None => format!("{} {}\n", paint(BAD, "Error:"), unwind(&indented(&self.message))),
         };
         if !self.tail.is_empty() && self.shown.is_none() {
             lines(&mut text, &format!("its last {}", counted(self.tail.len())), &self.tail);

@@ -19,6 +19,7 @@ use clap::error::ErrorKind;
 use args::Cli;
 use failure::Failure;
 use output::Ui;
+use output::visible::{indented, visible};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
             if ui.json {
                 ui.result(&failure, "");
             }
-            let _ = write!(anstream::stderr(), "{}", failure.text());
+            let _ = write!(anstream::stderr(), "{}", visible(&failure.text()));
             failure.code.into()
         }
     }
@@ -66,7 +67,10 @@ fn start_log(ui: Ui) {
         _ => "debug",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(format!("deploykit={level}")))
-        .format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
+        .format(|out, record| {
+            let text = record.args().to_string();
+            writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), visible(&indented(&text)))
+        })
         .target(env_logger::Target::Pipe(Box::new(output::log::Log)))
         .init();
 }

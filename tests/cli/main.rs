@@ -11,6 +11,7 @@ mod rollback;
 mod run;
 
 mod bad_input;
+mod control_characters;
 mod failures;
 mod held;
 mod help;

@@ -27,6 +27,6 @@ pub fn run(global: &Global, ui: Ui) -> Result<u8, Failure> {
     let _ = writeln!(text, "cd {}", deploykit::quote(&config.project.display().to_string()));
     let directory = config.project.display().to_string();
     let answer = serde_json::json!({ "variables": variables, "path": bin_folder, "directory": directory });
-    ui.answer(&document(answer), &text)?;
+    ui.exact(&document(answer), &text)?;
     Ok(exit_code::DONE)
 }

@@ -15,7 +15,7 @@ pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     if args.print {
         let text = findings.to_toml(&findings.folder);
         let answer = serde_json::json!({ "configuration": text, "questions": &findings.questions });
-        ui.answer(&document(answer), &text)?;
+        ui.exact(&document(answer), &text)?;
         return Ok(exit_code::DONE);
     }
     let path = findings.write().map_err(|error| Failure::refused(&error))?;

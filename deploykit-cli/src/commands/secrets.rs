@@ -11,6 +11,7 @@ use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::json::document;
+use crate::output::visible::line;
 
 pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
@@ -66,7 +67,7 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
 fn ask(name: &str) -> Result<String, Failure> {
     let value = if std::io::stdin().is_terminal() {
         let _unseen = Unseen::start();
-        rpassword::prompt_password(format!("Value of {name} (not shown): "))
+        rpassword::prompt_password(format!("Value of {} (not shown): ", line(name)))
     } else {
         let mut text = String::new();
         std::io::stdin()

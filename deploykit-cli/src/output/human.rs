@@ -7,6 +7,8 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::visible::{line, own};
+
 pub const GOOD: Style = AnsiColor::Green.on_default();
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
 pub const WARN: Style = AnsiColor::Yellow.on_default();
@@ -21,7 +23,10 @@ const LONG: usize = 60;
 
 /// Wraps a text in a style; nothing stays nothing.
 pub fn paint(style: Style, text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!("{style}{text}{style:#}") }
+    if text.is_empty() {
+        return String::new();
+    }
+    format!("{}{text}{}", own(&style.to_string()), own(&format!("{style:#}")))
 }
 
 /// Writes a duration as a person says it: `0.42 s`, `8.1 s`, `3 min 20 s`.
@@ -97,6 +102,7 @@ pub fn unwind(message: &str) -> String {
 
 /// Writes rows in aligned columns; the last column is not padded.
 pub fn table(rows: &[Vec<String>], indent: &str) -> String {
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -104,16 +110,16 @@ pub fn table(rows: &[Vec<String>], indent: &str) -> String {
         })
         .collect();
     let mut text = String::new();
-    for row in rows {
-        let mut line = indent.to_owned();
+    for row in &rows {
+        let mut text_line = indent.to_owned();
         for (column, cell) in row.iter().enumerate() {
             if column + 1 == row.len() {
-                line.push_str(cell);
+                text_line.push_str(cell);
             } else {
-                let _ = write!(line, "{cell:<width$}  ", width = widths[column]);
+                let _ = write!(text_line, "{cell:<width$}  ", width = widths[column]);
             }
         }
-        text.push_str(line.trim_end());
+        text.push_str(text_line.trim_end());
         text.push('\n');
     }
     text

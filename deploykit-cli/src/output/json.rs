@@ -5,6 +5,8 @@ use deploykit::plan::{Forecast, Phase, Plan};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::visible::line;
+
 /// A document with the version of its form.
 #[derive(Debug, Serialize)]
 pub struct Document<T> {
@@ -125,7 +127,7 @@ impl Done {
         };
         let mut text = format!("{}: {moved}{}\n", self.operation, self.reason);
         for detail in &self.details {
-            text.push_str(&format!("  {detail}\n"));
+            text.push_str(&format!("  {}\n", line(detail)));
         }
         text
     }

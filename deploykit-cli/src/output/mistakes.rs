@@ -3,17 +3,19 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use deploykit::site::Mistakes;
 
+use super::visible::{line, own, visible};
+
 /// Writes all mistakes with the lines that they are in.
 pub fn render(mistakes: &Mistakes) -> String {
-    let path = mistakes.path.display().to_string();
+    let path = line(&mistakes.path.display().to_string()).into_owned();
     let titles: Vec<String> = mistakes
         .problems
         .iter()
         .map(|problem| {
             if problem.key.is_empty() {
-                problem.message.clone()
+                visible(&problem.message).into_owned()
             } else {
-                format!("`{}`: {}", problem.key, problem.message)
+                visible(&format!("`{}`: {}", problem.key, problem.message)).into_owned()
             }
         })
         .collect();
@@ -35,5 +37,5 @@ pub fn render(mistakes: &Mistakes) -> String {
             )
         })
         .collect();
-    Renderer::styled().render(&report)
+    own(&Renderer::styled().render(&report))
 }

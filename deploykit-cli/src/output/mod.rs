@@ -7,6 +7,7 @@ pub mod mistakes;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod visible;
 
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::args::{Color, Global};
 use crate::exit_code;
 use crate::failure::Failure;
+use visible::visible;
 
 /// How long the end of a command waits for a terminal or a file that does not take the last lines.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,15 +60,20 @@ impl Ui {
             let text = serde_json::to_string_pretty(document).unwrap_or_default();
             print(&format!("{text}\n"))
         } else {
-            print(text)
+            print(&visible(text))
         }
+    }
+
+    /// Prints what a program is to read, byte for byte.
+    pub fn exact<T: Serialize>(&self, document: &T, text: &str) -> Result<(), Failure> {
+        if self.json { self.answer(document, text) } else { print(text) }
     }
 
     /// Says something to a person.
     pub fn say(&self, text: &str) {
         if !self.quiet {
             log::flush();
-            let _ = writeln!(anstream::stderr(), "{text}");
+            let _ = writeln!(anstream::stderr(), "{}", visible(text));
         }
     }
 }

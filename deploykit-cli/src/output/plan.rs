@@ -6,6 +6,7 @@ use deploykit::git::short;
 use deploykit::plan::{Phase, Plan, Step};
 
 use super::human::{BOLD, DIM, WARN, WIDTH, clip, clock, duration, paint};
+use super::visible::{indented, line, visible};
 
 /// How many details of one step are shown.
 const DETAILS: usize = 6;
@@ -47,7 +48,7 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
         let _ = writeln!(text, "If anything fails from there on, the site is held in maintenance.");
     }
     for notice in &plan.notices {
-        let _ = writeln!(text, "{} {notice}", paint(WARN, "Note:"));
+        let _ = writeln!(text, "{} {}", paint(WARN, "Note:"), indented(notice));
     }
     text
 }
@@ -74,14 +75,14 @@ impl Lines {
     }
 
     fn row(&self, text: &mut String, name: &str, what: &str) {
-        let line = format!("  {name:<width$}  {}", self.fit(what, self.width + 4), width = self.width);
-        let _ = writeln!(text, "{}", line.trim_end());
+        let row = format!("  {name:<width$}  {}", self.fit(&line(what), self.width + 4), width = self.width);
+        let _ = writeln!(text, "{}", row.trim_end());
     }
 
     fn detail(&self, text: &mut String, detail: &str) {
         let indent = self.width + 6;
-        for line in detail.lines() {
-            let _ = writeln!(text, "{:indent$}{}", "", paint(DIM, &self.fit(line, indent)));
+        for part in detail.lines() {
+            let _ = writeln!(text, "{:indent$}{}", "", paint(DIM, &self.fit(&visible(part), indent)));
         }
     }
 

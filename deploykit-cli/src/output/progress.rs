@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::tz::TimeZone;
 
 use super::human::{BAD, BOLD, DIM, GOOD, WARN, duration, milliseconds, paint};
+use super::visible::{indented, line, visible};
 use super::{PATIENCE, Ui};
 
 /// How often a long step is looked at, and how long it takes until it is first mentioned where nothing moves.
@@ -160,7 +161,7 @@ impl Lines {
             return;
         }
         let print = || {
-            let _ = writeln!(anstream::stderr(), "{text}");
+            let _ = writeln!(anstream::stderr(), "{}", visible(text));
         };
         match &self.bar {
             Some(bar) => bar.suspend(print),
@@ -176,11 +177,11 @@ impl Lines {
     /// One step: a mark, its name, how long it took, what came of it.
     fn step(&self, mark: &str, step: &str, ms: Option<u64>, outcome: &str) {
         let time = ms.map(milliseconds).unwrap_or_default();
-        let line = format!("  {mark} {step:<18} {time:>9}");
+        let start = format!("  {mark} {step:<18} {time:>9}");
         if outcome.is_empty() {
-            self.line(line.trim_end());
+            self.line(start.trim_end());
         } else {
-            self.line(&format!("{line}  {}", paint(DIM, outcome)));
+            self.line(&format!("{start}  {}", paint(DIM, &line(outcome))));
         }
     }
 
@@ -240,7 +241,7 @@ impl Lines {
             Event::UndoFailed { step, .. } => {
                 self.line(&format!("  {} {step} could not be undone", paint(BAD, "✗")));
             }
-            Event::Notice { text } => self.line(&format!("  {} {text}", paint(WARN, "note:"))),
+            Event::Notice { text } => self.line(&format!("  {} {}", paint(WARN, "note:"), indented(text))),
             Event::RunFinished { .. } => self.finish(),
             _ => {}
         }
@@ -248,7 +249,7 @@ impl Lines {
 }
 
 fn bar(text: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(text);
+    let bar = ProgressBar::new_spinner().with_message(line(&text).into_owned());
     if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed:.dim}") {
         bar.set_style(style);
     }

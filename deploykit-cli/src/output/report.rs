@@ -7,6 +7,7 @@ use deploykit::git::short;
 use deploykit::report::{Failure, Report};
 
 use super::human::{BAD, BOLD, DIM, GOOD, WARN, date_and_time, milliseconds, paint, unwind};
+use super::visible::indented;
 
 /// Writes a report for a person, without its hints.
 pub fn render(report: &Report) -> String {
@@ -34,7 +35,7 @@ pub fn render_past(report: &Report) -> String {
         let _ = writeln!(text, "  {mark} {:<18} {:>9}", step.step, milliseconds(step.duration_ms));
     }
     for notice in &report.notices {
-        let _ = writeln!(text, "  {} {notice}", paint(WARN, "note:"));
+        let _ = writeln!(text, "  {} {}", paint(WARN, "note:"), indented(notice));
     }
     text + &render(report)
 }
@@ -43,7 +44,7 @@ pub fn render_past(report: &Report) -> String {
 pub fn render_recovery(report: &Report) -> String {
     let failed = report.failure.as_ref().filter(|failure| !failure.interrupted);
     let cause = failed.map(|failure| {
-        let error = unwind(&failure.error);
+        let error = unwind(&indented(&failure.error));
         let what = if report.rolls_back.is_some() { "rollback" } else { "update" };
         format!("The {what} had failed at step `{}`: {error}\n", failure.step)
     });
@@ -75,7 +76,7 @@ fn ending(report: &Report) -> String {
         }
         Outcome::Held | Outcome::Interrupted => {
             if let Some((step, error)) = report.failure.as_ref().and_then(|failure| failure.undo.as_ref()) {
-                let _ = writeln!(text, "  `{step}` could not be undone: {}", unwind(error));
+                let _ = writeln!(text, "  `{step}` could not be undone: {}", unwind(&indented(error)));
             }
             for (title, undone) in [("undone", true), ("still done", false)] {
                 let names = names(undone);
@@ -143,7 +144,7 @@ fn describe(text: &mut String, failure: &Failure) {
     if failure.undo.as_ref().is_some_and(|(step, _)| *step == failure.step) {
         return;
     }
-    let error = unwind(&failure.error);
+    let error = unwind(&indented(&failure.error));
     let _ = writeln!(text, "{} step `{}` failed: {error}", paint(BAD, "Error:"), failure.step);
     // A service that did not stay up ends with the same lines as its log.
     let in_log = failure.logs.iter().any(|log| log.lines.ends_with(&failure.tail));
