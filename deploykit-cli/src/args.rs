@@ -110,9 +110,12 @@ pub struct InitArgs {
 pub struct PlanArgs {
     /// A commit, tag or branch; default: the tip of the configured branch
     pub revision: Option<String>,
-    /// The pages are broken now, and the update is to mend them
+    /// The pages are broken now, and the update is to fix them
     #[arg(long)]
     pub broken: bool,
+    /// Collect all static files anew, and remove everything else from STATIC_ROOT
+    #[arg(long)]
+    pub clear: bool,
     /// Exit with 10 when an update is waiting
     #[arg(long)]
     pub exit_code: bool,
@@ -125,6 +128,9 @@ pub struct PlanArgs {
 pub struct UpdateArgs {
     /// A commit, tag or branch; default: the tip of the configured branch
     pub revision: Option<String>,
+    /// Collect all static files anew, and remove everything else from STATIC_ROOT
+    #[arg(long)]
+    pub clear: bool,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -154,7 +160,7 @@ pub struct RunArgs {
     /// What users are told
     #[arg(long, value_name = "TEXT")]
     pub message: Option<String>,
-    /// The pages are broken now, and the update is to mend them
+    /// The pages are broken now, and the update is to fix them
     #[arg(long)]
     pub broken: bool,
     /// Do not ask

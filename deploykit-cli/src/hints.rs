@@ -8,6 +8,7 @@ use deploykit::git::{GitError, LocalChangeKind};
 use deploykit::init::InitError;
 use deploykit::lock::LockError;
 use deploykit::operations::maintenance::MaintenanceError;
+use deploykit::operations::smoke_check::{PageResult, SmokeError};
 use deploykit::python::PythonError;
 use deploykit::services::ServiceError;
 use deploykit::site::ConfigError;
@@ -62,6 +63,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref() {
         return service(error);
     }
+    if let Some(SmokeError::Pages { failing, .. }) = error.downcast_ref() {
+        let to = failing.iter().find_map(PageResult::redirects_to)?;
+        return Some(format!("{}; a URL on the command line takes `--redirect {to}`", redirects(failing)?));
+    }
     if let Some(MaintenanceError::TooSoon { .. }) = error.downcast_ref() {
         return Some(
             "choose a later time, shorten `maintenance.notice`, or leave users no notice with `--now`".into(),
@@ -110,12 +115,36 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::NotInTarget { key, .. } => {
             format!("push a version that has it, or set `{key}` to where it is now")
         }
-        PreparationError::PagesBroken { .. } => {
+        PreparationError::PagesRedirect { failing } => {
+            let text = redirects(failing)?;
+            format!("{text}; if this update changes that, add `--broken`")
+        }
+        PreparationError::PagesBroken { failing } => {
+            if let Some(text) = redirects(failing) {
+                return Some(text);
+            }
             "look at `smoke.base` and `smoke.connect`, and at what listens there; if the site is broken and this update mends it, add `--broken`".into()
         }
         PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
         _ => return None,
     })
+}
+
+/// Says how to configure pages that redirect; `None` when none does.
+fn redirects(failing: &[PageResult]) -> Option<String> {
+    let line = |page: &PageResult| {
+        let to = page.redirects_to()?;
+        if to.starts_with("https://") && page.url.starts_with("http://") && to.ends_with(&page.path) {
+            return Some(format!(
+                "set `smoke.base` to an `https://` address: `{}` redirects to `{to}`",
+                page.path
+            ));
+        }
+        Some(format!("write `{{ path = {:?}, redirect = {to:?} }}` in `smoke.pages`", page.path))
+    };
+    let mut lines: Vec<String> = failing.iter().filter_map(line).collect();
+    lines.dedup();
+    (!lines.is_empty()).then(|| lines.join(", and "))
 }
 
 fn rollback(error: &RollbackError) -> Option<String> {

@@ -101,10 +101,11 @@ impl Runner<'_, '_> {
     ///
     /// Only when the journal cannot be written before anything was begun; later that is a failure like any other.
     pub fn run(&mut self, steps: &[Step], hold: &[Action]) -> Result<Course, JournalError> {
-        self.go_on(&[], steps, hold)
+        self.go_on(&[], steps, hold, None)
     }
 
-    /// Like [`run`](Runner::run), after these steps of the same run, which are undone too when one fails.
+    /// Like [`run`](Runner::run), after these steps of the same run, which are undone too when one fails; `opened` is when
+    /// the run opened the window, if it did.
     ///
     /// # Errors
     ///
@@ -114,11 +115,12 @@ impl Runner<'_, '_> {
         begun: &[&'s Step],
         steps: impl IntoIterator<Item = &'s Step>,
         hold: &[Action],
+        opened: Option<Instant>,
     ) -> Result<Course, JournalError> {
         let mut begun: Vec<&Step> = begun.to_vec();
         let mut reports: Vec<StepReport> = Vec::new();
         let mut phase = None;
-        let mut window = Window::default();
+        let mut window = Window { opened, length: None };
         for step in steps {
             if phase != Some(step.phase) {
                 phase = Some(step.phase);

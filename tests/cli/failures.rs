@@ -42,13 +42,13 @@ exit code 5
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  1 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
-  ✓ pages [S] s  2 of 2 answer as expected
   ✓ collect [S] s  nothing changes
 
 Update [COMMIT] → [COMMIT] (production)
@@ -98,7 +98,7 @@ Going back: 6 steps to undo
   ↩ stop-workers [S] s
   ↩ announce [S] s
 
-Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
+Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
@@ -152,13 +152,13 @@ exit code 6
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  1 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  1 pending
-  ✓ pages [S] s  2 of 2 answer as expected
   ✓ collect [S] s  nothing changes
 
 Update [COMMIT] → [COMMIT] (production)
@@ -209,7 +209,7 @@ Going back: 7 steps to undo
   ↩ start-web [S] s
   ✗ migrate could not be undone
 
-Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
+Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
 Held: the site is in maintenance and its services are stopped. A person is needed.
@@ -256,7 +256,7 @@ exit code 6
 Going back: 6 steps to undo
   ✗ migrate could not be undone
 
-The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
+The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 Held: the site is in maintenance and its services are stopped. A person is needed.
   `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
   undone: start-web, smoke-check
@@ -277,7 +277,7 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
         str![[r#"
 exit code 0
 --- stdout
-The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
+The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: smoke-check, start-web, migrate, code, stop-web, page-up, stop-workers, announce
 --- stderr

@@ -142,7 +142,8 @@ Arguments:
   [REVISION]  A commit, tag or branch; default: the tip of the configured branch
 
 Options:
-      --broken            The pages are broken now, and the update is to mend them
+      --broken            The pages are broken now, and the update is to fix them
+      --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
       --exit-code         Exit with 10 when an update is waiting
       --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
   -h, --help              Print help
@@ -156,11 +157,12 @@ Arguments:
   [REVISION]  A commit, tag or branch; default: the tip of the configured branch
 
 Options:
+      --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
       --at <HH:MM>        When the maintenance starts, in the site's time zone
       --in <TIME>         In how long the maintenance starts, such as 20m
       --now               Start at once, without the notice that the configuration asks for
       --message <TEXT>    What users are told
-      --broken            The pages are broken now, and the update is to mend them
+      --broken            The pages are broken now, and the update is to fix them
   -y, --yes               Do not ask
       --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
       --events <FILE>     Append every event to this file, one JSON object a line
@@ -190,7 +192,7 @@ Options:
       --in <TIME>         In how long the maintenance starts, such as 20m
       --now               Start at once, without the notice that the configuration asks for
       --message <TEXT>    What users are told
-      --broken            The pages are broken now, and the update is to mend them
+      --broken            The pages are broken now, and the update is to fix them
   -y, --yes               Do not ask
       --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
       --events <FILE>     Append every event to this file, one JSON object a line

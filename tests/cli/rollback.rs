@@ -69,9 +69,9 @@ Preparing; the site serves as before
   ✓ packages [S] s  - humanize [VERSION]
   ✓ secrets [S] s  1 asked for, all there
   ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ check [S] s  Django [VERSION] boots
   ✓ migrations [S] s  3 to reverse
-  ✓ pages [S] s  2 of 2 answer as expected
 
 Rollback of [RUN]: [COMMIT] → [COMMIT] (production)
 
@@ -248,7 +248,7 @@ Going back: 6 steps to undo
   ↩ stop-workers [S] s
   ↩ announce [S] s
 
-Error: step `smoke-check` failed: 2 of 2 pages are not as expected: `/`: expected status 200, came 500 ("Internal Server Error") after [N] attempts in [S] s; `/about/`: expected status 200, came 500 ("Internal Server Error") after [N] attempts in [S] s
+Error: step `smoke-check` failed: 2 of 2 pages are not as expected: `/`: expected status 200, got 500 ("Internal Server Error") after [N] attempts in [S] s; `/about/`: expected status 200, got 500 ("Internal Server Error") after [N] attempts in [S] s
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
 The rollback failed: [COMMIT] serves again; the site was down for [S] s.

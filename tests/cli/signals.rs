@@ -33,9 +33,10 @@ exit code 4
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  1 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✗ pause [S] s
@@ -63,13 +64,13 @@ exit code 5
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  1 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
-  ✓ pages [S] s  2 of 2 answer as expected
   ✓ collect [S] s  nothing changes
 
 Update [COMMIT] → [COMMIT] (production)
@@ -182,13 +183,13 @@ exit code 7
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
+  ✓ services [S] s  gunicorn running, worker running, slow running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  1 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running, slow running
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
-  ✓ pages [S] s  2 of 2 answer as expected
   ✓ collect [S] s  nothing changes
 
 Update [COMMIT] → [COMMIT] (production)

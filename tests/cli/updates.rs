@@ -122,13 +122,13 @@ Not needed
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  2 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running
   ✓ next-environment [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
-  ✓ pages [S] s  2 of 2 answer as expected
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
 
 
@@ -184,13 +184,13 @@ Preparing; the site serves as before
 exit code 0
 --- stderr
 [USER] (process [PID]) since [TIME]: update to [COMMIT]
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  2 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running
   ✓ next-environment [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
-  ✓ pages [S] s  2 of 2 answer as expected
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window

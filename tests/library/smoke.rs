@@ -71,8 +71,8 @@ fn pages_are_compared_with_what_is_expected() {
     let error = check.check(&Host::new()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "3 of 4 pages are not as expected: `/`: expected a redirect to `/start/`, came one to `/login/?next=/`; \
-         `/about/`: the text `Contact` is missing (\"About us\"); `/nothing/`: expected status 200, came 404 (\"Not Found\")"
+        "3 of 4 pages are not as expected: `/`: expected a redirect to `/start/`, got one to `/login/?next=/`; \
+         `/about/`: the text `Contact` is missing (\"About us\"); `/nothing/`: expected status 200, got 404 (\"Not Found\")"
     );
     assert_eq!(server.asked().len() - before, 4, "a check asks once");
 }

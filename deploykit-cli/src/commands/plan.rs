@@ -27,6 +27,7 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
         revision: args.revision.clone(),
         lock_wait: args.lock_wait.unwrap_or_default(),
         broken: args.broken,
+        clear: args.clear,
         only_plan: true,
         ..Request::default()
     };

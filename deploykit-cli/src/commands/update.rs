@@ -32,7 +32,7 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
         look_first: "give it with `-y`, or look first with `deploykit plan`",
     };
     go(&site, &args.run, words, ui, |request, cancel, watch| {
-        let request = Request { revision: args.revision.clone(), ..request };
+        let request = Request { revision: args.revision.clone(), clear: args.clear, ..request };
         update::prepare(&site, &request, Some(cancel), watch)
     })
 }

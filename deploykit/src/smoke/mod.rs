@@ -245,8 +245,8 @@ mod tests {
         let error = SmokeError::Pages { failing: vec![first, second], asked: 3 };
         assert_eq!(
             error.to_string(),
-            "2 of 3 pages are not as expected: `/`: expected status 200, came 500 (\"Server Error (500)\") after 3 \
-             attempts in 1.3 s; `/about/`: expected status 200, came 302 to `/login/`"
+            "2 of 3 pages are not as expected: `/`: expected status 200, got 500 (\"Server Error (500)\") after 3 \
+             attempts in 1.3 s; `/about/`: expected status 200, got 302 to `/login/`"
         );
     }
 

@@ -164,6 +164,18 @@ impl Page {
     }
 }
 
+impl PageResult {
+    /// Returns where the page redirects to, when an answer without a redirect is expected: a path of the same site, or an
+    /// absolute URL, without query and fragment.
+    #[must_use]
+    pub fn redirects_to(&self) -> Option<String> {
+        let is_redirect =
+            |problem: &Problem| matches!(problem, Problem::Status { expected: Some(..300), found: 300..400 });
+        let location = self.location.as_ref().filter(|_| self.problems.iter().any(is_redirect))?;
+        Some(super::text::place(&self.url, location))
+    }
+}
+
 impl Problem {
     /// Tells whether a server that is just starting looks like this.
     pub(super) fn is_temporary(&self) -> bool {
@@ -180,14 +192,14 @@ impl fmt::Display for Problem {
         match self {
             Problem::NoAnswer { reason, .. } => f.write_str(reason),
             Problem::Status { expected: Some(expected), found } => {
-                write!(f, "expected status {expected}, came {found}")
+                write!(f, "expected status {expected}, got {found}")
             }
-            Problem::Status { expected: None, found } => write!(f, "expected a redirect, came {found}"),
+            Problem::Status { expected: None, found } => write!(f, "expected a redirect, got {found}"),
             Problem::Redirect { expected, found: Some(found) } => {
-                write!(f, "expected a redirect to `{expected}`, came one to `{found}`")
+                write!(f, "expected a redirect to `{expected}`, got one to `{found}`")
             }
             Problem::Redirect { expected, found: None } => {
-                write!(f, "expected a redirect to `{expected}`, came one without a target")
+                write!(f, "expected a redirect to `{expected}`, got one without a target")
             }
             Problem::TextMissing { text, truncated: false } => write!(f, "the text `{text}` is missing"),
             Problem::TextMissing { text, truncated: true } => {
@@ -280,10 +292,10 @@ mod tests {
     #[test]
     fn two_hundred_is_expected_unless_something_else_is() {
         assert_eq!(problems(&Page::new("/"), &answer(200, None, "")), [""; 0]);
-        assert_eq!(problems(&Page::new("/"), &answer(204, None, "")), ["expected status 200, came 204"]);
+        assert_eq!(problems(&Page::new("/"), &answer(204, None, "")), ["expected status 200, got 204"]);
         let page = Page { status: Some(404), ..Page::new("/") };
         assert_eq!(problems(&page, &answer(404, None, "")), [""; 0]);
-        assert_eq!(problems(&page, &answer(200, None, "")), ["expected status 404, came 200"]);
+        assert_eq!(problems(&page, &answer(200, None, "")), ["expected status 404, got 200"]);
     }
 
     #[test]
@@ -297,19 +309,19 @@ mod tests {
         }
         assert_eq!(
             problems(&page, &answer(301, Some("http://example.org/login/"), "")),
-            ["expected a redirect to `/login/`, came one to `http://example.org/login/`"]
+            ["expected a redirect to `/login/`, got one to `http://example.org/login/`"]
         );
         assert_eq!(
             problems(&page, &answer(302, None, "")),
-            ["expected a redirect to `/login/`, came one without a target"]
+            ["expected a redirect to `/login/`, got one without a target"]
         );
-        assert_eq!(problems(&page, &answer(200, None, "")), ["expected a redirect, came 200"]);
+        assert_eq!(problems(&page, &answer(200, None, "")), ["expected a redirect, got 200"]);
         let page = Page { redirect: Some("/login/?next=/".to_owned()), status: Some(302), ..Page::new("/") };
         assert_eq!(problems(&page, &answer(302, Some("/login/?next=/"), "")), [""; 0]);
         assert_eq!(problems(&page, &answer(302, Some("/login/"), "")).len(), 1);
         assert_eq!(
             problems(&page, &answer(301, Some("/login/?next=/"), "")),
-            ["expected status 302, came 301"]
+            ["expected status 302, got 301"]
         );
         let page = Page { redirect: Some("https://www.example.org".to_owned()), ..Page::new("/") };
         assert_eq!(problems(&page, &answer(301, Some("https://www.example.org/"), "")), [""; 0]);
@@ -329,14 +341,14 @@ mod tests {
         );
         let long = Answer { truncated: true, ..answer(200, None, "Bye") };
         assert_eq!(problems(&page, &long), ["the text `Welcome` is not in the first 1048576 bytes"]);
-        assert_eq!(problems(&page, &answer(500, None, "")), ["expected status 200, came 500"]);
+        assert_eq!(problems(&page, &answer(500, None, "")), ["expected status 200, got 500"]);
     }
 
     #[test]
     fn a_right_answer_may_be_too_late() {
         let page = Page { within: Some(Duration::from_millis(20)), ..Page::new("/") };
         assert_eq!(problems(&page, &answer(200, None, "")), ["expected within 0.02 s, took 0.03 s"]);
-        assert_eq!(problems(&page, &answer(500, None, "")), ["expected status 200, came 500"]);
+        assert_eq!(problems(&page, &answer(500, None, "")), ["expected status 200, got 500"]);
         let page = Page { within: Some(Duration::from_millis(40)), ..page };
         assert_eq!(problems(&page, &answer(200, None, "")), [""; 0]);
     }
@@ -346,5 +358,27 @@ mod tests {
         let status = |found| Problem::Status { expected: Some(200), found }.is_temporary();
         assert!(status(502) && status(503) && status(504) && !status(500) && !status(501) && !status(404));
         assert!(!Problem::TextPresent { text: String::new() }.is_temporary());
+    }
+
+    #[test]
+    fn a_redirect_in_place_of_an_answer_is_told_with_its_target() {
+        let to = |page: Page, status, location: &str| {
+            let answer = answer(status, Some(location), "");
+            let url = "http://example.org/".to_owned();
+            let (problems, location) = (page.judge(&url, &answer), answer.location);
+            PageResult { path: page.path, url, problems, location, ..PageResult::default() }.redirects_to()
+        };
+        let home = || Page::new("/");
+        assert_eq!(to(home(), 302, "/login/?next=/").as_deref(), Some("/login/"));
+        assert_eq!(to(home(), 307, "http://example.org/login/#top").as_deref(), Some("/login/"));
+        assert_eq!(to(home(), 301, "https://example.org/").as_deref(), Some("https://example.org/"));
+        assert_eq!(to(home(), 301, "http://example.organic/").as_deref(), Some("http://example.organic/"));
+        assert_eq!(to(home(), 500, "/login/"), None);
+        assert_eq!(to(Page { status: Some(302), ..home() }, 302, "/login/"), None);
+        assert_eq!(
+            to(Page { redirect: Some("/".into()), ..home() }, 302, "/login/"),
+            None,
+            "it is expected to"
+        );
     }
 }

@@ -40,6 +40,19 @@ pub(super) fn same_place(url: &str, expected: &str, found: &str) -> bool {
     place(expected) == place(found)
 }
 
+/// Returns where a reference on the page at `url` leads, without query and fragment: a path when it stays on the site.
+pub(super) fn place(url: &str, reference: &str) -> String {
+    let absolute = resolve(url, reference);
+    let end = absolute.find(['?', '#']).unwrap_or(absolute.len());
+    let place = &absolute[..end];
+    let site = resolve(url, "/");
+    match place.strip_prefix(site.trim_end_matches('/')) {
+        Some("") => "/".to_owned(),
+        Some(path) if path.starts_with('/') => path.to_owned(),
+        _ => place.to_owned(),
+    }
+}
+
 /// Returns the title of a page, or its first words.
 pub(super) fn excerpt(body: &str) -> String {
     // ASCII folding keeps every byte where it is.

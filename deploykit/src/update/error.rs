@@ -137,6 +137,12 @@ pub enum PreparationError {
         /// The pages.
         failing: Vec<PageResult>,
     },
+    /// Pages redirect where the configuration expects an answer: they would fail the smoke check of any version.
+    #[error("{} where an answer is expected, although nothing was touched yet: {}", redirect(failing.len()), list(failing))]
+    PagesRedirect {
+        /// The pages.
+        failing: Vec<PageResult>,
+    },
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,
@@ -219,6 +225,10 @@ pub enum RollbackError {
         /// Why.
         reasons: Vec<String>,
     },
+}
+
+fn redirect(pages: usize) -> String {
+    if pages == 1 { "a page redirects".to_owned() } else { format!("{pages} pages redirect") }
 }
 
 fn list(failing: &[PageResult]) -> String {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock → fetch → pin the target → nothing to do? say so and stop
-//! PREPARE   next-tree · secrets · services ∥ next-environment · check · migrations · pages ∥ collect
+//! PREPARE   services · pages · next-tree · secrets ∥ next-environment · check · migrations ∥ collect
 //! ANNOUNCE  announce · wait · stop-workers
 //! WINDOW    page-up → stop-web → backup → code → environment → static → migrate → start-required → start-web
 //!           → smoke-check → page-down
@@ -56,6 +56,8 @@ pub struct Request {
     pub lock_wait: Duration,
     /// The pages are broken now, and the update is to mend them: it does not refuse because none is as expected.
     pub broken: bool,
+    /// Static files are collected anew, and everything else in `STATIC_ROOT` is removed, whatever the configuration says.
+    pub clear: bool,
     /// Nobody will run it: it leaves no trace in the history.
     pub only_plan: bool,
 }

@@ -22,7 +22,6 @@ use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages};
 use crate::plan::Phase;
 use crate::runner::{Events, error_chain};
-use crate::services::ServiceState;
 use crate::site::{OwnTask, Site};
 use crate::state::{Current, RunFolder, State};
 use crate::update::beside::{Beside, Mark, sweep};
@@ -46,8 +45,6 @@ struct Running {
 struct Ground {
     tree: NextTree,
     beside: Beside,
-    /// The services, in the order of the configuration.
-    states: Vec<ServiceState>,
 }
 
 /// Any error of a step.
@@ -127,7 +124,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Target::UpToDate { commit } => {
                 self.from.clone_from(&commit);
                 self.to = commit;
-                if self.is_settled() {
+                if !self.request.clear && self.is_settled() {
                     let reason = format!(
                         "Nothing to do: {} serves, with its packages, static files and migrations.",
                         crate::git::short(&self.to)
@@ -197,7 +194,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Finds out everything that the plan is made of.
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
-        let (Ground { mut beside, tree, states }, packages) = self.ground_and_packages(moved)?;
+        // What can be known in the first second is refused in the first second.
+        let states = self.step("services", |this| this.services())?;
+        let baseline = self.step("pages", |this| this.pages(&states))?;
+        let (Ground { mut beside, tree }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {
             Packages::Unchanged { .. } => config.virtualenv.clone(),
             Packages::Ready(ready) => ready.environment.clone(),
@@ -224,7 +224,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         let (migrations, before, backup) =
             self.step("migrations", |this| this.migrations(&project, &mut session, &apart))?;
-        let baseline = self.step("pages", |this| this.pages(&states))?;
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps("collect", &tree, Some(&project))?;
@@ -275,8 +274,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             self.step("secrets", |this| this.secrets(moved))?;
         }
         self.own_steps("next-tree", &tree, None)?;
-        let states = self.step("services", |this| this.services())?;
-        Ok(Ground { beside, tree, states })
+        Ok(Ground { beside, tree })
     }
 
     /// Runs the site's own steps that follow a step of the preparation, in the next tree.

@@ -1,6 +1,6 @@
 //! The way back, or over, of a run that was cut off or held, from its journal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -42,7 +42,7 @@ pub fn recover(
         let Report { steps, window_ms, .. } = &mut recovery.report;
         let outcome = recovery.runner.undo(begun, hold, &mut undo, &mut |step, undone| {
             if step == "stop-web" {
-                *window_ms = undone.then(|| window_since_stop(entries)).flatten();
+                *window_ms = if undone { since_stop(entries).map(milliseconds) } else { None };
             }
             steps.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
         });
@@ -80,7 +80,9 @@ pub fn recover_forward(
             planned.iter().filter(|step| begun.iter().any(|begun| begun.step == step.id)).collect();
         let left =
             planned.iter().filter(|step| step.is_needed() && (step.id == "smoke-check" || !done(step)));
-        let course = recovery.runner.go_on(&earlier, left, hold)?;
+        let opened = since_stop(entries).and_then(|length| Instant::now().checked_sub(length));
+        let course = recovery.runner.go_on(&earlier, left, hold, opened)?;
+        recovery.report.window_ms = course.window.map(milliseconds);
         for step in course.steps {
             recovery.report.steps.retain(|earlier| earlier.step != step.step);
             recovery.report.steps.push(step);
@@ -223,13 +225,12 @@ fn take_down(hold: &[Action], planned: &[Step]) {
 }
 
 /// Returns how long the web has been stopped, by the clock: the process that stopped it is gone.
-fn window_since_stop(entries: &[Entry]) -> Option<u64> {
+fn since_stop(entries: &[Entry]) -> Option<Duration> {
     let stopped = entries.iter().find_map(|entry| match entry {
         Entry::StepStarted { step, time, .. } if step == "stop-web" => Some(*time),
         _ => None,
     })?;
-    let length = Duration::try_from(Timestamp::now().duration_since(stopped)).ok()?;
-    Some(milliseconds(length))
+    Duration::try_from(Timestamp::now().duration_since(stopped)).ok()
 }
 
 /// Returns what the run itself reported, or, when it was cut off before it could, what its journal says.

@@ -1,7 +1,7 @@
 //! Takes back a finished update: another way to a plan, for the same runner.
 //!
 //! ```text
-//! PREPARE   run · code · packages · secrets · services · check · migrations · pages
+//! PREPARE   run · code · packages · secrets · services · pages · check · migrations
 //! ANNOUNCE  announce · wait · stop-workers
 //! WINDOW    page-up → stop-web → backup → migrate → static → environment → code → start-required → start-web
 //!           → smoke-check → page-down
@@ -95,6 +95,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             self.step("secrets", |this| this.secrets(moved.as_ref()))?;
         }
         let states = self.step("services", |this| this.services())?;
+        let baseline = self.step("pages", |this| this.pages(&states))?;
         let project = self.site.project();
         let (mut session, site) = self.step("check", |this| {
             let mut session = Session::boot(&this.host.with_low_priority(false), &project)?;
@@ -104,7 +105,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         })?;
         let (reversed, backup) =
             self.step("migrations", |this| this.reversed(&done, &project, &mut session))?;
-        let baseline = self.step("pages", |this| this.pages(&states))?;
         let facts = Facts { done, moved, packages, project, site, reversed, backup, states, baseline };
         self.assemble_rollback(facts, session)
     }

@@ -125,10 +125,11 @@ impl<'p> Services<'p> {
         let config = self.site.config();
         let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
         let has_web = config.services.iter().any(|service| service.role == Role::Web);
-        if config.environment == EnvironmentName::Development {
-            return nothing(UNMANAGED);
+        let is_development = config.environment == EnvironmentName::Development;
+        if is_development && self.baseline.iter().all(|page| page.status.is_none()) {
+            return nothing("nothing answered before, and no services are managed in development");
         }
-        if has_web && self.actions(&self.restart.start, Role::Web).is_empty() {
+        if !is_development && has_web && self.actions(&self.restart.start, Role::Web).is_empty() {
             return nothing("the web did not run before, so it is not started");
         }
         let pages: Vec<&str> = check.pages.iter().map(|page| page.path.as_str()).collect();

@@ -100,13 +100,13 @@ Nothing to do: the code, the packages, the static files and the database are as 
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  1 of 1 answer as expected
   ✓ next-tree [S] s
   ✓ secrets [S] s  1 asked for, all there
-  ✓ services [S] s  gunicorn running, worker running
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
-  ✓ pages [S] s  1 of 1 answer as expected
   ✓ collect [S] s  nothing changes
 
 "#]]

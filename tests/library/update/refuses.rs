@@ -179,6 +179,11 @@ fn a_configuration_that_does_not_fit() {
         publish_good(site, "unseen")
     });
     refusal.says(&["not one page is as expected", &format!("nothing listens at `{closed}`")]);
+    let refusal = trial.refuses("pages", |site| {
+        configure(site, "path = \"/about/\"", "path = \"/about\"");
+        publish_good(site, "redirected")
+    });
+    refusal.says(&["a page redirects where an answer is expected", "`/about`", "got 301 to `/about/`"]);
     let refusal = trial.refuses("own", |site| {
         add(
             site,

@@ -10,7 +10,6 @@ use crate::support::site::demo_site::{NEW_SECRET, run, wait_until};
 use crate::support::site::{TestSite, Transport};
 use crate::support::snapshot::{Snapshot, assert_same};
 
-const ABOUT: &str = "project/guestbook/templates/guestbook/about.html";
 const HOME: &str = "project/guestbook/templates/guestbook/home.html";
 const STYLES: &str = "project/guestbook/static/guestbook/site.css";
 
@@ -54,13 +53,13 @@ fn a_whole_release_comes_while_visitors_look() {
     assert_eq!(seen, [true; 3], "the old release, the new one and the page: {told:#?}");
     let expected = [
         "fetch",
+        "services",
+        "pages",
         "next-tree",
         "secrets",
-        "services",
         "next-environment",
         "check",
         "migrations",
-        "pages",
         "collect",
         "announce",
         "stop-workers",
@@ -270,40 +269,6 @@ after-failure = [[\"touch\", \"{root}/failed\"]]
 }
 
 #[test]
-fn staging_tells_nobody_and_development_touches_no_service() {
-    let Some(site) = TestSite::builder().start() else { return };
-    configure(&site, "environment = \"production\"", "environment = \"staging\"");
-    let old = site.processes();
-    publish_good(&site, "staged");
-    let (report, told) = updated(&site);
-    assert_eq!(report.environment, "staging");
-    assert_eq!(told.skipped("announce").as_deref(), Some("users are told in production only"));
-    assert!(told.skipped("maintenance-off").is_some());
-    let new = site.processes();
-    assert!(new.iter().all(|(name, program)| old[name].pid != program.pid), "{old:?} {new:?}");
-    assert_eq!(site.release().as_deref(), Some("staged"));
-    assert_tidy(&site);
-
-    configure(&site, "environment = \"staging\"", "environment = \"development\"");
-    append(&site.checkout, HOME, "<!-- at work -->\n");
-    publish_good(&site, "developed");
-    let before = Snapshot::of(&site);
-    let (report, told) = updated(&site);
-    assert_eq!(report.environment, "development");
-    for step in
-        ["announce", "stop-workers", "page-up", "stop-web", "start-web", "smoke-check", "start-workers"]
-    {
-        assert!(told.skipped(step).is_some(), "{step}: {:?}", told.done());
-    }
-    assert_eq!(new, site.processes());
-    let after = Snapshot::of(&site);
-    assert_eq!(before.facts["git status"], after.facts["git status"]);
-    assert!(fs::read_to_string(site.checkout.join(HOME)).unwrap().ends_with("<!-- at work -->\n"));
-    assert!(fs::read_to_string(site.checkout.join(ABOUT)).unwrap().contains("<!-- developed -->"));
-    assert_tidy(&site);
-}
-
-#[test]
 fn only_what_is_due_is_done() {
     let Some(site) = TestSite::builder().start() else { return };
     make_wheel(&site, "demo-base", "1.0", &[], "");
@@ -331,6 +296,16 @@ fn only_what_is_due_is_done() {
     for expected in ["- package demo_base", "- static guestbook/note.txt", "- static guestbook/note."] {
         assert!(dropped.iter().any(|line| line.starts_with(expected)), "no {expected}: {dropped:#?}");
     }
+
+    // What nobody collects stays, but where everything is to be collected anew.
+    let stray = site.static_root.join("by-hand.txt");
+    fs::write(&stray, "").unwrap();
+    assert_eq!(run_update(&site).unwrap().outcome, Outcome::Unchanged);
+    let clear = Request { clear: true, ..Request::default() };
+    let (result, told) = request(&site, &clear);
+    assert_eq!(result.unwrap().outcome, Outcome::Updated);
+    assert_eq!(told.outcome("static").as_deref(), Some("files: 1 removed"));
+    assert!(!stray.exists());
 
     // Only a stylesheet: its new hash is served.
     site.publish(|tree| append(tree, STYLES, "h1 { color: red; }\n")).unwrap();

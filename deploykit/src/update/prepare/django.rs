@@ -123,7 +123,9 @@ impl Preparation<'_, '_> {
     ) -> Result<Result<Collecting, String>, Failed> {
         let config = self.site.config();
         let nothing = |reason: &str| Ok(Err(reason.to_owned()));
-        if config.collect == When::Never {
+        let (collect, clear) =
+            if self.request.clear { (When::Always, When::Always) } else { (config.collect, config.clear) };
+        if collect == When::Never {
             return nothing("`static.collect` is `never`");
         }
         if !facts.static_files.installed {
@@ -138,8 +140,8 @@ impl Preparation<'_, '_> {
             moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
         let files = StaticFiles {
             root,
-            collect: config.collect,
-            clear: config.clear,
+            collect,
+            clear,
             record: self.state.current().static_files,
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };

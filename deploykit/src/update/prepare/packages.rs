@@ -126,6 +126,7 @@ impl Preparation<'_, '_> {
     pub(super) fn ground_and_packages(
         &mut self,
         moved: Option<&Move>,
+        states: &[ServiceState],
     ) -> Result<(Ground, Packages), UpdateError> {
         let early = Early::new(self.site, &self.to, &self.host);
         let early = early.and_then(|early| Some((early, self.host.with_part().ok()?)));
@@ -133,7 +134,7 @@ impl Preparation<'_, '_> {
             let ground = self.ground(moved)?;
             let packages = self.step("next-environment", |this| {
                 let packages = this.packages(&ground)?;
-                this.look_at(packages, &ground.states)
+                this.look_at(packages, states)
             })?;
             return Ok((ground, packages));
         };
@@ -148,7 +149,7 @@ impl Preparation<'_, '_> {
             None => self.packages(&ground),
         };
         let packages = packages.map_err(Failed::from);
-        let packages = packages.and_then(|packages| self.look_at(packages, &ground.states));
+        let packages = packages.and_then(|packages| self.look_at(packages, states));
         Ok((ground, self.end_step(running, packages)?))
     }
 

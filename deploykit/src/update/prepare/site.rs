@@ -73,6 +73,11 @@ impl Preparation<'_, '_> {
         if refuses && results.iter().all(|page| !page.problems.is_empty()) {
             return Err(PreparationError::PagesBroken { failing: results }.into());
         }
+        let redirect = results.iter().filter(|page| page.redirects_to().is_some());
+        let redirect: Vec<PageResult> = redirect.cloned().collect();
+        if refuses && self.rolls_back.is_none() && !redirect.is_empty() {
+            return Err(PreparationError::PagesRedirect { failing: redirect }.into());
+        }
         for page in results.iter().filter(|page| !page.problems.is_empty()) {
             let problem = page.problems.first().map(ToString::to_string).unwrap_or_default();
             let when = if self.rolls_back.is_some() { "now" } else { "before the update already" };

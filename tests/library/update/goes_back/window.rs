@@ -15,7 +15,7 @@ fn pages_that_are_not_as_expected() {
     let (failure, report, told) = rolled_back(&site);
     assert_eq!(failure.step, "smoke-check");
     let error = &failure.error;
-    assert!(error.contains("`/`: expected status 200, came 500"), "{error}");
+    assert!(error.contains("`/`: expected status 200, got 500"), "{error}");
     assert!(error.starts_with("1 of 2 pages is not as expected"), "{error}");
     let lines = log_lines(&failure);
     assert!(lines.contains("the home page is broken"), "the logs explain the error: {:#?}", failure.logs);

@@ -33,6 +33,7 @@ fn a_killed_run_is_finished() {
         assert_eq!(report.to, commit);
         assert_eq!(report.steps.last().unwrap().step, "maintenance-off", "{:#?}", report.steps);
         assert!(!report.steps.iter().any(|step| step.undone));
+        assert!(report.window_ms.is_some(), "the site was down: killed at `{at}`");
         site.wait_until_serving(PATIENCE).unwrap();
         assert_eq!(site.release(), Some(name), "killed at `{at}`");
         assert_tidy(&site);
