@@ -182,6 +182,7 @@ fn git(error: &GitError) -> Option<String> {
             "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: then those that nothing collides with stay".into()
         }
         GitError::Collision { .. } => "move these files away, or take the change upstream; nothing was overwritten".into(),
+        GitError::Unwritable { .. } => "give the user who updates the right to change them, or unmount what is mounted there".into(),
         GitError::LocalCommits { .. } => "push them, or set `git.local-commits = \"rebase\"`".into(),
         GitError::RebaseConflict { .. } => "rebase by hand and push; nothing was changed here".into(),
         GitError::HistoryRewritten { .. } => {

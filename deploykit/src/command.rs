@@ -34,6 +34,7 @@ pub struct Command {
     env: BTreeMap<String, Option<String>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     site_environment: bool,
+    /// Escaped as [names](crate::names) are: it may be a list of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     input: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -119,9 +120,9 @@ impl Command {
         self
     }
 
-    /// Gives a text to the standard input; default: closed. It is journalled, so it must not be secret.
-    pub fn input(mut self, text: impl Into<String>) -> Self {
-        self.input = Some(text.into());
+    /// Gives text or bytes to the standard input; default: closed. They are journalled, so they must not be secret.
+    pub fn input(mut self, input: impl AsRef<[u8]>) -> Self {
+        self.input = Some(crate::names::bytes_text(input.as_ref()));
         self
     }
 
@@ -167,8 +168,8 @@ impl Command {
         self.site_environment
     }
 
-    pub(crate) fn text_input(&self) -> Option<&str> {
-        self.input.as_deref()
+    pub(crate) fn given_input(&self) -> Option<Vec<u8>> {
+        self.input.as_deref().map(crate::names::text_bytes)
     }
 
     pub(crate) fn accepts(&self, code: i32) -> bool {

@@ -57,6 +57,7 @@ pub mod http;
 pub mod init;
 pub mod journal;
 pub mod lock;
+pub mod names;
 pub mod operations;
 pub mod plan;
 pub mod python;

@@ -25,11 +25,16 @@ use crate::services::{LogMark, NewLines, ServiceError};
 /// once a round, somewhere between its tracebacks.
 const LOG_LINES: usize = 40;
 
+/// What a step that was stopped on request says instead of an error.
+pub(crate) const INTERRUPTED: &str = "interrupted";
+
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {
     observer: &'o mut dyn Observer,
     file: Option<File>,
     started: Instant,
+    /// What a person was told.
+    notices: Vec<String>,
 }
 
 impl std::fmt::Debug for Events<'_> {
@@ -41,7 +46,7 @@ impl std::fmt::Debug for Events<'_> {
 impl<'o> Events<'o> {
     /// Starts the clock of the run.
     pub fn new(observer: &'o mut dyn Observer) -> Self {
-        Events { observer, file: None, started: Instant::now() }
+        Events { observer, file: None, started: Instant::now(), notices: Vec::new() }
     }
 
     /// Writes events to this file from now on. It never fails a run.
@@ -55,8 +60,20 @@ impl<'o> Events<'o> {
         self.started.elapsed()
     }
 
+    /// Adds the notices that were sent to those that a report has already.
+    pub(crate) fn add_notices(&self, notices: &mut Vec<String>) {
+        for notice in &self.notices {
+            if !notices.contains(notice) {
+                notices.push(notice.clone());
+            }
+        }
+    }
+
     /// Sends one event.
     pub fn send(&mut self, event: Event) {
+        if let Event::Notice { text } = &event {
+            self.notices.push(text.clone());
+        }
         let record = Record { time: Timestamp::now(), elapsed_ms: milliseconds(self.elapsed()), event };
         if let Some(file) = &mut self.file {
             let line = serde_json::to_string(&record).unwrap_or_default();
@@ -117,7 +134,21 @@ impl Runner<'_, '_> {
         hold: &[Action],
         opened: Option<Instant>,
     ) -> Result<Course, JournalError> {
-        let mut begun: Vec<&Step> = begun.to_vec();
+        let host = self.context.host.clone();
+        self.context.host = host.with_notices();
+        let course = self.go_through(begun.to_vec(), steps, hold, opened);
+        self.tell_notices();
+        self.context.host = host;
+        course
+    }
+
+    fn go_through<'s>(
+        &mut self,
+        mut begun: Vec<&'s Step>,
+        steps: impl IntoIterator<Item = &'s Step>,
+        hold: &[Action],
+        opened: Option<Instant>,
+    ) -> Result<Course, JournalError> {
         let mut reports: Vec<StepReport> = Vec::new();
         let mut phase = None;
         let mut window = Window { opened, length: None };
@@ -150,6 +181,7 @@ impl Runner<'_, '_> {
                     self.perform(step, started)
                 }
             };
+            self.tell_notices();
             let duration_ms = milliseconds(started.elapsed());
             let report = StepReport { step: step.id.clone(), phase: step.phase, duration_ms, undone: false };
             reports.push(report);
@@ -209,7 +241,7 @@ impl Runner<'_, '_> {
         });
         if let Err(error) = result {
             let interrupted = self.context.host.is_cancelled();
-            let text = if interrupted { "interrupted".to_owned() } else { error_chain(&error) };
+            let text = if interrupted { INTERRUPTED.to_owned() } else { error_chain(&error) };
             let text = self.context.host.redactor().redact(&text).into_owned();
             let entry = Entry::StepFailed { step: step.id.clone(), error: text.clone() };
             // The undo is on the disk already: that is what counts.
@@ -278,8 +310,9 @@ impl Runner<'_, '_> {
         mark: &mut dyn FnMut(&str, bool),
     ) -> Outcome {
         let host = self.context.host.clone();
-        self.context.host = host.uninterrupted();
+        self.context.host = host.uninterrupted().with_notices();
         let outcome = self.undo_uninterrupted(begun, hold, failed, mark, &host);
+        self.tell_notices();
         self.context.host = host;
         outcome
     }
@@ -302,6 +335,7 @@ impl Runner<'_, '_> {
             }
             let step = (*step).to_owned();
             let result = parts(*undo).iter().try_for_each(|part| part.perform(self.context));
+            self.tell_notices();
             if let Err(error) = result {
                 let error = host.redactor().redact(&error_chain(&error)).into_owned();
                 self.write(&Entry::UndoFailed { step: step.clone(), error: error.clone() });
@@ -322,6 +356,13 @@ impl Runner<'_, '_> {
             }
         }
         Outcome::RolledBack
+    }
+
+    /// Passes on what the actions told a person.
+    fn tell_notices(&mut self) {
+        for text in self.context.host.take_notices() {
+            self.events.send(Event::Notice { text });
+        }
     }
 
     fn new_log_lines(&self) -> Vec<NewLines> {

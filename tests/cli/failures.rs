@@ -230,6 +230,8 @@ exit code 0
 version       [COMMIT] (main), production
 unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back; with `--forward` over, unless it is on its way back
 last update   [RUN] at [TIME]: held in maintenance
+failed        step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
+not undone    `migrate`: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
 maintenance   the page is up
 services
   gunicorn  web     stopped  STOPPED
@@ -249,7 +251,15 @@ Hint: `deploykit recover` brings the old version back, `deploykit recover --forw
 "#]]
         .raw()
     );
+    // What began it is said, too, where the disk had no room for the report.
+    let runs = deploykit::state::State::at(&site.checkout.join(".deploykit")).runs().unwrap();
+    fs::remove_file(runs.last().unwrap().path.join("report.json")).unwrap();
+    let both = ["smoke-check` failed: 1 of 2 pages", "`migrate` could not be undone: the database cannot be"];
+    let report = on(site, &["report"]).run().expect(0).stdout;
+    assert!(both.iter().all(|text| report.contains(text)), "{report}");
     let recover = on(site, &["recover"]).run().expect(6);
+    let report = on(site, &["report"]).run().expect(0).stdout;
+    assert!(both.iter().all(|text| report.contains(text)), "{report}");
     assert_data_eq!(recover.text(Some(site)), str![[r#"
 exit code 6
 --- stderr

@@ -1,6 +1,7 @@
 //! Git: real repositories, real transports.
 
 mod history;
+mod hooks;
 mod in_the_way;
 mod remote;
 mod trees;

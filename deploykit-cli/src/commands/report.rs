@@ -1,7 +1,9 @@
 //! `report`: what came of a past run, as it was shown at its end.
 
+use deploykit::lock::Lock;
 use deploykit::report::Report;
 use deploykit::state::RunFolder;
+use deploykit::update::report_of;
 
 use crate::args::{Global, ReportArgs};
 use crate::exit_code;
@@ -11,10 +13,13 @@ use crate::output::report::{hints, render_hints, render_past};
 
 pub fn run(global: &Global, args: &ReportArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
-    let runs = site.state().runs().map_err(|error| Failure::refused(&error))?;
+    let state = site.state();
+    let runs = state.runs().map_err(|error| Failure::refused(&error))?;
+    // A run that goes on has no report yet.
+    let report_of = if Lock::holder(&state.lock()).is_some() { RunFolder::report } else { report_of };
     let report = match &args.run {
-        Some(name) => find(&runs, name)?,
-        None => match runs.iter().rev().find_map(RunFolder::report) {
+        Some(name) => find(&runs, name, report_of)?,
+        None => match runs.iter().rev().find_map(report_of) {
             Some(report) => report,
             None => return Err(Failure::message(exit_code::REFUSED, "there is no run yet", None)),
         },
@@ -24,12 +29,16 @@ pub fn run(global: &Global, args: &ReportArgs, ui: Ui) -> Result<u8, Failure> {
     Ok(exit_code::DONE)
 }
 
-fn find(runs: &[RunFolder], name: &str) -> Result<Report, Failure> {
+fn find(
+    runs: &[RunFolder],
+    name: &str,
+    report_of: fn(&RunFolder) -> Option<Report>,
+) -> Result<Report, Failure> {
     let Some(run) = runs.iter().find(|run| run.name == name) else {
         let message = format!("there is no run `{name}`");
         return Err(Failure::message(exit_code::USAGE, message, "`deploykit history` lists them"));
     };
-    run.report().ok_or_else(|| {
+    report_of(run).ok_or_else(|| {
         let message = format!("run {name} has no report: it goes on, or was cut off");
         Failure::message(exit_code::REFUSED, message, "see `deploykit status`")
     })

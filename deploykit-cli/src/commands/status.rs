@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::args::{Global, ServiceNames, StatusArgs};
 use crate::exit_code;
 use crate::failure::Failure;
-use crate::output::human::date_and_time;
+use crate::output::human::{date_and_time, unwind};
 use crate::output::json::document;
 use crate::output::progress::Progress;
 use crate::output::report;
@@ -54,6 +54,8 @@ fn look(site: &Site) -> Result<Status, Failure> {
     let unfinished = state.unfinished().map_err(|error| Failure::refused(&error))?;
     let running = Lock::holder(&state.lock());
     let runs = state.runs().map_err(|error| Failure::refused(&error))?;
+    // A run that goes on has no report yet.
+    let report = if running.is_some() { RunFolder::report } else { deploykit::update::report_of };
     // A manager that does not answer is news about the site, not a failure to look.
     let (services, services_error) = match super::services::rows(site, &ServiceNames { names: Vec::new() }) {
         Ok(rows) => (rows, None),
@@ -65,7 +67,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
         branch: head.branch,
         unfinished_run: unfinished.filter(|_| running.is_none()).map(|(run, _)| run.name),
         running,
-        last_run: runs.iter().rev().find_map(deploykit::state::RunFolder::report),
+        last_run: runs.iter().rev().find_map(report),
         maintenance_page: config.page.as_ref().map(|page| page.exists()),
         services,
         services_error,
@@ -92,6 +94,14 @@ fn text(status: &Status) -> String {
     if let Some(last) = &status.last_run {
         let (run, outcome) = (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last));
         line("last update", &format!("{run} at {}: {outcome}", date_and_time(last.started)));
+        if status.unfinished_run.is_some()
+            && let Some(failure) = &last.failure
+        {
+            line("failed", &format!("step `{}`: {}", failure.step, unwind(&failure.error)));
+            if let Some((step, error)) = &failure.undo {
+                line("not undone", &format!("`{step}`: {}", unwind(error)));
+            }
+        }
     }
     match status.maintenance_page {
         Some(true) => line("maintenance", "the page is up"),

@@ -42,7 +42,7 @@ pub fn render_past(report: &Report) -> String {
 
 /// Writes the report of a recovery: what had gone wrong before was shown when it did.
 pub fn render_recovery(report: &Report) -> String {
-    let failed = report.failure.as_ref().filter(|failure| !failure.interrupted);
+    let failed = report.failure.as_ref().filter(|failure| !failure.interrupted && !is_of_undo(failure));
     let cause = failed.map(|failure| {
         let error = unwind(&indented(&failure.error));
         let what = if report.rolls_back.is_some() { "rollback" } else { "update" };
@@ -140,8 +140,7 @@ fn describe(text: &mut String, failure: &Failure) {
         let _ = writeln!(text, "{} during step `{}`", paint(BAD, "Interrupted"), failure.step);
         return;
     }
-    // Of a recovery the summary says the same.
-    if failure.undo.as_ref().is_some_and(|(step, _)| *step == failure.step) {
+    if is_of_undo(failure) {
         return;
     }
     let error = unwind(&indented(&failure.error));
@@ -154,6 +153,11 @@ fn describe(text: &mut String, failure: &Failure) {
     for log in &failure.logs {
         lines(text, &format!("new in the log of {} ({})", log.name, log.path.display()), &log.lines);
     }
+}
+
+/// Tells whether it was an undo that failed, of a run that was interrupted: the ending says so.
+fn is_of_undo(failure: &Failure) -> bool {
+    failure.undo.as_ref().is_some_and(|(step, error)| *step == failure.step && *error == failure.error)
 }
 
 /// Writes what a program said, set off from what we say.

@@ -12,6 +12,7 @@ use super::repository::Repository;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathChange {
     /// The path in the new commit, or in the old one when it is deleted; from the top of the checkout.
+    #[serde(with = "crate::names::one")]
     pub path: PathBuf,
     /// How it differs.
     pub status: ChangeStatus,
@@ -32,6 +33,7 @@ pub enum ChangeStatus {
     /// It had another name.
     Renamed {
         /// The path in the old commit.
+        #[serde(with = "crate::names::one")]
         from: PathBuf,
     },
 }

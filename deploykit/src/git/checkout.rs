@@ -1,13 +1,17 @@
 //! Moving the live checkout, and back.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::changes::{PathChange, changes};
 use super::error::{GitError, InRepository, short};
-use super::repository::Repository;
-use super::{locks, mend, submodules};
+use super::local_state::{LocalChange, LocalChangeKind, local_changes};
+use super::repository::{Repository, oid};
+use super::{hooks, locks, mend, submodules};
+use crate::command::Command;
 use crate::host::Host;
 
 /// Where HEAD is, and where the branch that an update moves is.
@@ -79,20 +83,39 @@ impl Checkout {
         let mend = || mend::mend(host, &repository, self, &head, killed);
         if head != self.to {
             // A checkout that would overwrite something refuses before it touches anything, so it may simply be tried.
-            if self.restore || killed {
+            if self.restore {
                 mend()?;
-                self.switch(host, &repository, &head)?;
-            } else if let Err(error) = self.switch(host, &repository, &head) {
+                self.switch_back(host, &repository, &head)?;
+            } else if killed {
+                mend()?;
+                self.switch(host, &repository, &head, Hooks::Run)?;
+            } else if let Err(error) = self.switch(host, &repository, &head, Hooks::Run) {
                 if repository.head(&self.branch)? != head || !mend()? {
                     return Err(error);
                 }
-                self.switch(host, &repository, &head)?;
+                self.switch(host, &repository, &head, Hooks::Run)?;
             }
         } else if self.restore {
             mend()?;
         }
         let concerned = submodules::has_submodules(&repository.top, &self.to.commit)?;
         if concerned { submodules::update(host, &repository) } else { Ok(()) }
+    }
+
+    /// Switches, whatever the repository's hooks say: nothing of the site's own may stop the way back.
+    fn switch_back(&self, host: &Host, repository: &Repository, head: &Head) -> Result<(), GitError> {
+        let Err(error) = self.switch(host, repository, head, Hooks::Run) else { return Ok(()) };
+        let head = repository.head(&self.branch)?;
+        self.expect(repository, &head)?;
+        log::debug!("{}; again without hooks", crate::error_chain(&error));
+        locks::remove_stale(host, repository, &self.branch)?;
+        mend::mend(host, repository, self, &head, true)?;
+        self.switch(host, repository, &head, Hooks::Skip)?;
+        host.notice(&format!(
+            "the checkout was brought back without Git hooks, since with them it failed: {}",
+            crate::error_chain(&error)
+        ));
+        Ok(())
     }
 
     /// A killed checkout may have moved the branch and not yet HEAD, so each part is compared on its own.
@@ -111,13 +134,19 @@ impl Checkout {
         })
     }
 
-    fn switch(&self, host: &Host, repository: &Repository, head: &Head) -> Result<(), GitError> {
+    fn switch(
+        &self,
+        host: &Host,
+        repository: &Repository,
+        head: &Head,
+        hooks: Hooks,
+    ) -> Result<(), GitError> {
         let top = repository.top.as_path();
         if self.restore && head.commit != self.to.commit {
             submodules::give_up(host, repository, &head.commit, &self.to.commit)?;
         }
         if head.branch != self.to.branch || head.commit != self.to.commit {
-            let checkout = repository.git().args([
+            let checkout = hooks.git(repository).args([
                 "-c",
                 "advice.detachedHead=false",
                 "checkout",
@@ -145,18 +174,42 @@ impl Checkout {
                 }
                 None => checkout.args(["--detach", self.to.commit.as_str(), "--"]),
             };
-            host.run(&checkout).in_repository(top)?;
+            let moved = || self.has_moved(repository);
+            if let Err(error) = hooks::run(host, &checkout, hooks::LIMIT, moved) {
+                if !moved() || !self.is_whole(host, repository)? {
+                    return Err(error).in_repository(top);
+                }
+                hooks::tell(host, &format!("the checkout of {}", short(&self.to.commit)), &error);
+            }
         }
-        self.place_branch(host, repository)
+        self.place_branch(host, repository, hooks)
     }
 
-    fn place_branch(&self, host: &Host, repository: &Repository) -> Result<(), GitError> {
+    /// Tells whether git has done its part: it moves HEAD last.
+    fn has_moved(&self, repository: &Repository) -> bool {
+        let there = repository.head(&self.branch);
+        there.is_ok_and(|there| there.branch == self.to.branch && there.commit == self.to.commit)
+            && locks::index_lock(repository).is_none()
+    }
+
+    /// Tells whether the index and the files are as the commit has them, where the commits differ.
+    fn is_whole(&self, host: &Host, repository: &Repository) -> Result<bool, GitError> {
+        let differing = changes(repository, oid(&self.from.commit)?, oid(&self.to.commit)?, false)?;
+        let differing: HashSet<&Path> = differing.iter().flat_map(PathChange::paths).collect();
+        let edits = local_changes(host, repository)?;
+        let is_half = |edit: &LocalChange| {
+            edit.kind != LocalChangeKind::Submodule && differing.contains(edit.path.as_path())
+        };
+        Ok(!edits.iter().any(is_half))
+    }
+
+    fn place_branch(&self, host: &Host, repository: &Repository, hooks: Hooks) -> Result<(), GitError> {
         let there = repository.head(&self.branch)?.branch_commit;
         if there == self.to.branch_commit {
             return Ok(());
         }
         let name = format!("refs/heads/{}", self.branch);
-        let command = repository.git().args(["update-ref", "-m", "deploykit"]);
+        let command = hooks.git(repository).args(["update-ref", "-m", "deploykit"]);
         let old = there.unwrap_or_else(|| git2::Oid::ZERO_SHA1.to_string());
         let command = match &self.to.branch_commit {
             Some(commit) => command.args([name, commit.clone(), old]),
@@ -174,5 +227,21 @@ impl Checkout {
     #[must_use]
     pub fn repository(&self) -> &Path {
         &self.repository
+    }
+}
+
+/// Whether git runs the repository's hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hooks {
+    Run,
+    Skip,
+}
+
+impl Hooks {
+    fn git(self, repository: &Repository) -> Command {
+        match self {
+            Hooks::Run => repository.git(),
+            Hooks::Skip => repository.git_without_hooks(),
+        }
     }
 }

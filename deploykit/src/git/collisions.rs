@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::PathChange;
 use super::error::{GitError, InRepository};
-use super::executable::nul_separated;
+use super::executable::{nul_separated, path_of, split_at_nul};
 use super::local_state::LocalChange;
 use super::repository::Repository;
 use crate::host::Host;
@@ -18,6 +18,7 @@ use crate::host::Host;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Collision {
     /// What is there, from the top of the checkout.
+    #[serde(with = "crate::names::one")]
     pub path: PathBuf,
     /// What it is.
     pub kind: Obstacle,
@@ -148,13 +149,9 @@ fn name_kinds(
         .input(nul_separated(found.iter().map(PathBuf::as_path)))
         .accept([1]);
     let output = host.run(&command).in_repository(&repository.top)?;
-    let ignored: HashSet<&str> = output.stdout.split('\0').collect();
+    let ignored: HashSet<&Path> = split_at_nul(output.stdout_bytes()).map(path_of).collect();
     let kind = |path: &Path| {
-        if ignored.contains(path.to_string_lossy().as_ref()) {
-            Obstacle::Ignored
-        } else {
-            Obstacle::Untracked
-        }
+        if ignored.contains(path) { Obstacle::Ignored } else { Obstacle::Untracked }
     };
     Ok(found.into_iter().map(|path| Collision { kind: kind(&path), path }).collect())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Collision, Commit, Head, LocalChange};
+use super::{Collision, Commit, Head, LocalChange, Unwritable};
 use crate::host::CommandError;
 use crate::host::files::FileError;
 
@@ -212,6 +212,12 @@ pub enum GitError {
     Collision {
         /// All of them.
         collisions: Vec<Collision>,
+    },
+    /// The update changes files that this process can neither write nor remove.
+    #[error("cannot replace {} of the checkout: {}", count(unwritable, "path"), list(unwritable))]
+    Unwritable {
+        /// All of them.
+        unwritable: Vec<Unwritable>,
     },
     /// The target has no good signature.
     #[error("{commit} has no good signature")]

@@ -1,5 +1,7 @@
 //! How git is called: without what another git left in the environment, and never with a question.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,18 +49,57 @@ pub(crate) fn transporting(command: Command, deadline: Duration) -> Command {
 }
 
 /// Joins paths for git's `-z` and `--pathspec-file-nul`.
-pub(crate) fn nul_separated<'p>(paths: impl IntoIterator<Item = &'p Path>) -> String {
-    let mut text = String::new();
+pub(crate) fn nul_separated<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Vec<u8> {
+    let mut list = Vec::new();
     for path in paths {
-        text.push_str(&path.to_string_lossy());
-        text.push('\0');
+        list.extend_from_slice(path.as_os_str().as_bytes());
+        list.push(0);
     }
-    text
+    list
+}
+
+/// Splits an answer that was asked for with `-z`.
+pub(crate) fn split_at_nul(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    answer.split(|byte| *byte == 0).filter(|part| !part.is_empty())
+}
+
+/// Returns a path of git's answers.
+pub(crate) fn path_of(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Writes a path as git reads it in a list that has a line for each: quoted as in C where it must be.
+///
+/// Source: git's `unquote_c_style`.
+pub(crate) fn quoted_line(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes();
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != 0x7f;
+    if bytes.first() != Some(&b'"') && bytes.iter().all(is_plain) {
+        return [bytes, b"\n"].concat();
+    }
+    let mut line = vec![b'"'];
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => line.extend([b'\\', *byte]),
+            byte if is_plain(byte) => line.push(*byte),
+            byte => line.extend(format!("\\{byte:03o}").into_bytes()),
+        }
+    }
+    line.extend(*b"\"\n");
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_quoted_where_a_line_cannot_hold_it() {
+        let line = |bytes: &[u8]| quoted_line(path_of(bytes));
+        assert_eq!(line(b"a b\xe9\\c.py"), b"a b\xe9\\c.py\n");
+        assert_eq!(line(b"a\nb\t\"\\\xe9"), b"\"a\\012b\\011\\\"\\\\\xe9\"\n");
+        assert_eq!(line(b"\"quoted\""), b"\"\\\"quoted\\\"\"\n");
+    }
 
     #[test]
     fn git_sees_no_other_repository_and_asks_nobody() {

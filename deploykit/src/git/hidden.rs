@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use git2::{ObjectType, Oid};
 
 use super::error::{GitError, InRepository};
+use super::executable::{path_of, quoted_line, split_at_nul};
 use super::local_state::{LocalChange, LocalChangeKind};
 use super::repository::Repository;
 use crate::host::Host;
@@ -37,20 +38,17 @@ pub(super) struct Entry {
 pub(super) fn index(host: &Host, repository: &Repository) -> Result<Vec<Entry>, GitError> {
     let command = repository.reading_git().args(["ls-files", "-v", "--stage", "-z"]);
     let output = host.run(&command).in_repository(&repository.top)?;
-    output
-        .stdout
-        .split('\0')
-        .filter(|line| !line.is_empty())
-        .filter_map(|line| parse(line).transpose())
-        .collect()
+    split_at_nul(output.stdout_bytes()).filter_map(|line| parse(line).transpose()).collect()
 }
 
 /// Reads one line of `git ls-files -v --stage -z`; none for one of several versions that a merge left.
 ///
 /// Source: git-ls-files(1), "OUTPUT" and `-v`: a lower case letter is `assume-unchanged`, `S` is `skip-worktree`.
-fn parse(line: &str) -> Result<Option<Entry>, GitError> {
-    let unexpected = || GitError::Unexpected { line: line.to_owned() };
-    let (head, path) = line.split_once('\t').ok_or_else(unexpected)?;
+fn parse(line: &[u8]) -> Result<Option<Entry>, GitError> {
+    let unexpected = || GitError::Unexpected { line: String::from_utf8_lossy(line).into_owned() };
+    let end = line.iter().position(|byte| *byte == b'\t').ok_or_else(unexpected)?;
+    let (head, path) =
+        (std::str::from_utf8(&line[..end]).map_err(|_| unexpected())?, path_of(&line[end + 1..]));
     let fields: Vec<&str> = head.split(' ').collect();
     let [tag, mode, id, stage] = fields[..] else { return Err(unexpected()) };
     let mode = u32::from_str_radix(mode, 8).map_err(|_| unexpected())?;
@@ -61,7 +59,7 @@ fn parse(line: &str) -> Result<Option<Entry>, GitError> {
         }
         _ => None,
     };
-    Ok((stage == "0").then(|| Entry { hidden, mode, id: id.to_owned(), path: PathBuf::from(path) }))
+    Ok((stage == "0").then(|| Entry { hidden, mode, id: id.to_owned(), path: path.to_owned() }))
 }
 
 /// Returns the tracked files that are not as the index has them and that git was told not to look at.
@@ -138,8 +136,8 @@ fn others<'e>(
     asked: &[(&'e Entry, LocalChangeKind)],
 ) -> Result<Vec<(&'e Entry, LocalChangeKind)>, GitError> {
     // Filters make the file another than the blob: git knows which file gives which blob.
-    let paths = asked.iter().map(|(entry, _)| &entry.path);
-    let command = repository.reading_git().args(["hash-object", "--"]).args(paths);
+    let list: Vec<u8> = asked.iter().flat_map(|(entry, _)| quoted_line(&entry.path)).collect();
+    let command = repository.reading_git().args(["hash-object", "--stdin-paths"]).input(list);
     match host.run(&command) {
         Ok(output) => {
             let mut ids = output.stdout.lines();
@@ -202,15 +200,16 @@ mod tests {
     #[test]
     fn flags_are_read_and_conflicts_are_left_to_git_status() {
         let id = "0123456789012345678901234567890123456789";
-        let read = |tag: &str, stage: u8| parse(&format!("{tag} 100644 {id} {stage}\ta b.py")).unwrap();
+        let read =
+            |tag: &str, stage: u8| parse(format!("{tag} 100644 {id} {stage}\ta b.py").as_bytes()).unwrap();
         let hidden = |tag: &str| read(tag, 0).unwrap().hidden;
         assert_eq!(hidden("H"), None);
         assert_eq!(hidden("h"), Some(LocalChangeKind::AssumeUnchanged));
         assert_eq!((hidden("S"), hidden("s")), (Some(LocalChangeKind::SkipWorktree), hidden("S")));
         assert_eq!(read("M", 2), None);
         assert_eq!(read("H", 0).unwrap().path, PathBuf::from("a b.py"));
-        assert!(matches!(parse("what"), Err(GitError::Unexpected { .. })));
-        assert!(matches!(parse("H 100644\ta"), Err(GitError::Unexpected { .. })));
+        assert!(matches!(parse(b"what"), Err(GitError::Unexpected { .. })));
+        assert!(matches!(parse(b"H 100644\ta"), Err(GitError::Unexpected { .. })));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use git2::RepositoryState;
 use serde::{Deserialize, Serialize};
 
 use super::error::{GitError, InRepository};
+use super::executable::{path_of, split_at_nul};
 use super::hidden::{empty_directories, hidden_changes, index};
 use super::repository::Repository;
 use crate::host::Host;
@@ -16,6 +17,7 @@ use crate::host::Host;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LocalChange {
     /// The path from the top of the checkout.
+    #[serde(with = "crate::names::one")]
     pub path: PathBuf,
     /// What was done to it.
     pub kind: LocalChangeKind,
@@ -96,40 +98,43 @@ fn status(host: &Host, repository: &Repository, options: &[&str]) -> Result<Stat
         .args(["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=untracked"])
         .args(options);
     let output = host.run(&command).in_repository(&repository.top)?;
-    parse(&output.stdout)
+    parse(output.stdout_bytes())
 }
 
 /// Reads `git status --porcelain=v2 -z --no-renames`.
 ///
 /// Source: git-status(1), "Porcelain Format Version 2".
-fn parse(text: &str) -> Result<Status, GitError> {
+fn parse(answer: &[u8]) -> Result<Status, GitError> {
     let mut status = Status::default();
-    for line in text.split('\0').filter(|line| !line.is_empty()) {
-        let unexpected = || GitError::Unexpected { line: line.to_owned() };
-        let (kind, rest) = line.split_once(' ').ok_or_else(unexpected)?;
-        // How many fields stand before the path.
-        let fields = match kind {
-            "1" => 7,
-            "u" => 9,
-            "?" | "!" => {
-                status.untracked.push(PathBuf::from(rest));
-                continue;
-            }
-            "#" => continue,
+    for line in split_at_nul(answer) {
+        let unexpected = || GitError::Unexpected { line: String::from_utf8_lossy(line).into_owned() };
+        let (kind, rest) = match line {
+            [kind, b' ', rest @ ..] => (kind, rest),
             _ => return Err(unexpected()),
         };
-        let parts: Vec<&str> = rest.splitn(fields + 1, ' ').collect();
+        // How many fields stand before the path.
+        let fields = match kind {
+            b'1' => 7,
+            b'u' => 9,
+            b'?' | b'!' => {
+                status.untracked.push(path_of(rest).to_owned());
+                continue;
+            }
+            b'#' => continue,
+            _ => return Err(unexpected()),
+        };
+        let parts: Vec<&[u8]> = rest.splitn(fields + 1, |byte| *byte == b' ').collect();
         let (Some(xy), Some(sub), Some(path)) = (parts.first(), parts.get(1), parts.get(fields)) else {
             return Err(unexpected());
         };
-        let kind = match (kind, sub.starts_with('S'), xy.as_bytes()) {
-            ("u", ..) => LocalChangeKind::Unmerged,
+        let kind = match (kind, sub.starts_with(b"S"), *xy) {
+            (b'u', ..) => LocalChangeKind::Unmerged,
             (_, true, _) => LocalChangeKind::Submodule,
             (_, _, [_, b'D']) => LocalChangeKind::Deleted,
             (_, _, [_, b'.']) => LocalChangeKind::Staged,
             _ => LocalChangeKind::Modified,
         };
-        status.changes.push(LocalChange { path: PathBuf::from(path), kind });
+        status.changes.push(LocalChange { path: path_of(path).to_owned(), kind });
     }
     status.changes.sort();
     Ok(status)
@@ -166,7 +171,7 @@ mod tests {
              u UU N... 100644 100644 100644 100644 {hash} {hash} {hash} both.py\0\
              ? media/\0! .env\0"
         );
-        let status = parse(&text).unwrap();
+        let status = parse(text.as_bytes()).unwrap();
         let shown: Vec<String> = status.changes.iter().map(ToString::to_string).collect();
         assert_eq!(
             shown,
@@ -184,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_unknown_line_is_not_passed_over() {
-        assert!(matches!(parse("x what\0"), Err(GitError::Unexpected { .. })));
-        assert!(matches!(parse("1 .M N...\0"), Err(GitError::Unexpected { .. })));
+        assert!(matches!(parse(b"x what\0"), Err(GitError::Unexpected { .. })));
+        assert!(matches!(parse(b"1 .M N...\0"), Err(GitError::Unexpected { .. })));
     }
 }

@@ -16,7 +16,7 @@ use super::changes::{PathChange, changes};
 use super::checkout::{Checkout, Head};
 use super::collisions::{Collision, Obstacle};
 use super::error::{GitError, InRepository};
-use super::executable::nul_separated;
+use super::executable::{nul_separated, quoted_line};
 use super::local_state::{LocalChangeKind, local_changes};
 use super::repository::{Repository, oid};
 use super::tree::Tree;
@@ -147,7 +147,7 @@ fn origins<'p>(
         return Ok(origins);
     }
     // Filters (LFS, line ends) make the file another than the blob: git knows which file gives which blob.
-    let list: String = regular.iter().map(|path| format!("{}\n", path.display())).collect();
+    let list: Vec<u8> = regular.iter().flat_map(|path| quoted_line(path)).collect();
     let command = repository.reading_git().args(["hash-object", "--stdin-paths"]).input(list);
     let output = host.run(&command).in_repository(&repository.top)?;
     for (path, hash) in regular.into_iter().zip(output.stdout.lines()) {
@@ -186,7 +186,8 @@ fn keep<'p>(
     let top = repository.top.as_path();
     let index = repository.git2.path().join(format!("deploykit-index-{}", std::process::id()));
     let kept = (|| {
-        let aside = || repository.git().env("GIT_INDEX_FILE", &index).env("GIT_LITERAL_PATHSPECS", "1");
+        let aside =
+            || repository.git_without_hooks().env("GIT_INDEX_FILE", &index).env("GIT_LITERAL_PATHSPECS", "1");
         let answer = |output: crate::host::Output| output.stdout.trim().to_owned();
         host.run(&aside().args(["read-tree".to_owned(), here.to_string()]))?;
         let paths: Vec<&Path> = paths.map(PathBuf::as_path).collect();
@@ -202,10 +203,10 @@ fn keep<'p>(
         }
         host.run(&add.input(list))?;
         let work = answer(host.run(&aside().args(["write-tree"]))?);
-        let staged = answer(host.run(&repository.git().args(["write-tree"]))?);
+        let staged = answer(host.run(&repository.git_without_hooks().args(["write-tree"]))?);
         let here = here.to_string();
         let commit = |tree: &str, parents: &[&str], message: &str| {
-            let mut command = repository.git().args(["commit-tree", tree, "-m", message]);
+            let mut command = repository.git_without_hooks().args(["commit-tree", tree, "-m", message]);
             for name in ["AUTHOR", "COMMITTER"] {
                 command = command.env(format!("GIT_{name}_NAME"), "deploykit");
                 command = command.env(format!("GIT_{name}_EMAIL"), "deploykit@localhost");
@@ -219,7 +220,7 @@ fn keep<'p>(
         let work =
             commit(&work, &[&here, &staged], "files, kept by deploykit before it took an update back")?;
         let name = format!("{KEPT}/{}", super::short(&work));
-        host.run(&repository.git().args(["update-ref", name.as_str(), work.as_str()]))?;
+        host.run(&repository.git_without_hooks().args(["update-ref", name.as_str(), work.as_str()]))?;
         log::warn!("what was changed meanwhile is kept: `git stash apply {name}`");
         Ok(())
     })();
@@ -233,7 +234,7 @@ fn restore(host: &Host, repository: &Repository, commit: Oid, paths: &[PathBuf])
         return Ok(());
     }
     let command = repository
-        .git()
+        .git_without_hooks()
         .env("GIT_LITERAL_PATHSPECS", "1")
         .args(["restore", "--staged", "--worktree", "--pathspec-from-file=-", "--pathspec-file-nul"])
         .arg(format!("--source={commit}"))
@@ -241,7 +242,7 @@ fn restore(host: &Host, repository: &Repository, commit: Oid, paths: &[PathBuf])
     host.run(&command).in_repository(&repository.top)?;
     if is_sparse(repository) {
         // `restore` writes files that the sparse checkout leaves out.
-        let command = repository.git().args(["sparse-checkout", "reapply"]);
+        let command = repository.git_without_hooks().args(["sparse-checkout", "reapply"]);
         host.run(&command).in_repository(&repository.top)?;
     }
     Ok(())

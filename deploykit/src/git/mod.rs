@@ -13,6 +13,7 @@ mod error;
 mod executable;
 mod fetch;
 mod hidden;
+mod hooks;
 mod kept;
 mod local_state;
 mod locks;
@@ -22,6 +23,7 @@ mod rebase;
 mod repository;
 mod submodules;
 mod tree;
+mod unwritable;
 mod written;
 
 pub use changes::{ChangeStatus, PathChange};
@@ -34,6 +36,7 @@ pub use next_tree::NextTree;
 pub use rebase::Rebase;
 pub use repository::{Commit, commit_of, head};
 pub use tree::Tree;
+pub use unwritable::Unwritable;
 pub use written::{CarryWritten, Written};
 
 pub(crate) use changes::changes;
@@ -46,3 +49,4 @@ pub(crate) use locks::{age, index_lock, remove_left_locks};
 pub(crate) use rebase::rebase;
 pub(crate) use repository::{Repository, oid};
 pub(crate) use submodules::has_submodules;
+pub(crate) use unwritable::unwritable;

@@ -33,6 +33,7 @@ pub enum Rebase {
         /// The commit.
         commit: Commit,
         /// The files in which it conflicts.
+        #[serde(with = "crate::names::many")]
         paths: Vec<PathBuf>,
     },
 }

@@ -84,6 +84,11 @@ impl Repository {
         self.credentials().tell(executable::git(&self.top))
     }
 
+    /// Returns `git` for this checkout, for what no hook may refuse or hold up.
+    pub(crate) fn git_without_hooks(&self) -> Command {
+        self.git().args(["-c", "core.hooksPath=/dev/null"])
+    }
+
     /// Returns `git` for this checkout, for an answer that is parsed.
     pub(crate) fn reading_git(&self) -> Command {
         self.credentials().tell(executable::reading_git(&self.top))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::credentials::Credentials;
 use super::error::{GitError, InRepository};
 use super::executable::{self, TRANSPORT, transporting};
+use super::hooks;
 use super::repository::Repository;
 use super::tree::Tree;
 use crate::command::Command;
@@ -18,7 +19,26 @@ pub(crate) fn has_submodules(repository: &Path, commit: &str) -> Result<bool, Gi
 
 /// Brings the submodules of the live checkout to the commits that it names.
 pub(crate) fn update(host: &Host, repository: &Repository) -> Result<(), GitError> {
-    bring(host, repository, || executable::git(&repository.top), &[])
+    let Err(error) = bring(host, repository, || executable::git(&repository.top), &[]) else { return Ok(()) };
+    // A hook of a submodule may have failed after its checkout.
+    let status = repository.reading_git().args(["submodule", "status", "--recursive"]);
+    let status = host.run(&status).in_repository(&repository.top)?;
+    match &error {
+        GitError::Command { source, .. }
+            if status.stdout_bytes().split(|byte| *byte == b'\n').all(is_there) =>
+        {
+            hooks::tell(host, "the checkout of the submodules", source);
+            Ok(())
+        }
+        _ => Err(error),
+    }
+}
+
+/// Tells whether a submodule is at the commit that its line in `git submodule status` names.
+///
+/// Source: git-submodule(1): `-` marks one that was not initialized, `+` another commit, `U` a conflict.
+fn is_there(line: &[u8]) -> bool {
+    line.first().is_none_or(|mark| *mark == b' ')
 }
 
 /// Empties the folders of submodules that `from` has and `to` has not, unless something was changed in them: git

@@ -80,6 +80,11 @@ impl<R: Read + AsFd> Capture<R> {
         }
     }
 
+    /// Returns what was kept where it is not UTF-8.
+    pub(super) fn other_bytes(&self) -> Option<Vec<u8>> {
+        (self.kept && std::str::from_utf8(&self.text).is_err()).then(|| self.text.clone())
+    }
+
     /// Returns what was kept, without a second copy of it.
     pub(super) fn take_text(&mut self) -> String {
         if !self.kept {

@@ -5,12 +5,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
 use std::path::{Path, PathBuf};
 
+pub use super::swap::Swap;
+
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// How the names of files begin that are about to become something else.
-const TEMPORARY: &str = ".deploykit-";
+pub(crate) const TEMPORARY: &str = ".deploykit-";
 
 /// Why something could not be done with a file or folder.
 #[derive(Debug, Error)]
@@ -234,13 +237,25 @@ pub fn exchange(one: &Path, other: &Path) -> Result<(), FileError> {
     sync_folder(parent(one)).and_then(|()| sync_folder(parent(other))).at("sync", one)
 }
 
+/// Tells whether a file system cannot exchange two paths at all: NFS and 9p answer `EINVAL` to every flag.
+pub(crate) fn cannot_exchange(error: &FileError) -> bool {
+    let errors = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
+    error.source.raw_os_error().is_some_and(|code| errors.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// Renames a path; the target must not be there.
 ///
 /// # Errors
 ///
 /// When the system refuses, or the target exists.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).at("rename", from)?;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).at("rename", from) {
+        // Without the flag the target would be replaced.
+        Err(error) if cannot_exchange(&error) && look(to) == Found::Nothing => {
+            fs::rename(from, to).at("rename", from)?;
+        }
+        other => other?,
+    }
     sync_folder(parent(from)).and_then(|()| sync_folder(parent(to))).at("sync", to)
 }
 
@@ -266,11 +281,6 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Returns the number of the file system that a path, or the nearest folder above it, is on.
-pub(crate) fn device(path: &Path) -> Option<u64> {
-    path.ancestors().find_map(|path| fs::metadata(path).ok()).map(|found| found.dev())
-}
-
 /// What a path is, without following it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -293,50 +303,6 @@ pub fn look(path: &Path) -> Found {
         Ok(found) if found.is_symlink() => Found::Link(fs::read_link(path).unwrap_or_default()),
         Ok(found) if found.is_dir() => Found::Folder,
         Ok(_) => Found::File,
-    }
-}
-
-/// Brings one of two neighbours into the live place: a folder that was made beside it, or a link to one.
-///
-/// What is wanted is named by its inode, so a swap that was done already, by whomever, is not done back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Swap {
-    /// The path that the site uses.
-    pub live: PathBuf,
-    /// Its neighbour, on the same file system; what was live is there afterwards.
-    pub aside: PathBuf,
-    /// The inode that is to be at `live`; `None`: nothing is to be there.
-    pub wanted: Option<u64>,
-}
-
-impl Swap {
-    /// Makes the swap that brings `aside` to `live`, and the one that takes it back.
-    ///
-    /// # Errors
-    ///
-    /// When nothing is at `aside`.
-    pub fn pair(live: &Path, aside: &Path) -> Result<(Swap, Swap), FileError> {
-        let next = inode(aside).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).at("find", aside)?;
-        let swap = |wanted| Swap { live: live.to_owned(), aside: aside.to_owned(), wanted };
-        Ok((swap(Some(next)), swap(inode(live))))
-    }
-
-    /// Makes it so.
-    ///
-    /// # Errors
-    ///
-    /// When neither place holds what is wanted, or the system refuses.
-    pub fn perform(&self) -> Result<(), FileError> {
-        let (live, aside) = (inode(&self.live), inode(&self.aside));
-        if live == self.wanted {
-            return Ok(());
-        }
-        match (self.wanted, live) {
-            (None, _) => rename(&self.live, &self.aside),
-            (wanted, None) if wanted == aside => rename(&self.aside, &self.live),
-            (wanted, Some(_)) if wanted == aside => exchange(&self.live, &self.aside),
-            _ => Err(io::Error::from(io::ErrorKind::NotFound)).at("find what belongs to", &self.live),
-        }
     }
 }
 
@@ -397,33 +363,5 @@ mod tests {
         remove_tree(&tree).unwrap();
         remove_tree(&tree).unwrap();
         assert!(kept.join("file").exists() && !tree.exists());
-    }
-
-    #[test]
-    fn a_swap_is_done_once_however_often_it_is_asked_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let (live, aside) = (folder.path().join("static"), folder.path().join(".next"));
-        fs::create_dir(&live).unwrap();
-        fs::create_dir(&aside).unwrap();
-        fs::write(aside.join("new"), "").unwrap();
-        let (there, back) = Swap::pair(&live, &aside).unwrap();
-        there.perform().unwrap();
-        there.perform().unwrap();
-        assert!(live.join("new").exists());
-        back.perform().unwrap();
-        back.perform().unwrap();
-        assert!(aside.join("new").exists());
-    }
-
-    #[test]
-    fn a_swap_into_an_empty_place_leaves_it_empty_when_it_is_taken_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let (live, aside) = (folder.path().join("static"), folder.path().join(".next"));
-        fs::create_dir(&aside).unwrap();
-        let (there, back) = Swap::pair(&live, &aside).unwrap();
-        there.perform().unwrap();
-        assert!(live.is_dir() && !aside.exists());
-        back.perform().unwrap();
-        assert!(!live.exists() && aside.is_dir());
     }
 }

@@ -13,6 +13,8 @@ pub mod files;
 pub(crate) mod process;
 pub(crate) mod processes;
 mod redact;
+mod swap;
+pub(crate) mod trial;
 
 use std::fs::File;
 use std::io::Write;
@@ -54,6 +56,7 @@ pub struct Host {
     redactor: Arc<Redactor>,
     cancel: Option<Cancel>,
     transcript: Option<Arc<Mutex<File>>>,
+    notices: Option<Arc<Mutex<Vec<String>>>>,
     low_priority: bool,
 }
 
@@ -65,12 +68,22 @@ pub struct Output {
     /// The standard output, decoded leniently and as it came: for parsing, not for showing. Empty where lines were handed
     /// over.
     pub stdout: String,
+    /// The standard output where it is not UTF-8.
+    pub(crate) stdout_bytes: Option<Vec<u8>>,
     /// The standard error, likewise.
     pub stderr: String,
     /// The last lines of both in the order of their arrival, secrets removed; at most [`TAIL_LINES`].
     pub tail: Vec<String>,
     /// From the spawn to the end.
     pub duration: Duration,
+}
+
+impl Output {
+    /// Returns the standard output byte for byte: names of files need not be UTF-8.
+    #[must_use]
+    pub fn stdout_bytes(&self) -> &[u8] {
+        self.stdout_bytes.as_deref().unwrap_or(self.stdout.as_bytes())
+    }
 }
 
 /// Why a program did not do what was asked.
@@ -306,6 +319,30 @@ impl Host {
     /// When it cannot be started.
     pub fn hand_over(&self, command: &Command) -> Result<i32, CommandError> {
         process::hand_over(self, command)
+    }
+
+    /// Returns the same host, which collects [notices](Host::notice) until somebody [takes](Host::take_notices) them.
+    pub(crate) fn with_notices(&self) -> Self {
+        Host { notices: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// Tells a person something that is no failure: through whoever collects notices, else as a warning.
+    pub(crate) fn notice(&self, text: &str) {
+        let text = self.redactor.redact(text).into_owned();
+        match &self.notices {
+            Some(notices) => notices.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text),
+            None => log::warn!("{text}"),
+        }
+    }
+
+    /// Returns the notices since the last call.
+    pub(crate) fn take_notices(&self) -> Vec<String> {
+        let notices = self.notices.iter();
+        notices
+            .flat_map(|notices| {
+                std::mem::take(&mut *notices.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+            })
+            .collect()
     }
 
     /// Adds a line to the transcript, if there is one. A transcript that cannot be written never fails a run.

@@ -1,6 +1,7 @@
 //! One running program: a process group of its own, read without threads, ended as a whole.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -8,6 +9,7 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdi
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpriority_process, kill_process_group, pidfd_open, setpriority_process,
 };
@@ -52,9 +54,9 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a command whose standard input is its text input, or closed.
     pub(crate) fn start(host: &Host, command: &Command) -> Result<Self, CommandError> {
-        let input = match command.text_input() {
-            // A file cannot block the writer, however much the text is and however little the program reads.
-            Some(text) => text_file(text).map_err(|source| start_error(host, command, source))?,
+        let input = match command.given_input() {
+            // A file cannot block the writer, however much there is and however little the program reads.
+            Some(input) => input_file(&input).map_err(|source| start_error(host, command, source))?,
             None => Stdio::null(),
         };
         Process::spawn(host, command, input)
@@ -273,6 +275,7 @@ impl Process {
         match (status.code(), status.signal()) {
             (Some(code), _) if self.accepted.accepts(code) => Ok(Output {
                 code,
+                stdout_bytes: self.stdout.other_bytes(),
                 stdout: self.stdout.take_text(),
                 stderr: self.stderr.take_text(),
                 tail,
@@ -343,9 +346,10 @@ pub(super) fn hand_over(host: &Host, command: &Command) -> Result<i32, CommandEr
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
 
-fn text_file(text: &str) -> io::Result<Stdio> {
-    let mut file = tempfile::tempfile()?;
-    file.write_all(text.as_bytes())?;
+/// Returns a file in memory: there may be no `/tmp`, or no room in it, and a way back has to go on all the same.
+fn input_file(input: &[u8]) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create("deploykit-input", MemfdFlags::CLOEXEC)?);
+    file.write_all(input)?;
     file.rewind()?;
     Ok(file.into())
 }

@@ -115,6 +115,7 @@ pub struct Move {
     /// The paths that change.
     pub changes: Vec<PathChange>,
     /// Tracked files that were changed locally and stay so.
+    #[serde(with = "crate::names::many")]
     pub local_edits: Vec<PathBuf>,
     /// Whether there are submodules before or after.
     pub submodules: bool,

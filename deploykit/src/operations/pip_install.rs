@@ -15,8 +15,8 @@ use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Operation};
-use crate::host::Host;
 use crate::host::files::{self, Found};
+use crate::host::{Host, trial};
 use crate::python::{
     Build, Installer, Packages, PythonError, Requirements, Resolution, Resolved, SEEDS, Tool, Virtualenv,
 };
@@ -156,7 +156,7 @@ impl PipInstall {
             uv: crate::python::find_uv(host),
             unwritable: unwritable.map(Path::to_owned),
             mount_point: files::look(&self.virtualenv) == Found::Folder
-                && files::device(&self.virtualenv) != files::device(neighbours),
+                && trial::is_mount_point(&self.virtualenv),
             shut: if shut(&self.virtualenv).is_none() { shut(&self.environments) } else { None },
         })
     }
@@ -232,6 +232,7 @@ impl PipInstall {
             requirements: &self.requirements,
             directory: &self.directory,
             extra_args: &self.extra_args,
+            environments: &self.environments,
             upgrade: self.upgrade,
         }
         .run(host, self.deadline)

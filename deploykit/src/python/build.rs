@@ -200,7 +200,7 @@ impl Build {
     }
 
     fn install(&self, host: &Host, budget: Budget) -> Result<Output, PythonError> {
-        let constraints = private_file(&self.packages.constraints())?;
+        let constraints = private_file(files::parent(&self.environment), &self.packages.constraints())?;
         let mut args: Vec<&Path> = Vec::new();
         if self.tool == Tool::Pip {
             // Compiled in one go afterwards.
@@ -247,7 +247,8 @@ impl Build {
         }
         // Where the requirements files say to look is where pip is looked for too.
         let requirement = format!("pip>={newer}");
-        let options = private_file(&(wanted.options.join("\n") + "\n" + &requirement + "\n"))?;
+        let options = wanted.options.join("\n") + "\n" + &requirement + "\n";
+        let options = private_file(files::parent(&self.environment), &options)?;
         let command = self
             .tool
             .command(&self.environment, &["install", "--upgrade"])
@@ -355,14 +356,15 @@ fn failed(step: &'static str, error: CommandError) -> PythonError {
     }
 }
 
-/// A file that only we can read and that is gone afterwards: index URLs may hold passwords.
-fn private_file(text: &str) -> Result<tempfile::NamedTempFile, PythonError> {
+/// A file that only we can read and that is gone afterwards: index URLs may hold passwords. There need not be a `/tmp`.
+fn private_file(folder: &Path, text: &str) -> Result<tempfile::NamedTempFile, PythonError> {
     (|| {
-        let mut file = tempfile::Builder::new().prefix("deploykit-").suffix(".txt").tempfile()?;
+        let mut file =
+            tempfile::Builder::new().prefix(files::TEMPORARY).suffix(".txt").tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         Ok(file)
     })()
-    .map_err(|source| FileError { what: "write into", path: std::env::temp_dir(), source }.into())
+    .map_err(|source| FileError { what: "write into", path: folder.to_owned(), source }.into())
 }
 
 fn sync(environment: &Path) -> Result<(), PythonError> {

@@ -17,6 +17,7 @@ pub struct ByteCode {
     /// The checkout that they belong to.
     pub to: PathBuf,
     /// From the top of either.
+    #[serde(with = "crate::names::many")]
     pub files: Vec<PathBuf>,
 }
 

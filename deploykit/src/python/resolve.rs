@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip, refusal};
 use super::packages::{Package, Packages, clean_url, normal_version, origin_of};
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
-use crate::host::files::FileError;
+use crate::host::files::{self, FileError, TEMPORARY};
 use crate::host::{CommandError, Host, Output};
 
 /// What an installer resolved.
@@ -37,6 +38,9 @@ pub struct Resolution<'a> {
     pub directory: &'a Path,
     /// More arguments for the installer.
     pub extra_args: &'a [String],
+    /// The folder of environments: what is needed for the moment is put there, or beside it, or into the system's
+    /// temporary folder where neither is there yet.
+    pub environments: &'a Path,
     /// Whether to take the newest versions that are allowed; else what is installed stays where it is allowed.
     pub upgrade: bool,
 }
@@ -52,14 +56,24 @@ impl Resolution<'_> {
     /// When there is no such set of packages, the index cannot be reached, or the time is over.
     pub fn run(&self, host: &Host, deadline: Duration) -> Result<Resolved, PythonError> {
         let budget = Budget::new(deadline);
-        let scratch = tempfile::Builder::new()
-            .prefix("deploykit-resolve-")
-            .tempdir()
-            .map_err(|source| in_scratch(&std::env::temp_dir(), source))?;
+        let scratch = self.scratch()?;
         match self.tool {
             Tool::Uv { .. } => self.ask_uv(host, budget, scratch.path()),
             Tool::Pip => self.ask_pip(host, budget, scratch.path()),
         }
+    }
+
+    fn scratch(&self) -> Result<TempDir, PythonError> {
+        let name = format!("{TEMPORARY}resolve-");
+        let own = [self.environments, files::parent(self.environments)];
+        let own = own.into_iter().filter(|folder| folder.is_dir() && files::own_folder(folder, None).is_ok());
+        for folder in own {
+            if let Ok(scratch) = tempfile::Builder::new().prefix(&name).tempdir_in(folder) {
+                return Ok(scratch);
+            }
+        }
+        let made = tempfile::Builder::new().prefix(&name).tempdir();
+        made.map_err(|source| in_scratch(&std::env::temp_dir(), source))
     }
 
     fn ask_pip(&self, host: &Host, budget: Budget, scratch: &Path) -> Result<Resolved, PythonError> {

@@ -112,7 +112,15 @@ impl Switch {
             Found::Link(now) if now == to => self.tidy(),
             Found::Folder => {
                 files::link(&self.kept, to)?;
-                exchange(&self.virtualenv, &self.kept)
+                match exchange(&self.virtualenv, &self.kept)? {
+                    Exchanged::Yes => Ok(()),
+                    // Whatever is half done of this, `folder` and this itself find what is missing.
+                    Exchanged::NeverHere => {
+                        files::remove_file(&self.kept)?;
+                        files::rename(&self.virtualenv, &self.kept)?;
+                        Ok(files::link(&self.virtualenv, to)?)
+                    }
+                }
             }
             _ => Ok(files::link(&self.virtualenv, to)?),
         }
@@ -122,7 +130,12 @@ impl Switch {
         match (files::look(&self.virtualenv), files::look(&self.kept)) {
             (Found::Folder, _) => {}
             (Found::Nothing, Found::Folder) => files::rename(&self.kept, &self.virtualenv)?,
-            (_, Found::Folder) => exchange(&self.virtualenv, &self.kept)?,
+            (_, Found::Folder) => {
+                if exchange(&self.virtualenv, &self.kept)? == Exchanged::NeverHere {
+                    files::remove_file(&self.virtualenv)?;
+                    files::rename(&self.kept, &self.virtualenv)?;
+                }
+            }
             _ => return Err(PythonError::OriginalGone { kept: self.kept.clone() }),
         }
         self.tidy()
@@ -137,16 +150,28 @@ impl Switch {
     }
 }
 
-fn exchange(one: &Path, other: &Path) -> Result<(), PythonError> {
-    files::exchange(one, other).map_err(|error| match error.source.raw_os_error() {
-        Some(code)
-            if code == rustix::io::Errno::BUSY.raw_os_error()
-                || code == rustix::io::Errno::XDEV.raw_os_error() =>
-        {
-            PythonError::DifferentFileSystem { path: one.to_owned() }
-        }
-        _ => error.into(),
-    })
+/// Whether two paths were exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exchanged {
+    Yes,
+    /// The file system cannot exchange: they are renamed one after another, and nothing is there for a moment.
+    NeverHere,
+}
+
+fn exchange(one: &Path, other: &Path) -> Result<Exchanged, PythonError> {
+    match files::exchange(one, other) {
+        Ok(()) => Ok(Exchanged::Yes),
+        Err(error) if files::cannot_exchange(&error) => Ok(Exchanged::NeverHere),
+        Err(error) => Err(match error.source.raw_os_error() {
+            Some(code)
+                if code == rustix::io::Errno::BUSY.raw_os_error()
+                    || code == rustix::io::Errno::XDEV.raw_os_error() =>
+            {
+                PythonError::DifferentFileSystem { path: one.to_owned() }
+            }
+            _ => error.into(),
+        }),
+    }
 }
 
 fn kept_path(virtualenv: &Path, count: usize) -> PathBuf {
@@ -206,7 +231,9 @@ pub fn prune(environments: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result
 pub(crate) fn remove_half_built(environments: &Path, virtualenv: &Path) -> Result<(), PythonError> {
     let live = fs::canonicalize(virtualenv).ok();
     for path in fs::read_dir(environments).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let ours = path.file_name().is_some_and(|name| is_key(&name.to_string_lossy()));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Of an environment, or of a question to an installer.
+        let ours = is_key(&name) || name.starts_with(files::TEMPORARY);
         let is_half = files::look(&path) == Found::Folder && !path.join(COMPLETE).is_file();
         if ours && is_half && fs::canonicalize(&path).ok() != live {
             files::remove_tree(&path)?;

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::action::Action;
 use crate::django::{Session, SiteFacts};
-use crate::host::Host;
+use crate::host::{Host, trial};
 use crate::operations::maintenance::{
     Announcement as Commands, Goal, Maintenance, MaintenanceError, Page, announced_time,
 };
@@ -144,6 +144,7 @@ impl Announcement {
                 let mut check =
                     Maintenance { goal, announcement: None, page: Some(page.clone()) }.check(&self.host)?;
                 if let Check::Change(change) = &mut check {
+                    trial::can_be_written(&page.path)?;
                     change.reason = page.path.display().to_string();
                     change.before.clear();
                     change.after.clear();

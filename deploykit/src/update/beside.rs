@@ -80,7 +80,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the names of folders end that are put beside the site's own.
-const NEXT: &str = ".deploykit-next";
+pub(super) const NEXT: &str = ".deploykit-next";
 
 /// That a preparation is under way, on the disk: it is only left there by one that was killed.
 #[derive(Debug)]
@@ -130,9 +130,12 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     if let Some(run) = state.runs().unwrap_or_default().last() {
         warn(django::remove_half_copy(&run.path));
     }
-    warn(python::remove_half_built(&state.environments(), &config.virtualenv));
+    for folder in [state.folder(), &state.environments()] {
+        warn(python::remove_half_built(folder, &config.virtualenv));
+    }
     let page = config.page.iter().map(|page| files::parent(page));
-    for folder in page.chain([files::parent(&config.virtualenv), state.folder()]) {
+    let environments = state.environments();
+    for folder in page.chain([files::parent(&config.virtualenv), state.folder(), &environments]) {
         warn(files::remove_temporary(folder));
     }
     warn(state.forget_beside());

@@ -113,7 +113,8 @@ impl Update<'_, '_> {
         let course = runner.run(&self.plan.steps, &self.plan.hold);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
         let course = course?;
-        let report = self.report(&run, course);
+        let mut report = self.report(&run, course);
+        self.events.add_notices(&mut report.notices);
         if !needs_way_back(report.outcome) {
             sync(self.site, &self.plan.beside());
             // First of all: once anything is put away, there is no way back that a recovery could go.

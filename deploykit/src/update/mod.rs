@@ -35,7 +35,7 @@ use jiff::civil::Time;
 pub use announcement::{maintenance_off, maintenance_on};
 pub use error::{PreparationError, RollbackError, UpdateError};
 pub use finish::Update;
-pub use recover::{recover, recover_forward};
+pub use recover::{recover, recover_forward, report_of};
 pub use secrets::check_secrets;
 
 use crate::event::Observer;

@@ -9,11 +9,11 @@ use crate::django::{self, Project};
 use crate::event::{Event, Observer, Outcome, milliseconds};
 use crate::host::files;
 use crate::host::{Cancel, Host};
-use crate::journal::{Begun, Entry, Journal, JournalError, left_to_undo};
+use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo};
 use crate::lock::Lock;
 use crate::plan::{Phase, Step, requests_wait};
 use crate::report::{Failure, Report, StepReport};
-use crate::runner::{Events, Runner, error_chain, is_open};
+use crate::runner::{Events, INTERRUPTED, Runner, error_chain, is_open};
 use crate::services::{Goal, ProcessId};
 use crate::site::Site;
 use crate::state::RunFolder;
@@ -50,8 +50,13 @@ pub fn recover(
             recovery.report.notices.push("a recovery undid what was left of the run".to_owned());
         }
         match (&mut recovery.report.failure, undo) {
+            // Stopped in between, what could not be undone before may still be so.
+            (Some(_), None) if outcome == Outcome::Interrupted => {}
             (Some(failure), undo) => failure.undo = undo,
-            (None, Some(undo)) => recovery.report.failure = Some(undo_failure(recovery.run, begun, undo)),
+            (None, Some(undo)) => {
+                let failure = failure_of(recovery.run, &recovery.report.steps, &undo.0, &undo.1);
+                recovery.report.failure = Some(Failure { undo: Some(undo), ..failure });
+            }
             (None, None) => {}
         }
         Ok(outcome)
@@ -89,6 +94,12 @@ pub fn recover_forward(
         }
         if course.outcome == Outcome::Updated {
             recovery.report.notices.push("a recovery finished the run".to_owned());
+        }
+        if let Some(earlier) = recovery.report.failure.take()
+            && course.failure.is_some()
+        {
+            let text = format!("before the recovery, step `{}` had failed: {}", earlier.step, earlier.error);
+            recovery.report.notices.push(text);
         }
         recovery.report.failure = course.failure;
         Ok(course.outcome)
@@ -175,6 +186,7 @@ impl Recovery<'_, '_> {
             sweep(site, &state, &host.uninterrupted());
             prune(site, &state, &host, outcome);
         }
+        events.add_notices(&mut report.notices);
         run.set_report(&report)?;
         Ending { site, state: &state, context: &mut context, events: &mut events }.hooks(&report);
         let Report { duration_ms, window_ms, .. } = report;
@@ -233,7 +245,15 @@ fn since_stop(entries: &[Entry]) -> Option<Duration> {
     Duration::try_from(Timestamp::now().duration_since(stopped)).ok()
 }
 
-/// Returns what the run itself reported, or, when it was cut off before it could, what its journal says.
+/// Returns what is known of a run: what it reported, or, when it is unfinished and could not report, what its journal
+/// says.
+#[must_use]
+pub fn report_of(run: &RunFolder) -> Option<Report> {
+    let from_journal = || Journal::read(&run.journal()).ok().filter(|entries| !is_finished(entries));
+    run.report().or_else(|| from_journal().map(|entries| first_report(run, &entries)))
+}
+
+/// Returns what the run itself reported, or, when it was interrupted before it could, what its journal says.
 fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
     if let Some(report) = run.report() {
         return report;
@@ -263,7 +283,16 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
                     report.undone = true;
                 }
             }
-            Entry::StepFailed { .. } | Entry::UndoFailed { .. } | Entry::RunFinished { .. } => {}
+            Entry::StepFailed { step, error } => {
+                report.failure = Some(failure_of(run, &report.steps, step, error));
+            }
+            Entry::UndoFailed { step, error } => {
+                let steps = &report.steps;
+                let failure = report.failure.get_or_insert_with(|| failure_of(run, steps, step, error));
+                failure.undo = Some((step.clone(), error.clone()));
+                report.outcome = Outcome::Held;
+            }
+            Entry::RunFinished { .. } => {}
         }
     }
     if let Some(last) = report.steps.last() {
@@ -272,15 +301,15 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
     report
 }
 
-fn undo_failure(run: &RunFolder, begun: &[Begun<'_>], undo: (String, String)) -> Failure {
-    let phase = begun.iter().find(|begun| begun.step == undo.0).map_or(Phase::Window, |begun| begun.phase);
+fn failure_of(run: &RunFolder, steps: &[StepReport], step: &str, error: &str) -> Failure {
+    let phase = steps.iter().find(|report| report.step == step).map_or(Phase::Window, |report| report.phase);
     Failure {
-        step: undo.0.clone(),
+        step: step.to_owned(),
         phase,
-        error: undo.1.clone(),
+        error: error.to_owned(),
         tail: Vec::new(),
-        interrupted: false,
-        undo: Some(undo),
+        interrupted: error == INTERRUPTED,
+        undo: None,
         logs: Vec::new(),
         transcript: Some(run.transcript()),
     }

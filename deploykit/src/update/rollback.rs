@@ -94,7 +94,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if moved.is_some() && (config.secrets_file.is_some() || !config.secrets_required.is_empty()) {
             self.step("secrets", |this| this.secrets(moved.as_ref()))?;
         }
-        let states = self.step("services", |this| this.services())?;
+        let states = self.step("services", |this| {
+            // What the window does with the static files is tried before anything stops, too.
+            if let Some((back, _)) = &done.static_files {
+                this.try_to_move(&back.live)?;
+            }
+            this.services()
+        })?;
         let baseline = self.step("pages", |this| this.pages(&states))?;
         let project = self.site.project();
         let (mut session, site) = self.step("check", |this| {
@@ -154,6 +160,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let text = "the update changed no packages".to_owned();
             return Ok((text.clone(), text));
         };
+        self.try_to_move(&config.virtualenv)?;
         let before = Virtualenv::read(&back.environment().unwrap_or_else(|| back.kept.clone()))?;
         let text = package_summary(&live.changes_to(&before.packages));
         Ok((text.clone(), text))

@@ -381,3 +381,14 @@ fn no_room_beside_and_no_static_files_are_told() {
     site.append("config/settings.py", "INSTALLED_APPS.remove('django.contrib.staticfiles')\n");
     assert!(matches!(prepare(&site, &files).unwrap_err(), DjangoError::NoStaticFiles));
 }
+
+#[test]
+fn static_files_that_could_not_be_exchanged_are_refused() {
+    let Some(site) = site("") else { return };
+    fs::create_dir_all(site.path("www/static")).unwrap();
+    let Some(_disk) = crate::support::disk::Disk::around(&site.path("www/static")) else { return };
+    let error = prepare(&site, &files(&site)).unwrap_err();
+    assert!(matches!(&error, DjangoError::NoRoomBeside { .. }), "{error:?}");
+    assert!(deploykit::error_chain(&error).ends_with("it is a mount point"), "{error:?}");
+    assert_eq!(fs::read_dir(site.path("www")).unwrap().count(), 1, "nothing is left beside it");
+}

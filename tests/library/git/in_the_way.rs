@@ -1,6 +1,7 @@
 //! What stands in a checkout and in the way of a commit.
 
 use super::*;
+use crate::support::disk::{Disk, sh};
 
 #[test]
 fn untracked_and_ignored_files_that_are_in_nobodys_way_are_kept() {
@@ -168,4 +169,20 @@ fn what_appears_after_the_plan_stops_the_checkout_before_it_touches_anything() {
     assert_eq!(repositories.state(), before);
     perform(&there.checkout.reverse());
     assert_eq!(repositories.state(), before, "taking back what never happened touches nothing");
+}
+
+#[test]
+fn what_git_could_not_replace_is_known_beforehand() {
+    let repositories = Repositories::new(FILES);
+    repositories.publish("second", &[("a.py", "a = 2\n"), ("lib/c.py", "c = 2\n"), ("new/d.py", "d\n")]);
+    let before = repositories.state();
+    let Some(_disk) = Disk::around(&repositories.live.join("lib/c.py")) else { return };
+    let error = refusal(&repositories.update());
+    assert_eq!(error.to_string(), "cannot replace 1 path of the checkout: `lib/c.py` (it is a mount point)");
+    let Some(disk) = Disk::around(&repositories.live.join("lib")) else { return };
+    sh(&disk.make_read_only());
+    let error = refusal(&repositories.update()).to_string();
+    disk.make_writable();
+    assert_eq!(error, "cannot replace 1 path of the checkout: `lib/c.py` (its file system is read-only)");
+    assert_eq!(repositories.state(), before);
 }

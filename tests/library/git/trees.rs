@@ -55,6 +55,27 @@ fn a_submodule_comes_changes_and_goes_with_the_checkout() {
 }
 
 #[test]
+fn a_hook_of_a_submodule_fails_neither_way() {
+    let with = WithSubmodule::new();
+    let repositories = &with.repositories;
+    perform(&plan_move(&repositories.update()).checkout);
+    with.publish_another();
+    let there = plan_move(&repositories.update());
+    let git_of_it = repositories.live.join(".git/modules/vendor/sub");
+    super::hooks::install(&git_of_it.join("hooks/post-checkout"), "touch ran; exit 1");
+    perform(&there.checkout);
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 2\n");
+    assert!(repositories.live.join("vendor/sub/ran").exists());
+    perform(&there.checkout.reverse());
+    assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
+    // It is no excuse for a checkout that was not done.
+    let lock = git_of_it.join("index.lock");
+    write(&lock, "");
+    let error = there.checkout.perform(&Host::new()).unwrap_err();
+    assert!(matches!(error, GitError::Command { .. }), "{error}");
+}
+
+#[test]
 fn changes_in_a_submodule_are_local_changes() {
     let with = WithSubmodule::new();
     let repositories = &with.repositories;

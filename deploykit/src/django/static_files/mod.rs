@@ -7,7 +7,6 @@ mod seed;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use super::static_rules::{Evidence, StaticState};
 use super::{DjangoError, Session, StaticRecord, StaticSources, When};
 use crate::host::Host;
 use crate::host::files::{self, InPath, Swap};
+use crate::host::trial;
 use disk::{equal, keep, like, listing};
 
 pub use late::{Folders, LateFiles};
@@ -258,13 +258,12 @@ fn aside(root: &Path) -> PathBuf {
 /// Makes the empty neighbour, and sees beforehand that it could be swapped in.
 fn make_room(root: &Path, aside: &Path) -> Result<(), DjangoError> {
     let no_room = |source| DjangoError::NoRoomBeside { root: root.to_owned(), source };
-    let parent = files::parent(root);
-    if root.exists() && files::device(root) != files::device(parent) {
-        return Err(no_room(io::Error::from(io::ErrorKind::CrossesDevices)));
-    }
     // An interrupted run may have given it to whom the live files belong.
     files::own_folder(aside, fs::metadata(root).ok().map(|found| found.uid()))?;
     files::remove_tree(aside)?;
+    if root.exists() {
+        trial::can_be_moved(root, aside).map_err(|error| no_room(error.source))?;
+    }
     DirBuilder::new().mode(0o755).create(aside).map_err(no_room)
 }
 

@@ -92,7 +92,11 @@ pub(super) fn check_files(update: &GitUpdate, facts: &GitFacts) -> Result<(), Gi
     collisions.extend(facts.obstacles.iter().cloned());
     collisions.sort();
     collisions.dedup();
-    if collisions.is_empty() { Ok(()) } else { Err(GitError::Collision { collisions }) }
+    if !collisions.is_empty() {
+        return Err(GitError::Collision { collisions });
+    }
+    let unwritable = facts.unwritable.clone();
+    if unwritable.is_empty() { Ok(()) } else { Err(GitError::Unwritable { unwritable }) }
 }
 
 pub(super) fn planned(update: &GitUpdate, facts: &GitFacts) -> Move {

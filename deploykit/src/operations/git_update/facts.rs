@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{GitUpdate, LocalCommits};
 use crate::git::{
-    self, Collision, Commit, GitError, Head, LocalChange, PathChange, Reading, Rebase, Repository, oid,
+    self, Collision, Commit, GitError, Head, LocalChange, PathChange, Reading, Rebase, Repository,
+    Unwritable, oid,
 };
 use crate::host::{CommandError, Host};
 
@@ -51,6 +52,9 @@ pub struct GitFacts {
     pub changes: Vec<PathChange>,
     /// Untracked and ignored files where the commit to go to has files.
     pub obstacles: Vec<Collision>,
+    /// What the move changes and this process can neither write nor remove.
+    #[serde(default)]
+    pub unwritable: Vec<Unwritable>,
     /// Whether the target's signature is good; `None`: it was not asked for.
     pub signature: Option<Signature>,
     /// Whether there are submodules before or after.
@@ -91,6 +95,7 @@ impl GitFacts {
             local_changes: Vec::new(),
             changes: Vec::new(),
             obstacles: Vec::new(),
+            unwritable: Vec::new(),
             signature: None,
             submodules: false,
         }
@@ -172,6 +177,7 @@ pub(super) fn observe_files(
     facts.changes = git::changes(repository, oid(&facts.head.commit)?, oid(facts.goal())?, true)?;
     facts.local_changes = git::local_changes(host, repository)?;
     facts.obstacles = git::obstacles(host, repository, &facts.changes, &facts.local_changes)?;
+    facts.unwritable = git::unwritable(repository, &facts.changes);
     facts.submodules = git::has_submodules(&repository.top, &facts.head.commit)?
         || git::has_submodules(&repository.top, facts.goal())?;
     Ok(())

@@ -79,8 +79,11 @@ impl Build {
         let command = match missing.len() {
             0 => return Ok(()),
             1..=MOST_ALONE => {
-                let list: Vec<String> = missing.iter().map(|path| format!("{}\n", path.display())).collect();
-                command.args(["-i", "-"]).input(list.concat())
+                // A name that is no line of text is left to the first start.
+                let names =
+                    missing.iter().filter_map(|path| path.to_str()).filter(|name| !name.contains('\n'));
+                let list: String = names.map(|name| format!("{name}\n")).collect();
+                command.args(["-i", "-"]).input(list)
             }
             // Several at once only goes for whole folders.
             _ => command.args(["-j", "0"]).arg(self.environment.join("lib")),

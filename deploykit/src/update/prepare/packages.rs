@@ -198,6 +198,7 @@ impl Preparation<'_, '_> {
                     let folder = folder.clone();
                     return Err(PreparationError::EnvironmentShut { service, user, folder }.into());
                 }
+                self.try_to_move(&config.virtualenv)?;
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
                 let bin = config.virtualenv.join("bin");
                 if let Some((service, program)) =

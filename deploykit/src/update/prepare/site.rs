@@ -1,12 +1,18 @@
 //! What a preparation finds out about the site as it serves: files, secrets, services, pages.
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use super::{Failed, Preparation};
 use crate::git::NextTree;
+use crate::host::files::{self, Found};
+use crate::host::trial;
 use crate::operations::git_update::Move;
 use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
 use crate::services::{Role, ServiceState, Status};
 use crate::site::EnvironmentName;
+use crate::update::beside::NEXT;
 use crate::update::error::PreparationError;
 use crate::update::secrets;
 
@@ -29,6 +35,21 @@ impl Preparation<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Tries whether a directory or link can be exchanged with its neighbour: the window will do it.
+    pub(in crate::update) fn try_to_move(&mut self, path: &Path) -> Result<(), Failed> {
+        if files::look(path) == Found::Nothing {
+            return Ok(());
+        }
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(NEXT);
+        let scratch = path.with_file_name(name);
+        self.mark()?.add(scratch.clone())?;
+        files::own_folder(&scratch, None)?;
+        files::remove_tree(&scratch)?;
+        Ok(trial::can_be_moved(path, &scratch)?)
     }
 
     pub(in crate::update) fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {

@@ -1,0 +1,156 @@
+//! Names of files are bytes, and JSON holds text: one encoding of such names, used wherever they are written down.
+//!
+//! A name that is UTF-8 is written as it is. Any other byte becomes a NUL, which no name has, and two hexadecimal digits:
+//! `caf\xe9` is `"caf\u0000e9"` in JSON. So every name has a text, every text of a name has one name, and what was
+//! written before there was this encoding reads as before.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Stands before the digits of a byte that is not UTF-8.
+const ESCAPE: char = '\0';
+
+/// Returns the text of a name or path.
+#[must_use]
+pub fn text(name: impl AsRef<OsStr>) -> String {
+    bytes_text(name.as_ref().as_bytes())
+}
+
+/// Returns the name or path that a text stands for.
+#[must_use]
+pub fn path(text: &str) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(text_bytes(text)))
+}
+
+/// Returns a text of a name for a person: `caf\xe9`.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    text.replace(ESCAPE, "\\x")
+}
+
+/// Returns a path for a person, like [`shown`].
+#[must_use]
+pub fn shown_path(path: &Path) -> String {
+    shown(&text(path))
+}
+
+/// Returns the text of any bytes; a NUL among them is escaped, too.
+pub(crate) fn bytes_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        let mut parts = chunk.valid().split(ESCAPE);
+        text.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            text.push_str("\x0000");
+            text.push_str(part);
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{ESCAPE}{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Returns the bytes that a text stands for.
+pub(crate) fn text_bytes(text: &str) -> Vec<u8> {
+    let mut parts = text.split(ESCAPE);
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part.as_bytes().split_at_checked(2);
+        let escaped = digits.and_then(|(digits, rest)| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            Some((u8::from_str_radix(digits, 16).ok()?, rest))
+        });
+        // Whatever is not of this encoding stands for itself.
+        let (byte, rest) = escaped.unwrap_or((0, part.as_bytes()));
+        bytes.push(byte);
+        bytes.extend_from_slice(rest);
+    }
+    bytes
+}
+
+/// For `#[serde(with = "crate::names::one")]`: a path.
+pub(crate) mod one {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.serialize_str(&super::text(path)),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(super::path(&String::deserialize(deserializer)?))
+    }
+}
+
+/// For `#[serde(with = "crate::names::many")]`: a list of paths.
+pub(crate) mod many {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(paths.iter().map(super::text))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+        Ok(Vec::<String>::deserialize(deserializer)?.iter().map(|text| super::path(text)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_text_is_written_as_it_is() {
+        for name in ["", "a.py", "caf\u{e9}.txt", "a\nb", "-rf", " x\ty", "\\x00"] {
+            assert_eq!((text(name).as_str(), path(name)), (name, PathBuf::from(name)));
+        }
+    }
+
+    #[test]
+    fn any_other_name_has_a_text_of_its_own() {
+        let name = Path::new(OsStr::from_bytes(b"caf\xe9/\xff-\xc3.txt"));
+        assert_eq!(text(name), "caf\0e9/\0ff-\0c3.txt");
+        assert_eq!(path(&text(name)), name);
+        assert_eq!(shown_path(name), "caf\\xe9/\\xff-\\xc3.txt");
+    }
+
+    #[test]
+    fn the_journal_has_it() {
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        struct Names {
+            #[serde(with = "one")]
+            one: PathBuf,
+            #[serde(with = "many")]
+            many: Vec<PathBuf>,
+        }
+        let latin = || PathBuf::from(OsStr::from_bytes(b"caf\xe9"));
+        let names = Names { one: latin(), many: vec!["a".into(), latin()] };
+        let text = serde_json::to_string(&names).unwrap();
+        assert_eq!(text, r#"{"one":"caf\u0000e9","many":["a","caf\u0000e9"]}"#);
+        assert_eq!(serde_json::from_str::<Names>(&text).unwrap(), names);
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_is_lost(bytes: Vec<u8>) {
+            prop_assert_eq!(text_bytes(&bytes_text(&bytes)), bytes);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: String) {
+            let _ = text_bytes(&text);
+        }
+    }
+}
