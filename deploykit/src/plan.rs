@@ -132,12 +132,24 @@ pub fn requests_wait(steps: &[Step]) -> bool {
 }
 
 /// How long the window is expected to be.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// Milliseconds from the stop of the web to its first good page.
     pub window_ms: u64,
     /// How many earlier runs of this site its steps were looked up in; 0: it is a rule of thumb.
     pub runs: usize,
+    /// Milliseconds that Django took to boot in the preparation; 0: not known.
+    #[serde(default)]
+    pub boot_ms: u64,
+    /// The window holds one more boot of Django, for the migrations.
+    #[serde(default)]
+    pub boots_to_migrate: bool,
+    /// How many migrations the window holds.
+    #[serde(default)]
+    pub migrations: usize,
+    /// No earlier run tells how long migrations take on this site: they count as very short.
+    #[serde(default)]
+    pub unmeasured: bool,
 }
 
 impl Forecast {

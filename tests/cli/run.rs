@@ -309,6 +309,11 @@ pub fn steady(text: &str, site: Option<&TestSite>) -> String {
         (r"\b20\d{6}-\d+\b", "[RUN]"),
         (r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?Z?", "[TIME]"),
         (r" *\b\d+\.\d+ s\b", " [S] s"),
+        (
+            r"about \d+ s(, and for as long as [a-z0-9 ]+)? \(a rule of thumb: no",
+            "about [S] s$1 (a rule of thumb: no",
+        ),
+        (r", \d+ s expected", ", [S] s expected"),
         (r"(\[S\] s) {3,}", "$1  "),
         (r"\b\d+ ms\b", "[MS] ms"),
         (r"\bprocess \d+\b", "process [PID]"),

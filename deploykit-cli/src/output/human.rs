@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use deploykit::plan::Forecast;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -50,6 +51,15 @@ pub fn duration(duration: Duration) -> String {
 
 pub fn milliseconds(ms: u64) -> String {
     duration(Duration::from_millis(ms))
+}
+
+/// Writes how long a window is expected to be: a rule of thumb has no decimals.
+pub fn expected(forecast: Forecast) -> String {
+    if forecast.runs > 0 {
+        return duration(forecast.window());
+    }
+    let seconds = forecast.window_ms.div_ceil(1000).max(1);
+    if seconds < 60 { format!("{seconds} s") } else { duration(Duration::from_secs(seconds)) }
 }
 
 /// Writes a time by the clock of whoever reads it: `2026-11-22 18:41`.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use deploykit::git::short;
 use deploykit::plan::{Phase, Plan, Step};
 
-use super::human::{BOLD, DIM, WARN, WIDTH, clip, clock, duration, paint};
+use super::human::{BOLD, DIM, WARN, WIDTH, clip, clock, expected, paint};
 use super::visible::{indented, line, visible};
 
 /// How many details of one step are shown.
@@ -115,16 +115,21 @@ fn heading(phase: Phase, plan: &Plan) -> String {
             _ => paint(BOLD, "Before the window, which opens at once"),
         },
         Phase::Window if needed("stop-web") => {
-            let expected = duration(plan.forecast.window());
+            let expected = expected(plan.forecast);
+            let migrations = match (plan.forecast.unmeasured, plan.forecast.migrations) {
+                (false, _) => String::new(),
+                (true, 1) => ", and for as long as the migration takes".to_owned(),
+                (true, count) => format!(", and for as long as {count} migrations take"),
+            };
             let basis = match plan.forecast.runs {
                 0 => "a rule of thumb: no update of this site to go by yet".to_owned(),
                 1 => "like the last update".to_owned(),
                 runs => format!("from the last {runs} updates"),
             };
             let window = if plan.requests_wait() {
-                format!("Window: requests will wait, about {expected}")
+                format!("Window: requests will wait, about {expected}{migrations}")
             } else {
-                format!("Window: the site is down for about {expected}")
+                format!("Window: the site is down for about {expected}{migrations}")
             };
             format!("{} ({basis})", paint(BOLD, &window))
         }

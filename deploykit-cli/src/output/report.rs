@@ -6,7 +6,7 @@ use deploykit::event::Outcome;
 use deploykit::git::short;
 use deploykit::report::{Failure, Report};
 
-use super::human::{BAD, BOLD, DIM, GOOD, WARN, date_and_time, milliseconds, paint, unwind};
+use super::human::{BAD, BOLD, DIM, GOOD, WARN, date_and_time, expected, milliseconds, paint, unwind};
 use super::visible::indented;
 
 /// Writes a report for a person, without its hints.
@@ -106,7 +106,7 @@ fn summary(report: &Report) -> String {
             if let Some(down) = down {
                 let _ = write!(text, "; {down}");
                 if let Some(forecast) = report.forecast {
-                    let _ = write!(text, ", {} expected", milliseconds(forecast.window_ms));
+                    let _ = write!(text, ", {} expected", expected(forecast));
                 }
             }
             text.push('.');

@@ -59,34 +59,67 @@ fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
     let window = closes.and_then(|closes| steps.get(opens..=closes)).unwrap_or_default();
     let window_ms =
         window.iter().filter(|step| step.is_needed()).map(|step| duration(&step.id, known, past)).sum();
-    Forecast { window_ms, runs: past.len() }
+    let migrates = window.iter().any(|step| step.id == MIGRATE && step.is_needed());
+    Forecast {
+        window_ms,
+        runs: past.len(),
+        boot_ms: milliseconds(known.boot),
+        boots_to_migrate: known.boots,
+        migrations: if migrates { known.migrations } else { 0 },
+        unmeasured: migrates && measured(MIGRATE, known, past).is_none(),
+    }
 }
 
-/// Returns the middle one of what a step took, in milliseconds.
+/// The step whose time depends on the migrations.
+const MIGRATE: &str = "migrate";
+
+/// The step in which the web boots.
+const SMOKE_CHECK: &str = "smoke-check";
+
+/// Returns how long a step is expected to take, in milliseconds.
 fn duration(step: &str, known: Known, past: &[Report]) -> u64 {
     if step == "backup" && !known.copy.is_zero() {
         // It is known from the last copy and the size of today.
         return milliseconds(known.copy);
     }
+    let boot = if step == MIGRATE && known.boots { known.boot } else { Duration::ZERO };
+    let other = measured(step, known, past).unwrap_or_else(|| {
+        milliseconds(match step {
+            "stop-web" => STOP,
+            SMOKE_CHECK => known.boot + START,
+            MIGRATE => MIGRATION.saturating_mul(u32::try_from(known.migrations).unwrap_or(u32::MAX)),
+            // Of a step of the site's own nothing is known.
+            _ => MOVE,
+        })
+    });
+    other.saturating_add(milliseconds(boot))
+}
+
+/// Returns the middle one of what a step took in earlier runs, brought to the boots and the migrations of this one, in milliseconds.
+fn measured(step: &str, known: Known, past: &[Report]) -> Option<u64> {
     let alike =
-        past.iter().filter(|report| step != "migrate" || report.rolls_back.is_some() == known.is_rollback);
+        past.iter().filter(|report| step != MIGRATE || report.rolls_back.is_some() == known.is_rollback);
+    let scaled = |report: &Report, took: u64| {
+        let then = report.forecast.unwrap_or_default();
+        match step {
+            SMOKE_CHECK if then.boot_ms > 0 => {
+                took.saturating_sub(then.boot_ms).saturating_add(milliseconds(known.boot))
+            }
+            MIGRATE if then.migrations > 0 => {
+                let boot = if then.boots_to_migrate { then.boot_ms } else { 0 };
+                let (now, then) = (known.migrations as u64, then.migrations as u64);
+                took.saturating_sub(boot).saturating_mul(now) / then
+            }
+            _ => took,
+        }
+    };
     let mut took: Vec<u64> = alike
-        .flat_map(|report| &report.steps)
-        .filter(|done| done.step == step)
-        .map(|done| done.duration_ms)
+        .flat_map(|report| report.steps.iter().map(move |done| (report, done)))
+        .filter(|(_, done)| done.step == step)
+        .map(|(report, done)| scaled(report, done.duration_ms))
         .collect();
     took.sort_unstable();
-    let boot = if step == "migrate" && known.boots { milliseconds(known.boot) } else { 0 };
-    if let Some(middle) = took.get(took.len() / 2) {
-        return middle.saturating_add(boot);
-    }
-    boot + milliseconds(match step {
-        "stop-web" => STOP,
-        "smoke-check" => known.boot + START,
-        "migrate" => MIGRATION.saturating_mul(u32::try_from(known.migrations).unwrap_or(u32::MAX)),
-        // Of a step of the site's own nothing is known.
-        _ => MOVE,
-    })
+    took.get(took.len() / 2).copied()
 }
 
 #[cfg(test)]
@@ -146,7 +179,10 @@ mod tests {
     #[test]
     fn without_a_past_it_is_what_this_site_s_django_takes_to_boot() {
         let forecast = expect(&steps(&WHOLE), KNOWN, &[]);
-        assert_eq!(forecast, Forecast { window_ms: 300 + 50 + 150 + 50 + 600, runs: 0 });
+        let window_ms = 300 + 50 + 150 + 50 + 600;
+        let expected =
+            Forecast { window_ms, boot_ms: 400, migrations: 3, unmeasured: true, ..Forecast::default() };
+        assert_eq!(forecast, expected);
         let slow = Known { boot: Duration::from_secs(6), ..KNOWN };
         assert_eq!(expect(&steps(&WHOLE), slow, &[]).window_ms, forecast.window_ms + 5600);
         let twice = Known { boots: true, ..KNOWN };
@@ -159,7 +195,8 @@ mod tests {
             &[("stop-web", 200), ("code", 40), ("migrate", 900), ("start-web", 30), ("smoke-check", 400)],
             false,
         )];
-        assert_eq!(expect(&steps(&WHOLE), KNOWN, &past), Forecast { window_ms: 1570, runs: 1 });
+        let forecast = expect(&steps(&WHOLE), KNOWN, &past);
+        assert_eq!((forecast.window_ms, forecast.runs, forecast.unmeasured), (1570, 1, false));
         let without = steps(&["stop-workers", "stop-web", "code", "start-web", "smoke-check", "page-down"]);
         assert_eq!(expect(&without, KNOWN, &past).window_ms, 670);
         let with_copy = steps(&["stop-web", "backup", "code", "migrate", "start-web", "smoke-check"]);
@@ -170,10 +207,8 @@ mod tests {
     #[test]
     fn one_slow_run_does_not_frighten_and_a_reversal_is_no_migration() {
         let past = [900, 200, 210].map(|took| report(&[("stop-web", took)], false));
-        assert_eq!(
-            expect(&steps(&["stop-web", "start-web"]), KNOWN, &past),
-            Forecast { window_ms: 260, runs: 3 }
-        );
+        let forecast = expect(&steps(&["stop-web", "start-web"]), KNOWN, &past);
+        assert_eq!((forecast.window_ms, forecast.runs, forecast.migrations), (260, 3, 0));
         let past = [report(&[("migrate", 5000)], true)];
         let migrate = steps(&["migrate", "start-web"]);
         assert_eq!(expect(&migrate, KNOWN, &past).window_ms, 200);
@@ -183,5 +218,23 @@ mod tests {
     #[test]
     fn a_web_that_did_not_run_is_not_missed() {
         assert_eq!(expect(&steps(&["code", "migrate"]), KNOWN, &[]).window_ms, 0);
+    }
+
+    #[test]
+    fn the_past_is_brought_to_the_boots_and_the_migrations_of_this_release() {
+        let then = Forecast { boot_ms: 1000, boots_to_migrate: true, migrations: 10, ..Forecast::default() };
+        let past = [Report {
+            forecast: Some(then),
+            ..report(&[("migrate", 21_000), ("smoke-check", 1500), ("stop-web", 300)], false)
+        }];
+        let migrate = steps(&["migrate", "start-web"]);
+        assert_eq!(expect(&migrate, KNOWN, &past).window_ms, 6000 + 50, "three of ten, and no boot");
+        let boots = Known { boots: true, ..KNOWN };
+        assert_eq!(expect(&migrate, boots, &past).window_ms, 6400 + 50);
+        assert!(!expect(&migrate, KNOWN, &past).unmeasured);
+        let check = steps(&["stop-web", "smoke-check"]);
+        assert_eq!(expect(&check, KNOWN, &past).window_ms, 300 + 500 + 400);
+        let slow = Known { boot: Duration::from_secs(6), ..KNOWN };
+        assert_eq!(expect(&check, slow, &past).window_ms, 300 + 500 + 6000);
     }
 }
