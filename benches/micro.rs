@@ -136,7 +136,7 @@ fn plan(criterion: &mut Criterion) {
             starts: None,
             steps: vec![Step::new("migrate", Phase::Window, check)],
             notices: Vec::new(),
-            forecast: Forecast { window_ms: 60_000, runs: 0 },
+            forecast: Forecast { window_ms: 60_000, ..Forecast::default() },
             hold: Vec::new(),
         }
     };

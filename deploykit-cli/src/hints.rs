@@ -29,10 +29,12 @@ pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<UpdateError>() {
         return match error {
-            UpdateError::Unfinished { .. } => {
+            UpdateError::Unfinished { can_finish: true, .. } => {
                 Some("`deploykit recover` brings the old version back, `deploykit recover --forward` finishes the update; see `deploykit status`".into())
             }
-            UpdateError::NoWayForward { .. } => Some("`deploykit recover` brings the old version back".into()),
+            UpdateError::Unfinished { can_finish: false, .. } | UpdateError::NoWayForward { .. } => {
+                Some("`deploykit recover` brings the old version back".into())
+            }
             UpdateError::Locked(error) => hint(error),
             _ => None,
         };
@@ -193,7 +195,7 @@ fn git(error: &GitError) -> Option<String> {
         }
         GitError::BranchNotFound { .. } => "set `git.branch` to one of them".into(),
         GitError::RemoteSilent { .. } => "look at the network and the remote's address; `git.deadline` sets how long to wait".into(),
-        GitError::OlderRevision { .. } => "an update goes forward only; revert the commits upstream and update to that".into(),
+        GitError::OlderRevision { .. } => "an update goes forward only: `deploykit rollback` undoes the last update, and a commit upstream that reverts others is a new version".into(),
         GitError::IndexLocked { path, .. } => {
             format!("if no git is running, remove {}", path.display())
         }

@@ -288,6 +288,15 @@ pub fn is_finished(entries: &[Entry]) -> bool {
     entries.is_empty() || matches!(entries.last(), Some(Entry::RunFinished { .. }))
 }
 
+/// Returns whether the run that wrote these entries can be finished: it says what it planned, and has undone nothing.
+#[must_use]
+pub fn can_finish(entries: &[Entry]) -> bool {
+    let is_planned =
+        matches!(entries.first(), Some(Entry::RunStarted { planned, .. }) if !planned.is_empty());
+    let is_undo = |entry: &Entry| matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. });
+    is_planned && !entries.iter().any(is_undo)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -228,7 +228,7 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
-unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back; with `--forward` over, unless it is on its way back
+unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: held in maintenance
 failed        step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
 not undone    `migrate`: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
@@ -245,8 +245,8 @@ services
         str![[r#"
 exit code 4
 --- stderr
-Error: run [RUN] is unfinished: it was cut off, or the site is held in maintenance
-Hint: `deploykit recover` brings the old version back, `deploykit recover --forward` finishes the update; see `deploykit status`
+Error: run [RUN] is unfinished: it was interrupted, or the site is held in maintenance
+Hint: `deploykit recover` brings the old version back
 
 "#]]
         .raw()

@@ -251,7 +251,7 @@ Hint: `deploykit recover` goes on with the way back
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
-unfinished    run [RUN] was cut off or held; `deploykit recover` brings the site back; with `--forward` over, unless it is on its way back
+unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: interrupted
 services
   gunicorn  web     running  RUNNING, process [PID]

@@ -22,6 +22,7 @@ mod update;
 use std::path::PathBuf;
 
 use deploykit::action::Context;
+use deploykit::journal::can_finish;
 use deploykit::lock::Lock;
 use deploykit::operations::{ApplyError, Operation};
 use deploykit::update::UpdateError;
@@ -98,8 +99,9 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
     let lock = Lock::take(&state.lock(), purpose, std::time::Duration::ZERO, host);
     let lock = lock.map_err(|error| Failure::refused(&error))?;
     // What a recovery is to take back must not change under it.
-    if let Some((run, _)) = state.unfinished().map_err(|error| Failure::refused(&error))? {
-        return Err(Failure::refused(&UpdateError::Unfinished { run: run.name }));
+    if let Some((run, entries)) = state.unfinished().map_err(|error| Failure::refused(&error))? {
+        let can_finish = can_finish(&entries);
+        return Err(Failure::refused(&UpdateError::Unfinished { run: run.name, can_finish }));
     }
     Ok(Some(lock))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use deploykit::Site;
 use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
+use deploykit::journal::can_finish;
 use deploykit::lock::{Holder, Lock};
 use deploykit::state::{RunFolder, State};
 use serde::Serialize;
@@ -31,6 +32,8 @@ struct Status {
     branch: Option<String>,
     running: Option<Holder>,
     unfinished_run: Option<String>,
+    /// Whether `recover --forward` can finish it.
+    can_finish: Option<bool>,
     last_run: Option<deploykit::report::Report>,
     maintenance_page: Option<bool>,
     services: Vec<super::services::Row>,
@@ -53,6 +56,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
     let head = deploykit::git::head(&config.repository).map_err(|error| Failure::refused(&error))?;
     let unfinished = state.unfinished().map_err(|error| Failure::refused(&error))?;
     let running = Lock::holder(&state.lock());
+    let unfinished = unfinished.filter(|_| running.is_none());
     let runs = state.runs().map_err(|error| Failure::refused(&error))?;
     // A run that goes on has no report yet.
     let report = if running.is_some() { RunFolder::report } else { deploykit::update::report_of };
@@ -65,7 +69,8 @@ fn look(site: &Site) -> Result<Status, Failure> {
         environment: config.environment.as_str(),
         commit: Some(head.commit),
         branch: head.branch,
-        unfinished_run: unfinished.filter(|_| running.is_none()).map(|(run, _)| run.name),
+        can_finish: unfinished.as_ref().map(|(_, entries)| can_finish(entries)),
+        unfinished_run: unfinished.map(|(run, _)| run.name),
         running,
         last_run: runs.iter().rev().find_map(report),
         maintenance_page: config.page.as_ref().map(|page| page.exists()),
@@ -84,12 +89,11 @@ fn text(status: &Status) -> String {
         line("running", &holder.to_string());
     }
     if let Some(run) = &status.unfinished_run {
-        line(
-            "unfinished",
-            &format!(
-                "run {run} was cut off or held; `deploykit recover` brings the site back; with `--forward` over, unless it is on its way back"
-            ),
-        );
+        let ways = match status.can_finish {
+            Some(true) => "`deploykit recover` rolls it back, `deploykit recover --forward` completes it",
+            _ => "`deploykit recover` rolls it back",
+        };
+        line("unfinished", &format!("run {run} was interrupted or is held: {ways}"));
     }
     if let Some(last) = &status.last_run {
         let (run, outcome) = (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last));

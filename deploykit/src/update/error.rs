@@ -21,10 +21,12 @@ pub enum UpdateError {
     #[error(transparent)]
     Locked(#[from] LockError),
     /// An earlier run was cut off, or is held for a person.
-    #[error("run {run} is unfinished: it was cut off, or the site is held in maintenance")]
+    #[error("run {run} is unfinished: it was interrupted, or the site is held in maintenance")]
     Unfinished {
         /// The run.
         run: String,
+        /// Whether it can be finished, too; otherwise it can only be undone.
+        can_finish: bool,
     },
     /// An unfinished run cannot be finished, only undone.
     #[error("run {run} can only go back: {reason}")]

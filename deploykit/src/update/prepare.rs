@@ -17,6 +17,7 @@ use crate::event::{Event, Observer, milliseconds};
 use crate::git::NextTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
+use crate::journal::can_finish;
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages};
@@ -82,8 +83,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         state.create()?;
         let host = site.host(cancel);
         let lock = Lock::take(&state.lock(), purpose, request.lock_wait, &host)?;
-        if let Some((run, _)) = state.unfinished()? {
-            return Err(UpdateError::Unfinished { run: run.name });
+        if let Some((run, entries)) = state.unfinished()? {
+            return Err(UpdateError::Unfinished { run: run.name, can_finish: can_finish(&entries) });
         }
         sweep(site, &state, &host);
         Ok(Preparation {

@@ -99,7 +99,10 @@ fn without_a_way_back_the_site_is_held_until_a_person_has_made_one() {
     assert_eq!(run.report().unwrap(), report);
 
     let error = run_update(&site).expect_err("the site is held");
-    assert!(matches!(&error, UpdateError::Unfinished { run } if Some(run) == report.run.as_ref()), "{error}");
+    assert!(
+        matches!(&error, UpdateError::Unfinished { run, .. } if Some(run) == report.run.as_ref()),
+        "{error}"
+    );
     assert_held(&site);
 
     // As long as nothing has changed, a recovery gets no further.
