@@ -54,6 +54,8 @@ pub enum Color {
 pub enum Command {
     /// Look at the site here and write deploykit.toml
     Init(InitArgs),
+    /// Make the state of a copied, moved or restored site this one's
+    Adopt(AdoptArgs),
     /// Say what an update would do, and why; the site notices nothing
     Plan(PlanArgs),
     /// Update the site
@@ -107,6 +109,13 @@ pub struct InitArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct AdoptArgs {
+    /// Set an unfinished run aside as well: you have made sure that the site is right
+    #[arg(long)]
+    pub abandon: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct PlanArgs {
     /// A commit, tag or branch; default: the tip of the configured branch
     pub revision: Option<String>,
@@ -116,6 +125,9 @@ pub struct PlanArgs {
     /// Collect all static files anew, and remove everything else from STATIC_ROOT
     #[arg(long)]
     pub clear: bool,
+    /// Prepare in full, also where nothing seems to be new
+    #[arg(long)]
+    pub look: bool,
     /// Exit with 10 when an update is waiting
     #[arg(long)]
     pub exit_code: bool,
@@ -131,6 +143,9 @@ pub struct UpdateArgs {
     /// Collect all static files anew, and remove everything else from STATIC_ROOT
     #[arg(long)]
     pub clear: bool,
+    /// Prepare in full, also where nothing seems to be new
+    #[arg(long)]
+    pub look: bool,
     #[command(flatten)]
     pub run: RunArgs,
 }

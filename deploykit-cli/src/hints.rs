@@ -5,13 +5,16 @@ use std::error::Error;
 use deploykit::CommandError;
 use deploykit::django::DjangoError;
 use deploykit::git::{GitError, LocalChangeKind};
+use deploykit::host::owners::DistrustError;
 use deploykit::init::InitError;
+use deploykit::journal::JournalError;
 use deploykit::lock::LockError;
 use deploykit::operations::maintenance::MaintenanceError;
 use deploykit::operations::smoke_check::{PageResult, SmokeError};
 use deploykit::python::PythonError;
 use deploykit::services::ServiceError;
-use deploykit::site::ConfigError;
+use deploykit::site::{ClaimError, ConfigError};
+use deploykit::state::OwnerError;
 use deploykit::update::{PreparationError, RollbackError, UpdateError};
 
 /// Returns the hints for an error and its causes.
@@ -36,6 +39,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
                 Some("`deploykit recover` brings the old version back".into())
             }
             UpdateError::Locked(error) => hint(error),
+            UpdateError::Claim(error) => claim(error),
+            UpdateError::Journal(error) => hint(error),
             _ => None,
         };
     }
@@ -46,6 +51,18 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(ConfigError::NotFound { .. }) = error.downcast_ref() {
         return Some("write one with `deploykit init`, or name it with `--config FILE`".into());
+    }
+    if let Some(ConfigError::Distrust(error)) = error.downcast_ref() {
+        return distrust(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return distrust(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return claim(error);
+    }
+    if let Some(JournalError::Foreign { .. }) = error.downcast_ref() {
+        return Some(ADOPT.to_owned());
     }
     if let Some(error) = error.downcast_ref() {
         return preparation(error);
@@ -87,6 +104,48 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// What makes the state of another site this one's.
+const ADOPT: &str = "if this is a site of its own, make the state its own: `deploykit adopt` sets the runs of elsewhere aside";
+
+fn claim(error: &ClaimError) -> Option<String> {
+    Some(match error {
+        ClaimError::Locked(error) => return hint(error),
+        ClaimError::Distrust(error) => return distrust(error),
+        ClaimError::Journal(error) => return hint(error),
+        ClaimError::Owner(OwnerError::File(_)) => return None,
+        ClaimError::Owner(_) => ADOPT.to_owned(),
+        ClaimError::Tracked { directory } => {
+            format!("remove `{}` from the repository upstream and check that out; nothing in it was obeyed", directory.display())
+        }
+        ClaimError::OtherSite { configuration, .. } => {
+            format!("use its configuration: `--config {}`; or make the checkout this site's: `deploykit adopt`", configuration.display())
+        }
+        ClaimError::UnfinishedElsewhere { .. } => {
+            "recover it where it ran, or bring this site to a good state by hand, then: `deploykit adopt --abandon`".into()
+        }
+        ClaimError::VirtualenvElsewhere { virtualenv, .. } => {
+            format!("make a virtualenv of this site's own at `{}` first", virtualenv.display())
+        }
+        _ => return None,
+    })
+}
+
+fn distrust(error: &DistrustError) -> Option<String> {
+    Some(match error {
+        DistrustError::Foreign { path, owner, .. } => {
+            format!(
+                "if you trust it, make it yours: `chown`; or call deploykit as {owner}; or name another configuration than `{}` with `--config FILE`",
+                path.display()
+            )
+        }
+        DistrustError::Writable { path, .. } => format!("chmod go-w {}", path.display()),
+        DistrustError::RootOverOther { owner, .. } => {
+            format!("call it as {owner}: `sudo -u {owner} deploykit …`")
+        }
+        _ => return None,
+    })
 }
 
 fn preparation(error: &PreparationError) -> Option<String> {
@@ -185,6 +244,12 @@ fn git(error: &GitError) -> Option<String> {
         }
         GitError::Collision { .. } => "move these files away, or take the change upstream; nothing was overwritten".into(),
         GitError::Unwritable { .. } => "give the user who updates the right to change them, or unmount what is mounted there".into(),
+        GitError::BringsState { .. } => {
+            "remove these files upstream: in the checkout they would be taken for deploykit's own".into()
+        }
+        GitError::Unsigned { .. } => {
+            "have it signed by a key that git trusts here: gpg's own trust, or `gpg.ssh.allowedSignersFile`".into()
+        }
         GitError::LocalCommits { .. } => "push them, or set `git.local-commits = \"rebase\"`".into(),
         GitError::RebaseConflict { .. } => "rebase by hand and push; nothing was changed here".into(),
         GitError::HistoryRewritten { .. } => {

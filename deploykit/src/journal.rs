@@ -52,6 +52,9 @@ pub enum Entry {
         /// All steps, so that a recovery can also go on.
         #[serde(default)]
         planned: Vec<Step>,
+        /// The number of the site's state directory: a journal without it came from elsewhere.
+        #[serde(default)]
+        state: Option<String>,
     },
     /// A step is about to be done.
     StepStarted {
@@ -133,6 +136,12 @@ pub enum JournalError {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
+    },
+    /// Another site wrote it, or nobody knows who.
+    #[error("the journal `{}` was not written by this site", path.display())]
+    Foreign {
+        /// The journal.
+        path: PathBuf,
     },
     /// A newer deploykit wrote it.
     #[error("the journal `{}` has format {found}, and this deploykit reads up to {VERSION}", path.display())]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 use crate::host::Host;
 use crate::host::files::{self, FileError, InPath};
+use crate::host::owners::user_name_of;
 
 /// How often a waiting run looks whether the lock is free.
 const LOOK: Duration = Duration::from_millis(50);
@@ -57,9 +59,13 @@ pub enum LockError {
 }
 
 /// A held lock; dropping it, or the end of the process, frees it.
+///
+/// The directory of the lock file is locked as well: whoever removes the file, which looks like a leftover, frees nothing.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    /// `None`: the file system cannot lock directories, as NFS.
+    _directory: Option<File>,
     path: PathBuf,
     holder: Holder,
 }
@@ -71,27 +77,33 @@ impl Lock {
     ///
     /// [`LockError::Held`] with who holds it; [`LockError::File`] when the file cannot be used.
     pub fn take(path: &Path, purpose: &str, patience: Duration, host: &Host) -> Result<Self, LockError> {
-        let file = files::open_private(path)?;
+        let end = Instant::now() + patience.max(LEAST_PATIENCE);
+        let directory = files::parent(path);
+        let directory = File::open(directory).at("open", directory)?;
+        let directory = match wait_for(&directory, end, host) {
+            Ok(true) => Some(directory),
+            Ok(false) => return Err(LockError::Held { holder: Lock::holder(path) }),
+            Err(_) => None,
+        };
+        let file = loop {
+            let file = files::open_private(path)?;
+            if !wait_for(&file, end, host).at("lock", path)? {
+                return Err(LockError::Held { holder: Lock::holder(path) });
+            }
+            // Whoever waited may have got a file that was removed meanwhile.
+            if file.metadata().at("look at", path)?.ino() == files::inode(path).unwrap_or_default() {
+                break file;
+            }
+        };
         // It is written in place.
         fcntl_setfl(&file, OFlags::empty()).at("open", path)?;
-        let end = Instant::now() + patience.max(LEAST_PATIENCE);
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < end && host.wait(LOOK) => {}
-                Err(TryLockError::WouldBlock) => return Err(LockError::Held { holder: Lock::holder(path) }),
-                Err(TryLockError::Error(source)) => {
-                    return Err(FileError { what: "lock", path: path.to_owned(), source }.into());
-                }
-            }
-        }
         let holder = Holder {
             user: user_name(),
             pid: std::process::id(),
             since: Timestamp::now(),
             purpose: purpose.to_owned(),
         };
-        let mut lock = Lock { file, path: path.to_owned(), holder };
+        let mut lock = Lock { file, _directory: directory, path: path.to_owned(), holder };
         lock.write()?;
         Ok(lock)
     }
@@ -121,29 +133,52 @@ impl Lock {
     /// Returns who holds the lock; `None` when it is free or nobody can tell. Takes nothing.
     #[must_use]
     pub fn holder(path: &Path) -> Option<Holder> {
-        let mut file = File::open(path).ok()?;
-        if file.try_lock_shared().is_ok() {
-            return None;
+        let file = File::open(path);
+        let is_held = |file: &File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        if let Ok(mut file) = file
+            && is_held(&file)
+        {
+            let mut text = String::new();
+            file.read_to_string(&mut text).ok()?;
+            return serde_json::from_str(&text).ok();
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).ok()?;
-        serde_json::from_str(&text).ok()
+        let directory = File::open(files::parent(path)).ok()?;
+        is_held(&directory).then(|| nameless(&directory))
     }
+}
+
+/// Waits until a file is locked; `false` when somebody else has it until the end, or the wait was interrupted.
+fn wait_for(file: &File, end: Instant, host: &Host) -> std::io::Result<bool> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if Instant::now() < end && host.wait(LOOK) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(source)) => return Err(source),
+        }
+    }
+}
+
+/// Describes the holder of a lock whose file was removed: the kernel knows the process.
+fn nameless(directory: &File) -> Holder {
+    let inode = directory.metadata().map(|found| found.ino()).unwrap_or_default();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let pid = locks.lines().find_map(|line| process_of(line, inode)).unwrap_or_default();
+    let since = std::fs::metadata(format!("/proc/{pid}")).and_then(|found| found.modified());
+    let since = since.ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_else(Timestamp::now);
+    Holder { user: user_name(), pid, since, purpose: "a run whose lock file was removed".to_owned() }
+}
+
+/// Reads a line of `/proc/locks`, such as `1: FLOCK  ADVISORY  WRITE 4711 08:01:393217 0 EOF`.
+fn process_of(line: &str, inode: u64) -> Option<u32> {
+    let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK").skip(3);
+    let (pid, file) = (words.next()?, words.next()?);
+    (file.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok())?
 }
 
 /// Returns the name of the user who runs this process, or its number.
 pub(crate) fn user_name() -> String {
-    let uid = rustix::process::geteuid().as_raw();
-    std::fs::read_to_string("/etc/passwd")
-        .ok()
-        .and_then(|text| {
-            text.lines().find_map(|line| {
-                let mut fields = line.split(':');
-                let name = fields.next()?;
-                (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-            })
-        })
-        .unwrap_or_else(|| format!("user {uid}"))
+    user_name_of(rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]
@@ -170,5 +205,51 @@ mod tests {
             "update",
             "nothing is left of what stood there before"
         );
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_held_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let host = Host::new();
+        let first = Lock::take(&path, "update", Duration::ZERO, &host).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        for _ in 0..2 {
+            let error = Lock::take(&path, "recover", Duration::ZERO, &host).unwrap_err();
+            assert!(matches!(error, LockError::Held { .. }), "{error}");
+            let holder = Lock::holder(&path).unwrap();
+            assert_eq!(
+                (holder.pid, holder.purpose.as_str()),
+                (std::process::id(), "a run whose lock file was removed")
+            );
+            // Somebody makes it anew, as a person or another program may.
+            std::fs::write(&path, "").unwrap();
+        }
+        drop(first);
+        assert_eq!(Lock::holder(&path), None);
+        Lock::take(&path, "recover", Duration::ZERO, &host).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_removed_while_somebody_waited_for_it_is_not_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        // As an earlier version holds it, which locks the file alone.
+        let first = files::open_private(&path).unwrap();
+        first.lock().unwrap();
+        let waiting = {
+            let path = path.clone();
+            std::thread::spawn(move || Lock::take(&path, "second", Duration::from_secs(60), &Host::new()))
+        };
+        // The directory is locked by the second one as soon as it waits for the file.
+        let directory = File::open(directory.path()).unwrap();
+        while directory.try_lock_shared().is_ok() {
+            directory.unlock().unwrap();
+            std::thread::yield_now();
+        }
+        std::fs::remove_file(&path).unwrap();
+        drop(first);
+        let _second = waiting.join().unwrap().unwrap();
+        assert_eq!(Lock::holder(&path).unwrap().purpose, "second", "it holds the file that is there");
     }
 }

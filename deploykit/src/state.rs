@@ -1,4 +1,7 @@
-//! The state folder of a site: its lock, its runs, and what the last good update left.
+//! The state folder of a site: whose it is, its lock, its runs, and what the last good update left.
+
+mod owner;
+mod seen;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::host::files::{self, FileError, InPath};
 use crate::journal::{Entry, Journal, JournalError, is_finished};
 use crate::report::Report;
+
+pub use owner::{Owner, OwnerError};
+pub(crate) use owner::{real, state_above};
+pub use seen::{Names, Print, Seen};
 
 /// The state folder, `.deploykit/` beside the configuration.
 #[derive(Clone, Debug)]
@@ -28,6 +35,17 @@ pub struct Current {
     pub settings: String,
     /// The names under STATIC_ROOT that were collected from a source.
     pub static_files: Option<crate::django::StaticRecord>,
+    /// What was seen beside the commit; `None`: an earlier version did not look.
+    pub seen: Option<Seen>,
+}
+
+impl Current {
+    /// Completes what was seen, now that it is live.
+    pub(crate) fn settle(&mut self) {
+        if let Some(seen) = &mut self.seen {
+            seen.settle();
+        }
+    }
 }
 
 /// What is known of a run beforehand, for whoever finishes it.
@@ -167,11 +185,23 @@ impl State {
                 if Journal::is_over(&path) {
                     return Ok(None);
                 }
-                let entries = Journal::read(&path)?;
+                let entries = self.read_journal(&run)?;
                 return Ok((!is_finished(&entries)).then_some((run, entries)));
             }
         }
         Ok(None)
+    }
+
+    /// Reads the journal of a run, which this site must have written.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or came from elsewhere.
+    pub fn read_journal(&self, run: &RunFolder) -> Result<Vec<Entry>, JournalError> {
+        let path = run.journal();
+        let entries = Journal::read(&path)?;
+        self.is_own(&run.name, &path, &entries)?;
+        Ok(entries)
     }
 
     /// Remembers the folders that are put beside the site's own, before they are: who is killed cannot put them away.
@@ -199,15 +229,14 @@ impl State {
     /// Returns the folders that somebody who was killed left beside the site's own; `None`: nobody was.
     #[must_use]
     pub fn beside(&self) -> Option<Vec<PathBuf>> {
-        let text = std::fs::read_to_string(self.folder.join("beside.json")).ok()?;
-        Some(serde_json::from_str(&text).unwrap_or_default())
+        let bytes = files::read_private(&self.folder.join("beside.json")).ok()??;
+        Some(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
     /// Returns what the last good update left; the default when there was none or it cannot be read.
     #[must_use]
     pub fn current(&self) -> Current {
-        let text = std::fs::read_to_string(self.folder.join("current.json")).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        read(&self.folder.join("current.json")).unwrap_or_default()
     }
 
     /// Keeps what a good update left.
@@ -243,7 +272,7 @@ impl RunFolder {
     /// Returns what it left for its rollback; `None`: it left nothing, or that was pruned.
     #[must_use]
     pub fn kept(&self) -> Option<Kept> {
-        serde_json::from_slice(&std::fs::read(self.kept_file()).ok()?).ok()
+        read(&self.kept_file())
     }
 
     /// Writes what it leaves for its rollback.
@@ -275,15 +304,13 @@ impl RunFolder {
     /// Returns that; the default when it cannot be read: the next update then looks closer.
     #[must_use]
     pub fn next(&self) -> Next {
-        let text = std::fs::read_to_string(self.path.join("current.json")).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        read(&self.path.join("current.json")).unwrap_or_default()
     }
 
     /// Returns its report, when it has one.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
-        let text = std::fs::read_to_string(self.path.join("report.json")).ok()?;
-        serde_json::from_str(&text).ok()
+        read(&self.path.join("report.json"))
     }
 
     /// Writes its report.
@@ -295,6 +322,11 @@ impl RunFolder {
         let text = serde_json::to_string_pretty(report).unwrap_or_default();
         files::write_whole(&self.path.join("report.json"), text.as_bytes(), 0o600)
     }
+}
+
+/// Reads what was written by this site; what others put there is as if it was not.
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&files::read_private(path).ok()??).ok()
 }
 
 /// Splits a run's name for sorting; `None` when it is none.

@@ -27,6 +27,7 @@ Usage: deploykit [OPTIONS] <COMMAND>
 
 Commands:
   init         Look at the site here and write deploykit.toml
+  adopt        Make the state of a copied, moved or restored site this one's
   plan         Say what an update would do, and why; the site notices nothing
   update       Update the site
   recover      Bring the site back after a crash or a held update
@@ -83,6 +84,7 @@ Exit codes:
 fn every_command_has_a_help() {
     let pages = [
         "init",
+        "adopt",
         "plan",
         "update",
         "recover",
@@ -133,6 +135,15 @@ Options:
       --print  Print the configuration instead of writing it
   -h, --help   Print help
 
+===== adopt
+Make the state of a copied, moved or restored site this one's
+
+Usage: deploykit adopt [OPTIONS]
+
+Options:
+      --abandon  Set an unfinished run aside as well: you have made sure that the site is right
+  -h, --help     Print help
+
 ===== plan
 Say what an update would do, and why; the site notices nothing
 
@@ -144,6 +155,7 @@ Arguments:
 Options:
       --broken            The pages are broken now, and the update is to fix them
       --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
+      --look              Prepare in full, also where nothing seems to be new
       --exit-code         Exit with 10 when an update is waiting
       --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
   -h, --help              Print help
@@ -158,6 +170,7 @@ Arguments:
 
 Options:
       --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
+      --look              Prepare in full, also where nothing seems to be new
       --at <HH:MM>        When the maintenance starts, in the site's time zone
       --in <TIME>         In how long the maintenance starts, such as 20m
       --now               Start at once, without the notice that the configuration asks for

@@ -22,6 +22,7 @@ mod servers;
 mod signals;
 mod silence;
 mod terminals;
+mod trust;
 mod updates;
 
 fn main() -> std::process::ExitCode {

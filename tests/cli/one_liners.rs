@@ -133,13 +133,18 @@ Preparing; the site serves as before
         str![[r#"
 exit code 0
 --- stdout
-Nothing to do: [COMMIT] serves, with its packages, static files and migrations.
+Nothing to do: [COMMIT] serves; commit, configuration, variables, packages, secrets file and 2 untracked files are as the last update left them.
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest
 
 "#]]
         .raw()
+    );
+    let looked = on(site, &["plan", "--look"]).run().expect(0);
+    assert!(
+        looked.stderr.contains("check ") && looked.stdout.contains("the database are as they must be"),
+        "{looked:?}"
     );
     let answer = document(site, "plan-nothing", &["plan"]);
     assert_eq!(answer["update"], false);
@@ -148,7 +153,7 @@ Preparing; the site serves as before
         str![[r#"
 exit code 0
 --- stdout
-Nothing to do: [COMMIT] serves, with its packages, static files and migrations.
+Nothing to do: [COMMIT] serves; commit, configuration, variables, packages, secrets file and 2 untracked files are as the last update left them.
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest

@@ -92,6 +92,8 @@ impl Place {
         for folder in ["site", "data"] {
             copy(&site.root.join(folder), &pristine(&site).join(folder));
         }
+        // A copy says of itself that it is one; without that it is the site, as its journals say.
+        let _ = fs::remove_file(pristine(&site).join("site/.deploykit/site.json"));
         // Environments stay where they are.
         remove(&pristine(&site).join("site/.deploykit/environments"));
         let before = Snapshot::of(&site).without_entries();

@@ -1,5 +1,6 @@
 //! `git-update`: step 5 of the manual as a one-liner.
 
+use deploykit::Site;
 use deploykit::operations::Operation;
 use deploykit::operations::git_update::{GitUpdate, LocalChanges, LocalCommits};
 
@@ -8,13 +9,19 @@ use crate::failure::Failure;
 use crate::output::Ui;
 
 pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = if args.repository.is_some() { None } else { Some(super::site(global)?) };
-    let mut update = match (&args.repository, &site) {
-        (None, Some(site)) => site.git_update(args.revision.as_deref()),
-        (repository, _) => {
-            let repository = repository.clone().unwrap_or_default();
-            let repository = std::path::absolute(&repository).unwrap_or(repository);
-            GitUpdate { revision: args.revision.clone(), ..GitUpdate::new(repository) }
+    let repository = args.repository.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone()));
+    // From wherever it is called: the checkout of a site is moved as that site's.
+    let site = match &repository {
+        Some(repository) => {
+            super::not_root_over_others(repository)?;
+            Site::of_repository(repository, global.environment.as_deref())?
+        }
+        None => Some(super::site(global)?),
+    };
+    let mut update = match (repository, &site) {
+        (_, Some(site)) => site.git_update(args.revision.as_deref()),
+        (repository, None) => {
+            GitUpdate { revision: args.revision.clone(), ..GitUpdate::new(repository.unwrap_or_default()) }
         }
     };
     if let Some(branch) = &args.branch {
@@ -30,7 +37,8 @@ pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure>
         update.local_commits = LocalCommits::Rebase;
     }
     let host = super::host(site.as_ref())?;
+    let _lock = if args.check { None } else { super::lock(site.as_ref(), &host, update.name())? };
     update.fetch(&host).map_err(|error| Failure::refused(&error))?;
     log::info!("{}: fetched", update.name());
-    super::say(&super::apply(&update, site.as_ref(), &host, args.check)?, ui)
+    super::say(&super::apply_locked(&update, &host, args.check)?, ui)
 }

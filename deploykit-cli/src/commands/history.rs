@@ -15,7 +15,7 @@ const FAILED: usize = 60;
 
 pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
-    let runs = site.state().runs().map_err(|error| Failure::refused(&error))?;
+    let runs = super::state(&site)?.runs().map_err(|error| Failure::refused(&error))?;
     let reports: Vec<Report> =
         runs.iter().rev().filter_map(deploykit::state::RunFolder::report).take(args.lines).collect();
     let rows: Vec<Vec<String>> = reports.iter().map(row).collect();

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod adopt;
 mod completions;
 mod env;
 mod git_update;
@@ -19,12 +20,14 @@ mod smoke_check;
 mod status;
 mod update;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use deploykit::action::Context;
+use deploykit::host::owners;
 use deploykit::journal::can_finish;
 use deploykit::lock::Lock;
 use deploykit::operations::{ApplyError, Operation};
+use deploykit::state::State;
 use deploykit::update::UpdateError;
 use deploykit::{Cancel, Host, Site};
 
@@ -40,6 +43,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
     let global = &cli.global;
     match cli.command {
         Command::Init(args) => init::run(&args, ui),
+        Command::Adopt(args) => adopt::run(global, &args, ui),
         Command::Plan(args) => plan::run(global, &args, ui),
         Command::Update(args) => update::run(global, &args, ui),
         Command::Recover(args) => recover::run(global, &args, ui),
@@ -81,6 +85,14 @@ fn here() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::with_code(exit_code::UNEXPECTED, &error))
 }
 
+/// Refuses what is named by an option when root calls and it belongs to somebody else.
+fn not_root_over_others(path: &Path) -> Result<(), Failure> {
+    for path in [path, &path.join(".git")] {
+        owners::not_root_over_others(path).map_err(|error| Failure::refused(&error))?;
+    }
+    Ok(())
+}
+
 fn cancel() -> Result<Cancel, Failure> {
     signals::listen().map_err(|error| Failure::with_code(exit_code::UNEXPECTED, &error))
 }
@@ -91,15 +103,19 @@ fn host(site: Option<&Site>) -> Result<Host, Failure> {
     Ok(site.map_or_else(|| Host::new().with_cancel(cancel.clone()), |site| site.host(Some(cancel.clone()))))
 }
 
+/// Returns the state of a site for a command that shows it: that of another site would mislead.
+fn state(site: &Site) -> Result<State, Failure> {
+    site.may_be_claimed().map_err(|error| Failure::refused(&error))?;
+    Ok(site.state())
+}
+
 /// Takes the site's lock for a one-liner that changes something.
 fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>, Failure> {
     let Some(site) = site else { return Ok(None) };
-    let state = site.state();
-    state.create().map_err(|error| Failure::refused(&error))?;
-    let lock = Lock::take(&state.lock(), purpose, std::time::Duration::ZERO, host);
+    let lock = site.claim(purpose, std::time::Duration::ZERO, host);
     let lock = lock.map_err(|error| Failure::refused(&error))?;
     // What a recovery is to take back must not change under it.
-    if let Some((run, entries)) = state.unfinished().map_err(|error| Failure::refused(&error))? {
+    if let Some((run, entries)) = site.state().unfinished().map_err(|error| Failure::refused(&error))? {
         let can_finish = can_finish(&entries);
         return Err(Failure::refused(&UpdateError::Unfinished { run: run.name, can_finish }));
     }
@@ -113,10 +129,15 @@ fn apply<O: Operation>(
     host: &Host,
     only_check: bool,
 ) -> Result<Done, Failure> {
+    let _lock = if only_check { None } else { lock(site, host, operation.name())? };
+    apply_locked(operation, host, only_check)
+}
+
+/// Checks or applies one operation; the caller has the lock.
+fn apply_locked<O: Operation>(operation: &O, host: &Host, only_check: bool) -> Result<Done, Failure> {
     let check = if only_check {
         operation.check(host).map_err(|error| Failure::refused(&error).hiding(host.redactor()))?
     } else {
-        let _lock = lock(site, host, operation.name())?;
         let mut context = Context { host: host.clone(), django: None };
         deploykit::operations::apply(operation, &mut context)
             .map_err(|error| apply_failure(&error).hiding(host.redactor()))?

@@ -1,5 +1,6 @@
 //! `pip-install`: step 6 of the manual as a one-liner.
 
+use deploykit::Site;
 use deploykit::operations::pip_install::PipInstall;
 use deploykit::python::Installer;
 
@@ -8,12 +9,19 @@ use crate::failure::Failure;
 use crate::output::Ui;
 
 pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = if args.virtualenv.is_some() { None } else { Some(super::site(global)?) };
-    let mut install = match (&args.virtualenv, &site) {
-        (None, Some(site)) => site.pip_install(),
-        (virtualenv, _) => {
-            let virtualenv = virtualenv.clone().unwrap_or_default();
-            let virtualenv = std::path::absolute(&virtualenv).unwrap_or(virtualenv);
+    let virtualenv = args.virtualenv.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone()));
+    // From wherever it is called: the virtualenv of a site is changed as that site's.
+    let site = match &virtualenv {
+        Some(virtualenv) => {
+            super::not_root_over_others(virtualenv)?;
+            Site::of_virtualenv(virtualenv, global.environment.as_deref())?
+        }
+        None => Some(super::site(global)?),
+    };
+    let mut install = match (virtualenv, &site) {
+        (_, Some(site)) => site.pip_install(),
+        (virtualenv, None) => {
+            let virtualenv = virtualenv.unwrap_or_default();
             // Without a site there is no state folder: the environments stand beside the one that is named.
             let mut name = std::ffi::OsString::from(".");
             name.push(virtualenv.file_name().unwrap_or_default());

@@ -28,6 +28,7 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
         lock_wait: args.lock_wait.unwrap_or_default(),
         broken: args.broken,
         clear: args.clear,
+        look: args.look,
         only_plan: true,
         ..Request::default()
     };

@@ -13,7 +13,7 @@ use crate::output::report::{hints, render_hints, render_past};
 
 pub fn run(global: &Global, args: &ReportArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
-    let state = site.state();
+    let state = super::state(&site)?;
     let runs = state.runs().map_err(|error| Failure::refused(&error))?;
     // A run that goes on has no report yet.
     let report_of = if Lock::holder(&state.lock()).is_some() { RunFolder::report } else { report_of };

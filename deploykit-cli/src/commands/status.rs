@@ -51,7 +51,7 @@ pub fn run(global: &Global, args: &StatusArgs, ui: Ui) -> Result<u8, Failure> {
 }
 
 fn look(site: &Site) -> Result<Status, Failure> {
-    let state = site.state();
+    let state = super::state(site)?;
     let config = site.config();
     let head = deploykit::git::head(&config.repository).map_err(|error| Failure::refused(&error))?;
     let unfinished = state.unfinished().map_err(|error| Failure::refused(&error))?;
@@ -123,7 +123,7 @@ fn text(status: &Status) -> String {
 
 /// Shows the events of the run that holds the lock, from its beginning to its end.
 fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
-    let state = site.state();
+    let state = super::state(site)?;
     let Some(holder) = Lock::holder(&state.lock()) else {
         ui.say("no update is running");
         return Ok(exit_code::DONE);

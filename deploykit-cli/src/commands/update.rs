@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use deploykit::lock::Lock;
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request, Start, UpdateError};
 use deploykit::{Cancel, Site};
+use rustix::fs::OFlags;
 use rustix::termios::{QueueSelector, tcflush};
 
 use crate::args::{Global, RunArgs, UpdateArgs};
@@ -32,7 +33,8 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
         look_first: "give it with `-y`, or look first with `deploykit plan`",
     };
     go(&site, &args.run, words, ui, |request, cancel, watch| {
-        let request = Request { revision: args.revision.clone(), clear: args.clear, ..request };
+        let (clear, look) = (args.clear, args.look);
+        let request = Request { revision: args.revision.clone(), clear, look, ..request };
         update::prepare(&site, &request, Some(cancel), watch)
     })
 }
@@ -207,9 +209,7 @@ struct EventsFile {
 
 impl Watch {
     pub fn new(progress: &Progress, events: Option<&Path>) -> Result<Self, Failure> {
-        let file = events
-            .map(|path| OpenOptions::new().create(true).append(true).mode(0o600).open(path))
-            .transpose();
+        let file = events.map(open_events).transpose();
         let file = file.map_err(|error| {
             let path = events.unwrap_or(Path::new("")).display();
             Failure::message(
@@ -220,6 +220,22 @@ impl Watch {
         })?;
         Ok(Watch { progress: progress.clone(), file: file.map(EventsFile::new) })
     }
+}
+
+/// Opens the file for events. A symbolic link would let whoever made it, as a commit can in a checkout, choose which file
+/// is written; only `/dev/stderr` and the like are followed.
+fn open_events(path: &Path) -> std::io::Result<std::fs::File> {
+    let is_device =
+        ["/dev", "/dev/fd", "/proc/self/fd"].iter().any(|parent| path.parent() == Some(Path::new(parent)));
+    let flags = if is_device { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() && ![rustix::process::geteuid().as_raw(), 0].contains(&found.uid()) {
+        return Err(std::io::Error::other("it belongs to somebody else, who is neither the caller nor root"));
+    }
+    Ok(file)
 }
 
 impl EventsFile {

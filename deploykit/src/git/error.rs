@@ -219,8 +219,16 @@ pub enum GitError {
         /// All of them.
         unwritable: Vec<Unwritable>,
     },
-    /// The target has no good signature.
-    #[error("{commit} has no good signature")]
+    /// The target has files in a state directory of deploykit's.
+    #[error("{commit} brings {}: what is below `.deploykit` is deploykit's own", list(paths.iter().map(|path| format!("`{}`", path.display()))))]
+    BringsState {
+        /// The commit.
+        commit: Commit,
+        /// The files.
+        paths: Vec<PathBuf>,
+    },
+    /// The target has no good signature of a trusted key.
+    #[error("{commit} has no good signature of a trusted key")]
     Unsigned {
         /// The commit.
         commit: Commit,

@@ -96,6 +96,12 @@ impl NextTree {
         self.registrations(&live).iter().try_for_each(|known| Ok(files::remove_tree(known)?))
     }
 
+    /// Tells whether git knows a tree of this checkout at this place, which only deploykit makes there.
+    pub(crate) fn is_known(&self) -> bool {
+        let live = Repository::open(&self.repository);
+        self.path.join(".git").is_file() && live.is_ok_and(|live| !self.registrations(&live).is_empty())
+    }
+
     /// Returns what git knows of a tree at this place: a folder, or more after accidents.
     fn registrations(&self, live: &Repository) -> Vec<PathBuf> {
         let link = self.path.join(".git");

@@ -200,3 +200,23 @@ pub(crate) fn oid(id: &str) -> Result<Oid, GitError> {
 fn without_slash(path: &Path) -> PathBuf {
     path.components().collect()
 }
+
+/// Returns git's own directory of a checkout, which no commit writes into; `None`: there is no checkout.
+pub(crate) fn own_directory(repository: &Path) -> Option<PathBuf> {
+    Repository::open(repository).ok().map(|repository| repository.git2.path().components().collect())
+}
+
+/// Tells whether the commit that is checked out has something at this path or below it.
+pub(crate) fn head_holds(repository: &Path, path: &Path) -> bool {
+    let Ok(repository) = Repository::open(repository) else { return false };
+    let Some(inside) = inside(&repository.top, path) else { return false };
+    let head = repository.git2.head().and_then(|head| head.peel_to_tree());
+    head.is_ok_and(|tree| tree.get_path(&inside).is_ok())
+}
+
+/// Returns where a path is in a checkout, which may have been reached by a symbolic link.
+fn inside(top: &Path, path: &Path) -> Option<PathBuf> {
+    let real = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let found = |path: &Path| path.strip_prefix(top).ok().map(Path::to_owned);
+    found(path).or_else(|| found(&real()?))
+}

@@ -1,5 +1,7 @@
 //! Files and folders: written whole, swapped at once, and synced before anything relies on them.
 
+mod own;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
@@ -12,8 +14,12 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How the names of files begin that are about to become something else.
+pub(crate) use own::{nothing_at, read_private};
+
+/// How the names of files begin and end that are about to become something else, and how many random letters are between.
 pub(crate) const TEMPORARY: &str = ".deploykit-";
+const UNFINISHED: &str = ".unfinished";
+const LETTERS: usize = 10;
 
 /// Why something could not be done with a file or folder.
 #[derive(Debug, Error)]
@@ -70,7 +76,7 @@ pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileEr
     let old = fs::metadata(&target).ok();
     let mode = old.as_ref().map_or(mode, |old| old.permissions().mode() & 0o7777);
     (|| {
-        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder)?;
+        let mut file = temporary_file(folder)?;
         file.write_all(contents)?;
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         if let Some(old) = &old {
@@ -167,11 +173,25 @@ pub(crate) fn own_folder(path: &Path, other: Option<u32>) -> Result<(), FileErro
 pub(crate) fn remove_temporary(folder: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_folder && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+        if !is_folder && is_temporary(&entry.file_name().to_string_lossy()) {
             remove_file(&entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Makes a file that a later [`remove_temporary`] tells from a user's own, should this process be killed.
+pub(crate) fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(TEMPORARY).suffix(UNFINISHED).rand_bytes(LETTERS).tempfile_in(folder)
+}
+
+/// Tells the name of a temporary file from one that a user might have chosen.
+fn is_temporary(name: &str) -> bool {
+    let inner = name.strip_prefix(TEMPORARY).and_then(|name| name.strip_suffix(UNFINISHED));
+    inner.is_some_and(|inner| match inner.strip_prefix("link-") {
+        Some(pid) => pid.parse::<u32>().is_ok(),
+        None => inner.len() == LETTERS && inner.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+    })
 }
 
 /// Opens a new or existing file for appending, readable by its owner only.
@@ -216,7 +236,7 @@ pub fn link(path: &Path, target: &Path) -> Result<(), FileError> {
         _ => {}
     }
     let folder = parent(path);
-    let name = format!("{TEMPORARY}link-{}", std::process::id());
+    let name = format!("{TEMPORARY}link-{}{UNFINISHED}", std::process::id());
     let temporary = folder.join(name);
     (|| {
         let _ = fs::remove_file(&temporary);
@@ -328,6 +348,22 @@ mod tests {
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(look(&path), Found::Link(real));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_file_of_a_user_is_not_taken_for_a_temporary_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = [
+            ".deploykit-backup",
+            ".deploykit-link-1",
+            ".deploykit-notes.unfinished",
+            ".deploykit-.unfinished",
+        ];
+        let left = [".deploykit-a1B2c3D4e5.unfinished", ".deploykit-link-4711.unfinished"];
+        own.iter().chain(&left).for_each(|name| fs::write(folder.path().join(name), "").unwrap());
+        remove_temporary(folder.path()).unwrap();
+        own.iter().for_each(|name| assert!(folder.path().join(name).exists(), "{name}"));
+        left.iter().for_each(|name| assert!(!folder.path().join(name).exists(), "{name}"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod cores;
 pub(crate) mod dotenv;
 pub(crate) mod environment;
 pub mod files;
+pub mod owners;
 pub(crate) mod process;
 pub(crate) mod processes;
 mod redact;

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, Statx, StatxAttributes, StatxFlags, access, statx};
 use rustix::io::Errno;
 
-use super::files::{FileError, Found, InPath, TEMPORARY, look, parent};
+use super::files::{FileError, Found, InPath, look, parent, temporary_file};
 
 /// Tries whether a directory could be renamed, or a link replaced, in its parent: it is renamed onto a directory that is
 /// not empty, or an empty one onto the link. Every system refuses that, and does so last: after mount points, read-only
@@ -63,7 +63,7 @@ fn not_found(error: io::Error) -> io::Result<()> {
 pub(crate) fn can_be_written(path: &Path) -> Result<(), FileError> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = parent(&target);
-    let made = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).at("write", path)?;
+    let made = temporary_file(folder).at("write", path)?;
     drop(made);
     match why_not_replaced(&target) {
         Some(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).at("write", path),

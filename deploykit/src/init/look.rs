@@ -10,6 +10,7 @@ use super::supervisor::{self, Conf, Program};
 use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundRole, FoundService, InitError};
 use super::{checkout, secrets, systemd, web, write};
 use crate::host::Host;
+use crate::host::owners::not_root_over_others;
 
 /// Where supervisor, systemd and nginx have their settings on the usual distributions.
 pub const ELSEWHERE: [&str; 9] = [
@@ -61,6 +62,7 @@ pub fn look_also_in(folder: &Path, host: &Host, elsewhere: &[PathBuf]) -> Result
     std::fs::read_dir(folder).map_err(read)?;
     let folder = normal(&std::path::absolute(folder).map_err(read)?);
     let repository = checkout::find(&folder)?;
+    not_root_over_others(&repository)?;
     let above = folder.ancestors().take_while(|above| above.starts_with(&repository));
     let there = [folder.as_path(), &repository].into_iter().chain(above).map(|folder| folder.join(FILE_NAME));
     let existing = there.into_iter().find(|path| path.symlink_metadata().is_ok());

@@ -61,6 +61,9 @@ pub enum InitError {
         #[source]
         source: io::Error,
     },
+    /// root calls, and the checkout belongs to somebody else.
+    #[error(transparent)]
+    Distrust(#[from] crate::host::owners::DistrustError),
     /// The file cannot be written.
     #[error("cannot write `{}`", path.display())]
     Write {

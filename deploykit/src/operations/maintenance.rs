@@ -13,6 +13,7 @@ use crate::action::Action;
 use crate::django::{Announce, DjangoError, Expected, Project, SiteFacts, StatusFile, read_status};
 use crate::host::Host;
 use crate::host::files::{self, Found};
+use crate::host::owners;
 
 /// The page that is shown when the site brings none of its own.
 const PAGE: &str = include_str!("maintenance.html");
@@ -195,6 +196,9 @@ fn read(path: &Path) -> Result<Option<String>, MaintenanceError> {
         Found::Nothing => return Ok(None),
         // Whoever may write there would have us show, or overwrite, a file of their choice.
         Found::Link(_) => Err(std::io::Error::other("it is a symbolic link")),
+        Found::File if !owners::is_ours(path) => {
+            Err(std::io::Error::other("it belongs to somebody else, who is neither the caller nor root"))
+        }
         _ => std::fs::read(path),
     };
     match contents {

@@ -12,6 +12,7 @@ use super::items::{pages, services, steps};
 use super::problem::{ConfigError, Mistakes, Problem};
 use super::reader::{Reader, merge};
 use crate::django::{DATABASE_DEADLINE, When};
+use crate::host::owners;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::{Page, SmokeCheck};
 use crate::python::Installer;
@@ -73,6 +74,8 @@ pub enum OwnTask {
 #[expect(missing_docs, reason = "the fields are the keys of the file, which the reference describes")]
 pub struct Config {
     pub path: PathBuf,
+    /// The text that was read.
+    pub text: String,
     pub folder: PathBuf,
     pub environment: EnvironmentName,
     pub keep: usize,
@@ -125,6 +128,9 @@ pub struct Config {
     pub after_failure: Vec<Vec<String>>,
 }
 
+/// The name of the configuration.
+pub(super) const NAME: &str = "deploykit.toml";
+
 /// Finds `deploykit.toml` in a folder or above it.
 ///
 /// # Errors
@@ -133,18 +139,21 @@ pub struct Config {
 pub fn find(folder: &Path) -> Result<PathBuf, ConfigError> {
     folder
         .ancestors()
-        .map(|folder| folder.join("deploykit.toml"))
+        .map(|folder| folder.join(NAME))
         .find(|file| file.is_file())
         .ok_or_else(|| ConfigError::NotFound { folder: folder.to_owned() })
 }
 
 impl Config {
-    /// Reads a file; `environment` overrules the one that it names.
+    /// Reads a file, which must be the caller's or root's own; `environment` overrules the one that it names.
     ///
     /// # Errors
     ///
     /// See [`ConfigError`]; all mistakes of the file come at once.
     pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+        if path.exists() {
+            owners::trusted(path)?;
+        }
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -184,7 +193,7 @@ impl Config {
             problems.truncate(known);
         }
         if problems.is_empty() {
-            return Ok(config);
+            return Ok(Config { text: text.to_owned(), ..config });
         }
         problems.sort_by_key(|problem| problem.span.start);
         problems.dedup();
@@ -403,6 +412,7 @@ fn read(
 
     Config {
         path: path.to_owned(),
+        text: String::new(),
         folder: folder.to_owned(),
         environment,
         keep,

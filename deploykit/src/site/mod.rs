@@ -1,7 +1,9 @@
 //! A site as its `deploykit.toml` describes it, and the operations that belong to it.
 
+mod claim;
 mod config;
 mod items;
+mod obeyed;
 mod problem;
 mod reader;
 mod shown;
@@ -10,12 +12,14 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use claim::{Adopted, ClaimError};
+use config::NAME;
 pub use config::{Config, EnvironmentName, OwnStep, OwnTask, find};
 pub use problem::{ConfigError, Mistakes, Problem};
 
 use crate::django::{Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
-use crate::host::{Cancel, Environment, Host, Redactor};
+use crate::host::{Cancel, Environment, Host, Redactor, owners};
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};
 use crate::operations::pip_install::PipInstall;
@@ -41,6 +45,7 @@ pub struct Site {
     config: Config,
     environment: Environment,
     redactor: Redactor,
+    fingerprint: String,
 }
 
 impl Site {
@@ -57,8 +62,15 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// When the environment file cannot be used.
+    /// When the environment file cannot be used; when a file that the configuration names is not to be obeyed; when root calls
+    /// and the checkout or the virtualenv belongs to somebody else.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
+        for path in [config.repository.as_path(), &config.repository.join(".git"), &config.virtualenv] {
+            owners::not_root_over_others(path)?;
+        }
+        for file in config.obeyed().filter(|file| file.exists()) {
+            owners::trusted(&file)?;
+        }
         let mut environment = Environment::new();
         let mut sensitive = Sensitive::default();
         if let Some(file) = &config.env_file {
@@ -74,7 +86,8 @@ impl Site {
             sensitive.extend(file.sensitive());
         }
         let redactor = Redactor::new(sensitive.hidden(&config.shown()));
-        Ok(Site { config, environment, redactor })
+        let fingerprint = fingerprint(&config, &environment);
+        Ok(Site { config, environment, redactor, fingerprint })
     }
 
     /// Returns the configuration.
@@ -214,12 +227,12 @@ impl Site {
     }
 
     /// Returns what identifies the configuration: a change of it may make something due that no commit shows.
+    ///
+    /// It is of what was read, when it was read: the text of the file, the environment's name, the variables and the secrets
+    /// file.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
-        use sha2::{Digest, Sha256};
-        let text = std::fs::read(&self.config.path).unwrap_or_default();
-        let digest = Sha256::digest([text.as_slice(), self.config.environment.as_str().as_bytes()].concat());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Makes a command that is run in the folder of the configuration, in the site's environment.
@@ -261,4 +274,24 @@ impl Site {
             Err(_) => path.to_owned(),
         }
     }
+}
+
+/// Returns what identifies the configuration with the variables and the secrets file.
+fn fingerprint(config: &Config, environment: &Environment) -> String {
+    use sha2::{Digest, Sha256};
+    let mut digest = Sha256::new();
+    let mut add = |part: &[u8]| {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    };
+    add(config.text.as_bytes());
+    add(config.environment.as_str().as_bytes());
+    for (name, value) in environment.iter() {
+        add(name.as_bytes());
+        add(value.as_bytes());
+    }
+    if let Some(file) = &config.secrets_file {
+        add(&std::fs::read(file).unwrap_or_default());
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -40,6 +40,9 @@ pub enum ConfigError {
     /// The file has mistakes.
     #[error("{0}")]
     Invalid(Mistakes),
+    /// A file, or one that it names, is not to be obeyed.
+    #[error(transparent)]
+    Distrust(#[from] crate::host::owners::DistrustError),
     /// The environment file of the site cannot be used.
     #[error(transparent)]
     Environment(#[from] crate::host::EnvironmentError),

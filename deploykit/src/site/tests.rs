@@ -54,6 +54,7 @@ fn everything_but_two_keys_has_a_default() {
     let config = parsed(LEAST);
     let Config {
         path,
+        text,
         folder,
         environment,
         keep,
@@ -106,6 +107,7 @@ fn everything_but_two_keys_has_a_default() {
         after_failure,
     } = config;
     assert_eq!(path, Path::new("/srv/site/deploykit.toml"));
+    assert!(text.contains("[site]"), "it is the text that was read");
     assert_eq!(folder, Path::new("/srv/site"));
     assert_eq!((environment, keep), (EnvironmentName::Production, 3));
     assert_eq!((repository.as_path(), project.as_path()), (folder.as_path(), folder.as_path()));

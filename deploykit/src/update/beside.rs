@@ -90,8 +90,18 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Makes the mark, before the first change of anything.
+    /// Makes the mark, before the first change of anything. What is there already, although no preparation is marked, is a
+    /// user's own.
     pub(super) fn set(site: &Site) -> Result<Self, files::FileError> {
+        let tree = NextTree {
+            repository: site.config().repository.clone(),
+            path: site.next_tree(),
+            commit: String::new(),
+        };
+        if !tree.is_known() {
+            files::nothing_at(&tree.path)?;
+        }
+        files::nothing_at(&site.next_requirements())?;
         let mark = Mark { state: site.state(), folders: vec![site.next_tree(), site.next_requirements()] };
         mark.state.set_beside(&mark.folders)?;
         Ok(mark)
@@ -99,6 +109,7 @@ impl Mark {
 
     /// Says that this folder will be made.
     pub(super) fn add(&mut self, folder: PathBuf) -> Result<(), files::FileError> {
+        files::nothing_at(&folder)?;
         self.folders.push(folder);
         self.state.set_beside(&self.folders)
     }

@@ -12,6 +12,7 @@ use crate::lock::LockError;
 use crate::operations::smoke_check::PageResult;
 use crate::report::Report;
 use crate::secrets::Missing;
+use crate::site::ClaimError;
 
 /// Why an update did not begin; the site noticed nothing.
 #[derive(Debug, Error)]
@@ -42,6 +43,9 @@ pub enum UpdateError {
     /// A journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The site is another one, or the caller may not work on it.
+    #[error(transparent)]
+    Claim(ClaimError),
     /// A step of the preparation failed.
     #[error("step `{step}` failed")]
     Prepare {
@@ -53,6 +57,17 @@ pub enum UpdateError {
         /// What is kept in the history.
         report: Box<Report>,
     },
+}
+
+impl From<ClaimError> for UpdateError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Locked(error) => error.into(),
+            ClaimError::State(error) => error.into(),
+            ClaimError::Journal(error) => error.into(),
+            error => UpdateError::Claim(error),
+        }
+    }
 }
 
 /// What can be wrong with the new version, beside what its parts say themselves.

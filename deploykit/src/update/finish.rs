@@ -102,6 +102,7 @@ impl Update<'_, '_> {
             beside: self.plan.beside(),
             rolls_back: self.plan.rolls_back.clone(),
             planned: self.plan.steps.clone(),
+            state: self.state.owner()?.map(|owner| owner.id),
         })?;
         let mut runner = Runner {
             context: &mut self.context,
@@ -230,7 +231,9 @@ impl Ending<'_, '_> {
                 self.notice(&format!("this update cannot be rolled back: {}", error_chain(error.as_ref())));
             }
         }
-        if let Err(error) = self.state.set_current(&next.current) {
+        let mut current = next.current;
+        current.settle();
+        if let Err(error) = self.state.set_current(&current) {
             self.notice(&error_chain(&error));
         }
     }

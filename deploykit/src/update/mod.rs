@@ -58,6 +58,8 @@ pub struct Request {
     pub broken: bool,
     /// Static files are collected anew, and everything else in `STATIC_ROOT` is removed, whatever the configuration says.
     pub clear: bool,
+    /// Everything is looked at, also where a cheap comparison finds nothing new.
+    pub look: bool,
     /// Nobody will run it: it leaves no trace in the history.
     pub only_plan: bool,
 }

@@ -56,11 +56,10 @@ pub(super) fn standing(state: &State, most: usize) -> Result<Vec<Past>, JournalE
         if found.len() == most {
             break;
         }
-        let path = run.journal();
-        if !path.exists() {
+        if !run.journal().exists() {
             continue;
         }
-        let entries = Journal::read(&path)?;
+        let entries = state.read_journal(&run)?;
         let is_good = |entry: &Entry| matches!(entry, Entry::RunFinished { outcome: Outcome::Updated, .. });
         match entries.first() {
             _ if !entries.iter().any(is_good) => {}

@@ -3,6 +3,7 @@
 mod django;
 mod ending;
 mod packages;
+mod settled;
 mod site;
 mod written;
 
@@ -20,11 +21,11 @@ use crate::host::{Cancel, Host};
 use crate::journal::can_finish;
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
-use crate::operations::pip_install::{Decision, PipInstall, Prepared as Packages};
+use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::Phase;
 use crate::runner::{Events, error_chain};
 use crate::site::{OwnTask, Site};
-use crate::state::{Current, RunFolder, State};
+use crate::state::{Current, RunFolder, Seen, State};
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
@@ -68,6 +69,8 @@ pub(super) struct Preparation<'s, 'o> {
     /// The finished update that is to be taken back; `None`: this is an update.
     pub(super) rolls_back: Option<String>,
     pub(super) notices: Vec<String>,
+    /// What the staged tree links of the live checkout.
+    seen: Option<Seen>,
 }
 
 impl<'s, 'o> Preparation<'s, 'o> {
@@ -80,9 +83,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         observer: &'o mut dyn Observer,
     ) -> Result<Self, UpdateError> {
         let state = site.state();
-        state.create()?;
         let host = site.host(cancel);
-        let lock = Lock::take(&state.lock(), purpose, request.lock_wait, &host)?;
+        let lock = site.claim(purpose, request.lock_wait, &host)?;
         if let Some((run, entries)) = state.unfinished()? {
             return Err(UpdateError::Unfinished { run: run.name, can_finish: can_finish(&entries) });
         }
@@ -101,6 +103,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             to: String::new(),
             rolls_back: None,
             notices: Vec::new(),
+            seen: None,
         })
     }
 
@@ -125,11 +128,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Target::UpToDate { commit } => {
                 self.from.clone_from(&commit);
                 self.to = commit;
-                if !self.request.clear && self.is_settled() {
-                    let reason = format!(
-                        "Nothing to do: {} serves, with its packages, static files and migrations.",
-                        crate::git::short(&self.to)
-                    );
+                if !self.request.clear && !self.request.look && self.is_settled() {
+                    let reason = self.what_was_compared();
                     return Ok(self.unchanged(reason));
                 }
                 None
@@ -158,18 +158,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
             None => Mark::set(self.site)?,
         };
         Ok(self.mark.insert(mark))
-    }
-
-    /// Tells whether the last good update left just this commit with just these packages: then nothing can be due.
-    fn is_settled(&self) -> bool {
-        let current = self.state.current();
-        let settled = |install: &PipInstall| {
-            let facts = install.observe(&self.host).ok()?;
-            matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })).then_some(())
-        };
-        current.commit == self.to
-            && current.settings == self.site.fingerprint()
-            && (self.site.config().requirements.is_empty() || settled(&self.site.pip_install()).is_some())
     }
 
     /// Marks the preparation, and opens the run's folder and transcript; a mere plan has a transcript of its own and no run.
@@ -269,6 +257,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let NextTree { repository, path, commit } = &tree;
             let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
             this.has_files(&tree)?;
+            // Before anything reads them: what is edited from here on was not seen.
+            this.seen = Some(Seen::look(&tree.path, &tree.repository));
             Ok(((beside, tree), String::new()))
         })?;
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
@@ -351,9 +341,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
 
     /// Makes the plan of what was found.
     fn assemble(mut self, moved: Option<Move>, facts: Facts) -> Result<Prepared<'s, 'o>, UpdateError> {
-        let current = Current {
+        let mut current = Current {
             commit: self.to.clone(),
-            settings: self.site.fingerprint(),
+            settings: self.site.fingerprint().to_owned(),
+            seen: self.seen(&facts),
             packages: Some(facts.record().clone()),
             static_files: facts.collected.as_ref().ok().map(|collected| collected.record.clone()),
         };
@@ -366,6 +357,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let added = collected.map(|collected| collected.added).unwrap_or_default();
         let Some(Planned { mut plan, announcement }) = planned else {
             session.close(&self.host);
+            current.settle();
             if let Err(error) = self.state.set_current(&current) {
                 log::warn!("{}", error_chain(&error));
             }

@@ -10,7 +10,6 @@ use crate::event::{Event, Observer, Outcome, milliseconds};
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo};
-use crate::lock::Lock;
 use crate::plan::{Phase, Step, requests_wait};
 use crate::report::{Failure, Report, StepReport};
 use crate::runner::{Events, INTERRUPTED, Runner, error_chain, is_open};
@@ -139,9 +138,8 @@ impl Recovery<'_, '_> {
         ) -> Result<Outcome, UpdateError>,
     ) -> Result<Option<Report>, UpdateError> {
         let state = site.state();
-        state.create()?;
         let host = site.host(cancel);
-        let _lock = Lock::take(&state.lock(), "recover", Duration::ZERO, &host)?;
+        let _lock = site.claim("recover", Duration::ZERO, &host)?;
         let Some((run, entries)) = state.unfinished()? else {
             sweep(site, &state, &host);
             return Ok(None);

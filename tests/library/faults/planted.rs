@@ -86,7 +86,7 @@ fn what_was_planted_is_refused() {
         fs::create_dir(folder).unwrap();
         fs::write(folder.join("theirs"), "").unwrap();
         chown(folder, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
-        refused(folder, &format!("it belongs to user {SOMEBODY}"));
+        refused(folder, &format!("belongs to user {SOMEBODY}"));
     }
     plant(&state, &state.lock());
     fs::write(state.lock(), "").unwrap();

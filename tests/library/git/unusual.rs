@@ -145,7 +145,10 @@ fn a_signature_is_asked_for() {
     let repositories = Repositories::new(FILES);
     let unsigned = repositories.publish("unsigned", &[("a.py", "a = 2\n")]);
     let update = GitUpdate { verify_signature: true, ..repositories.update() };
-    assert_eq!(refusal(&update).to_string(), format!("`{} unsigned` has no good signature", &unsigned[..7]));
+    assert_eq!(
+        refusal(&update).to_string(),
+        format!("`{} unsigned` has no good signature of a trusted key", &unsigned[..7])
+    );
     if crate::support::program("ssh-keygen").is_none() {
         return;
     }
@@ -167,4 +170,51 @@ fn a_signature_is_asked_for() {
     assert!(matches!(refusal(&update), GitError::Unsigned { .. }), "the key is unknown");
     git(&repositories.live, &["config", "gpg.ssh.allowedSignersFile", signers.to_str().unwrap()]);
     assert_eq!(plan_move(&update).to(), signed);
+}
+
+#[test]
+fn a_signature_of_a_key_that_nobody_vouches_for_is_not_good() {
+    let Some(gpg) = crate::support::program("gpg") else { return };
+    let repositories = Repositories::new(FILES);
+    let home = repositories.folder.path().join("gnupg");
+    fs::create_dir(&home).unwrap();
+    fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let gpg = |args: &[&str], input: &str| {
+        let mut command = std::process::Command::new(&gpg);
+        command.arg("--homedir").arg(&home).args(["--batch", "--quiet", "--passphrase", ""]).args(args);
+        let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "gpg {args:?}");
+    };
+    gpg(&["--quick-generate-key", "ada@example.org", "ed25519", "sign", "never"], "");
+    let program = repositories.folder.path().join("gpg.sh");
+    fs::write(&program, format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", home.display())).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for repository in [&repositories.developer, &repositories.live] {
+        git(repository, &["config", "gpg.program", program.to_str().unwrap()]);
+    }
+    git(&repositories.developer, &["config", "user.signingKey", "ada@example.org"]);
+    git(&repositories.developer, &["config", "commit.gpgSign", "true"]);
+    let signed = repositories.publish("signed", &[("a.py", "a = 2\n")]);
+    // A key that somebody made is trusted by whoever made it; here it is to be one that was only fetched.
+    let trust = |how: &str| {
+        let mut list = std::process::Command::new("gpg");
+        let listed =
+            list.arg("--homedir").arg(&home).args(["--list-keys", "--with-colons"]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let key =
+            listed.lines().find_map(|line| line.strip_prefix("fpr:")).unwrap().trim_matches(':').to_owned();
+        gpg(&["--import-ownertrust"], &format!("{key}:{how}:\n"));
+    };
+    let update = GitUpdate { verify_signature: true, ..repositories.update() };
+    trust("2");
+    assert!(
+        git_says(&repositories.live, &["fetch", "-q"])
+            && git_says(&repositories.live, &["verify-commit", &signed])
+    );
+    assert!(matches!(refusal(&update), GitError::Unsigned { .. }), "git alone is content with it");
+    trust("6");
+    assert_eq!(plan_move(&update).to(), signed);
+    let _ =
+        std::process::Command::new("gpgconf").arg("--homedir").arg(&home).args(["--kill", "all"]).status();
 }

@@ -231,6 +231,7 @@ fn another_run() {
         beside: Vec::new(),
         rolls_back: None,
         planned: Vec::new(),
+        state: None,
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };

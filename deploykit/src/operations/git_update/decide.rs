@@ -1,8 +1,12 @@
 //! Whether a checkout may be moved, and where to: from facts alone.
 
+use std::path::{Path, PathBuf};
+
 use super::facts::{GitFacts, Signature};
 use super::{GitUpdate, LocalChanges, LocalCommits, Move, Notice, Target};
-use crate::git::{Checkout, GitError, Head, LocalChange, LocalChangeKind, Rebase, edits_in_the_way};
+use crate::git::{
+    ChangeStatus, Checkout, GitError, Head, LocalChange, LocalChangeKind, Rebase, edits_in_the_way,
+};
 
 /// Tells whether everything is there, which needs no look at the files.
 pub(super) fn is_up_to_date(update: &GitUpdate, facts: &GitFacts) -> bool {
@@ -23,6 +27,7 @@ pub(super) fn decide(update: &GitUpdate, facts: &GitFacts) -> Result<Target, Git
     }
     check_state(facts)?;
     check_history(update, facts)?;
+    check_brought(facts)?;
     check_files(update, facts)?;
     if let Some(Signature::Bad { tail }) = &facts.signature {
         return Err(GitError::Unsigned { commit: facts.target.clone(), tail: tail.clone() });
@@ -72,6 +77,20 @@ fn check_history(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {
         }
         None => Err(GitError::LocalCommits { upstream, commits: facts.local_commits.clone() }),
     }
+}
+
+/// Refuses a commit with files in a state directory, wherever that lies: they would be taken for deploykit's own.
+fn check_brought(facts: &GitFacts) -> Result<(), GitError> {
+    let is_state = |path: &&Path| {
+        path.components().any(|part| part.as_os_str().as_encoded_bytes().eq_ignore_ascii_case(b".deploykit"))
+    };
+    let brought = facts.changes.iter().filter(|change| change.status != ChangeStatus::Deleted);
+    let paths: Vec<PathBuf> =
+        brought.map(|change| change.path.as_path()).filter(is_state).map(Path::to_owned).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    Err(GitError::BringsState { commit: facts.target.clone(), paths })
 }
 
 pub(super) fn check_files(update: &GitUpdate, facts: &GitFacts) -> Result<(), GitError> {

@@ -240,11 +240,46 @@ fn nearest(wanted: &str, names: Vec<String>) -> Vec<String> {
     near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
+/// Reads what the checker said: gpg and gpgsm in lines for programs, ssh-keygen in a sentence that names who may sign. Git
+/// before 2.26 does not know the setting above, and takes the signature of an expired key for good.
+fn is_trusted(said: &str) -> bool {
+    let says = |words: &[&str]| {
+        said.lines()
+            .filter_map(|line| line.strip_prefix("[GNUPG:] "))
+            .any(|line| words.contains(&line.split_whitespace().next().unwrap_or_default()))
+    };
+    let by_gpg = says(&["GOODSIG"]) && says(&["TRUST_FULLY", "TRUST_ULTIMATE"]);
+    by_gpg || said.lines().any(|line| line.starts_with("Good \"git\" signature for "))
+}
+
 fn signature(host: &Host, repository: &Repository, commit: Oid) -> Result<Signature, GitError> {
-    let command = repository.reading_git().args(["verify-commit", "--raw", &commit.to_string()]);
+    // By itself git is content with a key that nobody vouches for.
+    let command = repository.reading_git().args(["-c", "gpg.minTrustLevel=fully"]);
+    let command = command.args(["verify-commit", "--raw", &commit.to_string()]);
     match host.run(&command) {
-        Ok(_) => Ok(Signature::Good),
+        Ok(output) if is_trusted(&output.stderr) => Ok(Signature::Good),
+        Ok(output) => Ok(Signature::Bad { tail: output.tail }),
         Err(CommandError::Failed { tail, .. }) => Ok(Signature::Bad { tail }),
         Err(source) => Err(GitError::Command { path: repository.top.clone(), source: Box::new(source) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_signature_counts_when_somebody_vouches_for_the_key() {
+        let gpg = |lines: &[&str]| lines.iter().map(|line| format!("[GNUPG:] {line}\n")).collect::<String>();
+        assert!(is_trusted(&gpg(&["GOODSIG 01 Ada", "VALIDSIG 01", "TRUST_ULTIMATE 0 pgp"])));
+        assert!(is_trusted(&gpg(&["GOODSIG 01 Ada", "TRUST_FULLY"])));
+        for trust in ["TRUST_UNDEFINED", "TRUST_NEVER", "TRUST_MARGINAL"] {
+            assert!(!is_trusted(&gpg(&["GOODSIG 01 Ada", trust])), "{trust}");
+        }
+        assert!(!is_trusted(&gpg(&["EXPKEYSIG 01 Ada", "TRUST_FULLY"])), "the key has expired");
+        assert!(!is_trusted("GOODSIG TRUST_FULLY"), "anybody can write that");
+        assert!(is_trusted("Good \"git\" signature for ada@example.org with ED25519 key SHA256:x\n"));
+        assert!(!is_trusted("Good \"git\" signature with ED25519 key SHA256:x\nNo principal matched.\n"));
+        assert!(!is_trusted(""));
     }
 }

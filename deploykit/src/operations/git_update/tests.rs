@@ -217,7 +217,30 @@ fn a_bad_signature_is_refused() {
     facts.signature = Some(Signature::Good);
     planned(&update(), &facts);
     facts.signature = Some(Signature::Bad { tail: vec!["no principal matched".to_owned()] });
-    refused(&update(), &facts, "`2222222 second` has no good signature");
+    refused(&update(), &facts, "`2222222 second` has no good signature of a trusted key");
+}
+
+#[test]
+fn a_commit_cannot_bring_state_wherever_the_state_directory_is() {
+    for (path, brought) in [
+        (".deploykit/runs/20991231-1/journal.jsonl", true),
+        ("deploy/.deploykit/current.json", true),
+        (".DeployKit/site.json", true),
+        (".deploykit", true),
+        ("docs/.deploykit.md", false),
+        ("deploykit/runs", false),
+    ] {
+        let mut facts = facts();
+        facts.changes = vec![PathChange { path: path.into(), status: ChangeStatus::Added, submodule: false }];
+        match keeping().decide(&facts) {
+            Err(GitError::BringsState { paths, .. }) => {
+                assert!(brought && paths == [Path::new(path)], "{path}")
+            }
+            other => assert!(!brought && other.is_ok(), "{path}: {other:?}"),
+        }
+        facts.changes[0].status = ChangeStatus::Deleted;
+        planned(&update(), &facts);
+    }
 }
 
 #[test]

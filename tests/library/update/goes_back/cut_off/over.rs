@@ -112,7 +112,7 @@ fn what_a_killed_preparation_left_goes() {
     let left = [
         site.checkout.join(".git/refs/remotes/origin/main.lock"),
         site.checkout.join(".git/objects/maintenance.lock"),
-        site.root.join(".deploykit-link-1"),
+        site.root.join(".deploykit-link-1.unfinished"),
         state.environments().join("0123456789abcdef/lib"),
     ];
     let [.., link, environment] = &left;

@@ -1,0 +1,312 @@
+//! Whoever changes a site, or reads its state, claims it first: it must be the site that the state was made for, called by
+//! somebody who may, and nobody else may be at it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Site;
+use crate::git;
+use crate::host::Host;
+use crate::host::files::{self, FileError};
+use crate::host::owners::{DistrustError, is_ours, not_root_over_others};
+use crate::journal::JournalError;
+use crate::lock::{Lock, LockError};
+use crate::state::{Owner, OwnerError, State, real, state_above};
+
+/// The name of the registration, in git's own directory: no commit brings a file there.
+const REGISTRATION: &str = "deploykit-site.json";
+
+/// How many directories beside a virtualenv are looked into for its site.
+const BESIDE: usize = 1000;
+
+/// Why a site may not be worked on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// Another run has the lock.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] FileError),
+    /// The caller may not work on it.
+    #[error(transparent)]
+    Distrust(#[from] DistrustError),
+    /// The state belongs to another site.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// A journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A commit brought files into the state directory.
+    #[error("the commit that is checked out brought files into `{}`, which is deploykit's own", directory.display())]
+    Tracked {
+        /// The state directory.
+        directory: PathBuf,
+    },
+    /// The checkout is that of another configuration.
+    #[error("the checkout `{}` is that of the site `{}`", repository.display(), configuration.display())]
+    OtherSite {
+        /// The checkout.
+        repository: PathBuf,
+        /// The configuration of the other site.
+        configuration: PathBuf,
+    },
+    /// An unfinished run is in the way of an adoption.
+    #[error("run {run} in `{}` is unfinished, and it changed the site that it names, not this one", directory.display())]
+    UnfinishedElsewhere {
+        /// The run.
+        run: String,
+        /// The state directory.
+        directory: PathBuf,
+    },
+    /// The virtualenv is a link into the state of another site.
+    #[error("the virtualenv `{}` leads to `{}`, which belongs to another site", virtualenv.display(), target.display())]
+    VirtualenvElsewhere {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+}
+
+/// What an adoption came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Adopted {
+    /// Whose the state was, as far as it said; `None` also when it was this site's already.
+    pub before: Option<Owner>,
+    /// Where the runs of before are now; `None`: the state was this site's already, and nothing was changed.
+    pub aside: Option<PathBuf>,
+    /// Whether the virtualenvs in the state directory stayed where they are.
+    pub virtualenvs_stay: bool,
+}
+
+/// Whose a checkout is, as git's own directory says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Registration {
+    /// The number of the state directory.
+    id: String,
+    /// The state directory.
+    directory: PathBuf,
+    /// The configuration.
+    configuration: PathBuf,
+}
+
+impl Site {
+    /// Looks whether the caller may work on this site, and whether its state was made for it. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClaimError`].
+    pub fn may_be_claimed(&self) -> Result<(), ClaimError> {
+        let (config, state) = (&self.config, self.state());
+        for path in
+            [config.repository.as_path(), &config.repository.join(".git"), state.folder(), &config.virtualenv]
+        {
+            not_root_over_others(path)?;
+        }
+        if git::head_holds(&config.repository, state.folder()) {
+            return Err(ClaimError::Tracked { directory: state.folder().to_owned() });
+        }
+        let owner = state.belongs_to(&config.path, &config.repository)?;
+        match registered(&config.repository) {
+            Some(other) if owner.is_none_or(|owner| owner.id != other.id) && is_alive(&other, self) => {
+                let repository = config.repository.clone();
+                Err(ClaimError::OtherSite { repository, configuration: other.configuration })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the lock of this site, and records whose the state is when that was not done yet; when somebody has the lock,
+    /// waits for at most `patience`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClaimError`]; then nothing was written.
+    pub fn claim(&self, purpose: &str, patience: Duration, host: &Host) -> Result<Lock, ClaimError> {
+        self.may_be_claimed()?;
+        let state = self.state();
+        state.create()?;
+        let lock = Lock::take(&state.lock(), purpose, patience, host)?;
+        let owner = state.record_owner(&self.config.path, &self.config.repository)?;
+        self.register(&owner);
+        Ok(lock)
+    }
+
+    /// Makes the state of another site this one's, as after the site's directory was copied, moved or restored: runs and what
+    /// belongs to them are set aside, since they name what is elsewhere. Virtualenvs stay where the site uses them.
+    ///
+    /// With `abandon`, an unfinished run is set aside as well; whoever says so has made sure that the site is right.
+    ///
+    /// # Errors
+    ///
+    /// When the state has an unfinished run, when the virtualenv leads to another site, and as in [`claim`](Site::claim).
+    pub fn adopt(&self, abandon: bool, host: &Host) -> Result<Adopted, ClaimError> {
+        let (config, state) = (&self.config, self.state());
+        let unfinished = match self.may_be_claimed() {
+            Ok(()) => state.unfinished().err(),
+            Err(ClaimError::Distrust(error)) => return Err(error.into()),
+            Err(ClaimError::Tracked { directory }) => return Err(ClaimError::Tracked { directory }),
+            Err(_) => Some(JournalError::Foreign { path: state.folder().to_owned() }),
+        };
+        state.create()?;
+        let _lock = Lock::take(&state.lock(), "adopt the state directory", Duration::ZERO, host)?;
+        let before = state.owner()?;
+        if unfinished.is_none() {
+            let owner = state.record_owner(&config.path, &config.repository)?;
+            self.register(&owner);
+            return Ok(Adopted { before: None, aside: None, virtualenvs_stay: true });
+        }
+        if !abandon && let Some(run) = state.unfinished_of_anybody()? {
+            return Err(ClaimError::UnfinishedElsewhere {
+                run: run.name,
+                directory: state.folder().to_owned(),
+            });
+        }
+        let live = real(&config.virtualenv);
+        let used = state_above(&live).map(real);
+        if used.as_ref().is_some_and(|used| *used != real(state.folder())) {
+            return Err(ClaimError::VirtualenvElsewhere {
+                virtualenv: config.virtualenv.clone(),
+                target: live,
+            });
+        }
+        let moved = before.as_ref().is_none_or(|owner| owner.directory != real(state.folder()));
+        let virtualenvs_stay = !moved || used.is_some();
+        let aside = state.set_aside(!virtualenvs_stay)?;
+        let owner = state.record_owner(&config.path, &config.repository)?;
+        self.register(&owner);
+        Ok(Adopted { before, aside: Some(aside), virtualenvs_stay })
+    }
+
+    /// Says in git's own directory, and beside a virtualenv that is found by nothing else, whose they are: whoever works on
+    /// them from elsewhere takes the lock of this site. Where that cannot be written, it is found by the configuration alone.
+    fn register(&self, owner: &Owner) {
+        let registration = Registration {
+            id: owner.id.clone(),
+            directory: owner.directory.clone(),
+            configuration: self.config.path.clone(),
+        };
+        let places = [registration_of(&self.config.repository), self.beside_virtualenv()];
+        for path in places.into_iter().flatten() {
+            if read(&path).as_ref() == Some(&registration) {
+                continue;
+            }
+            let text = serde_json::to_string_pretty(&registration).unwrap_or_default();
+            if let Err(error) = files::write_whole(&path, text.as_bytes(), 0o600) {
+                log::info!("{}", crate::error_chain(&error));
+            }
+        }
+    }
+
+    /// Returns where the virtualenv's registration is; `None`: it is found without one.
+    fn beside_virtualenv(&self) -> Option<PathBuf> {
+        let virtualenv = &self.config.virtualenv;
+        let is_ours = |folder: &Path| real(folder) == real(self.state().folder());
+        let is_found = near(virtualenv).any(|path| real(&path) == real(&self.config.path))
+            || state_above(&real(virtualenv)).is_some_and(is_ours);
+        (!is_found && virtualenv.exists()).then(|| beside(virtualenv))
+    }
+
+    /// Finds the site that a checkout belongs to: by a configuration in it or above it, or by what the last update left in
+    /// git's own directory.
+    ///
+    /// # Errors
+    ///
+    /// When a configuration is there, and cannot be read or obeyed.
+    pub fn of_repository(
+        repository: &Path,
+        environment: Option<&str>,
+    ) -> Result<Option<Site>, super::ConfigError> {
+        let wanted = real(repository);
+        let known = registered(repository);
+        let above = wanted.ancestors().map(|folder| folder.join(super::NAME));
+        Site::among(above, known, environment, |site| real(&site.config.repository) == wanted)
+    }
+
+    /// Finds the site that a virtualenv belongs to: by a configuration above it or in a directory beside it, by the state
+    /// directory that it leads into, or by what the last update left beside it.
+    ///
+    /// # Errors
+    ///
+    /// When a configuration is there, and cannot be read or obeyed.
+    pub fn of_virtualenv(
+        virtualenv: &Path,
+        environment: Option<&str>,
+    ) -> Result<Option<Site>, super::ConfigError> {
+        let wanted = real(virtualenv);
+        let state = state_above(&wanted).map(State::at);
+        let owner = state.and_then(|state| state.owner().ok().flatten());
+        let known = owner.map(|owner| Registration {
+            id: owner.id,
+            directory: owner.directory,
+            configuration: owner.configuration,
+        });
+        let known = known.or_else(|| read(&beside(virtualenv)));
+        Site::among(near(virtualenv), known, environment, |site| real(&site.config.virtualenv) == wanted)
+    }
+
+    /// Reads configurations, and the one that is registered, until one is right.
+    fn among(
+        near: impl Iterator<Item = PathBuf>,
+        registered: Option<Registration>,
+        environment: Option<&str>,
+        is_it: impl Fn(&Site) -> bool,
+    ) -> Result<Option<Site>, super::ConfigError> {
+        let registered = registered.map(|registration| registration.configuration);
+        for path in registered.into_iter().chain(near).filter(|path| path.is_file()) {
+            match Site::load(&path, environment) {
+                Ok(site) if is_it(&site) => return Ok(Some(site)),
+                Ok(_) => {}
+                // What a stranger put there is no word about it.
+                Err(super::ConfigError::Distrust(error)) if !is_ours(&path) => log::warn!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Returns the configurations above a virtualenv and in the directories beside it.
+fn near(virtualenv: &Path) -> impl Iterator<Item = PathBuf> {
+    let above = virtualenv.ancestors().map(Path::to_owned);
+    let beside = std::fs::read_dir(files::parent(virtualenv)).into_iter().flatten().flatten().take(BESIDE);
+    let folders = above.chain(beside.map(|entry| entry.path()));
+    folders.map(|folder| folder.join(super::NAME)).filter(|path| path.is_file())
+}
+
+/// Returns the file beside a virtualenv that says whose it is.
+fn beside(virtualenv: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(virtualenv.file_name().unwrap_or_default());
+    name.push(".deploykit-site");
+    virtualenv.with_file_name(name)
+}
+
+fn registration_of(repository: &Path) -> Option<PathBuf> {
+    git::own_directory(repository).map(|directory| directory.join(REGISTRATION))
+}
+
+fn registered(repository: &Path) -> Option<Registration> {
+    read(&registration_of(repository)?)
+}
+
+/// Reads a registration; one of somebody else, or of none, says nothing.
+fn read(path: &Path) -> Option<Registration> {
+    serde_json::from_slice(&files::read_private(path).ok()??).ok()
+}
+
+/// Tells whether a registration is that of a site which is still there, and has this checkout.
+fn is_alive(registration: &Registration, site: &Site) -> bool {
+    let owner = State::at(&registration.directory).owner().ok().flatten();
+    owner.is_some_and(|owner| {
+        owner.id == registration.id
+            && owner.directory == real(&registration.directory)
+            && owner.repository == real(&site.config.repository)
+            && owner.directory != real(site.state().folder())
+    })
+}

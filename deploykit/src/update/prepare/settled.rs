@@ -1,0 +1,85 @@
+//! Whether anything can be due at all: the cheap comparison with what the last good update left.
+
+use std::path::Path;
+
+use super::Preparation;
+use crate::django::When;
+use crate::git::counted;
+use crate::operations::pip_install::{Decision, PipInstall};
+use crate::state::Seen;
+use crate::update::steps::Facts;
+
+impl Preparation<'_, '_> {
+    /// Tells whether the last good update left just this commit with just these packages, settings and files: then nothing
+    /// can be due that a cheap look would tell.
+    pub(super) fn is_settled(&self) -> bool {
+        let changed = self.changed();
+        if let Some(changed) = &changed {
+            log::info!("looks closer: {changed}");
+        }
+        changed.is_none()
+    }
+
+    /// Returns the first thing that is not as the last good update left it.
+    fn changed(&self) -> Option<String> {
+        let current = self.state.current();
+        let settled = |install: &PipInstall| {
+            let facts = install.observe(&self.host).ok()?;
+            matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })).then_some(())
+        };
+        if current.commit != self.to {
+            return Some("no update left this commit".to_owned());
+        }
+        if current.settings != self.site.fingerprint() {
+            return Some("the configuration, the variables or the secrets have changed".to_owned());
+        }
+        let Some(seen) = current.seen else { return Some("an earlier version updated last".to_owned()) };
+        if !self.site.config().requirements.is_empty() && settled(&self.site.pip_install()).is_none() {
+            return Some("the packages have changed".to_owned());
+        }
+        seen.changed()
+    }
+
+    /// Says what was compared.
+    pub(super) fn what_was_compared(&self) -> String {
+        let config = self.site.config();
+        let seen = self.state.current().seen.unwrap_or_default();
+        let mut compared = vec!["commit".to_owned(), "configuration".to_owned(), "variables".to_owned()];
+        if !config.requirements.is_empty() {
+            compared.push("packages".to_owned());
+        }
+        if config.secrets_file.is_some() {
+            compared.push("secrets file".to_owned());
+        }
+        if !seen.files.is_empty() {
+            compared.push(counted(seen.files.len(), "untracked file"));
+        }
+        let last = compared.pop().unwrap_or_default();
+        let commit = crate::git::short(&self.to);
+        format!(
+            "Nothing to do: {commit} serves; {} and {last} are as the last update left them.",
+            compared.join(", ")
+        )
+    }
+
+    /// Completes what the staged tree showed with what Django says of the site.
+    pub(super) fn seen(&mut self, facts: &Facts) -> Option<Seen> {
+        let mut seen = self.seen.take()?;
+        let (config, site) = (self.site.config(), &facts.site);
+        let collects = config.collect != When::Never && site.static_files.local;
+        let collected = facts.collected.as_ref().is_ok_and(|collected| !collected.record.names.is_empty());
+        let live = |path: &Path| {
+            let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            path.strip_prefix(self.site.next_tree())
+                .map(|inside| config.repository.join(inside))
+                .unwrap_or(path)
+        };
+        for file in site.databases.iter().filter_map(|database| database.file.as_deref()) {
+            seen.add_database(live(file));
+        }
+        if let Some(root) = site.static_files.root.as_deref().filter(|_| collects && collected) {
+            seen.set_static_root(&live(root));
+        }
+        Some(seen)
+    }
+}
