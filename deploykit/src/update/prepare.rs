@@ -216,7 +216,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps("collect", &tree, Some(&project))?;
-        let carrying = match self.written(&tree, apart) {
+        let carrying = match self.written(&tree, apart, !migrations.pending.is_empty()) {
             Ok(carrying) => carrying,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };

@@ -45,14 +45,19 @@ impl Apart {
     /// Says that Django boots in the window for it.
     pub(super) fn notice(&self, boot: Duration) -> Option<String> {
         let what = match (&self.database, self.uploads.first()) {
-            (Some(file), _) => format!("the database `{}` is", file.display()),
-            (None, Some(directory)) => format!("the uploads below `{}` are", directory.display()),
+            (Some(file), _) if self.is_new => {
+                format!("the database `{}` does not exist yet and starts empty", file.display())
+            }
+            (Some(file), _) => {
+                format!("the database `{}` is not linked into the staged tree", file.display())
+            }
+            (None, Some(directory)) => {
+                format!("the uploads below `{}` are not linked into the staged tree", directory.display())
+            }
             (None, None) => return None,
         };
-        let seconds = boot.as_secs_f64();
-        Some(format!(
-            "{what} in the checkout and not linked into the staged tree: Django boots in the window to migrate (about {seconds:.1} s)"
-        ))
+        let seconds = boot.as_secs_f64().ceil();
+        Some(format!("{what}: Django boots in the window to migrate (about {seconds} s)"))
     }
 }
 

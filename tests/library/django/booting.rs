@@ -24,6 +24,7 @@ fn a_site_says_what_it_is_and_nothing_secret() {
     assert_eq!(facts.time_zone.as_deref(), Some("UTC"));
     assert_eq!(facts.static_files.root.as_deref(), Some(&*site.path("www/static")));
     assert!(facts.static_files.local && !facts.static_files.manifest);
+    assert!(facts.uploads.is_empty(), "{:?}", facts.uploads);
     assert_eq!(facts.databases[0].vendor, "sqlite");
     assert_eq!(facts.databases[0].file.as_deref(), Some(&*site.path("db.sqlite3")));
     assert!(facts.commands.contains(&"migrate".to_owned()));
@@ -44,6 +45,22 @@ fn a_site_says_what_it_is_and_nothing_secret() {
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name() == "__pycache__");
     assert_eq!(written.count(), 0, "looking leaves nothing behind");
+}
+
+#[test]
+fn a_site_says_where_its_uploads_go() {
+    let Some(site) = Site::new() else { return };
+    let settings = "
+MEDIA_ROOT = 'uploads'
+STORAGES = {
+    'default': {'BACKEND': 'django.core.files.storage.FileSystemStorage', 'OPTIONS': {'location': '/srv/photos'}},
+    'bucket': {'BACKEND': 'django.core.files.storage.InMemoryStorage', 'OPTIONS': {'location': 'prefix'}},
+    'staticfiles': {'BACKEND': 'django.contrib.staticfiles.storage.StaticFilesStorage'},
+}
+";
+    site.append("config/settings.py", settings);
+    let facts = site.boot().facts(&Host::new()).unwrap();
+    assert_eq!(facts.uploads, [Path::new("/srv/photos"), &*site.path("uploads")]);
 }
 
 #[test]

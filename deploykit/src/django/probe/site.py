@@ -193,9 +193,21 @@ def static_facts(settings):
 def upload_folders(settings):
     found = [getattr(settings, "MEDIA_ROOT", None)]
     for alias, storage in sorted((getattr(settings, "STORAGES", None) or {}).items()):
-        if alias != "staticfiles" and isinstance(storage, dict):
+        if alias != "staticfiles" and isinstance(storage, dict) and is_local(storage.get("BACKEND")):
             found.append((storage.get("OPTIONS") or {}).get("location"))
     return sorted(set(os.path.abspath(str(folder)) for folder in found if folder))
+
+
+def is_local(backend):
+    """Tells whether a storage writes to a directory: the location of another one is none of this machine."""
+    from django.core.files.storage import FileSystemStorage
+    from django.utils.module_loading import import_string
+
+    try:
+        kind = import_string(backend)
+    except Exception:
+        return False
+    return isinstance(kind, type) and issubclass(kind, FileSystemStorage)
 
 
 def apps_names():

@@ -2,7 +2,6 @@
 
 use super::{Failed, Preparation};
 use crate::git::{GitError, NextTree, Written};
-use crate::host::files;
 use crate::update::written::{Apart, Carrying};
 
 /// How many changed files a notice names.
@@ -10,7 +9,12 @@ const SHOWN: usize = 5;
 
 impl Preparation<'_, '_> {
     /// Finds it, and refuses what cannot be carried over in the window.
-    pub(super) fn written(&mut self, tree: &NextTree, apart: Apart) -> Result<Carrying, Failed> {
+    pub(super) fn written(
+        &mut self,
+        tree: &NextTree,
+        apart: Apart,
+        migrates: bool,
+    ) -> Result<Carrying, Failed> {
         let excluded = Vec::new();
         let found = Written::find(&self.host, tree, &excluded, &[])?;
         if let Some((path, why)) = found.in_the_way() {
@@ -30,9 +34,8 @@ impl Preparation<'_, '_> {
         // What is new now is a link when the migrations run.
         let later = [links, new].concat();
         let code = carrying.at_code().map(|carry| (carry, links));
-        for (carry, links) in code.into_iter().chain([(carrying.at_migrate(), later.as_slice())]) {
-            // A mere plan has no run, and an earlier one may have left its own.
-            files::remove_file(&carry.record)?;
+        let migrate = migrates.then(|| (carrying.at_migrate(), later.as_slice()));
+        for (carry, links) in code.into_iter().chain(migrate).filter(|_| !self.request.only_plan) {
             carry.keep_links(links)?;
         }
         Ok(carrying)
