@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use super::error::GitError;
-use super::local_state::{LocalChange, LocalChangeKind, whole_state};
+use super::error::{GitError, InRepository};
+use super::local_state::{LocalChange, LocalChangeKind, local_changes};
 use super::next_tree::{NextTree, is_cache};
 use super::repository::Repository;
 use crate::host::Host;
@@ -33,8 +33,6 @@ pub struct Written {
     pub moved: Vec<(PathBuf, PathBuf)>,
     /// Links that are gone.
     pub removed: Vec<PathBuf>,
-    /// Tracked files that are neither as the commit nor as the live checkout has them.
-    pub changed: Vec<PathBuf>,
     /// The links that are there.
     pub links: Vec<PathBuf>,
 }
@@ -52,15 +50,9 @@ impl Written {
         excluded: &[PathBuf],
         links: &[PathBuf],
     ) -> Result<Self, GitError> {
-        let status = whole_state(host, &Repository::open(&tree.path)?)?;
         let mut search = Search { tree, excluded, found: Written::default() };
-        for path in &status.untracked {
-            search.look_at(path)?;
-        }
-        for change in &status.changes {
-            if search.is_changed(change) {
-                search.found.changed.push(change.path.clone());
-            }
+        for path in others(host, tree)? {
+            search.look_at(&path)?;
         }
         let mut found = search.found;
         let is_gone = |path: &&PathBuf| look(&tree.path.join(path)) == Found::Nothing;
@@ -68,6 +60,17 @@ impl Written {
         found.removed = links.iter().filter(is_gone).filter(is_moved).cloned().collect();
         found.new.sort();
         Ok(found)
+    }
+
+    /// Finds the tracked files that are neither as the commit nor as the live checkout has them.
+    ///
+    /// # Errors
+    ///
+    /// When git refuses: a filter may fail that was not asked before.
+    pub fn changed(host: &Host, tree: &NextTree, excluded: &[PathBuf]) -> Result<Vec<PathBuf>, GitError> {
+        let changes = local_changes(host, &Repository::open(&tree.path)?)?;
+        let search = Search { tree, excluded, found: Written::default() };
+        Ok(changes.into_iter().filter(|change| search.is_changed(change)).map(|change| change.path).collect())
     }
 
     /// Tells whether nothing of the live checkout was replaced, renamed or removed.
@@ -92,6 +95,16 @@ impl Written {
             self.removed.first().map(|path| (path, "it is a file of the live checkout that was removed"));
         replaced.or(moved).or(removed).map(|(path, why)| (path.as_path(), why))
     }
+}
+
+/// Lists what git does not track; of a directory of which nothing is tracked, only that.
+///
+/// Unlike `git status` this looks at no tracked file, and runs no filter: it is asked in the window.
+fn others(host: &Host, tree: &NextTree) -> Result<Vec<PathBuf>, GitError> {
+    let list = ["ls-files", "--others", "--directory", "--no-empty-directory", "-z"];
+    let repository = Repository::open(&tree.path)?;
+    let output = host.run(&repository.reading_git().args(list)).in_repository(&tree.path)?;
+    Ok(output.stdout.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
 }
 
 struct Search<'s> {

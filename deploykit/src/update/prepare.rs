@@ -30,7 +30,7 @@ use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
 use crate::update::steps::{self, Facts, Planned};
-use crate::update::written::Apart;
+use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
@@ -203,6 +203,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(((session, site, byte_code), found))
         })?;
         let apart = Apart::of(&site, &tree);
+        let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
         self.own_steps("check", &tree, Some(&project))?;
         // Django collects beside what follows, which has nothing to do with static files.
         let collect = self.begin_step("collect");
@@ -216,7 +217,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps("collect", &tree, Some(&project))?;
-        let carrying = match self.written(&tree, apart, !migrations.pending.is_empty()) {
+        let carrying = match self.written(&tree, apart, static_root, !migrations.pending.is_empty()) {
             Ok(carrying) => carrying,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };

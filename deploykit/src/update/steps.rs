@@ -203,7 +203,12 @@ impl Parts<'_> {
                 _ => Check::Unchanged { reason: "no static file was added, changed or removed".to_owned() },
             },
         };
-        Step::new("static", Phase::Window, check)
+        let mut step = Step::new("static", Phase::Window, check);
+        if let Some(carry) = self.facts.carrying.at_static() {
+            step.change.actions.push(Action::CarryWritten(carry.clone()));
+            step.change.undo.insert(0, Action::TakeOutWritten(carry));
+        }
+        step
     }
 
     fn migrate(&self) -> Step {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::django::SiteFacts;
 use crate::git::{CarryWritten, NextTree, Written, counted};
 
-/// The records of what the steps `code` and `migrate` carried over, in the run's folder.
+/// The records of what the steps `code`, `static` and `migrate` carried over, in the run's folder.
 pub(super) const CODE: &str = "written-code.json";
+pub(super) const STATIC: &str = "written-static.json";
 pub(super) const MIGRATE: &str = "written-migrate.json";
 
 /// How many paths a plan names.
@@ -62,7 +63,7 @@ impl Apart {
 }
 
 /// Returns where in a tree a path really lies, from its top; `None`: it leads out of it.
-fn inside(path: &Path, tree: &Path) -> Option<PathBuf> {
+pub(super) fn inside(path: &Path, tree: &Path) -> Option<PathBuf> {
     let tree = fs::canonicalize(tree).ok()?;
     let (real, rest) = path.ancestors().find_map(|above| {
         let real = fs::canonicalize(above).ok()?;
@@ -77,6 +78,8 @@ pub(super) struct Carrying {
     /// What the preparation wrote.
     pub found: Written,
     pub apart: Apart,
+    /// `STATIC_ROOT`, where that is in the tree and not linked.
+    pub static_root: Option<PathBuf>,
     pub tree: NextTree,
     /// Paths of the tree that are somebody else's matter.
     pub excluded: Vec<PathBuf>,
@@ -97,7 +100,16 @@ impl Carrying {
 
     /// Returns what carries over what the preparation wrote, if there is anything.
     pub(super) fn at_code(&self) -> Option<CarryWritten> {
-        (!self.found.is_empty()).then(|| self.carry(CODE))
+        let is_other = |path: &PathBuf| !self.static_root.as_ref().is_some_and(|root| path.starts_with(root));
+        let excluded = self.excluded.iter().chain(&self.static_root).cloned().collect();
+        self.found.new.iter().any(is_other).then(|| CarryWritten { excluded, ..self.carry(CODE) })
+    }
+
+    /// Returns what carries over what it wrote into `STATIC_ROOT`, once the collected files are there.
+    pub(super) fn at_static(&self) -> Option<CarryWritten> {
+        let root = self.static_root.as_ref()?;
+        let is_one = |path: &PathBuf| path.starts_with(root) || root.starts_with(path);
+        self.found.new.iter().any(is_one).then(|| self.carry(STATIC))
     }
 
     /// Names what the preparation wrote.

@@ -1,7 +1,10 @@
 //! What the new version's code wrote while it was prepared.
 
+use std::path::PathBuf;
+
 use super::{Failed, Preparation};
 use crate::git::{GitError, NextTree, Written};
+use crate::runner::error_chain;
 use crate::update::written::{Apart, Carrying};
 
 /// How many changed files a notice names.
@@ -13,6 +16,7 @@ impl Preparation<'_, '_> {
         &mut self,
         tree: &NextTree,
         apart: Apart,
+        static_root: Option<PathBuf>,
         migrates: bool,
     ) -> Result<Carrying, Failed> {
         let excluded = Vec::new();
@@ -20,22 +24,31 @@ impl Preparation<'_, '_> {
         if let Some((path, why)) = found.in_the_way() {
             return Err(GitError::NotCarried { path: path.to_owned(), why }.into());
         }
-        if !found.changed.is_empty() {
-            let names = found.changed.iter().take(SHOWN).map(|path| format!("`{}`", path.display()));
-            let (names, rest) =
-                (names.collect::<Vec<_>>().join(", "), found.changed.len().saturating_sub(SHOWN));
-            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-            self.notice(format!(
-                "tracked files were changed in the staged tree while it was prepared; they go live as committed: {names}{more}"
-            ));
+        match Written::changed(&self.host, tree, &excluded) {
+            Ok(changed) if changed.is_empty() => {}
+            Ok(changed) => {
+                let names = changed.iter().take(SHOWN).map(|path| format!("`{}`", path.display()));
+                let names = names.collect::<Vec<_>>().join(", ");
+                let rest = changed.len().saturating_sub(SHOWN);
+                let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+                self.notice(format!(
+                    "tracked files were changed in the staged tree while it was prepared; they go live as committed: {names}{more}"
+                ));
+            }
+            Err(error) => self.notice(format!(
+                "whether tracked files were changed in the staged tree is not known: {}",
+                error_chain(&error)
+            )),
         }
-        let carrying = Carrying { found, apart, tree: tree.clone(), excluded, folder: self.folder() };
+        let carrying =
+            Carrying { found, apart, static_root, tree: tree.clone(), excluded, folder: self.folder() };
         let (links, new) = (carrying.found.links.as_slice(), carrying.found.new.as_slice());
         // What is new now is a link when the migrations run.
         let later = [links, new].concat();
-        let code = carrying.at_code().map(|carry| (carry, links));
+        let early =
+            [carrying.at_code(), carrying.at_static()].into_iter().flatten().map(|carry| (carry, links));
         let migrate = migrates.then(|| (carrying.at_migrate(), later.as_slice()));
-        for (carry, links) in code.into_iter().chain(migrate).filter(|_| !self.request.only_plan) {
+        for (carry, links) in early.chain(migrate).filter(|_| !self.request.only_plan) {
             carry.keep_links(links)?;
         }
         Ok(carrying)

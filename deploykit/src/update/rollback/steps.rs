@@ -7,7 +7,7 @@ use crate::git::{CarryWritten, counted};
 use crate::operations::{Change, Check};
 use crate::plan::{Phase, Step};
 use crate::update::backup::Backup;
-use crate::update::written::{CODE, MIGRATE};
+use crate::update::written::{CODE, MIGRATE, STATIC};
 
 /// Says why the new version could not come back whole by its migrations alone.
 pub(super) fn backup_reasons(reversed: &[ReversedMigration]) -> Vec<String> {
@@ -84,7 +84,10 @@ impl Facts {
                 })
             }
         };
-        Step::new("static", Phase::Window, check)
+        let mut step = Step::new("static", Phase::Window, check);
+        step.change.actions.splice(0..0, self.carried(STATIC).map(Action::TakeOutWritten));
+        step.change.undo.extend(self.carried(STATIC).map(Action::CarryWritten));
+        step
     }
 
     pub(super) fn environment(&self) -> Step {
