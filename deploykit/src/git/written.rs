@@ -11,6 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{GitError, InRepository};
+use super::executable::{path_of, split_at_nul};
 use super::local_state::{LocalChange, LocalChangeKind, local_changes};
 use super::next_tree::{NextTree, is_cache};
 use super::repository::Repository;
@@ -104,7 +105,7 @@ fn others(host: &Host, tree: &NextTree) -> Result<Vec<PathBuf>, GitError> {
     let list = ["ls-files", "--others", "--directory", "--no-empty-directory", "-z"];
     let repository = Repository::open(&tree.path)?;
     let output = host.run(&repository.reading_git().args(list)).in_repository(&tree.path)?;
-    Ok(output.stdout.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect())
+    Ok(split_at_nul(output.stdout_bytes()).map(|name| path_of(name).to_owned()).collect())
 }
 
 struct Search<'s> {

@@ -1,5 +1,7 @@
 //! What the new version's code writes into the staged tree.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -65,15 +67,15 @@ fn what_is_new_goes_live_and_comes_out_again() {
     .unwrap();
     staged.stage("logs/old/site.txt", "booted\n");
     staged.stage("data/three", "three");
-    let odd = "lib/- odd\n name";
-    staged.stage(odd, "odd");
+    let odd = Path::new("lib").join(OsStr::from_bytes(b"- odd\n caf\xe9"));
+    staged.stage(&odd, "odd");
     symlink("three", staged.tree.path.join("data/newest")).unwrap();
     for cache in ["lib/__pycache__/c.pyc", ".pytest_cache/x", "dist/app.js", "made/__pycache__/d.pyc"] {
         staged.stage(cache, "cache");
     }
     let found = staged.find();
     let expected: Vec<PathBuf> =
-        ["data/newest", "data/three"].iter().map(PathBuf::from).chain([odd.into()]).collect();
+        ["data/newest", "data/three"].iter().map(PathBuf::from).chain([odd]).collect();
     let expected: Vec<PathBuf> = expected.into_iter().chain(["logs".into(), "secret.key".into()]).collect();
     assert_eq!((&found.new, found.only_adds()), (&expected, true));
     let changed = || Written::changed(&Host::new(), &staged.tree, &["dist".into()]).unwrap();

@@ -33,10 +33,10 @@ pub struct CarryWritten {
     /// Whether the staged tree is looked through; otherwise only what is awaited counts.
     pub looks: bool,
     /// Paths of the tree that are somebody else's matter.
-    #[serde(default)]
+    #[serde(default, with = "crate::names::many")]
     pub excluded: Vec<PathBuf>,
     /// Files that the run itself makes in the live checkout, as a new database.
-    #[serde(default)]
+    #[serde(default, with = "crate::names::many")]
     pub awaited: Vec<PathBuf>,
 }
 

@@ -30,27 +30,18 @@ pub(super) enum Entry {
 
 /// A path, whose bytes need not be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Name {
-    Text(String),
-    Bytes(Vec<u8>),
-}
+#[serde(transparent)]
+pub(super) struct Name(#[serde(with = "crate::names::one")] PathBuf);
 
 impl From<&Path> for Name {
     fn from(path: &Path) -> Self {
-        match path.to_str() {
-            Some(text) => Name::Text(text.to_owned()),
-            None => Name::Bytes(path.as_os_str().as_bytes().to_owned()),
-        }
+        Name(path.to_owned())
     }
 }
 
 impl Name {
     pub(super) fn path(&self) -> PathBuf {
-        match self {
-            Name::Text(text) => PathBuf::from(text),
-            Name::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes.clone())),
-        }
+        self.0.clone()
     }
 }
 
