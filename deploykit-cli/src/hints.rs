@@ -283,6 +283,19 @@ fn python(error: &PythonError) -> Option<String> {
         PythonError::EnvironmentNotWritable { .. } => {
             "the environment is exchanged beside itself: let the site's user write to that folder".into()
         }
+        PythonError::HoldsTheSite { .. } => {
+            "make a virtualenv elsewhere, let the services use it, and set `python.virtualenv`".into()
+        }
+        PythonError::UnknownFiles { .. } => {
+            "move them out of the virtualenv: a site that writes to them would go on with the old ones".into()
+        }
+        PythonError::IndexOfPip { .. } => {
+            "set `python.installer = \"pip\"`, or tell uv of the index by UV_DEFAULT_INDEX in `site.env-file`"
+                .into()
+        }
+        PythonError::UnaskedEditable { name, .. } | PythonError::CannotTakeAlong { name, .. } => {
+            format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")
+        }
         PythonError::Conflicts { .. } => "mend the requirements upstream".into(),
         _ => return None,
     })

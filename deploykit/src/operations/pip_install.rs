@@ -4,9 +4,10 @@
 //! be asked at all, [`resolve`](PipInstall::resolve) asks it, and [`compare`](PipInstall::compare) says what to build.
 //! [`plan`](PipInstall::plan) is all of it; [`Upgrade::prepare`] builds what was planned, and the [`Switch`](crate::python::Switch) brings it live.
 
+mod movable;
 mod upgrade;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,8 @@ use super::{Check, Operation};
 use crate::host::files::{self, Found};
 use crate::host::{Host, trial};
 use crate::python::{
-    Build, Installer, Packages, PythonError, Requirements, Resolution, Resolved, SEEDS, Tool, Virtualenv,
+    Build, Installer, Packages, PythonError, Requirements, Resolution, Resolved, SEEDS, Tool,
+    UpgradeStrategy, Virtualenv,
 };
 
 pub use upgrade::{Ready, Upgrade};
@@ -32,6 +34,8 @@ pub struct PipInstall {
     pub requirements: Vec<PathBuf>,
     /// The checkout or next tree that they are part of. Relative paths in them start here.
     pub directory: PathBuf,
+    /// The live checkout; the same as `directory` but for an update.
+    pub checkout: PathBuf,
     /// The installer; default: [`Installer::Auto`].
     pub installer: Installer,
     /// More arguments for it. Passwords are refused here: `PIP_INDEX_URL` in the site's environment, `pip.conf` and
@@ -41,9 +45,8 @@ pub struct PipInstall {
     pub environments: PathBuf,
     /// What the last successful update recorded. While it holds, no installer is asked; without it, one always is.
     pub record: Option<Record>,
-    /// Whether to take the newest versions that the requirements allow, as `pip install -U` does; else what is installed
-    /// stays where it is allowed. Default: `true`.
-    pub upgrade: bool,
+    /// How far packages move; default: [`UpgradeStrategy::OnlyIfNeeded`].
+    pub upgrade: UpgradeStrategy,
     /// For resolving, and again for building; default: 30 minutes.
     pub deadline: Duration,
 }
@@ -57,6 +60,17 @@ pub struct Record {
     pub python: String,
     /// What was resolved.
     pub packages: Packages,
+    /// The normalised names of those that no requirement asks for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unasked: BTreeSet<String>,
+}
+
+impl Record {
+    /// Returns the normalised names of what the requirements asked for, with all that it depends on.
+    fn asked(&self) -> BTreeSet<String> {
+        let names = self.packages.iter().map(|(name, _)| name.to_owned());
+        names.filter(|name| !self.unasked.contains(name)).collect()
+    }
 }
 
 /// What was observed.
@@ -72,6 +86,8 @@ pub struct EnvironmentFacts {
     pub unwritable: Option<PathBuf>,
     /// Whether the virtualenv is a mount of its own.
     pub mount_point: bool,
+    /// What tells pip, and not uv, where packages come from: a file or a variable.
+    pub index_of_pip: Option<PathBuf>,
     /// A folder above the environments that shuts other users out, while the live virtualenv is open to them.
     pub shut: Option<PathBuf>,
 }
@@ -125,15 +141,17 @@ impl PipInstall {
         directory: impl Into<PathBuf>,
         environments: impl Into<PathBuf>,
     ) -> Self {
+        let directory = directory.into();
         PipInstall {
             virtualenv: virtualenv.into(),
             requirements,
-            directory: directory.into(),
+            checkout: directory.clone(),
+            directory,
             installer: Installer::Auto,
             extra_args: Vec::new(),
             environments: environments.into(),
             record: None,
-            upgrade: true,
+            upgrade: UpgradeStrategy::OnlyIfNeeded,
             deadline: Duration::from_secs(30 * 60),
         }
     }
@@ -154,6 +172,12 @@ impl PipInstall {
             virtualenv,
             requirements,
             uv: crate::python::find_uv(host),
+            index_of_pip: crate::python::index_of_pip(
+                host,
+                &self.virtualenv,
+                &self.directory,
+                &self.extra_args,
+            ),
             unwritable: unwritable.map(Path::to_owned),
             mount_point: files::look(&self.virtualenv) == Found::Folder
                 && trial::is_mount_point(&self.virtualenv),
@@ -203,14 +227,18 @@ impl PipInstall {
                 python: virtualenv.python.clone(),
             });
         }
+        let has_pip = virtualenv.packages.get("pip").is_some();
+        let of_pip = facts.index_of_pip.as_ref();
         match (self.installer, &facts.uv) {
+            (Installer::Auto, Some(_)) if of_pip.is_some() && has_pip => Ok(Decision::Resolve(Tool::Pip)),
+            (Installer::Uv, Some(_)) if of_pip.is_some_and(|file| file.starts_with(&self.virtualenv)) => {
+                Err(PythonError::IndexOfPip { file: self.virtualenv.join("pip.conf") })
+            }
             (Installer::Uv, None) => Err(PythonError::InstallerMissing { program: "uv" }),
             (Installer::Auto | Installer::Uv, Some(program)) => {
                 Ok(Decision::Resolve(Tool::Uv { program: program.clone() }))
             }
-            (Installer::Auto | Installer::Pip, _) if virtualenv.packages.get("pip").is_some() => {
-                Ok(Decision::Resolve(Tool::Pip))
-            }
+            (Installer::Auto | Installer::Pip, _) if has_pip => Ok(Decision::Resolve(Tool::Pip)),
             _ => Err(PythonError::NoPip { virtualenv: self.virtualenv.clone() }),
         }
     }
@@ -234,6 +262,7 @@ impl PipInstall {
             extra_args: &self.extra_args,
             environments: &self.environments,
             upgrade: self.upgrade,
+            formerly: &self.record.as_ref().map(Record::asked).unwrap_or_default(),
         }
         .run(host, self.deadline)
     }
@@ -250,16 +279,20 @@ impl PipInstall {
         resolved: Resolved,
     ) -> Result<Planned, PythonError> {
         let live = &facts.virtualenv;
-        let Resolved { packages, newer_pip } = resolved;
+        let Resolved { packages, unasked, newer_pip } = resolved;
         let record = Record {
             fingerprint: facts.requirements.fingerprint.clone(),
             python: live.python.clone(),
             packages: packages.clone(),
+            unasked: unasked.clone(),
         };
         let changes = live.packages.changes_to(&packages);
         if changes.is_empty() {
-            let reason =
-                format!("the installed packages are the {} that the requirements ask for", packages.len());
+            let asked = packages.len() - unasked.len();
+            let mut reason = format!("the installed packages are the {asked} that the requirements ask for");
+            if !unasked.is_empty() {
+                reason.push_str(&format!(", and {} that none asks for", unasked.len()));
+            }
             return Ok(Planned::Unchanged { reason, record });
         }
         let Some(base) = live.base.clone() else {
@@ -274,9 +307,10 @@ impl PipInstall {
             .filter(|name| packages.get(name).is_none())
             .filter_map(|name| Some((name.to_owned(), live.packages.get(name)?.version.clone())))
             .collect();
-        let key = packages.key(&live.python, live.system_site_packages);
+        let own = self.own_files()?;
+        self.look_at_editables(&packages, &unasked)?;
         let mut build = Build {
-            environment: self.environments.join(&key),
+            environment: PathBuf::new(),
             virtualenv: self.virtualenv.clone(),
             base,
             python: live.python.clone(),
@@ -288,22 +322,17 @@ impl PipInstall {
             directory: self.directory.clone(),
             extra_args: self.extra_args.clone(),
             packages,
+            unasked,
+            own: own.fingerprint.clone(),
             seeds,
             newer_pip,
             deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
         };
+        let key = build.key();
         build.environment = crate::python::vacant(&self.environments, &self.virtualenv, &key, |place| {
             Build { environment: place.to_owned(), ..build.clone() }.is_complete()
         });
-        let warnings: Vec<String> = live
-            .stray
-            .iter()
-            .map(|name| {
-                format!(
-                    "`{name}` in the live environment belongs to no package and will not be in the new one"
-                )
-            })
-            .collect();
+        let warnings = [unasked_text(&build), own.summary()].into_iter().flatten().collect();
         let reason = match changes.len() {
             1 => "1 package differs from the requirements".to_owned(),
             count => format!("{count} packages differ from the requirements"),
@@ -363,6 +392,13 @@ impl Operation for PipInstall {
             Planned::Upgrade(upgrade) => Ok(Check::Change(upgrade.into_change()?)),
         }
     }
+}
+
+/// Names the packages that stay although no requirement asks for them.
+fn unasked_text(build: &Build) -> Option<String> {
+    let names = build.unasked.iter().filter_map(|name| build.packages.get(name));
+    let names: Vec<String> = names.map(|package| format!("{} {}", package.name, package.version)).collect();
+    (!names.is_empty()).then(|| format!("kept although no requirement asks for them: {}", names.join(", ")))
 }
 
 /// Returns a folder or the nearest one above it that is there.

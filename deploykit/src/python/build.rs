@@ -2,7 +2,7 @@
 
 mod along;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip};
-use super::packages::{PackageChange, Packages, SEEDS};
+use super::own::{Moved, OwnFiles};
+use super::packages::{PackageChange, Packages, SEEDS, hex, normalise};
 use super::requirements::Requirements;
 use super::resolve::release;
 use super::virtualenv::Virtualenv;
@@ -50,6 +51,12 @@ pub struct Build {
     pub extra_args: Vec<String>,
     /// What is to be installed.
     pub packages: Packages,
+    /// The normalised names of those packages that no requirement asks for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unasked: BTreeSet<String>,
+    /// The [fingerprint](OwnFiles::fingerprint) of what people have put into the virtualenv.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub own: String,
     /// pip, setuptools and wheel of the virtualenv, as far as the requirements do not mention them: what a site may use
     /// without saying so.
     pub seeds: BTreeMap<String, String>,
@@ -73,6 +80,8 @@ pub struct Built {
 pub(crate) struct Marker {
     pub(crate) python: String,
     pub(crate) packages: Packages,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) own: String,
 }
 
 impl Marker {
@@ -142,31 +151,48 @@ impl Build {
     fn build(&self, host: &Host, budget: Budget, wanted: &Requirements) -> Result<Built, PythonError> {
         let mut built = Built::default();
         self.make(host, budget)?;
+        let own = OwnFiles::read(&self.virtualenv)?;
+        let moved = Moved::new(&self.virtualenv, &self.environment);
+        let at = |source| FileError { what: "take files along to", path: self.environment.clone(), source };
+        // The installer reads them.
+        own.place_settings(&moved).map_err(at)?;
         self.take_along(host, &mut built)?;
         self.ensure_pip(host, budget)?;
         let told = self.install(host, budget)?;
+        self.install_unasked(host, budget, &wanted.options)?;
         let mut found = Virtualenv::read(&self.environment)?;
         if self.upgrade_pip(host, budget, wanted, told, &found, &mut built)? {
             found = Virtualenv::read(&self.environment)?;
         }
+        own.place(&moved).map_err(at)?;
         // The one looks at what is installed, the other at the sources.
         let check = || self.check_conflicts(host, budget, &found);
-        let compile = || self.compile(host, budget);
-        let both: [&(dyn Fn() -> Result<(), PythonError> + Sync); 2] = [&check, &compile];
-        host.on_all_cores(&both, |one| one()).into_iter().collect::<Result<(), _>>()?;
+        let compile = || self.compile(host, budget).map(|()| Vec::new());
+        let both: [&(dyn Fn() -> Result<Vec<String>, PythonError> + Sync); 2] = [&check, &compile];
+        for warnings in host.on_all_cores(&both, |one| one()) {
+            built.warnings.extend(warnings?);
+        }
         let differences = self.differences(&found);
         if !differences.is_empty() || found.python != self.python {
             return Err(PythonError::NotAsResolved { environment: self.environment.clone(), differences });
         }
-        self.mark(&found)?;
+        self.mark(&found, own.fingerprint)?;
         Ok(built)
     }
 
     /// Tells whether the environment is there, finished, and still holds what it was built with.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        Marker::read(&self.environment).is_some_and(|marker| marker.python == self.python)
+        let is_ours = |marker: Marker| marker.python == self.python && marker.own == self.own;
+        Marker::read(&self.environment).is_some_and(is_ours)
             && Virtualenv::read(&self.environment).is_ok_and(|found| self.differences(&found).is_empty())
+    }
+
+    /// Returns the name of the environment: what is in it.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let key = self.packages.key(&self.python, self.system_site_packages);
+        if self.own.is_empty() { key } else { hex(format!("{key} {}", self.own).as_bytes())[..16].to_owned() }
     }
 
     /// From what is wanted to what is there.
@@ -268,30 +294,39 @@ impl Build {
         }
     }
 
-    fn check_conflicts(&self, host: &Host, budget: Budget, found: &Virtualenv) -> Result<(), PythonError> {
+    /// Returns the conflicts of packages that no requirement asks for: an installer leaves them in their place, too.
+    fn check_conflicts(
+        &self,
+        host: &Host,
+        budget: Budget,
+        found: &Virtualenv,
+    ) -> Result<Vec<String>, PythonError> {
         if self.tool == Tool::Pip && found.packages.get("pip").is_none() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let command = self.tool.command(&self.environment, &["check"]).accept([1]).deadline(budget.left());
         let output = host.run(&command).map_err(|error| failed("checking the packages", error))?;
         if output.code == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let lines = conflicts(&output, &self.packages, self.system_site_packages);
-        if lines.is_empty() && self.system_site_packages {
-            return Ok(());
+        let is_unasked = |line: &String| self.unasked.contains(&normalise(complainer(line)));
+        let (unasked, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(is_unasked);
+        if lines.is_empty() && (self.system_site_packages || !unasked.is_empty()) {
+            let text = |line| format!("no requirement asks for it, but it stays, and conflicts: {line}");
+            return Ok(unasked.into_iter().map(text).collect());
         }
         Err(PythonError::Conflicts { lines })
     }
 
-    fn mark(&self, found: &Virtualenv) -> Result<(), PythonError> {
+    fn mark(&self, found: &Virtualenv, own: String) -> Result<(), PythonError> {
         let mut packages = self.packages.clone();
         for (name, installed) in found.packages.iter() {
             if let Some(package) = packages.get_mut(name) {
                 package.version.clone_from(&installed.version);
             }
         }
-        let marker = Marker { python: self.python.clone(), packages };
+        let marker = Marker { python: self.python.clone(), packages, own };
         let text = serde_json::to_vec(&marker).map_err(|error| FileError {
             what: "write",
             path: self.environment.join(COMPLETE),
@@ -339,12 +374,14 @@ fn conflicts(output: &Output, packages: &Packages, system: bool) -> Vec<String> 
                 || line.contains(" has requirement ")
                 || line.contains(" is not supported")
         })
-        .filter(|line| {
-            let name = line.trim_start_matches("The package `").split([' ', '`']).next().unwrap_or_default();
-            !system || packages.get(name).is_some()
-        })
+        .filter(|line| !system || packages.get(complainer(line)).is_some())
         .map(str::to_owned)
         .collect()
+}
+
+/// Returns the package that a line of `check` is about.
+fn complainer(line: &str) -> &str {
+    line.trim_start_matches("The package `").split([' ', '`']).next().unwrap_or_default()
 }
 
 fn failed(step: &'static str, error: CommandError) -> PythonError {

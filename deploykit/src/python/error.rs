@@ -122,6 +122,46 @@ pub enum PythonError {
         /// From what was resolved to what is there.
         differences: Vec<PackageChange>,
     },
+    /// The virtualenv would have to move, and the site lies in it.
+    #[error("`{}` lies in the virtualenv `{}`, which is replaced when packages change", path.display(), virtualenv.display())]
+    HoldsTheSite {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+        /// The checkout, the state directory, or a requirements file.
+        path: PathBuf,
+    },
+    /// The virtualenv holds files that the site may write to: a copy in the next virtualenv would be another file.
+    #[error("the virtualenv `{}` holds files that neither Python nor a package brought: `{}`", virtualenv.display(), paths(files))]
+    UnknownFiles {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+        /// The files and directories, from its top.
+        files: Vec<PathBuf>,
+    },
+    /// uv is to install, and only pip has been told where the packages come from.
+    #[error("`{}` says where packages come from, and uv does not read it", file.display())]
+    IndexOfPip {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A package that no requirement asks for is installed from a directory that the next version does not see.
+    #[error("no requirement asks for `{name}`, which is installed as editable from `{}`", path.display())]
+    UnaskedEditable {
+        /// The package.
+        name: String,
+        /// The directory: in the checkout, or in the virtualenv.
+        path: PathBuf,
+    },
+    /// A package that no requirement asks for, and that no index has, was changed since it was installed.
+    #[error(
+        "`{name}` {version}, which no requirement asks for, cannot be taken along: its files are not as they were installed"
+    )]
+    CannotTakeAlong {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+    },
     /// A folder in which a link or an environment must be made is not writable.
     #[error("cannot write to `{}`", folder.display())]
     EnvironmentNotWritable {
@@ -176,6 +216,10 @@ impl PythonError {
 
 fn of(requirement: Option<&str>) -> String {
     requirement.map_or_else(String::new, |requirement| format!(": nothing satisfies `{requirement}`"))
+}
+
+fn paths(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join("`, `")
 }
 
 fn list(changes: &[PackageChange]) -> String {

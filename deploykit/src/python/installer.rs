@@ -91,6 +91,65 @@ pub(crate) fn find_uv(host: &Host) -> Option<PathBuf> {
     which::which_in("uv", path, "/").ok()
 }
 
+/// Returns what tells pip where packages come from, a file or a variable, where nothing tells uv: it reads no `pip.conf`,
+/// and would take a private package of the same name from the public index.
+///
+/// Sources: <https://pip.pypa.io/en/stable/topics/configuration/>, <https://docs.astral.sh/uv/concepts/configuration-files/>
+pub(crate) fn index_of_pip(
+    host: &Host,
+    virtualenv: &Path,
+    directory: &Path,
+    extra_args: &[String],
+) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        let site = host.environment().get(name).map(PathBuf::from);
+        site.or_else(|| std::env::var_os(name).map(PathBuf::from))
+            .filter(|value| !value.as_os_str().is_empty())
+    };
+    let home = variable("HOME").unwrap_or_default();
+    let settings = variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    let of_uv = [
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_INDEX_URL",
+        "UV_EXTRA_INDEX_URL",
+        "UV_FIND_LINKS",
+        "UV_NO_INDEX",
+        "UV_CONFIG_FILE",
+    ];
+    let files_of_uv = [settings.join("uv/uv.toml"), "/etc/uv/uv.toml".into(), directory.join("uv.toml")];
+    let says = |file: &Path, what: &[&str]| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().any(|line| what.iter().any(|what| line.trim_start().replace('_', "-").starts_with(what)))
+    };
+    let is_index = |argument: &String| {
+        ["-i", "-f", "--index", "--default-index", "--extra-index", "--find-links", "--no-index"]
+            .iter()
+            .any(|name| argument.starts_with(name))
+    };
+    if of_uv.iter().any(|name| variable(name).is_some())
+        || files_of_uv.iter().any(|file| file.exists())
+        || says(&directory.join("pyproject.toml"), &["[tool.uv", "[[tool.uv.index"])
+        || extra_args.iter().any(is_index)
+    {
+        return None;
+    }
+    let own = variable("PIP_CONFIG_FILE");
+    let files: Vec<PathBuf> = match own {
+        // Without any.
+        Some(file) if file == Path::new("/dev/null") => Vec::new(),
+        own => {
+            let user = [settings.join("pip/pip.conf"), home.join(".pip/pip.conf")];
+            let all = ["/etc/xdg/pip/pip.conf", "/etc/pip.conf"].map(PathBuf::from);
+            [virtualenv.join("pip.conf")].into_iter().chain(own).chain(user).chain(all).collect()
+        }
+    };
+    let keys = ["index-url", "extra-index-url", "find-links", "no-index"];
+    let variables = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"];
+    let file = files.into_iter().find(|file| says(file, &keys));
+    file.or_else(|| variables.iter().find(|name| variable(name).is_some()).map(PathBuf::from))
+}
+
 /// Time that several programs share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {

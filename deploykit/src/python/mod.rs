@@ -4,10 +4,12 @@
 //! (its scripts hold absolute paths), and [goes live](Switch) by one rename. What is installed is read from the files of
 //! the environment, so knowing that nothing is to do costs no start of Python.
 
+mod asked;
 mod build;
 mod bytecode;
 mod error;
 mod installer;
+mod own;
 mod packages;
 mod placed;
 mod requirements;
@@ -19,10 +21,11 @@ mod virtualenv;
 pub use build::{Build, Built, COMPLETE};
 pub use error::PythonError;
 pub use installer::{Installer, Tool, newer_pip};
+pub use own::OwnFiles;
 pub use packages::{Package, PackageChange, Packages, normalise};
 pub use placed::ByteCode;
 pub use requirements::{LocalRequirement, Requirements};
-pub use resolve::{Resolution, Resolved, read_pip_report, read_uv_output};
+pub use resolve::{Resolution, Resolved, UpgradeStrategy, read_pip_report, read_uv_output};
 pub use switch::{Switch, Target, kept_originals, prune};
 pub use virtualenv::Virtualenv;
 
@@ -48,7 +51,7 @@ pub(crate) mod fuzzing {
 }
 
 pub(crate) use build::vacant;
-pub(crate) use installer::{find_uv, holds_credentials};
+pub(crate) use installer::{find_uv, holds_credentials, index_of_pip};
 pub(crate) use packages::SEEDS;
 pub(crate) use requirements::included;
 pub(crate) use switch::remove_half_built;

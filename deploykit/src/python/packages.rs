@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -11,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 /// What every environment has, wanted or not: present or absent it is no change, unless the requirements ask for it.
 pub(crate) const SEEDS: [&str; 3] = ["pip", "setuptools", "wheel"];
+
+/// How a version is marked that is not there whole.
+pub(crate) const FILES_MISSING: &str = " with files missing";
 
 /// How an origin is marked that is a folder outside of the environment's packages.
 const EDITABLE: &str = "editable:";
@@ -33,9 +37,26 @@ impl Package {
         Package { name: name.into(), version: version.into(), origin: None }
     }
 
+    /// Returns the version that is meant by one that is broken: the newest where several are there.
+    pub(crate) fn intended(&self) -> String {
+        let whole =
+            self.version.split(" and ").map(|version| version.strip_suffix(FILES_MISSING).unwrap_or(version));
+        let numbers = |version: &str| {
+            normal_version(version).split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u64>>()
+        };
+        whole.max_by_key(|version| numbers(version)).unwrap_or_default().to_owned()
+    }
+
     /// Tells whether its version alone says what it is.
     pub(crate) fn is_of_index(&self) -> bool {
         self.origin.is_none() && !self.version.is_empty()
+    }
+
+    /// Returns the directory that it is imported from, when that is outside of the packages.
+    pub(crate) fn editable_from(&self) -> Option<PathBuf> {
+        let path = self.origin.as_ref()?.strip_prefix(EDITABLE)?.strip_prefix("file://")?;
+        let path = path.split('#').next().unwrap_or_default();
+        Some(PathBuf::from(percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()))
     }
 
     /// Tells whether two descriptions are of the same thing.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::asked::{Wish, wishes_in};
 use super::error::PythonError;
 use super::packages::hex;
 
@@ -23,6 +24,8 @@ pub struct Requirements {
     /// The lines that say where packages come from (`--index-url`, `--find-links`), paths made absolute. They may hold a
     /// password.
     pub(crate) options: Vec<String>,
+    /// What the files ask for by name; `None`: something in them has no name that could be told without an installer.
+    pub(crate) wishes: Option<Vec<Wish>>,
 }
 
 impl std::fmt::Debug for Requirements {
@@ -32,6 +35,7 @@ impl std::fmt::Debug for Requirements {
             .field("fingerprint", &self.fingerprint)
             .field("remote", &self.remote)
             .field("local", &self.local)
+            .field("wishes", &self.wishes)
             .finish_non_exhaustive()
     }
 }
@@ -63,6 +67,7 @@ impl Requirements {
             let _ = writeln!(text, "\0argument {argument}");
         }
         found.fingerprint = hex(text.as_bytes());
+        found.wishes = wishes_in(files);
         Ok(found)
     }
 
@@ -128,7 +133,7 @@ enum Line<'t> {
 }
 
 /// Joins continued lines, removes comments; each comes with the number of its first line.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
+pub(super) fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut pending: Option<(usize, String)> = None;
     for (index, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -192,7 +197,7 @@ fn classify<'t>(line: &'t str, directory: &Path) -> Line<'t> {
 }
 
 /// Returns the value of an option in all its spellings: `-r x`, `-rx`, `--requirement x`, `--requirement=x`.
-fn value<'t>(line: &'t str, short: &str, long: &str) -> Option<&'t str> {
+pub(super) fn value<'t>(line: &'t str, short: &str, long: &str) -> Option<&'t str> {
     let rest = match line.strip_prefix(long) {
         Some(rest) if rest.starts_with(|c: char| c == '=' || c.is_whitespace()) => {
             rest.trim_start_matches('=')
@@ -204,7 +209,7 @@ fn value<'t>(line: &'t str, short: &str, long: &str) -> Option<&'t str> {
     (!value.is_empty()).then_some(value)
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let text = text.trim();
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.[], ".contains(c))
 }
@@ -245,7 +250,7 @@ fn with_absolute_path(line: &str, folder: &Path) -> String {
 }
 
 /// Resolves `.` and `..` without looking at the disk.
-fn lexical(path: &Path) -> PathBuf {
+pub(super) fn lexical(path: &Path) -> PathBuf {
     use std::path::Component;
     path.components().fold(PathBuf::new(), |mut path, component| {
         match component {
@@ -263,6 +268,7 @@ fn lexical(path: &Path) -> PathBuf {
 pub(crate) fn fuzz(bytes: &[u8]) {
     for (_, line) in logical_lines(&String::from_utf8_lossy(bytes)) {
         let _ = (classify(&line, Path::new("/srv")), with_absolute_path(&line, Path::new("/srv")));
+        let _ = super::asked::wish_of(&line);
     }
 }
 

@@ -1,26 +1,47 @@
 //! Asks the installer which packages the requirements mean today.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::asked::{Needs, Wish, asked, needs_of};
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip, refusal};
-use super::packages::{Package, Packages, clean_url, normal_version, origin_of};
+use super::packages::{Package, Packages, SEEDS, clean_url, normal_version, normalise, origin_of};
+use super::requirements::Requirements;
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError, TEMPORARY};
-use crate::host::{CommandError, Host, Output};
+use crate::host::{CommandError, Host};
+
+/// How far packages move that are installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpgradeStrategy {
+    /// What is installed stays where the requirements allow it, as with `pip install -r`.
+    Never,
+    /// What the requirements name moves to the newest version that they allow, and what that depends on only as far as
+    /// needed, as with `pip install -U -r`.
+    #[default]
+    OnlyIfNeeded,
+    /// All that the requirements ask for moves, what they depend on too.
+    Eager,
+}
 
 /// What an installer resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
-    /// Everything that is to be installed, what others depend on too.
+    /// Everything that is to be installed: what the requirements ask for with what that depends on, and what else is
+    /// installed.
     pub packages: Packages,
+    /// The normalised names of those that no requirement asks for.
+    pub unasked: BTreeSet<String>,
     /// The newer pip that pip told of.
     pub newer_pip: Option<String>,
 }
@@ -41,12 +62,18 @@ pub struct Resolution<'a> {
     /// The folder of environments: what is needed for the moment is put there, or beside it, or into the system's
     /// temporary folder where neither is there yet.
     pub environments: &'a Path,
-    /// Whether to take the newest versions that are allowed; else what is installed stays where it is allowed.
-    pub upgrade: bool,
+    /// How far packages move.
+    pub upgrade: UpgradeStrategy,
+    /// The normalised names of what the requirements asked for at the last update: what they ask for no more goes, unless
+    /// something needs it that stays.
+    pub formerly: &'a BTreeSet<String>,
 }
 
 /// pip 22.2 brought `--report`.
 const FIRST_PIP_WITH_REPORT: (u32, u32) = (22, 2);
+
+/// pip 22.3 brought `--python`, by which one pip looks at the packages of another environment.
+const FIRST_PIP_FOR_OTHERS: (u32, u32) = (22, 3);
 
 impl Resolution<'_> {
     /// Asks; `deadline` is for all programs together.
@@ -76,43 +103,55 @@ impl Resolution<'_> {
         made.map_err(|source| in_scratch(&std::env::temp_dir(), source))
     }
 
+    /// What pip would change, laid over what is there, is what is to be there.
     fn ask_pip(&self, host: &Host, budget: Budget, scratch: &Path) -> Result<Resolved, PythonError> {
         let answering = self.pip_with_report(host, budget, scratch)?;
-        let mut constraints = None;
-        if !self.upgrade {
-            // What pip would change without `-U`, laid over what is there, is what is to be there.
-            let report = scratch.join("changes.json");
-            self.pip(host, &answering, &["--report".as_ref(), report.as_path()], scratch, budget)?;
-            let changes = read_report(&report)?;
-            let kept = self.virtualenv.packages.iter().filter(|(name, _)| changes.get(name).is_none());
-            let wanted: Packages = changes.iter().chain(kept).map(|(_, package)| package.clone()).collect();
-            let file = scratch.join("constraints.txt");
-            fs::write(&file, wanted.constraints()).map_err(|source| in_scratch(&file, source))?;
-            constraints = Some(file);
-        }
         let report = scratch.join("report.json");
-        let mut args: Vec<&Path> = vec!["--ignore-installed".as_ref(), "--report".as_ref(), &report];
-        if let Some(constraints) = &constraints {
-            args.extend(["-c".as_ref(), constraints.as_path()]);
+        let mut command = Tool::Pip.command(&answering, &[]);
+        if answering != self.virtualenv.path {
+            command = command.args([Path::new("--python"), &self.virtualenv.path.join("bin/python")]);
         }
-        let output = self.pip(host, &answering, &args, scratch, budget)?;
-        Ok(Resolved { packages: read_report(&report)?, newer_pip: newer_pip(&output.stderr) })
-    }
-
-    fn pip(
-        &self,
-        host: &Host,
-        environment: &Path,
-        args: &[&Path],
-        scratch: &Path,
-        budget: Budget,
-    ) -> Result<Output, PythonError> {
-        let command = Tool::Pip
-            .command(environment, &["install", "--dry-run"])
+        let command = command
+            .args(["install", "--dry-run"])
+            .args(match self.upgrade {
+                UpgradeStrategy::Never => &[][..],
+                UpgradeStrategy::OnlyIfNeeded => &["--upgrade", "--upgrade-strategy", "only-if-needed"],
+                UpgradeStrategy::Eager => &["--upgrade", "--upgrade-strategy", "eager"],
+            })
             // Editable packages are cloned even in a dry run: not into the live environment.
             .args([Path::new("--src"), &scratch.join("src")])
-            .args(args);
-        host.run(&self.with_requirements(command, budget)).map_err(|error| self.failed(error))
+            .args([Path::new("--report"), &report]);
+        let output =
+            host.run(&self.with_requirements(command, budget)).map_err(|error| self.failed(error))?;
+        let text = match fs::read(&report) {
+            // pip writes no report when there is nothing to install.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            result => result.map_err(|source| in_scratch(&report, source))?,
+        };
+        let changes = read_pip_report(&text)?;
+        let mut needs = needs_of(&self.virtualenv.path);
+        needs.extend(needs_in_report(&text));
+        let wishes = Requirements::read(self.requirements, self.directory, self.extra_args)?.wishes;
+        let packages = self.laid_over(&changes);
+        let unasked = match wishes {
+            Some(wishes) => {
+                let asked = asked(&packages, &wishes, &needs);
+                let others = packages
+                    .iter()
+                    .map(|(name, _)| name)
+                    .filter(|name| !asked.contains(*name) && changes.get(name).is_none());
+                others.map(str::to_owned).collect()
+            }
+            None => BTreeSet::new(),
+        };
+        Ok(self.resolved(packages, unasked, &needs, newer_pip(&output.stderr)))
+    }
+
+    /// Returns what is installed with `changes` over it. What is broken is to be whole.
+    fn laid_over(&self, changes: &Packages) -> Packages {
+        let kept = self.virtualenv.packages.iter().filter(|(name, _)| changes.get(name).is_none());
+        let kept = kept.map(|(_, package)| Package { version: package.intended(), ..package.clone() });
+        changes.iter().map(|(_, package)| package.clone()).chain(kept).collect()
     }
 
     fn with_requirements(&self, command: Command, budget: Budget) -> Command {
@@ -142,9 +181,14 @@ impl Resolution<'_> {
             isolated(Command::new(base).args(["-m", "venv"]).arg(&environment)).deadline(budget.left());
         host.run(&make).map_err(|error| self.failed(error))?;
         let bundled = Virtualenv::read(&environment)?.packages.get("pip").map(|pip| release(&pip.version));
-        if bundled.unwrap_or_default() < FIRST_PIP_WITH_REPORT {
+        // Where the live environment has its packages from is where that pip has itself from.
+        if self.virtualenv.path.join("pip.conf").is_file() {
+            let copied = fs::copy(self.virtualenv.path.join("pip.conf"), environment.join("pip.conf"));
+            copied.map_err(|source| in_scratch(&environment, source))?;
+        }
+        if bundled.unwrap_or_default() < FIRST_PIP_FOR_OTHERS {
             let upgrade = Tool::Pip
-                .command(&environment, &["install", "--upgrade", "pip>=22.2"])
+                .command(&environment, &["install", "--upgrade", "pip>=22.3"])
                 .args(self.extra_args)
                 .deadline(budget.left());
             host.run(&upgrade).map_err(|error| self.failed(error))?;
@@ -152,24 +196,66 @@ impl Resolution<'_> {
         Ok(environment)
     }
 
+    /// Leaves out what the requirements ask for no more, and pip, setuptools and wheel where nothing asks for them: these
+    /// come along by themselves.
+    fn resolved(
+        &self,
+        packages: Packages,
+        mut unasked: BTreeSet<String>,
+        needs: &Needs,
+        newer_pip: Option<String>,
+    ) -> Resolved {
+        let by_hand = unasked.difference(self.formerly).map(|name| Wish::of(name)).collect::<Vec<_>>();
+        let kept = asked(&packages, &by_hand, needs);
+        let goes = |name: &str| unasked.contains(name) && (SEEDS.contains(&name) || !kept.contains(name));
+        let packages = packages.iter().filter(|(name, _)| !goes(name)).map(|(_, package)| package.clone());
+        let packages: Packages = packages.collect();
+        unasked.retain(|name| packages.get(name).is_some());
+        Resolved { packages, unasked, newer_pip }
+    }
+
+    /// uv prefers the versions that its output file holds already, but for the packages that it is told to upgrade.
     fn ask_uv(&self, host: &Host, budget: Budget, scratch: &Path) -> Result<Resolved, PythonError> {
         let answer = scratch.join("resolved.txt");
-        if !self.upgrade {
-            // uv prefers the versions that its output file holds already.
-            let installed = self.virtualenv.packages.constraints();
-            fs::write(&answer, installed).map_err(|source| in_scratch(&answer, source))?;
+        let installed = self.laid_over(&Packages::new());
+        let mut named = Vec::new();
+        if self.upgrade != UpgradeStrategy::Eager {
+            fs::write(&answer, installed.constraints()).map_err(|source| in_scratch(&answer, source))?;
         }
+        if self.upgrade == UpgradeStrategy::OnlyIfNeeded {
+            let read = Requirements::read(self.requirements, self.directory, self.extra_args)?;
+            named = match read.wishes {
+                Some(wishes) => wishes.into_iter().map(|Wish { name, .. }| name).collect(),
+                None => named_in(&self.compile(host, budget, &answer, &["--annotation-style", "line"])?),
+            };
+        }
+        let mut args = vec!["--no-annotate"];
+        args.extend(named.iter().flat_map(|name| ["--upgrade-package", name.as_str()]));
+        let wanted = read_uv_output(&self.compile(host, budget, &answer, &args)?)?;
+        let is_other = |name: &str| wanted.get(name).is_none();
+        let unasked = installed.iter().filter(|(name, _)| is_other(name)).map(|(name, _)| name.to_owned());
+        let unasked = unasked.collect();
+        Ok(self.resolved(self.laid_over(&wanted), unasked, &needs_of(&self.virtualenv.path), None))
+    }
+
+    fn compile(
+        &self,
+        host: &Host,
+        budget: Budget,
+        answer: &Path,
+        args: &[&str],
+    ) -> Result<String, PythonError> {
         let command = self
             .tool
-            .command(&self.virtualenv.path, &["compile", "--no-header", "--no-annotate"])
-            .args([Path::new("--output-file"), &answer])
+            .command(&self.virtualenv.path, &["compile", "--no-header"])
+            .args(args)
+            .args([Path::new("--output-file"), answer])
             .args(self.requirements)
             .args(self.extra_args)
             .directory(self.directory)
             .deadline(budget.left());
         host.run(&command).map_err(|error| self.failed(error))?;
-        let text = fs::read_to_string(&answer).map_err(|source| in_scratch(&answer, source))?;
-        Ok(Resolved { packages: read_uv_output(&text)?, newer_pip: None })
+        fs::read_to_string(answer).map_err(|source| in_scratch(answer, source))
     }
 
     fn failed(&self, error: CommandError) -> PythonError {
@@ -197,13 +283,27 @@ fn in_scratch(path: &Path, source: io::Error) -> PythonError {
     FileError { what: "use", path: path.to_owned(), source }.into()
 }
 
-/// pip writes no report when there is nothing to install.
-fn read_report(path: &Path) -> Result<Packages, PythonError> {
-    match fs::read(path) {
-        Ok(text) => read_pip_report(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Packages::new()),
-        Err(source) => Err(in_scratch(path, source)),
-    }
+/// Returns the packages that a requirements file names, as uv notes it behind each: `django==5.2  # via -r base.txt`.
+fn named_in(annotated: &str) -> Vec<String> {
+    let named = annotated.lines().filter_map(|line| {
+        let (package, via) = line.split_once("# via ")?;
+        let is_named = via.split(',').any(|via| via.trim_start().starts_with("-r "));
+        is_named.then(|| Wish::read(package).map(|wish| wish.name)).flatten()
+    });
+    named.collect()
+}
+
+/// Returns what the packages of a report that can be read depend on.
+fn needs_in_report(text: &[u8]) -> Needs {
+    let report: Value = serde_json::from_slice(text).unwrap_or_default();
+    let items = report.get("install").and_then(Value::as_array).into_iter().flatten();
+    let needs = items.filter_map(|item| {
+        let metadata = item.get("metadata")?;
+        let requires = metadata.get("requires_dist").and_then(Value::as_array).into_iter().flatten();
+        let wishes = requires.filter_map(|line| Wish::read(line.as_str()?)).collect();
+        Some((normalise(metadata.get("name")?.as_str()?), wishes))
+    });
+    needs.collect()
 }
 
 /// Reads the packages of pip's installation report.
@@ -319,6 +419,44 @@ mod tests {
     }
 
     #[test]
+    fn what_pip_would_change_depends_on_more() {
+        let report = r#"{"version": "1", "install": [{"metadata": {"name": "A.b", "version": "1", "requires_dist": ["c[d]>=1", "e; extra == 'f'"]}}]}"#;
+        let needs = needs_in_report(report.as_bytes());
+        let names: Vec<&str> = needs["a-b"].iter().map(|wish| wish.name.as_str()).collect();
+        assert_eq!(names, ["c", "e"]);
+        assert!(needs_in_report(b"").is_empty());
+    }
+
+    #[test]
+    fn uv_notes_what_a_file_names() {
+        let text = "asgiref==3.8  # via django\ndjango==5.2  # via djangorestframework, -r https://host/r.txt\n\
+                    six==1  # via -c pins.txt, -r base.txt\nsqlparse==1 # via -c pins.txt, django\n";
+        assert_eq!(named_in(text), ["django", "six"]);
+    }
+
+    #[test]
+    fn what_no_requirement_asks_for_stays_unless_one_did_before() {
+        let names = ["pip", "wheel", "six", "ipython", "jedi", "old"];
+        let set: Packages = names.into_iter().map(|name| Package::new(name, "1")).collect();
+        let needs = Needs::from([("ipython".to_owned(), vec![Wish::of("jedi")])]);
+        let resolution = Resolution {
+            tool: &Tool::Pip,
+            virtualenv: &Virtualenv::default(),
+            requirements: &[],
+            directory: Path::new("/"),
+            extra_args: &[],
+            environments: Path::new("/"),
+            upgrade: UpgradeStrategy::OnlyIfNeeded,
+            formerly: &["jedi", "old", "six"].map(str::to_owned).into(),
+        };
+        let unasked = ["pip", "ipython", "jedi", "old"].map(str::to_owned).into();
+        let found = resolution.resolved(set, unasked, &needs, None);
+        let names: Vec<&str> = found.packages.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["ipython", "jedi", "six", "wheel"]);
+        assert_eq!(found.unasked, ["ipython", "jedi"].map(str::to_owned).into());
+    }
+
+    #[test]
     fn releases_are_compared_as_numbers() {
         assert!(release("22.10") > FIRST_PIP_WITH_REPORT && release("9.0.3") < FIRST_PIP_WITH_REPORT);
         assert_eq!(release("26.3.dev1"), (26, 3));
@@ -329,6 +467,7 @@ mod tests {
         #[test]
         fn no_answer_is_too_strange(bytes in any::<Vec<u8>>(), text in "(?s).*") {
             let _ = (read_pip_report(&bytes), read_uv_output(&text), release(&text));
+            let _ = (needs_in_report(&bytes), named_in(&text));
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::Marker;
 use super::error::PythonError;
-use super::packages::{Package, Packages, origin_of};
+use super::packages::{FILES_MISSING, Package, Packages, origin_of};
 
 /// What is known of a virtualenv.
 ///
@@ -31,8 +31,6 @@ pub struct Virtualenv {
     pub packages: Packages,
     /// Programs in its `bin`.
     pub scripts: BTreeSet<String>,
-    /// Files that Python reads at every start and that no package brought: `*.pth`, `sitecustomize.py`.
-    pub stray: Vec<String>,
 }
 
 impl Virtualenv {
@@ -81,7 +79,6 @@ impl Virtualenv {
 
     fn add_packages(&mut self, folder: &Path) {
         let names: BTreeSet<String> = names_in(folder).collect();
-        let mut owned = BTreeSet::new();
         // pip renames what it is about to remove to `~name`: a leftover of an interrupted run.
         for name in names.iter().filter(|name| !name.starts_with('~')) {
             let metadata = match name.rsplit_once('.') {
@@ -100,18 +97,11 @@ impl Virtualenv {
             if let Ok(record) = fs::read(folder.join(name).join("RECORD")) {
                 let tops = top_level(&record);
                 if tops.iter().any(|top| !names.contains(top)) {
-                    package.version.push_str(" with files missing");
+                    package.version.push_str(FILES_MISSING);
                 }
-                owned.extend(tops);
             }
             self.packages.insert(package);
         }
-        let at_start = |name: &&String| {
-            name.ends_with(".pth") || ["sitecustomize.py", "usercustomize.py"].contains(&name.as_str())
-        };
-        let made_by_tools = ["_virtualenv.pth", "distutils-precedence.pth", "easy-install.pth"];
-        let stray = names.iter().filter(at_start).filter(|name| !owned.contains(*name));
-        self.stray.extend(stray.filter(|name| !made_by_tools.contains(&name.as_str())).cloned());
     }
 
     /// An editable package from a repository says where its clone is, not which commit: the build noted that.
@@ -200,7 +190,7 @@ fn package_of(metadata: &[u8]) -> Option<Package> {
     None
 }
 
-fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = memchr::memchr_iter(b'\n', text).chain([text.len()]);
     ends.scan(0, |from, end| {
         let line = &text[*from..end];
@@ -212,7 +202,7 @@ fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Returns the file of a line of a `RECORD`, relative to the folder of packages.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
-fn file_of_record(line: &[u8]) -> &[u8] {
+pub(super) fn file_of_record(line: &[u8]) -> &[u8] {
     let (file, end) = line.strip_prefix(b"\"").map_or((line, b','), |quoted| (quoted, b'"'));
     &file[..memchr::memchr(end, file).unwrap_or(file.len())]
 }
@@ -303,19 +293,6 @@ mod tests {
         assert_eq!(version(), "1 with files missing");
         fs::write(path.join("lib/python3.11/site-packages/six.py"), "").unwrap();
         assert_eq!(version(), "1");
-    }
-
-    #[test]
-    fn what_nobody_installed_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = environment(folder.path(), "home = HOME\n");
-        let packages = path.join("lib/python3.11/site-packages");
-        install(&path, "a", "1", "a.pth,,\n");
-        for name in ["a.pth", "mine.pth", "sitecustomize.py", "_virtualenv.pth"] {
-            fs::write(packages.join(name), "").unwrap();
-        }
-        let stray = Virtualenv::read(&path).unwrap().stray;
-        assert_eq!(stray, ["mine.pth", "sitecustomize.py"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::django::{DATABASE_DEADLINE, When};
 use crate::host::owners;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::{Page, SmokeCheck};
-use crate::python::Installer;
+use crate::python::{Installer, UpgradeStrategy};
 use crate::services::Service;
 
 /// Which of the three courses an update takes.
@@ -93,6 +93,7 @@ pub struct Config {
     pub virtualenv: PathBuf,
     pub requirements: Vec<PathBuf>,
     pub installer: Installer,
+    pub upgrade: UpgradeStrategy,
     pub extra_args: Vec<String>,
     pub install_deadline: Duration,
     pub secrets_file: Option<PathBuf>,
@@ -305,6 +306,8 @@ fn read(
     let installer = python
         .choice("installer", &[("auto", Installer::Auto), ("pip", Installer::Pip), ("uv", Installer::Uv)])
         .unwrap_or(Installer::Auto);
+    let strategies = [("only-if-needed", UpgradeStrategy::OnlyIfNeeded), ("eager", UpgradeStrategy::Eager)];
+    let upgrade = python.choice("upgrade", &strategies).unwrap_or_default();
     let extra_args = python.texts("extra-args").unwrap_or_default();
     let install_deadline = python.duration("deadline").unwrap_or(Duration::from_secs(30 * 60));
     python.finish();
@@ -430,6 +433,7 @@ fn read(
         virtualenv,
         requirements,
         installer,
+        upgrade,
         extra_args,
         install_deadline,
         secrets_file,

@@ -136,6 +136,7 @@ impl Site {
         let config = &self.config;
         PipInstall {
             installer: config.installer,
+            upgrade: config.upgrade,
             extra_args: config.extra_args.clone(),
             record: self.state().current().packages,
             deadline: config.install_deadline,

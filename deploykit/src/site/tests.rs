@@ -13,7 +13,7 @@ use super::{Config, ConfigError, EnvironmentName, OwnStep, OwnTask};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
-use crate::python::Installer;
+use crate::python::{Installer, UpgradeStrategy};
 use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor};
 
 const LEAST: &str = "[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"../venv\"\n";
@@ -72,6 +72,7 @@ fn everything_but_two_keys_has_a_default() {
         virtualenv,
         requirements,
         installer,
+        upgrade,
         extra_args,
         install_deadline,
         secrets_file,
@@ -119,6 +120,7 @@ fn everything_but_two_keys_has_a_default() {
     assert_eq!(git_deadline, Duration::from_secs(300));
     assert_eq!(virtualenv, Path::new("/srv/venv"));
     assert_eq!((requirements, installer, extra_args), (vec![], Installer::Auto, vec![]));
+    assert_eq!(upgrade, UpgradeStrategy::OnlyIfNeeded);
     assert_eq!(install_deadline, Duration::from_secs(1800));
     assert_eq!(database_deadline, Duration::from_secs(60));
     assert_eq!((secrets_file, secrets_required), (None, vec![]));
@@ -160,6 +162,7 @@ deadline = "90s"
 virtualenv = "/srv/venv"
 requirements = ["requirements/production.txt"]
 installer = "uv"
+upgrade = "eager"
 extra-args = ["--no-index"]
 deadline = "1h"
 
@@ -262,6 +265,7 @@ fn every_key_is_read() {
     assert_eq!(config.virtualenv, Path::new("/srv/venv"));
     // Requirements belong to the checkout.
     assert_eq!(config.requirements, [at("checkout/requirements/production.txt")]);
+    assert_eq!(config.upgrade, UpgradeStrategy::Eager);
     assert_eq!((config.installer, config.extra_args), (Installer::Uv, texts(&["--no-index"])));
     assert_eq!(
         (config.secrets_file, config.secrets_required),

@@ -66,6 +66,9 @@ fn packages_that_do_not_fit() {
 #[test]
 fn environments_that_would_not_serve() {
     let Some(site) = TestSite::builder().start() else { return };
+    // What the requirements asked for at the last update, and ask for no more, goes.
+    publish_good(&site, "with-gunicorn");
+    updated(&site);
     let trial = Trial::of(&site);
     let refusal = trial.refuses("next-environment", |site| {
         site.publish_as("No gunicorn", |tree| {

@@ -27,11 +27,16 @@ fn facts(installed: &[(&str, &str)]) -> EnvironmentFacts {
 }
 
 fn recorded(pins: &[(&str, &str)]) -> Option<Record> {
-    Some(Record { fingerprint: "f".into(), python: "3.11".into(), packages: packages(pins) })
+    Some(Record {
+        fingerprint: "f".into(),
+        python: "3.11".into(),
+        packages: packages(pins),
+        ..Record::default()
+    })
 }
 
 fn resolved(pins: &[(&str, &str)]) -> Resolved {
-    Resolved { packages: packages(pins), newer_pip: None }
+    Resolved { packages: packages(pins), ..Resolved::default() }
 }
 
 #[test]
@@ -108,6 +113,67 @@ fn what_forbids_a_new_environment_is_named() {
 }
 
 #[test]
+fn what_uv_would_not_find_is_left_to_pip() {
+    let facts = |file: Option<&str>, installed: &[(&str, &str)]| EnvironmentFacts {
+        uv: Some("/usr/bin/uv".into()),
+        index_of_pip: file.map(PathBuf::from),
+        ..facts(installed)
+    };
+    let decide = |installer, facts: &EnvironmentFacts| PipInstall { installer, ..operation() }.decide(facts);
+    let private = facts(Some("/srv/venv/pip.conf"), &[("pip", "23.0")]);
+    assert_eq!(decide(Installer::Auto, &private).unwrap(), Decision::Resolve(Tool::Pip));
+    let error = decide(Installer::Uv, &private).unwrap_err().to_string();
+    assert_eq!(error, "`/srv/venv/pip.conf` says where packages come from, and uv does not read it");
+    // Whoever has uv only, or chose it, has told pip of it for something else.
+    let with_uv = Decision::Resolve(Tool::Uv { program: "/usr/bin/uv".into() });
+    let users = facts(Some("/home/me/.pip/pip.conf"), &[("pip", "23.0")]);
+    assert_eq!(decide(Installer::Uv, &users).unwrap(), with_uv);
+    assert_eq!(decide(Installer::Auto, &facts(Some("PIP_INDEX_URL"), &[])).unwrap(), with_uv);
+}
+
+#[test]
+fn a_virtualenv_with_the_site_or_its_files_in_it_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("venv");
+    for made in ["code", "state", "lib/python3.11/site-packages"] {
+        std::fs::create_dir_all(live.join(made)).unwrap();
+    }
+    std::fs::write(live.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+    std::os::unix::fs::symlink(live.join("code"), folder.path().join("site")).unwrap();
+    let elsewhere = PipInstall { virtualenv: live.clone(), ..operation() };
+    let error = |operation: &PipInstall| {
+        let planned = operation.compare(&facts(&[]), &Tool::Pip, resolved(&[("a", "1")]));
+        planned.unwrap_err().to_string().replace(&*folder.path().to_string_lossy(), "")
+    };
+    for (checkout, environments, shown) in [
+        (folder.path().join("site"), "/srv/environments".into(), "/site"),
+        ("/srv/site".into(), live.join("state/environments"), "/venv/state/environments"),
+        (live.clone(), "/srv/environments".into(), "/venv"),
+    ] {
+        let operation = PipInstall { checkout, environments, ..elsewhere.clone() };
+        let expected =
+            format!("`{shown}` lies in the virtualenv `/venv`, which is replaced when packages change");
+        assert_eq!(error(&operation), expected);
+    }
+    let expected =
+        "the virtualenv `/venv` holds files that neither Python nor a package brought: `code`, `state`";
+    assert_eq!(error(&elsewhere), expected);
+}
+
+#[test]
+fn an_editable_package_of_the_checkout_does_not_stay_unnoticed() {
+    let mut wanted = resolved(&[("a", "1")]);
+    let origin = Some("editable:file:///srv/site/my%20lib".to_owned());
+    wanted.packages.insert(Package { name: "Mine".into(), version: "1".into(), origin });
+    wanted.unasked.insert("mine".into());
+    let error = operation().compare(&facts(&[]), &Tool::Pip, wanted.clone()).unwrap_err().to_string();
+    let expected = "no requirement asks for `Mine`, which is installed as editable from `/srv/site/my lib`";
+    assert_eq!(error, expected);
+    let elsewhere = PipInstall { checkout: "/srv/other".into(), ..operation() };
+    assert!(elsewhere.compare(&facts(&[]), &Tool::Pip, wanted).is_ok());
+}
+
+#[test]
 fn what_is_the_same_is_not_built() {
     let facts = facts(&[("Django", "4.2"), ("pip", "23.0"), ("setuptools", "65")]);
     let planned = operation().compare(&facts, &Tool::Pip, resolved(&[("django", "4.2")])).unwrap();
@@ -122,9 +188,14 @@ fn a_change_says_what_and_how_to_go_back() {
     let live = folder.path().join("venv");
     std::fs::create_dir(&live).unwrap();
     let operation = PipInstall { virtualenv: live.clone(), ..operation() };
-    let mut facts = facts(&[("Django", "4.2"), ("six", "1.16"), ("pip", "23.0"), ("wheel", "0.40")]);
-    facts.virtualenv.stray = vec!["mine.pth".into()];
-    let wanted = resolved(&[("Django", "5.2"), ("humanize", "4.1"), ("wheel", "0.48")]);
+    let installed =
+        [("Django", "4.2"), ("six", "1.16"), ("ipython", "8"), ("pip", "23.0"), ("wheel", "0.40")];
+    let facts = facts(&installed);
+    std::fs::create_dir_all(live.join("lib/python3.11/site-packages")).unwrap();
+    std::fs::write(live.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+    std::fs::write(live.join("lib/python3.11/site-packages/mine.pth"), "").unwrap();
+    let mut wanted = resolved(&[("Django", "5.2"), ("humanize", "4.1"), ("ipython", "8"), ("wheel", "0.48")]);
+    wanted.unasked.insert("ipython".into());
     let planned = operation.compare(&facts, &Tool::Pip, wanted).unwrap();
     let Planned::Upgrade(upgrade) = planned else { panic!("{planned:?}") };
     assert_eq!(upgrade.build.seeds, BTreeMap::from([("pip".to_owned(), "23.0".to_owned())]));
@@ -139,7 +210,8 @@ fn a_change_says_what_and_how_to_go_back() {
             "+ humanize 4.1",
             "wheel 0.40 → 0.48",
             "- six 1.16",
-            "! `mine.pth` in the live environment belongs to no package and will not be in the new one"
+            "! kept although no requirement asks for them: ipython 8",
+            "! taken along, since no package brought it: `lib/python3.11/site-packages/mine.pth`"
         ]
     );
     let text = serde_json::to_string(&change).unwrap();

@@ -64,7 +64,7 @@ impl Upgrade {
         let missing = live.difference(&next).filter(|name| !comes_with_python(name));
         Ok(Ready {
             environment: self.build.environment.clone(),
-            key: self.build.packages.key(&self.build.python, self.build.system_site_packages),
+            key: self.build.key(),
             changes: self.changes.clone(),
             switch,
             back,

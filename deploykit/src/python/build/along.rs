@@ -1,12 +1,15 @@
 //! What the next environment has from the live one, packages and their byte code, and what is done where that cannot be.
 
-use super::{Build, Built, failed};
+use std::path::Path;
+
+use super::{Build, Built, failed, private_file};
 use crate::command::Command;
 use crate::host::Host;
-use crate::host::files::FileError;
+use crate::host::files::{self, FileError};
 use crate::python::bytecode;
 use crate::python::error::PythonError;
 use crate::python::installer::{Budget, Tool, isolated};
+use crate::python::packages::{Package, Packages};
 use crate::python::share::{Sharing, Taken};
 use crate::python::virtualenv::Virtualenv;
 
@@ -31,9 +34,11 @@ impl Build {
         // With the system's packages in view pip is told to install whatever is there.
         let is_alike = !self.system_site_packages && live.python == self.python;
         let stays = self.packages.iter().filter(|(name, wanted)| {
-            is_alike
-                && there.get(name).is_none()
-                && live.packages.get(name).is_some_and(|live| live.is_of_index() && live.is(wanted))
+            let is_as_wanted = |live: &Package| {
+                // What no requirement asks for is wanted as it is, wherever it came from.
+                live.is(wanted) && (self.unasked.contains(*name) || (is_alike && live.is_of_index()))
+            };
+            there.get(name).is_none() && live.packages.get(name).is_some_and(is_as_wanted)
         });
         let names: Vec<&str> =
             seeds.iter().map(|(name, _)| name.as_str()).chain(stays.map(|(name, _)| name)).collect();
@@ -57,6 +62,39 @@ impl Build {
             bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
         }
         Ok(())
+    }
+
+    /// Installs what no requirement asks for and what could not be taken along as it is.
+    pub(super) fn install_unasked(
+        &self,
+        host: &Host,
+        budget: Budget,
+        options: &[String],
+    ) -> Result<(), PythonError> {
+        let there = Virtualenv::read(&self.environment)?.packages;
+        let missing = self.packages.iter().filter(|(name, _)| self.unasked.contains(*name));
+        let missing: Packages = missing
+            .filter(|(name, _)| there.get(name).is_none())
+            .map(|(_, package)| package.clone())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if let Some((_, package)) = missing.iter().find(|(_, package)| !package.is_of_index()) {
+            let Package { name, version, .. } = package.clone();
+            return Err(PythonError::CannotTakeAlong { name, version });
+        }
+        let text = options.join("\n") + "\n" + &missing.constraints();
+        let file = private_file(files::parent(&self.environment), &text)?;
+        let command = self
+            .tool
+            .command(&self.environment, &["install", "--no-deps"])
+            .args([Path::new("-r"), file.path()])
+            .args(&self.extra_args)
+            .directory(&self.directory)
+            .deadline(budget.left());
+        let step = "installing the packages that no requirement asks for";
+        host.run(&command).map(|_| ()).map_err(|error| failed(step, error))
     }
 
     /// Unpacks the pip that comes with Python where that of the live environment could not be taken along.

@@ -1,0 +1,48 @@
+//! Looks whether a virtualenv can be replaced by another one, with all that is in it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::{PipInstall, nearest};
+use crate::python::{OwnFiles, Packages, PythonError};
+
+impl PipInstall {
+    /// Returns what people have put into the virtualenv, when it can be replaced by another one with all of that.
+    pub(super) fn own_files(&self) -> Result<OwnFiles, PythonError> {
+        let virtualenv = std::fs::canonicalize(&self.virtualenv).unwrap_or_else(|_| self.virtualenv.clone());
+        let lies_within = |path: &&PathBuf| {
+            std::fs::canonicalize(nearest(path)).is_ok_and(|path| path.starts_with(&virtualenv))
+        };
+        let others = self.requirements.iter().filter(|file| !file.starts_with(&self.directory));
+        if let Some(path) = [&self.checkout, &self.environments].into_iter().chain(others).find(lies_within) {
+            return Err(PythonError::HoldsTheSite {
+                virtualenv: self.virtualenv.clone(),
+                path: path.clone(),
+            });
+        }
+        let own = OwnFiles::read(&self.virtualenv)?;
+        if own.unknown.is_empty() {
+            return Ok(own);
+        }
+        let virtualenv = self.virtualenv.clone();
+        Err(PythonError::UnknownFiles { virtualenv, files: own.unknown.into_iter().collect() })
+    }
+
+    /// Looks whether what stays although no requirement asks for it lies where the next version finds it.
+    pub(super) fn look_at_editables(
+        &self,
+        packages: &Packages,
+        unasked: &BTreeSet<String>,
+    ) -> Result<(), PythonError> {
+        let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let [checkout, virtualenv] = [&self.checkout, &self.virtualenv].map(|path| whole(path));
+        for package in unasked.iter().filter_map(|name| packages.get(name)) {
+            let Some(path) = package.editable_from() else { continue };
+            let place = whole(&path);
+            if place.starts_with(&checkout) || place.starts_with(&virtualenv) {
+                return Err(PythonError::UnaskedEditable { name: package.name.clone(), path });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! What `pip install -U -r` leaves alone stays in the next virtualenv, too.
+
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn dependencies_move_only_as_far_as_needed() {
+    for (installer, tool) in tools() {
+        let site = PythonSite::new();
+        for (name, version, requires) in [
+            ("alpha", "1.0", &["delta", "epsilon"][..]),
+            ("delta", "1.0", &[]),
+            ("epsilon", "1.0", &[]),
+            ("alpha", "2.0", &["delta", "epsilon>=2"]),
+            ("delta", "2.0", &[]),
+            ("epsilon", "2.0", &[]),
+            ("epsilon", "3.0", &["Requires-Python: >=3.99"]),
+        ] {
+            site.wheel(name, version, requires);
+        }
+        site.install_by_hand(&["alpha==1.0", "delta==1.0", "epsilon==1.0"]);
+        site.require("alpha\n");
+        let lazy = operation(&site, installer);
+        let eager = PipInstall { upgrade: UpgradeStrategy::Eager, ..lazy.clone() };
+        let expected = ["alpha 1.0 → 2.0", "epsilon 1.0 → 2.0"];
+        assert_eq!(changes(&ready(&lazy, &site.host())), expected, "{}", tool.name());
+        let expected = ["alpha 1.0 → 2.0", "delta 1.0 → 2.0", "epsilon 1.0 → 2.0"];
+        assert_eq!(changes(&ready(&eager, &site.host())), expected, "{}", tool.name());
+        // What is named moves, even if something else depends on it.
+        site.require("alpha\ndelta\n");
+        assert_eq!(changes(&ready(&lazy, &site.host())), expected, "{}", tool.name());
+    }
+}
+
+#[test]
+fn what_no_requirement_asks_for_stays_until_one_asked_for_it() {
+    for (installer, tool) in tools() {
+        let site = outdated();
+        let outside = site.folder.path().join("private-1.0-py3-none-any.whl");
+        fs::rename(site.wheel("private", "1.0", &[]), &outside).unwrap();
+        site.wheel("tool", "1.0", &["alpha<2"]);
+        site.wheel("edited", "1.0", &[]);
+        site.install_by_hand(&["tool", "edited", &outside.to_string_lossy()]);
+        let edited = packages(&site.virtualenv).join("edited.py");
+        let original = fs::read_to_string(&edited).unwrap();
+        fs::write(&edited, original.clone() + "# by hand\n").unwrap();
+
+        let mut operation = operation(&site, installer);
+        let first = ready(&operation, &site.host());
+        assert_eq!(changes(&first), CHANGES, "{}", tool.name());
+        first.switch.perform().unwrap();
+        for name in ["gone", "tool", "edited", "private"] {
+            assert_eq!(site.live(name, &[]), format!("{name} 1.0"), "{}", tool.name());
+        }
+        assert_eq!(fs::read_to_string(packages(&site.virtualenv).join("edited.py")).unwrap(), original);
+        let told = first.warnings.join("\n");
+        for part in
+            ["asks for them: edited 1.0, gone 1.0, private 1.0, tool 1.0", "`edited.py`", "conflicts: "]
+        {
+            assert!(told.contains(part), "{}: {part}: {told}", tool.name());
+        }
+
+        // What the requirements asked for at the last update and ask for no more goes.
+        operation.record = Some(first.record);
+        site.require("-r base.txt\n");
+        let second = ready(&operation, &site.host());
+        assert_eq!(changes(&second), ["- beta 1.0", "- gamma 3.0"], "{}", tool.name());
+        second.switch.perform().unwrap();
+        assert_eq!(site.live("private", &[]), "private 1.0");
+        assert!(!site.virtualenv.join("bin/beta").exists());
+    }
+}
+
+#[test]
+fn what_people_put_into_a_virtualenv_goes_along() {
+    for (installer, tool) in tools() {
+        let site = outdated();
+        let live = |name: &str| site.virtualenv.join(name);
+        let activate = fs::read_to_string(live("bin/activate")).unwrap();
+        fs::write(live("bin/activate"), activate + "export SHOP_MODE=live\n").unwrap();
+        fs::write(
+            live("bin/nightly"),
+            format!("#!{}/bin/python\nimport alpha\nalpha.main()\n", site.virtualenv.display()),
+        )
+        .unwrap();
+        fs::set_permissions(live("bin/nightly"), fs::Permissions::from_mode(0o750)).unwrap();
+        fs::write(
+            packages(&site.virtualenv).join("sitecustomize.py"),
+            "import builtins\nbuiltins.MINE = 7\n",
+        )
+        .unwrap();
+        fs::create_dir(packages(&site.virtualenv).join("extra")).unwrap();
+        fs::write(packages(&site.virtualenv).join("extra/patch.py"), "").unwrap();
+        fs::write(live("pip.conf"), "[global]\ntimeout = 9\n").unwrap();
+        let next = ready(&operation(&site, installer), &site.host());
+        let told = next.warnings.join("\n");
+        assert!(told.contains("no package brought it: `bin/nightly`,"), "{}: {told}", tool.name());
+
+        let first = next.environment.clone();
+        next.switch.perform().unwrap();
+        let look = || {
+            let shell = [
+                "-c",
+                ". \"$0/bin/activate\" && echo $SHOP_MODE && exec python -c 'import extra.patch; print(MINE)'",
+            ];
+            let mut command = std::process::Command::new("sh");
+            assert_eq!(run(command.args(shell).arg(&site.virtualenv)), "live\n7\n", "{}", tool.name());
+            assert_eq!(fs::read_to_string(live("pip.conf")).unwrap(), "[global]\ntimeout = 9\n");
+        };
+        look();
+        assert_eq!(site.live("nightly", &[]), "alpha 2.0");
+
+        // From one environment to the next, with what was edited since.
+        let mine = packages(&site.virtualenv).join("sitecustomize.py");
+        fs::write(mine, "import builtins\nbuiltins.MINE = 3 + 4\n").unwrap();
+        fs::write(live("bin/where"), format!("#!/bin/sh\necho {}/bin\n", first.display())).unwrap();
+        fs::set_permissions(live("bin/where"), fs::Permissions::from_mode(0o755)).unwrap();
+        site.wheel("alpha", "2.5", &[]);
+        let second = ready(&operation(&site, installer), &site.host());
+        second.switch.perform().unwrap();
+        look();
+        assert_eq!(site.live("nightly", &[]), "alpha 2.5");
+        let place = format!("{}/bin", second.environment.display());
+        assert_eq!(site.live("where", &[]), place, "its old place is written anew");
+        second.back.perform().unwrap();
+        assert_eq!(site.live("nightly", &[]), "alpha 2.0");
+    }
+}
+
+#[test]
+fn a_virtualenv_that_was_edited_since_is_built_anew() {
+    let site = outdated();
+    let operation = operation(&site, Installer::Pip);
+    let first = ready(&operation, &site.host());
+    assert!(ready(&operation, &site.host()).reused);
+    fs::write(site.virtualenv.join("pip.conf"), "[global]\ntimeout = 9\n").unwrap();
+    let second = ready(&operation, &site.host());
+    assert!(!second.reused && second.environment.join("pip.conf").is_file());
+    assert_ne!(second.environment, first.environment);
+}
+
+#[test]
+fn the_index_of_the_virtualenv_counts() {
+    let site = outdated();
+    let [private, public] = ["private", "public"].map(|name| site.folder.path().join(name));
+    for folder in [&private, &public] {
+        fs::create_dir(folder).unwrap();
+        let source = format!("def main():\n    print({:?})\n", folder.file_name().unwrap().to_string_lossy());
+        fs::rename(site.wheel_of("alpha", "3.0", &[], &source), folder.join("alpha-3.0-py3-none-any.whl"))
+            .unwrap();
+    }
+    let [private, public] = [private, public].map(|folder| Index::serve(vec![folder]));
+    site.requirements("alpha\n");
+    fs::write(site.virtualenv.join("pip.conf"), format!("[global]\nindex-url = {}\n", private.url)).unwrap();
+    let users = site.folder.path().join("pip.conf");
+    fs::write(&users, format!("[global]\nindex-url = {}\n", public.url)).unwrap();
+    // pip's own order: the file of a variable comes after that of the virtualenv; that of the user before it.
+    fs::create_dir_all(site.folder.path().join(".config/pip")).unwrap();
+    fs::rename(&users, site.folder.path().join(".config/pip/pip.conf")).unwrap();
+    let host = site.host_with(&[("PIP_CONFIG_FILE", ""), ("XDG_CONFIG_HOME", "")]);
+    let ready = ready(&operation(&site, Installer::Auto), &host);
+    ready.switch.perform().unwrap();
+    assert_eq!(site.live("alpha", &[]), "private");
+    if site.uv.is_some() {
+        site.wheel("alpha", "4.0", &[]);
+        let error = operation(&site, Installer::Uv).prepare(&host).unwrap_err();
+        assert!(matches!(error, PythonError::IndexOfPip { .. }), "{error:?}");
+    }
+}
