@@ -53,6 +53,10 @@ pub enum Action {
     Swap(Swap),
     /// Takes files that appeared meanwhile over to the static files that go live.
     LinkLateFiles(crate::django::LateFiles),
+    /// Brings static files to their places one by one, or back.
+    PlaceFiles(crate::django::PlacedFiles),
+    /// Hides from git what deploykit makes in the checkout, or does so no longer.
+    Exclude(crate::git::Exclude),
     /// Moves the checkout to a commit.
     Checkout(crate::git::Checkout),
     /// Brings byte code to the checkout that was compiled beforehand.
@@ -137,7 +141,9 @@ impl Action {
             Action::RemoveTree { path } => files::remove_tree(path)?,
             Action::Wait { until, .. } => wait(*until, &context.host, Timestamp::now)?,
             Action::Swap(swap) => swap.perform()?,
+            Action::PlaceFiles(placed) => placed.perform()?,
             Action::LinkLateFiles(late) => late.perform(&context.host).map(|_| ())?,
+            Action::Exclude(exclude) => exclude.perform()?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
             Action::PlaceByteCode(code) => code.place(),
             Action::RemoveByteCode(code) => code.remove(),

@@ -177,6 +177,7 @@ impl Plan {
         let actions = self.steps.iter().flat_map(|step| &step.change.actions);
         let swapped = actions.filter_map(|action| match action {
             Action::Swap(swap) => Some(swap.aside.clone()),
+            Action::PlaceFiles(placed) => Some(placed.aside.clone()),
             _ => None,
         });
         swapped.collect()

@@ -32,5 +32,5 @@ pub(crate) use project::DATABASE_DEADLINE;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
 pub use session::Session;
-pub use static_files::{Collected, Collecting, Folders, LateFiles, StaticFiles};
+pub use static_files::{Collected, Collecting, Folders, LateFiles, Others, PlacedFiles, StaticFiles};
 pub use static_rules::{StaticRecord, StaticSources, When};

@@ -1,5 +1,6 @@
 //! The files of a commit, read without checking them out.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -139,4 +140,29 @@ impl fmt::Debug for Tree {
             .field("commit", &self.commit)
             .finish()
     }
+}
+
+/// Returns the names below a directory that one of these commits tracks; none for a directory outside of the checkout.
+///
+/// # Errors
+///
+/// When a commit cannot be read.
+pub(crate) fn tracked_below(
+    repository: &Path,
+    directory: &Path,
+    commits: &[&str],
+) -> Result<BTreeSet<String>, GitError> {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (directory, top) = (whole(directory), whole(repository));
+    let mut names = BTreeSet::new();
+    let Ok(inside) = directory.strip_prefix(&top) else { return Ok(names) };
+    for commit in commits {
+        let tree = Tree::open(repository, commit)?;
+        if inside.as_os_str().is_empty() || tree.holds(inside) {
+            let paths = tree.paths()?;
+            let below = paths.iter().filter_map(|path| path.strip_prefix(inside).ok()?.to_str());
+            names.extend(below.map(str::to_owned));
+        }
+    }
+    Ok(names)
 }

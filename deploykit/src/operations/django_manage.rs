@@ -1,6 +1,7 @@
 //! `manage.py`: checks, migrations, static files, or any command.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,9 +9,10 @@ use thiserror::Error;
 use super::{Change, Check, Operation};
 use crate::action::Action;
 use crate::django::{
-    CheckMessage, Collected, DatabaseState, DjangoError, Migrate, MigrationPlan, Project, PutBack,
+    CheckMessage, Collected, DatabaseState, DjangoError, LateFiles, Migrate, MigrationPlan, Project, PutBack,
     RestoreDatabase, Session, StaticFiles, When,
 };
+use crate::git::GitError;
 use crate::host::Host;
 
 /// How many names of files a check shows.
@@ -50,6 +52,9 @@ pub enum DjangoManageError {
     /// Django.
     #[error(transparent)]
     Django(#[from] DjangoError),
+    /// The checkout in which the static files are collected.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// The system checks found errors.
     #[error("the system checks found {}: {}", count(messages.len(), "error"), list(messages))]
     Problems {
@@ -107,12 +112,14 @@ impl DjangoManage {
             Task::CollectStatic { clear } => {
                 let root = session.facts(host)?.static_files.root.ok_or(DjangoManageError::NoStaticRoot)?;
                 let root = self.project.directory.join(root);
+                let tracked = tracked_around(&root)?;
                 let files = StaticFiles {
                     root,
                     collect: When::Auto,
                     clear: *clear,
                     record: None,
                     deleted: Vec::new(),
+                    tracked,
                 };
                 Ok(decide_static(&files.prepare(host, session)?))
             }
@@ -186,7 +193,7 @@ pub fn decide_migrate(
 /// Decides about static files that were collected beside the live ones.
 #[must_use]
 pub fn decide_static(collected: &Collected) -> Check {
-    let (Some(swap), Some(back)) = (&collected.swap, &collected.back) else {
+    let Some((actions, undo)) = static_actions(collected) else {
         return Check::Unchanged { reason: "the static files are up to date".into() };
     };
     let mut parts = Vec::new();
@@ -209,10 +216,32 @@ pub fn decide_static(collected: &Collected) -> Check {
         before: "static files of before".into(),
         after: "a fresh set of static files".into(),
         details,
-        actions: vec![Action::Swap(swap.clone())],
-        undo: vec![Action::Swap(back.clone())],
+        actions,
+        undo,
         irreversible: None,
     })
+}
+
+/// Returns the names below a directory that git tracks now, where it lies in a checkout.
+fn tracked_around(directory: &Path) -> Result<BTreeSet<String>, GitError> {
+    let place = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let Some(top) = place.ancestors().find(|path| path.join(".git").exists()) else {
+        return Ok(BTreeSet::new());
+    };
+    let head = crate::git::head(top)?;
+    crate::git::tracked_below(top, directory, &[&head.commit])
+}
+
+/// Returns what brings collected static files live, and what takes them back; `None`: nothing changes.
+pub(crate) fn static_actions(collected: &Collected) -> Option<(Vec<Action>, Vec<Action>)> {
+    if let (Some(placed), Some(back)) = (&collected.placed, &collected.placed_back) {
+        return Some((vec![Action::PlaceFiles(placed.clone())], vec![Action::PlaceFiles(back.clone())]));
+    }
+    let (swap, back) = (collected.swap.clone()?, collected.back.clone()?);
+    let with = |late: Option<LateFiles>, swap| {
+        late.map(Action::LinkLateFiles).into_iter().chain([Action::Swap(swap)]).collect()
+    };
+    Some((with(collected.late_files(), swap), with(collected.late_back(), back)))
 }
 
 fn count(number: usize, word: &str) -> String {
@@ -226,7 +255,7 @@ fn list(messages: &[CheckMessage]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::django::{Folders, Level, MigrationId, PendingMigration, StaticRecord};
+    use crate::django::{Folders, Level, MigrationId, Others, PendingMigration, StaticRecord};
     use crate::host::files::Swap;
 
     fn project() -> Project {
@@ -314,6 +343,9 @@ mod tests {
             unchanged: false,
             record: StaticRecord::default(),
             folders: Folders::default(),
+            others: Others::default(),
+            placed: None,
+            placed_back: None,
         };
         let found = change(decide_static(&collected));
         assert_eq!(found.reason, "static files: 30 new, 1 obsolete");

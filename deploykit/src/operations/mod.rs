@@ -12,11 +12,13 @@ pub mod service_control;
 pub mod smoke_check;
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::action::{Action, ActionError, Context, parts};
+use crate::git::Exclude;
 use crate::host::Host;
 
 /// A unit of work on a site.
@@ -101,6 +103,14 @@ pub fn apply<O: Operation>(operation: &O, context: &mut Context) -> Result<Check
         perform(change, context)?;
     }
     Ok(check)
+}
+
+/// Hides from git what a change makes in a checkout, for as long as it is there.
+pub(crate) fn hide(change: &mut Change, paths: &[PathBuf]) {
+    if let Some((there, back)) = Exclude::pair(paths) {
+        change.actions.insert(0, Action::Exclude(there));
+        change.undo.push(Action::Exclude(back));
+    }
 }
 
 /// Performs a change that was checked before; when an action fails, everything is taken back.

@@ -46,6 +46,15 @@ impl Switch {
         }
     }
 
+    /// Returns what it makes that was not there: paths, the last part of which may end with `*`.
+    #[must_use]
+    pub fn makes(&self) -> Vec<PathBuf> {
+        let mut original = kept_path(&self.virtualenv, 1).into_os_string();
+        original.push("*");
+        let environments = self.environment().and_then(|path| Some(path.parent()?.to_owned()));
+        [self.virtualenv.clone(), original.into()].into_iter().chain(environments).collect()
+    }
+
     /// Makes the switch to an environment and the one that takes it back.
     ///
     /// # Errors

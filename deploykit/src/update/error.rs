@@ -110,6 +110,12 @@ pub enum PreparationError {
         /// The file, from the top of the checkout.
         path: PathBuf,
     },
+    /// Static files would be collected over the checkout.
+    #[error("STATIC_ROOT `{}` is the checkout or holds it", root.display())]
+    StaticRootHoldsCheckout {
+        /// The directory.
+        root: PathBuf,
+    },
     /// There is no room for the backup.
     #[error("a backup of the database takes about {needed}, and {free} are free in `{}`", folder.display())]
     NoRoom {

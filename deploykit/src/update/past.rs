@@ -109,11 +109,12 @@ pub(super) fn keep(
         let host = context.host.uninterrupted();
         git::keep_commit(&host, &site.config().repository, &run.name, from)?;
     }
-    let swap = steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
-        Action::Swap(back) => Some(back.clone()),
+    let aside = steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
+        Action::Swap(back) => Some(&back.aside),
+        Action::PlaceFiles(back) => Some(&back.aside),
         _ => None,
     });
-    let put_aside = swap.as_ref().map(|back| (&back.aside, kept_folder(&back.aside, &run.name)));
+    let put_aside = aside.map(|aside| (aside, kept_folder(aside, &run.name)));
     let database = database(context, &site.project())?;
     let static_files = put_aside.as_ref().map(|(_, folder)| KeptStatic { folder: folder.clone(), added });
     // Before the folder moves: what is moved and not written down would stay for ever.
@@ -156,7 +157,33 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host) -> Result<(), Box<d
     for run in state.runs()?.iter().filter(|run| !is_promised(run)) {
         forget(&config.repository, run, host)?;
     }
-    let switches = promised.iter().flat_map(Past::undo).filter_map(|action| match action {
+    let (environments, originals) = switched_from(&promised);
+    crate::python::prune(&state.environments(), &config.virtualenv, &environments)?;
+    for folder in crate::python::kept_originals(&config.virtualenv) {
+        if !originals.contains(&folder) {
+            files::remove_tree(&folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the virtualenvs that a plan or a refused run built, but for the one that is wanted now.
+pub(super) fn prune_built(
+    site: &Site,
+    state: &State,
+    wanted: PathBuf,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let config = site.config();
+    let standing = standing(state, config.keep)?;
+    let (mut needed, _) = switched_from(&standing);
+    needed.push(wanted);
+    crate::python::prune(&state.environments(), &config.virtualenv, &needed)?;
+    Ok(())
+}
+
+/// Returns the virtualenvs, and the directories in the place of the link, that the ways back of these updates lead to.
+fn switched_from(updates: &[Past]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let switches = updates.iter().flat_map(Past::undo).filter_map(|action| match action {
         Action::SwitchEnvironment(back) => Some(back),
         _ => None,
     });
@@ -167,13 +194,7 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host) -> Result<(), Box<d
             None => originals.push(back.kept.clone()),
         }
     }
-    crate::python::prune(&state.environments(), &config.virtualenv, &environments)?;
-    for folder in crate::python::kept_originals(&config.virtualenv) {
-        if !originals.contains(&folder) {
-            files::remove_tree(&folder)?;
-        }
-    }
-    Ok(())
+    (environments, originals)
 }
 
 /// Removes what a run has kept for its rollback.

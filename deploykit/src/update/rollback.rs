@@ -11,6 +11,7 @@
 //! The changes come in the order in which the update's own undo would make them: migrations are reversed while the code
 //! that brought them is still live, and going back to that code, should the rollback fail, ends with its migrations.
 
+mod static_way;
 mod steps;
 
 use std::error::Error;
@@ -20,8 +21,7 @@ use std::time::Duration;
 use crate::action::Action;
 use crate::django::{Migrate, Project, ReversedMigration, Session, SiteFacts, When};
 use crate::event::Event;
-use crate::git::{self, CarryWritten, Checkout, GitError, Head, counted, short};
-use crate::host::files::{self, Swap};
+use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
 use crate::operations::git_update::Move;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, Plan};
@@ -39,6 +39,7 @@ use crate::update::past::{self, Past};
 use crate::update::prepare::{Preparation, Ready};
 use crate::update::services::Services;
 use crate::update::summary::package_summary;
+use static_way::StaticWay;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
@@ -50,7 +51,9 @@ struct Done {
     /// There and back.
     environment: Option<(Switch, Switch)>,
     /// Back, and there again.
-    static_files: Option<(Swap, Swap)>,
+    static_files: Option<StaticWay>,
+    /// What the update hid from git.
+    hidden: Vec<Exclude>,
     migrate: Option<Migrate>,
     /// What was carried over to the live checkout.
     written: Vec<CarryWritten>,
@@ -96,8 +99,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         }
         let states = self.step("services", |this| {
             // What the window does with the static files is tried before anything stops, too.
-            if let Some((back, _)) = &done.static_files {
-                this.try_to_move(&back.live)?;
+            if let Some(place) = done.static_files.as_ref().and_then(StaticWay::moves) {
+                this.try_to_move(place)?;
             }
             this.services()
         })?;
@@ -303,20 +306,9 @@ impl Done {
         let run = past.run.name.clone();
         let gone = |what: PathBuf| RollbackError::Gone { run: run.clone(), what };
         let kept = past.run.kept().ok_or_else(|| gone(past.run.kept_file()))?;
-        let static_back = past.undo().find_map(|action| match action {
-            Action::Swap(back) => Some(back.clone()),
-            _ => None,
-        });
-        let static_files = match (static_back, &kept.static_files) {
-            (Some(back), Some(kept)) => {
-                if files::inode(&kept.folder) != back.wanted {
-                    return Err(gone(kept.folder.clone()));
-                }
-                let back = Swap { aside: kept.folder.clone(), ..back };
-                let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
-                Some((back, there))
-            }
-            _ => None,
+        let static_files = match &kept.static_files {
+            Some(kept) => Some(StaticWay::of(past, kept).ok_or_else(|| gone(kept.folder.clone()))?),
+            None => None,
         };
         let carried = |action: &Action| match action {
             Action::CarryWritten(carry) => carry.again(),
@@ -333,6 +325,13 @@ impl Done {
             }),
             environment: past.actions().find_map(switch).zip(past.undo().find_map(switch)),
             static_files,
+            hidden: past
+                .undo()
+                .filter_map(|action| match action {
+                    Action::Exclude(exclude) => Some(exclude.clone()),
+                    _ => None,
+                })
+                .collect(),
             migrate: past.actions().find_map(|action| match action {
                 Action::Migrate(migrate) => Some(migrate.clone()),
                 _ => None,

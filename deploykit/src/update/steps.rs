@@ -11,10 +11,11 @@ use crate::django::{
 };
 use crate::git::counted;
 use crate::host::Host;
+use crate::operations::django_manage::static_actions;
 use crate::operations::git_update::Move;
 use crate::operations::pip_install::{Prepared as Packages, Record};
 use crate::operations::smoke_check::PageResult;
-use crate::operations::{Change, Check};
+use crate::operations::{Change, Check, hide};
 use crate::plan::{Phase, Plan, Step};
 use crate::python::ByteCode;
 use crate::services::{ProcessId, Role, Service, ServiceState};
@@ -64,7 +65,7 @@ impl Facts {
     fn is_needed(&self, moved: Option<&Move>) -> bool {
         moved.is_some()
             || matches!(self.packages, Packages::Ready(_))
-            || self.collected.as_ref().is_ok_and(|collected| collected.swap.is_some())
+            || self.collected.as_ref().is_ok_and(|collected| !collected.unchanged)
             || !self.migrations.pending.is_empty()
     }
 }
@@ -173,13 +174,17 @@ impl Parts<'_> {
     fn environment(&self) -> Step {
         let check = match &self.facts.packages {
             Packages::Unchanged { reason, .. } => Check::Unchanged { reason: reason.clone() },
-            Packages::Ready(ready) => Check::Change(Change {
-                reason: package_summary(&ready.changes),
-                details: ready.changes.iter().map(ToString::to_string).collect(),
-                actions: vec![Action::SwitchEnvironment(ready.switch.clone())],
-                undo: vec![Action::SwitchEnvironment(ready.back.clone())],
-                ..Change::default()
-            }),
+            Packages::Ready(ready) => {
+                let mut change = Change {
+                    reason: package_summary(&ready.changes),
+                    details: ready.changes.iter().map(ToString::to_string).collect(),
+                    actions: vec![Action::SwitchEnvironment(ready.switch.clone())],
+                    undo: vec![Action::SwitchEnvironment(ready.back.clone())],
+                    ..Change::default()
+                };
+                hide(&mut change, &ready.switch.makes());
+                Check::Change(change)
+            }
         };
         Step::new("environment", Phase::Window, check)
     }
@@ -187,20 +192,16 @@ impl Parts<'_> {
     fn static_files(&self) -> Step {
         let check = match &self.facts.collected {
             Err(reason) => Check::Unchanged { reason: reason.clone() },
-            Ok(collected) => match (&collected.swap, &collected.back) {
-                (Some(swap), Some(back)) => Check::Change(Change {
-                    reason: static_summary(collected),
-                    details: static_details(collected),
-                    actions: collected
-                        .late_files()
-                        .map(Action::LinkLateFiles)
-                        .into_iter()
-                        .chain([Action::Swap(swap.clone())])
-                        .collect(),
-                    undo: vec![Action::Swap(back.clone())],
-                    ..Change::default()
-                }),
-                _ => Check::Unchanged { reason: "no static file was added, changed or removed".to_owned() },
+            Ok(collected) => match static_actions(collected) {
+                Some((actions, undo)) => {
+                    let (reason, details) = (static_summary(collected), static_details(collected));
+                    let mut change = Change { reason, details, actions, undo, ..Change::default() };
+                    hide(&mut change, &collected.makes());
+                    Check::Change(change)
+                }
+                None => {
+                    Check::Unchanged { reason: "no static file was added, changed or removed".to_owned() }
+                }
             },
         };
         let mut step = Step::new("static", Phase::Window, check);

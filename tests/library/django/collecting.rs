@@ -45,6 +45,7 @@ fn files(site: &Site) -> StaticFiles {
         clear: When::Auto,
         record: None,
         deleted: Vec::new(),
+        tracked: Default::default(),
     }
 }
 
@@ -103,6 +104,46 @@ fn files_are_collected_beside_and_swapped_in_and_back() {
     assert_eq!(fs::metadata(site.path("www/static")).unwrap().permissions().mode() & 0o7777, 0o2751);
     collected.back.unwrap().perform().unwrap();
     assert_eq!(listing(&site.path("www/static")), before);
+}
+
+#[test]
+fn files_of_git_stay_and_the_others_are_placed_beside_them() {
+    let Some(site) = site(MANIFEST) else { return };
+    site.write("www/static/shop/site.css", "body { color: git }");
+    site.write("www/static/shop/mine.css", "of git");
+    site.write("www/static/shop/old.js", "stale()");
+    site.write("www/static/stray.txt", "of nobody");
+    let before = listing(&site.path("www/static"));
+    let tracked = ["shop/site.css", "shop/mine.css"].map(str::to_owned).into();
+    let files = StaticFiles { tracked, clear: When::Always, ..files(&site) };
+    let place = inode(&site, "www/static");
+    let collected = prepare(&site, &files).unwrap();
+    assert!(collected.swap.is_none() && collected.removed.is_empty(), "{collected:?}");
+    assert_eq!(collected.changed, ["shop/old.js"]);
+    assert_eq!(listing(&site.path("www/static")), before);
+    let (there, back) = (collected.placed.unwrap(), collected.placed_back.unwrap());
+    for _ in 0..2 {
+        there.perform().unwrap();
+        assert_eq!(site.read("www/static/shop/site.css"), "body { color: git }");
+        assert_eq!(site.read("www/static/shop/mine.css"), "of git");
+        assert_eq!(site.read("www/static/shop/old.js"), "old()");
+        assert!(site.path("www/static/shop/dot.svg").exists() && site.path("www/static/stray.txt").exists());
+        assert_eq!(inode(&site, "www/static"), place, "the directory stays where it is");
+    }
+    back.perform().unwrap();
+    assert_eq!(listing(&site.path("www/static")), before);
+    assert_eq!(site.read("www/static/shop/old.js"), "stale()");
+    // Nothing is left to do afterwards, though the file of git is not what would be collected.
+    there.perform().unwrap();
+    let again = prepare(&site, &files).unwrap();
+    assert!(again.unchanged, "{again:?}");
+
+    // What only keeps a directory in a commit is no file to speak of: it stays, and all is swapped.
+    site.write("www/static/.gitkeep", "");
+    let files = StaticFiles { tracked: [".gitkeep".to_owned()].into(), ..files };
+    let collected = prepare(&site, &files).unwrap();
+    collected.swap.unwrap().perform().unwrap();
+    assert!(site.path("www/static/.gitkeep").exists() && !site.path("www/static/stray.txt").exists());
 }
 
 /// Lets whatever follows use this class of the project's own, based on Django's storage with a manifest.

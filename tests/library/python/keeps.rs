@@ -167,3 +167,36 @@ fn the_index_of_the_virtualenv_counts() {
         assert!(matches!(error, PythonError::IndexOfPip { .. }), "{error:?}");
     }
 }
+
+#[test]
+fn a_virtualenv_in_the_checkout_stays_hidden_from_git() {
+    let mut site = outdated();
+    let inside = site.checkout.join("my venv");
+    fs::rename(&site.virtualenv, &inside).unwrap();
+    site.virtualenv = inside;
+    let git = |args: &[&str]| run(std::process::Command::new("git").arg("-C").arg(&site.checkout).args(args));
+    git(&["init", "-q"]);
+    fs::write(site.checkout.join(".gitignore"), "/.gitignore\n/*.txt\n/my venv/\n").unwrap();
+    let exclude = site.checkout.join(".git/info/exclude");
+    let before = (fs::read_to_string(&exclude).ok(), tree_hash(&site.virtualenv));
+    let Check::Change(change) = operation(&site, Installer::Pip).check(&site.host()).unwrap() else {
+        panic!()
+    };
+    let mut context = Context { host: site.host(), django: None };
+    operations::perform::<PythonError>(&change, &mut context).unwrap();
+    let original = site.checkout.join(".my venv.deploykit-original");
+    assert_eq!(git(&["status", "--porcelain"]), "");
+    git(&["clean", "-q", "-f", "-d"]);
+    assert!(look(&site.virtualenv) != Found::Nothing && original.join("bin/python").exists());
+
+    // Another change has nothing to hide any more, and takes nothing back with it.
+    site.wheel("alpha", "2.5", &[]);
+    let Check::Change(second) = operation(&site, Installer::Pip).check(&site.host()).unwrap() else {
+        panic!()
+    };
+    operations::perform::<PythonError>(&second, &mut context).unwrap();
+    operations::undo(&second, &mut context).unwrap();
+    assert_eq!(git(&["status", "--porcelain"]), "");
+    operations::undo(&change, &mut context).unwrap();
+    assert_eq!((fs::read_to_string(&exclude).ok(), tree_hash(&site.virtualenv)), before);
+}

@@ -86,7 +86,7 @@ fn environments_that_would_not_serve() {
     let refusal = trial.refuses("next-environment", |site| {
         configure(site, "[python]\n", "[python]\ninstaller = \"pip\"\n");
         run(site.python().args(["-m", "pip", "uninstall", "-q", "--yes", "pip"])).expect("a pip");
-        publish_good(site, "without-pip");
+        publish_unknown_requirement(site);
     });
     refusal.says(&["has no pip", &site.virtualenv.display().to_string()]);
     trial.is_mended();

@@ -153,6 +153,15 @@ fn a_whole_release_goes_while_visitors_look() {
     assert_tidy(&site);
 
     // The next update brings it again, and says what became of it.
+    let upload = |name: &str, text: &str| {
+        let uploads = site.static_root.join("uploads");
+        fs::create_dir_all(&uploads).unwrap();
+        fs::write(uploads.join("new"), text).unwrap();
+        fs::rename(uploads.join("new"), uploads.join(name)).unwrap();
+        uploads.join(name)
+    };
+    let portrait = upload("portrait.txt", "of before");
+    let deleted = upload("deleted.txt", "of before");
     let (_, told) = updated(&site);
     let said = format!("{} was rolled back on ", &commit[..7]);
     assert!(told.notices().contains(&said), "{}", told.notices());
@@ -163,14 +172,16 @@ fn a_whole_release_goes_while_visitors_look() {
     // What came since stays, but for what only the new version has room for.
     site.write_entry("Ada", "written since").unwrap();
     reply(&site);
-    let late = site.static_root.join("uploads/late.txt");
-    fs::create_dir_all(late.parent().unwrap()).unwrap();
-    fs::write(&late, "late").unwrap();
+    let late = upload("late.txt", "late");
+    upload("portrait.txt", "of now");
+    fs::remove_file(&deleted).unwrap();
     rolled_back(&site);
     let rest = |snapshot: Snapshot| same(snapshot).without("database rows").without("page / body");
     let after = Snapshot::of(&site);
     assert!(after.facts["database rows guestbook_entry"].contains("written since"), "{after:#?}");
     assert_eq!(fs::read_to_string(&late).unwrap(), "late");
+    assert_eq!(fs::read_to_string(&portrait).unwrap(), "of now");
+    assert!(!deleted.exists(), "somebody deleted it");
     fs::remove_dir_all(late.parent().unwrap()).unwrap();
     assert_same(&rest(before), &rest(Snapshot::of(&site)));
 }

@@ -53,8 +53,8 @@ pub(super) fn entry_of(folder: &str, entry: &DirEntry) -> io::Result<Option<(Str
     Ok(name.map(|name| (whole(name), kind.is_dir())))
 }
 
-/// Links files over; one that cannot be linked is copied.
-pub(super) fn keep(host: &Host, from: &Path, to: &Path, names: &[String]) -> Result<(), FileError> {
+/// Links files over; one that cannot be linked is copied. Tells whether all were linked.
+pub(super) fn keep(host: &Host, from: &Path, to: &Path, names: &[String]) -> Result<bool, FileError> {
     for folder in names.iter().map(|name| files::parent(Path::new(name))).collect::<BTreeSet<_>>() {
         keep_folder(from, to, folder).at("keep", &from.join(folder))?;
     }
@@ -62,7 +62,8 @@ pub(super) fn keep(host: &Host, from: &Path, to: &Path, names: &[String]) -> Res
         let source = from.join(name);
         keep_file(&source, &to.join(name)).at("keep", &source)
     });
-    kept.into_iter().collect()
+    let kept: Vec<bool> = kept.into_iter().collect::<Result<_, _>>()?;
+    Ok(kept.into_iter().all(|linked| linked))
 }
 
 /// Makes a folder, and those above it, as they are in another place.
@@ -75,24 +76,26 @@ fn keep_folder(from: &Path, to: &Path, folder: &Path) -> io::Result<()> {
     like(&from.join(folder), &to.join(folder))
 }
 
-fn keep_file(source: &Path, target: &Path) -> io::Result<()> {
+/// Returns whether nothing that is written to the one is missing in the other.
+fn keep_file(source: &Path, target: &Path) -> io::Result<bool> {
     let found = match fs::symlink_metadata(source) {
         Ok(found) => found,
         // A cache may drop what was there a moment ago.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),
     };
     if found.is_symlink() {
-        return symlink(fs::read_link(source)?, target);
+        return symlink(fs::read_link(source)?, target).map(|()| true);
     }
     match fs::hard_link(source, target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(_) => {
             fs::copy(source, target)?;
             // Opened to read: its owner may date it, but not write to it where the mode forbids that.
-            File::open(target)?.set_modified(found.modified()?)
+            File::open(target)?.set_modified(found.modified()?)?;
+            Ok(false)
         }
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
 

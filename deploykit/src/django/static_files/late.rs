@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::super::DjangoError;
 use super::disk::{entry_of, keep, listing, walk};
+use super::others::{Others, is_the_same};
 use crate::host::Host;
-use crate::host::files::{InPath, Swap, inode};
+use crate::host::files::{self, InPath, Swap, inode};
 
 /// How long ago a folder must have changed that its time tells of the next change: some file systems count in seconds.
 const COARSE: i64 = 2_000_000_000;
 
-/// Links files that appeared in the live folder since the fresh one was prepared, such as a compressor's cache.
+/// Follows what users and the site did to the live files since the fresh ones were prepared: what is new is linked, what was
+/// replaced is replaced, and what was deleted goes, but for what was collected.
 ///
 /// It belongs after the moment when the site stops writing and before the swap; after that there is nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,25 +31,46 @@ pub struct LateFiles {
     /// What the live folders were like when they were listed: into most of them nothing comes. Empty: all are listed again.
     #[serde(default)]
     pub folders: Folders,
+    /// What nobody collected.
+    #[serde(default)]
+    pub others: Others,
 }
 
 impl LateFiles {
-    /// Links them, and returns their names, sorted.
+    /// Follows them, and returns the names of what is new or another one, sorted.
     ///
     /// # Errors
     ///
     /// When a file cannot be linked.
     pub fn perform(&self, host: &Host) -> Result<Vec<String>, DjangoError> {
         let swap = &self.swap;
-        if inode(&swap.live) == swap.wanted {
+        let live = inode(&swap.live);
+        // Where nothing is live, nobody deleted anything either.
+        if live == swap.wanted || live.is_none() {
             return Ok(Vec::new());
         }
-        let mut late = self.folders.news(&swap.live).at("read", &swap.live)?;
-        late.retain(|name| {
-            self.removed.binary_search(name).is_err() && fs::symlink_metadata(swap.aside.join(name)).is_err()
-        });
-        keep(host, &swap.live, &swap.aside, &late)?;
-        Ok(late)
+        let late = self.folders.news(&swap.live).at("read", &swap.live)?;
+        let mut linked = Vec::new();
+        for name in late {
+            let (live, aside) = (swap.live.join(&name), swap.aside.join(&name));
+            if self.removed.binary_search(&name).is_ok() {
+                continue;
+            }
+            if fs::symlink_metadata(&aside).is_ok() {
+                if !self.others.holds(&name) || is_the_same(&live, &aside).unwrap_or(false) {
+                    continue;
+                }
+                files::remove_tree(&aside)?;
+            }
+            linked.push(name);
+        }
+        for name in self.folders.before(&swap.live, &swap.aside).at("read", &swap.aside)? {
+            if self.others.holds(&name) && fs::symlink_metadata(swap.live.join(&name)).is_err() {
+                files::remove_file(&swap.aside.join(&name))?;
+            }
+        }
+        keep(host, &swap.live, &swap.aside, &linked)?;
+        Ok(linked)
     }
 }
 
@@ -69,6 +92,29 @@ impl Folders {
             Ok(())
         })?;
         Ok((Folders(folders), names))
+    }
+
+    /// Lists the files that another tree has in folders that changed since, or may have, or are gone.
+    fn before(&self, root: &Path, other: &Path) -> io::Result<Vec<String>> {
+        if self.0.is_empty() {
+            return Ok(listing(other)?.into_iter().collect());
+        }
+        let mut found = Vec::new();
+        for (folder, seen) in &self.0 {
+            if changed(&root.join(folder)).is_ok_and(|changed| changed == *seen) {
+                continue;
+            }
+            let entries = match fs::read_dir(other.join(folder)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                if let Some((name, false)) = entry_of(folder, &entry?)? {
+                    found.push(name);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Lists the files of folders that changed since, or may have, and of new ones, sorted.
@@ -149,6 +195,65 @@ mod tests {
         fs::write(root.path().join("CACHE/css/b.css"), "b").unwrap();
         let (folders, _) = Folders::of(root.path()).unwrap();
         assert_eq!(folders.news(root.path()).unwrap(), ["CACHE/css/a.css", "CACHE/css/b.css"]);
+    }
+
+    #[test]
+    fn uploads_stay_as_their_users_left_them() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let long_ago = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(60));
+        for folder in ["live/media/gone", "live/shop", "next/shop"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        for file in ["shop/a.css", "media/kept", "media/replaced", "media/deleted", "media/gone/1", "note"] {
+            fs::write(path("live").join(file), "old").unwrap();
+        }
+        fs::write(path("next/shop/a.css"), "new").unwrap();
+        for folder in ["live", "live/media", "live/media/gone", "live/shop"] {
+            File::open(path(folder)).unwrap().set_times(long_ago).unwrap();
+        }
+        let (folders, names) = Folders::of(&path("live")).unwrap();
+        let kept: Vec<String> = names.into_iter().filter(|name| name != "shop/a.css").collect();
+        keep(&Host::new(), &path("live"), &path("next"), &kept).unwrap();
+        let others = Others::of(&kept, ["shop/a.css".to_owned()].iter());
+        let (there, back) = Swap::pair(&path("live"), &path("next")).unwrap();
+        let way = |swap: &Swap, removed: &[&str], folders: Folders| LateFiles {
+            swap: swap.clone(),
+            removed: removed.iter().map(|name| (*name).to_owned()).collect(),
+            folders,
+            others: others.clone(),
+        };
+
+        let replace = |name: &str, text: &str| {
+            fs::write(path("upload"), text).unwrap();
+            fs::rename(path("upload"), path("live").join(name)).unwrap();
+        };
+        replace("media/replaced", "new");
+        replace("media/late", "late");
+        fs::remove_file(path("live/media/deleted")).unwrap();
+        fs::remove_dir_all(path("live/media/gone")).unwrap();
+        fs::remove_file(path("live/note")).unwrap();
+        let forward = way(&there, &[], folders);
+        for _ in 0..2 {
+            let linked = forward.perform(&Host::new()).unwrap();
+            assert!(linked == ["media/late", "media/replaced"] || linked.is_empty(), "{linked:?}");
+        }
+        there.perform().unwrap();
+        assert!(forward.perform(&Host::new()).unwrap().is_empty());
+        let live = |name: &str| fs::read_to_string(path("live").join(name)).unwrap_or_default();
+        let all =
+            || ["kept", "replaced", "late", "deleted", "gone/1"].map(|name| live(&format!("media/{name}")));
+        assert_eq!(all(), ["old", "new", "late", "", ""]);
+        assert_eq!((live("note"), live("shop/a.css")), (String::new(), "new".to_owned()));
+
+        // The same on the way back; what the update brought goes, and what it replaced is there again.
+        replace("media/kept", "newer");
+        replace("added.css", "of the update");
+        fs::remove_file(path("live/media/late")).unwrap();
+        way(&back, &["added.css"], Folders::default()).perform(&Host::new()).unwrap();
+        back.perform().unwrap();
+        assert_eq!(all(), ["newer", "new", "", "", ""]);
+        assert_eq!((live("added.css"), live("shop/a.css")), (String::new(), "old".to_owned()));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod disk;
 mod late;
+mod others;
+mod placed;
 mod seed;
 
 use std::collections::BTreeSet;
@@ -21,6 +23,8 @@ use crate::host::trial;
 use disk::{equal, keep, like, listing};
 
 pub use late::{Folders, LateFiles};
+pub use others::Others;
+pub use placed::PlacedFiles;
 
 /// Django's default name of the file that maps names to hashed names.
 const MANIFEST: &str = "staticfiles.json";
@@ -39,6 +43,9 @@ pub struct StaticFiles {
     pub record: Option<StaticRecord>,
     /// Paths that the update deletes from the repository.
     pub deleted: Vec<String>,
+    /// Names below the root that git tracks, before the update or after it. They are git's: none is collected, none goes, and
+    /// the directory stays where it is.
+    pub tracked: BTreeSet<String>,
 }
 
 /// What a fresh set would change.
@@ -61,14 +68,34 @@ pub struct Collected {
     /// What the live folders were like when they were listed.
     #[serde(default)]
     pub folders: Folders,
+    /// What nobody collected.
+    #[serde(default)]
+    pub others: Others,
+    /// Instead of a swap: brings the files to their places, one by one.
+    #[serde(default)]
+    pub placed: Option<PlacedFiles>,
+    /// Takes these back.
+    #[serde(default)]
+    pub placed_back: Option<PlacedFiles>,
 }
 
 impl Collected {
     /// Nothing changes.
     fn nothing(record: StaticRecord) -> Self {
         let (added, changed, removed) = (Vec::new(), Vec::new(), Vec::new());
-        let folders = Folders::default();
-        Collected { swap: None, back: None, added, changed, removed, unchanged: true, record, folders }
+        Collected {
+            swap: None,
+            back: None,
+            added,
+            changed,
+            removed,
+            unchanged: true,
+            record,
+            folders: Folders::default(),
+            others: Others::default(),
+            placed: None,
+            placed_back: None,
+        }
     }
 }
 
@@ -83,6 +110,7 @@ pub struct Collecting {
     evidence: Evidence,
     /// The folder beside the live one; `None`: nothing has to be collected.
     aside: Option<PathBuf>,
+    tracked: BTreeSet<String>,
 }
 
 impl StaticFiles {
@@ -110,10 +138,12 @@ impl StaticFiles {
         let evidence = self.evidence(manifest.as_ref(), &sources);
         let same = seed::same(host, &root, &live, &sources);
         let state = self.state(&live, &sources, manifest.as_ref(), &evidence, &same);
-        let aside = state.needs_collecting(self.collect, self.clear).then(|| aside(&root));
+        let clear = if self.is_git_s() { When::Never } else { self.clear };
+        let aside = state.needs_collecting(self.collect, clear).then(|| aside(&root));
         // A fresh set tells which files go.
-        let seeded = sources.incremental && self.clear != When::Always && !state.other_storage;
-        let collecting = Collecting { root, clear: self.clear, live, folders, sources, evidence, aside };
+        let seeded = sources.incremental && clear != When::Always && !state.other_storage;
+        let tracked = self.tracked.clone();
+        let collecting = Collecting { root, clear, live, folders, sources, evidence, aside, tracked };
         if let Some(aside) = &collecting.aside {
             make_room(&collecting.root, aside)?;
             let begun = if seeded { collecting.seed(host, aside, &same) } else { Ok(()) };
@@ -129,6 +159,12 @@ impl StaticFiles {
     #[must_use]
     pub fn aside(&self) -> PathBuf {
         aside(&fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone()))
+    }
+
+    /// Tells whether git tracks more there than what keeps a directory in a commit.
+    #[must_use]
+    pub fn is_git_s(&self) -> bool {
+        self.tracked.iter().any(|name| !is_placeholder(name))
     }
 
     fn evidence(&self, manifest: Option<&BTreeSet<String>>, sources: &StaticSources) -> Evidence {
@@ -149,8 +185,11 @@ impl StaticFiles {
         same: &BTreeSet<String>,
     ) -> StaticState {
         let mut state = StaticState::default();
+        let is_git_s = self.is_git_s();
         for (name, path) in &sources.sources {
             match path {
+                // It stays as it is, whatever its source is.
+                _ if is_git_s && self.tracked.contains(name) => {}
                 None => state.unknown += 1,
                 Some(_) if !same.contains(name) => state.stale += 1,
                 Some(_) if manifest.is_some_and(|names| !names.contains(name)) => state.unlisted += 1,
@@ -180,14 +219,20 @@ impl Collecting {
         let Some(aside) = &self.aside else { return Ok(Collected::nothing(record)) };
         let collected = session.end_collect(host).and_then(|()| {
             let goes = |name: &String| match self.clear {
+                _ if self.tracked.contains(name) => false,
                 When::Always => true,
                 When::Never => false,
                 When::Auto => self.evidence.is_obsolete(name, &self.sources.sources),
             };
-            let collected = complete(host, &self.root, aside, &self.live, goes, record)?;
-            Ok(Collected { folders: self.folders.clone(), ..collected })
+            if self.tracked.iter().any(|name| !is_placeholder(name)) {
+                return in_place(host, &self.root, aside, &self.live, &self.tracked, record);
+            }
+            let (collected, all_linked) = complete(host, &self.root, aside, &self.live, goes, record)?;
+            // What is written into a copy is not written into the file: then all is looked at again.
+            let folders = if all_linked { self.folders.clone() } else { Folders::default() };
+            Ok(Collected { folders, ..collected })
         });
-        if !matches!(&collected, Ok(Collected { swap: Some(_), .. })) {
+        if !matches!(&collected, Ok(Collected { unchanged: false, .. })) {
             self.remove();
         }
         collected
@@ -201,7 +246,8 @@ impl Collecting {
         // a package brought it.
         let is_compressed = |name: &str| name.ends_with(".gz") || name.ends_with(".br");
         names.retain(|name| !is_compressed(name) && !self.root.join(name).is_symlink());
-        Ok(keep(host, &self.root, aside, &names)?)
+        keep(host, &self.root, aside, &names)?;
+        Ok(())
     }
 
     /// Removes the fresh set, of which nothing is needed.
@@ -217,11 +263,59 @@ impl Collected {
     #[must_use]
     pub fn late_files(&self) -> Option<LateFiles> {
         let (removed, folders) = (self.removed.clone(), self.folders.clone());
-        self.swap.clone().map(|swap| LateFiles { swap, removed, folders })
+        self.swap.clone().map(|swap| LateFiles { swap, removed, folders, others: self.others.clone() })
+    }
+
+    /// Returns what it makes that was not there: a path, the last part of which ends with `*`.
+    #[must_use]
+    pub fn makes(&self) -> Vec<PathBuf> {
+        let aside = self.swap.as_ref().map(|swap| &swap.aside);
+        let aside = aside.or(self.placed.as_ref().map(|placed| &placed.aside));
+        let name =
+            |path: &Path| path.file_name()?.to_str()?.strip_suffix("next").map(|name| format!("{name}*"));
+        aside.and_then(|aside| Some(aside.with_file_name(name(aside)?))).into_iter().collect()
+    }
+
+    /// Returns the action that belongs before the swap back; nothing where there was nothing.
+    #[must_use]
+    pub fn late_back(&self) -> Option<LateFiles> {
+        let back = self.back.clone().filter(|back| back.wanted.is_some());
+        let (removed, folders) = (self.added.clone(), Folders::default());
+        back.map(|swap| LateFiles { swap, removed, folders, others: self.others.clone() })
     }
 }
 
-/// Links what stays of the live files into the fresh folder, and says what differs.
+/// Tells whether a file does nothing but keep its directory in a commit.
+fn is_placeholder(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    [".gitkeep", ".keep", ".gitignore", ".gitattributes", ".empty", ".placeholder"].contains(&name)
+        || name.starts_with("README")
+}
+
+/// Says which files differ in a directory that stays where it is, and which is not cleared.
+fn in_place(
+    host: &Host,
+    root: &Path,
+    aside: &Path,
+    live: &BTreeSet<String>,
+    tracked: &BTreeSet<String>,
+    record: StaticRecord,
+) -> Result<Collected, DjangoError> {
+    let mut fresh = listing(aside).at("read", aside)?;
+    fresh.retain(|name| !tracked.contains(name));
+    let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
+    let is_equal = host.on_all_cores(&same, |name| equal(&root.join(name), &aside.join(name)));
+    let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
+    let changed: Vec<String> = changed.map(|(name, _)| name).collect();
+    if added.is_empty() && changed.is_empty() {
+        return Ok(Collected::nothing(record));
+    }
+    let (placed, back) = PlacedFiles::pair(root, aside, added.iter().chain(&changed));
+    let (placed, placed_back) = (Some(placed), Some(back));
+    Ok(Collected { placed, placed_back, added, changed, unchanged: false, ..Collected::nothing(record) })
+}
+
+/// Links what stays of the live files into the fresh folder, and says what differs, and whether all could be linked.
 fn complete(
     host: &Host,
     root: &Path,
@@ -229,22 +323,25 @@ fn complete(
     live: &BTreeSet<String>,
     goes: impl Fn(&String) -> bool,
     record: StaticRecord,
-) -> Result<Collected, DjangoError> {
+) -> Result<(Collected, bool), DjangoError> {
     let fresh = listing(aside).at("read", aside)?;
     let (removed, kept): (Vec<String>, Vec<String>) =
         live.iter().filter(|name| !fresh.contains(*name)).cloned().partition(goes);
-    keep(host, root, aside, &kept)?;
+    let all_linked = keep(host, root, aside, &kept)?;
+    let others = Others::of(&kept, fresh.iter().chain(&removed));
     like(root, aside).at("prepare", aside)?;
     let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
     let is_equal = host.on_all_cores(&same, |name| equal(&root.join(name), &aside.join(name)));
     let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
     let changed: Vec<String> = changed.map(|(name, _)| name).collect();
     if added.is_empty() && changed.is_empty() && removed.is_empty() {
-        return Ok(Collected::nothing(record));
+        return Ok((Collected::nothing(record), all_linked));
     }
     let (swap, back) = Swap::pair(root, aside)?;
     let (swap, back) = (Some(swap), Some(back));
-    Ok(Collected { swap, back, added, changed, removed, unchanged: false, ..Collected::nothing(record) })
+    let nothing = Collected::nothing(record);
+    let collected = Collected { swap, back, added, changed, removed, others, unchanged: false, ..nothing };
+    Ok((collected, all_linked))
 }
 
 /// Returns the hidden neighbour of a folder.

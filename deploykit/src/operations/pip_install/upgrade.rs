@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Record;
 use crate::action::Action;
 use crate::host::Host;
-use crate::operations::Change;
+use crate::operations::{Change, hide};
 use crate::python::{Build, Package, PackageChange, Packages, PythonError, Switch, scripts_of};
 
 /// A new environment that is to be built and to go live.
@@ -91,7 +91,8 @@ impl Upgrade {
             packages.collect::<Packages>().summary()
         };
         let warnings = self.warnings.iter().map(|warning| format!("! {warning}"));
-        Ok(Change {
+        let paths = switch.makes();
+        let mut change = Change {
             reason: self.reason.clone(),
             before: side(|change| change.from.as_ref()),
             after: side(|change| change.to.as_ref()),
@@ -99,7 +100,9 @@ impl Upgrade {
             undo: vec![Action::SwitchEnvironment(back)],
             actions: vec![Action::BuildEnvironment(self.build), Action::SwitchEnvironment(switch)],
             irreversible: None,
-        })
+        };
+        hide(&mut change, &paths);
+        Ok(change)
     }
 }
 

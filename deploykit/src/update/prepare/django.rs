@@ -7,7 +7,7 @@ use crate::django::{
     CheckReport, Collected, Collecting, DatabaseState, MigrationPlan, Project, Session, SiteFacts,
     StaticFiles, When,
 };
-use crate::git::{ChangeStatus, NextTree, Tree, counted};
+use crate::git::{ChangeStatus, NextTree, Tree, counted, tracked_below};
 use crate::operations::git_update::Move;
 use crate::python::ByteCode;
 use crate::update::backup::{self, Backup};
@@ -138,13 +138,24 @@ impl Preparation<'_, '_> {
         };
         let deleted =
             moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
+        if config.repository.starts_with(&root) {
+            return Err(PreparationError::StaticRootHoldsCheckout { root }.into());
+        }
+        let tracked = tracked_below(&config.repository, &root, &[&self.from, &self.to])?;
         let files = StaticFiles {
             root,
+            tracked,
             collect,
             clear,
             record: self.state.current().static_files,
             deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
         };
+        if files.is_git_s() {
+            let count = counted(files.tracked.len(), "file");
+            self.notice(format!(
+                "git tracks {count} below STATIC_ROOT: these stay as the commit has them, the others are placed beside them, and nothing is cleared"
+            ));
+        }
         self.mark()?.add(files.aside())?;
         let collecting = files.begin(&self.host, session)?;
         collecting.aside().into_iter().for_each(|aside| beside.add(aside.to_owned()));

@@ -17,7 +17,7 @@ use crate::python::{PythonError, Requirements, included};
 use crate::services::ServiceState;
 use crate::site::Site;
 use crate::update::error::{PreparationError, UpdateError};
-use crate::update::{steps, summary};
+use crate::update::{past, steps, summary};
 
 /// What uv reads of the folder that it runs in.
 const SETTINGS: [&str; 2] = ["pyproject.toml", "uv.toml"];
@@ -200,6 +200,7 @@ impl Preparation<'_, '_> {
                 }
                 self.try_to_move(&config.virtualenv)?;
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
+                past::prune_built(self.site, &self.state, ready.environment.clone())?;
                 let bin = config.virtualenv.join("bin");
                 if let Some((service, program)) =
                     steps::program_of(&config.services, states, &bin, &ready.missing_scripts)

@@ -2,8 +2,8 @@
 
 use super::Facts;
 use crate::action::Action;
-use crate::django::{Folders, LateFiles, Migrate, PutBack, RestoreDatabase, ReversedMigration};
-use crate::git::{CarryWritten, counted};
+use crate::django::{Migrate, PutBack, RestoreDatabase, ReversedMigration};
+use crate::git::{CarryWritten, Exclude, counted};
 use crate::operations::{Change, Check};
 use crate::plan::{Phase, Step};
 use crate::update::backup::Backup;
@@ -68,20 +68,11 @@ impl Facts {
     pub(super) fn static_files(&self) -> Step {
         let check = match &self.done.static_files {
             None => Check::Unchanged { reason: "the update changed no static files".to_owned() },
-            Some((back, there)) => {
-                let added = self.done.kept.static_files.as_ref().map(|kept| kept.added.clone());
-                let late = back.wanted.is_some().then(|| LateFiles {
-                    swap: back.clone(),
-                    removed: added.unwrap_or_default(),
-                    folders: Folders::default(),
-                });
-                let late = late.map(Action::LinkLateFiles).into_iter();
-                Check::Change(Change {
-                    reason: "the files of before the update".to_owned(),
-                    actions: late.chain([Action::Swap(back.clone())]).collect(),
-                    undo: vec![Action::Swap(there.clone())],
-                    ..Change::default()
-                })
+            Some(way) => {
+                let (actions, undo) = way.actions();
+                let reason = "the files of before the update".to_owned();
+                let change = Change { reason, actions, undo, ..Change::default() };
+                Check::Change(if self.done.environment.is_none() { self.shown(change) } else { change })
             }
         };
         let mut step = Step::new("static", Phase::Window, check);
@@ -90,15 +81,24 @@ impl Facts {
         step
     }
 
+    /// Lets git see again what the update hid from it: with the last step it is there no more.
+    fn shown(&self, mut change: Change) -> Change {
+        for exclude in &self.done.hidden {
+            change.actions.push(Action::Exclude(exclude.clone()));
+            change.undo.insert(0, Action::Exclude(Exclude { excluded: true, ..exclude.clone() }));
+        }
+        change
+    }
+
     pub(super) fn environment(&self) -> Step {
         let check = match &self.done.environment {
             None => Check::Unchanged { reason: self.packages.clone() },
-            Some((there, back)) => Check::Change(Change {
+            Some((there, back)) => Check::Change(self.shown(Change {
                 reason: self.packages.clone(),
                 actions: vec![Action::SwitchEnvironment(back.clone())],
                 undo: vec![Action::SwitchEnvironment(there.clone())],
                 ..Change::default()
-            }),
+            })),
         };
         Step::new("environment", Phase::Window, check)
     }

@@ -1,0 +1,72 @@
+//! The way back of the static files of a finished update, and the way there again.
+
+use std::path::Path;
+
+use crate::action::Action;
+use crate::django::{Folders, LateFiles, PlacedFiles};
+use crate::host::files::{self, Swap};
+use crate::state::KeptStatic;
+use crate::update::past::Past;
+
+/// How static files go back, and there again.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum StaticWay {
+    /// All at once, after what came in since.
+    Swap { back: Vec<Action>, there: Vec<Action> },
+    /// One by one.
+    Place { back: PlacedFiles, there: PlacedFiles },
+}
+
+impl StaticWay {
+    /// Reads it from the journal; `None`: what was kept is gone.
+    pub(super) fn of(past: &Past, kept: &KeptStatic) -> Option<Self> {
+        let aside = kept.folder.clone();
+        past.undo().find_map(|action| match action {
+            Action::Swap(back) if files::inode(&kept.folder) == back.wanted => {
+                let back = Swap { aside: aside.clone(), ..back.clone() };
+                let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
+                let late = past.actions().find_map(|action| match action {
+                    Action::LinkLateFiles(late) => Some(late.clone()),
+                    _ => None,
+                });
+                let (others, removed) = late.map(|late| (late.others, late.removed)).unwrap_or_default();
+                let with = |swap: Swap, removed: Vec<String>| {
+                    let late = LateFiles {
+                        swap: swap.clone(),
+                        removed,
+                        folders: Folders::default(),
+                        others: others.clone(),
+                    };
+                    let late = swap.wanted.is_some().then_some(Action::LinkLateFiles(late));
+                    late.into_iter().chain([Action::Swap(swap)]).collect()
+                };
+                Some(StaticWay::Swap { back: with(back, kept.added.clone()), there: with(there, removed) })
+            }
+            Action::PlaceFiles(back) => {
+                let back = PlacedFiles { aside: aside.clone(), ..back.clone() };
+                let there = back.way_back();
+                back.is_there().then_some(StaticWay::Place { back, there })
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns the directory that is exchanged whole.
+    pub(super) fn moves(&self) -> Option<&Path> {
+        let StaticWay::Swap { back, .. } = self else { return None };
+        back.iter().find_map(|action| match action {
+            Action::Swap(back) => Some(back.live.as_path()),
+            _ => None,
+        })
+    }
+
+    /// Returns what brings them back, and what brings them there again.
+    pub(super) fn actions(&self) -> (Vec<Action>, Vec<Action>) {
+        match self.clone() {
+            StaticWay::Swap { back, there } => (back, there),
+            StaticWay::Place { back, there } => {
+                (vec![Action::PlaceFiles(back)], vec![Action::PlaceFiles(there)])
+            }
+        }
+    }
+}
