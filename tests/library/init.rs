@@ -353,6 +353,7 @@ fn odd_names_are_written_so_that_they_are_read_back() {
             "ALLOWED_HOSTS = ['x.example']\nSECRET_KEY = get_secret('A')\n",
         );
         place.file(&format!("requirements/{name}.txt"), "");
+        place.file(".gitignore", "secrets.json\n");
         place.file(&format!("{project}/secrets.json"), "{}");
         place.file(&format!("../venv {name}/pyvenv.cfg"), "");
         place.commit();

@@ -27,8 +27,9 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
                     missing.asked_in.join(", ")
                 ));
             }
-            for tolerated in &found.tolerated {
-                text.push_str(&format!("missing as before: {}\n", tolerated.name));
+            if !found.tolerated.is_empty() {
+                let names: Vec<&str> = found.tolerated.iter().map(|missing| missing.name.as_str()).collect();
+                text.push_str(&format!("optional, and missing as before: {}\n", names.join(", ")));
             }
             if text.is_empty() {
                 text.push_str("nothing is missing\n");

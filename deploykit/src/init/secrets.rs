@@ -61,16 +61,37 @@ pub(super) fn choose(
     secrets
 }
 
+/// Parts of names of files that show what a file of secrets looks like.
+const EXAMPLES: [&str; 7] = ["example", "sample", "template", "dist", "default", "test", "ci"];
+
+/// Tells whether a file only shows what one of secrets looks like: it is tracked, or named so.
+fn is_example(top: &Path, file: &Path) -> bool {
+    let name = file_name(file).to_lowercase();
+    let inside = file.strip_prefix(top).unwrap_or(file);
+    let folders =
+        inside.parent().into_iter().flat_map(Path::iter).map(|part| part.to_string_lossy().to_lowercase());
+    let mut parts = name.split(['.', '-', '_']).map(str::to_owned).chain(folders);
+    parts.any(|part| EXAMPLES.iter().any(|example| part == *example || part == format!("{example}s")))
+        || is_tracked(top, file)
+}
+
+fn is_tracked(top: &Path, file: &Path) -> bool {
+    let Ok(inside) = file.strip_prefix(top) else { return false };
+    let tree = crate::git::head(top).and_then(|head| crate::git::Tree::open(top, &head.commit));
+    tree.and_then(|tree| tree.bytes(inside)).is_ok_and(|found| found.is_some())
+}
+
 fn lying_about(top: &Path, project: &Path, tree: &Tree) -> Option<PathBuf> {
+    let real = |file: &PathBuf| file.is_file() && !is_example(top, file);
     let beside = top.parent().map(|parent| parent.join("secrets.json"));
     let near = [project.join("secrets.json"), top.join("secrets.json")];
     let json =
-        near.into_iter().find(|file| file.is_file()).or_else(|| tree.named("secrets.json").next().cloned());
-    let json = json.or(beside.filter(|file| file.is_file()));
-    json.or_else(|| [project.join(".env"), top.join(".env")].into_iter().find(|file| file.is_file()))
+        near.into_iter().find(real).or_else(|| tree.named("secrets.json").find(|file| real(file)).cloned());
+    let json = json.or(beside.filter(real));
+    json.or_else(|| [project.join(".env"), top.join(".env")].into_iter().find(real))
 }
 
-/// Chooses the expression that finds the names of secrets; those with a default are not required, so not found.
+/// Chooses the expression that finds the names of secrets; which of them have a default is found out where they are.
 fn pattern(settings: &Settings, json: bool, has_file: bool) -> Found<String> {
     // An expression and the beginning of a call that it stands for.
     let mut openers: Vec<(&str, &str)> =
@@ -97,17 +118,13 @@ fn pattern(settings: &Settings, json: bool, has_file: bool) -> Found<String> {
         return if has_file { Found::open(question) } else { Found::default() };
     }
     let names: Vec<&str> = asked.iter().map(|(name, _)| *name).collect();
-    let with_default = settings.matches(r#"\bget_secret\(\s*["']\w+["']\s*,\s*[^)\s]"#);
-    if names == ["get_secret()"] && !with_default {
+    if names == ["get_secret()"] {
         // What deploykit looks for by itself.
         return Found::default();
     }
     let opener = asked.iter().map(|(_, opener)| *opener).collect::<Vec<_>>().join("|");
     let opener = if asked.len() > 1 { format!("(?:{opener})") } else { opener };
-    Found::new(
-        format!(r#"{opener}\s*["'](\w+)["']\s*,?\s*[\])]"#),
-        format!("{} without a default", names.join(", ")),
-    )
+    Found::new(format!(r#"{opener}\s*["'](\w+)["']"#), names.join(", "))
 }
 
 /// Returns the public host that the settings allow.
@@ -127,9 +144,8 @@ pub(super) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option
 
 #[cfg(test)]
 mod tests {
-    use regex::Regex;
-
     use super::*;
+    use crate::secrets::{DEFAULT_PATTERN, compile_pattern, names_asked_for};
 
     fn settings(text: &str) -> Settings {
         Settings { files: vec![("/srv/site/settings.py".into(), text.to_owned())], ..Settings::default() }
@@ -137,8 +153,8 @@ mod tests {
 
     fn asked(text: &str, json: bool) -> Vec<String> {
         let found = pattern(&settings(text), json, true);
-        let pattern = found.value.unwrap_or_else(|| r#"get_secret\(\s*["'](\w+)["']"#.to_owned());
-        Regex::new(&pattern).unwrap().captures_iter(text).map(|found| found[1].to_owned()).collect()
+        let pattern = found.value.unwrap_or_else(|| DEFAULT_PATTERN.to_owned());
+        names_asked_for(text, &compile_pattern(&pattern).unwrap())
     }
 
     #[test]
@@ -149,10 +165,25 @@ mod tests {
         assert_eq!(asked("A = env('A')\nB = env.int(\"B\")\nC = env('C', default=1)\n", false), ["A", "B"]);
         assert_eq!(
             asked("from decouple import config\nA = config('A')\nB = config('B', cast=int)\n", false),
-            ["A"]
+            ["A", "B"]
         );
         assert_eq!(asked("A = os.environ['A']\nB = os.environ.get('B')\n", false), ["A"]);
         assert_eq!(asked("A = env('A')\nB = os.environ['HOME']\n", false), ["A"]);
+    }
+
+    #[test]
+    fn a_file_that_only_shows_the_way_is_no_secrets_file() {
+        let top = Path::new("/srv/site");
+        for (file, example) in [
+            (".env.example", true),
+            ("secrets.sample.json", true),
+            ("docs/examples/secrets.json", true),
+            ("tests/secrets.json", true),
+            ("secrets.json", false),
+            ("config/.env.production", false),
+        ] {
+            assert_eq!(is_example(top, &top.join(file)), example, "{file}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::SecretsError;
+use super::source::Source;
 
 /// How Django projects commonly ask for a secret.
 pub const DEFAULT_PATTERN: &str = r#"get_secret\(\s*["'](\w+)["']"#;
@@ -85,19 +86,20 @@ pub fn compile_pattern(pattern: &str) -> Result<Regex, SecretsError> {
     if pattern.captures_len() < 2 { Err(SecretsError::NoGroup) } else { Ok(pattern) }
 }
 
-/// Returns the names that a source text asks for, each once, in their order.
+/// Returns the names that a source text asks for and has to get, each once, in their order.
 ///
-/// Lines that are Python comments are left out, and calls with a further argument, since that is how a default is given:
-/// `get_secret("API_KEY", "")`.
+/// Left out is what stands in comments and texts, what has a default (`get_secret("API_KEY", "")`, `env("A", default="")`,
+/// `environ.Env(A=(str, ""))`), and what is asked for under a condition only: in a block of `if` or `try`, before `if … else`,
+/// behind `or` and `and`.
 #[must_use]
 pub fn names_asked_for(source: &str, pattern: &Regex) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (name, _) in asks(source, pattern) {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
+    let mut asked: Vec<(usize, String)> = Vec::new();
+    for (name, places) in asked_for([("", source)], pattern) {
+        let first = places.first().and_then(|place| place.trim_start_matches(':').parse().ok());
+        asked.push((first.unwrap_or_default(), name));
     }
-    names
+    asked.sort();
+    asked.into_iter().map(|(_, name)| name).collect()
 }
 
 /// Returns the names that source files ask for, with the places where they do: `file:line`.
@@ -108,31 +110,27 @@ pub fn asked_for<'s>(
     sources: impl IntoIterator<Item = (&'s str, &'s str)>,
     pattern: &Regex,
 ) -> BTreeMap<String, Vec<String>> {
+    // A scheme with defaults stands in one file, and the questions may stand in others.
+    let wanted = |text: &str| text.contains("Env(") || pattern.is_match(text);
+    let sources: Vec<(&str, &str, Source)> = (sources.into_iter())
+        .filter(|(_, text)| wanted(text))
+        .map(|(file, text)| (file, text, Source::new(text)))
+        .collect();
+    let mut with_default = BTreeSet::new();
+    sources.iter().for_each(|(.., source)| source.add_scheme(&mut with_default));
     let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (file, source) in sources {
-        for (name, line) in asks(source, pattern) {
-            asked.entry(name.to_owned()).or_default().push(format!("{file}:{line}"));
+    for (file, text, source) in &sources {
+        let (mut line, mut counted) = (1, 0);
+        for captures in pattern.captures_iter(text) {
+            let (whole, name) = (captures.get(0), captures.iter().skip(1).flatten().next());
+            let (Some(whole), Some(name)) = (whole, name.filter(|name| !name.is_empty())) else { continue };
+            if !source.is_required(whole.start(), (name.start(), name.end()), &with_default) {
+                continue;
+            }
+            line += text[counted..name.start()].matches('\n').count();
+            counted = name.start();
+            asked.entry(name.as_str().to_owned()).or_default().push(format!("{file}:{line}"));
         }
     }
     asked
-}
-
-/// Finds names with their lines, from 1.
-fn asks<'s>(source: &'s str, pattern: &Regex) -> impl Iterator<Item = (&'s str, usize)> {
-    let (mut line, mut counted) = (1, 0);
-    pattern.captures_iter(source).filter_map(move |captures| {
-        let whole = captures.get(0)?;
-        let name = captures.iter().skip(1).flatten().next()?;
-        let before = &source[..whole.start()];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let in_comment = source[line_start..].trim_start_matches([' ', '\t']).starts_with('#');
-        let rest = source[whole.end()..].trim_start();
-        let has_default = rest.strip_prefix(',').is_some_and(|rest| !rest.trim_start().starts_with(')'));
-        if in_comment || has_default || name.as_str().is_empty() {
-            return None;
-        }
-        line += source[counted..name.start()].matches('\n').count();
-        counted = name.start();
-        Some((name.as_str(), line))
-    })
 }

@@ -7,6 +7,7 @@ mod dotenv;
 mod edit;
 mod json;
 mod sensitive;
+mod source;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,7 @@
 //! Sites that are laid out in other ways.
 
+use deploykit::secrets::{compile_pattern, names_asked_for};
+
 use super::*;
 
 #[test]
@@ -40,11 +42,11 @@ fn a_project_below_src_with_units_and_an_env_file() {
     assert_eq!(services[0]["manager"].as_str(), Some("systemd"), "{text}");
     assert_eq!(services[0]["unit"].as_str(), Some("shop.service"), "{text}");
     assert_eq!(services[0]["stop-timeout"].as_str(), Some("95s"));
-    let pattern = regex::Regex::new(table["secrets"]["pattern"].as_str().unwrap()).unwrap();
-    let asks = |code: &str| pattern.captures(code).map(|found| found[1].to_owned());
-    assert_eq!(asks("env('SECRET_KEY')").as_deref(), Some("SECRET_KEY"));
-    assert_eq!(asks("env.str( \"TOKEN\", )").as_deref(), Some("TOKEN"));
-    assert_eq!(asks("env.bool('DEBUG', default=False)"), None);
+    let pattern = compile_pattern(table["secrets"]["pattern"].as_str().unwrap()).unwrap();
+    let asks = |code: &str| names_asked_for(code, &pattern);
+    assert_eq!(asks("env('SECRET_KEY')"), ["SECRET_KEY"]);
+    assert_eq!(asks("env.list( \"TOKENS\", cast=int)"), ["TOKENS"]);
+    assert_eq!(asks("env.bool('DEBUG', default=False)"), [""; 0]);
     assert!(!text.contains("hunter2"));
 }
 
@@ -168,4 +170,19 @@ fn a_page_without_an_address_behind_it_waits_for_a_person() {
         Some("config.settings.production"),
         "production comes first"
     );
+}
+
+#[test]
+fn files_that_show_what_secrets_look_like_hold_none() {
+    let Some(place) = Place::new("shop") else { return };
+    place.file("manage.py", &manage("shop.settings"));
+    place.file("shop/settings.py", "SECRET_KEY = get_secret('SECRET_KEY')\n");
+    // Tracked, or named so.
+    place.file("secrets.json", "{}");
+    place.commit();
+    place.file("examples/secrets.json", "{}");
+    place.file(".env.example", "SECRET_KEY=\n");
+    assert_eq!(place.found().0.secrets_file.value, None);
+    place.file(".env", "SECRET_KEY=x\n");
+    assert!(place.found().0.secrets_file.value.is_some_and(|file| file.ends_with(".env")));
 }

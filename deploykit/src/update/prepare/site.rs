@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Failed, Preparation};
-use crate::git::NextTree;
+use crate::git::{NextTree, counted};
 use crate::host::files::{self, Found};
 use crate::host::trial;
 use crate::operations::git_update::Move;
@@ -56,17 +56,20 @@ impl Preparation<'_, '_> {
         let changed = moved.iter().flat_map(|moved| moved.changes.iter().flat_map(|change| change.paths()));
         let changed = changed.map(ToOwned::to_owned).collect();
         let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
-        for tolerated in &outcome.tolerated {
-            let name = &tolerated.name;
-            self.notice(format!(
-                "the code asks for the secret `{name}`, which the file lacks, as it did before"
-            ));
-        }
         if !outcome.missing.is_empty() {
             let file = self.site.config().secrets_file.clone().unwrap_or_default();
             return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
         }
-        Ok(((), format!("{asked} asked for, all there")))
+        let found = counted(asked.saturating_sub(outcome.tolerated.len()), "required secret");
+        let optional: Vec<String> =
+            outcome.tolerated.iter().map(|missing| format!("`{}`", missing.name)).collect();
+        let text = match optional.len() {
+            0 => format!("{found} found"),
+            count => {
+                format!("{found} found; {} missing: {}", counted(count, "optional one"), optional.join(", "))
+            }
+        };
+        Ok(((), text))
     }
 
     pub(in crate::update) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
