@@ -58,6 +58,22 @@ pub fn secrets(bytes: &[u8]) {
     crate::secrets::fuzz(bytes);
 }
 
+/// Reads an answer of a web server: its head, and its body in every way in which it may be packed.
+pub fn page(bytes: &[u8]) {
+    crate::http::fuzz(bytes);
+}
+
+/// Reads Python, as far as it asks for secrets, and the same bytes as a text in which they must not be shown.
+pub fn source(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(pattern) = crate::secrets::compile_pattern(r#"\w+[(\[]\s*["'](\w+)["']"#) {
+        let _ = crate::secrets::names_asked_for(&text, &pattern);
+    }
+    let middle: String = text.chars().skip(text.chars().count() / 3).take(9).collect();
+    let shown = crate::Redactor::new([middle.clone()]).redact(&text).into_owned();
+    assert!(middle.len() < 6 || middle.contains('*') || !shown.contains(&middle), "{middle} in {shown}");
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -143,5 +159,5 @@ mod tests {
         )*};
     }
 
-    no_bytes_make_them_panic! { config journal supervisor django pip requirements secrets }
+    no_bytes_make_them_panic! { config journal supervisor django pip requirements secrets page source }
 }

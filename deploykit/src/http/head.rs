@@ -143,7 +143,7 @@ fn is_provisional(head: &[u8]) -> bool {
 }
 
 /// Leaves the headers out that nobody asks for, if there are very many.
-fn shortened(head: &[u8]) -> Vec<u8> {
+pub(super) fn shortened(head: &[u8]) -> Vec<u8> {
     let mut headers = Vec::new();
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         match headers.last_mut() {

@@ -223,6 +223,19 @@ fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>, HttpError
     if certificates.is_empty() { Err(invalid("it holds no certificate")) } else { Ok(certificates) }
 }
 
+/// Reads bytes as the head and the body of an answer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = head::shortened(bytes);
+    let kind = String::from_utf8_lossy(bytes.get(..20).unwrap_or(bytes)).into_owned();
+    for codings in ["", "gzip", "deflate", "deflate, gzip"] {
+        for kind in [kind.as_str(), "text/html; charset=utf-16", "text/html; charset=latin1"] {
+            let about = About { codings: codings.to_owned(), kind: kind.to_owned() };
+            let _ = body::read(bytes.to_vec(), codings.is_empty(), &about, BODY_LIMIT);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
