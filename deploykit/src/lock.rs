@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -38,8 +37,7 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.since.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-        write!(f, "{} (process {}) since {since}: {}", self.user, self.pid, self.purpose)
+        write!(f, "{} (process {}) since {:.0}: {}", self.user, self.pid, self.since, self.purpose)
     }
 }
 

@@ -48,6 +48,18 @@ impl Current {
     }
 }
 
+/// What the site's Django said of itself when it was asked last: for whoever does not boot it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Known {
+    /// `TIME_ZONE`.
+    pub time_zone: Option<String>,
+    /// Whether the project has commands that announce maintenance.
+    pub announces: bool,
+    /// The file that they write.
+    pub status_file: Option<PathBuf>,
+}
+
 /// What is known of a run beforehand, for whoever finishes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Next {
@@ -131,6 +143,27 @@ impl State {
     #[must_use]
     pub fn next_tree(&self) -> PathBuf {
         self.folder.join("next-tree")
+    }
+
+    /// Returns what the site's Django said of itself; nothing when it was not asked yet.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        // What cannot be read is found out again.
+        let text = std::fs::read(self.folder.join("known.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Remembers what the site's Django said of itself.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_known(&self, known: &Known) -> Result<(), FileError> {
+        let path = self.folder.join("known.json");
+        if path.is_file() && *known == self.known() {
+            return Ok(());
+        }
+        files::write_whole(&path, serde_json::to_string(known).unwrap_or_default().as_bytes(), 0o600)
     }
 
     /// Returns the runs, oldest first.

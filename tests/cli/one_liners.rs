@@ -118,7 +118,7 @@ Preparing; the site serves as before
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
-  ✓ secrets [S] s  1 asked for, all there
+  ✓ secrets [S] s  1 required secret found
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
@@ -287,7 +287,7 @@ not announced, the page is down
         str![[r#"
 exit code 0
 --- stdout
-announced for [TIME] UTC, the page is up
+announced for [TIME], the page is up
 
 "#]]
         .raw()
@@ -299,11 +299,14 @@ announced for [TIME] UTC, the page is up
         str![[r#"
 exit code 0
 --- stdout
-announced for [TIME] UTC, the page is up
+announced for [TIME], the page is up
 
 "#]]
         .raw()
     );
+    assert!(said(site, &["status"]).contains("maintenance   announced for [TIME], the page is up\n"));
+    let answer = document(site, "status", &["status"]);
+    assert_eq!(answer["announced"], json!(true));
     let answer = document(site, "maintenance", &["maintenance", "status"]);
     assert_eq!((&answer["announced"], &answer["page"]), (&json!(true), &json!(true)));
     assert_data_eq!(
@@ -330,6 +333,17 @@ maintenance: nothing to do: maintenance is off already
     let done = on(site, &["maintenance", "on", "--json"]).run().expect(0);
     assert_documented("done", &done.json());
     on(site, &["maintenance", "off", "-q"]).run().expect(0);
+    too_soon(site);
+}
+
+fn too_soon(site: &TestSite) {
+    let config = fs::read_to_string(&site.config).unwrap();
+    fs::write(&site.config, config.replace("notice = \"0s\"", "notice = \"20m\"")).unwrap();
+    let refused = on(site, &["maintenance", "on", "--in", "2m"]).run().expect(4);
+    assert!(refused.stderr.contains(" would be too soon: the earliest time is 20"), "{}", refused.stderr);
+    // By the site's clock.
+    assert!(refused.stderr.contains(" PST") || refused.stderr.contains(" PDT"), "{}", refused.stderr);
+    fs::write(&site.config, config).unwrap();
 }
 
 fn manage(site: &TestSite) {

@@ -67,7 +67,7 @@ Preparing; the site serves as before
   ✓ run [S] s  [RUN]: [COMMIT] → [COMMIT]
   ✓ code [S] s  1 commit to take back
   ✓ packages [S] s  - humanize [VERSION]
-  ✓ secrets [S] s  1 asked for, all there
+  ✓ secrets [S] s  1 required secret found
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
   ✓ check [S] s  Django [VERSION] boots
@@ -198,7 +198,7 @@ Hint: `deploykit history` lists the runs
 "#]].raw());
     // The same update waits again, and the plan says what became of it.
     let plan = said(&["plan"], 0);
-    assert!(plan.contains("\nNote: [COMMIT] was rolled back on [TIME] by "), "{plan}");
+    assert!(plan.contains("\nNote: [COMMIT] was rolled back at [TIME] by "), "{plan}");
 }
 
 #[test]

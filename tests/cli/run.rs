@@ -307,7 +307,8 @@ pub fn steady(text: &str, site: Option<&TestSite>) -> String {
         (r"(?m)^  … [\w-]+: .* so far\n", ""),
         (r"\benvironments/[0-9a-f]{10,}", "environments/[ID]"),
         (r"\b20\d{6}-\d+\b", "[RUN]"),
-        (r"\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?Z?", "[TIME]"),
+        // By the site's clock, or in documents.
+        (r"\b20\d\d-\d\d-\d\d( \d\d:\d\d (UTC|P[SD]T)\b|T\d\d:\d\d(:\d\d)?(\.\d+)?Z)", "[TIME]"),
         (r" *\b\d+\.\d+ s\b", " [S] s"),
         (
             r"about \d+ s(, and for as long as [a-z0-9 ]+)? \(a rule of thumb: no",

@@ -36,7 +36,7 @@ Preparing; the site serves as before
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
-  ✓ secrets [S] s  1 asked for, all there
+  ✓ secrets [S] s  1 required secret found
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✗ pause [S] s
@@ -67,7 +67,7 @@ Preparing; the site serves as before
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
-  ✓ secrets [S] s  1 asked for, all there
+  ✓ secrets [S] s  1 required secret found
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
@@ -186,7 +186,7 @@ Preparing; the site serves as before
   ✓ services [S] s  gunicorn running, worker running, slow running
   ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
-  ✓ secrets [S] s  1 asked for, all there
+  ✓ secrets [S] s  1 required secret found
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
@@ -253,6 +253,7 @@ exit code 0
 version       [COMMIT] (main), production
 unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: interrupted
+maintenance   announced for [TIME]
 services
   gunicorn  web     running  RUNNING, process [PID]
   worker    worker  running  RUNNING, process [PID]

@@ -125,7 +125,7 @@ Preparing; the site serves as before
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
-  ✓ secrets [S] s  2 asked for, all there
+  ✓ secrets [S] s  2 required secrets found
   ✓ next-environment [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
@@ -187,7 +187,7 @@ exit code 0
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
-  ✓ secrets [S] s  2 asked for, all there
+  ✓ secrets [S] s  2 required secrets found
   ✓ next-environment [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending

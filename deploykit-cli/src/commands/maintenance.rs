@@ -1,5 +1,6 @@
 //! `maintenance`: steps 1 and 12 of the manual as one-liners.
 
+use deploykit::django::StatusFile;
 use deploykit::operations::maintenance::Maintenance;
 use deploykit::update::{self, Start};
 
@@ -7,7 +8,7 @@ use crate::args::{Global, MaintenanceCommand};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
-use crate::output::human::date_and_time_with_zone;
+use crate::output::human::date_and_time;
 use crate::output::json::document;
 
 pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, Failure> {
@@ -53,7 +54,7 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
 fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
     let answer = serde_json::json!({
-        "announced": status.announced.is_some(),
+        "announced": is_known(maintenance).then_some(status.announced.is_some()),
         "at": status.announced.as_ref().and_then(|file| file.at),
         "page": maintenance.page.as_ref().map(|_| status.page.is_some()),
     });
@@ -61,14 +62,18 @@ fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
     Ok(exit_code::DONE)
 }
 
+/// Tells whether it can be known if maintenance is announced: a site without commands announces nothing.
+fn is_known(maintenance: &Maintenance) -> bool {
+    maintenance.announcement.as_ref().is_none_or(|announcement| announcement.status_file.is_some())
+}
+
 /// Says for a person what is on.
 fn words(maintenance: &Maintenance) -> Result<String, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
-    let announced = match &status.announced {
-        Some(file) => file
-            .at
-            .map_or("announced".to_owned(), |at| format!("announced for {}", date_and_time_with_zone(at))),
-        None => "not announced".to_owned(),
+    let announced = if is_known(maintenance) {
+        announced(status.announced.as_ref())
+    } else {
+        "unknown whether it is announced: set `status-file` in [maintenance]".to_owned()
     };
     let page = match (&maintenance.page, &status.page) {
         (None, _) => "",
@@ -76,4 +81,40 @@ fn words(maintenance: &Maintenance) -> Result<String, Failure> {
         (Some(_), None) => ", the page is down",
     };
     Ok(format!("{announced}{page}\n"))
+}
+
+/// Says what the status file says.
+fn announced(file: Option<&StatusFile>) -> String {
+    match file.map(|file| file.at) {
+        Some(Some(at)) => format!("announced for {}", date_and_time(at)),
+        Some(None) => "announced".to_owned(),
+        None => "not announced".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deploykit::django::Project;
+    use deploykit::operations::maintenance::{Announcement, Goal};
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_called_unknown() {
+        let folder = std::env::temp_dir().join("deploykit-no-such-directory");
+        let with = |status_file| Maintenance {
+            goal: Goal::Off,
+            announcement: Some(Announcement {
+                project: Project::new("python3", &folder, "config.settings"),
+                on: vec!["on".to_owned()],
+                off: vec!["off".to_owned()],
+                time_zone: "UTC".to_owned(),
+                status_file,
+            }),
+            page: None,
+        };
+        let unknown = "unknown whether it is announced: set `status-file` in [maintenance]\n";
+        assert_eq!(words(&with(None)).unwrap(), unknown);
+        assert_eq!(words(&with(Some(folder.join("status.json")))).unwrap(), "not announced\n");
+    }
 }

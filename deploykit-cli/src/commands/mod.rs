@@ -35,6 +35,7 @@ use crate::args::{Cli, Command, Global};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::human::use_clock_of;
 use crate::output::json::Done;
 use crate::signals;
 
@@ -70,7 +71,9 @@ fn site(global: &Global) -> Result<Site, Failure> {
         Some(path) => path.clone(),
         None => deploykit::site::find(&here()?)?,
     };
-    Ok(Site::load(&path, global.environment.as_deref())?)
+    let site = Site::load(&path, global.environment.as_deref())?;
+    use_clock_of(&site);
+    Ok(site)
 }
 
 /// Reads the configuration if there is one; one with mistakes is an error all the same.

@@ -5,20 +5,23 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use deploykit::Site;
+use deploykit::django::read_status;
 use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
 use deploykit::journal::can_finish;
 use deploykit::lock::{Holder, Lock};
 use deploykit::state::{RunFolder, State};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::args::{Global, ServiceNames, StatusArgs};
 use crate::exit_code;
 use crate::failure::Failure;
-use crate::output::human::{date_and_time, unwind};
+use crate::output::human::{date_and_time, unwind, with_times};
 use crate::output::json::document;
 use crate::output::progress::Progress;
 use crate::output::report;
+use crate::output::visible::indented;
 use crate::output::{Ui, print};
 
 /// How often a follower looks for new events.
@@ -36,6 +39,10 @@ struct Status {
     can_finish: Option<bool>,
     last_run: Option<deploykit::report::Report>,
     maintenance_page: Option<bool>,
+    announced: Option<bool>,
+    announced_for: Option<Timestamp>,
+    /// Why it is not known whether maintenance is announced.
+    announced_error: Option<String>,
     services: Vec<super::services::Row>,
     services_error: Option<String>,
 }
@@ -65,6 +72,14 @@ fn look(site: &Site) -> Result<Status, Failure> {
         Ok(rows) => (rows, None),
         Err(failure) => (Vec::new(), Some(failure.message)),
     };
+    let (announced, announced_error) = match site.status_file() {
+        Some(file) => match read_status(&file) {
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(deploykit::error_chain(&error))),
+        },
+        None if site.announces() => (None, Some("set `status-file` in [maintenance]".to_owned())),
+        None => (None, None),
+    };
     Ok(Status {
         environment: config.environment.as_str(),
         commit: Some(head.commit),
@@ -74,6 +89,9 @@ fn look(site: &Site) -> Result<Status, Failure> {
         running,
         last_run: runs.iter().rev().find_map(report),
         maintenance_page: config.page.as_ref().map(|page| page.exists()),
+        announced: announced.as_ref().map(Option::is_some),
+        announced_for: announced.flatten().and_then(|file| file.at),
+        announced_error,
         services,
         services_error,
     })
@@ -86,7 +104,7 @@ fn text(status: &Status) -> String {
     let commit = status.commit.as_deref().map_or("none", short);
     line("version", &format!("{commit} ({branch}), {}", status.environment));
     if let Some(holder) = &status.running {
-        line("running", &holder.to_string());
+        line("running", &with_times(&holder.to_string()));
     }
     if let Some(run) = &status.unfinished_run {
         let ways = match status.can_finish {
@@ -101,16 +119,23 @@ fn text(status: &Status) -> String {
         if status.unfinished_run.is_some()
             && let Some(failure) = &last.failure
         {
-            line("failed", &format!("step `{}`: {}", failure.step, unwind(&failure.error)));
+            line("failed", &format!("step `{}`: {}", failure.step, unwind(&indented(&failure.error))));
             if let Some((step, error)) = &failure.undo {
-                line("not undone", &format!("`{step}`: {}", unwind(error)));
+                line("not undone", &format!("`{step}`: {}", unwind(&indented(error))));
             }
         }
     }
-    match status.maintenance_page {
-        Some(true) => line("maintenance", "the page is up"),
-        Some(false) => line("maintenance", "the page is down"),
-        None => {}
+    let announced = match (status.announced, status.announced_for, &status.announced_error) {
+        (Some(true), Some(at), _) => Some(format!("announced for {}", date_and_time(at))),
+        (Some(true), None, _) => Some("announced".to_owned()),
+        (Some(false), ..) => Some("not announced".to_owned()),
+        (None, _, Some(why)) => Some(format!("unknown whether it is announced: {why}")),
+        (None, _, None) => None,
+    };
+    let page = status.maintenance_page.map(|up| format!("the page is {}", if up { "up" } else { "down" }));
+    let maintenance: Vec<String> = announced.into_iter().chain(page).collect();
+    if !maintenance.is_empty() {
+        line("maintenance", &maintenance.join(", "));
     }
     if let Some(error) = &status.services_error {
         line("services", error);
@@ -128,7 +153,7 @@ fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
         ui.say("no update is running");
         return Ok(exit_code::DONE);
     };
-    ui.say(&holder.to_string());
+    ui.say(&with_times(&holder.to_string()));
     let mut progress = Progress::new(ui);
     let mut events = None;
     let mut line = String::new();

@@ -18,6 +18,7 @@ use rustix::termios::{QueueSelector, tcflush};
 use crate::args::{Global, RunArgs, UpdateArgs};
 use crate::exit_code;
 use crate::failure::Failure;
+use crate::output::human::with_times;
 use crate::output::plan::render;
 use crate::output::progress::Progress;
 use crate::output::report;
@@ -72,7 +73,7 @@ where
     if args.lock_wait.is_some()
         && let Some(holder) = Lock::holder(&site.state().lock())
     {
-        progress.say(&format!("waiting for the end of another run: {holder}"));
+        progress.say(&with_times(&format!("waiting for the end of another run: {holder}")));
     }
     let prepared = prepare(request, cancel.clone(), &mut watch);
     progress.flush();

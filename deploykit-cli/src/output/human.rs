@@ -1,9 +1,12 @@
 //! Words for people: durations, times, colours, tables.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use deploykit::Site;
 use deploykit::plan::Forecast;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -62,21 +65,56 @@ pub fn expected(forecast: Forecast) -> String {
     if seconds < 60 { format!("{seconds} s") } else { duration(Duration::from_secs(seconds)) }
 }
 
-/// Writes a time by the clock of whoever reads it: `2026-11-22 18:41`.
+/// The site whose clock counts.
+static SITE: OnceLock<Site> = OnceLock::new();
+
+/// Shows times by a site's clock from now on.
+pub fn use_clock_of(site: &Site) {
+    // A command has one site.
+    let _ = SITE.set(site.clone());
+}
+
+/// Returns the site's time zone; that of whoever reads it while the site's is not known.
+fn zone() -> TimeZone {
+    let name = SITE.get().and_then(Site::time_zone);
+    name.and_then(|name| TimeZone::get(&name).ok()).unwrap_or_else(TimeZone::system)
+}
+
+/// Writes a time by the site's clock: `2026-11-22 18:41 CET`.
 pub fn date_and_time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+    in_zone(time, zone())
 }
 
-/// Writes a date and time with the name of the zone, which may be another than the site's: `2026-11-22 18:41 CET`.
-pub fn date_and_time_with_zone(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z").to_string()
+fn in_zone(time: Timestamp, zone: TimeZone) -> String {
+    time.to_zoned(zone).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
-/// Writes a time that is near, with its zone: `18:41 CET`, with its day unless that is today.
-pub fn clock(time: Timestamp) -> String {
-    let (time, now) = (time.to_zoned(TimeZone::system()), Timestamp::now().to_zoned(TimeZone::system()));
-    let form = if time.date() == now.date() { "%H:%M %Z" } else { "%H:%M %Z on %Y-%m-%d" };
-    time.strftime(form).to_string()
+/// Writes the times that a message has in the library's form, such as `2026-11-22T17:41:00Z`, by the site's clock.
+pub fn with_times(message: &str) -> Cow<'_, str> {
+    with_times_in(message, zone)
+}
+
+fn with_times_in(message: &str, zone: impl Fn() -> TimeZone) -> Cow<'_, str> {
+    /// The shortest form.
+    const FORM: &str = "2026-11-22T17:41:00Z";
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some(at) = rest.find('T') {
+        let start =
+            at.checked_sub(FORM.find('T').unwrap_or_default()).filter(|start| rest.is_char_boundary(*start));
+        let time = start.and_then(|start| {
+            let length = rest[start..].find('Z').filter(|length| *length < 2 * FORM.len())? + 1;
+            let time: Timestamp = rest[start..start + length].parse().ok()?;
+            Some((start, start + length, time))
+        });
+        let (before, end) = time.map_or((at + 1, at + 1), |(start, end, _)| (start, end));
+        text.push_str(&rest[..before]);
+        if let Some((_, _, time)) = time {
+            text.push_str(&in_zone(time, zone()));
+        }
+        rest = &rest[end..];
+    }
+    if text.is_empty() { Cow::Borrowed(message) } else { Cow::Owned(text + rest) }
 }
 
 /// Cuts a text to a number of characters; what is left out shows as `…`.
@@ -90,8 +128,10 @@ pub fn clip(text: &str, width: usize) -> String {
     clipped
 }
 
-/// Gives every long quoted command of a message a line of its own, so that the words around it stay together.
+/// Gives every long quoted command of a message a line of its own, so that the words around it stay together, and writes
+/// its times by the site's clock.
 pub fn unwind(message: &str) -> String {
+    let message = with_times(message);
     let mut text = String::new();
     let parts: Vec<&str> = message.split('`').collect();
     for (index, part) in parts.iter().enumerate() {
@@ -146,6 +186,19 @@ mod tests {
         let expected =
             ["0.00 s", "0.42 s", "8.1 s", "59.9 s", "1 min", "3 min 20 s", "1 h 0 min", "2 h 5 min"];
         assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn times_of_the_library_are_shown_by_the_site_s_clock() {
+        let shown =
+            |text: &str| with_times_in(text, || TimeZone::get("America/Los_Angeles").unwrap()).into_owned();
+        assert_eq!(
+            shown("Too soon: 2026-11-22T17:41:00Z, not 2026-07-01T00:00:00.5Z."),
+            "Too soon: 2026-11-22 09:41 PST, not 2026-06-30 17:00 PDT."
+        );
+        for text in ["The Tree: TZ", "2026-11-22 17:41", "x2026-13-45T17:41:00Z", "äT17:41:00Z"] {
+            assert_eq!(shown(text), text);
+        }
     }
 
     #[test]

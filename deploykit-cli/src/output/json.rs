@@ -5,6 +5,7 @@ use deploykit::plan::{Forecast, Phase, Plan};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::human::with_times;
 use super::visible::line;
 
 /// A document with the version of its form.
@@ -118,16 +119,16 @@ impl Done {
     /// Writes the same for a person.
     pub fn text(&self) -> String {
         if !self.changed {
-            return format!("{}: nothing to do: {}\n", self.operation, self.reason);
+            return format!("{}: nothing to do: {}\n", self.operation, with_times(&self.reason));
         }
         let moved = match (self.before.is_empty(), self.after.is_empty()) {
             (false, false) => format!("{} → {}: ", self.before, self.after),
             (true, false) => format!("{}: ", self.after),
             _ => String::new(),
         };
-        let mut text = format!("{}: {moved}{}\n", self.operation, self.reason);
+        let mut text = with_times(&format!("{}: {moved}{}\n", self.operation, self.reason)).into_owned();
         for detail in &self.details {
-            text.push_str(&format!("  {}\n", line(detail)));
+            text.push_str(&format!("  {}\n", line(&with_times(detail))));
         }
         text
     }

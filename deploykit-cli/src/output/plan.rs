@@ -5,7 +5,7 @@ use std::fmt::Write;
 use deploykit::git::short;
 use deploykit::plan::{Phase, Plan, Step};
 
-use super::human::{BOLD, DIM, WARN, WIDTH, clip, clock, expected, paint};
+use super::human::{BOLD, DIM, WARN, WIDTH, clip, date_and_time, expected, paint, with_times};
 use super::visible::{indented, line, visible};
 
 /// How many details of one step are shown.
@@ -48,7 +48,7 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
         let _ = writeln!(text, "If anything fails from there on, the site is held in maintenance.");
     }
     for notice in &plan.notices {
-        let _ = writeln!(text, "{} {}", paint(WARN, "Note:"), indented(notice));
+        let _ = writeln!(text, "{} {}", paint(WARN, "Note:"), indented(&with_times(notice)));
     }
     text
 }
@@ -75,14 +75,23 @@ impl Lines {
     }
 
     fn row(&self, text: &mut String, name: &str, what: &str) {
-        let row = format!("  {name:<width$}  {}", self.fit(&line(what), self.width + 4), width = self.width);
+        let row = format!(
+            "  {name:<width$}  {}",
+            self.fit(&line(&with_times(what)), self.width + 4),
+            width = self.width
+        );
         let _ = writeln!(text, "{}", row.trim_end());
     }
 
     fn detail(&self, text: &mut String, detail: &str) {
         let indent = self.width + 6;
         for part in detail.lines() {
-            let _ = writeln!(text, "{:indent$}{}", "", paint(DIM, &self.fit(&visible(part), indent)));
+            let _ = writeln!(
+                text,
+                "{:indent$}{}",
+                "",
+                paint(DIM, &self.fit(&visible(&with_times(part)), indent))
+            );
         }
     }
 
@@ -110,7 +119,7 @@ fn heading(phase: Phase, plan: &Plan) -> String {
     match phase {
         Phase::Announce => match plan.starts {
             Some(starts) if needed("wait") => {
-                paint(BOLD, &format!("Before the window, which opens at {}", clock(starts)))
+                paint(BOLD, &format!("Before the window, which opens at {}", date_and_time(starts)))
             }
             _ => paint(BOLD, "Before the window, which opens at once"),
         },

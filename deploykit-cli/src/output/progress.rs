@@ -8,9 +8,8 @@ use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
 use deploykit::plan::Phase;
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::tz::TimeZone;
 
-use super::human::{BAD, BOLD, DIM, GOOD, WARN, duration, milliseconds, paint};
+use super::human::{BAD, BOLD, DIM, GOOD, WARN, date_and_time, duration, milliseconds, paint, with_times};
 use super::visible::{indented, line, visible};
 use super::{PATIENCE, Ui};
 
@@ -181,7 +180,7 @@ impl Lines {
         if outcome.is_empty() {
             self.line(start.trim_end());
         } else {
-            self.line(&format!("{start}  {}", paint(DIM, &line(outcome))));
+            self.line(&format!("{start}  {}", paint(DIM, &line(&with_times(outcome)))));
         }
     }
 
@@ -227,7 +226,7 @@ impl Lines {
                 self.step(&paint(BAD, "✗"), step, Some(ms), "");
             }
             Event::Waiting { until, reason } => {
-                let at = until.to_zoned(TimeZone::system()).strftime("%H:%M:%S");
+                let at = date_and_time(*until);
                 self.line(&format!("  waiting until {at}: {reason}"));
                 self.live(format!("waiting until {at}"));
             }
@@ -241,7 +240,9 @@ impl Lines {
             Event::UndoFailed { step, .. } => {
                 self.line(&format!("  {} {step} could not be undone", paint(BAD, "✗")));
             }
-            Event::Notice { text } => self.line(&format!("  {} {}", paint(WARN, "note:"), indented(text))),
+            Event::Notice { text } => {
+                self.line(&format!("  {} {}", paint(WARN, "note:"), indented(&with_times(text))))
+            }
             Event::RunFinished { .. } => self.finish(),
             _ => {}
         }

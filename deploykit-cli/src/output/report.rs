@@ -6,7 +6,9 @@ use deploykit::event::Outcome;
 use deploykit::git::short;
 use deploykit::report::{Failure, Report};
 
-use super::human::{BAD, BOLD, DIM, GOOD, WARN, date_and_time, expected, milliseconds, paint, unwind};
+use super::human::{
+    BAD, BOLD, DIM, GOOD, WARN, date_and_time, expected, milliseconds, paint, unwind, with_times,
+};
 use super::visible::indented;
 
 /// Writes a report for a person, without its hints.
@@ -35,7 +37,7 @@ pub fn render_past(report: &Report) -> String {
         let _ = writeln!(text, "  {mark} {:<18} {:>9}", step.step, milliseconds(step.duration_ms));
     }
     for notice in &report.notices {
-        let _ = writeln!(text, "  {} {}", paint(WARN, "note:"), indented(notice));
+        let _ = writeln!(text, "  {} {}", paint(WARN, "note:"), indented(&with_times(notice)));
     }
     text + &render(report)
 }

@@ -35,7 +35,7 @@ pub struct SiteFacts {
     pub uploads: Vec<PathBuf>,
     /// The databases, sorted by alias.
     pub databases: Vec<Database>,
-    /// The setting `MAINTENANCE_STATUS_FILE_PATH`, where a site has one.
+    /// The file that the project's maintenance commands write, where a setting names one: `MAINTENANCE_STATUS_FILE_PATH`.
     pub maintenance_status_file: Option<PathBuf>,
     /// The names of the management commands.
     pub commands: Vec<String>,

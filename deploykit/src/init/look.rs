@@ -291,9 +291,14 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     }
 
     findings.maintenance = maintenance(&top, tree, &settings);
-    if let Some((file, expression)) = settings.assigned("MAINTENANCE_STATUS_FILE_PATH") {
+    let mut names = settings.names(r"\w*MAINTENANCE\w*(?:FILE|PATH)\w*");
+    names.dedup();
+    // Of several none is more likely than the others.
+    if let [name] = &names[..]
+        && let Some((file, expression)) = settings.assigned(name)
+    {
         findings.status_file.value = settings.path(file, &expression);
-        findings.status_file.source = Some(format!("MAINTENANCE_STATUS_FILE_PATH in {}", shown(file)));
+        findings.status_file.source = Some(format!("{name} in {}", shown(file)));
     }
     if let Some((file, expression)) = settings.assigned("STATIC_ROOT") {
         let path = settings.path(file, &expression).map(|path| path.to_string_lossy().into_owned());

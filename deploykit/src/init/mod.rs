@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use look::{ELSEWHERE, look, look_also_in};
+pub(crate) use python::time_zone;
 
 /// The name of the file.
 pub const FILE_NAME: &str = "deploykit.toml";

@@ -53,6 +53,15 @@ impl Settings {
         self.files.iter().find_map(|(file, text)| Some((file.as_path(), assignment(text, name)?)))
     }
 
+    /// Returns the names that are assigned and match.
+    pub fn names(&self, pattern: &str) -> Vec<String> {
+        let Ok(assigned) = Regex::new(&format!(r"(?m)^({pattern})[ \t]*(?::[^=\n]*)?=[^=]")) else {
+            return Vec::new();
+        };
+        let texts = self.files.iter().map(|(_, text)| text);
+        texts.flat_map(|text| assigned.captures_iter(text).map(|found| found[1].to_owned())).collect()
+    }
+
     /// Returns the path that an expression of one of the files spells out, if it does.
     pub fn path(&self, file: &Path, expression: &str) -> Option<PathBuf> {
         self.value(file, expression, DEPTH)
@@ -105,6 +114,15 @@ impl Settings {
     pub fn matches(&self, pattern: &str) -> bool {
         Regex::new(pattern).is_ok_and(|pattern| self.files.iter().any(|(_, text)| pattern.is_match(text)))
     }
+}
+
+/// Returns the time zone that settings spell out, given as the folder that they are imported from and their dotted name.
+pub(crate) fn time_zone(folder: &Path, module: &str) -> Option<String> {
+    let settings = Settings::read(folder, module);
+    let (_, expression) = settings.assigned("TIME_ZONE")?;
+    let expression = expression.trim();
+    let is_string = expression.starts_with(['"', '\'']) && string_length(expression) == expression.len();
+    strings(expression).pop().filter(|_| is_string)
 }
 
 /// Returns the file of a module: `a/b.py` or `a/b/__init__.py`.

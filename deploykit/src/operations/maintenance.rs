@@ -62,7 +62,7 @@ pub struct Announcement {
     pub off: Vec<String>,
     /// The site's `TIME_ZONE`, in which the commands take their time.
     pub time_zone: String,
-    /// The file that says whether it is on: the setting `MAINTENANCE_STATUS_FILE_PATH`.
+    /// The file that says whether it is on; `None`: that is not known.
     pub status_file: Option<PathBuf>,
 }
 

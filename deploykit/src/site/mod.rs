@@ -3,6 +3,7 @@
 mod claim;
 mod config;
 mod items;
+mod known;
 mod obeyed;
 mod problem;
 mod reader;

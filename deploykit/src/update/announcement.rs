@@ -194,8 +194,9 @@ pub fn maintenance_on(
     message: Option<&str>,
     page: bool,
 ) -> Result<Maintenance, Failed> {
-    let facts = live_facts(site, host)?;
     let config = site.config();
+    refuse_too_soon(site, start, &crate::git::head(&config.repository)?.commit)?;
+    let facts = live_facts(site, host)?;
     let now = Timestamp::now();
     let at = match start {
         Start::Now => announced_time(now),
@@ -223,10 +224,47 @@ pub fn maintenance_off(site: &Site, host: &Host) -> Result<Maintenance, Failed> 
     Ok(Maintenance { goal: Goal::Off, announcement, page: site.maintenance_page()? })
 }
 
+/// Refuses a start that is too soon for the notice that users are given, as far as that is certain before Django is booted; `commit`
+/// is what has the site's commands.
+pub(super) fn refuse_too_soon(site: &Site, start: Start, commit: &str) -> Result<(), Failed> {
+    let config = site.config();
+    let now = Timestamp::now();
+    // What is announced is the next whole minute.
+    let start = match start {
+        Start::In(duration) if duration + Duration::from_secs(60) <= config.notice => {
+            announced_time(now.checked_add(duration)?)
+        }
+        // Whose clock shows it may not be known yet.
+        Start::At(time) => match site.time_zone() {
+            Some(zone) => next(time, Some(&zone), now)?,
+            None => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    let earliest = now.checked_add(config.notice)?;
+    if start >= earliest || config.environment != EnvironmentName::Production || config.when_needed {
+        return Ok(());
+    }
+    let announces = || -> Result<bool, Failed> {
+        let paths = crate::git::Tree::open(&config.repository, commit)?.paths()?;
+        let has =
+            |name: &str| paths.iter().any(|path| path.ends_with(format!("management/commands/{name}.py")));
+        Ok(has("maintenanceon") && has("maintenanceoff"))
+    };
+    if config.maintenance_on.is_some() || announces()? {
+        return Err(MaintenanceError::TooSoon { start, earliest: announced_time(earliest) }.into());
+    }
+    Ok(())
+}
+
 fn live_facts(site: &Site, host: &Host) -> Result<SiteFacts, Failed> {
     let mut session = Session::boot(host, &site.project())?;
     let facts = session.facts(host)?;
     session.close(host);
+    // Nobody's run is needed to keep it, but the folder has to be there.
+    if site.state().folder().is_dir() {
+        site.remember(&facts);
+    }
     Ok(facts)
 }
 

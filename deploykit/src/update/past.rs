@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use jiff::tz::TimeZone;
-
 use crate::action::{Action, Context};
 use crate::django::{DatabaseState, DjangoError, Project, Session};
 use crate::event::Outcome;
@@ -84,9 +82,9 @@ pub(super) fn rolled_back(state: &State, commit: &str) -> Option<String> {
                     Entry::RunStarted { user, .. } => Some(user.as_str()),
                     _ => None,
                 });
-                let time = report.started.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
+                let time = report.started;
                 let (commit, user) = (git::short(commit), user.unwrap_or("somebody"));
-                return Some(format!("{commit} was rolled back on {time} by {user} (run {})", run.name));
+                return Some(format!("{commit} was rolled back at {time:.0} by {user} (run {})", run.name));
             }
             None if report.to == commit => return None,
             _ => {}

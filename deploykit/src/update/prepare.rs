@@ -146,6 +146,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if let Some(notice) = past::rolled_back(&self.state, &self.to) {
             self.notice(notice);
         }
+        self.refuse_too_soon()?;
         self.record()?;
         let facts = self.facts(moved.as_ref())?;
         self.assemble(moved, facts)
@@ -290,6 +291,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
             })?;
         }
         Ok(())
+    }
+
+    /// Refuses a time of which it is known beforehand that it is too soon.
+    pub(super) fn refuse_too_soon(&mut self) -> Result<(), UpdateError> {
+        let refused = super::announcement::refuse_too_soon(self.site, self.request.start, &self.to);
+        refused.map_err(|source| self.fail("announce".to_owned(), source))
     }
 
     /// Returns the folder of the run; a mere plan has none.

@@ -90,6 +90,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok((done, text))
         })?;
         self.rolls_back = Some(done.run.clone());
+        self.refuse_too_soon()?;
         self.record()?;
         let moved = self.step("code", |this| this.code(&done))?;
         let packages = self.step("packages", |this| this.environment(&done))?;
@@ -109,6 +110,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let (mut session, site) = self.step("check", |this| {
             let mut session = Session::boot(&this.host.with_low_priority(false), &project)?;
             let facts = session.facts(&this.host)?;
+            this.site.remember(&facts);
             let text = format!("Django {} boots", facts.django);
             Ok(((session, facts), text))
         })?;

@@ -103,7 +103,7 @@ Preparing; the site serves as before
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  1 of 1 answer as expected
   ✓ next-tree [S] s
-  ✓ secrets [S] s  1 asked for, all there
+  ✓ secrets [S] s  1 required secret found
   ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending

@@ -136,3 +136,30 @@ fn it_is_turned_off_and_on_again() {
     assert_eq!(site.read("maintenance.json"), theirs);
     assert_eq!(site.read("maintenance.html"), "<p>theirs</p>");
 }
+
+#[test]
+fn the_status_file_is_found_under_whatever_setting_the_commands_use() {
+    let Some(site) = Site::with_maintenance("UTC") else { return };
+    let found = || {
+        let facts = site.boot().facts(&Host::new()).unwrap();
+        Announcement::found_in(&site.project, &facts).unwrap().status_file
+    };
+    let rename = |file: &str, from: &str, to: &str| site.write(file, &site.read(file).replace(from, to));
+    let (on, off) =
+        ("shop/management/commands/maintenanceon.py", "shop/management/commands/maintenanceoff.py");
+    let settings = "config/settings.py";
+    for file in [settings, on, off] {
+        rename(file, "MAINTENANCE_STATUS_FILE_PATH", "MAINTENANCE_DETAILS_FILE_PATH");
+    }
+    assert_eq!(found(), Some(site.path("maintenance.json")));
+    // Another setting that is named alike is not what the commands use.
+    site.append(settings, "MAINTENANCE_LOG_FILE = '/var/log/maintenance.log'\n");
+    assert_eq!(found(), Some(site.path("maintenance.json")));
+    // When the commands get it from elsewhere, two of a kind are one too many.
+    for file in [on, off] {
+        rename(file, "settings.MAINTENANCE_DETAILS_FILE_PATH", "'elsewhere.json'");
+    }
+    assert_eq!(found(), None);
+    rename(settings, "MAINTENANCE_LOG_FILE", "LOG_FILE");
+    assert_eq!(found(), Some(site.path("maintenance.json")));
+}

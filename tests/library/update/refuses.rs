@@ -196,11 +196,11 @@ fn a_configuration_that_does_not_fit() {
     });
     refusal.says(&["exited with code 3", "no"]);
     let soon = Request { start: Start::In(Duration::from_secs(60)), ..Request::default() };
-    let refusal = trial.refuses_request("plan", &soon, |site| {
+    let refusal = trial.refuses_request("announce", &soon, |site| {
         configure(site, "notice = \"0s\"", "notice = \"20m\"");
         publish_good(site, "soon")
     });
-    refusal.says(&["20"]);
+    refusal.says(&["would be too soon: the earliest time is 20"]);
     trial.is_mended();
 }
 

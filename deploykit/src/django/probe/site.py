@@ -234,6 +234,31 @@ def sqlite_file(connection):
     return os.path.abspath(name)
 
 
+def maintenance_status_file(settings, commands):
+    """The file that the project's own commands write, under whatever setting."""
+    fits = re.compile("MAINTENANCE.*(FILE|PATH)")
+    asked = []
+    for name, app in commands.items():
+        if "maintenance" not in name or not isinstance(app, str):
+            continue
+        try:
+            spec = importlib.util.find_spec("%s.management.commands.%s" % (app, name))
+            source = spec.loader.get_source(spec.name) or ""
+        except Exception:  # A package of its own making; its setting may still be found by its name.
+            continue
+        asked += [found for found in re.findall(r"\b[A-Z][A-Z0-9_]+\b", source) if fits.search(found)]
+    # A name that no command has may be of another version, or of something else.
+    for names in (asked, [name for name in dir(settings) if fits.search(name)]):
+        values = {str(value) for value in (getattr(settings, name, None) for name in names) if is_path(value)}
+        if values:
+            return values.pop() if len(values) == 1 else None
+    return None
+
+
+def is_path(value):
+    return bool(value) and isinstance(value, (str, os.PathLike))
+
+
 def do_facts(request):
     import django
     from django.conf import settings
@@ -241,7 +266,7 @@ def do_facts(request):
     from django.db import connections
 
     module = sys.modules.get(os.environ.get("DJANGO_SETTINGS_MODULE", ""))
-    status = getattr(settings, "MAINTENANCE_STATUS_FILE_PATH", None)
+    status = maintenance_status_file(settings, get_commands())
     return {
         "django": django.get_version(),
         "python": "%d.%d.%d" % sys.version_info[:3],
@@ -256,7 +281,7 @@ def do_facts(request):
         "static_files": static_facts(settings),
         "uploads": upload_folders(settings),
         "databases": [database_facts(alias) for alias in sorted(connections)],
-        "maintenance_status_file": str(status) if status else None,
+        "maintenance_status_file": status,
         "commands": sorted(get_commands()),
         "modules": first_party_modules(),
     }

@@ -29,6 +29,7 @@ impl Preparation<'_, '_> {
         // It migrates in the window: who is not root cannot take a low priority back.
         let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
         let facts = session.facts(&self.host)?;
+        self.site.remember(&facts);
         let foreign = facts.foreign_modules(&config.repository, &tree.path);
         if let Some((name, path)) = foreign.first() {
             return Err(PreparationError::NotRelocatable {
