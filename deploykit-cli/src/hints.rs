@@ -166,8 +166,8 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::NotRelocatable { .. } => {
             "let the settings find their folder by `__file__`, not by a fixed path".into()
         }
-        PreparationError::EnvironmentShut { .. } => {
-            "run the services as the user who owns the configuration, or let that user pass the folder (chmod o+x)".into()
+        PreparationError::EnvironmentShut { folder, .. } => {
+            format!("let that user pass: `chmod o+x {}`; or run the service as the user who owns the configuration", folder.display())
         }
         PreparationError::ProgramMissing { program, .. } => {
             let name = program.file_name().unwrap_or_default().display();
@@ -175,6 +175,12 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::NotInTarget { key, .. } => {
             format!("push a version that has it, or set `{key}` to where it is now")
+        }
+        PreparationError::PagesOfNoWeb { service, .. } => {
+            format!("write `role = \"web\"` into the `[[services]]` table that has `name = \"{service}\"`; without a `role` it is a worker")
+        }
+        PreparationError::NoWeb => {
+            "write `role = \"web\"` into the `[[services]]` table of the service that answers requests; without a `role` it is a worker".into()
         }
         PreparationError::PagesRedirect { failing } => {
             let text = redirects(failing)?;
@@ -343,7 +349,17 @@ fn service(error: &ServiceError) -> Option<String> {
             "`sudo = true` lets it run `sudo -n systemctl`, or a rule of polkit may allow it to this user"
                 .into()
         }
-        ServiceError::StillRunning { .. } => "a longer `stop-timeout` gives it more time".into(),
+        ServiceError::StillRunning { .. } => {
+            "raise `stop-timeout`; with `kill = \"auto\"` what outlives its manager's stop is killed after that"
+                .into()
+        }
+        ServiceError::SocketTaken { old: true, .. } => {
+            "end these processes; with `kill = \"auto\"` deploykit kills them after `stop-timeout`".into()
+        }
+        ServiceError::SocketTaken { .. } => "stop these processes, or let them use another address".into(),
+        ServiceError::Signal { .. } => {
+            "let the user who runs deploykit end the service's processes, or stop the service by systemd".into()
+        }
         ServiceError::Several { errors } => return errors.iter().find_map(service),
         _ => return None,
     })

@@ -214,13 +214,19 @@ fn wait(until: Timestamp, host: &Host, mut now: impl FnMut() -> Timestamp) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::{CommandManager, Manager, Role, Service, Socket};
+    use crate::services::{Before, CommandManager, Manager, Role, Service, Socket};
 
     #[test]
     fn adjacent_stops_of_one_role_are_one_part() {
         let to = |goal, role, name: &str| {
             let service = Service::new(name, role, Manager::Command(CommandManager::default()));
-            Action::Service(ServiceAction { service, goal, old: Vec::new(), socket: Socket::default() })
+            Action::Service(ServiceAction {
+                service,
+                goal,
+                old: Vec::new(),
+                before: Before::default(),
+                socket: Socket::default(),
+            })
         };
         let actions = [
             to(Goal::Stopped, Role::Worker, "beat"),

@@ -12,9 +12,8 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::host::Host;
 use crate::host::files::{self, FileError, InPath};
-use crate::host::owners::user_name_of;
+use crate::host::{Host, users};
 
 /// How often a waiting run looks whether the lock is free.
 const LOOK: Duration = Duration::from_millis(50);
@@ -96,7 +95,7 @@ impl Lock {
         // It is written in place.
         fcntl_setfl(&file, OFlags::empty()).at("open", path)?;
         let holder = Holder {
-            user: user_name(),
+            user: users::own_name(),
             pid: std::process::id(),
             since: Timestamp::now(),
             purpose: purpose.to_owned(),
@@ -164,7 +163,7 @@ fn nameless(directory: &File) -> Holder {
     let pid = locks.lines().find_map(|line| process_of(line, inode)).unwrap_or_default();
     let since = std::fs::metadata(format!("/proc/{pid}")).and_then(|found| found.modified());
     let since = since.ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_else(Timestamp::now);
-    Holder { user: user_name(), pid, since, purpose: "a run whose lock file was removed".to_owned() }
+    Holder { user: users::own_name(), pid, since, purpose: "a run whose lock file was removed".to_owned() }
 }
 
 /// Reads a line of `/proc/locks`, such as `1: FLOCK  ADVISORY  WRITE 4711 08:01:393217 0 EOF`.
@@ -172,11 +171,6 @@ fn process_of(line: &str, inode: u64) -> Option<u32> {
     let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK").skip(3);
     let (pid, file) = (words.next()?, words.next()?);
     (file.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok())?
-}
-
-/// Returns the name of the user who runs this process, or its number.
-pub(crate) fn user_name() -> String {
-    user_name_of(rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]

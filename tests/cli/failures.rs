@@ -135,8 +135,13 @@ fn somebody_else_listens(site: &TestSite) {
     wait_for("the way back", || update.stderr().contains("Going back"));
     drop(listener);
     let done = update.finish().expect(5);
-    let logs = done.stderr.split("--- new in the log of gunicorn").nth(1).unwrap();
-    assert!(logs.contains("Connection in use"), "{}", done.stderr);
+    let told = format!(
+        "service `gunicorn` is not started: `{}` is in use by process {} (`",
+        site.gunicorn_address,
+        std::process::id()
+    );
+    assert!(done.stderr.contains(&told), "{}", done.stderr);
+    assert!(done.stderr.contains("Hint: stop these processes"), "{}", done.stderr);
 }
 
 #[test]

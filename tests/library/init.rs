@@ -216,6 +216,8 @@ name = "gunicorn"
 manager = "supervisor"
 config = "config/supervisor.conf"
 role = "web"
+# its manager kills gunicorn's master after 10 s (`stopwaitsecs`) and nothing else (`killasgroup = false`),
+# while a request may take 30 s (`graceful-timeout`): a worker may live on with the socket
 
 [[services]]                               # found: config/supervisor.conf
 name = "celery"

@@ -2,6 +2,7 @@
 
 mod commands;
 mod gunicorn;
+mod leftover;
 mod systemd;
 mod together;
 
@@ -15,8 +16,8 @@ use deploykit::action::Context;
 use deploykit::operations::service_control::{ServiceControl, Want};
 use deploykit::operations::{self, Operation};
 use deploykit::services::{
-    CommandManager, Goal, LogMark, Manager, ProcessId, Role, Server, Service, ServiceAction, ServiceError,
-    Status, Supervisor,
+    Before, CommandManager, Goal, Kill, LogMark, Manager, ProcessId, Role, Server, Serves, Service,
+    ServiceAction, ServiceError, Status, Supervisor,
 };
 use deploykit::{Check, Environment, Host};
 use rustix::process::Signal;
@@ -282,7 +283,8 @@ fn a_grandchild_that_lives_on_is_found() {
         script.display()
     );
     let Some(supervisord) = Supervisord::start(&programs) else { return };
-    let web = Service { stop_timeout: Duration::from_secs(5), ..supervisord.service("web") };
+    let web =
+        Service { stop_timeout: Duration::from_secs(5), kill: Kill::Never, ..supervisord.service("web") };
     perform(&web, Goal::Running).unwrap();
     eventually("the grandchild runs", || {
         fs::read_to_string(supervisord.path("child")).is_ok_and(|text| text.ends_with('\n'))
@@ -298,7 +300,14 @@ fn a_grandchild_that_lives_on_is_found() {
     let known = ServiceAction { old: before.clone(), ..action(&web, Goal::Stopped) };
     let error = known.perform(&Host::new()).unwrap_err();
     assert!(matches!(error, ServiceError::StillRunning { .. }), "known from before: {error:?}");
-    before.into_iter().for_each(kill);
+    // What is only known to have run before is waited for; what is known to be the service's is ended.
+    let auto = Service { kill: Kill::Auto, stop_timeout: Duration::from_millis(300), ..web.clone() };
+    let error = ServiceAction { service: auto.clone(), ..known.clone() }.perform(&Host::new()).unwrap_err();
+    assert!(matches!(error, ServiceError::StillRunning { .. }), "{error:?}");
+    assert!(ProcessId::of(child).is_some());
+    let mine = ServiceAction { service: auto, before: Before::of(before.clone()), ..known.clone() };
+    mine.perform(&Host::new()).unwrap();
+    assert!(!alive(&before) && ProcessId::of(child).is_none());
     known.perform(&Host::new()).unwrap();
 }
 

@@ -177,6 +177,7 @@ fn a_broken_site_is_found_out_long_before_the_deadline() {
         [("/", Some(500), "Server Error (500)"), ("/down/", Some(502), "Bad Gateway")],
         "what is only starting does not keep the rest waiting"
     );
+    assert!(!failing[0].pending && failing[1].pending, "it may have been about to answer: {failing:?}");
 }
 
 #[test]

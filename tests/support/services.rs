@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use deploykit::Host;
 use deploykit::services::{
-    Gunicorn, Manager, ProcessId, Role, Server, Service, ServiceAction, ServiceState, Socket, Supervisor,
+    Before, Gunicorn, Manager, ProcessId, Role, Server, Service, ServiceAction, ServiceState, Socket,
+    Supervisor,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -143,7 +144,13 @@ pub fn quick(service: Service) -> Service {
 
 /// Makes an action without old processes.
 pub fn action(service: &Service, goal: deploykit::services::Goal) -> ServiceAction {
-    ServiceAction { service: service.clone(), goal, old: Vec::new(), socket: Socket::default() }
+    ServiceAction {
+        service: service.clone(),
+        goal,
+        old: Vec::new(),
+        before: Before::default(),
+        socket: Socket::default(),
+    }
 }
 
 #[track_caller]

@@ -16,6 +16,8 @@ use thiserror::Error;
 
 pub(crate) use own::{nothing_at, read_private};
 
+use super::users::shown_user;
+
 /// How the names of files begin and end that are about to become something else, and how many random letters are between.
 pub(crate) const TEMPORARY: &str = ".deploykit-";
 const UNFINISHED: &str = ".unfinished";
@@ -160,7 +162,7 @@ pub(crate) fn own_folder(path: &Path, other: Option<u32>) -> Result<(), FileErro
         return refuse(path, "it is not a folder".to_owned());
     }
     if found.uid() != own_user() && Some(found.uid()) != other {
-        return refuse(path, format!("it belongs to user {}", found.uid()));
+        return refuse(path, format!("it belongs to {}", shown_user(found.uid())));
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ pub(crate) mod processes;
 mod redact;
 mod swap;
 pub(crate) mod trial;
+pub(crate) mod users;
 
 use std::fs::File;
 use std::io::Write;

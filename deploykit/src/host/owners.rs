@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::files::{self, FileError, InPath};
+use super::users::user_name;
 
 /// Why a file is not obeyed.
 #[derive(Debug, Error)]
@@ -89,18 +90,13 @@ pub fn not_root_over_others(path: &Path) -> Result<(), DistrustError> {
     if owner == 0 {
         return Ok(());
     }
-    Err(DistrustError::RootOverOther { path: path.to_owned(), owner: user_name_of(owner) })
+    Err(DistrustError::RootOverOther { path: path.to_owned(), owner: user_name(owner) })
 }
 
 /// Tells whether a file is the caller's own or root's; one that cannot be looked at is not.
 pub(crate) fn is_ours(path: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     fs::metadata(path).is_ok_and(|found| [user, 0].contains(&found.uid()))
-}
-
-/// Returns the name of a user, or the number of one who has none.
-pub(crate) fn user_name_of(user: u32) -> String {
-    name_of(&read("/etc/passwd"), user).unwrap_or_else(|| format!("user {user}"))
 }
 
 fn read(path: &str) -> String {

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use procfs::process::{Process, Stat, all_processes};
-use rustix::process::{Pid, test_kill_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 /// One process. Its number is used again some time after its end; with its start time it is not.
@@ -66,6 +67,32 @@ impl ProcessId {
         (self.started > 0).then(|| Duration::try_from_secs_f64(uptime - started).unwrap_or_default())
     }
 
+    /// Returns when it started by today's clock; `None` when that cannot be known.
+    pub(crate) fn started_at(&self) -> Option<SystemTime> {
+        SystemTime::now().checked_sub(self.age()?)
+    }
+
+    /// Sends a signal to this very process; one that has ended needs none.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, such as that it belongs to another user.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.pid > 1) else { return Ok(()) };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(()),
+            other => other?,
+        };
+        // The handle cannot come to mean another process any more: compare what it means.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match pidfd_send_signal(&handle, signal) {
+            Err(Errno::SRCH) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Returns its number and its command's name, for a message.
     pub(crate) fn describe(&self) -> String {
         match stat(self.pid) {
@@ -106,6 +133,24 @@ pub(crate) fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
         }
     }
     found.into_iter().collect()
+}
+
+/// Returns the numbers of this process and of whoever started it, up to the first process of all.
+pub(crate) fn own_line() -> BTreeSet<i32> {
+    let mut line = BTreeSet::new();
+    let mut next = i32::try_from(std::process::id()).ok();
+    while let Some(pid) = next.filter(|pid| *pid > 0)
+        && line.insert(pid)
+    {
+        next = stat(pid).map(|stat| stat.ppid);
+    }
+    line
+}
+
+/// Returns what tells this boot of the machine from others: process numbers and start times begin anew with each.
+pub(crate) fn boot() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 fn stat(pid: i32) -> Option<Stat> {

@@ -3,6 +3,7 @@
 //! The client never follows a redirect, takes every status as an answer, holds one deadline over the whole exchange, and
 //! reads no more than [`BODY_LIMIT`] of the body.
 
+mod address;
 mod body;
 mod connect;
 mod error;
@@ -18,6 +19,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Proxy};
 
+pub use address::Address;
 pub use body::Unread;
 pub use connect::{Connect, ConnectError};
 pub use error::HttpError;

@@ -1,6 +1,7 @@
 //! Brings together what the readers find.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::choose::{self, uses};
 use super::files::{self, Tree, entries_of, file_name, folder_name, normal, real, seen_from, text, walk};
@@ -11,6 +12,7 @@ use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundRol
 use super::{checkout, secrets, systemd, web, write};
 use crate::host::Host;
 use crate::host::owners::not_root_over_others;
+use crate::services::limits::{Limits, graceful};
 
 /// Where supervisor, systemd and nginx have their settings on the usual distributions.
 pub const ELSEWHERE: [&str; 9] = [
@@ -345,6 +347,7 @@ fn services(top: &Path, programs: &[&Program], unsure: &[(PathBuf, PathBuf)]) ->
                 role: web::role(&program.command),
                 manager,
                 stop_seconds: program.stop_seconds,
+                cautions: cautions(program),
                 source: shown(&program.file),
                 question,
             }
@@ -360,6 +363,24 @@ fn services(top: &Path, programs: &[&Program], unsure: &[(PathBuf, PathBuf)]) ->
         !again
     });
     services
+}
+
+/// Says where a program's manager is less patient than gunicorn, as far as the files tell.
+fn cautions(program: &Program) -> Vec<String> {
+    let (force, one_only) = match program.unit {
+        Some(_) => ((program.stop_seconds.unwrap_or(90), "TimeoutStopSec"), "KillMode"),
+        None => ((program.stop_seconds.unwrap_or(10), "stopwaitsecs"), "killasgroup = false"),
+    };
+    let variables = program.environment.iter().find(|(name, _)| name == "GUNICORN_CMD_ARGS");
+    let variables = variables.map(|(_, value)| value.as_str()).unwrap_or_default();
+    let directory = program.directory.clone().unwrap_or_default();
+    let limits = Limits {
+        force: Some((Duration::from_secs(force.0), force.1)),
+        one_only: program.kills_one.then_some(one_only),
+        graceful: graceful(&program.command, variables, &directory),
+    };
+    // `stop-timeout` is written to fit.
+    if limits.graceful.is_some() { limits.cautions(Duration::MAX) } else { Vec::new() }
 }
 
 /// Returns the variables that manage.py needs as much as the services do.

@@ -195,6 +195,8 @@ pub struct FoundService {
     pub manager: FoundManager,
     /// Seconds that its manager lets it take to end, when that is long.
     pub stop_seconds: Option<u64>,
+    /// What makes it likely that a stop leaves processes behind, as sentences.
+    pub cautions: Vec<String>,
     /// The file that it was found in.
     pub source: String,
     /// What a person has to decide, as a fragment.

@@ -23,6 +23,8 @@ pub(super) struct Program {
     pub environment_files: Vec<PathBuf>,
     /// Seconds that its manager lets it take to end.
     pub stop_seconds: Option<u64>,
+    /// Its manager kills its main process only.
+    pub kills_one: bool,
     pub log: Option<PathBuf>,
     /// The socket that its manager holds for it, as supervisor writes it.
     pub socket: Option<String>,
@@ -91,6 +93,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
                     directory: get("directory").map(|folder| normal(&here.join(folder))),
                     environment: environment(&get("environment").unwrap_or_default()),
                     stop_seconds: get("stopwaitsecs").and_then(|seconds| seconds.parse().ok()),
+                    kills_one: !get("killasgroup").is_some_and(|value| is_true(&value)),
                     log,
                     socket: get("socket"),
                     file: file.to_owned(),
@@ -101,6 +104,11 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
         }
     }
     Some(conf)
+}
+
+/// Source: `boolean` in `supervisor/datatypes.py`.
+fn is_true(value: &str) -> bool {
+    ["true", "on", "yes", "1"].contains(&value.to_lowercase().as_str())
 }
 
 pub(super) fn is_log(path: &Path) -> bool {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::file_name;
 use super::supervisor::{Program, is_log, words};
+use crate::services::limits::systemd_seconds;
 
 /// Reads the service unit in a file; `None` for anything that is no lasting service.
 pub(super) fn parse(text: &str, file: &Path) -> Option<Program> {
@@ -34,7 +35,8 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Program> {
                 }
             }
             "EnvironmentFile" => program.environment_files.push(PathBuf::from(value.trim_start_matches('-'))),
-            "TimeoutStopSec" | "TimeoutSec" => program.stop_seconds = seconds(value),
+            "TimeoutStopSec" | "TimeoutSec" => program.stop_seconds = systemd_seconds(value),
+            "KillMode" if ["process", "none"].contains(&value) => program.kills_one = true,
             "StandardError" | "StandardOutput" => {
                 let path = value.split_once(':').map(|(_, path)| PathBuf::from(path));
                 program.log = path.filter(|path| is_log(path)).or(program.log);
@@ -69,23 +71,6 @@ fn keys<'t>(text: &'t str, section: &'t str) -> impl Iterator<Item = (&'t str, &
         }
         let (key, value) = line.split_once('=')?;
         inside.then_some((key.trim(), value.trim()))
-    })
-}
-
-/// Reads `90`, `90s`, `2min` or `5min 20s`; `None` for anything else.
-fn seconds(text: &str) -> Option<u64> {
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
-    }
-    text.split_whitespace().try_fold(0_u64, |sum, part| {
-        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        let unit = match &part[end..] {
-            "" | "s" | "sec" => 1,
-            "m" | "min" => 60,
-            "h" | "hr" => 3600,
-            _ => return None,
-        };
-        sum.checked_add(part[..end].parse::<u64>().ok()?.checked_mul(unit)?)
     })
 }
 

@@ -174,6 +174,9 @@ impl Draft<'_> {
                 "its manager may wait that long",
             );
         }
+        for caution in &service.cautions {
+            wrapped(caution).iter().for_each(|line| self.comment(line));
+        }
     }
 
     fn maintenance(&mut self) {
@@ -347,6 +350,21 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// Breaks a sentence into lines of a comment.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() + 3 <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -383,6 +401,7 @@ mod tests {
                 role: FoundRole::Web,
                 manager: FoundManager::Supervisor { config, program: Some(name.clone()) },
                 stop_seconds: Some(60),
+                cautions: Vec::new(),
                 source: name.clone(),
                 question,
             };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Action;
 use crate::host::Host;
 use crate::operations::{Change, Check, Operation};
-use crate::services::{Goal, Role, Service, ServiceAction, ServiceError, ServiceState, Status};
+use crate::services::{Before, Goal, Role, Service, ServiceAction, ServiceError, ServiceState, Status};
 
 /// Stops, starts or restarts services.
 ///
@@ -209,8 +209,12 @@ impl Operation for ServiceControl {
     }
 }
 
-fn action(service: &Service, state: &ServiceState, goal: Goal) -> ServiceAction {
-    ServiceAction { service: service.clone(), goal, old: Vec::new(), socket: state.socket.clone() }
+/// Makes an action on a service that was seen in this state.
+pub(crate) fn action(service: &Service, state: &ServiceState, goal: Goal) -> ServiceAction {
+    // What others rely on is never made to end.
+    let before = if service.role == Role::Required { Vec::new() } else { all_of(state) };
+    let (service, socket) = (service.clone(), state.socket.clone());
+    ServiceAction { service, goal, old: Vec::new(), before: Before::of(before), socket }
 }
 
 fn all_of(state: &ServiceState) -> Vec<crate::services::ProcessId> {
@@ -252,6 +256,7 @@ mod tests {
                 logs: Vec::new(),
                 startsecs: std::time::Duration::ZERO,
                 socket: crate::services::Socket::default(),
+                cautions: Vec::new(),
             }
         });
         (ServiceControl { services, want }, states.collect())

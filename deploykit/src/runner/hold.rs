@@ -63,7 +63,7 @@ mod tests {
     use crate::journal::{Journal, left_to_undo};
     use crate::plan::{Phase, Step};
     use crate::runner::Events;
-    use crate::services::{CommandManager, Goal, Manager, Role, Service, ServiceAction, Socket};
+    use crate::services::{Before, CommandManager, Goal, Manager, Role, Service, ServiceAction, Socket};
 
     fn service(folder: &Path, name: &str) -> Service {
         let up = folder.join(name).display().to_string();
@@ -82,6 +82,7 @@ mod tests {
             service: service.clone(),
             goal,
             old: Vec::new(),
+            before: Before::default(),
             socket: Socket::default(),
         })
     }

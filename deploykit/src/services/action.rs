@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::ProcessId;
 use super::logs::{LogMark, recent_lines};
 use super::stop::stop_together;
-use super::{STAY_UP, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{Kill, STAY_UP, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, listen};
+use crate::error::error_chain;
+use crate::host::processes::{boot, with_descendants};
 use crate::host::{Host, TAIL_LINES};
 
 /// How often a state is asked for while it changes: often at first, while requests wait for a gunicorn that starts.
@@ -18,6 +20,9 @@ const FIRST: Duration = Duration::from_secs(2);
 
 /// The longest pause between two looks at what must stay up.
 const WATCH: Duration = Duration::from_millis(250);
+
+/// How long somebody unknown may have the service's socket before the start fails.
+const STRANGER: Duration = Duration::from_secs(2);
 
 /// How far back a log's last line may lie to be shown for a death that was found late.
 const RECENT: Duration = Duration::from_secs(60);
@@ -32,9 +37,41 @@ pub struct ServiceAction {
     /// Processes from before: a stop waits for their end, and a start that leaves one of them in charge has failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub old: Vec<ProcessId>,
+    /// What was known to belong to it before: those that outlive its stop are told to end, and killed after its time.
+    #[serde(default, skip_serializing_if = "Before::is_empty")]
+    pub before: Before,
     /// Who keeps its listening socket meanwhile, and what keeps it from being started.
     #[serde(default)]
     pub socket: Socket,
+}
+
+/// The processes of a service at some time, safe to come back to after a crash or a boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The boot of the machine that they belong to.
+    pub boot: String,
+    /// They.
+    pub processes: Vec<ProcessId>,
+}
+
+impl Before {
+    /// Takes down the processes of this moment.
+    #[must_use]
+    pub fn of(processes: Vec<ProcessId>) -> Self {
+        if processes.is_empty() { Before::default() } else { Before { boot: boot(), processes } }
+    }
+
+    /// Returns those that live; after another boot none does, whatever has their number.
+    pub(super) fn living(&self) -> impl Iterator<Item = ProcessId> {
+        let now = if self.processes.is_empty() { String::new() } else { boot() };
+        let all = if self.boot == now { self.processes.as_slice() } else { &[] };
+        // One that is not shown to us could be any other by now.
+        all.iter().filter(|process| process.started > 0 && process.is_alive()).copied()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
 }
 
 /// A state to bring a service into.
@@ -54,8 +91,9 @@ pub enum Goal {
 impl ServiceAction {
     /// Reaches the goal and waits until it is true.
     ///
-    /// A stop never kills: a process that does not end within the service's time is an error, and what its manager does
-    /// by force, such as supervisor after `stopwaitsecs`, is waited for.
+    /// What its manager does by force, such as supervisor after `stopwaitsecs`, is waited for. What outlives that is told
+    /// to end, and killed after the service's `stop_timeout` unless [`Service::kill`] says otherwise. Nothing is started
+    /// while somebody has its listening socket.
     ///
     /// # Errors
     ///
@@ -78,9 +116,20 @@ impl ServiceAction {
             // Whoever started it since it was stopped did so with half of either version.
             stop_together(&[self], host)?;
         }
+        let leftover = !state.status.is_up() && self.before.living().next().is_some();
+        if leftover
+            && service.kill == Kill::Auto
+            && let Err(error) = stop_together(&[self], host)
+        {
+            if let ServiceError::Cancelled { .. } = error {
+                return Err(error);
+            }
+            // It may live on without being in the way.
+            log::warn!("{}", error_chain(&error));
+        }
         self.socket.open()?;
-        // Either may have changed the state; else nothing is asked twice, while nobody is served.
-        if started_meanwhile || self.socket.hold.is_some() {
+        // Each may have changed the state; else nothing is asked twice, while nobody is served.
+        if started_meanwhile || leftover || self.socket.hold.is_some() {
             state = manager.state()?;
         }
         let mark = LogMark::of_states(std::slice::from_ref(&state));
@@ -101,6 +150,7 @@ impl ServiceAction {
                     return Err(self.failed(None, host, manager.as_mut(), state, &mark));
                 }
                 Status::Stopped | Status::Retrying | Status::Failed => {
+                    self.wait_for_socket(&state, host)?;
                     manager.start(&self.socket)?;
                     asked = true;
                 }
@@ -110,6 +160,29 @@ impl ServiceAction {
             }
             self.pause(host, step(since))?;
             state = manager.state()?;
+        }
+    }
+
+    /// Waits until nobody has the socket that the service is to listen at: it would fail, or serve beside another one.
+    fn wait_for_socket(&self, state: &ServiceState, host: &Host) -> Result<(), ServiceError> {
+        let since = Instant::now();
+        loop {
+            let mut known = with_descendants(&self.before.living().collect::<Vec<_>>());
+            known.extend(with_descendants(&state.main));
+            let Some(taken) = listen::taken(&self.socket.listens, &known) else { return Ok(()) };
+            // What its manager starts again and again ends with the start.
+            let is_its_own = listen::taken(&self.socket.listens, &with_descendants(&state.main))
+                .is_some_and(|taken| taken.is_known);
+            if is_its_own && state.status == Status::Retrying {
+                return Ok(());
+            }
+            let patience = if taken.is_known { self.service.start_timeout } else { STRANGER };
+            if since.elapsed() >= patience {
+                let (address, holders) = (taken.address.to_string(), taken.holders);
+                let service = self.service.name.clone();
+                return Err(ServiceError::SocketTaken { service, address, holders, old: taken.is_known });
+            }
+            self.pause(host, step(since))?;
         }
     }
 

@@ -104,13 +104,14 @@ impl ServiceManager for Session<'_> {
             logs: Vec::new(),
             startsecs: Duration::ZERO,
             socket: Socket::default(),
+            cautions: Vec::new(),
         })
     }
 
     fn socket(&mut self, _state: &ServiceState) -> Result<Socket, ServiceError> {
         let hold = self.service.hold.clone().filter(|_| self.manager.held);
         let holder = hold.is_some().then(|| "its holder".to_owned());
-        Ok(Socket { holder, hold, units: Vec::new() })
+        Ok(Socket { holder, hold, ..Socket::default() })
     }
 
     fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {

@@ -182,6 +182,18 @@ pub enum ServiceError {
         /// How long it was waited for.
         timeout: Duration,
     },
+    /// Somebody listens where the service is to listen.
+    #[error("service `{service}` is not started: `{address}` is in use by {holders}, which {}", if *old { "did not end with it" } else { "does not belong to it" })]
+    SocketTaken {
+        /// The service.
+        service: String,
+        /// Where.
+        address: String,
+        /// The processes that have it.
+        holders: String,
+        /// They are the service's own, from before.
+        old: bool,
+    },
     /// The service runs in processes that should have ended.
     #[error("service `{service}` was not started anew: process {pid} is from before")]
     OldProcess {

@@ -2,13 +2,16 @@
 //!
 //! Source: <https://docs.gunicorn.org/en/stable/signals.html>, and `gunicorn/pidfile.py` for when the file comes and goes.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use procfs::process::{Process, all_processes};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use procfs::process::all_processes;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{Limits, graceful_of};
+use super::pidfile::Seen;
 use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -56,7 +59,7 @@ enum Master {
     NoFile,
     /// The file names a process that has ended.
     Gone(i32),
-    /// The file names a process that is something else.
+    /// The file names a process that is something else, and what shows that.
     Foreign(i32, String),
     /// It runs.
     Alive(ProcessId),
@@ -69,8 +72,9 @@ impl<'a> Session<'a> {
 
     fn master(&self) -> Result<Master, ServiceError> {
         let path = &self.gunicorn.pidfile;
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let read = || std::io::Result::Ok((std::fs::read_to_string(path)?, std::fs::metadata(path)?));
+        let (text, file) = match read() {
+            Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Master::NoFile),
             Err(source) => return Err(FileError { what: "read", path: path.clone(), source }.into()),
         };
@@ -78,24 +82,13 @@ impl<'a> Session<'a> {
         let pid: i32 = pid.ok_or_else(|| ServiceError::Pidfile { path: path.clone() })?;
         Ok(match ProcessId::of(pid) {
             None => Master::Gone(pid),
-            Some(process) => match self.stranger(pid) {
-                Some(what) => Master::Foreign(pid, what),
-                None => Master::Alive(process),
-            },
+            Some(process) => {
+                match Seen::of(&process).stranger(self.gunicorn, file.uid(), file.modified().ok()) {
+                    Some(what) => Master::Foreign(pid, what),
+                    None => Master::Alive(process),
+                }
+            }
         })
-    }
-
-    /// Names the command of a process that cannot be this gunicorn: its number was given away after a crash or a boot.
-    fn stranger(&self, pid: i32) -> Option<String> {
-        let process = Process::new(pid).ok();
-        let words = process.as_ref().and_then(|process| process.cmdline().ok()).unwrap_or_default();
-        let program = self.gunicorn.start.first().map(Path::new).and_then(Path::file_name);
-        let program = program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if is_gunicorn(&words, &program) {
-            return None;
-        }
-        let name = process.and_then(|process| process.stat().ok()).map(|stat| stat.comm);
-        Some(name.unwrap_or_else(|| "another user's".to_owned()))
     }
 
     /// Tells whether anything is left of the start command: a daemon on its way to its pidfile.
@@ -134,18 +127,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Tells whether a command line is gunicorn's, as a script, a module or by its changed title, or that of its own start
-/// program.
-fn is_gunicorn(words: &[String], program: &str) -> bool {
-    let named = |word: &String| {
-        let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy();
-        name == "gunicorn" || word.starts_with("gunicorn:") || (!program.is_empty() && name == program)
-    };
-    let module = words.iter().skip_while(|word| *word != "-m").nth(1);
-    let script = words.iter().skip(1).find(|word| !word.starts_with('-'));
-    [words.first(), module, script].into_iter().flatten().any(named)
-}
-
 impl ServiceManager for Session<'_> {
     fn state(&mut self) -> Result<ServiceState, ServiceError> {
         let mut main = Vec::new();
@@ -160,7 +141,7 @@ impl ServiceManager for Session<'_> {
                 self.after_start((Status::Failed, detail))
             }
             Master::Foreign(pid, what) => {
-                let detail = format!("it died: its pidfile names process {pid}, which is now `{what}`");
+                let detail = format!("it died: its pidfile names process {pid}, {what}");
                 self.after_start((Status::Failed, detail))
             }
         };
@@ -173,13 +154,23 @@ impl ServiceManager for Session<'_> {
             logs: log_files(&self.gunicorn.start, self.gunicorn.directory.as_deref()),
             startsecs: Duration::ZERO,
             socket: Socket::default(),
+            cautions: Vec::new(),
         })
     }
 
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
         let kept = self.gunicorn.start.is_empty();
         let holder = if kept { socket::parent_that_holds(state) } else { None };
-        Ok(Socket { holder, hold: self.service.hold.clone().filter(|_| kept), units: Vec::new() })
+        Ok(Socket { holder, hold: self.service.hold.clone().filter(|_| kept), ..Socket::default() })
+    }
+
+    fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
+        let graceful = state.main.first().and_then(|main| graceful_of(*main, &self.gunicorn.start));
+        Ok(Limits { graceful, ..Limits::default() })
+    }
+
+    fn leaves_killing_to_us(&self) -> bool {
+        true
     }
 
     fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
@@ -192,9 +183,9 @@ impl ServiceManager for Session<'_> {
         let mut command = Command::from_argv(&self.gunicorn.start).ok_or_else(nothing)?;
         match self.master()? {
             Master::Alive(_) => return Ok(()),
-            // gunicorn refuses to start while the file names a process that exists, whatever that is.
-            Master::Foreign(..) => files::remove_file(&self.gunicorn.pidfile)?,
-            Master::NoFile | Master::Gone(_) => {}
+            // gunicorn refuses to start while the file names a process that exists, whatever that is: a zombie, too.
+            Master::Foreign(..) | Master::Gone(_) => files::remove_file(&self.gunicorn.pidfile)?,
+            Master::NoFile => {}
         }
         if let Some(directory) = &self.gunicorn.directory {
             command = command.directory(directory);
@@ -214,24 +205,11 @@ impl ServiceManager for Session<'_> {
         self.started = None;
         self.awaited = false;
         let Master::Alive(process) = self.master()? else { return Ok(()) };
-        let error = |source: rustix::io::Errno| ServiceError::Signal {
+        process.signal(Signal::TERM).map_err(|source| ServiceError::Signal {
             service: self.service.name.clone(),
             pid: process.pid,
             source: source.into(),
-        };
-        let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
-        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
-            other => other.map_err(error)?,
-        };
-        // The handle cannot come to mean another process any more: look once more at what it means.
-        if !matches!(self.master()?, Master::Alive(found) if found == process) {
-            return Ok(());
-        }
-        match pidfd_send_signal(&handle, Signal::TERM) {
-            Err(rustix::io::Errno::SRCH) => Ok(()),
-            other => other.map_err(error),
-        }
+        })
     }
 }
 
@@ -260,20 +238,6 @@ mod tests {
 
     fn words(line: &str) -> Vec<String> {
         line.split(' ').map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn gunicorn_is_known_by_its_command_line() {
-        for line in
-            ["/venv/bin/python /venv/bin/gunicorn -D", "python3 -u -m gunicorn app", "gunicorn: master [app]"]
-        {
-            assert!(is_gunicorn(&words(line), "start.sh"), "{line}");
-        }
-        assert!(is_gunicorn(&words("/bin/sh /srv/start.sh"), "start.sh"));
-        assert!(!is_gunicorn(&words("vi notes about a gunicorn"), "start.sh"));
-        assert!(!is_gunicorn(&words("tail -f /var/log/gunicorn.log"), "start.sh"));
-        assert!(!is_gunicorn(&words("sleep 300"), ""));
-        assert!(!is_gunicorn(&[], ""));
     }
 
     #[test]

@@ -9,23 +9,31 @@ mod action;
 mod command;
 mod error;
 mod gunicorn;
+mod leftover;
+pub(crate) mod limits;
+mod listen;
 mod logs;
+mod pidfile;
 mod socket;
 mod stop;
 pub(crate) mod supervisor;
 mod systemd;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use crate::host::ProcessId;
-pub use action::{Goal, ServiceAction};
+pub use crate::http::Address;
+pub use action::{Before, Goal, ServiceAction};
 pub use command::CommandManager;
 pub use error::ServiceError;
 pub use gunicorn::Gunicorn;
+pub use listen::Listening;
+pub(crate) use listen::listeners;
 pub use logs::{LogMark, NewLines, last_lines_of};
 pub use socket::Socket;
 pub(crate) use stop::stop_together;
@@ -33,6 +41,7 @@ pub use supervisor::{Server, Supervisor};
 pub use systemd::Systemd;
 
 use crate::host::Host;
+use limits::Limits;
 
 /// One program, or group of programs, that a site needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +55,10 @@ pub struct Service {
     /// How long its processes may take to end; default 30 s. The manager may end them by force earlier.
     #[serde(rename = "stop_timeout_ms", with = "millis", default = "default_stop_timeout")]
     pub stop_timeout: Duration,
+    /// What is done about processes that outlive their manager's stop and [`Service::stop_timeout`]. Default: they are
+    /// killed.
+    #[serde(default, skip_serializing_if = "Kill::is_default")]
+    pub kill: Kill,
     /// How long it may take until it runs; default 60 s.
     #[serde(rename = "start_timeout_ms", with = "millis", default = "default_start_timeout")]
     pub start_timeout: Duration,
@@ -65,6 +78,32 @@ pub struct Service {
     /// The file that whoever starts it by itself waits for to go, as far as it knows of it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<PathBuf>,
+    /// How processes are known whose manager knows none; for a [`Manager::Command`] that is the site's only web service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<Serves>,
+}
+
+/// How the processes of a web service are known that nobody manages: they listen there, and run the site's code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serves {
+    /// Where they listen.
+    pub address: Address,
+    /// The virtualenv that they run from.
+    pub virtualenv: PathBuf,
+    /// The checkout, which they may run in.
+    pub checkout: PathBuf,
+}
+
+impl Serves {
+    /// Finds the processes. What listens there and is something else, such as a server in front, is none of them.
+    fn processes(&self) -> Vec<ProcessId> {
+        let is_ours = |process: &ProcessId| {
+            process.words().iter().any(|word| Path::new(word).starts_with(&self.virtualenv))
+                || process.directory().is_some_and(|directory| directory.starts_with(&self.checkout))
+        };
+        let found: Vec<ProcessId> = listeners(&self.address).into_iter().filter(is_ours).collect();
+        crate::host::processes::with_descendants(&found)
+    }
 }
 
 /// What a service is for.
@@ -77,6 +116,34 @@ pub enum Role {
     Worker,
     /// Others rely on it: started when it does not run, never stopped.
     Required,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Web => "web",
+            Role::Worker => "worker",
+            Role::Required => "required",
+        })
+    }
+}
+
+/// What is done about processes of a service that outlive its stop, after they were told to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kill {
+    /// They are killed after [`Service::stop_timeout`].
+    #[default]
+    Auto,
+    /// They are waited for, and the stop fails.
+    Never,
+}
+
+impl Kill {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Kill::Auto
+    }
 }
 
 /// What starts and stops a service.
@@ -166,6 +233,10 @@ pub struct ServiceState {
     /// What becomes of its listening socket while it is stopped. Only [`Service::state`] looks.
     #[serde(default)]
     pub socket: Socket,
+    /// What makes it likely that its stop fails or leaves something behind. Only [`Service::state`] looks, for
+    /// [`Role::Web`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cautions: Vec<String>,
 }
 
 impl ServiceState {
@@ -201,6 +272,21 @@ pub(crate) trait ServiceManager {
     /// Asks for the end, after a look at the state; what does not run is left alone.
     fn stop(&mut self, socket: &Socket) -> Result<(), ServiceError>;
 
+    /// Finds out how long a service in this state may take to end, and what may be left of it.
+    fn limits(&mut self, _state: &ServiceState) -> Result<Limits, ServiceError> {
+        Ok(Limits::default())
+    }
+
+    /// Tells whether nobody but us ends what does not end by itself.
+    fn leaves_killing_to_us(&self) -> bool {
+        false
+    }
+
+    /// Sends a signal to whatever the manager knows to be left of the service; `false`: it has no such wish.
+    fn signal_rest(&mut self, _signal: Signal) -> Result<bool, ServiceError> {
+        Ok(false)
+    }
+
     /// Returns the last lines that the service wrote since this connection was opened, where they are in no file.
     fn last_words(&mut self) -> Vec<String> {
         Vec::new()
@@ -215,10 +301,12 @@ impl Service {
             manager,
             role,
             stop_timeout: default_stop_timeout(),
+            kill: Kill::Auto,
             start_timeout: default_start_timeout(),
             stay_up: None,
             sudo: false,
             hold: None,
+            serves: None,
         }
     }
 
@@ -232,7 +320,16 @@ impl Service {
         let mut state = manager.state()?;
         state.startsecs = manager.startsecs()?;
         state.pids = crate::host::processes::with_descendants(&state.main);
+        if let Some(serves) = &self.serves {
+            state.pids.extend(serves.processes());
+        }
         state.socket = manager.socket(&state)?;
+        if state.socket.holder.is_none() && state.socket.units.is_empty() {
+            state.socket.listens = listen::listening(&state.pids);
+        }
+        if self.role == Role::Web && !state.main.is_empty() {
+            state.cautions = manager.limits(&state)?.cautions(self.stop_timeout);
+        }
         Ok(state)
     }
 

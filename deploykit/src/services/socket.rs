@@ -7,7 +7,7 @@ use procfs::net::{TcpState, UnixState};
 use procfs::process::{FDTarget, Process, all_processes};
 use serde::{Deserialize, Serialize};
 
-use super::{ProcessId, ServiceState};
+use super::{Listening, ProcessId, ServiceState};
 use crate::host::files::{self, FileError};
 
 /// What the file says to whoever finds it.
@@ -25,6 +25,9 @@ pub struct Socket {
     /// systemd's units that would start the service for the next request, and are stopped with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<String>,
+    /// Where it listens itself, with nobody else: nothing is started while somebody else does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listens: Vec<Listening>,
 }
 
 impl Socket {
@@ -90,7 +93,7 @@ fn listening(pid: i32) -> Vec<u64> {
     open_sockets(&process).filter(|inode| all.contains(inode)).collect()
 }
 
-fn open_sockets(process: &Process) -> impl Iterator<Item = u64> {
+pub(super) fn open_sockets(process: &Process) -> impl Iterator<Item = u64> {
     let found = process.fd().into_iter().flatten().filter_map(Result::ok);
     found.filter_map(|one| match one.target {
         FDTarget::Socket(inode) => Some(inode),

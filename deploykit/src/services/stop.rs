@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::leftover::{LEAST, Leftovers};
 use super::{ProcessId, Role, ServiceAction, ServiceError, ServiceManager, Status};
 use crate::host::Host;
 use crate::host::processes::with_descendants;
@@ -70,6 +71,9 @@ struct Stop<'a> {
     asked: bool,
     /// What has to end.
     left: BTreeSet<ProcessId>,
+    /// Those of them that are known to belong to the service, and may be made to end.
+    sure: BTreeSet<ProcessId>,
+    leftovers: Leftovers<'a>,
 }
 
 impl<'a> Stop<'a> {
@@ -78,8 +82,11 @@ impl<'a> Stop<'a> {
         let since = Instant::now();
         action.socket.close()?;
         let manager = action.service.connect(host)?;
-        let left = action.old.iter().copied().collect();
-        let mut stop = Stop { action, host, manager, since, looked: since, asked: false, left };
+        let sure: BTreeSet<ProcessId> = action.before.living().collect();
+        let left = action.old.iter().copied().chain(sure.iter().copied()).collect();
+        let leftovers = Leftovers::new(&action.service, since);
+        let mut stop =
+            Stop { action, host, manager, since, looked: since, asked: false, left, sure, leftovers };
         let ended = stop.look()?;
         Ok((!ended).then_some(stop))
     }
@@ -90,14 +97,20 @@ impl<'a> Stop<'a> {
         if self.looked.elapsed() < pause * many { Ok(false) } else { self.look() }
     }
 
-    /// Looks whether it has ended, and asks for that if nobody has.
+    /// Looks whether it has ended, asks for that if nobody has, and ends what outlives that.
     fn look(&mut self) -> Result<bool, ServiceError> {
-        let (service, left) = (&self.action.service, &mut self.left);
         let state = self.manager.state()?;
         // A process that ends may start others meanwhile; those of a dead one are known already.
-        left.extend(&state.main);
-        left.retain(ProcessId::is_alive);
-        left.extend(with_descendants(&left.iter().copied().collect::<Vec<_>>()));
+        self.sure.extend(&state.main);
+        self.left.extend(&self.sure);
+        self.left.retain(ProcessId::is_alive);
+        let is_sure = self.left.iter().all(|process| self.sure.contains(process));
+        self.left.extend(with_descendants(&self.left.iter().copied().collect::<Vec<_>>()));
+        if is_sure {
+            self.sure.extend(&self.left);
+        } else {
+            self.sure.extend(with_descendants(&self.sure.iter().copied().collect::<Vec<_>>()));
+        }
         let at_rest = state.is_at_rest();
         if !at_rest && !self.asked && state.status != Status::Stopping {
             if self.host.is_cancelled() {
@@ -107,19 +120,29 @@ impl<'a> Stop<'a> {
             self.asked = true;
         }
         self.looked = Instant::now();
-        if at_rest && left.is_empty() {
+        if at_rest && self.left.is_empty() {
+            self.leftovers.report(self.host);
             return Ok(true);
         }
-        if self.since.elapsed() < service.stop_timeout {
-            return Ok(false);
+        let is_over = self.since.elapsed() >= self.action.service.stop_timeout;
+        if at_rest || is_over && self.manager.leaves_killing_to_us() {
+            let ended = self.leftovers.end(&self.left, &self.sure, self.manager.as_mut());
+            return ended.map(|()| false).inspect_err(|_| self.leftovers.report(self.host));
         }
-        let (name, timeout) = (service.name.clone(), service.stop_timeout);
-        let processes: Vec<String> = left.iter().map(ProcessId::describe).collect();
-        Err(if processes.is_empty() {
-            ServiceError::NotStopped { service: name, detail: state.detail, timeout }
+        // It is about to end them by itself, if that is its own limit.
+        let timeout = self.action.service.stop_timeout;
+        let is_over = self.since.elapsed() >= timeout + timeout.min(LEAST);
+        if is_over { Err(self.not_stopped(state.detail)) } else { Ok(false) }
+    }
+
+    fn not_stopped(&self, detail: String) -> ServiceError {
+        let (service, timeout) = (self.action.service.name.clone(), self.action.service.stop_timeout);
+        let processes: Vec<String> = self.left.iter().map(ProcessId::describe).collect();
+        if processes.is_empty() {
+            ServiceError::NotStopped { service, detail, timeout }
         } else {
-            ServiceError::StillRunning { service: name, processes, timeout }
-        })
+            ServiceError::StillRunning { service, processes, timeout }
+        }
     }
 
     fn cancelled(&self) -> ServiceError {

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{Limits, graceful_of, systemd_seconds};
 use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output, TAIL_LINES};
@@ -15,7 +17,8 @@ use crate::host::{CommandError, Host, Output, TAIL_LINES};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const PROPERTIES: &str = "--property=LoadState,LoadError,ActiveState,SubState,Result,MainPID,Job,NRestarts,\
-                          NeedDaemonReload,TriggeredBy,ExecStartPre,ExecMainCode,ExecMainStatus";
+                          NeedDaemonReload,TriggeredBy,ExecStartPre,ExecMainCode,ExecMainStatus,\
+                          TimeoutStopUSec,KillMode";
 
 /// A unit of a running systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +132,7 @@ impl ServiceManager for Session<'_> {
             logs: Vec::new(),
             startsecs: Duration::ZERO,
             socket: Socket::default(),
+            cautions: Vec::new(),
         })
     }
 
@@ -154,6 +158,12 @@ impl ServiceManager for Session<'_> {
         })
     }
 
+    fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
+        let shown = self.show()?;
+        let graceful = state.main.first().and_then(|main| graceful_of(*main, &[]));
+        Ok(Limits { graceful, ..shown.limits() })
+    }
+
     fn start(&mut self, socket: &Socket) -> Result<(), ServiceError> {
         // What was started too often would be refused, whatever was mended since. Of a unit that is not loaded at the
         // moment nothing is to be forgotten, which is an error; whatever else is in the way, the start meets too.
@@ -163,6 +173,18 @@ impl ServiceManager for Session<'_> {
 
     fn stop(&mut self, socket: &Socket) -> Result<(), ServiceError> {
         self.run(&self.systemctl(&["stop", "--no-block", "--no-ask-password"], socket)).map(|_| ())
+    }
+
+    fn signal_rest(&mut self, signal: Signal) -> Result<bool, ServiceError> {
+        let signal = if signal == Signal::KILL { "--signal=SIGKILL" } else { "--signal=SIGTERM" };
+        // It would meet us, too, where we are a job of the unit.
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        if own.lines().any(|line| line.split('/').any(|part| part == self.unit)) {
+            return Ok(false);
+        }
+        // The socket that starts it has no processes. What has ended meanwhile is an error.
+        let command = self.systemctl(&["kill", signal, "--no-ask-password"], &Socket::default());
+        Ok(self.run(&command.accept([1]))?.code == 0)
     }
 
     fn last_words(&mut self) -> Vec<String> {
@@ -219,6 +241,19 @@ impl Shown {
             ("inactive" | "failed", _) if has_job => Status::Starting,
             ("inactive", _) => Status::Stopped,
             _ => Status::Failed,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let force = systemd_seconds(self.get("TimeoutStopUSec")).map(Duration::from_secs);
+        Limits {
+            force: force.map(|force| (force, "TimeoutStopSec")),
+            one_only: match self.get("KillMode") {
+                "process" => Some("KillMode=process"),
+                "none" => Some("KillMode=none"),
+                _ => None,
+            },
+            graceful: None,
         }
     }
 
@@ -289,6 +324,16 @@ mod tests {
         assert_eq!(shown("activating", "start-pre", "Job=9").status(true), Status::Stopped);
         assert_eq!(shown("inactive", "dead", "Job=9").status(true), Status::Stopped);
         assert_eq!(shown("active", "running", "").status(true), Status::Running);
+    }
+
+    #[test]
+    fn a_unit_says_how_it_ends() {
+        let limits = |more| shown("active", "running", more).limits();
+        let default = limits("TimeoutStopUSec=1min 30s\nKillMode=control-group\n");
+        assert_eq!(default.force, Some((Duration::from_secs(90), "TimeoutStopSec")));
+        assert_eq!(default.one_only, None);
+        let other = limits("TimeoutStopUSec=infinity\nKillMode=process\n");
+        assert_eq!((other.force, other.one_only), (None, Some("KillMode=process")));
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use super::config::{OwnStep, OwnTask};
 use super::reader::Reader;
 use crate::operations::smoke_check::Page;
-use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor, Systemd};
+use crate::services::{CommandManager, Gunicorn, Kill, Manager, Role, Server, Service, Supervisor, Systemd};
+
+/// How long a name of a service may be, in bytes; file names end at 255.
+const MOST_OF_NAME: usize = 200;
 
 pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
     let mut names = BTreeSet::new();
@@ -20,6 +23,10 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
             reader.wrong("name", "is missing");
         }
         if let Some(name) = &name
+            && let Some(wrong) = wrong_name(name)
+        {
+            reader.wrong("name", wrong);
+        } else if let Some(name) = &name
             && !names.insert(name.clone())
         {
             reader.wrong("name", format!("there are two services named `{name}`"));
@@ -31,6 +38,7 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
         let stop_timeout = reader.duration("stop-timeout");
         let start_timeout = reader.duration("start-timeout");
         let stay_up = reader.duration("stay-up");
+        let kill = reader.choice("kill", &[("auto", Kill::Auto), ("never", Kill::Never)]);
         let sudo = reader.flag("sudo").unwrap_or(false);
         if sudo && !matches!(manager, Some(Manager::Command(_) | Manager::Systemd(_))) {
             reader.wrong(
@@ -43,11 +51,12 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
         }
         reader.finish();
         if let (Some(name), Some(manager)) = (name, manager) {
-            let hold = Some(top.resolve(&format!(".deploykit/hold/{}", name.replace('/', "-"))));
+            let hold = Some(top.resolve(&format!(".deploykit/hold/{name}")));
             let default = Service::new(name, role, manager);
             services.push(Service {
                 stop_timeout: stop_timeout.unwrap_or(default.stop_timeout),
                 start_timeout: start_timeout.unwrap_or(default.start_timeout),
+                kill: kill.unwrap_or_default(),
                 stay_up,
                 sudo,
                 hold,
@@ -56,6 +65,21 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
         }
     }
     services
+}
+
+/// Says what is wrong with the name of a service: its socket gate is a file of that name.
+fn wrong_name(name: &str) -> Option<&'static str> {
+    if name.chars().any(char::is_control) {
+        Some("holds a control character")
+    } else if name.starts_with(['.', '-']) {
+        Some("a name starts with neither `.` nor `-`")
+    } else if name.contains('/') {
+        Some("a name has no `/`: a file is named by it")
+    } else if name.len() > MOST_OF_NAME {
+        Some("is longer than 200 bytes")
+    } else {
+        None
+    }
 }
 
 fn manager(reader: &Reader<'_>) -> Option<Manager> {

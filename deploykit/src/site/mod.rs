@@ -21,13 +21,14 @@ pub use problem::{ConfigError, Mistakes, Problem};
 use crate::django::{Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
 use crate::host::{Cancel, Environment, Host, Redactor, owners};
+use crate::http::Connect;
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};
 use crate::operations::pip_install::PipInstall;
 use crate::operations::service_control::{ServiceControl, Want};
 use crate::operations::smoke_check::SmokeCheck;
 use crate::secrets::{SecretsFile, Sensitive};
-use crate::services::Role;
+use crate::services::{CommandManager, Manager, Role, Serves};
 use crate::state::State;
 
 /// A site, checked and ready to use. It is read once; what an update brings does not change it.
@@ -65,7 +66,8 @@ impl Site {
     ///
     /// When the environment file cannot be used; when a file that the configuration names is not to be obeyed; when root calls
     /// and the checkout or the virtualenv belongs to somebody else.
-    pub fn new(config: Config) -> Result<Self, ConfigError> {
+    pub fn new(mut config: Config) -> Result<Self, ConfigError> {
+        know_processes(&mut config);
         for path in [config.repository.as_path(), &config.repository.join(".git"), &config.virtualenv] {
             owners::not_root_over_others(path)?;
         }
@@ -179,8 +181,7 @@ impl Site {
         let commands = config.smoke_commands.iter().filter_map(|argv| self.command(argv));
         Some(SmokeCheck {
             base: config.smoke_base.clone(),
-            // It was parsed when the configuration was read.
-            connect: config.smoke_connect.as_deref().and_then(|text| text.parse().ok()),
+            connect: connect(config),
             ca: config.smoke_ca.clone(),
             pages: config.pages.clone(),
             commands: commands.collect(),
@@ -296,4 +297,23 @@ fn fingerprint(config: &Config, environment: &Environment) -> String {
         add(&std::fs::read(file).unwrap_or_default());
     }
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns where the pages are asked for; it was parsed when the configuration was read.
+fn connect(config: &Config) -> Option<Connect> {
+    config.smoke_connect.as_deref().and_then(|text| text.parse().ok())
+}
+
+/// Says how the processes of the only web service are known, where it is started by commands. Where somebody else holds its
+/// socket, whoever listens there has to stay.
+fn know_processes(config: &mut Config) {
+    let check =
+        SmokeCheck { base: config.smoke_base.clone(), connect: connect(config), ..SmokeCheck::default() };
+    let mut web = config.services.iter_mut().filter(|service| service.role == Role::Web);
+    if let (Some(service), None, Some(address)) = (web.next(), web.next(), check.address())
+        && let Manager::Command(CommandManager { held: false, .. }) = service.manager
+    {
+        let (virtualenv, checkout) = (config.virtualenv.clone(), config.repository.clone());
+        service.serves = Some(Serves { address, virtualenv, checkout });
+    }
 }

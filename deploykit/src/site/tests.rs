@@ -14,7 +14,7 @@ use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
 use crate::python::{Installer, UpgradeStrategy};
-use crate::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor};
+use crate::services::{CommandManager, Gunicorn, Kill, Manager, Role, Server, Service, Supervisor};
 
 const LEAST: &str = "[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"../venv\"\n";
 
@@ -187,6 +187,7 @@ config = "config/supervisor.conf"
 program = "site:gunicorn"
 role = "web"
 stop-timeout = "5s"
+kill = "never"
 start-timeout = "1m"
 stay-up = "2s"
 
@@ -284,10 +285,12 @@ fn every_key_is_read() {
         }),
         role: Role::Web,
         stop_timeout: second(5),
+        kill: Kill::Never,
         start_timeout: second(60),
         stay_up: Some(second(2)),
         sudo: false,
         hold: Some(at(".deploykit/hold/gunicorn")),
+        serves: None,
     };
     let redis = Service {
         name: "redis".into(),
@@ -300,10 +303,12 @@ fn every_key_is_read() {
         }),
         role: Role::Required,
         stop_timeout: second(30),
+        kill: Kill::Auto,
         start_timeout: second(60),
         stay_up: None,
         sudo: true,
         hold: Some(at(".deploykit/hold/redis")),
+        serves: None,
     };
     let web2 = Service {
         name: "web2".into(),

@@ -77,7 +77,10 @@ pub(super) fn until_deadline(check: &SmokeCheck, host: &Host) -> Result<Vec<Page
                         return None;
                     }
                 }
-                _ => return Some(PageResult { attempts, elapsed: started.elapsed(), ..result }),
+                next => {
+                    let pending = matches!(next, Next::Again(_)) && !left.is_zero();
+                    return Some(PageResult { attempts, elapsed: started.elapsed(), pending, ..result });
+                }
             }
         }
     })

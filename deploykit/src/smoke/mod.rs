@@ -8,6 +8,7 @@ mod ask;
 mod page;
 mod text;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub use page::{Page, PageResult, Problem};
 
 use crate::command::Command;
 use crate::host::{CommandError, Host};
-use crate::http::{Connect, HttpError};
+use crate::http::{Address, Connect, HttpError, parse_url, port};
 
 /// Pages that must answer as expected, and commands that must end with 0.
 ///
@@ -93,7 +94,7 @@ pub enum SmokeError {
     #[error(transparent)]
     Settings(HttpError),
     /// Pages are not as expected.
-    #[error("{} of {asked} {} not as expected: {}", failing.len(), are(*asked, failing.len()), list(failing))]
+    #[error("{}", summary(failing, *asked))]
     Pages {
         /// Every one that is not, in the order of the settings.
         failing: Vec<PageResult>,
@@ -108,6 +109,26 @@ pub enum SmokeError {
     Cancelled,
 }
 
+/// Says how many pages are wrong, how many gave no answer at all, and which ones nobody waited for.
+fn summary(failing: &[PageResult], asked: usize) -> String {
+    let (pending, known): (Vec<_>, Vec<_>) = failing.iter().partition(|page| page.pending);
+    let (wrong, silent): (Vec<_>, Vec<_>) = known.into_iter().partition(|page| page.status.is_some());
+    let mut text = match (wrong.len(), silent.len()) {
+        (0, silent) => {
+            format!("{silent} of {asked} {} not answer", if asked == 1 { "page did" } else { "pages did" })
+        }
+        (wrong, 0) => format!("{wrong} of {asked} {} not as expected", are(asked, wrong)),
+        (wrong, silent) => {
+            format!("{wrong} of {asked} {} not as expected, {silent} did not answer", are(asked, wrong))
+        }
+    };
+    text.push_str(&format!(": {}", list(wrong.into_iter().chain(silent))));
+    if !pending.is_empty() {
+        text.push_str(&format!("; not waited for after that: {}", list(pending)));
+    }
+    text
+}
+
 fn are(asked: usize, failing: usize) -> &'static str {
     match (asked, failing) {
         (1, _) => "page is",
@@ -116,8 +137,8 @@ fn are(asked: usize, failing: usize) -> &'static str {
     }
 }
 
-fn list(failing: &[PageResult]) -> String {
-    failing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn list<'r>(failing: impl IntoIterator<Item = &'r PageResult>) -> String {
+    failing.into_iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl SmokeCheck {
@@ -178,6 +199,24 @@ impl SmokeCheck {
         SmokeCheck { pages: pages.collect(), commands: Vec::new(), ..self.clone() }
     }
 
+    /// Returns where on this machine the pages are asked for; `None` when that is elsewhere, or a name that only a resolver
+    /// knows.
+    pub(crate) fn address(&self) -> Option<Address> {
+        let base = self.base.as_deref().and_then(|base| parse_url(base).ok());
+        let (host, port) = match &self.connect {
+            Some(Connect::Unix(path)) => return Some(Address::Unix(path.clone())),
+            Some(Connect::Tcp { target, .. }) => {
+                let target = parse_url(&format!("http://{target}/")).ok()?;
+                let port = target.port_u16().or_else(|| base.as_ref().map(port))?;
+                (target.host()?.to_owned(), port)
+            }
+            None => (base.as_ref()?.host()?.to_owned(), port(base.as_ref()?)),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
+        Some(Address::Tcp((host.parse::<IpAddr>().ok()?, port).into()))
+    }
+
     /// Sorts out the pages that are not as expected.
     ///
     /// # Errors
@@ -235,6 +274,22 @@ mod tests {
     }
 
     #[test]
+    fn pages_of_this_machine_have_an_address() {
+        let address = |base: Option<&str>, connect: Option<&str>| {
+            let connect = connect.map(|text| text.parse().unwrap());
+            let check = SmokeCheck { base: base.map(str::to_owned), connect, ..SmokeCheck::default() };
+            check.address().map(|address| address.to_string())
+        };
+        let public = Some("https://example.org/");
+        assert_eq!(address(public, Some("127.0.0.1:8000")).as_deref(), Some("127.0.0.1:8000"));
+        assert_eq!(address(public, Some("https://[::1]")).as_deref(), Some("[::1]:443"));
+        assert_eq!(address(public, Some("unix:/run/s")).as_deref(), Some("/run/s"));
+        assert_eq!(address(Some("http://localhost:81/"), None).as_deref(), Some("127.0.0.1:81"));
+        assert_eq!(address(public, None), None);
+        assert_eq!(address(None, None), None);
+    }
+
+    #[test]
     fn every_failing_page_is_in_the_message() {
         let mut first = result("/", Some(500), wrong(500));
         first.excerpt = "Server Error (500)".to_owned();
@@ -247,6 +302,32 @@ mod tests {
             error.to_string(),
             "2 of 3 pages are not as expected: `/`: expected status 200, got 500 (\"Server Error (500)\") after 3 \
              attempts in 1.3 s; `/about/`: expected status 200, got 302 to `/login/`"
+        );
+    }
+
+    #[test]
+    fn pages_without_an_answer_are_counted_apart() {
+        let silent = |path: &str| {
+            let reason = "the server did not answer within 10 s".to_owned();
+            result(path, None, vec![Problem::NoAnswer { reason, temporary: true }])
+        };
+        let told = |failing: Vec<PageResult>| SmokeError::Pages { failing, asked: 3 }.to_string();
+        assert_eq!(
+            told(vec![silent("/"), silent("/about/")]),
+            "2 of 3 pages did not answer: `/`: the server did not answer within 10 s; `/about/`: the server did not \
+             answer within 10 s"
+        );
+        let wrong = result("/new/", Some(404), wrong(404));
+        assert_eq!(
+            told(vec![silent("/"), wrong.clone()]),
+            "1 of 3 pages is not as expected, 1 did not answer: `/new/`: expected status 200, got 404; `/`: the server \
+             did not answer within 10 s"
+        );
+        let pending = PageResult { pending: true, attempts: 3, ..silent("/") };
+        assert_eq!(
+            told(vec![pending, wrong]),
+            "1 of 3 pages is not as expected: `/new/`: expected status 200, got 404; not waited for after that: `/`: the \
+             server did not answer within 10 s"
         );
     }
 

@@ -112,6 +112,9 @@ pub struct PageResult {
     /// From the first question to the last answer.
     #[serde(rename = "elapsed_ms", with = "milliseconds")]
     pub elapsed: Duration,
+    /// It was not as expected yet, and not asked again: another page was known to be wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
 }
 
 impl Page {
@@ -229,7 +232,7 @@ impl fmt::Display for PageResult {
         if !self.excerpt.is_empty() {
             write!(f, " (\"{}\")", self.excerpt)?;
         }
-        if self.attempts > 1 {
+        if self.attempts > 1 && !self.pending {
             write!(f, " after {} attempts in {:.1} s", self.attempts, self.elapsed.as_secs_f64())?;
         }
         Ok(())

@@ -113,7 +113,7 @@ impl Owner {
             machine: machine(),
             configuration: configuration.to_owned(),
             repository: real(repository),
-            user: crate::lock::user_name(),
+            user: crate::host::users::own_name(),
             earlier: None,
             directory,
         })

@@ -12,6 +12,7 @@ use crate::lock::LockError;
 use crate::operations::smoke_check::PageResult;
 use crate::report::Report;
 use crate::secrets::Missing;
+use crate::services::Role;
 use crate::site::ClaimError;
 
 /// Why an update did not begin; the site noticed nothing.
@@ -127,12 +128,12 @@ pub enum PreparationError {
         free: String,
     },
     /// Services run as another user, who cannot reach the new environment.
-    #[error("service `{service}` runs as user {user}, who cannot pass `{}` to the new environment", folder.display())]
+    #[error("service `{service}` runs as {user}, who cannot pass `{}` to the new environment", folder.display())]
     EnvironmentShut {
         /// The service.
         service: String,
-        /// The number of its user.
-        user: u32,
+        /// Its user, as a message shows it.
+        user: String,
         /// The folder that shuts others out.
         folder: PathBuf,
     },
@@ -154,6 +155,21 @@ pub enum PreparationError {
         /// The key of the configuration that names it or its folder.
         key: &'static str,
     },
+    /// The pages are answered by a service that an update does not treat as the web.
+    #[error(
+        "the pages of `smoke` are answered at `{address}` by service `{service}`, which has `role = \"{role}\"`, not \"web\""
+    )]
+    PagesOfNoWeb {
+        /// The service.
+        service: String,
+        /// Its role.
+        role: Role,
+        /// Where it listens.
+        address: String,
+    },
+    /// There are services and pages, and no service answers requests.
+    #[error("`smoke.pages` are to be checked, and no service has `role = \"web\"`")]
+    NoWeb,
     /// The web runs, and none of its pages is as expected: the new version could not be told from a broken one.
     #[error("not one page is as expected, although nothing was touched yet: {}", list(failing))]
     PagesBroken {

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use crate::action::Context;
 use crate::event::{Event, Outcome, milliseconds};
+use crate::host::users::own_name;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, VERSION};
-use crate::lock::{Lock, user_name};
+use crate::lock::Lock;
 use crate::plan::{Plan, Step};
 use crate::report::Report;
 use crate::runner::{Course, Events, Runner, error_chain};
@@ -94,7 +95,7 @@ impl Update<'_, '_> {
             run: run.name.clone(),
             time: Timestamp::now(),
             pid: std::process::id(),
-            user: user_name(),
+            user: own_name(),
             environment: self.plan.environment.clone(),
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),

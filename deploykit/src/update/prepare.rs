@@ -1,6 +1,7 @@
 //! The first half of an update: everything that can be done while the site serves.
 
 mod django;
+mod early;
 mod ending;
 mod packages;
 mod settled;
@@ -185,7 +186,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
         // What can be known in the first second is refused in the first second.
-        let states = self.step("services", |this| this.services())?;
+        let states = self.step("services", |this| {
+            let (states, text) = this.services()?;
+            this.web_is_known(&states)?;
+            Ok((states, text))
+        })?;
         let baseline = self.step("pages", |this| this.pages(&states))?;
         let (Ground { mut beside, tree }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::action::Action;
 use crate::git::counted;
-use crate::operations::service_control::{Restart, Want};
+use crate::operations::service_control::{Restart, Want, action};
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Forecast, Phase, Step};
 use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
@@ -145,10 +145,9 @@ impl<'p> Services<'p> {
     pub(super) fn hold(&self, page: Option<Action>) -> Vec<Action> {
         let stop = |role| {
             let services = self.site.config().services.iter().zip(self.states);
-            services.filter(move |(service, _)| service.role == role).map(|(service, state)| {
-                let (service, socket) = (service.clone(), state.socket.clone());
-                Action::Service(ServiceAction { service, goal: Goal::Stopped, old: Vec::new(), socket })
-            })
+            services
+                .filter(move |(service, _)| service.role == role)
+                .map(|(service, state)| Action::Service(action(service, state, Goal::Stopped)))
         };
         page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
     }
@@ -169,16 +168,19 @@ impl<'p> Services<'p> {
         }
     }
 
-    /// Says which services do not run, and will not.
+    /// Says which services do not run, and will not, and which may not end as they should.
     pub(super) fn notices(&self) -> Vec<String> {
         let services = &self.site.config().services;
         let stopped = services.iter().zip(self.states).filter(|(service, state)| {
             service.role != Role::Required
                 && !self.restart.start.iter().any(|action| action.service.name == state.service)
         });
-        stopped
-            .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status))
-            .collect()
+        let stopped = stopped
+            .map(|(service, state)| format!("`{}` is {} and will stay so", service.name, state.status));
+        let cautions = self.states.iter().flat_map(|state| {
+            state.cautions.iter().map(|caution| format!("stop of `{}`: {caution}", state.service))
+        });
+        stopped.chain(cautions).collect()
     }
 }
 

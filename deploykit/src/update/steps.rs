@@ -18,7 +18,7 @@ use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check, hide};
 use crate::plan::{Phase, Plan, Step};
 use crate::python::ByteCode;
-use crate::services::{ProcessId, Role, Service, ServiceState};
+use crate::services::{Role, Service, ServiceState};
 use crate::site::{EnvironmentName, OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
@@ -285,15 +285,6 @@ impl Parts<'_> {
         let half = half.filter(|_| !carrying.apart.is_new);
         debug.into_iter().chain(boots).chain(half).collect()
     }
-}
-
-/// Returns a service that runs as another user than we and root, with the user's number.
-pub(super) fn stranger(states: &[ServiceState]) -> Option<(String, u32)> {
-    let own = rustix::process::geteuid().as_raw();
-    states.iter().find_map(|state| {
-        let user = state.pids.iter().filter_map(ProcessId::user).find(|user| *user != own && *user != 0)?;
-        Some((state.service.clone(), user))
-    })
 }
 
 /// Returns a service that runs one of these programs of a folder, and which one.

@@ -2,6 +2,7 @@
 //! processes, and what was refused can be repeated once it is mended.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use deploykit::error_chain;
@@ -65,7 +66,38 @@ fn packages_that_do_not_fit() {
 
 #[test]
 fn environments_that_would_not_serve() {
-    let Some(site) = TestSite::builder().start() else { return };
+    let Some(mut site) = TestSite::builder().build() else { return };
+    // Only root starts programs of others.
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        let text = fs::read_to_string(&site.supervisor_config).unwrap();
+        let program = "\n[program:stranger]\ncommand=sleep 600\nuser=nobody\n";
+        fs::write(&site.supervisor_config, text + program).unwrap();
+        fs::set_permissions(&site.root, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    site.start().unwrap();
+    let trial = Trial::of(&site);
+    if is_root {
+        let refusal = trial.refuses("next-environment", |site| {
+            let supervisor = site.supervisor_config.display();
+            add(
+                site,
+                &format!(
+                    "[[services]]\nname = \"stranger\"\nmanager = \"supervisor\"\nconfig = \"{supervisor}\"\n"
+                ),
+            );
+            site.publish_as("Another package", |tree| {
+                edit(tree, "requirements/production.txt", "gunicorn", "humanize\ngunicorn")
+            })
+        });
+        let state = site.checkout.join(".deploykit");
+        let told = format!(
+            "service `stranger` runs as `nobody`, who cannot pass `{}` to the new environment",
+            state.display()
+        );
+        assert_eq!(refusal.text, told);
+        assert_eq!(refusal.done, ["fetch", "services", "pages"], "nothing was built before");
+    }
     // What the requirements asked for at the last update, and ask for no more, goes.
     publish_good(&site, "with-gunicorn");
     updated(&site);
@@ -175,7 +207,26 @@ fn a_configuration_that_does_not_fit() {
         });
         assert_eq!(refusal.text, format!("the new version ({}) has no `{path}`", &commit[..7]));
     }
+    let address = site.gunicorn_address.clone();
+    for role in ["worker", "required"] {
+        let refusal = trial.refuses("services", |site| {
+            configure(site, "role = \"web\"", &format!("role = \"{role}\""));
+            publish_good(site, "of nobody")
+        });
+        let told = format!(
+            "the pages of `smoke` are answered at `{address}` by service `gunicorn`, which has `role = \"{role}\"`, not \
+             \"web\""
+        );
+        assert_eq!(refusal.text, told);
+        assert_eq!(refusal.done, ["fetch"]);
+    }
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusal = trial.refuses("services", |site| {
+        configure(site, "role = \"web\"", "role = \"worker\"");
+        configure(site, &format!("connect = \"{address}\""), &format!("connect = \"{closed}\""));
+        publish_good(site, "of nobody")
+    });
+    assert_eq!(refusal.text, "`smoke.pages` are to be checked, and no service has `role = \"web\"`");
     let refusal = trial.refuses("pages", |site| {
         let connect = format!("connect = \"{}\"", site.gunicorn_address);
         configure(site, &connect, &format!("connect = \"{closed}\""));
@@ -305,7 +356,8 @@ impl<'s> Trial<'s> {
                 assert_eq!(report.outcome, Outcome::Refused);
                 let failure = report.failure.expect("what failed");
                 assert_eq!((failure.step.as_str(), failure.phase), (wanted, Phase::Prepare));
-                Refusal { text, tail: failure.tail.join("\n") }
+                let done = told.done().iter().map(|step| (*step).to_owned()).collect();
+                Refusal { text, tail: failure.tail.join("\n"), done }
             }
             other => panic!("not refused: {other:#?}\n{}", self.site.logs()),
         };
@@ -356,13 +408,15 @@ struct Refusal {
     text: String,
     /// The last lines of the program that it is about.
     tail: String,
+    /// The steps that were done before.
+    done: Vec<String>,
 }
 
 impl Refusal {
     #[track_caller]
     fn says(&self, parts: &[&str]) {
         for part in parts {
-            let Refusal { text, tail } = self;
+            let Refusal { text, tail, .. } = self;
             assert!(text.contains(part) || tail.contains(part), "no `{part}` in: {text}\n{tail}");
         }
     }

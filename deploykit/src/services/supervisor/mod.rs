@@ -11,6 +11,7 @@ use std::time::Duration;
 use dxr::Value;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{Limits, graceful_of};
 use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
 use crate::host::Host;
 use rpc::{CallError, Client};
@@ -49,6 +50,8 @@ pub(super) struct Session<'a> {
     client: Client,
     /// What was seen last: each call costs some 15 ms, and visitors may be waiting.
     infos: Vec<Info>,
+    /// The settings of all programs; `None`: they were not asked for yet, or there is no such method.
+    settings: Option<Value>,
 }
 
 /// One process as supervisord reports it.
@@ -139,7 +142,7 @@ impl<'a> Session<'a> {
             })?,
         };
         let name = supervisor.program.as_deref().unwrap_or(&service.name);
-        Ok(Session { service, name, host, client: Client::new(address), infos: Vec::new() })
+        Ok(Session { service, name, host, client: Client::new(address), infos: Vec::new(), settings: None })
     }
 
     fn ask(&self) -> Result<Vec<Info>, ServiceError> {
@@ -191,16 +194,25 @@ impl ServiceManager for Session<'_> {
             logs,
             startsecs: Duration::ZERO,
             socket: Socket::default(),
+            cautions: Vec::new(),
         })
     }
 
     fn startsecs(&mut self) -> Result<Duration, ServiceError> {
-        match self.client.call("supervisor.getAllConfigInfo", Vec::new()) {
-            Ok(answer) => Ok(startsecs_from(&answer, &self.infos)),
+        self.settings = match self.client.call("supervisor.getAllConfigInfo", Vec::new()) {
+            Ok(answer) => Some(answer),
             // Before supervisor 4 there is no such method.
-            Err(CallError::Fault { .. }) => Ok(STARTSECS),
-            Err(CallError::Other(error)) => Err(error),
-        }
+            Err(CallError::Fault { .. }) => None,
+            Err(CallError::Other(error)) => return Err(error),
+        };
+        Ok(self.settings.as_ref().map_or(STARTSECS, |settings| startsecs_from(settings, &self.infos)))
+    }
+
+    fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
+        let settings = self.settings.as_ref().map(|settings| limits_from(settings, &self.infos));
+        let (limits, command) = settings.unwrap_or_default();
+        let graceful = state.main.first().and_then(|main| graceful_of(*main, &command));
+        Ok(Limits { graceful, ..limits })
     }
 
     /// supervisord closes the socket of an `[fcgi-program:x]` with the last process of it, so another one must have it.
@@ -315,17 +327,43 @@ fn info_from(value: &Value) -> Result<Info, String> {
     })
 }
 
-fn startsecs_from(answer: &Value, infos: &[Info]) -> Duration {
-    let Value::Array(list) = answer else { return STARTSECS };
+/// Finds the settings of these programs.
+fn settings_of<'v>(answer: &'v Value, infos: &[Info]) -> Vec<&'v Value> {
+    let Value::Array(list) = answer else { return Vec::new() };
     let is = |config: &Value, name: &str, wanted: &str| matches!(member(config, name), Some(Value::String(text)) if text == wanted);
     let ours = |config: &&Value| {
         infos.iter().any(|info| is(config, "group", &info.group) && is(config, "name", &info.name))
     };
-    let seconds = list.iter().filter(ours).filter_map(|config| match member(config, "startsecs") {
-        Some(Value::Integer(seconds)) => u64::try_from(*seconds).ok(),
+    list.iter().filter(ours).collect()
+}
+
+fn seconds(config: &Value, name: &str) -> Option<Duration> {
+    match member(config, name) {
+        Some(Value::Integer(seconds)) => u64::try_from(*seconds).ok().map(Duration::from_secs),
         _ => None,
-    });
-    seconds.max().map_or(STARTSECS, Duration::from_secs)
+    }
+}
+
+fn startsecs_from(answer: &Value, infos: &[Info]) -> Duration {
+    let all = settings_of(answer, infos);
+    all.into_iter().filter_map(|config| seconds(config, "startsecs")).max().unwrap_or(STARTSECS)
+}
+
+/// Returns how supervisord ends these programs, and the command of the first.
+fn limits_from(answer: &Value, infos: &[Info]) -> (Limits, Vec<String>) {
+    let all = settings_of(answer, infos);
+    let force = all.iter().filter_map(|config| seconds(config, "stopwaitsecs")).min();
+    let one_only = all.iter().any(|config| member(config, "killasgroup") == Some(&Value::Boolean(false)));
+    let command = match all.first().and_then(|config| member(config, "command")) {
+        Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let limits = Limits {
+        force: force.map(|force| (force, "stopwaitsecs")),
+        one_only: one_only.then_some("killasgroup = false"),
+        graceful: None,
+    };
+    (limits, command)
 }
 
 fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
@@ -341,7 +379,8 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     config::fuzz(&String::from_utf8_lossy(bytes));
     let Some(Ok(answer)) = rpc::answer(bytes) else { return };
     let infos = infos_from(&answer).unwrap_or_default();
-    let _ = (startsecs_from(&answer, &infos), together(&infos), describe(&infos));
+    let _ =
+        (startsecs_from(&answer, &infos), limits_from(&answer, &infos), together(&infos), describe(&infos));
     for name in ["web", "celery:", "celery:celery_0"] {
         let _ = pick(&infos, name);
     }

@@ -23,6 +23,37 @@ fn unknown_names_come_with_the_nearest_known_one() {
 }
 
 #[test]
+fn names_of_services_are_names_of_files() {
+    let service =
+        |name: &str| format!("[[services]]\nname = \"{name}\"\nmanager = \"systemd\"\nkill = \"always\"\n");
+    let names = ["..", ".", "a/b", "-x", ".hidden", r"a\u0007b", " ", "celery:", "a b", &"x".repeat(201)];
+    let text: String = names.map(service).concat().replace("kill = \"always\"\n", "");
+    assert_data_eq!(
+        mistakes(&text),
+        str![[r#"
+2: services[0].name: a name starts with neither `.` nor `-`
+5: services[1].name: a name starts with neither `.` nor `-`
+8: services[2].name: a name has no `/`: a file is named by it
+11: services[3].name: a name starts with neither `.` nor `-`
+14: services[4].name: a name starts with neither `.` nor `-`
+17: services[5].name: holds a control character
+20: services[6].name: is empty
+29: services[9].name: is longer than 200 bytes
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        mistakes(&service("web")),
+        str![[r#"
+4: services[0].kill: `always` is not one of `auto`, `never`
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
 fn types_and_values_are_checked() {
     assert_data_eq!(
         mistakes(

@@ -133,12 +133,16 @@ impl Preparation<'_, '_> {
         let Some((early, (host, cancel))) = early else {
             let ground = self.ground(moved)?;
             let packages = self.step("next-environment", |this| {
+                this.can_be_reached(&install_in(this.site, &ground.tree.path), states)?;
                 let packages = this.packages(&ground)?;
                 this.look_at(packages, states)
             })?;
             return Ok((ground, packages));
         };
         let mut running = self.begin_step("next-environment");
+        if let Err(source) = self.can_be_reached(&early.install, states) {
+            return Err(self.fail(running.step, source.into()));
+        }
         let (ground, packages) = self.beside(&early, &host, &cancel, moved);
         let ground = ground?;
         let packages = match packages {
@@ -192,12 +196,6 @@ impl Preparation<'_, '_> {
         let text = match &packages {
             Packages::Unchanged { reason, .. } => reason.clone(),
             Packages::Ready(ready) => {
-                let stranger =
-                    ready.shut.as_ref().and_then(|folder| Some((folder, steps::stranger(states)?)));
-                if let Some((folder, (service, user))) = stranger {
-                    let folder = folder.clone();
-                    return Err(PreparationError::EnvironmentShut { service, user, folder }.into());
-                }
                 self.try_to_move(&config.virtualenv)?;
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
                 past::prune_built(self.site, &self.state, ready.environment.clone())?;

@@ -108,7 +108,11 @@ impl Preparation<'_, '_> {
             self.notice(format!("`{}` is not as expected {when}: {problem}", page.path));
         }
         let good = results.iter().filter(|page| page.problems.is_empty()).count();
-        let text = format!("{good} of {} answer as expected", results.len());
+        let mut text = format!("{good} of {} answer as expected", results.len());
+        let silent = results.iter().filter(|page| page.status.is_none()).count();
+        if silent > 0 {
+            text.push_str(&format!(", {silent} not at all"));
+        }
         Ok((results, text))
     }
 }

@@ -1,0 +1,188 @@
+//! How long a manager lets a service take to end, and whether that leaves something behind.
+//!
+//! Source: `stopwaitsecs` and `killasgroup` of supervisor, `TimeoutStopSec` and `KillMode` of `systemd.service(5)` and
+//! `systemd.kill(5)`, `graceful_timeout` of gunicorn.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use procfs::process::Process;
+use regex::Regex;
+
+use super::ProcessId;
+
+/// gunicorn's own default for `graceful_timeout`.
+const GRACEFUL: Duration = Duration::from_secs(30);
+
+/// What is known of a service's stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// After how long the manager ends the service by force, and what that setting is called.
+    pub(crate) force: Option<(Duration, &'static str)>,
+    /// The setting that keeps the manager from ending more than one process.
+    pub(crate) one_only: Option<&'static str>,
+    /// How long gunicorn lets its workers finish; `None`: it is no gunicorn, or nobody knows.
+    pub(crate) graceful: Option<Duration>,
+}
+
+impl Limits {
+    /// Says what makes it likely that a stop fails or leaves something behind.
+    pub(crate) fn cautions(&self, stop_timeout: Duration) -> Vec<String> {
+        let mut cautions = Vec::new();
+        if let (Some((force, setting)), Some(graceful), Some(one)) =
+            (self.force, self.graceful, self.one_only)
+            && force <= graceful
+        {
+            cautions.push(format!(
+                "its manager kills gunicorn's master after {} (`{setting}`) and nothing else (`{one}`), while a request may \
+                 take {} (`graceful-timeout`): a worker may live on with the socket",
+                seconds(force),
+                seconds(graceful)
+            ));
+        }
+        // gunicorn ends its workers by itself before that.
+        let longest = match (self.force, self.graceful) {
+            (Some((force, setting)), Some(graceful)) if force <= graceful => Some((force, setting)),
+            (_, Some(graceful)) => Some((graceful, "graceful-timeout")),
+            (force, None) => force,
+        };
+        if let Some((longest, setting)) = longest.filter(|(longest, _)| *longest > stop_timeout) {
+            cautions.push(format!(
+                "it may take {} to end (`{setting}`), and `stop-timeout` is {}",
+                seconds(longest),
+                seconds(stop_timeout)
+            ));
+        }
+        cautions
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs())
+}
+
+/// Returns how long a running gunicorn lets its workers finish; `None` when it is none, or says so where nobody looks.
+pub(super) fn graceful_of(process: ProcessId, otherwise: &[String]) -> Option<Duration> {
+    let words = process.words();
+    // Its title may have replaced its arguments.
+    let words = if arguments(&words).is_some() { words } else { otherwise.to_vec() };
+    let variables = Process::new(process.pid).and_then(|process| process.environ()).unwrap_or_default();
+    let variable = variables.get(std::ffi::OsStr::new("GUNICORN_CMD_ARGS"));
+    let variable = variable.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+    graceful(&words, &variable, &process.directory().unwrap_or_default())
+}
+
+/// Returns how long gunicorn lets its workers finish, by its command line, its variable and its configuration file.
+pub(crate) fn graceful(command: &[String], variable: &str, directory: &Path) -> Option<Duration> {
+    let arguments = arguments(command)?;
+    let variable: Vec<String> = variable.split_whitespace().map(str::to_owned).collect();
+    let sources = [arguments, variable.as_slice()];
+    let option = |names: &[&str]| sources.iter().find_map(|words| option(words, names));
+    if let Some(value) = option(&["--graceful-timeout"]) {
+        return value.parse().ok().map(Duration::from_secs);
+    }
+    let file = option(&["-c", "--config"]).unwrap_or_else(|| "gunicorn.conf.py".to_owned());
+    // `python:module` is not to be found without running anything.
+    if file.starts_with("python:") {
+        return None;
+    }
+    let file = directory.join(PathBuf::from(file.strip_prefix("file:").unwrap_or(&file)));
+    let Ok(text) = std::fs::read_to_string(file) else { return Some(GRACEFUL) };
+    if !text.contains("graceful_timeout") {
+        return Some(GRACEFUL);
+    }
+    let number = Regex::new(r"(?m)^graceful_timeout\s*=\s*(\d+)\s*(?:#.*)?$").ok()?;
+    number.captures_iter(&text).last()?[1].parse().ok().map(Duration::from_secs)
+}
+
+/// Returns the arguments of a gunicorn's command line.
+fn arguments(command: &[String]) -> Option<&[String]> {
+    let is_one = |word: &String| Path::new(word).file_name().is_some_and(|name| name == "gunicorn");
+    // `env A=b python -m gunicorn …` has it at the fifth place.
+    command.iter().take(8).position(is_one).and_then(|place| command.get(place + 1..))
+}
+
+/// Returns the last value of an option.
+fn option(words: &[String], names: &[&str]) -> Option<String> {
+    words.iter().enumerate().rev().find_map(|(place, word)| match word.split_once('=') {
+        Some((name, value)) => names.contains(&name).then(|| value.to_owned()),
+        None => names.contains(&word.as_str()).then(|| words.get(place + 1).cloned()).flatten(),
+    })
+}
+
+/// Reads `90`, `90s`, `2min` or `5min 20s` as systemd writes it; `None` for anything else.
+pub(crate) fn systemd_seconds(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    text.split_whitespace().try_fold(0_u64, |sum, part| {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let unit = match &part[end..] {
+            "" | "s" | "sec" => 1,
+            "m" | "min" => 60,
+            "h" | "hr" => 3600,
+            _ => return None,
+        };
+        sum.checked_add(part[..end].parse::<u64>().ok()?.checked_mul(unit)?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn second(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn a_manager_that_is_less_patient_than_gunicorn_is_told_of() {
+        let supervisor = |force| Limits {
+            force: Some((second(force), "stopwaitsecs")),
+            one_only: Some("killasgroup = false"),
+            graceful: Some(second(30)),
+        };
+        assert_eq!(
+            supervisor(10).cautions(second(30)),
+            [
+                "its manager kills gunicorn's master after 10 s (`stopwaitsecs`) and nothing else (`killasgroup = false`), \
+              while a request may take 30 s (`graceful-timeout`): a worker may live on with the socket"
+            ]
+        );
+        assert!(supervisor(35).cautions(second(30)).is_empty());
+        assert_eq!(
+            supervisor(35).cautions(second(20)),
+            ["it may take 30 s to end (`graceful-timeout`), and `stop-timeout` is 20 s"]
+        );
+        assert!(Limits { one_only: None, ..supervisor(10) }.cautions(second(30)).is_empty());
+        let other = Limits { graceful: None, ..supervisor(90) };
+        assert_eq!(
+            other.cautions(second(30)),
+            ["it may take 90 s to end (`stopwaitsecs`), and `stop-timeout` is 30 s"]
+        );
+        assert!(Limits::default().cautions(second(30)).is_empty());
+    }
+
+    #[test]
+    fn gunicorn_s_patience_is_read_where_it_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = |command: &str, variable: &str| {
+            let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+            graceful(&words, variable, folder.path()).map(|time| time.as_secs())
+        };
+        let gunicorn = "/venv/bin/python /venv/bin/gunicorn";
+        assert_eq!(found(&format!("{gunicorn} app"), ""), Some(30));
+        assert_eq!(found(&format!("{gunicorn} --graceful-timeout 5 app"), "--graceful-timeout=7"), Some(5));
+        assert_eq!(found(&format!("{gunicorn} app"), "--graceful-timeout=7"), Some(7));
+        assert_eq!(found(&format!("{gunicorn} -c python:conf app"), ""), None);
+        assert_eq!(found("celery -A app worker", ""), None);
+        let file = folder.path().join("gunicorn.conf.py");
+        std::fs::write(&file, "workers = 2\ngraceful_timeout = 12  # for reports\n").unwrap();
+        assert_eq!(found(&format!("{gunicorn} app"), ""), Some(12));
+        std::fs::write(&file, "graceful_timeout = 2 * 60\n").unwrap();
+        assert_eq!(found(&format!("{gunicorn} app"), ""), None, "it is computed");
+        std::fs::rename(&file, folder.path().join("g.py")).unwrap();
+        assert_eq!(found(&format!("{gunicorn} app"), ""), Some(30));
+        assert_eq!(found(&format!("{gunicorn} --config=g.py app"), ""), None);
+    }
+}

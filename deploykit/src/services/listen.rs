@@ -1,0 +1,170 @@
+//! Where a service listens, and who listens there once it was stopped.
+//!
+//! Source: `proc_pid_net(5)`, `tcp(7)` and `unix(7)`.
+
+use std::collections::BTreeSet;
+
+use procfs::net::{TcpState, UnixState};
+use procfs::process::{Process, all_processes};
+use serde::{Deserialize, Serialize};
+
+use super::ProcessId;
+use super::socket::open_sockets;
+use crate::host::users::shown_user;
+use crate::http::Address;
+
+/// The type of a socket with connections.
+const SOCK_STREAM: u16 = 1;
+
+/// A listening socket that only processes of one service have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Where.
+    pub address: Address,
+    /// The number that tells the socket from later ones at the same address.
+    pub inode: u64,
+}
+
+/// A listening socket of this machine.
+struct Entry {
+    address: Address,
+    inode: u64,
+    /// Its user; of Unix sockets that is not shown.
+    user: Option<u32>,
+}
+
+/// Lists the listening sockets of our network namespace.
+fn table() -> Vec<Entry> {
+    let tcp = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().flatten().flatten();
+    let tcp = tcp.filter(|entry| entry.state == TcpState::Listen).map(|entry| Entry {
+        address: Address::Tcp(entry.local_address),
+        inode: entry.inode,
+        user: Some(entry.uid),
+    });
+    let unix = procfs::net::unix().into_iter().flatten();
+    // One that was accepted has the same path, and is connected. A relative path may be another directory's.
+    let unix = unix
+        .filter(|entry| entry.socket_type == SOCK_STREAM && entry.state == UnixState::UNCONNECTED)
+        .filter_map(|entry| {
+            let path = entry.path.filter(|path| path.is_absolute())?;
+            Some(Entry { address: Address::Unix(path), inode: entry.inode, user: None })
+        });
+    tcp.chain(unix).collect()
+}
+
+/// Returns the processes, of those that we may look into, that have one of these sockets open.
+fn owners(inodes: &BTreeSet<u64>) -> Vec<ProcessId> {
+    let Ok(all) = all_processes() else { return Vec::new() };
+    all.filter_map(Result::ok)
+        .filter(|process| open_sockets(process).any(|inode| inodes.contains(&inode)))
+        .filter_map(|process| ProcessId::of(process.pid()))
+        .collect()
+}
+
+/// Finds where these processes listen, and nobody else does: what others have open as well outlives them.
+pub(super) fn listening(processes: &[ProcessId]) -> Vec<Listening> {
+    let own = processes.iter().filter_map(|process| Process::new(process.pid).ok());
+    let own: BTreeSet<u64> = own.flat_map(|process| open_sockets(&process).collect::<Vec<_>>()).collect();
+    let table = table();
+    let is_own = |entry: &&Entry| own.contains(&entry.inode);
+    let alone = |entry: &&Entry| {
+        table.iter().all(|other| own.contains(&other.inode) || !other.address.excludes(&entry.address))
+    };
+    let mut found: Vec<Listening> = table
+        .iter()
+        .filter(is_own)
+        .filter(alone)
+        .map(|entry| Listening { address: entry.address.clone(), inode: entry.inode })
+        .collect();
+    if !found.is_empty() {
+        let is_shared = |one: &Listening| {
+            owners(&BTreeSet::from([one.inode])).iter().any(|owner| !processes.contains(owner))
+        };
+        found.retain(|one| !is_shared(one));
+    }
+    found
+}
+
+/// Who listens at an address where a service is to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) address: Address,
+    /// Their numbers and names, or as much as is shown of them.
+    pub(super) holders: String,
+    /// One of them belongs to the service.
+    pub(super) is_known: bool,
+}
+
+/// Looks whether somebody listens at one of these addresses; `known` are processes of the service.
+pub(super) fn taken(listening: &[Listening], known: &[ProcessId]) -> Option<Taken> {
+    if listening.is_empty() {
+        return None;
+    }
+    let table = table();
+    let pairs = listening.iter().flat_map(|wanted| table.iter().map(move |entry| (wanted, entry)));
+    pairs
+        .filter(|(wanted, entry)| entry.address.excludes(&wanted.address))
+        .find_map(|(wanted, entry)| taken_by(entry, entry.inode == wanted.inode, known))
+}
+
+/// Says who listens at one address; `is_same` where the socket is that of before.
+fn taken_by(entry: &Entry, is_same: bool, known: &[ProcessId]) -> Option<Taken> {
+    let holders = owners(&BTreeSet::from([entry.inode]));
+    let mut is_known = holders.iter().any(|holder| known.contains(holder));
+    if holders.is_empty() && is_same {
+        // Nobody shows us who has it: the service, or when that has ended somebody who keeps it.
+        is_known = known.iter().any(ProcessId::is_alive);
+        if !is_known {
+            return None;
+        }
+    }
+    let names: Vec<String> = holders.iter().map(ProcessId::describe).collect();
+    let holders = match (names.len(), entry.user) {
+        (0, Some(user)) => format!("a process of {}", shown_user(user)),
+        (0, None) => "a process that is not shown to this user".to_owned(),
+        (1, _) => format!("process {}", names.concat()),
+        _ => format!("processes {}", names.join(", ")),
+    };
+    Some(Taken { address: entry.address.clone(), holders, is_known })
+}
+
+/// Returns the processes that listen at an address, as far as they are shown to us.
+pub(crate) fn listeners(address: &Address) -> Vec<ProcessId> {
+    let inodes: BTreeSet<u64> = table()
+        .into_iter()
+        .filter(|entry| entry.address.excludes(address))
+        .map(|entry| entry.inode)
+        .collect();
+    if inodes.is_empty() { Vec::new() } else { owners(&inodes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn own() -> ProcessId {
+        ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn listeners_are_found_while_they_listen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let (tcp, unix) = (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
+        let _client = UnixStream::connect(&path).unwrap();
+        let (port, path) = (Address::Tcp(tcp.local_addr().unwrap()), Address::Unix(path));
+        let found: Vec<Listening> =
+            listening(&[own()]).into_iter().filter(|one| [&port, &path].contains(&&one.address)).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        let seen = taken(&found, &[own()]).unwrap();
+        assert!(seen.is_known && seen.holders.contains(&std::process::id().to_string()), "{seen:?}");
+        assert!(!taken(&found, &[]).unwrap().is_known);
+        assert_eq!(listeners(&port), [own()]);
+        drop((tcp, unix));
+        assert_eq!(taken(&found, &[own()]), None);
+        assert!(listeners(&port).is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! What is refused before anything is built: it can be known at once.
+
+use std::path::{Path, PathBuf};
+
+use super::{Failed, Preparation};
+use crate::host::users::{barred, shown_user};
+use crate::operations::pip_install::{PipInstall, Planned};
+use crate::services::{Role, ServiceState, listeners};
+use crate::site::EnvironmentName;
+use crate::update::error::PreparationError;
+
+impl Preparation<'_, '_> {
+    /// Refuses a new virtualenv that a service could not reach, where one is needed.
+    pub(super) fn can_be_reached(
+        &self,
+        install: &PipInstall,
+        states: &[ServiceState],
+    ) -> Result<(), PreparationError> {
+        let Some((service, user, folder)) = shut_out(states, &install.environments, &install.virtualenv)
+        else {
+            return Ok(());
+        };
+        // Why it cannot be planned is told by whoever builds it.
+        match install.plan(&self.host) {
+            Ok(Planned::Upgrade(_)) => Err(PreparationError::EnvironmentShut { service, user, folder }),
+            Ok(Planned::Unchanged { .. }) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a configuration whose pages are answered by what an update does not stop as the web: they would show the
+    /// old version, or nothing, when the new one is to be checked.
+    pub(super) fn web_is_known(&self, states: &[ServiceState]) -> Result<(), Failed> {
+        let config = self.site.config();
+        let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
+            return Ok(());
+        };
+        if config.environment == EnvironmentName::Development || config.services.is_empty() {
+            return Ok(());
+        }
+        let address = check.address();
+        let listeners = address.as_ref().map(listeners).unwrap_or_default();
+        let serves = |state: &ServiceState| listeners.iter().any(|listener| state.pids.contains(listener));
+        let has_web = config.services.iter().any(|service| service.role == Role::Web);
+        let mut pairs = config.services.iter().zip(states);
+        // What others rely on may be the server in front of the web.
+        let wrong = pairs.find(|(service, state)| match service.role {
+            Role::Web => false,
+            Role::Worker => serves(state),
+            Role::Required => !has_web && serves(state),
+        });
+        match (wrong, address) {
+            (Some((service, _)), Some(address)) => Err(PreparationError::PagesOfNoWeb {
+                service: service.name.clone(),
+                role: service.role,
+                address: address.to_string(),
+            }
+            .into()),
+            _ if !has_web => Err(PreparationError::NoWeb.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Finds a service whose user cannot reach the new virtualenvs, but the live one; with the user and what shuts it out.
+fn shut_out(states: &[ServiceState], environments: &Path, live: &Path) -> Option<(String, String, PathBuf)> {
+    let own = rustix::process::geteuid().as_raw();
+    states.iter().find_map(|state| {
+        state.pids.iter().find_map(|process| {
+            let user = process.user().filter(|user| *user != own && *user != 0)?;
+            let folder = barred(*process, environments)?;
+            let is_blind = barred(*process, live).is_some();
+            (!is_blind).then(|| (state.service.clone(), shown_user(user), folder))
+        })
+    })
+}
