@@ -106,13 +106,8 @@ fn journal(criterion: &mut Criterion) {
 fn plan(criterion: &mut Criterion) {
     let id = |number: usize| MigrationId { app: "shop".to_owned(), name: format!("{number:04}_change") };
     let pending = (300..600).map(|number| PendingMigration {
-        id: id(number),
-        database: "default".to_owned(),
-        atomic: true,
-        transactional: true,
-        irreversible: Vec::new(),
-        losses: Vec::new(),
         operations: vec![format!("Add field field_{number} to item"), "Raw Python operation".to_owned()],
+        ..PendingMigration::new(id(number), "default")
     });
     let applied: Vec<MigrationId> = (0..300).map(id).collect();
     let before = DatabaseState {
@@ -123,7 +118,7 @@ fn plan(criterion: &mut Criterion) {
             .collect(),
         digest: "0".repeat(64),
     };
-    let migrations = MigrationPlan { pending: pending.collect(), applied, others: Vec::new() };
+    let migrations = MigrationPlan { pending: pending.collect(), applied, ..MigrationPlan::default() };
     let project = Project::new("/srv/venv/bin/python", "/srv/site/project", "config.settings.production");
     let make = || {
         let backup = Some("/srv/site/.deploykit/runs/1/backup.sqlite3".into());
@@ -133,6 +128,7 @@ fn plan(criterion: &mut Criterion) {
             from: "0".repeat(40),
             to: "1".repeat(40),
             rolls_back: None,
+            rollback: None,
             starts: None,
             steps: vec![Step::new("migrate", Phase::Window, check)],
             notices: Vec::new(),

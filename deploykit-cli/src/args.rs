@@ -156,6 +156,9 @@ pub struct RollbackArgs {
     /// one before it
     #[arg(value_name = "RUN")]
     pub target: Option<String>,
+    /// Put back the copy of the database from before the update; what was written since is lost
+    #[arg(long)]
+    pub from_copy: bool,
     #[command(flatten)]
     pub run: RunArgs,
 }

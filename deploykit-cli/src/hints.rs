@@ -226,6 +226,13 @@ fn rollback(error: &RollbackError) -> Option<String> {
         | RollbackError::PackagesChanged { .. }
         | RollbackError::EnvironmentMoved { .. }
         | RollbackError::DatabaseMoved { .. } => "take that back by hand first; nothing was changed".into(),
+        RollbackError::Irreversible { copy: Some(_), .. } => {
+            "put back the copy from before the update with `deploykit rollback --from-copy`: it says what would be lost, and asks".into()
+        }
+        RollbackError::NoCopy { .. } => "roll back without `--from-copy`: the migrations are then reversed".into(),
+        RollbackError::CopyByHand { .. } => {
+            "set `database.restore-command` to the program that puts a copy back".into()
+        }
         RollbackError::Gone { .. } | RollbackError::Irreversible { .. } => {
             "revert the commits upstream and update to that".into()
         }
@@ -317,6 +324,12 @@ fn django(error: &DjangoError) -> Option<String> {
             "see whether its server runs and lets you in; `database.deadline` says how long is waited for it".into()
         }
         DjangoError::Busy { .. } => "end those sessions in the database, then run this again".into(),
+        DjangoError::Existing { .. } => {
+            "if it is what the migration would make, record the migration with `manage.py migrate APP NAME --fake`; else rename or remove it".into()
+        }
+        DjangoError::Inconsistent { .. } => {
+            "a release that had to be installed in between may have been skipped: update to that one first".into()
+        }
         DjangoError::Conflicts { .. } => {
             "make a merge migration upstream: manage.py makemigrations --merge".into()
         }

@@ -107,6 +107,9 @@ pub struct Plan {
     pub to: String,
     /// The finished update that it takes back; `None`: it is an update itself.
     pub rolls_back: Option<String>,
+    /// Whether it can be rolled back once it is finished; `None`: it is a rollback itself.
+    #[serde(default)]
+    pub rollback: Option<LaterRollback>,
     /// When users are told that the site goes down; `None`: they are not told.
     pub starts: Option<Timestamp>,
     /// All steps after the preparation, in order.
@@ -117,6 +120,27 @@ pub struct Plan {
     pub forecast: Forecast,
     /// What keeps the site in maintenance when it can be brought neither back nor over.
     pub hold: Vec<Action>,
+}
+
+/// Whether a finished update can be rolled back, as far as its migrations are concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterRollback {
+    /// How.
+    pub way: RollbackWay,
+    /// Why its migrations cannot be reversed, where they cannot.
+    pub reason: Option<String>,
+}
+
+/// How a finished update can be rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RollbackWay {
+    /// Its migrations can be reversed, as long as the values fit.
+    Possible,
+    /// Only the copy that is made of the database brings it back; what is written after that is then lost.
+    FromCopy,
+    /// It cannot.
+    Impossible,
 }
 
 /// Tells whether the web is stopped while somebody else keeps its socket and no page is shown, so that requests wait.

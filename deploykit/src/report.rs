@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Outcome;
-use crate::plan::{Forecast, Phase};
+use crate::plan::{Forecast, LaterRollback, Phase};
 use crate::services::NewLines;
 
 /// What came of one run. Its JSON form is what `--json` prints and what the history keeps.
@@ -25,6 +25,9 @@ pub struct Report {
     /// The finished update that was to be taken back; `None`: it was an update itself.
     #[serde(default)]
     pub rolls_back: Option<String>,
+    /// Whether it can be rolled back, as its plan said; `None`: it was a rollback itself, or nobody knows.
+    #[serde(default)]
+    pub rollback: Option<LaterRollback>,
     /// How it ended.
     pub outcome: Outcome,
     /// When it began.
@@ -56,6 +59,7 @@ impl Report {
             from: String::new(),
             to: String::new(),
             rolls_back: None,
+            rollback: None,
             outcome: Outcome::Interrupted,
             started,
             duration_ms: 0,

@@ -80,6 +80,9 @@ pub struct Kept {
     pub database: crate::django::DatabaseState,
     /// The static files of before; `None`: they stayed.
     pub static_files: Option<KeptStatic>,
+    /// The rows that the database had then; only where a copy of it was made.
+    #[serde(default)]
+    pub rows: Option<crate::django::RowCounts>,
 }
 
 /// Static files that a finished update put aside.

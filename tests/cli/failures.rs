@@ -80,6 +80,8 @@ Not needed
   migrate          no migrations are pending in the database
   start-required   all run
 
+Once it is finished, `deploykit rollback` can roll it back.
+
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window
   ✓ announce [S] s  users are told
@@ -198,6 +200,7 @@ Not needed
 
 No way back after `migrate`: `guestbook.0002_shout`: RunPython without `reverse_code`.
 If anything fails from there on, the site is held in maintenance.
+Once it is finished, it cannot be rolled back: `guestbook.0002_shout`: RunPython without `reverse_code`.
 
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window
@@ -218,7 +221,7 @@ Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
 Held: the site is in maintenance and its services are stopped. A person is needed.
-  `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
+  `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout`: RunPython without `reverse_code`
   undone: start-web, smoke-check
   still done: announce, stop-workers, page-up, stop-web, code, migrate
 Hint: bring the database back to how it was before these migrations, then run `deploykit recover`
@@ -277,7 +280,7 @@ Going back: 6 steps to undo
 
 The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 Held: the site is in maintenance and its services are stopped. A person is needed.
-  `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
+  `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout`: RunPython without `reverse_code`
   undone: start-web, smoke-check
   still done: announce, stop-workers, page-up, stop-web, code, migrate
 Hint: bring the database back to how it was before these migrations, then run `deploykit recover`

@@ -51,6 +51,8 @@ Not needed
   page-down        the window will be short, and requests wait meanwhile
   maintenance-off  the window will be short, and requests wait meanwhile
 
+Once it is finished, `deploykit rollback` can roll it back.
+
 "#]]
         .raw()
     );

@@ -84,8 +84,8 @@ Window: the site is down for about [S] s (like the last update)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
   backup           about 37 kB in about 1 s (a rule of thumb): for the way to the new version
-                     `guestbook.0003_reply` applied again would not bring back the rows of `Reply`
-                     `guestbook.0002_entry_signature` applied again would not bring back the values…
+                     `guestbook.0003_reply`: applied again, it would not bring back the rows of `Reply`
+                     `guestbook.0002_entry_signature`: applied again, it would not bring back the va…
   migrate          3 migrations to reverse
                      guestbook.0004_sign_entries
                      guestbook.0003_reply
@@ -199,6 +199,20 @@ Hint: `deploykit history` lists the runs
     // The same update waits again, and the plan says what became of it.
     let plan = said(&["plan"], 0);
     assert!(plan.contains("\nNote: [COMMIT] was rolled back at [TIME] by "), "{plan}");
+
+    on(site, &["update", "-y", "-q"]).run().expect(0);
+    assert!(said(&["rollback", "--from-copy"], 4).contains("there is no terminal to ask"));
+    let text = said(&["rollback", "--from-copy", "-y"], 0);
+    for line in [
+        "  migrate          the copy of run [RUN] is put back\n",
+        "what was written to the database since then is lost\n",
+        "\nNote: tables that the copy does not have are lost: `guestbook_reply` (0 rows)\n",
+        "no table has got or lost rows; rows that were changed are not counted\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
+    assert_same(&before, &Snapshot::of(site));
 }
 
 #[test]

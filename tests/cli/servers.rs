@@ -47,6 +47,7 @@ Hint: install it (Debian: postgresql-client), or add its folder to PATH in `site
                      `guestbook.0002_shout`: RunPython without `reverse_code`
   migrate          1 migration
   damage           sh -c truncate -s 100 .deploykit/runs/*/backup.dump
+Once it is finished, only `deploykit rollback --from-copy` can roll it back, and what is written until then is lost: `guestbook.0002_shout`: RunPython without `reverse_code`.
 
 "#]]
         .raw()

@@ -103,6 +103,8 @@ Not needed
   start-required   all run
   page-down        no page is configured
 
+Once it is finished, `deploykit rollback` can roll it back.
+
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window
   ✓ announce [S] s  users are told
@@ -221,6 +223,8 @@ Not needed
   migrate          no migrations are pending in the database
   start-required   all run
   page-down        no page is configured
+
+Once it is finished, `deploykit rollback` can roll it back.
 
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window

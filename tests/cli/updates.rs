@@ -93,6 +93,8 @@ Before the window, which opens at once
 Window: the site is down for about [S] s, and for as long as 3 migrations take (a rule of thumb: no update of this site to go by yet)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
+  backup           about 29 kB in about 1 s (a rule of thumb): reversing may lose something
+                     `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release 2
   environment      + humanize [VERSION]
@@ -117,8 +119,9 @@ Afterwards
 
 Not needed
   wait             the window opens at once
-  backup           the migrations can be reversed
   start-required   all run
+
+Once it is finished, `deploykit rollback` can roll it back.
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
@@ -199,6 +202,7 @@ Before the window
 Window
   ✓ page-up [S] s  /srv/www/maintenance.html
   ✓ stop-web [S] s  gunicorn
+  ✓ backup [S] s  about 29 kB in about 1 s (a rule of thumb): reversing may lose something
   ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✓ pause [S] s  /bin/sh -c touch /srv/run/reached; while ! test -e /srv/run/go; do sleep 0.02; done
   ✓ environment [S] s  + humanize [VERSION]

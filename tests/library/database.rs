@@ -64,7 +64,7 @@ fn backup(site: &Site) -> BackupDatabase {
 fn restore(site: &Site, before: &DatabaseState, copied: bool) -> RestoreDatabase {
     let backup = copied.then(|| site.path("backup"));
     let (project, before) = (site.project.clone(), before.clone());
-    RestoreDatabase { project, before, backup, put_back: PutBack::Itself }
+    RestoreDatabase::new(project, before, backup)
 }
 
 /// Fails with a list of what is not as before.

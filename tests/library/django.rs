@@ -3,4 +3,6 @@
 mod announcing;
 mod booting;
 mod collecting;
+mod history;
+mod losing;
 mod migrating;

@@ -1,7 +1,7 @@
 //! The documents of `--json` that are not the library's own; `docs/json.md` describes them all.
 
 use deploykit::operations::Check;
-use deploykit::plan::{Forecast, Phase, Plan};
+use deploykit::plan::{Forecast, LaterRollback, Phase, Plan};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -31,6 +31,7 @@ pub struct Planned<'p> {
     forecast: Forecast,
     requests_wait: bool,
     point_of_no_return: Option<&'p str>,
+    rollback: Option<&'p LaterRollback>,
     steps: Vec<PlannedStep<'p>>,
     notices: &'p [String],
 }
@@ -67,6 +68,7 @@ impl<'p> From<&'p Plan> for Planned<'p> {
             starts: plan.starts,
             forecast: plan.forecast,
             requests_wait: plan.requests_wait(),
+            rollback: plan.rollback.as_ref(),
             point_of_no_return: plan.point_of_no_return().map(|(step, _)| step.id.as_str()),
             steps: steps.collect(),
             notices: &plan.notices,

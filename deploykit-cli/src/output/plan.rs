@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use deploykit::git::short;
-use deploykit::plan::{Phase, Plan, Step};
+use deploykit::plan::{LaterRollback, Phase, Plan, RollbackWay, Step};
 
 use super::human::{BOLD, DIM, WARN, WIDTH, clip, date_and_time, expected, paint, with_times};
 use super::visible::{indented, line, visible};
@@ -47,10 +47,27 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
         let _ = writeln!(text, "{}", paint(WARN, &warning));
         let _ = writeln!(text, "If anything fails from there on, the site is held in maintenance.");
     }
+    if let Some(later) = &plan.rollback {
+        let _ = writeln!(text, "{}", rollback(later));
+    }
     for notice in &plan.notices {
         let _ = writeln!(text, "{} {}", paint(WARN, "Note:"), indented(&with_times(notice)));
     }
     text
+}
+
+/// Says whether an update can be rolled back.
+pub fn rollback(later: &LaterRollback) -> String {
+    let text = match later.way {
+        RollbackWay::Possible => {
+            return "Once it is finished, `deploykit rollback` can roll it back.".to_owned();
+        }
+        RollbackWay::FromCopy => {
+            "Once it is finished, only `deploykit rollback --from-copy` can roll it back, and what is written until then is lost:"
+        }
+        RollbackWay::Impossible => "Once it is finished, it cannot be rolled back:",
+    };
+    format!("{} {}.", paint(WARN, text), later.reason.as_deref().unwrap_or_default())
 }
 
 struct Lines {

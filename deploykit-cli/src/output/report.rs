@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use deploykit::event::Outcome;
 use deploykit::git::short;
+use deploykit::plan::RollbackWay;
 use deploykit::report::{Failure, Report};
 
 use super::human::{
     BAD, BOLD, DIM, GOOD, WARN, date_and_time, expected, milliseconds, paint, unwind, with_times,
 };
+use super::plan::rollback;
 use super::visible::indented;
 
 /// Writes a report for a person, without its hints.
@@ -68,6 +70,11 @@ fn ending(report: &Report) -> String {
         steps.map(|step| step.step.as_str()).collect()
     };
     match report.outcome {
+        Outcome::Updated => {
+            if let Some(later) = report.rollback.as_ref().filter(|later| later.way != RollbackWay::Possible) {
+                let _ = writeln!(text, "{}", rollback(later));
+            }
+        }
         Outcome::RolledBack if !report.steps.is_empty() => {
             let undone: Vec<&str> = names(true).into_iter().rev().collect();
             let _ = writeln!(text, "  undone: {}", undone.join(", "));

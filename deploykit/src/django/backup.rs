@@ -136,13 +136,23 @@ pub struct RestoreDatabase {
     /// How the copy is put back.
     #[serde(default)]
     pub put_back: PutBack,
+    /// The migrations are reversed although there is a copy, which is put back only if that fails: what was written since
+    /// the copy stays.
+    #[serde(default)]
+    pub reverse_first: bool,
 }
 
 impl RestoreDatabase {
+    /// Makes one that puts this copy back by the programs of the database, or reverses the migrations where there is none.
+    #[must_use]
+    pub fn new(project: Project, before: DatabaseState, backup: Option<PathBuf>) -> Self {
+        RestoreDatabase { project, before, backup, put_back: PutBack::Itself, reverse_first: false }
+    }
+
     /// Restores it, unless it is as it was.
     ///
     /// A copy is restored even where schema and migrations are unchanged, since a migration that failed may have changed
-    /// rows; but only once, so that a second undo does not take back what the site has written meanwhile.
+    /// rows (unless they are [reversed first](Self::reverse_first)); but only once, so that a second undo does not take back what the site has written meanwhile.
     ///
     /// # Errors
     ///
@@ -166,6 +176,12 @@ impl RestoreDatabase {
 
     fn put_back(&self, backup: &Path, session: &mut Session, host: &Host) -> Result<(), DjangoError> {
         let mark = beside(backup, ".restored");
+        if self.reverse_first && files::look(&mark) == Found::Nothing {
+            match session.restore(host, &self.before) {
+                Ok(()) => return Ok(()),
+                Err(error) => host.note(&format!("the copy is put back: {}", crate::error_chain(&error))),
+            }
+        }
         if files::look(&mark) != Found::Nothing && session.state(host)? == self.before {
             return Ok(());
         }

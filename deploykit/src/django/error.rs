@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::MigrationId;
+use super::reasons::{grouped, reasons};
 use crate::host::CommandError;
 use crate::host::files::FileError;
 
@@ -180,6 +181,12 @@ pub enum DjangoError {
     Inconsistent {
         /// The exception.
         raised: Box<Raised>,
+    },
+    /// Migrations create what is there already: `migrate` would fail.
+    #[error("the database already has what the migrations create: {}", things.join(", "))]
+    Existing {
+        /// Each with its migration: "`shop.0001_initial` creates the table `shop_item`".
+        things: Vec<String>,
     },
     /// Apps with more than one last migration.
     #[error("conflicting migrations: {}", conflicts(apps))]
@@ -423,6 +430,6 @@ fn moved(unexpected: &[MigrationId], missing: &[MigrationId]) -> String {
 }
 
 fn irreversible(migrations: &[Irreversible]) -> String {
-    let one = |found: &Irreversible| format!("`{}` ({})", found.migration, found.reasons.join(", "));
-    migrations.iter().map(one).collect::<Vec<_>>().join(", ")
+    let all = migrations.iter().flat_map(|found| reasons(&found.migration, &found.reasons));
+    grouped(&all.collect::<Vec<_>>()).join("; ")
 }

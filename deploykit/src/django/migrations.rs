@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Context;
+use super::reasons::{Reason, grouped, reasons};
 use super::{DjangoError, Project, Session};
 use crate::host::Host;
 
@@ -42,26 +43,56 @@ pub struct PendingMigration {
     pub irreversible: Vec<String>,
     /// What reversing it would not bring back, although it can be reversed: "the values of `item.price`".
     pub losses: Vec<String>,
+    /// What it does that is not understood: "RunSQL: what its SQL changes is not known". Whether reversing it brings
+    /// everything back is then not known either.
+    #[serde(default)]
+    pub unknown: Vec<String>,
+    /// What it does by code that comes with a reverse of its author's: "RunPython: what its code changes is not known".
+    #[serde(default)]
+    pub by_code: Vec<String>,
     /// What it does, in Django's words.
     pub operations: Vec<String>,
 }
 
 impl PendingMigration {
-    /// Tells whether reversing it brings everything back.
+    /// Makes a migration without operations, which runs in a transaction.
+    #[must_use]
+    pub fn new(id: MigrationId, database: impl Into<String>) -> Self {
+        PendingMigration {
+            id,
+            database: database.into(),
+            atomic: true,
+            transactional: true,
+            irreversible: Vec::new(),
+            losses: Vec::new(),
+            unknown: Vec::new(),
+            by_code: Vec::new(),
+            operations: Vec::new(),
+        }
+    }
+
+    /// Tells whether reversing it is known to bring everything back.
     #[must_use]
     pub fn is_reversible(&self) -> bool {
-        self.irreversible.is_empty() && self.losses.is_empty()
+        self.is_understood() && self.by_code.is_empty()
     }
 
-    fn irreversible_reasons(&self) -> Vec<String> {
-        let id = &self.id;
-        let losses =
-            self.losses.iter().map(|what| format!("`{id}`: reversing it would not bring back {what}"));
-        self.irreversible.iter().map(|why| format!("`{id}`: {why}")).chain(losses).collect()
+    /// Tells whether nothing but code that has a reverse speaks against reversing it.
+    fn is_understood(&self) -> bool {
+        self.irreversible.is_empty() && self.losses.is_empty() && self.unknown.is_empty()
     }
 
-    fn described_risk(&self) -> Option<String> {
-        Some(format!("`{}`: {}", self.id, self.risk()?))
+    fn irreversible_reasons(&self) -> Vec<Reason> {
+        let mut reasons = reasons(&self.id, &self.irreversible);
+        if !self.losses.is_empty() {
+            let lost = format!("reversing it would not bring back {}", self.losses.join(", "));
+            reasons.push((self.id.clone(), lost));
+        }
+        reasons
+    }
+
+    fn half(&self) -> Option<Reason> {
+        Some((self.id.clone(), self.risk()?.to_owned()))
     }
 
     /// Tells whether half of it may stay when it fails.
@@ -91,8 +122,21 @@ pub struct ReversedMigration {
     pub transactional: bool,
     /// Why it cannot be reversed, or what reversing it would not bring back. Empty: it can.
     pub obstacles: Vec<String>,
+    /// What it did that is not understood, as in [`PendingMigration::unknown`].
+    #[serde(default)]
+    pub unknown: Vec<String>,
     /// What goes with it, since it was written after the migration was applied: "the rows of `Reply`".
     pub drops: Vec<String>,
+}
+
+/// An applied migration that the code does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LackingMigration {
+    /// Its names.
+    #[serde(flatten)]
+    pub id: MigrationId,
+    /// Its app is installed all the same.
+    pub installed: bool,
 }
 
 /// What waits in another database than the default one. Only databases that `migrate` was used on are looked at.
@@ -108,7 +152,7 @@ pub struct OtherDatabase {
 }
 
 /// What waits, in the order in which it would be applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrationPlan {
     /// What waits in the default database.
     pub pending: Vec<PendingMigration>,
@@ -116,6 +160,19 @@ pub struct MigrationPlan {
     pub applied: Vec<MigrationId>,
     /// What waits elsewhere; `migrate` does not touch it.
     pub others: Vec<OtherDatabase>,
+    /// Squashed migrations that stand for applied ones and are not recorded yet: a run of `migrate` records them.
+    #[serde(default)]
+    pub unrecorded: Vec<MigrationId>,
+    /// Applied migrations that the code does not have, sorted.
+    #[serde(default)]
+    pub lacking: Vec<LackingMigration>,
+    /// Columns of the apps of [`lacking`](Self::lacking) that the code does not know, and without which the database takes no
+    /// row: `shop_item.code`.
+    #[serde(default)]
+    pub required: Vec<String>,
+    /// What seems to be there already that a migration creates, after code of the site's own: "`shop.0003` creates the table `x`".
+    #[serde(default)]
+    pub doubtful: Vec<String>,
 }
 
 impl MigrationPlan {
@@ -125,35 +182,50 @@ impl MigrationPlan {
         self.pending.iter().map(|migration| migration.id.clone()).collect()
     }
 
-    /// Says why the whole of it could not be taken back once it is applied; `None`: it could.
+    /// Tells whether `migrate` has anything to do: it also records squashed migrations.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        !self.pending.is_empty() || !self.unrecorded.is_empty()
+    }
+
+    /// Says why the whole of it could not be taken back once it is applied; `None`: as far as is known it could.
     #[must_use]
     pub fn irreversible(&self) -> Option<String> {
-        let reasons: Vec<String> =
+        let reasons: Vec<Reason> =
             self.pending.iter().flat_map(PendingMigration::irreversible_reasons).collect();
-        (!reasons.is_empty()).then(|| reasons.join("; "))
+        (!reasons.is_empty()).then(|| grouped(&reasons).join("; "))
     }
 
     /// Says of which migrations half may stay when they fail, and why; `None`: of none.
     #[must_use]
     pub fn risks(&self) -> Option<String> {
-        let risks: Vec<String> = self.pending.iter().filter_map(PendingMigration::described_risk).collect();
-        (!risks.is_empty()).then(|| risks.join("; "))
+        let risks: Vec<Reason> = self.pending.iter().filter_map(PendingMigration::half).collect();
+        (!risks.is_empty()).then(|| grouped(&risks).join("; "))
     }
 
-    /// Says why a copy is needed, a line for each reason of each migration.
+    /// Says why a copy is needed, a line for each reason.
     #[must_use]
     pub fn backup_reasons(&self) -> Vec<String> {
-        let reasons = |migration: &PendingMigration| {
-            let mut reasons = migration.irreversible_reasons();
-            let half = |risk| format!("{risk}, so half of it may stay when it fails");
-            reasons.extend(migration.described_risk().map(half));
-            reasons
-        };
-        self.pending.iter().flat_map(reasons).collect()
+        let all = self.pending.iter().flat_map(|migration| {
+            let half = |(id, risk)| (id, format!("{risk}, so half of it may stay when it fails"));
+            let mut all = migration.irreversible_reasons();
+            all.extend(reasons(&migration.id, &migration.unknown));
+            all.extend(reasons(&migration.id, &migration.by_code));
+            all.extend(migration.half().map(half));
+            all
+        });
+        grouped(&all.collect::<Vec<_>>())
     }
 
-    /// Tells whether a copy of the database is needed to be sure of a way back: something cannot be reversed, or may stay
-    /// half done when it fails.
+    /// Tells whether the migrations are reversed although there is a copy, which is put back only if that fails. Nothing
+    /// then goes that was written since the copy; what code has changed is what its own reverse makes of it.
+    #[must_use]
+    pub fn is_reversed_first(&self) -> bool {
+        self.pending.iter().all(|migration| migration.is_understood() && !migration.is_risky())
+    }
+
+    /// Tells whether a copy of the database is needed to be sure of a way back: something cannot be reversed, is not
+    /// understood, or may stay half done when it fails.
     #[must_use]
     pub fn wants_backup(&self) -> bool {
         self.pending.iter().any(|migration| !migration.is_reversible() || migration.is_risky())
@@ -279,18 +351,15 @@ mod tests {
     fn pending(irreversible: &[&str], losses: &[&str], transactional: bool) -> PendingMigration {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         PendingMigration {
-            id: id("shop", "0002"),
-            database: "default".into(),
-            atomic: true,
             transactional,
             irreversible: owned(irreversible),
             losses: owned(losses),
-            operations: Vec::new(),
+            ..PendingMigration::new(id("shop", "0002"), "default")
         }
     }
 
     fn plan(pending: Vec<PendingMigration>) -> MigrationPlan {
-        MigrationPlan { pending, applied: Vec::new(), others: Vec::new() }
+        MigrationPlan { pending, ..MigrationPlan::default() }
     }
 
     #[test]
@@ -319,6 +388,26 @@ mod tests {
         assert!(plan(vec![pending(&["RunPython"], &[], true)]).wants_backup());
         assert!(plan(vec![pending(&[], &["the rows of `Item`"], true)]).wants_backup());
         assert!(plan(vec![pending(&[], &[], false)]).wants_backup());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_copied_and_can_be_reversed() {
+        let mut one = pending(&[], &[], true);
+        one.by_code = vec!["RunPython: what its code changes is not known".to_owned()];
+        let by_code = plan(vec![one.clone()]);
+        assert!(by_code.wants_backup() && by_code.irreversible().is_none() && by_code.is_reversed_first());
+        assert_eq!(by_code.backup_reasons(), ["`shop.0002`: RunPython: what its code changes is not known"]);
+        one.unknown = vec!["RunSQL: what its SQL changes is not known".to_owned()];
+        let unknown = plan(vec![one]);
+        assert!(unknown.wants_backup() && unknown.irreversible().is_none() && !unknown.is_reversed_first());
+        assert!(!plan(vec![pending(&[], &[], false)]).is_reversed_first());
+    }
+
+    #[test]
+    fn a_squashed_migration_that_is_not_recorded_is_due() {
+        assert!(!plan(vec![]).is_due());
+        let unrecorded = vec![id("shop", "0001_squashed")];
+        assert!(MigrationPlan { unrecorded, ..MigrationPlan::default() }.is_due());
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod migrations;
 mod orphans;
 mod project;
 pub(crate) mod protocol;
+pub(crate) mod reasons;
+mod rows;
 mod session;
 mod static_files;
 mod static_rules;
@@ -25,12 +27,14 @@ pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
 pub use migrations::{
-    DatabaseState, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration, ReversedMigration,
+    DatabaseState, LackingMigration, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
+    ReversedMigration,
 };
 pub(crate) use orphans::orphans;
 pub(crate) use project::DATABASE_DEADLINE;
 pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
+pub use rows::RowCounts;
 pub use session::Session;
 pub use static_files::{Collected, Collecting, Folders, LateFiles, Others, PlacedFiles, StaticFiles};
 pub use static_rules::{StaticRecord, StaticSources, When};

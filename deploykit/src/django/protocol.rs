@@ -119,6 +119,7 @@ impl Fault {
             "mute" => DjangoError::Mute { database: self.database.unwrap_or_default(), during },
             "busy" => DjangoError::Busy { database: self.database.unwrap_or_default(), sessions: self.names },
             "inconsistent" => DjangoError::Inconsistent { raised },
+            "existing" => DjangoError::Existing { things: self.names },
             "conflicts" => DjangoError::Conflicts { apps: self.apps },
             "state_moved" => DjangoError::StateMoved { unexpected: self.unexpected, missing: self.missing },
             "migration" => DjangoError::MigrationFailed { migration: self.migration, raised },

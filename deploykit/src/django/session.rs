@@ -23,13 +23,13 @@ use crate::host::{CommandError, Host};
 const BOOT: Duration = Duration::from_secs(120);
 
 /// How long an answer may take that reads only.
-const READ: Duration = Duration::from_secs(600);
+pub(super) const READ: Duration = Duration::from_secs(600);
 
 /// How long an idle process may take to show that it lives.
 const PING: Duration = Duration::from_secs(30);
 
 /// The database that migrations are applied to.
-const DATABASE: &str = "default";
+pub(super) const DATABASE: &str = "default";
 
 /// Takes the probe from the standard input, so that the command line stays readable and no file is needed.
 pub(super) const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0), 'rb'); \
@@ -40,6 +40,9 @@ const PROBE: &str = concat!(
     include_str!("probe/site.py"),
     include_str!("probe/patience.py"),
     include_str!("probe/database.py"),
+    include_str!("probe/losses.py"),
+    include_str!("probe/history.py"),
+    include_str!("probe/rows.py"),
     include_str!("probe/schema.py"),
     include_str!("probe/backup.py"),
     include_str!("probe/record.py"),
@@ -398,7 +401,7 @@ impl Session {
         }
     }
 
-    fn ask<T: DeserializeOwned>(
+    pub(super) fn ask<T: DeserializeOwned>(
         &mut self,
         host: &Host,
         during: &'static str,

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{Change, Check, Operation};
 use crate::action::Action;
 use crate::django::{
-    CheckMessage, Collected, DatabaseState, DjangoError, LateFiles, Migrate, MigrationPlan, Project, PutBack,
+    CheckMessage, Collected, DatabaseState, DjangoError, LateFiles, Migrate, MigrationPlan, Project,
     RestoreDatabase, Session, StaticFiles, When,
 };
 use crate::git::GitError;
@@ -148,7 +148,7 @@ pub fn decide_migrate(
     before: DatabaseState,
     backup: Option<PathBuf>,
 ) -> Check {
-    if plan.pending.is_empty() {
+    if !plan.is_due() {
         return Check::Unchanged { reason: "no migrations wait".into() };
     }
     let mut actions = Vec::new();
@@ -171,8 +171,10 @@ pub fn decide_migrate(
         details.push(format!("{}{risk}", migration.id));
         details.extend(migration.operations.iter().map(|operation| format!("    {operation}")));
     }
+    details.extend(plan.unrecorded.iter().map(|id| format!("{id}: only recorded")));
     Check::Change(Change {
         reason: match plan.pending.len() {
+            0 => format!("{} to record", count(plan.unrecorded.len(), "squashed migration")),
             1 => "1 migration waits".into(),
             count => format!("{count} migrations wait"),
         },
@@ -180,12 +182,7 @@ pub fn decide_migrate(
         after: format!("{} applied", count(plan.applied.len() + plan.pending.len(), "migration")),
         details,
         irreversible: if backup.is_some() { None } else { plan.irreversible() },
-        undo: vec![Action::RestoreDatabase(RestoreDatabase {
-            project: project.clone(),
-            before,
-            backup,
-            put_back: PutBack::Itself,
-        })],
+        undo: vec![Action::RestoreDatabase(RestoreDatabase::new(project.clone(), before, backup))],
         actions,
     })
 }
@@ -273,18 +270,15 @@ mod tests {
 
     fn pending(name: &str, irreversible: &[&str]) -> PendingMigration {
         PendingMigration {
-            id: MigrationId { app: "shop".into(), name: name.into() },
-            database: "default".into(),
-            atomic: true,
             transactional: irreversible.is_empty(),
             irreversible: irreversible.iter().map(|why| (*why).to_owned()).collect(),
-            losses: Vec::new(),
             operations: vec!["Add field price to item".into()],
+            ..PendingMigration::new(MigrationId { app: "shop".into(), name: name.into() }, "default")
         }
     }
 
     fn plan(pending: Vec<PendingMigration>) -> MigrationPlan {
-        MigrationPlan { pending, applied: Vec::new(), others: Vec::new() }
+        MigrationPlan { pending, ..MigrationPlan::default() }
     }
 
     fn change(check: Check) -> Change {

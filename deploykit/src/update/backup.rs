@@ -90,7 +90,8 @@ impl Backup {
         let reasons = plan.backup_reasons();
         let why = match (plan.irreversible(), reasons.is_empty()) {
             (Some(_), _) => "there is no other way back",
-            (None, false) => "half of a migration may stay when it fails",
+            (None, false) if plan.risks().is_some() => "half of a migration may stay when it fails",
+            (None, false) => "reversing may lose something",
             (None, true) => "before the migrations",
         };
         self.change_for(why, reasons)
@@ -114,9 +115,9 @@ impl Backup {
     }
 
     /// Returns what brings the database back to `before` with the copy.
-    pub(super) fn restore(&self, before: DatabaseState) -> RestoreDatabase {
+    pub(super) fn restore(&self, before: DatabaseState, reverse_first: bool) -> RestoreDatabase {
         let (project, backup) = (self.action.project.clone(), Some(self.action.path.clone()));
-        RestoreDatabase { project, before, backup, put_back: self.put_back.clone() }
+        RestoreDatabase { project, before, backup, put_back: self.put_back.clone(), reverse_first }
     }
 
     /// Returns how long it is expected to take.
@@ -186,20 +187,15 @@ mod tests {
     use crate::django::{MigrationId, PendingMigration};
 
     fn plan(irreversible: &[&str], transactional: bool) -> MigrationPlan {
-        let pending = PendingMigration {
-            id: MigrationId { app: "shop".into(), name: "0002".into() },
-            database: "default".into(),
-            atomic: true,
-            transactional,
-            irreversible: irreversible.iter().map(|word| (*word).to_owned()).collect(),
-            losses: Vec::new(),
-            operations: Vec::new(),
-        };
-        MigrationPlan { pending: vec![pending], applied: Vec::new(), others: Vec::new() }
+        let id = MigrationId { app: "shop".into(), name: "0002".into() };
+        let irreversible = irreversible.iter().map(|word| (*word).to_owned()).collect();
+        let pending =
+            PendingMigration { transactional, irreversible, ..PendingMigration::new(id, "default") };
+        MigrationPlan { pending: vec![pending], ..MigrationPlan::default() }
     }
 
     fn nothing() -> MigrationPlan {
-        MigrationPlan { pending: Vec::new(), applied: Vec::new(), others: Vec::new() }
+        MigrationPlan::default()
     }
 
     fn backup(expected: Option<Expected>, put_back: PutBack) -> Backup {

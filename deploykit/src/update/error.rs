@@ -98,7 +98,9 @@ pub enum PreparationError {
         path: PathBuf,
     },
     /// The migrations need a backup that deploykit cannot make.
-    #[error("the migrations cannot be taken back ({reason}), and a backup of {engine} is not supported")]
+    #[error(
+        "a copy of the database is needed before the migrations ({reason}), and a copy of {engine} is not supported"
+    )]
     BackupUnsupported {
         /// The database.
         engine: String,
@@ -263,6 +265,20 @@ pub enum RollbackError {
     Irreversible {
         /// Why.
         reasons: Vec<String>,
+        /// The copy from before the update, where there is one that can be put back.
+        copy: Option<PathBuf>,
+    },
+    /// The update made no copy of the database.
+    #[error("run {run} made no copy of the database")]
+    NoCopy {
+        /// The run.
+        run: String,
+    },
+    /// No command of the site's own puts a copy back.
+    #[error("the copy of the database `{}` cannot be put back without `database.restore-command`", copy.display())]
+    CopyByHand {
+        /// The copy.
+        copy: PathBuf,
     },
 }
 

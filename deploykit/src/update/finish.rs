@@ -22,7 +22,7 @@ use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
 use crate::update::past;
 
-/// The backups of how many runs are kept.
+/// The copies of the database of how many updates that stand are kept, and of how many other runs that made one.
 const BACKUPS: usize = 3;
 
 /// How long a hook may take.
@@ -193,6 +193,7 @@ impl Update<'_, '_> {
             from: self.plan.from.clone(),
             to: self.plan.to.clone(),
             rolls_back: self.plan.rolls_back.clone(),
+            rollback: self.plan.rollback.clone(),
             duration_ms: milliseconds(self.events.elapsed()),
             notices: self.plan.notices.clone(),
             ..Report::begun(run, environment, self.started)
@@ -267,8 +268,16 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host, outcome: Outcome) {
     {
         log::warn!("{}", error_chain(error.as_ref()));
     }
-    for run in state.runs().unwrap_or_default().iter().rev().skip(BACKUPS) {
-        for path in backups(&run.path) {
+    // An update that stands may have no other way back than its copy, however many runs came since.
+    let standing = match past::standing(state, site.config().keep.min(BACKUPS)) {
+        Ok(standing) => standing,
+        Err(error) => return log::warn!("{}", error_chain(&error)),
+    };
+    let stands = |run: &RunFolder| standing.iter().any(|past| past.run.name == run.name);
+    let runs = state.runs().unwrap_or_default();
+    let copies = runs.iter().rev().filter(|run| !stands(run)).map(|run| backups(&run.path));
+    for copies in copies.filter(|copies| !copies.is_empty()).skip(BACKUPS) {
+        for path in copies {
             if let Err(error) = files::remove_tree(&path) {
                 log::warn!("{}", error_chain(&error));
             }

@@ -36,6 +36,8 @@ pub(super) struct Known {
     pub copy: Duration,
     /// Migrations are reversed, which takes its own time.
     pub is_rollback: bool,
+    /// How long it will take to put a copy back in their place; zero: none is.
+    pub put_back: Duration,
 }
 
 /// Expects of these steps what they took in the last runs of the site.
@@ -81,6 +83,9 @@ fn duration(step: &str, known: Known, past: &[Report]) -> u64 {
     if step == "backup" && !known.copy.is_zero() {
         // It is known from the last copy and the size of today.
         return milliseconds(known.copy);
+    }
+    if step == MIGRATE && !known.put_back.is_zero() {
+        return milliseconds(known.put_back);
     }
     let boot = if step == MIGRATE && known.boots { known.boot } else { Duration::ZERO };
     let other = measured(step, known, past).unwrap_or_else(|| {
@@ -137,6 +142,7 @@ mod tests {
         boots: false,
         copy: Duration::from_millis(7000),
         is_rollback: false,
+        put_back: Duration::ZERO,
     };
 
     fn steps(ids: &[&str]) -> Vec<Step> {

@@ -18,6 +18,7 @@ mod beside;
 mod error;
 mod finish;
 mod forecast;
+mod history;
 mod past;
 mod prepare;
 mod recover;
@@ -60,6 +61,8 @@ pub struct Request {
     pub clear: bool,
     /// Everything is looked at, also where a cheap comparison finds nothing new.
     pub look: bool,
+    /// A rollback puts back the copy of the database that the update made, instead of reversing its migrations.
+    pub from_copy: bool,
     /// Nobody will run it: it leaves no trace in the history.
     pub only_plan: bool,
 }
@@ -129,7 +132,8 @@ pub fn prepare<'s, 'o>(
 /// # Errors
 ///
 /// When another run has the lock or is unfinished; and [`UpdateError::Prepare`] when there is no such update, when
-/// something it kept is missing, when the site was changed by hand since, or when a migration cannot be reversed.
+/// something it kept is missing, when the site was changed by hand since, or when a migration cannot be reversed and
+/// [`Request::from_copy`] does not ask for the copy.
 pub fn rollback<'s, 'o>(
     site: &'s Site,
     run: Option<&str>,

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::action::{Action, Context};
-use crate::django::{DatabaseState, DjangoError, Project, Session};
+use crate::django::{DatabaseState, DjangoError, Project, RowCounts, Session};
 use crate::event::Outcome;
 use crate::git;
 use crate::host::{Host, files};
@@ -13,6 +14,9 @@ use crate::journal::{Entry, Journal, JournalError};
 use crate::plan::Step;
 use crate::site::Site;
 use crate::state::{Kept, KeptStatic, RunFolder, State};
+
+/// How long rows are counted.
+pub(super) const COUNTING: Duration = Duration::from_secs(5);
 
 /// A finished update with its journal.
 #[derive(Debug)]
@@ -113,10 +117,14 @@ pub(super) fn keep(
         _ => None,
     });
     let put_aside = aside.map(|aside| (aside, kept_folder(aside, &run.name)));
-    let database = database(context, &site.project())?;
+    let is_copied = steps
+        .iter()
+        .flat_map(|step| &step.change.actions)
+        .any(|action| matches!(action, Action::BackupDatabase(_)));
+    let (database, rows) = database(context, &site.project(), is_copied)?;
     let static_files = put_aside.as_ref().map(|(_, folder)| KeptStatic { folder: folder.clone(), added });
     // Before the folder moves: what is moved and not written down would stay for ever.
-    run.set_kept(&Kept { current: state.current(), database, static_files })?;
+    run.set_kept(&Kept { current: state.current(), database, static_files, rows })?;
     if let Some((aside, folder)) = put_aside
         && aside.exists()
     {
@@ -131,18 +139,32 @@ fn kept_folder(aside: &Path, run: &str) -> PathBuf {
     aside.with_file_name(name.replace("deploykit-next", &format!("deploykit-{run}")))
 }
 
-fn database(context: &mut Context, project: &Project) -> Result<DatabaseState, DjangoError> {
+/// Looks at the database, and counts its rows for whoever puts the copy back.
+fn database(
+    context: &mut Context,
+    project: &Project,
+    is_copied: bool,
+) -> Result<(DatabaseState, Option<RowCounts>), DjangoError> {
     let host = context.host.uninterrupted();
+    let look = |session: &mut Session| {
+        let state = session.state(&host)?;
+        let rows = is_copied.then(|| session.rows(&host, COUNTING));
+        let rows = rows.and_then(|rows| {
+            rows.inspect_err(|error| host.note(&format!("rows not counted: {}", crate::error_chain(error))))
+                .ok()
+        });
+        Ok((state, rows))
+    };
     if let Some(session) = &mut context.django
         && session.stands_for(project)
         && session.responds(&host)
     {
-        return session.state(&host);
+        return look(session);
     }
     let mut session = Session::boot(&host, project)?;
-    let state = session.state(&host);
+    let found = look(&mut session);
     session.close(&host);
-    state
+    found
 }
 
 /// Removes what no rollback needs that is still promised: the promise covers the newest `keep` updates that stand, as

@@ -11,6 +11,7 @@
 //! The changes come in the order in which the update's own undo would make them: migrations are reversed while the code
 //! that brought them is still live, and going back to that code, should the rollback fail, ends with its migrations.
 
+mod copy;
 mod static_way;
 mod steps;
 
@@ -19,7 +20,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::action::Action;
-use crate::django::{Migrate, Project, ReversedMigration, Session, SiteFacts, When};
+use crate::django::reasons::{grouped, reasons};
+use crate::django::{Migrate, Project, RestoreDatabase, ReversedMigration, Session, SiteFacts, When};
 use crate::event::Event;
 use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
 use crate::operations::git_update::Move;
@@ -41,6 +43,8 @@ use crate::update::services::Services;
 use crate::update::summary::package_summary;
 use static_way::StaticWay;
 
+use copy::FromCopy;
+
 type Failed = Box<dyn Error + Send + Sync>;
 
 /// What a finished update did, and what it kept.
@@ -57,12 +61,22 @@ struct Done {
     migrate: Option<Migrate>,
     /// What was carried over to the live checkout.
     written: Vec<CarryWritten>,
+    /// What would have brought the database back, had the update failed.
+    restore: Option<RestoreDatabase>,
     /// The pages as they were before the update.
     pages: Option<SmokeCheck>,
 }
 
-/// The migrations to be reversed, newest first, and the copy that is made before.
-type Reversal = (Vec<ReversedMigration>, Option<Backup>);
+/// How the database goes back.
+#[derive(Default)]
+struct Database {
+    /// The migrations to be reversed, newest first.
+    reversed: Vec<ReversedMigration>,
+    /// The copy of the update that is put back instead.
+    copy: Option<FromCopy>,
+    /// The copy that is made before.
+    backup: Option<Backup>,
+}
 
 /// Everything that the plan is made of.
 struct Facts {
@@ -71,9 +85,7 @@ struct Facts {
     packages: String,
     project: Project,
     site: SiteFacts,
-    /// The migrations to be reversed, newest first.
-    reversed: Vec<ReversedMigration>,
-    backup: Option<Backup>,
+    database: Database,
     states: Vec<ServiceState>,
     baseline: Vec<PageResult>,
 }
@@ -114,9 +126,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let text = format!("Django {} boots", facts.django);
             Ok(((session, facts), text))
         })?;
-        let (reversed, backup) =
-            self.step("migrations", |this| this.reversed(&done, &project, &mut session))?;
-        let facts = Facts { done, moved, packages, project, site, reversed, backup, states, baseline };
+        let database = self.step("migrations", |this| match this.request.from_copy {
+            true => this.by_copy(&done, &project, &mut session),
+            false => this.reversed(&done, &project, &mut session),
+        })?;
+        let facts = Facts { done, moved, packages, project, site, database, states, baseline };
         self.assemble_rollback(facts, session)
     }
 
@@ -177,7 +191,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         done: &Done,
         project: &Project,
         session: &mut Session,
-    ) -> Result<(Reversal, String), Failed> {
+    ) -> Result<(Database, String), Failed> {
         let now = session.state(&self.host)?;
         let left = &done.kept.database;
         // Without migrations to reverse, nobody minds a table that somebody else has made.
@@ -186,15 +200,14 @@ impl<'s, 'o> Preparation<'s, 'o> {
             return Err(RollbackError::DatabaseMoved { run, lines }.into());
         }
         let Some(migrate) = &done.migrate else {
-            return Ok(((Vec::new(), None), "the update applied none".to_owned()));
+            return Ok((Database::default(), "the update applied none".to_owned()));
         };
         let reversed = session.reversal(&self.host, &migrate.before.applied)?;
-        let obstacles: Vec<String> = reversed
-            .iter()
-            .flat_map(|one| one.obstacles.iter().map(|why| format!("`{}`: {why}", one.id)))
-            .collect();
+        let obstacles = reversed.iter().flat_map(|one| reasons(&one.id, &one.obstacles));
+        let obstacles = grouped(&obstacles.collect::<Vec<_>>());
         if !obstacles.is_empty() {
-            return Err(RollbackError::Irreversible { reasons: obstacles }.into());
+            let copy = done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned);
+            return Err(RollbackError::Irreversible { reasons: obstacles, copy }.into());
         }
         let reasons = steps::backup_reasons(&reversed);
         let wanted = match self.site.config().backup {
@@ -204,7 +217,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         let backup = if wanted { Some(self.backup(project, &reasons, session)?) } else { None };
         let text = format!("{} to reverse", reversed.len());
-        Ok(((reversed, backup), text))
+        Ok((Database { reversed, backup, copy: None }, text))
     }
 
     fn assemble_rollback(
@@ -246,10 +259,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         ];
         let known = Known {
             boot,
-            migrations: facts.reversed.len(),
+            migrations: facts.database.reversed.len(),
             boots: false,
-            copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
+            copy: facts.database.backup.as_ref().map(Backup::duration).unwrap_or_default(),
             is_rollback: true,
+            put_back: facts.put_back(),
         };
         let forecast = forecast(site, &window, known);
         let short = services.is_short(forecast);
@@ -275,6 +289,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             from: self.from.clone(),
             to: self.to.clone(),
             rolls_back: Some(done.run.clone()),
+            rollback: None,
             starts: announcement.starts()?,
             forecast,
             steps: before.into_iter().chain(window).chain(after).collect(),
@@ -339,6 +354,10 @@ impl Done {
                 _ => None,
             }),
             written: past.actions().filter_map(carried).collect(),
+            restore: past.undo().find_map(|action| match action {
+                Action::RestoreDatabase(restore) => Some(restore.clone()),
+                _ => None,
+            }),
             pages: past.undo().find_map(|action| match action {
                 Action::SmokeCheck(check) => Some(check.clone()),
                 _ => None,

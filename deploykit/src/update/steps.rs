@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::action::Action;
 use crate::command::Command;
@@ -16,7 +17,7 @@ use crate::operations::git_update::Move;
 use crate::operations::pip_install::{Prepared as Packages, Record};
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check, hide};
-use crate::plan::{Phase, Plan, Step};
+use crate::plan::{LaterRollback, Phase, Plan, RollbackWay, Step};
 use crate::python::ByteCode;
 use crate::services::{Role, Service, ServiceState};
 use crate::site::{EnvironmentName, OwnTask, Site};
@@ -66,7 +67,7 @@ impl Facts {
         moved.is_some()
             || matches!(self.packages, Packages::Ready(_))
             || self.collected.as_ref().is_ok_and(|collected| !collected.unchanged)
-            || !self.migrations.pending.is_empty()
+            || self.migrations.is_due()
     }
 }
 
@@ -109,6 +110,7 @@ pub(super) fn plan(
         boots: facts.carrying.migrates_live(),
         copy: facts.backup.as_ref().map(Backup::duration).unwrap_or_default(),
         is_rollback: false,
+        put_back: Duration::ZERO,
     };
     let forecast = forecast(site, &window, known);
     let announcement = Announcement::new(site, request, &facts.site, host, services.is_short(forecast))?;
@@ -126,6 +128,7 @@ pub(super) fn plan(
         from: String::new(),
         to: String::new(),
         rolls_back: None,
+        rollback: Some(part.rollback()),
         starts: announcement.starts()?,
         forecast,
         steps: before.chain(window).chain(after).collect(),
@@ -212,9 +215,21 @@ impl Parts<'_> {
         step
     }
 
+    /// Says whether the update can be rolled back once it is finished.
+    fn rollback(&self) -> LaterRollback {
+        let copy = self.facts.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand);
+        let reason = self.facts.migrations.irreversible();
+        let way = match (&reason, copy) {
+            (None, _) => RollbackWay::Possible,
+            (Some(_), Some(_)) => RollbackWay::FromCopy,
+            (Some(_), None) => RollbackWay::Impossible,
+        };
+        LaterRollback { way, reason }
+    }
+
     fn migrate(&self) -> Step {
         let facts = self.facts;
-        if facts.migrations.pending.is_empty() {
+        if !facts.migrations.is_due() {
             let reason = "no migrations are pending in the database".to_owned();
             return Step::new("migrate", Phase::Window, Check::Unchanged { reason });
         }
@@ -226,8 +241,10 @@ impl Parts<'_> {
         let backup = facts.backup.as_ref();
         let has_way_back = backup.is_some_and(|backup| backup.put_back != PutBack::ByHand);
         let restore = match backup {
-            Some(backup) => RestoreDatabase { project, ..backup.restore(before) },
-            None => RestoreDatabase { project, before, backup: None, put_back: PutBack::default() },
+            Some(backup) => {
+                RestoreDatabase { project, ..backup.restore(before, facts.migrations.is_reversed_first()) }
+            }
+            None => RestoreDatabase::new(project, before, None),
         };
         let carry = carrying.at_migrate();
         let (take_out, carry) = (Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry));
@@ -242,12 +259,17 @@ impl Parts<'_> {
             .migrations
             .pending
             .iter()
-            .map(|migration| format!("{}: {}", migration.id, migration.operations.join(", ")));
+            .map(|migration| format!("{}: {}", migration.id, migration.operations.join(", ")))
+            .chain(facts.migrations.unrecorded.iter().map(|id| format!("{id}: only recorded")));
+        let reason = match facts.migrations.pending.len() {
+            0 => format!("{} to record", counted(facts.migrations.unrecorded.len(), "squashed migration")),
+            count => counted(count, "migration"),
+        };
         Step::new(
             "migrate",
             Phase::Window,
             Check::Change(Change {
-                reason: counted(facts.migrations.pending.len(), "migration"),
+                reason,
                 details: details.collect(),
                 actions,
                 undo,

@@ -1,5 +1,6 @@
 //! A finished update that is taken back: the site is what it was before, wholly; or, when that fails, what it was after.
 
+mod copies;
 mod fails;
 mod prunes;
 mod refuses;
@@ -41,6 +42,33 @@ fn rollback_of(
     };
     let result = update::rollback(&loaded, run, &Request::default(), None, &mut watch).and_then(go);
     (result, Told(records))
+}
+
+/// Prepares a rollback by the copy of the update, and runs it.
+fn try_from_copy(site: &DemoSite) -> (Result<Report, UpdateError>, Told) {
+    let loaded = load(site);
+    let mut records: Vec<Record> = Vec::new();
+    let mut watch = |record: &Record| records.push(record.clone());
+    let request = Request { from_copy: true, ..Request::default() };
+    let mut notices = Vec::new();
+    let result = update::rollback(&loaded, None, &request, None, &mut watch).and_then(|rollback| {
+        notices.clone_from(&rollback.plan().notices);
+        rollback.run()
+    });
+    let told = notices.into_iter().map(|text| Record { event: Event::Notice { text }, ..records[0].clone() });
+    let told = told.collect::<Vec<_>>();
+    (result, Told(records.into_iter().chain(told).collect()))
+}
+
+/// Rolls the last update back by its copy, and fails the test unless that ends well.
+#[track_caller]
+pub fn from_copy(site: &DemoSite) -> (Report, Told) {
+    let (result, told) = try_from_copy(site);
+    let report = result.unwrap_or_else(|error| panic!("{}\n{}", deploykit::error_chain(&error), site.logs()));
+    assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
+    site.wait_until_serving(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    assert_tidy(site);
+    (report, told)
 }
 
 /// Rolls the last update back, and fails the test unless that ends well.

@@ -82,6 +82,7 @@ fn dump(engine: Engine) -> &'static str {
 fn an_update_succeeds_with_a_copy_on_the_way(engine: Engine) {
     let Some(site) = site_on(engine) else { return };
     configure(&site, "[maintenance]\n", "[database]\nbackup = \"always\"\n\n[maintenance]\n");
+    let before = Snapshot::of(&site);
     publish_release_2(&site);
     let (report, told) = updated(&site);
     assert_eq!(site.release().as_deref(), Some("2"));
@@ -92,6 +93,15 @@ fn an_update_succeeds_with_a_copy_on_the_way(engine: Engine) {
     let mode = |path: &Path| fs::metadata(path).expect("a copy").permissions().mode() & 0o777;
     assert_eq!((mode(&backup), mode(backup.parent().unwrap())), (0o600, 0o700));
     assert_silent(&site, &[dump(engine)], &report, &told);
+
+    // And back from the copy, with what was written since named and gone.
+    site.write_entry("Ada", "written since").unwrap();
+    let (report, told) = super::rolls_back::from_copy(&site);
+    assert!(told.notices().contains("`guestbook_entry` has 1 row more"), "{}", told.notices());
+    let back = if engine == Engine::PostgreSql { "psql" } else { "mariadb" };
+    assert_silent(&site, &[dump(engine), back], &report, &told);
+    let same = |snapshot: Snapshot| snapshot.without("file secrets.json");
+    crate::support::snapshot::assert_same(&same(before), &same(Snapshot::of(&site)));
 }
 
 fn a_migration_that_raises_after_others_were_applied(engine: Engine) {
@@ -112,8 +122,8 @@ fn a_migration_that_raises_after_others_were_applied(engine: Engine) {
     let (failure, _, told) = rolled_back(&site);
     assert_eq!(failure.step, "migrate");
     assert!(failure.error.contains("guestbook.0005_move"), "{}", failure.error);
-    // Where half of it may stay, there was a copy; elsewhere reversing it is enough.
-    assert_eq!(told.done().contains(&"backup"), engine == Engine::MariaDb, "{told:?}");
+    // There was a copy: what the code of a migration changes is not known.
+    assert!(told.done().contains(&"backup"), "{told:?}");
 }
 
 fn a_migration_that_cannot_be_reversed_is_taken_back_by_the_copy(engine: Engine) {

@@ -192,6 +192,9 @@ def copy_database(source, target):
 
 
 def sqlite_backup(connection, path, file):
+    if not os.path.exists(sqlite_path(connection)):
+        # There is none yet: the copy is the empty database that an empty file is.
+        return
     copy_database(sqlite_path(connection), path)
 
 

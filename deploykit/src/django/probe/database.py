@@ -36,6 +36,14 @@ class Looked:
             os.unlink(self.path)
 
 
+def has_database(alias):
+    """Tells whether there is a database: Django has a stand-in for `{}`."""
+    from django.db import connections
+    from django.db.backends.dummy.base import DatabaseWrapper
+
+    return not isinstance(guarded("database", lambda: connections[alias], database=alias), DatabaseWrapper)
+
+
 def reach(connection, alias):
     guarded("database", connection.ensure_connection, database=alias)
 
@@ -68,74 +76,46 @@ def described_operation(operation):
         return type(operation).__name__
 
 
-def irreversible_reasons(operations):
-    reasons = []
-    for operation in operations:
-        name = type(operation).__name__
-        if not operation.reversible:
-            missing = {"RunSQL": " without `reverse_sql`", "RunPython": " without `reverse_code`"}
-            reasons.append(name + missing.get(name, ", which cannot be reversed"))
-        else:
-            reasons += irreversible_reasons(getattr(operation, "database_operations", None) or [])
-    return reasons
-
-
-def losses(app, operations, state):
-    """What a reversal would not bring back: it restores columns and tables, not what was in them."""
-    found = []
-    for operation in operations:
-        name = type(operation).__name__
-        try:
-            found += loss(app, operation, name, state)
-            operation.state_forwards(app, state)
-        except Exception:
-            # An operation of the site's own, or a state that earlier ones could not give: nothing is known.
-            pass
-    return found
-
-
-def loss(app, operation, name, state):
-    if hasattr(operation, "database_operations"):
-        return losses(app, operation.database_operations, state.clone())
-    if name == "DeleteModel":
-        options = state.models[app, operation.name_lower].options
-        if options.get("proxy") or not options.get("managed", True):
-            return []
-        return ["the rows of `%s`" % operation.name]
-    if name == "RemoveField":
-        return ["the values of `%s.%s`" % (operation.model_name, operation.name)]
-    if name == "AlterField":
-        old = state.models[app, operation.model_name_lower].fields[operation.name]
-        new = operation.field
-        if old.get_internal_type() != new.get_internal_type():
-            kinds = (operation.model_name, operation.name, old.get_internal_type(), new.get_internal_type())
-            return ["the values of `%s.%s`, which turn from %s into %s" % kinds]
-        if old.null and not new.null:
-            return ["the NULL values of `%s.%s`" % (operation.model_name, operation.name)]
-    return []
-
-
 def do_migrations(request):
+    from django.core.management import get_commands
+
     alias = request["database"]
+    if not has_database(alias):
+        return {"pending": [], "applied": [], "others": others(alias)}
     with Looked(alias) as connection:
         executor = executor_of(connection, alias)
         state = guarded("migrations", executor._create_project_state, True, database=alias)
         transactional = bool(connection.features.can_rollback_ddl)
-        steps = []
-        for migration in guarded("migrations", pending_of, executor, database=alias):
-            lost = losses(migration.app_label, migration.operations, state)
+        names = guarded("database", Names, connection, get_commands()["migrate"] == "django.core", database=alias)
+        judge, steps = Judge(connection, state, names), []
+        pending = guarded("migrations", pending_of, executor, database=alias)
+        for migration in pending:
+            change = judge.judge(migration)
             step = identity(key_of(migration))
             step.update(
                 database=alias,
                 atomic=bool(migration.atomic),
                 transactional=bool(migration.atomic) and transactional,
-                irreversible=irreversible_reasons(migration.operations),
-                losses=lost,
+                irreversible=change.irreversible,
+                losses=change.losses,
+                unknown=change.unknown,
+                by_code=change.by_code,
                 operations=[described_operation(operation) for operation in migration.operations],
             )
             steps.append(step)
-        applied = identities(executor.recorder.applied_migrations())
-    return {"pending": steps, "applied": applied, "others": others(alias)}
+        if names.existing:
+            raise Refused("existing", names=names.existing)
+        applied = set(executor.recorder.applied_migrations())
+        found = {
+            "pending": steps,
+            "applied": identities(applied),
+            "unrecorded": identities(unrecorded(executor.loader, applied)),
+            "lacking": lacking(executor.loader, applied),
+            "doubtful": names.doubtful,
+        }
+        apps = set(row["app"] for row in found["lacking"])
+        found["required"] = guarded("database", required_strays, connection, judge.state, apps, database=alias) if apps else []
+    return dict(found, others=others(alias))
 
 
 def others(alias):
@@ -145,7 +125,7 @@ def others(alias):
 
     found = []
     for other in sorted(connections):
-        if other == alias:
+        if other == alias or not has_database(other):
             continue
         try:
             with Looked(other) as connection:
@@ -162,6 +142,8 @@ def do_state(request):
     from django.db.migrations.recorder import MigrationRecorder
 
     alias = request["database"]
+    if not has_database(alias):
+        return {"database": alias, "applied": [], "schema": []}
     with Looked(alias) as connection:
         reach(connection, alias)
         applied = guarded("database", MigrationRecorder(connection).applied_migrations, database=alias)
@@ -235,60 +217,28 @@ def do_migrate(request):
     return {}
 
 
-def to_reverse(executor, before):
-    """What is applied and was not before, newest first; what of that is only recorded; and all migrations in order."""
-    applied = set(executor.recorder.applied_migrations())
-    if before - applied:
-        raise moved((), before - applied)
-    extra = applied - before
-    full = [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)]
-    known, recorded_only = set(), set()
-    for key, migration in executor.loader.disk_migrations.items():
-        if migration.replaces and key in extra and set(migration.replaces) <= before:
-            recorded_only.add(key)
-        if key in extra:
-            known |= {key} | set(migration.replaces)
-    undone = [m for m in reversed(full) if key_of(m) in extra - recorded_only]
-    for migration in undone:
-        known |= set(migration.replaces)
-    if extra - known:
-        raise moved(extra - known, ())
-    return undone, recorded_only, full
-
-
 def do_reversal(request):
     """Says what `do_reverse` would do."""
     alias = request["database"]
+    if not has_database(alias):
+        return {"migrations": []}
     with Looked(alias) as connection:
         executor = executor_of(connection, alias)
-        undone, _, full = to_reverse(executor, keys_of(request["applied"]))
-        obstacles = obstacles_of(executor, undone, full)
+        undone, full = to_reverse(executor, keys_of(request["applied"]))
+        changes = changes_of(executor, undone, full)
         transactional = bool(connection.features.can_rollback_ddl)
         steps = []
         for migration in undone:
+            change = changes[key_of(migration)]
             step = identity(key_of(migration))
             step.update(
                 transactional=bool(migration.atomic) and transactional,
-                obstacles=obstacles.get(key_of(migration), []),
-                drops=drops(migration.operations),
+                obstacles=obstacles_of(change),
+                unknown=change.unknown + change.by_code,
+                drops=change.drops,
             )
             steps.append(step)
     return {"migrations": steps}
-
-
-def drops(operations):
-    """What goes with a reversal: what was written into the tables and columns that the migration made."""
-    found = []
-    for operation in operations:
-        name = type(operation).__name__
-        if hasattr(operation, "database_operations"):
-            found += drops(operation.database_operations)
-        elif name == "CreateModel":
-            if operation.options.get("managed", True) and not operation.options.get("proxy"):
-                found.append("the rows of `%s`" % operation.name)
-        elif name == "AddField":
-            found.append("the values of `%s.%s`" % (operation.model_name, operation.name))
-    return found
 
 
 def do_reverse(request):
@@ -297,14 +247,17 @@ def do_reverse(request):
     from django.db import connections
 
     alias = request["database"]
+    if not has_database(alias):
+        return {}
     connection = connections[alias]
     progress = Progress()
     begin_to_change(connection, alias)
     executor = executor_of(connection, alias, progress)
-    undone, recorded_only, full = to_reverse(executor, keys_of(request["applied"]))
-    obstacles = obstacles_of(executor, undone, full)
-    if obstacles:
-        bad = [dict(identity(key), reasons=reasons) for key, reasons in obstacles.items()]
+    before = keys_of(request["applied"])
+    undone, full = to_reverse(executor, before)
+    obstacles = [(key, obstacles_of(change)) for key, change in changes_of(executor, undone, full).items()]
+    bad = [dict(identity(key), reasons=reasons) for key, reasons in obstacles if reasons]
+    if bad:
         raise Refused("irreversible", migrations=bad)
     plan = [(migration, True) for migration in undone]
     if plan:
@@ -316,23 +269,29 @@ def do_reverse(request):
             executor.migrate([], plan=plan)
         except BaseException as error:
             raise Failed("reversal", error, **progress.fields())
-    # A squashed migration that is only recorded; older Djangos also leave the record of one that was reversed.
-    squashed = set(key_of(migration) for migration in undone if migration.replaces)
-    for app, name in sorted(recorded_only | (squashed & set(executor.recorder.applied_migrations()))):
+    # Django records a squashed migration by the way, on the way there and on the way back.
+    squashed = set(key for key, _ in squashes_of(executor.loader))
+    for app, name in sorted(squashed & set(executor.recorder.applied_migrations()) - before):
         executor.recorder.record_unapplied(app, name)
     return {}
 
 
-def obstacles_of(executor, undone, full):
-    """Why migrations cannot be reversed whole, by their keys."""
-    found = {}
-    names = set(key_of(migration) for migration in undone)
-    state = executor._create_project_state(with_applied_migrations=False)
+def changes_of(executor, undone, full):
+    """What is found out of each migration to be reversed, and whether what is written now still has room."""
+    found = collections.OrderedDict()
+    keys = set(key_of(migration) for migration in undone)
+    judge = Judge(executor.connection, executor._create_project_state(with_applied_migrations=False))
     for migration in full:
-        lost = losses(migration.app_label, migration.operations, state)
-        if key_of(migration) in names:
-            reasons = irreversible_reasons(migration.operations)
-            reasons += ["reversing it would not bring back %s" % text for text in lost]
-            if reasons:
-                found[key_of(migration)] = reasons
+        if key_of(migration) in keys:
+            found[key_of(migration)] = judge.judge(migration)
+        elif key_of(migration) in executor.loader.applied_migrations:
+            judge.pass_over(migration)
+    for key, texts in misfits(executor.connection, judge.state, judge.needs).items():
+        found[key].misfits += texts
     return found
+
+
+def obstacles_of(change):
+    """Why a migration cannot be reversed whole."""
+    lost = ["reversing it would not bring back %s" % text for text in change.losses]
+    return change.irreversible + lost + change.misfits

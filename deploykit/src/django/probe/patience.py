@@ -78,7 +78,7 @@ def do_settle(request):
     from django.db.utils import OperationalError
 
     connection, until = connections[request["database"]], time.monotonic() + LIMIT
-    while connection.vendor != "sqlite":
+    while connection.vendor != "sqlite" and has_database(connection.alias):
         try:
             connection.ensure_connection()
         except OperationalError as error:
@@ -102,7 +102,7 @@ class Watched:
 
         self.alias, self.over = alias, threading.Event()
         self.connection = connections[alias] if alias in connections.settings else None
-        if self.connection is not None and self.connection.vendor == "sqlite":
+        if self.connection is not None and self.connection.vendor in ("sqlite", "unknown"):
             self.connection = None
 
     def __enter__(self):

@@ -13,6 +13,7 @@ use crate::python::ByteCode;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
+use crate::update::history;
 use crate::update::summary;
 use crate::update::written::Apart;
 
@@ -74,17 +75,8 @@ impl Preparation<'_, '_> {
     ) -> Result<((MigrationPlan, DatabaseState, Option<Backup>), String), Failed> {
         let plan = session.migrations(&self.host)?;
         let state = session.state(&self.host)?;
-        for other in &plan.others {
-            let name = &other.database;
-            if let Some(unknown) = &other.unknown {
-                self.notice(format!(
-                    "what waits in the database `{name}` is not known ({unknown}); it is left to you"
-                ));
-            } else if !other.pending.is_empty() {
-                let count = counted(other.pending.len(), "migration");
-                let flags = format!("manage.py migrate --database {name}");
-                self.notice(format!("in the database `{name}` {count} wait; they are left to you: {flags}"));
-            }
+        for notice in history::notices(&plan) {
+            self.notice(notice);
         }
         if let Some(file) = apart.database.as_ref().filter(|_| !plan.pending.is_empty())
             && Tree::open(&self.site.config().repository, &self.to)?.holds(file)
@@ -98,6 +90,7 @@ impl Preparation<'_, '_> {
             false => None,
         };
         let text = match plan.pending.len() {
+            0 if !plan.unrecorded.is_empty() => "squashed ones to be recorded".to_owned(),
             0 => "none pending".to_owned(),
             count => format!("{count} pending"),
         };

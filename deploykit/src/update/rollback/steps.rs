@@ -1,7 +1,10 @@
 //! The steps of a rollback that an update has not.
 
+use std::time::Duration;
+
 use super::Facts;
 use crate::action::Action;
+use crate::django::reasons::{grouped, reasons};
 use crate::django::{Migrate, PutBack, RestoreDatabase, ReversedMigration};
 use crate::git::{CarryWritten, Exclude, counted};
 use crate::operations::{Change, Check};
@@ -11,26 +14,45 @@ use crate::update::written::{CODE, MIGRATE, STATIC};
 
 /// Says why the new version could not come back whole by its migrations alone.
 pub(super) fn backup_reasons(reversed: &[ReversedMigration]) -> Vec<String> {
-    let dropped = reversed.iter().filter(|one| !one.drops.is_empty());
-    let dropped = dropped
-        .map(|one| format!("`{}` applied again would not bring back {}", one.id, one.drops.join(" and ")));
-    let half = reversed.iter().filter(|one| !one.transactional);
-    let half = half.map(|one| format!("the reversal of `{}` may stay half done", one.id));
-    dropped.chain(half).collect()
+    let all = reversed.iter().flat_map(|one| {
+        let mut all = reasons(&one.id, &one.unknown);
+        if !one.drops.is_empty() {
+            let text = format!("applied again, it would not bring back {}", one.drops.join(" and "));
+            all.push((one.id.clone(), text));
+        }
+        if !one.transactional {
+            all.push((one.id.clone(), "its reversal may stay half done".to_owned()));
+        }
+        all
+    });
+    grouped(&all.collect::<Vec<_>>())
 }
 
 impl Facts {
+    fn backup_reasons(&self) -> Vec<String> {
+        match &self.database.copy {
+            Some(_) => vec![format!("the copy of run {} replaces the database", self.done.run)],
+            None => backup_reasons(&self.database.reversed),
+        }
+    }
+
+    /// Returns how long it takes to put back the copy of the update, which was as large as the database is now, about.
+    pub(super) fn put_back(&self) -> Duration {
+        let copy = self.database.copy.as_ref().and(self.database.backup.as_ref());
+        copy.map(Backup::duration).unwrap_or_default()
+    }
+
     /// Returns the copy that brings the new version's database back by itself.
     fn way_forward(&self) -> Option<&Backup> {
-        self.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
+        self.database.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
     }
 
     pub(super) fn backup(&self) -> Step {
-        let check = match &self.backup {
-            Some(backup) => Check::Change(
-                backup.change_for("for the way to the new version", backup_reasons(&self.reversed)),
-            ),
-            None if self.reversed.is_empty() => {
+        let check = match &self.database.backup {
+            Some(backup) => {
+                Check::Change(backup.change_for("for the way to the new version", self.backup_reasons()))
+            }
+            None if self.database.reversed.is_empty() => {
                 Check::Unchanged { reason: "no migrations are reversed".to_owned() }
             }
             None => Check::Unchanged { reason: "the migrations can be applied again".to_owned() },
@@ -39,20 +61,32 @@ impl Facts {
     }
 
     pub(super) fn migrate(&self) -> Step {
+        if let (Some(copy), Some(backup)) = (&self.database.copy, self.way_forward()) {
+            let mut change = copy.change(&self.done.run, backup);
+            change.actions.extend(self.carried(MIGRATE).map(Action::TakeOutWritten));
+            change.undo.splice(0..0, self.carried(MIGRATE).map(Action::CarryWritten));
+            return Step::new("migrate", Phase::Window, Check::Change(change));
+        }
         let check = match &self.done.migrate {
-            Some(migrate) if !self.reversed.is_empty() => {
+            // Without migrations to reverse there may be records of squashed ones.
+            Some(migrate) if migrate.before.applied != self.done.kept.database.applied => {
                 let project = self.project.clone();
                 let undo = match self.way_forward() {
-                    Some(backup) => Action::RestoreDatabase(backup.restore(self.done.kept.database.clone())),
+                    Some(backup) => {
+                        Action::RestoreDatabase(backup.restore(self.done.kept.database.clone(), false))
+                    }
                     None => Action::Migrate(Migrate { project: project.clone(), ..migrate.clone() }),
                 };
                 let mut undo = vec![undo];
                 undo.splice(0..0, self.carried(MIGRATE).map(Action::CarryWritten));
                 let before = migrate.before.clone();
-                let back = RestoreDatabase { project, before, backup: None, put_back: PutBack::default() };
+                let back = RestoreDatabase::new(project, before, None);
                 Check::Change(Change {
-                    reason: format!("{} to reverse", counted(self.reversed.len(), "migration")),
-                    details: self.reversed.iter().map(|one| one.id.to_string()).collect(),
+                    reason: match self.database.reversed.len() {
+                        0 => "the records of squashed migrations".to_owned(),
+                        count => format!("{} to reverse", counted(count, "migration")),
+                    },
+                    details: self.database.reversed.iter().map(|one| one.id.to_string()).collect(),
                     actions: std::iter::once(Action::RestoreDatabase(back))
                         .chain(self.carried(MIGRATE).map(Action::TakeOutWritten))
                         .collect(),
@@ -135,18 +169,25 @@ impl Facts {
 
     /// Says what goes that was written since the update.
     pub(super) fn losses(&self) -> Vec<String> {
+        if let Some(copy) = &self.database.copy {
+            return copy.losses.clone();
+        }
         let mut notices: Vec<String> = self
+            .database
             .reversed
             .iter()
             .filter(|one| !one.drops.is_empty())
             .map(|one| format!("`{}` is reversed: {} are lost", one.id, one.drops.join(" and ")))
             .collect();
+        let unknown = self.database.reversed.iter().flat_map(|one| reasons(&one.id, &one.unknown));
+        let unknown = grouped(&unknown.collect::<Vec<_>>());
         if !notices.is_empty() && self.way_forward().is_none() {
             notices.push(
                 "they are lost even if the rollback fails: no copy of the database is put back then"
                     .to_owned(),
             );
         }
+        notices.extend(unknown.into_iter().map(|text| format!("reversed by the site's own code: {text}")));
         notices
     }
 }

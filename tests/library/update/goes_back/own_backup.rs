@@ -84,6 +84,10 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     assert!(old.join("backup.dump").exists());
 
     fs::remove_file(large.join("backup.json")).unwrap();
+    let kept = ["20260101-3", "20260101-4", "20260101-5"].map(run);
+    for folder in &kept {
+        fs::write(folder.join("backup.dump"), "").unwrap();
+    }
     // Other databases are left alone, and it is said so.
     site.publish(|tree| {
         let others = "for name in (\"archive\", \"broken\"):\n    DATABASES[name] = {\"ENGINE\": \
@@ -101,16 +105,17 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     assert!(told.done().contains(&"backup"), "{told:?}");
     let notices = told.notices();
     assert!(
-        notices.contains("in the database `archive` 6 migrations wait; they are left to you: manage.py migrate --database archive"),
+        notices.contains("pending in the database `archive`: 6 migrations; left to you: manage.py migrate --database archive"),
         "{notices}"
     );
     assert!(
-        notices
-            .contains("what waits in the database `broken` is not known (DatabaseError); it is left to you"),
+        notices.contains(
+            "what is pending in the database `broken` is not known (DatabaseError); it is left to you"
+        ),
         "{notices}"
     );
     assert_eq!(fs::read(&archive).unwrap(), before);
-    // Three runs keep theirs: this one, the refused one and the one before that.
+    // Beside this one the last three that made a copy keep theirs; those that made none do not count.
     let left = |folder: &Path| -> Vec<_> {
         let mut names: Vec<_> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -118,6 +123,7 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
         names
     };
     assert_eq!(left(&old), ["backup.json", "output.log"]);
+    assert!(kept.iter().all(|folder| left(folder) == ["backup.dump"]));
     let last = left(&state.runs().unwrap().pop().unwrap().path);
     assert!(
         last.iter().any(|name| name == "backup.sqlite3") && last.iter().any(|name| name == "backup.json"),

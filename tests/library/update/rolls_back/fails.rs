@@ -11,6 +11,8 @@ use super::*;
 /// Where the process that is to be killed finds the configuration, and before which step it ends.
 const SITE: &str = "DEPLOYKIT_TEST_ROLLBACK";
 const KILLED_AT: &str = "DEPLOYKIT_TEST_KILLED_AT";
+/// Set: the copy of the update is put back.
+const FROM_COPY: &str = "DEPLOYKIT_TEST_FROM_COPY";
 
 /// A release that breaks where a file is, and release 2 on top, with rows in what it brought.
 fn two_releases(site: &DemoSite) -> Snapshot {
@@ -71,16 +73,20 @@ fn a_rollback_that_kills_itself() {
             let _ = kill_process(getpid(), Signal::KILL);
         }
     };
-    let rollback = update::rollback(&site, None, &Request::default(), None, &mut watch);
+    let request = Request { from_copy: std::env::var_os(FROM_COPY).is_some(), ..Request::default() };
+    let rollback = update::rollback(&site, None, &request, None, &mut watch);
     drop(rollback.unwrap_or_else(|error| panic!("{}", deploykit::error_chain(&error))).run());
 }
 
 #[track_caller]
-fn kill_at(site: &TestSite, at: &str) {
+pub(super) fn kill_at(site: &TestSite, at: &str, from_copy: bool) {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     site.dress(&mut command);
     command.args(["--exact", "update::rolls_back::fails::a_rollback_that_kills_itself", "--nocapture"]);
     command.env(SITE, &site.config).env(KILLED_AT, at);
+    if from_copy {
+        command.env(FROM_COPY, "1");
+    }
     let output = fs::File::create(site.root.join("log/killed.log")).expect("a log");
     command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
     let mut child = command.spawn().expect("this program starts");
@@ -106,7 +112,7 @@ fn a_killed_rollback_is_recovered() {
     for at in
         ["announce", "backup", "migrate", "static", "environment", "code", "start-web", "maintenance-off"]
     {
-        kill_at(&site, at);
+        kill_at(&site, at, false);
         let error = run_update(&site).expect_err("it is unfinished");
         assert!(matches!(error, UpdateError::Unfinished { .. }), "killed at `{at}`: {error}");
         let report = update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 /// Fails unless a rollback is refused at a step with this message, and the site noticed nothing.
 #[track_caller]
-fn refused(site: &DemoSite, run: Option<&str>, at: &str, message: &str) {
+pub(super) fn refused(site: &DemoSite, run: Option<&str>, at: &str, message: &str) {
     let (before, processes) = (Snapshot::of(site), site.processes());
     let (result, told) = rollback_of(site, run, |_| (), &mut |_| ());
     let error = result.expect_err("not refused");
@@ -106,16 +106,6 @@ fn a_site_that_was_changed_by_hand_since() {
 
     rolled_back(&site);
     assert_eq!(site.release().as_deref(), Some("1"));
-}
-
-#[test]
-fn migrations_that_cannot_be_reversed() {
-    let Some(site) = TestSite::builder().start() else { return };
-    publish_irreversible_migration(&site);
-    updated(&site);
-    let message =
-        "the migrations cannot be reversed: `guestbook.0002_shout`: RunPython without `reverse_code`";
-    refused(&site, None, "migrations", message);
 }
 
 #[test]

@@ -1,0 +1,384 @@
+# --- what a migration would lose
+
+# The operations whose effect on the database is what they do to the state.
+OPERATIONS = (
+    "CreateModel", "DeleteModel", "RenameModel", "AlterModelTable", "AlterModelTableComment", "AlterUniqueTogether",
+    "AlterIndexTogether", "AlterOrderWithRespectTo", "AlterModelOptions", "AlterModelManagers", "AddIndex", "RemoveIndex",
+    "RenameIndex", "AddConstraint", "RemoveConstraint", "AlterConstraint", "AddField", "RemoveField", "AlterField",
+    "RenameField", "SeparateDatabaseAndState", "RunSQL", "RunPython",
+)  # fmt: skip
+POSTGRESQL_OPERATIONS = (
+    "AddIndexConcurrently", "RemoveIndexConcurrently", "AddConstraintNotValid", "ValidateConstraint", "CreateExtension",
+    "CreateCollation", "RemoveCollation",
+)  # fmt: skip
+BEHAVIOUR = ("state_forwards", "database_forwards", "database_backwards", "allow_migrate_model")
+
+# Statements that hold no row and change none.
+HARMLESS_SQL = re.compile(r"(?:CREATE (?:UNIQUE )?INDEX|DROP INDEX|ANALYZE|COMMENT ON)\b", re.IGNORECASE)
+
+
+def kinds_of_operations():
+    """Returns Django's own classes of operations."""
+    from django.db.migrations import operations
+
+    postgres = sys.modules.get("django.contrib.postgres.operations")
+    found = [getattr(operations, name, None) for name in OPERATIONS]
+    found += [getattr(postgres, name, None) for name in POSTGRESQL_OPERATIONS]
+    return set(kind for kind in found if kind is not None)
+
+
+def definer(kind, name):
+    """Returns the class that an attribute comes from."""
+    return next((one for one in kind.__mro__ if name in vars(one)), None)
+
+
+def is_djangos(kind):
+    """Tells whether a class stands in Django itself."""
+    name = getattr(kind, "__module__", "")
+    module = sys.modules.get(name)
+    return name.startswith("django.") and getattr(module, kind.__qualname__, None) is kind
+
+
+class Change:
+    """What is found out of one migration."""
+
+    def __init__(self):
+        self.irreversible, self.losses, self.unknown, self.by_code = [], [], [], []
+        self.drops, self.misfits = [], []
+
+    def doubts(self, text):
+        if text not in self.unknown:
+            self.unknown.append(text)
+
+
+class Judge:
+    """Finds what a series of migrations, reversed as a whole, would not bring back.
+
+    What is not understood is said to be unknown, never to be harmless.
+    """
+
+    def __init__(self, connection, state, names=None):
+        self.connection, self.state, self.names = connection, state, names
+        self.kinds = kinds_of_operations()
+        # Models and fields that these migrations made themselves, and conditions on what would be squeezed on the way back.
+        self.born, self.needs = set(), []
+
+    def judge(self, migration):
+        from django.db.migrations import Migration
+
+        change = Change()
+        for name in ("apply", "unapply", "mutate_state"):
+            if name in vars(migration) or definer(type(migration), name) is not Migration:
+                change.doubts("its `%s` is the site's own: what it does is not known" % name)
+        self.operations(migration.app_label, migration.operations, self.state, change, key_of(migration))
+        return change
+
+    def pass_over(self, migration):
+        """Brings the state past a migration that is not judged; where that fails, those after it are unknown by themselves."""
+        for operation in migration.operations:
+            try:
+                operation.state_forwards(migration.app_label, self.state)
+            except Exception:
+                traceback.print_exc()
+
+    def operations(self, app, operations, state, change, key):
+        for operation in operations:
+            name = type(operation).__name__
+            try:
+                kind = self.kind_of(operation)
+                self.reversal(operation, kind, change)
+                inner = getattr(operation, "database_operations", None)
+                if inner:
+                    self.operations(app, inner, state.clone(), change, key)
+                before = self.snapshot(app, operation, kind, state)
+                operation.state_forwards(app, state)
+                # Where the database has operations of its own, the state says nothing about it.
+                if kind is None or kind.__name__ != "SeparateDatabaseAndState":
+                    self.compare(app, operation, kind, before, state, change, key)
+                    self.follow(app, operation, kind, before, state, key)
+            except Exception as error:
+                change.doubts("%s: what it does cannot be found out (%s)" % (name, type(error).__name__))
+
+    def kind_of(self, operation):
+        """Returns the operation of Django's that this one is, or behaves as; `None`: it is the site's own."""
+        kind = next((one for one in type(operation).__mro__ if one in self.kinds), None)
+        for name in BEHAVIOUR:
+            if name in vars(operation) or not is_djangos(definer(type(operation), name)):
+                return None
+        return kind
+
+    def reversal(self, operation, kind, change):
+        from django.db.migrations.operations import RunPython, RunSQL
+        from django.db.migrations.operations.base import Operation
+
+        name = type(operation).__name__
+        if not operation.reversible or definer(type(operation), "database_backwards") is Operation:
+            reason = ", which cannot be reversed"
+            if isinstance(operation, RunSQL):
+                reason = " without `reverse_sql`"
+            elif isinstance(operation, RunPython):
+                reason = " without `reverse_code`"
+            change.irreversible.append(name + reason)
+        elif kind is None:
+            change.doubts("%s is no operation of Django's: what it changes is not known" % name)
+        elif issubclass(kind, RunSQL):
+            if not is_harmless_sql(operation):
+                change.doubts("%s: what its SQL changes is not known" % name)
+        elif issubclass(kind, RunPython):
+            if operation.code is not RunPython.noop:
+                change.by_code.append("%s: what its code changes is not known" % name)
+        elif kind.__name__ == "CreateExtension" and self.has_extension(operation):
+            change.doubts("the extension `%s` is there already, and reversing it would remove it" % operation.name)
+
+    def has_extension(self, operation):
+        if self.connection.vendor != "postgresql":
+            return False
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM pg_extension WHERE extname = %s", [operation.name])
+            return bool(cursor.fetchall())
+
+    def snapshot(self, app, operation, kind, state):
+        """Returns the models that the operation may change, as they are before it."""
+        name = getattr(operation, "model_name", None) or getattr(operation, "old_name", None)
+        name = name or getattr(operation, "name", None)
+        keys = [(app, str(name).lower())] if kind is not None else list(state.models)
+        models = ((key, state.models[key]) for key in keys if key in state.models)
+        return {key: (model.name, dict(model.fields), dict(model.options)) for key, model in models}
+
+    def compare(self, app, operation, kind, before, state, change, key):
+        """Compares the models of before with those of after."""
+        from django.db.migrations.operations import RenameField, RenameModel
+
+        if kind is not None and issubclass(kind, RenameModel):
+            old, new = (app, operation.old_name.lower()), (app, operation.new_name.lower())
+            return self.renamed(lambda one: new + one[2:] if one[:2] == old else one)
+        if kind is not None and issubclass(kind, RenameField):
+            model = (app, operation.model_name.lower())
+            old, new = model + (operation.old_name.lower(),), model + (operation.new_name.lower(),)
+            return self.renamed(lambda one: new if one == old else one)
+        for one, (name, fields, options) in before.items():
+            if not has_table(options) or one in self.born:
+                continue
+            if one not in state.models:
+                change.losses.append("the rows of `%s`" % name)
+                continue
+            model = state.models[one]
+            for field in fields:
+                if one + (field.lower(),) in self.born:
+                    continue
+                if field not in model.fields:
+                    if holds_values(fields[field]):
+                        change.losses.append("the values of `%s.%s`" % (one[1], field))
+                elif fields[field] is not model.fields[field]:
+                    self.altered(one, field, fields[field], model.fields[field], change, key)
+            order = options.get("order_with_respect_to")
+            if order and order != model.options.get("order_with_respect_to"):
+                change.losses.append("the order of `%s`" % name)
+        self.made(app, operation, kind, before, state, change)
+
+    def made(self, app, operation, kind, before, state, change):
+        """Notes models and fields that were not there before."""
+        keys = list(state.models) if kind is None else list(before)
+        if kind is not None and kind.__name__ == "CreateModel":
+            keys.append((app, operation.name.lower()))
+        for key in keys:
+            model = state.models.get(key)
+            if model is None or not has_table(model.options):
+                continue
+            if key not in before:
+                self.born.add(key)
+                change.drops.append("the rows of `%s`" % model.name)
+                continue
+            for field in model.fields:
+                if field not in before[key][1]:
+                    self.born.add(key + (field.lower(),))
+                    change.drops.append("the values of `%s.%s`" % (key[1], field))
+
+    def follow(self, app, operation, kind, before, state, key):
+        """Tells whoever follows the names in the database."""
+        if self.names is None:
+            return
+        if kind is None or kind.__name__ in ("RunSQL", "RunPython"):
+            self.names.sure = False
+            return
+        renamed = {}
+        if kind.__name__ == "RenameModel":
+            renamed[app, operation.old_name.lower()] = (app, operation.new_name.lower())
+        keys = list(before) + ([(app, operation.name.lower())] if kind.__name__ == "CreateModel" else [])
+        for one in keys:
+            was = names_of(self.connection, one, before[one][2], before[one][1]) if one in before else {}
+            after = state.models.get(renamed.get(one, one))
+            now = {} if after is None else names_of(self.connection, renamed.get(one, one), after.options, after.fields)
+            self.names.follow(key, was, now)
+
+    def renamed(self, rename):
+        self.born = set(rename(one) for one in self.born)
+        for need in self.needs:
+            need["column"] = rename(need["column"])
+
+    def altered(self, model, field, old, new, change, key):
+        """Finds what becomes of the values of a field that is altered."""
+        label = "`%s.%s`" % (model[1], field)
+        if bool(old.many_to_many) or bool(new.many_to_many):
+            if not (old.many_to_many and new.many_to_many and related(old) == related(new)):
+                change.doubts("what becomes of the rows of %s is not known" % label)
+            return
+        if old.remote_field is None and old.db_type(self.connection) is None and new.db_type(self.connection) is None:
+            return
+        column = model + (field.lower(),)
+
+        def need(kind, *limits):
+            self.needs.append({"key": key, "column": column, "label": label, "kind": kind, "limits": limits})
+
+        kinds = (label, old.get_internal_type(), new.get_internal_type())
+        if old.remote_field is not None and new.remote_field is not None:
+            if related(old) != related(new):
+                change.doubts("what becomes of the values of %s, which refers to something else, is not known" % label)
+        elif old.remote_field is not None or new.remote_field is not None:
+            change.losses.append("the values of %s, which turn from %s into %s" % kinds)
+        else:
+            lost = self.squeezed(old, new, need)
+            if lost and kinds[1] == kinds[2]:
+                change.losses.append("the values of %s, whose column turns from %s into %s" % ((label,) + lost))
+            elif lost:
+                change.losses.append("the values of %s, which turn from %s into %s" % kinds)
+        if bool(old.primary_key) != bool(new.primary_key):
+            change.doubts("%s becomes a primary key, or is none any more" % label)
+        if getattr(old, "db_collation", None) != getattr(new, "db_collation", None):
+            change.doubts("the collation of %s changes" % label)
+        if old.null and not new.null:
+            change.losses.append("the NULL values of %s" % label)
+        elif new.null and not old.null:
+            need("null")
+        if old.unique and not new.unique:
+            need("unique")
+
+    def squeezed(self, old, new, need):
+        """Returns both types of a column that cannot hold all that it held; `None`: it can, maybe as long as `need` says."""
+        types = tuple(str(field.db_type(self.connection)) for field in (old, new))
+        if types[0].lower() == types[1].lower():
+            return None
+        if not all(is_djangos(definer(type(field), "db_type")) for field in (old, new)):
+            return types
+        ranges = tuple(range_of(self.connection, field) for field in (old, new))
+        if None not in ranges:
+            (low, high), (least, most) = ranges
+            if (least is None or low is not None and least <= low) and (most is None or high is not None and high <= most):
+                if ranges[0] != ranges[1]:
+                    need("range", low, high)
+                return None
+            return types
+        texts = tuple(length_of(field) for field in (old, new))
+        if None not in texts:
+            if texts[0] > texts[1]:
+                return types
+            if texts[0] < texts[1]:
+                need("length", texts[0])
+            return None
+        if all(field.get_internal_type() == "DecimalField" for field in (old, new)):
+            places = old.decimal_places, new.decimal_places
+            digits = old.max_digits - places[0], new.max_digits - places[1]
+            if places[0] <= places[1] and digits[0] <= digits[1]:
+                need("decimal", places[0], 10 ** digits[0])
+                return None
+        return types
+
+
+def has_table(options):
+    return options.get("managed", True) and not options.get("proxy")
+
+
+def holds_values(field):
+    """Tells whether values go with a field: not those that are calculated, nor rows that another model keeps."""
+    if getattr(field, "generated", False):
+        return False
+    through = getattr(field.remote_field, "through", None) if field.many_to_many else None
+    return not through or bool(getattr(getattr(through, "_meta", None), "auto_created", False))
+
+
+def related(field):
+    """Returns what a field refers to, so that it can be compared."""
+    _, _, _, arguments = field.deconstruct()
+    names = [arguments.get(name) for name in ("to", "through", "to_field", "db_table")]
+    return [str(name).lower() for name in names]
+
+
+def range_of(connection, field):
+    """Returns the least and greatest integer that a column holds (`None`: any); `None` where it holds no integers."""
+    kind = field.get_internal_type()
+    names = {"SmallAutoField": "SmallIntegerField", "AutoField": "IntegerField", "BigAutoField": "BigIntegerField"}
+    kind = names.get(kind, kind)
+    if kind not in connection.ops.integer_field_ranges:
+        return None
+    return connection.ops.integer_field_range(kind)
+
+
+def length_of(field):
+    """Returns how many characters a column holds; `None` where it holds no text."""
+    kind = field.get_internal_type()
+    if kind == "TextField":
+        return float("inf")
+    if kind in ("CharField", "SlugField", "FileField", "FilePathField"):
+        return float("inf") if field.max_length is None else field.max_length
+    return None
+
+
+def is_harmless_sql(operation):
+    """Tells whether SQL makes or removes nothing but indexes, there and back."""
+    there, back = (statements_of(sql) for sql in (operation.sql, operation.reverse_sql))
+    return all(HARMLESS_SQL.match(statement) for statement in there + back) and bool(there) == bool(back)
+
+
+def statements_of(sql):
+    import sqlparse
+
+    found = []
+    for part in [sql] if isinstance(sql, str) else sql:
+        text = sqlparse.format(part if isinstance(part, str) else part[0], strip_comments=True)
+        found += [statement.strip().rstrip(";") for statement in sqlparse.split(text)]
+    return [re.sub(r"\s+", " ", statement) for statement in found if statement]
+
+
+def misfits(connection, state, needs):
+    """Says of which migrations values were written since that have no room any more on the way back, by their keys."""
+    found = {}
+    for need in needs:
+        try:
+            text = misfit(connection, state, need)
+        except Exception as error:
+            text = "whether the values of %s still fit is not known (%s)" % (need["label"], type(error).__name__)
+        if text:
+            found.setdefault(need["key"], []).append(text)
+    return found
+
+
+def misfit(connection, state, need):
+    app, name, field = need["column"]
+    model = state.models[app, name]
+    column = next(column_of(known, one) for known, one in model.fields.items() if known.lower() == field)
+    table = table_of(connection, (app, name), model.options)
+    table, column = connection.ops.quote_name(table), connection.ops.quote_name(column)
+    kind, limits, label = need["kind"], need["limits"], need["label"]
+    conditions, group = [], ""
+    if kind == "null":
+        conditions, text = ["%s IS NULL" % column], "%s has NULL values now" % label
+    elif kind == "unique":
+        conditions, text = ["%s IS NOT NULL" % column], "%s has a value more than once now" % label
+        group = " GROUP BY %s HAVING count(*) > 1" % column
+    elif kind == "range":
+        low, high = limits
+        conditions += ["%s < %d" % (column, low)] if low is not None else []
+        conditions += ["%s > %d" % (column, high)] if high is not None else []
+        text = "%s has values now that are out of the range of before" % label
+    elif kind == "length":
+        length = "LENGTH" if connection.vendor == "sqlite" else "CHAR_LENGTH"
+        conditions = ["%s(%s) > %d" % (length, column, limits[0])]
+        text = "%s has values now that are longer than %d characters" % (label, limits[0])
+    else:
+        conditions = ["ROUND(%s, %d) <> %s" % (column, limits[0], column), "ABS(%s) >= %d" % (column, limits[1])]
+        text = "%s has values now that are out of the range of before" % label
+    if not conditions:
+        return None
+    with connection.cursor() as cursor:
+        rows = rows_of(cursor, "SELECT 1 FROM %s WHERE %s%s LIMIT 1" % (table, " OR ".join(conditions), group))
+    return text if rows else None

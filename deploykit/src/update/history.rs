@@ -1,0 +1,105 @@
+//! What a person should know of the migrations beside those that will be applied.
+
+use crate::django::reasons::named;
+use crate::django::{LackingMigration, MigrationId, MigrationPlan};
+use crate::git::counted;
+
+/// Says what is odd about the history of migrations, and what is pending in other databases.
+pub(super) fn notices(plan: &MigrationPlan) -> Vec<String> {
+    let mut notices = Vec::new();
+    for other in &plan.others {
+        let name = &other.database;
+        if let Some(unknown) = &other.unknown {
+            notices.push(format!(
+                "what is pending in the database `{name}` is not known ({unknown}); it is left to you"
+            ));
+        } else if !other.pending.is_empty() {
+            let count = counted(other.pending.len(), "migration");
+            let flags = format!("manage.py migrate --database {name}");
+            notices.push(format!("pending in the database `{name}`: {count}; left to you: {flags}"));
+        }
+    }
+    let lacking = |is_wanted: fn(&LackingMigration) -> bool| -> Vec<&MigrationId> {
+        plan.lacking.iter().filter(|one| is_wanted(one)).map(|one| &one.id).collect()
+    };
+    let own = lacking(|one| one.installed);
+    if !own.is_empty() {
+        let required = match plan.required.as_slice() {
+            [] => String::new(),
+            columns => {
+                let columns: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
+                format!(
+                    "; the new code does not know {}, which must have a value: inserting a row fails",
+                    columns.join(", ")
+                )
+            }
+        };
+        notices.push(format!(
+            "applied, and missing from the new version: {}. What they changed stays in the database{required}",
+            named(&own)
+        ));
+    }
+    let others = lacking(|one| !one.installed);
+    if !others.is_empty() {
+        notices.push(format!(
+            "applied, and their apps are not installed in the new version: {}. Their tables stay in the database",
+            named(&others)
+        ));
+    }
+    if !plan.doubtful.is_empty() {
+        notices.push(format!(
+            "migrations may fail, since the database seems to have already what they create: {}",
+            plan.doubtful.join(", ")
+        ));
+    }
+    notices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::django::OtherDatabase;
+
+    fn id(name: &str) -> MigrationId {
+        MigrationId { app: "shop".into(), name: name.into() }
+    }
+
+    #[test]
+    fn what_the_new_version_lacks_is_named_with_what_it_means() {
+        let plan = MigrationPlan {
+            lacking: vec![
+                LackingMigration { id: id("0002_code"), installed: true },
+                LackingMigration { id: id("0001_gone"), installed: false },
+            ],
+            required: vec!["shop_item.code".into()],
+            ..MigrationPlan::default()
+        };
+        assert_eq!(
+            notices(&plan),
+            [
+                "applied, and missing from the new version: `shop.0002_code`. What they changed stays in the database; \
+                 the new code does not know `shop_item.code`, which must have a value: inserting a row fails",
+                "applied, and their apps are not installed in the new version: `shop.0001_gone`. Their tables stay in the \
+                 database",
+            ]
+        );
+        assert!(notices(&MigrationPlan::default()).is_empty());
+    }
+
+    #[test]
+    fn what_is_pending_elsewhere_has_its_command() {
+        let other = |pending, unknown: Option<&str>| OtherDatabase {
+            database: "users".into(),
+            pending,
+            unknown: unknown.map(str::to_owned),
+        };
+        let plan = |other| MigrationPlan { others: vec![other], ..MigrationPlan::default() };
+        let said = notices(&plan(other(vec![id("0001")], None)));
+        assert_eq!(
+            said,
+            ["pending in the database `users`: 1 migration; left to you: manage.py migrate --database users"]
+        );
+        assert!(notices(&plan(other(vec![], None))).is_empty());
+        assert!(notices(&plan(other(vec![], Some("KeyError")))).concat().contains("KeyError"));
+    }
+}

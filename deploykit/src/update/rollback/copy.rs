@@ -1,0 +1,132 @@
+//! The way back from the copy of the database that an update made.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::{Database, Done, Failed};
+use crate::action::Action;
+use crate::django::{DatabaseState, Project, PutBack, RestoreDatabase, RowCounts, Session};
+use crate::host::files::{self, Found};
+use crate::operations::Change;
+use crate::update::backup::Backup;
+use crate::update::error::RollbackError;
+use crate::update::past::COUNTING;
+use crate::update::prepare::Preparation;
+
+/// A copy that takes the place of the database.
+pub(super) struct FromCopy {
+    restore: RestoreDatabase,
+    /// The database as it is, which comes back should the rollback fail.
+    now: DatabaseState,
+    /// What is lost, a sentence each.
+    pub losses: Vec<String>,
+}
+
+/// Returns the copy of an update, where there is one that can be put back.
+pub(super) fn usable(restore: &RestoreDatabase) -> Option<&Path> {
+    let copy = restore.backup.as_deref().filter(|copy| files::look(copy) != Found::Nothing);
+    copy.filter(|_| restore.put_back != PutBack::ByHand)
+}
+
+impl Preparation<'_, '_> {
+    /// The copy must be there, the database of now can be copied too, and what would be lost is known.
+    pub(super) fn by_copy(
+        &mut self,
+        done: &Done,
+        project: &Project,
+        session: &mut Session,
+    ) -> Result<(Database, String), Failed> {
+        let run = || done.run.clone();
+        let Some((restore, path)) =
+            done.restore.as_ref().and_then(|restore| Some((restore, restore.backup.clone()?)))
+        else {
+            return Err(RollbackError::NoCopy { run: run() }.into());
+        };
+        if files::look(&path) == Found::Nothing {
+            return Err(RollbackError::Gone { run: run(), what: path }.into());
+        }
+        if usable(restore).is_none() {
+            return Err(RollbackError::CopyByHand { copy: path }.into());
+        }
+        let now = session.state(&self.host)?;
+        let reason = format!("the copy of run {} replaces the database", done.run);
+        let backup = self.backup(project, &[reason], session)?;
+        if backup.put_back == PutBack::ByHand {
+            return Err(RollbackError::CopyByHand { copy: backup.action.path.clone() }.into());
+        }
+        let rows = session.rows(&self.host, COUNTING)?;
+        let losses = losses(done, &path, &restore.before, &now, &rows);
+        // The code that is live does it: the next tree that the update migrated from is gone.
+        let (project, before) = (project.clone(), restore.before.clone());
+        let put_back = restore.put_back.clone();
+        let restore = RestoreDatabase { put_back, ..RestoreDatabase::new(project, before, Some(path)) };
+        let text = format!("the copy of run {} is there", done.run);
+        let copy = Some(FromCopy { restore, now, losses });
+        Ok((Database { copy, backup: Some(backup), reversed: Vec::new() }, text))
+    }
+}
+
+impl FromCopy {
+    /// Puts the copy back, and the copy of now should the rollback fail.
+    pub(super) fn change(&self, run: &str, backup: &Backup) -> Change {
+        Change {
+            reason: format!("the copy of run {run} is put back"),
+            actions: vec![Action::RestoreDatabase(self.restore.clone())],
+            undo: vec![Action::RestoreDatabase(backup.restore(self.now.clone(), false))],
+            ..Change::default()
+        }
+    }
+}
+
+/// Says what was written since the copy, as far as the database tells.
+fn losses(
+    done: &Done,
+    copy: &Path,
+    before: &DatabaseState,
+    now: &DatabaseState,
+    rows: &RowCounts,
+) -> Vec<String> {
+    let since = std::fs::metadata(copy).and_then(|found| found.modified()).ok();
+    let since = since.and_then(|time| Timestamp::try_from(time).ok());
+    let since = since.map_or_else(|| "from before the update".to_owned(), |time| format!("of {time:.0}"));
+    let mut losses = vec![format!(
+        "the copy of the database is {since}; what was written to the database since then is lost"
+    )];
+    let tables = |state: &DatabaseState| -> BTreeSet<String> {
+        let names = state.schema.iter().filter_map(|line| line.strip_prefix("table "));
+        names.filter(|name| !name.contains(": ")).map(ToOwned::to_owned).collect()
+    };
+    let rows_of = |table: &String| match rows.counts.get(table) {
+        Some(1) => format!("`{table}` (1 row)"),
+        Some(count) => format!("`{table}` ({count} rows)"),
+        None => format!("`{table}`"),
+    };
+    let new: Vec<String> = tables(now).difference(&tables(before)).map(rows_of).collect();
+    if !new.is_empty() {
+        losses.push(format!("tables that the copy does not have are lost: {}", new.join(", ")));
+    }
+    match &done.kept.rows {
+        Some(then) => {
+            let changed = rows.since(then);
+            losses.push(match changed.as_slice() {
+                [] => format!(
+                    "since run {} ended, no table has got or lost rows; rows that were changed are not counted",
+                    done.run
+                ),
+                _ => format!(
+                    "since run {} ended: {}; rows that were changed are not counted",
+                    done.run,
+                    changed.join(", ")
+                ),
+            });
+        }
+        None => losses.push("how many rows were written since is not known".to_owned()),
+    }
+    if !rows.left.is_empty() {
+        let left: Vec<String> = rows.left.iter().map(|table| format!("`{table}`")).collect();
+        losses.push(format!("not counted, since they are too large: {}", left.join(", ")));
+    }
+    losses
+}
