@@ -26,6 +26,7 @@ pub enum Action {
     /// Writes a file whole.
     WriteFile {
         /// The file.
+        #[serde(with = "crate::names::one")]
         path: PathBuf,
         /// Its text, which must not be secret.
         contents: String,
@@ -35,11 +36,13 @@ pub enum Action {
     /// Removes a file.
     RemoveFile {
         /// The file.
+        #[serde(with = "crate::names::one")]
         path: PathBuf,
     },
     /// Removes a folder that deploykit made.
     RemoveTree {
         /// The folder.
+        #[serde(with = "crate::names::one")]
         path: PathBuf,
     },
     /// Waits until a time.

@@ -44,7 +44,7 @@ pub enum Entry {
         /// What keeps the site in maintenance, should it come to that.
         hold: Vec<Action>,
         /// The folders beside the site's own that go when the run is over.
-        #[serde(default)]
+        #[serde(default, with = "crate::names::many")]
         beside: Vec<PathBuf>,
         /// The finished update that the run takes back; `None`: it is an update itself.
         #[serde(default)]

@@ -4,6 +4,7 @@
 //! `caf\xe9` is `"caf\u0000e9"` in JSON. So every name has a text, every text of a name has one name, and what was
 //! written before there was this encoding reads as before.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -22,6 +23,48 @@ pub fn text(name: impl AsRef<OsStr>) -> String {
 #[must_use]
 pub fn path(text: &str) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(text_bytes(text)))
+}
+
+/// Returns the path below a directory that a text stands for.
+pub(crate) fn join(root: &Path, text: &str) -> PathBuf {
+    if text.contains(ESCAPE) { root.join(path(text)) } else { root.join(text) }
+}
+
+/// Makes JSON readable that Python wrote: there a byte of a name that is not UTF-8 is a lone surrogate (`\udce9`), which
+/// JSON cannot have.
+pub(crate) fn readable_json(text: &str) -> Cow<'_, str> {
+    let first = text.find("\\ud").or_else(|| text.find("\\uD"));
+    if first.is_none() {
+        return Cow::Borrowed(text);
+    }
+    let (mut readable, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        readable.push_str(before);
+        let unit = |escape: &str| u32::from_str_radix(escape.strip_prefix("\\u")?.get(..4)?, 16).ok();
+        let length = match unit(escape) {
+            // A pair is one character.
+            Some(0xd800..0xdc00)
+                if escape.get(6..).and_then(unit).is_some_and(|low| (0xdc00..0xe000).contains(&low)) =>
+            {
+                12
+            }
+            Some(code @ 0xdc80..0xdd00) => {
+                // Writing to a string cannot fail.
+                let _ = write!(readable, "\\u0000{:02x}", code - 0xdc00);
+                rest = &escape[6..];
+                continue;
+            }
+            Some(_) => 6,
+            // A backslash and whatever character it escapes.
+            None => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        let (escape, behind) = escape.split_at(length);
+        readable.push_str(escape);
+        rest = behind;
+    }
+    readable.push_str(rest);
+    Cow::Owned(readable)
 }
 
 /// Returns a text of a name for a person: `caf\xe9`.
@@ -105,6 +148,68 @@ pub(crate) mod many {
     }
 }
 
+/// For `#[serde(with = "crate::names::maybe")]`: a path, or none.
+pub(crate) mod maybe {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "that is how serde calls it")]
+    pub(crate) fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+        path.as_ref().map(super::text).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(|text| super::path(&text)))
+    }
+}
+
+/// For `#[serde(with = "crate::names::by_name")]`: paths by names.
+pub(crate) mod by_name {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        paths: &BTreeMap<String, PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(paths.iter().map(|(name, path)| (name, super::text(path))))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, PathBuf>, D::Error> {
+        let paths = BTreeMap::<String, String>::deserialize(deserializer)?;
+        Ok(paths.into_iter().map(|(name, text)| (name, super::path(&text))).collect())
+    }
+}
+
+/// For `#[serde(with = "crate::names::maybe_by_name")]`: paths by names, some of them none.
+pub(crate) mod maybe_by_name {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        paths: &BTreeMap<String, Option<PathBuf>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(paths.iter().map(|(name, path)| (name, path.as_ref().map(super::text))))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, Option<PathBuf>>, D::Error> {
+        let paths = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+        Ok(paths.into_iter().map(|(name, text)| (name, text.map(|text| super::path(&text)))).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -142,7 +247,32 @@ mod tests {
         assert_eq!(serde_json::from_str::<Names>(&text).unwrap(), names);
     }
 
+    #[test]
+    fn what_python_writes_of_a_name_is_read() {
+        for (written, readable) in [
+            (r#"{"caf\udce9": "\ud83d\ude00"}"#, r#"{"caf\u0000e9": "\ud83d\ude00"}"#),
+            (r#""\\udce9\\\udcff\uDC80""#, r#""\\udce9\\\u0000ff\u000080""#),
+            (r#""plain \n \u00e9""#, r#""plain \n \u00e9""#),
+            (r#""\ud83d\udce9x"#, r#""\ud83d\udce9x"#),
+        ] {
+            assert_eq!(readable_json(written), readable);
+        }
+        let name: String = serde_json::from_str(&readable_json(r#""caf\udce9.css""#)).unwrap();
+        assert_eq!(path(&name), Path::new(OsStr::from_bytes(b"caf\xe9.css")));
+    }
+
     proptest! {
+        #[test]
+        fn json_without_lone_surrogates_stays(value in "\\PC{0,40}") {
+            let text = serde_json::Value::from(value).to_string();
+            prop_assert_eq!(readable_json(&text), text.as_str());
+        }
+
+        #[test]
+        fn no_json_makes_it_panic(text in "[\\\\ud0-9a-f\"é]{0,40}") {
+            let _ = readable_json(&text);
+        }
+
         #[test]
         fn no_byte_is_lost(bytes: Vec<u8>) {
             prop_assert_eq!(text_bytes(&bytes_text(&bytes)), bytes);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::files::{self, FileError, InPath};
 use crate::journal::{Entry, Journal, JournalError, is_finished};
+use crate::names;
 use crate::report::Report;
 
 pub use owner::{Owner, OwnerError};
@@ -89,6 +90,7 @@ pub struct Kept {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeptStatic {
     /// Where they are; nothing is there if there were none.
+    #[serde(with = "crate::names::one")]
     pub folder: PathBuf,
     /// The names that the update added, sorted.
     pub added: Vec<String>,
@@ -248,7 +250,8 @@ impl State {
     pub fn set_beside(&self, folders: &[PathBuf]) -> Result<(), FileError> {
         let path = self.folder.join("beside.json");
         // Not synced: what a loss of power takes with it is litter that the next preparation replaces.
-        let text = serde_json::to_string(folders).unwrap_or_default();
+        let folders: Vec<String> = folders.iter().map(names::text).collect();
+        let text = serde_json::to_string(&folders).unwrap_or_default();
         files::open_private(&path).and_then(|file| file.set_len(0).at("write", &path))?;
         std::fs::write(&path, text).at("write", &path)
     }
@@ -266,7 +269,8 @@ impl State {
     #[must_use]
     pub fn beside(&self) -> Option<Vec<PathBuf>> {
         let bytes = files::read_private(&self.folder.join("beside.json")).ok()??;
-        Some(serde_json::from_slice(&bytes).unwrap_or_default())
+        let folders: Vec<String> = serde_json::from_slice(&bytes).unwrap_or_default();
+        Some(folders.iter().map(|folder| names::path(folder)).collect())
     }
 
     /// Returns what the last good update left; the default when there was none or it cannot be read.

@@ -63,11 +63,31 @@ pub fn build() -> Option<PathBuf> {
     crate::support::skip(&format!("no debugger may be here: {}", String::from_utf8_lossy(&tried.stderr)))
 }
 
-/// Runs `deploykit` in the site's checkout as a person of that site does, and kills it.
-pub fn run(killer: &Path, site: &TestSite, args: &[&str], kill: &Kill) -> Ended {
+/// Makes all of `/tmp` read-only but for the site, which may lie there, and runs what follows.
+const NO_TMP: &str =
+    "mount --bind /tmp /tmp && mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro /tmp && exec \"$@\"";
+
+/// Tells whether a process here may have mounts of its own, which takes root.
+fn may_mount(site: &TestSite) -> bool {
+    let tried = Command::new("unshare").args(["-m", "sh", "-c", NO_TMP]).arg(&site.root).arg("true").output();
+    tried.is_ok_and(|tried| tried.status.success())
+}
+
+/// Runs `deploykit` in the site's checkout as a person of that site does, and kills it; `without_tmp`: no temporary
+/// directory can be used meanwhile.
+pub fn run(killer: &Path, site: &TestSite, args: &[&str], kill: &Kill, without_tmp: bool) -> Ended {
     let path = |name: &str| site.root.join("log").join(name);
-    let mut command = Command::new(killer);
+    let mut command = if without_tmp && may_mount(site) {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", NO_TMP]).arg(&site.root).arg(killer);
+        command
+    } else {
+        Command::new(killer)
+    };
     site.dress(&mut command);
+    if without_tmp {
+        command.env("TMPDIR", site.root.join("no-such-directory"));
+    }
     command.current_dir(&site.checkout).arg(path("killer"));
     command.args([kill.kind, if kill.after { "after" } else { "before" }, &kill.number.to_string(), "--"]);
     command.arg(env!("CARGO_BIN_EXE_deploykit")).args(args);

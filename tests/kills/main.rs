@@ -60,7 +60,8 @@ fn whatever_is_killed_the_site_is_wholly_old_or_wholly_new() {
             push(&results, (case, result));
         }
     };
-    // Two sites at once: one as it was made by hand, one that was updated before.
+    // Two sites at once: one as it was made by hand; one that was updated before, with files of odd names, Git hooks that
+    // fail, and no temporary directory.
     std::thread::scope(|scope| {
         scope.spawn(|| work(Some(first), false));
         scope.spawn(|| work(None, true));

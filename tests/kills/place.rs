@@ -5,7 +5,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -60,6 +61,8 @@ pub struct Place {
     entries: u64,
     /// What the virtualenv is a link to, when it was updated before.
     link: Option<PathBuf>,
+    /// Whether its files have odd names, its Git hooks fail, and no temporary directory can be used.
+    odd: bool,
     /// What its first update came to, which had to build the environment.
     pub cold: Option<Extent>,
 }
@@ -78,17 +81,43 @@ impl Place {
         fs::create_dir(site.checkout.join("uploads")).expect("a folder");
         fs::write(site.checkout.join("uploads/photo"), "a photo").expect("a file");
         site.start().unwrap_or_else(|error| panic!("{error}"));
+        let odd = linked;
+        if odd {
+            write_odd(&site.checkout.join("uploads"), &ODD, "uploaded");
+            write_odd(&site.static_root.join("uploads"), &ODD, "uploaded");
+            for hook in ["post-checkout", "post-merge", "post-rewrite"] {
+                let path = site.checkout.join(".git/hooks").join(hook);
+                fs::write(&path, "#!/bin/sh\necho it fails >&2\nexit 1\n").expect("a hook");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a hook");
+            }
+        }
         site.add_secret(NEW_SECRET, "a salt for visitors").expect("a secret");
         if linked {
             make_wheel(&site, "demo-base", "1.0", &[], "");
-            site.publish(|tree| append(tree, "requirements/production.txt", "demo-base==1.0\n"))
-                .expect("a release");
-            let update = killer::run(killer, &site, &UPDATE, &Kill::NEVER);
+            let publish = |tree: &Path| {
+                append(tree, "requirements/production.txt", "demo-base==1.0\n");
+                write_odd(&tree.join("odd"), &ODD, "one");
+                write_odd(&tree.join("project/guestbook"), &[b"caf\xe9.py"], "one = 1");
+                write_odd(&tree.join("project/guestbook/static/guestbook/odd"), &ODD_STATIC, "one");
+            };
+            site.publish(publish).expect("a release");
+            let update = killer::run(killer, &site, &UPDATE, &Kill::NEVER, odd);
             assert_eq!(update.code, Some(0), "{}", update.output);
         }
         let link = fs::read_link(&site.virtualenv).ok();
         assert_eq!(link.is_some(), linked, "the virtualenv of a site that was updated is a link");
         site.publish_release_2().expect("a release");
+        if odd {
+            let publish = |tree: &Path| {
+                write_odd(&tree.join("odd"), &ODD[1..], "two, and longer");
+                fs::remove_file(tree.join("odd").join(OsStr::from_bytes(ODD[0]))).expect("a file");
+                write_odd(&tree.join("odd/d\ne"), &ODD, "new");
+                write_odd(&tree.join("project/guestbook"), &[b"caf\xe9.py"], "two = 2");
+                write_odd(&tree.join("project/guestbook/static/guestbook/odd"), &ODD_STATIC[1..], "two");
+                write_odd(&tree.join("project/guestbook/static/guestbook/odd"), &[b"n\xe9w.txt"], "new");
+            };
+            site.publish(publish).expect("a release");
+        }
         for folder in ["site", "data"] {
             copy(&site.root.join(folder), &pristine(&site).join(folder));
         }
@@ -98,7 +127,7 @@ impl Place {
         remove(&pristine(&site).join("site/.deploykit/environments"));
         let before = Snapshot::of(&site).without_entries();
         let (after, killer) = (before.clone(), killer.to_owned());
-        let mut place = Place { after, site, killer, before, entries: 0, link, cold: None };
+        let mut place = Place { after, site, killer, before, entries: 0, link, odd, cold: None };
         place.cold = Some(place.measure());
         Some(place)
     }
@@ -346,7 +375,7 @@ impl Place {
     }
 
     fn run(&self, args: &[&str], kill: &Kill) -> Ended {
-        killer::run(&self.killer, &self.site, args, kill)
+        killer::run(&self.killer, &self.site, args, kill, self.odd)
     }
 
     fn told(&self, ended: &Ended) -> String {
@@ -378,6 +407,20 @@ impl Place {
         }
         self.entries = 0;
         assert!(wait_until(PATIENCE, || site.release().as_deref() == Some("1")), "{}", site.logs());
+    }
+}
+
+/// Names that are no UTF-8, or no line, or look like an option.
+const ODD: [&[u8]; 6] =
+    [b"caf\xe9.txt", b"line\nbreak.txt", b"tab\there.txt", b"-rf", b" space .txt", b"\"quoted\\.txt"];
+
+/// Those that Django itself can collect.
+const ODD_STATIC: [&[u8]; 3] = [b"caf\xe9.txt", b"-rf.txt", b"in space.txt"];
+
+fn write_odd(directory: &Path, names: &[&[u8]], text: &str) {
+    fs::create_dir_all(directory).expect("a directory");
+    for name in names {
+        fs::write(directory.join(OsStr::from_bytes(name)), format!("{text}\n")).expect("a file");
     }
 }
 

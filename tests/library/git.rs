@@ -3,6 +3,7 @@
 mod history;
 mod hooks;
 mod in_the_way;
+mod names;
 mod remote;
 mod trees;
 mod unusual;

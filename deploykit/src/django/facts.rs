@@ -15,8 +15,10 @@ pub struct SiteFacts {
     /// `DJANGO_SETTINGS_MODULE` as it came out in the end.
     pub settings: String,
     /// The file of the settings module.
+    #[serde(with = "crate::names::maybe")]
     pub settings_file: Option<PathBuf>,
     /// The folder of `manage.py`.
+    #[serde(with = "crate::names::one")]
     pub base: PathBuf,
     /// `TIME_ZONE`.
     pub time_zone: Option<String>,
@@ -36,10 +38,12 @@ pub struct SiteFacts {
     /// The databases, sorted by alias.
     pub databases: Vec<Database>,
     /// The file that the project's maintenance commands write, where a setting names one: `MAINTENANCE_STATUS_FILE_PATH`.
+    #[serde(with = "crate::names::maybe")]
     pub maintenance_status_file: Option<PathBuf>,
     /// The names of the management commands.
     pub commands: Vec<String>,
     /// Imported modules that no installed package brought, and the files that they came from.
+    #[serde(with = "crate::names::by_name")]
     pub modules: BTreeMap<String, PathBuf>,
 }
 
@@ -49,6 +53,7 @@ pub struct StaticFacts {
     /// `django.contrib.staticfiles` is installed.
     pub installed: bool,
     /// `STATIC_ROOT`.
+    #[serde(with = "crate::names::maybe")]
     pub root: Option<PathBuf>,
     /// `STATIC_URL`.
     pub url: Option<String>,
@@ -70,6 +75,7 @@ pub struct Database {
     /// `sqlite`, `postgresql`, `mysql`, `oracle`, ….
     pub vendor: String,
     /// The file, for SQLite.
+    #[serde(with = "crate::names::maybe")]
     pub file: Option<PathBuf>,
 }
 

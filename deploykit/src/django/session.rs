@@ -18,6 +18,7 @@ use super::{
 };
 use crate::host::process::Process;
 use crate::host::{CommandError, Host};
+use crate::names;
 
 /// How long a site may take to boot.
 const BOOT: Duration = Duration::from_secs(120);
@@ -120,7 +121,7 @@ impl Session {
             progress: Vec::new(),
             observer: None,
         };
-        let directory = project.directory.to_string_lossy();
+        let directory = names::text(&project.directory);
         let seconds = project.database_deadline.as_secs_f64();
         let configuration = json!({ "directory": directory, "limit": seconds }).to_string();
         for line in [Value::from(PROBE).to_string(), configuration] {
@@ -298,7 +299,7 @@ impl Session {
     ///
     /// Like [`backup_facts`](Session::backup_facts), and [`DjangoError::Tool`] when the database's own program fails.
     pub fn backup(&mut self, host: &Host, path: &Path) -> Result<(), DjangoError> {
-        let request = json!({ "do": "backup", "database": DATABASE, "path": path.to_string_lossy() });
+        let request = json!({ "do": "backup", "database": DATABASE, "path": names::text(path) });
         self.ask::<Nothing>(host, "backup", request, None).map(|_| ())
     }
 
@@ -313,7 +314,7 @@ impl Session {
         before: &DatabaseState,
         path: &Path,
     ) -> Result<(), DjangoError> {
-        let request = json!({ "do": "restore_backup", "database": DATABASE, "path": path.to_string_lossy() });
+        let request = json!({ "do": "restore_backup", "database": DATABASE, "path": names::text(path) });
         self.ask::<Nothing>(host, "restore", request, None)?;
         self.compare(host, before)
     }
@@ -344,7 +345,7 @@ impl Session {
     ///
     /// When static files are not installed.
     pub fn begin_collect(&mut self, host: &Host, target: &Path, seeded: bool) -> Result<(), DjangoError> {
-        let target = target.to_string_lossy();
+        let target = names::text(target);
         let nice = host.niceness();
         let request = json!({ "do": "begin_collect", "target": target, "seeded": seeded, "nice": nice });
         self.ask::<Nothing>(host, "collect static files", request, Some(READ)).map(|_| ())
@@ -385,8 +386,11 @@ impl Session {
     ) -> Result<Vec<PathBuf>, DjangoError> {
         #[derive(Deserialize)]
         struct Answer {
+            #[serde(with = "names::many")]
             compiled: Vec<PathBuf>,
         }
+        let (top, live) = (names::text(top), names::text(live));
+        let sources: Vec<String> = sources.iter().map(names::text).collect();
         let request = json!({ "do": "compile", "top": top, "live": live, "sources": sources });
         self.ask::<Answer>(host, "compile", request, Some(READ)).map(|answer| answer.compiled)
     }

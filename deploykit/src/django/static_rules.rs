@@ -22,6 +22,7 @@ pub enum When {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticSources {
     /// Each name with the file that it comes from; `None` for a finder that is not on the disk.
+    #[serde(with = "crate::names::maybe_by_name")]
     pub sources: BTreeMap<String, Option<PathBuf>>,
     /// The last names of the folders that they come from: `static`, `assets`.
     pub folders: Vec<String>,

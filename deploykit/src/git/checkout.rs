@@ -42,6 +42,7 @@ impl fmt::Display for Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkout {
     /// The top of the checkout.
+    #[serde(with = "crate::names::one")]
     pub repository: PathBuf,
     /// The branch that the update moves.
     pub branch: String,

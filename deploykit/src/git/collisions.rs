@@ -43,7 +43,7 @@ impl fmt::Display for Collision {
             Obstacle::Untracked => "untracked",
             Obstacle::Ignored => "ignored",
         };
-        write!(f, "`{}` ({kind})", self.path.display())
+        write!(f, "`{}` ({kind})", crate::names::shown_path(&self.path))
     }
 }
 

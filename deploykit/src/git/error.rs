@@ -316,7 +316,7 @@ pub(crate) struct Quoted<'p>(pub(crate) &'p Path);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}`", self.0.display())
+        write!(f, "`{}`", crate::names::shown_path(self.0))
     }
 }
 

@@ -45,7 +45,7 @@ pub enum LocalChangeKind {
 
 impl fmt::Display for LocalChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
+        let path = crate::names::shown_path(&self.path);
         match self.kind {
             LocalChangeKind::Modified => write!(f, "`{path}`"),
             LocalChangeKind::Deleted => write!(f, "`{path}` (deleted)"),

@@ -160,8 +160,8 @@ pub(crate) fn tracked_below(
         let tree = Tree::open(repository, commit)?;
         if inside.as_os_str().is_empty() || tree.holds(inside) {
             let paths = tree.paths()?;
-            let below = paths.iter().filter_map(|path| path.strip_prefix(inside).ok()?.to_str());
-            names.extend(below.map(str::to_owned));
+            let below = paths.iter().filter_map(|path| path.strip_prefix(inside).ok());
+            names.extend(below.map(crate::names::text));
         }
     }
     Ok(names)

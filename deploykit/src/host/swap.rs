@@ -13,8 +13,10 @@ use super::files::{FileError, InPath, cannot_exchange, exchange, inode, rename};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swap {
     /// The path that the site uses.
+    #[serde(with = "crate::names::one")]
     pub live: PathBuf,
     /// Its neighbour, on the same file system; what was live is there afterwards.
+    #[serde(with = "crate::names::one")]
     pub aside: PathBuf,
     /// The inode that is to be at `live`; `None`: nothing is to be there.
     pub wanted: Option<u64>,

@@ -13,8 +13,10 @@ use crate::host::files::{Found, look, parent};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteCode {
     /// The tree that they were compiled in.
+    #[serde(with = "crate::names::one")]
     pub from: PathBuf,
     /// The checkout that they belong to.
+    #[serde(with = "crate::names::one")]
     pub to: PathBuf,
     /// From the top of either.
     #[serde(with = "crate::names::many")]

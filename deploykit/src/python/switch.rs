@@ -16,10 +16,12 @@ use crate::host::files::{self, FileError, Found};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// The path that the site uses.
+    #[serde(with = "crate::names::one")]
     pub virtualenv: PathBuf,
     /// What it is to be.
     pub target: Target,
     /// Where the folder is, or is to be, that a link replaces.
+    #[serde(with = "crate::names::one")]
     pub kept: PathBuf,
 }
 
@@ -28,9 +30,9 @@ pub struct Switch {
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// A link to an environment that deploykit built.
-    Environment(PathBuf),
+    Environment(#[serde(with = "crate::names::one")] PathBuf),
     /// A link as it was found, wherever it leads to.
-    Link(PathBuf),
+    Link(#[serde(with = "crate::names::one")] PathBuf),
     /// The folder that was put away.
     Folder,
 }

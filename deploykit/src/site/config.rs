@@ -158,6 +158,9 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        if path.to_str().is_none() {
+            return Err(ConfigError::NotUtf8 { path });
+        }
         Config::parse(&text, &path, environment)
     }
 

@@ -31,6 +31,12 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
+    /// The site lies at a path that is not UTF-8: programs are given paths as text.
+    #[error("the path of the configuration `{}` is not UTF-8", crate::names::shown_path(path))]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no `deploykit.toml` in the folder or above it.
     #[error("there is no `deploykit.toml` in `{}` or a folder above it", folder.display())]
     NotFound {

@@ -417,3 +417,14 @@ fn mistakes_in_an_override_are_in_its_place() {
         );
     }
 }
+
+#[test]
+fn a_site_at_a_path_that_is_not_utf_8_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("deploykit.toml"), "[site]\nsettings = \"config.settings\"\n").unwrap();
+    let error = Config::load(&folder.join("deploykit.toml"), None).unwrap_err().to_string();
+    assert!(error.ends_with("caf\\xe9/deploykit.toml` is not UTF-8"), "{error}");
+}

@@ -11,6 +11,7 @@ use crate::event::Outcome;
 use crate::git;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, JournalError};
+use crate::names;
 use crate::plan::Step;
 use crate::site::Site;
 use crate::state::{Kept, KeptStatic, RunFolder, State};
@@ -135,8 +136,8 @@ pub(super) fn keep(
 
 /// Returns where the static files go that an update put aside: `.static.deploykit-20261122-1`.
 fn kept_folder(aside: &Path, run: &str) -> PathBuf {
-    let name = aside.file_name().unwrap_or_default().to_string_lossy();
-    aside.with_file_name(name.replace("deploykit-next", &format!("deploykit-{run}")))
+    let name = names::text(aside.file_name().unwrap_or_default());
+    aside.with_file_name(names::path(&name.replace("deploykit-next", &format!("deploykit-{run}"))))
 }
 
 /// Looks at the database, and counts its rows for whoever puts the copy back.

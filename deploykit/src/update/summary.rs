@@ -33,7 +33,7 @@ pub(super) fn static_details(collected: &Collected) -> Vec<String> {
     let is_copy = |name: &str| without_hash(name).is_some_and(|plain| all.contains(&&plain));
     let marked = |names: &[String], mark: char| {
         let own = names.iter().filter(|name| !is_copy(name));
-        own.map(|name| format!("{mark} {name}")).collect::<Vec<_>>()
+        own.map(|name| format!("{mark} {}", crate::names::shown(name))).collect::<Vec<_>>()
     };
     let mut lines = marked(&collected.removed, '-');
     lines.extend(marked(&collected.added, '+'));

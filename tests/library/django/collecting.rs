@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use deploykit::django::{Collected, DjangoError, StaticFiles, StaticRecord, When};
@@ -432,4 +432,54 @@ fn static_files_that_could_not_be_exchanged_are_refused() {
     assert!(matches!(&error, DjangoError::NoRoomBeside { .. }), "{error:?}");
     assert!(deploykit::error_chain(&error).ends_with("it is a mount point"), "{error:?}");
     assert_eq!(fs::read_dir(site.path("www")).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn files_are_collected_and_kept_whatever_their_names_are() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    for storage in ["", MANIFEST] {
+        let Some(site) = site(storage) else { return };
+        let file = |folder: &str, name: &[u8]| site.path(folder).join(OsStr::from_bytes(name));
+        for name in [&b"caf\xe9.txt"[..], b"-rf.txt", b"in space.txt"] {
+            fs::write(file("shop/static/shop", name), "collected").unwrap();
+        }
+        let uploads = [&b"\xfcpload"[..], b"line\nbreak", b"tab\t", b"-x", b" "];
+        fs::create_dir_all(site.path("www/static/uploads")).unwrap();
+        for name in uploads {
+            fs::write(file("www/static/uploads", name), "uploaded").unwrap();
+        }
+        let collected = prepare(&site, &files(&site)).unwrap();
+        assert!(collected.added.contains(&deploykit::names::text(OsStr::from_bytes(b"shop/caf\xe9.txt"))));
+        assert!(collected.removed.is_empty(), "{:?}", collected.removed);
+        // Another one comes in meanwhile.
+        fs::write(file("www/static/uploads", b"l\xe4te"), "uploaded").unwrap();
+        let (late, swap, back) = (
+            collected.late_files().unwrap(),
+            collected.swap.clone().unwrap(),
+            collected.back.clone().unwrap(),
+        );
+        let journalled = serde_json::to_string(&late).unwrap();
+        let late: deploykit::django::LateFiles = serde_json::from_str(&journalled).unwrap();
+        late.perform(&Host::new()).unwrap();
+        swap.perform().unwrap();
+        for name in uploads.iter().chain(&[&b"l\xe4te"[..]]) {
+            assert_eq!(fs::read(file("www/static/uploads", name)).unwrap(), b"uploaded", "{name:?}");
+        }
+        assert_eq!(fs::read(file("www/static/shop", b"caf\xe9.txt")).unwrap(), b"collected");
+        // Nothing is new the next time.
+        let again = StaticFiles { record: Some(collected.record.clone()), ..files(&site) };
+        let again = prepare(&site, &again).unwrap();
+        assert!(again.unchanged, "{:?} {:?} {:?}", again.added, again.changed, again.removed);
+        back.perform().unwrap();
+        assert!(!site.path("www/static/shop/site.css").exists());
+        assert_eq!(fs::read(file("www/static/uploads", uploads[0])).unwrap(), b"uploaded");
+
+        // Byte code of such sources is brought, too.
+        let source = PathBuf::from(OsStr::from_bytes(b"shop/caf\xe9.py"));
+        fs::write(site.path("").join(&source), "x = 1\n").unwrap();
+        let compiled = site.boot().compile(&Host::new(), &site.path(""), &site.path(""), &[source]).unwrap();
+        assert!(site.path("").join(&compiled[0]).exists() && compiled[0].to_str().is_none(), "{compiled:?}");
+    }
 }

@@ -29,7 +29,7 @@ def serve():
         line = requests.readline()
         if not line:
             return
-        request = json.loads(line.decode("utf-8"))
+        request = received(json.loads(line.decode("utf-8")))
         with Watched(request.get("database")):
             try:
                 answer = {"ok": globals()["do_" + request["do"]](request)}
@@ -81,7 +81,7 @@ def load_apps():
 
 
 def boot():
-    CONFIGURATION.update(json.loads(requests.readline().decode("utf-8")))
+    CONFIGURATION.update(received(json.loads(requests.readline().decode("utf-8"))))
     seal()
     # What Python's own start printed may have left half a line.
     ANSWERS.write(b"\n")

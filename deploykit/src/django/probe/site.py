@@ -78,8 +78,10 @@ def seal():
 
 
 def send(value):
-    # A lone surrogate (a file name that is not UTF-8) becomes a question mark: JSON has no place for it.
-    data = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+    # A byte of a file name that is not UTF-8 is a lone surrogate here, and a NUL with two digits in JSON.
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = re.sub("[\udc80-\udcff]", lambda found: "\\u0000%02x" % (ord(found.group()) - 0xDC00), text)
+    data = text.encode("utf-8", "replace") + b"\n"
     try:
         while data:
             data = data[ANSWERS.write(data):]
@@ -88,9 +90,25 @@ def send(value):
         pass
 
 
+def received(value):
+    """What was sent, with the names of files as Python has them."""
+    if isinstance(value, str):
+        return re.sub("\0([0-9a-f]{2})", lambda found: chr(0xDC00 + int(found.group(1), 16)), value)
+    if isinstance(value, list):
+        return [received(one) for one in value]
+    if isinstance(value, dict):
+        return {name: received(one) for name, one in value.items()}
+    return value
+
+
+def readable(text):
+    """A text for people: a byte of a file name that is not UTF-8 is shown as such."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def text_of(error):
     try:
-        return str(error)
+        return readable(str(error))
     except Exception:
         return ""
 
@@ -105,7 +123,7 @@ def described(error):
     kept = [frame for frame in found.stack if frame.filename not in ours and "importlib" not in frame.filename]
     found.stack = traceback.StackSummary.from_list(kept)
     lines = "".join(found.format()).rstrip().split("\n")
-    shown = [without_passwords(line) for line in lines[-30:]]
+    shown = [without_passwords(line.encode("utf-8", "backslashreplace").decode("utf-8")) for line in lines[-30:]]
     message = without_passwords(text_of(error)) + lock_holders(error)
     return {"type": name, "message": message, "traceback": shown}
 

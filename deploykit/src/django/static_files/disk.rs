@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::MANIFEST;
 use crate::host::Host;
 use crate::host::files::{self, FileError, InPath};
+use crate::names;
 
 /// Lists what is in a folder, without its folders; nothing for one that is not there.
 pub(super) fn listing(root: &Path) -> io::Result<BTreeSet<String>> {
@@ -25,7 +26,7 @@ pub(super) fn walk(
     let mut found = BTreeSet::new();
     let mut waiting = vec![String::new()];
     while let Some(folder) = waiting.pop() {
-        let path = root.join(&folder);
+        let path = names::join(root, &folder);
         let entries = match on_folder(&folder, &path).and_then(|()| fs::read_dir(&path)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -44,21 +45,22 @@ pub(super) fn walk(
     Ok(found)
 }
 
-/// Returns the name of an entry and whether it is a folder; `None`: no static file has such a name, or is such a thing.
+/// Returns the [name](names::text) of an entry and whether it is a folder; `None`: no static file is such a thing.
 pub(super) fn entry_of(folder: &str, entry: &DirEntry) -> io::Result<Option<(String, bool)>> {
     let kind = entry.file_type()?;
     let is_one = kind.is_dir() || kind.is_file() || kind.is_symlink();
-    let name = entry.file_name().into_string().ok().filter(|_| is_one);
+    let name = is_one.then(|| names::text(entry.file_name()));
     let whole = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
     Ok(name.map(|name| (whole(name), kind.is_dir())))
 }
 
 /// Links files over; one that cannot be linked is copied. Tells whether all were linked.
 pub(super) fn keep(host: &Host, from: &Path, to: &Path, names: &[String]) -> Result<bool, FileError> {
-    for folder in names.iter().map(|name| files::parent(Path::new(name))).collect::<BTreeSet<_>>() {
+    let names: Vec<PathBuf> = names.iter().map(|name| names::path(name)).collect();
+    for folder in names.iter().map(|name| files::parent(name)).collect::<BTreeSet<_>>() {
         keep_folder(from, to, folder).at("keep", &from.join(folder))?;
     }
-    let kept = host.on_all_cores(names, |name| {
+    let kept = host.on_all_cores(&names, |name| {
         let source = from.join(name);
         keep_file(&source, &to.join(name)).at("keep", &source)
     });
@@ -125,7 +127,8 @@ pub(super) fn equal(one: &Path, other: &Path) -> bool {
 }
 
 fn equal_json(one: &Path, other: &Path) -> bool {
-    let read = |path| fs::read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let read =
+        |path| serde_json::from_str::<Value>(&names::readable_json(&fs::read_to_string(path).ok()?)).ok();
     matches!((read(one), read(other)), (Some(one), Some(other)) if one == other)
 }
 

@@ -14,6 +14,7 @@ use super::disk::{entry_of, keep, listing, walk};
 use super::others::{Others, is_the_same};
 use crate::host::Host;
 use crate::host::files::{self, InPath, Swap, inode};
+use crate::names;
 
 /// How long ago a folder must have changed that its time tells of the next change: some file systems count in seconds.
 const COARSE: i64 = 2_000_000_000;
@@ -52,7 +53,7 @@ impl LateFiles {
         let late = self.folders.news(&swap.live).at("read", &swap.live)?;
         let mut linked = Vec::new();
         for name in late {
-            let (live, aside) = (swap.live.join(&name), swap.aside.join(&name));
+            let (live, aside) = (names::join(&swap.live, &name), names::join(&swap.aside, &name));
             if self.removed.binary_search(&name).is_ok() {
                 continue;
             }
@@ -65,8 +66,8 @@ impl LateFiles {
             linked.push(name);
         }
         for name in self.folders.before(&swap.live, &swap.aside).at("read", &swap.aside)? {
-            if self.others.holds(&name) && fs::symlink_metadata(swap.live.join(&name)).is_err() {
-                files::remove_file(&swap.aside.join(&name))?;
+            if self.others.holds(&name) && fs::symlink_metadata(names::join(&swap.live, &name)).is_err() {
+                files::remove_file(&names::join(&swap.aside, &name))?;
             }
         }
         keep(host, &swap.live, &swap.aside, &linked)?;
@@ -101,10 +102,10 @@ impl Folders {
         }
         let mut found = Vec::new();
         for (folder, seen) in &self.0 {
-            if changed(&root.join(folder)).is_ok_and(|changed| changed == *seen) {
+            if changed(&names::join(root, folder)).is_ok_and(|changed| changed == *seen) {
                 continue;
             }
-            let entries = match fs::read_dir(other.join(folder)) {
+            let entries = match fs::read_dir(names::join(other, folder)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entries => entries?,
             };
@@ -124,7 +125,7 @@ impl Folders {
         }
         let mut found = Vec::new();
         for (folder, seen) in &self.0 {
-            let place = root.join(folder);
+            let place = names::join(root, folder);
             let entries = match changed(&place) {
                 Ok(changed) if changed == *seen => continue,
                 changed => changed.and_then(|_| fs::read_dir(&place)),
@@ -137,7 +138,7 @@ impl Folders {
                 match entry_of(folder, &entry?)? {
                     Some((name, true)) if self.0.contains_key(&name) => {}
                     Some((name, true)) => {
-                        let inside = listing(&root.join(&name))?;
+                        let inside = listing(&names::join(root, &name))?;
                         found.extend(inside.iter().map(|inner| format!("{name}/{inner}")));
                     }
                     Some((name, false)) => found.push(name),

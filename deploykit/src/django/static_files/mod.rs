@@ -20,6 +20,7 @@ use super::{DjangoError, Session, StaticRecord, StaticSources, When};
 use crate::host::Host;
 use crate::host::files::{self, InPath, Swap};
 use crate::host::trial;
+use crate::names;
 use disk::{equal, keep, like, listing};
 
 pub use late::{Folders, LateFiles};
@@ -245,7 +246,7 @@ impl Collecting {
         // A link shows what it names, and is not what Django would make. Into what is compressed whitenoise writes, even where
         // a package brought it.
         let is_compressed = |name: &str| name.ends_with(".gz") || name.ends_with(".br");
-        names.retain(|name| !is_compressed(name) && !self.root.join(name).is_symlink());
+        names.retain(|name| !is_compressed(name) && !names::join(&self.root, name).is_symlink());
         keep(host, &self.root, aside, &names)?;
         Ok(())
     }
@@ -304,7 +305,8 @@ fn in_place(
     let mut fresh = listing(aside).at("read", aside)?;
     fresh.retain(|name| !tracked.contains(name));
     let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
-    let is_equal = host.on_all_cores(&same, |name| equal(&root.join(name), &aside.join(name)));
+    let is_equal =
+        host.on_all_cores(&same, |name| equal(&names::join(root, name), &names::join(aside, name)));
     let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
     let changed: Vec<String> = changed.map(|(name, _)| name).collect();
     if added.is_empty() && changed.is_empty() {
@@ -331,7 +333,8 @@ fn complete(
     let others = Others::of(&kept, fresh.iter().chain(&removed));
     like(root, aside).at("prepare", aside)?;
     let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
-    let is_equal = host.on_all_cores(&same, |name| equal(&root.join(name), &aside.join(name)));
+    let is_equal =
+        host.on_all_cores(&same, |name| equal(&names::join(root, name), &names::join(aside, name)));
     let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
     let changed: Vec<String> = changed.map(|(name, _)| name).collect();
     if added.is_empty() && changed.is_empty() && removed.is_empty() {
@@ -369,7 +372,9 @@ fn make_room(root: &Path, aside: &Path) -> Result<(), DjangoError> {
 /// Source: `ManifestFilesMixin` of Django: `{"paths": {NAME: HASHED_NAME}, "version": "1.1"}`.
 fn manifest(root: &Path) -> Option<BTreeSet<String>> {
     let text = fs::read_to_string(root.join(MANIFEST)).ok()?;
-    let Ok(Value::Object(mut fields)) = serde_json::from_str(&text) else { return Some(BTreeSet::new()) };
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(&names::readable_json(&text)) else {
+        return Some(BTreeSet::new());
+    };
     match fields.remove("paths") {
         Some(Value::Object(paths)) => Some(paths.into_iter().map(|(name, _)| name).collect()),
         _ => Some(BTreeSet::new()),

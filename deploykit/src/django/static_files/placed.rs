@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::DjangoError;
 use crate::host::files::{self, InPath, Swap, inode};
+use crate::names;
 
 /// Files that are exchanged with those of the same names in a neighbouring directory.
 ///
@@ -15,8 +16,10 @@ use crate::host::files::{self, InPath, Swap, inode};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedFiles {
     /// The directory that the site uses.
+    #[serde(with = "crate::names::one")]
     pub live: PathBuf,
     /// Its neighbour, on the same file system; what was live is there afterwards.
+    #[serde(with = "crate::names::one")]
     pub aside: PathBuf,
     /// The inode that is to be live under each name; `None`: nothing is to be there.
     pub wanted: BTreeMap<String, Option<u64>>,
@@ -32,7 +35,7 @@ impl PlacedFiles {
         let now = |directory: &Path| PlacedFiles {
             live: live.to_owned(),
             aside: aside.to_owned(),
-            wanted: names.clone().map(|name| (name.clone(), inode(&directory.join(name)))).collect(),
+            wanted: names.clone().map(|name| (name.clone(), inode(&names::join(directory, name)))).collect(),
         };
         (now(aside), now(live))
     }
@@ -40,7 +43,7 @@ impl PlacedFiles {
     /// Returns what brings the files of now back, when others have taken their place.
     #[must_use]
     pub fn way_back(&self) -> Self {
-        let now = |name: &String| (name.clone(), inode(&self.live.join(name)));
+        let now = |name: &String| (name.clone(), inode(&names::join(&self.live, name)));
         PlacedFiles { wanted: self.wanted.keys().map(now).collect(), ..self.clone() }
     }
 
@@ -70,8 +73,8 @@ impl PlacedFiles {
 
     fn swaps(&self) -> impl Iterator<Item = Swap> + '_ {
         self.wanted.iter().map(|(name, wanted)| Swap {
-            live: self.live.join(name),
-            aside: self.aside.join(name),
+            live: names::join(&self.live, name),
+            aside: names::join(&self.aside, name),
             wanted: *wanted,
         })
     }

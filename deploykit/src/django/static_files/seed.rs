@@ -8,6 +8,7 @@ use super::super::StaticSources;
 use super::super::static_rules::without_hash;
 use super::disk::equal;
 use crate::host::Host;
+use crate::names;
 
 /// Returns the names of live files that are what they were collected from, byte for byte. Times do not count: packages
 /// bring old ones.
@@ -39,6 +40,6 @@ pub(super) fn variants(
 
 /// Picks the files of a folder that equal their sources.
 fn pick(host: &Host, root: &Path, candidates: &[(&String, &Path)]) -> impl Iterator<Item = String> {
-    let equals = host.on_all_cores(candidates, |(name, source)| equal(source, &root.join(name)));
+    let equals = host.on_all_cores(candidates, |(name, source)| equal(source, &names::join(root, name)));
     candidates.iter().zip(equals).filter(|(_, equals)| *equals).map(|((name, _), _)| (*name).clone())
 }

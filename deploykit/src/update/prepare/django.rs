@@ -8,6 +8,7 @@ use crate::django::{
     StaticFiles, When,
 };
 use crate::git::{ChangeStatus, NextTree, Tree, counted, tracked_below};
+use crate::names;
 use crate::operations::git_update::Move;
 use crate::python::ByteCode;
 use crate::update::backup::{self, Backup};
@@ -142,7 +143,7 @@ impl Preparation<'_, '_> {
             collect,
             clear,
             record: self.state.current().static_files,
-            deleted: deleted.map(|path| path.to_string_lossy().into_owned()).collect(),
+            deleted: deleted.map(names::text).collect(),
         };
         if files.is_git_s() {
             let count = counted(files.tracked.len(), "file");
