@@ -238,13 +238,9 @@ exit code 0
 version       [COMMIT] (main), production
 unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: held in maintenance
-<<<<<<< HEAD
 failed        step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
 not undone    `migrate`: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
-maintenance   the page is up
-=======
 maintenance   announced for [TIME], the page is up
->>>>>>> 580590b (Say when maintenance is, or that it is not known, by the site's clock)
 services
   gunicorn  web     stopped  STOPPED
   worker    worker  stopped  STOPPED
