@@ -192,6 +192,15 @@ fn preparation(error: &PreparationError) -> Option<String> {
             }
             "look at `smoke.base` and `smoke.connect`, and at what listens there; if the site is broken and this update mends it, add `--broken`".into()
         }
+        PreparationError::StepReachesLive { step, outputs, .. } => {
+            let outputs: Vec<String> = outputs.iter().map(|output| format!("\"{}\"", output.display())).collect();
+            format!("add `outputs = [{}]` to the step `{step}`: then it has a copy, which goes live in the window", outputs.join(", "))
+        }
+        PreparationError::OutputElsewhere { .. } => "name a directory of the checkout itself".into(),
+        PreparationError::OutputHolds { .. } => "name the directories in it that the step makes".into(),
+        PreparationError::Pointers { .. } => {
+            "install git-lfs, and run `git lfs install` as the site's user; the site goes on with the old version".into()
+        }
         PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
         _ => return None,
     })

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::command::Command;
 pub use crate::django::Context;
 use crate::host::files::{self, FileError, Swap};
-use crate::host::{CommandError, Host};
+use crate::host::{CommandError, Host, with_umask};
 use crate::services::{Goal, ServiceAction, stop_together};
 
 /// One change of the site: a state to reach, so that performing it twice, or after half of it, does no harm.
@@ -54,6 +54,8 @@ pub enum Action {
     },
     /// Exchanges two neighbours on the disk.
     Swap(Swap),
+    /// Brings to the checkout what a step of the site's own made in the staged tree, or what was there before.
+    SwapOutput(Swap),
     /// Takes files that appeared meanwhile over to the static files that go live.
     LinkLateFiles(crate::django::LateFiles),
     /// Brings static files to their places one by one, or back.
@@ -135,6 +137,10 @@ impl Action {
     ///
     /// The error of the part that performs it; the state may then be half reached.
     pub fn perform(&self, context: &mut Context) -> Result<(), ActionError> {
+        with_umask(context.host.umask(), || self.reach(context))
+    }
+
+    fn reach(&self, context: &mut Context) -> Result<(), ActionError> {
         match self {
             Action::Run { command } => context.host.run_unread(command)?,
             Action::WriteFile { path, contents, mode } => {
@@ -143,7 +149,7 @@ impl Action {
             Action::RemoveFile { path } => files::remove_file(path)?,
             Action::RemoveTree { path } => files::remove_tree(path)?,
             Action::Wait { until, .. } => wait(*until, &context.host, Timestamp::now)?,
-            Action::Swap(swap) => swap.perform()?,
+            Action::Swap(swap) | Action::SwapOutput(swap) => swap.perform()?,
             Action::PlaceFiles(placed) => placed.perform()?,
             Action::LinkLateFiles(late) => late.perform(&context.host).map(|_| ())?,
             Action::Exclude(exclude) => exclude.perform()?,

@@ -84,6 +84,9 @@ pub struct Kept {
     /// The rows that the database had then; only where a copy of it was made.
     #[serde(default)]
     pub rows: Option<crate::django::RowCounts>,
+    /// The directory with the outputs of the site's own steps from before; `None`: they stayed.
+    #[serde(default)]
+    pub outputs: Option<PathBuf>,
 }
 
 /// Static files that a finished update put aside.

@@ -63,6 +63,22 @@ impl Cli {
         self
     }
 
+    /// Lets the caller have another umask than this process.
+    pub fn umask(mut self, umask: &str) -> Cli {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("umask {umask} && exec \"$0\" \"$@\"")]);
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(self.command.get_current_dir().unwrap());
+        self.command = command;
+        self
+    }
+
     /// Pipes a text into it.
     pub fn input(mut self, text: &str) -> Cli {
         self.input = text.as_bytes().to_vec();

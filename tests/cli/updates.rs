@@ -1,6 +1,8 @@
 //! Updates that succeed, in pipes and on a terminal, alone and watched from elsewhere.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use snapbox::prelude::*;
@@ -8,7 +10,7 @@ use snapbox::{assert_data_eq, str};
 
 use crate::documents::assert_documented;
 use crate::run::{full_pipe, on, steady, wait_for};
-use crate::support::releases::publish_good;
+use crate::support::releases::{append, make_wheel, publish_good, write};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::NEW_SECRET;
 use crate::support::snapshot::{Snapshot, assert_same};
@@ -63,6 +65,8 @@ exit code 4
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
+  ✓ services [S] s  gunicorn running, worker running
+  ✓ pages [S] s  2 of 2 answer as expected
   ✓ next-tree [S] s
   ✗ secrets [S] s
 
@@ -250,6 +254,41 @@ exit code 0
     talkative_and_silent(site);
 }
 
+/// The modes of what the site serves and runs.
+fn modes(site: &TestSite) -> BTreeMap<PathBuf, u32> {
+    let mut folders = vec![site.checkout.clone(), site.virtualenv.clone(), site.static_root.clone()];
+    let mut found = BTreeMap::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let is_own = [".git", ".deploykit"].iter().any(|name| path.ends_with(name));
+            let Ok(metadata) = entry.metadata() else { continue };
+            if is_own || metadata.is_symlink() {
+                continue;
+            }
+            if metadata.is_dir() {
+                folders.push(path.clone());
+            }
+            found.insert(path, metadata.permissions().mode() & 0o777);
+        }
+    }
+    found
+}
+
+/// What was there has the mode that it had; what is new has that of its like.
+#[track_caller]
+fn assert_modes(before: &BTreeMap<PathBuf, u32>, after: &BTreeMap<PathBuf, u32>) {
+    let of = |name: &str| *before.iter().find(|(path, _)| path.ends_with(name)).unwrap().1;
+    let (folder, file) = (of("guestbook"), of("urls.py"));
+    let expected = |path: &PathBuf, mode: u32| match before.get(path) {
+        Some(before) => vec![*before],
+        None => vec![folder, if mode & 0o100 == 0 { file } else { file | (file & 0o444) >> 2 }],
+    };
+    let wrong = after.iter().filter(|(path, mode)| !expected(path, **mode).contains(mode));
+    let wrong: Vec<String> = wrong.map(|(path, mode)| format!("{} {mode:o}", path.display())).collect();
+    assert!(wrong.is_empty() && after.len() > before.len(), "{wrong:#?}");
+}
+
 /// What others see and may do while an update is in its window.
 fn meanwhile(site: &TestSite) {
     let said = |args: &[&str]| on(site, args).run().text(Some(site));
@@ -287,11 +326,20 @@ Hint: watch it with `deploykit status --follow`, or wait for its end with `--loc
 
 /// `-q`, `-v`, colours, a terminal that takes nothing.
 fn talkative_and_silent(site: &TestSite) {
-    publish_good(site, "silent");
-    let done = on(site, &["update", "-y", "-q"]).run().expect(0);
+    let before = modes(site);
+    make_wheel(site, "demo-base", "1.0", &[], "x = 1\n");
+    site.publish(|tree| {
+        append(tree, "requirements/production.txt", "demo-base\n");
+        write(tree, "project/guestbook/static/guestbook/deep/new.css", "p { color: red }\n");
+        write(tree, "project/guestbook/new/__init__.py", "");
+    })
+    .unwrap();
+    let done = on(site, &["update", "-y", "-q"]).umask("077").run().expect(0);
     assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("", ""));
+    assert_modes(&before, &modes(site));
     publish_good(site, "talkative");
-    let done = on(site, &["update", "-y", "-v", "--color", "always"]).run().expect(0);
+    let done = on(site, &["update", "-y", "-v", "--color", "always"]).umask("000").run().expect(0);
+    assert_modes(&before, &modes(site));
     assert!(done.stderr.contains("\u{1b}["), "{}", done.stderr);
     let plain = on(site, &["plan", "-v"]).run().expect(0);
     assert!(!plain.stderr.contains('\u{1b}'), "{}", plain.stderr);

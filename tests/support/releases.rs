@@ -145,6 +145,20 @@ pub fn publish_over_an_ignored_file(site: &DemoSite) -> String {
     })
 }
 
+/// A picture becomes a pointer of Git LFS.
+pub fn publish_pointer(site: &DemoSite) -> String {
+    // As a Git LFS that is to fetch nothing, whatever the machine has.
+    for (key, value) in [("process", ""), ("smudge", "cat"), ("clean", "cat"), ("required", "false")] {
+        site.git(&site.checkout, &["config", &format!("filter.lfs.{key}"), value]).expect("a configuration");
+    }
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12345\n", "7".repeat(64));
+    publish(site, "A picture in Git LFS", |tree| {
+        write(tree, ".gitattributes", "*.svg filter=lfs\n");
+        write(tree, "project/guestbook/static/guestbook/flower.svg", &pointer);
+    })
+}
+
 /// A line is changed upstream and, in another way, by a local commit. Also makes that commit.
 pub fn publish_rebase_conflict(site: &DemoSite) -> String {
     edit(&site.checkout, ABOUT, "Whoever passes by", "Whoever comes here");

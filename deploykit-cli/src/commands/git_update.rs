@@ -1,8 +1,8 @@
 //! `git-update`: step 5 of the manual as a one-liner.
 
-use deploykit::Site;
 use deploykit::operations::Operation;
 use deploykit::operations::git_update::{GitUpdate, LocalChanges, LocalCommits};
+use deploykit::{Site, Umask};
 
 use crate::args::{GitUpdateArgs, Global};
 use crate::failure::Failure;
@@ -14,7 +14,9 @@ pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure>
     let site = match &repository {
         Some(repository) => {
             super::not_root_over_others(repository)?;
-            Site::of_repository(repository, global.environment.as_deref())?
+            let site = Site::of_repository(repository, global.environment.as_deref())?;
+            super::take(site.as_ref().map_or_else(|| Umask::of_files(repository, None), Site::umask));
+            site
         }
         None => Some(super::site(global)?),
     };

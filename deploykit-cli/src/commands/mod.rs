@@ -29,7 +29,7 @@ use deploykit::lock::Lock;
 use deploykit::operations::{ApplyError, Operation};
 use deploykit::state::State;
 use deploykit::update::UpdateError;
-use deploykit::{Cancel, Host, Site};
+use deploykit::{Cancel, Host, Site, Umask};
 
 use crate::args::{Cli, Command, Global};
 use crate::exit_code;
@@ -72,8 +72,16 @@ fn site(global: &Global) -> Result<Site, Failure> {
         None => deploykit::site::find(&here()?)?,
     };
     let site = Site::load(&path, global.environment.as_deref())?;
+    take(site.umask());
     use_clock_of(&site);
     Ok(site)
+}
+
+/// Makes files as those are that are there: this process has no other purpose.
+fn take(umask: Option<Umask>) {
+    if let Some(umask) = umask {
+        umask.set_for_process();
+    }
 }
 
 /// Reads the configuration if there is one; one with mistakes is an error all the same.

@@ -1,8 +1,8 @@
 //! `pip-install`: step 6 of the manual as a one-liner.
 
-use deploykit::Site;
 use deploykit::operations::pip_install::PipInstall;
 use deploykit::python::Installer;
+use deploykit::{Site, Umask};
 
 use crate::args::{self, Global, PipInstallArgs};
 use crate::failure::Failure;
@@ -14,7 +14,9 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
     let site = match &virtualenv {
         Some(virtualenv) => {
             super::not_root_over_others(virtualenv)?;
-            Site::of_virtualenv(virtualenv, global.environment.as_deref())?
+            let site = Site::of_virtualenv(virtualenv, global.environment.as_deref())?;
+            super::take(site.as_ref().map_or_else(|| Umask::of_files(virtualenv, None), Site::umask));
+            site
         }
         None => Some(super::site(global)?),
     };

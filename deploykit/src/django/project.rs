@@ -54,10 +54,16 @@ impl Project {
         if !self.settings.is_empty() {
             command = command.env("DJANGO_SETTINGS_MODULE", &self.settings);
         }
-        // What `bin/activate` does; it drops PYTHONHOME because that would lead to another library.
-        command = command.env_remove("PYTHONHOME");
+        self.activate(command, std::env::var_os("PATH"))
+    }
+
+    /// Lets a command run as in the activated virtualenv; `path` is where else its programs are found.
+    ///
+    /// This is what `bin/activate` does; it drops PYTHONHOME because that would lead to another library.
+    pub(crate) fn activate(&self, command: Command, path: Option<OsString>) -> Command {
+        let mut command = command.env_remove("PYTHONHOME");
         if let Some(programs) = self.python.parent() {
-            command = command.env("PATH", path_with(programs, std::env::var_os("PATH")));
+            command = command.env("PATH", path_with(programs, path));
             if let Some(folder) = programs.parent().filter(|folder| folder.join("pyvenv.cfg").exists()) {
                 command = command.env("VIRTUAL_ENV", folder);
             }

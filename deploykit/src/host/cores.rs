@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Builder};
 
-use super::{Host, process};
+use super::{Host, process, umask};
 
 impl Host {
     /// Does something with each of these, in any order and several at once, and returns the results in theirs. At low
@@ -29,6 +29,7 @@ impl Host {
                 // Of this thread alone: who is not root cannot take it back.
                 process::lower_priority(None);
             }
+            umask::take(self.umask);
             share()
         };
         let cores = thread::available_parallelism().map_or(1, NonZero::get).min(items.len());

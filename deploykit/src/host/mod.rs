@@ -6,6 +6,7 @@
 
 mod cancel;
 mod capture;
+pub(crate) mod copies;
 mod cores;
 pub(crate) mod dotenv;
 pub(crate) mod environment;
@@ -16,6 +17,7 @@ pub(crate) mod processes;
 mod redact;
 mod swap;
 pub(crate) mod trial;
+mod umask;
 pub(crate) mod users;
 
 use std::fs::File;
@@ -31,9 +33,12 @@ pub use environment::{Environment, EnvironmentError};
 pub use process::Stream;
 pub use processes::ProcessId;
 pub use redact::Redactor;
+pub use umask::Umask;
 
 use crate::command::Command;
 use process::Process;
+
+pub(crate) use umask::with_umask;
 
 /// How many of a program's last lines an error keeps.
 pub const TAIL_LINES: usize = 20;
@@ -60,6 +65,7 @@ pub struct Host {
     transcript: Option<Arc<Mutex<File>>>,
     notices: Option<Arc<Mutex<Vec<String>>>>,
     low_priority: bool,
+    umask: Option<Umask>,
 }
 
 /// What a program left behind.
@@ -227,6 +233,23 @@ impl Host {
     #[must_use]
     pub fn with_low_priority(&self, low: bool) -> Self {
         Host { low_priority: low, ..self.clone() }
+    }
+
+    /// Sets the umask of the programs that it runs; default: this process's own. What the caller's shell, cron or systemd
+    /// have set must not show in the files of a site.
+    ///
+    /// Where the umask of this process is another, each program is started on a thread that has a umask of its own; where a
+    /// container forbids that, a warning is logged, and [`Umask::set_for_process`] at the start of the program helps.
+    #[must_use]
+    pub fn with_umask(mut self, umask: Option<Umask>) -> Self {
+        self.umask = umask;
+        self
+    }
+
+    /// Returns the umask of the programs that it runs, if it is not this process's own.
+    #[must_use]
+    pub fn umask(&self) -> Option<Umask> {
+        self.umask
     }
 
     /// Returns how nice whatever works for this host is at least.

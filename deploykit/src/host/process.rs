@@ -16,7 +16,7 @@ use rustix::process::{
 
 use super::cancel::timespec;
 use super::capture::Capture;
-use super::{CommandError, Host, Output, TAIL_LINES};
+use super::{CommandError, Host, Output, TAIL_LINES, with_umask};
 use crate::command::Command;
 
 /// How long a process group has to end after SIGTERM before it gets SIGKILL.
@@ -74,7 +74,8 @@ impl Process {
         let mut builder = builder(host, command, &line)?;
         builder.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let started = Instant::now();
-        let mut child = builder.spawn().map_err(|source| start_error(host, command, source))?;
+        let spawned = with_umask(host.umask, || builder.spawn());
+        let mut child = spawned.map_err(|source| start_error(host, command, source))?;
         let parts = (|| {
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default())
                 .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
@@ -341,8 +342,9 @@ fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::C
 /// Runs a program on our own streams, as a shell's `exec` would, and returns what a shell's `$?` would be.
 pub(super) fn hand_over(host: &Host, command: &Command) -> Result<i32, CommandError> {
     let line = command.to_string();
-    let status =
-        builder(host, command, &line)?.status().map_err(|source| start_error(host, command, source))?;
+    let mut builder = builder(host, command, &line)?;
+    let status = with_umask(host.umask, || builder.status());
+    let status = status.map_err(|source| start_error(host, command, source))?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
 

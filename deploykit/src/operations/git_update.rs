@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, Check, Operation};
 use crate::action::Action;
-use crate::git::{Checkout, Commit, Fetch, Fetched, GitError, PathChange, Tree, counted, short};
+use crate::git::{
+    Checkout, Commit, Fetch, Fetched, GitError, MissingFilter, PathChange, Tree, counted, short,
+};
 use crate::host::Host;
 
 pub use facts::{GitFacts, Signature};
@@ -149,6 +151,8 @@ pub enum Notice {
         /// The target's name.
         upstream: String,
     },
+    /// The target asks for a filter that git cannot apply here.
+    Filter(MissingFilter),
 }
 
 impl fmt::Display for Notice {
@@ -164,6 +168,7 @@ impl fmt::Display for Notice {
             Notice::Dropped { commits, upstream } => {
                 write!(f, "{upstream} has the changes of {} already", counted(commits.len(), "local commit"))
             }
+            Notice::Filter(missing) => missing.fmt(f),
         }
     }
 }

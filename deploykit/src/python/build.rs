@@ -19,7 +19,7 @@ use super::resolve::release;
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError};
-use crate::host::{CommandError, Host, Output};
+use crate::host::{CommandError, Host, Output, with_umask};
 
 /// The file that is written last into an environment: without it, the environment is half built.
 pub const COMPLETE: &str = ".deploykit-complete";
@@ -128,7 +128,7 @@ impl Build {
         let budget = Budget::new(Duration::from_millis(self.deadline_ms));
         files::remove_tree(&self.environment)?;
         // Not private: a service may run as another user than the one who updates.
-        fs::create_dir_all(folder).map_err(|source| {
+        with_umask(host.umask(), || fs::create_dir_all(folder)).map_err(|source| {
             if source.kind() == io::ErrorKind::PermissionDenied
                 || source.kind() == io::ErrorKind::ReadOnlyFilesystem
             {

@@ -58,6 +58,8 @@ pub struct OwnStep {
     pub after: String,
     /// A manage.py command, or a program.
     pub task: OwnTask,
+    /// What it makes, from the top of the checkout.
+    pub outputs: Vec<PathBuf>,
 }
 
 /// What a step of the site's own does.
@@ -356,7 +358,13 @@ fn read(
     } else {
         services(&top)
     };
-    let steps = steps(&top);
+    let steps = steps(&top, |output| {
+        let kept = [Some(&virtualenv), secrets_file.as_ref(), env_file.as_ref()];
+        let state = folder.join(".deploykit");
+        let mut kept = kept.into_iter().flatten().chain([&state]);
+        let output = repository.join(output);
+        kept.find(|kept| kept.starts_with(&output) || output.starts_with(kept)).cloned()
+    });
 
     let maintenance = top.section("maintenance");
     let maintenance_on = maintenance.texts("on");

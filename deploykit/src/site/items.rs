@@ -1,6 +1,7 @@
 //! The lists of `deploykit.toml`: services, steps of the site's own, pages.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use super::config::{OwnStep, OwnTask};
 use super::reader::Reader;
@@ -136,7 +137,8 @@ fn manager(reader: &Reader<'_>) -> Option<Manager> {
     }
 }
 
-pub(super) fn steps(top: &Reader<'_>) -> Vec<OwnStep> {
+/// Reads the steps; `kept` returns what deploykit keeps in the place of an output.
+pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -> Vec<OwnStep> {
     let mut steps = Vec::new();
     for (text, reader) in top.items("steps") {
         if text.is_some() {
@@ -158,12 +160,45 @@ pub(super) fn steps(top: &Reader<'_>) -> Vec<OwnStep> {
                 None
             }
         };
+        let mut outputs = Vec::new();
+        for text in reader.texts("outputs").unwrap_or_default() {
+            let output: PathBuf =
+                Path::new(&text).components().filter(|part| *part != Component::CurDir).collect();
+            match wrong_output(&text, &output, after, &kept) {
+                Some(problem) => reader.wrong("outputs", problem),
+                None => outputs.push(output),
+            }
+        }
         reader.finish();
         if let (Some(name), Some(after), Some(task)) = (name, after, task) {
-            steps.push(OwnStep { name, after: after.to_owned(), task });
+            steps.push(OwnStep { name, after: after.to_owned(), task, outputs });
         }
     }
+    let all: BTreeSet<PathBuf> = steps.iter().flat_map(|step: &OwnStep| step.outputs.clone()).collect();
+    for (outer, inner) in all.iter().zip(all.iter().skip(1)).filter(|(outer, inner)| inner.starts_with(outer))
+    {
+        top.wrong("steps", format!("output `{}` is part of output `{}`", inner.display(), outer.display()));
+    }
     steps
+}
+
+/// Says why a path cannot be an output of a step.
+fn wrong_output(
+    shown: &str,
+    output: &Path,
+    after: Option<&str>,
+    kept: impl Fn(&Path) -> Option<PathBuf>,
+) -> Option<String> {
+    let is_inside = output.components().all(|part| matches!(part, Component::Normal(_)));
+    if output.as_os_str().is_empty() || !is_inside || output.starts_with(".git") {
+        return Some(format!("`{shown}` is no path inside the repository, relative to its top"));
+    }
+    if let Some(kept) = kept(output) {
+        return Some(format!("`{shown}` would exchange `{}`", kept.display()));
+    }
+    let is_late =
+        after.is_some_and(|after| !["next-tree", "next-environment", "check", "collect"].contains(&after));
+    is_late.then(|| "only a step of the preparation has outputs; this one runs in the checkout".to_owned())
 }
 
 pub(super) fn pages(smoke: &Reader<'_>) -> Vec<Page> {

@@ -20,7 +20,7 @@ pub use problem::{ConfigError, Mistakes, Problem};
 
 use crate::django::{Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
-use crate::host::{Cancel, Environment, Host, Redactor, owners};
+use crate::host::{Cancel, Environment, Host, Redactor, Umask, owners};
 use crate::http::Connect;
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};
@@ -110,10 +110,17 @@ impl Site {
     pub fn host(&self, cancel: Option<Cancel>) -> Host {
         let host =
             Host::new().with_environment(self.environment.clone()).with_redactor(self.redactor.clone());
+        let host = host.with_umask(self.umask());
         match cancel {
             Some(cancel) => host.with_cancel(cancel),
             None => host,
         }
+    }
+
+    /// Returns the umask that the project's sources were made with: what an update makes has the same.
+    #[must_use]
+    pub fn umask(&self) -> Option<Umask> {
+        Umask::of_files(&self.config.project, Some("py"))
     }
 
     /// Returns the update of the checkout; `revision` instead of the tip of the branch.

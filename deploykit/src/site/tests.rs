@@ -323,7 +323,10 @@ fn every_key_is_read() {
         ..redis.clone()
     };
     assert_eq!(config.services, [gunicorn, redis, web2]);
-    let step = |name: &str, after: &str, task| OwnStep { name: name.into(), after: after.into(), task };
+    let step = |name: &str, after: &str, task| {
+        let (name, after, outputs) = (name.into(), after.into(), Vec::new());
+        OwnStep { name, after, task, outputs }
+    };
     assert_eq!(
         config.steps,
         [

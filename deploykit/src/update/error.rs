@@ -184,9 +184,54 @@ pub enum PreparationError {
         /// The pages.
         failing: Vec<PageResult>,
     },
+    /// Git LFS would leave pointers where the live checkout has contents.
+    #[error("{} would be pointers of Git LFS, and the live site has their contents: {}", counted(files.len(), "file"), paths(files))]
+    Pointers {
+        /// The files.
+        files: Vec<PathBuf>,
+    },
+    /// A step of the site's own wrote into what the live site uses.
+    #[error("step `{step}` writes into {}, which {}: {}", paths(outputs), reached(*touched), paths(written))]
+    StepReachesLive {
+        /// The step.
+        step: String,
+        /// The files.
+        written: Vec<PathBuf>,
+        /// The files or directories of the checkout that they belong to.
+        outputs: Vec<PathBuf>,
+        /// Whether the live files were changed; else the step had a copy.
+        touched: bool,
+    },
+    /// An output of a step cannot be exchanged with what is live.
+    #[error("output `{}` of a step cannot go live by an exchange: {why}", output.display())]
+    OutputElsewhere {
+        /// The output.
+        output: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// An output of a step holds what the live site writes.
+    #[error("output `{}` of a step holds {what}, which the live site writes into", output.display())]
+    OutputHolds {
+        /// The output.
+        output: PathBuf,
+        /// What it holds.
+        what: &'static str,
+    },
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Names some paths.
+pub(super) fn paths(paths: &[PathBuf]) -> String {
+    let named: Vec<String> = paths.iter().take(5).map(|path| format!("`{}`", path.display())).collect();
+    let more = paths.len() - named.len();
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+}
+
+fn reached(touched: bool) -> &'static str {
+    if touched { "the live site uses, and has changed it there" } else { "the live site uses" }
 }
 
 /// Why a finished update cannot be rolled back.

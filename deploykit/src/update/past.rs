@@ -9,6 +9,7 @@ use crate::action::{Action, Context};
 use crate::django::{DatabaseState, DjangoError, Project, RowCounts, Session};
 use crate::event::Outcome;
 use crate::git;
+use crate::host::files::Swap;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::names;
@@ -125,13 +126,45 @@ pub(super) fn keep(
     let (database, rows) = database(context, &site.project(), is_copied)?;
     let static_files = put_aside.as_ref().map(|(_, folder)| KeptStatic { folder: folder.clone(), added });
     // Before the folder moves: what is moved and not written down would stay for ever.
-    run.set_kept(&Kept { current: state.current(), database, static_files, rows })?;
+    let outputs: Vec<&Swap> = steps.iter().flat_map(|step| &step.change.undo).filter_map(output).collect();
+    let folder = (!outputs.is_empty()).then(|| outputs_folder(site, &run.name));
+    run.set_kept(&Kept { current: state.current(), database, static_files, rows, outputs: folder.clone() })?;
+    if let Some(folder) = folder {
+        files::private_folder(&folder)?;
+        for (number, back) in outputs.iter().enumerate() {
+            let place = kept_output(&folder, number);
+            // It is gone where a killed run has kept it already, and where nothing was live.
+            if files::inode(&back.aside) == back.wanted && back.wanted.is_some() {
+                files::rename(&back.aside, &place)?;
+            }
+        }
+    }
     if let Some((aside, folder)) = put_aside
         && aside.exists()
     {
         files::rename(aside, &folder)?;
     }
     Ok(())
+}
+
+/// Returns the swap of an output.
+pub(super) fn output(action: &Action) -> Option<&Swap> {
+    match action {
+        Action::SwapOutput(swap) => Some(swap),
+        _ => None,
+    }
+}
+
+/// Returns the directory beside the checkout for the outputs that a run replaced: `.site.deploykit-20261122-1`.
+fn outputs_folder(site: &Site, run: &str) -> PathBuf {
+    let tree = site.next_tree();
+    let name = tree.file_name().unwrap_or_default().to_string_lossy();
+    tree.with_file_name(name.replace("deploykit-next", &format!("deploykit-{run}")))
+}
+
+/// Returns the place of one of them, in the order of the undo.
+pub(super) fn kept_output(folder: &Path, number: usize) -> PathBuf {
+    folder.join(number.to_string())
 }
 
 /// Returns where the static files go that an update put aside: `.static.deploykit-20261122-1`.
@@ -222,6 +255,9 @@ fn switched_from(updates: &[Past]) -> (Vec<PathBuf>, Vec<PathBuf>) {
 fn forget(repository: &Path, run: &RunFolder, host: &Host) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some(kept) = run.kept() else { return Ok(()) };
     if let Some(KeptStatic { folder, .. }) = kept.static_files {
+        files::remove_tree(&folder)?;
+    }
+    if let Some(folder) = kept.outputs {
         files::remove_tree(&folder)?;
     }
     git::forget_commit(host, repository, &run.name)?;

@@ -3,6 +3,8 @@
 mod django;
 mod early;
 mod ending;
+mod outputs;
+mod own_steps;
 mod packages;
 mod settled;
 mod site;
@@ -25,7 +27,7 @@ use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::Phase;
 use crate::runner::{Events, error_chain};
-use crate::site::{OwnTask, Site};
+use crate::site::Site;
 use crate::state::{Current, RunFolder, Seen, State};
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
@@ -35,6 +37,8 @@ use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
+pub(super) use outputs::Output;
+use outputs::Seeded;
 
 /// A step under way.
 struct Running {
@@ -47,6 +51,7 @@ struct Running {
 /// What the rest of a preparation stands on, but for the environment.
 struct Ground {
     tree: NextTree,
+    seeded: Seeded,
     beside: Beside,
 }
 
@@ -192,7 +197,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok((states, text))
         })?;
         let baseline = self.step("pages", |this| this.pages(&states))?;
-        let (Ground { mut beside, tree }, packages) = self.ground_and_packages(moved, &states)?;
+        let (Ground { mut beside, tree, seeded }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {
             Packages::Unchanged { .. } => config.virtualenv.clone(),
             Packages::Ready(ready) => ready.environment.clone(),
@@ -223,7 +228,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps("collect", &tree, Some(&project))?;
-        let carrying = match self.written(&tree, apart, static_root, !migrations.pending.is_empty()) {
+        let outputs = match self.made_outputs(&tree, &seeded, &site) {
+            Ok(outputs) => outputs,
+            Err(source) => return Err(self.fail("outputs".to_owned(), source)),
+        };
+        let carrying = match self.written(&tree, apart, &outputs, static_root, !migrations.pending.is_empty())
+        {
             Ok(carrying) => carrying,
             Err(source) => return Err(self.fail("plan".to_owned(), source)),
         };
@@ -247,14 +257,16 @@ impl<'s, 'o> Preparation<'s, 'o> {
             baseline,
             beside,
             carrying,
+            outputs,
         })
     }
 
     /// Checks the target out beside the live checkout, and looks at what needs no environment.
     fn ground(&mut self, moved: Option<&Move>) -> Result<Ground, UpdateError> {
         let config = self.site.config();
-        let (beside, tree) = self.step("next-tree", |this| {
-            let exclude = [this.state.folder().to_owned()];
+        let (beside, tree, seeded) = self.step("next-tree", |this| {
+            let mut exclude = this.declared_outputs();
+            exclude.push(this.state.folder().to_owned());
             let (repository, path, commit) =
                 (config.repository.clone(), this.site.next_tree(), this.to.clone());
             // Before there is anything: half a tree goes, too.
@@ -264,38 +276,17 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let NextTree { repository, path, commit } = &tree;
             let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
             this.has_files(&tree)?;
+            this.filters(&tree)?;
+            let seeded = this.seed_outputs(&tree)?;
             // Before anything reads them: what is edited from here on was not seen.
             this.seen = Some(Seen::look(&tree.path, &tree.repository));
-            Ok(((beside, tree), String::new()))
+            Ok(((beside, tree, seeded), String::new()))
         })?;
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
             self.step("secrets", |this| this.secrets(moved))?;
         }
         self.own_steps("next-tree", &tree, None)?;
-        Ok(Ground { beside, tree })
-    }
-
-    /// Runs the site's own steps that follow a step of the preparation, in the next tree.
-    fn own_steps(
-        &mut self,
-        anchor: &str,
-        tree: &NextTree,
-        project: Option<&Project>,
-    ) -> Result<(), UpdateError> {
-        let own = self.site.config().steps.iter().filter(|step| step.after == anchor);
-        for step in own.cloned().collect::<Vec<_>>() {
-            let directory = self.site.in_tree(&self.site.config().project, &tree.path);
-            let project = project.cloned().unwrap_or(Project { directory, ..self.site.project() });
-            let command = match &step.task {
-                OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
-                OwnTask::Run(argv) => steps::own_command(argv, &tree.path),
-            };
-            self.step(&step.name, |this| {
-                this.host.run_unread(&command)?;
-                Ok(((), String::new()))
-            })?;
-        }
-        Ok(())
+        Ok(Ground { beside, tree, seeded })
     }
 
     /// Refuses a time of which it is known beforehand that it is too soon.

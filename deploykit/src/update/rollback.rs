@@ -24,6 +24,7 @@ use crate::django::reasons::{grouped, reasons};
 use crate::django::{Migrate, Project, RestoreDatabase, ReversedMigration, Session, SiteFacts, When};
 use crate::event::Event;
 use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
+use crate::host::files::{self, Swap};
 use crate::operations::git_update::Move;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, Plan};
@@ -58,6 +59,8 @@ struct Done {
     static_files: Option<StaticWay>,
     /// What the update hid from git.
     hidden: Vec<Exclude>,
+    /// The same of what the site's own steps made.
+    outputs: Vec<(Swap, Swap)>,
     migrate: Option<Migrate>,
     /// What was carried over to the live checkout.
     written: Vec<CarryWritten>,
@@ -257,6 +260,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             services.start("start-web", Phase::Window, Role::Web),
             smoke_check,
         ];
+        let mut window = Vec::from(window);
+        let before_code = window.iter().position(|step| step.id == "code").unwrap_or_default();
+        window.splice(before_code..before_code, facts.outputs());
         let known = Known {
             boot,
             migrations: facts.database.reversed.len(),
@@ -331,6 +337,17 @@ impl Done {
             Action::CarryWritten(carry) => carry.again(),
             _ => None,
         };
+        let mut outputs = Vec::new();
+        for (number, back) in past.undo().filter_map(past::output).enumerate() {
+            let folder = kept.outputs.as_ref().ok_or_else(|| gone(past.run.kept_file()))?;
+            let place = past::kept_output(folder, number);
+            if files::inode(&place) != back.wanted {
+                return Err(gone(place));
+            }
+            let back = Swap { aside: place, ..back.clone() };
+            let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
+            outputs.push((back, there));
+        }
         let switch = |action: &Action| match action {
             Action::SwitchEnvironment(switch) => Some(switch.clone()),
             _ => None,
@@ -349,6 +366,7 @@ impl Done {
                     _ => None,
                 })
                 .collect(),
+            outputs,
             migrate: past.actions().find_map(|action| match action {
                 Action::Migrate(migrate) => Some(migrate.clone()),
                 _ => None,

@@ -26,6 +26,7 @@ use crate::update::announcement::Announcement;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::forecast::{Known, forecast};
+use crate::update::prepare::Output;
 use crate::update::services::Services;
 use crate::update::summary::{package_summary, static_details, static_summary};
 use crate::update::written::Carrying;
@@ -52,6 +53,8 @@ pub(super) struct Facts {
     pub beside: Beside,
     /// What the new version's code wrote beside the live checkout.
     pub carrying: Carrying,
+    /// What the site's own steps made.
+    pub outputs: Vec<Output>,
 }
 
 impl Facts {
@@ -68,6 +71,7 @@ impl Facts {
             || matches!(self.packages, Packages::Ready(_))
             || self.collected.as_ref().is_ok_and(|collected| !collected.unchanged)
             || self.migrations.is_due()
+            || !self.outputs.is_empty()
     }
 }
 
@@ -90,7 +94,7 @@ pub(super) fn plan(
     }
     let config = site.config();
     let services = Services::new(site, &facts.states, &facts.baseline, facts.session.boot_time());
-    let part = Parts { site, facts };
+    let part = Parts { site, facts, host };
     let own = |step| part.with_own(step);
     let window = [
         services.stop("stop-web", Phase::Window, Role::Web),
@@ -103,6 +107,9 @@ pub(super) fn plan(
         services.start("start-web", Phase::Window, Role::Web),
         services.smoke_check(),
     ];
+    let mut window = Vec::from(window);
+    let behind_code = window.iter().position(|step| step.id == "code").map_or(0, |code| code + 1);
+    window.splice(behind_code..behind_code, part.outputs());
     let window: Vec<Step> = window.into_iter().flat_map(own).collect();
     let known = Known {
         boot: facts.session.boot_time(),
@@ -142,6 +149,7 @@ pub(super) fn plan(
 struct Parts<'p> {
     site: &'p Site,
     facts: &'p Facts,
+    host: &'p Host,
 }
 
 impl Parts<'_> {
@@ -172,6 +180,28 @@ impl Parts<'_> {
             change.undo.insert(0, Action::TakeOutWritten(carry));
         }
         Step { id: "code".to_owned(), phase: Phase::Window, change }
+    }
+
+    /// Returns the step that brings what the site's own steps made; none where they make nothing.
+    fn outputs(&self) -> Option<Step> {
+        let outputs = &self.facts.outputs;
+        let is_declared = self.site.config().steps.iter().any(|step| !step.outputs.is_empty());
+        let check = match outputs.len() {
+            0 => {
+                Check::Unchanged { reason: "the outputs of the site's own steps stay as they are".to_owned() }
+            }
+            _ => Check::Change(Change {
+                reason: outputs
+                    .iter()
+                    .map(|output| output.path.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                actions: outputs.iter().map(|output| Action::SwapOutput(output.swap.clone())).collect(),
+                undo: outputs.iter().map(|output| Action::SwapOutput(output.back.clone())).collect(),
+                ..Change::default()
+            }),
+        };
+        is_declared.then(|| Step::new("outputs", Phase::Window, check))
     }
 
     fn environment(&self) -> Step {
@@ -289,7 +319,10 @@ impl Parts<'_> {
                     let command = self.site.project().manage(args.iter().map(String::as_str));
                     (command, format!("manage.py {}", args.join(" ")))
                 }
-                OwnTask::Run(argv) => (own_command(argv, &config.repository), argv.join(" ")),
+                OwnTask::Run(argv) => {
+                    let project = self.site.project();
+                    (own_command(argv, &config.repository, &project, self.host), argv.join(" "))
+                }
             };
             Step::with_actions(&own.name, phase, &reason, vec![Action::Run { command }], Vec::new())
         });
@@ -339,12 +372,15 @@ pub(super) fn program_of(
     })
 }
 
-/// Makes a program of the site's own, run in a tree; `./name` is a file of that tree.
-pub(super) fn own_command(argv: &[String], tree: &Path) -> Command {
+/// Makes a program of the site's own, run in a tree, as in the project's activated virtualenv; `./name` is a file of that
+/// tree.
+pub(super) fn own_command(argv: &[String], tree: &Path, project: &Project, host: &Host) -> Command {
     let program = argv.first().map_or("", String::as_str);
     let program = match program.strip_prefix("./") {
         Some(rest) => tree.join(rest),
         None => PathBuf::from(program),
     };
-    Command::new(program).args(argv.iter().skip(1)).directory(tree).in_site_environment()
+    let command = Command::new(program).args(argv.iter().skip(1)).directory(tree).in_site_environment();
+    let path = host.environment().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
+    project.activate(command, path)
 }

@@ -25,6 +25,28 @@ fn a_shallow_clone_of_one_branch_stays_one() {
 }
 
 #[test]
+fn filters_that_are_missing_are_named() {
+    let repositories = Repositories::new(FILES);
+    let attributes = "*.bin filter=made-up\n*.txt filter=other\n*.none filter=unused\n*.ok filter=fine\n";
+    let files = [(".gitattributes", attributes), ("x.bin", "x\n"), ("x.txt", "x\n"), ("x.ok", "x\n")];
+    repositories.publish("second", &files);
+    git(&repositories.live, &["config", "filter.other.smudge", "no-such-program-at-all %f"]);
+    git(&repositories.live, &["config", "filter.fine.smudge", "cat"]);
+    let there = plan_move(&repositories.update());
+    let notices: Vec<String> = there.notices.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        notices,
+        [
+            "`.gitattributes` asks for the filter `made-up`, which git is not configured with: its files are checked out as \
+             the repository has them",
+            "the filter `other` runs `no-such-program-at-all`, which is not installed: its files are checked out as the \
+             repository has them"
+        ]
+    );
+    there_and_back(&repositories, &repositories.update());
+}
+
+#[test]
 fn a_sparse_checkout_stays_sparse() {
     let repositories = Repositories::new(FILES);
     git(&repositories.live, &["sparse-checkout", "set", "kept"]);

@@ -150,6 +150,9 @@ fn a_checkout_that_cannot_be_brought_forward() {
     refusal.says(&["about.html"]);
     let refusal = trial.refuses("fetch", publish_beside_a_local_commit);
     refusal.says(&["1 local commit"]);
+    let refusal = trial.refuses("next-tree", publish_pointer);
+    refusal
+        .says(&["1 file would be pointers of Git LFS, and the live site has their contents: ", "flower.svg"]);
     let refusal = trial.refuses("fetch", |site| configure(site, "branch = \"main\"", "branch = \"trunk\""));
     refusal.says(&["trunk", "main"]);
     let unknown = Request { revision: Some("v9.9".to_owned()), ..Request::default() };

@@ -2,6 +2,7 @@
 
 mod copies;
 mod fails;
+mod outputs;
 mod prunes;
 mod refuses;
 

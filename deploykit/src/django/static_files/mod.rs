@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use super::static_rules::{Evidence, StaticState};
 use super::{DjangoError, Session, StaticRecord, StaticSources, When};
-use crate::host::Host;
 use crate::host::files::{self, InPath, Swap};
 use crate::host::trial;
+use crate::host::{Host, with_umask};
 use crate::names;
 use disk::{equal, keep, like, listing};
 
@@ -146,7 +146,7 @@ impl StaticFiles {
         let tracked = self.tracked.clone();
         let collecting = Collecting { root, clear, live, folders, sources, evidence, aside, tracked };
         if let Some(aside) = &collecting.aside {
-            make_room(&collecting.root, aside)?;
+            with_umask(host.umask(), || make_room(&collecting.root, aside))?;
             let begun = if seeded { collecting.seed(host, aside, &same) } else { Ok(()) };
             if let Err(error) = begun.and_then(|()| session.begin_collect(host, aside, seeded)) {
                 collecting.remove();

@@ -134,6 +134,7 @@ pub(super) fn planned(update: &GitUpdate, facts: &GitFacts) -> Move {
             notices.push(Notice::Dropped { commits: dropped.clone(), upstream: facts.upstream.clone() });
         }
     }
+    notices.extend(facts.filters.iter().cloned().map(Notice::Filter));
     Move {
         checkout: Checkout {
             repository: facts.repository.clone(),

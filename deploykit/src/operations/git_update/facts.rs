@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{GitUpdate, LocalCommits};
 use crate::git::{
-    self, Collision, Commit, GitError, Head, LocalChange, PathChange, Reading, Rebase, Repository,
-    Unwritable, oid,
+    self, Collision, Commit, GitError, Head, LocalChange, MissingFilter, PathChange, Reading, Rebase,
+    Repository, Unwritable, oid,
 };
 use crate::host::{CommandError, Host};
 
@@ -59,6 +59,8 @@ pub struct GitFacts {
     pub signature: Option<Signature>,
     /// Whether there are submodules before or after.
     pub submodules: bool,
+    /// Filters that the commit to go to asks for and that are not there.
+    pub filters: Vec<MissingFilter>,
 }
 
 /// What the check of a signature said.
@@ -98,6 +100,7 @@ impl GitFacts {
             unwritable: Vec::new(),
             signature: None,
             submodules: false,
+            filters: Vec::new(),
         }
     }
 
@@ -180,6 +183,7 @@ pub(super) fn observe_files(
     facts.unwritable = git::unwritable(repository, &facts.changes);
     facts.submodules = git::has_submodules(&repository.top, &facts.head.commit)?
         || git::has_submodules(&repository.top, facts.goal())?;
+    facts.filters = git::missing_filters(host, repository, facts.goal())?;
     Ok(())
 }
 

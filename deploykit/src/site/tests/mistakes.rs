@@ -54,6 +54,30 @@ fn names_of_services_are_names_of_files() {
 }
 
 #[test]
+fn outputs_are_paths_that_a_preparation_can_exchange() {
+    let step = |after: &str, outputs: &str| {
+        format!("[[steps]]\nname = \"{after}\"\nafter = \"{after}\"\nrun = [\"x\"]\noutputs = {outputs}\n")
+    };
+    let mut text = step("next-tree", "[\"dist\", \"./made/x.mo\", \"/tmp\", \"../up\", \".\", \".git/x\"]");
+    text += &step("collect", "[\"dist/inner\", \".deploykit\"]");
+    text += &step("code", "[\"late\"]");
+    assert_data_eq!(
+        mistakes(&text),
+        str![[r#"
+1: steps: output `dist/inner` is part of output `dist`
+5: steps[0].outputs: `/tmp` is no path inside the repository, relative to its top
+5: steps[0].outputs: `../up` is no path inside the repository, relative to its top
+5: steps[0].outputs: `.` is no path inside the repository, relative to its top
+5: steps[0].outputs: `.git/x` is no path inside the repository, relative to its top
+10: steps[1].outputs: `.deploykit` would exchange `/srv/site/.deploykit`
+15: steps[2].outputs: only a step of the preparation has outputs; this one runs in the checkout
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
 fn types_and_values_are_checked() {
     assert_data_eq!(
         mistakes(

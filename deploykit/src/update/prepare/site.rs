@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Failed, Preparation};
-use crate::git::{NextTree, counted};
+use crate::git::{self, NextTree, counted};
 use crate::host::files::{self, Found};
 use crate::host::trial;
 use crate::operations::git_update::Move;
@@ -13,7 +13,7 @@ use crate::operations::smoke_check::PageResult;
 use crate::services::{Role, ServiceState, Status};
 use crate::site::EnvironmentName;
 use crate::update::beside::NEXT;
-use crate::update::error::PreparationError;
+use crate::update::error::{PreparationError, paths};
 use crate::update::secrets;
 
 impl Preparation<'_, '_> {
@@ -50,6 +50,22 @@ impl Preparation<'_, '_> {
         files::own_folder(&scratch, None)?;
         files::remove_tree(&scratch)?;
         Ok(trial::can_be_moved(path, &scratch)?)
+    }
+
+    /// Looks whether git could make files what they are meant to be.
+    pub(super) fn filters(&mut self, tree: &NextTree) -> Result<(), Failed> {
+        let found = git::unfiltered(&self.host, tree)?;
+        if !found.lost.is_empty() {
+            return Err(PreparationError::Pointers { files: found.lost }.into());
+        }
+        if !found.pointers.is_empty() {
+            self.notice(format!("pointers of Git LFS instead of contents: {}", paths(&found.pointers)));
+        }
+        for (path, encoding) in found.encodings {
+            let path = path.display();
+            self.notice(format!("git does not know the encoding `{encoding}`: `{path}` stays in UTF-8"));
+        }
+        Ok(())
     }
 
     pub(in crate::update) fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {

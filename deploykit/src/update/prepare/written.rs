@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Failed, Preparation};
+use super::{Failed, Output, Preparation};
 use crate::git::{GitError, NextTree, Written};
 use crate::runner::error_chain;
 use crate::update::written::{Apart, Carrying};
@@ -16,10 +16,13 @@ impl Preparation<'_, '_> {
         &mut self,
         tree: &NextTree,
         apart: Apart,
+        outputs: &[Output],
         static_root: Option<PathBuf>,
         migrates: bool,
     ) -> Result<Carrying, Failed> {
-        let excluded = Vec::new();
+        // What the site's own steps make goes live another way.
+        let made = outputs.iter().map(|output| output.path.clone());
+        let excluded: Vec<PathBuf> = self.declared_outputs().into_iter().chain(made).collect();
         let found = Written::find(&self.host, tree, &excluded, &[])?;
         if let Some((path, why)) = found.in_the_way() {
             return Err(GitError::NotCarried { path: path.to_owned(), why }.into());

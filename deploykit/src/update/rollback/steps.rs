@@ -137,6 +137,18 @@ impl Facts {
         Step::new("environment", Phase::Window, check)
     }
 
+    /// Returns the step that brings back what the site's own steps had made; none where the update brought nothing of it.
+    pub(super) fn outputs(&self) -> Option<Step> {
+        let (back, there): (Vec<_>, Vec<_>) = self.done.outputs.iter().cloned().unzip();
+        let change = Change {
+            reason: "what the site's own steps had made before the update".to_owned(),
+            actions: back.into_iter().map(Action::SwapOutput).collect(),
+            undo: there.into_iter().map(Action::SwapOutput).collect(),
+            ..Change::default()
+        };
+        (!change.actions.is_empty()).then(|| Step::new("outputs", Phase::Window, Check::Change(change)))
+    }
+
     pub(super) fn code(&self) -> Step {
         let mut change = match &self.moved {
             None => Change { reason: "the update brought no commits".to_owned(), ..Change::default() },

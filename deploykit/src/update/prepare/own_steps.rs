@@ -1,0 +1,273 @@
+//! The site's own steps in the preparation. They run in the staged tree, and what they write does not reach the live site.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::Preparation;
+use crate::django::Project;
+use crate::git::NextTree;
+use crate::host::Host;
+use crate::host::copies::{Copyable, Limit, Stamps, are_same, copy, copyable, stamps};
+use crate::host::files::{self, FileError, InPath};
+use crate::site::{Config, OwnTask};
+use crate::update::error::{PreparationError, UpdateError};
+use crate::update::steps;
+
+/// What is copied for the steps, of all that the staged tree shows of the live one.
+const LIMIT: Limit = Limit { entries: 20_000, bytes: 1 << 29 };
+
+/// How many files are looked at of what is not copied.
+const LOOKED_AT: usize = 100_000;
+
+/// Directories that a serving site writes into, and no build does.
+const OF_THE_SITE: [&str; 14] = [
+    "backup", "backups", "cache", ".cache", "data", "log", "logs", "media", "run", "sessions", "temp", "tmp",
+    "upload", "uploads",
+];
+
+/// Endings of files that a serving site writes.
+const FILES_OF_THE_SITE: [&str; 7] = [".log", ".pid", ".sock", "-wal", "-shm", "-journal", ".lock"];
+
+/// Directories that only builds write into.
+const OF_BUILDS: [&str; 8] = [
+    "bower_components",
+    "build",
+    "dist",
+    ".next",
+    "node_modules",
+    ".nuxt",
+    ".parcel-cache",
+    "__pypackages__",
+];
+
+impl Preparation<'_, '_> {
+    /// Runs the site's own steps that follow a step of the preparation, in the staged tree.
+    pub(super) fn own_steps(
+        &mut self,
+        anchor: &str,
+        tree: &NextTree,
+        project: Option<&Project>,
+    ) -> Result<(), UpdateError> {
+        let config = self.site.config();
+        let own = config.steps.iter().filter(|step| step.after == anchor);
+        let mut copies = None;
+        for step in own.cloned().collect::<Vec<_>>() {
+            let directory = self.site.in_tree(&config.project, &tree.path);
+            let project = project.cloned().unwrap_or(Project { directory, ..self.site.project() });
+            let command = match &step.task {
+                OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
+                OwnTask::Run(argv) => steps::own_command(argv, &tree.path, &project, &self.host),
+            };
+            self.step(&step.name, |this| {
+                let copies: &mut Copies = match &mut copies {
+                    Some(copies) => copies,
+                    None => copies.insert(Copies::take(&this.host, tree, config)?),
+                };
+                this.host.run_unread(&command)?;
+                for notice in copies.look(&step.name)? {
+                    this.notice(notice);
+                }
+                Ok(((), String::new()))
+            })?;
+        }
+        // What Django writes, which boots there, reaches the live site.
+        match copies.map(|mut copies| copies.rejoin()) {
+            Some(Err(error)) => Err(self.fail(anchor.to_owned(), error.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A file or directory that the staged tree shows of the live one.
+#[derive(Debug)]
+struct Place {
+    /// From the top of either tree.
+    inside: PathBuf,
+    /// Whether the staged tree has a copy of it now.
+    is_copy: bool,
+    /// Whether it is clear that a site that serves does not write there.
+    is_quiet: bool,
+    stamps: Stamps,
+}
+
+/// What the staged tree shows of the live one, copied while the site's own steps run.
+#[derive(Debug)]
+struct Copies {
+    live: PathBuf,
+    staged: PathBuf,
+    places: Vec<Place>,
+}
+
+impl Copies {
+    /// Replaces links into the live tree by copies. What is too large stays linked, and is looked at afterwards; what the
+    /// site writes as it serves stays linked, and so do the secret files.
+    fn take(host: &Host, tree: &NextTree, config: &Config) -> Result<Copies, FileError> {
+        let secret = [&config.secrets_file, &config.env_file];
+        let (live, staged) = (tree.repository.clone(), tree.path.clone());
+        let mut limit = LIMIT;
+        let mut copies = Copies { live, staged, places: Vec::new() };
+        for inside in copies.links()? {
+            let (live, staged) = (copies.live.join(&inside), copies.staged.join(&inside));
+            // Other preparations link files of the virtualenv, and whoever builds there builds in the staged one.
+            if is_of_the_site(&inside) || config.virtualenv.starts_with(&live) {
+                continue;
+            }
+            let is_secret = secret.iter().any(|file| file.as_ref() == Some(&live));
+            let found = if is_secret { Copyable::No } else { copyable(&live, &mut limit) };
+            let is_copy = match found {
+                Copyable::InUse => continue,
+                Copyable::Yes => copies.copy(host, &inside)?,
+                Copyable::No => false,
+            };
+            let is_quiet = is_copy || is_secret || has_part(&inside, &OF_BUILDS);
+            let looked = if is_copy { stamps(&staged, usize::MAX) } else { stamps(&live, LOOKED_AT) };
+            match looked {
+                Some(stamps) => copies.places.push(Place { inside, is_copy, is_quiet, stamps }),
+                None if is_copy => copies.link(&inside)?,
+                None => {}
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Puts a copy in the place of a link; `false` where that cannot be, as when the site changes what is copied.
+    fn copy(&self, host: &Host, inside: &Path) -> Result<bool, FileError> {
+        let (live, staged) = (self.live.join(inside), self.staged.join(inside));
+        files::remove_file(&staged)?;
+        match copy(host, &live, &staged) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                log::debug!("`{}` stays linked: {}", inside.display(), crate::error_chain(&error));
+                self.link(inside).map(|()| false)
+            }
+        }
+    }
+
+    /// Puts a link in the place of a copy.
+    fn link(&self, inside: &Path) -> Result<(), FileError> {
+        let (live, staged) = (self.live.join(inside), self.staged.join(inside));
+        files::remove_tree(&staged)?;
+        symlink(&live, &staged).at("link", &staged)
+    }
+
+    /// Returns the links of the staged tree that lead to the same place of the live one.
+    fn links(&self) -> Result<Vec<PathBuf>, FileError> {
+        let (mut links, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+        while let Some(folder) = folders.pop() {
+            let path = self.staged.join(&folder);
+            for entry in fs::read_dir(&path).at("read", &path)? {
+                let entry = entry.at("read", &path)?;
+                let inside = folder.join(entry.file_name());
+                match entry.file_type().at("look at", &path)? {
+                    kind if kind.is_dir() => folders.push(inside),
+                    kind if kind.is_symlink() => {
+                        let leads_to = fs::read_link(entry.path()).unwrap_or_default();
+                        if leads_to == self.live.join(&inside) {
+                            links.push(inside);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        links.sort();
+        Ok(links)
+    }
+
+    /// Looks what a step has written. Returns what may have been the site itself.
+    fn look(&mut self, step: &str) -> Result<Vec<String>, PreparationError> {
+        let (mut written, mut outputs, mut notices, mut touched) =
+            (Vec::new(), Vec::new(), Vec::new(), false);
+        for place in &mut self.places {
+            let top =
+                if place.is_copy { self.staged.join(&place.inside) } else { self.live.join(&place.inside) };
+            // A place that is gone has nothing in it.
+            let now = stamps(&top, usize::MAX).unwrap_or_default();
+            let changed = changed(&place.stamps, &now);
+            place.stamps = now;
+            let changed = changed.into_iter().map(|path| match path.as_os_str().is_empty() {
+                true => place.inside.clone(),
+                false => place.inside.join(path),
+            });
+            let is_rewritten = |path: &PathBuf| are_same(&self.staged.join(path), &self.live.join(path));
+            let changed: Vec<PathBuf> =
+                changed.filter(|path| !place.is_copy || !is_rewritten(path).unwrap_or(false)).collect();
+            let Some(first) = changed.first() else { continue };
+            if place.is_quiet {
+                touched |= !place.is_copy;
+                outputs.push(place.inside.clone());
+                written.extend(changed);
+            } else {
+                notices.push(format!(
+                    "`{}` of the live site changed while step `{step}` ran; if the step wrote it, give the step `outputs = \
+                     [\"{}\"]`",
+                    first.display(),
+                    place.inside.display()
+                ));
+            }
+        }
+        if written.is_empty() {
+            return Ok(notices);
+        }
+        Err(PreparationError::StepReachesLive {
+            step: step.to_owned(),
+            written,
+            outputs: few(outputs),
+            touched,
+        })
+    }
+
+    /// Puts the links back.
+    fn rejoin(&mut self) -> Result<(), FileError> {
+        for place in std::mem::take(&mut self.places).iter().filter(|place| place.is_copy) {
+            self.link(&place.inside)?;
+        }
+        Ok(())
+    }
+}
+
+/// The copies do not outlive the steps.
+impl Drop for Copies {
+    fn drop(&mut self) {
+        if let Err(error) = self.rejoin() {
+            log::warn!("{}", crate::error_chain(&error));
+        }
+    }
+}
+
+/// Returns what is new, gone or another than before, caches of Python left out.
+fn changed(before: &Stamps, now: &Stamps) -> Vec<PathBuf> {
+    let differs = now.iter().filter(|(path, stamp)| before.get(*path) != Some(*stamp)).map(|(path, _)| path);
+    let gone = before.keys().filter(|path| !now.contains_key(*path));
+    let mut paths: Vec<PathBuf> = differs.chain(gone).filter(|path| !is_bytecode(path)).cloned().collect();
+    paths.sort();
+    paths
+}
+
+fn is_bytecode(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "pyc")
+        || path.components().any(|part| part.as_os_str() == "__pycache__")
+}
+
+fn is_of_the_site(inside: &Path) -> bool {
+    let name = inside.file_name().unwrap_or_default().to_string_lossy();
+    has_part(inside, &OF_THE_SITE) || FILES_OF_THE_SITE.iter().any(|ending| name.ends_with(ending))
+}
+
+fn has_part(path: &Path, names: &[&str]) -> bool {
+    path.components().any(|part| names.iter().any(|name| part.as_os_str() == *name))
+}
+
+/// Names the directory above many files instead of these.
+fn few(places: Vec<PathBuf>) -> Vec<PathBuf> {
+    let [first, .., last] = &places[..] else { return places };
+    // They are sorted, so what these two share all share.
+    let shared: PathBuf = first
+        .components()
+        .zip(last.components())
+        .take_while(|(one, other)| one == other)
+        .map(|(one, _)| one)
+        .collect();
+    if places.len() > 3 && !shared.as_os_str().is_empty() { vec![shared] } else { places }
+}
