@@ -169,6 +169,9 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::EnvironmentShut { folder, .. } => {
             format!("let that user pass: `chmod o+x {}`; or run the service as the user who owns the configuration", folder.display())
         }
+        PreparationError::StaticRootHoldsCheckout { .. } => {
+            "set STATIC_ROOT to a directory of its own".into()
+        }
         PreparationError::ProgramMissing { program, .. } => {
             let name = program.file_name().unwrap_or_default().display();
             format!("add the package of `{name}` to the requirements: it was installed by hand, and a new environment has only what they name")

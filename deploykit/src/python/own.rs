@@ -6,17 +6,16 @@
 mod moved;
 mod packaged;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::build::COMPLETE;
 use super::error::PythonError;
 use super::packages::hex;
-use crate::host::files::{self, FileError, Found};
+use crate::host::files::{self, FileError, Found, InPath};
 use packaged::Packaged;
 
 pub(in crate::python) use moved::Moved;
@@ -81,6 +80,8 @@ pub struct OwnFiles {
     activation: BTreeSet<PathBuf>,
     /// Lines of `pyvenv.cfg`.
     settings: Vec<String>,
+    /// What tells one state of each file from another.
+    states: BTreeMap<PathBuf, String>,
 }
 
 impl OwnFiles {
@@ -90,19 +91,31 @@ impl OwnFiles {
     ///
     /// When something cannot be read.
     pub fn read(virtualenv: &Path) -> Result<Self, PythonError> {
+        OwnFiles::read_at(virtualenv, virtualenv)
+    }
+
+    /// Looks for it in a virtualenv that belongs to the path `site` and lies elsewhere now.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be read.
+    pub fn read_at(virtualenv: &Path, site: &Path) -> Result<Self, PythonError> {
         let mut own = OwnFiles::default();
-        let look = |own: &mut OwnFiles| {
-            let Ok(settings) = fs::read_to_string(virtualenv.join("pyvenv.cfg")) else { return Ok(()) };
-            own.settings = more_settings(&settings);
-            let packages = Packaged::read(virtualenv);
-            own.top(virtualenv, &packages)?;
-            own.fingerprint = own.identify(virtualenv)?;
-            Ok(())
-        };
-        look(&mut own).map_err(|source| {
-            PythonError::from(FileError { what: "look through", path: virtualenv.to_owned(), source })
-        })?;
+        let Ok(settings) = fs::read_to_string(virtualenv.join("pyvenv.cfg")) else { return Ok(own) };
+        own.settings = more_settings(&settings);
+        let packages = Packaged::read(virtualenv);
+        own.top(virtualenv, &packages).at("look through", virtualenv)?;
+        own.states = own.identify(virtualenv, site)?;
+        own.fingerprint = hex(format!("{:?} {:?}", own.settings, own.states).as_bytes())[..16].to_owned();
         Ok(own)
+    }
+
+    /// Returns which of these files another virtualenv has not, or has as others.
+    #[must_use]
+    pub fn differences(&self, other: &OwnFiles) -> Vec<PathBuf> {
+        let differ = self.states.iter().filter(|(file, state)| other.states.get(*file) != Some(*state));
+        let settings = (self.settings != other.settings).then(|| PathBuf::from("pyvenv.cfg"));
+        differ.map(|(file, _)| file.clone()).chain(settings).collect()
     }
 
     /// Returns what goes along in a few words; `None`: nothing to speak of.
@@ -215,29 +228,25 @@ impl OwnFiles {
         Ok(())
     }
 
-    fn identify(&self, virtualenv: &Path) -> io::Result<String> {
-        let moved = Moved::new(virtualenv, Path::new("/virtualenv"));
-        let mut text = self.settings.join("\n").into_bytes();
-        for file in self.files.iter().chain(&self.activation) {
-            let path = virtualenv.join(file);
-            let found = fs::symlink_metadata(&path)?;
-            text.extend_from_slice(b"\0");
-            text.extend_from_slice(file.as_os_str().as_bytes());
-            text.extend_from_slice(b"\0");
+    fn identify(&self, virtualenv: &Path, site: &Path) -> Result<BTreeMap<PathBuf, String>, FileError> {
+        let moved = Moved::from_anywhere(virtualenv, site);
+        let state = |path: &Path| -> io::Result<String> {
+            let found = fs::symlink_metadata(path)?;
             if found.is_symlink() {
-                text.extend_from_slice(moved.target_of(&path)?.as_os_str().as_bytes());
-                continue;
+                return Ok(format!("{:?}", moved.target_of(path)?));
             }
-            text.extend_from_slice(format!("{:o} ", found.permissions().mode()).as_bytes());
-            match moved.text_of(&path, &found)? {
-                Some(contents) => text.extend_from_slice(hex(&contents).as_bytes()),
-                None => {
-                    let state = (found.len(), found.mtime(), found.mtime_nsec());
-                    text.extend_from_slice(format!("{state:?}").as_bytes());
-                }
-            }
-        }
-        Ok(hex(&text)[..16].to_owned())
+            let contents = match moved.text_of(path, &found)? {
+                Some(contents) => hex(&contents),
+                None => format!("{} {} {}", found.len(), found.mtime(), found.mtime_nsec()),
+            };
+            Ok(format!("{:o} {contents}", found.permissions().mode()))
+        };
+        let files = self.files.iter().chain(&self.activation);
+        let states = files.map(|file| {
+            let path = virtualenv.join(file);
+            Ok((file.clone(), state(&path).at("read", &path)?))
+        });
+        states.collect()
     }
 }
 
@@ -370,7 +379,10 @@ mod tests {
         symlink("next", &live).unwrap();
         assert_eq!(OwnFiles::read(&live).unwrap().fingerprint, own.fingerprint);
         fs::write(next.join("pip.conf"), "").unwrap();
-        assert_ne!(OwnFiles::read(&live).unwrap().fingerprint, own.fingerprint);
+        let edited = OwnFiles::read(&live).unwrap();
+        assert_ne!(edited.fingerprint, own.fingerprint);
+        let before = OwnFiles::read_at(&old, &live).unwrap();
+        assert_eq!(edited.differences(&before), [Path::new("pip.conf")], "wherever the old one lies now");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::host::files::{self, Swap};
 use crate::operations::git_update::Move;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, Plan};
-use crate::python::{Switch, Virtualenv};
+use crate::python::{OwnFiles, Switch, Virtualenv};
 use crate::services::{Role, ServiceState};
 use crate::smoke::SmokeCheck;
 use crate::state::{Kept, State};
@@ -183,8 +183,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
             return Ok((text.clone(), text));
         };
         self.try_to_move(&config.virtualenv)?;
-        let before = Virtualenv::read(&back.environment().unwrap_or_else(|| back.kept.clone()))?;
+        let place = back.environment().unwrap_or_else(|| back.kept.clone());
+        let before = Virtualenv::read(&place)?;
         let text = package_summary(&live.changes_to(&before.packages));
+        let own =
+            OwnFiles::read(&config.virtualenv)?.differences(&OwnFiles::read_at(&place, &config.virtualenv)?);
+        if !own.is_empty() {
+            let names: Vec<String> = own.iter().map(|file| format!("`{}`", file.display())).collect();
+            self.notice(format!(
+                "changed in the virtualenv since the update, and not in that of before: {}",
+                names.join(", ")
+            ));
+        }
         Ok((text.clone(), text))
     }
 

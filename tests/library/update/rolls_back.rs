@@ -204,7 +204,10 @@ fn a_whole_release_goes_while_visitors_look() {
     let late = upload("late.txt", "late");
     upload("portrait.txt", "of now");
     fs::remove_file(&deleted).unwrap();
-    rolled_back(&site);
+    append(&site.virtualenv, "bin/activate", "export SINCE=update\n");
+    let (_, told) = rolled_back(&site);
+    let said = "changed in the virtualenv since the update, and not in that of before: `bin/activate`";
+    assert!(told.notices().contains(said), "{}", told.notices());
     let rest = |snapshot: Snapshot| same(snapshot).without("database rows").without("page / body");
     let after = Snapshot::of(&site);
     assert!(after.facts["database rows guestbook_entry"].contains("written since"), "{after:#?}");

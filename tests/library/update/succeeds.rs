@@ -283,7 +283,29 @@ fn only_what_is_due_is_done() {
         write(tree, "project/guestbook/static/guestbook/note.txt", "soon to be gone\n");
     })
     .unwrap();
+    // What a plan built is used by the update, and goes when another one is wanted.
+    let built = || {
+        let folder = load(&site).state().environments();
+        let built = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        built
+            .map(|path| (std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap()), path))
+            .collect::<Vec<_>>()
+    };
+    let plan = || {
+        let (loaded, request) = (load(&site), Request { only_plan: true, ..Request::default() });
+        drop(update::prepare(&loaded, &request, None, &mut |_: &Record| ()).unwrap());
+    };
+    let commit = site.git(&site.checkout, &["rev-parse", "HEAD"]).unwrap();
+    plan();
+    let other = built();
+    make_wheel(&site, "demo-other", "1.0", &[], "");
+    site.publish(|tree| append(tree, "requirements/production.txt", "demo-other==1.0\n")).unwrap();
+    plan();
+    let planned = built();
+    assert!(planned.len() == 1 && planned != other, "{planned:?} {other:?}");
+    assert_eq!(site.git(&site.checkout, &["rev-parse", "HEAD"]).unwrap(), commit);
     let (_, told) = updated(&site);
+    assert_eq!(built(), planned, "it was used");
     assert_eq!(told.skipped("migrate").as_deref(), Some("no migrations are pending in the database"));
     let packages = Snapshot::of(&site);
     assert!(packages.facts.contains_key("package demo_base"), "{packages:#?}");

@@ -29,6 +29,16 @@ impl<'a> Moved<'a> {
         Moved { from, to, old }
     }
 
+    /// For comparing what lies anywhere: no path of the virtualenv counts, be it that of now or that of the site.
+    pub(super) fn from_anywhere(from: &'a Path, site: &Path) -> Self {
+        let mut moved = Moved::new(from, Path::new("/virtualenv"));
+        moved.old.extend([from, site].map(Path::to_owned));
+        moved.old.extend(fs::canonicalize(from));
+        // A longer path may begin with another one.
+        moved.old.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+        moved
+    }
+
     pub(super) fn copy(&self, file: &Path) -> io::Result<()> {
         let (source, target) = (self.from.join(file), self.to.join(file));
         let found = fs::symlink_metadata(&source)?;
