@@ -192,7 +192,7 @@ fn a_whole_release_goes_while_visitors_look() {
     let portrait = upload("portrait.txt", "of before");
     let deleted = upload("deleted.txt", "of before");
     let (_, told) = updated(&site);
-    let said = format!("{} was rolled back on ", &commit[..7]);
+    let said = format!("{} was rolled back at ", &commit[..7]);
     assert!(told.notices().contains(&said), "{}", told.notices());
     assert_eq!(site.release().as_deref(), Some("2"));
     let (_, told) = request(&site, &Request::default());
