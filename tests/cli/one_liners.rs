@@ -141,6 +141,13 @@ Preparing; the site serves as before
 "#]]
         .raw()
     );
+    // A file of settings that git does not know is something new, once.
+    let local = site.checkout.join("project/config/settings/local.py");
+    fs::write(&local, "").unwrap();
+    let noticed = || on(site, &["plan"]).run().expect(0).stderr.contains("check ");
+    assert!(noticed() && !noticed());
+    fs::remove_file(&local).unwrap();
+    assert!(noticed() && !noticed());
     let looked = on(site, &["plan", "--look"]).run().expect(0);
     assert!(
         looked.stderr.contains("check ") && looked.stdout.contains("the database are as they must be"),

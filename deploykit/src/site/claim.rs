@@ -225,7 +225,7 @@ impl Site {
         let wanted = real(repository);
         let known = registered(repository);
         let above = wanted.ancestors().map(|folder| folder.join(super::NAME));
-        Site::among(above, known, environment, |site| real(&site.config.repository) == wanted)
+        Site::among(above, known, environment, |_| true, |site| real(&site.config.repository) == wanted)
     }
 
     /// Finds the site that a virtualenv belongs to: by a configuration above it or in a directory beside it, by the state
@@ -247,7 +247,14 @@ impl Site {
             configuration: owner.configuration,
         });
         let known = known.or_else(|| read(&beside(virtualenv)));
-        Site::among(near(virtualenv), known, environment, |site| real(&site.config.virtualenv) == wanted)
+        let registered = known.as_ref().map(|known| known.configuration.clone());
+        let is_strict = |path: &Path| {
+            registered.as_deref() == Some(path)
+                || path.parent().is_some_and(|above| virtualenv.starts_with(above))
+        };
+        Site::among(near(virtualenv), known, environment, is_strict, |site| {
+            real(&site.config.virtualenv) == wanted
+        })
     }
 
     /// Reads configurations, and the one that is registered, until one is right.
@@ -255,6 +262,7 @@ impl Site {
         near: impl Iterator<Item = PathBuf>,
         registered: Option<Registration>,
         environment: Option<&str>,
+        is_strict: impl Fn(&Path) -> bool,
         is_it: impl Fn(&Site) -> bool,
     ) -> Result<Option<Site>, super::ConfigError> {
         let registered = registered.map(|registration| registration.configuration);
@@ -264,6 +272,8 @@ impl Site {
                 Ok(_) => {}
                 // What a stranger put there is no word about it.
                 Err(super::ConfigError::Distrust(error)) if !is_ours(&path) => log::warn!("{error}"),
+                // One beside it may be any site's.
+                Err(error) if !is_strict(&path) => log::warn!("{error}"),
                 Err(error) => return Err(error),
             }
         }

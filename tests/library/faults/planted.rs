@@ -78,6 +78,13 @@ fn what_was_planted_is_refused() {
     symlink(&victim.file, &site.maintenance_page).unwrap();
     refused(&site.maintenance_page, "it is a symbolic link");
 
+    // What a user named so is the user's own.
+    for folder in [load(site).next_tree(), site.static_root.with_file_name(".static.deploykit-next")] {
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("own"), "").unwrap();
+        refused(&folder, "deploykit did not put it there");
+    }
+
     if !rustix::process::geteuid().is_root() {
         crate::support::skip("only root can give files away")
     }
@@ -92,6 +99,10 @@ fn what_was_planted_is_refused() {
     fs::write(state.lock(), "").unwrap();
     chown(state.lock(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
     refused(&state.lock(), "it is not a file of ours");
+
+    fs::write(&site.maintenance_page, "theirs").unwrap();
+    chown(&site.maintenance_page, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    refused(&site.maintenance_page, "it belongs to somebody else");
 
     // In the window, an instant before the page goes up.
     let (link, page) = (site.root.join("run/link"), site.maintenance_page.display());
