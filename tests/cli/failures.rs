@@ -143,7 +143,7 @@ fn somebody_else_listens(site: &TestSite) {
         std::process::id()
     );
     assert!(done.stderr.contains(&told), "{}", done.stderr);
-    assert!(done.stderr.contains("Hint: stop these processes"), "{}", done.stderr);
+    assert!(done.stderr.contains("`), which does not belong to it"), "{}", done.stderr);
 }
 
 #[test]
@@ -238,8 +238,8 @@ exit code 0
 version       [COMMIT] (main), production
 unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: held in maintenance
-failed        step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, came 500 ("Server Error (500)") after [N] attempts in [S] s
-not undone    `migrate`: the database cannot be brought back: `guestbook.0002_shout` (RunPython without `reverse_code`)
+failed        step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
+not undone    `migrate`: the database cannot be brought back: `guestbook.0002_shout`: RunPython without `reverse_code`
 maintenance   announced for [TIME], the page is up
 services
   gunicorn  web     stopped  STOPPED

@@ -201,6 +201,8 @@ Arguments:
          taken back, then the one before it
 
 Options:
+      --from-copy         Put back the copy of the database from before the update; what was written
+                          since is lost
       --at <HH:MM>        When the maintenance starts, in the site's time zone
       --in <TIME>         In how long the maintenance starts, such as 20m
       --now               Start at once, without the notice that the configuration asks for

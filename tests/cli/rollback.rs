@@ -80,12 +80,13 @@ Before the window, which opens at once
                      “The site is being updated and will be back in a few minutes.”
   stop-workers     worker
 
-Window: the site is down for about [S] s (like the last update)
+Window: the site is down for about [S] s, and for as long as 3 migrations take (like the last update)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
-  backup           about 37 kB in about 1 s (a rule of thumb): for the way to the new version
-                     `guestbook.0003_reply`: applied again, it would not bring back the rows of `Reply`
-                     `guestbook.0002_entry_signature`: applied again, it would not bring back the va…
+  backup           about 37 kB in about 1 s (like the last one): for the way to the new version
+                     `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
+                     `guestbook.0003_reply`: applied again, it would not bring back the rows of `Re…
+                     `guestbook.0002_entry_signature`: applied again, it would not bring back the v…
   migrate          3 migrations to reverse
                      guestbook.0004_sign_entries
                      guestbook.0003_reply
@@ -109,6 +110,7 @@ Not needed
 
 Note: `guestbook.0003_reply` is reversed: the rows of `Reply` are lost
 Note: `guestbook.0002_entry_signature` is reversed: the values of `entry.signature` are lost
+Note: reversed by the site's own code: `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
 
 Rollback [RUN]: [COMMIT] → [COMMIT]
 Before the window
@@ -117,7 +119,7 @@ Before the window
 Window
   ✓ page-up [S] s  /srv/www/maintenance.html
   ✓ stop-web [S] s  gunicorn
-  ✓ backup [S] s  about 37 kB in about 1 s (a rule of thumb): for the way to the new version
+  ✓ backup [S] s  about 37 kB in about 1 s (like the last one): for the way to the new version
   ✓ migrate [S] s  3 migrations to reverse
   ✓ static [S] s  the files of before the update
   ✓ environment [S] s  - humanize [VERSION]
@@ -166,6 +168,7 @@ Rollback [RUN] (of [RUN]): [COMMIT] → [COMMIT] (production), [TIME]
   ✓ maintenance-off [S] s
   note: `guestbook.0003_reply` is reversed: the rows of `Reply` are lost
   note: `guestbook.0002_entry_signature` is reversed: the values of `entry.signature` are lost
+  note: reversed by the site's own code: `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
 Took back the update of run [RUN]: [COMMIT] serves again, after [S] s; the site was down for [S] s, [S] s expected.
 
 "#]].raw());

@@ -325,7 +325,7 @@ pub fn steady(text: &str, site: Option<&TestSite>) -> String {
         (r"\b20\d{6}-\d+\b", "[RUN]"),
         // By the site's clock, or in documents.
         (r"\b20\d\d-\d\d-\d\d( \d\d:\d\d (UTC|P[SD]T)\b|T\d\d:\d\d(:\d\d)?(\.\d+)?Z)", "[TIME]"),
-        (r" *\b\d+\.\d+ s\b", " [S] s"),
+        (r" *\b(\d+\.\d+ s|\d+ min( \d+ s)?)\b", " [S] s"),
         (
             r"about \d+ s(, and for as long as [a-z0-9 ]+)? \(a rule of thumb: no",
             "about [S] s$1 (a rule of thumb: no",

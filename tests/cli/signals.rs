@@ -257,6 +257,7 @@ exit code 0
 version       [COMMIT] (main), production
 unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: interrupted
+failed        step `pause`: interrupted
 maintenance   announced for [TIME]
 services
   gunicorn  web     running  RUNNING, process [PID]

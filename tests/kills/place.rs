@@ -125,6 +125,7 @@ impl Place {
         let _ = fs::remove_file(pristine(&site).join("site/.deploykit/site.json"));
         // Environments stay where they are.
         remove(&pristine(&site).join("site/.deploykit/environments"));
+        site.wait_until_serving(PATIENCE).expect("a site that serves");
         let before = Snapshot::of(&site).without_entries();
         let (after, killer) = (before.clone(), killer.to_owned());
         let mut place = Place { after, site, killer, before, entries: 0, link, odd, cold: None };
@@ -138,6 +139,7 @@ impl Place {
         let ended = self.run(&UPDATE, &Kill::NEVER);
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         assert_eq!(ended.code, Some(0), "{}", self.told(&ended));
+        self.site.wait_until_serving(PATIENCE).expect("a site that serves");
         self.after = Snapshot::of(&self.site).without_entries();
         let count = |kind: &'static str| {
             let lines = ended.told.lines().filter_map(|line| line.split_once(' '));
