@@ -401,7 +401,7 @@ fn a_full_disk_leaves_the_live_environment_alone() {
     let site = outdated();
     let before = tree_hash(&site.virtualenv);
     fs::create_dir(&site.environments).unwrap();
-    // A file system of 200 files, mounted where only this test's installer sees it.
+    // A file system of 20 files, mounted where only this test's installer sees it when it builds.
     let wrapper = site.folder.path().join("bin");
     fs::create_dir(&wrapper).unwrap();
     let mounted = run(std::process::Command::new(&unshare).args(["-m", "sh", "-c"]).arg(format!(
@@ -410,7 +410,9 @@ fn a_full_disk_leaves_the_live_environment_alone() {
     )));
     let Some(uv) = site.uv.clone().filter(|_| mounted.trim() == "yes") else { skip("no mounts, or no uv") };
     let script = format!(
-        "#!/bin/sh\nexec {} -m sh -c 'mount -t tmpfs -o nr_inodes=20 none {} && exec {} \"$@\"' uv \"$@\"\n",
+        "#!/bin/sh\ncase \"$*\" in *compile*) exec {} \"$@\";; esac\n\
+         exec {} -m sh -c 'mount -t tmpfs -o nr_inodes=20 none {} && exec {} \"$@\"' uv \"$@\"\n",
+        uv.display(),
         unshare.display(),
         site.environments.display(),
         uv.display()
