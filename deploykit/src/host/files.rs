@@ -184,11 +184,18 @@ pub(crate) fn remove_temporary(folder: &Path) -> Result<(), FileError> {
 
 /// Makes a file that a later [`remove_temporary`] tells from a user's own, should this process be killed.
 pub(crate) fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(TEMPORARY).suffix(UNFINISHED).rand_bytes(LETTERS).tempfile_in(folder)
+    temporary_file_like(folder, "")
+}
+
+/// The same with an ending that a program asks for: `.txt`.
+pub(crate) fn temporary_file_like(folder: &Path, ending: &str) -> io::Result<tempfile::NamedTempFile> {
+    let suffix = format!("{UNFINISHED}{ending}");
+    tempfile::Builder::new().prefix(TEMPORARY).suffix(&suffix).rand_bytes(LETTERS).tempfile_in(folder)
 }
 
 /// Tells the name of a temporary file from one that a user might have chosen.
 fn is_temporary(name: &str) -> bool {
+    let name = name.strip_suffix(".txt").unwrap_or(name);
     let inner = name.strip_prefix(TEMPORARY).and_then(|name| name.strip_suffix(UNFINISHED));
     inner.is_some_and(|inner| match inner.strip_prefix("link-") {
         Some(pid) => pid.parse::<u32>().is_ok(),
@@ -361,7 +368,9 @@ mod tests {
             ".deploykit-notes.unfinished",
             ".deploykit-.unfinished",
         ];
-        let left = [".deploykit-a1B2c3D4e5.unfinished", ".deploykit-link-4711.unfinished"];
+        let requirements = temporary_file_like(folder.path(), ".txt").unwrap().keep().unwrap().1;
+        let requirements = requirements.file_name().unwrap().to_str().unwrap();
+        let left = [".deploykit-a1B2c3D4e5.unfinished", ".deploykit-link-4711.unfinished", requirements];
         own.iter().chain(&left).for_each(|name| fs::write(folder.path().join(name), "").unwrap());
         remove_temporary(folder.path()).unwrap();
         own.iter().for_each(|name| assert!(folder.path().join(name).exists(), "{name}"));

@@ -396,8 +396,7 @@ fn failed(step: &'static str, error: CommandError) -> PythonError {
 /// A file that only we can read and that is gone afterwards: index URLs may hold passwords. There need not be a `/tmp`.
 fn private_file(folder: &Path, text: &str) -> Result<tempfile::NamedTempFile, PythonError> {
     (|| {
-        let mut file =
-            tempfile::Builder::new().prefix(files::TEMPORARY).suffix(".txt").tempfile_in(folder)?;
+        let mut file = files::temporary_file_like(folder, ".txt")?;
         file.write_all(text.as_bytes())?;
         Ok(file)
     })()
