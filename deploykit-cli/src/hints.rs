@@ -246,7 +246,7 @@ fn rollback(error: &RollbackError) -> Option<String> {
             "set `database.restore-command` to the program that puts a copy back".into()
         }
         RollbackError::Gone { .. } | RollbackError::Irreversible { .. } => {
-            "revert the commits upstream and update to that".into()
+            "let whoever maintains the code revert the commits, then run `deploykit update`".into()
         }
         _ => return None,
     })

@@ -63,7 +63,8 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     state.create().unwrap();
     let run = |name: &str| {
         let folder = state.folder().join("runs").join(name);
-        fs::create_dir(&folder).unwrap();
+        // As deploykit makes it.
+        std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&folder).unwrap();
         folder
     };
     // The last copy was so large that no disk has room for the next one.
