@@ -3,6 +3,7 @@
 //! Source: `proc_pid_net(5)`, `tcp(7)` and `unix(7)`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use procfs::net::{TcpState, UnixState};
 use procfs::process::{Process, all_processes};
@@ -46,10 +47,16 @@ fn table() -> Vec<Entry> {
     let unix = unix
         .filter(|entry| entry.socket_type == SOCK_STREAM && entry.state == UnixState::UNCONNECTED)
         .filter_map(|entry| {
-            let path = entry.path.filter(|path| path.is_absolute())?;
+            let path = entry.path.filter(|path| path.is_absolute() && !is_control(path))?;
             Some(Entry { address: Address::Unix(path), inode: entry.inode, user: None })
         });
     tcp.chain(unix).collect()
+}
+
+/// Tells gunicorn's control socket, which nobody asks for pages: every gunicorn of a user takes the same path over.
+/// Source: gunicorn's setting `control_socket`.
+fn is_control(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "gunicorn.ctl")
 }
 
 /// Returns the processes, of those that we may look into, that have one of these sockets open.

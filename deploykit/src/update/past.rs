@@ -5,6 +5,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::action::{Action, Context};
 use crate::django::{DatabaseState, DjangoError, Project, RowCounts, Session};
 use crate::event::Outcome;
@@ -44,6 +46,21 @@ impl Past {
         })
     }
 
+    /// Returns until when the site's own steps may have written into the static files that it brought; `None`: there were none.
+    pub(super) fn steps_after_static(&self) -> Option<Timestamp> {
+        let begun = |entry: &Entry| match entry {
+            Entry::StepStarted { step, time, actions, .. } => Some((step.clone(), *time, has_own(actions))),
+            _ => None,
+        };
+        let mut after = self.entries.iter().filter_map(begun).skip_while(|(step, ..)| step != "static");
+        let mut ran = false;
+        let serves = after.find(|(step, _, is_own)| {
+            ran |= is_own;
+            step == "start-web"
+        });
+        ran.then(|| serves.map_or(Timestamp::MAX, |(_, time, _)| time))
+    }
+
     /// Returns the commits before and after it.
     pub(super) fn commits(&self) -> (String, String) {
         match self.entries.first() {
@@ -51,6 +68,11 @@ impl Past {
             _ => (String::new(), String::new()),
         }
     }
+}
+
+/// Tells whether a program of the site's own is among these.
+pub(super) fn has_own(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Run { .. }))
 }
 
 /// Returns the finished updates that were not rolled back, newest first, at most so many.

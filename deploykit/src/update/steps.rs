@@ -4,6 +4,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::action::Action;
 use crate::command::Command;
 use crate::django::{
@@ -26,6 +28,7 @@ use crate::update::announcement::Announcement;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::forecast::{Known, forecast};
+use crate::update::past;
 use crate::update::prepare::Output;
 use crate::update::services::Services;
 use crate::update::summary::{package_summary, static_details, static_summary};
@@ -110,7 +113,8 @@ pub(super) fn plan(
     let mut window = Vec::from(window);
     let behind_code = window.iter().position(|step| step.id == "code").map_or(0, |code| code + 1);
     window.splice(behind_code..behind_code, part.outputs());
-    let window: Vec<Step> = window.into_iter().flat_map(own).collect();
+    let mut window: Vec<Step> = window.into_iter().flat_map(own).collect();
+    mind_own_steps(&mut window);
     let known = Known {
         boot: facts.session.boot_time(),
         migrations: facts.migrations.pending.len(),
@@ -143,6 +147,20 @@ pub(super) fn plan(
         hold: services.hold(page),
     };
     Ok(Some(Planned { plan, announcement }))
+}
+
+/// The way back of the static files brings no file that a step of the site's own wrote since: an old version would be served with
+/// the new one's manifest of compressed files.
+fn mind_own_steps(window: &mut [Step]) {
+    let Some(at) = window.iter().position(|step| step.id == "static") else { return };
+    let (static_files, after) = window.split_at_mut(at + 1);
+    if after.iter().any(|step| past::has_own(&step.change.actions)) {
+        for action in static_files.iter_mut().skip(at).flat_map(|step| &mut step.change.undo) {
+            if let Action::LinkLateFiles(late) = action {
+                late.steps_until = Some(Timestamp::MAX);
+            }
+        }
+    }
 }
 
 /// The makers of single steps.

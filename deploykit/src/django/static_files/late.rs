@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::DjangoError;
@@ -35,6 +36,10 @@ pub struct LateFiles {
     /// What nobody collected.
     #[serde(default)]
     pub others: Others,
+    /// The site's own steps wrote into the live folder until then: what was changed before is theirs and not the users', and what
+    /// is gone may be, too. `None`: no step of the site's own ran since the swap.
+    #[serde(default)]
+    pub steps_until: Option<Timestamp>,
 }
 
 impl LateFiles {
@@ -58,20 +63,32 @@ impl LateFiles {
                 continue;
             }
             if fs::symlink_metadata(&aside).is_ok() {
-                if !self.others.holds(&name) || is_the_same(&live, &aside).unwrap_or(false) {
+                let is_users = self.others.holds(&name) && !self.is_of_a_step(&live);
+                if !is_users || is_the_same(&live, &aside).unwrap_or(false) {
                     continue;
                 }
                 files::remove_tree(&aside)?;
             }
             linked.push(name);
         }
-        for name in self.folders.before(&swap.live, &swap.aside).at("read", &swap.aside)? {
+        let before = match self.steps_until {
+            Some(_) => Vec::new(),
+            None => self.folders.before(&swap.live, &swap.aside).at("read", &swap.aside)?,
+        };
+        for name in before {
             if self.others.holds(&name) && fs::symlink_metadata(names::join(&swap.live, &name)).is_err() {
                 files::remove_file(&names::join(&swap.aside, &name))?;
             }
         }
         keep(host, &swap.live, &swap.aside, &linked)?;
         Ok(linked)
+    }
+
+    /// Tells whether a step of the site's own may have written a file, such as the manifest of what it compressed.
+    fn is_of_a_step(&self, file: &Path) -> bool {
+        let Some(until) = self.steps_until else { return false };
+        let changed = fs::symlink_metadata(file).and_then(|found| found.modified()).ok();
+        changed.and_then(|changed| Timestamp::try_from(changed).ok()).is_none_or(|changed| changed <= until)
     }
 }
 
@@ -223,6 +240,7 @@ mod tests {
             removed: removed.iter().map(|name| (*name).to_owned()).collect(),
             folders,
             others: others.clone(),
+            steps_until: None,
         };
 
         let replace = |name: &str, text: &str| {
@@ -255,6 +273,38 @@ mod tests {
         back.perform().unwrap();
         assert_eq!(all(), ["newer", "new", "", "", ""]);
         assert_eq!((live("added.css"), live("shop/a.css")), (String::new(), "old".to_owned()));
+    }
+
+    #[test]
+    fn what_a_step_of_the_site_wrote_does_not_go_back_and_an_upload_does() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for folder in ["live/CACHE", "live/media", "next"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        let names = ["CACHE/gone.css", "CACHE/manifest.json", "media/one"].map(str::to_owned);
+        names.iter().for_each(|name| fs::write(path("live").join(name), "old").unwrap());
+        keep(&Host::new(), &path("live"), &path("next"), &names).unwrap();
+        let (there, back) = Swap::pair(&path("live"), &path("next")).unwrap();
+        there.perform().unwrap();
+        let write = |name: &str, seconds: u64| {
+            let file = path("live").join(name);
+            fs::remove_file(&file).unwrap();
+            fs::write(&file, "new").unwrap();
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+        };
+        write("CACHE/manifest.json", 1_000);
+        write("media/one", 3_000);
+        fs::remove_file(path("live/CACHE/gone.css")).unwrap();
+        let others = Others::of(&names, ["a.css".to_owned()].iter());
+        let (removed, folders) = (Vec::new(), Folders::default());
+        let steps_until = Some(Timestamp::from_second(2_000).unwrap());
+        let late = LateFiles { swap: back.clone(), removed, folders, others, steps_until };
+        assert_eq!(late.perform(&Host::new()).unwrap(), ["media/one"]);
+        back.perform().unwrap();
+        let live = names.map(|name| fs::read_to_string(path("live").join(name)).unwrap());
+        assert_eq!(live, ["old", "old", "new"]);
     }
 
     #[test]

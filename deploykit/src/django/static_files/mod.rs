@@ -264,7 +264,8 @@ impl Collected {
     #[must_use]
     pub fn late_files(&self) -> Option<LateFiles> {
         let (removed, folders) = (self.removed.clone(), self.folders.clone());
-        self.swap.clone().map(|swap| LateFiles { swap, removed, folders, others: self.others.clone() })
+        let (others, steps_until) = (self.others.clone(), None);
+        self.swap.clone().map(|swap| LateFiles { swap, removed, folders, others, steps_until })
     }
 
     /// Returns what it makes that was not there: a path, the last part of which ends with `*`.
@@ -282,7 +283,8 @@ impl Collected {
     pub fn late_back(&self) -> Option<LateFiles> {
         let back = self.back.clone().filter(|back| back.wanted.is_some());
         let (removed, folders) = (self.added.clone(), Folders::default());
-        back.map(|swap| LateFiles { swap, removed, folders, others: self.others.clone() })
+        let (others, steps_until) = (self.others.clone(), None);
+        back.map(|swap| LateFiles { swap, removed, folders, others, steps_until })
     }
 }
 

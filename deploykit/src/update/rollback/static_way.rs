@@ -30,17 +30,20 @@ impl StaticWay {
                     _ => None,
                 });
                 let (others, removed) = late.map(|late| (late.others, late.removed)).unwrap_or_default();
-                let with = |swap: Swap, removed: Vec<String>| {
+                let steps_until = past.steps_after_static();
+                let with = |swap: Swap, removed: Vec<String>, steps_until| {
                     let late = LateFiles {
                         swap: swap.clone(),
                         removed,
                         folders: Folders::default(),
                         others: others.clone(),
+                        steps_until,
                     };
                     let late = swap.wanted.is_some().then_some(Action::LinkLateFiles(late));
                     late.into_iter().chain([Action::Swap(swap)]).collect()
                 };
-                Some(StaticWay::Swap { back: with(back, kept.added.clone()), there: with(there, removed) })
+                let back = with(back, kept.added.clone(), steps_until);
+                Some(StaticWay::Swap { back, there: with(there, removed, None) })
             }
             Action::PlaceFiles(back) => {
                 let back = PlacedFiles { aside: aside.clone(), ..back.clone() };

@@ -111,8 +111,11 @@ fn a_site_that_was_changed_by_hand_since() {
 #[test]
 fn an_update_of_packages_alone_over_commits_made_by_hand() {
     let Some(site) = TestSite::builder().start() else { return };
-    make_wheel(&site, "demo-by-hand", "1.0", &[], "");
-    install(&site, "demo-by-hand");
+    make_wheel(&site, "demo-base", "1.0", &[], "");
+    install(&site, "demo-base");
+    site.publish(|tree| append(tree, "requirements/production.txt", "demo-base\n")).unwrap();
+    site.git(&site.checkout, &["pull", "-q", "--ff-only"]).unwrap();
+    make_wheel(&site, "demo-base", "1.1", &[], "");
     let before = Snapshot::of(&site);
     let (report, told) = updated(&site);
     assert_eq!(report.from, report.to);
