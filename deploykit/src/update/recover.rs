@@ -37,28 +37,7 @@ pub fn recover(
     observer: &mut dyn Observer,
 ) -> Result<Option<Report>, UpdateError> {
     Recovery::begin(site, cancel, observer, |recovery, begun, hold, entries| {
-        let mut undo = None;
-        let Report { steps, window_ms, .. } = &mut recovery.report;
-        let outcome = recovery.runner.undo(begun, hold, &mut undo, &mut |step, undone| {
-            if step == "stop-web" {
-                *window_ms = if undone { since_stop(entries).map(milliseconds) } else { None };
-            }
-            steps.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
-        });
-        if outcome == Outcome::RolledBack {
-            recovery.report.notices.push("a recovery undid what was left of the run".to_owned());
-        }
-        match (&mut recovery.report.failure, undo) {
-            // Stopped in between, what could not be undone before may still be so.
-            (Some(_), None) if outcome == Outcome::Interrupted => {}
-            (Some(failure), undo) => failure.undo = undo,
-            (None, Some(undo)) => {
-                let failure = failure_of(recovery.run, &recovery.report.steps, &undo.0, &undo.1);
-                recovery.report.failure = Some(Failure { undo: Some(undo), ..failure });
-            }
-            (None, None) => {}
-        }
-        Ok(outcome)
+        Ok(recovery.go_back(begun, hold, entries))
     })
 }
 
@@ -84,12 +63,30 @@ pub fn recover_forward(
             planned.iter().filter(|step| begun.iter().any(|begun| begun.step == step.id)).collect();
         let left =
             planned.iter().filter(|step| step.is_needed() && (step.id == "smoke-check" || !done(step)));
+        // Half of a migration that does not go whole may stay: run again on top of that, it would do things twice.
+        let half = earlier.iter().find(|step| !done(step) && has_copy(step));
+        if let Some(step) = half
+            && let Err(error) = recovery.undo_half(step)
+        {
+            recovery.report.notices.push(format!("step `{}` could not be begun anew: {error}", step.id));
+            return Ok(recovery.go_back(begun, hold, entries));
+        }
         let opened = since_stop(entries).and_then(|length| Instant::now().checked_sub(length));
         let course = recovery.runner.go_on(&earlier, left, hold, opened)?;
         recovery.report.window_ms = course.window.map(milliseconds);
         for step in course.steps {
             recovery.report.steps.retain(|earlier| earlier.step != step.step);
             recovery.report.steps.push(step);
+        }
+        if course.outcome == Outcome::RolledBack {
+            // Those that an earlier process began went back as well.
+            let is_undone = |step: &&&Step| {
+                !step.change.undo.is_empty() || step.change.actions.iter().all(Action::leaves_nothing)
+            };
+            for step in earlier.iter().filter(is_undone) {
+                let reports = recovery.report.steps.iter_mut();
+                reports.filter(|report| report.step == step.id).for_each(|report| report.undone = true);
+            }
         }
         if course.outcome == Outcome::Updated {
             recovery.report.notices.push("a recovery finished the run".to_owned());
@@ -192,6 +189,41 @@ impl Recovery<'_, '_> {
         Ok(Some(report))
     }
 
+    /// Undoes what the run did, as far as it is not undone yet.
+    fn go_back(&mut self, begun: &[Begun<'_>], hold: &[Action], entries: &[Entry]) -> Outcome {
+        let mut undo = None;
+        let Report { steps, window_ms, .. } = &mut self.report;
+        let outcome = self.runner.undo(begun, hold, &mut undo, &mut |step, undone| {
+            if step == "stop-web" {
+                *window_ms = if undone { since_stop(entries).map(milliseconds) } else { None };
+            }
+            steps.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
+        });
+        if outcome == Outcome::RolledBack {
+            self.report.notices.push("a recovery undid what was left of the run".to_owned());
+        }
+        match (&mut self.report.failure, undo) {
+            // Stopped in between, what could not be undone before may still be so.
+            (Some(_), None) if outcome == Outcome::Interrupted => {}
+            (Some(failure), undo) => failure.undo = undo,
+            (None, Some(undo)) => {
+                let failure = failure_of(self.run, &self.report.steps, &undo.0, &undo.1);
+                self.report.failure = Some(Failure { undo: Some(undo), ..failure });
+            }
+            (None, None) => {}
+        }
+        outcome
+    }
+
+    /// Undoes a step that was begun and not finished, so that it can be done from its beginning.
+    fn undo_half(&mut self, step: &Step) -> Result<(), String> {
+        let host = self.runner.context.host.clone();
+        self.runner.context.host = host.uninterrupted();
+        let undone = parts(&step.change.undo).iter().try_for_each(|part| part.perform(self.runner.context));
+        self.runner.context.host = host.clone();
+        undone.map_err(|error| host.redactor().redact(&error_chain(&error)).into_owned())
+    }
+
     /// Stops what the run had stopped and not started yet: after a loss of power managers start it by themselves, and a
     /// person may have, with half of either version.
     fn stop_again(&mut self, begun: &[Begun<'_>]) {
@@ -218,6 +250,13 @@ impl Recovery<'_, '_> {
             }
         }
     }
+}
+
+/// Tells whether a step has a copy of the database to go back to.
+fn has_copy(step: &Step) -> bool {
+    let is_copy =
+        |action: &Action| matches!(action, Action::RestoreDatabase(restore) if restore.backup.is_some());
+    step.change.undo.iter().any(is_copy)
 }
 
 /// Removes the page that was put up only to hold the site: no step of the run takes it down.

@@ -65,6 +65,7 @@ fn a_whole_release_comes_while_visitors_look() {
         "stop-workers",
         "page-up",
         "stop-web",
+        "backup",
         "code",
         "environment",
         "static",
