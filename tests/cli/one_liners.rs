@@ -133,7 +133,7 @@ Preparing; the site serves as before
         str![[r#"
 exit code 0
 --- stdout
-Nothing to do: [COMMIT] serves; commit, configuration, variables, packages, secrets file and 2 untracked files are as the last update left them.
+Nothing to do: [COMMIT] serves; commit, configuration, variables, packages, secrets file and 2 untracked files are as deploykit last saw them.
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest
@@ -160,7 +160,7 @@ Preparing; the site serves as before
         str![[r#"
 exit code 0
 --- stdout
-Nothing to do: [COMMIT] serves; commit, configuration, variables, packages, secrets file and 2 untracked files are as the last update left them.
+Nothing to do: [COMMIT] serves; commit, configuration, variables, packages, secrets file and 2 untracked files are as deploykit last saw them.
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest

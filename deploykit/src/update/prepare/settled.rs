@@ -57,7 +57,7 @@ impl Preparation<'_, '_> {
         let last = compared.pop().unwrap_or_default();
         let commit = crate::git::short(&self.to);
         format!(
-            "Nothing to do: {commit} serves; {} and {last} are as the last update left them.",
+            "Nothing to do: {commit} serves; {} and {last} are as deploykit last saw them.",
             compared.join(", ")
         )
     }
