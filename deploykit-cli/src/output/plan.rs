@@ -143,7 +143,7 @@ fn heading(phase: Phase, plan: &Plan) -> String {
         Phase::Window if needed("stop-web") => {
             let expected = expected(plan.forecast);
             let migrations = match (plan.forecast.unmeasured, plan.forecast.migrations) {
-                (false, _) => String::new(),
+                (false, _) | (true, 0) => String::new(),
                 (true, 1) => ", and for as long as the migration takes".to_owned(),
                 (true, count) => format!(", and for as long as {count} migrations take"),
             };
