@@ -174,13 +174,18 @@ http {{
     scgi_temp_path {root}/run/nginx-scgi;
     server {{
         listen {front};
+        recursive_error_pages on;
         error_page 503 /maintenance.html;
         location = /maintenance.html {{
             internal;
             root {root}/www;
             # The page may go between the question below and its answer.
-            try_files /maintenance.html =503;
+            error_page 404 = @page_gone;
             add_header Retry-After 30 always;
+        }}
+        location @page_gone {{
+            add_header Retry-After 1 always;
+            return 503 \"Back in a second.\";
         }}
         location / {{
             if (-f {root}/www/maintenance.html) {{ return 503; }}

@@ -39,6 +39,43 @@ fn a_site_comes_up_and_serves_release_1() {
 }
 
 #[test]
+fn nobody_meets_a_404_while_the_page_comes_and_goes() {
+    let Some(site) = TestSite::builder().nginx().start() else { return };
+    // nginx is configured as the document says.
+    let reference = include_str!("../../docs/configuration.md");
+    let documented = reference.split("```nginx\n").nth(1).unwrap().split("```").next().unwrap();
+    let documented = documented
+        .replace("/srv/www/tmp", &site.root.join("www").display().to_string())
+        .replace("127.0.0.1:8000", &site.gunicorn_address);
+    let written = std::fs::read_to_string(site.root.join("nginx.conf")).unwrap();
+    for line in documented.lines().map(str::trim).filter(|line| line.len() > 1) {
+        assert!(written.contains(line), "no `{line}` in {written}");
+    }
+
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    let beside = site.maintenance_page.with_file_name("page");
+    let met = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::write(&beside, "back soon").unwrap();
+                std::fs::rename(&beside, &site.maintenance_page).unwrap();
+                std::fs::remove_file(&site.maintenance_page).unwrap();
+            }
+        });
+        let mut met = std::collections::BTreeMap::<(u16, String), u32>::new();
+        for _ in 0..600 {
+            let page = site.page("/version/").unwrap();
+            let text = if page.status == 200 { String::new() } else { page.body };
+            *met.entry((page.status, text)).or_default() += 1;
+        }
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        met
+    });
+    assert!(met.keys().all(|(status, _)| [200, 503].contains(status)), "{met:?}");
+    assert!(met.contains_key(&(503, "back soon".to_owned())), "{met:?}");
+}
+
+#[test]
 fn no_process_outlives_its_site() {
     let Some(site) = TestSite::builder().unix_socket().worker_lingers(30.0).start() else { return };
     let pids: Vec<u32> = site.processes().values().map(|program| program.pid).collect();
