@@ -60,6 +60,8 @@ impl Stage {
         big_site::publish_second(&stage.site)?;
         stage.site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
         run(Command::new("cp").arg("-a").args([&stage.site.root, &stage.copy]))?;
+        // A copy says of itself that it is one; without that it is the site.
+        fs::remove_file(stage.copy.join("site/.deploykit/site.json"))?;
         Ok(stage)
     }
 
