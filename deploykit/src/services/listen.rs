@@ -174,4 +174,17 @@ mod tests {
         assert_eq!(taken(&found, &[own()]), None);
         assert!(listeners(&port).is_empty());
     }
+
+    #[test]
+    fn gunicorn_s_control_socket_is_no_address_of_a_service() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pages, control] = ["gunicorn.sock", "gunicorn.ctl"].map(|name| folder.path().join(name));
+        let _listeners = [&pages, &control].map(|path| UnixListener::bind(path).unwrap());
+        let is_here =
+            |one: &Listening| matches!(&one.address, Address::Unix(path) if path.starts_with(&folder));
+        let found: Vec<Address> =
+            listening(&[own()]).into_iter().filter(is_here).map(|one| one.address).collect();
+        assert_eq!(found, [Address::Unix(pages)]);
+        assert!(listeners(&Address::Unix(control)).is_empty());
+    }
 }

@@ -1,5 +1,7 @@
 //! gunicorn, under supervisor and alone.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 
 #[test]
@@ -25,6 +27,39 @@ fn gunicorn_under_supervisor_is_stopped_with_its_workers() {
     assert!(!alive(&old) && !answers(&socket));
     ServiceAction { goal: Goal::Running, ..stop }.perform(&Host::new()).unwrap();
     eventually("it answers again", || answers(&socket));
+}
+
+/// All gunicorns of a user make their control socket at the same path: the last one has it.
+#[test]
+fn the_control_socket_of_another_gunicorn_is_not_in_the_way() {
+    let Some(gunicorn) = gunicorn() else { return };
+    let site = wsgi();
+    let program = |name: &str| {
+        format!(
+            "[program:{name}]\ncommand = {} --bind unix:%(here)s/{name}.sock mysite:app\ndirectory = {}\n\
+             environment = HOME=\"%(here)s\",XDG_RUNTIME_DIR=\"%(here)s/none\"\nautostart = false\n",
+            gunicorn.display(),
+            site.path().display()
+        )
+    };
+    let Some(supervisord) = Supervisord::start(&(program("one") + &program("two"))) else { return };
+    let [one, two] = ["one", "two"].map(|name| supervisord.service(name));
+    let control = supervisord.path(".gunicorn/gunicorn.ctl");
+    let pages = supervisord.path("one.sock");
+    perform(&one, Goal::Running).unwrap();
+    eventually("it answers, and makes its control socket", || answers(&pages) && control.exists());
+    let socket = state(&one).socket;
+    let listens: Vec<_> = socket.listens.iter().map(|one| one.address.to_string()).collect();
+    assert_eq!(listens, [pages.display().to_string()]);
+
+    let inode = || fs::metadata(&control).map(|found| found.ino()).ok();
+    let first = inode();
+    perform(&two, Goal::Running).unwrap();
+    eventually("the other one takes it over", || inode().is_some_and(|now| Some(now) != first));
+    let stop = ServiceAction { socket, ..action(&one, Goal::Stopped) };
+    stop.perform(&Host::new()).unwrap();
+    ServiceAction { goal: Goal::Running, ..stop }.perform(&Host::new()).unwrap();
+    eventually("it answers again", || answers(&pages));
 }
 
 #[test]

@@ -71,8 +71,25 @@ fn a_finish_that_fails_goes_back_and_then_only_back() {
     fs::write(run.journal(), head.to_owned() + &plan.replacen("\"Guestbook\"", "\"Nobody\"", 1)).unwrap();
     let report = forward(&site).unwrap().expect("an unfinished run");
     assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
-    assert_eq!(report.failure.unwrap().step, "smoke-check");
+    assert_eq!(report.failure.as_ref().unwrap().step, "smoke-check");
     assert_as_before(&site, &before);
+    // What the killed process had done went back as well, and whoever asks later is told the same.
+    let undone: Vec<&str> =
+        report.steps.iter().filter(|step| step.undone).map(|step| step.step.as_str()).collect();
+    assert!(
+        ["announce", "stop-workers", "stop-web", "code", "static"].iter().all(|step| undone.contains(step)),
+        "{report:#?}"
+    );
+    assert_eq!(undone.len(), report.steps.len(), "{:#?}", report.steps);
+    assert!(
+        !report.notices.iter().any(|notice| notice.contains("finished the run")),
+        "{:#?}",
+        report.notices
+    );
+    assert_eq!(run.report().as_ref(), Some(&report));
+    assert_eq!(update::report_of(&run).as_ref(), Some(&report));
+    assert!(run.kept().is_none(), "there is nothing to roll back");
+    assert_eq!(site_state(&site).unfinished().unwrap().map(|(run, _)| run.name), None);
 
     kill_at(&site, "static finished");
     let run = site_state(&site).unfinished().unwrap().expect("an unfinished run").0;
