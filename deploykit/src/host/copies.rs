@@ -138,7 +138,12 @@ pub(crate) fn copy(host: &Host, from: &Path, to: &Path) -> Result<(), FileError>
     take_after(to, &found).at("copy", from)
 }
 
-fn copy_file(from: &Path, to: &Path, found: &Metadata) -> io::Result<()> {
+/// Copies one file with its mode and time, and its owner where this process may; `found` is what its original is like.
+///
+/// # Errors
+///
+/// When it cannot be read or written.
+pub(crate) fn copy_file(from: &Path, to: &Path, found: &Metadata) -> io::Result<()> {
     fs::copy(from, to)?;
     take_after(to, found)
 }

@@ -120,6 +120,7 @@ impl DjangoManage {
                     record: None,
                     deleted: Vec::new(),
                     tracked,
+                    copied: false,
                 };
                 Ok(decide_static(&files.prepare(host, session)?))
             }
@@ -340,6 +341,8 @@ mod tests {
             others: Others::default(),
             placed: None,
             placed_back: None,
+            copied: false,
+            shares: false,
         };
         let found = change(decide_static(&collected));
         assert_eq!(found.reason, "static files: 30 new, 1 obsolete");

@@ -46,6 +46,7 @@ fn files(site: &Site) -> StaticFiles {
         record: None,
         deleted: Vec::new(),
         tracked: Default::default(),
+        copied: false,
     }
 }
 

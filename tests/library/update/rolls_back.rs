@@ -221,9 +221,19 @@ fn a_whole_release_goes_while_visitors_look() {
 #[test]
 fn only_what_was_changed_goes_back() {
     let Some(site) = TestSite::builder().start() else { return };
-    add(&site, "[[steps]]\nname = \"compress\"\nafter = \"static\"\nrun = [\"true\"]\n");
+    let built = site.static_root.join("app.js");
+    fs::write(&built, "first\n").unwrap();
+    add(
+        &site,
+        &format!(
+            "[[steps]]\nname = \"compress\"\nafter = \"static\"\nrun = [\"sh\", \"-c\", \"grep -q two project/config/release.py || echo next > {}\"]\n",
+            built.display()
+        ),
+    );
     publish_good(&site, "one");
+    site.publish(|tree| append(tree, STYLES, "p { color: red }\n")).unwrap();
     updated(&site);
+    assert_eq!(fs::read_to_string(&built).unwrap(), "next\n");
     publish_good(&site, "two");
     updated(&site);
     let mut notices = String::new();
@@ -244,6 +254,7 @@ fn only_what_was_changed_goes_back() {
     // A rollback is none that could be rolled back: the update before is next.
     rolled_back(&site);
     assert_eq!(site.release().as_deref(), Some("1"));
+    assert_eq!(fs::read_to_string(&built).unwrap(), "first\n", "the step wrote into the new one only");
 }
 
 /// The commits of before are there whatever becomes of the branches.

@@ -1,7 +1,7 @@
 //! Static files on the disk: listed, compared, and linked from one folder into another.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirEntry, File, Permissions};
+use std::fs::{self, DirEntry, File, Metadata, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::MANIFEST;
 use crate::host::Host;
+use crate::host::copies::{Limit, copy_file};
 use crate::host::files::{self, FileError, InPath};
 use crate::names;
 
@@ -54,15 +55,44 @@ pub(super) fn entry_of(folder: &str, entry: &DirEntry) -> io::Result<Option<(Str
     Ok(name.map(|name| (whole(name), kind.is_dir())))
 }
 
-/// Links files over; one that cannot be linked is copied. Tells whether all were linked.
-pub(super) fn keep(host: &Host, from: &Path, to: &Path, names: &[String]) -> Result<bool, FileError> {
+/// What is copied of the files that nobody collected; beyond that they are linked.
+const MOST: Limit = Limit { entries: 20_000, bytes: 1 << 29 };
+
+/// How files that stay are brought along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// They are the same files. Whoever writes into one writes into the other, too.
+    Linked,
+    /// They are files of their own.
+    Copied,
+}
+
+impl Keep {
+    /// Decides for files that nobody collected: uploads may be more than there is room for.
+    pub(super) fn of_others(self, root: &Path, names: &[String]) -> Keep {
+        if self == Keep::Linked || names.len() > MOST.entries {
+            return Keep::Linked;
+        }
+        let sizes = names.iter().filter_map(|name| fs::symlink_metadata(names::join(root, name)).ok());
+        if sizes.map(|found| found.len()).sum::<u64>() > MOST.bytes { Keep::Linked } else { Keep::Copied }
+    }
+}
+
+/// Brings files along; one that cannot be linked is copied. Tells whether all were linked.
+pub(super) fn keep(
+    host: &Host,
+    from: &Path,
+    to: &Path,
+    names: &[String],
+    how: Keep,
+) -> Result<bool, FileError> {
     let names: Vec<PathBuf> = names.iter().map(|name| names::path(name)).collect();
     for folder in names.iter().map(|name| files::parent(name)).collect::<BTreeSet<_>>() {
         keep_folder(from, to, folder).at("keep", &from.join(folder))?;
     }
     let kept = host.on_all_cores(&names, |name| {
         let source = from.join(name);
-        keep_file(&source, &to.join(name)).at("keep", &source)
+        keep_file(&source, &to.join(name), how).at("keep", &source)
     });
     let kept: Vec<bool> = kept.into_iter().collect::<Result<_, _>>()?;
     Ok(kept.into_iter().all(|linked| linked))
@@ -79,7 +109,7 @@ fn keep_folder(from: &Path, to: &Path, folder: &Path) -> io::Result<()> {
 }
 
 /// Returns whether nothing that is written to the one is missing in the other.
-fn keep_file(source: &Path, target: &Path) -> io::Result<bool> {
+fn keep_file(source: &Path, target: &Path, how: Keep) -> io::Result<bool> {
     let found = match fs::symlink_metadata(source) {
         Ok(found) => found,
         // A cache may drop what was there a moment ago.
@@ -89,16 +119,31 @@ fn keep_file(source: &Path, target: &Path) -> io::Result<bool> {
     if found.is_symlink() {
         return symlink(fs::read_link(source)?, target).map(|()| true);
     }
+    if how == Keep::Copied && stays_its_owner_s(&found) {
+        return match copy_whole(source, target, &found) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            copied => copied.map(|()| false),
+        };
+    }
     match fs::hard_link(source, target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(_) => {
-            fs::copy(source, target)?;
-            // Opened to read: its owner may date it, but not write to it where the mode forbids that.
-            File::open(target)?.set_modified(found.modified()?)?;
-            Ok(false)
-        }
+        Err(_) => copy_whole(source, target, &found).map(|()| false),
         Ok(()) => Ok(true),
     }
+}
+
+/// Copies a file; half of a copy never has its name, so that whoever goes on after a crash copies it again.
+fn copy_whole(source: &Path, target: &Path, found: &Metadata) -> io::Result<()> {
+    let part = target.with_file_name(format!(".deploykit-{}", found.ino()));
+    copy_file(source, &part, found).and_then(|()| fs::rename(&part, target)).inspect_err(|_| {
+        let _ = fs::remove_file(&part);
+    })
+}
+
+/// Tells whether a copy can have the owner of its original: who writes into the one could not write into the other.
+fn stays_its_owner_s(found: &Metadata) -> bool {
+    let own = rustix::process::geteuid();
+    own.is_root() || own.as_raw() == found.uid()
 }
 
 /// Gives a folder the mode of another one, and its owner where this process may.
@@ -148,6 +193,7 @@ fn equal_bytes(one: &Path, other: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::others::is_the_same;
     use super::*;
 
     #[test]
@@ -161,11 +207,41 @@ mod tests {
         fs::create_dir(&next).unwrap();
         let names: Vec<String> = listing(&live).unwrap().into_iter().collect();
         assert_eq!(names, ["CACHE/css/a.css", "CACHE/link"]);
-        keep(&Host::new(), &live, &next, &names).unwrap();
+        keep(&Host::new(), &live, &next, &names, Keep::Linked).unwrap();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         assert_eq!(inode(&live.join("CACHE/css/a.css")), inode(&next.join("CACHE/css/a.css")));
         assert_eq!(fs::read_link(next.join("CACHE/link")).unwrap(), Path::new("css/a.css"));
         assert_eq!(fs::metadata(next.join("CACHE")).unwrap().permissions().mode() & 0o7777, 0o2775);
+    }
+
+    #[test]
+    fn whoever_writes_into_a_copy_changes_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("live")).unwrap();
+        fs::create_dir(path("next")).unwrap();
+        fs::write(path("live/app.js"), "old").unwrap();
+        fs::set_permissions(path("live/app.js"), Permissions::from_mode(0o640)).unwrap();
+        let names = ["app.js".to_owned(), "gone.js".to_owned()];
+        let how = Keep::Copied.of_others(&path("live"), &names);
+        assert_eq!(how, Keep::Copied);
+        assert!(!keep(&Host::new(), &path("live"), &path("next"), &names, how).unwrap());
+        assert!(is_the_same(&path("live/app.js"), &path("next/app.js")).unwrap(), "it has mode and time");
+        fs::write(path("next/app.js"), "new").unwrap();
+        assert_eq!(fs::read_to_string(path("live/app.js")).unwrap(), "old");
+        assert_eq!(fs::metadata(path("next/app.js")).unwrap().permissions().mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn more_than_there_may_be_room_for_is_linked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("film")).unwrap();
+        let names = ["film".to_owned()];
+        file.set_len(MOST.bytes).unwrap();
+        assert_eq!(Keep::Copied.of_others(folder.path(), &names), Keep::Copied);
+        file.set_len(MOST.bytes + 1).unwrap();
+        assert_eq!(Keep::Copied.of_others(folder.path(), &names), Keep::Linked);
+        assert_eq!(Keep::Linked.of_others(folder.path(), &[]), Keep::Linked);
     }
 
     #[test]

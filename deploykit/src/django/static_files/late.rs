@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::DjangoError;
-use super::disk::{entry_of, keep, listing, walk};
+use super::disk::{Keep, entry_of, keep, listing, walk};
 use super::others::{Others, is_the_same};
 use crate::host::Host;
 use crate::host::files::{self, InPath, Swap, inode};
@@ -40,6 +40,9 @@ pub struct LateFiles {
     /// is gone may be, too. `None`: no step of the site's own ran since the swap.
     #[serde(default)]
     pub steps_until: Option<Timestamp>,
+    /// What came in is copied instead of linked: the site's own steps follow, which may write into it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
 }
 
 impl LateFiles {
@@ -80,7 +83,8 @@ impl LateFiles {
                 files::remove_file(&names::join(&swap.aside, &name))?;
             }
         }
-        keep(host, &swap.live, &swap.aside, &linked)?;
+        let how = if self.copied { Keep::Copied } else { Keep::Linked };
+        keep(host, &swap.live, &swap.aside, &linked, how.of_others(&swap.live, &linked))?;
         Ok(linked)
     }
 
@@ -232,7 +236,7 @@ mod tests {
         }
         let (folders, names) = Folders::of(&path("live")).unwrap();
         let kept: Vec<String> = names.into_iter().filter(|name| name != "shop/a.css").collect();
-        keep(&Host::new(), &path("live"), &path("next"), &kept).unwrap();
+        keep(&Host::new(), &path("live"), &path("next"), &kept, Keep::Linked).unwrap();
         let others = Others::of(&kept, ["shop/a.css".to_owned()].iter());
         let (there, back) = Swap::pair(&path("live"), &path("next")).unwrap();
         let way = |swap: &Swap, removed: &[&str], folders: Folders| LateFiles {
@@ -241,6 +245,7 @@ mod tests {
             folders,
             others: others.clone(),
             steps_until: None,
+            copied: false,
         };
 
         let replace = |name: &str, text: &str| {
@@ -284,7 +289,7 @@ mod tests {
         }
         let names = ["CACHE/gone.css", "CACHE/manifest.json", "media/one"].map(str::to_owned);
         names.iter().for_each(|name| fs::write(path("live").join(name), "old").unwrap());
-        keep(&Host::new(), &path("live"), &path("next"), &names).unwrap();
+        keep(&Host::new(), &path("live"), &path("next"), &names, Keep::Linked).unwrap();
         let (there, back) = Swap::pair(&path("live"), &path("next")).unwrap();
         there.perform().unwrap();
         let write = |name: &str, seconds: u64| {
@@ -300,7 +305,7 @@ mod tests {
         let others = Others::of(&names, ["a.css".to_owned()].iter());
         let (removed, folders) = (Vec::new(), Folders::default());
         let steps_until = Some(Timestamp::from_second(2_000).unwrap());
-        let late = LateFiles { swap: back.clone(), removed, folders, others, steps_until };
+        let late = LateFiles { swap: back.clone(), removed, folders, others, steps_until, copied: false };
         assert_eq!(late.perform(&Host::new()).unwrap(), ["media/one"]);
         back.perform().unwrap();
         let live = names.map(|name| fs::read_to_string(path("live").join(name)).unwrap());

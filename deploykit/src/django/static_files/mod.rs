@@ -21,7 +21,7 @@ use crate::host::files::{self, InPath, Swap};
 use crate::host::trial;
 use crate::host::{Host, with_umask};
 use crate::names;
-use disk::{equal, keep, like, listing};
+use disk::{Keep, equal, keep, like, listing};
 
 pub use late::{Folders, LateFiles};
 pub use others::Others;
@@ -47,6 +47,10 @@ pub struct StaticFiles {
     /// Names below the root that git tracks, before the update or after it. They are git's: none is collected, none goes, and
     /// the directory stays where it is.
     pub tracked: BTreeSet<String>,
+    /// Whether files that stay are copied instead of linked: the site's own steps may write into what goes live, and the version
+    /// of before keeps its contents.
+    #[serde(default)]
+    pub copied: bool,
 }
 
 /// What a fresh set would change.
@@ -78,6 +82,12 @@ pub struct Collected {
     /// Takes these back.
     #[serde(default)]
     pub placed_back: Option<PlacedFiles>,
+    /// Files that stay were to be copied instead of linked.
+    #[serde(default)]
+    pub copied: bool,
+    /// What nobody collected was too much for that, and is linked.
+    #[serde(default)]
+    pub shares: bool,
 }
 
 impl Collected {
@@ -96,6 +106,8 @@ impl Collected {
             others: Others::default(),
             placed: None,
             placed_back: None,
+            copied: false,
+            shares: false,
         }
     }
 }
@@ -112,6 +124,7 @@ pub struct Collecting {
     /// The folder beside the live one; `None`: nothing has to be collected.
     aside: Option<PathBuf>,
     tracked: BTreeSet<String>,
+    keep: Keep,
 }
 
 impl StaticFiles {
@@ -144,7 +157,8 @@ impl StaticFiles {
         // A fresh set tells which files go.
         let seeded = sources.incremental && clear != When::Always && !state.other_storage;
         let tracked = self.tracked.clone();
-        let collecting = Collecting { root, clear, live, folders, sources, evidence, aside, tracked };
+        let keep = if self.copied { Keep::Copied } else { Keep::Linked };
+        let collecting = Collecting { root, clear, live, folders, sources, evidence, aside, tracked, keep };
         if let Some(aside) = &collecting.aside {
             with_umask(host.umask(), || make_room(&collecting.root, aside))?;
             let begun = if seeded { collecting.seed(host, aside, &same) } else { Ok(()) };
@@ -228,10 +242,11 @@ impl Collecting {
             if self.tracked.iter().any(|name| !is_placeholder(name)) {
                 return in_place(host, &self.root, aside, &self.live, &self.tracked, record);
             }
-            let (collected, all_linked) = complete(host, &self.root, aside, &self.live, goes, record)?;
+            let (collected, all_linked) =
+                complete(host, &self.root, aside, &self.live, goes, record, self.keep)?;
             // What is written into a copy is not written into the file: then all is looked at again.
             let folders = if all_linked { self.folders.clone() } else { Folders::default() };
-            Ok(Collected { folders, ..collected })
+            Ok(Collected { folders, copied: self.keep == Keep::Copied, ..collected })
         });
         if !matches!(&collected, Ok(Collected { unchanged: false, .. })) {
             self.remove();
@@ -247,7 +262,7 @@ impl Collecting {
         // a package brought it.
         let is_compressed = |name: &str| name.ends_with(".gz") || name.ends_with(".br");
         names.retain(|name| !is_compressed(name) && !names::join(&self.root, name).is_symlink());
-        keep(host, &self.root, aside, &names)?;
+        keep(host, &self.root, aside, &names, self.keep)?;
         Ok(())
     }
 
@@ -264,8 +279,8 @@ impl Collected {
     #[must_use]
     pub fn late_files(&self) -> Option<LateFiles> {
         let (removed, folders) = (self.removed.clone(), self.folders.clone());
-        let (others, steps_until) = (self.others.clone(), None);
-        self.swap.clone().map(|swap| LateFiles { swap, removed, folders, others, steps_until })
+        let (others, steps_until, copied) = (self.others.clone(), None, self.copied);
+        self.swap.clone().map(|swap| LateFiles { swap, removed, folders, others, steps_until, copied })
     }
 
     /// Returns what it makes that was not there: a path, the last part of which ends with `*`.
@@ -283,8 +298,8 @@ impl Collected {
     pub fn late_back(&self) -> Option<LateFiles> {
         let back = self.back.clone().filter(|back| back.wanted.is_some());
         let (removed, folders) = (self.added.clone(), Folders::default());
-        let (others, steps_until) = (self.others.clone(), None);
-        back.map(|swap| LateFiles { swap, removed, folders, others, steps_until })
+        let (others, steps_until, copied) = (self.others.clone(), None, false);
+        back.map(|swap| LateFiles { swap, removed, folders, others, steps_until, copied })
     }
 }
 
@@ -319,7 +334,7 @@ fn in_place(
     Ok(Collected { placed, placed_back, added, changed, unchanged: false, ..Collected::nothing(record) })
 }
 
-/// Links what stays of the live files into the fresh folder, and says what differs, and whether all could be linked.
+/// Brings what stays of the live files into the fresh folder, and says what differs, and whether all were linked.
 fn complete(
     host: &Host,
     root: &Path,
@@ -327,11 +342,13 @@ fn complete(
     live: &BTreeSet<String>,
     goes: impl Fn(&String) -> bool,
     record: StaticRecord,
+    how: Keep,
 ) -> Result<(Collected, bool), DjangoError> {
     let fresh = listing(aside).at("read", aside)?;
     let (removed, kept): (Vec<String>, Vec<String>) =
         live.iter().filter(|name| !fresh.contains(*name)).cloned().partition(goes);
-    let all_linked = keep(host, root, aside, &kept)?;
+    let of_others = how.of_others(root, &kept);
+    let all_linked = keep(host, root, aside, &kept, of_others)?;
     let others = Others::of(&kept, fresh.iter().chain(&removed));
     like(root, aside).at("prepare", aside)?;
     let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
@@ -345,7 +362,8 @@ fn complete(
     let (swap, back) = Swap::pair(root, aside)?;
     let (swap, back) = (Some(swap), Some(back));
     let nothing = Collected::nothing(record);
-    let collected = Collected { swap, back, added, changed, removed, others, unchanged: false, ..nothing };
+    let (unchanged, shares) = (false, of_others != how);
+    let collected = Collected { swap, back, added, changed, removed, others, unchanged, shares, ..nothing };
     Ok((collected, all_linked))
 }
 

@@ -10,6 +10,7 @@ use crate::django::{
 use crate::git::{ChangeStatus, NextTree, Tree, counted, tracked_below};
 use crate::names;
 use crate::operations::git_update::Move;
+use crate::plan::ANCHORS;
 use crate::python::ByteCode;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
@@ -136,6 +137,7 @@ impl Preparation<'_, '_> {
         if config.repository.starts_with(&root) {
             return Err(PreparationError::StaticRootHoldsCheckout { root }.into());
         }
+        let live_anchors: Vec<&str> = ANCHORS.into_iter().skip_while(|anchor| *anchor != "static").collect();
         let tracked = tracked_below(&config.repository, &root, &[&self.from, &self.to])?;
         let files = StaticFiles {
             root,
@@ -144,6 +146,7 @@ impl Preparation<'_, '_> {
             clear,
             record: self.state.current().static_files,
             deleted: deleted.map(names::text).collect(),
+            copied: config.steps.iter().any(|step| live_anchors.contains(&step.after.as_str())),
         };
         if files.is_git_s() {
             let count = counted(files.tracked.len(), "file");
@@ -158,7 +161,7 @@ impl Preparation<'_, '_> {
     }
 
     pub(super) fn collect(
-        &self,
+        &mut self,
         session: &mut Session,
         collecting: Result<Collecting, String>,
     ) -> Result<(Result<Collected, String>, String), Failed> {
@@ -166,6 +169,13 @@ impl Preparation<'_, '_> {
             Err(reason) => Ok((Err(reason.clone()), reason)),
             Ok(collecting) => {
                 let collected = collecting.finish(&self.host, session)?;
+                if collected.shares {
+                    self.notice(
+                        "STATIC_ROOT holds more files that nobody collected than are copied: a step of the site's own that writes into \
+                         one instead of replacing it changes it in the previous version, too"
+                            .to_owned(),
+                    );
+                }
                 let text = summary::static_summary(&collected);
                 Ok((Ok(collected), text))
             }

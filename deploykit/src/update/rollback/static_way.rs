@@ -38,6 +38,7 @@ impl StaticWay {
                         folders: Folders::default(),
                         others: others.clone(),
                         steps_until,
+                        copied: false,
                     };
                     let late = swap.wanted.is_some().then_some(Action::LinkLateFiles(late));
                     late.into_iter().chain([Action::Swap(swap)]).collect()

@@ -75,15 +75,22 @@ fn steps_and_checks_of_the_site_s_own() {
     let release = site.checkout.join("project/config/release.py");
     let release = release.display();
 
-    // In the window the step sees the new code.
+    // In the window the step sees the new code. What it writes into is what goes live, and not what comes back.
+    let collected = site.static_root.join("guestbook/flower.svg");
+    assert!(collected.exists(), "{}", collected.display());
+    write(&site.static_root, "built/app.js", "old\n");
+    let written = format!("{} {}", site.static_root.join("built/app.js").display(), collected.display());
     add(
         &site,
         &format!(
             "[[steps]]\nname = \"compress\"\nafter = \"static\"\n\
-             run = [\"sh\", \"-c\", \"echo halfway; if grep -q second {release}; then exit 7; fi\"]\n"
+             run = [\"sh\", \"-c\", \"echo halfway; if grep -q second {release}; then \
+             for file in {written}; do echo new > $file; done; exit 7; fi\"]\n"
         ),
     );
     publish_good(&site, "second");
+    site.publish(|tree| append(tree, "project/guestbook/static/guestbook/site.css", "p { color: red }\n"))
+        .unwrap();
     let (failure, report, told) = rolled_back(&site);
     assert_eq!((failure.step.as_str(), failure.phase), ("compress", deploykit::plan::Phase::Window));
     assert!(failure.error.contains("exited with code 7"), "{}", failure.error);
