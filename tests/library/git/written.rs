@@ -8,6 +8,7 @@ use std::process::Command;
 use deploykit::git::{CarryWritten, Written};
 
 use super::*;
+use crate::support::disk::Disk;
 
 /// A live checkout with a staged tree.
 struct Staged {
@@ -135,6 +136,52 @@ fn what_was_half_carried_is_finished_or_taken_out() {
     fs::rename(live.join("secret.key"), staged.tree.path.join("secret.key")).unwrap();
     carry.undo().unwrap();
     assert_eq!(staged.live(), before);
+}
+
+#[test]
+fn a_move_to_another_file_system_that_was_killed_is_finished_or_taken_out() {
+    const HALF: &str = ".deploykit-carry.unfinished";
+    let staged = Staged::new();
+    let live = staged.repositories.live.clone();
+    let Some(_disk) = Disk::around(&live) else { return };
+    let before = staged.live();
+    staged.stage("secret.key", "key");
+    staged.stage("logs/old/site.txt", "booted\n");
+    staged.stage("logs/site.txt", "booted\n");
+    let carry = staged.carry();
+    carry.perform(&Host::new()).unwrap();
+    let after = staged.live();
+    assert_eq!(after.len(), before.len() + 5, "{after:#?}");
+    let again = || {
+        carry.perform(&Host::new()).unwrap();
+        assert_eq!(staged.live(), after);
+        assert!(!staged.tree.path.join(HALF).exists());
+    };
+    let unlink = || fs::remove_file(staged.tree.path.join("logs")).unwrap();
+    let copy = || {
+        let done = Command::new("cp").arg("-a").arg(live.join("logs")).arg(&staged.tree.path).status();
+        assert!(done.unwrap().success());
+    };
+    // Killed within the copy, behind it, within the removal of the source.
+    unlink();
+    copy();
+    fs::rename(live.join("logs"), live.join(HALF)).unwrap();
+    fs::remove_file(live.join(HALF).join("site.txt")).unwrap();
+    again();
+    unlink();
+    copy();
+    again();
+    unlink();
+    staged.stage(format!("{HALF}/site.txt"), "booted\n");
+    again();
+
+    for half in [live.clone(), live.join("logs/old"), staged.tree.path.clone()] {
+        write(&half.join(HALF), "half");
+    }
+    carry.undo().unwrap();
+    carry.undo().unwrap();
+    assert_eq!(staged.live(), before);
+    assert!(!live.join("logs").exists() && !staged.tree.path.join(HALF).exists());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! What is carried over is renamed, and a link takes its place in the staged tree: a Django that was booted there goes on
 //! with the same files. Everything is on the record before it is done, so half of it can be finished or undone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Written;
-use super::disk::{files_of, is_same_file, merge, remove_empty, remove_if_empty, rename, replace};
+use super::disk::{
+    files_of, is_same, is_same_file, merge, remove_empty, remove_half, remove_if_empty, rename, replace,
+};
 use super::record::{Entry, Name, Record, Seen, read_names, write_names};
 use crate::git::error::GitError;
 use crate::git::next_tree::NextTree;
@@ -176,6 +179,7 @@ impl CarryWritten {
 
     /// Does what the record says, as far as it is not done.
     fn carry(&self, record: &Record) -> Result<(), GitError> {
+        self.remove_halves(record)?;
         for directory in &record.made {
             self.make_directory(&directory.path())?;
         }
@@ -215,6 +219,33 @@ impl CarryWritten {
         Ok(())
     }
 
+    /// Removes what a move to another file system left behind that was killed, wherever one of these paths is or was.
+    fn remove_halves(&self, record: &Record) -> Result<(), FileError> {
+        let mut paths = BTreeSet::new();
+        for entry in &record.entries {
+            match entry {
+                Entry::Brought { path, files, .. } => {
+                    paths.insert(path.path());
+                    for (name, _) in files {
+                        let name = name.path();
+                        let inner = name.ancestors().filter(|name| !name.as_os_str().is_empty());
+                        paths.extend(inner.map(|inner| path.path().join(inner)));
+                    }
+                }
+                Entry::Moved { from, to } => paths.extend([from.path(), to.path()]),
+                Entry::Exchanged { path } | Entry::PutAside { path } | Entry::Awaited { path } => {
+                    paths.insert(path.path());
+                }
+            }
+        }
+        let places = paths
+            .iter()
+            .flat_map(|path| [self.live(path), self.staged(path), self.aside(path), self.taken(path)]);
+        let directories: BTreeSet<PathBuf> = places.map(|path| files::parent(&path).to_owned()).collect();
+        // Of a directory, any name in it will do.
+        directories.iter().try_for_each(|directory| remove_half(&directory.join("_")))
+    }
+
     /// Makes a directory of the live checkout as the staged tree has it.
     fn make_directory(&self, path: &Path) -> Result<(), FileError> {
         let live = self.live(path);
@@ -242,7 +273,7 @@ impl CarryWritten {
         if *from == taken && look(from) == Found::Folder && look(&live) == Found::Folder {
             return Ok(merge(from, &live)?);
         }
-        if look(&live) != Found::Nothing && !is_same_file(from, &live) {
+        if look(&live) != Found::Nothing && !is_same(from, &live)? {
             return Err(GitError::NotCarried { path: path.to_owned(), why: APPEARED });
         }
         match look(from) {
@@ -278,6 +309,7 @@ impl CarryWritten {
     /// When the file system refuses.
     pub fn undo(&self) -> Result<(), GitError> {
         let record = Record::read(&self.record)?;
+        self.remove_halves(&record)?;
         for entry in record.entries.iter().rev() {
             match entry {
                 Entry::Brought { path, seen, files } => self.take_out(&path.path(), *seen, files)?,

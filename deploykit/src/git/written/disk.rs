@@ -9,6 +9,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::record::{Name, Seen};
+use crate::host::copies::are_same;
 use crate::host::files::{self, FileError, Found, InPath, look};
 
 /// Lists what is in a directory, from there, but for directories.
@@ -43,6 +44,12 @@ pub(super) fn merge(from: &Path, to: &Path) -> Result<(), FileError> {
     remove_if_empty(from)
 }
 
+/// Tells whether two files are the same, or two directories: an earlier try may have copied one.
+pub(super) fn is_same(one: &Path, other: &Path) -> Result<bool, FileError> {
+    Ok(is_same_file(one, other)
+        || look(one) == Found::Folder && look(other) == Found::Folder && are_same(one, other)?)
+}
+
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
     let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
     is_file(one)
@@ -72,11 +79,18 @@ pub(super) fn remove_if_empty(directory: &Path) -> Result<(), FileError> {
 
 /// Renames a path over what an earlier try left at the target; one that is not there is fine.
 pub(super) fn replace(from: &Path, to: &Path) -> Result<(), FileError> {
-    if look(from) == Found::Nothing {
-        return Ok(());
+    if look(from) != Found::Nothing {
+        files::remove_tree(to)?;
     }
-    files::remove_tree(to)?;
     rename(from, to)
+}
+
+/// What is half copied from another file system, or half removed after that, in the same directory. There is one at a time.
+const HALF: &str = ".deploykit-carry.unfinished";
+
+/// Removes what somebody who was killed left half copied or half removed beside a path.
+pub(super) fn remove_half(path: &Path) -> Result<(), FileError> {
+    files::remove_tree(&files::parent(path).join(HALF))
 }
 
 /// Renames a path, also to another file system; the target must not be there. A source that is not there is fine.
@@ -89,19 +103,29 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     let parent = files::parent(to);
     fs::create_dir_all(parent).at("create the directory", parent)?;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::XDEV) => {
-            let temporary = parent.join(format!(".deploykit-carry-{}", std::process::id()));
-            files::remove_tree(&temporary)?;
-            copy(from, &temporary)?;
-            rename(&temporary, to)?;
-            files::remove_tree(from)
-        }
+        Err(Errno::XDEV) => carry(from, to),
         // Some file systems cannot promise to replace nothing.
         Err(Errno::INVAL | Errno::NOSYS) if look(to) == Found::Nothing => {
             fs::rename(from, to).at("rename", from)
         }
         other => other.at("rename", from),
     }
+}
+
+/// Moves a path to another file system: at the target, and at the source, it is there whole or not at all, whenever this is
+/// killed, and may be done again.
+fn carry(from: &Path, to: &Path) -> Result<(), FileError> {
+    // An earlier try may have been killed behind the copy.
+    if !is_same(from, to)? {
+        remove_half(to)?;
+        let half = files::parent(to).join(HALF);
+        copy(from, &half)?;
+        rename(&half, to)?;
+    }
+    remove_half(from)?;
+    let half = files::parent(from).join(HALF);
+    fs::rename(from, &half).at("rename", from)?;
+    files::remove_tree(&half)
 }
 
 /// Copies a file, a link or a directory with all that is in it, with times and modes.
