@@ -115,6 +115,24 @@ pub(crate) fn text_bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
+/// Tells whether a name is one that deploykit itself gives: its state, what lies beside the site's own directories for a run or
+/// for a rollback, temporary files, and marks.
+pub(crate) fn is_own(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let Some((before, end)) = name.rsplit_once(".deploykit") else { return false };
+    let Some(end) = end.strip_prefix('-') else { return before.is_empty() && end.is_empty() };
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if before.is_empty() {
+        return end.ends_with(".unfinished") || end == "complete";
+    }
+    let is_run = |end: &str| {
+        end.split_once('-').is_some_and(|(day, run)| day.len() == 8 && number(day) && number(run))
+    };
+    let is_numbered = |end: &str| end.strip_prefix("original-").is_some_and(number);
+    before.starts_with('.')
+        && (["next", "original", "trial", "site"].contains(&end) || is_numbered(end) || is_run(end))
+}
+
 /// For `#[serde(with = "crate::names::one")]`: a path.
 pub(crate) mod one {
     use std::path::{Path, PathBuf};
@@ -215,6 +233,41 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn only_names_that_deploykit_gives_are_its_own() {
+        let own = [
+            ".deploykit",
+            ".deploykit-complete",
+            ".deploykit-a1B2c3D4e5.unfinished",
+            ".deploykit-link-4711.unfinished",
+            ".deploykit-carry.unfinished",
+            ".site.deploykit-next",
+            ".site.requirements.deploykit-next",
+            ".static.deploykit-next",
+            ".static.deploykit-20261122-1",
+            ".my site.deploykit-20261122-12",
+            "..venv.deploykit-original",
+            ".venv.deploykit-original-2",
+            ".venv.deploykit-site",
+            ".output.deploykit-trial",
+        ];
+        own.iter().for_each(|name| assert!(is_own(OsStr::new(name)), "{name}"));
+        let others = [
+            "deploykit.toml",
+            "deploykit",
+            "my.deploykit",
+            ".deploykit-backup",
+            ".deploykit.old",
+            "static.deploykit-next",
+            ".static.deploykit-copy",
+            ".static.deploykit-2026-1",
+            ".static.deploykit-20261122-",
+            ".venv.deploykit-original-",
+            ".venv.deploykit-original.py",
+        ];
+        others.iter().for_each(|name| assert!(!is_own(OsStr::new(name)), "{name}"));
+    }
 
     #[test]
     fn a_name_that_is_text_is_written_as_it_is() {

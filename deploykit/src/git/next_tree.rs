@@ -17,6 +17,7 @@ use super::submodules;
 use crate::command::Command;
 use crate::host::Host;
 use crate::host::files::{self, Found, InPath, look};
+use crate::names;
 
 /// How many entries of a folder are looked at to find out whether it holds caches only.
 const LOOKED_AT: usize = 1000;
@@ -265,7 +266,7 @@ pub(super) fn is_cache(path: &Path) -> bool {
     is_compiled
         || path.components().any(|part| {
             let name = part.as_os_str();
-            name == "__pycache__" || name == ".deploykit"
+            name == "__pycache__" || names::is_own(name)
         })
 }
 

@@ -1,6 +1,6 @@
 //! Trees of files that are copied, compared, and looked at again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, FileTimes, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
@@ -165,6 +165,16 @@ fn take_after(copy: &Path, found: &Metadata) -> io::Result<()> {
 ///
 /// When something cannot be read.
 pub(crate) fn are_same(one: &Path, other: &Path) -> Result<bool, FileError> {
+    Ok(differences(one, other)?.is_empty())
+}
+
+/// Returns the paths that only one of two trees has, or that [differ](are_same), from the top, sorted. The top itself is the
+/// empty path; a directory that only one of them has is named without what is in it.
+///
+/// # Errors
+///
+/// When something cannot be read.
+pub(crate) fn differences(one: &Path, other: &Path) -> Result<Vec<PathBuf>, FileError> {
     let (mut ones, mut others) = (BTreeMap::new(), BTreeMap::new());
     for (top, found) in [(one, &mut ones), (other, &mut others)] {
         walk(top, &mut |inside, _, metadata| {
@@ -172,17 +182,23 @@ pub(crate) fn are_same(one: &Path, other: &Path) -> Result<bool, FileError> {
             true
         })?;
     }
-    if ones.len() != others.len() {
-        return Ok(false);
-    }
-    for (inside, found) in &ones {
-        let Some(its) = others.get(inside) else { return Ok(false) };
-        let (path, its_path) = (below(one, inside), below(other, inside));
-        if !is_same_file((&path, found), (&its_path, its)).at("compare", &path)? {
-            return Ok(false);
+    let mut different: Vec<PathBuf> = Vec::new();
+    let all: BTreeSet<&PathBuf> = ones.keys().chain(others.keys()).collect();
+    for inside in all {
+        let is_same = match (ones.get(inside), others.get(inside)) {
+            (Some(found), Some(its)) => {
+                let (path, its_path) = (below(one, inside), below(other, inside));
+                is_same_file((&path, found), (&its_path, its)).at("compare", &path)?
+            }
+            _ => false,
+        };
+        let is_in_both = |path: &Path| ones.contains_key(path) && others.contains_key(path);
+        let is_named = inside.parent().is_some_and(|above| !is_in_both(above));
+        if !is_same && !is_named {
+            different.push(inside.clone());
         }
     }
-    Ok(true)
+    Ok(different)
 }
 
 fn is_same_file(one: (&Path, &Metadata), other: (&Path, &Metadata)) -> io::Result<bool> {
@@ -269,6 +285,11 @@ mod tests {
         assert_eq!(fs::read_link(two.join("link")).unwrap(), Path::new("deep/a.js"));
         fs::write(two.join("deep/a.js"), "c").unwrap();
         assert!(!are_same(&one, &two).unwrap());
+        fs::create_dir_all(two.join("more/deep")).unwrap();
+        fs::remove_file(two.join("b.js")).unwrap();
+        let named = ["b.js", "deep/a.js", "more"].map(PathBuf::from);
+        assert_eq!(differences(&one, &two).unwrap(), named);
+        assert_eq!(differences(&two, &one).unwrap(), named);
         assert_eq!(fs::read_to_string(one.join("deep/a.js")).unwrap(), "a");
         copy(&Host::new(), &one.join("b.js"), &top.path().join("b.js")).unwrap();
         assert!(are_same(&one.join("b.js"), &top.path().join("b.js")).unwrap());

@@ -27,10 +27,10 @@ const SMALL_FILE: u64 = 64 * 1024;
 const LOOKED_AT: usize = 100;
 
 /// How the names of files end that settings are in.
-const SETTINGS: [&str; 9] = ["py", "json", "toml", "yaml", "yml", "ini", "cfg", "conf", "env"];
+pub(super) const SETTINGS: [&str; 9] = ["py", "json", "toml", "yaml", "yml", "ini", "cfg", "conf", "env"];
 
 /// How the names of files end, or what they hold, that change while a site runs.
-const RUNNING: [&str; 17] = [
+const RUNNING: [&str; 16] = [
     ".log",
     ".pid",
     ".sock",
@@ -47,7 +47,6 @@ const RUNNING: [&str; 17] = [
     ".sqlite",
     ".gz",
     ".bak",
-    ".deploykit-next",
 ];
 
 /// What an update saw beside the commit.
@@ -62,6 +61,8 @@ pub struct Seen {
     pub databases: BTreeMap<PathBuf, Option<u64>>,
     /// `STATIC_ROOT`, where static files are collected into it.
     pub static_root: Option<PathBuf>,
+    /// What the site's own steps make, and whether it was there: what is in it is nobody's settings.
+    pub outputs: BTreeMap<PathBuf, bool>,
 }
 
 /// What tells a file from what it was.
@@ -86,9 +87,11 @@ pub struct Names {
 
 impl Seen {
     /// Looks at what a staged tree links of the live checkout, and at which names there will be when it is live.
+    /// `outputs` are paths, from the top, that steps of the site make.
     #[must_use]
-    pub fn look(staged: &Path, live: &Path) -> Self {
-        let mut seen = Seen::default();
+    pub fn look(staged: &Path, live: &Path, outputs: &[PathBuf]) -> Self {
+        let outputs = outputs.iter().map(|path| live.join(path)).filter(|path| path.to_str().is_some());
+        let mut seen = Seen { outputs: outputs.map(|path| (path, false)).collect(), ..Seen::default() };
         let mut waiting = std::collections::VecDeque::from([PathBuf::new()]);
         let mut found = 0;
         while let Some(inside) = waiting.pop_front() {
@@ -96,7 +99,7 @@ impl Seen {
             seen.add_directory(live.join(&inside), &directory);
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let (inside, path) = (inside.join(entry.file_name()), entry.path());
-                if is_running(&path) {
+                if is_running(&path) || seen.outputs.contains_key(&live.join(&inside)) {
                     continue;
                 }
                 match files::look(&path) {
@@ -113,7 +116,7 @@ impl Seen {
     }
 
     fn add_directory(&mut self, live: PathBuf, listed: &Path) {
-        if let (Some(_), Some(hash)) = (live.to_str(), names_in(listed)) {
+        if let (Some(_), Some(hash)) = (live.to_str(), self.names_in(listed, &live)) {
             self.directories.insert(live, Names { hash, modified: None });
         }
     }
@@ -150,6 +153,27 @@ impl Seen {
         }
     }
 
+    /// Returns what identifies the names in a directory that count, where it will be at this place. What leads to an output
+    /// does not: it may come with it.
+    fn names_in(&self, directory: &Path, live: &Path) -> Option<String> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory).ok()? {
+            let entry = entry.ok()?;
+            let place = live.join(entry.file_name());
+            let is_output = self.outputs.keys().any(|output| output.starts_with(&place));
+            if !is_output && !is_running(&entry.path()) && counts(&entry.path()) {
+                names.push(entry.file_name());
+            }
+        }
+        names.sort();
+        let mut digest = Sha256::new();
+        for name in names {
+            digest.update(name.as_bytes());
+            digest.update(b"\0");
+        }
+        Some(hexadecimal(&digest.finalize()[..16]))
+    }
+
     /// Counts a database that is a file; it is no file of settings.
     pub fn add_database(&mut self, path: PathBuf) {
         self.files.remove(&path);
@@ -166,15 +190,28 @@ impl Seen {
 
     /// Completes it when everything is live: as far as it is as was expected, times and inodes tell from now on.
     pub fn settle(&mut self) {
-        for (path, names) in &mut self.directories {
+        let mut directories = std::mem::take(&mut self.directories);
+        for (path, names) in &mut directories {
             let modified = modified(path);
-            if names_in(path).as_ref() == Some(&names.hash) {
+            if self.names_in(path, path).as_ref() == Some(&names.hash) {
                 names.modified = modified;
             }
+        }
+        self.directories = directories;
+        for (path, is_there) in &mut self.outputs {
+            *is_there = path.exists();
         }
         for (path, inode) in &mut self.databases {
             *inode = filled(path);
         }
+    }
+
+    /// Returns the first file that was edited or is missing, in words.
+    pub(crate) fn edited(&self) -> Option<String> {
+        self.files.iter().find_map(|(path, print)| match Print::of(path, false) {
+            None => Some(format!("`{}` is missing", path.display())),
+            Some(found) => (!found.is_like(print, path)).then(|| format!("`{}` has changed", path.display())),
+        })
     }
 
     /// Returns the first thing that is not as it was seen, in words.
@@ -183,6 +220,9 @@ impl Seen {
         let gone = |path: &PathBuf| format!("`{}` is missing", path.display());
         if let Some(root) = self.static_root.as_ref().filter(|root| !root.is_dir()) {
             return Some(gone(root));
+        }
+        if let Some((path, _)) = self.outputs.iter().find(|(path, was_there)| **was_there && !path.exists()) {
+            return Some(gone(path));
         }
         for (path, inode) in &self.databases {
             match filled(path) {
@@ -193,18 +233,12 @@ impl Seen {
                 _ => {}
             }
         }
-        for (path, print) in &self.files {
-            match Print::of(path, false) {
-                None => return Some(gone(path)),
-                Some(found) if !found.is_like(print, path) => {
-                    return Some(format!("`{}` has changed", path.display()));
-                }
-                _ => {}
-            }
+        if let Some(edited) = self.edited() {
+            return Some(edited);
         }
         let is_same = |(path, names): &(&PathBuf, &Names)| {
             names.modified.is_some() && names.modified == modified(path)
-                || names_in(path).as_ref() == Some(&names.hash)
+                || self.names_in(path, path).as_ref() == Some(&names.hash)
         };
         let other = self.directories.iter().find(|directory| !is_same(directory));
         other.map(|(path, _)| format!("files came or went in `{}`", path.display()))
@@ -212,14 +246,14 @@ impl Seen {
 }
 
 impl Print {
-    fn of(path: &Path, hashed: bool) -> Option<Self> {
+    pub(super) fn of(path: &Path, hashed: bool) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         let hash = if hashed && found.is_file() && found.len() <= SMALL_FILE { contents(path) } else { None };
         let modified = (found.mtime(), found.mtime_nsec());
         Some(Print { size: found.len(), modified, inode: found.ino(), hash })
     }
 
-    fn is_like(&self, recorded: &Print, path: &Path) -> bool {
+    pub(super) fn is_like(&self, recorded: &Print, path: &Path) -> bool {
         let same =
             (self.size, self.modified, self.inode) == (recorded.size, recorded.modified, recorded.inode);
         same || (self.size == recorded.size && recorded.hash.is_some() && contents(path) == recorded.hash)
@@ -239,28 +273,11 @@ fn filled(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().filter(|found| found.len() > 0).map(|found| found.ino())
 }
 
-/// Returns what identifies the names in a directory that count.
-fn names_in(directory: &Path) -> Option<String> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).ok()? {
-        let entry = entry.ok()?;
-        if !is_running(&entry.path()) && counts(&entry.path()) {
-            names.push(entry.file_name());
-        }
-    }
-    names.sort();
-    let mut digest = Sha256::new();
-    for name in names {
-        digest.update(name.as_bytes());
-        digest.update(b"\0");
-    }
-    Some(hexadecimal(&digest.finalize()[..16]))
-}
-
 /// Tells whether a name is that of what changes while a site runs, or of a cache, or of git's and deploykit's own.
 fn is_running(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let own = [".git", ".deploykit", "__pycache__", "node_modules", "nohup.out"].contains(&name.as_ref());
+    let own = crate::names::is_own(path.file_name().unwrap_or_default())
+        || [".git", "__pycache__", "node_modules", "nohup.out"].contains(&name.as_ref());
     let inside = [".log.", ".sqlite3", "celerybeat-schedule", ".pytest_cache", ".mypy_cache"];
     own || RUNNING.iter().any(|end| name.ends_with(end)) || inside.iter().any(|part| name.contains(part))
 }
@@ -316,7 +333,7 @@ mod tests {
     #[test]
     fn an_ignored_file_that_is_edited_added_or_removed_is_noticed() {
         let (_top, live, staged) = trees();
-        let mut seen = Seen::look(&staged, &live);
+        let mut seen = Seen::look(&staged, &live, &[]);
         let known: Vec<_> = seen.files.keys().map(|path| path.strip_prefix(&live).unwrap()).collect();
         assert_eq!(
             known,
@@ -352,9 +369,30 @@ mod tests {
     }
 
     #[test]
+    fn what_deploykit_and_the_steps_of_the_site_make_does_not_count_until_an_output_is_gone() {
+        let (_top, live, staged) = trees();
+        let outputs = ["dist", "app/made.js", "fresh/deep"].map(PathBuf::from);
+        fs::create_dir_all(staged.join("dist")).unwrap();
+        fs::write(staged.join("dist/a.js"), "").unwrap();
+        let mut seen = Seen::look(&staged, &live, &outputs);
+        for made in ["dist", "fresh/deep", ".static.deploykit-20261122-1", ".venv.deploykit-original"] {
+            fs::create_dir_all(live.join(made)).unwrap();
+            fs::write(live.join(made).join("b.json"), "").unwrap();
+        }
+        fs::write(live.join("app/made.js"), "").unwrap();
+        seen.settle();
+        assert_eq!(seen.changed(), None);
+        fs::write(live.join("dist/c.js"), "").unwrap();
+        fs::create_dir(live.join(".static.deploykit-20261123-1")).unwrap();
+        assert_eq!(seen.changed(), None);
+        fs::remove_file(live.join("app/made.js")).unwrap();
+        assert!(seen.changed().unwrap().ends_with("made.js` is missing"));
+    }
+
+    #[test]
     fn a_file_that_changes_between_the_look_and_the_end_is_noticed_afterwards() {
         let (_top, live, staged) = trees();
-        let mut seen = Seen::look(&staged, &live);
+        let mut seen = Seen::look(&staged, &live, &[]);
         fs::write(live.join("app/configuration.py"), "DEBUG = 1\n").unwrap();
         fs::write(live.join("new.py"), "").unwrap();
         seen.settle();

@@ -216,6 +216,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let apart = Apart::of(&site, &tree);
         let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
         self.own_steps("check", &tree, Some(&project))?;
+        let packages_stay = matches!(packages, Packages::Unchanged { .. });
+        if packages_stay && let Err(source) = self.keep_outputs(&tree, &seeded) {
+            return Err(self.fail("outputs".to_owned(), source));
+        }
         // Django collects beside what follows, which has nothing to do with static files.
         let collect = self.begin_step("collect");
         let collecting = self.begin_collect(&mut session, &site, moved, &tree, &mut beside);
@@ -228,7 +232,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps("collect", &tree, Some(&project))?;
-        let outputs = match self.made_outputs(&tree, &seeded, &site) {
+        let kept = if packages_stay { self.keep_outputs(&tree, &seeded) } else { Ok(()) };
+        let outputs = match kept.and_then(|()| self.made_outputs(&tree, &seeded, &site)) {
             Ok(outputs) => outputs,
             Err(source) => return Err(self.fail("outputs".to_owned(), source)),
         };
@@ -279,7 +284,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             this.filters(&tree)?;
             let seeded = this.seed_outputs(&tree)?;
             // Before anything reads them: what is edited from here on was not seen.
-            this.seen = Some(Seen::look(&tree.path, &tree.repository));
+            this.seen = Some(Seen::look(&tree.path, &tree.repository, &this.declared_outputs()));
             Ok(((beside, tree, seeded), String::new()))
         })?;
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {

@@ -14,6 +14,7 @@ use crate::django::{
 };
 use crate::git::counted;
 use crate::host::Host;
+use crate::names::shown_path;
 use crate::operations::django_manage::static_actions;
 use crate::operations::git_update::Move;
 use crate::operations::pip_install::{Prepared as Packages, Record};
@@ -214,6 +215,7 @@ impl Parts<'_> {
                     .map(|output| output.path.display().to_string())
                     .collect::<Vec<_>>()
                     .join(", "),
+                details: outputs.iter().flat_map(Output::files).map(|path| shown_path(&path)).collect(),
                 actions: outputs.iter().map(|output| Action::SwapOutput(output.swap.clone())).collect(),
                 undo: outputs.iter().map(|output| Action::SwapOutput(output.back.clone())).collect(),
                 ..Change::default()

@@ -9,16 +9,18 @@ use super::{Failed, Preparation};
 use crate::django::SiteFacts;
 use crate::git::{NextTree, Tree};
 use crate::host::Host;
-use crate::host::copies::{are_same, copy};
+use crate::host::copies::{copy, differences};
 use crate::host::files::{self, Found, InPath, Swap, look};
 use crate::host::trial;
-use crate::update::error::PreparationError;
+use crate::update::error::{PreparationError, paths};
 
 /// An output that differs from what is live, with the way there and back.
 #[derive(Clone, Debug)]
 pub(in crate::update) struct Output {
     /// From the top of the checkout.
     pub path: PathBuf,
+    /// The files that differ, from there.
+    pub different: Vec<PathBuf>,
     pub swap: Swap,
     pub back: Swap,
 }
@@ -54,6 +56,33 @@ impl Preparation<'_, '_> {
         Ok(seeded)
     }
 
+    /// Lets the live outputs stay where nothing is new that the steps could have made others of: what differs then is the time
+    /// or the chance in what a build writes, and no reason for a window. What is missing in the live checkout is another matter.
+    pub(super) fn keep_outputs(&mut self, tree: &NextTree, seeded: &Seeded) -> Result<(), Failed> {
+        if self.declared_outputs().is_empty() || !self.is_built_of_the_same() {
+            return Ok(());
+        }
+        let outputs = self.outputs(tree)?;
+        let mut made = Vec::new();
+        for path in self.declared_outputs() {
+            outputs.made(&path, seeded, &mut made)?;
+        }
+        made.retain(|output| look(&output.swap.live) != Found::Nothing);
+        for Output { swap, .. } in &made {
+            files::remove_tree(&swap.aside)?;
+            copy(&self.host, &swap.live, &swap.aside)?;
+        }
+        if !made.is_empty() {
+            let different: Vec<PathBuf> = made.iter().flat_map(Output::files).collect();
+            self.notice(format!(
+                "outputs of the site's own steps differ and stay as they are, for the commit, the packages and the configuration \
+                 are unchanged: {}",
+                paths(&different)
+            ));
+        }
+        Ok(())
+    }
+
     /// Returns what the steps made that is another than what is live.
     pub(super) fn made_outputs(
         &self,
@@ -73,6 +102,14 @@ impl Preparation<'_, '_> {
     fn outputs<'t>(&self, tree: &'t NextTree) -> Result<Outputs<'t>, Failed> {
         let open = |commit: &str| Tree::open(&tree.repository, commit);
         Ok(Outputs { tree, commits: [open(&self.from)?, open(&self.to)?] })
+    }
+}
+
+impl Output {
+    /// Returns the files that differ, from the top of the checkout.
+    pub(in crate::update) fn files(&self) -> Vec<PathBuf> {
+        let path = |inside: &PathBuf| self.path.components().chain(inside.components()).collect();
+        self.different.iter().map(path).collect()
     }
 }
 
@@ -181,6 +218,7 @@ impl Outputs<'_> {
     fn made_whole(&self, path: &Path, seeded: &Seeded, made: &mut Vec<Output>) -> Result<(), Failed> {
         let at = |path: &Path| (self.tree.repository.join(path), self.tree.path.join(path));
         let (live, staged) = at(path);
+        let mut different = vec![PathBuf::new()];
         let (swap, back) = match (look(&live), look(&staged)) {
             (Found::Nothing, Found::Nothing) => return Ok(()),
             // It came in meanwhile, and no step has seen it.
@@ -201,13 +239,18 @@ impl Outputs<'_> {
                     return Ok(());
                 }
                 let (swap, back) = Swap::pair(&live, &staged)?;
-                made.push(Output { path: path.to_owned(), swap, back });
+                made.push(Output { path: path.to_owned(), different, swap, back });
                 return Ok(());
             }
-            _ if are_same(&live, &staged)? => return Ok(()),
-            _ => Swap::pair(&live, &staged)?,
+            _ => {
+                different = differences(&live, &staged)?;
+                if different.is_empty() {
+                    return Ok(());
+                }
+                Swap::pair(&live, &staged)?
+            }
         };
-        made.push(Output { path: path.to_owned(), swap, back });
+        made.push(Output { path: path.to_owned(), different, swap, back });
         Ok(())
     }
 }

@@ -40,6 +40,14 @@ impl Preparation<'_, '_> {
         seen.changed()
     }
 
+    /// Tells whether the live outputs of the site's own steps were made of just this commit, configuration and these files, as
+    /// far as the last good update saw them. The packages are compared on the way.
+    pub(super) fn is_built_of_the_same(&self) -> bool {
+        let current = self.state.current();
+        let is_edited = || current.seen.as_ref().is_none_or(|seen| seen.edited().is_some());
+        current.commit == self.to && current.settings == self.site.fingerprint() && !is_edited()
+    }
+
     /// Says what was compared.
     pub(super) fn what_was_compared(&self) -> String {
         let config = self.site.config();

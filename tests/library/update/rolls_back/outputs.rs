@@ -5,7 +5,8 @@ use deploykit::error_chain;
 use super::*;
 
 const BUILD: &str = "mkdir -p dist fresh/deep; cp project/config/release.py dist/app.js; cp dist/app.js project/made.mo; \
-                     cp dist/app.js fresh/deep/new.js; rm -f dist/old.js";
+                     cp dist/app.js fresh/deep/new.js; rm -f dist/old.js; \
+                     date +%s%N > dist/app.js.gz";
 
 /// A step that builds into `dist`, which git ignores, beside a tracked file, and where nothing was.
 fn configure_build(site: &DemoSite, outputs: &str) {
@@ -41,7 +42,7 @@ fn what_steps_make_goes_live_with_the_update_and_back_with_it() {
     assert_eq!(step, "build");
     assert_eq!(
         error_chain(source.as_ref()),
-        "step `build` writes into `dist`, `project/made.mo`, which the live site uses: `dist/app.js`, `dist/old.js`, \
+        "step `build` writes into `dist`, `project/made.mo`, which the live site uses: `dist/app.js`, `dist/app.js.gz`, `dist/old.js`, \
          `project/made.mo`"
     );
     assert_same(&before, &Snapshot::of(&site));
@@ -82,10 +83,38 @@ fn what_steps_make_goes_live_with_the_update_and_back_with_it() {
         "{environment}"
     );
     assert_tidy(&site);
-    assert_eq!(run_update(&site).unwrap().outcome, Outcome::Unchanged);
+    // Each build writes the time, which alone is nothing new; and right after an update nobody builds.
+    let (report, told) = request(&site, &Request::default());
+    assert_eq!((report.unwrap().outcome, told.done()), (Outcome::Unchanged, vec!["fetch"]));
+    let compressed = || fs::read(site.checkout.join("dist/app.js.gz")).unwrap();
+    let before = compressed();
+    let (report, told) = request(&site, &Request { look: true, ..Request::default() });
+    let report = report.unwrap();
+    assert!(report.outcome == Outcome::Unchanged && told.done().contains(&"build"), "{report:#?}");
+    let kept = "outputs of the site's own steps differ and stay as they are";
+    assert!(
+        report
+            .notices
+            .iter()
+            .any(|notice| notice.starts_with(kept) && notice.ends_with(": `dist/app.js.gz`")),
+        "{report:#?}"
+    );
+    assert_eq!(compressed(), before);
+    // What is missing comes back: the plan says so.
+    let planned = || {
+        let (loaded, mut quiet) = (load(&site), |_: &Record| ());
+        let prepared = update::prepare(&loaded, &Request::default(), None, &mut quiet).unwrap();
+        let Prepared::Ready(update) = prepared else { panic!("there is something to do") };
+        let outputs = update.plan().steps.iter().find(|step| step.id == "outputs").unwrap();
+        outputs.change.details.clone()
+    };
+    fs::rename(site.checkout.join("dist"), site.root.join("run/dist")).unwrap();
+    assert_eq!(planned(), ["dist"]);
+    fs::rename(site.root.join("run/dist"), site.checkout.join("dist")).unwrap();
 
     publish_broken_home(&site);
     write(&site.checkout, "dist/app.js", "edited\n");
+    assert_eq!(planned(), ["dist/app.js", "dist/app.js.gz"]);
     let report = run_update(&site).unwrap();
     assert_eq!(report.outcome, Outcome::RolledBack, "{report:#?}");
     assert_eq!(built(&site)[0].as_deref(), Some("edited\n"), "the undo brings back what was live");
