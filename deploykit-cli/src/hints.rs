@@ -12,6 +12,7 @@ use deploykit::lock::LockError;
 use deploykit::operations::maintenance::MaintenanceError;
 use deploykit::operations::smoke_check::{PageResult, SmokeError};
 use deploykit::python::PythonError;
+use deploykit::report::Report;
 use deploykit::services::ServiceError;
 use deploykit::site::{ClaimError, ConfigError};
 use deploykit::state::OwnerError;
@@ -27,6 +28,12 @@ pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
     }
     hints.dedup();
     hints
+}
+
+/// Returns the hint for files that services have not read since they were edited.
+pub fn of_unread(report: &Report) -> Vec<String> {
+    let hint = "make the services read the files: `deploykit services restart`".to_owned();
+    if report.unread.is_empty() { Vec::new() } else { vec![hint] }
 }
 
 fn hint(error: &(dyn Error + 'static)) -> Option<String> {

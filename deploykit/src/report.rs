@@ -47,6 +47,9 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// What was said on the way.
     pub notices: Vec<String>,
+    /// Files that have changed since the services started, which they read then; only where nothing was to do.
+    #[serde(default, with = "crate::names::many")]
+    pub unread: Vec<PathBuf>,
 }
 
 impl Report {
@@ -69,6 +72,7 @@ impl Report {
             steps: Vec::new(),
             failure: None,
             notices: Vec::new(),
+            unread: Vec::new(),
         }
     }
 }

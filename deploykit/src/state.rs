@@ -2,6 +2,7 @@
 
 mod owner;
 mod seen;
+mod started;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::report::Report;
 pub use owner::{Owner, OwnerError};
 pub(crate) use owner::{real, state_above};
 pub use seen::{Names, Print, Seen};
+pub use started::{Started, Unread};
 
 /// The state folder, `.deploykit/` beside the configuration.
 #[derive(Clone, Debug)]

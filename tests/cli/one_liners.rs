@@ -146,6 +146,30 @@ Preparing; the site serves as before
     fs::write(&local, "").unwrap();
     let noticed = || on(site, &["plan"]).run().expect(0).stderr.contains("check ");
     assert!(noticed() && !noticed());
+    // When it is edited, the services have not read it until they start, however often somebody asks.
+    fs::write(&local, "# edited\n").unwrap();
+    let unread = || on(site, &["plan"]).run().expect(0).text(Some(site));
+    assert!(unread().contains("check "));
+    assert_data_eq!(
+        unread(),
+        str![[r#"
+exit code 0
+--- stdout
+Nothing to do: [COMMIT] serves; commit, configuration, variables, packages, secrets file and 3 untracked files are as deploykit last saw them.
+`/srv/site/project/config/settings/local.py` has changed since [TIME]; services read it when they start.
+Hint: make the services read the files: `deploykit services restart`
+--- stderr
+Preparing; the site serves as before
+  ✓ fetch [S] s  [COMMIT] is the newest
+
+"#]]
+        .raw()
+    );
+    on(site, &["services", "restart", "worker"]).run().expect(0);
+    let answer = document(site, "report", &["update", "-y"]);
+    assert_eq!(answer["unread"], json!([local.display().to_string()]));
+    on(site, &["services", "restart"]).run().expect(0);
+    assert_eq!(document(site, "report", &["update", "-y"])["unread"], json!([]));
     fs::remove_file(&local).unwrap();
     assert!(noticed() && !noticed());
     let looked = on(site, &["plan", "--look"]).run().expect(0);

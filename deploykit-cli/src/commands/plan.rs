@@ -39,7 +39,7 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
     match prepared.map_err(|error| super::update::refused(&error, &site))? {
         Prepared::Unchanged(report) => {
             let reason = report.notices.join("\n");
-            let text = format!("{reason}\n");
+            let text = super::update::unchanged(&report);
             ui.answer(&document(Answer { update: false, reason: Some(reason), plan: None }), &text)?;
             Ok(exit_code::DONE)
         }

@@ -25,10 +25,23 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
     let control = chosen(&site, names, want)?;
     let host = super::host(Some(&site))?;
     let done = super::apply(&control, Some(&site), &host, false)?;
+    let is_whole = names.names.is_empty() || covers_all(&site, &control);
+    if matches!(want, Want::Restart)
+        && is_whole
+        && let Err(error) = site.state().services_started()
+    {
+        ui.say(&deploykit::error_chain(&error));
+    }
     // What a person wants to see is how they are now.
     let rows = rows(&site, names)?;
     ui.result(&done, &if done.changed { text(&rows) } else { done.text() });
     Ok(exit_code::DONE)
+}
+
+/// Tells whether all services of the site are among these, but for those that no update restarts either.
+fn covers_all(site: &Site, control: &ServiceControl) -> bool {
+    let all = site.service_control(&[Role::Web, Role::Worker], Want::Restart).services;
+    all.iter().all(|service| control.services.iter().any(|chosen| chosen.name == service.name))
 }
 
 fn chosen(site: &Site, names: &ServiceNames, want: Want) -> Result<ServiceControl, Failure> {

@@ -18,10 +18,11 @@ use rustix::termios::{QueueSelector, tcflush};
 use crate::args::{Global, RunArgs, UpdateArgs};
 use crate::exit_code;
 use crate::failure::Failure;
+use crate::hints::of_unread;
 use crate::output::human::with_times;
 use crate::output::plan::render;
 use crate::output::progress::Progress;
-use crate::output::report;
+use crate::output::report::{self, render_hints};
 use crate::output::{PATIENCE, Ui};
 
 /// How often a question looks whether it was interrupted.
@@ -79,7 +80,7 @@ where
     progress.flush();
     let update = match prepared.map_err(|error| refused(&error, site))? {
         Prepared::Unchanged(report) => {
-            ui.result(&report, &format!("{}\n", report.notices.join("\n")));
+            ui.result(&report, &unchanged(&report));
             return Ok(exit_code::DONE);
         }
         Prepared::Ready(update) => update,
@@ -96,6 +97,12 @@ where
     progress.flush();
     let report = report.map_err(|error| refused(&error, site))?;
     finish(&report, &report::render(&report), ui)
+}
+
+/// Says that nothing is to do, with what a person ought to know.
+pub fn unchanged(report: &Report) -> String {
+    let notices = report.notices.join("\n");
+    format!("{}\n{}", with_times(&notices), render_hints(&of_unread(report)))
 }
 
 /// Shows the end of a run as this text and returns its exit code.

@@ -236,7 +236,8 @@ impl State {
         files::private_folder(&aside)?;
         files::remove_tree(&self.next_tree())?;
         // The record goes last: until then the directory is somebody else's.
-        let names = ["runs", "current.json", "beside.json", "plan.log", "environments", RECORD];
+        let names =
+            ["runs", "current.json", "started.json", "beside.json", "plan.log", "environments", RECORD];
         for name in names.into_iter().filter(|name| virtualenvs || *name != "environments") {
             let path = self.folder.join(name);
             if files::look(&path) != files::Found::Nothing {

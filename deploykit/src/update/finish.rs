@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::runner::{Course, Events, Runner, error_chain};
 use crate::services::LogMark;
 use crate::site::Site;
-use crate::state::{Current, Next, RunFolder, State};
+use crate::state::{Current, Next, RunFolder, Started, State};
 use crate::update::announcement::Announcement;
 use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
@@ -235,7 +235,17 @@ impl Ending<'_, '_> {
         }
         let mut current = next.current;
         current.settle();
-        if let Err(error) = self.state.set_current(&current) {
+        let mut started = Started::default();
+        if let Some(seen) = &current.seen {
+            let config = self.site.config();
+            started.add(seen, report.started, [&config.secrets_file, &config.env_file].into_iter().flatten());
+        }
+        // The version of before saw them long ago.
+        if report.rolls_back.is_some() {
+            started.renew();
+        }
+        let kept = self.state.set_current(&current).and_then(|()| self.state.set_started(&started));
+        if let Err(error) = kept {
             self.notice(&error_chain(&error));
         }
     }

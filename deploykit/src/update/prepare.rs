@@ -367,7 +367,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let Some(Planned { mut plan, announcement }) = planned else {
             session.close(&self.host);
             current.settle();
-            if let Err(error) = self.state.set_current(&current) {
+            // What the services have not read yet stays unread: nothing starts them.
+            let started = self.started(current.seen.as_ref());
+            let written = self.state.set_current(&current).and_then(|()| self.state.set_started(&started));
+            if let Err(error) = written {
                 log::warn!("{}", error_chain(&error));
             }
             let reason = "Nothing to do: the code, the packages, the static files and the database are as they must be.";

@@ -97,6 +97,8 @@ Mend these lines, then look at what an update would do: deploykit plan
 exit code 0
 --- stdout
 Nothing to do: the code, the packages, the static files and the database are as they must be.
+`/srv/site/secrets.json` has changed since [TIME]; services read it when they start.
+Hint: make the services read the files: `deploykit services restart`
 --- stderr
 Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest

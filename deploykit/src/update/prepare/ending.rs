@@ -5,11 +5,12 @@ use crate::action::Context;
 use crate::django::Session;
 use crate::event::{Event, Outcome, milliseconds};
 use crate::host::files;
+use crate::names;
 use crate::plan::{Phase, Plan};
 use crate::report::{Failure, Report};
 use crate::runner::{error_chain, error_tail};
 use crate::services::{LogMark, ServiceState};
-use crate::state::{Current, RunFolder};
+use crate::state::{Current, RunFolder, Unread};
 use crate::update::announcement::Announcement;
 use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
@@ -29,7 +30,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Ends with a run that may begin. The logs are marked now: what they say from here on may be about it.
     pub(in crate::update) fn ready(self, states: &[ServiceState], ready: Ready) -> Box<Update<'s, 'o>> {
         let Ready { mut plan, announcement, session, current, beside, added } = ready;
-        plan.notices.splice(0..0, self.notices);
+        let unread = self.unread().into_iter().map(|Unread { path, since }| {
+            let named = format!("`{}` has changed since {since:.0}", names::shown_path(&path));
+            format!("{named}; the services read it when this run starts them")
+        });
+        plan.notices.splice(0..0, self.notices.iter().cloned().chain(unread));
         let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path));
         Box::new(Update {
             site: self.site,
@@ -104,6 +109,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
     pub(super) fn unchanged(&mut self, reason: String) -> Prepared<'s, 'o> {
         let mut report = self.report(Outcome::Unchanged);
         report.notices.push(reason);
+        for Unread { path, since } in self.unread() {
+            let named = format!("`{}` has changed since {since:.0}", names::shown_path(&path));
+            report.notices.push(format!("{named}; services read it when they start."));
+            report.unread.push(path);
+        }
         // A run in which nothing was to do is no run.
         if let Some(run) = self.run.take()
             && let Err(error) = files::remove_tree(&run.path)

@@ -6,7 +6,8 @@ use super::Preparation;
 use crate::django::When;
 use crate::git::counted;
 use crate::operations::pip_install::{Decision, PipInstall};
-use crate::state::Seen;
+use crate::site::EnvironmentName;
+use crate::state::{Seen, Started, Unread};
 use crate::update::steps::Facts;
 
 impl Preparation<'_, '_> {
@@ -46,6 +47,24 @@ impl Preparation<'_, '_> {
         let current = self.state.current();
         let is_edited = || current.seen.as_ref().is_none_or(|seen| seen.edited().is_some());
         current.commit == self.to && current.settings == self.site.fingerprint() && !is_edited()
+    }
+
+    /// Returns what files the services have read, with those that were first seen now.
+    pub(super) fn started(&self, seen: Option<&Seen>) -> Started {
+        let mut started = self.state.started();
+        if let Some(seen) = seen {
+            let config = self.site.config();
+            started.add(seen, self.started, [&config.secrets_file, &config.env_file].into_iter().flatten());
+        }
+        started
+    }
+
+    /// Returns the files that services read when they start, and that have changed since.
+    pub(super) fn unread(&self) -> Vec<Unread> {
+        let config = self.site.config();
+        // In development the services are no update's matter.
+        let has_services = config.environment != EnvironmentName::Development && !config.services.is_empty();
+        if has_services { self.state.started().unread() } else { Vec::new() }
     }
 
     /// Says what was compared.

@@ -1,0 +1,144 @@
+//! What files the services had read when deploykit last saw them start: who edits one later has to restart them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::seen::{Print, SETTINGS};
+use super::{Seen, State, read};
+use crate::host::files::{self, FileError};
+
+/// Files as they were when the services started, or when deploykit first saw them after that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Started {
+    files: BTreeMap<PathBuf, File>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct File {
+    print: Print,
+    since: Timestamp,
+}
+
+/// A file that has changed since then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The file.
+    pub path: PathBuf,
+    /// When it was last known to be as the services read it.
+    pub since: Timestamp,
+}
+
+impl Started {
+    /// Adds the files of settings that an update saw then, and those that are `named` by the configuration, as they are now.
+    /// A file that is known already stays as it is known.
+    pub(crate) fn add<'p>(&mut self, seen: &Seen, then: Timestamp, named: impl Iterator<Item = &'p PathBuf>) {
+        let settings = seen.files.iter().filter(|(path, _)| is_settings(path));
+        let seen = settings.map(|(path, print)| (path.clone(), File { print: print.clone(), since: then }));
+        let named = named.filter(|path| path.to_str().is_some()).filter_map(|path| {
+            Some((path.clone(), File { print: Print::of(path, true)?, since: Timestamp::now() }))
+        });
+        for (path, file) in seen.chain(named) {
+            self.files.entry(path).or_insert(file);
+        }
+    }
+
+    /// Takes all files as they are now: the services have just started.
+    pub(crate) fn renew(&mut self) {
+        let since = Timestamp::now();
+        let now = |path: PathBuf| Some((path.clone(), File { print: Print::of(&path, true)?, since }));
+        self.files = std::mem::take(&mut self.files).into_keys().filter_map(now).collect();
+    }
+
+    /// Returns the files that are there and have changed.
+    #[must_use]
+    pub fn unread(&self) -> Vec<Unread> {
+        let is_other = |(path, file): &(&PathBuf, &File)| {
+            Print::of(path, false).is_some_and(|found| !found.is_like(&file.print, path))
+        };
+        let unread = |(path, file): (&PathBuf, &File)| Unread { path: path.clone(), since: file.since };
+        self.files.iter().filter(is_other).map(unread).collect()
+    }
+}
+
+impl State {
+    /// Returns what files the services have read; the default when that is not known.
+    #[must_use]
+    pub fn started(&self) -> Started {
+        read(&self.started_file()).unwrap_or_default()
+    }
+
+    /// Keeps what files the services have read.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_started(&self, started: &Started) -> Result<(), FileError> {
+        if *started == self.started() {
+            return Ok(());
+        }
+        let text = serde_json::to_string(started).unwrap_or_default();
+        files::write_whole(&self.started_file(), text.as_bytes(), 0o600)
+    }
+
+    /// Notes that all services have just started: they have read the files as these are now.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn services_started(&self) -> Result<(), FileError> {
+        let mut started = self.started();
+        started.renew();
+        self.set_started(&started)
+    }
+
+    fn started_file(&self) -> PathBuf {
+        self.folder().join("started.json")
+    }
+}
+
+/// Tells whether services may read a file when they start, as its name says.
+fn is_settings(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_known = path.extension().is_some_and(|extension| SETTINGS.iter().any(|known| extension == *known));
+    (is_known || name.starts_with(".env")) && name != "deploykit.toml"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_of_settings_that_is_edited_is_unread_until_the_services_start() {
+        let top = tempfile::tempdir().unwrap();
+        let at = |name: &str| top.path().join(name);
+        let names = ["local.py", ".env.production", "notes.txt", "deploykit.toml", "secrets"];
+        names.iter().for_each(|name| fs::write(at(name), "old").unwrap());
+        let prints = names[..4].iter().map(|name| (at(name), Print::of(&at(name), true).unwrap()));
+        let seen = Seen { files: prints.collect(), ..Seen::default() };
+        let state = State::at(&at("state"));
+        state.create().unwrap();
+        let mut started = Started::default();
+        started.add(&seen, Timestamp::UNIX_EPOCH, [at("secrets"), at("missing")].iter());
+        state.set_started(&started).unwrap();
+        assert_eq!(state.started().unread(), []);
+
+        names.iter().for_each(|name| fs::write(at(name), "new").unwrap());
+        let unread: Vec<PathBuf> = state.started().unread().into_iter().map(|unread| unread.path).collect();
+        assert_eq!(unread, [at(".env.production"), at("local.py"), at("secrets")]);
+        assert_eq!(state.started().unread()[0].since, Timestamp::UNIX_EPOCH);
+        // Another look does not make it read.
+        let prints = names.iter().map(|name| (at(name), Print::of(&at(name), true).unwrap()));
+        started.add(&Seen { files: prints.collect(), ..Seen::default() }, Timestamp::now(), [].iter());
+        assert_eq!(started.unread().len(), 3);
+        fs::remove_file(at("local.py")).unwrap();
+        assert_eq!(started.unread().len(), 2);
+        state.services_started().unwrap();
+        assert_eq!(state.started().unread(), []);
+    }
+}
