@@ -200,6 +200,9 @@ pub struct RecoverArgs {
     /// Finish the update; back only when one of its steps or its smoke check fails
     #[arg(long)]
     pub forward: bool,
+    /// Accepted for scripts, as in `update`: `recover` never asks
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -189,6 +189,7 @@ Usage: deploykit recover [OPTIONS]
 Options:
       --back     Back to the version of before; the default
       --forward  Finish the update; back only when one of its steps or its smoke check fails
+  -y, --yes      Accepted for scripts, as in `update`: `recover` never asks
   -h, --help     Print help
 
 ===== rollback

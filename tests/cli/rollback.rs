@@ -268,7 +268,7 @@ Going back: 6 steps to undo
 Error: step `smoke-check` failed: 2 of 2 pages are not as expected: `/`: expected status 200, got 500 ("Internal Server Error") after [N] attempts in [S] s; `/about/`: expected status 200, got 500 ("Internal Server Error") after [N] attempts in [S] s
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
-The rollback failed: [COMMIT] serves again; the site was down for [S] s.
+The rollback failed and is undone: [COMMIT] serves again; the site was down for [S] s.
   undone: smoke-check, start-web, code, stop-web, page-up, stop-workers, announce
 Hint: mend the cause, and run `deploykit rollback` again
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log

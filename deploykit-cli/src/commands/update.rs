@@ -150,6 +150,9 @@ pub fn outcome_text(report: &Report) -> String {
         Outcome::Updated => "updated",
         Outcome::Unchanged => "nothing to do",
         Outcome::Refused => "refused",
+        Outcome::RolledBack if report.rolls_back.is_some() && report::was_interrupted(report) => {
+            "interrupted and undone"
+        }
         Outcome::RolledBack if report.rolls_back.is_some() => "failed",
         Outcome::RolledBack => "rolled back",
         Outcome::Held => "held in maintenance",

@@ -130,7 +130,11 @@ fn summary(report: &Report) -> String {
         }
         Outcome::RolledBack => {
             let down = down.map_or(String::new(), |down| format!("; {down}"));
-            let what = if report.rolls_back.is_some() { "The rollback failed" } else { "Rolled back" };
+            let what = match report.rolls_back {
+                None => "Rolled back",
+                Some(_) if was_interrupted(report) => "The rollback was interrupted and is undone",
+                Some(_) => "The rollback failed and is undone",
+            };
             format!("{what}: {} serves again{down}.", short(&report.from))
         }
         Outcome::Held if report.steps.iter().any(|step| step.step == "page-up") => {
@@ -142,6 +146,11 @@ fn summary(report: &Report) -> String {
         }
         _ => "Interrupted while going back: the site is half way.".to_owned(),
     }
+}
+
+/// Tells whether a run was stopped or killed, and nothing in it failed.
+pub fn was_interrupted(report: &Report) -> bool {
+    report.failure.as_ref().is_none_or(|failure| failure.interrupted)
 }
 
 fn describe(text: &mut String, failure: &Failure) {
@@ -224,4 +233,30 @@ pub fn counted(lines: usize) -> String {
 /// Writes hints, each on its line.
 pub fn render_hints(hints: &[String]) -> String {
     hints.iter().map(|hint| format!("{} {hint}\n", paint(BOLD, "Hint:"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollback_that_was_killed_and_undone_did_not_fail() {
+        let killed = serde_json::json!({
+            "version": 1, "run": "2", "environment": "production", "from": "aaaaaaaaaa", "to": "bbbbbbbbbb", "rolls_back": "1",
+            "outcome": "rolled_back", "started": "2026-11-22T17:41:00Z", "duration_ms": 9000, "window_ms": 8000,
+            "forecast": null, "steps": [], "failure": null, "notices": [],
+        });
+        let mut report: Report = serde_json::from_value(killed).unwrap();
+        let down = "aaaaaaa serves again; the site was down for 8.0 s.";
+        assert_eq!(summary(&report), format!("The rollback was interrupted and is undone: {down}"));
+        assert!(!render_recovery(&report).contains("failed"), "{}", render_recovery(&report));
+        let failure = serde_json::json!({
+            "step": "code", "phase": "window", "error": "no", "tail": [], "interrupted": false, "undo": null, "logs": [],
+            "transcript": null,
+        });
+        report.failure = Some(serde_json::from_value(failure).unwrap());
+        assert_eq!(summary(&report), format!("The rollback failed and is undone: {down}"));
+        report.rolls_back = None;
+        assert_eq!(summary(&report), format!("Rolled back: {down}"));
+    }
 }

@@ -166,7 +166,10 @@ impl Recovery<'_, '_> {
         };
         let mut report = recovery.report;
         report.outcome = outcome;
-        report.duration_ms += milliseconds(events.elapsed());
+        // By the clock, as the window is: the run began in another process.
+        let passed = Duration::try_from(Timestamp::now().duration_since(report.started)).unwrap_or_default();
+        let measured = report.duration_ms + milliseconds(events.elapsed());
+        report.duration_ms = measured.max(milliseconds(passed)).max(report.window_ms.unwrap_or_default());
         if matches!(outcome, Outcome::RolledBack | Outcome::Refused | Outcome::Updated) {
             take_down(hold, planned);
             sync(site, beside);

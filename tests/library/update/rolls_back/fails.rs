@@ -125,6 +125,7 @@ fn a_killed_rollback_is_recovered() {
             site.logs()
         );
         assert!(report.rolls_back.is_some(), "{report:#?}");
+        assert!(report.window_ms.is_none_or(|window| window <= report.duration_ms), "{report:#?}");
         assert_as_after(&site, &after);
     }
     rolled_back(&site);
