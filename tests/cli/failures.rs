@@ -119,7 +119,7 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
     assert_data_eq!(on(site, &["history", "-n", "1"]).run().expect(0).text(Some(site)), str![[r#"
 exit code 0
 --- stdout
-[RUN]  [TIME]  [COMMIT] → [COMMIT]  rolled back [S] s  down [S] s  smoke-check: 1 of 2 pages is not as expected: `/`: expected…
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  rolled back [S] s  down [S] s  smoke-check: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 
 "#]].raw());
     somebody_else_listens(site);

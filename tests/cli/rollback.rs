@@ -85,8 +85,8 @@ Window: the site is down for about [S] s, and for as long as 3 migrations take (
   stop-web         gunicorn
   backup           about 37 kB in about 1 s (like the last one): for the way to the new version
                      `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
-                     `guestbook.0003_reply`: applied again, it would not bring back the rows of `Re…
-                     `guestbook.0002_entry_signature`: applied again, it would not bring back the v…
+                     `guestbook.0003_reply`: applied again, it would not bring back the rows of `Reply`
+                     `guestbook.0002_entry_signature`: applied again, it would not bring back the values of `entry.signature`
   migrate          3 migrations to reverse
                      guestbook.0004_sign_entries
                      guestbook.0003_reply

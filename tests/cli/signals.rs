@@ -84,7 +84,7 @@ Window: the site is down for about [S] s (a rule of thumb: no update of this sit
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled
-  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/…
+  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/run/go; do sleep 0.02; done
   start-web        gunicorn
   smoke-check      /, /about/
 
@@ -205,7 +205,7 @@ Window: the site is down for about [S] s (a rule of thumb: no update of this sit
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled twice
-  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/…
+  pause            /bin/sh -c touch /srv/run/reached; while ! test -e /srv/run/go; do sleep 0.02; done
   start-web        gunicorn
   smoke-check      /, /about/
 

@@ -239,8 +239,8 @@ Updated to [COMMIT] in [S] s; the site was down for [S] s, [S] s expected.
 exit code 0
 --- stdout
 [RUN]  [TIME]  [COMMIT] → [COMMIT]  updated [S] s  down [S] s
-[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secr…
-[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secr…
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secrets.json`: `VISITOR_SALT` (asked for in project/config/settings/base.py:29)
+[RUN]  [TIME]  [COMMIT] → [COMMIT]  refused [S] s  secrets: secrets are missing in `/srv/site/secrets.json`: `VISITOR_SALT` (asked for in project/config/settings/base.py:29)
 
 "#]]
         .raw()

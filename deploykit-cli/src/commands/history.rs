@@ -1,5 +1,7 @@
 //! `history`: the past updates, newest first.
 
+use std::io::IsTerminal;
+
 use deploykit::git::short;
 use deploykit::report::Report;
 
@@ -10,7 +12,7 @@ use crate::output::Ui;
 use crate::output::human::{clip, date_and_time, milliseconds, table};
 use crate::output::json::document;
 
-/// How much of what failed a line shows.
+/// How much of what failed a line shows on a terminal.
 const FAILED: usize = 60;
 
 pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
@@ -18,13 +20,14 @@ pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
     let runs = super::state(&site)?.runs().map_err(|error| Failure::refused(&error))?;
     let reports: Vec<Report> =
         runs.iter().rev().filter_map(deploykit::state::RunFolder::report).take(args.lines).collect();
-    let rows: Vec<Vec<String>> = reports.iter().map(row).collect();
+    let terminal = std::io::stdout().is_terminal();
+    let rows: Vec<Vec<String>> = reports.iter().map(|report| row(report, terminal)).collect();
     let text = if rows.is_empty() { "no updates yet\n".to_owned() } else { table(&rows, "") };
     ui.answer(&document(serde_json::json!({ "runs": reports })), &text)?;
     Ok(exit_code::DONE)
 }
 
-fn row(report: &Report) -> Vec<String> {
+fn row(report: &Report, terminal: bool) -> Vec<String> {
     let failed = report
         .failure
         .as_ref()
@@ -36,7 +39,7 @@ fn row(report: &Report) -> Vec<String> {
         super::update::outcome_text(report),
         milliseconds(report.duration_ms),
         report.window_ms.map_or(String::new(), |ms| format!("down {}", milliseconds(ms))),
-        clip(&failed, FAILED),
+        if terminal { clip(&failed, FAILED) } else { failed },
     ]
 }
 

@@ -1,5 +1,7 @@
 //! `plan`: what an update would do. It prepares in earnest, so that what it says is what will happen.
 
+use std::io::IsTerminal;
+
 use deploykit::update::{self, Prepared, Request};
 use serde::Serialize;
 
@@ -47,7 +49,8 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
             let plan = update.plan();
             ui.say("");
             let answer = Answer { update: true, reason: None, plan: Some(plan.into()) };
-            ui.answer(&document(answer), &format!("{}\n", render(plan, ui.verbose > 0).trim_end()))?;
+            let text = render(plan, ui.verbose > 0, std::io::stdout().is_terminal());
+            ui.answer(&document(answer), &format!("{}\n", text.trim_end()))?;
             Ok(if args.exit_code { exit_code::WAITING } else { exit_code::DONE })
         }
     }

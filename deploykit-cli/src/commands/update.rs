@@ -85,7 +85,8 @@ where
         }
         Prepared::Ready(update) => update,
     };
-    progress.say(&format!("\n{}", render(update.plan(), ui.verbose > 0).trim_end()));
+    let plan = render(update.plan(), ui.verbose > 0, std::io::stderr().is_terminal());
+    progress.say(&format!("\n{}", plan.trim_end()));
     if args.yes {
         progress.say("");
     } else if !consent(&progress, &cancel) {

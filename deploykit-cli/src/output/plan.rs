@@ -11,8 +11,8 @@ use super::visible::{indented, line, visible};
 /// How many details of one step are shown.
 const DETAILS: usize = 6;
 
-/// Writes a plan; `verbose` adds the details of every step, uncut.
-pub fn render(plan: &Plan, verbose: bool) -> String {
+/// Writes a plan; `verbose` adds the details of every step. Lines are clipped for a `terminal` alone, and not when `verbose`.
+pub fn render(plan: &Plan, verbose: bool, terminal: bool) -> String {
     let mut text = String::new();
     let what = if let Some(run) = &plan.rolls_back {
         format!("Rollback of {run}: {} → {}", short(&plan.from), short(&plan.to))
@@ -23,7 +23,7 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
     };
     let _ = writeln!(text, "{} ({})", paint(BOLD, &what), plan.environment);
     let width = plan.steps.iter().map(|step| step.id.chars().count()).max().unwrap_or(0);
-    let lines = Lines { width, verbose };
+    let lines = Lines { width, verbose, clipped: terminal && !verbose };
     for phase in [Phase::Announce, Phase::Window, Phase::Finish] {
         let steps: Vec<&Step> =
             plan.steps.iter().filter(|step| step.phase == phase && step.is_needed()).collect();
@@ -74,6 +74,7 @@ struct Lines {
     /// Of the column of names.
     width: usize,
     verbose: bool,
+    clipped: bool,
 }
 
 impl Lines {
@@ -87,7 +88,7 @@ impl Lines {
             self.detail(text, detail);
         }
         if shown < details.len() {
-            self.detail(text, &format!("and {} more (-v)", details.len() - shown));
+            self.detail(text, &format!("and {} (-v)", more_lines(details.len() - shown)));
         }
     }
 
@@ -113,8 +114,12 @@ impl Lines {
     }
 
     fn fit(&self, text: &str, indent: usize) -> String {
-        if self.verbose { text.to_owned() } else { clip(text, WIDTH - indent) }
+        if self.clipped { clip(text, WIDTH - indent) } else { text.to_owned() }
     }
+}
+
+fn more_lines(count: usize) -> String {
+    if count == 1 { "1 more line".to_owned() } else { format!("{count} more lines") }
 }
 
 fn what(step: &Step) -> String {
@@ -161,5 +166,32 @@ fn heading(phase: Phase, plan: &Plan) -> String {
         }
         Phase::Window => paint(BOLD, "Changes, without a window"),
         _ => paint(BOLD, "Afterwards"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_clipped_on_a_terminal_alone_and_what_is_left_out_is_counted() {
+        let long = "x".repeat(2 * WIDTH);
+        let details = |count: usize| (0..count).map(|number| format!("{number} {long}")).collect();
+        let step = |count| {
+            let change = deploykit::operations::Change { details: details(count), ..Default::default() };
+            Step { id: "static".to_owned(), phase: Phase::Window, change }
+        };
+        let shown = |verbose, clipped, count| {
+            let mut text = String::new();
+            Lines { width: 6, verbose, clipped }.step(&mut text, &step(count));
+            text
+        };
+        assert!(!shown(false, true, 1).contains(&long));
+        for text in [shown(false, false, DETAILS + 1), shown(true, false, DETAILS + 1)] {
+            assert!(text.contains(&long) && !text.contains('…'), "{text}");
+        }
+        assert!(shown(false, false, DETAILS + 1).contains("and 1 more line (-v)"));
+        assert!(shown(false, true, DETAILS + 2).contains("and 2 more lines (-v)"));
+        assert_eq!(shown(true, false, DETAILS + 2).matches(&long).count(), DETAILS + 2);
     }
 }
