@@ -56,6 +56,11 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             "watch it with `deploykit status --follow`, or wait for its end with `--lock-wait 15m`".into(),
         );
     }
+    if let Some(LockError::Inside { .. }) = error.downcast_ref() {
+        return Some(
+            "in a step or a hook call the program itself: `python manage.py …` instead of `deploykit manage`, or `manage = […]` in the step".into(),
+        );
+    }
     if let Some(ConfigError::NotFound { .. }) = error.downcast_ref() {
         return Some("write one with `deploykit init`, or name it with `--config FILE`".into());
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::host::files::{self, FileError, InPath};
+use crate::host::processes::own_line;
 use crate::host::{Host, users};
 
 /// How often a waiting run looks whether the lock is free.
@@ -50,6 +51,12 @@ pub enum LockError {
         /// Who, if it could be read.
         holder: Option<Holder>,
     },
+    /// The run that has it started this process, as a step or a hook: it would wait for itself.
+    #[error("this command was called inside the run that has locked the site: {holder}")]
+    Inside {
+        /// Who has it.
+        holder: Holder,
+    },
     /// The lock file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -72,9 +79,13 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`LockError::Held`] with who holds it; [`LockError::File`] when the file cannot be used.
+    /// [`LockError::Held`] with who holds it; [`LockError::Inside`], without a wait, when that process started this one;
+    /// [`LockError::File`] when the file cannot be used.
     pub fn take(path: &Path, purpose: &str, patience: Duration, host: &Host) -> Result<Self, LockError> {
         let end = Instant::now() + patience.max(LEAST_PATIENCE);
+        if let Some(holder) = Lock::holder(path).filter(|holder| is_above(holder.pid)) {
+            return Err(LockError::Inside { holder });
+        }
         let directory = files::parent(path);
         let directory = File::open(directory).at("open", directory)?;
         let directory = match wait_for(&directory, end, host) {
@@ -144,6 +155,11 @@ impl Lock {
     }
 }
 
+/// Tells whether a process started this one, directly or not.
+fn is_above(pid: u32) -> bool {
+    pid != std::process::id() && i32::try_from(pid).is_ok_and(|pid| own_line().contains(&pid))
+}
+
 /// Waits until a file is locked; `false` when somebody else has it until the end, or the wait was interrupted.
 fn wait_for(file: &File, end: Instant, host: &Host) -> std::io::Result<bool> {
     loop {
@@ -197,6 +213,17 @@ mod tests {
             "update",
             "nothing is left of what stood there before"
         );
+    }
+
+    #[test]
+    fn what_the_holder_started_does_not_wait_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let mut lock = Lock::take(&path, "update", Duration::ZERO, &Host::new()).unwrap();
+        lock.holder.pid = std::os::unix::process::parent_id();
+        lock.write().unwrap();
+        let error = Lock::take(&path, "manage", Duration::from_secs(60), &Host::new()).unwrap_err();
+        assert!(matches!(error, LockError::Inside { .. }), "{error}");
     }
 
     #[test]
