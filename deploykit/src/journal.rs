@@ -306,6 +306,19 @@ pub fn can_finish(entries: &[Entry]) -> bool {
     is_planned && !entries.iter().any(is_undo)
 }
 
+/// Returns the step that could not be undone, which holds the site for a person; `None`: the run was interrupted, or a recovery
+/// has undone something since.
+#[must_use]
+pub fn held_at(entries: &[Entry]) -> Option<&str> {
+    let last = entries.iter().rev().find(|entry| {
+        matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. } | Entry::RunFinished { .. })
+    });
+    match last {
+        Some(Entry::UndoFailed { step, .. }) => Some(step),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +351,16 @@ mod tests {
         let torn = std::fs::read(&path).unwrap();
         std::fs::write(&path, &torn[..torn.len() - 1]).unwrap();
         assert!(!Journal::is_over(&path));
+    }
+
+    #[test]
+    fn a_run_is_held_until_something_more_is_undone() {
+        let failed = || Entry::UndoFailed { step: "migrate".into(), error: "no way back".into() };
+        let again = || Entry::StepFinished { step: "page-up".into(), duration_ms: 1 };
+        assert_eq!(held_at(&[]), None);
+        assert_eq!(held_at(&[undone("start-web")]), None);
+        assert_eq!(held_at(&[undone("start-web"), failed(), again()]), Some("migrate"));
+        assert_eq!(held_at(&[failed(), undone("migrate")]), None);
     }
 
     #[test]

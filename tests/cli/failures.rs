@@ -236,7 +236,7 @@ Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/ou
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
-unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
+unfinished    run [RUN] is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: held in maintenance
 failed        step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 not undone    `migrate`: the database cannot be brought back: `guestbook.0002_shout`: RunPython without `reverse_code`
@@ -253,7 +253,7 @@ services
         str![[r#"
 exit code 4
 --- stderr
-Error: run [RUN] is unfinished: it was interrupted, or the site is held in maintenance
+Error: run [RUN] is unfinished: the site is held, since step `migrate` could not be undone
 Hint: `deploykit recover` brings the old version back
 
 "#]]

@@ -68,13 +68,27 @@ fn two_updates_at_once_and_one_that_is_killed() {
     first.signal(Signal::KILL);
     first.finish();
     let refused = on(site, &["update", "-y", "--lock-wait", "10m"]).run().expect(4);
-    assert!(refused.stderr.contains("is unfinished"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is unfinished: it was interrupted\n"), "{}", refused.stderr);
     assert!(refused.stderr.contains("deploykit recover"), "{}", refused.stderr);
     pause.go_on();
-    on(site, &["recover"]).run().expect(0);
+    on(site, &["recover", "-y"]).run().expect(0);
     site.wait_until_serving(Duration::from_secs(60)).unwrap();
     assert_ne!(before, Snapshot::of(site), "it was in its window");
     assert_eq!(site.release().as_deref(), Some("first"));
     on(site, &["update", "-y"]).run().expect(0);
+    assert_eq!(site.release().as_deref(), Some("second"));
+
+    // A step does not wait for the run that it is a part of.
+    let inside = format!(
+        "{config}\n[[steps]]\nname = \"inside\"\nafter = \"code\"\nrun = [\"{}\", \"-c\", \"{}\", \"update\", \"-y\", \"--lock-wait\", \"10m\"]\n",
+        env!("CARGO_BIN_EXE_deploykit"),
+        site.config.display(),
+    );
+    fs::write(&site.config, inside).unwrap();
+    publish_good(site, "third");
+    let done = on(site, &["update", "-y"]).run().expect(5);
+    let told = "Error: this command was called inside the run that has locked the site: ";
+    assert!(done.stderr.contains(told), "{}", done.stderr);
+    assert!(done.stderr.contains("`python manage.py …` instead of `deploykit manage`"), "{}", done.stderr);
     assert_eq!(site.release().as_deref(), Some("second"));
 }

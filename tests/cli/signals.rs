@@ -255,7 +255,7 @@ Hint: `deploykit recover` goes on with the way back
 exit code 0
 --- stdout
 version       [COMMIT] (main), production
-unfinished    run [RUN] was interrupted or is held: `deploykit recover` rolls it back
+unfinished    run [RUN] was interrupted: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: interrupted
 failed        step `pause`: interrupted
 maintenance   announced for [TIME]

@@ -24,7 +24,6 @@ use std::path::{Path, PathBuf};
 
 use deploykit::action::Context;
 use deploykit::host::owners;
-use deploykit::journal::can_finish;
 use deploykit::lock::Lock;
 use deploykit::operations::{ApplyError, Operation};
 use deploykit::state::State;
@@ -127,8 +126,7 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
     let lock = lock.map_err(|error| Failure::refused(&error))?;
     // What a recovery is to take back must not change under it.
     if let Some((run, entries)) = site.state().unfinished().map_err(|error| Failure::refused(&error))? {
-        let can_finish = can_finish(&entries);
-        return Err(Failure::refused(&UpdateError::Unfinished { run: run.name, can_finish }));
+        return Err(Failure::refused(&UpdateError::unfinished(run.name, &entries)));
     }
     Ok(Some(lock))
 }

@@ -8,7 +8,7 @@ use deploykit::Site;
 use deploykit::django::read_status;
 use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
-use deploykit::journal::can_finish;
+use deploykit::journal::{can_finish, held_at};
 use deploykit::lock::{Holder, Lock};
 use deploykit::state::{RunFolder, State};
 use jiff::Timestamp;
@@ -35,6 +35,9 @@ struct Status {
     branch: Option<String>,
     running: Option<Holder>,
     unfinished_run: Option<String>,
+    /// Whether it is held, since a step could not be undone; else it was interrupted.
+    #[serde(skip)]
+    held: bool,
     /// Whether `recover --forward` can finish it.
     can_finish: Option<bool>,
     last_run: Option<deploykit::report::Report>,
@@ -85,6 +88,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
         commit: Some(head.commit),
         branch: head.branch,
         can_finish: unfinished.as_ref().map(|(_, entries)| can_finish(entries)),
+        held: unfinished.as_ref().is_some_and(|(_, entries)| held_at(entries).is_some()),
         unfinished_run: unfinished.map(|(run, _)| run.name),
         running,
         last_run: runs.iter().rev().find_map(report),
@@ -111,7 +115,8 @@ fn text(status: &Status) -> String {
             Some(true) => "`deploykit recover` rolls it back, `deploykit recover --forward` completes it",
             _ => "`deploykit recover` rolls it back",
         };
-        line("unfinished", &format!("run {run} was interrupted or is held: {ways}"));
+        let why = if status.held { "is held" } else { "was interrupted" };
+        line("unfinished", &format!("run {run} {why}: {ways}"));
     }
     if let Some(last) = &status.last_run {
         let (run, outcome) = (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last));

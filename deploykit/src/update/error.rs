@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::git::{Head, counted, short};
 use crate::host::files::FileError;
-use crate::journal::JournalError;
+use crate::journal::{Entry, JournalError, can_finish, held_at};
 use crate::lock::LockError;
 use crate::operations::smoke_check::PageResult;
 use crate::report::Report;
@@ -23,10 +23,12 @@ pub enum UpdateError {
     #[error(transparent)]
     Locked(#[from] LockError),
     /// An earlier run was cut off, or is held for a person.
-    #[error("run {run} is unfinished: it was interrupted, or the site is held in maintenance")]
+    #[error("run {run} is unfinished: {}", why_unfinished(held.as_deref()))]
     Unfinished {
         /// The run.
         run: String,
+        /// The step that could not be undone, for which the site is held; `None`: the run was interrupted.
+        held: Option<String>,
         /// Whether it can be finished, too; otherwise it can only be undone.
         can_finish: bool,
     },
@@ -221,6 +223,22 @@ pub enum PreparationError {
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl UpdateError {
+    /// Says that a run is unfinished, and why, as its journal tells.
+    #[must_use]
+    pub fn unfinished(run: String, entries: &[Entry]) -> Self {
+        let held = held_at(entries).map(str::to_owned);
+        UpdateError::Unfinished { run, held, can_finish: can_finish(entries) }
+    }
+}
+
+fn why_unfinished(held: Option<&str>) -> String {
+    match held {
+        Some(step) => format!("the site is held, since step `{step}` could not be undone"),
+        None => "it was interrupted".to_owned(),
+    }
 }
 
 /// Names some paths.

@@ -21,7 +21,6 @@ use crate::event::{Event, Observer, milliseconds};
 use crate::git::NextTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
-use crate::journal::can_finish;
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::Prepared as Packages;
@@ -92,7 +91,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let host = site.host(cancel);
         let lock = site.claim(purpose, request.lock_wait, &host)?;
         if let Some((run, entries)) = state.unfinished()? {
-            return Err(UpdateError::Unfinished { run: run.name, can_finish: can_finish(&entries) });
+            return Err(UpdateError::unfinished(run.name, &entries));
         }
         sweep(site, &state, &host);
         Ok(Preparation {
