@@ -210,8 +210,9 @@ impl PipInstall {
             && record.python == virtualenv.python
             && virtualenv.packages.changes_to(&record.packages).is_empty()
         {
+            // A plan looks as well as an update.
             let reason =
-                "the requirements and the installed packages are those of the last update".to_owned();
+                "the requirements and the installed packages are as deploykit last saw them".to_owned();
             return Ok(Decision::Unchanged { reason });
         }
         if facts.mount_point {

@@ -298,7 +298,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         notices.extend(facts.losses());
         notices.extend(facts.taken_out());
         if !own.is_empty() {
-            notices.push(format!("the site's own steps are not run: {}", own.join(", ")));
+            let made = facts.made(&site.config().repository);
+            notices.push(format!("the site's own steps are not run: {}{made}", own.join(", ")));
         }
         let plan = Plan {
             environment: site.config().environment.as_str().to_owned(),

@@ -26,7 +26,7 @@ pub fn check_secrets(site: &Site, revision: Option<&str>) -> Result<SecretsOutco
 }
 
 /// Compares the names in the settings and in what changed, or in everything; `before` is the live commit, whose own lacks
-/// are only noticed. Returns how many are asked for, too.
+/// are only noticed. Returns how many are asked for or required, too.
 pub(super) fn compare(
     site: &Site,
     to: &str,
@@ -56,7 +56,9 @@ pub(super) fn compare(
         required: config.secrets_required.clone(),
         pattern: config.secrets_pattern.clone(),
     };
-    Ok((check.decide(&wanted, &known.into_keys().collect(), &present), wanted.len()))
+    let asked: BTreeSet<&String> = wanted.keys().chain(&check.required).collect();
+    let asked = asked.len();
+    Ok((check.decide(&wanted, &known.into_keys().collect(), &present), asked))
 }
 
 /// The files that the settings module may be made of.

@@ -340,7 +340,7 @@ fn only_what_is_due_is_done() {
     let (_, told) = updated(&site);
     assert_eq!(
         told.skipped("environment").as_deref(),
-        Some("the requirements and the installed packages are those of the last update")
+        Some("the requirements and the installed packages are as deploykit last saw them")
     );
     assert_eq!(told.skipped("migrate").as_deref(), Some("no migrations are pending in the database"));
     assert_eq!(told.skipped("backup").as_deref(), Some("no migrations are pending"));

@@ -10,6 +10,7 @@ use crate::host::trial;
 use crate::operations::git_update::Move;
 use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
+use crate::secrets::Missing;
 use crate::services::{Role, ServiceState, Status};
 use crate::site::EnvironmentName;
 use crate::update::beside::NEXT;
@@ -76,16 +77,7 @@ impl Preparation<'_, '_> {
             let file = self.site.config().secrets_file.clone().unwrap_or_default();
             return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
         }
-        let found = counted(asked.saturating_sub(outcome.tolerated.len()), "required secret");
-        let optional: Vec<String> =
-            outcome.tolerated.iter().map(|missing| format!("`{}`", missing.name)).collect();
-        let text = match optional.len() {
-            0 => format!("{found} found"),
-            count => {
-                format!("{found} found; {} missing: {}", counted(count, "optional one"), optional.join(", "))
-            }
-        };
-        Ok(((), text))
+        Ok(((), found(asked, &outcome.tolerated)))
     }
 
     pub(in crate::update) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
@@ -130,5 +122,33 @@ impl Preparation<'_, '_> {
             text.push_str(&format!(", {silent} not at all"));
         }
         Ok((results, text))
+    }
+}
+
+/// Says how many of the secrets that are asked for were found, and which of them the live code runs without.
+fn found(asked: usize, tolerated: &[Missing]) -> String {
+    let found = match asked.saturating_sub(tolerated.len()) {
+        0 => "no required secrets".to_owned(),
+        found => format!("{} found", counted(found, "required secret")),
+    };
+    let optional: Vec<String> = tolerated.iter().map(|missing| format!("`{}`", missing.name)).collect();
+    match optional.len() {
+        0 => found,
+        count => format!("{found}; {} missing: {}", counted(count, "optional one"), optional.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_that_nobody_requires_are_not_found() {
+        let missing = |name: &str| Missing { name: name.to_owned(), asked_in: Vec::new() };
+        assert_eq!(found(0, &[]), "no required secrets");
+        assert_eq!(found(1, &[]), "1 required secret found");
+        assert_eq!(found(1, &[missing("A")]), "no required secrets; 1 optional one missing: `A`");
+        let two = [missing("A"), missing("B")];
+        assert_eq!(found(4, &two), "2 required secrets found; 2 optional ones missing: `A`, `B`");
     }
 }

@@ -1,5 +1,6 @@
 //! The steps of a rollback that an update has not.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::Facts;
@@ -10,6 +11,7 @@ use crate::git::{CarryWritten, Exclude, counted};
 use crate::operations::{Change, Check};
 use crate::plan::{Phase, Step};
 use crate::update::backup::Backup;
+use crate::update::error::paths;
 use crate::update::written::{CODE, MIGRATE, STATIC};
 
 /// Says why the new version could not come back whole by its migrations alone.
@@ -147,6 +149,16 @@ impl Facts {
             ..Change::default()
         };
         (!change.actions.is_empty()).then(|| Step::new("outputs", Phase::Window, Check::Change(change)))
+    }
+
+    /// Says what comes back of what the site's own steps had made; nothing where the update brought nothing of it.
+    pub(super) fn made(&self, repository: &Path) -> String {
+        let outputs = self.done.outputs.iter().map(|(back, _)| &back.live);
+        let inside = outputs.map(|live| live.strip_prefix(repository).unwrap_or(live).to_owned());
+        match inside.collect::<Vec<_>>().as_slice() {
+            [] => String::new(),
+            outputs => format!("; what they had made before the update comes back: {}", paths(outputs)),
+        }
     }
 
     pub(super) fn code(&self) -> Step {

@@ -120,7 +120,12 @@ fn what_steps_make_goes_live_with_the_update_and_back_with_it() {
     assert_eq!(built(&site)[0].as_deref(), Some("edited\n"), "the undo brings back what was live");
     site.git(&site.newest().unwrap(), &["push", "-q", "--force", "origin", "HEAD~1:main"]).unwrap();
 
-    let (_, told) = rolled_back(&site);
+    let mut notices = String::new();
+    let look = |plan: &Plan| notices = plan.notices.join("\n");
+    let (result, told) = rollback_of(&site, None, look, &mut |_| ());
+    assert_eq!(result.unwrap().outcome, Outcome::Updated);
+    let said = "own steps are not run: `build`; what they had made before the update comes back: `dist/";
+    assert!(notices.contains(said), "{notices}");
     assert!(told.done().windows(2).any(|steps| steps == ["outputs", "code"]), "{:?}", told.done());
     assert_eq!(built(&site), first);
     let kept =
