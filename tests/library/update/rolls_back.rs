@@ -1,5 +1,6 @@
 //! A finished update that is taken back: the site is what it was before, wholly; or, when that fails, what it was after.
 
+mod checkout;
 mod copies;
 mod fails;
 mod outputs;
