@@ -61,6 +61,17 @@ impl Past {
         ran.then(|| serves.map_or(Timestamp::MAX, |(_, time, _)| time))
     }
 
+    /// Returns when the site's own steps of later runs, also of those that went back, ran while the web was stopped.
+    pub(super) fn later_steps(&self, state: &State) -> Result<Vec<[Timestamp; 2]>, JournalError> {
+        let mut found = Vec::new();
+        for run in state.runs()?.into_iter().rev().take_while(|run| run.name != self.run.name) {
+            if run.journal().exists() {
+                found.extend(own_steps_of(&state.read_journal(&run)?));
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the commits before and after it.
     pub(super) fn commits(&self) -> (String, String) {
         match self.entries.first() {
@@ -68,6 +79,32 @@ impl Past {
             _ => (String::new(), String::new()),
         }
     }
+}
+
+/// Returns from when until when the site's own steps ran while the web was stopped. How long one ran that failed is not known, and
+/// users may have written since.
+fn own_steps_of(entries: &[Entry]) -> Vec<[Timestamp; 2]> {
+    let is_start =
+        |entry: &Entry, wanted: &str| matches!(entry, Entry::StepStarted { step, .. } if step == wanted);
+    let stopped = entries
+        .iter()
+        .skip_while(|entry| !is_start(entry, "stop-web"))
+        .take_while(|entry| !is_start(entry, "start-web"));
+    let mut begun = None;
+    let mut found = Vec::new();
+    for entry in stopped {
+        match entry {
+            Entry::StepStarted { step, time, actions, .. } if has_own(actions) => begun = Some((step, *time)),
+            Entry::StepFinished { step, duration_ms } => {
+                if let Some((_, from)) = begun.take_if(|(own, _)| *own == step) {
+                    let to = from.saturating_add(Duration::from_millis(duration_ms.saturating_add(1)));
+                    found.extend(to.map(|to| [from, to]));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Tells whether a program of the site's own is among these.
@@ -284,4 +321,48 @@ fn forget(repository: &Path, run: &RunFolder, host: &Host) -> Result<(), Box<dyn
     }
     git::forget_commit(host, repository, &run.name)?;
     Ok(files::remove_file(&run.kept_file())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+    use crate::plan::Phase;
+
+    fn started(step: &str, second: i64) -> Entry {
+        let command = Command::new("compress");
+        let is_own = !["stop-web", "migrate", "start-web"].contains(&step);
+        Entry::StepStarted {
+            step: step.to_owned(),
+            phase: Phase::Window,
+            time: Timestamp::from_second(second).unwrap(),
+            actions: is_own.then_some(Action::Run { command }).into_iter().collect(),
+            undo: Vec::new(),
+        }
+    }
+
+    fn finished(step: &str, duration_ms: u64) -> Entry {
+        Entry::StepFinished { step: step.to_owned(), duration_ms }
+    }
+
+    #[test]
+    fn own_steps_count_while_the_web_is_stopped_and_their_end_is_known() {
+        let entries = [
+            started("early", 5),
+            finished("early", 1_000),
+            started("stop-web", 10),
+            finished("stop-web", 1_000),
+            started("compress", 20),
+            finished("compress", 1_999),
+            started("migrate", 30),
+            finished("migrate", 1_000),
+            started("fails", 40),
+            Entry::StepFailed { step: "fails".to_owned(), error: String::new() },
+            started("start-web", 50),
+            started("warm-up", 60),
+            finished("warm-up", 1_000),
+        ];
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(own_steps_of(&entries), [[at(20), at(22)]]);
+    }
 }

@@ -19,6 +19,8 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::action::Action;
 use crate::django::reasons::{grouped, reasons};
 use crate::django::{Migrate, Project, RestoreDatabase, ReversedMigration, Session, SiteFacts, When};
@@ -100,7 +102,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let done = self.step("run", |this| {
             let past = choose(&this.state, wanted)?;
             (this.to, this.from) = past.commits();
-            let done = Done::of(&past)?;
+            let done = Done::of(&past, &past.later_steps(&this.state)?)?;
             let text = format!("{}: {} → {}", done.run, short(&this.to), short(&this.from));
             Ok((done, text))
         })?;
@@ -336,12 +338,14 @@ fn choose(state: &State, wanted: Option<&str>) -> Result<Past, Failed> {
 
 impl Done {
     /// Reads what an update did from its journal, and looks whether it has kept its part.
-    fn of(past: &Past) -> Result<Done, RollbackError> {
+    fn of(past: &Past, later_steps: &[[Timestamp; 2]]) -> Result<Done, RollbackError> {
         let run = past.run.name.clone();
         let gone = |what: PathBuf| RollbackError::Gone { run: run.clone(), what };
         let kept = past.run.kept().ok_or_else(|| gone(past.run.kept_file()))?;
         let static_files = match &kept.static_files {
-            Some(kept) => Some(StaticWay::of(past, kept).ok_or_else(|| gone(kept.folder.clone()))?),
+            Some(kept) => {
+                Some(StaticWay::of(past, kept, later_steps).ok_or_else(|| gone(kept.folder.clone()))?)
+            }
             None => None,
         };
         let carried = |action: &Action| match action {

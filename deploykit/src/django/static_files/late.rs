@@ -40,6 +40,9 @@ pub struct LateFiles {
     /// is gone may be, too. `None`: no step of the site's own ran since the swap.
     #[serde(default)]
     pub steps_until: Option<Timestamp>,
+    /// When, in later runs, the site's own steps ran while the web was stopped: what was changed then is theirs, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later_steps: Vec<[Timestamp; 2]>,
     /// What came in is copied instead of linked: the site's own steps follow, which may write into it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copied: bool,
@@ -74,9 +77,10 @@ impl LateFiles {
             }
             linked.push(name);
         }
-        let before = match self.steps_until {
-            Some(_) => Vec::new(),
-            None => self.folders.before(&swap.live, &swap.aside).at("read", &swap.aside)?,
+        let before = if self.has_steps() {
+            Vec::new()
+        } else {
+            self.folders.before(&swap.live, &swap.aside).at("read", &swap.aside)?
         };
         for name in before {
             if self.others.holds(&name) && fs::symlink_metadata(names::join(&swap.live, &name)).is_err() {
@@ -90,9 +94,19 @@ impl LateFiles {
 
     /// Tells whether a step of the site's own may have written a file, such as the manifest of what it compressed.
     fn is_of_a_step(&self, file: &Path) -> bool {
-        let Some(until) = self.steps_until else { return false };
+        if !self.has_steps() {
+            return false;
+        }
         let changed = fs::symlink_metadata(file).and_then(|found| found.modified()).ok();
-        changed.and_then(|changed| Timestamp::try_from(changed).ok()).is_none_or(|changed| changed <= until)
+        changed.and_then(|changed| Timestamp::try_from(changed).ok()).is_none_or(|changed| {
+            self.steps_until.is_some_and(|until| changed <= until)
+                || self.later_steps.iter().any(|[from, to]| *from <= changed && changed <= *to)
+        })
+    }
+
+    /// Tells whether steps of the site's own ran since the swap.
+    fn has_steps(&self) -> bool {
+        self.steps_until.is_some() || !self.later_steps.is_empty()
     }
 }
 
@@ -245,6 +259,7 @@ mod tests {
             folders,
             others: others.clone(),
             steps_until: None,
+            later_steps: Vec::new(),
             copied: false,
         };
 
@@ -287,7 +302,8 @@ mod tests {
         for folder in ["live/CACHE", "live/media", "next"] {
             fs::create_dir_all(path(folder)).unwrap();
         }
-        let names = ["CACHE/gone.css", "CACHE/manifest.json", "media/one"].map(str::to_owned);
+        let names =
+            ["CACHE/gone.css", "CACHE/later.css", "CACHE/manifest.json", "media/one"].map(str::to_owned);
         names.iter().for_each(|name| fs::write(path("live").join(name), "old").unwrap());
         keep(&Host::new(), &path("live"), &path("next"), &names, Keep::Linked).unwrap();
         let (there, back) = Swap::pair(&path("live"), &path("next")).unwrap();
@@ -300,16 +316,26 @@ mod tests {
             File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
         };
         write("CACHE/manifest.json", 1_000);
+        write("CACHE/later.css", 4_000);
         write("media/one", 3_000);
         fs::remove_file(path("live/CACHE/gone.css")).unwrap();
         let others = Others::of(&names, ["a.css".to_owned()].iter());
         let (removed, folders) = (Vec::new(), Folders::default());
-        let steps_until = Some(Timestamp::from_second(2_000).unwrap());
-        let late = LateFiles { swap: back.clone(), removed, folders, others, steps_until, copied: false };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (steps_until, later_steps) = (Some(at(2_000)), vec![[at(3_999), at(4_001)]]);
+        let late = LateFiles {
+            swap: back.clone(),
+            removed,
+            folders,
+            others,
+            steps_until,
+            later_steps,
+            copied: false,
+        };
         assert_eq!(late.perform(&Host::new()).unwrap(), ["media/one"]);
         back.perform().unwrap();
         let live = names.map(|name| fs::read_to_string(path("live").join(name)).unwrap());
-        assert_eq!(live, ["old", "old", "new"]);
+        assert_eq!(live, ["old", "old", "old", "new"]);
     }
 
     #[test]

@@ -280,7 +280,15 @@ impl Collected {
     pub fn late_files(&self) -> Option<LateFiles> {
         let (removed, folders) = (self.removed.clone(), self.folders.clone());
         let (others, steps_until, copied) = (self.others.clone(), None, self.copied);
-        self.swap.clone().map(|swap| LateFiles { swap, removed, folders, others, steps_until, copied })
+        self.swap.clone().map(|swap| LateFiles {
+            swap,
+            removed,
+            folders,
+            others,
+            steps_until,
+            later_steps: Vec::new(),
+            copied,
+        })
     }
 
     /// Returns what it makes that was not there: a path, the last part of which ends with `*`.
@@ -299,7 +307,15 @@ impl Collected {
         let back = self.back.clone().filter(|back| back.wanted.is_some());
         let (removed, folders) = (self.added.clone(), Folders::default());
         let (others, steps_until, copied) = (self.others.clone(), None, false);
-        back.map(|swap| LateFiles { swap, removed, folders, others, steps_until, copied })
+        back.map(|swap| LateFiles {
+            swap,
+            removed,
+            folders,
+            others,
+            steps_until,
+            later_steps: Vec::new(),
+            copied,
+        })
     }
 }
 

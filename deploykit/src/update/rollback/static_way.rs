@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::action::Action;
 use crate::django::{Folders, LateFiles, PlacedFiles};
 use crate::host::files::{self, Swap};
@@ -19,7 +21,7 @@ pub(super) enum StaticWay {
 
 impl StaticWay {
     /// Reads it from the journal; `None`: what was kept is gone.
-    pub(super) fn of(past: &Past, kept: &KeptStatic) -> Option<Self> {
+    pub(super) fn of(past: &Past, kept: &KeptStatic, later_steps: &[[Timestamp; 2]]) -> Option<Self> {
         let aside = kept.folder.clone();
         past.undo().find_map(|action| match action {
             Action::Swap(back) if files::inode(&kept.folder) == back.wanted => {
@@ -38,6 +40,7 @@ impl StaticWay {
                         folders: Folders::default(),
                         others: others.clone(),
                         steps_until,
+                        later_steps: later_steps.to_vec(),
                         copied: false,
                     };
                     let late = swap.wanted.is_some().then_some(Action::LinkLateFiles(late));
