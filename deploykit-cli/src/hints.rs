@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use deploykit::CommandError;
+use deploykit::action::ActionError;
 use deploykit::django::DjangoError;
 use deploykit::git::{GitError, LocalChangeKind};
 use deploykit::host::owners::DistrustError;
@@ -48,6 +49,17 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             UpdateError::Locked(error) => hint(error),
             UpdateError::Claim(error) => claim(error),
             UpdateError::Journal(error) => hint(error),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ActionError>() {
+        return match error {
+            ActionError::Command(error) => hint(error),
+            ActionError::Git(error) => git(error),
+            ActionError::Python(error) => python(error),
+            ActionError::Service(error) => service(error),
+            ActionError::Django(error) => django(error),
+            ActionError::Smoke(error) => hint(error),
             _ => None,
         };
     }

@@ -1,6 +1,8 @@
 //! What came of an update: for the caller, for the history, for a person the next morning.
 
+use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -109,4 +111,30 @@ pub struct Failure {
     pub logs: Vec<NewLines>,
     /// Where the whole output of the run is.
     pub transcript: Option<PathBuf>,
+    /// The error itself, for whoever called the run.
+    #[serde(skip)]
+    pub cause: Cause,
+}
+
+/// An error as a value; a report that is read from the disk has none. What it says is the report's text, so all are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Cause(Option<Arc<dyn Error + Send + Sync>>);
+
+impl Cause {
+    /// Keeps an error.
+    pub fn of(error: impl Error + Send + Sync + 'static) -> Self {
+        Cause(Some(Arc::new(error)))
+    }
+
+    /// Returns the error, if it is known.
+    #[must_use]
+    pub fn error(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.as_deref().map(|error| error as &(dyn Error + 'static))
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }

@@ -18,7 +18,7 @@ use crate::journal::{Begun, Entry, Journal, JournalError};
 use crate::operations::smoke_check::SmokeError;
 use crate::plan::{Phase, Step};
 use crate::python::PythonError;
-use crate::report::{Failure, StepReport};
+use crate::report::{Cause, Failure, StepReport};
 use crate::services::{LogMark, NewLines, ServiceError};
 
 /// How many new lines of each log a failure shows: a service that cannot start and is started again and again says why
@@ -98,6 +98,21 @@ pub struct Course {
     pub window: Option<Duration>,
 }
 
+/// Why a step failed.
+struct Failed {
+    error: String,
+    tail: Vec<String>,
+    interrupted: bool,
+    cause: Cause,
+}
+
+impl Failed {
+    fn of_journal(error: JournalError) -> Self {
+        let text = error_chain(&error);
+        Failed { error: text, tail: Vec::new(), interrupted: false, cause: Cause::of(error) }
+    }
+}
+
 /// Performs steps.
 pub struct Runner<'r, 'o> {
     /// What the actions work on.
@@ -173,7 +188,7 @@ impl Runner<'_, '_> {
             };
             let done = match self.journal.append(&entry) {
                 Err(error) if begun.is_empty() => return Err(error),
-                Err(error) => Err((error_chain(&error), Vec::new(), false)),
+                Err(error) => Err(Failed::of_journal(error)),
                 Ok(()) => {
                     if !begun.iter().any(|earlier| earlier.id == step.id) {
                         begun.push(step);
@@ -197,7 +212,7 @@ impl Runner<'_, '_> {
                     let (phase, step) = (step.phase, step.id.clone());
                     self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 }
-                Err((error, tail, interrupted)) => {
+                Err(Failed { error, tail, interrupted, cause }) => {
                     let mut failure = Failure {
                         step: step.id.clone(),
                         phase: step.phase,
@@ -207,6 +222,7 @@ impl Runner<'_, '_> {
                         undo: None,
                         logs: if interrupted { Vec::new() } else { self.new_log_lines() },
                         transcript: None,
+                        cause,
                     };
                     self.events.send(Event::StepFailed {
                         phase: step.phase,
@@ -224,7 +240,7 @@ impl Runner<'_, '_> {
         Ok(Course { outcome: Outcome::Updated, failure: None, steps: reports, window: window.length })
     }
 
-    fn perform(&mut self, step: &Step, started: Instant) -> Result<(), (String, Vec<String>, bool)> {
+    fn perform(&mut self, step: &Step, started: Instant) -> Result<(), Failed> {
         self.events.send(Event::StepStarted {
             phase: step.phase,
             step: step.id.clone(),
@@ -248,11 +264,13 @@ impl Runner<'_, '_> {
             if let Err(error) = self.journal.append(&entry) {
                 log::warn!("{}", error_chain(&error));
             }
-            return Err((text, error_tail(&error), interrupted));
+            let tail = error_tail(&error);
+            let cause = if interrupted { Cause::default() } else { Cause::of(error) };
+            return Err(Failed { error: text, tail, interrupted, cause });
         }
         let entry =
             Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
-        self.journal.append(&entry).map_err(|error| (error_chain(&error), Vec::new(), false))
+        self.journal.append(&entry).map_err(Failed::of_journal)
     }
 
     /// A wait or a check may be cut short at any time; anything else is done to its end, since half of it would have

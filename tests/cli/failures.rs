@@ -144,6 +144,8 @@ fn somebody_else_listens(site: &TestSite) {
     );
     assert!(done.stderr.contains(&told), "{}", done.stderr);
     assert!(done.stderr.contains("`), which does not belong to it"), "{}", done.stderr);
+    let hint = "Hint: stop these processes, or let them use another address\n";
+    assert!(done.stderr.contains(hint), "{}", done.stderr);
 }
 
 #[test]

@@ -188,7 +188,8 @@ pub fn lines(text: &mut String, title: &str, lines: &[String]) {
 
 /// Returns the ways out of what a report tells.
 pub fn hints(report: &Report) -> Vec<String> {
-    let mut hints = Vec::new();
+    let cause = report.failure.as_ref().and_then(|failure| failure.cause.error());
+    let mut hints = cause.map(crate::hints::hints).unwrap_or_default();
     let interrupted = report.failure.as_ref().is_some_and(|failure| failure.interrupted);
     match report.outcome {
         Outcome::RolledBack if !interrupted => {

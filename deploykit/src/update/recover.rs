@@ -11,7 +11,7 @@ use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo};
 use crate::plan::{Phase, Step, requests_wait};
-use crate::report::{Failure, Report, StepReport};
+use crate::report::{Cause, Failure, Report, StepReport};
 use crate::runner::{Events, INTERRUPTED, Runner, error_chain, is_open};
 use crate::services::{Goal, ProcessId};
 use crate::site::Site;
@@ -352,6 +352,7 @@ fn failure_of(run: &RunFolder, steps: &[StepReport], step: &str, error: &str) ->
         undo: None,
         logs: Vec::new(),
         transcript: Some(run.transcript()),
+        cause: Cause::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::event::{Event, Outcome, milliseconds};
 use crate::host::files;
 use crate::names;
 use crate::plan::{Phase, Plan};
-use crate::report::{Failure, Report};
+use crate::report::{Cause, Failure, Report};
 use crate::runner::{error_chain, error_tail};
 use crate::services::{LogMark, ServiceState};
 use crate::state::{Current, RunFolder, Unread};
@@ -77,6 +77,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             undo: None,
             logs: Vec::new(),
             transcript,
+            // The refusal has it.
+            cause: Cause::default(),
         };
         let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };
         if let Some(run) = &self.run
