@@ -149,6 +149,7 @@ pub(crate) fn listeners(address: &Address) -> Vec<ProcessId> {
 mod tests {
     use std::net::TcpListener;
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -169,10 +170,13 @@ mod tests {
         let seen = taken(&found, &[own()]).unwrap();
         assert!(seen.is_known && seen.holders.contains(&std::process::id().to_string()), "{seen:?}");
         assert!(!taken(&found, &[]).unwrap().is_known);
-        assert_eq!(listeners(&port), [own()]);
+        assert!(listeners(&port).contains(&own()));
         drop((tcp, unix));
-        assert_eq!(taken(&found, &[own()]), None);
-        assert!(listeners(&port).is_empty());
+        // A process that another test starts has them too, until it is the program that it starts.
+        let end = Instant::now() + Duration::from_secs(20);
+        while taken(&found, &[own()]).is_some() || !listeners(&port).is_empty() {
+            assert!(Instant::now() < end, "somebody still listens: {:?}", listeners(&port));
+        }
     }
 
     #[test]
