@@ -294,7 +294,7 @@ fn another_run() {
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };
     assert_eq!(
         error.to_string(),
-        format!("run {} is unfinished: it was interrupted, or the site is held in maintenance", run.name)
+        format!("run {} is unfinished: it was interrupted", run.name)
     );
     assert_same(&before, &Snapshot::of(&site));
     journal
