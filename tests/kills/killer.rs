@@ -63,29 +63,36 @@ pub fn build() -> Option<PathBuf> {
     crate::support::skip(&format!("no debugger may be here: {}", String::from_utf8_lossy(&tried.stderr)))
 }
 
-/// Makes all of `/tmp` read-only but for the site, which may lie there, and runs what follows.
-const NO_TMP: &str =
-    "mount --bind /tmp /tmp && mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro /tmp && exec \"$@\"";
+/// Makes all of `/tmp` read-only but for two directories that may lie there, the site and the tools of the tests, and runs
+/// what follows.
+const NO_TMP: &str = "mount --bind /tmp /tmp && mount --bind \"$0\" \"$0\" && mount --bind \"$1\" \"$1\" && \
+                      mount -o remount,bind,ro /tmp && shift && exec \"$@\"";
+
+fn without_tmp(site: &TestSite) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", NO_TMP]).arg(&site.root).arg(crate::support::tools());
+    command
+}
 
 /// Tells whether a process here may have mounts of its own, which takes root.
 fn may_mount(site: &TestSite) -> bool {
-    let tried = Command::new("unshare").args(["-m", "sh", "-c", NO_TMP]).arg(&site.root).arg("true").output();
+    let tried = without_tmp(site).arg("true").output();
     tried.is_ok_and(|tried| tried.status.success())
 }
 
-/// Runs `deploykit` in the site's checkout as a person of that site does, and kills it; `without_tmp`: no temporary
+/// Runs `deploykit` in the site's checkout as a person of that site does, and kills it; `no_tmp`: no temporary
 /// directory can be used meanwhile.
-pub fn run(killer: &Path, site: &TestSite, args: &[&str], kill: &Kill, without_tmp: bool) -> Ended {
+pub fn run(killer: &Path, site: &TestSite, args: &[&str], kill: &Kill, no_tmp: bool) -> Ended {
     let path = |name: &str| site.root.join("log").join(name);
-    let mut command = if without_tmp && may_mount(site) {
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", NO_TMP]).arg(&site.root).arg(killer);
+    let mut command = if no_tmp && may_mount(site) {
+        let mut command = without_tmp(site);
+        command.arg(killer);
         command
     } else {
         Command::new(killer)
     };
     site.dress(&mut command);
-    if without_tmp {
+    if no_tmp {
         command.env("TMPDIR", site.root.join("no-such-directory"));
     }
     command.current_dir(&site.checkout).arg(path("killer"));

@@ -12,6 +12,7 @@ mod shown;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 pub use claim::{Adopted, ClaimError};
 use config::NAME;
@@ -24,7 +25,7 @@ use crate::host::{Cancel, Environment, Host, Redactor, Umask, owners};
 use crate::http::Connect;
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};
-use crate::operations::pip_install::PipInstall;
+use crate::operations::pip_install::{PipInstall, Record};
 use crate::operations::service_control::{ServiceControl, Want};
 use crate::operations::smoke_check::SmokeCheck;
 use crate::secrets::{SecretsFile, Sensitive};
@@ -48,6 +49,8 @@ pub struct Site {
     environment: Environment,
     redactor: Redactor,
     fingerprint: String,
+    /// Looked up once: the command line and each host ask for it.
+    umask: OnceLock<Option<Umask>>,
 }
 
 impl Site {
@@ -90,7 +93,7 @@ impl Site {
         }
         let redactor = Redactor::new(sensitive.hidden(&config.shown()));
         let fingerprint = fingerprint(&config, &environment);
-        Ok(Site { config, environment, redactor, fingerprint })
+        Ok(Site { config, environment, redactor, fingerprint, umask: OnceLock::new() })
     }
 
     /// Returns the configuration.
@@ -120,7 +123,7 @@ impl Site {
     /// Returns the umask that the project's sources were made with: what an update makes has the same.
     #[must_use]
     pub fn umask(&self) -> Option<Umask> {
-        Umask::of_files(&self.config.project, Some("py"))
+        *self.umask.get_or_init(|| Umask::of_files(&self.config.project, Some("py")))
     }
 
     /// Returns the update of the checkout; `revision` instead of the tip of the branch.
@@ -143,12 +146,17 @@ impl Site {
     /// Returns the installation of the packages that the checkout asks for.
     #[must_use]
     pub fn pip_install(&self) -> PipInstall {
+        self.pip_install_after(self.state().current().packages)
+    }
+
+    /// Returns the same, given what the last good update recorded.
+    pub(crate) fn pip_install_after(&self, record: Option<Record>) -> PipInstall {
         let config = &self.config;
         PipInstall {
             installer: config.installer,
             upgrade: config.upgrade,
             extra_args: config.extra_args.clone(),
-            record: self.state().current().packages,
+            record,
             deadline: config.install_deadline,
             ..PipInstall::new(
                 &config.virtualenv,

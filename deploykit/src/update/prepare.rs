@@ -11,7 +11,9 @@ mod site;
 mod written;
 
 use std::error::Error;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -38,6 +40,7 @@ use crate::update::{Prepared, Request};
 pub(super) use ending::Ready;
 pub(super) use outputs::Output;
 use outputs::Seeded;
+use settled::Look;
 
 /// A step under way.
 struct Running {
@@ -116,9 +119,15 @@ impl<'s, 'o> Preparation<'s, 'o> {
     pub(super) fn go(mut self) -> Result<Prepared<'s, 'o>, UpdateError> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
         let git = self.site.git_update(self.request.revision.as_deref());
-        let target = self.step("fetch", |this| {
+        let (target, look) = self.step("fetch", |this| {
             let fetch = git.to_fetch();
-            if fetch.nothing_new(&this.host)?.is_none() {
+            let (site, state, host) = (this.site, &this.state, &this.host);
+            // Where nothing is new this is all that is left to do, and it does not wait for the remote.
+            let (fetched, look) = thread::scope(|scope| {
+                let look = scope.spawn(|| Look::at(site, state, host));
+                (fetch.nothing_new(host), look.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            });
+            if fetched?.is_none() {
                 this.mark()?;
                 fetch.perform(&this.host)?;
             }
@@ -127,14 +136,14 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 Target::UpToDate { commit } => format!("{} is the newest", crate::git::short(commit)),
                 Target::Move(moved) => moved.reason(),
             };
-            Ok((target, found))
+            Ok(((target, look), found))
         })?;
         let moved = match target {
             Target::UpToDate { commit } => {
                 self.from.clone_from(&commit);
                 self.to = commit;
-                if !self.request.clear && !self.request.look && self.is_settled() {
-                    let reason = self.what_was_compared();
+                if !self.request.clear && !self.request.look && self.is_settled(&look) {
+                    let reason = self.what_was_compared(&look);
                     return Ok(self.unchanged(reason));
                 }
                 None

@@ -292,10 +292,7 @@ fn another_run() {
     };
     journal.append(&begun).unwrap();
     let Err(error @ UpdateError::Unfinished { .. }) = run_update(&site) else { panic!("not refused") };
-    assert_eq!(
-        error.to_string(),
-        format!("run {} is unfinished: it was interrupted", run.name)
-    );
+    assert_eq!(error.to_string(), format!("run {} is unfinished: it was interrupted", run.name));
     assert_same(&before, &Snapshot::of(&site));
     journal
         .append(&Entry::RunFinished { outcome: Outcome::RolledBack, time: jiff::Timestamp::now() })

@@ -5,40 +5,54 @@ use std::path::Path;
 use super::Preparation;
 use crate::django::When;
 use crate::git::counted;
-use crate::operations::pip_install::{Decision, PipInstall};
-use crate::site::EnvironmentName;
-use crate::state::{Seen, Started, Unread};
+use crate::host::Host;
+use crate::operations::pip_install::Decision;
+use crate::site::{EnvironmentName, Site};
+use crate::state::{Current, Seen, Started, State, Unread};
 use crate::update::steps::Facts;
+
+/// What the last good update left, and the first thing, the commit aside, that is not like that any more.
+pub(super) struct Look {
+    current: Current,
+    changed: Option<String>,
+}
+
+impl Look {
+    /// Compares the site with what the last good update left.
+    pub(super) fn at(site: &Site, state: &State, host: &Host) -> Self {
+        let current = state.current();
+        let changed = changed(site, host, &current);
+        Look { current, changed }
+    }
+}
+
+/// Returns the first thing, the commit aside, that is not as the last good update left it.
+fn changed(site: &Site, host: &Host, current: &Current) -> Option<String> {
+    if current.settings != site.fingerprint() {
+        return Some("the configuration, the variables or the secrets have changed".to_owned());
+    }
+    let Some(seen) = &current.seen else { return Some("an earlier version updated last".to_owned()) };
+    let packages_stay = || {
+        let install = site.pip_install_after(current.packages.clone());
+        let facts = install.observe(host).ok();
+        facts.is_some_and(|facts| matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })))
+    };
+    if !site.config().requirements.is_empty() && !packages_stay() {
+        return Some("the packages have changed".to_owned());
+    }
+    seen.changed()
+}
 
 impl Preparation<'_, '_> {
     /// Tells whether the last good update left just this commit with just these packages, settings and files: then nothing
     /// can be due that a cheap look would tell.
-    pub(super) fn is_settled(&self) -> bool {
-        let changed = self.changed();
-        if let Some(changed) = &changed {
+    pub(super) fn is_settled(&self, look: &Look) -> bool {
+        let other = (look.current.commit != self.to).then(|| "no update left this commit".to_owned());
+        let changed = other.as_ref().or(look.changed.as_ref());
+        if let Some(changed) = changed {
             log::info!("looks closer: {changed}");
         }
         changed.is_none()
-    }
-
-    /// Returns the first thing that is not as the last good update left it.
-    fn changed(&self) -> Option<String> {
-        let current = self.state.current();
-        let settled = |install: &PipInstall| {
-            let facts = install.observe(&self.host).ok()?;
-            matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })).then_some(())
-        };
-        if current.commit != self.to {
-            return Some("no update left this commit".to_owned());
-        }
-        if current.settings != self.site.fingerprint() {
-            return Some("the configuration, the variables or the secrets have changed".to_owned());
-        }
-        let Some(seen) = current.seen else { return Some("an earlier version updated last".to_owned()) };
-        if !self.site.config().requirements.is_empty() && settled(&self.site.pip_install()).is_none() {
-            return Some("the packages have changed".to_owned());
-        }
-        seen.changed()
     }
 
     /// Tells whether the live outputs of the site's own steps were made of just this commit, configuration and these files, as
@@ -68,9 +82,9 @@ impl Preparation<'_, '_> {
     }
 
     /// Says what was compared.
-    pub(super) fn what_was_compared(&self) -> String {
+    pub(super) fn what_was_compared(&self, look: &Look) -> String {
         let config = self.site.config();
-        let seen = self.state.current().seen.unwrap_or_default();
+        let files = look.current.seen.as_ref().map_or(0, |seen| seen.files.len());
         let mut compared = vec!["commit".to_owned(), "configuration".to_owned(), "variables".to_owned()];
         if !config.requirements.is_empty() {
             compared.push("packages".to_owned());
@@ -78,8 +92,8 @@ impl Preparation<'_, '_> {
         if config.secrets_file.is_some() {
             compared.push("secrets file".to_owned());
         }
-        if !seen.files.is_empty() {
-            compared.push(counted(seen.files.len(), "untracked file"));
+        if files > 0 {
+            compared.push(counted(files, "untracked file"));
         }
         let last = compared.pop().unwrap_or_default();
         let commit = crate::git::short(&self.to);
