@@ -14,7 +14,7 @@ use deploykit::action::Action;
 use deploykit::django::{DatabaseState, MigrationId, MigrationPlan, PendingMigration, Project};
 use deploykit::journal::{Entry, Journal};
 use deploykit::operations::django_manage::decide_migrate;
-use deploykit::plan::{Forecast, Phase, Plan, Step};
+use deploykit::plan::{Forecast, Phase, Plan, Step, StepKind};
 use deploykit::site::Config;
 use deploykit::{Command, Host};
 
@@ -90,7 +90,7 @@ fn journal(criterion: &mut Criterion) {
     let actions: Vec<Action> = (0..20).map(action).collect();
     let time = "2026-11-22T12:00:00Z".parse().expect("a time");
     let entry = Entry::StepStarted {
-        step: "static".to_owned(),
+        step: "static".into(),
         phase: Phase::Window,
         time,
         undo: actions.clone(),
@@ -130,7 +130,7 @@ fn plan(criterion: &mut Criterion) {
             rolls_back: None,
             rollback: None,
             starts: None,
-            steps: vec![Step::new("migrate", Phase::Window, check)],
+            steps: vec![Step::new(StepKind::Migrate, check)],
             notices: Vec::new(),
             forecast: Forecast { window_ms: 60_000, ..Forecast::default() },
             hold: Vec::new(),

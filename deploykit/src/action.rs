@@ -1,5 +1,7 @@
 //! Everything that can change a site, as values: performed by one function, journalled before it happens.
 
+pub(crate) mod executor;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Phase;
+use crate::plan::{Phase, StepKind};
 
 /// Something that happened. The JSON form is one object with `event` as its tag.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub enum Event {
         /// The part that it belongs to.
         phase: Phase,
         /// The step.
-        step: String,
+        step: StepKind,
         /// Why it is done.
         reason: String,
     },
@@ -45,7 +45,7 @@ pub enum Event {
         /// The part that it belongs to.
         phase: Phase,
         /// The step.
-        step: String,
+        step: StepKind,
         /// Why not.
         reason: String,
     },
@@ -54,7 +54,7 @@ pub enum Event {
         /// The part that it belongs to.
         phase: Phase,
         /// The step.
-        step: String,
+        step: StepKind,
         /// What came of it, in a few words; may be empty.
         outcome: String,
         /// How long it took.
@@ -65,7 +65,7 @@ pub enum Event {
         /// The part that it belongs to.
         phase: Phase,
         /// The step.
-        step: String,
+        step: StepKind,
         /// Why.
         error: String,
         /// The last lines of the program that failed.
@@ -86,14 +86,14 @@ pub enum Event {
     /// A step was undone.
     StepUndone {
         /// The step.
-        step: String,
+        step: StepKind,
         /// How long it took.
         duration_ms: u64,
     },
     /// A step could not be undone.
     UndoFailed {
         /// The step.
-        step: String,
+        step: StepKind,
         /// Why.
         error: String,
     },

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::action::Action;
 use crate::event::Outcome;
 use crate::host::files::{self, FileError};
-use crate::plan::{Phase, Step};
+use crate::plan::{Phase, Step, StepKind};
 
 /// The version of the format; a journal of a newer one is refused.
 pub const VERSION: u32 = 1;
@@ -59,7 +59,7 @@ pub enum Entry {
     /// A step is about to be done.
     StepStarted {
         /// The step.
-        step: String,
+        step: StepKind,
         /// The part of the update that it belongs to.
         phase: Phase,
         /// When.
@@ -72,26 +72,26 @@ pub enum Entry {
     /// A step was done.
     StepFinished {
         /// The step.
-        step: String,
+        step: StepKind,
         /// How long it took.
         duration_ms: u64,
     },
     /// A step failed; whatever it did will be undone.
     StepFailed {
         /// The step.
-        step: String,
+        step: StepKind,
         /// Why.
         error: String,
     },
     /// A step was undone.
     StepUndone {
         /// The step.
-        step: String,
+        step: StepKind,
     },
     /// A step could not be undone.
     UndoFailed {
         /// The step.
-        step: String,
+        step: StepKind,
         /// Why.
         error: String,
     },
@@ -259,7 +259,7 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Entry>, u64), Jour
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Begun<'e> {
     /// The step.
-    pub step: &'e str,
+    pub step: &'e StepKind,
     /// The part of the update that it belongs to.
     pub phase: Phase,
     /// What was to be done.
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     fn undone(step: &str) -> Entry {
-        Entry::StepUndone { step: step.to_owned() }
+        Entry::StepUndone { step: step.into() }
     }
 
     #[test]

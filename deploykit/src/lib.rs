@@ -75,5 +75,5 @@ pub use command::{Command, quote};
 pub use error::error_chain;
 pub use host::{Cancel, CommandError, Environment, Host, Output, Redactor, Umask};
 pub use operations::{Change, Check, Operation};
-pub use runner::error_tail;
+pub use report::error_tail;
 pub use site::Site;

@@ -1,5 +1,7 @@
 //! What an update will do: steps with their actions and undos, all known before anything stops.
 
+mod step_kind;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,23 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Action;
 use crate::operations::{Change, Check};
 
-/// The steps that a step of the site's own may follow.
-pub const ANCHORS: [&str; 14] = [
-    "next-tree",
-    "next-environment",
-    "check",
-    "collect",
-    "stop-workers",
-    "page-up",
-    "stop-web",
-    "code",
-    "environment",
-    "static",
-    "migrate",
-    "start-web",
-    "page-down",
-    "start-workers",
-];
+pub use step_kind::StepKind;
 
 /// The parts of an update, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,8 +43,8 @@ impl Phase {
 /// One step of a plan. A step without actions is one that is not needed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Its name, unique in the plan: `code`, `migrate`, `stop-workers`.
-    pub id: String,
+    /// Which one it is, unique in the plan.
+    pub id: StepKind,
     /// The part of the update that it belongs to.
     pub phase: Phase,
     /// What is done and why, or why nothing is.
@@ -68,25 +54,25 @@ pub struct Step {
 impl Step {
     /// Makes a step of what an operation answered.
     #[must_use]
-    pub fn new(id: &str, phase: Phase, check: Check) -> Self {
+    pub fn new(id: StepKind, check: Check) -> Self {
         let change = match check {
             Check::Change(change) => change,
             Check::Unchanged { reason } => Change { reason, ..Change::default() },
         };
-        Step { id: id.to_owned(), phase, change }
+        Step { phase: id.phase().unwrap_or(Phase::Window), id, change }
     }
 
-    /// Makes a step that changes the site.
+    /// Makes a step of these actions, in this phase.
     #[must_use]
     pub fn with_actions(
-        id: &str,
+        id: impl Into<StepKind>,
         phase: Phase,
         reason: &str,
         actions: Vec<Action>,
         undo: Vec<Action>,
     ) -> Self {
         let change = Change { reason: reason.to_owned(), actions, undo, ..Change::default() };
-        Step { id: id.to_owned(), phase, change }
+        Step { id: id.into(), phase, change }
     }
 
     /// Tells whether there is anything to do.
@@ -150,9 +136,9 @@ pub fn requests_wait(steps: &[Step]) -> bool {
         Action::Service(service) => service.socket.holder.is_some(),
         _ => true,
     };
-    let is_needed = |id: &str| steps.iter().any(|step| step.id == id && step.is_needed());
-    let stop = steps.iter().find(|step| step.id == "stop-web" && step.is_needed());
-    stop.is_some_and(|stop| stop.change.actions.iter().all(is_held)) && !is_needed("page-up")
+    let needed = |kind: StepKind| steps.iter().find(move |step| step.id == kind && step.is_needed());
+    needed(StepKind::StopWeb).is_some_and(|stop| stop.change.actions.iter().all(is_held))
+        && needed(StepKind::PageUp).is_none()
 }
 
 /// How long the window is expected to be.

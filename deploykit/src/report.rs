@@ -1,15 +1,14 @@
 //! What came of an update: for the caller, for the history, for a person the next morning.
 
-use std::error::Error;
-use std::path::PathBuf;
-use std::sync::Arc;
+mod failure;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Outcome;
-use crate::plan::{Forecast, LaterRollback, Phase};
-use crate::services::NewLines;
+use crate::plan::{Forecast, LaterRollback, Phase, StepKind};
+
+pub use failure::{Cause, Failure, FailureKind, error_tail};
 
 /// What came of one run. Its JSON form is what `--json` prints and what the history keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,58 +82,11 @@ impl Report {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// The step.
-    pub step: String,
+    pub step: StepKind,
     /// The part of the update.
     pub phase: Phase,
     /// How long it took.
     pub duration_ms: u64,
     /// Whether it was undone afterwards, or left nothing to undo.
     pub undone: bool,
-}
-
-/// What failed, and what is known about it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The step.
-    pub step: String,
-    /// The part of the update.
-    pub phase: Phase,
-    /// Why, with its causes, in one text.
-    pub error: String,
-    /// The last lines of the program that failed.
-    pub tail: Vec<String>,
-    /// Whether it was not a failure but a request to stop.
-    pub interrupted: bool,
-    /// The step that could not be undone, and why.
-    pub undo: Option<(String, String)>,
-    /// What the services and the site's log files say since the run began.
-    pub logs: Vec<NewLines>,
-    /// Where the whole output of the run is.
-    pub transcript: Option<PathBuf>,
-    /// The error itself, for whoever called the run.
-    #[serde(skip)]
-    pub cause: Cause,
-}
-
-/// An error as a value; a report that is read from the disk has none. What it says is the report's text, so all are equal.
-#[derive(Clone, Debug, Default)]
-pub struct Cause(Option<Arc<dyn Error + Send + Sync>>);
-
-impl Cause {
-    /// Keeps an error.
-    pub fn of(error: impl Error + Send + Sync + 'static) -> Self {
-        Cause(Some(Arc::new(error)))
-    }
-
-    /// Returns the error, if it is known.
-    #[must_use]
-    pub fn error(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.as_deref().map(|error| error as &(dyn Error + 'static))
-    }
-}
-
-impl PartialEq for Cause {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }

@@ -7,26 +7,20 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use thiserror::Error;
 
-use crate::action::{Action, ActionError, Context, Part, parts};
-use crate::django::DjangoError;
+use crate::action::{Action, ActionError, Context, executor};
 pub use crate::error::error_chain;
 use crate::event::{Event, Observer, Outcome, Record, milliseconds};
-use crate::git::GitError;
-use crate::host::{CommandError, Host};
+use crate::host::Host;
 use crate::journal::{Begun, Entry, Journal, JournalError};
-use crate::operations::smoke_check::SmokeError;
-use crate::plan::{Phase, Step};
-use crate::python::PythonError;
-use crate::report::{Cause, Failure, StepReport};
-use crate::services::{LogMark, NewLines, ServiceError};
+use crate::plan::{Phase, Step, StepKind};
+use crate::report::{Failure, StepReport};
+use crate::services::{LogMark, NewLines};
 
 /// How many new lines of each log a failure shows: a service that cannot start and is started again and again says why
 /// once a round, somewhere between its tracebacks.
 const LOG_LINES: usize = 40;
-
-/// What a step that was stopped on request says instead of an error.
-pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {
@@ -98,19 +92,28 @@ pub struct Course {
     pub window: Option<Duration>,
 }
 
-/// Why a step failed.
-struct Failed {
-    error: String,
-    tail: Vec<String>,
-    interrupted: bool,
-    cause: Cause,
+/// Why a step stopped.
+#[derive(Debug, Error)]
+enum Stopped {
+    /// An action failed, or the end was requested.
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    /// What was done could not be recorded.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
-impl Failed {
-    fn of_journal(error: JournalError) -> Self {
-        let text = error_chain(&error);
-        Failed { error: text, tail: Vec::new(), interrupted: false, cause: Cause::of(error) }
-    }
+/// What came of undoing.
+#[derive(Debug)]
+pub(crate) struct Undone {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// The step that could not be undone, and why.
+    pub(crate) failed: Option<(StepKind, String)>,
+    /// The steps that are undone (`true`), and those of them that were done again to hold the site (`false`), in this order.
+    pub(crate) steps: Vec<(StepKind, bool)>,
+    /// When the old web served again.
+    pub(crate) serves: Option<Instant>,
 }
 
 /// Performs steps.
@@ -188,7 +191,7 @@ impl Runner<'_, '_> {
             };
             let done = match self.journal.append(&entry) {
                 Err(error) if begun.is_empty() => return Err(error),
-                Err(error) => Err(Failed::of_journal(error)),
+                Err(error) => Err(Stopped::Journal(error)),
                 Ok(()) => {
                     if !begun.iter().any(|earlier| earlier.id == step.id) {
                         begun.push(step);
@@ -212,24 +215,8 @@ impl Runner<'_, '_> {
                     let (phase, step) = (step.phase, step.id.clone());
                     self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 }
-                Err(Failed { error, tail, interrupted, cause }) => {
-                    let mut failure = Failure {
-                        step: step.id.clone(),
-                        phase: step.phase,
-                        error,
-                        tail,
-                        interrupted,
-                        undo: None,
-                        logs: if interrupted { Vec::new() } else { self.new_log_lines() },
-                        transcript: None,
-                        cause,
-                    };
-                    self.events.send(Event::StepFailed {
-                        phase: step.phase,
-                        step: step.id.clone(),
-                        error: failure.error.clone(),
-                        tail: failure.tail.clone(),
-                    });
+                Err(stopped) => {
+                    let mut failure = self.failure(step, stopped);
                     let outcome = self.go_back(&begun, hold, &mut failure, &mut reports, &mut window);
                     // A site that is held is still down.
                     let ended = window.length.filter(|_| outcome != Outcome::Held);
@@ -240,50 +227,44 @@ impl Runner<'_, '_> {
         Ok(Course { outcome: Outcome::Updated, failure: None, steps: reports, window: window.length })
     }
 
-    fn perform(&mut self, step: &Step, started: Instant) -> Result<(), Failed> {
+    fn perform(&mut self, step: &Step, started: Instant) -> Result<(), Stopped> {
         self.events.send(Event::StepStarted {
             phase: step.phase,
             step: step.id.clone(),
             reason: step.change.reason.clone(),
         });
-        let result = parts(&step.change.actions).iter().try_for_each(|part| {
-            if self.context.host.is_cancelled() {
-                return Err(ActionError::Interrupted);
+        let events = &mut *self.events;
+        executor::perform(&step.change.actions, self.context, |action| {
+            if let Action::Wait { until, reason } = action {
+                events.send(Event::Waiting { until: *until, reason: reason.clone() });
             }
-            if let Part::One(Action::Wait { until, reason }) = part {
-                self.events.send(Event::Waiting { until: *until, reason: reason.clone() });
-            }
-            self.perform_part(part)
-        });
-        if let Err(error) = result {
-            let interrupted = self.context.host.is_cancelled();
-            let text = if interrupted { INTERRUPTED.to_owned() } else { error_chain(&error) };
-            let text = self.context.host.redactor().redact(&text).into_owned();
-            let entry = Entry::StepFailed { step: step.id.clone(), error: text.clone() };
-            // The undo is on the disk already: that is what counts.
-            if let Err(error) = self.journal.append(&entry) {
-                log::warn!("{}", error_chain(&error));
-            }
-            let tail = error_tail(&error);
-            let cause = if interrupted { Cause::default() } else { Cause::of(error) };
-            return Err(Failed { error: text, tail, interrupted, cause });
-        }
+        })?;
         let entry =
             Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
-        self.journal.append(&entry).map_err(Failed::of_journal)
+        Ok(self.journal.append(&entry)?)
     }
 
-    /// A wait or a check may be cut short at any time; anything else is done to its end, since half of it would have
-    /// to be undone by guessing.
-    fn perform_part(&mut self, part: &Part<'_>) -> Result<(), ActionError> {
-        if let Part::One(Action::Wait { .. } | Action::SmokeCheck(_) | Action::Run { .. }) = part {
-            return part.perform(self.context);
+    /// Tells everybody why a step failed, and returns what the report says of it.
+    fn failure(&mut self, step: &Step, stopped: Stopped) -> Failure {
+        let error: Box<dyn std::error::Error + Send + Sync> = match stopped {
+            Stopped::Action(error) => Box::new(error),
+            Stopped::Journal(error) => Box::new(error),
+        };
+        let mut failure =
+            Failure::new(step.id.clone(), step.phase, error.as_ref(), self.context.host.redactor());
+        failure.cause = error.into();
+        if !failure.interrupted {
+            failure.logs = self.new_log_lines();
         }
-        let host = self.context.host.clone();
-        self.context.host = host.uninterrupted();
-        let result = part.perform(self.context);
-        self.context.host = host;
-        result
+        // The undo is on the disk already: that is what counts.
+        self.write(&Entry::StepFailed { step: step.id.clone(), error: failure.error.clone() });
+        self.events.send(Event::StepFailed {
+            phase: step.phase,
+            step: step.id.clone(),
+            error: failure.error.clone(),
+            tail: failure.tail.clone(),
+        });
+        failure
     }
 
     fn go_back(
@@ -306,74 +287,67 @@ impl Runner<'_, '_> {
             .collect();
         // It is open until the old web serves again.
         window.length = None;
-        let outcome = self.undo(&begun, hold, &mut failure.undo, &mut |step, undone| {
-            if undone {
-                window.undone(step);
-            }
+        let Undone { outcome, failed, steps, serves } = self.undo(&begun, hold);
+        failure.undo = failed;
+        if let (Some(opened), Some(serves)) = (window.opened, serves) {
+            window.length = Some(serves - opened);
+        }
+        for (step, undone) in steps {
             reports.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
-        });
+        }
         match outcome {
             Outcome::RolledBack if !is_open(&begun) => Outcome::Refused,
             other => other,
         }
     }
 
-    /// Undoes steps in the given order; used by a failing run and by a recovery. `mark` hears of each step that is undone (`true`),
-    /// and of each that is done again to hold the site (`false`).
-    pub(crate) fn undo(
-        &mut self,
-        begun: &[Begun<'_>],
-        hold: &[Action],
-        failed: &mut Option<(String, String)>,
-        mark: &mut dyn FnMut(&str, bool),
-    ) -> Outcome {
+    /// Undoes steps in the given order; used by a failing run and by a recovery.
+    pub(crate) fn undo(&mut self, begun: &[Begun<'_>], hold: &[Action]) -> Undone {
         let host = self.context.host.clone();
-        self.context.host = host.uninterrupted().with_notices();
-        let outcome = self.undo_uninterrupted(begun, hold, failed, mark, &host);
+        self.context.host = host.with_notices();
+        let undone = self.undo_all(begun, hold, &host);
         self.tell_notices();
         self.context.host = host;
-        outcome
+        undone
     }
 
-    fn undo_uninterrupted(
-        &mut self,
-        begun: &[Begun<'_>],
-        hold: &[Action],
-        failed: &mut Option<(String, String)>,
-        mark: &mut dyn FnMut(&str, bool),
-        host: &Host,
-    ) -> Outcome {
+    fn undo_all(&mut self, begun: &[Begun<'_>], hold: &[Action], host: &Host) -> Undone {
+        let mut undone =
+            Undone { outcome: Outcome::RolledBack, failed: None, steps: Vec::new(), serves: None };
         let steps = begun.iter().filter(|begun| !begun.undo.is_empty()).count();
         self.events.send(Event::UndoStarted { steps });
         for (undone_steps, Begun { step, actions, undo, .. }) in begun.iter().enumerate() {
             let started = Instant::now();
             // A second request stops here, where nothing is half done.
             if host.cancel().is_some_and(|cancel| cancel.requests() > 1) {
-                return Outcome::Interrupted;
+                return Undone { outcome: Outcome::Interrupted, ..undone };
             }
-            let step = (*step).to_owned();
-            let result = parts(*undo).iter().try_for_each(|part| part.perform(self.context));
+            let step = (*step).clone();
+            let result = executor::undo(undo, self.context);
             self.tell_notices();
             if let Err(error) = result {
                 let error = host.redactor().redact(&error_chain(&error)).into_owned();
                 self.write(&Entry::UndoFailed { step: step.clone(), error: error.clone() });
                 self.events.send(Event::UndoFailed { step: step.clone(), error: error.clone() });
-                *failed = Some((step, error));
                 if is_open(begun) {
-                    self.hold(hold, begun, undone_steps).iter().for_each(|again| mark(again, false));
+                    let again = self.hold(hold, begun, undone_steps);
+                    undone.steps.extend(again.into_iter().map(|step| (step, false)));
                 }
-                return Outcome::Held;
+                return Undone { outcome: Outcome::Held, failed: Some((step, error)), ..undone };
             }
             self.write(&Entry::StepUndone { step: step.clone() });
-            if !undo.is_empty() || actions.iter().all(Action::leaves_nothing) {
-                mark(&step, true);
+            if step.opens_window() {
+                undone.serves = Some(Instant::now());
             }
             if !undo.is_empty() {
                 let duration_ms = milliseconds(started.elapsed());
-                self.events.send(Event::StepUndone { step, duration_ms });
+                self.events.send(Event::StepUndone { step: step.clone(), duration_ms });
+            }
+            if !undo.is_empty() || actions.iter().all(Action::leaves_nothing) {
+                undone.steps.push((step, true));
             }
         }
-        Outcome::RolledBack
+        undone
     }
 
     /// Passes on what the actions told a person.
@@ -408,71 +382,17 @@ struct Window {
 }
 
 impl Window {
-    fn before(&mut self, step: &str, now: Instant) {
-        if step == "stop-web" {
+    fn before(&mut self, step: &StepKind, now: Instant) {
+        if step.opens_window() {
             self.opened = Some(now);
         }
     }
 
-    fn after(&mut self, step: &str) {
-        if matches!(step, "start-web" | "smoke-check") {
+    fn after(&mut self, step: &StepKind) {
+        if step.closes_window() {
             self.length = self.opened.map(|opened| opened.elapsed());
         }
     }
-
-    fn undone(&mut self, step: &str) {
-        if step == "stop-web" {
-            self.length = self.opened.map(|opened| opened.elapsed());
-        }
-    }
-}
-
-/// Returns the last lines of the program that an error or one of its causes is about, oldest first.
-#[must_use]
-pub fn error_tail(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        let tail = tail_of(error);
-        if !tail.is_empty() {
-            return tail.to_vec();
-        }
-        current = error.source();
-    }
-    Vec::new()
-}
-
-fn tail_of<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e [String] {
-    if let Some(action) = error.downcast_ref::<ActionError>() {
-        return match action {
-            ActionError::Command(error) => error.tail(),
-            ActionError::Git(error) => tail_of(error),
-            ActionError::Python(error) => tail_of(error),
-            ActionError::Service(error) => tail_of(error),
-            ActionError::Django(error) => tail_of(error),
-            ActionError::Smoke(SmokeError::Command(error)) => error.tail(),
-            _ => &[],
-        };
-    }
-    if let Some(error) = error.downcast_ref::<CommandError>() {
-        return error.tail();
-    }
-    // A boxed cause is another type than the cause itself.
-    if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
-        return error.tail();
-    }
-    if let Some(error) = error.downcast_ref::<PythonError>() {
-        return error.tail();
-    }
-    if let Some(error) = error.downcast_ref::<ServiceError>() {
-        return error.tail();
-    }
-    if let Some(error) = error.downcast_ref::<DjangoError>() {
-        return error.tail();
-    }
-    if let Some(GitError::Unsigned { tail, .. }) = error.downcast_ref() {
-        return tail;
-    }
-    &[]
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The documents of `--json` that are not the library's own; `docs/json.md` describes them all.
 
 use deploykit::operations::Check;
-use deploykit::plan::{Forecast, LaterRollback, Phase, Plan};
+use deploykit::plan::{Forecast, LaterRollback, Phase, Plan, StepKind};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub struct Planned<'p> {
 /// One step of it.
 #[derive(Debug, Serialize)]
 struct PlannedStep<'p> {
-    step: &'p str,
+    step: &'p StepKind,
     phase: Phase,
     needed: bool,
     reason: &'p str,

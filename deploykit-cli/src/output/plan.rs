@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use deploykit::git::short;
-use deploykit::plan::{LaterRollback, Phase, Plan, RollbackWay, Step};
+use deploykit::plan::{LaterRollback, Phase, Plan, RollbackWay, Step, StepKind};
 
 use super::human::{BOLD, DIM, WARN, WIDTH, clip, date_and_time, expected, paint, with_times};
 use super::visible::{indented, line, visible};
@@ -22,7 +22,7 @@ pub fn render(plan: &Plan, verbose: bool, terminal: bool) -> String {
         format!("Update {} → {}", short(&plan.from), short(&plan.to))
     };
     let _ = writeln!(text, "{} ({})", paint(BOLD, &what), plan.environment);
-    let width = plan.steps.iter().map(|step| step.id.chars().count()).max().unwrap_or(0);
+    let width = plan.steps.iter().map(|step| step.id.as_str().chars().count()).max().unwrap_or(0);
     let lines = Lines { width, verbose, clipped: terminal && !verbose };
     for phase in [Phase::Announce, Phase::Window, Phase::Finish] {
         let steps: Vec<&Step> =
@@ -38,7 +38,7 @@ pub fn render(plan: &Plan, verbose: bool, terminal: bool) -> String {
     if !skipped.is_empty() {
         let _ = writeln!(text, "\n{}", paint(BOLD, "Not needed"));
         for step in skipped {
-            lines.row(&mut text, &step.id, &step.change.reason);
+            lines.row(&mut text, step.id.as_str(), &step.change.reason);
         }
     }
     text.push('\n');
@@ -80,7 +80,7 @@ struct Lines {
 impl Lines {
     fn step(&self, text: &mut String, step: &Step) {
         let what = what(step);
-        self.row(text, &step.id, &what);
+        self.row(text, step.id.as_str(), &what);
         // A single package is its own summary.
         let details: Vec<&String> = step.change.details.iter().filter(|detail| **detail != what).collect();
         let shown = if self.verbose { details.len() } else { details.len().min(DETAILS) };
@@ -137,15 +137,15 @@ fn what(step: &Step) -> String {
 }
 
 fn heading(phase: Phase, plan: &Plan) -> String {
-    let needed = |id: &str| plan.steps.iter().any(|step| step.id == id && step.is_needed());
+    let needed = |id: StepKind| plan.steps.iter().any(|step| step.id == id && step.is_needed());
     match phase {
         Phase::Announce => match plan.starts {
-            Some(starts) if needed("wait") => {
+            Some(starts) if needed(StepKind::Wait) => {
                 paint(BOLD, &format!("Before the window, which opens at {}", date_and_time(starts)))
             }
             _ => paint(BOLD, "Before the window, which opens at once"),
         },
-        Phase::Window if needed("stop-web") => {
+        Phase::Window if needed(StepKind::StopWeb) => {
             let expected = expected(plan.forecast);
             let migrations = match (plan.forecast.unmeasured, plan.forecast.migrations) {
                 (false, _) | (true, 0) => String::new(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
-use deploykit::plan::Phase;
+use deploykit::plan::{Phase, StepKind};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::human::{BAD, BOLD, DIM, GOOD, WARN, date_and_time, duration, milliseconds, paint, with_times};
@@ -91,7 +91,7 @@ struct Lines {
 }
 
 struct Running {
-    step: String,
+    step: StepKind,
     reason: String,
     /// When it began, as the run counts and as we do.
     since_ms: u64,
@@ -136,9 +136,9 @@ impl Lines {
     }
 
     /// Ends one step; the live line goes on with the others.
-    fn end(&mut self, step: &str) -> Option<Running> {
+    fn end(&mut self, step: &StepKind) -> Option<Running> {
         self.clear();
-        let index = self.running.iter().position(|running| running.step == step)?;
+        let index = self.running.iter().position(|running| running.step == *step)?;
         Some(self.running.remove(index))
     }
 
@@ -146,7 +146,7 @@ impl Lines {
     fn go_on(&mut self) {
         match self.running.as_slice() {
             [] => {}
-            [one] if one.reason.is_empty() => self.live(one.step.clone()),
+            [one] if one.reason.is_empty() => self.live(one.step.to_string()),
             [one] => self.live(format!("{}: {}", one.step, one.reason)),
             several => {
                 let names: Vec<&str> = several.iter().map(|running| running.step.as_str()).collect();
@@ -174,7 +174,7 @@ impl Lines {
     }
 
     /// One step: a mark, its name, how long it took, what came of it.
-    fn step(&self, mark: &str, step: &str, ms: Option<u64>, outcome: &str) {
+    fn step(&self, mark: &str, step: &StepKind, ms: Option<u64>, outcome: &str) {
         let time = ms.map(milliseconds).unwrap_or_default();
         let start = format!("  {mark} {step:<18} {time:>9}");
         if outcome.is_empty() {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn started(step: &str) -> Event {
-        Event::StepStarted { phase: Phase::Prepare, step: step.to_owned(), reason: String::new() }
+        Event::StepStarted { phase: Phase::Prepare, step: step.into(), reason: String::new() }
     }
 
     fn running(lines: &Lines) -> Vec<(&str, u64)> {
@@ -298,10 +298,10 @@ mod tests {
         tell(&mut lines, 0, started("collect"));
         tell(&mut lines, 5, started("migrations"));
         assert_eq!(running(&lines), [("collect", 10), ("migrations", 10)]);
-        let (phase, step, outcome) = (Phase::Prepare, "migrations".to_owned(), String::new());
+        let (phase, step, outcome) = (Phase::Prepare, "migrations".into(), String::new());
         tell(&mut lines, 9, Event::StepFinished { phase, step, outcome, duration_ms: 4 });
         assert_eq!(running(&lines), [("collect", 10)]);
-        let (step, error, tail) = ("collect".to_owned(), String::new(), Vec::new());
+        let (step, error, tail) = ("collect".into(), String::new(), Vec::new());
         tell(&mut lines, 20, Event::StepFailed { phase, step, error, tail });
         assert_eq!(running(&lines), []);
     }

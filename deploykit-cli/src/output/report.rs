@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use deploykit::event::Outcome;
 use deploykit::git::short;
-use deploykit::plan::RollbackWay;
+use deploykit::plan::{RollbackWay, StepKind};
 use deploykit::report::{Failure, Report};
 
 use super::human::{
@@ -137,7 +137,7 @@ fn summary(report: &Report) -> String {
             };
             format!("{what}: {} serves again{down}.", short(&report.from))
         }
-        Outcome::Held if report.steps.iter().any(|step| step.step == "page-up") => {
+        Outcome::Held if report.steps.iter().any(|step| step.step == StepKind::PageUp) => {
             "Held: the site is in maintenance and its services are stopped. A person is needed.".to_owned()
         }
         Outcome::Held => {
@@ -193,9 +193,9 @@ pub fn hints(report: &Report) -> Vec<String> {
     let interrupted = report.failure.as_ref().is_some_and(|failure| failure.interrupted);
     match report.outcome {
         Outcome::RolledBack if !interrupted => {
-            let what = match report.failure.as_ref().map(|failure| failure.step.as_str()) {
-                Some("migrate") => "the migration",
-                Some("start-web" | "smoke-check" | "stay-up") => "what these lines say",
+            let what = match report.failure.as_ref().map(|failure| &failure.step) {
+                Some(StepKind::Migrate) => "the migration",
+                Some(StepKind::StartWeb | StepKind::SmokeCheck | StepKind::StayUp) => "what these lines say",
                 _ => "the cause",
             };
             hints.push(match report.rolls_back {
@@ -205,8 +205,8 @@ pub fn hints(report: &Report) -> Vec<String> {
         }
         Outcome::Held => {
             let undo = report.failure.as_ref().and_then(|failure| failure.undo.as_ref());
-            let way = match undo.map(|(step, _)| step.as_str()) {
-                Some("migrate") => "bring the database back to how it was before these migrations",
+            let way = match undo.map(|(step, _)| step) {
+                Some(StepKind::Migrate) => "bring the database back to how it was before these migrations",
                 _ => "mend what stands in the way",
             };
             hints.push(format!("{way}, then run `deploykit recover`"));

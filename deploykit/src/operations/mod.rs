@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::action::{Action, ActionError, Context, parts};
+use crate::action::{Action, ActionError, Context, executor};
 use crate::git::Exclude;
 use crate::host::Host;
 
@@ -119,16 +119,12 @@ pub(crate) fn hide(change: &mut Change, paths: &[PathBuf]) {
 ///
 /// See [`ApplyError`].
 pub fn perform<E: std::error::Error>(change: &Change, context: &mut Context) -> Result<(), ApplyError<E>> {
-    for part in parts(&change.actions) {
-        let Err(failed) = part.perform(context) else { continue };
-        // Undoing is not interrupted: half of it would be worse than either state.
-        context.host = context.host.uninterrupted();
-        return Err(match undo(change, context) {
-            Ok(()) => ApplyError::Undone { failed: Box::new(failed) },
-            Err(undo) => ApplyError::NotUndone { failed: Box::new(failed), undo: Box::new(undo) },
-        });
-    }
-    Ok(())
+    let Err(failed) = executor::perform(&change.actions, context, |_| ()) else { return Ok(()) };
+    let failed = Box::new(failed);
+    Err(match undo(change, context) {
+        Ok(()) => ApplyError::Undone { failed },
+        Err(undo) => ApplyError::NotUndone { failed, undo: Box::new(undo) },
+    })
 }
 
 /// Takes a change back.
@@ -137,5 +133,5 @@ pub fn perform<E: std::error::Error>(change: &Change, context: &mut Context) -> 
 ///
 /// The first action that fails.
 pub fn undo(change: &Change, context: &mut Context) -> Result<(), ActionError> {
-    parts(&change.undo).iter().try_for_each(|part| part.perform(context))
+    executor::undo(&change.undo, context)
 }

@@ -6,13 +6,14 @@ use super::{Runner, error_chain};
 use crate::action::{Action, parts};
 use crate::event::Event;
 use crate::journal::{Begun, Entry};
+use crate::plan::StepKind;
 
 impl Runner<'_, '_> {
     /// Keeps the site in maintenance. Each part is tried, whatever becomes of the others.
     ///
     /// The first `undone` of the steps that were begun are undone already. Those of them that this does again are begun
     /// again in the journal, so that a recovery starts what is stopped here; their names are returned.
-    pub(super) fn hold(&mut self, hold: &[Action], begun: &[Begun<'_>], undone: usize) -> Vec<String> {
+    pub(super) fn hold(&mut self, hold: &[Action], begun: &[Begun<'_>], undone: usize) -> Vec<StepKind> {
         // A service that this run never stopped is left alone: nothing would start it again.
         let hold: Vec<&Action> = hold
             .iter()
@@ -20,9 +21,9 @@ impl Runner<'_, '_> {
             .collect();
         let mut again = Vec::new();
         for step in begun[..undone].iter().rev().filter(|step| hold.iter().any(|held| does(step, held))) {
-            again.push(step.step.to_owned());
+            again.push(step.step.clone());
             self.write(&Entry::StepStarted {
-                step: step.step.to_owned(),
+                step: step.step.clone(),
                 phase: step.phase,
                 time: Timestamp::now(),
                 actions: step.actions.to_vec(),
@@ -119,7 +120,7 @@ mod tests {
 
         let mut recover = || {
             let entries = Journal::read(&path("journal")).unwrap();
-            runner.undo(&left_to_undo(&entries), &hold, &mut None, &mut |_, _| ())
+            runner.undo(&left_to_undo(&entries), &hold).outcome
         };
         assert_eq!(recover(), Outcome::Held);
         assert!(!path("web").exists(), "it is still held");

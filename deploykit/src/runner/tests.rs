@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::command::Command;
-use crate::host::Redactor;
 use crate::host::files::Swap;
+use crate::host::{CommandError, Redactor};
 use crate::journal::{is_finished, left_to_undo};
 
 /// A small site: files that steps change, and a journal beside them.
@@ -177,12 +177,9 @@ impl Folder {
             let mut observer = |_: &Record| killed(&mut seen, kill_at);
             let mut events = Events::new(&mut observer);
             let mut context = Context::default();
-            Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None }.undo(
-                &begun,
-                &[],
-                &mut None,
-                &mut |_, _| (),
-            )
+            Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None }
+                .undo(&begun, &[])
+                .outcome
         };
         catch_unwind(AssertUnwindSafe(work)).ok()
     }
@@ -397,13 +394,18 @@ fn an_undo_that_fails_holds_the_site() {
     let told = ran.told();
     assert_eq!(told[told.len() - 4..told.len() - 1], ["undo of 4", "static undone", "code not undone"]);
     assert!(told[told.len() - 1].contains("while holding the site in maintenance: `false held`"), "{told:?}");
-    let undone: Vec<(String, bool)> =
-        ran.course.unwrap().steps.into_iter().map(|report| (report.step, report.undone)).collect();
+    let undone: Vec<(String, bool)> = ran
+        .course
+        .unwrap()
+        .steps
+        .into_iter()
+        .map(|report| (report.step.to_string(), report.undone))
+        .collect();
     let expected = [("announce", false), ("page-up", false), ("code", false), ("static", true)];
     assert_eq!(undone, expected.map(|(step, undone)| (step.to_owned(), undone)));
     let entries = Journal::read(&folder.journal()).unwrap();
     assert!(!is_finished(&entries));
-    let left: Vec<&str> = left_to_undo(&entries).iter().map(|begun| begun.step).collect();
+    let left: Vec<&str> = left_to_undo(&entries).iter().map(|begun| begun.step.as_str()).collect();
     assert_eq!(left, ["code", "page-up", "announce"]);
 }
 

@@ -15,6 +15,7 @@ use crate::django::{DATABASE_DEADLINE, When};
 use crate::host::owners;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::{Page, SmokeCheck};
+use crate::plan::StepKind;
 use crate::python::{Installer, UpgradeStrategy};
 use crate::services::Service;
 
@@ -55,7 +56,7 @@ pub struct OwnStep {
     /// Its name.
     pub name: String,
     /// The step that it follows.
-    pub after: String,
+    pub after: StepKind,
     /// A manage.py command, or a program.
     pub task: OwnTask,
     /// What it makes, from the top of the checkout.

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::config::{OwnStep, OwnTask};
 use super::reader::Reader;
 use crate::operations::smoke_check::Page;
+use crate::plan::{Phase, StepKind};
 use crate::services::{CommandManager, Gunicorn, Kill, Manager, Role, Server, Service, Supervisor, Systemd};
 
 /// How long a name of a service may be, in bytes; file names end at 255.
@@ -146,10 +147,20 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
             continue;
         }
         let name = reader.text("name");
-        let after = reader.choice("after", &crate::plan::ANCHORS.map(|anchor| (anchor, anchor)));
+        let anchors: Vec<StepKind> = StepKind::anchors().collect();
+        let anchors: Vec<(&str, &StepKind)> =
+            anchors.iter().map(|anchor| (anchor.as_str(), anchor)).collect();
+        let after = reader.choice("after", &anchors);
         for key in ["name", "after"] {
             if !reader.has(key) {
                 reader.wrong(key, "is missing");
+            }
+        }
+        if let Some(name) = &name {
+            match StepKind::from(name.as_str()) {
+                StepKind::Own(_) if steps.iter().all(|step: &OwnStep| step.name != *name) => {}
+                StepKind::Own(_) => reader.wrong("name", format!("another step is called `{name}`")),
+                _ => reader.wrong("name", format!("deploykit has a step `{name}`")),
             }
         }
         let task = match (reader.texts("manage"), reader.texts("run")) {
@@ -171,7 +182,7 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
         }
         reader.finish();
         if let (Some(name), Some(after), Some(task)) = (name, after, task) {
-            steps.push(OwnStep { name, after: after.to_owned(), task, outputs });
+            steps.push(OwnStep { name, after: after.clone(), task, outputs });
         }
     }
     let all: BTreeSet<PathBuf> = steps.iter().flat_map(|step: &OwnStep| step.outputs.clone()).collect();
@@ -186,7 +197,7 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
 fn wrong_output(
     shown: &str,
     output: &Path,
-    after: Option<&str>,
+    after: Option<&StepKind>,
     kept: impl Fn(&Path) -> Option<PathBuf>,
 ) -> Option<String> {
     let is_inside = output.components().all(|part| matches!(part, Component::Normal(_)));
@@ -196,8 +207,7 @@ fn wrong_output(
     if let Some(kept) = kept(output) {
         return Some(format!("`{shown}` would exchange `{}`", kept.display()));
     }
-    let is_late =
-        after.is_some_and(|after| !["next-tree", "next-environment", "check", "collect"].contains(&after));
+    let is_late = after.is_some_and(|after| after.phase() != Some(Phase::Prepare));
     is_late.then(|| "only a step of the preparation has outputs; this one runs in the checkout".to_owned())
 }
 

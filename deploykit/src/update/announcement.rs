@@ -13,8 +13,8 @@ use crate::host::{Host, trial};
 use crate::operations::maintenance::{
     Announcement as Commands, Goal, Maintenance, MaintenanceError, Page, announced_time,
 };
-use crate::operations::{Check, Operation};
-use crate::plan::{Phase, Step};
+use crate::operations::{Change, Check, Operation};
+use crate::plan::{Step, StepKind};
 use crate::site::{EnvironmentName, Site};
 use crate::update::{Request, Start};
 
@@ -111,23 +111,15 @@ impl Announcement {
         let wait = match starts {
             Some(until) if self.start != Start::Now && until > Timestamp::now() => {
                 let reason = "the window opens then".to_owned();
-                Step::with_actions(
-                    "wait",
-                    Phase::Announce,
-                    "until the announced time",
-                    vec![Action::Wait { until, reason }],
-                    Vec::new(),
-                )
+                Check::Change(Change {
+                    reason: "until the announced time".to_owned(),
+                    actions: vec![Action::Wait { until, reason }],
+                    ..Change::default()
+                })
             }
-            _ => Step::with_actions(
-                "wait",
-                Phase::Announce,
-                "the window opens at once",
-                Vec::new(),
-                Vec::new(),
-            ),
+            _ => Check::Unchanged { reason: "the window opens at once".to_owned() },
         };
-        Ok([Step::new("announce", Phase::Announce, announce), wait])
+        Ok([Step::new(StepKind::Announce, announce), Step::new(StepKind::Wait, wait)])
     }
 
     /// Shows the page, before the web stops. Also returns what shows it to hold the site, whether it is shown before or not.
@@ -160,25 +152,23 @@ impl Announcement {
         if self.short && holds.is_some() {
             check = Check::Unchanged { reason: SHORT.to_owned() };
         }
-        Ok((Step::new("page-up", Phase::Window, check), holds))
+        Ok((Step::new(StepKind::PageUp, check), holds))
     }
 
     /// Takes the page down again, if it was us who put it up.
     pub(super) fn page_down(&self, page_up: &Step) -> Step {
         let reason = if page_up.is_needed() { "the pages are as expected" } else { &page_up.change.reason };
-        Step::with_actions(
-            "page-down",
-            Phase::Window,
-            reason,
-            page_up.change.undo.clone(),
-            page_up.change.actions.clone(),
-        )
+        let (actions, undo) = (page_up.change.undo.clone(), page_up.change.actions.clone());
+        let change = Change { reason: reason.to_owned(), actions, undo, ..Change::default() };
+        Step::new(StepKind::PageDown, Check::Change(change))
     }
 
     /// Ends the announcement, if it was ours: what was there before is there again.
     pub(super) fn off(announce: &Step) -> Step {
         let reason = if announce.is_needed() { "users are told no longer" } else { &announce.change.reason };
-        Step::with_actions("maintenance-off", Phase::Finish, reason, announce.change.undo.clone(), Vec::new())
+        let actions = announce.change.undo.clone();
+        let change = Change { reason: reason.to_owned(), actions, ..Change::default() };
+        Step::new(StepKind::MaintenanceOff, Check::Change(change))
     }
 }
 

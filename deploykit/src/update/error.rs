@@ -10,6 +10,7 @@ use crate::host::files::FileError;
 use crate::journal::{Entry, JournalError, can_finish, held_at};
 use crate::lock::LockError;
 use crate::operations::smoke_check::PageResult;
+use crate::plan::StepKind;
 use crate::report::Report;
 use crate::secrets::Missing;
 use crate::services::Role;
@@ -53,7 +54,7 @@ pub enum UpdateError {
     #[error("step `{step}` failed")]
     Prepare {
         /// The step.
-        step: String,
+        step: StepKind,
         /// Why.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -196,7 +197,7 @@ pub enum PreparationError {
     #[error("step `{step}` writes into {}, which {}: {}", paths(outputs), reached(*touched), paths(written))]
     StepReachesLive {
         /// The step.
-        step: String,
+        step: StepKind,
         /// The files.
         written: Vec<PathBuf>,
         /// The files or directories of the checkout that they belong to.

@@ -11,7 +11,7 @@ use crate::host::users::own_name;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::Lock;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, StepKind};
 use crate::report::Report;
 use crate::runner::{Course, Events, Runner, error_chain};
 use crate::services::LogMark;
@@ -167,7 +167,7 @@ impl Update<'_, '_> {
         if let Some(Err(error)) = run.map(|run| run.set_report(&report)) {
             log::warn!("{}", error_chain(&error));
         }
-        UpdateError::Prepare { step: "announce".to_owned(), source, report: Box::new(report) }
+        UpdateError::Prepare { step: StepKind::Announce, source, report: Box::new(report) }
     }
 
     fn report(&self, run: &RunFolder, course: Course) -> Report {

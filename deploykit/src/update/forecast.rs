@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::event::{Outcome, milliseconds};
-use crate::plan::{Forecast, Step};
+use crate::plan::{Forecast, Step, StepKind};
 use crate::report::Report;
 use crate::site::Site;
 use crate::state::RunFolder;
@@ -54,45 +54,39 @@ pub(super) fn forecast(site: &Site, steps: &[Step], known: Known) -> Forecast {
 }
 
 fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
-    let opens = steps.iter().position(|step| step.id == "stop-web").unwrap_or_default();
-    let closes = steps
-        .iter()
-        .rposition(|step| matches!(step.id.as_str(), "start-web" | "smoke-check") && step.is_needed());
+    let opens = steps.iter().position(|step| step.id.opens_window()).unwrap_or_default();
+    let closes = steps.iter().rposition(|step| step.id.closes_window() && step.is_needed());
     let window = closes.and_then(|closes| steps.get(opens..=closes)).unwrap_or_default();
     let window_ms =
         window.iter().filter(|step| step.is_needed()).map(|step| duration(&step.id, known, past)).sum();
-    let migrates = window.iter().any(|step| step.id == MIGRATE && step.is_needed());
+    let migrates = window.iter().any(|step| step.id == StepKind::Migrate && step.is_needed());
     Forecast {
         window_ms,
         runs: past.len(),
         boot_ms: milliseconds(known.boot),
         boots_to_migrate: known.boots,
         migrations: if migrates { known.migrations } else { 0 },
-        unmeasured: migrates && measured(MIGRATE, known, past).is_none(),
+        unmeasured: migrates && measured(&StepKind::Migrate, known, past).is_none(),
     }
 }
 
-/// The step whose time depends on the migrations.
-const MIGRATE: &str = "migrate";
-
-/// The step in which the web boots.
-const SMOKE_CHECK: &str = "smoke-check";
-
 /// Returns how long a step is expected to take, in milliseconds.
-fn duration(step: &str, known: Known, past: &[Report]) -> u64 {
-    if step == "backup" && !known.copy.is_zero() {
+fn duration(step: &StepKind, known: Known, past: &[Report]) -> u64 {
+    if *step == StepKind::Backup && !known.copy.is_zero() {
         // It is known from the last copy and the size of today.
         return milliseconds(known.copy);
     }
-    if step == MIGRATE && !known.put_back.is_zero() {
+    if *step == StepKind::Migrate && !known.put_back.is_zero() {
         return milliseconds(known.put_back);
     }
-    let boot = if step == MIGRATE && known.boots { known.boot } else { Duration::ZERO };
+    let boot = if *step == StepKind::Migrate && known.boots { known.boot } else { Duration::ZERO };
     let other = measured(step, known, past).unwrap_or_else(|| {
         milliseconds(match step {
-            "stop-web" => STOP,
-            SMOKE_CHECK => known.boot + START,
-            MIGRATE => MIGRATION.saturating_mul(u32::try_from(known.migrations).unwrap_or(u32::MAX)),
+            StepKind::StopWeb => STOP,
+            StepKind::SmokeCheck => known.boot + START,
+            StepKind::Migrate => {
+                MIGRATION.saturating_mul(u32::try_from(known.migrations).unwrap_or(u32::MAX))
+            }
             // Of a step of the site's own nothing is known.
             _ => MOVE,
         })
@@ -101,16 +95,17 @@ fn duration(step: &str, known: Known, past: &[Report]) -> u64 {
 }
 
 /// Returns the middle one of what a step took in earlier runs, brought to the boots and the migrations of this one, in milliseconds.
-fn measured(step: &str, known: Known, past: &[Report]) -> Option<u64> {
-    let alike =
-        past.iter().filter(|report| step != MIGRATE || report.rolls_back.is_some() == known.is_rollback);
+fn measured(step: &StepKind, known: Known, past: &[Report]) -> Option<u64> {
+    let alike = past
+        .iter()
+        .filter(|report| *step != StepKind::Migrate || report.rolls_back.is_some() == known.is_rollback);
     let scaled = |report: &Report, took: u64| {
         let then = report.forecast.unwrap_or_default();
         match step {
-            SMOKE_CHECK if then.boot_ms > 0 => {
+            StepKind::SmokeCheck if then.boot_ms > 0 => {
                 took.saturating_sub(then.boot_ms).saturating_add(milliseconds(known.boot))
             }
-            MIGRATE if then.migrations > 0 => {
+            StepKind::Migrate if then.migrations > 0 => {
                 let boot = if then.boots_to_migrate { then.boot_ms } else { 0 };
                 let (now, then) = (known.migrations as u64, then.migrations as u64);
                 took.saturating_sub(boot).saturating_mul(now) / then
@@ -120,7 +115,7 @@ fn measured(step: &str, known: Known, past: &[Report]) -> Option<u64> {
     };
     let mut took: Vec<u64> = alike
         .flat_map(|report| report.steps.iter().map(move |done| (report, done)))
-        .filter(|(_, done)| done.step == step)
+        .filter(|(_, done)| done.step == *step)
         .map(|(report, done)| scaled(report, done.duration_ms))
         .collect();
     took.sort_unstable();
@@ -133,6 +128,7 @@ mod tests {
 
     use super::*;
     use crate::action::Action;
+    use crate::operations::{Change, Check};
     use crate::plan::Phase;
     use crate::report::StepReport;
 
@@ -159,14 +155,14 @@ mod tests {
         let step = |id: &&str| {
             let actions =
                 if ids.contains(id) { vec![Action::RemoveFile { path: "x".into() }] } else { Vec::new() };
-            Step::with_actions(id, Phase::Window, "", actions, Vec::new())
+            Step::new(StepKind::from(*id), Check::Change(Change { actions, ..Change::default() }))
         };
         all.iter().map(step).collect()
     }
 
     fn report(took: &[(&str, u64)], rolls_back: bool) -> Report {
         let step = |(step, duration_ms): &(&str, u64)| StepReport {
-            step: (*step).to_owned(),
+            step: StepKind::from(*step),
             phase: Phase::Window,
             duration_ms: *duration_ms,
             undone: false,

@@ -15,7 +15,7 @@ use crate::host::files::Swap;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::names;
-use crate::plan::Step;
+use crate::plan::{Step, StepKind};
 use crate::site::Site;
 use crate::state::{Kept, KeptStatic, RunFolder, State};
 
@@ -52,11 +52,12 @@ impl Past {
             Entry::StepStarted { step, time, actions, .. } => Some((step.clone(), *time, has_own(actions))),
             _ => None,
         };
-        let mut after = self.entries.iter().filter_map(begun).skip_while(|(step, ..)| step != "static");
+        let mut after =
+            self.entries.iter().filter_map(begun).skip_while(|(step, ..)| *step != StepKind::Static);
         let mut ran = false;
         let serves = after.find(|(step, _, is_own)| {
             ran |= is_own;
-            step == "start-web"
+            *step == StepKind::StartWeb
         });
         ran.then(|| serves.map_or(Timestamp::MAX, |(_, time, _)| time))
     }

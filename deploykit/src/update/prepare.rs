@@ -26,7 +26,7 @@ use crate::host::{Cancel, Host};
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::Prepared as Packages;
-use crate::plan::Phase;
+use crate::plan::{Phase, StepKind};
 use crate::runner::{Events, error_chain};
 use crate::site::Site;
 use crate::state::{Current, RunFolder, Seen, State};
@@ -44,7 +44,7 @@ use settled::Look;
 
 /// A step under way.
 struct Running {
-    step: String,
+    step: StepKind,
     since: Instant,
     /// When it ended, if that was before anybody looked.
     until: Option<Instant>,
@@ -119,7 +119,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     pub(super) fn go(mut self) -> Result<Prepared<'s, 'o>, UpdateError> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
         let git = self.site.git_update(self.request.revision.as_deref());
-        let (target, look) = self.step("fetch", |this| {
+        let (target, look) = self.step(StepKind::Fetch, |this| {
             let fetch = git.to_fetch();
             let (site, state, host) = (this.site, &this.state, &this.host);
             // Where nothing is new this is all that is left to do, and it does not wait for the remote.
@@ -199,12 +199,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
     fn facts(&mut self, moved: Option<&Move>) -> Result<Facts, UpdateError> {
         let config = self.site.config();
         // What can be known in the first second is refused in the first second.
-        let states = self.step("services", |this| {
+        let states = self.step(StepKind::Services, |this| {
             let (states, text) = this.services()?;
             this.web_is_known(&states)?;
             Ok((states, text))
         })?;
-        let baseline = self.step("pages", |this| this.pages(&states))?;
+        let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
         let (Ground { mut beside, tree, seeded }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {
             Packages::Unchanged { .. } => config.virtualenv.clone(),
@@ -215,40 +215,40 @@ impl<'s, 'o> Preparation<'s, 'o> {
             directory: self.site.in_tree(&config.project, &tree.path),
             ..self.site.project()
         };
-        self.own_steps("next-environment", &tree, Some(&project))?;
-        let (mut session, site, byte_code) = self.step("check", |this| {
+        self.own_steps(StepKind::NextEnvironment, &tree, Some(&project))?;
+        let (mut session, site, byte_code) = self.step(StepKind::Check, |this| {
             let (mut session, site, found) = this.boot(&project, &tree)?;
             let byte_code = this.compile(&mut session, moved, &tree)?;
             Ok(((session, site, byte_code), found))
         })?;
         let apart = Apart::of(&site, &tree);
         let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
-        self.own_steps("check", &tree, Some(&project))?;
+        self.own_steps(StepKind::Check, &tree, Some(&project))?;
         let packages_stay = matches!(packages, Packages::Unchanged { .. });
         if packages_stay && let Err(source) = self.keep_outputs(&tree, &seeded) {
-            return Err(self.fail("outputs".to_owned(), source));
+            return Err(self.fail(StepKind::Outputs, source));
         }
         // Django collects beside what follows, which has nothing to do with static files.
-        let collect = self.begin_step("collect");
+        let collect = self.begin_step(StepKind::Collect);
         let collecting = self.begin_collect(&mut session, &site, moved, &tree, &mut beside);
         let collecting = match collecting {
             Ok(collecting) => collecting,
             Err(source) => return Err(self.fail(collect.step, source)),
         };
         let (migrations, before, backup) =
-            self.step("migrations", |this| this.migrations(&project, &mut session, &apart))?;
+            self.step(StepKind::Migrations, |this| this.migrations(&project, &mut session, &apart))?;
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
-        self.own_steps("collect", &tree, Some(&project))?;
+        self.own_steps(StepKind::Collect, &tree, Some(&project))?;
         let kept = if packages_stay { self.keep_outputs(&tree, &seeded) } else { Ok(()) };
         let outputs = match kept.and_then(|()| self.made_outputs(&tree, &seeded, &site)) {
             Ok(outputs) => outputs,
-            Err(source) => return Err(self.fail("outputs".to_owned(), source)),
+            Err(source) => return Err(self.fail(StepKind::Outputs, source)),
         };
         let carrying = match self.written(&tree, apart, &outputs, static_root, !migrations.pending.is_empty())
         {
             Ok(carrying) => carrying,
-            Err(source) => return Err(self.fail("plan".to_owned(), source)),
+            Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
         if !carrying.migrates_live() {
             session.also_stands_for(self.site.project());
@@ -277,7 +277,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Checks the target out beside the live checkout, and looks at what needs no environment.
     fn ground(&mut self, moved: Option<&Move>) -> Result<Ground, UpdateError> {
         let config = self.site.config();
-        let (beside, tree, seeded) = self.step("next-tree", |this| {
+        let (beside, tree, seeded) = self.step(StepKind::NextTree, |this| {
             let mut exclude = this.declared_outputs();
             exclude.push(this.state.folder().to_owned());
             let (repository, path, commit) =
@@ -296,16 +296,16 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(((beside, tree, seeded), String::new()))
         })?;
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
-            self.step("secrets", |this| this.secrets(moved))?;
+            self.step(StepKind::Secrets, |this| this.secrets(moved))?;
         }
-        self.own_steps("next-tree", &tree, None)?;
+        self.own_steps(StepKind::NextTree, &tree, None)?;
         Ok(Ground { beside, tree, seeded })
     }
 
     /// Refuses a time of which it is known beforehand that it is too soon.
     pub(super) fn refuse_too_soon(&mut self) -> Result<(), UpdateError> {
         let refused = super::announcement::refuse_too_soon(self.site, self.request.start, &self.to);
-        refused.map_err(|source| self.fail("announce".to_owned(), source))
+        refused.map_err(|source| self.fail(StepKind::Announce, source))
     }
 
     /// Returns the folder of the run; a mere plan has none.
@@ -321,18 +321,17 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Does one step and tells about it; a failure ends the preparation.
     pub(super) fn step<T>(
         &mut self,
-        id: &str,
+        step: StepKind,
         work: impl FnOnce(&mut Self) -> Result<(T, String), Failed>,
     ) -> Result<T, UpdateError> {
-        let step = self.begin_step(id);
+        let step = self.begin_step(step);
         let result =
             if self.host.is_cancelled() { Err(PreparationError::Interrupted.into()) } else { work(self) };
         self.end_step(step, result)
     }
 
     /// Tells that a step begins, which may go on beside others.
-    fn begin_step(&mut self, id: &str) -> Running {
-        let step = id.to_owned();
+    fn begin_step(&mut self, step: StepKind) -> Running {
         let (phase, reason) = (Phase::Prepare, String::new());
         self.events.send(Event::StepStarted { phase, step: step.clone(), reason });
         Running { step, since: Instant::now(), until: None }
@@ -368,7 +367,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let planned = steps::plan(self.site, &self.request, moved.as_ref(), &facts, &self.host);
         let planned = match planned {
             Ok(planned) => planned,
-            Err(source) => return Err(self.fail("plan".to_owned(), source)),
+            Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
         let Facts { session, beside, states, collected, .. } = facts;
         let added = collected.map(|collected| collected.added).unwrap_or_default();

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, Context, parts};
+use crate::action::{Action, ActionError, Context, executor, parts};
 use crate::django::{self, Project};
 use crate::event::{Event, Observer, Outcome, milliseconds};
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo};
-use crate::plan::{Phase, Step, requests_wait};
-use crate::report::{Cause, Failure, Report, StepReport};
-use crate::runner::{Events, INTERRUPTED, Runner, error_chain, is_open};
+use crate::plan::{Phase, Step, StepKind, requests_wait};
+use crate::report::{Cause, Failure, FailureKind, Report, StepReport};
+use crate::runner::{Events, Runner, Undone, error_chain, is_open};
 use crate::services::{Goal, ProcessId};
 use crate::site::Site;
 use crate::state::RunFolder;
@@ -60,9 +60,10 @@ pub fn recover_forward(
                 .any(|entry| matches!(entry, Entry::StepFinished { step: done, .. } if *done == step.id))
         };
         let earlier: Vec<&Step> =
-            planned.iter().filter(|step| begun.iter().any(|begun| begun.step == step.id)).collect();
-        let left =
-            planned.iter().filter(|step| step.is_needed() && (step.id == "smoke-check" || !done(step)));
+            planned.iter().filter(|step| begun.iter().any(|begun| *begun.step == step.id)).collect();
+        let left = planned
+            .iter()
+            .filter(|step| step.is_needed() && (step.id == StepKind::SmokeCheck || !done(step)));
         // Half of a migration that does not go whole may stay: run again on top of that, it would do things twice.
         let half = earlier.iter().find(|step| !done(step) && has_copy(step));
         if let Some(step) = half
@@ -194,14 +195,16 @@ impl Recovery<'_, '_> {
 
     /// Undoes what the run did, as far as it is not undone yet.
     fn go_back(&mut self, begun: &[Begun<'_>], hold: &[Action], entries: &[Entry]) -> Outcome {
-        let mut undo = None;
-        let Report { steps, window_ms, .. } = &mut self.report;
-        let outcome = self.runner.undo(begun, hold, &mut undo, &mut |step, undone| {
-            if step == "stop-web" {
-                *window_ms = if undone { since_stop(entries).map(milliseconds) } else { None };
+        let Undone { outcome, failed: undo, steps, serves } = self.runner.undo(begun, hold);
+        for (step, undone) in steps {
+            if step.opens_window() {
+                let since = serves.map_or(Duration::ZERO, |serves| serves.elapsed());
+                let down = since_stop(entries).map(|down| milliseconds(down.saturating_sub(since)));
+                self.report.window_ms = down.filter(|_| undone);
             }
-            steps.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
-        });
+            let reports = self.report.steps.iter_mut();
+            reports.filter(|report| report.step == step).for_each(|report| report.undone = undone);
+        }
         if outcome == Outcome::RolledBack {
             self.report.notices.push("a recovery undid what was left of the run".to_owned());
         }
@@ -220,11 +223,9 @@ impl Recovery<'_, '_> {
 
     /// Undoes a step that was begun and not finished, so that it can be done from its beginning.
     fn undo_half(&mut self, step: &Step) -> Result<(), String> {
-        let host = self.runner.context.host.clone();
-        self.runner.context.host = host.uninterrupted();
-        let undone = parts(&step.change.undo).iter().try_for_each(|part| part.perform(self.runner.context));
-        self.runner.context.host = host.clone();
-        undone.map_err(|error| host.redactor().redact(&error_chain(&error)).into_owned())
+        let undone = executor::undo(&step.change.undo, self.runner.context);
+        let redactor = self.runner.context.host.redactor();
+        undone.map_err(|error| redactor.redact(&error_chain(&error)).into_owned())
     }
 
     /// Stops what the run had stopped and not started yet: after a loss of power managers start it by themselves, and a
@@ -279,7 +280,7 @@ fn take_down(hold: &[Action], planned: &[Step]) {
 /// Returns how long the web has been stopped, by the clock: the process that stopped it is gone.
 fn since_stop(entries: &[Entry]) -> Option<Duration> {
     let stopped = entries.iter().find_map(|entry| match entry {
-        Entry::StepStarted { step, time, .. } if step == "stop-web" => Some(*time),
+        Entry::StepStarted { step, time, .. } if step.opens_window() => Some(*time),
         _ => None,
     })?;
     Duration::try_from(Timestamp::now().duration_since(stopped)).ok()
@@ -341,14 +342,17 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
     report
 }
 
-fn failure_of(run: &RunFolder, steps: &[StepReport], step: &str, error: &str) -> Failure {
-    let phase = steps.iter().find(|report| report.step == step).map_or(Phase::Window, |report| report.phase);
+fn failure_of(run: &RunFolder, steps: &[StepReport], step: &StepKind, error: &str) -> Failure {
+    let phase = steps.iter().find(|report| report.step == *step).map_or(Phase::Window, |report| report.phase);
+    // The journal has texts alone.
+    let interrupted = error == ActionError::Interrupted.to_string();
     Failure {
-        step: step.to_owned(),
+        step: step.clone(),
         phase,
+        kind: if interrupted { FailureKind::Interrupted } else { FailureKind::Other },
         error: error.to_owned(),
         tail: Vec::new(),
-        interrupted: error == INTERRUPTED,
+        interrupted,
         undo: None,
         logs: Vec::new(),
         transcript: Some(run.transcript()),

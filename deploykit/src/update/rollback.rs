@@ -29,7 +29,7 @@ use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted,
 use crate::host::files::{self, Swap};
 use crate::operations::git_update::Move;
 use crate::operations::smoke_check::PageResult;
-use crate::plan::{Phase, Plan};
+use crate::plan::{Phase, Plan, StepKind};
 use crate::python::{OwnFiles, Switch, Virtualenv};
 use crate::services::{Role, ServiceState};
 use crate::smoke::SmokeCheck;
@@ -99,7 +99,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Looks whether everything is there, and nothing in the way, and makes the plan.
     pub(super) fn roll_back(mut self, wanted: Option<&str>) -> Result<Box<Update<'s, 'o>>, UpdateError> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
-        let done = self.step("run", |this| {
+        let done = self.step(StepKind::Run, |this| {
             let past = choose(&this.state, wanted)?;
             (this.to, this.from) = past.commits();
             let done = Done::of(&past, &past.later_steps(&this.state)?)?;
@@ -109,29 +109,29 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.rolls_back = Some(done.run.clone());
         self.refuse_too_soon()?;
         self.record()?;
-        let moved = self.step("code", |this| this.code(&done))?;
-        let packages = self.step("packages", |this| this.environment(&done))?;
+        let moved = self.step(StepKind::Code, |this| this.code(&done))?;
+        let packages = self.step(StepKind::Packages, |this| this.environment(&done))?;
         let config = self.site.config();
         if moved.is_some() && (config.secrets_file.is_some() || !config.secrets_required.is_empty()) {
-            self.step("secrets", |this| this.secrets(moved.as_ref()))?;
+            self.step(StepKind::Secrets, |this| this.secrets(moved.as_ref()))?;
         }
-        let states = self.step("services", |this| {
+        let states = self.step(StepKind::Services, |this| {
             // What the window does with the static files is tried before anything stops, too.
             if let Some(place) = done.static_files.as_ref().and_then(StaticWay::moves) {
                 this.try_to_move(place)?;
             }
             this.services()
         })?;
-        let baseline = self.step("pages", |this| this.pages(&states))?;
+        let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
         let project = self.site.project();
-        let (mut session, site) = self.step("check", |this| {
+        let (mut session, site) = self.step(StepKind::Check, |this| {
             let mut session = Session::boot(&this.host.with_low_priority(false), &project)?;
             let facts = session.facts(&this.host)?;
             this.site.remember(&facts);
             let text = format!("Django {} boots", facts.django);
             Ok(((session, facts), text))
         })?;
-        let database = self.step("migrations", |this| match this.request.from_copy {
+        let database = self.step(StepKind::Migrations, |this| match this.request.from_copy {
             true => this.by_copy(&done, &project, &mut session),
             false => this.reversed(&done, &project, &mut session),
         })?;
@@ -242,7 +242,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     ) -> Result<Box<Update<'s, 'o>>, UpdateError> {
         let (plan, announcement) = match self.rollback_plan(&facts, session.boot_time()) {
             Ok(planned) => planned,
-            Err(source) => return Err(self.fail("plan".to_owned(), source)),
+            Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
         let (current, beside, added) = (facts.done.kept.current, Beside::default(), Vec::new());
         let ready = Ready { plan, announcement, session, current, beside, added };
@@ -262,18 +262,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
             smoke_check.change.actions = vec![Action::SmokeCheck(check)];
         }
         let window = [
-            services.stop("stop-web", Phase::Window, Role::Web),
+            services.stop(StepKind::StopWeb, Role::Web),
             facts.backup(),
             facts.migrate(),
             facts.static_files(),
             facts.environment(),
             facts.code(),
-            services.start("start-required", Phase::Window, Role::Required),
-            services.start("start-web", Phase::Window, Role::Web),
+            services.start(StepKind::StartRequired, Role::Required),
+            services.start(StepKind::StartWeb, Role::Web),
             smoke_check,
         ];
         let mut window = Vec::from(window);
-        let before_code = window.iter().position(|step| step.id == "code").unwrap_or_default();
+        let before_code = window.iter().position(|step| step.id == StepKind::Code).unwrap_or_default();
         window.splice(before_code..before_code, facts.outputs());
         let known = Known {
             boot,
@@ -291,8 +291,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let page_down = announcement.page_down(&page_up);
         let maintenance_off = Announcement::off(&announce);
 
-        let stop_workers = services.stop("stop-workers", Phase::Announce, Role::Worker);
-        let start_workers = services.start("start-workers", Phase::Finish, Role::Worker);
+        let stop_workers = services.stop(StepKind::StopWorkers, Role::Worker);
+        let start_workers = services.start(StepKind::StartWorkers, Role::Worker);
         let before = [announce, wait, stop_workers, page_up];
         let after = [page_down, start_workers, services.stay_up(), maintenance_off];
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();

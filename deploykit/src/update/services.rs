@@ -6,7 +6,8 @@ use crate::action::Action;
 use crate::git::counted;
 use crate::operations::service_control::{Restart, Want, action};
 use crate::operations::smoke_check::PageResult;
-use crate::plan::{Forecast, Phase, Step};
+use crate::operations::{Change, Check};
+use crate::plan::{Forecast, Step, StepKind};
 use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
 use crate::site::{EnvironmentName, Site};
 
@@ -63,7 +64,7 @@ impl<'p> Services<'p> {
     }
 
     /// Stops the services of one role, if they run.
-    pub(super) fn stop(&self, id: &str, phase: Phase, role: Role) -> Step {
+    pub(super) fn stop(&self, id: StepKind, role: Role) -> Step {
         let actions = self.actions(&self.restart.stop, role);
         let mut undo = self.actions(&self.restart.undo, role);
         if role == Role::Web
@@ -87,13 +88,11 @@ impl<'p> Services<'p> {
             _ => None,
         });
         let details = details.collect();
-        let mut step = Step::with_actions(id, phase, &reason, actions, undo);
-        step.change.details = details;
-        step
+        Step::new(id, Check::Change(Change { reason, details, actions, undo, ..Change::default() }))
     }
 
     /// Starts the services of one role that are to run.
-    pub(super) fn start(&self, id: &str, phase: Phase, role: Role) -> Step {
+    pub(super) fn start(&self, id: StepKind, role: Role) -> Step {
         let actions = self.actions(&self.restart.start, role);
         // Exactly what is started here is stopped again; what ran before is started by the undo of its stop.
         let undo = actions
@@ -108,20 +107,20 @@ impl<'p> Services<'p> {
             })
             .collect();
         let reason = self.names(&actions, if role == Role::Required { "all run" } else { "none ran" });
-        Step::with_actions(id, phase, &reason, actions, undo)
+        Step::new(id, Check::Change(Change { reason, actions, undo, ..Change::default() }))
     }
 
     /// Looks whether what was started still runs after its time.
     pub(super) fn stay_up(&self) -> Step {
         let actions: Vec<Action> = self.restart.stay_up.iter().cloned().map(Action::Service).collect();
         let reason = self.names(&actions, "nothing was started");
-        Step::with_actions("stay-up", Phase::Finish, &reason, actions, Vec::new())
+        Step::new(StepKind::StayUp, Check::Change(Change { reason, actions, ..Change::default() }))
     }
 
     /// Asks for the pages as they are configured.
     pub(super) fn smoke_check(&self) -> Step {
         let nothing =
-            |reason: &str| Step::with_actions("smoke-check", Phase::Window, reason, Vec::new(), Vec::new());
+            |reason: &str| Step::new(StepKind::SmokeCheck, Check::Unchanged { reason: reason.to_owned() });
         let config = self.site.config();
         let Some(check) = self.site.smoke_check() else { return nothing("no pages are configured") };
         let has_web = config.services.iter().any(|service| service.role == Role::Web);
@@ -138,7 +137,8 @@ impl<'p> Services<'p> {
             let commands = counted(check.commands.len(), "command");
             reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
         }
-        Step::with_actions("smoke-check", Phase::Window, &reason, vec![Action::SmokeCheck(check)], Vec::new())
+        let actions = vec![Action::SmokeCheck(check)];
+        Step::new(StepKind::SmokeCheck, Check::Change(Change { reason, actions, ..Change::default() }))
     }
 
     /// Returns what keeps the site in maintenance: the page first, then nothing serves.

@@ -20,7 +20,7 @@ use crate::operations::git_update::Move;
 use crate::operations::pip_install::{Prepared as Packages, Record};
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check, hide};
-use crate::plan::{LaterRollback, Phase, Plan, RollbackWay, Step};
+use crate::plan::{LaterRollback, Plan, RollbackWay, Step, StepKind};
 use crate::python::ByteCode;
 use crate::services::{Role, Service, ServiceState};
 use crate::site::{EnvironmentName, OwnTask, Site};
@@ -101,18 +101,18 @@ pub(super) fn plan(
     let part = Parts { site, facts, host };
     let own = |step| part.with_own(step);
     let window = [
-        services.stop("stop-web", Phase::Window, Role::Web),
+        services.stop(StepKind::StopWeb, Role::Web),
         part.backup(),
         part.code(moved),
         part.environment(),
         part.static_files(),
         part.migrate(),
-        services.start("start-required", Phase::Window, Role::Required),
-        services.start("start-web", Phase::Window, Role::Web),
+        services.start(StepKind::StartRequired, Role::Required),
+        services.start(StepKind::StartWeb, Role::Web),
         services.smoke_check(),
     ];
     let mut window = Vec::from(window);
-    let behind_code = window.iter().position(|step| step.id == "code").map_or(0, |code| code + 1);
+    let behind_code = window.iter().position(|step| step.id == StepKind::Code).map_or(0, |code| code + 1);
     window.splice(behind_code..behind_code, part.outputs());
     let mut window: Vec<Step> = window.into_iter().flat_map(own).collect();
     mind_own_steps(&mut window);
@@ -131,8 +131,8 @@ pub(super) fn plan(
     let page_down = announcement.page_down(&page_up);
     let maintenance_off = Announcement::off(&announce);
 
-    let stop_workers = services.stop("stop-workers", Phase::Announce, Role::Worker);
-    let start_workers = services.start("start-workers", Phase::Finish, Role::Worker);
+    let stop_workers = services.stop(StepKind::StopWorkers, Role::Worker);
+    let start_workers = services.start(StepKind::StartWorkers, Role::Worker);
     let before = [announce, wait, stop_workers, page_up].into_iter().flat_map(own);
     let after = [page_down, start_workers, services.stay_up(), maintenance_off].into_iter().flat_map(own);
     let plan = Plan {
@@ -153,7 +153,7 @@ pub(super) fn plan(
 /// The way back of the static files brings no file that a step of the site's own wrote since: an old version would be served with
 /// the new one's manifest of compressed files.
 fn mind_own_steps(window: &mut [Step]) {
-    let Some(at) = window.iter().position(|step| step.id == "static") else { return };
+    let Some(at) = window.iter().position(|step| step.id == StepKind::Static) else { return };
     let (static_files, after) = window.split_at_mut(at + 1);
     if after.iter().any(|step| past::has_own(&step.change.actions)) {
         for action in static_files.iter_mut().skip(at).flat_map(|step| &mut step.change.undo) {
@@ -181,9 +181,9 @@ impl Parts<'_> {
                 (_, When::Never) => "`database.backup` is `never`",
                 _ => "the migrations can be reversed",
             };
-            return Step::with_actions("backup", Phase::Window, reason, Vec::new(), Vec::new());
+            return Step::new(StepKind::Backup, Check::Unchanged { reason: reason.to_owned() });
         };
-        Step::new("backup", Phase::Window, Check::Change(backup.change(migrations)))
+        Step::new(StepKind::Backup, Check::Change(backup.change(migrations)))
     }
 
     fn code(&self, moved: Option<&Move>) -> Step {
@@ -198,7 +198,7 @@ impl Parts<'_> {
             change.actions.push(Action::CarryWritten(carry.clone()));
             change.undo.insert(0, Action::TakeOutWritten(carry));
         }
-        Step { id: "code".to_owned(), phase: Phase::Window, change }
+        Step::new(StepKind::Code, Check::Change(change))
     }
 
     /// Returns the step that brings what the site's own steps made; none where they make nothing.
@@ -221,7 +221,7 @@ impl Parts<'_> {
                 ..Change::default()
             }),
         };
-        is_declared.then(|| Step::new("outputs", Phase::Window, check))
+        is_declared.then(|| Step::new(StepKind::Outputs, check))
     }
 
     fn environment(&self) -> Step {
@@ -239,7 +239,7 @@ impl Parts<'_> {
                 Check::Change(change)
             }
         };
-        Step::new("environment", Phase::Window, check)
+        Step::new(StepKind::Environment, check)
     }
 
     fn static_files(&self) -> Step {
@@ -257,7 +257,7 @@ impl Parts<'_> {
                 }
             },
         };
-        let mut step = Step::new("static", Phase::Window, check);
+        let mut step = Step::new(StepKind::Static, check);
         if let Some(carry) = self.facts.carrying.at_static() {
             step.change.actions.push(Action::CarryWritten(carry.clone()));
             step.change.undo.insert(0, Action::TakeOutWritten(carry));
@@ -281,7 +281,7 @@ impl Parts<'_> {
         let facts = self.facts;
         if !facts.migrations.is_due() {
             let reason = "no migrations are pending in the database".to_owned();
-            return Step::new("migrate", Phase::Window, Check::Unchanged { reason });
+            return Step::new(StepKind::Migrate, Check::Unchanged { reason });
         }
         let carrying = &facts.carrying;
         let project = if carrying.migrates_live() { self.site.project() } else { facts.project.clone() };
@@ -316,8 +316,7 @@ impl Parts<'_> {
             count => counted(count, "migration"),
         };
         Step::new(
-            "migrate",
-            Phase::Window,
+            StepKind::Migrate,
             Check::Change(Change {
                 reason,
                 details: details.collect(),
@@ -344,7 +343,8 @@ impl Parts<'_> {
                     (own_command(argv, &config.repository, &project, self.host), argv.join(" "))
                 }
             };
-            Step::with_actions(&own.name, phase, &reason, vec![Action::Run { command }], Vec::new())
+            let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
+            Step { id: StepKind::Own(own.name.clone()), phase, change }
         });
         let own: Vec<Step> = own.collect();
         std::iter::once(step).chain(own).collect()

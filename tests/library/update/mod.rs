@@ -103,7 +103,7 @@ impl Told {
     /// Returns the steps that were done, in order.
     pub fn done(&self) -> Vec<&str> {
         self.steps(|event| match event {
-            Event::StepFinished { step, .. } => Some(step),
+            Event::StepFinished { step, .. } => Some(step.as_str()),
             _ => None,
         })
     }
@@ -111,7 +111,7 @@ impl Told {
     /// Returns the steps that were undone, in order.
     pub fn undone(&self) -> Vec<&str> {
         self.steps(|event| match event {
-            Event::StepUndone { step, .. } => Some(step),
+            Event::StepUndone { step, .. } => Some(step.as_str()),
             _ => None,
         })
     }
@@ -125,8 +125,8 @@ impl Told {
         texts.collect::<Vec<_>>().join("\n")
     }
 
-    fn steps<'t>(&'t self, choose: impl Fn(&'t Event) -> Option<&'t String>) -> Vec<&'t str> {
-        self.0.iter().filter_map(|record| choose(&record.event)).map(String::as_str).collect()
+    fn steps<'t>(&'t self, choose: impl Fn(&'t Event) -> Option<&'t str>) -> Vec<&'t str> {
+        self.0.iter().filter_map(|record| choose(&record.event)).collect()
     }
 }
 

@@ -130,7 +130,7 @@ fn a_second_request_stops_between_two_undos_and_the_journal_knows_the_rest() {
     assert_ne!(folder.facts(), before);
     let entries = Journal::read(&folder.journal()).unwrap();
     assert!(!is_finished(&entries));
-    let left: Vec<&str> = left_to_undo(&entries).iter().map(|begun| begun.step).collect();
+    let left: Vec<&str> = left_to_undo(&entries).iter().map(|begun| begun.step.as_str()).collect();
     assert_eq!(left, ["code", "page-up", "announce"]);
     assert_eq!(folder.recover(NEVER), Some(Outcome::RolledBack));
     assert_eq!(folder.facts(), before);

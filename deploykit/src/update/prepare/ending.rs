@@ -6,9 +6,9 @@ use crate::django::Session;
 use crate::event::{Event, Outcome, milliseconds};
 use crate::host::files;
 use crate::names;
-use crate::plan::{Phase, Plan};
-use crate::report::{Cause, Failure, Report};
-use crate::runner::{error_chain, error_tail};
+use crate::plan::{Phase, Plan, StepKind};
+use crate::report::{Failure, Report};
+use crate::runner::error_chain;
 use crate::services::{LogMark, ServiceState};
 use crate::state::{Current, RunFolder, Unread};
 use crate::update::announcement::Announcement;
@@ -55,31 +55,15 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Tells everybody that a step failed, and puts away what was prepared.
-    pub(in crate::update) fn fail(&mut self, step: String, source: Failed) -> UpdateError {
+    pub(in crate::update) fn fail(&mut self, step: StepKind, source: Failed) -> UpdateError {
         let interrupted = self.host.is_cancelled();
         let source = if interrupted { PreparationError::Interrupted.into() } else { source };
-        let error = self.host.redactor().redact(&error_chain(source.as_ref())).into_owned();
-        let tail = error_tail(source.as_ref());
         let phase = Phase::Prepare;
-        self.events.send(Event::StepFailed {
-            phase,
-            step: step.clone(),
-            error: error.clone(),
-            tail: tail.clone(),
-        });
-        let transcript = self.run.as_ref().map(RunFolder::transcript);
-        let failure = Failure {
-            step: step.clone(),
-            phase,
-            error,
-            tail,
-            interrupted,
-            undo: None,
-            logs: Vec::new(),
-            transcript,
-            // The refusal has it.
-            cause: Cause::default(),
-        };
+        let mut failure = Failure::new(step.clone(), phase, source.as_ref(), self.host.redactor());
+        (failure.interrupted, failure.transcript) =
+            (interrupted, self.run.as_ref().map(RunFolder::transcript));
+        let (error, tail) = (failure.error.clone(), failure.tail.clone());
+        self.events.send(Event::StepFailed { phase, step: step.clone(), error, tail });
         let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };
         if let Some(run) = &self.run
             && let Err(error) = run.set_report(&report)

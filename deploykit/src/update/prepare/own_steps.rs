@@ -10,6 +10,7 @@ use crate::git::NextTree;
 use crate::host::Host;
 use crate::host::copies::{Copyable, Limit, Stamps, are_same, copy, copyable, stamps};
 use crate::host::files::{self, FileError, InPath};
+use crate::plan::StepKind;
 use crate::site::{Config, OwnTask};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::steps;
@@ -45,7 +46,7 @@ impl Preparation<'_, '_> {
     /// Runs the site's own steps that follow a step of the preparation, in the staged tree.
     pub(super) fn own_steps(
         &mut self,
-        anchor: &str,
+        anchor: StepKind,
         tree: &NextTree,
         project: Option<&Project>,
     ) -> Result<(), UpdateError> {
@@ -59,13 +60,14 @@ impl Preparation<'_, '_> {
                 OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
                 OwnTask::Run(argv) => steps::own_command(argv, &tree.path, &project, &self.host),
             };
-            self.step(&step.name, |this| {
+            let own = StepKind::Own(step.name.clone());
+            self.step(own.clone(), |this| {
                 let copies: &mut Copies = match &mut copies {
                     Some(copies) => copies,
                     None => copies.insert(Copies::take(&this.host, tree, config)?),
                 };
                 this.host.run_unread(&command)?;
-                for notice in copies.look(&step.name)? {
+                for notice in copies.look(&own)? {
                     this.notice(notice);
                 }
                 Ok(((), String::new()))
@@ -73,7 +75,7 @@ impl Preparation<'_, '_> {
         }
         // What Django writes, which boots there, reaches the live site.
         match copies.map(|mut copies| copies.rejoin()) {
-            Some(Err(error)) => Err(self.fail(anchor.to_owned(), error.into())),
+            Some(Err(error)) => Err(self.fail(anchor, error.into())),
             _ => Ok(()),
         }
     }
@@ -176,7 +178,7 @@ impl Copies {
     }
 
     /// Looks what a step has written. Returns what may have been the site itself.
-    fn look(&mut self, step: &str) -> Result<Vec<String>, PreparationError> {
+    fn look(&mut self, step: &StepKind) -> Result<Vec<String>, PreparationError> {
         let (mut written, mut outputs, mut notices, mut touched) =
             (Vec::new(), Vec::new(), Vec::new(), false);
         for place in &mut self.places {
@@ -210,12 +212,7 @@ impl Copies {
         if written.is_empty() {
             return Ok(notices);
         }
-        Err(PreparationError::StepReachesLive {
-            step: step.to_owned(),
-            written,
-            outputs: few(outputs),
-            touched,
-        })
+        Err(PreparationError::StepReachesLive { step: step.clone(), written, outputs: few(outputs), touched })
     }
 
     /// Puts the links back.

@@ -13,6 +13,7 @@ use crate::git::Tree;
 use crate::host::{Cancel, Host, files};
 use crate::operations::git_update::Move;
 use crate::operations::pip_install::{PipInstall, Prepared as Packages, Record};
+use crate::plan::StepKind;
 use crate::python::{PythonError, Requirements, included};
 use crate::services::ServiceState;
 use crate::site::Site;
@@ -132,14 +133,14 @@ impl Preparation<'_, '_> {
         let early = early.and_then(|early| Some((early, self.host.with_part().ok()?)));
         let Some((early, (host, cancel))) = early else {
             let ground = self.ground(moved)?;
-            let packages = self.step("next-environment", |this| {
+            let packages = self.step(StepKind::NextEnvironment, |this| {
                 this.can_be_reached(&install_in(this.site, &ground.tree.path), states)?;
                 let packages = this.packages(&ground)?;
                 this.look_at(packages, states)
             })?;
             return Ok((ground, packages));
         };
-        let mut running = self.begin_step("next-environment");
+        let mut running = self.begin_step(StepKind::NextEnvironment);
         if let Err(source) = self.can_be_reached(&early.install, states) {
             return Err(self.fail(running.step, source.into()));
         }

@@ -9,7 +9,7 @@ use crate::django::reasons::{grouped, reasons};
 use crate::django::{Migrate, PutBack, RestoreDatabase, ReversedMigration};
 use crate::git::{CarryWritten, Exclude, counted};
 use crate::operations::{Change, Check};
-use crate::plan::{Phase, Step};
+use crate::plan::{Step, StepKind};
 use crate::update::backup::Backup;
 use crate::update::error::paths;
 use crate::update::written::{CODE, MIGRATE, STATIC};
@@ -59,7 +59,7 @@ impl Facts {
             }
             None => Check::Unchanged { reason: "the migrations can be applied again".to_owned() },
         };
-        Step::new("backup", Phase::Window, check)
+        Step::new(StepKind::Backup, check)
     }
 
     pub(super) fn migrate(&self) -> Step {
@@ -67,7 +67,7 @@ impl Facts {
             let mut change = copy.change(&self.done.run, backup);
             change.actions.extend(self.carried(MIGRATE).map(Action::TakeOutWritten));
             change.undo.splice(0..0, self.carried(MIGRATE).map(Action::CarryWritten));
-            return Step::new("migrate", Phase::Window, Check::Change(change));
+            return Step::new(StepKind::Migrate, Check::Change(change));
         }
         let check = match &self.done.migrate {
             // Without migrations to reverse there may be records of squashed ones.
@@ -98,7 +98,7 @@ impl Facts {
             }
             _ => Check::Unchanged { reason: "the update applied no migrations".to_owned() },
         };
-        Step::new("migrate", Phase::Window, check)
+        Step::new(StepKind::Migrate, check)
     }
 
     pub(super) fn static_files(&self) -> Step {
@@ -111,7 +111,7 @@ impl Facts {
                 Check::Change(if self.done.environment.is_none() { self.shown(change) } else { change })
             }
         };
-        let mut step = Step::new("static", Phase::Window, check);
+        let mut step = Step::new(StepKind::Static, check);
         step.change.actions.splice(0..0, self.carried(STATIC).map(Action::TakeOutWritten));
         step.change.undo.extend(self.carried(STATIC).map(Action::CarryWritten));
         step
@@ -136,7 +136,7 @@ impl Facts {
                 ..Change::default()
             })),
         };
-        Step::new("environment", Phase::Window, check)
+        Step::new(StepKind::Environment, check)
     }
 
     /// Returns the step that brings back what the site's own steps had made; none where the update brought nothing of it.
@@ -148,7 +148,7 @@ impl Facts {
             undo: there.into_iter().map(Action::SwapOutput).collect(),
             ..Change::default()
         };
-        (!change.actions.is_empty()).then(|| Step::new("outputs", Phase::Window, Check::Change(change)))
+        (!change.actions.is_empty()).then(|| Step::new(StepKind::Outputs, Check::Change(change)))
     }
 
     /// Says what comes back of what the site's own steps had made; nothing where the update brought nothing of it.
@@ -171,7 +171,7 @@ impl Facts {
         };
         change.actions.splice(0..0, self.carried(CODE).map(Action::TakeOutWritten));
         change.undo.extend(self.carried(CODE).map(Action::CarryWritten));
-        Step { id: "code".to_owned(), phase: Phase::Window, change }
+        Step::new(StepKind::Code, Check::Change(change))
     }
 
     /// Returns what a step of the update carried over.

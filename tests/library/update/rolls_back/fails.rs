@@ -69,7 +69,8 @@ fn a_rollback_that_kills_itself() {
     let site = Site::new(Config::load(Path::new(&config), None).unwrap()).unwrap();
     let mut watch = |record: &Record| {
         let is_open = |phase| phase != deploykit::plan::Phase::Prepare;
-        if matches!(&record.event, Event::StepStarted { step, phase, .. } if *step == at && is_open(*phase)) {
+        if matches!(&record.event, Event::StepStarted { step, phase, .. } if *step == at.as_str() && is_open(*phase))
+        {
             let _ = kill_process(getpid(), Signal::KILL);
         }
     };

@@ -93,7 +93,7 @@ fn a_finish_that_fails_goes_back_and_then_only_back() {
 
     kill_at(&site, "static finished");
     let run = site_state(&site).unfinished().unwrap().expect("an unfinished run").0;
-    Journal::open(&run.journal()).unwrap().append(&Entry::StepUndone { step: "static".to_owned() }).unwrap();
+    Journal::open(&run.journal()).unwrap().append(&Entry::StepUndone { step: "static".into() }).unwrap();
     let error = forward(&site).unwrap_err();
     assert_eq!(error.to_string(), format!("run {} can only go back: it has begun to", run.name));
     let mut lines = fs::read_to_string(run.journal()).unwrap();

@@ -1,0 +1,213 @@
+//! The steps that deploykit knows, each with its name, its phase, and what it means for the window.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Phase;
+
+/// Which step it is. Stored and shown by its name: `stop-web`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+#[non_exhaustive]
+pub enum StepKind {
+    /// Finds the update that a rollback undoes.
+    Run,
+    /// Asks the remote for commits.
+    Fetch,
+    /// Looks at the services.
+    Services,
+    /// Asks for the pages while the old version serves.
+    Pages,
+    /// Checks the target out beside the live checkout.
+    NextTree,
+    /// Compares the secrets that the target reads with those that are there.
+    Secrets,
+    /// Builds the virtualenv beside the live one.
+    NextEnvironment,
+    /// Looks whether the packages of before are there.
+    Packages,
+    /// Boots Django and runs the system checks.
+    Check,
+    /// Finds the pending migrations.
+    Migrations,
+    /// Collects the static files beside the live ones.
+    Collect,
+    /// Makes the plan.
+    Plan,
+    /// Tells users.
+    Announce,
+    /// Waits until the announced time.
+    Wait,
+    /// Stops the workers.
+    StopWorkers,
+    /// Shows the maintenance page.
+    PageUp,
+    /// Stops the web.
+    StopWeb,
+    /// Copies the database.
+    Backup,
+    /// Moves the checkout to the target.
+    Code,
+    /// Brings what the site's own steps made.
+    Outputs,
+    /// Brings the virtualenv live.
+    Environment,
+    /// Brings the static files live.
+    Static,
+    /// Applies the pending migrations, or reverses them.
+    Migrate,
+    /// Starts what others rely on.
+    StartRequired,
+    /// Starts the web.
+    StartWeb,
+    /// Asks for the pages until they are as expected.
+    SmokeCheck,
+    /// Removes the maintenance page.
+    PageDown,
+    /// Starts the workers.
+    StartWorkers,
+    /// Waits until what was started has run for long enough.
+    StayUp,
+    /// Ends the announcement.
+    MaintenanceOff,
+    /// A step of the site's own, by its name.
+    Own(String),
+}
+
+use StepKind::{
+    Announce, Backup, Check, Code, Collect, Environment, Fetch, MaintenanceOff, Migrate, Migrations,
+    NextEnvironment, NextTree, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services,
+    SmokeCheck, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Wait,
+};
+
+/// Whether a step of the site's own may follow.
+const ANCHOR: bool = true;
+
+/// Every step but the site's own, in the order of an update.
+const STEPS: [(StepKind, &str, Phase, bool); 30] = [
+    (Run, "run", Phase::Prepare, !ANCHOR),
+    (Fetch, "fetch", Phase::Prepare, !ANCHOR),
+    (Services, "services", Phase::Prepare, !ANCHOR),
+    (Pages, "pages", Phase::Prepare, !ANCHOR),
+    (NextTree, "next-tree", Phase::Prepare, ANCHOR),
+    (Secrets, "secrets", Phase::Prepare, !ANCHOR),
+    (NextEnvironment, "next-environment", Phase::Prepare, ANCHOR),
+    (Packages, "packages", Phase::Prepare, !ANCHOR),
+    (Check, "check", Phase::Prepare, ANCHOR),
+    (Migrations, "migrations", Phase::Prepare, !ANCHOR),
+    (Collect, "collect", Phase::Prepare, ANCHOR),
+    (Plan, "plan", Phase::Prepare, !ANCHOR),
+    (Announce, "announce", Phase::Announce, !ANCHOR),
+    (Wait, "wait", Phase::Announce, !ANCHOR),
+    (StopWorkers, "stop-workers", Phase::Announce, ANCHOR),
+    (PageUp, "page-up", Phase::Window, ANCHOR),
+    (StopWeb, "stop-web", Phase::Window, ANCHOR),
+    (Backup, "backup", Phase::Window, !ANCHOR),
+    (Code, "code", Phase::Window, ANCHOR),
+    (Outputs, "outputs", Phase::Window, !ANCHOR),
+    (Environment, "environment", Phase::Window, ANCHOR),
+    (Static, "static", Phase::Window, ANCHOR),
+    (Migrate, "migrate", Phase::Window, ANCHOR),
+    (StartRequired, "start-required", Phase::Window, !ANCHOR),
+    (StartWeb, "start-web", Phase::Window, ANCHOR),
+    (SmokeCheck, "smoke-check", Phase::Window, !ANCHOR),
+    (PageDown, "page-down", Phase::Window, ANCHOR),
+    (StartWorkers, "start-workers", Phase::Finish, ANCHOR),
+    (StayUp, "stay-up", Phase::Finish, !ANCHOR),
+    (MaintenanceOff, "maintenance-off", Phase::Finish, !ANCHOR),
+];
+
+impl StepKind {
+    /// Returns its name, such as `stop-web`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Own(name) => name,
+            known => STEPS.iter().find(|(kind, ..)| kind == known).map_or("", |(_, name, ..)| name),
+        }
+    }
+
+    /// Returns the phase that it belongs to; a step of the site's own has that of the step that it follows.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        STEPS.iter().find(|(kind, ..)| kind == self).map(|(_, _, phase, _)| *phase)
+    }
+
+    /// Returns the steps that a step of the site's own may follow, in the order of an update.
+    pub fn anchors() -> impl Iterator<Item = StepKind> {
+        STEPS.into_iter().filter(|(.., is_anchor)| *is_anchor).map(|(kind, ..)| kind)
+    }
+
+    /// Tells whether the old version serves no longer once it begins.
+    #[must_use]
+    pub fn opens_window(&self) -> bool {
+        *self == StopWeb
+    }
+
+    /// Tells whether the new version may serve once it is done; the last of these closes the window.
+    #[must_use]
+    pub fn closes_window(&self) -> bool {
+        matches!(self, StartWeb | SmokeCheck)
+    }
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl From<String> for StepKind {
+    fn from(name: String) -> Self {
+        let known = STEPS.into_iter().find(|(_, known, ..)| *known == name);
+        known.map_or(Own(name), |(kind, ..)| kind)
+    }
+}
+
+impl From<&str> for StepKind {
+    fn from(name: &str) -> Self {
+        name.to_owned().into()
+    }
+}
+
+impl From<StepKind> for String {
+    fn from(kind: StepKind) -> Self {
+        kind.as_str().to_owned()
+    }
+}
+
+impl PartialEq<str> for StepKind {
+    fn eq(&self, name: &str) -> bool {
+        self.as_str() == name
+    }
+}
+
+impl PartialEq<&str> for StepKind {
+    fn eq(&self, name: &&str) -> bool {
+        self.as_str() == *name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_stored_by_its_name() {
+        for (kind, name, phase, _) in STEPS {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<StepKind>(&format!("\"{name}\"")).unwrap(), kind);
+            assert_eq!(kind.phase(), Some(phase));
+        }
+        let own: StepKind = serde_json::from_str("\"compress\"").unwrap();
+        assert_eq!(own, Own("compress".to_owned()));
+        assert_eq!((own.as_str(), own.phase()), ("compress", None));
+    }
+
+    #[test]
+    fn the_order_is_that_of_an_update() {
+        assert!(STEPS.is_sorted_by_key(|(_, _, phase, _)| *phase));
+        assert!(STEPS.is_sorted_by(|(one, ..), (other, ..)| one < other), "the enum has the same order");
+    }
+}
