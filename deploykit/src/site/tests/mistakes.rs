@@ -56,7 +56,9 @@ fn names_of_services_are_names_of_files() {
 #[test]
 fn outputs_are_paths_that_a_preparation_can_exchange() {
     let step = |after: &str, outputs: &str| {
-        format!("[[steps]]\nname = \"{after}\"\nafter = \"{after}\"\nrun = [\"x\"]\noutputs = {outputs}\n")
+        format!(
+            "[[steps]]\nname = \"own-{after}\"\nafter = \"{after}\"\nrun = [\"x\"]\noutputs = {outputs}\n"
+        )
     };
     let mut text = step("next-tree", "[\"dist\", \"./made/x.mo\", \"/tmp\", \"../up\", \".\", \".git/x\"]");
     text += &step("collect", "[\"dist/inner\", \".deploykit\"]");
@@ -71,6 +73,21 @@ fn outputs_are_paths_that_a_preparation_can_exchange() {
 5: steps[0].outputs: `.git/x` is no path inside the repository, relative to its top
 10: steps[1].outputs: `.deploykit` would exchange `/srv/site/.deploykit`
 15: steps[2].outputs: only a step of the preparation has outputs; this one runs in the checkout
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn a_step_has_a_name_of_its_own() {
+    let step = |name: &str| format!("[[steps]]\nname = \"{name}\"\nafter = \"code\"\nrun = [\"x\"]\n");
+    let text = ["build", "migrate", "build"].map(step).concat();
+    assert_data_eq!(
+        mistakes(&text),
+        str![[r#"
+6: steps[1].name: deploykit has a step `migrate`
+10: steps[2].name: another step is called `build`
 
 "#]]
         .raw()
