@@ -11,9 +11,12 @@ use std::time::SystemTime;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use deploykit::action::Action;
-use deploykit::django::{DatabaseState, MigrationId, MigrationPlan, PendingMigration, Project};
+use deploykit::django::{
+    DatabaseState, Migrate, MigrationId, MigrationPlan, PendingMigration, Project, RestoreDatabase,
+};
 use deploykit::journal::{Entry, Journal};
-use deploykit::operations::django_manage::decide_migrate;
+use deploykit::operations::Operation;
+use deploykit::operations::django_manage::{DjangoManage, Migrations, Prepared, Task};
 use deploykit::plan::{Forecast, Phase, Plan, Step, StepKind};
 use deploykit::site::Config;
 use deploykit::{Command, Host};
@@ -120,9 +123,13 @@ fn plan(criterion: &mut Criterion) {
     };
     let migrations = MigrationPlan { pending: pending.collect(), applied, ..MigrationPlan::default() };
     let project = Project::new("/srv/venv/bin/python", "/srv/site/project", "config.settings.production");
+    let backup = Some("/srv/site/.deploykit/runs/1/backup.sqlite3".into());
+    let migrate = Migrate { project: project.clone(), before: before.clone(), plan: migrations.ids() };
+    let restore = RestoreDatabase::new(project.clone(), before, backup);
+    let prepared = Prepared::Migrations(Box::new(Migrations { plan: migrations, migrate, restore }));
+    let operation = DjangoManage::new(project, Task::Migrate);
     let make = || {
-        let backup = Some("/srv/site/.deploykit/runs/1/backup.sqlite3".into());
-        let check = decide_migrate(&project, black_box(&migrations), before.clone(), backup);
+        let check = operation.change(black_box(&prepared));
         Plan {
             environment: "production".to_owned(),
             from: "0".repeat(40),

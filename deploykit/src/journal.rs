@@ -309,7 +309,7 @@ pub fn can_finish(entries: &[Entry]) -> bool {
 /// Returns the step that could not be undone, which holds the site for a person; `None`: the run was interrupted, or a recovery
 /// has undone something since.
 #[must_use]
-pub fn held_at(entries: &[Entry]) -> Option<&str> {
+pub fn held_at(entries: &[Entry]) -> Option<&StepKind> {
     let last = entries.iter().rev().find(|entry| {
         matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. } | Entry::RunFinished { .. })
     });
@@ -359,7 +359,7 @@ mod tests {
         let again = || Entry::StepFinished { step: "page-up".into(), duration_ms: 1 };
         assert_eq!(held_at(&[]), None);
         assert_eq!(held_at(&[undone("start-web")]), None);
-        assert_eq!(held_at(&[undone("start-web"), failed(), again()]), Some("migrate"));
+        assert_eq!(held_at(&[undone("start-web"), failed(), again()]), Some(&StepKind::Migrate));
         assert_eq!(held_at(&[failed(), undone("migrate")]), None);
     }
 

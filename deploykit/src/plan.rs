@@ -55,11 +55,7 @@ impl Step {
     /// Makes a step of what an operation answered.
     #[must_use]
     pub fn new(id: StepKind, check: Check) -> Self {
-        let change = match check {
-            Check::Change(change) => change,
-            Check::Unchanged { reason } => Change { reason, ..Change::default() },
-        };
-        Step { phase: id.phase().unwrap_or(Phase::Window), id, change }
+        Step { phase: id.phase().unwrap_or(Phase::Window), id, change: check.into_change() }
     }
 
     /// Makes a step of these actions, in this phase.

@@ -2,6 +2,8 @@
 
 mod failure;
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -90,7 +90,7 @@ fn a_fast_forward_says_what_comes_in_and_can_be_taken_back() {
     there_and_back(&repositories, &update);
     let check = update.check(&Host::new()).unwrap();
     assert_eq!(check, Check::Unchanged { reason: "no new commits on origin/main".into() });
-    assert_eq!(plan(&update).unwrap(), Target::UpToDate { commit: third });
+    assert!(matches!(plan(&update).unwrap(), Target::UpToDate { commit, .. } if commit == third));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_operation_performs_and_undoes_its_change() {
     let before = repositories.state();
     let change = change(&repositories.update());
     let mut context = Context::default();
-    perform_change::<GitError>(&change, &mut context).unwrap();
+    perform_change(&change, &mut context).unwrap();
     assert_eq!(repositories.read("a.py"), "a = 2\n");
     let journalled = serde_json::to_string(&change).unwrap();
     let change = serde_json::from_str(&journalled).unwrap();

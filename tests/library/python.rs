@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use deploykit::host::Cancel;
 use deploykit::host::files::{Found, look};
-use deploykit::operations::pip_install::{PipInstall, Planned, Prepared, Ready};
+use deploykit::operations::pip_install::{PipInstall, Prepared, Ready};
 use deploykit::operations::{self, Check, Operation};
 use deploykit::python::{COMPLETE, Installer, PythonError, UpgradeStrategy, Virtualenv, prune};
 use deploykit::{Action, CommandError, Context, Host};
@@ -25,7 +25,7 @@ fn operation(site: &PythonSite, installer: Installer) -> PipInstall {
 }
 
 fn ready(operation: &PipInstall, host: &Host) -> Ready {
-    match operation.prepare(host) {
+    match operation.build(host) {
         Ok(Prepared::Ready(ready)) => *ready,
         other => panic!("{other:?}"),
     }
@@ -108,14 +108,14 @@ fn nothing_to_do_starts_no_program() {
         assert_ne!(site.transcript(), "");
 
         operation.record = Some(first.record.clone());
-        let again = operation.prepare(&host).unwrap();
+        let again = operation.build(&host).unwrap();
         assert!(matches!(&again, Prepared::Unchanged { record, .. } if *record == first.record), "{again:?}");
         assert!(matches!(operation.check(&host).unwrap(), Check::Unchanged { .. }));
         assert_eq!(site.transcript(), "", "{}", tool.name());
 
         // Without a record, the installer is asked and says the same.
         operation.record = None;
-        let asked = operation.prepare(&host).unwrap();
+        let asked = operation.build(&host).unwrap();
         let Prepared::Unchanged { reason, record } = asked else { panic!("{asked:?}") };
         assert_eq!(
             reason,
@@ -152,7 +152,7 @@ fn the_operation_alone_checks_without_a_trace_applies_and_undoes() {
         let journalled: operations::Change =
             serde_json::from_str(&serde_json::to_string(change).unwrap()).unwrap();
         for _ in 0..2 {
-            operations::perform::<PythonError>(&journalled, &mut context).unwrap();
+            operations::perform(&journalled, &mut context).unwrap();
             assert_eq!(site.live("alpha", &[]), "alpha 2.0");
         }
         operations::undo(&journalled, &mut context).unwrap();
@@ -318,9 +318,9 @@ fn a_newer_pip_that_pip_tells_of_is_installed_into_the_new_environment() {
     fs::remove_dir_all(&site.environments).unwrap();
     assert_eq!(version(&ready(&operation, &quiet).environment), current);
     fs::remove_dir_all(&site.environments).unwrap();
-    let Planned::Upgrade(mut upgrade) = operation.plan(&quiet).unwrap() else { panic!() };
+    let Prepared::Upgrade(mut upgrade) = operation.plan(&quiet).unwrap() else { panic!() };
     upgrade.build.newer_pip = Some("99.0".into());
-    let third = upgrade.prepare(&quiet).unwrap();
+    let third = upgrade.build(&quiet).unwrap();
     let told = third.warnings.iter().filter(|warning| warning.starts_with("pip could not")).count();
     assert_eq!(told, 1, "no newer pip to be had is no failure: {:?}", third.warnings);
     assert_eq!(version(&third.environment), current);
@@ -355,7 +355,7 @@ fn passwords_of_an_index_reach_it_and_nothing_else() {
         let check = operation(&site, installer).check(&site.host()).unwrap();
         let Check::Change(change) = &check else { panic!("{check:?}") };
         let mut context = Context { host: site.host(), django: None };
-        operations::perform::<PythonError>(change, &mut context).unwrap();
+        operations::perform(change, &mut context).unwrap();
         assert!(!serde_json::to_string(change).unwrap().contains("hunter22"), "{}", tool.name());
         assert!(!site.transcript().contains("hunter22"), "{}", tool.name());
         let Action::BuildEnvironment(build) = &change.actions[0] else { panic!() };
@@ -391,7 +391,7 @@ fn an_environment_that_other_users_cannot_reach_is_warned_about() {
     fs::set_permissions(&shut, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let operation =
         PipInstall { environments: shut.join("environments"), ..operation(&site, Installer::Auto) };
-    let Planned::Upgrade(upgrade) = operation.plan(&site.host()).unwrap() else { panic!() };
+    let Prepared::Upgrade(upgrade) = operation.plan(&site.host()).unwrap() else { panic!() };
     assert_eq!(upgrade.shut, Some(shut.canonicalize().unwrap()));
 }
 
@@ -420,7 +420,7 @@ fn a_full_disk_leaves_the_live_environment_alone() {
     fs::write(wrapper.join("uv"), script).unwrap();
     fs::set_permissions(wrapper.join("uv"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", wrapper.display());
-    let error = operation(&site, Installer::Uv).prepare(&site.host_with(&[("PATH", &path)])).unwrap_err();
+    let error = operation(&site, Installer::Uv).build(&site.host_with(&[("PATH", &path)])).unwrap_err();
     assert!(!matches!(error, PythonError::ResolutionFailed { .. }), "{error:?}");
     assert_eq!(tree_hash(&site.virtualenv), before);
 }

@@ -376,8 +376,8 @@ fn an_operation_stops_in_order_and_its_undo_brings_back_exactly_what_ran() {
     let mut context = Context::default();
 
     let Check::Change(stop) = control(Want::Stop).check(&context.host).unwrap() else { panic!("all run") };
-    operations::perform::<ServiceError>(&stop, &mut context).unwrap();
-    operations::perform::<ServiceError>(&stop, &mut context).unwrap();
+    operations::perform(&stop, &mut context).unwrap();
+    operations::perform(&stop, &mut context).unwrap();
     assert_eq!(running(), ["redis"]);
     let unchanged = control(Want::Stop).check(&context.host).unwrap();
     assert!(matches!(unchanged, Check::Unchanged { .. }), "{unchanged:?}");

@@ -155,11 +155,11 @@ impl Site {
     /// Makes a site; `None` when Django cannot be installed here.
     pub fn new() -> Option<Site> {
         let python = python()?;
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let temporary = tempfile::tempdir().expect("a temporary folder");
         // Where the temporary folder is a link, Django's own paths are the real ones.
-        let directory = folder.path().canonicalize().expect("it was just made");
+        let directory = temporary.path().canonicalize().expect("it was just made");
         let project = Project::new(python, directory, "config.settings");
-        let site = Site { folder, project };
+        let site = Site { folder: temporary, project };
         site.write("manage.py", MANAGE);
         site.write("config/__init__.py", "");
         site.write("config/settings.py", SETTINGS);

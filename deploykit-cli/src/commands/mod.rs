@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use deploykit::action::Context;
 use deploykit::host::owners;
 use deploykit::lock::Lock;
-use deploykit::operations::{ApplyError, Operation};
+use deploykit::operations::{AnyOperation, ApplyError};
 use deploykit::state::State;
 use deploykit::update::UpdateError;
 use deploykit::{Cancel, Host, Site, Umask};
@@ -132,8 +132,8 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
 }
 
 /// Checks or applies one operation.
-fn apply<O: Operation>(
-    operation: &O,
+fn apply(
+    operation: &dyn AnyOperation,
     site: Option<&Site>,
     host: &Host,
     only_check: bool,
@@ -143,14 +143,16 @@ fn apply<O: Operation>(
 }
 
 /// Checks or applies one operation; the caller has the lock.
-fn apply_locked<O: Operation>(operation: &O, host: &Host, only_check: bool) -> Result<Done, Failure> {
+fn apply_locked(operation: &dyn AnyOperation, host: &Host, only_check: bool) -> Result<Done, Failure> {
     let check = if only_check {
-        operation.check(host).map_err(|error| Failure::refused(&error).hiding(host.redactor()))?
+        operation.check(host)
     } else {
         let mut context = Context { host: host.clone(), django: None };
-        deploykit::operations::apply(operation, &mut context)
-            .map_err(|error| apply_failure(&error).hiding(host.redactor()))?
+        let check = operation.apply(&mut context);
+        context.close();
+        check
     };
+    let check = check.map_err(|error| apply_failure(&error).hiding(host.redactor()))?;
     Ok(Done::new(operation.name(), &check))
 }
 
@@ -160,11 +162,10 @@ fn say(done: &Done, ui: Ui) -> Result<u8, Failure> {
     Ok(exit_code::DONE)
 }
 
-fn apply_failure<E: std::error::Error + 'static>(error: &ApplyError<E>) -> Failure {
-    let code = match error {
-        ApplyError::Check(_) => exit_code::REFUSED,
-        ApplyError::Undone { .. } => exit_code::ROLLED_BACK,
-        _ => exit_code::HELD,
-    };
-    Failure::with_code(code, error)
+fn apply_failure(error: &ApplyError) -> Failure {
+    match error {
+        ApplyError::Prepare(source) => Failure::refused(source.as_ref()),
+        ApplyError::Undone { .. } => Failure::with_code(exit_code::ROLLED_BACK, error),
+        _ => Failure::with_code(exit_code::HELD, error),
+    }
 }

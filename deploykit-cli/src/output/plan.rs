@@ -179,7 +179,7 @@ mod tests {
         let details = |count: usize| (0..count).map(|number| format!("{number} {long}")).collect();
         let step = |count| {
             let change = deploykit::operations::Change { details: details(count), ..Default::default() };
-            Step { id: "static".to_owned(), phase: Phase::Window, change }
+            Step { id: StepKind::Static, phase: Phase::Window, change }
         };
         let shown = |verbose, clipped, count| {
             let mut text = String::new();

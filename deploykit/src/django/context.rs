@@ -1,6 +1,6 @@
 //! What actions work on.
 
-use super::Session;
+use super::{DjangoError, Project, Session};
 use crate::host::Host;
 
 /// What actions work on: the host, and the Django process that was booted beforehand, if there is one.
@@ -10,4 +10,26 @@ pub struct Context {
     pub host: Host,
     /// A Django that waits for its work; a fresh one is started where there is none.
     pub django: Option<Session>,
+}
+
+impl Context {
+    /// Ends the Django process, if there is one.
+    pub fn close(&mut self) {
+        if let Some(session) = self.django.take() {
+            session.close(&self.host);
+        }
+    }
+
+    /// Returns the Django of a project, booted now if none is.
+    ///
+    /// # Errors
+    ///
+    /// When it does not boot.
+    pub(crate) fn boot(&mut self, project: &Project) -> Result<&mut Session, DjangoError> {
+        let session = match self.django.take() {
+            Some(session) => session,
+            None => Session::boot(&self.host, project)?,
+        };
+        Ok(self.django.insert(session))
+    }
 }

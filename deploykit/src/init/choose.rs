@@ -87,10 +87,10 @@ pub(super) fn narrow<T: Clone>(candidates: &mut Vec<T>, fits: impl Fn(&T) -> boo
 }
 
 /// Tells whether a program runs in a folder, or names a file of it.
-pub(super) fn uses(program: &Program, folder: &Path) -> bool {
-    let directory = program.directory.as_deref().is_some_and(|directory| real(directory).starts_with(folder));
+pub(super) fn uses(program: &Program, top: &Path) -> bool {
+    let directory = program.directory.as_deref().is_some_and(|directory| real(directory).starts_with(top));
     directory
-        || paths_of(program).iter().any(|path| real(path).starts_with(folder) || path.starts_with(folder))
+        || paths_of(program).iter().any(|path| real(path).starts_with(top) || path.starts_with(top))
 }
 
 /// Returns the absolute paths in a program's command line and environment.

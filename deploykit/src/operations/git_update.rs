@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Check, Operation};
-use crate::action::Action;
+use crate::action::{Action, Context};
 use crate::git::{
     Checkout, Commit, Fetch, Fetched, GitError, MissingFilter, PathChange, Tree, counted, short,
 };
@@ -96,9 +96,22 @@ pub enum Target {
     UpToDate {
         /// The commit that is checked out.
         commit: String,
+        /// What it is called: `origin/main`, `tag v1.2`, a commit id.
+        upstream: String,
     },
     /// The checkout is to be moved.
     Move(Box<Move>),
+}
+
+impl Target {
+    /// Returns the move, if there is one.
+    #[must_use]
+    pub fn moved(&self) -> Option<&Move> {
+        match self {
+            Target::UpToDate { .. } => None,
+            Target::Move(moved) => Some(moved),
+        }
+    }
 }
 
 /// A move of the checkout, pinned to a commit.
@@ -123,6 +136,8 @@ pub struct Move {
     pub submodules: bool,
     /// What a person should know.
     pub notices: Vec<Notice>,
+    /// Whether it rolls a move back that was made: the commits go.
+    pub is_back: bool,
 }
 
 /// What a person should know about a move.
@@ -207,6 +222,9 @@ impl Move {
     /// Says why there is something to do: "3 new commits on origin/main".
     #[must_use]
     pub fn reason(&self) -> String {
+        if self.is_back {
+            return format!("{} to roll back", counted(self.commit_count, "commit"));
+        }
         if self.commit_count > 0 {
             return format!("{} on {}", counted(self.commit_count, "new commit"), self.upstream);
         }
@@ -305,19 +323,23 @@ impl GitUpdate {
 }
 
 impl Operation for GitUpdate {
+    type Prepared = Target;
     type Error = GitError;
 
     fn name(&self) -> &'static str {
         "git-update"
     }
 
-    fn check(&self, host: &Host) -> Result<Check, GitError> {
-        let facts = self.inspect(host)?;
-        Ok(match self.decide(&facts)? {
-            Target::UpToDate { .. } => {
-                Check::Unchanged { reason: format!("no new commits on {}", facts.upstream) }
+    fn prepare(&self, context: &mut Context) -> Result<Target, GitError> {
+        self.target(&context.host)
+    }
+
+    fn change(&self, target: &Target) -> Check {
+        match target {
+            Target::UpToDate { upstream, .. } => {
+                Check::Unchanged { reason: format!("no new commits on {upstream}") }
             }
             Target::Move(there) => Check::Change(there.change()),
-        })
+        }
     }
 }

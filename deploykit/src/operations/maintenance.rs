@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Change, Check, Operation};
-use crate::action::Action;
+use crate::action::{Action, Context};
 use crate::django::{Announce, DjangoError, Expected, Project, SiteFacts, StatusFile, read_status};
-use crate::host::Host;
 use crate::host::files::{self, Found};
 use crate::host::owners;
 
@@ -164,16 +163,22 @@ impl Announcement {
 }
 
 impl Operation for Maintenance {
+    /// What is to do by the clock and by what is on now.
+    type Prepared = Check;
     type Error = MaintenanceError;
 
     fn name(&self) -> &'static str {
         "maintenance"
     }
 
-    fn check(&self, _host: &Host) -> Result<Check, MaintenanceError> {
+    fn prepare(&self, _: &mut Context) -> Result<Check, MaintenanceError> {
         let folder_missing = self.page.as_ref().is_some_and(|page| !files::parent(&page.path).is_dir());
         let facts = Facts { now: Timestamp::now(), status: self.status()?, folder_missing };
         decide(self, &facts)
+    }
+
+    fn change(&self, decided: &Check) -> Check {
+        decided.clone()
     }
 }
 

@@ -1,8 +1,26 @@
-//! The six typed operations: each looks, decides, and answers with actions and their undo.
+//! The six typed operations: each prepares beside the site, and answers with actions and their undo.
 //!
-//! An operation is settings and nothing else. Its `check` observes facts, hands them to a pure decision, and returns what
-//! would change and why; it changes nothing. Whoever wants the change performs the returned actions: [`apply`] for one
-//! operation alone, the [`runner`](crate::runner) for a whole update.
+//! An operation is settings and nothing else. [`prepare`](Operation::prepare) finds out what there is, and builds beside the site
+//! what can be built there; [`change`](Operation::change) says what that comes to: the actions, their undo, and every word
+//! about them. Whoever wants the change performs the actions: [`apply`] for one operation alone, an
+//! [`Update`](crate::update::Update) for all of them.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use deploykit::operations::{self, AnyOperation};
+//! use deploykit::operations::git_update::GitUpdate;
+//! use deploykit::operations::smoke_check::{Page, SmokeCheck};
+//! use deploykit::Context;
+//!
+//! let pages = vec![Page::new("http://127.0.0.1:8000/")];
+//! let all: Vec<Box<dyn AnyOperation>> =
+//!     vec![Box::new(GitUpdate::new("/srv/site")), Box::new(SmokeCheck { pages, ..SmokeCheck::default() })];
+//! for operation in &all {
+//!     operations::apply(operation.as_ref(), &mut Context::default())?;
+//! }
+//! # Ok::<(), operations::ApplyError>(())
+//! ```
 
 pub mod django_manage;
 pub mod git_update;
@@ -12,7 +30,7 @@ pub mod service_control;
 pub mod smoke_check;
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,18 +41,75 @@ use crate::host::Host;
 
 /// A unit of work on a site.
 pub trait Operation: Debug {
+    /// What was found out and built beside the site. Dropping it puts away what was made for it alone.
+    type Prepared;
     /// Why it cannot say what it would do.
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Returns its name: `git-update`.
     fn name(&self) -> &'static str;
 
-    /// Says what would change, and why; changes nothing.
+    /// Finds out what there is, and builds beside the site what can be built there. Nothing that the site uses is touched.
     ///
     /// # Errors
     ///
     /// When the facts cannot be observed, or when they forbid the change.
-    fn check(&self, host: &Host) -> Result<Check, Self::Error>;
+    fn prepare(&self, context: &mut Context) -> Result<Self::Prepared, Self::Error>;
+
+    /// Says what would change, and why.
+    fn change(&self, prepared: &Self::Prepared) -> Check;
+
+    /// Prepares, says what would change, and puts away what was prepared.
+    ///
+    /// # Errors
+    ///
+    /// Like [`prepare`](Operation::prepare).
+    fn check(&self, host: &Host) -> Result<Check, Self::Error> {
+        let mut context = Context { host: host.clone(), django: None };
+        let check = self.prepare(&mut context).map(|prepared| self.change(&prepared));
+        context.close();
+        check
+    }
+}
+
+/// Any operation, whatever it prepares: what a list of them is made of.
+pub trait AnyOperation: Debug {
+    /// Returns its name: `git-update`.
+    fn name(&self) -> &'static str;
+
+    /// Prepares it and performs what it asks for.
+    ///
+    /// # Errors
+    ///
+    /// See [`ApplyError`].
+    fn apply(&self, context: &mut Context) -> Result<Check, ApplyError>;
+
+    /// Says what it would change.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Prepare`].
+    fn check(&self, host: &Host) -> Result<Check, ApplyError>;
+}
+
+impl<O: Operation> AnyOperation for O {
+    fn name(&self) -> &'static str {
+        Operation::name(self)
+    }
+
+    fn apply(&self, context: &mut Context) -> Result<Check, ApplyError> {
+        // What is prepared stays until all is done.
+        let prepared = self.prepare(context).map_err(ApplyError::prepare)?;
+        let check = self.change(&prepared);
+        if let Check::Change(change) = &check {
+            perform(change, context)?;
+        }
+        Ok(check)
+    }
+
+    fn check(&self, host: &Host) -> Result<Check, ApplyError> {
+        Operation::check(self, host).map_err(ApplyError::prepare)
+    }
 }
 
 /// What an operation would do.
@@ -69,20 +144,70 @@ pub struct Change {
     pub irreversible: Option<String>,
 }
 
+impl Check {
+    /// Also does this, after everything else, and undoes it first.
+    pub(crate) fn then(self, action: Action, undo: Action) -> Self {
+        let mut change = self.into_change();
+        change.actions.push(action);
+        change.undo.insert(0, undo);
+        Check::Change(change)
+    }
+
+    /// Also does this, before everything else, and undoes it last.
+    pub(crate) fn first(self, action: Action, undo: Action) -> Self {
+        let mut change = self.into_change();
+        change.actions.insert(0, action);
+        change.undo.push(undo);
+        Check::Change(change)
+    }
+
+    /// Returns the change; one without actions where nothing is to do.
+    #[must_use]
+    pub fn into_change(self) -> Change {
+        match self {
+            Check::Change(change) => change,
+            Check::Unchanged { reason } => Change { reason, ..Change::default() },
+        }
+    }
+
+    /// Hides from git what it makes in a checkout, for as long as it is there.
+    pub(crate) fn hiding(self, hides: Option<&(Exclude, Exclude)>) -> Self {
+        match hides {
+            Some((hide, show)) => self.first(Action::Exclude(hide.clone()), Action::Exclude(show.clone())),
+            None => self,
+        }
+    }
+
+    /// Leaves out what was there and what will be, where the details say it better.
+    pub(crate) fn brief(self) -> Self {
+        match self {
+            Check::Change(change) => {
+                Check::Change(Change { before: String::new(), after: String::new(), ..change })
+            }
+            unchanged @ Check::Unchanged { .. } => unchanged,
+        }
+    }
+
+    /// Says that nothing is to do.
+    pub(crate) fn unchanged(reason: impl Into<String>) -> Self {
+        Check::Unchanged { reason: reason.into() }
+    }
+}
+
 /// An operation that failed, and whether the state of before is back.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum ApplyError<E: std::error::Error + 'static> {
-    /// It could not be planned; nothing was touched.
+pub enum ApplyError {
+    /// It could not be prepared; nothing was touched.
     #[error(transparent)]
-    Check(E),
-    /// An action failed, and everything was taken back.
+    Prepare(Arc<dyn std::error::Error + Send + Sync>),
+    /// An action failed, and everything was undone.
     #[error("{failed}; what was done is undone")]
     Undone {
         /// What failed.
         failed: Box<ActionError>,
     },
-    /// An action failed, and taking it back failed too.
+    /// An action failed, and undoing it failed too.
     #[error("{failed}; undoing it failed as well: {undo}")]
     NotUndone {
         /// What failed.
@@ -92,33 +217,27 @@ pub enum ApplyError<E: std::error::Error + 'static> {
     },
 }
 
-/// Checks an operation and performs what it asks for; when an action fails, everything is taken back.
+impl ApplyError {
+    fn prepare(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        ApplyError::Prepare(Arc::new(error))
+    }
+}
+
+/// Prepares an operation and performs what it asks for; when an action fails, everything is undone.
 ///
 /// # Errors
 ///
 /// See [`ApplyError`].
-pub fn apply<O: Operation>(operation: &O, context: &mut Context) -> Result<Check, ApplyError<O::Error>> {
-    let check = operation.check(&context.host).map_err(ApplyError::Check)?;
-    if let Check::Change(change) = &check {
-        perform(change, context)?;
-    }
-    Ok(check)
+pub fn apply(operation: &dyn AnyOperation, context: &mut Context) -> Result<Check, ApplyError> {
+    operation.apply(context)
 }
 
-/// Hides from git what a change makes in a checkout, for as long as it is there.
-pub(crate) fn hide(change: &mut Change, paths: &[PathBuf]) {
-    if let Some((there, back)) = Exclude::pair(paths) {
-        change.actions.insert(0, Action::Exclude(there));
-        change.undo.push(Action::Exclude(back));
-    }
-}
-
-/// Performs a change that was checked before; when an action fails, everything is taken back.
+/// Performs a change that an operation asked for; when an action fails, everything is undone.
 ///
 /// # Errors
 ///
 /// See [`ApplyError`].
-pub fn perform<E: std::error::Error>(change: &Change, context: &mut Context) -> Result<(), ApplyError<E>> {
+pub fn perform(change: &Change, context: &mut Context) -> Result<(), ApplyError> {
     let Err(failed) = executor::perform(&change.actions, context, |_| ()) else { return Ok(()) };
     let failed = Box::new(failed);
     Err(match undo(change, context) {
@@ -127,7 +246,7 @@ pub fn perform<E: std::error::Error>(change: &Change, context: &mut Context) -> 
     })
 }
 
-/// Takes a change back.
+/// Undoes a change.
 ///
 /// # Errors
 ///

@@ -2,7 +2,7 @@
 //!
 //! The course: [`observe`](PipInstall::observe) reads files, [`decide`](PipInstall::decide) tells whether an installer must
 //! be asked at all, [`resolve`](PipInstall::resolve) asks it, and [`compare`](PipInstall::compare) says what to build.
-//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::prepare`] builds what was planned, and the [`Switch`](crate::python::Switch) brings it live.
+//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::build`] builds what was planned, and the [`Switch`](crate::python::Switch) brings it live.
 
 mod movable;
 mod upgrade;
@@ -16,13 +16,16 @@ use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Operation};
+use crate::action::Context;
+use crate::git::Exclude;
 use crate::host::files::{self, Found};
 use crate::host::{Host, trial};
 use crate::python::{
-    Build, Installer, Packages, PythonError, Requirements, Resolution, Resolved, SEEDS, Tool,
+    Build, Installer, Packages, PythonError, Requirements, Resolution, Resolved, SEEDS, Switch, Tool,
     UpgradeStrategy, Virtualenv,
 };
 
+pub(crate) use upgrade::summary;
 pub use upgrade::{Ready, Upgrade};
 
 /// Installs the packages that requirements files name.
@@ -106,29 +109,17 @@ pub enum Decision {
 
 /// What is to be done about the packages.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Planned {
-    /// Nothing.
-    Unchanged {
-        /// Why, as a fragment.
-        reason: String,
-        /// For the next update.
-        record: Record,
-    },
-    /// A new environment.
-    Upgrade(Box<Upgrade>),
-}
-
-/// The result of a preparation.
-#[derive(Clone, Debug, PartialEq)]
 pub enum Prepared {
-    /// The live environment is the right one.
+    /// The live virtualenv is the right one.
     Unchanged {
         /// Why, as a fragment.
         reason: String,
         /// For the next update.
         record: Record,
     },
-    /// A new environment is built and can go live.
+    /// A new virtualenv is needed; the change builds it, too.
+    Upgrade(Box<Upgrade>),
+    /// A new virtualenv is built and can go live.
     Ready(Box<Ready>),
 }
 
@@ -278,7 +269,7 @@ impl PipInstall {
         facts: &EnvironmentFacts,
         tool: &Tool,
         resolved: Resolved,
-    ) -> Result<Planned, PythonError> {
+    ) -> Result<Prepared, PythonError> {
         let live = &facts.virtualenv;
         let Resolved { packages, unasked, newer_pip } = resolved;
         let record = Record {
@@ -294,7 +285,7 @@ impl PipInstall {
             if !unasked.is_empty() {
                 reason.push_str(&format!(", and {} that none asks for", unasked.len()));
             }
-            return Ok(Planned::Unchanged { reason, record });
+            return Ok(Prepared::Unchanged { reason, record });
         }
         let Some(base) = live.base.clone() else {
             return Err(PythonError::BasePythonGone {
@@ -334,14 +325,14 @@ impl PipInstall {
             Build { environment: place.to_owned(), ..build.clone() }.is_complete()
         });
         let warnings = [unasked_text(&build), own.summary()].into_iter().flatten().collect();
-        let reason = match changes.len() {
-            1 => "1 package differs from the requirements".to_owned(),
-            count => format!("{count} packages differ from the requirements"),
-        };
-        Ok(Planned::Upgrade(Box::new(Upgrade {
-            reason,
+        let (switch, back) = Switch::pair(&build.virtualenv, &build.environment)?;
+        let hides = Exclude::pair(&switch.makes());
+        Ok(Prepared::Upgrade(Box::new(Upgrade {
             changes,
             build,
+            switch,
+            back,
+            hides,
             record,
             warnings,
             shut: facts.shut.clone(),
@@ -353,12 +344,12 @@ impl PipInstall {
     /// # Errors
     ///
     /// See [`PythonError`].
-    pub fn plan(&self, host: &Host) -> Result<Planned, PythonError> {
+    pub fn plan(&self, host: &Host) -> Result<Prepared, PythonError> {
         let facts = self.observe(host)?;
         match self.decide(&facts)? {
             Decision::Unchanged { reason } => {
                 let record = self.record.clone().unwrap_or_default();
-                Ok(Planned::Unchanged { reason, record })
+                Ok(Prepared::Unchanged { reason, record })
             }
             Decision::Resolve(tool) => {
                 let resolved = self.resolve(host, &facts, &tool)?;
@@ -367,30 +358,36 @@ impl PipInstall {
         }
     }
 
-    /// Plans, and builds the new environment where one is needed; nothing that the site uses is touched.
+    /// Plans, and builds the new virtualenv where one is needed; nothing that the site uses is touched.
     ///
     /// # Errors
     ///
     /// See [`PythonError`].
-    pub fn prepare(&self, host: &Host) -> Result<Prepared, PythonError> {
+    pub fn build(&self, host: &Host) -> Result<Prepared, PythonError> {
         match self.plan(host)? {
-            Planned::Unchanged { reason, record } => Ok(Prepared::Unchanged { reason, record }),
-            Planned::Upgrade(upgrade) => Ok(Prepared::Ready(Box::new(upgrade.prepare(host)?))),
+            Prepared::Upgrade(upgrade) => Ok(Prepared::Ready(Box::new(upgrade.build(host)?))),
+            other => Ok(other),
         }
     }
 }
 
 impl Operation for PipInstall {
+    type Prepared = Prepared;
     type Error = PythonError;
 
     fn name(&self) -> &'static str {
         "pip-install"
     }
 
-    fn check(&self, host: &Host) -> Result<Check, PythonError> {
-        match self.plan(host)? {
-            Planned::Unchanged { reason, .. } => Ok(Check::Unchanged { reason }),
-            Planned::Upgrade(upgrade) => Ok(Check::Change(upgrade.into_change()?)),
+    fn prepare(&self, context: &mut Context) -> Result<Prepared, PythonError> {
+        self.plan(&context.host)
+    }
+
+    fn change(&self, prepared: &Prepared) -> Check {
+        match prepared {
+            Prepared::Unchanged { reason, .. } => Check::unchanged(reason),
+            Prepared::Upgrade(upgrade) => upgrade.change(),
+            Prepared::Ready(ready) => ready.change(),
         }
     }
 }

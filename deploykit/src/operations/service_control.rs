@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::Action;
+use crate::action::{Action, Context};
 use crate::host::Host;
 use crate::operations::{Change, Check, Operation};
 use crate::services::{Before, Goal, Role, Service, ServiceAction, ServiceError, ServiceState, Status};
@@ -44,6 +44,75 @@ pub struct Restart {
     pub stay_up: Vec<ServiceAction>,
     /// Starts exactly what ran before, whatever runs now: the undo of the stops.
     pub undo: Vec<ServiceAction>,
+}
+
+impl Restart {
+    /// Tells whether a service of this role stops.
+    #[must_use]
+    pub fn stops(&self, role: Role) -> bool {
+        self.stop.iter().any(|action| action.service.role == role)
+    }
+
+    /// Tells whether a service of this role starts.
+    #[must_use]
+    pub fn starts(&self, role: Role) -> bool {
+        self.start.iter().any(|action| action.service.role == role)
+    }
+
+    /// Stops the services of one role. The undo starts those that ran.
+    #[must_use]
+    pub fn stopping(&self, role: Role) -> Check {
+        let stop: Vec<&ServiceAction> = of(&self.stop, role).collect();
+        let details = stop.iter().filter_map(|action| socket(action)).collect();
+        let undo = of(&self.undo, role).cloned().map(Action::Service).collect();
+        one_part(&stop, "none runs", Change { details, undo, ..Change::default() })
+    }
+
+    /// Starts the services of one role. The undo stops exactly these, but for what others rely on: what ran before is started by
+    /// the undo of its stop.
+    #[must_use]
+    pub fn starting(&self, role: Role) -> Check {
+        let start: Vec<&ServiceAction> = of(&self.start, role).collect();
+        let stop = |action: &&ServiceAction| {
+            Action::Service(ServiceAction { goal: Goal::Stopped, old: Vec::new(), ..(*action).clone() })
+        };
+        let undo = start.iter().filter(|_| role != Role::Required).map(stop).collect();
+        let none = if role == Role::Required { "all run" } else { "none ran" };
+        one_part(&start, none, Change { undo, ..Change::default() })
+    }
+
+    /// Waits until what was started has run for long enough.
+    #[must_use]
+    pub fn staying_up(&self) -> Check {
+        one_part(&self.stay_up.iter().collect::<Vec<_>>(), "nothing was started", Change::default())
+    }
+}
+
+fn of(actions: &[ServiceAction], role: Role) -> impl Iterator<Item = &ServiceAction> {
+    actions.iter().filter(move |action| action.service.role == role)
+}
+
+/// Completes a part of a restart; `none` is the reason where there is nothing to do.
+fn one_part(actions: &[&ServiceAction], none: &str, change: Change) -> Check {
+    if actions.is_empty() {
+        return Check::unchanged(none);
+    }
+    let names: Vec<&str> = actions.iter().map(|action| action.service.name.as_str()).collect();
+    let actions = actions.iter().map(|action| Action::Service((*action).clone())).collect();
+    Check::Change(Change { reason: names.join(", "), actions, ..change })
+}
+
+/// Says what becomes of a service's socket, where that is known.
+fn socket(stop: &ServiceAction) -> Option<String> {
+    let name = &stop.service.name;
+    match (&stop.socket.holder, stop.socket.units.as_slice()) {
+        (Some(holder), _) => Some(format!("{holder} keeps the socket of `{name}`")),
+        (None, []) => None,
+        (None, units) => Some(format!(
+            "`{}` would start `{name}` again and is stopped as well: its unit waits for nothing",
+            units.join("`, `")
+        )),
+    }
 }
 
 impl ServiceControl {
@@ -193,19 +262,25 @@ impl ServiceControl {
 }
 
 impl Operation for ServiceControl {
+    /// The states, in the order of the services.
+    type Prepared = Vec<ServiceState>;
     type Error = ServiceError;
 
     fn name(&self) -> &'static str {
         "service-control"
     }
 
-    fn check(&self, host: &Host) -> Result<Check, ServiceError> {
+    fn prepare(&self, context: &mut Context) -> Result<Vec<ServiceState>, ServiceError> {
         let stops = self.want != Want::Start;
         let fixed = |service: &&Service| service.role != Role::Required && !service.can_be_stopped();
         if let Some(service) = self.services.iter().find(fixed).filter(|_| stops) {
             return Err(ServiceError::CannotStop { service: service.name.clone() });
         }
-        Ok(self.decide(&self.observe(host)?))
+        self.observe(&context.host)
+    }
+
+    fn change(&self, states: &Vec<ServiceState>) -> Check {
+        self.decide(states)
     }
 }
 

@@ -2,24 +2,45 @@
 
 pub use crate::smoke::{AT_ONCE, Page, PageResult, Problem, SmokeCheck, SmokeError};
 
-use super::{Check, Operation};
-use crate::host::Host;
+use super::{Change, Check, Operation};
+use crate::action::{Action, Context};
+use crate::git::counted;
 
-/// Its check asks for every page once, runs no command, and never answers with a change: pages are as expected, or it fails.
+/// Prepares by asking for every page once. Where all are as expected and no command is to run, nothing is left to do;
+/// otherwise its action asks until the deadline, and runs the commands.
 impl Operation for SmokeCheck {
+    type Prepared = Vec<PageResult>;
     type Error = SmokeError;
 
     fn name(&self) -> &'static str {
         "smoke-check"
     }
 
-    fn check(&self, host: &Host) -> Result<Check, SmokeError> {
-        self.judge(self.run(host)?)?;
-        let reason = match self.pages.len() {
-            0 => "no pages to ask for".to_owned(),
-            1 => "1 page answers as expected".to_owned(),
-            count => format!("{count} pages answer as expected"),
+    fn prepare(&self, context: &mut Context) -> Result<Vec<PageResult>, SmokeError> {
+        self.run(&context.host)
+    }
+
+    fn change(&self, pages: &Vec<PageResult>) -> Check {
+        let wrong = pages.iter().filter(|page| !page.problems.is_empty());
+        let details: Vec<String> = wrong.map(ToString::to_string).collect();
+        if details.is_empty() && self.commands.is_empty() {
+            let reason = match pages.len() {
+                0 => "no pages to ask for".to_owned(),
+                1 => "1 page answers as expected".to_owned(),
+                count => format!("{count} pages answer as expected"),
+            };
+            return Check::Unchanged { reason };
+        }
+        let pages = counted(self.pages.len(), "page");
+        let reason = match self.commands.len() {
+            0 => pages,
+            count => format!("{pages}, {}", counted(count, "command")),
         };
-        Ok(Check::Unchanged { reason })
+        Check::Change(Change {
+            reason,
+            details,
+            actions: vec![Action::SmokeCheck(self.clone())],
+            ..Change::default()
+        })
     }
 }

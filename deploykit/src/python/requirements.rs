@@ -80,7 +80,7 @@ impl Requirements {
         let contents = String::from_utf8_lossy(&contents);
         self.files.push(file.to_owned());
         let _ = writeln!(text, "\0file {}\n{contents}", contents.len());
-        let folder = file.parent().unwrap_or(Path::new("."));
+        let above = file.parent().unwrap_or(Path::new("."));
         for (line, content) in logical_lines(&contents) {
             match classify(&content, directory) {
                 Line::Include(name) if name.contains("://") && !name.starts_with("file:") => {
@@ -88,9 +88,9 @@ impl Requirements {
                 }
                 Line::Include(name) => {
                     let name = name.strip_prefix("file://").unwrap_or(name);
-                    self.add(&lexical(&folder.join(name)), directory, text)?;
+                    self.add(&lexical(&above.join(name)), directory, text)?;
                 }
-                Line::Option => self.options.push(with_absolute_path(&content, folder)),
+                Line::Option => self.options.push(with_absolute_path(&content, above)),
                 Line::Local if self.local.is_none() => {
                     self.local = Some(LocalRequirement { file: file.to_owned(), line, text: content });
                 }

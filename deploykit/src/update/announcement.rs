@@ -123,7 +123,7 @@ impl Announcement {
     }
 
     /// Shows the page, before the web stops. Also returns what shows it to hold the site, whether it is shown before or not.
-    pub(super) fn page_up(&self, web_stops: bool) -> Result<(Step, Option<Action>), Failed> {
+    pub(super) fn page_up(&self, web_stops: bool) -> Result<(Check, Option<Action>), Failed> {
         let mut check = match &self.page {
             None => Check::Unchanged { reason: "no page is configured".to_owned() },
             Some(_) if !web_stops => Check::Unchanged { reason: "the web is not stopped".to_owned() },
@@ -152,23 +152,27 @@ impl Announcement {
         if self.short && holds.is_some() {
             check = Check::Unchanged { reason: SHORT.to_owned() };
         }
-        Ok((Step::new(StepKind::PageUp, check), holds))
+        Ok((check, holds))
     }
 
     /// Takes the page down again, if it was us who put it up.
-    pub(super) fn page_down(&self, page_up: &Step) -> Step {
-        let reason = if page_up.is_needed() { "the pages are as expected" } else { &page_up.change.reason };
-        let (actions, undo) = (page_up.change.undo.clone(), page_up.change.actions.clone());
-        let change = Change { reason: reason.to_owned(), actions, undo, ..Change::default() };
-        Step::new(StepKind::PageDown, Check::Change(change))
+    pub(super) fn page_down(&self, page_up: &Check) -> Check {
+        match page_up {
+            Check::Unchanged { .. } => page_up.clone(),
+            Check::Change(change) => Check::Change(Change {
+                reason: "the pages are as expected".to_owned(),
+                actions: change.undo.clone(),
+                undo: change.actions.clone(),
+                ..Change::default()
+            }),
+        }
     }
 
     /// Ends the announcement, if it was ours: what was there before is there again.
-    pub(super) fn off(announce: &Step) -> Step {
+    pub(super) fn off(announce: &Step) -> Check {
         let reason = if announce.is_needed() { "users are told no longer" } else { &announce.change.reason };
         let actions = announce.change.undo.clone();
-        let change = Change { reason: reason.to_owned(), actions, ..Change::default() };
-        Step::new(StepKind::MaintenanceOff, Check::Change(change))
+        Check::Change(Change { reason: reason.to_owned(), actions, ..Change::default() })
     }
 }
 

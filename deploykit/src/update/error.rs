@@ -24,12 +24,12 @@ pub enum UpdateError {
     #[error(transparent)]
     Locked(#[from] LockError),
     /// An earlier run was cut off, or is held for a person.
-    #[error("run {run} is unfinished: {}", why_unfinished(held.as_deref()))]
+    #[error("run {run} is unfinished: {}", why_unfinished(held.as_ref()))]
     Unfinished {
         /// The run.
         run: String,
         /// The step that could not be undone, for which the site is held; `None`: the run was interrupted.
-        held: Option<String>,
+        held: Option<StepKind>,
         /// Whether it can be finished, too; otherwise it can only be undone.
         can_finish: bool,
     },
@@ -230,12 +230,12 @@ impl UpdateError {
     /// Says that a run is unfinished, and why, as its journal tells.
     #[must_use]
     pub fn unfinished(run: String, entries: &[Entry]) -> Self {
-        let held = held_at(entries).map(str::to_owned);
+        let held = held_at(entries).cloned();
         UpdateError::Unfinished { run, held, can_finish: can_finish(entries) }
     }
 }
 
-fn why_unfinished(held: Option<&str>) -> String {
+fn why_unfinished(held: Option<&StepKind>) -> String {
     match held {
         Some(step) => format!("the site is held, since step `{step}` could not be undone"),
         None => "it was interrupted".to_owned(),

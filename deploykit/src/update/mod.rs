@@ -13,6 +13,7 @@
 //! plan drops the update: nothing that the site uses was touched.
 
 mod announcement;
+mod answers;
 mod backup;
 mod beside;
 mod error;
@@ -21,12 +22,11 @@ mod forecast;
 mod history;
 mod past;
 mod prepare;
+mod recipe;
 mod recover;
 mod rollback;
 mod secrets;
 mod services;
-mod steps;
-mod summary;
 mod written;
 
 use std::time::Duration;

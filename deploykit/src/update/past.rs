@@ -334,7 +334,7 @@ mod tests {
         let command = Command::new("compress");
         let is_own = !["stop-web", "migrate", "start-web"].contains(&step);
         Entry::StepStarted {
-            step: step.to_owned(),
+            step: step.into(),
             phase: Phase::Window,
             time: Timestamp::from_second(second).unwrap(),
             actions: is_own.then_some(Action::Run { command }).into_iter().collect(),
@@ -343,7 +343,7 @@ mod tests {
     }
 
     fn finished(step: &str, duration_ms: u64) -> Entry {
-        Entry::StepFinished { step: step.to_owned(), duration_ms }
+        Entry::StepFinished { step: step.into(), duration_ms }
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
             started("migrate", 30),
             finished("migrate", 1_000),
             started("fails", 40),
-            Entry::StepFailed { step: "fails".to_owned(), error: String::new() },
+            Entry::StepFailed { step: "fails".into(), error: String::new() },
             started("start-web", 50),
             started("warm-up", 60),
             finished("warm-up", 1_000),

@@ -30,10 +30,11 @@ use crate::plan::{Phase, StepKind};
 use crate::runner::{Events, error_chain};
 use crate::site::Site;
 use crate::state::{Current, RunFolder, Seen, State};
+use crate::update::answers::{Facts, pending};
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
-use crate::update::steps::{self, Facts, Planned};
+use crate::update::recipe::Planned;
 use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
@@ -133,20 +134,19 @@ impl<'s, 'o> Preparation<'s, 'o> {
             }
             let target = git.target(&this.host)?;
             let found = match &target {
-                Target::UpToDate { commit } => format!("{} is the newest", crate::git::short(commit)),
+                Target::UpToDate { commit, .. } => format!("{} is the newest", crate::git::short(commit)),
                 Target::Move(moved) => moved.reason(),
             };
             Ok(((target, look), found))
         })?;
-        let moved = match target {
-            Target::UpToDate { commit } => {
-                self.from.clone_from(&commit);
-                self.to = commit;
+        match &target {
+            Target::UpToDate { commit, .. } => {
+                self.from.clone_from(commit);
+                self.to.clone_from(commit);
                 if !self.request.clear && !self.request.look && self.is_settled(&look) {
                     let reason = self.what_was_compared(&look);
                     return Ok(self.unchanged(reason));
                 }
-                None
             }
             Target::Move(moved) => {
                 moved.from().clone_into(&mut self.from);
@@ -154,16 +154,15 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 for notice in &moved.notices {
                     self.notice(notice.to_string());
                 }
-                Some(*moved)
             }
-        };
+        }
         if let Some(notice) = past::rolled_back(&self.state, &self.to) {
             self.notice(notice);
         }
         self.refuse_too_soon()?;
         self.record()?;
-        let facts = self.facts(moved.as_ref())?;
-        self.assemble(moved, facts)
+        let facts = self.facts(target.moved())?;
+        self.assemble(&target, facts)
     }
 
     /// Marks on the disk that a preparation is under way.
@@ -207,8 +206,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
         let (Ground { mut beside, tree, seeded }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {
-            Packages::Unchanged { .. } => config.virtualenv.clone(),
             Packages::Ready(ready) => ready.environment.clone(),
+            Packages::Unchanged { .. } | Packages::Upgrade(_) => config.virtualenv.clone(),
         };
         let project = Project {
             python: environment.join("bin/python"),
@@ -235,7 +234,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(collecting) => collecting,
             Err(source) => return Err(self.fail(collect.step, source)),
         };
-        let (migrations, before, backup) =
+        let (plan, before, backup) =
             self.step(StepKind::Migrations, |this| this.migrations(&project, &mut session, &apart))?;
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
@@ -245,14 +244,17 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(outputs) => outputs,
             Err(source) => return Err(self.fail(StepKind::Outputs, source)),
         };
-        let carrying = match self.written(&tree, apart, &outputs, static_root, !migrations.pending.is_empty())
-        {
+        let carrying = match self.written(&tree, apart, &outputs, static_root, !plan.pending.is_empty()) {
             Ok(carrying) => carrying,
             Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
-        if !carrying.migrates_live() {
-            session.also_stands_for(self.site.project());
-        }
+        let migrations = match carrying.migrates_live() {
+            true => pending(plan, before, backup.as_ref(), self.site.project()),
+            false => {
+                session.also_stands_for(self.site.project());
+                pending(plan, before, backup.as_ref(), project.clone())
+            }
+        };
         if let Some(moved) = moved {
             beside.keep_open(&config.repository, &moved.changes);
         }
@@ -263,7 +265,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
             site,
             byte_code,
             migrations,
-            before,
             backup,
             collected,
             states,
@@ -356,7 +357,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Makes the plan of what was found.
-    fn assemble(mut self, moved: Option<Move>, facts: Facts) -> Result<Prepared<'s, 'o>, UpdateError> {
+    fn assemble(mut self, target: &Target, facts: Facts) -> Result<Prepared<'s, 'o>, UpdateError> {
         let mut current = Current {
             commit: self.to.clone(),
             settings: self.site.fingerprint().to_owned(),
@@ -364,8 +365,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             packages: Some(facts.record().clone()),
             static_files: facts.collected.as_ref().ok().map(|collected| collected.record.clone()),
         };
-        let planned = steps::plan(self.site, &self.request, moved.as_ref(), &facts, &self.host);
-        let planned = match planned {
+        let planned = match facts.plan(self.site, &self.request, target, &self.host) {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };

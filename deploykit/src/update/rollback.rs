@@ -11,9 +11,9 @@
 //! The changes come in the order in which the update's own undo would make them: migrations are reversed while the code
 //! that brought them is still live, and going back to that code, should the rollback fail, ends with its migrations.
 
+mod answers;
 mod copy;
 mod static_way;
-mod steps;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -27,23 +27,23 @@ use crate::django::{Migrate, Project, RestoreDatabase, ReversedMigration, Sessio
 use crate::event::Event;
 use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
 use crate::host::files::{self, Swap};
-use crate::operations::git_update::Move;
+use crate::operations::git_update::{Move, Target};
+use crate::operations::pip_install::{self, Prepared as Packages, Ready as Environment, Record};
 use crate::operations::smoke_check::PageResult;
-use crate::plan::{Phase, Plan, StepKind};
+use crate::plan::{Phase, StepKind};
 use crate::python::{OwnFiles, Switch, Virtualenv};
-use crate::services::{Role, ServiceState};
+use crate::services::ServiceState;
 use crate::smoke::SmokeCheck;
 use crate::state::{Kept, State};
 use crate::update::Update;
-use crate::update::announcement::Announcement;
 use crate::update::backup::Backup;
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
-use crate::update::forecast::{Known, forecast};
+use crate::update::forecast::Known;
 use crate::update::past::{self, Past};
 use crate::update::prepare::{Preparation, Ready};
+use crate::update::recipe::{Planned, Recipe};
 use crate::update::services::Services;
-use crate::update::summary::package_summary;
 use static_way::StaticWay;
 
 use copy::FromCopy;
@@ -86,8 +86,9 @@ struct Database {
 /// Everything that the plan is made of.
 struct Facts {
     done: Done,
-    moved: Option<Move>,
-    packages: String,
+    /// `None`: the update brought no commits.
+    target: Option<Target>,
+    packages: Packages,
     project: Project,
     site: SiteFacts,
     database: Database,
@@ -135,7 +136,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             true => this.by_copy(&done, &project, &mut session),
             false => this.reversed(&done, &project, &mut session),
         })?;
-        let facts = Facts { done, moved, packages, project, site, database, states, baseline };
+        let target = moved.map(|moved| Target::Move(Box::new(moved)));
+        let facts = Facts { done, target, packages, project, site, database, states, baseline };
         self.assemble_rollback(facts, session)
     }
 
@@ -162,7 +164,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// The environment must be the one that the update left, and the one before it whole.
-    fn environment(&mut self, done: &Done) -> Result<(String, String), Failed> {
+    fn environment(&mut self, done: &Done) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
         let run = || done.run.clone();
         if let Some((there, back)) = &done.environment {
@@ -180,14 +182,15 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 return Err(RollbackError::PackagesChanged { run: run(), changes }.into());
             }
         }
-        let Some((_, back)) = &done.environment else {
-            let text = "the update changed no packages".to_owned();
-            return Ok((text.clone(), text));
+        let Some((there, back)) = &done.environment else {
+            let reason = "the update changed no packages".to_owned();
+            return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
         };
         self.try_to_move(&config.virtualenv)?;
         let place = back.environment().unwrap_or_else(|| back.kept.clone());
         let before = Virtualenv::read(&place)?;
-        let text = package_summary(&live.changes_to(&before.packages));
+        let changes = live.changes_to(&before.packages);
+        let text = pip_install::summary(&changes);
         let own =
             OwnFiles::read(&config.virtualenv)?.differences(&OwnFiles::read_at(&place, &config.virtualenv)?);
         if !own.is_empty() {
@@ -197,7 +200,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 names.join(", ")
             ));
         }
-        Ok((text.clone(), text))
+        let ready = Environment::again(place, changes, back.clone(), there.clone());
+        Ok((Packages::Ready(Box::new(ready)), text))
     }
 
     /// The database must be as the update left it, and the way back known.
@@ -224,7 +228,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let copy = done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned);
             return Err(RollbackError::Irreversible { reasons: obstacles, copy }.into());
         }
-        let reasons = steps::backup_reasons(&reversed);
+        let reasons = answers::backup_reasons(&reversed);
         let wanted = match self.site.config().backup {
             When::Never => false,
             When::Always => !reversed.is_empty(),
@@ -240,41 +244,20 @@ impl<'s, 'o> Preparation<'s, 'o> {
         facts: Facts,
         session: Session,
     ) -> Result<Box<Update<'s, 'o>>, UpdateError> {
-        let (plan, announcement) = match self.rollback_plan(&facts, session.boot_time()) {
+        let Planned { mut plan, announcement } = match self.rollback_plan(&facts, session.boot_time()) {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
+        plan.from.clone_from(&self.from);
+        plan.to.clone_from(&self.to);
         let (current, beside, added) = (facts.done.kept.current, Beside::default(), Vec::new());
         let ready = Ready { plan, announcement, session, current, beside, added };
         Ok(self.ready(&facts.states, ready))
     }
 
-    fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<(Plan, Announcement), Failed> {
+    fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<Planned, Failed> {
         let (site, done) = (self.site, &facts.done);
         let services = Services::new(site, &facts.states, &facts.baseline, boot);
-        let mut smoke_check = services.smoke_check();
-        if let (Some(before), Some(now), true) =
-            (done.pages.clone(), site.smoke_check(), smoke_check.is_needed())
-        {
-            // Asked for where the site is now; expected as they were.
-            let check = SmokeCheck { pages: before.pages, commands: Vec::new(), ..now };
-            smoke_check.change.reason = "the pages as they were before the update".to_owned();
-            smoke_check.change.actions = vec![Action::SmokeCheck(check)];
-        }
-        let window = [
-            services.stop(StepKind::StopWeb, Role::Web),
-            facts.backup(),
-            facts.migrate(),
-            facts.static_files(),
-            facts.environment(),
-            facts.code(),
-            services.start(StepKind::StartRequired, Role::Required),
-            services.start(StepKind::StartWeb, Role::Web),
-            smoke_check,
-        ];
-        let mut window = Vec::from(window);
-        let before_code = window.iter().position(|step| step.id == StepKind::Code).unwrap_or_default();
-        window.splice(before_code..before_code, facts.outputs());
         let known = Known {
             boot,
             migrations: facts.database.reversed.len(),
@@ -283,39 +266,26 @@ impl<'s, 'o> Preparation<'s, 'o> {
             is_rollback: true,
             put_back: facts.put_back(),
         };
-        let forecast = forecast(site, &window, known);
-        let short = services.is_short(forecast);
-        let announcement = Announcement::new(site, &self.request, &facts.site, &self.host, short)?;
-        let [announce, wait] = announcement.steps()?;
-        let (page_up, page) = announcement.page_up(services.web_stops())?;
-        let page_down = announcement.page_down(&page_up);
-        let maintenance_off = Announcement::off(&announce);
-
-        let stop_workers = services.stop(StepKind::StopWorkers, Role::Worker);
-        let start_workers = services.start(StepKind::StartWorkers, Role::Worker);
-        let before = [announce, wait, stop_workers, page_up];
-        let after = [page_down, start_workers, services.stay_up(), maintenance_off];
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
-        let mut notices = services.notices();
-        notices.extend(facts.losses());
-        notices.extend(facts.taken_out());
+        let mut notices: Vec<String> = facts.losses().into_iter().chain(facts.taken_out()).collect();
         if !own.is_empty() {
             let made = facts.made(&site.config().repository);
             notices.push(format!("the site's own steps are not run: {}{made}", own.join(", ")));
         }
-        let plan = Plan {
-            environment: site.config().environment.as_str().to_owned(),
-            from: self.from.clone(),
-            to: self.to.clone(),
-            rolls_back: Some(done.run.clone()),
+        let recipe = Recipe {
+            site,
+            request: &self.request,
+            host: &self.host,
+            facts: &facts.site,
+            services: &services,
+            known,
+            answers: facts.answers(site, &services),
+            own: &|_| Vec::new(),
             rollback: None,
-            starts: announcement.starts()?,
-            forecast,
-            steps: before.into_iter().chain(window).chain(after).collect(),
+            rolls_back: Some(done.run.clone()),
             notices,
-            hold: services.hold(page),
         };
-        Ok((plan, announcement))
+        recipe.plan()
     }
 }
 

@@ -33,7 +33,9 @@ fn local_commits_are_refused_or_put_on_top() {
         matches!(refusal(&repositories.update()), GitError::LocalCommits { .. }),
         "even with nothing new"
     );
-    assert_eq!(plan(&rebasing(&repositories)).unwrap(), Target::UpToDate { commit: local.clone() });
+    assert!(
+        matches!(plan(&rebasing(&repositories)).unwrap(), Target::UpToDate { commit, .. } if commit == local.clone())
+    );
     let theirs = repositories.publish("second", &[("a.py", "a = 2\n")]);
     let error = refusal(&repositories.update());
     assert_eq!(
@@ -154,7 +156,9 @@ fn branches_tags_and_commits_are_revisions() {
     assert_eq!(plan_move(&to(&repositories, "origin/release/2")).to(), release);
     assert_eq!(git(&repositories.live, &["tag"]), "moving", "the user's tags stay as they are");
     there_and_back(&repositories, &to(&repositories, "v1"));
-    assert_eq!(plan(&to(&repositories, "v1")).unwrap(), Target::UpToDate { commit: second });
+    assert!(
+        matches!(plan(&to(&repositories, "v1")).unwrap(), Target::UpToDate { commit, .. } if commit == second)
+    );
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn the_index_of_the_virtualenv_counts() {
     assert_eq!(site.live("alpha", &[]), "private");
     if site.uv.is_some() {
         site.wheel("alpha", "4.0", &[]);
-        let error = operation(&site, Installer::Uv).prepare(&host).unwrap_err();
+        let error = operation(&site, Installer::Uv).build(&host).unwrap_err();
         assert!(matches!(error, PythonError::IndexOfPip { .. }), "{error:?}");
     }
 }
@@ -183,7 +183,7 @@ fn a_virtualenv_in_the_checkout_stays_hidden_from_git() {
         panic!()
     };
     let mut context = Context { host: site.host(), django: None };
-    operations::perform::<PythonError>(&change, &mut context).unwrap();
+    operations::perform(&change, &mut context).unwrap();
     let original = site.checkout.join(".my venv.deploykit-original");
     assert_eq!(git(&["status", "--porcelain"]), "");
     git(&["clean", "-q", "-f", "-d"]);
@@ -194,7 +194,7 @@ fn a_virtualenv_in_the_checkout_stays_hidden_from_git() {
     let Check::Change(second) = operation(&site, Installer::Pip).check(&site.host()).unwrap() else {
         panic!()
     };
-    operations::perform::<PythonError>(&second, &mut context).unwrap();
+    operations::perform(&second, &mut context).unwrap();
     operations::undo(&second, &mut context).unwrap();
     assert_eq!(git(&["status", "--porcelain"]), "");
     operations::undo(&change, &mut context).unwrap();

@@ -12,7 +12,7 @@ fn a_requirement_that_nothing_satisfies_is_named() {
             [("nosuch==1.0\n", "nosuch"), ("alpha==9\n", "alpha==9"), ("modern\n", "modern")]
         {
             site.require(text);
-            let error = operation(&site, installer).prepare(&site.host()).unwrap_err();
+            let error = operation(&site, installer).build(&site.host()).unwrap_err();
             let PythonError::ResolutionFailed { requirement, needs_python, .. } = &error else {
                 panic!("{error:?}")
             };
@@ -40,7 +40,7 @@ fn conflicts_that_the_resolver_was_told_to_ignore_are_found() {
         site.wheel("beta", "2.0", &[]);
         site.require("alpha\nbeta\n");
         let operation = PipInstall { extra_args: vec!["--no-deps".into()], ..operation(&site, installer) };
-        let error = operation.prepare(&site.host()).unwrap_err();
+        let error = operation.build(&site.host()).unwrap_err();
         let PythonError::Conflicts { lines } = &error else { panic!("{}: {error:?}", tool.name()) };
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("beta"), "{lines:?}");
@@ -79,7 +79,7 @@ fn hashes_extras_markers_and_urls_are_installed_as_they_are_written() {
         assert_eq!(site.live("delta", &[]), "delta 1.0");
         assert_eq!(site.live("gamma", &[]), "gamma 1.0");
         assert!(!site.virtualenv.join("bin/old").exists());
-        let again = operation(&site, installer).prepare(&site.host()).unwrap();
+        let again = operation(&site, installer).build(&site.host()).unwrap();
         assert!(matches!(again, Prepared::Unchanged { .. }), "{}: {again:?}", tool.name());
     }
 }
@@ -107,9 +107,9 @@ fn requirements_that_cannot_be_used_are_refused_before_anything_runs() {
 fn requirements_that_change_between_plan_and_build_are_not_built() {
     let site = outdated();
     let host = site.host();
-    let Planned::Upgrade(upgrade) = operation(&site, Installer::Auto).plan(&host).unwrap() else { panic!() };
+    let Prepared::Upgrade(upgrade) = operation(&site, Installer::Auto).plan(&host).unwrap() else { panic!() };
     fs::write(site.checkout.join("base.txt"), "alpha<2\n").unwrap();
-    let error = upgrade.prepare(&host).unwrap_err();
+    let error = upgrade.build(&host).unwrap_err();
     assert!(matches!(error, PythonError::RequirementsChanged { .. }), "{error:?}");
 }
 
@@ -117,14 +117,14 @@ fn requirements_that_change_between_plan_and_build_are_not_built() {
 fn an_index_that_moves_between_plan_and_build_is_noticed() {
     let site = outdated();
     let host = site.host();
-    let Planned::Upgrade(upgrade) = operation(&site, Installer::Pip).plan(&host).unwrap() else { panic!() };
+    let Prepared::Upgrade(upgrade) = operation(&site, Installer::Pip).plan(&host).unwrap() else { panic!() };
     site.wheel("alpha", "3.0", &[]);
     site.wheel("gamma", "4.0", &[]);
-    let ready = upgrade.prepare(&host).unwrap();
+    let ready = upgrade.build(&host).unwrap();
     assert_eq!(changes(&ready), CHANGES, "what was planned is installed");
     fs::remove_dir_all(&site.environments).unwrap();
     fs::remove_file(site.wheels.join("gamma-3.0-py3-none-any.whl")).unwrap();
-    let error = upgrade.prepare(&host).unwrap_err();
+    let error = upgrade.build(&host).unwrap_err();
     assert!(matches!(error, PythonError::BuildFailed { step: "installing the packages", .. }), "{error:?}");
 }
 
@@ -168,13 +168,13 @@ fn an_index_that_never_answers_meets_the_deadline_or_the_cancellation() {
         let before = tree_hash(&site.virtualenv);
         let patient = operation(&site, installer);
         let hasty = PipInstall { deadline: Duration::from_secs(2), ..patient.clone() };
-        let error = hasty.prepare(&site.host()).unwrap_err();
+        let error = hasty.build(&site.host()).unwrap_err();
         let late = matches!(&error, PythonError::Command(CommandError::DeadlinePassed { .. }));
         assert!(late, "{}: {error:?}", tool.name());
 
         let cancel = Cancel::new().unwrap();
         cancel.request();
-        let error = patient.prepare(&site.host().with_cancel(cancel)).unwrap_err();
+        let error = patient.build(&site.host().with_cancel(cancel)).unwrap_err();
         assert!(matches!(error, PythonError::Command(CommandError::Cancelled { .. })), "{error:?}");
         assert_eq!(tree_hash(&site.virtualenv), before);
     }

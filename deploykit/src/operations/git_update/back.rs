@@ -32,6 +32,7 @@ impl GitUpdate {
         let mut there = decide::planned(self, &facts);
         there.checkout = Checkout { restore: false, ..made.reverse() };
         there.notices.clear();
+        there.is_back = true;
         Ok(there)
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn is_up_to_date(update: &GitUpdate, facts: &GitFacts) -> bool {
 
 pub(super) fn decide(update: &GitUpdate, facts: &GitFacts) -> Result<Target, GitError> {
     if is_up_to_date(update, facts) {
-        return Ok(Target::UpToDate { commit: facts.head.commit.clone() });
+        return Ok(Target::UpToDate { commit: facts.head.commit.clone(), upstream: facts.upstream.clone() });
     }
     check_state(facts)?;
     check_history(update, facts)?;
@@ -151,5 +151,6 @@ pub(super) fn planned(update: &GitUpdate, facts: &GitFacts) -> Move {
         local_edits: facts.local_changes.iter().map(|edit| edit.path.clone()).collect(),
         submodules: facts.submodules,
         notices,
+        is_back: false,
     }
 }

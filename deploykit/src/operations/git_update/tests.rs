@@ -64,7 +64,7 @@ fn head_at_the_target_and_on_the_branch_is_up_to_date_whatever_else_is_the_case(
     let mut facts = facts();
     facts.head.commit = id('2');
     facts.operation = Some("bisect".to_owned());
-    assert_eq!(update().decide(&facts).unwrap(), Target::UpToDate { commit: id('2') });
+    assert!(matches!(update().decide(&facts).unwrap(), Target::UpToDate { commit, .. } if commit == id('2')));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn local_commits_on_top_of_the_newest_one_are_up_to_date_only_where_they_may_be_
     facts.target_is_older = true;
     facts.local_commits = vec![commit('1', "mine")];
     let rebasing = GitUpdate { local_commits: LocalCommits::Rebase, ..update() };
-    assert_eq!(rebasing.decide(&facts).unwrap(), Target::UpToDate { commit: id('1') });
+    assert!(matches!(rebasing.decide(&facts).unwrap(), Target::UpToDate { commit, .. } if commit == id('1')));
     refused(&update(), &facts, "1 local commit is not in `origin/main`: `1111111 mine`");
     facts.lost = facts.local_commits.split_off(0);
     assert!(matches!(rebasing.decide(&facts), Err(GitError::HistoryRewritten { .. })));

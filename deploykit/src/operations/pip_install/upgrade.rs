@@ -4,19 +4,24 @@ use std::path::PathBuf;
 
 use super::Record;
 use crate::action::Action;
+use crate::git::{Exclude, counted};
 use crate::host::Host;
-use crate::operations::{Change, hide};
+use crate::operations::{Change, Check};
 use crate::python::{Build, Package, PackageChange, Packages, PythonError, Switch, scripts_of};
 
 /// A new environment that is to be built and to go live.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upgrade {
-    /// Why, as a fragment: "2 of 40 packages change".
-    pub reason: String,
     /// The packages that are added, replaced or dropped.
     pub changes: Vec<PackageChange>,
     /// How it is built.
     pub build: Build,
+    /// Brings it live.
+    pub switch: Switch,
+    /// Undoes that.
+    pub back: Switch,
+    /// Hides from git what the switch makes in a checkout, and shows it again.
+    pub hides: Option<(Exclude, Exclude)>,
     /// For the next update, once the environment is live.
     pub record: Record,
     /// What a person may want to know beforehand.
@@ -36,8 +41,10 @@ pub struct Ready {
     pub changes: Vec<PackageChange>,
     /// Brings it live.
     pub switch: Switch,
-    /// Takes it back.
+    /// Undoes that.
     pub back: Switch,
+    /// Hides from git what the switch makes in a checkout, and shows it again.
+    pub hides: Option<(Exclude, Exclude)>,
     /// For the next update, once the environment is live.
     pub record: Record,
     /// Whether it was there already.
@@ -57,17 +64,17 @@ impl Upgrade {
     /// # Errors
     ///
     /// When it cannot be built, or the requirements changed since.
-    pub fn prepare(&self, host: &Host) -> Result<Ready, PythonError> {
+    pub fn build(&self, host: &Host) -> Result<Ready, PythonError> {
         let built = self.build.run(host)?;
-        let (switch, back) = Switch::pair(&self.build.virtualenv, &self.build.environment)?;
         let [live, next] = [&self.build.virtualenv, &self.build.environment].map(|path| scripts_of(path));
         let missing = live.difference(&next).filter(|name| !comes_with_python(name));
         Ok(Ready {
             environment: self.build.environment.clone(),
             key: self.build.key(),
             changes: self.changes.clone(),
-            switch,
-            back,
+            switch: self.switch.clone(),
+            back: self.back.clone(),
+            hides: self.hides.clone(),
             record: self.record.clone(),
             reused: built.reused,
             warnings: self.warnings.iter().cloned().chain(built.warnings).collect(),
@@ -76,33 +83,66 @@ impl Upgrade {
         })
     }
 
-    /// Returns it as a change with its undo.
-    ///
-    /// # Errors
-    ///
-    /// When the virtualenv vanished.
-    pub fn into_change(self) -> Result<Change, PythonError> {
-        let (switch, back) = Switch::pair(&self.build.virtualenv, &self.build.environment)?;
-        let side = |version: fn(&PackageChange) -> Option<&String>| {
-            let packages = self
-                .changes
-                .iter()
-                .filter_map(|change| Some(Package::new(change.name.clone(), version(change)?.clone())));
-            packages.collect::<Packages>().summary()
-        };
-        let warnings = self.warnings.iter().map(|warning| format!("! {warning}"));
-        let paths = switch.makes();
-        let mut change = Change {
-            reason: self.reason.clone(),
-            before: side(|change| change.from.as_ref()),
-            after: side(|change| change.to.as_ref()),
-            details: self.changes.iter().map(ToString::to_string).chain(warnings).collect(),
-            undo: vec![Action::SwitchEnvironment(back)],
-            actions: vec![Action::BuildEnvironment(self.build), Action::SwitchEnvironment(switch)],
-            irreversible: None,
-        };
-        hide(&mut change, &paths);
-        Ok(change)
+    pub(super) fn change(&self) -> Check {
+        let mut change = change(&self.changes, &self.warnings, &self.switch, &self.back);
+        change.actions.insert(0, Action::BuildEnvironment(self.build.clone()));
+        Check::Change(change).hiding(self.hides.as_ref())
+    }
+}
+
+impl Ready {
+    /// Makes one of a virtualenv that was live before, and that these changes lead back to.
+    pub(crate) fn again(
+        environment: PathBuf,
+        changes: Vec<PackageChange>,
+        switch: Switch,
+        back: Switch,
+    ) -> Self {
+        Ready {
+            environment,
+            key: String::new(),
+            changes,
+            switch,
+            back,
+            hides: None,
+            record: Record::default(),
+            reused: true,
+            warnings: Vec::new(),
+            missing_scripts: Vec::new(),
+            shut: None,
+        }
+    }
+
+    pub(super) fn change(&self) -> Check {
+        Check::Change(change(&self.changes, &[], &self.switch, &self.back)).hiding(self.hides.as_ref())
+    }
+}
+
+fn change(changes: &[PackageChange], warnings: &[String], switch: &Switch, back: &Switch) -> Change {
+    let side = |version: fn(&PackageChange) -> Option<&String>| {
+        let packages = changes
+            .iter()
+            .filter_map(|change| Some(Package::new(change.name.clone(), version(change)?.clone())));
+        packages.collect::<Packages>().summary()
+    };
+    let warnings = warnings.iter().map(|warning| format!("! {warning}"));
+    Change {
+        reason: summary(changes),
+        before: side(|change| change.from.as_ref()),
+        after: side(|change| change.to.as_ref()),
+        details: changes.iter().map(ToString::to_string).chain(warnings).collect(),
+        actions: vec![Action::SwitchEnvironment(switch.clone())],
+        undo: vec![Action::SwitchEnvironment(back.clone())],
+        irreversible: None,
+    }
+}
+
+/// Says in a few words which packages change.
+pub(crate) fn summary(changes: &[PackageChange]) -> String {
+    match changes {
+        [] => "the same packages".to_owned(),
+        [one] => one.to_string(),
+        many => format!("{} change", counted(many.len(), "package")),
     }
 }
 

@@ -9,14 +9,14 @@ use crate::django::{
 };
 use crate::git::{ChangeStatus, NextTree, Tree, counted, tracked_below};
 use crate::names;
+use crate::operations::django_manage::static_summary;
 use crate::operations::git_update::Move;
-use crate::plan::ANCHORS;
+use crate::plan::StepKind;
 use crate::python::ByteCode;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
 use crate::update::history;
-use crate::update::summary;
 use crate::update::written::Apart;
 
 /// How many sources are compiled beforehand at most: their names stand in the journal.
@@ -137,7 +137,6 @@ impl Preparation<'_, '_> {
         if config.repository.starts_with(&root) {
             return Err(PreparationError::StaticRootHoldsCheckout { root }.into());
         }
-        let live_anchors: Vec<&str> = ANCHORS.into_iter().skip_while(|anchor| *anchor != "static").collect();
         let tracked = tracked_below(&config.repository, &root, &[&self.from, &self.to])?;
         let files = StaticFiles {
             root,
@@ -146,7 +145,7 @@ impl Preparation<'_, '_> {
             clear,
             record: self.state.current().static_files,
             deleted: deleted.map(names::text).collect(),
-            copied: config.steps.iter().any(|step| live_anchors.contains(&step.after.as_str())),
+            copied: config.steps.iter().any(|step| step.after >= StepKind::Static),
         };
         if files.is_git_s() {
             let count = counted(files.tracked.len(), "file");
@@ -176,7 +175,7 @@ impl Preparation<'_, '_> {
                             .to_owned(),
                     );
                 }
-                let text = summary::static_summary(&collected);
+                let text = static_summary(&collected);
                 Ok((Ok(collected), text))
             }
         }

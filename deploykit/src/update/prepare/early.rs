@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failed, Preparation};
 use crate::host::users::{barred, shown_user};
-use crate::operations::pip_install::{PipInstall, Planned};
+use crate::operations::pip_install::{PipInstall, Prepared};
 use crate::services::{Role, ServiceState, listeners};
 use crate::site::EnvironmentName;
 use crate::update::error::PreparationError;
@@ -22,8 +22,10 @@ impl Preparation<'_, '_> {
         };
         // Why it cannot be planned is told by whoever builds it.
         match install.plan(&self.host) {
-            Ok(Planned::Upgrade(_)) => Err(PreparationError::EnvironmentShut { service, user, folder }),
-            Ok(Planned::Unchanged { .. }) | Err(_) => Ok(()),
+            Ok(Prepared::Upgrade(_) | Prepared::Ready(_)) => {
+                Err(PreparationError::EnvironmentShut { service, user, folder })
+            }
+            Ok(Prepared::Unchanged { .. }) | Err(_) => Ok(()),
         }
     }
 

@@ -12,8 +12,8 @@ use crate::host::copies::{Copyable, Limit, Stamps, are_same, copy, copyable, sta
 use crate::host::files::{self, FileError, InPath};
 use crate::plan::StepKind;
 use crate::site::{Config, OwnTask};
+use crate::update::answers::own_command;
 use crate::update::error::{PreparationError, UpdateError};
-use crate::update::steps;
 
 /// What is copied for the steps, of all that the staged tree shows of the live one.
 const LIMIT: Limit = Limit { entries: 20_000, bytes: 1 << 29 };
@@ -58,7 +58,7 @@ impl Preparation<'_, '_> {
             let project = project.cloned().unwrap_or(Project { directory, ..self.site.project() });
             let command = match &step.task {
                 OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
-                OwnTask::Run(argv) => steps::own_command(argv, &tree.path, &project, &self.host),
+                OwnTask::Run(argv) => own_command(argv, &tree.path, &project, &self.host),
             };
             let own = StepKind::Own(step.name.clone());
             self.step(own.clone(), |this| {

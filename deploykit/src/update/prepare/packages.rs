@@ -12,13 +12,14 @@ use super::{Failed, Ground, Preparation};
 use crate::git::Tree;
 use crate::host::{Cancel, Host, files};
 use crate::operations::git_update::Move;
-use crate::operations::pip_install::{PipInstall, Prepared as Packages, Record};
+use crate::operations::pip_install::{self, PipInstall, Prepared as Packages, Record};
 use crate::plan::StepKind;
 use crate::python::{PythonError, Requirements, included};
 use crate::services::ServiceState;
 use crate::site::Site;
+use crate::update::answers::program_of;
 use crate::update::error::{PreparationError, UpdateError};
-use crate::update::{past, steps, summary};
+use crate::update::past;
 
 /// What uv reads of the folder that it runs in.
 const SETTINGS: [&str; 2] = ["pyproject.toml", "uv.toml"];
@@ -169,7 +170,7 @@ impl Preparation<'_, '_> {
         moved: Option<&Move>,
     ) -> (Result<Ground, UpdateError>, Option<(Result<Packages, PythonError>, Instant)>) {
         thread::scope(|scope| {
-            let prepare = || (early.install.prepare(host), Instant::now());
+            let prepare = || (early.install.build(host), Instant::now());
             let thread = Builder::new().spawn_scoped(scope, prepare);
             let ground = self.ground(moved);
             let fits = ground.as_ref().is_ok_and(|ground| early.fits(self.site, &ground.tree.path));
@@ -188,7 +189,7 @@ impl Preparation<'_, '_> {
             let reason = "no requirements are configured".to_owned();
             return Ok(Packages::Unchanged { reason, record: Record::default() });
         }
-        install_in(self.site, &ground.tree.path).prepare(&self.host)
+        install_in(self.site, &ground.tree.path).build(&self.host)
     }
 
     /// Looks whether the services can do with it.
@@ -196,13 +197,14 @@ impl Preparation<'_, '_> {
         let config = self.site.config();
         let text = match &packages {
             Packages::Unchanged { reason, .. } => reason.clone(),
+            Packages::Upgrade(upgrade) => pip_install::summary(&upgrade.changes),
             Packages::Ready(ready) => {
                 self.try_to_move(&config.virtualenv)?;
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
                 past::prune_built(self.site, &self.state, ready.environment.clone())?;
                 let bin = config.virtualenv.join("bin");
                 if let Some((service, program)) =
-                    steps::program_of(&config.services, states, &bin, &ready.missing_scripts)
+                    program_of(&config.services, states, &bin, &ready.missing_scripts)
                 {
                     return Err(
                         PreparationError::ProgramMissing { service, program: bin.join(program) }.into()
@@ -214,7 +216,7 @@ impl Preparation<'_, '_> {
                         "the next environment has no `bin/{scripts}`, which the live one has"
                     ));
                 }
-                summary::package_summary(&ready.changes)
+                pip_install::summary(&ready.changes)
             }
         };
         Ok((packages, text))

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::operations::pip_install::Decision;
 use crate::site::{EnvironmentName, Site};
 use crate::state::{Current, Seen, Started, State, Unread};
-use crate::update::steps::Facts;
+use crate::update::answers::Facts;
 
 /// What the last good update left, and the first thing, the commit aside, that is not like that any more.
 pub(super) struct Look {

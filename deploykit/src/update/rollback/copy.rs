@@ -9,7 +9,7 @@ use super::{Database, Done, Failed};
 use crate::action::Action;
 use crate::django::{DatabaseState, Project, PutBack, RestoreDatabase, RowCounts, Session};
 use crate::host::files::{self, Found};
-use crate::operations::Change;
+use crate::operations::django_manage::Reversal;
 use crate::update::backup::Backup;
 use crate::update::error::RollbackError;
 use crate::update::past::COUNTING;
@@ -70,12 +70,12 @@ impl Preparation<'_, '_> {
 
 impl FromCopy {
     /// Puts the copy back, and the copy of now should the rollback fail.
-    pub(super) fn change(&self, run: &str, backup: &Backup) -> Change {
-        Change {
+    pub(super) fn reversal(&self, run: &str, backup: &Backup) -> Reversal {
+        Reversal {
             reason: format!("the copy of run {run} is put back"),
-            actions: vec![Action::RestoreDatabase(self.restore.clone())],
-            undo: vec![Action::RestoreDatabase(backup.restore(self.now.clone(), false))],
-            ..Change::default()
+            reversed: Vec::new(),
+            restore: self.restore.clone(),
+            undo: Action::RestoreDatabase(backup.restore(self.now.clone(), false)),
         }
     }
 }

@@ -1,0 +1,298 @@
+//! What a preparation found out, and what each operation answers to it.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::action::Action;
+use crate::command::Command;
+use crate::django::{
+    Collected, DatabaseState, Migrate, MigrationPlan, Project, RestoreDatabase, Session, SiteFacts, When,
+};
+use crate::git::CarryWritten;
+use crate::host::Host;
+use crate::names::shown_path;
+use crate::operations::django_manage::{DjangoManage, Migrations, Prepared, StaticSet, Task};
+use crate::operations::git_update::Target;
+use crate::operations::pip_install::{Prepared as Packages, Record};
+use crate::operations::smoke_check::PageResult;
+use crate::operations::{Change, Check, Operation};
+use crate::plan::{LaterRollback, RollbackWay, Step, StepKind};
+use crate::python::ByteCode;
+use crate::services::{Service, ServiceState};
+use crate::site::{EnvironmentName, OwnTask, Site};
+use crate::update::Request;
+use crate::update::backup::{self, Backup};
+use crate::update::beside::Beside;
+use crate::update::forecast::Known;
+use crate::update::prepare::Output;
+use crate::update::recipe::{Answers, Planned, Recipe};
+use crate::update::services::Services;
+use crate::update::written::Carrying;
+
+/// Everything that the plan is made of.
+pub(super) struct Facts {
+    /// The next environment.
+    pub packages: Packages,
+    /// The project in the next tree, with the next environment.
+    pub project: Project,
+    /// Django, booted from there.
+    pub session: Session,
+    pub site: SiteFacts,
+    /// Byte code of the checkout, in the next tree.
+    pub byte_code: Option<ByteCode>,
+    pub migrations: Migrations,
+    pub backup: Option<Backup>,
+    /// The static files beside the live ones, or why there are none.
+    pub collected: Result<Collected, String>,
+    /// The services, in the order of the configuration.
+    pub states: Vec<ServiceState>,
+    pub baseline: Vec<PageResult>,
+    pub beside: Beside,
+    /// What the new version's code wrote beside the live checkout.
+    pub carrying: Carrying,
+    /// What the site's own steps made.
+    pub outputs: Vec<Output>,
+}
+
+impl Facts {
+    pub(super) fn record(&self) -> &Record {
+        match &self.packages {
+            Packages::Unchanged { record, .. } => record,
+            Packages::Upgrade(upgrade) => &upgrade.record,
+            Packages::Ready(ready) => &ready.record,
+        }
+    }
+
+    /// Tells whether anything about the site has to change.
+    fn is_needed(&self, target: &Target) -> bool {
+        matches!(target, Target::Move(_))
+            || !matches!(self.packages, Packages::Unchanged { .. })
+            || self.collected.as_ref().is_ok_and(|collected| !collected.unchanged)
+            || self.migrations.plan.is_due()
+            || !self.outputs.is_empty()
+    }
+}
+
+impl Facts {
+    /// Makes the plan; none when there is nothing to do.
+    pub(super) fn plan(
+        &self,
+        site: &Site,
+        request: &Request,
+        target: &Target,
+        host: &Host,
+    ) -> Result<Option<Planned>, Box<dyn Error + Send + Sync>> {
+        if !self.is_needed(target) {
+            return Ok(None);
+        }
+        let boot = self.session.boot_time();
+        let services = Services::new(site, &self.states, &self.baseline, boot);
+        let known = Known {
+            boot,
+            migrations: self.migrations.plan.pending.len(),
+            boots: self.carrying.migrates_live(),
+            copy: self.backup.as_ref().map(Backup::duration).unwrap_or_default(),
+            is_rollback: false,
+            put_back: Duration::ZERO,
+        };
+        let recipe = Recipe {
+            site,
+            request,
+            host,
+            facts: &self.site,
+            services: &services,
+            known,
+            answers: self.answers(site, target, &services),
+            own: &|step| own_steps(site, host, step),
+            rollback: Some(self.rollback()),
+            rolls_back: None,
+            notices: self.notices(site),
+        };
+        recipe.plan().map(Some)
+    }
+
+    /// Returns what each operation answers to what was found.
+    fn answers(&self, site: &Site, target: &Target, services: &Services) -> Answers {
+        let manage = |task| DjangoManage::new(self.project.clone(), task);
+        let mut code = site.git_update(None).change(target);
+        if let (Target::Move(_), Some(byte_code)) = (target, &self.byte_code) {
+            let remove = Action::RemoveByteCode(byte_code.clone());
+            code = code.then(Action::PlaceByteCode(byte_code.clone()), remove);
+        }
+        if let Some(carry) = self.carrying.at_code() {
+            code = carried(code, carry, self.carrying.details());
+        }
+        let mut static_files = match &self.collected {
+            Err(reason) => Check::unchanged(reason),
+            Ok(collected) => manage(Task::CollectStatic { clear: When::Auto })
+                .change(&Prepared::Static(Box::new(StaticSet::of(collected)))),
+        };
+        if let Some(carry) = self.carrying.at_static() {
+            static_files = carried(static_files, carry, Vec::new());
+        }
+        let migrations = Prepared::Migrations(Box::new(self.migrations.clone()));
+        Answers {
+            backup: self.backup(site),
+            code,
+            outputs: self.outputs(site),
+            environment: site.pip_install().change(&self.packages).brief(),
+            static_files,
+            migrate: self.migrate(manage(Task::Migrate).change(&migrations).brief()),
+            smoke_check: services.smoke_check(),
+        }
+    }
+
+    fn backup(&self, site: &Site) -> Check {
+        let plan = &self.migrations.plan;
+        match &self.backup {
+            Some(backup) => Check::Change(backup.change(plan)),
+            None if plan.pending.is_empty() => Check::unchanged("no migrations are pending"),
+            None if self.carrying.apart.is_new => Check::unchanged("the database is new"),
+            None if site.config().backup == When::Never => Check::unchanged("`database.backup` is `never`"),
+            None => Check::unchanged("the migrations can be reversed"),
+        }
+    }
+
+    /// Brings what the site's own steps made; `None` where they make nothing.
+    fn outputs(&self, site: &Site) -> Option<Check> {
+        let outputs = &self.outputs;
+        let is_declared = site.config().steps.iter().any(|step| !step.outputs.is_empty());
+        let names = outputs.iter().map(|output| output.path.display().to_string());
+        let check = match outputs.len() {
+            0 => Check::unchanged("the outputs of the site's own steps stay as they are"),
+            _ => Check::Change(Change {
+                reason: names.collect::<Vec<_>>().join(", "),
+                details: outputs.iter().flat_map(Output::files).map(|path| shown_path(&path)).collect(),
+                actions: outputs.iter().map(|output| Action::SwapOutput(output.swap.clone())).collect(),
+                undo: outputs.iter().map(|output| Action::SwapOutput(output.back.clone())).collect(),
+                ..Change::default()
+            }),
+        };
+        is_declared.then_some(check)
+    }
+
+    /// Adds what the migrations write into the staged tree, which goes along with them.
+    fn migrate(&self, check: Check) -> Check {
+        let Check::Change(mut change) = check else { return check };
+        let carry = self.carrying.at_migrate();
+        let (carry, take_out) = (Action::CarryWritten(carry.clone()), Action::TakeOutWritten(carry));
+        match (self.carrying.apart.is_new, self.carrying.migrates_live()) {
+            (true, _) => {
+                // There is no database yet that could be brought back.
+                change.actions.insert(0, carry);
+                (change.undo, change.irreversible) = (vec![take_out], None);
+            }
+            (false, true) => {}
+            (false, false) => {
+                change.actions.push(carry);
+                change.undo.push(take_out);
+            }
+        }
+        Check::Change(change)
+    }
+
+    /// Says whether the update can be rolled back once it is finished.
+    fn rollback(&self) -> LaterRollback {
+        let reason = self.migrations.plan.irreversible();
+        let way = match (&reason, self.migrations.has_copy()) {
+            (None, _) => RollbackWay::Possible,
+            (Some(_), true) => RollbackWay::FromCopy,
+            (Some(_), false) => RollbackWay::Impossible,
+        };
+        LaterRollback { way, reason }
+    }
+
+    fn notices(&self, site: &Site) -> Vec<String> {
+        let is_on = self.site.debug && site.config().environment == EnvironmentName::Production;
+        let debug = is_on.then(|| "DEBUG is on in the new version's settings".to_owned());
+        let (carrying, migrations) = (&self.carrying, &self.migrations.plan);
+        let boots = carrying.apart.notice(self.session.boot_time());
+        let boots = boots.filter(|_| !migrations.pending.is_empty());
+        let half = backup::warning(self.backup.as_ref(), migrations);
+        let half = half.filter(|_| !carrying.apart.is_new);
+        debug.into_iter().chain(boots).chain(half).collect()
+    }
+}
+
+/// Pairs pending migrations with the way back; they run in this project.
+pub(super) fn pending(
+    plan: MigrationPlan,
+    before: DatabaseState,
+    backup: Option<&Backup>,
+    project: Project,
+) -> Migrations {
+    let migrate = Migrate { project: project.clone(), before: before.clone(), plan: plan.ids() };
+    let restore = match backup {
+        Some(backup) => RestoreDatabase { project, ..backup.restore(before, plan.is_reversed_first()) },
+        None => RestoreDatabase::new(project, before, None),
+    };
+    Migrations { plan, migrate, restore }
+}
+
+/// Adds what the preparation wrote into the staged tree.
+fn carried(check: Check, carry: CarryWritten, details: Vec<String>) -> Check {
+    let mut change = check.into_change();
+    change.details.extend(details);
+    Check::Change(change).then(Action::CarryWritten(carry.clone()), Action::TakeOutWritten(carry))
+}
+
+/// Returns the steps of the site's own that follow a step.
+fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
+    let config = site.config();
+    let own = config.steps.iter().filter(|own| own.after == step.id).map(|own| {
+        let project = site.project();
+        let (command, reason) = match &own.task {
+            OwnTask::Manage(args) => {
+                (project.manage(args.iter().map(String::as_str)), format!("manage.py {}", args.join(" ")))
+            }
+            OwnTask::Run(argv) => (own_command(argv, &config.repository, &project, host), argv.join(" ")),
+        };
+        let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
+        Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }
+    });
+    own.collect()
+}
+
+/// Returns a service that runs one of these programs of a folder, and which one.
+pub(super) fn program_of(
+    services: &[Service],
+    states: &[ServiceState],
+    bin: &Path,
+    programs: &[String],
+) -> Option<(String, String)> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let real_folder = real(bin);
+    let is_one = |word: &str, directory: &Path| {
+        let path = directory.join(word);
+        let name = path.file_name()?.to_str()?.to_owned();
+        let is_there = programs.contains(&name) && real(path.parent()?) == real_folder;
+        is_there.then_some(name)
+    };
+    let up = states.iter().filter(|state| state.status.is_up());
+    up.into_iter().find_map(|state| {
+        let running = state.pids.iter().find_map(|process| {
+            let directory = process.directory().unwrap_or_default();
+            process.words().iter().find_map(|word| is_one(word, &directory))
+        });
+        let start = || {
+            let service = services.iter().find(|service| service.name == state.service)?;
+            // A program may show another command line than it was started with.
+            service.manager.start_command().iter().find_map(|word| is_one(word, Path::new("/")))
+        };
+        Some((state.service.clone(), running.or_else(start)?))
+    })
+}
+
+/// Makes a program of the site's own, run in a tree, as in the project's activated virtualenv; `./name` is a file of that
+/// tree.
+pub(super) fn own_command(argv: &[String], tree: &Path, project: &Project, host: &Host) -> Command {
+    let program = argv.first().map_or("", String::as_str);
+    let program = match program.strip_prefix("./") {
+        Some(rest) => tree.join(rest),
+        None => PathBuf::from(program),
+    };
+    let command = Command::new(program).args(argv.iter().skip(1)).directory(tree).in_site_environment();
+    let path = host.environment().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
+    project.activate(command, path)
+}

@@ -1,0 +1,136 @@
+//! The recipe: every step of an update and of a rollback, in order.
+
+use std::error::Error;
+
+use jiff::Timestamp;
+
+use crate::action::Action;
+use crate::django::SiteFacts;
+use crate::host::Host;
+use crate::operations::Check;
+use crate::plan::{LaterRollback, Plan, Step, StepKind};
+use crate::services::Role;
+use crate::site::Site;
+use crate::update::Request;
+use crate::update::announcement::Announcement;
+use crate::update::forecast::{Known, forecast};
+use crate::update::past;
+use crate::update::services::Services;
+
+use StepKind::{
+    Backup, Code, Environment, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck, StartRequired,
+    StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
+};
+
+/// What the operations answered, in the order of an update.
+pub(super) struct Answers {
+    pub backup: Check,
+    pub code: Check,
+    /// `None`: no step of the site's own makes anything.
+    pub outputs: Option<Check>,
+    pub environment: Check,
+    pub static_files: Check,
+    pub migrate: Check,
+    pub smoke_check: Check,
+}
+
+/// Everything that a plan is made of.
+pub(super) struct Recipe<'p> {
+    pub site: &'p Site,
+    pub request: &'p Request,
+    pub host: &'p Host,
+    pub facts: &'p SiteFacts,
+    pub services: &'p Services<'p>,
+    pub known: Known,
+    pub answers: Answers,
+    /// Makes the steps of the site's own that follow one.
+    pub own: &'p dyn Fn(&Step) -> Vec<Step>,
+    pub rollback: Option<LaterRollback>,
+    /// The finished update that is rolled back; `None`: this is an update.
+    pub rolls_back: Option<String>,
+    pub notices: Vec<String>,
+}
+
+/// A plan with what its announcement can be made anew of.
+pub(super) struct Planned {
+    pub plan: Plan,
+    pub announcement: Announcement,
+}
+
+impl Recipe<'_> {
+    pub(super) fn plan(self) -> Result<Planned, Box<dyn Error + Send + Sync>> {
+        let Recipe { site, request, services, answers, .. } = self;
+        let step = |(kind, check)| Step::new(kind, check);
+        let with_own = |step: Step| {
+            let own = (self.own)(&step);
+            std::iter::once(step).chain(own)
+        };
+        let mut changes = vec![
+            (Code, answers.code),
+            (Environment, answers.environment),
+            (Static, answers.static_files),
+            (Migrate, answers.migrate),
+        ];
+        changes.splice(1..1, answers.outputs.map(|outputs| (Outputs, outputs)));
+        if self.rolls_back.is_some() {
+            // As the undo of the update would: migrations are reversed while the code that brought them is still live.
+            changes.reverse();
+        }
+        let stop = [(StopWeb, services.stop(Role::Web)), (Backup, answers.backup)];
+        let start = [
+            (StartRequired, services.start(Role::Required)),
+            (StartWeb, services.start(Role::Web)),
+            (SmokeCheck, answers.smoke_check),
+        ];
+        let window = stop.into_iter().chain(changes).chain(start);
+        let mut window: Vec<Step> = window.map(step).flat_map(with_own).collect();
+        mind_own_steps(&mut window);
+
+        let forecast = forecast(site, &window, self.known);
+        let short = services.is_short(forecast);
+        let announcement = Announcement::new(site, request, self.facts, self.host, short)?;
+        let [announce, wait] = announcement.steps()?;
+        let (page_up, page) = announcement.page_up(services.web_stops())?;
+        let page_down = announcement.page_down(&page_up);
+        let maintenance_off = Announcement::off(&announce);
+
+        let before = [announce, wait]
+            .into_iter()
+            .chain([(StopWorkers, services.stop(Role::Worker)), (PageUp, page_up)].map(step));
+        let after = [
+            (PageDown, page_down),
+            (StartWorkers, services.start(Role::Worker)),
+            (StayUp, services.stay_up()),
+            (MaintenanceOff, maintenance_off),
+        ];
+        let before = before.flat_map(with_own);
+        let after = after.map(step).into_iter().flat_map(with_own);
+        let plan = Plan {
+            environment: site.config().environment.as_str().to_owned(),
+            from: String::new(),
+            to: String::new(),
+            rolls_back: self.rolls_back,
+            rollback: self.rollback,
+            starts: announcement.starts()?,
+            forecast,
+            steps: before.chain(window).chain(after).collect(),
+            notices: services.notices().into_iter().chain(self.notices).collect(),
+            hold: services.hold(page),
+        };
+        Ok(Planned { plan, announcement })
+    }
+}
+
+/// The way back of the static files brings no file that a step of the site's own wrote since: an old version would be served with
+/// the new one's manifest of compressed files.
+fn mind_own_steps(window: &mut [Step]) {
+    let Some(at) = window.iter().position(|step| step.id == StepKind::Static) else { return };
+    let (static_files, after) = window.split_at_mut(at + 1);
+    if after.iter().any(|step| past::has_own(&step.change.actions)) {
+        for action in static_files.iter_mut().skip(at).flat_map(|step| &mut step.change.undo) {
+            if let Action::LinkLateFiles(late) = action {
+                late.steps_until = Some(Timestamp::MAX);
+            }
+        }
+    }
+}

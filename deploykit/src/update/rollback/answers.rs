@@ -1,0 +1,224 @@
+//! What each operation answers to what a finished update did, reversed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Facts;
+use crate::action::Action;
+use crate::django::reasons::{grouped, reasons};
+use crate::django::{Migrate, PutBack, RestoreDatabase, ReversedMigration, When};
+use crate::git::{CarryWritten, Exclude, counted};
+use crate::operations::django_manage::{DjangoManage, Prepared, Reversal, StaticSet, Task};
+use crate::operations::{Change, Check, Operation};
+use crate::site::Site;
+use crate::smoke::SmokeCheck;
+use crate::update::backup::Backup;
+use crate::update::error::paths;
+use crate::update::recipe::Answers;
+use crate::update::services::Services;
+use crate::update::written::{CODE, MIGRATE, STATIC};
+
+/// Says why the new version could not come back whole by its migrations alone.
+pub(super) fn backup_reasons(reversed: &[ReversedMigration]) -> Vec<String> {
+    let all = reversed.iter().flat_map(|one| {
+        let mut all = reasons(&one.id, &one.unknown);
+        if !one.drops.is_empty() {
+            let text = format!("applied again, it would not bring back {}", one.drops.join(" and "));
+            all.push((one.id.clone(), text));
+        }
+        if !one.transactional {
+            all.push((one.id.clone(), "its reversal may stay half done".to_owned()));
+        }
+        all
+    });
+    grouped(&all.collect::<Vec<_>>())
+}
+
+impl Facts {
+    fn backup_reasons(&self) -> Vec<String> {
+        match &self.database.copy {
+            Some(_) => vec![format!("the copy of run {} replaces the database", self.done.run)],
+            None => backup_reasons(&self.database.reversed),
+        }
+    }
+
+    /// Returns how long it takes to put back the copy of the update, which was as large as the database is now, about.
+    pub(super) fn put_back(&self) -> Duration {
+        let copy = self.database.copy.as_ref().and(self.database.backup.as_ref());
+        copy.map(Backup::duration).unwrap_or_default()
+    }
+
+    /// Returns the copy that brings the new version's database back by itself.
+    fn way_forward(&self) -> Option<&Backup> {
+        self.database.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
+    }
+
+    /// Returns what each operation answers, given what the update did reversed.
+    pub(super) fn answers(&self, site: &Site, services: &Services) -> Answers {
+        let code = match &self.target {
+            Some(target) => site.git_update(None).change(target),
+            None => Check::unchanged("the update brought no commits"),
+        };
+        let environment = match &self.done.environment {
+            Some(_) => site.pip_install().change(&self.packages).brief(),
+            None => Check::unchanged("the update changed no packages"),
+        };
+        let manage = |task, prepared| DjangoManage::new(self.project.clone(), task).change(&prepared);
+        let static_files = match &self.done.static_files {
+            None => Check::unchanged("the update changed no static files"),
+            Some(way) => {
+                let (actions, undo) = way.actions();
+                let reason = "the files of before the update".to_owned();
+                let set = StaticSet { reason, actions, undo, ..StaticSet::default() };
+                manage(Task::CollectStatic { clear: When::Never }, Prepared::Static(Box::new(set)))
+            }
+        };
+        // With the last of what the update hid from git there is nothing left to hide.
+        let (environment, static_files) = match &self.done.environment {
+            Some(_) => (self.shown(environment), static_files),
+            None if self.done.static_files.is_some() => (environment, self.shown(static_files)),
+            None => (environment, static_files),
+        };
+        let migrate = match self.reversal() {
+            None => Check::unchanged("the update applied no migrations"),
+            Some(reversal) => self
+                .carried(MIGRATE)
+                .fold(manage(Task::Migrate, Prepared::Reversal(Box::new(reversal))), |check, carry| {
+                    check.then(Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry))
+                }),
+        };
+        Answers {
+            backup: self.backup(),
+            code: self.without_carried(code, CODE),
+            outputs: self.outputs(),
+            environment,
+            static_files: self.without_carried(static_files, STATIC),
+            migrate,
+            smoke_check: self.smoke_check(site, services.smoke_check()),
+        }
+    }
+
+    fn backup(&self) -> Check {
+        match &self.database.backup {
+            Some(backup) => {
+                Check::Change(backup.change_for("for the way to the new version", self.backup_reasons()))
+            }
+            None if self.database.reversed.is_empty() => Check::unchanged("no migrations are reversed"),
+            None => Check::unchanged("the migrations can be applied again"),
+        }
+    }
+
+    /// Returns how the database goes back; `None` where the update left it as it was.
+    fn reversal(&self) -> Option<Reversal> {
+        let (project, left) = (self.project.clone(), self.done.kept.database.clone());
+        if let (Some(copy), Some(backup)) = (&self.database.copy, self.way_forward()) {
+            return Some(copy.reversal(&self.done.run, backup));
+        }
+        // Without migrations to reverse there may be records of squashed ones.
+        let migrate = self.done.migrate.as_ref().filter(|migrate| migrate.before.applied != left.applied)?;
+        let undo = match self.way_forward() {
+            Some(backup) => Action::RestoreDatabase(backup.restore(left, false)),
+            None => Action::Migrate(Migrate { project: project.clone(), ..migrate.clone() }),
+        };
+        let reason = match self.database.reversed.len() {
+            0 => "the records of squashed migrations".to_owned(),
+            count => format!("{} to reverse", counted(count, "migration")),
+        };
+        let reversed = self.database.reversed.clone();
+        let restore = RestoreDatabase::new(project, migrate.before.clone(), None);
+        Some(Reversal { reason, reversed, restore, undo })
+    }
+
+    /// Lets git see again what the update hid from it.
+    fn shown(&self, check: Check) -> Check {
+        self.done.hidden.iter().fold(check, |check, exclude| {
+            let hide = Exclude { excluded: true, ..exclude.clone() };
+            check.then(Action::Exclude(exclude.clone()), Action::Exclude(hide))
+        })
+    }
+
+    /// Brings back what the site's own steps had made; `None` where the update brought nothing of it.
+    fn outputs(&self) -> Option<Check> {
+        let (back, there): (Vec<_>, Vec<_>) = self.done.outputs.iter().cloned().unzip();
+        let change = Change {
+            reason: "what the site's own steps had made before the update".to_owned(),
+            actions: back.into_iter().map(Action::SwapOutput).collect(),
+            undo: there.into_iter().map(Action::SwapOutput).collect(),
+            ..Change::default()
+        };
+        (!change.actions.is_empty()).then_some(Check::Change(change))
+    }
+
+    /// Asks for the pages where the site is now, and expects them as they were before the update.
+    fn smoke_check(&self, site: &Site, check: Check) -> Check {
+        match (check, self.done.pages.clone(), site.smoke_check()) {
+            (Check::Change(change), Some(before), Some(now)) => {
+                let pages = SmokeCheck { pages: before.pages, commands: Vec::new(), ..now };
+                Check::Change(Change {
+                    reason: "the pages as they were before the update".to_owned(),
+                    actions: vec![Action::SmokeCheck(pages)],
+                    ..change
+                })
+            }
+            (check, ..) => check,
+        }
+    }
+
+    /// Says what comes back of what the site's own steps had made; nothing where the update brought nothing of it.
+    pub(super) fn made(&self, repository: &Path) -> String {
+        let outputs = self.done.outputs.iter().map(|(back, _)| &back.live);
+        let inside = outputs.map(|live| live.strip_prefix(repository).unwrap_or(live).to_owned());
+        match inside.collect::<Vec<_>>().as_slice() {
+            [] => String::new(),
+            outputs => format!("; what they had made before the update comes back: {}", paths(outputs)),
+        }
+    }
+
+    /// Takes out first what a step of the update carried over.
+    fn without_carried(&self, check: Check, record: &str) -> Check {
+        self.carried(record).fold(check, |check, carry| {
+            check.first(Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry))
+        })
+    }
+
+    /// Returns what a step of the update carried over.
+    fn carried<'f>(&'f self, record: &'f str) -> impl Iterator<Item = CarryWritten> + 'f {
+        let is_it = move |carry: &&CarryWritten| carry.record.file_name().is_some_and(|name| name == record);
+        self.done.written.iter().filter(is_it).cloned()
+    }
+
+    /// Says what is taken out of the checkout that the new version's code wrote while it was prepared or migrated.
+    pub(super) fn taken_out(&self) -> Option<String> {
+        let paths: Vec<_> = self.done.written.iter().flat_map(CarryWritten::carried).collect();
+        let shown = paths.iter().take(5).map(|path| format!("`{}`", path.display())).collect::<Vec<_>>();
+        let folder = self.done.written.first()?.record.parent()?.display();
+        (!paths.is_empty()).then(|| {
+            let more = if paths.len() > shown.len() { " and others" } else { "" };
+            format!("what the update's code wrote itself is moved to `{folder}` where nobody changed it since: {}{more}", shown.join(", "))
+        })
+    }
+
+    /// Says what goes that was written since the update.
+    pub(super) fn losses(&self) -> Vec<String> {
+        if let Some(copy) = &self.database.copy {
+            return copy.losses.clone();
+        }
+        let mut notices: Vec<String> = self
+            .database
+            .reversed
+            .iter()
+            .filter(|one| !one.drops.is_empty())
+            .map(|one| format!("`{}` is reversed: {} are lost", one.id, one.drops.join(" and ")))
+            .collect();
+        let unknown = self.database.reversed.iter().flat_map(|one| reasons(&one.id, &one.unknown));
+        let unknown = grouped(&unknown.collect::<Vec<_>>());
+        if !notices.is_empty() && self.way_forward().is_none() {
+            notices.push(
+                "they are lost even if the rollback fails: no copy of the database is put back then"
+                    .to_owned(),
+            );
+        }
+        notices.extend(unknown.into_iter().map(|text| format!("reversed by the site's own code: {text}")));
+        notices
+    }
+}
