@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::Outcome;
 use crate::demo_site::process::copy_tree;
-use crate::demo_site::{DemoSite, release_folder};
+use crate::demo_site::{DemoSite, release_directory};
 
 const APPS: [&str; 6] = ["gallery", "shop", "forum", "survey", "events", "library"];
 const MODELS_PER_APP: usize = 5;
@@ -46,7 +46,7 @@ TEMPLATES[0]["OPTIONS"]["context_processors"] += [
 ]
 CELERY_BROKER_URL = "filesystem://"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "data_folder_in": str(DATA / "queue"), "data_folder_out": str(DATA / "queue"), "control_folder": str(DATA / "control"),
+    "data_directory_in": str(DATA / "queue"), "data_directory_out": str(DATA / "queue"), "control_directory": str(DATA / "control"),
 }
 CELERY_TASK_IGNORE_RESULT = True
 
@@ -106,11 +106,11 @@ def look(pk):
     return Entry.objects.filter(pk=pk).exists()
 "#;
 
-/// Writes the first version into a folder that becomes a Git repository with its history.
-pub fn write_first(folder: &Path) -> Outcome<()> {
-    copy_tree(&release_folder(1), folder)?;
-    common(folder, "whitenoise==6.11.0\n")?;
-    let project = folder.join("project");
+/// Writes the first version into a directory that becomes a Git repository with its history.
+pub fn write_first(directory: &Path) -> Outcome<()> {
+    copy_tree(&release_directory(1), directory)?;
+    common(directory, "whitenoise==6.11.0\n")?;
+    let project = directory.join("project");
     write(&project.join("config/celery.py"), CELERY_PY)?;
     write(
         &project.join("config/__init__.py"),
@@ -128,11 +128,11 @@ pub fn write_first(folder: &Path) -> Outcome<()> {
     let app = project.join("gallery");
     write(&app.join("apps.py"), APP_CONFIG)?;
     write(&app.join("tasks.py"), TASKS)?;
-    let there = count(folder)?;
+    let there = count(directory)?;
     for number in there..FILES {
-        write(&folder.join(misc(number)), &text(number, 0))?;
+        write(&directory.join(misc(number)), &text(number, 0))?;
     }
-    history(folder)
+    history(directory)
 }
 
 /// Turns the newest version into release 2.
@@ -165,15 +165,15 @@ fn common(tree: &Path, packages: &str) -> Outcome<()> {
 
 fn change(tree: &Path, release: usize) -> Outcome<()> {
     for app in APPS {
-        let folder = tree.join("project").join(app);
-        write(&folder.join("views.py"), &views(app, release))?;
-        write(&folder.join("forms.py"), &helper(app, release))?;
+        let directory = tree.join("project").join(app);
+        write(&directory.join("views.py"), &views(app, release))?;
+        write(&directory.join("forms.py"), &helper(app, release))?;
         for number in 0..CHANGED {
-            write(&folder.join(format!("static/{app}/script-{number}.js")), &text(number, release))?;
-            write(&folder.join(format!("templates/{app}/part-{number}.html")), &text(number, release))?;
+            write(&directory.join(format!("static/{app}/script-{number}.js")), &text(number, release))?;
+            write(&directory.join(format!("templates/{app}/part-{number}.html")), &text(number, release))?;
         }
-        write(&folder.join(format!("static/{app}/new-{release}.js")), &text(0, release))?;
-        fs::remove_file(folder.join(format!("static/{app}/script-{}.js", 40 + release)))?;
+        write(&directory.join(format!("static/{app}/new-{release}.js")), &text(0, release))?;
+        fs::remove_file(directory.join(format!("static/{app}/script-{}.js", 40 + release)))?;
     }
     for number in (FILES - 100)..FILES {
         write(&tree.join(misc(number)), &text(number, release))?;
@@ -183,8 +183,8 @@ fn change(tree: &Path, release: usize) -> Outcome<()> {
 
 /// The same kinds of migrations as in release 2: a column, a table, rows.
 fn migrate_more(tree: &Path) -> Outcome<()> {
-    let folder = tree.join("project/guestbook");
-    let models = folder.join("models.py");
+    let directory = tree.join("project/guestbook");
+    let models = directory.join("models.py");
     let text = fs::read_to_string(&models)?;
     let column = "    signature = models.CharField(max_length=8, default=\"\")\n";
     let more = "    mood = models.CharField(max_length=8, default=\"\")\n";
@@ -199,7 +199,7 @@ fn migrate_more(tree: &Path) -> Outcome<()> {
              class Migration(migrations.Migration):\n    dependencies = [(\"guestbook\", \"{before}\")]\n\n    \
              operations = [{body}]\n"
         );
-        write(&folder.join(format!("migrations/{name}.py")), &text)
+        write(&directory.join(format!("migrations/{name}.py")), &text)
     };
     let field = "migrations.AddField(\"entry\", \"mood\", models.CharField(default=\"\", max_length=8))";
     migration("0005_entry_mood", "0004_sign_entries", field)?;
@@ -210,9 +210,9 @@ fn migrate_more(tree: &Path) -> Outcome<()> {
     migration("0007_calm", "0006_like", "migrations.RunPython(calm, migrations.RunPython.noop)")
 }
 
-fn write_app(folder: &Path, app: &str) -> Outcome<()> {
-    write(&folder.join("__init__.py"), "")?;
-    write(&folder.join("migrations/__init__.py"), "")?;
+fn write_app(directory: &Path, app: &str) -> Outcome<()> {
+    write(&directory.join("__init__.py"), "")?;
+    write(&directory.join("migrations/__init__.py"), "")?;
     let (mut models, mut operations, mut admin) = (String::new(), String::new(), String::new());
     for number in 0..MODELS_PER_APP {
         let fields = "name = models.CharField(max_length=80)\n    text = models.TextField(blank=True)\n    \
@@ -242,29 +242,29 @@ fn write_app(folder: &Path, app: &str) -> Outcome<()> {
              list_display = [\"name\", \"made\"]\n    search_fields = [\"name\", \"text\"]"
         )?;
     }
-    write(&folder.join("models.py"), &format!("from django.db import models\n{models}"))?;
+    write(&directory.join("models.py"), &format!("from django.db import models\n{models}"))?;
     let head = "from django.db import migrations, models\n\n\nclass Migration(migrations.Migration):\n    \
                 initial = True\n    dependencies = []\n\n    operations = [\n";
-    write(&folder.join("migrations/0001_initial.py"), &format!("{head}{operations}    ]\n"))?;
+    write(&directory.join("migrations/0001_initial.py"), &format!("{head}{operations}    ]\n"))?;
     write(
-        &folder.join("admin.py"),
+        &directory.join("admin.py"),
         &format!("from django.contrib import admin\n\nfrom . import models\n{admin}"),
     )?;
-    write(&folder.join("views.py"), &views(app, 1))?;
-    write(&folder.join("forms.py"), &helper(app, 1))?;
+    write(&directory.join("views.py"), &views(app, 1))?;
+    write(&directory.join("forms.py"), &helper(app, 1))?;
     let urls =
         "from django.urls import path\n\nfrom . import views\n\nurlpatterns = [path(\"\", views.things)]\n";
-    write(&folder.join("urls.py"), urls)?;
+    write(&directory.join("urls.py"), urls)?;
     write(
-        &folder.join(format!("templates/{app}/things.html")),
+        &directory.join(format!("templates/{app}/things.html")),
         "{% extends \"guestbook/base.html\" %}{% block content %}<h1>Things</h1>\
          <ul>{% for thing in things %}<li>{{ thing.name }}</li>{% endfor %}</ul>{% endblock %}\n",
     )?;
     for number in 0..CHANGED {
-        write(&folder.join(format!("templates/{app}/part-{number}.html")), &text(number, 1))?;
+        write(&directory.join(format!("templates/{app}/part-{number}.html")), &text(number, 1))?;
     }
     for number in 0..STATIC_PER_APP {
-        write(&folder.join(format!("static/{app}/script-{number}.js")), &text(number, 1))?;
+        write(&directory.join(format!("static/{app}/script-{number}.js")), &text(number, 1))?;
     }
     Ok(())
 }
@@ -300,8 +300,8 @@ fn helper(app: &str, release: usize) -> String {
 
 /// Returns the path of a file that is neither code nor static.
 fn misc(number: usize) -> String {
-    let folder = ["docs", "fixtures", "locale", "assets"][number % 4];
-    format!("{folder}/{:02}/item-{number}.txt", number % 37)
+    let directory = ["docs", "fixtures", "locale", "assets"][number % 4];
+    format!("{directory}/{:02}/item-{number}.txt", number % 37)
 }
 
 fn text(number: usize, release: usize) -> String {
@@ -312,17 +312,17 @@ fn text(number: usize, release: usize) -> String {
     text
 }
 
-fn count(folder: &Path) -> Outcome<usize> {
+fn count(directory: &Path) -> Outcome<usize> {
     let mut found = 0;
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         found += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
     }
     Ok(found)
 }
 
-/// Makes the folder a repository whose commits are the past of its files.
-fn history(folder: &Path) -> Outcome<()> {
+/// Makes the directory a repository whose commits are the past of its files.
+fn history(directory: &Path) -> Outcome<()> {
     let mut stream = String::new();
     for number in 0..COMMITS {
         let (path, text) = (misc(number % FILES), text(number % FILES, number / FILES));
@@ -333,16 +333,16 @@ fn history(folder: &Path) -> Outcome<()> {
         )?;
         write!(stream, "M 100644 inline {path}\ndata {}\n{text}\n", text.len())?;
     }
-    git(folder, &["init", "-q", "-b", "main"], "")?;
-    git(folder, &["fast-import", "--quiet"], &stream)?;
-    git(folder, &["reset", "-q"], "")
+    git(directory, &["init", "-q", "-b", "main"], "")?;
+    git(directory, &["fast-import", "--quiet"], &stream)?;
+    git(directory, &["reset", "-q"], "")
 }
 
-fn git(folder: &Path, args: &[&str], input: &str) -> Outcome<()> {
+fn git(directory: &Path, args: &[&str], input: &str) -> Outcome<()> {
     let mut command = Command::new("git");
     command
         .args(args)
-        .current_dir(folder)
+        .current_dir(directory)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
@@ -354,8 +354,8 @@ fn git(folder: &Path, args: &[&str], input: &str) -> Outcome<()> {
 }
 
 fn write(path: &Path, text: &str) -> Outcome<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
     }
     fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }

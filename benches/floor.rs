@@ -74,7 +74,7 @@ pub fn measure(stage: &mut Stage, entries: usize) -> Outcome<Floor> {
     Ok(Floor { stop, migrate, start, boot })
 }
 
-/// Brings code, packages and static files to the new version, with their byte code.
+/// Brings code, packages and static files to the new version, with their bytecode.
 fn bring_over(stage: &Stage) -> Outcome<()> {
     let site = &stage.site;
     site.git(&site.checkout, &["pull", "-q", "--ff-only"])?;

@@ -84,7 +84,7 @@ fn configuration(criterion: &mut Criterion) {
 
 /// An entry as large as the largest of an update: a step with the undo of its actions.
 fn journal(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let action = |number: usize| Action::WriteFile {
         path: format!("/srv/www/tmp/{number}.html").into(),
         contents: "<h1>Back soon</h1>\n".repeat(20),
@@ -99,7 +99,7 @@ fn journal(criterion: &mut Criterion) {
         undo: actions.clone(),
         actions,
     };
-    let mut journal = Journal::open(&folder.path().join("journal.jsonl")).expect("a journal");
+    let mut journal = Journal::open(&directory.path().join("journal.jsonl")).expect("a journal");
     criterion.bench_function("write ahead and sync", |bencher| {
         bencher.iter(|| journal.append(black_box(&entry)).expect("it is written"));
     });
@@ -157,7 +157,7 @@ fn plan(criterion: &mut Criterion) {
 }
 
 fn capture(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let lines =
         Command::new("sh").args(["-c", &format!("yes 'a line as a program writes it' | head -c {OUTPUT}")]);
     // What is not kept comes first: the highest memory use is counted up only.
@@ -174,7 +174,7 @@ fn capture(criterion: &mut Criterion) {
     group.bench_function("unread", |bencher| bencher.iter(|| unread(&Host::new())));
     group.bench_function("unread, with a transcript", |bencher| {
         let host = || {
-            let file = File::create(folder.path().join("output.log")).expect("a transcript");
+            let file = File::create(directory.path().join("output.log")).expect("a transcript");
             Host::new().with_transcript(file)
         };
         bencher.iter_batched_ref(host, |host| unread(host), BatchSize::PerIteration);
@@ -220,15 +220,15 @@ fn main() -> ExitCode {
 }
 
 /// Counts what takes markedly longer than the baseline, of what was compared since then, and names it.
-fn slower(folder: &Path, since: SystemTime) -> Result<usize, Box<dyn Error>> {
+fn slower(directory: &Path, since: SystemTime) -> Result<usize, Box<dyn Error>> {
     let (mut compared, mut slower) = (0, 0);
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
             let estimates = path.join("estimates.json");
             if !path.ends_with("change") {
-                folders.extend(path.is_dir().then_some(path));
+                directories.extend(path.is_dir().then_some(path));
             } else if fs::metadata(&estimates)?.modified()? >= since {
                 let change: serde_json::Value = serde_json::from_str(&fs::read_to_string(&estimates)?)?;
                 let least = change.pointer("/median/confidence_interval/lower_bound");
@@ -238,7 +238,7 @@ fn slower(folder: &Path, since: SystemTime) -> Result<usize, Box<dyn Error>> {
                 compared += 1;
                 if least > MARKEDLY {
                     slower += 1;
-                    let what = folder.strip_prefix(KEPT).unwrap_or(&folder);
+                    let what = directory.strip_prefix(KEPT).unwrap_or(&directory);
                     println!("SLOWER by {:.0} % or more: {}", least * 100.0, what.display());
                 }
             }

@@ -42,9 +42,9 @@ pub fn repository() -> Outcome<Vec<Row>> {
     let add = ["worktree", "add", "-q", "--detach", &tree.to_string_lossy(), "origin/main"];
     stage.site.git(&stage.site.checkout, &add)?;
     let theirs = || {
-        let git = |folder: &Path, args: &[&str]| {
+        let git = |directory: &Path, args: &[&str]| {
             let mut command = stage.command("git");
-            seconds(command.arg("-C").arg(folder).args(args))
+            seconds(command.arg("-C").arg(directory).args(args))
         };
         let live = &stage.site.checkout;
         Ok(git(live, &["fetch", "-q", "origin", "main"])?
@@ -53,7 +53,7 @@ pub fn repository() -> Outcome<Vec<Row>> {
             + git(&tree, &["clean", "-ffdxq"])?
             + git(&tree, &["checkout", "-q", "--force", "--detach", "origin/main"])?)
     };
-    let steps = ["fetch", "next-tree"];
+    let steps = ["fetch", "staged-tree"];
     pairs(&stage, "100,000 files, 50,000 commits", &steps, "its git commands", 1.3, theirs)
 }
 
@@ -62,10 +62,10 @@ pub fn static_files() -> Outcome<Vec<Row>> {
     let stage = grown(|site| {
         site.publish(|tree| {
             for number in 0..STATIC_FILES {
-                let folder = tree.join(format!("project/guestbook/static/many/{}", number / 500));
-                let _ = fs::create_dir_all(&folder);
+                let directory = tree.join(format!("project/guestbook/static/many/{}", number / 500));
+                let _ = fs::create_dir_all(&directory);
                 // Pictures are not compressed once more, which would be all that is measured.
-                let _ = fs::write(folder.join(format!("{number}.png")), format!("{number}\n").repeat(100));
+                let _ = fs::write(directory.join(format!("{number}.png")), format!("{number}\n").repeat(100));
             }
         })?;
         Ok(())
@@ -79,8 +79,8 @@ pub fn static_files() -> Outcome<Vec<Row>> {
 pub fn migrations() -> Outcome<Vec<Row>> {
     let stage = grown(|_| Ok(()))?;
     stage.site.publish(|tree| {
-        let folder = tree.join("project/guestbook/migrations");
-        let mut last = newest_migration(&folder);
+        let directory = tree.join("project/guestbook/migrations");
+        let mut last = newest_migration(&directory);
         for number in 0..MIGRATIONS {
             let name = format!("1{number:03}_more");
             let mut text = String::from("from django.db import migrations, models\n\n\n");
@@ -88,7 +88,7 @@ pub fn migrations() -> Outcome<Vec<Row>> {
                 text,
                 "class Migration(migrations.Migration):\n    dependencies = [(\"guestbook\", \"{last}\")]\n    operations = [\n        migrations.CreateModel(\n            name=\"More{number}\", fields=[(\"id\", models.AutoField(primary_key=True))]\n        )\n    ]\n"
             );
-            let _ = fs::write(folder.join(format!("{name}.py")), text);
+            let _ = fs::write(directory.join(format!("{name}.py")), text);
             last = name;
         }
     })?;
@@ -139,7 +139,7 @@ fn none_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
     let (mut plans, mut steps) = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {
         let before = if pair % 2 == 0 { Some(theirs()?) } else { None };
-        let (Cost { seconds: plan, .. }, step) = planned(stage, &["next-environment"])?;
+        let (Cost { seconds: plan, .. }, step) = planned(stage, &["staged-virtualenv"])?;
         let theirs = before.map_or_else(theirs, Ok)?;
         println!(
             "none of {count} packages: plan {plan:.2} s, of that packages {step:.2} s, pip {theirs:.2} s"
@@ -149,7 +149,7 @@ fn none_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
     }
     Ok(vec![
         Row::limited(
-            &format!("none of {count} packages changes: next environment / pip install"),
+            &format!("none of {count} packages changes: staged virtualenv / pip install"),
             "x",
             0.1,
             steps,
@@ -191,13 +191,13 @@ fn two_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
             fs::remove_dir_all(entry)?;
         }
         let _ = fs::remove_dir_all(&fresh);
-        let (_, ours) = planned(stage, &["next-environment"])?;
+        let (_, ours) = planned(stage, &["staged-virtualenv"])?;
         let mut pip = stage.site.command(fresh.join("bin/python"));
         pip.args(["-m", "pip", "install", "-q", "--find-links"]).arg(&stage.site.extra_wheels);
         pip.arg("-r").arg(tree.join("requirements/production.txt"));
         let theirs =
             seconds(stage.site.command("python3").args(["-m", "venv"]).arg(&fresh))? + seconds(&mut pip)?;
-        println!("2 of {count} packages: next environment {ours:.2} s, a fresh one by pip {theirs:.2} s");
+        println!("2 of {count} packages: staged virtualenv {ours:.2} s, a fresh one by pip {theirs:.2} s");
         times.push(ours / theirs);
         let next =
             fs::read_dir(&environments)?.flatten().map(|entry| entry.path()).find(|path| *path != live);
@@ -205,7 +205,7 @@ fn two_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
     }
     Ok(vec![
         Row::limited(
-            &format!("2 of {count} packages change: next environment / a fresh one"),
+            &format!("2 of {count} packages change: staged virtualenv / a fresh one"),
             "x",
             0.1,
             times,
@@ -219,13 +219,14 @@ fn two_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
     ])
 }
 
-/// A state folder with many past runs.
+/// A state directory with many past runs.
 pub fn runs() -> Outcome<Vec<Row>> {
     let stage = grown(|_| Ok(()))?;
-    let folder = stage.site.checkout.join(".deploykit/runs");
-    let first = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).next().ok_or("there is no run")?;
+    let directory = stage.site.checkout.join(".deploykit/runs");
+    let first =
+        fs::read_dir(&directory)?.flatten().map(|entry| entry.path()).next().ok_or("there is no run")?;
     for number in 1..=RUNS {
-        run(Command::new("cp").arg("-a").arg(&first).arg(folder.join(format!("20260101-{number}"))))?;
+        run(Command::new("cp").arg("-a").arg(&first).arg(directory.join(format!("20260101-{number}"))))?;
     }
     let time = |command: &str| -> Outcome<Vec<f64>> {
         (0..STATUS).map(|_| Ok(seconds(stage.command(DEPLOYKIT).arg(command))? * 1000.0)).collect()
@@ -306,8 +307,8 @@ fn import(origin: &Path) -> Outcome<()> {
     if git.wait()?.success() { Ok(()) } else { Err("git fast-import failed".into()) }
 }
 
-fn newest_migration(folder: &Path) -> String {
-    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+fn newest_migration(directory: &Path) -> String {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".py")?.to_owned()));
     names.filter(|name| name.starts_with('0')).max().unwrap_or_default()
 }
@@ -315,13 +316,13 @@ fn newest_migration(folder: &Path) -> String {
 /// Makes wheels, and of the first two also a second version.
 const WHEELS: &str = r#"
 import sys, zipfile
-folder, count, modules = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+directory, count, modules = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 source = "".join(f"def function_{n}(one, two):\n    return one + two * {n}\n\n" for n in range(40))
 for number in range(count):
     for version in [1, 2] if number < 2 else [1]:
         name = f"package{number}"
         info = f"{name}-{version}.dist-info"
-        with zipfile.ZipFile(f"{folder}/{name}-{version}-py3-none-any.whl", "w") as wheel:
+        with zipfile.ZipFile(f"{directory}/{name}-{version}-py3-none-any.whl", "w") as wheel:
             files = {f"{name}/module{n}.py": source + f"VERSION = {version}\n" for n in range(modules)}
             files[f"{name}/__init__.py"] = ""
             files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -350,7 +351,7 @@ fn require(tree: &Path, count: usize, version: u32) {
     let _ = fs::write(path, text);
 }
 
-/// Reads how many seconds a step took: `✓ next-environment   2.4 s  2 packages change`.
+/// Reads how many seconds a step took: `✓ staged-virtualenv   2.4 s  2 packages change`.
 fn duration(told: &str, step: &str) -> Option<f64> {
     let done = |line: &str| line.trim().strip_prefix("✓ ")?.strip_prefix(step).map(ToOwned::to_owned);
     let line = told.lines().find_map(done)?;
@@ -359,10 +360,10 @@ fn duration(told: &str, step: &str) -> Option<f64> {
     (words.next()? == "s").then_some(seconds)
 }
 
-/// Returns the bytes that a folder takes of the disk, without files that are elsewhere too.
-fn room(folder: &Path) -> Outcome<f64> {
+/// Returns the bytes that a directory takes of the disk, without files that are elsewhere too.
+fn room(directory: &Path) -> Outcome<f64> {
     let mut bytes = 0.0;
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let found = entry.metadata()?;
         if found.is_dir() {

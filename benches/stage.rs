@@ -22,20 +22,20 @@ pub struct Stage {
     /// How many seconds longer Django takes to boot.
     boot: Option<f64>,
     _index: Index,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Stage {
     /// Builds it; `holder` keeps gunicorn's socket.
     pub fn build(holder: Option<Holder>) -> Outcome<Stage> {
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir()?;
-        let (first, wheels) = (folder.path().join("first"), folder_of("BENCH_WHEELS", "bench-wheels")?);
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let (first, wheels) = (directory.path().join("first"), directory_of("BENCH_WHEELS", "bench-wheels")?);
         let nginx = which("nginx")?;
-        let index_folder = folder.path().join("index");
-        fs::create_dir(&index_folder)?;
-        let index = Index::start(&nginx, &wheels, &index_folder)?;
+        let index_directory = directory.path().join("index");
+        fs::create_dir(&index_directory)?;
+        let index = Index::start(&nginx, &wheels, &index_directory)?;
         big_site::write_first(&first)?;
-        let tools = folder_of("DEPLOYKIT_TEST_TOOLS", "test-tools")?;
+        let tools = directory_of("DEPLOYKIT_TEST_TOOLS", "test-tools")?;
         let options = Options {
             supervisord: Some(tools.join("venv/bin/supervisord")),
             uv: Some(tools.join("venv/bin/uv")),
@@ -48,14 +48,14 @@ impl Stage {
             // That of the tools, which fetched the packages.
             ..Options::new(tools.join("venv/bin/python").canonicalize()?)
         };
-        let site = DemoSite::create(&folder.path().join("site"), &options)?;
+        let site = DemoSite::create(&directory.path().join("site"), &options)?;
         for name in ["queue", "control"] {
             fs::create_dir(site.root.join("data").join(name))?;
         }
         // As pip, with which people install, leaves it.
         run(site.python().args(["-m", "compileall", "-q"]).arg(site.virtualenv.join("lib")))?;
-        let copy = folder.path().join("copy");
-        let mut stage = Stage { site, copy, boot: None, _index: index, folder };
+        let copy = directory.path().join("copy");
+        let mut stage = Stage { site, copy, boot: None, _index: index, directory };
         stage.update_once()?;
         big_site::publish_second(&stage.site)?;
         stage.site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
@@ -117,10 +117,10 @@ impl Stage {
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.site.command(program);
         command.current_dir(&self.site.checkout);
-        if let Some(folder) = self.site.options.uv.as_deref().and_then(Path::parent) {
+        if let Some(directory) = self.site.options.uv.as_deref().and_then(Path::parent) {
             let path = std::env::var_os("PATH").unwrap_or_default();
-            let folders = [folder.to_owned()].into_iter().chain(std::env::split_paths(&path));
-            if let Ok(path) = std::env::join_paths(folders) {
+            let directories = [directory.to_owned()].into_iter().chain(std::env::split_paths(&path));
+            if let Ok(path) = std::env::join_paths(directories) {
                 command.env("PATH", path);
             }
         }
@@ -142,21 +142,23 @@ impl Stage {
 
     /// Returns a path beside the site, for what is written down.
     pub fn beside(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 }
 
 /// Finds what `benches/run` installed: named by a variable, or below `target`.
-fn folder_of(variable: &str, name: &str) -> Outcome<PathBuf> {
+fn directory_of(variable: &str, name: &str) -> Outcome<PathBuf> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name);
-    let folder = std::env::var_os(variable).map_or_else(default, PathBuf::from);
-    folder.canonicalize().map_err(|_| format!("there is no {}; call benches/run", folder.display()).into())
+    let directory = std::env::var_os(variable).map_or_else(default, PathBuf::from);
+    directory
+        .canonicalize()
+        .map_err(|_| format!("there is no {}; call benches/run", directory.display()).into())
 }
 
 fn which(program: &str) -> Outcome<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let folders = std::env::split_paths(&path).chain(system);
-    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    let directories = std::env::split_paths(&path).chain(system);
+    let found = directories.map(|directory| directory.join(program)).find(|file| file.is_file());
     found.ok_or_else(|| format!("`{program}` is not installed").into())
 }

@@ -41,13 +41,14 @@ fn main() -> ExitCode {
 }
 
 fn play(options: Options) -> Result<Outcome, Box<dyn Error>> {
-    let folder = std::env::args_os().nth(1).map_or_else(throwaway, |folder| Ok(PathBuf::from(folder)))?;
-    println!("Making a Django site in {}", folder.display());
+    let directory =
+        std::env::args_os().nth(1).map_or_else(throwaway, |directory| Ok(PathBuf::from(directory)))?;
+    println!("Making a Django site in {}", directory.display());
     println!(
         "  a Git remote and a checkout, a virtualenv, SQLite, static files, gunicorn and a worker under supervisor"
     );
     println!("  (Django and the other packages come from PyPI: a minute or so)");
-    let mut demo = DemoSite::create(&folder, &options)?;
+    let mut demo = DemoSite::create(&directory, &options)?;
     demo.start()?;
     let old = demo.page("/")?.body;
     println!("It serves release 1 at http://{}/\n", demo.front_address.replace("127.0.0.1", "localhost"));
@@ -109,7 +110,7 @@ fn missing(python: &Path, has_uv: bool) -> Option<String> {
     Some(format!("`{name}` cannot make virtualenvs; on Debian and Ubuntu: apt install python3-venv"))
 }
 
-/// Makes a folder that stays, so that the site can be played with afterwards.
+/// Makes a directory that stays, so that the site can be played with afterwards.
 fn throwaway() -> Result<PathBuf, std::io::Error> {
     Ok(tempfile::Builder::new().prefix("deploykit-").tempdir()?.keep())
 }

@@ -20,7 +20,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The configuration; default: deploykit.toml here or in a folder above
+    /// The configuration; default: deploykit.toml here or in a directory above
     #[arg(short, long, global = true, value_name = "FILE", env = "DEPLOYKIT_CONFIG")]
     pub config: Option<PathBuf>,
     /// What to take the site for; default: what the configuration says
@@ -100,9 +100,9 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The folder to look at
+    /// The directory to look at
     #[arg(default_value = ".")]
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// Print the configuration instead of writing it
     #[arg(long)]
     pub print: bool,
@@ -275,7 +275,7 @@ pub struct GitUpdateArgs {
     /// A commit, tag or branch; default: the tip of the branch
     pub revision: Option<String>,
     /// The checkout; no configuration is needed then
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIRECTORY")]
     pub repository: Option<PathBuf>,
     /// The branch
     #[arg(long, value_name = "NAME")]
@@ -297,7 +297,7 @@ pub struct GitUpdateArgs {
 #[derive(Debug, Args)]
 pub struct PipInstallArgs {
     /// The virtualenv; no configuration is needed then
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIRECTORY")]
     pub virtualenv: Option<PathBuf>,
     /// A requirements file; may be given several times
     #[arg(short, long = "requirement", value_name = "FILE")]

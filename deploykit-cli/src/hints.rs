@@ -116,7 +116,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         );
     }
     if let Some(CommandError::NotFound { program }) = error.downcast_ref() {
-        let hint = "set `python.virtualenv` to the folder that holds `pyvenv.cfg`";
+        let hint = "set `python.virtualenv` to the directory that holds `pyvenv.cfg`";
         return program.ends_with("/bin/python").then(|| hint.to_owned());
     }
     match error.downcast_ref()? {
@@ -124,7 +124,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             Some("change it by hand, or look at what would be written with `deploykit init --print`".into())
         }
         InitError::NotACheckout { .. } => {
-            Some("go to the site's checkout, or name it: `deploykit init FOLDER`".into())
+            Some("go to the site's checkout, or name it: `deploykit init DIRECTORY`".into())
         }
         _ => None,
     }
@@ -188,10 +188,10 @@ fn preparation(error: &PreparationError) -> Option<String> {
             "make room, or let `database.backup-command` copy it elsewhere".into()
         }
         PreparationError::NotRelocatable { .. } => {
-            "let the settings find their folder by `__file__`, not by a fixed path".into()
+            "let the settings find their directory by `__file__`, not by a fixed path".into()
         }
-        PreparationError::EnvironmentShut { folder, .. } => {
-            format!("let that user pass: `chmod o+x {}`; or run the service as the user who owns the configuration", folder.display())
+        PreparationError::VirtualenvShut { directory, .. } => {
+            format!("let that user pass: `chmod o+x {}`; or run the service as the user who owns the configuration", directory.display())
         }
         PreparationError::StaticRootHoldsCheckout { .. } => {
             "set STATIC_ROOT to a directory of its own".into()
@@ -217,7 +217,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
             if let Some(text) = redirects(failing) {
                 return Some(text);
             }
-            "look at `smoke.base` and `smoke.connect`, and at what listens there; if the site is broken and this update mends it, add `--broken`".into()
+            "look at `smoke.base` and `smoke.connect`, and at what listens there; if the site is broken and this update fixes it, add `--broken`".into()
         }
         PreparationError::StepReachesLive { step, outputs, .. } => {
             let outputs: Vec<String> = outputs.iter().map(|output| format!("\"{}\"", output.display())).collect();
@@ -228,7 +228,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::Pointers { .. } => {
             "install git-lfs, and run `git lfs install` as the site's user; the site goes on with the old version".into()
         }
-        PreparationError::CheckFailed { .. } => "mend the code and push it; the site goes on with the old version".into(),
+        PreparationError::CheckFailed { .. } => "fix the code and push it; the site goes on with the old version".into(),
         _ => return None,
     })
 }
@@ -260,7 +260,7 @@ fn rollback(error: &RollbackError) -> Option<String> {
         }
         RollbackError::HeadMoved { .. }
         | RollbackError::PackagesChanged { .. }
-        | RollbackError::EnvironmentMoved { .. }
+        | RollbackError::VirtualenvMoved { .. }
         | RollbackError::DatabaseMoved { .. } => "take that back by hand first; nothing was changed".into(),
         RollbackError::Irreversible { copy: Some(_), .. } => {
             "put back the copy from before the update with `deploykit rollback --from-copy`: it says what would be lost, and asks".into()
@@ -278,7 +278,7 @@ fn rollback(error: &RollbackError) -> Option<String> {
 
 fn git(error: &GitError) -> Option<String> {
     Some(match error {
-        GitError::NotARepository { .. } => "set `site.repository` to the folder that holds `.git`".into(),
+        GitError::NotARepository { .. } => "set `site.repository` to the directory that holds `.git`".into(),
         GitError::LocalChanges { changes, .. }
             if changes.iter().any(|change| {
                 matches!(change.kind, LocalChangeKind::AssumeUnchanged | LocalChangeKind::SkipWorktree)
@@ -321,7 +321,7 @@ fn python(error: &PythonError) -> Option<String> {
     Some(match error {
         PythonError::NoPip { .. } => "install it with `bin/python -m ensurepip`, or install uv".into(),
         PythonError::NoVirtualenv { .. } | PythonError::NotAVirtualenv { .. } => {
-            "set `python.virtualenv` to the folder that holds `pyvenv.cfg`".into()
+            "set `python.virtualenv` to the directory that holds `pyvenv.cfg`".into()
         }
         PythonError::LocalRequirement { .. } => {
             "requirements that point into the checkout are not supported: build a package of it, or put it on PYTHONPATH in `site.env`".into()
@@ -329,8 +329,8 @@ fn python(error: &PythonError) -> Option<String> {
         PythonError::CredentialsInArguments { .. } => {
             "put the address into PIP_INDEX_URL in `site.env-file`, or the password into pip.conf or .netrc".into()
         }
-        PythonError::EnvironmentNotWritable { .. } => {
-            "the environment is exchanged beside itself: let the site's user write to that folder".into()
+        PythonError::VirtualenvNotWritable { .. } => {
+            "the environment is exchanged beside itself: let the site's user write to that directory".into()
         }
         PythonError::HoldsTheSite { .. } => {
             "make a virtualenv elsewhere, let the services use it, and set `python.virtualenv`".into()
@@ -345,7 +345,7 @@ fn python(error: &PythonError) -> Option<String> {
         PythonError::UnaskedEditable { name, .. } | PythonError::CannotTakeAlong { name, .. } => {
             format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")
         }
-        PythonError::Conflicts { .. } => "mend the requirements upstream".into(),
+        PythonError::Conflicts { .. } => "fix the requirements upstream".into(),
         _ => return None,
     })
 }
@@ -353,7 +353,7 @@ fn python(error: &PythonError) -> Option<String> {
 fn django(error: &DjangoError) -> Option<String> {
     Some(match error {
         DjangoError::NoManage { .. } => {
-            "set `site.project` to the folder of manage.py, inside the repository".into()
+            "set `site.project` to the directory of manage.py, inside the repository".into()
         }
         DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
         DjangoError::Mute { .. } => {
@@ -371,10 +371,10 @@ fn django(error: &DjangoError) -> Option<String> {
         }
         DjangoError::ToolMissing { program } => {
             let package = if program.starts_with('p') { "postgresql-client" } else { "mariadb-client" };
-            format!("install it (Debian: {package}), or add its folder to PATH in `site.env`, or name a program of your own in `database.backup-command`")
+            format!("install it (Debian: {package}), or add its directory to PATH in `site.env`, or name a program of your own in `database.backup-command`")
         }
         DjangoError::ToolTooOld { .. } => {
-            "install the tools of the server's version, and put their folder first in PATH in `site.env`".into()
+            "install the tools of the server's version, and put their directory first in PATH in `site.env`".into()
         }
         DjangoError::RightsMissing { rights } => {
             format!("GRANT {} ON that database to it, or name programs of your own in `database.backup-command` and `database.restore-command`", rights.join(", "))

@@ -41,9 +41,9 @@ pub enum Action {
         #[serde(with = "crate::names::one")]
         path: PathBuf,
     },
-    /// Removes a folder that deploykit made.
+    /// Removes a directory that deploykit made.
     RemoveTree {
-        /// The folder.
+        /// The directory.
         #[serde(with = "crate::names::one")]
         path: PathBuf,
     },
@@ -66,18 +66,22 @@ pub enum Action {
     Exclude(crate::git::Exclude),
     /// Moves the checkout to a commit.
     Checkout(crate::git::Checkout),
-    /// Brings byte code to the checkout that was compiled beforehand.
-    PlaceByteCode(crate::python::ByteCode),
-    /// Removes byte code that was brought to the checkout.
-    RemoveByteCode(crate::python::ByteCode),
+    /// Brings bytecode to the checkout that was compiled beforehand.
+    #[serde(alias = "place_byte_code")]
+    PlaceBytecode(crate::python::Bytecode),
+    /// Removes bytecode that was brought to the checkout.
+    #[serde(alias = "remove_byte_code")]
+    RemoveBytecode(crate::python::Bytecode),
     /// Carries over to the live checkout what the new version's code wrote into the staged tree.
     CarryWritten(crate::git::CarryWritten),
     /// Takes that out of the live checkout again.
     TakeOutWritten(crate::git::CarryWritten),
     /// Brings an environment to the path that the site uses, or back.
-    SwitchEnvironment(crate::python::Switch),
+    #[serde(alias = "switch_environment")]
+    SwitchVirtualenv(crate::python::Switch),
     /// Builds a virtualenv beside the live one.
-    BuildEnvironment(crate::python::Build),
+    #[serde(alias = "build_environment")]
+    BuildVirtualenv(crate::python::Build),
     /// Stops or starts a service and waits until it has.
     Service(ServiceAction),
     /// Applies migrations.
@@ -99,7 +103,7 @@ pub enum ActionError {
     /// A program failed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A file or folder could not be changed.
+    /// A file or directory could not be changed.
     #[error(transparent)]
     File(#[from] FileError),
     /// The end of the run was requested.
@@ -156,12 +160,12 @@ impl Action {
             Action::LinkLateFiles(late) => late.perform(&context.host).map(|_| ())?,
             Action::Exclude(exclude) => exclude.perform()?,
             Action::Checkout(checkout) => checkout.perform(&context.host)?,
-            Action::PlaceByteCode(code) => code.place(),
-            Action::RemoveByteCode(code) => code.remove(),
+            Action::PlaceBytecode(code) => code.place(),
+            Action::RemoveBytecode(code) => code.remove(),
             Action::CarryWritten(carry) => carry.perform(&context.host)?,
             Action::TakeOutWritten(carry) => carry.undo()?,
-            Action::BuildEnvironment(build) => build.perform(&context.host)?,
-            Action::SwitchEnvironment(switch) => switch.perform()?,
+            Action::BuildVirtualenv(build) => build.perform(&context.host)?,
+            Action::SwitchVirtualenv(switch) => switch.perform()?,
             Action::Service(service) => service.perform(&context.host)?,
             Action::Migrate(migrate) => migrate.perform(context)?,
             Action::BackupDatabase(backup) => backup.perform(context)?,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// One program with its arguments; no shell is involved.
 ///
 /// Values set with [`env`](Command::env) are shown and journalled, so they are never secret. What is secret belongs to
-/// the site's [`Environment`](crate::Environment), which is added at the start of the process and only when
-/// [`in_site_environment`](Command::in_site_environment) asks for it.
+/// the site's [`Variables`](crate::Variables), which is added at the start of the process and only when
+/// [`with_site_variables`](Command::with_site_variables) asks for it.
 ///
 /// # Examples
 ///
@@ -90,7 +90,7 @@ impl Command {
         self
     }
 
-    /// Sets the folder to run in; default: the caller's own.
+    /// Sets the directory to run in; default: the caller's own.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
@@ -115,7 +115,7 @@ impl Command {
     }
 
     /// Adds the site's environment when the process starts; without this call it is not seen.
-    pub fn in_site_environment(mut self) -> Self {
+    pub fn with_site_variables(mut self) -> Self {
         self.site_environment = true;
         self
     }
@@ -150,7 +150,7 @@ impl Command {
         &self.args
     }
 
-    /// Returns the folder to run in.
+    /// Returns the directory to run in.
     #[must_use]
     pub fn working_directory(&self) -> Option<&Path> {
         self.directory.as_deref()

@@ -105,8 +105,8 @@ mod tests {
 
     /// Returns the examples that the fuzzer starts with.
     fn examples(name: &str) -> Vec<Vec<u8>> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/").to_owned() + name;
-        let files = fs::read_dir(folder).unwrap();
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/").to_owned() + name;
+        let files = fs::read_dir(directory).unwrap();
         let mut examples: Vec<_> = files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
         examples.sort();
         assert!(!examples.is_empty());

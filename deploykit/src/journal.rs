@@ -43,7 +43,7 @@ pub enum Entry {
         to: String,
         /// What keeps the site in maintenance, should it come to that.
         hold: Vec<Action>,
-        /// The folders beside the site's own that go when the run is over.
+        /// The directories beside the site's own that go when the run is over.
         #[serde(default, with = "crate::names::many")]
         beside: Vec<PathBuf>,
         /// The finished update that the run takes back; `None`: it is an update itself.
@@ -163,7 +163,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a journal, new or to go on with. A torn last line is cut off, so that what follows is a line of its own.
+    /// Opens a journal, new or to go on with. A torn last line is cut, so that what follows is a line of its own.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl Journal {
             std::fs::read(path).map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
         let (_, length) = parse(&bytes, path)?;
         let mut journal = Journal { path: path.to_owned(), file, length };
-        files::sync_folder(files::parent(path))
+        files::sync_directory(files::parent(path))
             .and_then(|()| journal.cut())
             .map_err(|source| JournalError::Write { path: path.to_owned(), source })?;
         Ok(journal)
@@ -329,8 +329,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.jsonl");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
         let mut journal = Journal::open(&path).unwrap();
         journal.append(&undone("code")).unwrap();
         journal.append(&undone("static")).unwrap();
@@ -339,8 +339,8 @@ mod tests {
 
     #[test]
     fn a_run_is_over_when_its_last_line_says_so_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.jsonl");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
         assert!(!Journal::is_over(&path));
         let mut journal = Journal::open(&path).unwrap();
         journal.append(&undone("code")).unwrap();
@@ -374,8 +374,8 @@ mod tests {
 
     #[test]
     fn what_follows_a_torn_line_is_a_line_of_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.jsonl");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
         Journal::open(&path).unwrap().append(&undone("code")).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for torn in ["{\"entry\":\"step_un", "\0\0\0\0\n"] {
@@ -390,8 +390,8 @@ mod tests {
 
     #[test]
     fn half_a_line_that_a_full_disk_left_goes_before_the_next_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.jsonl");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
         let mut journal = Journal::open(&path).unwrap();
         journal.append(&undone("code")).unwrap();
         journal.file.write_all(b"{\"entry\":").unwrap();

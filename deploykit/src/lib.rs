@@ -73,7 +73,7 @@ pub mod update;
 pub use action::{Action, ActionError, Context};
 pub use command::{Command, quote};
 pub use error::error_chain;
-pub use host::{Cancel, CommandError, Environment, Host, Output, Redactor, Umask};
+pub use host::{Cancel, CommandError, Host, Output, Redactor, Umask, Variables};
 pub use operations::{Change, Check, Operation};
 pub use report::error_tail;
 pub use site::Site;

@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn a_second_run_is_told_who_has_it_and_gets_it_afterwards() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let host = Host::new();
         let mut first = Lock::take(&path, "update", Duration::ZERO, &host).unwrap();
         first.set_purpose("update to 3f2a9c1").unwrap();
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn what_the_holder_started_does_not_wait_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let mut lock = Lock::take(&path, "update", Duration::ZERO, &Host::new()).unwrap();
         lock.holder.pid = std::os::unix::process::parent_id();
         lock.write().unwrap();

@@ -173,7 +173,7 @@ impl Plan {
         self.steps.iter().find_map(|step| Some((step, step.change.irreversible.as_deref()?)))
     }
 
-    /// Returns the folders beside the site's own that were made for it, or that it leaves there.
+    /// Returns the directories beside the site's own that were made for it, or that it leaves there.
     #[must_use]
     pub fn beside(&self) -> Vec<PathBuf> {
         if self.rolls_back.is_some() {

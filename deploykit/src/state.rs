@@ -1,4 +1,4 @@
-//! The state folder of a site: whose it is, its lock, its runs, and what the last good update left.
+//! The state directory of a site: whose it is, its lock, its runs, and what the last good update left.
 
 mod owner;
 mod seen;
@@ -20,10 +20,10 @@ pub(crate) use owner::{real, state_above};
 pub use seen::{Names, Print, Seen};
 pub use started::{Started, Unread};
 
-/// The state folder, `.deploykit/` beside the configuration.
+/// The state directory, `.deploykit/` beside the configuration.
 #[derive(Clone, Debug)]
 pub struct State {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// What the last good update left: what the next one may rely on without looking closer.
@@ -96,70 +96,71 @@ pub struct Kept {
 pub struct KeptStatic {
     /// Where they are; nothing is there if there were none.
     #[serde(with = "crate::names::one")]
-    pub folder: PathBuf,
+    #[serde(alias = "folder")]
+    pub directory: PathBuf,
     /// The names that the update added, sorted.
     pub added: Vec<String>,
 }
 
-/// The folder of one run.
+/// The directory of one run.
 #[derive(Clone, Debug)]
-pub struct RunFolder {
+pub struct RunDirectory {
     /// Its name: the day and a number, such as `20261122-1`.
     pub name: String,
-    /// The folder.
+    /// The directory.
     pub path: PathBuf,
 }
 
 impl State {
-    /// Names the state folder; makes nothing.
+    /// Names the state directory; makes nothing.
     #[must_use]
-    pub fn at(folder: &Path) -> Self {
-        State { folder: folder.to_owned() }
+    pub fn at(directory: &Path) -> Self {
+        State { directory: directory.to_owned() }
     }
 
-    /// Makes the folder if it is not there: for its owner only, and ignored by git.
+    /// Makes the directory if it is not there: for its owner only, and ignored by git.
     ///
     /// # Errors
     ///
     /// When it cannot be made, something else is in its place, or it belongs to somebody else.
     pub fn create(&self) -> Result<(), FileError> {
-        files::private_folder(&self.folder)?;
-        let ignore = self.folder.join(".gitignore");
+        files::private_directory(&self.directory)?;
+        let ignore = self.directory.join(".gitignore");
         if !ignore.exists() {
             files::write_whole(&ignore, b"*\n", 0o600)?;
         }
-        files::private_folder(&self.folder.join("runs"))
+        files::private_directory(&self.directory.join("runs"))
     }
 
-    /// Returns the folder.
+    /// Returns the directory.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Returns the lock file.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
-        self.folder.join("lock")
+        self.directory.join("lock")
     }
 
-    /// Returns the folder of environments.
+    /// Returns the directory of virtualenvs.
     #[must_use]
-    pub fn environments(&self) -> PathBuf {
-        self.folder.join("environments")
+    pub fn virtualenvs(&self) -> PathBuf {
+        self.directory.join("environments")
     }
 
-    /// Returns where the next tree waits between two preparations.
+    /// Returns where the staged tree waits between two preparations.
     #[must_use]
-    pub fn next_tree(&self) -> PathBuf {
-        self.folder.join("next-tree")
+    pub fn staged_tree(&self) -> PathBuf {
+        self.directory.join("next-tree")
     }
 
     /// Returns what the site's Django said of itself; nothing when it was not asked yet.
     #[must_use]
     pub fn known(&self) -> Known {
         // What cannot be read is found out again.
-        let text = std::fs::read(self.folder.join("known.json")).unwrap_or_default();
+        let text = std::fs::read(self.directory.join("known.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
@@ -169,7 +170,7 @@ impl State {
     ///
     /// When it cannot be written.
     pub fn set_known(&self, known: &Known) -> Result<(), FileError> {
-        let path = self.folder.join("known.json");
+        let path = self.directory.join("known.json");
         if path.is_file() && *known == self.known() {
             return Ok(());
         }
@@ -180,40 +181,40 @@ impl State {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read; a site without runs is fine.
-    pub fn runs(&self) -> Result<Vec<RunFolder>, FileError> {
-        let folder = self.folder.join("runs");
-        let entries = match std::fs::read_dir(&folder) {
+    /// When the directory cannot be read; a site without runs is fine.
+    pub fn runs(&self) -> Result<Vec<RunDirectory>, FileError> {
+        let directory = self.directory.join("runs");
+        let entries = match std::fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.at("read", &folder)?,
+            other => other.at("read", &directory)?,
         };
-        let mut runs: Vec<RunFolder> = entries
+        let mut runs: Vec<RunDirectory> = entries
             .filter_map(Result::ok)
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
                 order(&name)?;
-                Some(RunFolder { name, path: entry.path() })
+                Some(RunDirectory { name, path: entry.path() })
             })
             .collect();
         runs.sort_by_key(|run| order(&run.name));
         Ok(runs)
     }
 
-    /// Makes the folder of a new run.
+    /// Makes the directory of a new run.
     ///
     /// # Errors
     ///
     /// When it cannot be made.
-    pub fn new_run(&self) -> Result<RunFolder, FileError> {
+    pub fn new_run(&self) -> Result<RunDirectory, FileError> {
         let day = Timestamp::now().to_zoned(TimeZone::system()).strftime("%Y%m%d").to_string();
         // The newest run is the last by its name, also where the clock was set back meanwhile or shows another zone's day.
         let name = match self.runs()?.last().and_then(|run| order(&run.name)) {
             Some((last, number)) if last >= day => format!("{last}-{}", number.saturating_add(1)),
             _ => format!("{day}-1"),
         };
-        let path = self.folder.join("runs").join(&name);
-        files::private_folder(&path)?;
-        Ok(RunFolder { name, path })
+        let path = self.directory.join("runs").join(&name);
+        files::private_directory(&path)?;
+        Ok(RunDirectory { name, path })
     }
 
     /// Returns the newest run that changed something and is not over, with its journal.
@@ -221,7 +222,7 @@ impl State {
     /// # Errors
     ///
     /// When a journal cannot be read.
-    pub fn unfinished(&self) -> Result<Option<(RunFolder, Vec<Entry>)>, JournalError> {
+    pub fn unfinished(&self) -> Result<Option<(RunDirectory, Vec<Entry>)>, JournalError> {
         for run in self.runs()?.into_iter().rev() {
             let path = run.journal();
             if path.exists() {
@@ -240,23 +241,23 @@ impl State {
     /// # Errors
     ///
     /// When it cannot be read, or came from elsewhere.
-    pub fn read_journal(&self, run: &RunFolder) -> Result<Vec<Entry>, JournalError> {
+    pub fn read_journal(&self, run: &RunDirectory) -> Result<Vec<Entry>, JournalError> {
         let path = run.journal();
         let entries = Journal::read(&path)?;
         self.is_own(&run.name, &path, &entries)?;
         Ok(entries)
     }
 
-    /// Remembers the folders that are put beside the site's own, before they are: who is killed cannot put them away.
+    /// Remembers the directories that are put beside the site's own, before they are: who is killed cannot put them away.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn set_beside(&self, folders: &[PathBuf]) -> Result<(), FileError> {
-        let path = self.folder.join("beside.json");
+    pub fn set_beside(&self, directories: &[PathBuf]) -> Result<(), FileError> {
+        let path = self.directory.join("beside.json");
         // Not synced: what a loss of power takes with it is litter that the next preparation replaces.
-        let folders: Vec<String> = folders.iter().map(names::text).collect();
-        let text = serde_json::to_string(&folders).unwrap_or_default();
+        let directories: Vec<String> = directories.iter().map(names::text).collect();
+        let text = serde_json::to_string(&directories).unwrap_or_default();
         files::open_private(&path).and_then(|file| file.set_len(0).at("write", &path))?;
         std::fs::write(&path, text).at("write", &path)
     }
@@ -267,21 +268,21 @@ impl State {
     ///
     /// When the system refuses.
     pub fn forget_beside(&self) -> Result<(), FileError> {
-        files::remove_file(&self.folder.join("beside.json"))
+        files::remove_file(&self.directory.join("beside.json"))
     }
 
-    /// Returns the folders that somebody who was killed left beside the site's own; `None`: nobody was.
+    /// Returns the directories that somebody who was killed left beside the site's own; `None`: nobody was.
     #[must_use]
     pub fn beside(&self) -> Option<Vec<PathBuf>> {
-        let bytes = files::read_private(&self.folder.join("beside.json")).ok()??;
-        let folders: Vec<String> = serde_json::from_slice(&bytes).unwrap_or_default();
-        Some(folders.iter().map(|folder| names::path(folder)).collect())
+        let bytes = files::read_private(&self.directory.join("beside.json")).ok()??;
+        let directories: Vec<String> = serde_json::from_slice(&bytes).unwrap_or_default();
+        Some(directories.iter().map(|directory| names::path(directory)).collect())
     }
 
     /// Returns what the last good update left; the default when there was none or it cannot be read.
     #[must_use]
     pub fn current(&self) -> Current {
-        read(&self.folder.join("current.json")).unwrap_or_default()
+        read(&self.directory.join("current.json")).unwrap_or_default()
     }
 
     /// Keeps what a good update left.
@@ -291,11 +292,11 @@ impl State {
     /// When it cannot be written.
     pub fn set_current(&self, current: &Current) -> Result<(), FileError> {
         let text = serde_json::to_string(current).unwrap_or_default();
-        files::write_whole(&self.folder.join("current.json"), text.as_bytes(), 0o600)
+        files::write_whole(&self.directory.join("current.json"), text.as_bytes(), 0o600)
     }
 }
 
-impl RunFolder {
+impl RunDirectory {
     /// Returns its journal.
     #[must_use]
     pub fn journal(&self) -> PathBuf {
@@ -387,8 +388,8 @@ mod tests {
 
     #[test]
     fn runs_are_numbered_within_their_day_and_sorted_by_number() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::at(&folder.path().join("state"));
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::at(&directory.path().join("state"));
         state.create().unwrap();
         let names: Vec<String> = (0..11).map(|_| state.new_run().unwrap().name).collect();
         let listed: Vec<String> = state.runs().unwrap().into_iter().map(|run| run.name).collect();
@@ -398,25 +399,25 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_does_not_hide_the_newest_run() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::at(&folder.path().join("state"));
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::at(&directory.path().join("state"));
         state.create().unwrap();
         for run in ["20991231-9", "20991231-10"] {
-            std::fs::create_dir(state.folder().join("runs").join(run)).unwrap();
+            std::fs::create_dir(state.directory().join("runs").join(run)).unwrap();
         }
         assert_eq!(state.new_run().unwrap().name, "20991231-11");
     }
 
     #[test]
-    fn the_folder_is_private_and_a_link_in_its_place_is_refused() {
+    fn the_directory_is_private_and_a_link_in_its_place_is_refused() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::at(&folder.path().join("state"));
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::at(&directory.path().join("state"));
         state.create().unwrap();
-        assert_eq!(std::fs::metadata(state.folder()).unwrap().permissions().mode() & 0o777, 0o700);
-        std::os::unix::fs::symlink(state.folder(), folder.path().join("link")).unwrap();
-        assert!(State::at(&folder.path().join("link")).create().is_err());
-        std::fs::set_permissions(state.folder(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(std::fs::metadata(state.directory()).unwrap().permissions().mode() & 0o777, 0o700);
+        std::os::unix::fs::symlink(state.directory(), directory.path().join("link")).unwrap();
+        assert!(State::at(&directory.path().join("link")).create().is_err());
+        std::fs::set_permissions(state.directory(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let error = crate::error_chain(&state.create().unwrap_err());
         assert!(error.ends_with("others can write into it"), "{error}");
     }

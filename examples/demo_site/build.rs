@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::process::{Error, copy_tree, io_error, run};
-use super::{DemoSite, Holder, release_folder, write};
+use super::{DemoSite, Holder, release_directory, write};
 
 impl DemoSite {
     pub(super) fn make_repositories(&self) -> Result<(), Error> {
@@ -21,9 +21,9 @@ impl DemoSite {
         Ok(())
     }
 
-    /// Returns the folder of the first version.
+    /// Returns the directory of the first version.
     fn first(&self) -> PathBuf {
-        self.options.first.clone().unwrap_or_else(|| release_folder(1))
+        self.options.first.clone().unwrap_or_else(|| release_directory(1))
     }
 
     pub(super) fn make_virtualenv(&self) -> Result<(), Error> {

@@ -1,8 +1,8 @@
-//! A small, real Django site in a folder of its own, to try updates on: a Git remote, a checkout, a virtualenv, a
+//! A small, real Django site in a directory of its own, to try updates on: a Git remote, a checkout, a virtualenv, a
 //! database, static files, and gunicorn with a worker under supervisor.
 //!
 //! The README's quickstart builds it; so do the end-to-end tests and the benches (`#[path]` to this file). It stays
-//! clear of the library it serves to try out. Everything lies under one folder:
+//! clear of the library it serves to try out. Everything lies under one directory:
 //!
 //! ```text
 //! ROOT/origin.git            the remote; `publish` puts new versions there
@@ -42,7 +42,7 @@ pub const HOST: &str = "demo.example";
 /// The secret that release 2 asks for and release 1 does not know.
 pub const NEW_SECRET: &str = "VISITOR_SALT";
 
-/// The folder that Unix sockets lie in must leave them fewer than 108 bytes.
+/// The directory that Unix sockets lie in must leave them fewer than 108 bytes.
 const LONGEST_ROOT: usize = 80;
 
 /// How to build a site.
@@ -52,11 +52,11 @@ pub struct Options {
     pub python: PathBuf,
     /// Installs packages with uv instead of pip.
     pub uv: Option<PathBuf>,
-    /// uv's cache; default: one under the site's own folder. Sharing it makes sites quick to build.
+    /// uv's cache; default: one under the site's own directory. Sharing it makes sites quick to build.
     pub uv_cache: Option<PathBuf>,
-    /// A folder of wheels, for installing without a network.
+    /// A directory of wheels, for installing without a network.
     pub wheels: Option<PathBuf>,
-    /// Default: supervisor is installed into a virtualenv under the site's own folder.
+    /// Default: supervisor is installed into a virtualenv under the site's own directory.
     pub supervisord: Option<PathBuf>,
     /// Puts nginx in front, which serves the maintenance page.
     pub nginx: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub struct Options {
     pub entries: u32,
     /// Keeps the guestbook on a database server; default: in a SQLite file.
     pub server: Option<DatabaseServer>,
-    /// The folder of the first version, which may be a Git repository with a history; default: release 1 of this example.
+    /// The directory of the first version, which may be a Git repository with a history; default: release 1 of this example.
     pub first: Option<PathBuf>,
     /// The address of a package index, in place of `wheels` and PyPI.
     pub index: Option<String>,
@@ -112,7 +112,7 @@ impl Options {
 /// A site; its servers end with this value, its files stay.
 #[derive(Debug)]
 pub struct DemoSite {
-    /// The folder that everything lies in, without links.
+    /// The directory that everything lies in, without links.
     pub root: PathBuf,
     /// The bare repository that the checkout fetches from.
     pub origin: PathBuf,
@@ -132,7 +132,7 @@ pub struct DemoSite {
     pub supervisor_config: PathBuf,
     pub supervisor_socket: PathBuf,
     pub supervisorctl: PathBuf,
-    /// A folder that the installer looks into.
+    /// A directory that the installer looks into.
     pub extra_wheels: PathBuf,
     /// What supervisor calls gunicorn: `gunicorn`, or `gunicorn:web-0` when its socket is held.
     pub gunicorn_service: String,
@@ -148,8 +148,8 @@ pub struct DemoSite {
     supervisor_server: Option<Server>,
 }
 
-/// Returns the folder of a release in this example.
-pub fn release_folder(number: u32) -> PathBuf {
+/// Returns the directory of a release in this example.
+pub fn release_directory(number: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/demo_site/release-{number}"))
 }
 
@@ -164,8 +164,8 @@ impl DemoSite {
                 source,
             ));
         }
-        for folder in ["data/static", "log", "run", "www", "wheels-extra"] {
-            fs::create_dir_all(root.join(folder)).map_err(io_error(format!("create {folder}")))?;
+        for directory in ["data/static", "log", "run", "www", "wheels-extra"] {
+            fs::create_dir_all(root.join(directory)).map_err(io_error(format!("create {directory}")))?;
         }
         let site = DemoSite::describe(root, options)?;
         std::thread::scope(|scope| {
@@ -260,10 +260,10 @@ impl DemoSite {
         variables
     }
 
-    /// Runs `git` in a folder and returns its output.
-    pub fn git(&self, folder: &Path, args: &[&str]) -> Result<String, Error> {
+    /// Runs `git` in a directory and returns its output.
+    pub fn git(&self, directory: &Path, args: &[&str]) -> Result<String, Error> {
         let mut command = self.command("git");
-        command.current_dir(folder);
+        command.current_dir(directory);
         command.args([
             "-c",
             "user.name=Demo",
@@ -280,7 +280,7 @@ impl DemoSite {
         run(self.python().arg("manage.py").args(args))
     }
 
-    /// Makes a command of the virtualenv's Python, in the project's folder.
+    /// Makes a command of the virtualenv's Python, in the project's directory.
     pub fn python(&self) -> Command {
         let mut command = self.command(self.virtualenv.join("bin/python"));
         command.current_dir(self.checkout.join("project"));
@@ -322,7 +322,7 @@ impl DemoSite {
         Ok(())
     }
 
-    /// Returns what a person types to start the servers again, for a shell in any folder.
+    /// Returns what a person types to start the servers again, for a shell in any directory.
     pub fn start_command(&self) -> String {
         format!("{} -c {}", self.supervisord.display(), self.supervisor_config.display())
     }

@@ -18,7 +18,7 @@ const MARK: &str = "DEMO_SITE_ROOT";
 pub enum Error {
     /// A program failed.
     Program { line: String, output: String },
-    /// A file or folder could not be used, or a program not be started.
+    /// A file or directory could not be used, or a program not be started.
     Io { what: String, source: io::Error },
     /// Something did not come about in time.
     Late { what: String, log: String },
@@ -109,8 +109,8 @@ impl Server {
                 None => keeper.env_remove(name),
             };
         }
-        if let Some(folder) = command.get_current_dir() {
-            keeper.current_dir(folder);
+        if let Some(directory) = command.get_current_dir() {
+            keeper.current_dir(directory);
         }
         keeper.stdin(Stdio::piped()).stdout(output).stderr(errors).process_group(0);
         let mut child = keeper.spawn().map_err(io_error(format!("start `{}`", line(command))))?;
@@ -202,13 +202,13 @@ impl Port {
     /// Finds a free one.
     pub fn reserve() -> Result<Port, Error> {
         let user = fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
-        let folder = std::env::temp_dir().join(format!("demo-site-ports-{user}"));
-        fs::create_dir_all(&folder).map_err(io_error(format!("create {}", folder.display())))?;
+        let directory = std::env::temp_dir().join(format!("demo-site-ports-{user}"));
+        fs::create_dir_all(&directory).map_err(io_error(format!("create {}", directory.display())))?;
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let first = u64::from(clock.subsec_nanos()) + u64::from(std::process::id()) * 7919;
         for step in 0..10_000 {
             let Ok(number) = u16::try_from(20_000 + (first + step) % 10_000) else { continue };
-            let path = folder.join(number.to_string());
+            let path = directory.join(number.to_string());
             let lock = File::create(&path).map_err(io_error(format!("create {}", path.display())))?;
             if lock.try_lock().is_ok() && std::net::TcpListener::bind(("127.0.0.1", number)).is_ok() {
                 return Ok(Port { number, _lock: lock });
@@ -228,7 +228,7 @@ impl Port {
     }
 }
 
-/// Copies a folder with all that is in it, over what is there.
+/// Copies a directory with all that is in it, over what is there.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
     let what = || format!("copy {} to {}", from.display(), to.display());
     fs::create_dir_all(to).map_err(io_error(what()))?;

@@ -154,7 +154,7 @@ worker = \"{root}/log/worker.log\"
         let root = self.root.display();
         let front = &self.front_address;
         let backend = &self.gunicorn_address;
-        // As root, nginx would hand its work to a user who may not read the folder.
+        // As root, nginx would hand its work to a user who may not read the directory.
         let by_root = fs::metadata(&self.root).is_ok_and(|meta| meta.uid() == 0);
         let user = if by_root { "user root;\n" } else { "" };
         format!(

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::process::{Error, copy_tree, io_error};
-use super::{DemoSite, release_folder};
+use super::{DemoSite, release_directory};
 
 impl DemoSite {
     /// Commits a change to the newest version and pushes it; returns the new commit.
@@ -33,13 +33,13 @@ impl DemoSite {
     /// Publishes release 2: another package, three migrations, changed, new and removed static files, and a setting
     /// that wants [`NEW_SECRET`](super::NEW_SECRET).
     pub fn publish_release_2(&self) -> Result<String, Error> {
-        let folder = release_folder(2);
-        let deleted = folder.join("DELETED");
+        let directory = release_directory(2);
+        let deleted = directory.join("DELETED");
         let deleted =
             fs::read_to_string(&deleted).map_err(io_error(format!("read {}", deleted.display())))?;
         let mut copied = Ok(());
         let commit = self.publish_as("Release 2", |tree| {
-            copied = copy_tree(&folder, tree);
+            copied = copy_tree(&directory, tree);
             for path in deleted.lines().chain(["DELETED"]) {
                 let _ = fs::remove_file(tree.join(path));
             }

@@ -8,21 +8,21 @@ use snapbox::{assert_data_eq, str};
 
 use crate::run::{Cli, deploykit};
 
-/// Returns what the binary says, with the folder named as `/here`.
-fn said(folder: &Path, args: &[&str]) -> String {
-    say(folder, deploykit(folder, args))
+/// Returns what the binary says, with the directory named as `/here`.
+fn said(directory: &Path, args: &[&str]) -> String {
+    say(directory, deploykit(directory, args))
 }
 
-fn say(folder: &Path, cli: Cli) -> String {
-    cli.run().text(None).replace(&folder.display().to_string(), "/here")
+fn say(directory: &Path, cli: Cli) -> String {
+    cli.run().text(None).replace(&directory.display().to_string(), "/here")
 }
 
-fn folder(config: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+fn directory(config: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
     if !config.is_empty() {
-        fs::write(folder.path().join("deploykit.toml"), config).unwrap();
+        fs::write(directory.path().join("deploykit.toml"), config).unwrap();
     }
-    folder
+    directory
 }
 
 /// A configuration that is right as far as it goes.
@@ -36,14 +36,14 @@ virtualenv = \"venv\"
 
 #[test]
 fn no_configuration() {
-    let folder = folder("");
-    let here = folder.path();
+    let directory = directory("");
+    let here = directory.path();
     assert_data_eq!(
         said(here, &["plan"]),
         str![[r#"
 exit code 3
 --- stderr
-Error: there is no `deploykit.toml` in `/here` or a folder above it
+Error: there is no `deploykit.toml` in `/here` or a directory above it
 Hint: write one with `deploykit init`, or name it with `--config FILE`
 
 "#]]
@@ -56,7 +56,7 @@ exit code 3
 --- stdout
 {
   "version": 1,
-  "error": "there is no `deploykit.toml` in `/here` or a folder above it",
+  "error": "there is no `deploykit.toml` in `/here` or a directory above it",
   "exit_code": 3,
   "tail": [],
   "hints": [
@@ -65,7 +65,7 @@ exit code 3
   "result": null
 }
 --- stderr
-Error: there is no `deploykit.toml` in `/here` or a folder above it
+Error: there is no `deploykit.toml` in `/here` or a directory above it
 Hint: write one with `deploykit init`, or name it with `--config FILE`
 
 "#]]
@@ -94,9 +94,9 @@ Error: cannot read the configuration `/nowhere.toml`: No such file or directory 
 }
 
 #[test]
-fn a_configuration_is_found_from_a_folder_below_it() {
-    let folder = folder("nonsense = 1\n");
-    let below = folder.path().join("project/app");
+fn a_configuration_is_found_from_a_directory_below_it() {
+    let directory = directory("nonsense = 1\n");
+    let below = directory.path().join("project/app");
     fs::create_dir_all(&below).unwrap();
     let done = deploykit(&below, &["plan"]).run().expect(3);
     assert!(done.stderr.contains("deploykit.toml:1:1"), "{}", done.stderr);
@@ -104,7 +104,7 @@ fn a_configuration_is_found_from_a_folder_below_it() {
 
 #[test]
 fn mistakes_of_a_configuration_are_shown_all_at_once() {
-    let folder = folder(
+    let directory = directory(
         "\
 environment = \"prod\"
 
@@ -135,7 +135,7 @@ pages = [\"about\"]
 required = true
 ",
     );
-    let here = folder.path();
+    let here = directory.path();
     assert_data_eq!(said(here, &["plan"]), str![[r#"
 exit code 3
 --- stderr
@@ -285,11 +285,11 @@ error: `staging`: unknown key
 
 #[test]
 fn one_mistake_is_one() {
-    let folder = folder(
+    let directory = directory(
         "[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"venv\"\nvirtualenv = \"venv\"\n",
     );
     assert_data_eq!(
-        said(folder.path(), &["plan"]),
+        said(directory.path(), &["plan"]),
         str![[r#"
 exit code 3
 --- stderr
@@ -307,8 +307,8 @@ error: duplicate key
 
 #[test]
 fn the_environment_s_name_is_one_of_three() {
-    let folder = folder(LEAST);
-    let here = folder.path();
+    let directory = directory(LEAST);
+    let here = directory.path();
     assert_data_eq!(
         said(here, &["-e", "prodution", "plan"]),
         str![[r#"
@@ -331,9 +331,9 @@ For more information, try '--help'.
 }
 
 #[test]
-fn a_folder_that_is_no_checkout() {
-    let folder = folder(LEAST);
-    let here = folder.path();
+fn a_directory_that_is_no_checkout() {
+    let directory = directory(LEAST);
+    let here = directory.path();
     assert_data_eq!(
         said(here, &["plan"]),
         str![[r#"
@@ -344,7 +344,7 @@ Preparing; the site serves as before
 
 Error: step `fetch` failed: `/here` is not the top of a Git checkout
 Nothing is changed: the site serves as before.
-Hint: set `site.repository` to the folder that holds `.git`
+Hint: set `site.repository` to the directory that holds `.git`
 
 "#]]
         .raw()
@@ -366,7 +366,7 @@ Hint: give it with `-y`, or look first with `deploykit plan`
 exit code 4
 --- stderr
 Error: command not found: `/here/venv/bin/python`
-Hint: set `python.virtualenv` to the folder that holds `pyvenv.cfg`
+Hint: set `python.virtualenv` to the directory that holds `pyvenv.cfg`
 
 "#]]
         .raw()
@@ -421,7 +421,7 @@ Hint: add the file to [logs] in the configuration
 exit code 4
 --- stderr
 Error: `/here` is not inside a git checkout
-Hint: go to the site's checkout, or name it: `deploykit init FOLDER`
+Hint: go to the site's checkout, or name it: `deploykit init DIRECTORY`
 
 "#]]
         .raw()

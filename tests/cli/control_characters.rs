@@ -23,7 +23,7 @@ fn are_made_visible_wherever_they_come_from() {
     let live = repositories.live.to_str().unwrap();
     let update = |args: &[&str]| {
         let command = ["git-update", "--branch", "main", "--repository", live];
-        deploykit(repositories.folder.path(), &[&command[..], args].concat())
+        deploykit(repositories.directory.path(), &[&command[..], args].concat())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .run()
     };
@@ -41,7 +41,7 @@ fn are_made_visible_wherever_they_come_from() {
     shows(&update(&[]).expect(4), r"evil\x1b]52;c;ZXZpbA==\x07\u{202e}");
     fs::remove_file(repositories.live.join(&name)).unwrap();
     // What a remote says.
-    let pack = repositories.folder.path().join("upload-pack");
+    let pack = repositories.directory.path().join("upload-pack");
     fs::write(&pack, format!("#!/bin/sh\nprintf '%s\\n' '{CLIPBOARD} no entry' >&2\nexit 1\n")).unwrap();
     let program = format!("sh {}", pack.display());
     git(&repositories.live, &["config", "remote.origin.uploadpack", &program]);
@@ -52,20 +52,20 @@ fn are_made_visible_wherever_they_come_from() {
 
 #[test]
 fn of_logs_and_configurations_are_made_visible_and_our_own_colours_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     let config = "[site]\nsettings = \"x\"\n[python]\nvirtualenv = \"/usr\"\n[logs]\nweb = \"log\"\n";
     write("log", &format!("Not Found: /{CLIPBOARD}\tb\r\n"));
     write("deploykit.toml", config);
-    let logs = deploykit(folder.path(), &["logs", "web"]).run().expect(0);
+    let logs = deploykit(directory.path(), &["logs", "web"]).run().expect(0);
     shows(&logs, "Not Found: /\\x1b]52;c;ZXZpbA==\\x07\tb\n");
-    let logs = deploykit(folder.path(), &["logs", "web", "--color", "always"]).run().expect(0);
+    let logs = deploykit(directory.path(), &["logs", "web", "--color", "always"]).run().expect(0);
     assert!(logs.stdout.starts_with("\u{1b}[2m--- web"), "{:?}", logs.stdout);
     assert!(logs.stdout.contains(r"Not Found: /\x1b]52"), "{:?}", logs.stdout);
     // A mistake is shown with its line.
     write("deploykit.toml", &format!("{config}# {CLIPBOARD}\nkeep = \"{CLIPBOARD}\u{202e}\"\n"));
     for arguments in [&["status"][..], &["status", "--color", "always"]] {
-        let refused = deploykit(folder.path(), arguments).run().expect(3);
+        let refused = deploykit(directory.path(), arguments).run().expect(3);
         assert!(!refused.stderr.contains(['\u{7}', '\u{202e}']), "{:?}", refused.stderr);
         assert!(!refused.stderr.contains("\u{1b}]"), "{:?}", refused.stderr);
     }

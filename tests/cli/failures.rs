@@ -44,9 +44,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  1 required secret found
-  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ staged-virtualenv [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
@@ -75,7 +75,7 @@ Afterwards
 Not needed
   wait             the window opens at once
   backup           no migrations are pending
-  environment      the installed packages are the 5 that the requirements ask for
+  virtualenv       the installed packages are the 5 that the requirements ask for
   static           no static file was added, changed or removed
   migrate          no migrations are pending in the database
   start-required   all run
@@ -105,7 +105,7 @@ Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected
 --- new in the log of worker (/srv/log/worker.log)
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: smoke-check, start-web, code, stop-web, page-up, stop-workers, announce
-Hint: mend what these lines say, push it, and run `deploykit update` again
+Hint: fix what these lines say, push it, and run `deploykit update` again
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
 
 "#]].raw());
@@ -163,9 +163,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  1 required secret found
-  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ staged-virtualenv [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  1 pending
   ✓ collect [S] s  nothing changes
@@ -196,7 +196,7 @@ Afterwards
 Not needed
   wait             the window opens at once
   backup           `database.backup` is `never`
-  environment      the installed packages are the 5 that the requirements ask for
+  virtualenv       the installed packages are the 5 that the requirements ask for
   static           no static file was added, changed or removed
   start-required   all run
 

@@ -44,7 +44,7 @@ Not needed
   wait             the window opens at once
   page-up          the window will be short, and requests wait meanwhile
   backup           no migrations are pending
-  environment      the installed packages are the 5 that the requirements ask for
+  virtualenv       the installed packages are the 5 that the requirements ask for
   static           no static file was added, changed or removed
   migrate          no migrations are pending in the database
   start-required   all run

@@ -52,7 +52,7 @@ Options:
   -V, --version  Print version
 
 Global options:
-  -c, --config <FILE>       The configuration; default: deploykit.toml here or in a folder above
+  -c, --config <FILE>       The configuration; default: deploykit.toml here or in a directory above
                             [env: DEPLOYKIT_CONFIG=]
   -e, --environment <NAME>  What to take the site for; default: what the configuration says [env:
                             DEPLOYKIT_ENVIRONMENT=] [possible values: production, staging,
@@ -126,10 +126,10 @@ fn every_command_has_a_help() {
 ===== init
 Look at the site here and write deploykit.toml
 
-Usage: deploykit init [OPTIONS] [FOLDER]
+Usage: deploykit init [OPTIONS] [DIRECTORY]
 
 Arguments:
-  [FOLDER]  The folder to look at [default: .]
+  [DIRECTORY]  The directory to look at [default: .]
 
 Options:
       --print  Print the configuration instead of writing it
@@ -305,13 +305,13 @@ Arguments:
   [REVISION]  A commit, tag or branch; default: the tip of the branch
 
 Options:
-      --repository <FOLDER>  The checkout; no configuration is needed then
-      --branch <NAME>        The branch
-      --remote <NAME>        The remote
-      --keep-changes         Keep local changes that nothing collides with
-      --rebase               Rebase local commits
-      --check                Only say what would change
-  -h, --help                 Print help
+      --repository <DIRECTORY>  The checkout; no configuration is needed then
+      --branch <NAME>           The branch
+      --remote <NAME>           The remote
+      --keep-changes            Keep local changes that nothing collides with
+      --rebase                  Rebase local commits
+      --check                   Only say what would change
+  -h, --help                    Print help
 
 ===== pip-install
 Bring the virtualenv to the requirements
@@ -319,11 +319,11 @@ Bring the virtualenv to the requirements
 Usage: deploykit pip-install [OPTIONS]
 
 Options:
-      --virtualenv <FOLDER>  The virtualenv; no configuration is needed then
-  -r, --requirement <FILE>   A requirements file; may be given several times
-      --installer <NAME>     pip, uv or auto [possible values: auto, pip, uv]
-      --check                Only say what would change
-  -h, --help                 Print help
+      --virtualenv <DIRECTORY>  The virtualenv; no configuration is needed then
+  -r, --requirement <FILE>      A requirements file; may be given several times
+      --installer <NAME>        pip, uv or auto [possible values: auto, pip, uv]
+      --check                   Only say what would change
+  -h, --help                    Print help
 
 ===== manage
 Run a manage.py command in the site's environment

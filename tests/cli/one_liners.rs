@@ -117,9 +117,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  1 required secret found
-  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ staged-virtualenv [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes

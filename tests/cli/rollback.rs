@@ -92,8 +92,8 @@ Window: the site is down for about [S] s, and for as long as 3 migrations take (
                      guestbook.0003_reply
                      guestbook.0002_entry_signature
   static           the files of before the update
-  environment      - humanize [VERSION]
-  code             [COMMIT] → [COMMIT]: 1 commit to take back
+  virtualenv       - humanize [VERSION]
+  code             [COMMIT] → [COMMIT]: 1 commit to roll back
                      [COMMIT] Release 2
   start-web        gunicorn
   smoke-check      the pages as they were before the update
@@ -122,8 +122,8 @@ Window
   ✓ backup [S] s  about 37 kB in about 1 s (like the last one): for the way to the new version
   ✓ migrate [S] s  3 migrations to reverse
   ✓ static [S] s  the files of before the update
-  ✓ environment [S] s  - humanize [VERSION]
-  ✓ code [S] s  [COMMIT]: 1 commit to take back
+  ✓ virtualenv [S] s  - humanize [VERSION]
+  ✓ code [S] s  [COMMIT]: 1 commit to roll back
   ✓ start-web [S] s  gunicorn
   ✓ smoke-check [S] s  the pages as they were before the update
   ✓ page-down [S] s  the pages are as expected
@@ -158,7 +158,7 @@ Rollback [RUN] (of [RUN]): [COMMIT] → [COMMIT] (production), [TIME]
   ✓ backup [S] s
   ✓ migrate [S] s
   ✓ static [S] s
-  ✓ environment [S] s
+  ✓ virtualenv [S] s
   ✓ code [S] s
   ✓ start-web [S] s
   ✓ smoke-check [S] s
@@ -254,7 +254,7 @@ fn asked_and_failed() {
     assert_data_eq!(end.to_owned(), str![[r#"
   ✓ page-up [S] s  /srv/www/maintenance.html
   ✓ stop-web [S] s  gunicorn
-  ✓ code [S] s  [COMMIT]: 1 commit to take back
+  ✓ code [S] s  [COMMIT]: 1 commit to roll back
   ✓ start-web [S] s  gunicorn
   ✗ smoke-check [S] s
 Going back: 6 steps to undo
@@ -270,7 +270,7 @@ Error: step `smoke-check` failed: 2 of 2 pages are not as expected: `/`: expecte
 --- new in the log of worker (/srv/log/worker.log)
 The rollback failed and is undone: [COMMIT] serves again; the site was down for [S] s.
   undone: smoke-check, start-web, code, stop-web, page-up, stop-workers, announce
-Hint: mend the cause, and run `deploykit rollback` again
+Hint: fix the cause, and run `deploykit rollback` again
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
 
 "#]].raw());

@@ -36,10 +36,10 @@ pub struct Cli {
     stderr: Option<Stdio>,
 }
 
-/// Returns the binary, to be run in a folder.
-pub fn deploykit(folder: impl AsRef<Path>, args: &[&str]) -> Cli {
+/// Returns the binary, to be run in a directory.
+pub fn deploykit(directory: impl AsRef<Path>, args: &[&str]) -> Cli {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deploykit"));
-    command.args(args).current_dir(folder).env("TZ", "UTC");
+    command.args(args).current_dir(directory).env("TZ", "UTC");
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         let own = ["DEPLOYKIT_", "CLICOLOR", "RUST_"].iter().any(|prefix| text.starts_with(prefix));
@@ -313,7 +313,7 @@ pub fn steady(text: &str, site: Option<&TestSite>) -> String {
     if let Some(site) = site {
         text = text.replace(&site.root.display().to_string(), "/srv");
         text = text.replace(&site.gunicorn_address, "[ADDRESS]");
-        let commits = |folder: &Path| site.git(folder, &["rev-list", "--all", "HEAD"]).unwrap();
+        let commits = |directory: &Path| site.git(directory, &["rev-list", "--all", "HEAD"]).unwrap();
         for commit in format!("{}{}", commits(&site.checkout), commits(&site.origin)).lines() {
             text = text.replace(commit, "[COMMIT]").replace(&commit[..7], "[COMMIT]");
         }

@@ -35,9 +35,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  1 required secret found
-  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ staged-virtualenv [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✗ pause [S] s
 
@@ -66,9 +66,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  1 required secret found
-  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ staged-virtualenv [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
@@ -97,7 +97,7 @@ Not needed
   wait             the window opens at once
   page-up          no page is configured
   backup           no migrations are pending
-  environment      the installed packages are the 5 that the requirements ask for
+  virtualenv       the installed packages are the 5 that the requirements ask for
   static           no static file was added, changed or removed
   migrate          no migrations are pending in the database
   start-required   all run
@@ -187,9 +187,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
   ✓ services [S] s  gunicorn running, worker running, slow running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  1 required secret found
-  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ staged-virtualenv [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
@@ -218,7 +218,7 @@ Not needed
   wait             the window opens at once
   page-up          no page is configured
   backup           no migrations are pending
-  environment      the installed packages are the 5 that the requirements ask for
+  virtualenv       the installed packages are the 5 that the requirements ask for
   static           no static file was added, changed or removed
   migrate          no migrations are pending in the database
   start-required   all run

@@ -95,7 +95,7 @@ fn no_secret_is_shown() {
         look_at(&site, &refused);
     }
     // A remote that does not answer is called by its address.
-    site.cut_off_remote();
+    site.killed_remote();
     for command in [&update[..], &["git-update"], &["plan"]] {
         let refused = on(&site, command).run().expect(4);
         assert!(refused.stderr.contains("127.0.0.1"), "{}", refused.stderr);
@@ -167,8 +167,8 @@ fn look_at(site: &TestSite, done: &Done) {
 }
 
 #[track_caller]
-fn look_into(folder: &Path, files: &mut usize) {
-    for entry in fs::read_dir(folder).unwrap().flatten() {
+fn look_into(directory: &Path, files: &mut usize) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         if path.is_symlink() || path.ends_with("environments") {
             continue;
@@ -223,14 +223,14 @@ impl Watch {
 #[test]
 fn a_remote_s_password_is_no_argument() {
     let repositories = Repositories::new(&[("a.py", "a = 1\n")]);
-    let (folder, live) = (repositories.folder.path(), &repositories.live);
+    let (directory, live) = (repositories.directory.path(), &repositories.live);
     let Some(strace) = program("strace") else { return };
-    let Some(server) = http_server(folder, Some("me:canary@of a remote")) else { return };
+    let Some(server) = http_server(directory, Some("me:canary@of a remote")) else { return };
     below_one_another(&repositories);
     let url = format!("http://me:canary%40of%20a%20remote@127.0.0.1:{}/upstream.git", server.port);
     git(live, &["remote", "set-url", "origin", &url]);
     git(live, &["config", "http.proxy", ""]);
-    let list = folder.join("started");
+    let list = directory.join("started");
     let mut command = Command::new(strace);
     command.args(["-f", "-qq", "-e", "trace=execve,execveat", "-s", "9999", "-o"]).arg(&list);
     command.args([env!("CARGO_BIN_EXE_deploykit"), "git-update", "--branch", "main", "--repository"]);

@@ -30,7 +30,7 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let repositories = Repositories::new(&FILES);
-        let top = repositories.folder.path().canonicalize().unwrap();
+        let top = repositories.directory.path().canonicalize().unwrap();
         let place = Place { repositories, top };
         fs::set_permissions(&place.top, fs::Permissions::from_mode(0o755)).unwrap();
         let bin = place.top.join("venv/bin");
@@ -215,7 +215,7 @@ fn the_state_of_a_copied_site_is_refused_until_it_is_adopted() {
 fn a_virtualenv_in_the_state_of_another_site_is_not_adopted() {
     let place = Place::new();
     place.run(&["git-update"]).expect(0);
-    let environment = place.state().environments().join("0123");
+    let environment = place.state().virtualenvs().join("0123");
     fs::create_dir_all(&environment).unwrap();
     fs::remove_dir_all(place.top.join("venv")).unwrap();
     symlink(&environment, place.top.join("venv")).unwrap();

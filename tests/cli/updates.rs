@@ -67,7 +67,7 @@ Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✗ secrets [S] s
 
 Error: step `secrets` failed: secrets are missing in `/srv/site/secrets.json`: `VISITOR_SALT` (asked for in project/config/settings/base.py:29)
@@ -101,7 +101,7 @@ Window: the site is down for about [S] s, and for as long as 3 migrations take (
                      `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release 2
-  environment      + humanize [VERSION]
+  virtualenv       + humanize [VERSION]
   static           files: 3 added, 2 changed, 4 removed
                      - guestbook/flower.svg
                      - guestbook/print.css
@@ -131,9 +131,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  1 new commit on origin/main
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  2 required secrets found
-  ✓ next-environment [S] s  + humanize [VERSION]
+  ✓ staged-virtualenv [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
@@ -193,9 +193,9 @@ exit code 0
 [USER] (process [PID]) since [TIME]: update to [COMMIT]
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  2 of 2 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  2 required secrets found
-  ✓ next-environment [S] s  + humanize [VERSION]
+  ✓ staged-virtualenv [S] s  + humanize [VERSION]
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
@@ -209,7 +209,7 @@ Window
   ✓ backup [S] s  about 29 kB in about 1 s (a rule of thumb): reversing may lose something
   ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✓ pause [S] s  /bin/sh -c touch /srv/run/reached; while ! test -e /srv/run/go; do sleep 0.02; done
-  ✓ environment [S] s  + humanize [VERSION]
+  ✓ virtualenv [S] s  + humanize [VERSION]
   ✓ static [S] s  files: 3 added, 2 changed, 4 removed
   ✓ migrate [S] s  3 migrations
   ✓ start-web [S] s  gunicorn
@@ -256,10 +256,10 @@ exit code 0
 
 /// The modes of what the site serves and runs.
 fn modes(site: &TestSite) -> BTreeMap<PathBuf, u32> {
-    let mut folders = vec![site.checkout.clone(), site.virtualenv.clone(), site.static_root.clone()];
+    let mut directories = vec![site.checkout.clone(), site.virtualenv.clone(), site.static_root.clone()];
     let mut found = BTreeMap::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap().map(Result::unwrap) {
             let path = entry.path();
             let is_own = [".git", ".deploykit"].iter().any(|name| path.ends_with(name));
             let Ok(metadata) = entry.metadata() else { continue };
@@ -267,7 +267,7 @@ fn modes(site: &TestSite) -> BTreeMap<PathBuf, u32> {
                 continue;
             }
             if metadata.is_dir() {
-                folders.push(path.clone());
+                directories.push(path.clone());
             }
             found.insert(path, metadata.permissions().mode() & 0o777);
         }
@@ -279,10 +279,10 @@ fn modes(site: &TestSite) -> BTreeMap<PathBuf, u32> {
 #[track_caller]
 fn assert_modes(before: &BTreeMap<PathBuf, u32>, after: &BTreeMap<PathBuf, u32>) {
     let of = |name: &str| *before.iter().find(|(path, _)| path.ends_with(name)).unwrap().1;
-    let (folder, file) = (of("guestbook"), of("urls.py"));
+    let (directory, file) = (of("guestbook"), of("urls.py"));
     let expected = |path: &PathBuf, mode: u32| match before.get(path) {
         Some(before) => vec![*before],
-        None => vec![folder, if mode & 0o100 == 0 { file } else { file | (file & 0o444) >> 2 }],
+        None => vec![directory, if mode & 0o100 == 0 { file } else { file | (file & 0o444) >> 2 }],
     };
     let wrong = after.iter().filter(|(path, mode)| !expected(path, **mode).contains(mode));
     let wrong: Vec<String> = wrong.map(|(path, mode)| format!("{} {mode:o}", path.display())).collect();

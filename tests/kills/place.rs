@@ -78,7 +78,7 @@ impl Place {
         // What is a person's own survives all of it.
         edit(&site.config, "[git]\n", "[git]\nlocal-changes = \"keep\"\n");
         edit(&site.checkout.join("README.md"), "\n", "\nedited on the server\n");
-        fs::create_dir(site.checkout.join("uploads")).expect("a folder");
+        fs::create_dir(site.checkout.join("uploads")).expect("a directory");
         fs::write(site.checkout.join("uploads/photo"), "a photo").expect("a file");
         site.start().unwrap_or_else(|error| panic!("{error}"));
         let odd = linked;
@@ -118,8 +118,8 @@ impl Place {
             };
             site.publish(publish).expect("a release");
         }
-        for folder in ["site", "data"] {
-            copy(&site.root.join(folder), &pristine(&site).join(folder));
+        for directory in ["site", "data"] {
+            copy(&site.root.join(directory), &pristine(&site).join(directory));
         }
         // A copy says of itself that it is one; without that it is the site, as its journals say.
         let _ = fs::remove_file(pristine(&site).join("site/.deploykit/site.json"));
@@ -152,7 +152,7 @@ impl Place {
         Extent { calls: KINDS.map(count).to_vec(), entries, milliseconds }
     }
 
-    /// Keeps the folder, to look into it.
+    /// Keeps the directory, to look into it.
     pub fn keep(&mut self) {
         self.site.keep();
     }
@@ -165,8 +165,8 @@ impl Place {
     fn go(&mut self, case: &Case) -> std::result::Result<Result, Result> {
         if case.cold {
             let live = self.link.as_deref().and_then(Path::file_name);
-            for name in names(&self.environments()).iter().filter(|name| live != Some(OsStr::new(name))) {
-                let path = self.environments().join(name);
+            for name in names(&self.virtualenvs()).iter().filter(|name| live != Some(OsStr::new(name))) {
+                let path = self.virtualenvs().join(name);
                 if path.is_dir() { remove(&path) } else { fs::remove_file(&path).expect("a file") }
             }
         }
@@ -329,19 +329,19 @@ impl Place {
         let site = &self.site;
         let mut litter = Vec::new();
         let original = ".venv.deploykit-original";
-        for folder in [
+        for directory in [
             &site.root,
             &site.checkout,
             &site.root.join("data"),
             &site.root.join("www"),
             &site.root.join("site/project"),
         ] {
-            litter.extend(names(folder).into_iter().filter(|name| name.contains(".deploykit-")));
+            litter.extend(names(directory).into_iter().filter(|name| name.contains(".deploykit-")));
         }
         if is_new || self.link.is_some() {
             // What a rollback of an update would need.
             let kept = |name: &String| {
-                let run = name.strip_prefix(".static.deploykit-").map(|run| self.run_folder(run));
+                let run = name.strip_prefix(".static.deploykit-").map(|run| self.run_directory(run));
                 run.is_some_and(|run| run.join("kept.json").exists())
             };
             litter.retain(|name| name != original && !kept(name));
@@ -350,8 +350,8 @@ impl Place {
         if virtualenv.ok() != Some(is_new || self.link.is_some()) {
             litter.push("a virtualenv of the other kind".to_owned());
         }
-        for name in names(&self.environments()) {
-            if !self.environments().join(&name).join(".deploykit-complete").exists() {
+        for name in names(&self.virtualenvs()) {
+            if !self.virtualenvs().join(&name).join(".deploykit-complete").exists() {
                 litter.push(format!("half an environment, {name}"));
             }
         }
@@ -368,12 +368,12 @@ impl Place {
         litter
     }
 
-    fn run_folder(&self, run: &str) -> PathBuf {
-        state(&self.site).folder().join("runs").join(run)
+    fn run_directory(&self, run: &str) -> PathBuf {
+        state(&self.site).directory().join("runs").join(run)
     }
 
-    fn environments(&self) -> PathBuf {
-        state(&self.site).environments()
+    fn virtualenvs(&self) -> PathBuf {
+        state(&self.site).virtualenvs()
     }
 
     fn run(&self, args: &[&str], kill: &Kill) -> Ended {
@@ -390,13 +390,13 @@ impl Place {
         for verb in ["stop", "start"] {
             if verb == "start" {
                 let kept = site.root.join("kept-environments");
-                fs::rename(self.environments(), &kept).expect("environments");
-                for folder in ["site", "data"] {
-                    remove(&site.root.join(folder));
-                    copy(&pristine(site).join(folder), &site.root.join(folder));
+                fs::rename(self.virtualenvs(), &kept).expect("environments");
+                for directory in ["site", "data"] {
+                    remove(&site.root.join(directory));
+                    copy(&pristine(site).join(directory), &site.root.join(directory));
                 }
-                fs::create_dir_all(state(site).folder()).expect("a folder");
-                fs::rename(&kept, self.environments()).expect("environments");
+                fs::create_dir_all(state(site).directory()).expect("a directory");
+                fs::rename(&kept, self.virtualenvs()).expect("environments");
                 fs::remove_file(&site.virtualenv).expect("a link");
                 match &self.link {
                     Some(environment) => symlink(environment, &site.virtualenv),
@@ -440,19 +440,19 @@ fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).expect("a file");
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn remove(folder: &Path) {
-    if folder.exists() {
-        fs::remove_dir_all(folder).expect("a folder");
+fn remove(directory: &Path) {
+    if directory.exists() {
+        fs::remove_dir_all(directory).expect("a directory");
     }
 }
 
-/// Copies a folder with times and modes: git believes times.
+/// Copies a directory with times and modes: git believes times.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to.parent().expect("a folder above")).expect("a folder");
+    fs::create_dir_all(to.parent().expect("a directory above")).expect("a directory");
     run(Command::new("cp").arg("-a").args([from, to])).unwrap_or_else(|error| panic!("{error}"));
 }

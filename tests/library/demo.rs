@@ -177,7 +177,7 @@ fn a_remote_can_be_reached_over_the_network() {
         let commit = publish_good(&site, "network");
         pull(&site);
         assert_eq!(site.git(&site.checkout, &["rev-parse", "HEAD"]).unwrap().trim(), commit);
-        site.cut_off_remote();
+        site.killed_remote();
         site.git(&site.checkout, &["fetch"]).unwrap_err();
     }
 }

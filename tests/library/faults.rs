@@ -83,7 +83,7 @@ impl<'s> Faulty<'s> {
         }
     }
 
-    /// Recovers, once the fault is mended.
+    /// Recovers, once the fault is fixed.
     #[track_caller]
     fn recover(&self) {
         self.disarm();

@@ -15,7 +15,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use deploykit::git::{ChangeStatus, Collision, GitError, NextTree, Obstacle, Tree};
+use deploykit::git::{ChangeStatus, Collision, GitError, Obstacle, StagedTree, Tree};
 use deploykit::operations::git_update::{GitUpdate, LocalChanges, LocalCommits, Notice, Target};
 use deploykit::operations::{perform as perform_change, undo};
 use deploykit::{Check, Context, Host, Operation};
@@ -96,7 +96,7 @@ fn a_fast_forward_says_what_comes_in_and_can_be_taken_back() {
 #[test]
 fn knowing_that_nothing_is_new_takes_one_question() {
     let repositories = Repositories::new(FILES);
-    let transcript = repositories.folder.path().join("transcript");
+    let transcript = repositories.directory.path().join("transcript");
     let host = Host::new().with_transcript(fs::File::create(&transcript).unwrap());
     let update = repositories.update();
     update.fetch(&host).unwrap();

@@ -16,19 +16,19 @@ use deploykit::site::{Config, ConfigError};
 
 use crate::support;
 
-/// A folder that holds a checkout with its surroundings, and a place for what would be in `/etc`.
+/// A directory that holds a checkout with its surroundings, and a place for what would be in `/etc`.
 struct Place {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     site: PathBuf,
 }
 
 impl Place {
     fn new(name: &str) -> Option<Self> {
         support::program("git")?;
-        let folder = tempfile::tempdir().unwrap();
-        let site = folder.path().join("srv").join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let site = directory.path().join("srv").join(name);
         fs::create_dir_all(&site).unwrap();
-        let place = Place { folder, site };
+        let place = Place { directory, site };
         place.git(&["init", "-q", "-b", "master"]);
         Some(place)
     }
@@ -37,7 +37,7 @@ impl Place {
         let output = Command::new("git")
             .current_dir(&self.site)
             .args(args)
-            .env("HOME", self.folder.path())
+            .env("HOME", self.directory.path())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@example.org")])
@@ -51,7 +51,7 @@ impl Place {
     fn commit(&self) {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
-        let origin = self.folder.path().join("origin.git");
+        let origin = self.directory.path().join("origin.git");
         self.git(&["clone", "-q", "--bare", ".", origin.to_str().unwrap()]);
         self.git(&["remote", "add", "origin", origin.to_str().unwrap()]);
         self.git(&["fetch", "-q", "origin"]);
@@ -67,7 +67,7 @@ impl Place {
     }
 
     fn elsewhere(&self) -> PathBuf {
-        self.folder.path().join("etc")
+        self.directory.path().join("etc")
     }
 
     fn look(&self) -> Result<Findings, InitError> {
@@ -186,9 +186,9 @@ fn a_site_as_it_is_run_leaves_no_question() {
     let Some(place) = coralnet() else { return };
     let (findings, text) = place.found();
     assert_eq!(findings.questions, [], "{text}");
-    let shown = text.replace(place.folder.path().to_str().unwrap(), "");
+    let shown = text.replace(place.directory.path().to_str().unwrap(), "");
     let expected = r#"# How deploykit updates this site. `deploykit init` looked at it and wrote down what it found.
-# What stands below NEEDS A PERSON is a guess or a gap. Relative paths start at this file's folder.
+# What stands below NEEDS A PERSON is a guess or a gap. Relative paths start at this file's directory.
 environment = "production"                 # found: the name of the settings
 
 [site]
@@ -249,7 +249,7 @@ gunicorn = "/srv/log/gunicorn.log"
 }
 
 #[test]
-fn it_is_the_same_from_a_folder_below_and_from_the_one_above() {
+fn it_is_the_same_from_a_directory_below_and_from_the_one_above() {
     let Some(place) = coralnet() else { return };
     let below = place.site.join("project");
     let findings = look_also_in(&below, &Host::new(), &[]).unwrap();
@@ -271,13 +271,13 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
     let Some(place) = coralnet() else { return };
     let listing = || {
         let mut all: Vec<_> = Vec::new();
-        let mut folders = vec![place.folder.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
+        let mut directories = vec![place.directory.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 all.push((path.clone(), fs::metadata(&path).unwrap().modified().unwrap()));
                 if path.is_dir() {
-                    folders.push(path);
+                    directories.push(path);
                 }
             }
         }
@@ -298,7 +298,7 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
     assert_eq!(again.to_toml(&place.site), findings.to_toml(&place.site));
     let error = again.write().unwrap_err();
     assert_eq!(error.to_string(), format!("there is a configuration already: `{}`", path.display()));
-    // From a folder below it would be found as well.
+    // From a directory below it would be found as well.
     let below = look_also_in(&place.site.join("project"), &Host::new(), &[]).unwrap();
     assert!(matches!(below.write(), Err(InitError::Exists { .. })));
     assert!(!place.site.join("project/deploykit.toml").exists());
@@ -328,7 +328,7 @@ fn what_is_no_site_is_refused_with_the_reason() {
     let error = place.look().unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("there is no `manage.py` in `{}` or up to three folders below it", place.site.display())
+        format!("there is no `manage.py` in `{}` or up to three directories below it", place.site.display())
     );
     let nowhere = tempfile::tempdir().unwrap();
     let error = look_also_in(nowhere.path(), &Host::new(), &[]).unwrap_err();
@@ -379,9 +379,9 @@ fn odd_names_are_written_so_that_they_are_read_back() {
 #[test]
 fn a_name_that_is_no_text_is_asked_about() {
     let Some(place) = Place::new("site") else { return };
-    let folder = place.site.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("manage.py"), manage("x.settings")).unwrap();
+    let directory = place.site.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("manage.py"), manage("x.settings")).unwrap();
     let (findings, text) = place.found();
     assert!(findings.questions.iter().any(|question| question.key == "site.project"), "{text}");
 }

@@ -28,7 +28,8 @@ fn it_starts_git_and_nothing_else() {
     let before = Snapshot::of(&site);
     let pids = site.processes();
     let state = site.checkout.join(".deploykit");
-    let changed = || std::fs::metadata(&state).and_then(|state| state.modified()).expect("the state folder");
+    let changed =
+        || std::fs::metadata(&state).and_then(|state| state.modified()).expect("the state directory");
     let state_changed = changed();
 
     let Some(second) = programs_of_an_update(&site, &list) else { return };

@@ -20,7 +20,7 @@ use crate::support::{program, skip, wheels};
 
 fn operation(site: &PythonSite, installer: Installer) -> PipInstall {
     let requirements = vec![site.checkout.join("requirements.txt")];
-    let operation = PipInstall::new(&site.virtualenv, requirements, &site.checkout, &site.environments);
+    let operation = PipInstall::new(&site.virtualenv, requirements, &site.checkout, &site.virtualenvs);
     PipInstall { installer, deadline: Duration::from_secs(120), ..operation }
 }
 
@@ -63,15 +63,15 @@ fn an_upgrade_is_built_beside_and_goes_live_at_once_and_back() {
         let ready = ready(&operation, &host);
         assert_eq!(changes(&ready), CHANGES, "{}", tool.name());
         assert_eq!(tree_hash(&site.virtualenv), before, "{}: the live environment is untouched", tool.name());
-        assert_eq!(ready.environment, site.environments.join(&ready.key));
+        assert_eq!(ready.staged, site.virtualenvs.join(&ready.key));
         assert_eq!(ready.missing_scripts, [""; 0]);
         assert_eq!(ready.warnings, ["kept although no requirement asks for them: gone 1.0"]);
-        let compiled = fs::read_dir(packages(&ready.environment).join("__pycache__")).unwrap();
+        let compiled = fs::read_dir(packages(&ready.staged).join("__pycache__")).unwrap();
         assert!(compiled.count() >= 3, "{}: compiled beforehand", tool.name());
 
         let original = look(&site.virtualenv);
         ready.switch.perform().unwrap();
-        assert_eq!(look(&site.virtualenv), Found::Link(ready.environment.clone()));
+        assert_eq!(look(&site.virtualenv), Found::Link(ready.staged.clone()));
         assert_eq!(site.live("alpha", &[]), "alpha 2.0");
         assert_eq!(site.live("python", &["-c", "import beta, gamma; print(gamma.VERSION)"]), "3.0");
         assert_eq!(site.live("gone", &[]), "gone 1.0");
@@ -87,14 +87,14 @@ fn an_upgrade_is_built_beside_and_goes_live_at_once_and_back() {
 
 const CHANGES: [&str; 3] = ["alpha 1.0 → 2.0", "+ beta 1.0", "+ gamma 3.0"];
 
-/// Returns what is in the site's folder beside what belongs there.
+/// Returns what is in the site's directory beside what belongs there.
 fn hidden(site: &PythonSite) -> Vec<String> {
-    let names = fs::read_dir(site.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = fs::read_dir(site.directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with(".venv")).collect()
 }
 
-fn packages(environment: &Path) -> PathBuf {
-    fs::read_dir(environment.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages")
+fn packages(staged: &Path) -> PathBuf {
+    fs::read_dir(staged.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages")
 }
 
 #[test]
@@ -123,13 +123,13 @@ fn nothing_to_do_starts_no_program() {
         );
         assert_eq!(record.fingerprint, first.record.fingerprint);
 
-        // A package that somebody removed is noticed, and the live environment is not built upon.
+        // A package that somebody removed is noticed, and the live virtualenv is not built upon.
         operation.record = Some(first.record);
-        fs::remove_file(packages(&first.environment).join("gamma.py")).unwrap();
-        let mended = ready(&operation, &host);
-        assert_eq!(changes(&mended), ["gamma 3.0 with files missing → 3.0"]);
-        assert_eq!(mended.environment, site.environments.join(format!("{}-2", mended.key)));
-        mended.switch.perform().unwrap();
+        fs::remove_file(packages(&first.staged).join("gamma.py")).unwrap();
+        let fixed = ready(&operation, &host);
+        assert_eq!(changes(&fixed), ["gamma 3.0 with files missing → 3.0"]);
+        assert_eq!(fixed.staged, site.virtualenvs.join(format!("{}-2", fixed.key)));
+        fixed.switch.perform().unwrap();
         assert_eq!(site.live("gamma", &[]), "gamma 3.0");
     }
 }
@@ -139,14 +139,14 @@ fn the_operation_alone_checks_without_a_trace_applies_and_undoes() {
     for (installer, tool) in tools() {
         let site = outdated();
         let operation = operation(&site, installer);
-        let before = tree_hash(site.folder.path().join("site").as_path()) + &tree_hash(&site.virtualenv);
+        let before = tree_hash(site.directory.path().join("site").as_path()) + &tree_hash(&site.virtualenv);
         let check = operation.check(&site.host()).unwrap();
         let Check::Change(change) = &check else { panic!("{check:?}") };
         assert_eq!(change.reason, "3 packages differ from the requirements");
         assert_eq!(change.details.len(), 4, "three packages, and one that stays: {change:?}");
-        let after = tree_hash(site.folder.path().join("site").as_path()) + &tree_hash(&site.virtualenv);
+        let after = tree_hash(site.directory.path().join("site").as_path()) + &tree_hash(&site.virtualenv);
         assert_eq!(after, before, "{}", tool.name());
-        assert!(!site.environments.exists());
+        assert!(!site.virtualenvs.exists());
 
         let mut context = Context { host: site.host(), django: None };
         let journalled: operations::Change =
@@ -173,12 +173,12 @@ fn from_one_environment_to_the_next_a_link_follows() {
     second.switch.perform().unwrap();
     assert_eq!(site.live("alpha", &[]), "alpha 2.5");
     second.back.perform().unwrap();
-    assert_eq!(look(&site.virtualenv), Found::Link(first.environment.clone()));
+    assert_eq!(look(&site.virtualenv), Found::Link(first.staged.clone()));
     assert_eq!(site.live("alpha", &[]), "alpha 2.0");
 
-    // The way back to the folder of the beginning is still open, and what is not live can be pruned.
-    let removed = prune(&site.environments, &site.virtualenv, &[]).unwrap();
-    assert_eq!(removed, [second.environment]);
+    // The way back to the directory of the beginning is still open, and what is not live can be pruned.
+    let removed = prune(&site.virtualenvs, &site.virtualenv, &[]).unwrap();
+    assert_eq!(removed, [second.staged]);
     first.back.perform().unwrap();
     assert_eq!(site.live("alpha", &[]), "alpha 1.0");
 }
@@ -191,14 +191,14 @@ fn an_environment_that_is_there_is_used_again_and_half_of_one_is_not() {
     assert!(!first.reused);
     assert!(ready(&operation, &host).reused);
 
-    fs::remove_file(first.environment.join(COMPLETE)).unwrap();
-    fs::write(first.environment.join("leftover"), "").unwrap();
+    fs::remove_file(first.staged.join(COMPLETE)).unwrap();
+    fs::write(first.staged.join("leftover"), "").unwrap();
     let error = first.switch.perform().unwrap_err();
     assert!(matches!(error, PythonError::Incomplete { .. }), "{error:?}");
     assert!(!ready(&operation, &host).reused);
-    assert!(!first.environment.join("leftover").exists());
+    assert!(!first.staged.join("leftover").exists());
 
-    fs::remove_file(packages(&first.environment).join("beta.py")).unwrap();
+    fs::remove_file(packages(&first.staged).join("beta.py")).unwrap();
     assert!(!ready(&operation, &host).reused, "a marker is believed only as far as it is true");
 }
 
@@ -211,53 +211,45 @@ fn pip_and_uv_mean_the_same_environment() {
     let one = ready(&operation(&site, Installer::Pip), &site.host());
     let other = ready(&operation(&site, Installer::Uv), &site.host());
     assert!(other.reused);
-    assert_eq!(one.environment, other.environment);
+    assert_eq!(one.staged, other.staged);
 }
 
 #[test]
 fn what_stays_shares_its_files_with_the_live_environment() {
     for (installer, tool) in tools() {
         let site = PythonSite::new();
-        for (name, version) in [("alpha", "1.0"), ("delta", "1.0"), ("mended", "1.0"), ("alpha", "2.0")] {
+        for (name, version) in [("alpha", "1.0"), ("delta", "1.0"), ("fixed", "1.0"), ("alpha", "2.0")] {
             site.wheel(name, version, &[]);
         }
-        site.install_by_hand(&["alpha==1.0", "delta", "mended"]);
-        let mended = packages(&site.virtualenv).join("mended.py");
-        let original = fs::read_to_string(&mended).unwrap();
-        fs::write(&mended, original.clone() + "# by hand\n").unwrap();
+        site.install_by_hand(&["alpha==1.0", "delta", "fixed"]);
+        let fixed = packages(&site.virtualenv).join("fixed.py");
+        let original = fs::read_to_string(&fixed).unwrap();
+        fs::write(&fixed, original.clone() + "# by hand\n").unwrap();
         site.require("alpha\ndelta\nmended\n");
 
         let ready = ready(&operation(&site, installer), &site.host());
         assert_eq!(changes(&ready), ["alpha 1.0 → 2.0"], "{}", tool.name());
-        let [live, next] = [&site.virtualenv, &ready.environment].map(|environment| packages(environment));
-        let inode = |folder: &Path, name: &str| fs::metadata(folder.join(name)).unwrap().ino();
+        let [live, next] = [&site.virtualenv, &ready.staged].map(|staged| packages(staged));
+        let inode = |directory: &Path, name: &str| fs::metadata(directory.join(name)).unwrap().ino();
         for name in ["delta.py", "delta-1.0.dist-info/METADATA", "pip/__main__.py"] {
             assert_eq!(inode(&live, name), inode(&next, name), "{}: {name}", tool.name());
         }
         // What was changed by hand is noticed, said, and does not spread.
         assert_eq!(ready.warnings.len(), 1, "{:?}", ready.warnings);
-        assert!(
-            ready.warnings[0].starts_with("`mended.py` of mended 1.0 was changed"),
-            "{:?}",
-            ready.warnings
-        );
-        assert_eq!(fs::read_to_string(next.join("mended.py")).unwrap(), original, "{}", tool.name());
+        assert!(ready.warnings[0].starts_with("`fixed.py` of fixed 1.0 was changed"), "{:?}", ready.warnings);
+        assert_eq!(fs::read_to_string(next.join("fixed.py")).unwrap(), original, "{}", tool.name());
 
         ready.switch.perform().unwrap();
-        for name in ["alpha", "delta", "mended"] {
+        for name in ["alpha", "delta", "fixed"] {
             let version = if name == "alpha" { "2.0" } else { "1.0" };
             assert_eq!(site.live(name, &[]), format!("{name} {version}"), "{}", tool.name());
         }
-        let script = fs::read_to_string(ready.environment.join("bin/delta")).unwrap();
-        assert!(
-            script.starts_with(&format!("#!{}/", ready.environment.display())),
-            "{}: {script}",
-            tool.name()
-        );
+        let script = fs::read_to_string(ready.staged.join("bin/delta")).unwrap();
+        assert!(script.starts_with(&format!("#!{}/", ready.staged.display())), "{}: {script}", tool.name());
         site.live("python", &["-m", "pip", "check"]);
-        // pip knows each file that was taken along, and removes it as one of its own; the other environment keeps its.
+        // pip knows each file that was taken along, and removes it as one of its own; the other virtualenv keeps its.
         site.live("python", &["-m", "pip", "uninstall", "-q", "-y", "delta"]);
-        assert!(!next.join("delta.py").exists() && !ready.environment.join("bin/delta").exists());
+        assert!(!next.join("delta.py").exists() && !ready.staged.join("bin/delta").exists());
         ready.back.perform().unwrap();
         assert_eq!(site.live("delta", &[]), "delta 1.0", "{}", tool.name());
     }
@@ -269,7 +261,7 @@ fn a_pip_that_cannot_be_taken_along_is_that_of_python() {
     fs::write(packages(&site.virtualenv).join("pip/__pip-runner__.py"), "").unwrap();
     let ready = ready(&operation(&site, Installer::Pip), &site.host());
     assert!(ready.warnings.iter().any(|warning| warning.starts_with("`pip` ")), "{:?}", ready.warnings);
-    assert!(Virtualenv::read(&ready.environment).unwrap().packages.get("pip").is_some());
+    assert!(Virtualenv::read(&ready.staged).unwrap().packages.get("pip").is_some());
 }
 
 #[test]
@@ -286,9 +278,8 @@ fn without_upgrade_what_is_allowed_stays() {
 fn a_newer_pip_that_pip_tells_of_is_installed_into_the_new_environment() {
     let Some(newer) = wheels() else { return };
     let site = outdated();
-    let version = |environment: &Path| {
-        Virtualenv::read(environment).unwrap().packages.get("pip").unwrap().version.clone()
-    };
+    let version =
+        |staged: &Path| Virtualenv::read(staged).unwrap().packages.get("pip").unwrap().version.clone();
     let old = version(&site.virtualenv);
     let index = Index::serve(vec![site.wheels.clone(), newer.clone()]);
     site.requirements("alpha\nbeta\n");
@@ -299,38 +290,38 @@ fn a_newer_pip_that_pip_tells_of_is_installed_into_the_new_environment() {
     if !told.contains("new release of pip") && !told.contains("You should consider upgrading") {
         skip(&format!("pip {old} knows no newer one"))
     }
-    assert_ne!(version(&first.environment), old, "{:?}", first.warnings);
+    assert_ne!(version(&first.staged), old, "{:?}", first.warnings);
     assert_eq!(version(&site.virtualenv), old);
 
     // Whoever switched the notice off does not want it.
-    fs::remove_dir_all(&site.environments).unwrap();
+    fs::remove_dir_all(&site.virtualenvs).unwrap();
     let quiet = site.host_with(&[("PIP_INDEX_URL", &index.url), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")]);
     let second = ready(&operation, &quiet);
-    assert_eq!(version(&second.environment), old);
+    assert_eq!(version(&second.staged), old);
 
-    // And never older than that of the live environment, where that can be.
+    // And never older than that of the live virtualenv, where that can be.
     site.transcript();
     run(std::process::Command::new(site.virtualenv.join("bin/python"))
         .args(["-m", "pip", "install", "-q", "-U", "--no-index", "--find-links"])
         .arg(&newer)
         .arg("pip"));
     let current = version(&site.virtualenv);
-    fs::remove_dir_all(&site.environments).unwrap();
-    assert_eq!(version(&ready(&operation, &quiet).environment), current);
-    fs::remove_dir_all(&site.environments).unwrap();
+    fs::remove_dir_all(&site.virtualenvs).unwrap();
+    assert_eq!(version(&ready(&operation, &quiet).staged), current);
+    fs::remove_dir_all(&site.virtualenvs).unwrap();
     let Prepared::Upgrade(mut upgrade) = operation.plan(&quiet).unwrap() else { panic!() };
     upgrade.build.newer_pip = Some("99.0".into());
     let third = upgrade.build(&quiet).unwrap();
     let told = third.warnings.iter().filter(|warning| warning.starts_with("pip could not")).count();
     assert_eq!(told, 1, "no newer pip to be had is no failure: {:?}", third.warnings);
-    assert_eq!(version(&third.environment), current);
+    assert_eq!(version(&third.staged), current);
 }
 
 #[test]
 fn an_old_pip_that_cannot_report_is_helped_by_that_of_its_python() {
     let site = outdated();
-    let folder = packages(&site.virtualenv);
-    let info = fs::read_dir(&folder)
+    let directory = packages(&site.virtualenv);
+    let info = fs::read_dir(&directory)
         .unwrap()
         .filter_map(Result::ok)
         .map(|entry| entry.path())
@@ -358,8 +349,8 @@ fn passwords_of_an_index_reach_it_and_nothing_else() {
         operations::perform(change, &mut context).unwrap();
         assert!(!serde_json::to_string(change).unwrap().contains("hunter22"), "{}", tool.name());
         assert!(!site.transcript().contains("hunter22"), "{}", tool.name());
-        let Action::BuildEnvironment(build) = &change.actions[0] else { panic!() };
-        let marker = fs::read_to_string(build.environment.join(COMPLETE)).unwrap();
+        let Action::BuildVirtualenv(build) = &change.actions[0] else { panic!() };
+        let marker = fs::read_to_string(build.staged.join(COMPLETE)).unwrap();
         assert!(!marker.contains("hunter22"));
 
         let refused =
@@ -379,18 +370,18 @@ fn a_virtualenv_that_sees_the_system_still_gets_all_its_packages() {
         fs::write(&settings, text.replace("packages = false", "packages = true")).unwrap();
         let ready = ready(&operation(&site, installer), &site.host());
         assert_eq!(ready.changes.len(), 3, "{}", tool.name());
-        assert!(Virtualenv::read(&ready.environment).unwrap().system_site_packages);
+        assert!(Virtualenv::read(&ready.staged).unwrap().system_site_packages);
     }
 }
 
 #[test]
 fn an_environment_that_other_users_cannot_reach_is_warned_about() {
     let site = outdated();
-    let shut = site.folder.path().join("private");
+    let shut = site.directory.path().join("private");
     fs::create_dir(&shut).unwrap();
     fs::set_permissions(&shut, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let operation =
-        PipInstall { environments: shut.join("environments"), ..operation(&site, Installer::Auto) };
+        PipInstall { virtualenvs: shut.join("environments"), ..operation(&site, Installer::Auto) };
     let Prepared::Upgrade(upgrade) = operation.plan(&site.host()).unwrap() else { panic!() };
     assert_eq!(upgrade.shut, Some(shut.canonicalize().unwrap()));
 }
@@ -400,13 +391,13 @@ fn a_full_disk_leaves_the_live_environment_alone() {
     let Some(unshare) = program("unshare") else { return };
     let site = outdated();
     let before = tree_hash(&site.virtualenv);
-    fs::create_dir(&site.environments).unwrap();
+    fs::create_dir(&site.virtualenvs).unwrap();
     // A file system of 20 files, mounted where only this test's installer sees it when it builds.
-    let wrapper = site.folder.path().join("bin");
+    let wrapper = site.directory.path().join("bin");
     fs::create_dir(&wrapper).unwrap();
     let mounted = run(std::process::Command::new(&unshare).args(["-m", "sh", "-c"]).arg(format!(
         "mount -t tmpfs -o nr_inodes=20 none {} 2>/dev/null && echo yes || true",
-        site.environments.display()
+        site.virtualenvs.display()
     )));
     let Some(uv) = site.uv.clone().filter(|_| mounted.trim() == "yes") else { skip("no mounts, or no uv") };
     let script = format!(
@@ -414,7 +405,7 @@ fn a_full_disk_leaves_the_live_environment_alone() {
          exec {} -m sh -c 'mount -t tmpfs -o nr_inodes=20 none {} && exec {} \"$@\"' uv \"$@\"\n",
         uv.display(),
         unshare.display(),
-        site.environments.display(),
+        site.virtualenvs.display(),
         uv.display()
     );
     fs::write(wrapper.join("uv"), script).unwrap();
@@ -434,7 +425,7 @@ fn a_virtualenv_that_uv_made_is_read_like_any_other() {
     run(std::process::Command::new(&uv).args(["venv", "-q", "--python"]).arg(&base).arg(&site.virtualenv));
     let ready = ready(&operation(&site, Installer::Uv), &site.host());
     assert_eq!(changes(&ready), ["+ alpha 2.0", "+ beta 1.0", "+ gamma 3.0"]);
-    assert!(Virtualenv::read(&ready.environment).unwrap().packages.get("pip").is_none());
+    assert!(Virtualenv::read(&ready.staged).unwrap().packages.get("pip").is_none());
     ready.switch.perform().unwrap();
     assert_eq!(site.live("beta", &[]), "beta 1.0");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use deploykit::secrets::{SecretsError, SecretsFile, set};
-use deploykit::{Environment, Redactor};
+use deploykit::{Redactor, Variables};
 
 use crate::support::program;
 
@@ -16,8 +16,8 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_new_file_is_for_its_owner_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let (json, env) = (folder.path().join("secrets.json"), folder.path().join(".env"));
+    let directory = tempfile::tempdir().unwrap();
+    let (json, env) = (directory.path().join("secrets.json"), directory.path().join(".env"));
     for path in [&json, &env] {
         set(path, "SECRET_KEY", "hunter 22").unwrap();
         assert_eq!(mode(path), 0o600);
@@ -29,8 +29,8 @@ fn a_new_file_is_for_its_owner_alone() {
 
 #[test]
 fn a_file_keeps_its_mode_its_bytes_and_the_link_to_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let (real, path) = (folder.path().join("real"), folder.path().join("secrets.json"));
+    let directory = tempfile::tempdir().unwrap();
+    let (real, path) = (directory.path().join("real"), directory.path().join("secrets.json"));
     let text =
         "\u{feff}{\r\n\t\"PORT\": 5.4320e3,\r\n\t\"A\": 1,\r\n\t\"KEY\": \"old\",\r\n\t\"A\": 2\r\n}\r\n\r\n";
     fs::write(&real, text).unwrap();
@@ -40,26 +40,26 @@ fn a_file_keeps_its_mode_its_bytes_and_the_link_to_it() {
     assert_eq!(fs::read_to_string(&real).unwrap(), text.replace("\"old\"", "\"new\""));
     assert_eq!(mode(&real), 0o640);
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left behind");
 }
 
 #[test]
 fn a_file_that_cannot_be_edited_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("secrets.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secrets.json");
     fs::write(&path, "{\"A\": \"hunter22\"").unwrap();
     let error = set(&path, "B", "x").unwrap_err();
     assert!(matches!(error, SecretsError::Json { line: 1, .. }), "{error:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"A\": \"hunter22\"");
-    let error = set(&folder.path().join("missing/secrets.json"), "B", "x").unwrap_err();
+    let error = set(&directory.path().join("missing/secrets.json"), "B", "x").unwrap_err();
     assert!(matches!(error, SecretsError::Write(_)), "{error:?}");
-    assert!(matches!(set(folder.path(), "B", "x"), Err(SecretsError::Read { .. })));
+    assert!(matches!(set(directory.path(), "B", "x"), Err(SecretsError::Read { .. })));
 }
 
 #[test]
 fn setting_the_same_value_again_writes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(".env");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".env");
     set(&path, "A", "x").unwrap();
     let before = fs::metadata(&path).unwrap().modified().unwrap();
     set(&path, "A", "x").unwrap();
@@ -82,27 +82,27 @@ const VALUES: [&str; 10] = [
 
 #[test]
 fn lines_are_read_back_by_the_site_environment() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(".env");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".env");
     fs::write(&path, "# first\r\nOTHER=1 # one\r\n").unwrap();
     for (index, value) in VALUES.iter().enumerate() {
         set(&path, &format!("V{index}"), "before").unwrap();
         set(&path, &format!("V{index}"), value).unwrap();
     }
-    let mut environment = Environment::new();
-    environment.read_file(&path).unwrap();
+    let mut variables = Variables::new();
+    variables.read_file(&path).unwrap();
     for (index, value) in VALUES.iter().enumerate() {
-        assert_eq!(environment.get(&format!("V{index}")), Some(*value));
+        assert_eq!(variables.get(&format!("V{index}")), Some(*value));
     }
-    assert_eq!(environment.get("OTHER"), Some("1"));
+    assert_eq!(variables.get("OTHER"), Some("1"));
     assert!(fs::read_to_string(&path).unwrap().starts_with("# first\r\nOTHER=1 # one\r\n"));
 }
 
 #[test]
 fn lines_are_read_back_by_a_shell() {
     let Some(shell) = program("sh") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(".env");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".env");
     for value in VALUES {
         set(&path, "VALUE", value).unwrap();
         let output = Command::new(&shell)
@@ -117,8 +117,8 @@ fn lines_are_read_back_by_a_shell() {
 #[test]
 fn json_is_read_back_by_python() {
     let Some(python) = program("python3") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("secrets.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secrets.json");
     // As Python itself writes it.
     must_write(&python, &path);
     for value in VALUES.into_iter().chain(["line\nbreak\t\u{7f}\u{1}"]) {
@@ -140,8 +140,8 @@ fn must_write(python: &Path, path: &Path) {
 
 #[test]
 fn the_values_of_a_file_feed_a_redactor() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("secrets.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secrets.json");
     fs::write(&path, r#"{"DB": {"PASSWORD": "swordfish", "HOST": "localhost"}, "KEY": "k\u00e9y-of-all"}"#)
         .unwrap();
     let file = SecretsFile::read(&path).unwrap();

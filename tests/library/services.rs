@@ -19,7 +19,7 @@ use deploykit::services::{
     Before, CommandManager, Goal, Kill, LogMark, Manager, ProcessId, Role, Server, Serves, Service,
     ServiceAction, ServiceError, Status, Supervisor,
 };
-use deploykit::{Check, Environment, Host};
+use deploykit::{Check, Host, Variables};
 use rustix::process::Signal;
 
 use crate::support::services::{
@@ -201,8 +201,8 @@ fn a_supervisord_that_is_gone_is_told_apart_from_one_that_refuses() {
 #[test]
 fn something_else_on_the_socket_is_no_supervisord() {
     use std::io::{Read, Write};
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("s");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
     let listener = UnixListener::bind(&socket).unwrap();
     let server = std::thread::spawn(move || {
         for answer in [
@@ -274,8 +274,8 @@ fn what_a_service_writes_after_a_mark_is_kept() {
 #[test]
 fn a_grandchild_that_lives_on_is_found() {
     // The manager's word is that the program has stopped; the grandchild has left its group and ignores everything.
-    let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("stubborn.sh");
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("stubborn.sh");
     let text = "trap '' TERM\nsetsid sh -c \"trap '' TERM; echo \\$\\$ > child; sleep 600 & wait\" &\nwhile :; do sleep 1; done\n";
     fs::write(&script, text).unwrap();
     let programs = format!(

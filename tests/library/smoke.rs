@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use deploykit::http::{BODY_LIMIT, Client, Connect, HttpError};
 use deploykit::operations::smoke_check::{Page, PageResult, Problem, SmokeCheck, SmokeError};
-use deploykit::{Cancel, Check, Command, Environment, Host, Operation, Redactor};
+use deploykit::{Cancel, Check, Command, Host, Operation, Redactor, Variables};
 
 use crate::support::http::{PATIENCE, Reply, Running, Server, eventually, must};
 use crate::support::{program, skip, wheels};
@@ -182,8 +182,8 @@ fn a_broken_site_is_found_out_long_before_the_deadline() {
 
 #[test]
 fn a_socket_that_appears_later_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("site.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("site.sock");
     let mut check = check("http://site.example/", &["/"]);
     check.connect = Some(Connect::Unix(path.clone()));
     let refused = check.run(&Host::new()).unwrap();
@@ -198,8 +198,8 @@ fn a_socket_that_appears_later_is_found() {
 
 #[test]
 fn a_server_that_never_answers_is_given_up_at_the_deadline() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("site.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("site.sock");
     // It listens, and nobody ever accepts.
     let _listener = UnixListener::bind(&path).unwrap();
     let silent = Server::start(|_| Reply::Silence);
@@ -262,8 +262,8 @@ fn many_pages_do_not_come_all_at_once() {
 
 #[test]
 fn a_cancellation_ends_the_wait_for_an_answer() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("site.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("site.sock");
     let silent = Server::start(|_| Reply::Silence);
     let unix = Server::at(&path, |_| Reply::Silence);
     for (server, connect) in [(&silent, None), (&unix, Some(Connect::Unix(path.clone())))] {
@@ -349,11 +349,11 @@ fn the_site_after_a_rollback_is_compared_with_the_site_before() {
 #[test]
 fn commands_run_in_the_environment_of_the_site_after_the_pages() {
     let server = Server::start(|request| Reply::page(if request.path == "/" { 200 } else { 404 }, ""));
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
-    let mut environment = Environment::new();
-    environment.set("SITE_WORD", "from-the-site");
-    let host = Host::new().with_environment(environment);
+    let directory = tempfile::tempdir().unwrap();
+    let mark = directory.path().join("mark");
+    let mut variables = Variables::new();
+    variables.set("SITE_WORD", "from-the-site");
+    let host = Host::new().with_variables(variables);
     let command = Command::new("sh").args(["-c", "printf %s \"$SITE_WORD\" > \"$0\""]).arg(&mark);
     let mut check = check(&server.url(), &["/wrong"]);
     check.commands = vec![command];

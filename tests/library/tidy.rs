@@ -17,23 +17,23 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns all files below a folder whose names end so, from the top of the project.
-fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+/// Returns all files below a directory whose names end so, from the top of the project.
+fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
+    let mut directories = vec![root().join(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
             let entry = entry.unwrap();
             let path = entry.path();
             if entry.file_type().unwrap().is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if path.to_string_lossy().ends_with(ending) {
                 found.push(path.strip_prefix(root()).unwrap().to_owned());
             }
         }
     }
     found.sort();
-    assert!(!found.is_empty(), "no {ending} in {folder}");
+    assert!(!found.is_empty(), "no {ending} in {directory}");
     found
 }
 
@@ -124,14 +124,14 @@ fn modules_use_lower_layers_only() {
 #[test]
 fn every_test_file_is_registered() {
     let mut forgotten = Vec::new();
-    for (folder, top) in [
+    for (directory, top) in [
         ("tests/library", "main.rs"),
         ("tests/cli", "main.rs"),
         ("tests/kills", "main.rs"),
         ("tests/support", "mod.rs"),
     ] {
-        for path in files(folder, ".rs") {
-            if path == Path::new(folder).join(top) {
+        for path in files(directory, ".rs") {
+            if path == Path::new(directory).join(top) {
                 continue;
             }
             // `update/mod.rs` is the module `update`, as `update.rs` would be.
@@ -139,7 +139,7 @@ fn every_test_file_is_registered() {
                 if path.ends_with("mod.rs") { path.parent().unwrap() } else { &path.with_extension("") };
             let name = module.file_name().unwrap().to_string_lossy();
             let parent = module.parent().unwrap();
-            let registry = if parent == Path::new(folder) {
+            let registry = if parent == Path::new(directory) {
                 parent.join(top)
             } else {
                 [parent.with_extension("rs"), parent.join("mod.rs")]
@@ -157,16 +157,17 @@ fn every_test_file_is_registered() {
 
 #[test]
 fn no_file_is_too_long() {
-    let folders = ["deploykit", "deploykit-cli", "examples", "tests", "benches"];
-    let folders = folders.into_iter().filter(|folder| has_rust(&root().join(folder)));
-    let lines =
-        folders.flat_map(|folder| files(folder, ".rs")).map(|path| (read(&path).lines().count(), path));
+    let directories = ["deploykit", "deploykit-cli", "examples", "tests", "benches"];
+    let directories = directories.into_iter().filter(|directory| has_rust(&root().join(directory)));
+    let lines = directories
+        .flat_map(|directory| files(directory, ".rs"))
+        .map(|path| (read(&path).lines().count(), path));
     let long: Vec<_> = lines.filter(|(lines, _)| *lines > LONGEST).collect();
     assert!(long.is_empty(), "longer than {LONGEST} lines: {long:#?}");
 }
 
-fn has_rust(folder: &Path) -> bool {
-    fs::read_dir(folder).unwrap().flatten().any(|entry| {
+fn has_rust(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().flatten().any(|entry| {
         let path = entry.path();
         if path.is_dir() { has_rust(&path) } else { path.extension().is_some_and(|ending| ending == "rs") }
     })

@@ -29,7 +29,7 @@ pub struct Database {
     pub engine: Engine,
     pub name: String,
     pub password: String,
-    /// The folder of PostgreSQL's socket, or MariaDB's socket.
+    /// The directory of PostgreSQL's socket, or MariaDB's socket.
     pub host: String,
 }
 
@@ -38,8 +38,8 @@ pub const CANARY: &str = "canary-in-a-database";
 
 /// Runs a server until the standard input ends, which it does with the test binary, however that ends.
 /// The kernel sends both a SIGHUP when it ends while the server is stopped.
-const KEEPER: &str = "trap '' HUP; folder=$1; signal=$2; shift 2; \"$@\" & server=$!; read -r _; \
-    kill -s CONT $server $(cat /proc/$server/task/$server/children); kill -s $signal $server; wait $server; rm -rf \"$folder\"";
+const KEEPER: &str = "trap '' HUP; directory=$1; signal=$2; shift 2; \"$@\" & server=$!; read -r _; \
+    kill -s CONT $server $(cat /proc/$server/task/$server/children); kill -s $signal $server; wait $server; rm -rf \"$directory\"";
 
 const ADMIN: &str = "admin-of-the-tests";
 
@@ -71,13 +71,14 @@ impl Engine {
 
     /// Makes a server and starts it.
     fn start(self) -> Option<String> {
-        let folder = tempfile::Builder::new().prefix("db-").tempdir().expect("a temporary folder").keep();
-        let data = folder.join("data");
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a folder");
+        let directory =
+            tempfile::Builder::new().prefix("db-").tempdir().expect("a temporary directory").keep();
+        let data = directory.join("data");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("a directory");
         let mut init = match self {
             Engine::PostgreSql => {
                 let initdb = postgresql_program("initdb")?;
-                let password = folder.join("password");
+                let password = directory.join("password");
                 fs::write(&password, ADMIN).expect("a file");
                 let mut init = self.command(&initdb);
                 init.args(["-A", "scram-sha-256", "-U", "admin", "-E", "UTF8", "--locale=C", "--no-sync"]);
@@ -91,36 +92,36 @@ impl Engine {
                 init
             }
         };
-        self.give(&folder);
+        self.give(&directory);
         run(&mut init).unwrap_or_else(|error| panic!("{error}"));
-        self.serve(&folder)
+        self.serve(&directory)
     }
 
-    /// Starts a server in its folder.
+    /// Starts a server in its directory.
     #[expect(clippy::zombie_processes, reason = "it outlives this process, which it waits for")]
-    fn serve(self, folder: &Path) -> Option<String> {
-        let data = folder.join("data");
+    fn serve(self, directory: &Path) -> Option<String> {
+        let data = directory.join("data");
         let (server, signal, host) = match self {
             Engine::PostgreSql => {
                 let mut server = self.command(&postgresql_program("postgres")?);
-                server.arg("-D").arg(&data).arg("-k").arg(folder).args(["-h", "", "-F", "-N", "200"]);
-                (server, "INT", folder.display().to_string())
+                server.arg("-D").arg(&data).arg("-k").arg(directory).args(["-h", "", "-F", "-N", "200"]);
+                (server, "INT", directory.display().to_string())
             }
             Engine::MariaDb => {
-                let socket = folder.join("server.sock");
+                let socket = directory.join("server.sock");
                 let mut server = self.command(&program("mariadbd")?);
                 server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
                 server
                     .arg(format!("--datadir={}", data.display()))
                     .arg(format!("--socket={}", socket.display()));
-                server.arg(format!("--pid-file={}", folder.join("server.pid").display()));
-                server.arg(format!("--tmpdir={}", folder.display()));
+                server.arg(format!("--pid-file={}", directory.join("server.pid").display()));
+                server.arg(format!("--tmpdir={}", directory.display()));
                 (server, "TERM", socket.display().to_string())
             }
         };
-        let log = fs::File::create(folder.join("server.log")).expect("a log");
+        let log = fs::File::create(directory.join("server.log")).expect("a log");
         let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(folder).arg(signal);
+        keeper.args(["-c", KEEPER, "keeper"]).arg(directory).arg(signal);
         keeper.arg(server.get_program()).args(server.get_args()).current_dir("/").process_group(0);
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let mut keeper = keeper.spawn().expect("sh starts");
@@ -128,7 +129,7 @@ impl Engine {
         std::mem::forget(keeper.stdin.take());
         let admin = Database { engine: self, name: String::new(), password: ADMIN.to_owned(), host };
         let up = wait_until(Duration::from_secs(60), || admin.try_sql("SELECT 1").is_ok());
-        assert!(up, "{self:?} does not start: {:?}", fs::read_to_string(folder.join("server.log")));
+        assert!(up, "{self:?} does not start: {:?}", fs::read_to_string(directory.join("server.log")));
         Some(admin.host)
     }
 
@@ -144,8 +145,8 @@ impl Engine {
         command
     }
 
-    /// Gives the server's user a folder and what is in it.
-    fn give(self, folder: &Path) {
+    /// Gives the server's user a directory and what is in it.
+    fn give(self, directory: &Path) {
         if !is_root() {
             return;
         }
@@ -154,10 +155,10 @@ impl Engine {
             String::from_utf8_lossy(&output.stdout).trim().parse().expect("a user of the server's own")
         };
         let (user, group) = (id("-u"), id("-g"));
-        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        for entry in fs::read_dir(directory).expect("a directory").flatten() {
             chown(entry.path(), Some(user), Some(group)).expect("root may");
         }
-        chown(folder, Some(user), Some(group)).expect("root may");
+        chown(directory, Some(user), Some(group)).expect("root may");
     }
 }
 
@@ -205,15 +206,15 @@ impl Database {
         Database { engine, name, password, host }
     }
 
-    fn folder(&self) -> &Path {
+    fn directory(&self) -> &Path {
         let host = Path::new(&self.host);
-        if self.engine == Engine::MariaDb { host.parent().expect("a folder") } else { host }
+        if self.engine == Engine::MariaDb { host.parent().expect("a directory") } else { host }
     }
 
     /// Returns the numbers of the server's processes.
     pub fn processes(&self) -> Vec<i32> {
         let file = if self.engine == Engine::MariaDb { "server.pid" } else { "data/postmaster.pid" };
-        let text = fs::read_to_string(self.folder().join(file)).expect("a server that runs");
+        let text = fs::read_to_string(self.directory().join(file)).expect("a server that runs");
         let first: i32 = text.lines().next().expect("a line").trim().parse().expect("a number");
         let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
         let children = children.split_whitespace().map(|number| number.parse().expect("a number"));
@@ -232,9 +233,9 @@ impl Database {
     pub fn start_again(&self) {
         // Its keeper has not asked about it: the process seems to be there.
         for file in ["data/postmaster.pid", ".s.PGSQL.5432.lock"] {
-            let _ = fs::remove_file(self.folder().join(file));
+            let _ = fs::remove_file(self.directory().join(file));
         }
-        self.engine.serve(self.folder()).expect("it was there");
+        self.engine.serve(self.directory()).expect("it was there");
     }
 
     /// Runs SQL as the owner in a session that lasts until it is dropped.

@@ -3,47 +3,48 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A small disk of its own for one folder, which sees again what was in it before when this value ends.
+/// A small disk of its own for one directory, which sees again what was in it before when this value ends.
 #[derive(Debug)]
 pub struct Disk(PathBuf);
 
 impl Disk {
     /// Mounts an empty disk; `None` where only root may do so, or a container forbids it.
-    pub fn mount(folder: &Path, size: &str) -> Option<Disk> {
+    pub fn mount(directory: &Path, size: &str) -> Option<Disk> {
         // A number of inodes that is no limit could not be lowered later.
         let options = format!("size={size},mode=0700,nr_inodes=9999");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory).output();
         if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Disk(folder.to_owned()));
+            return Some(Disk(directory.to_owned()));
         }
         // Not `skip`: nothing that could be installed is missing.
         eprintln!("skipped: a small disk cannot be mounted here");
         None
     }
 
-    /// Mounts a disk with what is in the folder.
-    pub fn with_contents(folder: &Path, size: &str) -> Option<Disk> {
-        let copy = folder.with_extension("copy");
-        let contents = |folder: &Path| folder.join(".");
+    /// Mounts a disk with what is in the directory.
+    pub fn with_contents(directory: &Path, size: &str) -> Option<Disk> {
+        let copy = directory.with_extension("copy");
+        let contents = |directory: &Path| directory.join(".");
         let cp = |from: &Path, to: &Path| {
             let done = Command::new("cp").arg("-a").args([&contents(from), to]).status();
             assert!(done.is_ok_and(|status| status.success()), "cannot copy {}", from.display());
         };
-        std::fs::create_dir(&copy).expect("a folder");
-        cp(folder, &copy);
-        let disk = Disk::mount(folder, size);
+        std::fs::create_dir(&copy).expect("a directory");
+        cp(directory, &copy);
+        let disk = Disk::mount(directory, size);
         if disk.is_some() {
-            cp(&copy, folder);
+            cp(&copy, directory);
         }
-        std::fs::remove_dir_all(&copy).expect("a folder that can be removed");
+        std::fs::remove_dir_all(&copy).expect("a directory that can be removed");
         disk
     }
 
-    /// Makes a folder, as it is, a mount of its own.
-    pub fn around(folder: &Path) -> Option<Disk> {
-        let mount = Command::new("mount").arg("--bind").args([folder, folder]).output();
+    /// Makes a directory, as it is, a mount of its own.
+    pub fn around(directory: &Path) -> Option<Disk> {
+        let mount = Command::new("mount").arg("--bind").args([directory, directory]).output();
         if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Disk(folder.to_owned()));
+            return Some(Disk(directory.to_owned()));
         }
         eprintln!("skipped: nothing can be mounted here");
         None
@@ -76,8 +77,8 @@ impl Disk {
 
     /// Returns the shell command that makes it read-only for whoever opens a file from now on.
     pub fn make_read_only(&self) -> String {
-        let folder = self.0.display();
-        format!("mount --rbind {folder} {folder} && mount -o remount,bind,ro {folder}")
+        let directory = self.0.display();
+        format!("mount --rbind {directory} {directory} && mount -o remount,bind,ro {directory}")
     }
 
     /// Makes room again.
@@ -107,13 +108,13 @@ impl Drop for Disk {
     }
 }
 
-/// Returns the files below a folder whose names begin so.
-pub fn names_with(folder: &Path, beginning: &str) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+/// Returns the files below a directory whose names begin so.
+pub fn names_with(directory: &Path, beginning: &str) -> Vec<PathBuf> {
+    let (mut found, mut directories) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(entry.path());
+                directories.push(entry.path());
             } else if entry.file_name().to_string_lossy().starts_with(beginning) {
                 found.push(entry.path());
             }

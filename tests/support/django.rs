@@ -1,4 +1,4 @@
-//! Small Django sites in temporary folders, on one virtualenv that all tests share.
+//! Small Django sites in temporary directories, on one virtualenv that all tests share.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::{program, wheels};
 
 /// A Django project of one app, `shop`, on SQLite.
 pub struct Site {
-    pub folder: TempDir,
+    pub directory: TempDir,
     pub project: Project,
 }
 
@@ -126,10 +126,10 @@ pub fn python() -> Option<&'static Path> {
                 return Some(python.into());
             }
             let (uv, wheels) = (program("uv")?, wheels()?);
-            let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-            let lock = fs::File::create(folder.join("django.lock")).expect("a lock file");
+            let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let lock = fs::File::create(directory.join("django.lock")).expect("a lock file");
             lock.lock().expect("the lock");
-            let venv = folder.join("django");
+            let venv = directory.join("django");
             let python = venv.join("bin/python");
             if !python.exists() {
                 let mut make = Command::new(&uv);
@@ -155,11 +155,11 @@ impl Site {
     /// Makes a site; `None` when Django cannot be installed here.
     pub fn new() -> Option<Site> {
         let python = python()?;
-        let temporary = tempfile::tempdir().expect("a temporary folder");
-        // Where the temporary folder is a link, Django's own paths are the real ones.
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        // Where the temporary directory is a link, Django's own paths are the real ones.
         let directory = temporary.path().canonicalize().expect("it was just made");
         let project = Project::new(python, directory, "config.settings");
-        let site = Site { folder: temporary, project };
+        let site = Site { directory: temporary, project };
         site.write("manage.py", MANAGE);
         site.write("config/__init__.py", "");
         site.write("config/settings.py", SETTINGS);
@@ -201,7 +201,7 @@ impl Site {
 
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("within the site")).expect("a folder");
+        fs::create_dir_all(path.parent().expect("within the site")).expect("a directory");
         fs::write(path, text).expect("a file");
     }
 

@@ -1,4 +1,4 @@
-//! Real repositories in a temporary folder: an upstream, a developer's clone, and a live checkout.
+//! Real repositories in a temporary directory: an upstream, a developer's clone, and a live checkout.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ fn sealed(directory: &Path) -> Command {
 
 /// An upstream (bare), a developer's clone of it, and a live checkout.
 pub struct Repositories {
-    pub folder: TempDir,
+    pub directory: TempDir,
     pub upstream: PathBuf,
     pub developer: PathBuf,
     pub live: PathBuf,
@@ -49,15 +49,15 @@ pub struct Repositories {
 impl Repositories {
     /// Makes them with these files in the first commit of `main`.
     pub fn new(files: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = |name: &str| folder.path().canonicalize().expect("it is there").join(name);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| directory.path().canonicalize().expect("it is there").join(name);
         let (upstream, developer, live) = (path("upstream.git"), path("developer"), path("live"));
-        git(folder.path(), &["init", "-q", "--bare", "-b", "main", "upstream.git"]);
-        git(folder.path(), &["init", "-q", "-b", "main", "developer"]);
+        git(directory.path(), &["init", "-q", "--bare", "-b", "main", "upstream.git"]);
+        git(directory.path(), &["init", "-q", "-b", "main", "developer"]);
         git(&developer, &["remote", "add", "origin", "../upstream.git"]);
-        let repositories = Repositories { upstream, developer, live, folder };
+        let repositories = Repositories { upstream, developer, live, directory };
         repositories.publish("first", files);
-        git(repositories.folder.path(), &["clone", "-q", "upstream.git", "live"]);
+        git(repositories.directory.path(), &["clone", "-q", "upstream.git", "live"]);
         repositories
     }
 
@@ -125,12 +125,12 @@ impl State {
     }
 }
 
-/// The files below a folder with mode and contents, links by their target, `.git` left out.
+/// The files below a directory with mode and contents, links by their target, `.git` left out.
 pub fn files_below(top: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![top.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
+    let mut directories = vec![top.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("a directory") {
             let path = entry.expect("an entry").path();
             let inside = path.strip_prefix(top).expect("it is below").to_owned();
             let found = fs::symlink_metadata(&path).expect("it is there");
@@ -138,8 +138,8 @@ pub fn files_below(top: &Path) -> BTreeMap<PathBuf, String> {
             } else if found.is_symlink() {
                 files.insert(inside, format!("-> {}", fs::read_link(&path).expect("a link").display()));
             } else if found.is_dir() {
-                files.insert(inside, "folder".to_owned());
-                folders.push(path);
+                files.insert(inside, "directory".to_owned());
+                directories.push(path);
             } else {
                 let text = String::from_utf8_lossy(&fs::read(&path).expect("a file")).into_owned();
                 files.insert(inside, format!("{:o} {text}", found.permissions().mode() & 0o777));
@@ -149,9 +149,9 @@ pub fn files_below(top: &Path) -> BTreeMap<PathBuf, String> {
     files
 }
 
-/// Writes a file with the folders above it.
+/// Writes a file with the directories above it.
 pub fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("a folder above")).expect("folders");
+    fs::create_dir_all(path.parent().expect("a directory above")).expect("directories");
     fs::write(path, text).expect("a file");
 }
 
@@ -210,16 +210,16 @@ impl Drop for Server {
     }
 }
 
-/// Serves a folder's repositories with `git daemon`.
-pub fn daemon(folder: &Path) -> Server {
+/// Serves a directory's repositories with `git daemon`.
+pub fn daemon(directory: &Path) -> Server {
     for _ in 0..10 {
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a port")
             .port();
-        let mut command = sealed(folder);
+        let mut command = sealed(directory);
         command.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
-        command.arg(format!("--port={port}")).arg(format!("--base-path={}", folder.display()));
+        command.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.display()));
         let child =
             command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("git daemon");
         let mut server = Server { child, port };
@@ -234,13 +234,13 @@ pub fn daemon(folder: &Path) -> Server {
     panic!("git daemon did not start");
 }
 
-/// Serves a folder's repositories with `git http-backend`, to everybody or to one `name:password`.
-pub fn http_server(folder: &Path, login: Option<&str>) -> Option<Server> {
+/// Serves a directory's repositories with `git http-backend`, to everybody or to one `name:password`.
+pub fn http_server(directory: &Path, login: Option<&str>) -> Option<Server> {
     let python = super::program("python3")?;
     let mut child = Command::new(python)
         .arg(super::root().join("tests/support/git_http.py"))
         .arg("0")
-        .arg(folder)
+        .arg(directory)
         .args(login)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .process_group(0)
@@ -255,15 +255,15 @@ pub fn http_server(folder: &Path, login: Option<&str>) -> Option<Server> {
 
 /// Publishes a submodule `sub` that has a submodule `nested`, each beside the upstream; returns the commit.
 pub fn below_one_another(repositories: &Repositories) -> String {
-    let folder = repositories.folder.path();
+    let directory = repositories.directory.path();
     for (name, file, inner) in [("nested", "n.py", None), ("sub", "s.py", Some("nested"))] {
-        git(folder, &["init", "-q", "-b", "main", name]);
-        let top = folder.join(name);
+        git(directory, &["init", "-q", "-b", "main", name]);
+        let top = directory.join(name);
         if let Some(inner) = inner {
             add_submodule(&top, inner);
         }
         repositories.commit(&top, name, &[(file, &format!("{} = 1\n", &name[..1]))]);
-        git(folder, &["clone", "-q", "--bare", name, &format!("{name}.git")]);
+        git(directory, &["clone", "-q", "--bare", name, &format!("{name}.git")]);
     }
     add_submodule(&repositories.developer, "sub");
     repositories.publish("with submodules", &[])

@@ -1,4 +1,4 @@
-"""Serves the repositories under a folder by the real `git http-backend`: git_http.py PORT FOLDER [NAME:PASSWORD].
+"""Serves the repositories under a directory by the real `git http-backend`: git_http.py PORT DIRECTORY [NAME:PASSWORD].
 
 Port 0 is any free one. The port is printed.
 """
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PORT, FOLDER, *LOGIN = int(sys.argv[1]), *sys.argv[2:]
+PORT, DIRECTORY, *LOGIN = int(sys.argv[1]), *sys.argv[2:]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         environment = os.environ | {
-            "GIT_PROJECT_ROOT": FOLDER,
+            "GIT_PROJECT_ROOT": DIRECTORY,
             "GIT_HTTP_EXPORT_ALL": "1",
             "REQUEST_METHOD": self.command,
             "PATH_INFO": path,

@@ -1,4 +1,4 @@
-//! Web servers for the tests: scripted ones on real sockets, and real programs in temporary folders.
+//! Web servers for the tests: scripted ones on real sockets, and real programs in temporary directories.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

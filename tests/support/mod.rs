@@ -1,4 +1,4 @@
-//! What the tests share: a sealed environment, tools that may be missing, real servers in temporary folders.
+//! What the tests share: a sealed environment, tools that may be missing, real servers in temporary directories.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod database;
@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 pub mod git;
 pub mod python;
 
-/// Returns the top folder of the project.
+/// Returns the top directory of the project.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package lives in the workspace")
 }
 
-/// Returns the folder that `tests/run` fills: `wheels/` (packages for offline installs) and `venv/` (uv, supervisor).
+/// Returns the directory that `tests/run` fills: `wheels/` (packages for offline installs) and `venv/` (uv, supervisor).
 pub fn tools() -> PathBuf {
     std::env::var_os("DEPLOYKIT_TEST_TOOLS").map_or_else(|| root().join("target/test-tools"), PathBuf::from)
 }
@@ -38,17 +38,17 @@ pub fn program(name: &str) -> Option<PathBuf> {
     Some(found.unwrap_or_else(|| skip(&format!("`{name}` is not installed; run tests/run"))))
 }
 
-/// Returns the folder of wheels; like [`program`] when it is missing.
+/// Returns the directory of wheels; like [`program`] when it is missing.
 pub fn wheels() -> Option<PathBuf> {
-    let folder = tools().join("wheels");
-    if folder.is_dir() {
-        return Some(folder);
+    let directory = tools().join("wheels");
+    if directory.is_dir() {
+        return Some(directory);
     }
-    skip(&format!("`{}` is missing; run tests/run", folder.display()))
+    skip(&format!("`{}` is missing; run tests/run", directory.display()))
 }
 
 fn find_in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(sbin).map(|folder| folder.join(name)).find(|file| file.is_file())
+    std::env::split_paths(&path).chain(sbin).map(|directory| directory.join(name)).find(|file| file.is_file())
 }

@@ -1,4 +1,4 @@
-//! Virtualenvs, wheels and a package index for tests, all in one temporary folder and without a network.
+//! Virtualenvs, wheels and a package index for tests, all in one temporary directory and without a network.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use deploykit::python::{Installer, Tool};
-use deploykit::{Environment, Host};
+use deploykit::{Host, Variables};
 use sha2::{Digest, Sha256};
 
 /// Variables that a machine may set for pip and uv and that a test must not depend on.
@@ -26,30 +26,30 @@ const FOREIGN: [&str; 6] = [
     "UV_INDEX_URL",
 ];
 
-/// A site's Python: a checkout with requirements, a folder of wheels, a virtualenv.
+/// A site's Python: a checkout with requirements, a directory of wheels, a virtualenv.
 pub struct PythonSite {
-    pub folder: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
     pub checkout: PathBuf,
     pub wheels: PathBuf,
     pub virtualenv: PathBuf,
-    pub environments: PathBuf,
+    pub virtualenvs: PathBuf,
     pub uv: Option<PathBuf>,
 }
 
 impl PythonSite {
     /// Makes a site with an empty virtualenv that has a pip.
     pub fn new() -> PythonSite {
-        let folder = tempfile::Builder::new().prefix("deploykit-python-").tempdir().unwrap();
-        // Services of other users may use an environment: the folder above it is open to them.
-        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::Builder::new().prefix("deploykit-python-").tempdir().unwrap();
+        // Services of other users may use an environment: the directory above it is open to them.
+        fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = |name: &str| directory.path().join(name);
         let site = PythonSite {
             checkout: path("site"),
             wheels: path("wheels"),
             virtualenv: path("venv"),
-            environments: path("environments"),
+            virtualenvs: path("virtualenvs"),
             uv: super::program("uv"),
-            folder,
+            directory,
         };
         fs::create_dir_all(&site.checkout).unwrap();
         fs::create_dir_all(&site.wheels).unwrap();
@@ -63,37 +63,37 @@ impl PythonSite {
     }
 
     /// Likewise, with more variables.
-    pub fn host_with(&self, variables: &[(&str, &str)]) -> Host {
-        let mut environment = Environment::new();
+    pub fn host_with(&self, more: &[(&str, &str)]) -> Host {
+        let mut variables = Variables::new();
         for name in FOREIGN {
             // An empty value means for pip that it is not set.
-            environment.set(name, "");
+            variables.set(name, "");
         }
-        environment.set("PIP_CONFIG_FILE", "/dev/null");
+        variables.set("PIP_CONFIG_FILE", "/dev/null");
         // pip asks the real index for its own version, even with `--no-index` in a requirements file.
-        environment.set("PIP_DISABLE_PIP_VERSION_CHECK", "1");
-        environment.set("PIP_CACHE_DIR", self.folder.path().join("cache").to_string_lossy());
-        environment.set("UV_CACHE_DIR", self.folder.path().join("uv-cache").to_string_lossy());
-        environment.set("UV_NO_CONFIG", "1");
-        environment.set("HOME", self.folder.path().to_string_lossy());
-        if let Some(folder) = self.uv.as_deref().and_then(Path::parent) {
+        variables.set("PIP_DISABLE_PIP_VERSION_CHECK", "1");
+        variables.set("PIP_CACHE_DIR", self.directory.path().join("cache").to_string_lossy());
+        variables.set("UV_CACHE_DIR", self.directory.path().join("uv-cache").to_string_lossy());
+        variables.set("UV_NO_CONFIG", "1");
+        variables.set("HOME", self.directory.path().to_string_lossy());
+        if let Some(directory) = self.uv.as_deref().and_then(Path::parent) {
             let path = std::env::var("PATH").unwrap_or_default();
-            environment.set("PATH", format!("{}:{path}", folder.display()));
+            variables.set("PATH", format!("{}:{path}", directory.display()));
         }
-        for (name, value) in variables {
-            environment.set(*name, *value);
+        for (name, value) in more {
+            variables.set(*name, *value);
         }
         let transcript = fs::File::options()
             .create(true)
             .append(true)
-            .open(self.folder.path().join("transcript"))
+            .open(self.directory.path().join("transcript"))
             .unwrap();
-        Host::new().with_environment(environment).with_transcript(transcript)
+        Host::new().with_variables(variables).with_transcript(transcript)
     }
 
     /// Returns what programs were run since the last call, and what they said.
     pub fn transcript(&self) -> String {
-        let path = self.folder.path().join("transcript");
+        let path = self.directory.path().join("transcript");
         let text = fs::read_to_string(&path).unwrap_or_default();
         let _ = fs::File::options().write(true).truncate(true).open(&path);
         text
@@ -176,9 +176,9 @@ pub fn tools() -> Vec<(Installer, Tool)> {
 pub fn make_virtualenv(path: &Path) {
     static MODEL: OnceLock<tempfile::TempDir> = OnceLock::new();
     let model = MODEL.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        run(Command::new("python3").args(["-m", "venv"]).arg(folder.path().join("venv")));
-        folder
+        let directory = tempfile::tempdir().unwrap();
+        run(Command::new("python3").args(["-m", "venv"]).arg(directory.path().join("venv")));
+        directory
     });
     run(Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(path));
     let packages = |venv: &Path| {
@@ -292,7 +292,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// A package index over HTTP that serves a folder of wheels; or one that accepts and never answers.
+/// A package index over HTTP that serves a directory of wheels; or one that accepts and never answers.
 pub struct Index {
     pub url: String,
     stop: Arc<AtomicBool>,
@@ -300,9 +300,9 @@ pub struct Index {
 }
 
 impl Index {
-    /// Serves the wheels in `folders`.
-    pub fn serve(folders: Vec<PathBuf>) -> Index {
-        Index::start(Some(folders))
+    /// Serves the wheels in `directories`.
+    pub fn serve(directories: Vec<PathBuf>) -> Index {
+        Index::start(Some(directories))
     }
 
     /// Accepts connections and stays silent.
@@ -310,7 +310,7 @@ impl Index {
         Index::start(None)
     }
 
-    fn start(folders: Option<Vec<PathBuf>>) -> Index {
+    fn start(directories: Option<Vec<PathBuf>>) -> Index {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -321,10 +321,10 @@ impl Index {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                match (&folders, stream) {
-                    (Some(folders), Ok(stream)) => {
-                        let folders = folders.clone();
-                        std::thread::spawn(move || answer(stream, &folders));
+                match (&directories, stream) {
+                    (Some(directories), Ok(stream)) => {
+                        let directories = directories.clone();
+                        std::thread::spawn(move || answer(stream, &directories));
                     }
                     (None, Ok(stream)) => held.push(stream),
                     _ => {}
@@ -342,7 +342,7 @@ impl Drop for Index {
     }
 }
 
-fn answer(mut stream: TcpStream, folders: &[PathBuf]) -> Option<()> {
+fn answer(mut stream: TcpStream, directories: &[PathBuf]) -> Option<()> {
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
@@ -356,8 +356,11 @@ fn answer(mut stream: TcpStream, folders: &[PathBuf]) -> Option<()> {
     let mut words = request.split_whitespace();
     let (method, path) = (words.next()?, words.next()?.to_owned());
     let name = path.trim_end_matches('/').rsplit('/').next()?;
-    let mut files =
-        folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
+    let mut files = directories
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flatten()
+        .filter_map(Result::ok);
     let (status, kind, body) = if path.starts_with("/simple") {
         let mut links = String::new();
         for file in files.filter_map(|entry| entry.file_name().into_string().ok()) {

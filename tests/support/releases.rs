@@ -250,11 +250,11 @@ pub fn publish_silent_home(site: &DemoSite) -> String {
     })
 }
 
-/// Makes a pure Python wheel with one module in the site's extra folder of wheels; returns its file name.
+/// Makes a pure Python wheel with one module in the site's extra directory of wheels; returns its file name.
 pub fn make_wheel(site: &DemoSite, name: &str, version: &str, requires: &[&str], module: &str) -> String {
     const SCRIPT: &str = r#"
 import base64, hashlib, sys, zipfile
-folder, name, version, module = sys.argv[1:5]
+directory, name, version, module = sys.argv[1:5]
 safe = name.replace("-", "_")
 info = f"{safe}-{version}.dist-info"
 metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -270,7 +270,7 @@ for path, text in files.items():
     record += f"{path},sha256={digest},{len(text.encode())}\n"
 files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
 wheel = f"{safe}-{version}-py3-none-any.whl"
-with zipfile.ZipFile(f"{folder}/{wheel}", "w") as archive:
+with zipfile.ZipFile(f"{directory}/{wheel}", "w") as archive:
     for path, text in files.items():
         archive.writestr(path, text)
 print(wheel)
@@ -335,7 +335,7 @@ fn add_migration(tree: &Path, name: &str, after: &str, body: &str, operation: &s
 /// Writes a file of a tree.
 pub fn write(tree: &Path, path: &str, text: &str) {
     let file = tree.join(path);
-    fs::create_dir_all(file.parent().expect("a path in a tree")).expect("a folder");
+    fs::create_dir_all(file.parent().expect("a path in a tree")).expect("a directory");
     fs::write(&file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
 }
 

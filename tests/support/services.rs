@@ -1,4 +1,4 @@
-//! A real supervisord in a temporary folder, a gunicorn, and services that name them.
+//! A real supervisord in a temporary directory, a gunicorn, and services that name them.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
-        assert!(since.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(since.elapsed() < PATIENCE, "still waiting until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -44,12 +44,12 @@ pub fn signal(signal: Signal, pid: i32) {
 
 /// A supervisord with its configuration file; ended with all of its programs when it is dropped.
 pub struct Supervisord {
-    pub folder: TempDir,
+    pub directory: TempDir,
     child: Child,
 }
 
 impl Supervisord {
-    /// Starts one with these programs on the socket `s` in its folder; `%(here)s` is the folder.
+    /// Starts one with these programs on the socket `s` in its directory; `%(here)s` is the directory.
     pub fn start(programs: &str) -> Option<Self> {
         Self::start_with("[unix_http_server]\nfile = %(here)s/s\n", programs)
     }
@@ -57,16 +57,16 @@ impl Supervisord {
     /// Starts one with this server section.
     pub fn start_with(server: &str, programs: &str) -> Option<Self> {
         let program = super::program("supervisord")?;
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let text = format!(
             "{server}\n[supervisord]\nnodaemon = true\nlogfile = %(here)s/supervisord.log\n\
              pidfile = %(here)s/supervisord.pid\nchildlogdir = %(here)s\nidentifier = test\nloglevel = debug\n\
              [rpcinterface:supervisor]\n\
              supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n{programs}\n"
         );
-        fs::write(folder.path().join("supervisord.conf"), text).expect("the file is written");
-        let child = spawn(&program, folder.path());
-        let supervisord = Supervisord { folder, child };
+        fs::write(directory.path().join("supervisord.conf"), text).expect("the file is written");
+        let child = spawn(&program, directory.path());
+        let supervisord = Supervisord { directory, child };
         let log = supervisord.path("supervisord.log");
         eventually("supervisord listens", || {
             fs::read_to_string(&log).is_ok_and(|text| text.contains("supervisord started"))
@@ -75,7 +75,7 @@ impl Supervisord {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn pid(&self) -> i32 {
@@ -105,11 +105,11 @@ impl Drop for Supervisord {
     }
 }
 
-fn spawn(program: &Path, folder: &Path) -> Child {
+fn spawn(program: &Path, directory: &Path) -> Child {
     Command::new(program)
         .args(["-n", "-c"])
-        .arg(folder.join("supervisord.conf"))
-        .current_dir(folder)
+        .arg(directory.join("supervisord.conf"))
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -163,11 +163,11 @@ pub fn gunicorn() -> Option<PathBuf> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
         let (uv, wheels) = (super::program("uv")?, super::wheels()?);
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        fs::create_dir_all(folder).expect("a folder below target");
-        let lock = File::create(folder.join("gunicorn.lock")).expect("a lock file");
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        fs::create_dir_all(directory).expect("a directory below target");
+        let lock = File::create(directory.join("gunicorn.lock")).expect("a lock file");
         lock.lock().expect("nobody holds it for long");
-        let venv = folder.join("gunicorn");
+        let venv = directory.join("gunicorn");
         let (program, complete) = (venv.join("bin/gunicorn"), venv.join("complete"));
         if complete.exists() {
             return Some(program);
@@ -191,18 +191,18 @@ pub fn gunicorn() -> Option<PathBuf> {
     program.clone()
 }
 
-/// A folder with WSGI modules: `site`, which answers, and `broken`, which cannot be imported.
+/// A directory with WSGI modules: `site`, which answers, and `broken`, which cannot be imported.
 pub fn wsgi() -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let site =
         "def app(environ, start):\n    start('200 OK', [('Content-Length', '5')])\n    return [b'hello']\n";
-    fs::write(folder.path().join("mysite.py"), site).expect("written");
-    fs::write(folder.path().join("broken.py"), "raise ImportError('no such thing')\n").expect("written");
-    folder
+    fs::write(directory.path().join("mysite.py"), site).expect("written");
+    fs::write(directory.path().join("broken.py"), "raise ImportError('no such thing')\n").expect("written");
+    directory
 }
 
-/// A gunicorn that daemonizes, with its pidfile `g.pid` and log `g.log` in the folder.
-pub fn daemon(folder: &Path, application: &str) -> Option<Service> {
+/// A gunicorn that daemonizes, with its pidfile `g.pid` and log `g.log` in the directory.
+pub fn daemon(directory: &Path, application: &str) -> Option<Service> {
     let program = gunicorn()?;
     let words = [
         &program.to_string_lossy(),
@@ -219,7 +219,8 @@ pub fn daemon(folder: &Path, application: &str) -> Option<Service> {
         application,
     ];
     let start = words.iter().map(|word| (*word).to_owned()).collect();
-    let gunicorn = Gunicorn { pidfile: folder.join("g.pid"), start, directory: Some(folder.to_owned()) };
+    let gunicorn =
+        Gunicorn { pidfile: directory.join("g.pid"), start, directory: Some(directory.to_owned()) };
     Some(quick(Service::new("gunicorn", Role::Web, Manager::Gunicorn(gunicorn))))
 }
 

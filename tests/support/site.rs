@@ -1,4 +1,4 @@
-//! The demo site for tests: built without a network, from the test tools, in a temporary folder.
+//! The demo site for tests: built without a network, from the test tools, in a temporary directory.
 
 #[path = "../../examples/demo_site/mod.rs"]
 pub mod demo_site;
@@ -100,10 +100,10 @@ impl Builder {
             settings: database.settings(),
             driver: database.engine.driver().to_owned(),
         });
-        let folder = tempfile::Builder::new().prefix("site-").tempdir().expect("a temporary folder");
-        let site = DemoSite::create(folder.path(), &options).unwrap_or_else(|error| panic!("{error}"));
+        let directory = tempfile::Builder::new().prefix("site-").tempdir().expect("a temporary directory");
+        let site = DemoSite::create(directory.path(), &options).unwrap_or_else(|error| panic!("{error}"));
         let remote = serve_origin(&site, self.transport);
-        Some(TestSite { site, remote, folder })
+        Some(TestSite { site, remote, directory })
     }
 
     /// Builds the site and lets it serve; `None` where a tool is missing.
@@ -114,13 +114,13 @@ impl Builder {
     }
 }
 
-/// A site in a temporary folder. It ends, and vanishes, with this value.
+/// A site in a temporary directory. It ends, and vanishes, with this value.
 #[derive(Debug)]
 pub struct TestSite {
     // In the order in which they end.
     site: DemoSite,
     remote: Option<(Server, Port)>,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl TestSite {
@@ -130,7 +130,7 @@ impl TestSite {
     }
 
     /// Ends the remote's server: fetching fails from now on. Does nothing for a remote that is a path.
-    pub fn cut_off_remote(&mut self) {
+    pub fn killed_remote(&mut self) {
         self.remote = None;
     }
 
@@ -147,7 +147,7 @@ impl TestSite {
         let own = [super::tools().join("venv/bin")];
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)));
-        command.env("PATH", path.expect("folders without colons"));
+        command.env("PATH", path.expect("directories without colons"));
     }
 
     /// Updates the site as a person does, by `benches/by_hand.sh`.
@@ -157,10 +157,10 @@ impl TestSite {
         run(&mut command)
     }
 
-    /// Keeps the folder when the test ends, to look into it.
+    /// Keeps the directory when the test ends, to look into it.
     pub fn keep(&mut self) {
-        self.folder.disable_cleanup(true);
-        eprintln!("kept: {}", self.folder.path().display());
+        self.directory.disable_cleanup(true);
+        eprintln!("kept: {}", self.directory.path().display());
     }
 }
 

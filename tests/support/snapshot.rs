@@ -12,7 +12,7 @@ use super::site::demo_site::{DemoSite, run};
 
 /// All that can be seen of a site, as named facts: `git HEAD`, `file project/manage.py`, `page /`…
 ///
-/// Not looked at: process ids, whether the virtualenv is a folder or a link, `.deploykit`, `__pycache__`, logs.
+/// Not looked at: process ids, whether the virtualenv is a directory or a link, `.deploykit`, `__pycache__`, logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub facts: BTreeMap<String, String>,
@@ -115,8 +115,8 @@ impl Snapshot {
         }
     }
 
-    fn look_at_files(&mut self, kind: &str, folder: &Path) {
-        walk(folder, folder, &mut |name, path, meta| {
+    fn look_at_files(&mut self, kind: &str, directory: &Path) {
+        walk(directory, directory, &mut |name, path, meta| {
             let value = if meta.is_symlink() {
                 format!("link to {}", fs::read_link(path).unwrap_or_default().display())
             } else {
@@ -186,9 +186,9 @@ pub fn assert_same(before: &Snapshot, after: &Snapshot) {
     assert!(differences.is_empty(), "the site is not as before:\n{}", differences.join("\n"));
 }
 
-fn walk(top: &Path, folder: &Path, found: &mut dyn FnMut(String, &Path, &fs::Metadata)) {
+fn walk(top: &Path, directory: &Path, found: &mut dyn FnMut(String, &Path, &fs::Metadata)) {
     const LEFT_OUT: [&str; 3] = [".git", ".deploykit", "__pycache__"];
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };

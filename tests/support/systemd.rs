@@ -56,25 +56,25 @@ pub fn systemctl(args: &[&str]) -> String {
 
 /// A booted systemd; all of its processes end with it, and it ends with the test.
 struct Systemd {
-    folder: TempDir,
+    directory: TempDir,
     child: Child,
 }
 
 impl Systemd {
     /// Boots it, or returns what was said instead.
     fn boot() -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("systemd-").tempdir().expect("a temporary folder");
-        let log = File::create(folder.path().join("log")).expect("a log");
+        let directory = tempfile::Builder::new().prefix("systemd-").tempdir().expect("a temporary directory");
+        let log = File::create(directory.path().join("log")).expect("a log");
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "unshare", "--mount", "/bin/sh"])
             .arg(super::root().join("tests/support/systemd.sh"))
-            .arg(folder.path())
+            .arg(directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()
             .expect("util-linux is installed");
-        let mut systemd = Systemd { folder, child };
+        let mut systemd = Systemd { directory, child };
         let up = wait_until(Duration::from_secs(60), || {
             systemd.is_up() || systemd.child.try_wait().is_ok_and(|ended| ended.is_some())
         });
@@ -99,19 +99,19 @@ impl Systemd {
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.init()?.to_string());
         command.args(["--mount", "--uts", "--ipc", "--pid", "--cgroup"]);
-        command.arg(format!("--wd={}", std::env::current_dir().expect("a folder").display()));
+        command.arg(format!("--wd={}", std::env::current_dir().expect("a directory").display()));
         command.arg("--").arg(program.as_ref()).stdin(Stdio::null());
         Some(command)
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
     /// Runs a test of this binary inside.
     #[track_caller]
     fn run(&self, name: &str) {
-        let output = self.folder.path().join("output");
+        let output = self.directory.path().join("output");
         let file = File::create(&output).expect("a file");
         let this = std::env::current_exe().expect("a program");
         let mut child = self
@@ -144,7 +144,7 @@ impl Drop for Systemd {
         // With process 1, all others of its namespace end.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let name = self.folder.path().file_name().expect("a name").to_owned();
+        let name = self.directory.path().file_name().expect("a name").to_owned();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let cgroup = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
         let Some(cgroup) = cgroup.and_then(|line| line.split(' ').nth(1)) else { return };
@@ -154,11 +154,11 @@ impl Drop for Systemd {
 }
 
 /// Removes a control group with those below it; `false` when one still has processes.
-fn remove_groups(folder: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return true };
+fn remove_groups(directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return true };
     let inner: Vec<PathBuf> =
         entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    inner.iter().all(|path| remove_groups(path)) && fs::remove_dir(folder).is_ok()
+    inner.iter().all(|path| remove_groups(path)) && fs::remove_dir(directory).is_ok()
 }
 
 /// Waits until a unit is in a state.

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Boots a systemd of its own, as process 1 of namespaces of its own: `systemd.sh BASE`, BASE being an empty folder.
+# Boots a systemd of its own, as process 1 of namespaces of its own: `systemd.sh BASE`, BASE being an empty directory.
 #
-# It sees the machine's files, but for systemd's own folders and /run, and none of the machine's units.
+# It sees the machine's files, but for systemd's own directories and /run, and none of the machine's units.
 set -eu
 base=$1
 mount --make-rprivate /

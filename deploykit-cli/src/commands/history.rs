@@ -19,7 +19,7 @@ pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
     let runs = super::state(&site)?.runs().map_err(|error| Failure::refused(&error))?;
     let reports: Vec<Report> =
-        runs.iter().rev().filter_map(deploykit::state::RunFolder::report).take(args.lines).collect();
+        runs.iter().rev().filter_map(deploykit::state::RunDirectory::report).take(args.lines).collect();
     let terminal = std::io::stdout().is_terminal();
     let rows: Vec<Vec<String>> = reports.iter().map(|report| row(report, terminal)).collect();
     let text = if rows.is_empty() { "no updates yet\n".to_owned() } else { table(&rows, "") };

@@ -11,9 +11,9 @@ use crate::output::json::document;
 
 pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     let host = super::host(None)?;
-    let findings = init::look(&args.folder, &host).map_err(|error| Failure::refused(&error))?;
+    let findings = init::look(&args.directory, &host).map_err(|error| Failure::refused(&error))?;
     if args.print {
-        let text = findings.to_toml(&findings.folder);
+        let text = findings.to_toml(&findings.directory);
         let answer = serde_json::json!({ "configuration": text, "questions": &findings.questions });
         ui.exact(&document(answer), &text)?;
         return Ok(exit_code::DONE);
@@ -34,7 +34,7 @@ pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     text.push_str(if questions.is_empty() {
         "Read it through, then look at what an update would do: deploykit plan\n"
     } else {
-        "Mend these lines, then look at what an update would do: deploykit plan\n"
+        "Fix these lines, then look at what an update would do: deploykit plan\n"
     });
     ui.result(&document(serde_json::json!({ "path": path, "questions": questions })), &text);
     Ok(exit_code::DONE)

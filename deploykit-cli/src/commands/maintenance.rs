@@ -101,11 +101,11 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_called_unknown() {
-        let folder = std::env::temp_dir().join("deploykit-no-such-directory");
+        let directory = std::env::temp_dir().join("deploykit-no-such-directory");
         let with = |status_file| Maintenance {
             goal: Goal::Off,
             announcement: Some(Announcement {
-                project: Project::new("python3", &folder, "config.settings"),
+                project: Project::new("python3", &directory, "config.settings"),
                 on: vec!["on".to_owned()],
                 off: vec!["off".to_owned()],
                 time_zone: "UTC".to_owned(),
@@ -115,6 +115,6 @@ mod tests {
         };
         let unknown = "unknown whether it is announced: set `status-file` in [maintenance]\n";
         assert_eq!(words(&with(None)).unwrap(), unknown);
-        assert_eq!(words(&with(Some(folder.join("status.json")))).unwrap(), "not announced\n");
+        assert_eq!(words(&with(Some(directory.join("status.json")))).unwrap(), "not announced\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `recover`: brings an update that was cut off or held to its end, back or forward.
+//! `recover`: brings an update that was interrupted or held to its end, back or forward.
 
 use deploykit::event::Outcome;
 use deploykit::update;

@@ -2,7 +2,7 @@
 
 use deploykit::lock::Lock;
 use deploykit::report::Report;
-use deploykit::state::RunFolder;
+use deploykit::state::RunDirectory;
 use deploykit::update::report_of;
 
 use crate::args::{Global, ReportArgs};
@@ -16,7 +16,7 @@ pub fn run(global: &Global, args: &ReportArgs, ui: Ui) -> Result<u8, Failure> {
     let state = super::state(&site)?;
     let runs = state.runs().map_err(|error| Failure::refused(&error))?;
     // A run that goes on has no report yet.
-    let report_of = if Lock::holder(&state.lock()).is_some() { RunFolder::report } else { report_of };
+    let report_of = if Lock::holder(&state.lock()).is_some() { RunDirectory::report } else { report_of };
     let report = match &args.run {
         Some(name) => find(&runs, name, report_of)?,
         None => match runs.iter().rev().find_map(report_of) {
@@ -30,16 +30,16 @@ pub fn run(global: &Global, args: &ReportArgs, ui: Ui) -> Result<u8, Failure> {
 }
 
 fn find(
-    runs: &[RunFolder],
+    runs: &[RunDirectory],
     name: &str,
-    report_of: fn(&RunFolder) -> Option<Report>,
+    report_of: fn(&RunDirectory) -> Option<Report>,
 ) -> Result<Report, Failure> {
     let Some(run) = runs.iter().find(|run| run.name == name) else {
         let message = format!("there is no run `{name}`");
         return Err(Failure::message(exit_code::USAGE, message, "`deploykit history` lists them"));
     };
     report_of(run).ok_or_else(|| {
-        let message = format!("run {name} has no report: it goes on, or was cut off");
+        let message = format!("run {name} has no report: it goes on, or was interrupted");
         Failure::message(exit_code::REFUSED, message, "see `deploykit status`")
     })
 }

@@ -10,7 +10,7 @@ use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
 use deploykit::journal::{can_finish, held_at};
 use deploykit::lock::{Holder, Lock};
-use deploykit::state::{RunFolder, State};
+use deploykit::state::{RunDirectory, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -69,7 +69,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
     let unfinished = unfinished.filter(|_| running.is_none());
     let runs = state.runs().map_err(|error| Failure::refused(&error))?;
     // A run that goes on has no report yet.
-    let report = if running.is_some() { RunFolder::report } else { deploykit::update::report_of };
+    let report = if running.is_some() { RunDirectory::report } else { deploykit::update::report_of };
     // A manager that does not answer is news about the site, not a failure to look.
     let (services, services_error) = match super::services::rows(site, &ServiceNames { names: Vec::new() }) {
         Ok(rows) => (rows, None),
@@ -179,7 +179,7 @@ fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
             std::thread::sleep(LOOK);
             continue;
         }
-        // A recovery goes on with the events of the run that was cut off.
+        // A recovery goes on with the events of the run that was interrupted.
         if let Ok(record) = serde_json::from_str::<Record>(&line)
             && record.time >= holder.since
         {
@@ -201,7 +201,7 @@ fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
 }
 
 /// Opens the events of the newest run, unless it was over before the lock was taken.
-fn open_newest(state: &State, holder: &Holder) -> std::io::Result<Option<(RunFolder, BufReader<File>)>> {
+fn open_newest(state: &State, holder: &Holder) -> std::io::Result<Option<(RunDirectory, BufReader<File>)>> {
     let Some(run) = state.runs().ok().and_then(|mut runs| runs.pop()) else { return Ok(None) };
     let file = match File::open(run.events()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -17,7 +17,7 @@ pub fn render(plan: &Plan, verbose: bool, terminal: bool) -> String {
     let what = if let Some(run) = &plan.rolls_back {
         format!("Rollback of {run}: {} → {}", short(&plan.from), short(&plan.to))
     } else if plan.from == plan.to {
-        format!("Mend {}: its commit stays", short(&plan.from))
+        format!("Fix {}: its commit stays", short(&plan.from))
     } else {
         format!("Update {} → {}", short(&plan.from), short(&plan.to))
     };

@@ -1,4 +1,4 @@
-//! The end of an update: what came of it, and when it failed everything that helps to mend it.
+//! The end of an update: what came of it, and when it failed everything that helps to fix it.
 
 use std::fmt::Write;
 
@@ -199,15 +199,15 @@ pub fn hints(report: &Report) -> Vec<String> {
                 _ => "the cause",
             };
             hints.push(match report.rolls_back {
-                Some(_) => "mend the cause, and run `deploykit rollback` again".to_owned(),
-                None => format!("mend {what}, push it, and run `deploykit update` again"),
+                Some(_) => "fix the cause, and run `deploykit rollback` again".to_owned(),
+                None => format!("fix {what}, push it, and run `deploykit update` again"),
             });
         }
         Outcome::Held => {
             let undo = report.failure.as_ref().and_then(|failure| failure.undo.as_ref());
             let way = match undo.map(|(step, _)| step) {
                 Some(StepKind::Migrate) => "bring the database back to how it was before these migrations",
-                _ => "mend what stands in the way",
+                _ => "fix what stands in the way",
             };
             hints.push(format!("{way}, then run `deploykit recover`"));
         }

@@ -41,10 +41,10 @@ pub struct BackupRecord {
 }
 
 impl BackupRecord {
-    /// Reads the record of a run's folder, if there is one.
+    /// Reads the record of a run's directory, if there is one.
     #[must_use]
-    pub fn read(folder: &Path) -> Option<BackupRecord> {
-        serde_json::from_str(&std::fs::read_to_string(folder.join("backup.json")).ok()?).ok()
+    pub fn read(directory: &Path) -> Option<BackupRecord> {
+        serde_json::from_str(&std::fs::read_to_string(directory.join("backup.json")).ok()?).ok()
     }
 }
 
@@ -53,7 +53,7 @@ impl BackupRecord {
 pub struct BackupDatabase {
     /// The project whose settings name the database.
     pub project: Project,
-    /// The file; its folder exists.
+    /// The file; its directory exists.
     pub path: PathBuf,
     /// What is copied, as far as it is known.
     #[serde(default)]
@@ -103,7 +103,7 @@ impl BackupDatabase {
         }
         let mode = match files::look(&part) {
             Found::Nothing => return Err(DjangoError::NoBackup { path: part }),
-            Found::Folder => 0o700,
+            Found::Directory => 0o700,
             _ => 0o600,
         };
         std::fs::set_permissions(&part, Permissions::from_mode(mode)).at("make private", &part)?;
@@ -197,9 +197,9 @@ impl RestoreDatabase {
     }
 }
 
-/// Removes what a copy that was killed has left in a run's folder.
-pub(crate) fn remove_half_copy(folder: &Path) -> Result<(), FileError> {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+/// Removes what a copy that was killed has left in a run's directory.
+pub(crate) fn remove_half_copy(directory: &Path) -> Result<(), FileError> {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with("backup") && name.ends_with(HALF) {

@@ -86,7 +86,7 @@ pub struct Irreversible {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DjangoError {
-    /// The project's folder has no `manage.py`.
+    /// The project's directory has no `manage.py`.
     #[error("there is no `{}`", path.display())]
     NoManage {
         /// Where it was looked for.
@@ -165,9 +165,9 @@ pub enum DjangoError {
         /// What was being done.
         during: &'static str,
     },
-    /// What a killed process left at work in a database does not end.
+    /// What a killed process left running in a database does not end.
     #[error(
-        "in the database `{database}` a change of the schema is still at work that was cut off: session {}",
+        "an interrupted schema change is still running in the database `{database}`: session {}",
         sessions.join(", ")
     )]
     Busy {
@@ -307,7 +307,7 @@ pub enum DjangoError {
     #[error("`django.contrib.staticfiles` is not among the installed apps")]
     NoStaticFiles,
     /// The storage of the static files does not follow `STATIC_ROOT`.
-    #[error("the static files' storage `{storage}` cannot collect into another folder")]
+    #[error("the static files' storage `{storage}` cannot collect into another directory")]
     NotRelocatable {
         /// Its class.
         storage: String,
@@ -321,7 +321,7 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
-    /// The folder of the static files cannot be replaced as a whole.
+    /// The directory of the static files cannot be replaced as a whole.
     #[error("cannot prepare static files beside `{}`", root.display())]
     NoRoomBeside {
         /// `STATIC_ROOT`.
@@ -339,7 +339,7 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
-    /// A file or folder could not be read or changed.
+    /// A file or directory could not be read or changed.
     #[error(transparent)]
     File(#[from] FileError),
     /// A management command failed.

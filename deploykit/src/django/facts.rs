@@ -17,7 +17,7 @@ pub struct SiteFacts {
     /// The file of the settings module.
     #[serde(with = "crate::names::maybe")]
     pub settings_file: Option<PathBuf>,
-    /// The folder of `manage.py`.
+    /// The directory of `manage.py`.
     #[serde(with = "crate::names::one")]
     pub base: PathBuf,
     /// `TIME_ZONE`.
@@ -59,7 +59,7 @@ pub struct StaticFacts {
     pub url: Option<String>,
     /// The storage's class.
     pub storage: Option<String>,
-    /// The storage writes to a folder of this machine.
+    /// The storage writes to a directory of this machine.
     pub local: bool,
     /// The storage names files by their contents.
     pub manifest: bool,
@@ -80,9 +80,9 @@ pub struct Database {
 }
 
 impl SiteFacts {
-    /// Returns the modules that came from the live checkout although the site was booted from the next tree.
+    /// Returns the modules that came from the live checkout although the site was booted from the staged tree.
     ///
-    /// A link within the next tree that leads to a live file counts as the next tree. The next tree and the virtualenv may
+    /// A link within the staged tree that leads to a live file counts as the staged tree. The staged tree and the virtualenv may
     /// stand inside the live checkout.
     #[must_use]
     pub fn foreign_modules(&self, live: &Path, next: &Path) -> Vec<(&str, &Path)> {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_of_the_live_checkout_is_foreign_and_one_of_a_next_tree_inside_it_is_not() {
+    fn a_module_of_the_live_checkout_is_foreign_and_one_of_a_staged_tree_inside_it_is_not() {
         let facts =
             facts(&[("a", "/site/app/a.py"), ("b", "/site/.deploykit/next/app/b.py"), ("c", "/opt/c.py")]);
         let foreign = facts.foreign_modules(Path::new("/site"), Path::new("/site/.deploykit/next"));

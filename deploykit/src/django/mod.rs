@@ -36,5 +36,5 @@ pub use project::Project;
 pub use protocol::{MigrationProgress, Phase};
 pub use rows::RowCounts;
 pub use session::Session;
-pub use static_files::{Collected, Collecting, Folders, LateFiles, Others, PlacedFiles, StaticFiles};
+pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
 pub use static_rules::{StaticRecord, StaticSources, When};

@@ -11,11 +11,11 @@ use crate::host::ProcessId;
 
 /// Returns the processes that an earlier deploykit booted for one of these projects and that have not ended.
 pub(crate) fn orphans(projects: &[Project]) -> Vec<ProcessId> {
-    let folders: Vec<PathBuf> =
+    let directories: Vec<PathBuf> =
         projects.iter().filter_map(|project| fs::canonicalize(&project.directory).ok()).collect();
     let Ok(all) = all_processes() else { return Vec::new() };
     all.filter_map(Result::ok)
-        .filter(|process| process.cwd().is_ok_and(|folder| folders.contains(&folder)))
+        .filter(|process| process.cwd().is_ok_and(|directory| directories.contains(&directory)))
         .filter(|process| process.cmdline().is_ok_and(|words| words.iter().any(|word| word == LOADER)))
         .filter_map(|process| ProcessId::of(process.pid()))
         .collect()

@@ -13,7 +13,7 @@ use crate::command::Command;
 pub struct Project {
     /// The virtualenv's own Python: `/srv/venv/bin/python`. Links are not followed: a virtualenv is found by this path.
     pub python: PathBuf,
-    /// The folder of `manage.py`.
+    /// The directory of `manage.py`.
     pub directory: PathBuf,
     /// `DJANGO_SETTINGS_MODULE`; empty: what the site's environment or its `manage.py` says.
     pub settings: String,
@@ -50,7 +50,7 @@ impl Project {
 
     /// Makes a command that starts the site's Python.
     pub(super) fn python(&self) -> Command {
-        let mut command = Command::new(&self.python).directory(&self.directory).in_site_environment();
+        let mut command = Command::new(&self.python).directory(&self.directory).with_site_variables();
         if !self.settings.is_empty() {
             command = command.env("DJANGO_SETTINGS_MODULE", &self.settings);
         }
@@ -64,8 +64,10 @@ impl Project {
         let mut command = command.env_remove("PYTHONHOME");
         if let Some(programs) = self.python.parent() {
             command = command.env("PATH", path_with(programs, path));
-            if let Some(folder) = programs.parent().filter(|folder| folder.join("pyvenv.cfg").exists()) {
-                command = command.env("VIRTUAL_ENV", folder);
+            if let Some(directory) =
+                programs.parent().filter(|directory| directory.join("pyvenv.cfg").exists())
+            {
+                command = command.env("VIRTUAL_ENV", directory);
             }
         }
         command
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_path_stays_without_the_current_folder() {
+    fn an_empty_path_stays_without_the_current_directory() {
         assert_eq!(path_with(Path::new("/v/bin"), Some(OsString::new())), "/v/bin");
     }
 }

@@ -104,10 +104,10 @@ impl Session {
         if !project.manage_py().is_file() {
             return Err(DjangoError::NoManage { path: project.manage_py() });
         }
-        // It may look into folders that are linked to live ones: it leaves nothing behind there.
+        // It may look into directories that are linked to live ones: it leaves nothing behind there.
         let mut command = project.python().args(["-c", LOADER]).env("PYTHONDONTWRITEBYTECODE", "1");
         // Where the site's own environment says so, the database's programs are found elsewhere than ours.
-        if let (Some(path), Some(programs)) = (host.environment().get("PATH"), project.python.parent()) {
+        if let (Some(path), Some(programs)) = (host.variables().get("PATH"), project.python.parent()) {
             command = command.env("PATH", path_with(programs, Some(path.into())));
         }
         let since = Instant::now();
@@ -150,7 +150,7 @@ impl Session {
         self.project == *project || self.also.contains(project)
     }
 
-    /// Says that another project is the same: the live one, once the next tree and the next environment are in its place.
+    /// Says that another project is the same: the live one, once the staged tree and the staged virtualenv are in its place.
     pub fn also_stands_for(&mut self, project: Project) {
         self.also.push(project);
     }
@@ -271,12 +271,12 @@ impl Session {
         self.compare(host, before)
     }
 
-    /// Waits for a database that comes back by itself, and ends what a killed process left at work in it: once a lock is
+    /// Waits for a database that comes back by itself, and ends what a killed process left running in it: once a lock is
     /// free its server would do it, when nobody expects it.
     ///
     /// # Errors
     ///
-    /// When it cannot be reached, or what is at work in it does not end.
+    /// When it cannot be reached, or what is running in it does not end.
     pub fn settle(&mut self, host: &Host) -> Result<(), DjangoError> {
         self.ask::<Nothing>(host, "connect", json!({ "do": "settle", "database": DATABASE }), Some(READ))
             .map(|_| ())
@@ -337,7 +337,7 @@ impl Session {
         self.ask(host, "static files", json!({ "do": "static_sources" }), Some(READ))
     }
 
-    /// Begins to collect the static files into this folder and nowhere else, at the host's priority. The session may be asked for
+    /// Begins to collect the static files into this directory and nowhere else, at the host's priority. The session may be asked for
     /// other things meanwhile; [`end_collect`](Session::end_collect) waits for the end. With `seeded`, a file that is there
     /// already counts as collected.
     ///
@@ -371,7 +371,7 @@ impl Session {
         self.ask::<Nothing>(host, "command", request, Some(limit)).map(|_| ())
     }
 
-    /// Compiles sources of the tree `top` for the checkout `live`; returns the files of byte code. All paths are from the
+    /// Compiles sources of the tree `top` for the checkout `live`; returns the files of bytecode. All paths are from the
     /// top of either. What cannot be compiled is left out.
     ///
     /// # Errors

@@ -24,11 +24,11 @@ pub struct StaticSources {
     /// Each name with the file that it comes from; `None` for a finder that is not on the disk.
     #[serde(with = "crate::names::maybe_by_name")]
     pub sources: BTreeMap<String, Option<PathBuf>>,
-    /// The last names of the folders that they come from: `static`, `assets`.
-    pub folders: Vec<String>,
+    /// The last names of the directories that they come from: `static`, `assets`.
+    pub directories: Vec<String>,
     /// The storage's class.
     pub storage: Option<String>,
-    /// Whether Django collects into a folder that holds files already without writing into any of these.
+    /// Whether Django collects into a directory that holds files already without writing into any of these.
     #[serde(default)]
     pub incremental: bool,
 }
@@ -62,12 +62,12 @@ pub(super) struct Evidence {
     pub names: BTreeSet<String>,
     /// Paths that git deleted, from the top of the repository.
     pub deleted: Vec<String>,
-    /// Last names of folders that static files come from.
-    pub folders: Vec<String>,
+    /// Last names of directories that static files come from.
+    pub directories: Vec<String>,
 }
 
 impl Evidence {
-    /// Tells whether a file of the live folder is obsolete: it was collected, and no finder gives it any more.
+    /// Tells whether a file of the live directory is obsolete: it was collected, and no finder gives it any more.
     ///
     /// A hashed or compressed variant goes with its original. What nobody collected is never obsolete.
     pub(super) fn is_obsolete(&self, name: &str, sources: &BTreeMap<String, Option<PathBuf>>) -> bool {
@@ -85,13 +85,13 @@ impl Evidence {
                 || path
                     .strip_suffix(name)
                     .and_then(|rest| rest.strip_suffix('/'))
-                    .is_some_and(|folder| self.gives_static_files(folder))
+                    .is_some_and(|directory| self.gives_static_files(directory))
         })
     }
 
-    fn gives_static_files(&self, folder: &str) -> bool {
-        let last = folder.rsplit('/').next().unwrap_or(folder);
-        last == "static" || self.folders.iter().any(|folder| folder == last)
+    fn gives_static_files(&self, directory: &str) -> bool {
+        let last = directory.rsplit('/').next().unwrap_or(directory);
+        last == "static" || self.directories.iter().any(|directory| directory == last)
     }
 }
 
@@ -110,8 +110,8 @@ fn originals(name: &str) -> Vec<String> {
 ///
 /// Source: `HashedFilesMixin.hashed_name` of Django: the first twelve hexadecimal digits of an MD5, before the last suffix.
 pub(super) fn without_hash(name: &str) -> Option<String> {
-    let (folder, file) = match name.rsplit_once('/') {
-        Some((folder, file)) => (Some(folder), file),
+    let (directory, file) = match name.rsplit_once('/') {
+        Some((directory, file)) => (Some(directory), file),
         None => (None, name),
     };
     let is_hash = |word: &str| {
@@ -128,17 +128,17 @@ pub(super) fn without_hash(name: &str) -> Option<String> {
         }
         None => return None,
     };
-    Some(folder.map_or_else(|| plain.clone(), |folder| format!("{folder}/{plain}")))
+    Some(directory.map_or_else(|| plain.clone(), |directory| format!("{directory}/{plain}")))
 }
 
 /// What is known before anything is collected.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StaticState {
-    /// Sources that are missing in the live folder or differ there.
+    /// Sources that are missing in the live directory or differ there.
     pub stale: usize,
     /// Sources that are not on the disk, so that nothing can be said.
     pub unknown: usize,
-    /// Obsolete files in the live folder.
+    /// Obsolete files in the live directory.
     pub obsolete: usize,
     /// Sources that the live manifest does not name.
     pub unlisted: usize,
@@ -172,7 +172,7 @@ mod tests {
         Evidence {
             names: owned(names).into_iter().collect(),
             deleted: owned(deleted),
-            folders: vec!["assets".into()],
+            directories: vec!["assets".into()],
         }
     }
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_git_deleted_counts_only_below_a_folder_of_static_files() {
+    fn what_git_deleted_counts_only_below_a_directory_of_static_files() {
         let evidence =
             evidence(&[], &["shop/static/shop/old.js", "assets/site.js", "docs/robots.txt", "top.css"]);
         for (name, expected) in [

@@ -10,7 +10,7 @@ use super::changes::{PathChange, changes};
 use super::error::{GitError, InRepository, short};
 use super::local_state::{LocalChange, LocalChangeKind, local_changes};
 use super::repository::{Repository, oid};
-use super::{hooks, locks, mend, submodules};
+use super::{fix, hooks, locks, submodules};
 use crate::command::Command;
 use crate::host::Host;
 
@@ -74,30 +74,30 @@ impl Checkout {
     ///
     /// [`GitError::HeadMoved`] when HEAD is neither where it was nor where it is to be, [`GitError::Collision`] when
     /// something is in the way that was not there when the update was planned, [`GitError::IndexLocked`] while another
-    /// git is at work: nothing was touched. Otherwise what git says; the checkout may then be half changed, and
+    /// git is in use: nothing was touched. Otherwise what git says; the checkout may then be half changed, and
     /// [`reverse`](Checkout::reverse) brings it back.
     pub fn perform(&self, host: &Host) -> Result<(), GitError> {
         let repository = Repository::open(&self.repository)?;
         let head = repository.head(&self.branch)?;
         self.expect(&repository, &head)?;
         let killed = locks::remove_stale(host, &repository, &self.branch)?;
-        let mend = || mend::mend(host, &repository, self, &head, killed);
+        let fix = || fix::fix(host, &repository, self, &head, killed);
         if head != self.to {
             // A checkout that would overwrite something refuses before it touches anything, so it may simply be tried.
             if self.restore {
-                mend()?;
+                fix()?;
                 self.switch_back(host, &repository, &head)?;
             } else if killed {
-                mend()?;
+                fix()?;
                 self.switch(host, &repository, &head, Hooks::Run)?;
             } else if let Err(error) = self.switch(host, &repository, &head, Hooks::Run) {
-                if repository.head(&self.branch)? != head || !mend()? {
+                if repository.head(&self.branch)? != head || !fix()? {
                     return Err(error);
                 }
                 self.switch(host, &repository, &head, Hooks::Run)?;
             }
         } else if self.restore {
-            mend()?;
+            fix()?;
         }
         let concerned = submodules::has_submodules(&repository.top, &self.to.commit)?;
         if concerned { submodules::update(host, &repository) } else { Ok(()) }
@@ -110,7 +110,7 @@ impl Checkout {
         self.expect(repository, &head)?;
         log::debug!("{}; again without hooks", crate::error_chain(&error));
         locks::remove_stale(host, repository, &self.branch)?;
-        mend::mend(host, repository, self, &head, true)?;
+        fix::fix(host, repository, self, &head, true)?;
         self.switch(host, repository, &head, Hooks::Skip)?;
         host.notice(&format!(
             "the checkout was brought back without Git hooks, since with them it failed: {}",

@@ -30,9 +30,9 @@ pub struct Collision {
 pub enum Obstacle {
     /// A tracked file that was changed here, and that the update changes too.
     LocalEdit,
-    /// A file or folder that git does not know.
+    /// A file or directory that git does not know.
     Untracked,
-    /// A file or folder that git was told to ignore.
+    /// A file or directory that git was told to ignore.
     Ignored,
 }
 
@@ -47,11 +47,11 @@ impl fmt::Display for Collision {
     }
 }
 
-/// Returns the local changes that stand where an update changes something: the same path, or a folder above or below.
+/// Returns the local changes that stand where an update changes something: the same path, or a directory above or below.
 pub(crate) fn edits_in_the_way(edits: &[LocalChange], changes: &[PathChange]) -> Vec<Collision> {
     let touched: BTreeSet<&Path> = changes.iter().flat_map(PathChange::paths).collect();
     let in_the_way = |edit: &Path| {
-        let above = edit.ancestors().any(|folder| touched.contains(folder));
+        let above = edit.ancestors().any(|directory| touched.contains(directory));
         // Paths below `edit` come right after it, since paths are compared by their components.
         above || touched.range(edit..).next().is_some_and(|next| next.starts_with(edit))
     };
@@ -89,15 +89,15 @@ fn look_at(
     tracked: &HashSet<&Path>,
     found: &mut BTreeSet<PathBuf>,
 ) {
-    let mut folders: Vec<&Path> =
+    let mut directories: Vec<&Path> =
         path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
-    folders.reverse();
-    for folder in folders {
-        match fs::symlink_metadata(top.join(folder)) {
+    directories.reverse();
+    for directory in directories {
+        match fs::symlink_metadata(top.join(directory)) {
             Ok(there) if there.is_dir() => {}
             Ok(_) => {
-                if !tracked.contains(folder) {
-                    found.insert(folder.to_owned());
+                if !tracked.contains(directory) {
+                    found.insert(directory.to_owned());
                 }
                 return;
             }
@@ -115,23 +115,23 @@ fn look_at(
     }
 }
 
-/// Returns what in a folder is not tracked: the folder itself when nothing in it is.
-fn untracked_below(top: &Path, folder: &Path, tracked: &HashSet<&Path>) -> Vec<PathBuf> {
+/// Returns what in a directory is not tracked: the directory itself when nothing in it is.
+fn untracked_below(top: &Path, directory: &Path, tracked: &HashSet<&Path>) -> Vec<PathBuf> {
     let (mut untracked, mut all_untracked) = (Vec::new(), true);
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(top.join(&folder)).into_iter().flatten().flatten() {
-            let path = folder.join(entry.file_name());
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(top.join(&directory)).into_iter().flatten().flatten() {
+            let path = directory.join(entry.file_name());
             if tracked.contains(path.as_path()) {
                 all_untracked = false;
             } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
+                directories.push(path);
             } else {
                 untracked.push(path);
             }
         }
     }
-    if all_untracked && !untracked.is_empty() { vec![folder.to_owned()] } else { untracked }
+    if all_untracked && !untracked.is_empty() { vec![directory.to_owned()] } else { untracked }
 }
 
 fn name_kinds(
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_collides_with_its_own_path_and_with_folders_above_and_below() {
+    fn an_edit_collides_with_its_own_path_and_with_directories_above_and_below() {
         let changes = [
             change("a.py", ChangeStatus::Modified),
             change("lib", ChangeStatus::Added),
@@ -187,10 +187,12 @@ mod tests {
     #[test]
     fn what_is_on_the_disk_and_not_tracked_is_found_at_above_and_below_a_new_path() {
         let top = tempfile::tempdir().unwrap();
-        for (folder, file) in [("full/deep", "x"), ("mixed", "kept"), ("mixed", "gone"), ("empty/deep", "")] {
-            fs::create_dir_all(top.path().join(folder)).unwrap();
+        for (directory, file) in
+            [("full/deep", "x"), ("mixed", "kept"), ("mixed", "gone"), ("empty/deep", "")]
+        {
+            fs::create_dir_all(top.path().join(directory)).unwrap();
             if !file.is_empty() {
-                fs::write(top.path().join(folder).join(file), "").unwrap();
+                fs::write(top.path().join(directory).join(file), "").unwrap();
             }
         }
         fs::write(top.path().join("file"), "").unwrap();

@@ -17,12 +17,12 @@ const SHOWN: usize = 10;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum GitError {
-    /// The folder is not the top of a Git checkout.
+    /// The directory is not the top of a Git checkout.
     #[error("`{}` is not the top of a Git checkout{}", path.display(), top_hint(top.as_deref()))]
     NotARepository {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// The checkout that the folder lies in, if it lies in one.
+        /// The checkout that the directory lies in, if it lies in one.
         top: Option<PathBuf>,
     },
     /// The repository has no work tree.
@@ -192,7 +192,7 @@ pub enum GitError {
         operation: String,
     },
     /// Another git works in the repository, or one died there.
-    #[error("`{}` is there, {}: another git is at work, or one was ended before it could finish", path.display(), old(*age))]
+    #[error("`{}` is there, {}: another git process is running, or one was ended before it could finish", path.display(), old(*age))]
     IndexLocked {
         /// The lock file.
         path: PathBuf,

@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn git_sees_none_of_it_and_cleans_none_of_it_away() {
-        let folder = tempfile::tempdir().unwrap();
-        let top = folder.path().join("site");
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().join("site");
         let git = |args: &[&str]| {
             let command = std::process::Command::new("git").arg("-C").arg(&top).args(args).output().unwrap();
             String::from_utf8(command.stdout).unwrap()
@@ -190,6 +190,6 @@ mod tests {
             back.perform().unwrap();
             assert_eq!(fs::read_to_string(&file).ok(), before);
         }
-        assert_eq!(Exclude::pair(&[folder.path().join("elsewhere")]), None);
+        assert_eq!(Exclude::pair(&[directory.path().join("elsewhere")]), None);
     }
 }

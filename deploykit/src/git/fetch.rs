@@ -12,7 +12,7 @@ use super::repository::Repository;
 use crate::command::Command;
 use crate::host::{CommandError, Host};
 
-/// Where the remote's tags are kept: a folder of deploykit's own, so that the user's tags stay as they are and a tag
+/// Where the remote's tags are kept: a directory of deploykit's own, so that the user's tags stay as they are and a tag
 /// that was moved on the remote is no obstacle.
 const TAGS: &str = "refs/deploykit/tags";
 
@@ -39,8 +39,8 @@ pub(crate) struct Fetch<'f> {
     pub(crate) deadline: Duration,
 }
 
-/// Returns the folder of references under which the tags of a remote are kept here.
-pub(crate) fn tags_folder(remote: &str) -> String {
+/// Returns the directory of references under which the tags of a remote are kept here.
+pub(crate) fn tags_directory(remote: &str) -> String {
     format!("{TAGS}/{remote}")
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{GitError, InRepository};
 use super::executable::{nul_separated, reading_git};
-use super::next_tree::NextTree;
 use super::repository::Repository;
+use super::staged_tree::StagedTree;
 use super::tree::Tree;
 use crate::command::Command;
 use crate::host::Host;
@@ -113,7 +113,7 @@ fn missing_program(host: &Host, command: &str) -> Option<Option<String>> {
 }
 
 /// Looks for files of a staged tree that git could not make what they are meant to be.
-pub(crate) fn unfiltered(host: &Host, tree: &NextTree) -> Result<Unfiltered, GitError> {
+pub(crate) fn unfiltered(host: &Host, tree: &StagedTree) -> Result<Unfiltered, GitError> {
     let live = Repository::open(&tree.repository)?;
     let attributes = attributes(&live, &tree.commit)?;
     let mut found = Unfiltered::default();
@@ -173,7 +173,7 @@ fn is_pointer(path: &Path) -> bool {
 }
 
 /// Returns the files that are to have an encoding of their own.
-fn encodings(host: &Host, tree: &NextTree, paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, GitError> {
+fn encodings(host: &Host, tree: &StagedTree, paths: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, GitError> {
     let command = reading_git(&tree.path)
         .args(["check-attr", "-z", "--stdin", "working-tree-encoding"])
         .input(nul_separated(paths.iter().map(PathBuf::as_path)));

@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn a_hook_that_hangs_is_ended_once_git_has_done_its_part() {
-        let folder = tempfile::tempdir().unwrap();
-        let done = folder.path().join("done");
+        let directory = tempfile::tempdir().unwrap();
+        let done = directory.path().join("done");
         let script = format!("touch {}; sleep 3600 & wait", done.display());
         let command = Command::new("sh").args(["-c", &script]).deadline(Duration::from_secs(600));
         let host = Host::new().with_notices();

@@ -62,7 +62,7 @@ impl fmt::Display for LocalChange {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Status {
     pub(crate) changes: Vec<LocalChange>,
-    /// Untracked and ignored files, and folders (which end with `/` in git's answer) of which nothing is tracked; empty
+    /// Untracked and ignored files, and directories (which end with `/` in git's answer) of which nothing is tracked; empty
     /// directories as well where everything was asked for.
     pub(crate) untracked: Vec<PathBuf>,
 }
@@ -74,7 +74,7 @@ pub(crate) fn local_changes(host: &Host, repository: &Repository) -> Result<Vec<
     Ok(status.changes)
 }
 
-/// Asks for changes of tracked files, and for everything that is not tracked, folders collapsed.
+/// Asks for changes of tracked files, and for everything that is not tracked, directories collapsed.
 pub(crate) fn whole_state(host: &Host, repository: &Repository) -> Result<Status, GitError> {
     let mut status = status(host, repository, &["--untracked-files=normal", "--ignored=traditional"])?;
     let index = index(host, repository)?;

@@ -64,17 +64,17 @@ pub(crate) fn remove_stale(host: &Host, repository: &Repository, branch: &str) -
 pub(crate) fn remove_left_locks(repository: &Path) -> Result<(), GitError> {
     let repository = Repository::open(repository)?;
     let common = repository.git2.commondir();
-    let mut folders = vec![common.join("refs"), common.join("logs")];
+    let mut directories = vec![common.join("refs"), common.join("logs")];
     let mut found: Vec<PathBuf> = locks_in(common).collect();
     found.extend(locks_in(repository.git2.path()));
     // With `maintenance.lock` there git would never pack anything again, and say nothing about it.
     let objects = ["", "info", "info/commit-graphs", "pack"].map(|name| common.join("objects").join(name));
-    found.extend(objects.iter().flat_map(|folder| locks_in(folder)));
-    while let Some(folder) = folders.pop() {
-        found.extend(locks_in(&folder));
-        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        folders.extend(
-            entries.map(|entry| entry.path()).filter(|path| files::look(path) == files::Found::Folder),
+    found.extend(objects.iter().flat_map(|directory| locks_in(directory)));
+    while let Some(directory) = directories.pop() {
+        found.extend(locks_in(&directory));
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        directories.extend(
+            entries.map(|entry| entry.path()).filter(|path| files::look(path) == files::Found::Directory),
         );
     }
     for lock in found {
@@ -85,8 +85,8 @@ pub(crate) fn remove_left_locks(repository: &Path) -> Result<(), GitError> {
     Ok(())
 }
 
-fn locks_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn locks_in(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "lock"))
@@ -103,7 +103,8 @@ fn is_held(lock: &Path, top: &Path) -> bool {
         let has_it_open =
             || open.map(|fd| fd.path()).any(|fd| fs::read_link(fd).is_ok_and(|file| file == lock));
         let is_git = || fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim_end() == "git");
-        let is_here = || fs::read_link(process.join("cwd")).is_ok_and(|folder| folder.starts_with(&top));
+        let is_here =
+            || fs::read_link(process.join("cwd")).is_ok_and(|directory| directory.starts_with(&top));
         (is_git() && is_here()) || has_it_open()
     })
 }

@@ -126,12 +126,14 @@ impl Repository {
         }
     }
 
-    /// Returns the names below a folder of references, sorted.
-    pub(crate) fn names_below(&self, folder: &str) -> Result<Vec<String>, GitError> {
-        let references = self.git2.references_glob(&format!("{folder}/*")).reading("the references")?;
+    /// Returns the names below a directory of references, sorted.
+    pub(crate) fn names_below(&self, directory: &str) -> Result<Vec<String>, GitError> {
+        let references = self.git2.references_glob(&format!("{directory}/*")).reading("the references")?;
         let mut names: Vec<String> = references
             .flatten()
-            .filter_map(|found| found.name().ok()?.strip_prefix(folder)?.strip_prefix('/').map(str::to_owned))
+            .filter_map(|found| {
+                found.name().ok()?.strip_prefix(directory)?.strip_prefix('/').map(str::to_owned)
+            })
             .filter(|name| name != "HEAD")
             .collect();
         names.sort();

@@ -41,8 +41,8 @@ fn is_there(line: &[u8]) -> bool {
     line.first().is_none_or(|mark| *mark == b' ')
 }
 
-/// Empties the folders of submodules that `from` has and `to` has not, unless something was changed in them: git
-/// itself would leave them behind as untracked folders.
+/// Empties the directories of submodules that `from` has and `to` has not, unless something was changed in them: git
+/// itself would leave them behind as untracked directories.
 pub(crate) fn give_up(host: &Host, repository: &Repository, from: &str, to: &str) -> Result<(), GitError> {
     if !has_submodules(&repository.top, from)? {
         return Ok(());

@@ -102,7 +102,7 @@ impl Tree {
         self.entries(ObjectType::Commit)
     }
 
-    /// Tells whether the commit has a file, folder or submodule at this path.
+    /// Tells whether the commit has a file, directory or submodule at this path.
     pub(crate) fn holds(&self, path: &Path) -> bool {
         self.repository.tree(self.commit).is_ok_and(|tree| tree.get_path(path).is_ok())
     }
@@ -116,13 +116,13 @@ impl Tree {
     fn entries(&self, kind: ObjectType) -> Result<Vec<PathBuf>, GitError> {
         use std::os::unix::ffi::OsStrExt;
         let mut paths = Vec::new();
-        let mut folders = vec![(PathBuf::new(), self.repository.tree(self.commit)?)];
-        while let Some((folder, tree)) = folders.pop() {
+        let mut directories = vec![(PathBuf::new(), self.repository.tree(self.commit)?)];
+        while let Some((directory, tree)) = directories.pop() {
             for entry in &tree {
-                let path = folder.join(std::ffi::OsStr::from_bytes(entry.name_bytes()));
+                let path = directory.join(std::ffi::OsStr::from_bytes(entry.name_bytes()));
                 if entry.kind() == Some(ObjectType::Tree) {
                     let inner = self.repository.git2.find_tree(entry.id());
-                    folders.push((path.clone(), inner.reading(format!("`{}`", path.display()))?));
+                    directories.push((path.clone(), inner.reading(format!("`{}`", path.display()))?));
                 } else if entry.kind() == Some(kind) {
                     paths.push(path);
                 }

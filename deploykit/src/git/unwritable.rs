@@ -36,12 +36,13 @@ pub(crate) fn unwritable(repository: &Repository, changes: &[PathChange]) -> Vec
         let path = own.strip_prefix(top).unwrap_or(own).to_owned();
         found.push(Unwritable { path, why: why.to_owned() });
     }
-    let mut folders: BTreeMap<PathBuf, Option<&'static str>> = BTreeMap::new();
+    let mut directories: BTreeMap<PathBuf, Option<&'static str>> = BTreeMap::new();
     for path in changes.iter().flat_map(PathChange::paths) {
         let full = top.join(path);
-        let folder = nearest(top, &full);
-        let of_folder = *folders.entry(folder.to_owned()).or_insert_with(|| why_not_writable(folder));
-        let why = of_folder.or_else(|| if is_file(&full) { why_not_replaced(&full) } else { None });
+        let directory = nearest(top, &full);
+        let of_directory =
+            *directories.entry(directory.to_owned()).or_insert_with(|| why_not_writable(directory));
+        let why = of_directory.or_else(|| if is_file(&full) { why_not_replaced(&full) } else { None });
         if let Some(why) = why {
             found.push(Unwritable { path: path.to_owned(), why: why.to_owned() });
         }
@@ -55,7 +56,7 @@ fn is_file(path: &Path) -> bool {
 
 /// Returns the directory in which git makes or removes something first.
 fn nearest<'p>(top: &'p Path, path: &'p Path) -> &'p Path {
-    let folders = path.ancestors().skip(1).take_while(|folder| *folder != top);
-    let is_real = |folder: &&Path| fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir());
-    folders.into_iter().find(is_real).unwrap_or(top)
+    let directories = path.ancestors().skip(1).take_while(|directory| *directory != top);
+    let is_real = |directory: &&Path| fs::symlink_metadata(directory).is_ok_and(|found| found.is_dir());
+    directories.into_iter().find(is_real).unwrap_or(top)
 }

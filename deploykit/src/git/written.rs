@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use super::error::{GitError, InRepository};
 use super::executable::{path_of, split_at_nul};
 use super::local_state::{LocalChange, LocalChangeKind, local_changes};
-use super::next_tree::{NextTree, is_cache};
 use super::repository::Repository;
+use super::staged_tree::{StagedTree, is_cache};
 use crate::host::Host;
 use crate::host::files::{Found, InPath, look};
 
 pub use carry::CarryWritten;
 
-/// What tools keep for themselves, beside Python's own byte code.
+/// What tools keep for themselves, beside Python's own bytecode.
 const CACHES: [&str; 4] = [".pytest_cache", ".mypy_cache", ".ruff_cache", ".sass-cache"];
 
 /// What was found in a staged tree. All paths are from its top.
@@ -47,7 +47,7 @@ impl Written {
     /// When git or the file system refuses.
     pub fn find(
         host: &Host,
-        tree: &NextTree,
+        tree: &StagedTree,
         excluded: &[PathBuf],
         links: &[PathBuf],
     ) -> Result<Self, GitError> {
@@ -68,7 +68,7 @@ impl Written {
     /// # Errors
     ///
     /// When git refuses: a filter may fail that was not asked before.
-    pub fn changed(host: &Host, tree: &NextTree, excluded: &[PathBuf]) -> Result<Vec<PathBuf>, GitError> {
+    pub fn changed(host: &Host, tree: &StagedTree, excluded: &[PathBuf]) -> Result<Vec<PathBuf>, GitError> {
         let changes = local_changes(host, &Repository::open(&tree.path)?)?;
         let search = Search { tree, excluded, found: Written::default() };
         Ok(changes.into_iter().filter(|change| search.is_changed(change)).map(|change| change.path).collect())
@@ -101,7 +101,7 @@ impl Written {
 /// Lists what git does not track; of a directory of which nothing is tracked, only that.
 ///
 /// Unlike `git status` this looks at no tracked file, and runs no filter: it is asked in the window.
-fn others(host: &Host, tree: &NextTree) -> Result<Vec<PathBuf>, GitError> {
+fn others(host: &Host, tree: &StagedTree) -> Result<Vec<PathBuf>, GitError> {
     let list = ["ls-files", "--others", "--directory", "--no-empty-directory", "-z"];
     let repository = Repository::open(&tree.path)?;
     let output = host.run(&repository.reading_git().args(list)).in_repository(&tree.path)?;
@@ -109,7 +109,7 @@ fn others(host: &Host, tree: &NextTree) -> Result<Vec<PathBuf>, GitError> {
 }
 
 struct Search<'s> {
-    tree: &'s NextTree,
+    tree: &'s StagedTree,
     excluded: &'s [PathBuf],
     found: Written,
 }
@@ -133,7 +133,7 @@ impl Search<'_> {
             return Ok(());
         }
         let found = look(&live);
-        if kind.is_dir() && (found == Found::Folder || !self.is_whole(&path)?) {
+        if kind.is_dir() && (found == Found::Directory || !self.is_whole(&path)?) {
             for entry in fs::read_dir(&staged).at("read", &staged)? {
                 self.look_at(&path.join(entry.at("read", &staged)?.file_name()))?;
             }

@@ -29,13 +29,13 @@ pub(crate) struct Stamp {
 impl Stamp {
     fn of(found: &Metadata) -> Stamp {
         // Of a directory, only what is in it counts, which is looked at on its own.
-        let is_folder = found.is_dir();
+        let is_directory = found.is_dir();
         Stamp {
             inode: found.ino(),
             mode: found.mode(),
-            length: if is_folder { 0 } else { found.len() },
-            written: if is_folder { (0, 0) } else { (found.mtime(), found.mtime_nsec()) },
-            changed: if is_folder { (0, 0) } else { (found.ctime(), found.ctime_nsec()) },
+            length: if is_directory { 0 } else { found.len() },
+            written: if is_directory { (0, 0) } else { (found.mtime(), found.mtime_nsec()) },
+            changed: if is_directory { (0, 0) } else { (found.ctime(), found.ctime_nsec()) },
         }
     }
 }
@@ -238,8 +238,8 @@ type Visit<'v> = dyn FnMut(&Path, &Path, &Metadata) -> bool + 'v;
 /// Goes through a tree; the top may be a link, which is followed. Returns whether it came to the end.
 fn walk(top: &Path, visit: &mut Visit<'_>) -> Result<bool, FileError> {
     let found = fs::metadata(top).at("read", top)?;
-    let mut folders = vec![(PathBuf::new(), found)];
-    while let Some((inside, found)) = folders.pop() {
+    let mut directories = vec![(PathBuf::new(), found)];
+    while let Some((inside, found)) = directories.pop() {
         let path = below(top, &inside);
         if !visit(&inside, &path, &found) {
             return Ok(false);
@@ -251,7 +251,7 @@ fn walk(top: &Path, visit: &mut Visit<'_>) -> Result<bool, FileError> {
             let entry = entry.at("read", &path)?;
             // What is gone meanwhile is nothing.
             let Ok(found) = fs::symlink_metadata(entry.path()) else { continue };
-            folders.push((inside.join(entry.file_name()), found));
+            directories.push((inside.join(entry.file_name()), found));
         }
     }
     Ok(true)

@@ -1,4 +1,4 @@
-//! Files and folders: written whole, swapped at once, and synced before anything relies on them.
+//! Files and directories: written whole, swapped at once, and synced before anything relies on them.
 
 mod own;
 
@@ -23,14 +23,14 @@ pub(crate) const TEMPORARY: &str = ".deploykit-";
 const UNFINISHED: &str = ".unfinished";
 const LETTERS: usize = 10;
 
-/// Why something could not be done with a file or folder.
+/// Why something could not be done with a file or directory.
 #[derive(Debug, Error)]
 #[error("cannot {what} `{}`", path.display())]
 #[non_exhaustive]
 pub struct FileError {
     /// A verb: `write`, `rename`, ….
     pub what: &'static str,
-    /// The file or folder.
+    /// The file or directory.
     pub path: PathBuf,
     /// What the system says.
     #[source]
@@ -61,7 +61,7 @@ impl<T> InPath<T> for Result<T, rustix::io::Errno> {
 ///
 /// # Errors
 ///
-/// When the folder or the file cannot be written; the old contents are then untouched.
+/// When the directory or the file cannot be written; the old contents are then untouched.
 pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
     if let Ok(found) = fs::symlink_metadata(path)
         && found.is_symlink()
@@ -74,11 +74,11 @@ pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileEr
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(source) => return Err(FileError { what: "write", path: path.to_owned(), source }),
     };
-    let folder = parent(&target);
+    let directory = parent(&target);
     let old = fs::metadata(&target).ok();
     let mode = old.as_ref().map_or(mode, |old| old.permissions().mode() & 0o7777);
     (|| {
-        let mut file = temporary_file(folder)?;
+        let mut file = temporary_file(directory)?;
         file.write_all(contents)?;
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         if let Some(old) = &old {
@@ -86,7 +86,7 @@ pub fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileEr
         }
         file.as_file().sync_all()?;
         file.persist(&target).map_err(|error| error.error)?;
-        sync_folder(folder)
+        sync_directory(directory)
     })()
     .at("write", path)
 }
@@ -108,11 +108,11 @@ fn keep_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
 pub fn remove_file(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.and_then(|()| sync_folder(parent(path))).at("remove", path),
+        other => other.and_then(|()| sync_directory(parent(path))).at("remove", path),
     }
 }
 
-/// Removes a folder with all that is in it, links themselves and never what they point to; absent is fine.
+/// Removes a directory with all that is in it, links themselves and never what they point to; absent is fine.
 ///
 /// # Errors
 ///
@@ -127,30 +127,34 @@ pub fn remove_tree(path: &Path) -> Result<(), FileError> {
     result.at("remove", path)
 }
 
-/// Makes a folder that only its owner can enter, with its parents; one that is there must be ours, and nobody else may
+/// Makes a directory that only its owner can enter, with its parents; one that is there must be ours, and nobody else may
 /// write into it.
 ///
 /// # Errors
 ///
 /// When the system refuses, or something else is in the way.
-pub fn private_folder(path: &Path) -> Result<(), FileError> {
+pub fn private_directory(path: &Path) -> Result<(), FileError> {
     if look(path) == Found::Nothing {
-        return fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create the folder", path);
+        return fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .at("create the directory", path);
     }
-    own_folder(path, None)?;
+    own_directory(path, None)?;
     if fs::metadata(path).at("look at", path)?.mode() & 0o022 != 0 {
         return refuse(path, "others can write into it".to_owned());
     }
     Ok(())
 }
 
-/// Refuses what is at a path unless it is nothing, or a real folder of ours or of this other user: a symbolic link that
+/// Refuses what is at a path unless it is nothing, or a real directory of ours or of this other user: a symbolic link that
 /// somebody planted there would lead elsewhere.
 ///
 /// # Errors
 ///
 /// When it is something else.
-pub(crate) fn own_folder(path: &Path, other: Option<u32>) -> Result<(), FileError> {
+pub(crate) fn own_directory(path: &Path, other: Option<u32>) -> Result<(), FileError> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found.at("look at", path)?,
@@ -159,7 +163,7 @@ pub(crate) fn own_folder(path: &Path, other: Option<u32>) -> Result<(), FileErro
         return refuse(path, "it is a symbolic link".to_owned());
     }
     if !found.is_dir() {
-        return refuse(path, "it is not a folder".to_owned());
+        return refuse(path, "it is not a directory".to_owned());
     }
     if found.uid() != own_user() && Some(found.uid()) != other {
         return refuse(path, format!("it belongs to {}", shown_user(found.uid())));
@@ -167,15 +171,15 @@ pub(crate) fn own_folder(path: &Path, other: Option<u32>) -> Result<(), FileErro
     Ok(())
 }
 
-/// Removes the temporary files that a killed deploykit left in a folder: those of [`write_whole`] and [`link`].
+/// Removes the temporary files that a killed deploykit left in a directory: those of [`write_whole`] and [`link`].
 ///
 /// # Errors
 ///
 /// When the system refuses.
-pub(crate) fn remove_temporary(folder: &Path) -> Result<(), FileError> {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_folder && is_temporary(&entry.file_name().to_string_lossy()) {
+pub(crate) fn remove_temporary(directory: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_directory && is_temporary(&entry.file_name().to_string_lossy()) {
             remove_file(&entry.path())?;
         }
     }
@@ -183,14 +187,14 @@ pub(crate) fn remove_temporary(folder: &Path) -> Result<(), FileError> {
 }
 
 /// Makes a file that a later [`remove_temporary`] tells from a user's own, should this process be killed.
-pub(crate) fn temporary_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    temporary_file_like(folder, "")
+pub(crate) fn temporary_file(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
+    temporary_file_like(directory, "")
 }
 
 /// The same with an ending that a program asks for: `.txt`.
-pub(crate) fn temporary_file_like(folder: &Path, ending: &str) -> io::Result<tempfile::NamedTempFile> {
+pub(crate) fn temporary_file_like(directory: &Path, ending: &str) -> io::Result<tempfile::NamedTempFile> {
     let suffix = format!("{UNFINISHED}{ending}");
-    tempfile::Builder::new().prefix(TEMPORARY).suffix(&suffix).rand_bytes(LETTERS).tempfile_in(folder)
+    tempfile::Builder::new().prefix(TEMPORARY).suffix(&suffix).rand_bytes(LETTERS).tempfile_in(directory)
 }
 
 /// Tells the name of a temporary file from one that a user might have chosen.
@@ -244,14 +248,14 @@ pub fn link(path: &Path, target: &Path) -> Result<(), FileError> {
         }
         _ => {}
     }
-    let folder = parent(path);
+    let directory = parent(path);
     let name = format!("{TEMPORARY}link-{}{UNFINISHED}", std::process::id());
-    let temporary = folder.join(name);
+    let temporary = directory.join(name);
     (|| {
         let _ = fs::remove_file(&temporary);
         symlink(target, &temporary)?;
         fs::rename(&temporary, path)?;
-        sync_folder(folder)
+        sync_directory(directory)
     })()
     .at("link", path)
 }
@@ -263,7 +267,7 @@ pub fn link(path: &Path, target: &Path) -> Result<(), FileError> {
 /// When one is missing, or the file system cannot exchange (`EINVAL`, `ENOSYS`).
 pub fn exchange(one: &Path, other: &Path) -> Result<(), FileError> {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).at("exchange", one)?;
-    sync_folder(parent(one)).and_then(|()| sync_folder(parent(other))).at("sync", one)
+    sync_directory(parent(one)).and_then(|()| sync_directory(parent(other))).at("sync", one)
 }
 
 /// Tells whether a file system cannot exchange two paths at all: NFS and 9p answer `EINVAL` to every flag.
@@ -285,11 +289,11 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
         }
         other => other?,
     }
-    sync_folder(parent(from)).and_then(|()| sync_folder(parent(to))).at("sync", to)
+    sync_directory(parent(from)).and_then(|()| sync_directory(parent(to))).at("sync", to)
 }
 
-/// Writes a folder's entries to the disk.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+/// Writes a directory's entries to the disk.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
@@ -302,7 +306,7 @@ pub(crate) fn sync_file_system(path: &Path) -> Result<(), FileError> {
     rustix::fs::syncfs(File::open(path).at("open", path)?).at("sync", path)
 }
 
-/// Returns the folder that a path stands in; `.` for a bare name.
+/// Returns the directory that a path stands in; `.` for a bare name.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -318,8 +322,8 @@ pub enum Found {
     Nothing,
     /// A symbolic link to this.
     Link(PathBuf),
-    /// A folder.
-    Folder,
+    /// A directory.
+    Directory,
     /// A file or anything else.
     File,
 }
@@ -330,7 +334,7 @@ pub fn look(path: &Path) -> Found {
     match fs::symlink_metadata(path) {
         Err(_) => Found::Nothing,
         Ok(found) if found.is_symlink() => Found::Link(fs::read_link(path).unwrap_or_default()),
-        Ok(found) if found.is_dir() => Found::Folder,
+        Ok(found) if found.is_dir() => Found::Directory,
         Ok(_) => Found::File,
     }
 }
@@ -346,9 +350,9 @@ mod tests {
 
     #[test]
     fn a_file_keeps_its_mode_and_a_link_its_target() {
-        let folder = tempfile::tempdir().unwrap();
-        let real = folder.path().join("real");
-        let path = folder.path().join("link");
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real");
+        let path = directory.path().join("link");
         fs::write(&real, "old").unwrap();
         fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
         symlink(&real, &path).unwrap();
@@ -356,53 +360,53 @@ mod tests {
         assert_eq!(fs::read_to_string(&real).unwrap(), "new");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(look(&path), Found::Link(real));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left behind");
     }
 
     #[test]
     fn a_file_of_a_user_is_not_taken_for_a_temporary_one() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let own = [
             ".deploykit-backup",
             ".deploykit-link-1",
             ".deploykit-notes.unfinished",
             ".deploykit-.unfinished",
         ];
-        let requirements = temporary_file_like(folder.path(), ".txt").unwrap().keep().unwrap().1;
+        let requirements = temporary_file_like(directory.path(), ".txt").unwrap().keep().unwrap().1;
         let requirements = requirements.file_name().unwrap().to_str().unwrap();
         let left = [".deploykit-a1B2c3D4e5.unfinished", ".deploykit-link-4711.unfinished", requirements];
-        own.iter().chain(&left).for_each(|name| fs::write(folder.path().join(name), "").unwrap());
-        remove_temporary(folder.path()).unwrap();
-        own.iter().for_each(|name| assert!(folder.path().join(name).exists(), "{name}"));
-        left.iter().for_each(|name| assert!(!folder.path().join(name).exists(), "{name}"));
+        own.iter().chain(&left).for_each(|name| fs::write(directory.path().join(name), "").unwrap());
+        remove_temporary(directory.path()).unwrap();
+        own.iter().for_each(|name| assert!(directory.path().join(name).exists(), "{name}"));
+        left.iter().for_each(|name| assert!(!directory.path().join(name).exists(), "{name}"));
     }
 
     #[test]
-    fn a_link_is_replaced_and_a_folder_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("current");
+    fn a_link_is_replaced_and_a_directory_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("current");
         link(&path, Path::new("one")).unwrap();
         link(&path, Path::new("two")).unwrap();
         assert_eq!(look(&path), Found::Link("two".into()));
-        fs::create_dir(folder.path().join("folder")).unwrap();
-        let error = link(&folder.path().join("folder"), Path::new("x")).unwrap_err();
+        fs::create_dir(directory.path().join("directory")).unwrap();
+        let error = link(&directory.path().join("directory"), Path::new("x")).unwrap_err();
         assert!(error.to_string().starts_with("cannot replace"), "{error}");
     }
 
     #[test]
-    fn an_exchange_swaps_a_folder_and_a_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    fn an_exchange_swaps_a_directory_and_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, two) = (directory.path().join("one"), directory.path().join("two"));
         fs::create_dir(&one).unwrap();
         symlink("elsewhere", &two).unwrap();
         exchange(&one, &two).unwrap();
-        assert_eq!((look(&one), look(&two)), (Found::Link("elsewhere".into()), Found::Folder));
+        assert_eq!((look(&one), look(&two)), (Found::Link("elsewhere".into()), Found::Directory));
     }
 
     #[test]
     fn removing_a_tree_spares_what_its_links_point_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let (kept, tree) = (folder.path().join("kept"), folder.path().join("tree"));
+        let directory = tempfile::tempdir().unwrap();
+        let (kept, tree) = (directory.path().join("kept"), directory.path().join("tree"));
         fs::create_dir(&kept).unwrap();
         fs::write(kept.join("file"), "").unwrap();
         fs::create_dir(&tree).unwrap();

@@ -9,7 +9,6 @@ mod capture;
 pub(crate) mod copies;
 mod cores;
 pub(crate) mod dotenv;
-pub(crate) mod environment;
 pub mod files;
 pub mod owners;
 pub(crate) mod process;
@@ -19,6 +18,7 @@ mod swap;
 pub(crate) mod trial;
 mod umask;
 pub(crate) mod users;
+pub(crate) mod variables;
 
 use std::fs::File;
 use std::io::Write;
@@ -29,11 +29,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use cancel::Cancel;
-pub use environment::{Environment, EnvironmentError};
 pub use process::Stream;
 pub use processes::ProcessId;
 pub use redact::Redactor;
 pub use umask::Umask;
+pub use variables::{Variables, VariablesError};
 
 use crate::command::Command;
 use process::Process;
@@ -43,7 +43,7 @@ pub(crate) use umask::with_umask;
 /// How many of a program's last lines an error keeps.
 pub const TAIL_LINES: usize = 20;
 
-/// The local machine as deploykit sees it: environment of the site, cancellation, transcript, redaction.
+/// The local machine as deploykit sees it: variables of the site, cancellation, transcript, redaction.
 ///
 /// Clones are cheap and share the transcript and the cancellation.
 ///
@@ -59,7 +59,7 @@ pub const TAIL_LINES: usize = 20;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Host {
-    environment: Arc<Environment>,
+    variables: Arc<Variables>,
     redactor: Arc<Redactor>,
     cancel: Option<Cancel>,
     transcript: Option<Arc<Mutex<File>>>,
@@ -104,12 +104,12 @@ pub enum CommandError {
         /// The name or path.
         program: String,
     },
-    /// The folder to run in is missing.
-    #[error("cannot run `{command}`: there is no folder `{}`", directory.display())]
+    /// The directory to run in is missing.
+    #[error("cannot run `{command}`: there is no directory `{}`", directory.display())]
     NoDirectory {
         /// The command line.
         command: String,
-        /// The missing folder.
+        /// The missing directory.
         directory: PathBuf,
     },
     /// The system refused to start it.
@@ -186,16 +186,16 @@ impl CommandError {
 }
 
 impl Host {
-    /// Makes a host with an empty site environment, no transcript and no cancellation.
+    /// Makes a host with no variables of a site, no transcript and no cancellation.
     #[must_use]
     pub fn new() -> Self {
         Host::default()
     }
 
-    /// Sets the environment that commands of the site see.
+    /// Sets the variables that commands of the site get.
     #[must_use]
-    pub fn with_environment(mut self, environment: Environment) -> Self {
-        self.environment = Arc::new(environment);
+    pub fn with_variables(mut self, variables: Variables) -> Self {
+        self.variables = Arc::new(variables);
         self
     }
 
@@ -264,10 +264,10 @@ impl Host {
         self
     }
 
-    /// Returns the site's environment.
+    /// Returns the site's variables.
     #[must_use]
-    pub fn environment(&self) -> &Environment {
-        &self.environment
+    pub fn variables(&self) -> &Variables {
+        &self.variables
     }
 
     /// Returns the redactor; whatever text is taken from files or sockets goes through it before it is shown.

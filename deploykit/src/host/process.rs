@@ -313,7 +313,7 @@ pub(super) fn lower_priority(pid: Option<Pid>) {
     }
 }
 
-/// Makes what std starts: program, arguments, folder, environment.
+/// Makes what std starts: program, arguments, directory, environment.
 fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::Command, CommandError> {
     let mut builder = std::process::Command::new(command.program());
     builder.args(command.arguments());
@@ -327,7 +327,7 @@ fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::C
         builder.current_dir(directory);
     }
     if command.wants_site_environment() {
-        builder.envs(host.environment().iter());
+        builder.envs(host.variables().iter());
     }
     for (name, value) in command.variables() {
         match value {

@@ -52,7 +52,7 @@ impl ProcessId {
         if self.is_alive() { words.unwrap_or_default() } else { Vec::new() }
     }
 
-    /// Returns the folder that it runs in; `None` when that cannot be seen.
+    /// Returns the directory that it runs in; `None` when that cannot be seen.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         Process::new(self.pid).and_then(|process| process.cwd()).ok()
     }

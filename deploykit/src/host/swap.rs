@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{FileError, InPath, cannot_exchange, exchange, inode, rename};
 
-/// Brings one of two neighbours into the live place: a folder that was made beside it, or a link to one.
+/// Brings one of two neighbours into the live place: a directory that was made beside it, or a link to one.
 ///
 /// What is wanted is named by its inode, so a swap that was done already, by whomever, is not done back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn a_swap_is_done_once_however_often_it_is_asked_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let (live, aside) = (folder.path().join("static"), folder.path().join(".next"));
+        let directory = tempfile::tempdir().unwrap();
+        let (live, aside) = (directory.path().join("static"), directory.path().join(".next"));
         fs::create_dir(&live).unwrap();
         fs::create_dir(&aside).unwrap();
         fs::write(aside.join("new"), "").unwrap();
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_swap_into_an_empty_place_leaves_it_empty_when_it_is_taken_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let (live, aside) = (folder.path().join("static"), folder.path().join(".next"));
+        let directory = tempfile::tempdir().unwrap();
+        let (live, aside) = (directory.path().join("static"), directory.path().join(".next"));
         fs::create_dir(&aside).unwrap();
         let (there, back) = Swap::pair(&live, &aside).unwrap();
         there.perform().unwrap();
@@ -120,8 +120,8 @@ mod tests {
     fn where_nothing_can_be_exchanged_every_half_of_the_renames_is_brought_to_an_end() {
         // How many of the renames were done, and whether the way goes on or back.
         for (done, forward) in (0..=3).flat_map(|done| [(done, true), (done, false)]) {
-            let folder = tempfile::tempdir().unwrap();
-            let (live, aside) = (folder.path().join("static"), folder.path().join(".next"));
+            let directory = tempfile::tempdir().unwrap();
+            let (live, aside) = (directory.path().join("static"), directory.path().join(".next"));
             fs::create_dir(&live).unwrap();
             fs::create_dir(&aside).unwrap();
             fs::write(aside.join("new"), "").unwrap();

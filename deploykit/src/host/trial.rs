@@ -22,7 +22,7 @@ pub(crate) fn can_be_moved(path: &Path, scratch: &Path) -> Result<(), FileError>
     if is_mount_point(path) {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is a mount point")).at("rename", path);
     }
-    fs::create_dir(scratch).at("create the folder", scratch)?;
+    fs::create_dir(scratch).at("create the directory", scratch)?;
     let tried = match look(path) {
         Found::Link(_) => try_rename(scratch, path, &[Errno::NOTDIR]).at("replace", path),
         _ => fs::write(scratch.join("trial"), "")
@@ -62,8 +62,8 @@ fn not_found(error: io::Error) -> io::Result<()> {
 /// The reason for which it cannot.
 pub(crate) fn can_be_written(path: &Path) -> Result<(), FileError> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = parent(&target);
-    let made = temporary_file(folder).at("write", path)?;
+    let directory = parent(&target);
+    let made = temporary_file(directory).at("write", path)?;
     drop(made);
     match why_not_replaced(&target) {
         Some(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).at("write", path),
@@ -73,17 +73,20 @@ pub(crate) fn can_be_written(path: &Path) -> Result<(), FileError> {
 
 /// Says why this process can neither replace nor remove a file, without trying; `None`: nothing is known against it.
 pub(crate) fn why_not_replaced(path: &Path) -> Option<&'static str> {
-    let folder = parent(path);
-    if let Some(why) = why_not_writable(folder) {
+    let directory = parent(path);
+    if let Some(why) = why_not_writable(directory) {
         return Some(why);
     }
-    let (found, folder) = (facts(path)?, facts(folder)?);
+    let (found, directory) = (facts(path)?, facts(directory)?);
     let user = rustix::process::geteuid().as_raw();
     if is_fixed(&found) {
         Some("it is immutable")
-    } else if is_other_mount(&found, &folder) {
+    } else if is_other_mount(&found, &directory) {
         Some("it is a mount point")
-    } else if folder.stx_mode & STICKY != 0 && user != 0 && ![found.stx_uid, folder.stx_uid].contains(&user) {
+    } else if directory.stx_mode & STICKY != 0
+        && user != 0
+        && ![found.stx_uid, directory.stx_uid].contains(&user)
+    {
         Some("it belongs to another user, in a sticky directory")
     } else {
         None
@@ -91,19 +94,19 @@ pub(crate) fn why_not_replaced(path: &Path) -> Option<&'static str> {
 }
 
 /// Says why nothing can be made or removed in a directory.
-pub(crate) fn why_not_writable(folder: &Path) -> Option<&'static str> {
-    match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+pub(crate) fn why_not_writable(directory: &Path) -> Option<&'static str> {
+    match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
         Err(Errno::ROFS) => return Some("its file system is read-only"),
         Err(_) => return Some("its directory is not writable"),
         Ok(()) => {}
     }
-    facts(folder).is_some_and(|folder| is_fixed(&folder)).then_some("its directory is immutable")
+    facts(directory).is_some_and(|directory| is_fixed(&directory)).then_some("its directory is immutable")
 }
 
 /// Tells whether a path is where something is mounted, be it a directory of the same disk.
 pub(crate) fn is_mount_point(path: &Path) -> bool {
     match (facts(path), facts(parent(path))) {
-        (Some(found), Some(folder)) => is_other_mount(&found, &folder),
+        (Some(found), Some(directory)) => is_other_mount(&found, &directory),
         _ => false,
     }
 }
@@ -134,9 +137,9 @@ mod tests {
 
     #[test]
     fn a_trial_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (live, link, scratch) =
-            (folder.path().join("live"), folder.path().join("link"), folder.path().join("scratch"));
+            (directory.path().join("live"), directory.path().join("link"), directory.path().join("scratch"));
         fs::create_dir(&live).unwrap();
         fs::write(live.join("mine"), "").unwrap();
         symlink("live", &link).unwrap();
@@ -153,13 +156,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_moved_is_known_beforehand() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = can_be_moved(Path::new("/proc"), &folder.path().join("scratch")).unwrap_err();
+        let directory = tempfile::tempdir().unwrap();
+        let error = can_be_moved(Path::new("/proc"), &directory.path().join("scratch")).unwrap_err();
         assert_eq!(crate::error_chain(&error), "cannot rename `/proc`: it is a mount point");
-        assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(folder.path()));
+        assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(directory.path()));
         // Another file system than the one it is tried on.
-        let error = can_be_moved(Path::new("/proc/self"), &folder.path().join("scratch")).unwrap_err();
+        let error = can_be_moved(Path::new("/proc/self"), &directory.path().join("scratch")).unwrap_err();
         assert!(error.to_string().starts_with("cannot replace `/proc/self`"), "{error}");
-        assert!(!folder.path().join("scratch").exists());
+        assert!(!directory.path().join("scratch").exists());
     }
 }

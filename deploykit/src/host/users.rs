@@ -42,8 +42,8 @@ pub(crate) fn own_name() -> String {
 pub(crate) fn barred(process: ProcessId, path: &Path) -> Option<PathBuf> {
     let status = Process::new(process.pid).and_then(|process| process.status()).ok()?;
     let groups: Vec<u32> = status.groups.iter().copied().chain([status.egid]).collect();
-    let cannot_pass = |folder: &Path| {
-        let Ok(found) = std::fs::metadata(folder) else { return false };
+    let cannot_pass = |directory: &Path| {
+        let Ok(found) = std::fs::metadata(directory) else { return false };
         let mode = found.mode();
         let bit = if found.uid() == status.euid {
             0o100
@@ -52,11 +52,11 @@ pub(crate) fn barred(process: ProcessId, path: &Path) -> Option<PathBuf> {
         } else {
             0o001
         };
-        mode & bit == 0 && !has_access_list(folder)
+        mode & bit == 0 && !has_access_list(directory)
     };
     let real = path.ancestors().find_map(|path| path.canonicalize().ok())?;
-    let folders: Vec<&Path> = real.ancestors().collect();
-    folders.into_iter().rev().find(|folder| cannot_pass(folder)).map(Path::to_owned)
+    let directories: Vec<&Path> = real.ancestors().collect();
+    directories.into_iter().rev().find(|directory| cannot_pass(directory)).map(Path::to_owned)
 }
 
 /// Source: `acl(5)`.
@@ -96,8 +96,8 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_passed_is_found() {
         let me = ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let shut = folder.path().join("shut");
+        let directory = tempfile::tempdir().unwrap();
+        let shut = directory.path().join("shut");
         std::fs::create_dir(&shut).unwrap();
         let inside = shut.join("not/there/yet");
         let with = |mode| {

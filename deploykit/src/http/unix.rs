@@ -138,15 +138,15 @@ mod tests {
     }
 
     fn socket() -> (tempfile::TempDir, PathBuf, UnixListener) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
-        (folder, path, listener)
+        (directory, path, listener)
     }
 
     #[test]
     fn a_page_comes_through_the_socket_with_the_host_of_its_address() {
-        let (_folder, path, listener) = socket();
+        let (_directory, path, listener) = socket();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let lines: Vec<String> = BufReader::new(stream.try_clone().unwrap())
@@ -167,14 +167,14 @@ mod tests {
 
     #[test]
     fn a_server_that_says_nothing_is_left_after_the_deadline() {
-        let (_folder, path, _listener) = socket();
+        let (_directory, path, _listener) = socket();
         let error = agent(path, Duration::from_millis(100)).get("http://127.0.0.1/").call().unwrap_err();
         assert!(matches!(error, Error::Timeout(_)), "{error:?}");
     }
 
     #[test]
     fn a_socket_without_a_server_refuses() {
-        let (_folder, path, listener) = socket();
+        let (_directory, path, listener) = socket();
         drop(listener);
         let error = agent(path, Duration::from_secs(30)).get("http://127.0.0.1/").call().unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! Which checkout the folder belongs to, and what git says about its branch and remote.
+//! Which checkout the directory belongs to, and what git says about its branch and remote.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,19 +8,20 @@ use super::{Found, InitError};
 use crate::command::Command;
 use crate::host::Host;
 
-/// Finds the checkout around a folder, or the only one right below it.
-pub(super) fn find(folder: &Path) -> Result<PathBuf, InitError> {
-    // A file in the place of the folder is a worktree's or a submodule's.
-    let is_checkout = |folder: &Path| folder.join(".git").exists();
-    if let Some(found) = folder.ancestors().find(|folder| is_checkout(folder)) {
+/// Finds the checkout around a directory, or the only one right below it.
+pub(super) fn find(directory: &Path) -> Result<PathBuf, InitError> {
+    // A file in the place of the directory is a worktree's or a submodule's.
+    let is_checkout = |directory: &Path| directory.join(".git").exists();
+    if let Some(found) = directory.ancestors().find(|directory| is_checkout(directory)) {
         return Ok(found.to_owned());
     }
-    let mut below: Vec<PathBuf> = entries_of(folder).into_iter().filter(|path| is_checkout(path)).collect();
+    let mut below: Vec<PathBuf> =
+        entries_of(directory).into_iter().filter(|path| is_checkout(path)).collect();
     match below.pop() {
         Some(only) if below.is_empty() => Ok(only),
         last => {
             below.extend(last);
-            Err(InitError::NotACheckout { folder: folder.to_owned(), checkouts: below })
+            Err(InitError::NotACheckout { directory: directory.to_owned(), checkouts: below })
         }
     }
 }

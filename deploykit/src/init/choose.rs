@@ -13,7 +13,7 @@ pub(super) const WORDS: [(&str, &[&str]); 3] = [
     ("staging", &["staging", "stage"]),
     ("development", &["development", "dev", "local", "debug"]),
 ];
-/// Folders whose manage.py and requirements are for something else than running the site.
+/// Directories whose manage.py and requirements are for something else than running the site.
 const ASIDE: [&str; 11] = [
     "test",
     "tests",
@@ -46,12 +46,12 @@ pub(super) fn listed(top: &Path, paths: &[&PathBuf]) -> String {
 
 pub(super) fn is_aside(top: &Path, file: &Path) -> bool {
     let inside = file.strip_prefix(top).unwrap_or(file);
-    inside
-        .parent()
-        .is_some_and(|folder| folder.iter().any(|part| ASIDE.contains(&part.to_string_lossy().as_ref())))
+    inside.parent().is_some_and(|directory| {
+        directory.iter().any(|part| ASIDE.contains(&part.to_string_lossy().as_ref()))
+    })
 }
 
-/// Chooses the folder of manage.py.
+/// Chooses the directory of manage.py.
 pub(super) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<Found<PathBuf>, InitError> {
     let near = |file: &&PathBuf| file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 4);
     let all: Vec<&PathBuf> = tree.named("manage.py").filter(near).collect();
@@ -60,13 +60,13 @@ pub(super) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<
     narrow(&mut candidates, |file| !is_aside(top, file));
     if candidates.len() > 1 {
         narrow(&mut candidates, |file| {
-            let folder = real(file.parent().unwrap_or(top));
-            programs.iter().any(|program| uses(program, &folder))
+            let directory = real(file.parent().unwrap_or(top));
+            programs.iter().any(|program| uses(program, &directory))
         });
     }
     let found = |file: &PathBuf| {
-        let folder = file.parent().unwrap_or(top).to_owned();
-        Found::new(folder, seen_from(top, file).to_string_lossy())
+        let directory = file.parent().unwrap_or(top).to_owned();
+        Found::new(directory, seen_from(top, file).to_string_lossy())
     };
     match candidates.as_slice() {
         [] => Err(InitError::NoProject { repository: top.to_owned() }),
@@ -86,11 +86,10 @@ pub(super) fn narrow<T: Clone>(candidates: &mut Vec<T>, fits: impl Fn(&T) -> boo
     }
 }
 
-/// Tells whether a program runs in a folder, or names a file of it.
+/// Tells whether a program runs in a directory, or names a file of it.
 pub(super) fn uses(program: &Program, top: &Path) -> bool {
     let directory = program.directory.as_deref().is_some_and(|directory| real(directory).starts_with(top));
-    directory
-        || paths_of(program).iter().any(|path| real(path).starts_with(top) || path.starts_with(top))
+    directory || paths_of(program).iter().any(|path| real(path).starts_with(top) || path.starts_with(top))
 }
 
 /// Returns the absolute paths in a program's command line and environment.
@@ -103,16 +102,16 @@ pub(super) fn paths_of(program: &Program) -> Vec<PathBuf> {
     paths.chain(program.environment_files.iter().cloned()).collect()
 }
 
-/// Returns the folder that the project's modules are imported from.
-pub(super) fn import_folder(top: &Path, project: &Path, module: &str) -> Option<PathBuf> {
+/// Returns the directory that the project's modules are imported from.
+pub(super) fn import_directory(top: &Path, project: &Path, module: &str) -> Option<PathBuf> {
     [project.to_owned(), project.join("src"), top.join("src"), top.to_owned()]
         .into_iter()
-        .find(|folder| module_file(folder, module).is_some())
+        .find(|directory| module_file(directory, module).is_some())
 }
 
 /// Chooses `DJANGO_SETTINGS_MODULE`.
 pub(super) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Program]) -> Found<String> {
-    let exists = |module: &str| import_folder(top, project, module).is_some();
+    let exists = |module: &str| import_directory(top, project, module).is_some();
     let mut named: Vec<(String, String)> = Vec::new();
     for program in programs {
         if let Some(module) = settings_of(program)
@@ -121,10 +120,10 @@ pub(super) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
             named.push((module, seen_from(top, &program.file).to_string_lossy().into_owned()));
         }
     }
-    for folder in [project, top] {
-        let module = text(&folder.join(".env")).and_then(|text| dotenv(&text, "DJANGO_SETTINGS_MODULE"));
+    for directory in [project, top] {
+        let module = text(&directory.join(".env")).and_then(|text| dotenv(&text, "DJANGO_SETTINGS_MODULE"));
         if let Some(module) = module.filter(|_| named.is_empty()) {
-            named.push((module, seen_from(top, &folder.join(".env")).to_string_lossy().into_owned()));
+            named.push((module, seen_from(top, &directory.join(".env")).to_string_lossy().into_owned()));
         }
     }
     if let Some((module, source)) = named.first() {
@@ -165,11 +164,11 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<St
     if says_words(&last(module), "production") {
         return Found::new(module.to_owned(), source);
     }
-    let Some(folder) = import_folder(top, project, module) else {
+    let Some(directory) = import_directory(top, project, module) else {
         return Found::new(module.to_owned(), source).asking("this module was not found in the checkout");
     };
     // Of a package `settings` the modules in it, of a module the ones beside it.
-    let (package, parent) = match module_file(&folder, module) {
+    let (package, parent) = match module_file(&directory, module) {
         Some(path) if file_name(&path) == "__init__.py" => (path.parent().map(Path::to_owned), module),
         path => {
             let parent = module.rsplit_once('.').map_or("", |(parent, _)| parent);

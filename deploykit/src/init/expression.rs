@@ -209,8 +209,8 @@ impl Parser<'_> {
     }
 }
 
-fn join(folder: &str, part: &str) -> String {
-    Path::new(folder).join(part).to_string_lossy().into_owned()
+fn join(directory: &str, part: &str) -> String {
+    Path::new(directory).join(part).to_string_lossy().into_owned()
 }
 
 fn ancestor(path: &str, ups: usize) -> Option<String> {

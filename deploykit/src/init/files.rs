@@ -9,11 +9,11 @@ use crate::host::Host;
 
 /// Entries after which a walk ends: uploads may be among the files.
 const MOST_ENTRIES: usize = 50_000;
-/// Folders below the top: `src/project/app/management/commands/` has to be within.
+/// Directories below the top: `src/project/app/management/commands/` has to be within.
 const DEPTH: usize = 6;
 /// Bytes; no file that a person writes is larger.
 const LARGEST: u64 = 512 * 1024;
-/// Folders that hold what others made.
+/// Directories that hold what others made.
 const SKIPPED: [&str; 7] =
     ["node_modules", "__pycache__", "site-packages", "static", "staticfiles", "media", "uploads"];
 
@@ -22,7 +22,7 @@ const SKIPPED: [&str; 7] =
 pub(super) struct Tree {
     /// The files, shallow ones first, otherwise by name.
     pub files: Vec<PathBuf>,
-    /// The virtualenvs up to two folders below the top.
+    /// The virtualenvs up to two directories below the top.
     pub virtualenvs: Vec<PathBuf>,
 }
 
@@ -38,8 +38,8 @@ pub(super) fn walk(top: &Path, host: &Host) -> Tree {
     let mut tree = Tree::default();
     let mut waiting = VecDeque::from([(top.to_owned(), 0)]);
     let mut entries = 0;
-    while let Some((folder, depth)) = waiting.pop_front() {
-        for path in entries_of(&folder) {
+    while let Some((directory, depth)) = waiting.pop_front() {
+        for path in entries_of(&directory) {
             entries += 1;
             if entries > MOST_ENTRIES || host.is_cancelled() {
                 return tree;
@@ -51,7 +51,7 @@ pub(super) fn walk(top: &Path, host: &Host) -> Tree {
                 continue;
             }
             let name = file_name(&path);
-            // A link to a folder is not followed: it may lead out, or around.
+            // A link to a directory is not followed: it may lead out, or around.
             match fs::symlink_metadata(&path).map(|found| found.file_type()) {
                 Ok(kind) if kind.is_dir() => {
                     let hidden = name.starts_with('.');
@@ -67,9 +67,9 @@ pub(super) fn walk(top: &Path, host: &Host) -> Tree {
     tree
 }
 
-/// Returns what stands in a folder, by name; nothing when it cannot be read.
-pub(super) fn entries_of(folder: &Path) -> Vec<PathBuf> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+/// Returns what stands in a directory, by name; nothing when it cannot be read.
+pub(super) fn entries_of(directory: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(directory)
         .into_iter()
         .flatten()
         .take(MOST_ENTRIES)
@@ -79,8 +79,8 @@ pub(super) fn entries_of(folder: &Path) -> Vec<PathBuf> {
     entries
 }
 
-pub(super) fn is_virtualenv(folder: &Path) -> bool {
-    folder.join("pyvenv.cfg").is_file()
+pub(super) fn is_virtualenv(directory: &Path) -> bool {
+    directory.join("pyvenv.cfg").is_file()
 }
 
 /// Reads a small file; `None` for one that is large, unreadable or not text.
@@ -110,8 +110,8 @@ pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Returns the name of the folder that a file stands in.
-pub(super) fn folder_name(path: &Path) -> String {
+/// Returns the name of the directory that a file stands in.
+pub(super) fn directory_name(path: &Path) -> String {
     path.parent().map(file_name).unwrap_or_default()
 }
 
@@ -132,9 +132,9 @@ pub(super) fn normal(path: &Path) -> PathBuf {
 
 /// Returns the path with its links resolved as far as it exists.
 pub(super) fn real(path: &Path) -> PathBuf {
-    for folder in path.ancestors() {
-        if let Ok(real) = folder.canonicalize() {
-            return path.strip_prefix(folder).map_or(real.clone(), |rest| {
+    for directory in path.ancestors() {
+        if let Ok(real) = directory.canonicalize() {
+            return path.strip_prefix(directory).map_or(real.clone(), |rest| {
                 if rest.as_os_str().is_empty() { real.clone() } else { real.join(rest) }
             });
         }
@@ -142,9 +142,9 @@ pub(super) fn real(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// Returns a path as seen from a folder: relative when it is inside or at most two folders up, absolute otherwise.
-pub(super) fn seen_from(folder: &Path, path: &Path) -> PathBuf {
-    for (ups, ancestor) in folder.ancestors().take(3).enumerate() {
+/// Returns a path as seen from a directory: relative when it is inside or at most two directories up, absolute otherwise.
+pub(super) fn seen_from(directory: &Path, path: &Path) -> PathBuf {
+    for (ups, ancestor) in directory.ancestors().take(3).enumerate() {
         if ancestor.parent().is_none() {
             break;
         }
@@ -165,9 +165,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_seen_from_a_folder() {
+    fn a_path_is_seen_from_a_directory() {
         let seen =
-            |folder, path| seen_from(Path::new(folder), Path::new(path)).to_string_lossy().into_owned();
+            |directory, path| seen_from(Path::new(directory), Path::new(path)).to_string_lossy().into_owned();
         assert_eq!(seen("/srv/site", "/srv/site"), ".");
         assert_eq!(seen("/srv/site", "/srv/site/a b"), "a b");
         assert_eq!(seen("/srv/site", "/srv/venv"), "../venv");
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_walk_keeps_out_of_what_others_made() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for path in [
             "a/b/manage.py",
             "node_modules/manage.py",
@@ -187,23 +187,23 @@ mod tests {
             "venv/lib/manage.py",
             "venv/pyvenv.cfg",
         ] {
-            let path = folder.path().join(path);
+            let path = directory.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        std::os::unix::fs::symlink(folder.path(), folder.path().join("around")).unwrap();
-        let tree = walk(folder.path(), &Host::new());
-        assert_eq!(tree.named("manage.py").collect::<Vec<_>>(), [&folder.path().join("a/b/manage.py")]);
-        assert_eq!(tree.virtualenvs, [folder.path().join("venv")]);
+        std::os::unix::fs::symlink(directory.path(), directory.path().join("around")).unwrap();
+        let tree = walk(directory.path(), &Host::new());
+        assert_eq!(tree.named("manage.py").collect::<Vec<_>>(), [&directory.path().join("a/b/manage.py")]);
+        assert_eq!(tree.virtualenvs, [directory.path().join("venv")]);
     }
 
     #[test]
     fn what_is_no_text_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
         fs::write(&file, b"a\0b").unwrap();
         assert_eq!(text(&file), None);
-        assert_eq!(text(folder.path()), None);
+        assert_eq!(text(directory.path()), None);
         fs::write(&file, b"caf\xe9").unwrap();
         assert_eq!(text(&file).as_deref(), Some("caf\u{fffd}"));
     }

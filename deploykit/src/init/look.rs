@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::choose::{self, uses};
-use super::files::{self, Tree, entries_of, file_name, folder_name, normal, real, seen_from, text, walk};
+use super::files::{self, Tree, directory_name, entries_of, file_name, normal, real, seen_from, text, walk};
 use super::packages::{self, virtualenvs_of};
 use super::python::Settings;
 use super::supervisor::{self, Conf, Program};
@@ -45,41 +45,44 @@ const OWN: [&str; 11] = [
 const PLAIN: [&str; 7] =
     ["LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "DJANGO_CONFIGURATION", "LD_LIBRARY_PATH"];
 
-/// Looks at the site around a folder; reads files of the checkout, beside it and in [`ELSEWHERE`], and asks git.
+/// Looks at the site around a directory; reads files of the checkout, beside it and in [`ELSEWHERE`], and asks git.
 ///
 /// # Errors
 ///
 /// See [`InitError`]: no checkout, no manage.py.
-pub fn look(folder: &Path, host: &Host) -> Result<Findings, InitError> {
-    look_also_in(folder, host, &ELSEWHERE.map(PathBuf::from))
+pub fn look(directory: &Path, host: &Host) -> Result<Findings, InitError> {
+    look_also_in(directory, host, &ELSEWHERE.map(PathBuf::from))
 }
 
-/// Does what [`look`] does with other places than [`ELSEWHERE`]: files, or folders whose files are read.
+/// Does what [`look`] does with other places than [`ELSEWHERE`]: files, or directories whose files are read.
 ///
 /// # Errors
 ///
 /// See [`InitError`].
-pub fn look_also_in(folder: &Path, host: &Host, elsewhere: &[PathBuf]) -> Result<Findings, InitError> {
-    let read = |source| InitError::Read { path: folder.to_owned(), source };
-    std::fs::read_dir(folder).map_err(read)?;
-    let folder = normal(&std::path::absolute(folder).map_err(read)?);
-    let repository = checkout::find(&folder)?;
+pub fn look_also_in(directory: &Path, host: &Host, elsewhere: &[PathBuf]) -> Result<Findings, InitError> {
+    let read = |source| InitError::Read { path: directory.to_owned(), source };
+    std::fs::read_dir(directory).map_err(read)?;
+    let directory = normal(&std::path::absolute(directory).map_err(read)?);
+    let repository = checkout::find(&directory)?;
     not_root_over_others(&repository)?;
-    let above = folder.ancestors().take_while(|above| above.starts_with(&repository));
-    let there = [folder.as_path(), &repository].into_iter().chain(above).map(|folder| folder.join(FILE_NAME));
+    let above = directory.ancestors().take_while(|above| above.starts_with(&repository));
+    let there = [directory.as_path(), &repository]
+        .into_iter()
+        .chain(above)
+        .map(|directory| directory.join(FILE_NAME));
     let existing = there.into_iter().find(|path| path.symlink_metadata().is_ok());
     let git = checkout::observe(&repository, host);
     let tree = walk(&repository, host);
     let around = Around::read(&repository, &tree, elsewhere);
     if host.is_cancelled() {
-        return Err(InitError::Cancelled { folder });
+        return Err(InitError::Cancelled { directory });
     }
-    let mut findings = Findings { folder: folder.clone(), existing, ..Findings::default() };
+    let mut findings = Findings { directory: directory.clone(), existing, ..Findings::default() };
     (findings.remote, findings.branch) = checkout::decide(&git);
-    let source = if repository == folder { "" } else { "the git checkout" };
+    let source = if repository == directory { "" } else { "the git checkout" };
     findings.repository = Found::new(repository, source);
     fill(&mut findings, &tree, &around)?;
-    findings.questions = write::draft(&findings, &folder).1;
+    findings.questions = write::draft(&findings, &directory).1;
     Ok(findings)
 }
 
@@ -98,7 +101,7 @@ impl Around {
             .flat_map(|place| if place.is_dir() { entries_of(place) } else { vec![place.clone()] })
             .collect();
         files.extend(tree.files.iter().filter(|file| is_settings(file)).cloned());
-        // A folder of many sites' configurations is common; which of them are this site's is decided later.
+        // A directory of many sites' configurations is common; which of them are this site's is decided later.
         if let Some(parent) = top.parent().filter(|parent| parent.parent().is_some()) {
             for entry in entries_of(parent) {
                 let name = file_name(&entry);
@@ -147,17 +150,17 @@ impl Around {
 }
 
 fn is_settings(file: &Path) -> bool {
-    let (name, folder) = (file_name(file), folder_name(file));
+    let (name, directory) = (file_name(file), directory_name(file));
     let extension = file.extension().unwrap_or_default().to_string_lossy();
     let known = ["conf", "ini", "service", "socket", "nginx"].contains(&extension.as_ref());
     file.is_file()
-        && (known || name.contains("nginx") || folder.contains("nginx") || folder.starts_with("sites-"))
+        && (known || name.contains("nginx") || directory.contains("nginx") || directory.starts_with("sites-"))
 }
 
 /// Returns the shell script that a program consists in.
 fn script(program: &Program) -> Option<String> {
     let words = program.command.iter().take(2).map(|word| match &program.directory {
-        Some(folder) => folder.join(word),
+        Some(directory) => directory.join(word),
         None => PathBuf::from(word),
     });
     words.filter(|path| path.is_absolute()).filter_map(|path| text(&path)).find(|text| {
@@ -187,9 +190,9 @@ fn of_this_site<'p>(top: &Path, all: &'p [Program], virtualenvs: &[PathBuf]) -> 
     if environments.is_empty() && virtualenvs.len() == 1 {
         environments.extend(virtualenvs.iter().cloned());
     }
-    let environments: Vec<PathBuf> = environments.iter().map(|folder| real(folder)).collect();
+    let environments: Vec<PathBuf> = environments.iter().map(|directory| real(directory)).collect();
     for (program, own) in all.iter().zip(&mut own) {
-        *own |= virtualenvs_of(program).iter().any(|folder| environments.contains(&real(folder)));
+        *own |= virtualenvs_of(program).iter().any(|directory| environments.contains(&real(directory)));
     }
     let files: Vec<&Path> = chosen(&own).into_iter().map(|program| program.file.as_path()).collect();
     for (program, own) in all.iter().zip(&mut own) {
@@ -249,7 +252,7 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     findings.environment = choose::environment(&findings.settings, dotenv.as_deref());
     let environment = findings.environment.value.clone().unwrap_or_default();
     let module = findings.settings.value.clone().unwrap_or_default();
-    let imported = choose::import_folder(&top, &project, &module).unwrap_or_else(|| project.clone());
+    let imported = choose::import_directory(&top, &project, &module).unwrap_or_else(|| project.clone());
     let mut settings = Settings::read(&imported, &module);
     settings.variables = dotenv.unwrap_or_default();
 
@@ -284,10 +287,10 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     };
     let page = nginx.iter().find_map(|(file, text)| Some((web::maintenance_page(text)?, file)));
     if let Some((page, file)) = page {
-        let folder_is_there = page.parent().is_some_and(Path::is_dir);
+        let directory_is_there = page.parent().is_some_and(Path::is_dir);
         findings.page = Found::new(page, shown(file));
-        if !folder_is_there {
-            let question = "nginx looks for this file, and its folder is not there";
+        if !directory_is_there {
+            let question = "nginx looks for this file, and its directory is not there";
             findings.page.question = Some(question.to_owned());
         }
     }
@@ -413,7 +416,7 @@ fn variables(top: &Path, programs: &[&Program], env_file: Option<&Path>) -> Foun
 }
 
 fn maintenance(top: &Path, tree: &Tree, settings: &Settings) -> Found<FoundMaintenance> {
-    let command = |name: &'static str| tree.named(name).find(|file| folder_name(file) == "commands");
+    let command = |name: &'static str| tree.named(name).find(|file| directory_name(file) == "commands");
     if let (Some(on), Some(_)) = (command("maintenanceon.py"), command("maintenanceoff.py")) {
         // `lib/management/commands/maintenanceon.py` is of `lib`.
         let app = on.ancestors().nth(3).unwrap_or(top);

@@ -33,30 +33,30 @@ pub const FILE_NAME: &str = "deploykit.toml";
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InitError {
-    /// There is a configuration already, here or in a folder of the checkout above.
+    /// There is a configuration already, here or in a directory of the checkout above.
     #[error("there is a configuration already: `{}`", path.display())]
     Exists {
         /// The file, which is left as it is.
         path: PathBuf,
     },
-    /// The folder is neither in a git checkout nor right above exactly one.
-    #[error("`{}` is not inside a git checkout{}", folder.display(), listed(checkouts))]
+    /// The directory is neither in a git checkout nor right above exactly one.
+    #[error("`{}` is not inside a git checkout{}", directory.display(), listed(checkouts))]
     NotACheckout {
         /// Where the search began.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The checkouts right below it, when there are several.
         checkouts: Vec<PathBuf>,
     },
     /// The checkout holds no Django project.
-    #[error("there is no `manage.py` in `{}` or up to three folders below it", repository.display())]
+    #[error("there is no `manage.py` in `{}` or up to three directories below it", repository.display())]
     NoProject {
         /// The checkout.
         repository: PathBuf,
     },
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     #[error("cannot read `{}`", path.display())]
     Read {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// What the system says.
         #[source]
@@ -75,10 +75,10 @@ pub enum InitError {
         source: io::Error,
     },
     /// The run was cancelled while it looked.
-    #[error("interrupted while looking at `{}`", folder.display())]
+    #[error("interrupted while looking at `{}`", directory.display())]
     Cancelled {
         /// Where it looked.
-        folder: PathBuf,
+        directory: PathBuf,
     },
 }
 
@@ -215,15 +215,15 @@ pub enum FoundMaintenance {
 /// Everything that was found. Paths are absolute.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// The folder that the file is for.
-    pub folder: PathBuf,
-    /// A configuration that is there already, here or in a folder of the checkout above.
+    /// The directory that the file is for.
+    pub directory: PathBuf,
+    /// A configuration that is there already, here or in a directory of the checkout above.
     pub existing: Option<PathBuf>,
     /// `production`, `staging` or `development`.
     pub environment: Found<String>,
     /// The checkout.
     pub repository: Found<PathBuf>,
-    /// The folder of manage.py.
+    /// The directory of manage.py.
     pub project: Found<PathBuf>,
     /// `DJANGO_SETTINGS_MODULE`.
     pub settings: Found<String>,
@@ -259,18 +259,18 @@ pub struct Findings {
     pub connect: Found<String>,
     /// Log files: name and path.
     pub logs: Vec<(String, PathBuf)>,
-    /// What a person has to decide, with the lines of the file for [`Findings::folder`].
+    /// What a person has to decide, with the lines of the file for [`Findings::directory`].
     pub questions: Vec<Question>,
 }
 
 impl Findings {
-    /// Returns the text of a `deploykit.toml` that stands in `folder`.
+    /// Returns the text of a `deploykit.toml` that stands in `directory`.
     #[must_use]
-    pub fn to_toml(&self, folder: &Path) -> String {
-        write::draft(self, folder).0
+    pub fn to_toml(&self, directory: &Path) -> String {
+        write::draft(self, directory).0
     }
 
-    /// Writes `deploykit.toml` into [`Findings::folder`] and returns its path.
+    /// Writes `deploykit.toml` into [`Findings::directory`] and returns its path.
     ///
     /// # Errors
     ///
@@ -279,9 +279,9 @@ impl Findings {
         if let Some(path) = &self.existing {
             return Err(InitError::Exists { path: path.clone() });
         }
-        let path = self.folder.join(FILE_NAME);
+        let path = self.directory.join(FILE_NAME);
         let written = std::fs::File::create_new(&path).and_then(|mut file| {
-            io::Write::write_all(&mut file, self.to_toml(&self.folder).as_bytes())?;
+            io::Write::write_all(&mut file, self.to_toml(&self.directory).as_bytes())?;
             file.sync_all()
         });
         match written {

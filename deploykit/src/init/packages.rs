@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Found;
 use super::choose::{WORDS, is_aside, listed, narrow, paths_of, says, says_words};
-use super::files::{Tree, entries_of, file_name, folder_name, is_virtualenv, real, seen_from};
+use super::files::{Tree, directory_name, entries_of, file_name, is_virtualenv, real, seen_from};
 use super::supervisor::Program;
 
 /// Chooses the requirements files.
@@ -16,7 +16,7 @@ pub(super) fn requirements(
 ) -> Found<Vec<PathBuf>> {
     let is_candidate = |file: &&PathBuf| {
         let name = file_name(file).to_lowercase();
-        let inside = says(&folder_name(file).to_lowercase(), &["requirements", "reqs", "requires"]);
+        let inside = says(&directory_name(file).to_lowercase(), &["requirements", "reqs", "requires"]);
         name.ends_with(".txt") && (name.starts_with("requirements") || inside) && !is_aside(top, file)
     };
     let candidates: Vec<&PathBuf> = tree.files.iter().filter(is_candidate).collect();
@@ -36,8 +36,8 @@ pub(super) fn requirements(
             return 9;
         }
         match (name.as_str(), file.parent()) {
-            ("requirements.txt", Some(folder)) if folder == top => 1,
-            ("requirements.txt", Some(folder)) if folder == project => 2,
+            ("requirements.txt", Some(directory)) if directory == top => 1,
+            ("requirements.txt", Some(directory)) if directory == project => 2,
             _ if says(stem, &["base", "common", "main"]) => 3,
             _ => 4,
         }
@@ -82,17 +82,17 @@ pub(super) fn virtualenvs(top: &Path, tree: &Tree) -> Vec<PathBuf> {
     for parent in
         [top, &resolved].into_iter().filter_map(Path::parent).filter(|parent| parent.parent().is_some())
     {
-        for folder in entries_of(parent) {
-            if is_virtualenv(&folder) {
-                found.push(folder);
-            } else if says(&file_name(&folder), &["venvs", "envs", "virtualenvs", "env", "venv"]) {
-                found.extend(entries_of(&folder).into_iter().filter(|folder| is_virtualenv(folder)));
+        for directory in entries_of(parent) {
+            if is_virtualenv(&directory) {
+                found.push(directory);
+            } else if says(&file_name(&directory), &["venvs", "envs", "virtualenvs", "env", "venv"]) {
+                found.extend(entries_of(&directory).into_iter().filter(|directory| is_virtualenv(directory)));
             }
         }
     }
     let mut seen: Vec<PathBuf> = Vec::new();
-    found.retain(|folder| {
-        let real = real(folder);
+    found.retain(|directory| {
+        let real = real(directory);
         let new = !seen.contains(&real);
         seen.push(real);
         new
@@ -102,7 +102,7 @@ pub(super) fn virtualenvs(top: &Path, tree: &Tree) -> Vec<PathBuf> {
 
 /// Returns the virtualenvs that a program names: `/srv/venv/bin/gunicorn`.
 pub(super) fn virtualenvs_of(program: &Program) -> Vec<PathBuf> {
-    let folders = paths_of(program).into_iter().filter_map(|path| {
+    let directories = paths_of(program).into_iter().filter_map(|path| {
         let bin = if file_name(&path) == "bin" { path.as_path() } else { path.parent()? };
         (file_name(bin) == "bin").then(|| bin.parent().map(Path::to_owned)).flatten()
     });
@@ -111,7 +111,8 @@ pub(super) fn virtualenvs_of(program: &Program) -> Vec<PathBuf> {
         .iter()
         .filter(|(name, _)| name == "VIRTUAL_ENV")
         .map(|(_, path)| PathBuf::from(path));
-    let mut found: Vec<PathBuf> = folders.chain(set).filter(|folder| is_virtualenv(folder)).collect();
+    let mut found: Vec<PathBuf> =
+        directories.chain(set).filter(|directory| is_virtualenv(directory)).collect();
     found.dedup();
     found
 }
@@ -120,26 +121,26 @@ pub(super) fn virtualenvs_of(program: &Program) -> Vec<PathBuf> {
 pub(super) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> Found<PathBuf> {
     let mut used: Vec<(PathBuf, &Program)> = Vec::new();
     for program in programs {
-        for folder in virtualenvs_of(program) {
-            if !used.iter().any(|(known, _)| real(known) == real(&folder)) {
-                used.push((folder, program));
+        for directory in virtualenvs_of(program) {
+            if !used.iter().any(|(known, _)| real(known) == real(&directory)) {
+                used.push((directory, program));
             }
         }
     }
-    if let Some((folder, program)) = used.first() {
-        let found = Found::new(folder.clone(), seen_from(top, &program.file).to_string_lossy());
+    if let Some((directory, program)) = used.first() {
+        let found = Found::new(directory.clone(), seen_from(top, &program.file).to_string_lossy());
         if used.len() == 1 {
             return found;
         }
-        let folders: Vec<&PathBuf> = used.iter().map(|(folder, _)| folder).collect();
-        return found.asking(format!("the services use several: {}", listed(top, &folders)));
+        let directories: Vec<&PathBuf> = used.iter().map(|(directory, _)| directory).collect();
+        return found.asking(format!("the services use several: {}", listed(top, &directories)));
     }
     let mut candidates: Vec<&PathBuf> = all.iter().collect();
-    narrow(&mut candidates, |folder| has_django(folder));
+    narrow(&mut candidates, |directory| has_django(directory));
     let name = file_name(top);
-    narrow(&mut candidates, |folder| {
-        let inside = folder.starts_with(top);
-        inside || says(&file_name(folder), &["venv", "env", "virtualenv", &name]) || has_django(folder)
+    narrow(&mut candidates, |directory| {
+        let inside = directory.starts_with(top);
+        inside || says(&file_name(directory), &["venv", "env", "virtualenv", &name]) || has_django(directory)
     });
     match candidates.as_slice() {
         [] => Found::guess(top.join(".venv"), "no virtualenv was found in or beside the checkout"),

@@ -21,11 +21,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads a module, given as the folder that it is imported from and its dotted name.
-    pub fn read(folder: &Path, module: &str) -> Self {
+    /// Reads a module, given as the directory that it is imported from and its dotted name.
+    pub fn read(directory: &Path, module: &str) -> Self {
         let mut settings = Settings::default();
-        if let Some(file) = module_file(folder, module) {
-            settings.add(folder, &file);
+        if let Some(file) = module_file(directory, module) {
+            settings.add(directory, &file);
         }
         settings
     }
@@ -116,9 +116,9 @@ impl Settings {
     }
 }
 
-/// Returns the time zone that settings spell out, given as the folder that they are imported from and their dotted name.
-pub(crate) fn time_zone(folder: &Path, module: &str) -> Option<String> {
-    let settings = Settings::read(folder, module);
+/// Returns the time zone that settings spell out, given as the directory that they are imported from and their dotted name.
+pub(crate) fn time_zone(directory: &Path, module: &str) -> Option<String> {
+    let settings = Settings::read(directory, module);
     let (_, expression) = settings.assigned("TIME_ZONE")?;
     let expression = expression.trim();
     let is_string = expression.starts_with(['"', '\'']) && string_length(expression) == expression.len();
@@ -126,8 +126,8 @@ pub(crate) fn time_zone(folder: &Path, module: &str) -> Option<String> {
 }
 
 /// Returns the file of a module: `a/b.py` or `a/b/__init__.py`.
-pub(super) fn module_file(folder: &Path, module: &str) -> Option<PathBuf> {
-    let mut path = folder.to_owned();
+pub(super) fn module_file(directory: &Path, module: &str) -> Option<PathBuf> {
+    let mut path = directory.to_owned();
     path.extend(module.split('.').filter(|part| !part.is_empty()));
     let package = path.join("__init__.py");
     if module.is_empty() {
@@ -243,7 +243,7 @@ mod tests {
     fn paths_are_computed_from_the_file_they_stand_in() {
         let text = "
 from pathlib import Path
-SETTINGS_DIR = Path(__file__).resolve().parent   # the folder
+SETTINGS_DIR = Path(__file__).resolve().parent   # the directory
 PROJECT_DIR = SETTINGS_DIR.parent.parent
 SITE_DIR = Path(__file__).parents[3]
 OLD = os.path.dirname(os.path.abspath(__file__))
@@ -328,8 +328,8 @@ with open(os.path.join(BASE_DIR, 'other', 'secrets.json'), 'r') as f:
 environ.Env.read_env(BASE_DIR / '.env')
 ";
         let found = settings(text).paths_ending_in(&["secrets.json", ".env"]);
-        let folder = Path::new("/srv/site/project/config/settings");
-        let expected = ["secrets.json", "other/secrets.json", ".env"].map(|name| folder.join(name));
+        let directory = Path::new("/srv/site/project/config/settings");
+        let expected = ["secrets.json", "other/secrets.json", ".env"].map(|name| directory.join(name));
         assert_eq!(found, expected);
     }
 
@@ -343,13 +343,13 @@ environ.Env.read_env(BASE_DIR / '.env')
 
     #[test]
     fn star_imports_are_followed_and_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let package = folder.path().join("config/settings");
+        let directory = tempfile::tempdir().unwrap();
+        let package = directory.path().join("config/settings");
         std::fs::create_dir_all(&package).unwrap();
         std::fs::write(package.join("production.py"), "from .base import *\nA = 1\n").unwrap();
         std::fs::write(package.join("base.py"), "from config.settings.production import *\nA = 2\nB = 3\n")
             .unwrap();
-        let settings = Settings::read(folder.path(), "config.settings.production");
+        let settings = Settings::read(directory.path(), "config.settings.production");
         assert_eq!(settings.files.len(), 2);
         assert_eq!(settings.assigned("A").unwrap().1, "1");
         assert_eq!(settings.assigned("B").unwrap().1, "3");

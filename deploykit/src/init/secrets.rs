@@ -68,9 +68,9 @@ const EXAMPLES: [&str; 7] = ["example", "sample", "template", "dist", "default",
 fn is_example(top: &Path, file: &Path) -> bool {
     let name = file_name(file).to_lowercase();
     let inside = file.strip_prefix(top).unwrap_or(file);
-    let folders =
+    let directories =
         inside.parent().into_iter().flat_map(Path::iter).map(|part| part.to_string_lossy().to_lowercase());
-    let mut parts = name.split(['.', '-', '_']).map(str::to_owned).chain(folders);
+    let mut parts = name.split(['.', '-', '_']).map(str::to_owned).chain(directories);
     parts.any(|part| EXAMPLES.iter().any(|example| part == *example || part == format!("{example}s")))
         || is_tracked(top, file)
 }

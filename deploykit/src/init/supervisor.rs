@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::files::{entries_of, file_name, folder_name, normal, text};
+use super::files::{directory_name, entries_of, file_name, normal, text};
 
 /// A program of a service manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
                     name: name.to_owned(),
                     process: (!many && !process.contains('%')).then_some(process),
                     command: words(&get("command").unwrap_or_default()),
-                    directory: get("directory").map(|folder| normal(&here.join(folder))),
+                    directory: get("directory").map(|directory| normal(&here.join(directory))),
                     environment: environment(&get("environment").unwrap_or_default()),
                     stop_seconds: get("stopwaitsecs").and_then(|seconds| seconds.parse().ok()),
                     kills_one: !get("killasgroup").is_some_and(|value| is_true(&value)),
@@ -238,10 +238,10 @@ fn addressed(confs: &[&Conf], config: Option<&Path>) -> Vec<Program> {
     programs
 }
 
-/// Returns the files that a pattern names; its folder is taken literally.
+/// Returns the files that a pattern names; its directory is taken literally.
 fn matching(pattern: &Path) -> Vec<PathBuf> {
-    let Some(folder) = pattern.parent() else { return Vec::new() };
-    entries_of(folder).into_iter().filter(|file| matches(pattern, file)).collect()
+    let Some(directory) = pattern.parent() else { return Vec::new() };
+    entries_of(directory).into_iter().filter(|file| matches(pattern, file)).collect()
 }
 
 /// Tells whether a file is one that a pattern with `*` and `?` names.
@@ -250,9 +250,9 @@ fn matches(pattern: &Path, file: &Path) -> bool {
     Regex::new(&format!("^{pattern}$")).is_ok_and(|pattern| pattern.is_match(&file.to_string_lossy()))
 }
 
-/// Tells whether a file's name or folder says that it is for this environment.
+/// Tells whether a file's name or directory says that it is for this environment.
 pub(super) fn is_for(file: &Path, environment: &str) -> bool {
-    file_name(file).contains(environment) || folder_name(file).contains(environment)
+    file_name(file).contains(environment) || directory_name(file).contains(environment)
 }
 
 #[cfg(test)]
@@ -311,10 +311,10 @@ files = conf.d/*.conf /etc/x.ini
 
     #[test]
     fn an_included_program_belongs_to_the_server_that_includes_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let server = folder.path().join("supervisord.conf");
-        std::fs::create_dir(folder.path().join("conf.d")).unwrap();
-        let file = folder.path().join("conf.d/site.conf");
+        let directory = tempfile::tempdir().unwrap();
+        let server = directory.path().join("supervisord.conf");
+        std::fs::create_dir(directory.path().join("conf.d")).unwrap();
+        let file = directory.path().join("conf.d/site.conf");
         std::fs::write(&file, "[program:web]\ncommand=gunicorn x\nenvironment=B=own\n").unwrap();
         let main = "[unix_http_server]\nfile=/x\n[supervisord]\nenvironment=A=\"all\",B=\"all\"\n\
                     [include]\nfiles=conf.d/*.conf\n";

@@ -83,9 +83,10 @@ pub(super) fn script_words(script: &str) -> Vec<String> {
 pub(super) fn listens(program: &Program) -> Found<String> {
     let Some((server, args)) = server(&program.command) else { return Found::default() };
     let source = file_name(&program.file);
-    let folder = program.directory.clone().unwrap_or_default();
+    let directory = program.directory.clone().unwrap_or_default();
     if let Some(socket) = &program.socket {
-        return address(socket, &folder).map_or_else(Found::default, |address| Found::new(address, source));
+        return address(socket, &directory)
+            .map_or_else(Found::default, |address| Found::new(address, source));
     }
     let option = |names: &[&str]| {
         args.iter().enumerate().rev().find_map(|(index, word)| {
@@ -111,7 +112,7 @@ pub(super) fn listens(program: &Program) -> Found<String> {
         _ => return Found::default(),
     };
     if let Some(given) = given {
-        return match address(&given, &folder) {
+        return match address(&given, &directory) {
             Some(address) => Found::new(address, source),
             None => Found::open(format!(
                 "the web service listens at `{given}`, which is not an address that can be used as it stands"
@@ -121,10 +122,10 @@ pub(super) fn listens(program: &Program) -> Found<String> {
     if server != "gunicorn" {
         return Found::default();
     }
-    let config = folder.join(option(&["--config", "-c"]).unwrap_or_else(|| "gunicorn.conf.py".to_owned()));
+    let config = directory.join(option(&["--config", "-c"]).unwrap_or_else(|| "gunicorn.conf.py".to_owned()));
     if let Some(bind) = text(&config).and_then(|text| python::assignment(&text, "bind")) {
         let first = python::strings(&bind).into_iter().next().unwrap_or_default();
-        return match address(&first, &folder) {
+        return match address(&first, &directory) {
             Some(address) => Found::new(address, file_name(&config)),
             None => Found::open(format!("`{}` computes where gunicorn listens", file_name(&config))),
         };
@@ -138,14 +139,14 @@ pub(super) fn listens(program: &Program) -> Found<String> {
 }
 
 /// Turns what a server is told to listen at into what a client can connect to.
-fn address(text: &str, folder: &Path) -> Option<String> {
+fn address(text: &str, directory: &Path) -> Option<String> {
     if text.contains(['$', '%', '{', '#']) {
         return None;
     }
     if let Some(path) = text.strip_prefix("unix:") {
         let path = if path.starts_with("//") { path.trim_start_matches('/') } else { path };
         let path =
-            if text.starts_with("unix://") { PathBuf::from("/").join(path) } else { folder.join(path) };
+            if text.starts_with("unix://") { PathBuf::from("/").join(path) } else { directory.join(path) };
         return path.is_absolute().then(|| format!("unix:{}", normal(&path).display()));
     }
     let text = text.strip_prefix("tcp://").or(text.strip_prefix("http://")).unwrap_or(text);
@@ -270,16 +271,16 @@ mod tests {
 
     #[test]
     fn gunicorns_own_file_is_asked() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         std::fs::write(
-            folder.path().join("gunicorn.conf.py"),
+            directory.path().join("gunicorn.conf.py"),
             "workers = 2\nbind = ['127.0.0.1:8123', ':1']\n",
         )
         .unwrap();
         let mut program = program("gunicorn x");
-        program.directory = Some(folder.path().to_owned());
+        program.directory = Some(directory.path().to_owned());
         assert_eq!(listens(&program), Found::new("127.0.0.1:8123".into(), "gunicorn.conf.py"));
-        std::fs::write(folder.path().join("other.py"), "bind = f'{host}:1'\n").unwrap();
+        std::fs::write(directory.path().join("other.py"), "bind = f'{host}:1'\n").unwrap();
         program.command = words("gunicorn -c other.py x");
         assert!(listens(&program).question.is_some());
     }

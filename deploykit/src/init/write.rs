@@ -13,8 +13,8 @@ const WIDTH: usize = 110;
 const SUPERVISORD: &str = "/etc/supervisor/supervisord.conf";
 
 /// Returns the text of the file, and the questions with their lines.
-pub(super) fn draft(findings: &Findings, folder: &Path) -> (String, Vec<Question>) {
-    let mut draft = Draft { findings, folder, lines: Vec::new(), questions: Vec::new(), section: "" };
+pub(super) fn draft(findings: &Findings, directory: &Path) -> (String, Vec<Question>) {
+    let mut draft = Draft { findings, directory, lines: Vec::new(), questions: Vec::new(), section: "" };
     draft.all();
     let mut text = draft.lines.join("\n");
     text.push('\n');
@@ -23,7 +23,7 @@ pub(super) fn draft(findings: &Findings, folder: &Path) -> (String, Vec<Question
 
 struct Draft<'f> {
     findings: &'f Findings,
-    folder: &'f Path,
+    directory: &'f Path,
     lines: Vec<String>,
     questions: Vec<Question>,
     section: &'static str,
@@ -35,7 +35,7 @@ impl Draft<'_> {
         self.comment(
             "How deploykit updates this site. `deploykit init` looked at it and wrote down what it found.",
         );
-        self.comment("What stands below NEEDS A PERSON is a guess or a gap. Relative paths start at this file's folder.");
+        self.comment("What stands below NEEDS A PERSON is a guess or a gap. Relative paths start at this file's directory.");
         let environment = self.findings.environment.clone();
         self.text("environment", &environment, "\"production\"");
         self.site();
@@ -58,7 +58,7 @@ impl Draft<'_> {
         let findings = self.findings;
         let repository = findings.repository.value.clone().unwrap_or_default();
         self.head("site", "[site]", "");
-        self.path("repository", &findings.repository, self.folder, "\".\"");
+        self.path("repository", &findings.repository, self.directory, "\".\"");
         self.path("project", &findings.project, &repository, "\".\"");
         self.text("settings", &findings.settings, "\"config.settings\"");
         let pairs = findings.env.value.clone().unwrap_or_default();
@@ -66,7 +66,7 @@ impl Draft<'_> {
             pairs.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value))).collect();
         let value = (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")));
         self.value("env", value, &findings.env, "{ NAME = \"value\" }");
-        self.path("env-file", &findings.env_file, self.folder, "\".env\"");
+        self.path("env-file", &findings.env_file, self.directory, "\".env\"");
     }
 
     fn git(&mut self) {
@@ -79,7 +79,7 @@ impl Draft<'_> {
     fn python(&mut self) {
         let findings = self.findings;
         self.head("python", "[python]", "");
-        self.path("virtualenv", &findings.virtualenv, self.folder, "\"../venv\"");
+        self.path("virtualenv", &findings.virtualenv, self.directory, "\"../venv\"");
         let repository = findings.repository.value.clone().unwrap_or_default();
         let mut found = findings.requirements.clone();
         let mut names = Vec::new();
@@ -100,7 +100,7 @@ impl Draft<'_> {
             return;
         }
         self.head("secrets", "[secrets]", "the names that new code asks for are compared with this file");
-        self.path("file", file, self.folder, "\"secrets.json\"");
+        self.path("file", file, self.directory, "\"secrets.json\"");
         self.text("pattern", pattern, "'''get_secret\\(\\s*[\"'](\\w+)[\"']'''");
     }
 
@@ -150,7 +150,7 @@ impl Draft<'_> {
                 if let Some(question) = service.question.as_deref().or(lossy) {
                     self.ask(&format!("{}.config", service.name), question);
                 }
-                let config = quoted(&seen_from(self.folder, config).to_string_lossy());
+                let config = quoted(&seen_from(self.directory, config).to_string_lossy());
                 self.line(&format!("config = {config}"), "");
                 if let Some(program) = program {
                     self.line(&format!("program = {}", quoted(program)), "what supervisor calls it");
@@ -192,7 +192,7 @@ impl Draft<'_> {
         };
         self.head("maintenance", "[maintenance]", &note);
         if findings.status_file.value.is_some() {
-            self.path("status-file", &findings.status_file, self.folder, "");
+            self.path("status-file", &findings.status_file, self.directory, "");
         } else if let Some(source) = &findings.status_file.source {
             self.line("# status-file = \"\"", &format!("computed: {source}"));
         }
@@ -206,10 +206,10 @@ impl Draft<'_> {
             Some(page) if findings.page.question.is_some() || self.lacks_connect() => {
                 let lacking = "nginx looks for this file; name `smoke.connect` as well, to check the site behind the page";
                 let question = findings.page.question.clone().unwrap_or_else(|| lacking.to_owned());
-                let page = quoted(&seen_from(self.folder, page).to_string_lossy());
+                let page = quoted(&seen_from(self.directory, page).to_string_lossy());
                 self.value::<()>("page", None, &Found::open(question), &page);
             }
-            Some(_) => self.path("page", &findings.page, self.folder, ""),
+            Some(_) => self.path("page", &findings.page, self.directory, ""),
         }
     }
 
@@ -246,7 +246,7 @@ impl Draft<'_> {
         }
         self.head("logs", "[logs]", "");
         for (name, path) in &self.findings.logs {
-            let path = quoted(&seen_from(self.folder, path).to_string_lossy());
+            let path = quoted(&seen_from(self.directory, path).to_string_lossy());
             self.line(&format!("{} = {path}", key(name)), "");
         }
     }
@@ -410,7 +410,7 @@ mod tests {
                 ..service.clone()
             };
             let findings = Findings {
-                folder: "/srv/site".into(),
+                directory: "/srv/site".into(),
                 repository: Found::new("/srv/site".into(), ""),
                 env,
                 page: project.clone(),
@@ -425,7 +425,7 @@ mod tests {
             // Two variables of one name would be a mistake of whoever found them.
             let twice = findings.env.value.iter().flatten().map(|(name, _)| name).collect::<Vec<_>>();
             prop_assume!(twice.len() < 2 || twice[0] != twice[1]);
-            let (text, questions) = draft(&findings, &findings.folder);
+            let (text, questions) = draft(&findings, &findings.directory);
             let table: toml::Table = text.parse().map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
             prop_assert_eq!(table["services"][0]["name"].as_str(), Some(name.as_str()));
             if let Some(settings) = &findings.settings.value {

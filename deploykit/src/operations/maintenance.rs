@@ -105,17 +105,17 @@ pub enum MaintenanceError {
         source: jiff::Error,
     },
     /// The clock is set back around that time, so that the command would take another one.
-    #[error("{start} is an hour that comes twice in `{time_zone}`")]
+    #[error("{start} is ambiguous in `{time_zone}`: clocks are set back that night")]
     Ambiguous {
         /// What was asked for.
         start: Timestamp,
         /// The site's time zone.
         time_zone: String,
     },
-    /// The folder of the page is not there.
-    #[error("there is no folder `{}` for the maintenance page", path.display())]
-    NoFolder {
-        /// The folder.
+    /// The directory of the page is not there.
+    #[error("there is no directory `{}` for the maintenance page", path.display())]
+    NoDirectory {
+        /// The directory.
         path: PathBuf,
     },
     /// A file is in the way, or cannot be read.
@@ -172,8 +172,8 @@ impl Operation for Maintenance {
     }
 
     fn prepare(&self, _: &mut Context) -> Result<Check, MaintenanceError> {
-        let folder_missing = self.page.as_ref().is_some_and(|page| !files::parent(&page.path).is_dir());
-        let facts = Facts { now: Timestamp::now(), status: self.status()?, folder_missing };
+        let directory_missing = self.page.as_ref().is_some_and(|page| !files::parent(&page.path).is_dir());
+        let facts = Facts { now: Timestamp::now(), status: self.status()?, directory_missing };
         decide(self, &facts)
     }
 
@@ -217,8 +217,8 @@ fn read(path: &Path) -> Result<Option<String>, MaintenanceError> {
 struct Facts {
     now: Timestamp,
     status: Status,
-    /// The folder of the page is not there.
-    folder_missing: bool,
+    /// The directory of the page is not there.
+    directory_missing: bool,
 }
 
 /// Returns the time that is announced for a start: the next whole minute, because the commands take no seconds.
@@ -267,8 +267,8 @@ fn turn_on(
     if let Some(page) = &settings.page
         && facts.status.page.is_none()
     {
-        if facts.folder_missing {
-            return Err(MaintenanceError::NoFolder { path: files::parent(&page.path).to_owned() });
+        if facts.directory_missing {
+            return Err(MaintenanceError::NoDirectory { path: files::parent(&page.path).to_owned() });
         }
         let contents = page.html.clone().unwrap_or_else(|| default_page(message.unwrap_or(MESSAGE)));
         change.details.push(format!("the page `{}`", page.path.display()));

@@ -1,8 +1,8 @@
-//! Brings the packages of a site to what its requirements ask for: in a new environment beside the live one.
+//! Brings the packages of a site to what its requirements ask for: in a new virtualenv beside the live one.
 //!
 //! The course: [`observe`](PipInstall::observe) reads files, [`decide`](PipInstall::decide) tells whether an installer must
 //! be asked at all, [`resolve`](PipInstall::resolve) asks it, and [`compare`](PipInstall::compare) says what to build.
-//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::build`] builds what was planned, and the [`Switch`](crate::python::Switch) brings it live.
+//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::build`] builds what was planned, and the [`Switch`] brings it live.
 
 mod movable;
 mod upgrade;
@@ -31,21 +31,21 @@ pub use upgrade::{Ready, Upgrade};
 /// Installs the packages that requirements files name.
 #[derive(Clone, Debug)]
 pub struct PipInstall {
-    /// The path that the site uses; a folder or a link. It stays the same.
+    /// The path that the site uses; a directory or a link. It stays the same.
     pub virtualenv: PathBuf,
     /// The requirements files; absolute.
     pub requirements: Vec<PathBuf>,
-    /// The checkout or next tree that they are part of. Relative paths in them start here.
+    /// The checkout or staged tree that they are part of. Relative paths in them start here.
     pub directory: PathBuf,
     /// The live checkout; the same as `directory` but for an update.
     pub checkout: PathBuf,
     /// The installer; default: [`Installer::Auto`].
     pub installer: Installer,
-    /// More arguments for it. Passwords are refused here: `PIP_INDEX_URL` in the site's environment, `pip.conf` and
+    /// More arguments for it. Passwords are refused here: `PIP_INDEX_URL` in the site's virtualenv, `pip.conf` and
     /// `netrc` are the places for them.
     pub extra_args: Vec<String>,
-    /// The folder in which environments are built; made when it is missing.
-    pub environments: PathBuf,
+    /// The directory in which virtualenvs are built; made when it is missing.
+    pub virtualenvs: PathBuf,
     /// What the last successful update recorded. While it holds, no installer is asked; without it, one always is.
     pub record: Option<Record>,
     /// How far packages move; default: [`UpgradeStrategy::OnlyIfNeeded`].
@@ -78,20 +78,20 @@ impl Record {
 
 /// What was observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EnvironmentFacts {
+pub struct VirtualenvFacts {
     /// The live virtualenv.
     pub virtualenv: Virtualenv,
     /// The requirements.
     pub requirements: Requirements,
     /// Where uv is, if it is installed.
     pub uv: Option<PathBuf>,
-    /// A folder that would have to be written to and cannot be.
+    /// A directory that would have to be written to and cannot be.
     pub unwritable: Option<PathBuf>,
     /// Whether the virtualenv is a mount of its own.
     pub mount_point: bool,
     /// What tells pip, and not uv, where packages come from: a file or a variable.
     pub index_of_pip: Option<PathBuf>,
-    /// A folder above the environments that shuts other users out, while the live virtualenv is open to them.
+    /// A directory above the virtualenvs that shuts other users out, while the live virtualenv is open to them.
     pub shut: Option<PathBuf>,
 }
 
@@ -130,7 +130,7 @@ impl PipInstall {
         virtualenv: impl Into<PathBuf>,
         requirements: Vec<PathBuf>,
         directory: impl Into<PathBuf>,
-        environments: impl Into<PathBuf>,
+        virtualenvs: impl Into<PathBuf>,
     ) -> Self {
         let directory = directory.into();
         PipInstall {
@@ -140,7 +140,7 @@ impl PipInstall {
             directory,
             installer: Installer::Auto,
             extra_args: Vec::new(),
-            environments: environments.into(),
+            virtualenvs: virtualenvs.into(),
             record: None,
             upgrade: UpgradeStrategy::OnlyIfNeeded,
             deadline: Duration::from_secs(30 * 60),
@@ -152,14 +152,14 @@ impl PipInstall {
     /// # Errors
     ///
     /// When there is no virtualenv, or a requirements file is missing.
-    pub fn observe(&self, host: &Host) -> Result<EnvironmentFacts, PythonError> {
+    pub fn observe(&self, host: &Host) -> Result<VirtualenvFacts, PythonError> {
         let requirements = Requirements::read(&self.requirements, &self.directory, &self.extra_args)?;
         let virtualenv = Virtualenv::read(&self.virtualenv)?;
         let neighbours = files::parent(&self.virtualenv);
-        let unwritable = [neighbours, nearest(&self.environments)]
+        let unwritable = [neighbours, nearest(&self.virtualenvs)]
             .into_iter()
-            .find(|folder| access(*folder, Access::WRITE_OK | Access::EXEC_OK).is_err());
-        Ok(EnvironmentFacts {
+            .find(|directory| access(*directory, Access::WRITE_OK | Access::EXEC_OK).is_err());
+        Ok(VirtualenvFacts {
             virtualenv,
             requirements,
             uv: crate::python::find_uv(host),
@@ -170,9 +170,9 @@ impl PipInstall {
                 &self.extra_args,
             ),
             unwritable: unwritable.map(Path::to_owned),
-            mount_point: files::look(&self.virtualenv) == Found::Folder
+            mount_point: files::look(&self.virtualenv) == Found::Directory
                 && trial::is_mount_point(&self.virtualenv),
-            shut: if shut(&self.virtualenv).is_none() { shut(&self.environments) } else { None },
+            shut: if shut(&self.virtualenv).is_none() { shut(&self.virtualenvs) } else { None },
         })
     }
 
@@ -180,14 +180,14 @@ impl PipInstall {
     ///
     /// # Errors
     ///
-    /// When what was observed forbids a new environment.
-    pub fn decide(&self, facts: &EnvironmentFacts) -> Result<Decision, PythonError> {
+    /// When what was observed forbids a new virtualenv.
+    pub fn decide(&self, facts: &VirtualenvFacts) -> Result<Decision, PythonError> {
         if let Some(index) =
             self.extra_args.iter().position(|argument| crate::python::holds_credentials(argument))
         {
             return Err(PythonError::CredentialsInArguments { position: index + 1 });
         }
-        let EnvironmentFacts { virtualenv, requirements, .. } = facts;
+        let VirtualenvFacts { virtualenv, requirements, .. } = facts;
         if let Some(local) = &requirements.local {
             return Err(PythonError::LocalRequirement {
                 file: local.file.clone(),
@@ -209,8 +209,8 @@ impl PipInstall {
         if facts.mount_point {
             return Err(PythonError::DifferentFileSystem { path: self.virtualenv.clone() });
         }
-        if let Some(folder) = &facts.unwritable {
-            return Err(PythonError::EnvironmentNotWritable { folder: folder.clone() });
+        if let Some(directory) = &facts.unwritable {
+            return Err(PythonError::VirtualenvNotWritable { directory: directory.clone() });
         }
         if virtualenv.base.is_none() {
             return Err(PythonError::BasePythonGone {
@@ -243,7 +243,7 @@ impl PipInstall {
     pub fn resolve(
         &self,
         host: &Host,
-        facts: &EnvironmentFacts,
+        facts: &VirtualenvFacts,
         tool: &Tool,
     ) -> Result<Resolved, PythonError> {
         Resolution {
@@ -252,7 +252,7 @@ impl PipInstall {
             requirements: &self.requirements,
             directory: &self.directory,
             extra_args: &self.extra_args,
-            environments: &self.environments,
+            virtualenvs: &self.virtualenvs,
             upgrade: self.upgrade,
             formerly: &self.record.as_ref().map(Record::asked).unwrap_or_default(),
         }
@@ -263,10 +263,10 @@ impl PipInstall {
     ///
     /// # Errors
     ///
-    /// When the Python for a new environment is gone.
+    /// When the Python for a new virtualenv is gone.
     pub fn compare(
         &self,
-        facts: &EnvironmentFacts,
+        facts: &VirtualenvFacts,
         tool: &Tool,
         resolved: Resolved,
     ) -> Result<Prepared, PythonError> {
@@ -302,7 +302,7 @@ impl PipInstall {
         let own = self.own_files()?;
         self.look_at_editables(&packages, &unasked)?;
         let mut build = Build {
-            environment: PathBuf::new(),
+            staged: PathBuf::new(),
             virtualenv: self.virtualenv.clone(),
             base,
             python: live.python.clone(),
@@ -321,11 +321,11 @@ impl PipInstall {
             deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
         };
         let key = build.key();
-        build.environment = crate::python::vacant(&self.environments, &self.virtualenv, &key, |place| {
-            Build { environment: place.to_owned(), ..build.clone() }.is_complete()
+        build.staged = crate::python::vacant(&self.virtualenvs, &self.virtualenv, &key, |place| {
+            Build { staged: place.to_owned(), ..build.clone() }.is_complete()
         });
         let warnings = [unasked_text(&build), own.summary()].into_iter().flatten().collect();
-        let (switch, back) = Switch::pair(&build.virtualenv, &build.environment)?;
+        let (switch, back) = Switch::pair(&build.virtualenv, &build.staged)?;
         let hides = Exclude::pair(&switch.makes());
         Ok(Prepared::Upgrade(Box::new(Upgrade {
             changes,
@@ -399,18 +399,19 @@ fn unasked_text(build: &Build) -> Option<String> {
     (!names.is_empty()).then(|| format!("kept although no requirement asks for them: {}", names.join(", ")))
 }
 
-/// Returns a folder or the nearest one above it that is there.
+/// Returns a directory or the nearest one above it that is there.
 fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|path| path.is_dir()).unwrap_or(path)
 }
 
-/// Returns the first folder on the way to `path` that only its owner or group can pass.
+/// Returns the first directory on the way to `path` that only its owner or group can pass.
 fn shut(path: &Path) -> Option<PathBuf> {
     let path = std::fs::canonicalize(nearest(path)).ok()?;
-    let folders: Vec<&Path> = path.ancestors().collect();
-    let is_shut =
-        |folder: &Path| std::fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 == 0);
-    folders.into_iter().rev().find(|folder| is_shut(folder)).map(Path::to_owned)
+    let directories: Vec<&Path> = path.ancestors().collect();
+    let is_shut = |directory: &Path| {
+        std::fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o001 == 0)
+    };
+    directories.into_iter().rev().find(|directory| is_shut(directory)).map(Path::to_owned)
 }
 
 #[cfg(test)]

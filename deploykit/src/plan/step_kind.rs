@@ -20,11 +20,11 @@ pub enum StepKind {
     /// Asks for the pages while the old version serves.
     Pages,
     /// Checks the target out beside the live checkout.
-    NextTree,
+    StagedTree,
     /// Compares the secrets that the target reads with those that are there.
     Secrets,
     /// Builds the virtualenv beside the live one.
-    NextEnvironment,
+    StagedVirtualenv,
     /// Looks whether the packages of before are there.
     Packages,
     /// Boots Django and runs the system checks.
@@ -51,8 +51,8 @@ pub enum StepKind {
     Code,
     /// Brings what the site's own steps made.
     Outputs,
-    /// Brings the virtualenv live.
-    Environment,
+    /// Brings the staged virtualenv live.
+    Virtualenv,
     /// Brings the static files live.
     Static,
     /// Applies the pending migrations, or reverses them.
@@ -76,9 +76,10 @@ pub enum StepKind {
 }
 
 use StepKind::{
-    Announce, Backup, Check, Code, Collect, Environment, Fetch, MaintenanceOff, Migrate, Migrations,
-    NextEnvironment, NextTree, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services,
-    SmokeCheck, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Wait,
+    Announce, Backup, Check, Code, Collect, Fetch, MaintenanceOff, Migrate, Migrations, Outputs, Own,
+    Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck, StagedTree,
+    StagedVirtualenv, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
+    Virtualenv, Wait,
 };
 
 /// Whether a step of the site's own may follow.
@@ -90,9 +91,9 @@ const STEPS: [(StepKind, &str, Phase, bool); 30] = [
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
     (Pages, "pages", Phase::Prepare, !ANCHOR),
-    (NextTree, "next-tree", Phase::Prepare, ANCHOR),
+    (StagedTree, "staged-tree", Phase::Prepare, ANCHOR),
     (Secrets, "secrets", Phase::Prepare, !ANCHOR),
-    (NextEnvironment, "next-environment", Phase::Prepare, ANCHOR),
+    (StagedVirtualenv, "staged-virtualenv", Phase::Prepare, ANCHOR),
     (Packages, "packages", Phase::Prepare, !ANCHOR),
     (Check, "check", Phase::Prepare, ANCHOR),
     (Migrations, "migrations", Phase::Prepare, !ANCHOR),
@@ -106,7 +107,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 30] = [
     (Backup, "backup", Phase::Window, !ANCHOR),
     (Code, "code", Phase::Window, ANCHOR),
     (Outputs, "outputs", Phase::Window, !ANCHOR),
-    (Environment, "environment", Phase::Window, ANCHOR),
+    (Virtualenv, "virtualenv", Phase::Window, ANCHOR),
     (Static, "static", Phase::Window, ANCHOR),
     (Migrate, "migrate", Phase::Window, ANCHOR),
     (StartRequired, "start-required", Phase::Window, !ANCHOR),
@@ -117,6 +118,10 @@ const STEPS: [(StepKind, &str, Phase, bool); 30] = [
     (StayUp, "stay-up", Phase::Finish, !ANCHOR),
     (MaintenanceOff, "maintenance-off", Phase::Finish, !ANCHOR),
 ];
+
+/// Names that earlier versions wrote into journals, reports and configurations, with those of today.
+const FORMER: [(&str, &str); 3] =
+    [("next-tree", "staged-tree"), ("next-environment", "staged-virtualenv"), ("environment", "virtualenv")];
 
 impl StepKind {
     /// Returns its name, such as `stop-web`.
@@ -160,7 +165,9 @@ impl fmt::Display for StepKind {
 
 impl From<String> for StepKind {
     fn from(name: String) -> Self {
-        let known = STEPS.into_iter().find(|(_, known, ..)| *known == name);
+        let current =
+            FORMER.iter().find(|(former, _)| *former == name).map_or(&*name, |(_, current)| current);
+        let known = STEPS.into_iter().find(|(_, known, ..)| *known == current);
         known.map_or(Own(name), |(kind, ..)| kind)
     }
 }
@@ -203,6 +210,9 @@ mod tests {
         let own: StepKind = serde_json::from_str("\"compress\"").unwrap();
         assert_eq!(own, Own("compress".to_owned()));
         assert_eq!((own.as_str(), own.phase()), ("compress", None));
+        for (former, current) in FORMER {
+            assert_eq!(StepKind::from(former).as_str(), current);
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(super) fn wishes_in(files: &[PathBuf]) -> Option<Vec<Wish>> {
             continue;
         }
         let text = fs::read(&file).ok()?;
-        let folder = file.parent().unwrap_or(Path::new("."));
+        let directory = file.parent().unwrap_or(Path::new("."));
         for (_, line) in logical_lines(&String::from_utf8_lossy(&text)) {
             if value(&line, "-c", "--constraint").is_some() {
                 continue;
@@ -78,7 +78,7 @@ pub(super) fn wishes_in(files: &[PathBuf]) -> Option<Vec<Wish>> {
                 if name.contains("://") && !name.starts_with("file:") {
                     return None;
                 }
-                waiting.push(lexical(&folder.join(name.strip_prefix("file://").unwrap_or(name))));
+                waiting.push(lexical(&directory.join(name.strip_prefix("file://").unwrap_or(name))));
                 continue;
             }
             let target = value(&line, "-e", "--editable");
@@ -110,17 +110,17 @@ pub(super) fn wish_of(line: &str) -> Option<Wish> {
 /// What packages depend on, by normalised names.
 pub(crate) type Needs = BTreeMap<String, Vec<Wish>>;
 
-/// Reads what the packages of an environment depend on.
+/// Reads what the packages of a virtualenv depend on.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/core-metadata/>
-pub(crate) fn needs_of(environment: &Path) -> Needs {
+pub(crate) fn needs_of(staged: &Path) -> Needs {
     let mut needs = Needs::new();
-    for (_, folder) in site_packages(environment) {
-        for name in names_in(&folder) {
+    for (_, directory) in site_packages(staged) {
+        for name in names_in(&directory) {
             let file = match name.rsplit_once('.') {
-                Some((_, "dist-info")) => folder.join(&name).join("METADATA"),
+                Some((_, "dist-info")) => directory.join(&name).join("METADATA"),
                 // An older form, whose sections are extras: all of them count.
-                Some((_, "egg-info")) => folder.join(&name).join("requires.txt"),
+                Some((_, "egg-info")) => directory.join(&name).join("requires.txt"),
                 _ => continue,
             };
             let Some((package, _)) = name.split_once('-') else { continue };
@@ -188,13 +188,13 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_has_a_name_or_nothing_is_known() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let names = |text: &str| {
-            let file = folder.path().join("r.txt");
+            let file = directory.path().join("r.txt");
             fs::write(&file, text).unwrap();
-            fs::write(folder.path().join("base.txt"), "-r r.txt\nsix\n").unwrap();
-            fs::write(folder.path().join("pins.txt"), "pinned==1\n").unwrap();
-            let wishes = Requirements::read(&[file], folder.path(), &[]).unwrap().wishes?;
+            fs::write(directory.path().join("base.txt"), "-r r.txt\nsix\n").unwrap();
+            fs::write(directory.path().join("pins.txt"), "pinned==1\n").unwrap();
+            let wishes = Requirements::read(&[file], directory.path(), &[]).unwrap().wishes?;
             Some(wishes.into_iter().map(|wish| wish.name).collect::<Vec<_>>().join(" "))
         };
         let text = "-c pins.txt\n--pre\nDjango[argon2]>=5 --hash=sha256:1\nx @ https://host/a-b.zip\n\

@@ -1,4 +1,4 @@
-//! Builds an environment beside the live one, at the place where it stays.
+//! Builds a virtualenv beside the live one, at the place where it stays.
 
 mod along;
 
@@ -21,14 +21,15 @@ use crate::command::Command;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, Output, with_umask};
 
-/// The file that is written last into an environment: without it, the environment is half built.
+/// The file that is written last into a virtualenv: without it, the virtualenv is half built.
 pub const COMPLETE: &str = ".deploykit-complete";
 
-/// An environment that is to be there, with exactly these packages.
+/// A virtualenv that is to be there, with exactly these packages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Build {
     /// Where it is built and stays.
-    pub environment: PathBuf,
+    #[serde(alias = "environment")]
+    pub staged: PathBuf,
     /// The virtualenv that the site uses.
     pub virtualenv: PathBuf,
     /// The Python that it is made with.
@@ -45,7 +46,7 @@ pub struct Build {
     pub requirements: Vec<PathBuf>,
     /// Their [fingerprint](Requirements::fingerprint) when they were resolved.
     pub fingerprint: String,
-    /// The folder to run in.
+    /// The directory to run in.
     pub directory: PathBuf,
     /// More arguments for the installer; without passwords.
     pub extra_args: Vec<String>,
@@ -66,7 +67,7 @@ pub struct Build {
     pub deadline_ms: u64,
 }
 
-/// A finished environment.
+/// A finished virtualenv.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Built {
     /// Whether it was there already, whole.
@@ -85,8 +86,8 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
-    pub(crate) fn read(environment: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(environment.join(COMPLETE)).ok()?).ok()
+    pub(crate) fn read(staged: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(staged.join(COMPLETE)).ok()?).ok()
     }
 }
 
@@ -95,7 +96,7 @@ impl Build {
     ///
     /// # Errors
     ///
-    /// When it cannot be built; the live environment is never touched.
+    /// When it cannot be built; the live virtualenv is never touched.
     pub fn perform(&self, host: &Host) -> Result<(), PythonError> {
         let built = self.run(host)?;
         for warning in &built.warnings {
@@ -111,37 +112,37 @@ impl Build {
     ///
     /// As [`perform`](Build::perform).
     pub fn run(&self, host: &Host) -> Result<Built, PythonError> {
-        let folder = files::parent(&self.environment);
-        for place in [folder, &self.environment] {
-            files::own_folder(place, None)?;
+        let directory = files::parent(&self.staged);
+        for place in [directory, &self.staged] {
+            files::own_directory(place, None)?;
         }
         if self.is_complete() {
             return Ok(Built { reused: true, ..Built::default() });
         }
-        if is_live(&self.virtualenv, &self.environment) {
-            return Err(PythonError::Live { environment: self.environment.clone() });
+        if is_live(&self.virtualenv, &self.staged) {
+            return Err(PythonError::Live { staged: self.staged.clone() });
         }
         let wanted = Requirements::read(&self.requirements, &self.directory, &self.extra_args)?;
         if wanted.fingerprint != self.fingerprint {
             return Err(PythonError::RequirementsChanged { directory: self.directory.clone() });
         }
         let budget = Budget::new(Duration::from_millis(self.deadline_ms));
-        files::remove_tree(&self.environment)?;
+        files::remove_tree(&self.staged)?;
         // Not private: a service may run as another user than the one who updates.
-        with_umask(host.umask(), || fs::create_dir_all(folder)).map_err(|source| {
+        with_umask(host.umask(), || fs::create_dir_all(directory)).map_err(|source| {
             if source.kind() == io::ErrorKind::PermissionDenied
                 || source.kind() == io::ErrorKind::ReadOnlyFilesystem
             {
-                PythonError::EnvironmentNotWritable { folder: folder.to_owned() }
+                PythonError::VirtualenvNotWritable { directory: directory.to_owned() }
             } else {
-                FileError { what: "create the folder", path: folder.to_owned(), source }.into()
+                FileError { what: "create the directory", path: directory.to_owned(), source }.into()
             }
         })?;
 
-        // Half an environment is of no use, and on a full disk the site needs the room.
+        // Half a virtualenv is of no use, and on a full disk the site needs the room.
         let built = self.build(host, budget, &wanted);
         if built.is_err()
-            && let Err(error) = files::remove_tree(&self.environment)
+            && let Err(error) = files::remove_tree(&self.staged)
         {
             log::warn!("{}", crate::error_chain(&error));
         }
@@ -152,17 +153,17 @@ impl Build {
         let mut built = Built::default();
         self.make(host, budget)?;
         let own = OwnFiles::read(&self.virtualenv)?;
-        let moved = Moved::new(&self.virtualenv, &self.environment);
-        let at = |source| FileError { what: "take files along to", path: self.environment.clone(), source };
+        let moved = Moved::new(&self.virtualenv, &self.staged);
+        let at = |source| FileError { what: "take files along to", path: self.staged.clone(), source };
         // The installer reads them.
         own.place_settings(&moved).map_err(at)?;
         self.take_along(host, &mut built)?;
         self.ensure_pip(host, budget)?;
         let told = self.install(host, budget)?;
         self.install_unasked(host, budget, &wanted.options)?;
-        let mut found = Virtualenv::read(&self.environment)?;
+        let mut found = Virtualenv::read(&self.staged)?;
         if self.upgrade_pip(host, budget, wanted, told, &found, &mut built)? {
-            found = Virtualenv::read(&self.environment)?;
+            found = Virtualenv::read(&self.staged)?;
         }
         own.place(&moved).map_err(at)?;
         // The one looks at what is installed, the other at the sources.
@@ -174,21 +175,21 @@ impl Build {
         }
         let differences = self.differences(&found);
         if !differences.is_empty() || found.python != self.python {
-            return Err(PythonError::NotAsResolved { environment: self.environment.clone(), differences });
+            return Err(PythonError::NotAsResolved { staged: self.staged.clone(), differences });
         }
         self.mark(&found, own.fingerprint)?;
         Ok(built)
     }
 
-    /// Tells whether the environment is there, finished, and still holds what it was built with.
+    /// Tells whether the virtualenv is there, finished, and still holds what it was built with.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let is_ours = |marker: Marker| marker.python == self.python && marker.own == self.own;
-        Marker::read(&self.environment).is_some_and(is_ours)
-            && Virtualenv::read(&self.environment).is_ok_and(|found| self.differences(&found).is_empty())
+        Marker::read(&self.staged).is_some_and(is_ours)
+            && Virtualenv::read(&self.staged).is_ok_and(|found| self.differences(&found).is_empty())
     }
 
-    /// Returns the name of the environment: what is in it.
+    /// Returns the name of the virtualenv: what is in it.
     #[must_use]
     pub fn key(&self) -> String {
         let key = self.packages.key(&self.python, self.system_site_packages);
@@ -211,7 +212,7 @@ impl Build {
 
     fn make(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
         let system = self.system_site_packages.then_some("--system-site-packages");
-        // The pip of the live environment comes along; where it cannot, Python's own is unpacked, which takes seconds.
+        // The pip of the live virtualenv comes along; where it cannot, Python's own is unpacked, which takes seconds.
         let own_pip = self.tool == Tool::Pip && self.seeds.get("pip").is_none_or(|pip| pip.contains(' '));
         let bare = (self.tool == Tool::Pip && !own_pip).then_some("--without-pip");
         let command = match &self.tool {
@@ -220,13 +221,13 @@ impl Build {
                 Command::new(program).args([Path::new("venv"), "--python".as_ref(), &self.base])
             }
         };
-        let command = command.args(system).args(bare).args(["--prompt", &self.prompt]).arg(&self.environment);
+        let command = command.args(system).args(bare).args(["--prompt", &self.prompt]).arg(&self.staged);
         let command = isolated(command).deadline(budget.left());
         host.run(&command).map(|_| ()).map_err(|error| failed("making the virtualenv", error))
     }
 
     fn install(&self, host: &Host, budget: Budget) -> Result<Output, PythonError> {
-        let constraints = private_file(files::parent(&self.environment), &self.packages.constraints())?;
+        let constraints = private_file(files::parent(&self.staged), &self.packages.constraints())?;
         let mut args: Vec<&Path> = Vec::new();
         if self.tool == Tool::Pip {
             // Compiled in one go afterwards.
@@ -241,7 +242,7 @@ impl Build {
         args.extend(["-c".as_ref(), constraints.path()]);
         let command = self
             .tool
-            .command(&self.environment, &["install"])
+            .command(&self.staged, &["install"])
             .args(args)
             .args(&self.extra_args)
             .directory(&self.directory)
@@ -274,10 +275,10 @@ impl Build {
         // Where the requirements files say to look is where pip is looked for too.
         let requirement = format!("pip>={newer}");
         let options = wanted.options.join("\n") + "\n" + &requirement + "\n";
-        let options = private_file(files::parent(&self.environment), &options)?;
+        let options = private_file(files::parent(&self.staged), &options)?;
         let command = self
             .tool
-            .command(&self.environment, &["install", "--upgrade"])
+            .command(&self.staged, &["install", "--upgrade"])
             .args([Path::new("-r"), options.path()])
             .args(&self.extra_args)
             .directory(&self.directory)
@@ -304,7 +305,7 @@ impl Build {
         if self.tool == Tool::Pip && found.packages.get("pip").is_none() {
             return Ok(Vec::new());
         }
-        let command = self.tool.command(&self.environment, &["check"]).accept([1]).deadline(budget.left());
+        let command = self.tool.command(&self.staged, &["check"]).accept([1]).deadline(budget.left());
         let output = host.run(&command).map_err(|error| failed("checking the packages", error))?;
         if output.code == 0 {
             return Ok(Vec::new());
@@ -329,34 +330,34 @@ impl Build {
         let marker = Marker { python: self.python.clone(), packages, own };
         let text = serde_json::to_vec(&marker).map_err(|error| FileError {
             what: "write",
-            path: self.environment.join(COMPLETE),
+            path: self.staged.join(COMPLETE),
             source: error.into(),
         })?;
         // The marker must not survive a power failure that the packages did not.
-        sync(&self.environment)?;
-        files::write_whole(&self.environment.join(COMPLETE), &text, 0o644)?;
+        sync(&self.staged)?;
+        files::write_whole(&self.staged.join(COMPLETE), &text, 0o644)?;
         Ok(())
     }
 }
 
-/// Returns a place for an environment: `key`, or beside it when the live one is there.
+/// Returns a place for a virtualenv: `key`, or beside it when the live one is there.
 pub(crate) fn vacant(
-    environments: &Path,
+    virtualenvs: &Path,
     virtualenv: &Path,
     key: &str,
     complete: impl Fn(&Path) -> bool,
 ) -> PathBuf {
-    let mut place = environments.join(key);
+    let mut place = virtualenvs.join(key);
     let mut count = 1;
     while is_live(virtualenv, &place) && !complete(&place) {
         count += 1;
-        place = environments.join(format!("{key}-{count}"));
+        place = virtualenvs.join(format!("{key}-{count}"));
     }
     place
 }
 
-fn is_live(virtualenv: &Path, environment: &Path) -> bool {
-    match (fs::canonicalize(virtualenv), fs::canonicalize(environment)) {
+fn is_live(virtualenv: &Path, staged: &Path) -> bool {
+    match (fs::canonicalize(virtualenv), fs::canonicalize(staged)) {
         (Ok(live), Ok(other)) => live == other,
         _ => false,
     }
@@ -394,19 +395,19 @@ fn failed(step: &'static str, error: CommandError) -> PythonError {
 }
 
 /// A file that only we can read and that is gone afterwards: index URLs may hold passwords. There need not be a `/tmp`.
-fn private_file(folder: &Path, text: &str) -> Result<tempfile::NamedTempFile, PythonError> {
+fn private_file(directory: &Path, text: &str) -> Result<tempfile::NamedTempFile, PythonError> {
     (|| {
-        let mut file = files::temporary_file_like(folder, ".txt")?;
+        let mut file = files::temporary_file_like(directory, ".txt")?;
         file.write_all(text.as_bytes())?;
         Ok(file)
     })()
-    .map_err(|source| FileError { what: "write into", path: folder.to_owned(), source }.into())
+    .map_err(|source| FileError { what: "write into", path: directory.to_owned(), source }.into())
 }
 
-fn sync(environment: &Path) -> Result<(), PythonError> {
-    let at = |source: io::Error| FileError { what: "sync", path: environment.to_owned(), source };
-    let folder = fs::File::open(environment).map_err(at)?;
-    rustix::fs::syncfs(&folder).map_err(|error| at(error.into()))?;
+fn sync(staged: &Path) -> Result<(), PythonError> {
+    let at = |source: io::Error| FileError { what: "sync", path: staged.to_owned(), source };
+    let directory = fs::File::open(staged).map_err(at)?;
+    rustix::fs::syncfs(&directory).map_err(|error| at(error.into()))?;
     Ok(())
 }
 
@@ -430,12 +431,12 @@ mod tests {
 
     #[test]
     fn the_live_place_is_never_built_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let (environments, live) = (folder.path().join("environments"), folder.path().join("venv"));
-        fs::create_dir_all(environments.join("key")).unwrap();
-        assert_eq!(vacant(&environments, &live, "key", |_| false), environments.join("key"));
-        std::os::unix::fs::symlink(environments.join("key"), &live).unwrap();
-        assert_eq!(vacant(&environments, &live, "key", |_| false), environments.join("key-2"));
-        assert_eq!(vacant(&environments, &live, "key", |_| true), environments.join("key"));
+        let directory = tempfile::tempdir().unwrap();
+        let (virtualenvs, live) = (directory.path().join("environments"), directory.path().join("venv"));
+        fs::create_dir_all(virtualenvs.join("key")).unwrap();
+        assert_eq!(vacant(&virtualenvs, &live, "key", |_| false), virtualenvs.join("key"));
+        std::os::unix::fs::symlink(virtualenvs.join("key"), &live).unwrap();
+        assert_eq!(vacant(&virtualenvs, &live, "key", |_| false), virtualenvs.join("key-2"));
+        assert_eq!(vacant(&virtualenvs, &live, "key", |_| true), virtualenvs.join("key"));
     }
 }

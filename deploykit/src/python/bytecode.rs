@@ -1,4 +1,4 @@
-//! Takes byte code along from one environment to the next, for sources that are the same in both: compiling all of a
+//! Takes bytecode along from one virtualenv to the next, for sources that are the same in both: compiling all of a
 //! site's packages again takes seconds of CPU while the site serves.
 
 use std::borrow::Cow;
@@ -18,52 +18,52 @@ use crate::host::{Host, files};
 /// The header of a compiled file: a magic number, flags, the time and the size of the source. Source: PEP 552.
 const HEADER: usize = 16;
 
-/// Takes along what can be and is not there, and returns the sources that are without byte code.
+/// Takes along what can be and is not there, and returns the sources that are without bytecode.
 ///
 /// # Errors
 ///
-/// When the packages of the new environment cannot be listed.
+/// When the packages of the new virtualenv cannot be listed.
 pub(super) fn take_along(host: &Host, from: &Path, to: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
+    let mut directories = Vec::new();
     for (_, packages) in site_packages(to) {
         if let Ok(inside) = packages.strip_prefix(to) {
-            folders.extend(sources_below(&from.join(inside), &packages)?);
+            directories.extend(sources_below(&from.join(inside), &packages)?);
         }
     }
-    Ok(host.on_all_cores(&folders, Folder::take_along).concat())
+    Ok(host.on_all_cores(&directories, Directory::take_along).concat())
 }
 
-/// A folder of sources in two environments.
-struct Folder {
+/// A directory of sources in two virtualenvs.
+struct Directory {
     old: PathBuf,
     new: PathBuf,
     names: Vec<OsString>,
 }
 
-/// Lists the folders below `new` that have sources.
-fn sources_below(old: &Path, new: &Path) -> io::Result<Vec<Folder>> {
+/// Lists the directories below `new` that have sources.
+fn sources_below(old: &Path, new: &Path) -> io::Result<Vec<Directory>> {
     let mut found = Vec::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(inside) = folders.pop() {
+    let mut directories = vec![PathBuf::new()];
+    while let Some(inside) = directories.pop() {
         let mut names = Vec::new();
         for entry in fs::read_dir(new.join(&inside))? {
             let entry = entry?;
             let (name, kind) = (entry.file_name(), entry.file_type()?);
             if kind.is_dir() && name != "__pycache__" {
-                folders.push(inside.join(name));
+                directories.push(inside.join(name));
             } else if kind.is_file() && Path::new(&name).extension().is_some_and(|ending| ending == "py") {
                 names.push(name);
             }
         }
         if !names.is_empty() {
-            found.push(Folder { old: old.join(&inside), new: new.join(&inside), names });
+            found.push(Directory { old: old.join(&inside), new: new.join(&inside), names });
         }
     }
     Ok(found)
 }
 
-impl Folder {
-    /// Takes along the byte code of its sources, and returns those that are without.
+impl Directory {
+    /// Takes along the bytecode of its sources, and returns those that are without.
     fn take_along(&self) -> Vec<PathBuf> {
         let there = compiled_in(&self.new);
         let missing = self.names.iter().filter(|name| !there.contains_key(&*stem(name)));
@@ -81,7 +81,7 @@ fn stem(name: &OsStr) -> Cow<'_, str> {
     Path::new(name).file_stem().unwrap_or_default().to_string_lossy()
 }
 
-/// Takes along the byte code of one source; returns whether there is any.
+/// Takes along the bytecode of one source; returns whether there is any.
 fn take(old: &Path, compiled: &[PathBuf], new: &Path) -> io::Result<bool> {
     if compiled.is_empty() {
         return Ok(false);
@@ -100,14 +100,14 @@ fn take(old: &Path, compiled: &[PathBuf], new: &Path) -> io::Result<bool> {
         let mut file = File::from(file);
         let owner = file.metadata()?;
         file.by_ref().take(HEADER as u64).read_to_end(&mut bytes)?;
-        // Whoever else could write there could run code in the next environment, too.
+        // Whoever else could write there could run code in the staged virtualenv, too.
         let is_ours = owner.is_file() && [rustix::process::geteuid().as_raw(), 0].contains(&owner.uid());
         if !is_ours || bytes.get(4..HEADER) != Some(&stamp(&before)[..]) {
             continue;
         }
         let Some(name) = compiled.file_name() else { continue };
         let target = new.with_file_name("__pycache__").join(name);
-        // Python replaces such a file and never writes into it, so two environments may share it.
+        // Python replaces such a file and never writes into it, so two virtualenvs may share it.
         let is_linked = stamp(&before) == stamp(&after) && link(compiled, &target).is_ok();
         if !is_linked && !target.exists() {
             file.read_to_end(&mut bytes)?;
@@ -132,11 +132,11 @@ fn stamp(source: &Metadata) -> [u8; HEADER - 4] {
     bytes
 }
 
-/// Returns the compiled files of a folder's sources that are not optimised, by the names of these:
+/// Returns the compiled files of a directory's sources that are not optimised, by the names of these:
 /// `__pycache__/NAME.TAG.pyc`.
-fn compiled_in(folder: &Path) -> BTreeMap<String, Vec<PathBuf>> {
+fn compiled_in(directory: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    for entry in fs::read_dir(folder.join("__pycache__")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory.join("__pycache__")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         // The name of a source may have dots, a tag has none: that of optimised code would have.
         let parts = name.strip_suffix(".pyc").and_then(|name| name.rsplit_once('.'));
@@ -157,29 +157,29 @@ mod tests {
     use super::*;
 
     struct Environments {
-        folder: tempfile::TempDir,
+        directory: tempfile::TempDir,
     }
 
     impl Environments {
         fn new() -> Self {
-            let environments = Environments { folder: tempfile::tempdir().unwrap() };
-            fs::create_dir_all(environments.file("old", "__pycache__")).unwrap();
-            fs::create_dir_all(environments.file("new", "")).unwrap();
-            environments
+            let virtualenvs = Environments { directory: tempfile::tempdir().unwrap() };
+            fs::create_dir_all(virtualenvs.file("old", "__pycache__")).unwrap();
+            fs::create_dir_all(virtualenvs.file("new", "")).unwrap();
+            virtualenvs
         }
 
-        fn file(&self, environment: &str, name: &str) -> PathBuf {
-            self.folder.path().join(environment).join("lib/python3.11/site-packages").join(name)
+        fn file(&self, staged: &str, name: &str) -> PathBuf {
+            self.directory.path().join(staged).join("lib/python3.11/site-packages").join(name)
         }
 
-        fn source(&self, environment: &str, name: &str, text: &str, time: u64) {
-            let path = self.file(environment, name);
+        fn source(&self, staged: &str, name: &str, text: &str, time: u64) {
+            let path = self.file(staged, name);
             fs::write(&path, text).unwrap();
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time);
             File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
         }
 
-        /// Writes the byte code of a source in the old environment.
+        /// Writes the bytecode of a source in the old virtualenv.
         fn compile(&self, name: &str) -> Vec<u8> {
             let source = self.file("old", &format!("{name}.py"));
             let mut bytes = b"mgc\n".to_vec();
@@ -190,7 +190,7 @@ mod tests {
         }
 
         fn take_along(&self) -> Vec<PathBuf> {
-            let [old, new] = ["old", "new"].map(|name| self.folder.path().join(name));
+            let [old, new] = ["old", "new"].map(|name| self.directory.path().join(name));
             take_along(&Host::new(), &old, &new).unwrap()
         }
 
@@ -200,67 +200,67 @@ mod tests {
     }
 
     #[test]
-    fn the_same_source_keeps_its_byte_code_and_another_does_not() {
-        let environments = Environments::new();
+    fn the_same_source_keeps_its_bytecode_and_another_does_not() {
+        let virtualenvs = Environments::new();
         for name in ["same", "changed"] {
-            environments.source("old", &format!("{name}.py"), "old", 5);
+            virtualenvs.source("old", &format!("{name}.py"), "old", 5);
         }
-        environments.source("new", "same.py", "old", 5);
+        virtualenvs.source("new", "same.py", "old", 5);
         // The same size and the same time, as reproducible packages have them.
-        environments.source("new", "changed.py", "new", 5);
-        environments.source("new", "fresh.py", "", 5);
-        let same = environments.compile("same");
-        environments.compile("changed");
-        let mut missing = environments.take_along();
+        virtualenvs.source("new", "changed.py", "new", 5);
+        virtualenvs.source("new", "fresh.py", "", 5);
+        let same = virtualenvs.compile("same");
+        virtualenvs.compile("changed");
+        let mut missing = virtualenvs.take_along();
         missing.sort();
-        assert_eq!(missing, [environments.file("new", "changed.py"), environments.file("new", "fresh.py")]);
-        assert_eq!(environments.taken("same"), Some(same));
-        assert_eq!(environments.taken("changed"), None);
+        assert_eq!(missing, [virtualenvs.file("new", "changed.py"), virtualenvs.file("new", "fresh.py")]);
+        assert_eq!(virtualenvs.taken("same"), Some(same));
+        assert_eq!(virtualenvs.taken("changed"), None);
     }
 
     #[test]
     fn what_is_compiled_in_the_new_environment_stays_as_it_is() {
-        let environments = Environments::new();
+        let virtualenvs = Environments::new();
         for name in ["taken", "fresh"] {
-            environments.source("old", &format!("{name}.py"), "text", 5);
-            environments.source("new", &format!("{name}.py"), "text", 5);
+            virtualenvs.source("old", &format!("{name}.py"), "text", 5);
+            virtualenvs.source("new", &format!("{name}.py"), "text", 5);
         }
-        let taken = environments.compile("taken");
-        assert_eq!(environments.take_along(), [environments.file("new", "fresh.py")]);
-        fs::write(environments.file("new", "__pycache__/fresh.cpython-311.pyc"), "by Python").unwrap();
-        environments.compile("fresh");
-        assert!(environments.take_along().is_empty());
-        assert_eq!(environments.taken("taken"), Some(taken));
-        assert_eq!(environments.taken("fresh").unwrap(), b"by Python");
+        let taken = virtualenvs.compile("taken");
+        assert_eq!(virtualenvs.take_along(), [virtualenvs.file("new", "fresh.py")]);
+        fs::write(virtualenvs.file("new", "__pycache__/fresh.cpython-311.pyc"), "by Python").unwrap();
+        virtualenvs.compile("fresh");
+        assert!(virtualenvs.take_along().is_empty());
+        assert_eq!(virtualenvs.taken("taken"), Some(taken));
+        assert_eq!(virtualenvs.taken("fresh").unwrap(), b"by Python");
     }
 
     #[test]
     fn an_installer_that_sets_the_time_anew_is_followed() {
-        let environments = Environments::new();
-        environments.source("old", "a.py", "text", 5);
-        environments.source("new", "a.py", "text", 7);
-        let mut bytes = environments.compile("a");
-        assert!(environments.take_along().is_empty());
+        let virtualenvs = Environments::new();
+        virtualenvs.source("old", "a.py", "text", 5);
+        virtualenvs.source("new", "a.py", "text", 7);
+        let mut bytes = virtualenvs.compile("a");
+        assert!(virtualenvs.take_along().is_empty());
         bytes[8..12].copy_from_slice(&7_u32.to_le_bytes());
-        assert_eq!(environments.taken("a"), Some(bytes));
+        assert_eq!(virtualenvs.taken("a"), Some(bytes));
     }
 
     #[test]
-    fn byte_code_that_python_would_not_believe_is_left() {
-        let environments = Environments::new();
+    fn bytecode_that_python_would_not_believe_is_left() {
+        let virtualenvs = Environments::new();
         for name in ["stale", "hashed", "cut"] {
-            environments.source("old", &format!("{name}.py"), "text", 5);
-            environments.compile(name);
-            environments.source("new", &format!("{name}.py"), "text", 5);
+            virtualenvs.source("old", &format!("{name}.py"), "text", 5);
+            virtualenvs.compile(name);
+            virtualenvs.source("new", &format!("{name}.py"), "text", 5);
         }
-        environments.source("old", "stale.py", "text", 6);
-        let hashed = environments.file("old", "__pycache__/hashed.cpython-311.pyc");
+        virtualenvs.source("old", "stale.py", "text", 6);
+        let hashed = virtualenvs.file("old", "__pycache__/hashed.cpython-311.pyc");
         let mut bytes = fs::read(&hashed).unwrap();
         bytes[4] = 3;
         fs::write(hashed, bytes).unwrap();
-        fs::write(environments.file("old", "__pycache__/cut.cpython-311.pyc"), "mgc").unwrap();
-        fs::write(environments.file("old", "__pycache__/cut.cpython-311.opt-1.pyc"), "x").unwrap();
-        assert_eq!(environments.take_along().len(), 3);
-        assert_eq!(["stale", "hashed", "cut"].map(|name| environments.taken(name)), [None, None, None]);
+        fs::write(virtualenvs.file("old", "__pycache__/cut.cpython-311.pyc"), "mgc").unwrap();
+        fs::write(virtualenvs.file("old", "__pycache__/cut.cpython-311.opt-1.pyc"), "x").unwrap();
+        assert_eq!(virtualenvs.take_along().len(), 3);
+        assert_eq!(["stale", "hashed", "cut"].map(|name| virtualenvs.taken(name)), [None, None, None]);
     }
 }

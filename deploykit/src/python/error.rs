@@ -8,7 +8,7 @@ use super::packages::PackageChange;
 use crate::host::CommandError;
 use crate::host::files::FileError;
 
-/// Why an environment could not be looked at, resolved, built or switched.
+/// Why a virtualenv could not be looked at, resolved, built or switched.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PythonError {
@@ -18,7 +18,7 @@ pub enum PythonError {
         /// The configured path.
         path: PathBuf,
     },
-    /// Something is there, but no virtualenv: a system Python, a conda environment, another folder.
+    /// Something is there, but no virtualenv: a system Python, a conda virtualenv, another directory.
     #[error("`{}` is not a virtualenv: it has no `pyvenv.cfg` with a `bin/python`", path.display())]
     NotAVirtualenv {
         /// The configured path.
@@ -29,7 +29,7 @@ pub enum PythonError {
     BasePythonGone {
         /// The virtualenv.
         virtualenv: PathBuf,
-        /// The folder that its `pyvenv.cfg` names.
+        /// The directory that its `pyvenv.cfg` names.
         home: PathBuf,
         /// `3.11`.
         python: String,
@@ -55,7 +55,7 @@ pub enum PythonError {
         #[source]
         source: std::io::Error,
     },
-    /// A requirement points into the checkout: it cannot be installed beside the live environment.
+    /// A requirement points into the checkout: it cannot be installed beside the live virtualenv.
     #[error("`{}`, line {line}: `{text}` is inside of the checkout", file.display())]
     LocalRequirement {
         /// The requirements file.
@@ -74,7 +74,7 @@ pub enum PythonError {
     /// The requirements changed between the plan and the build.
     #[error("the requirements in `{}` changed since they were resolved", directory.display())]
     RequirementsChanged {
-        /// The folder of the checkout.
+        /// The directory of the checkout.
         directory: PathBuf,
     },
     /// There is no set of packages that the requirements, the index and this Python allow.
@@ -99,13 +99,13 @@ pub enum PythonError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The packages of the new environment contradict each other.
+    /// The packages of the new virtualenv contradict each other.
     #[error("the resolved packages conflict: {}", lines.join("; "))]
     Conflicts {
         /// One line each, as the installer's `check` prints them.
         lines: Vec<String>,
     },
-    /// The new environment could not be built; the live one is untouched.
+    /// The new virtualenv could not be built; the live one is untouched.
     #[error("cannot build the environment: {step} failed")]
     BuildFailed {
         /// What was being done: `making the virtualenv`, `installing the packages`.
@@ -115,10 +115,10 @@ pub enum PythonError {
         source: Box<CommandError>,
     },
     /// What the installer installed is not what was resolved: the index or a branch moved meanwhile.
-    #[error("`{}` does not hold what was resolved: {}", environment.display(), list(differences))]
+    #[error("`{}` does not hold what was resolved: {}", staged.display(), list(differences))]
     NotAsResolved {
-        /// The new environment.
-        environment: PathBuf,
+        /// The new virtualenv.
+        staged: PathBuf,
         /// From what was resolved to what is there.
         differences: Vec<PackageChange>,
     },
@@ -162,11 +162,11 @@ pub enum PythonError {
         /// Its version.
         version: String,
     },
-    /// A folder in which a link or an environment must be made is not writable.
-    #[error("cannot write to `{}`", folder.display())]
-    EnvironmentNotWritable {
-        /// The folder.
-        folder: PathBuf,
+    /// A directory in which a link or a virtualenv must be made is not writable.
+    #[error("cannot write to `{}`", directory.display())]
+    VirtualenvNotWritable {
+        /// The directory.
+        directory: PathBuf,
     },
     /// The virtualenv is a mount of its own, which cannot be exchanged for a link.
     #[error("`{}` is a mount point, which no link can replace", path.display())]
@@ -174,17 +174,17 @@ pub enum PythonError {
         /// The virtualenv.
         path: PathBuf,
     },
-    /// The environment that is to go live was never finished, or is gone.
-    #[error("`{}` is not a complete environment", environment.display())]
+    /// The virtualenv that is to go live was never finished, or is gone.
+    #[error("`{}` is not a complete environment", staged.display())]
     Incomplete {
-        /// The environment.
-        environment: PathBuf,
+        /// The virtualenv.
+        staged: PathBuf,
     },
-    /// The environment that would have to be built anew is the live one.
-    #[error("`{}` is live and cannot be built anew", environment.display())]
+    /// The virtualenv that would have to be built anew is the live one.
+    #[error("`{}` is live and cannot be built anew", staged.display())]
     Live {
-        /// The environment.
-        environment: PathBuf,
+        /// The virtualenv.
+        staged: PathBuf,
     },
     /// The virtualenv that was replaced by a link is not where it was put.
     #[error("the original virtualenv is missing from `{}`", kept.display())]
@@ -195,7 +195,7 @@ pub enum PythonError {
     /// The installer could not run to its end: cancelled, past its deadline, not startable.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A file or folder could not be changed.
+    /// A file or directory could not be changed.
     #[error(transparent)]
     File(#[from] FileError),
 }

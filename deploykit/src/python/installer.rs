@@ -48,21 +48,21 @@ impl Tool {
 
     /// Makes a command of this installer that works on `environment`; its first words are those of pip: `install`, `check`.
     ///
-    /// The environment is named in words, so that no variable and no active environment can mean another one.
-    pub(crate) fn command(&self, environment: &Path, words: &[&str]) -> Command {
-        let python = environment.join("bin/python");
+    /// The virtualenv is named in words, so that no variable and no active virtualenv can mean another one.
+    pub(crate) fn command(&self, staged: &Path, words: &[&str]) -> Command {
+        let python = staged.join("bin/python");
         match self {
             Tool::Pip => isolated(Command::new(&python).args(["-m", "pip", "--no-input"]).args(words))
                 .env("PIP_USER", "0"),
             Tool::Uv { program } => isolated(Command::new(program).arg("pip").args(words))
                 .args([Path::new("--python"), &python])
-                .env("VIRTUAL_ENV", environment),
+                .env("VIRTUAL_ENV", staged),
         }
     }
 }
 
-/// Sets up a program that makes or fills an environment: with the site's variables (indexes, proxies, credentials), and
-/// without those that would lead it into another environment.
+/// Sets up a program that makes or fills a virtualenv: with the site's variables (indexes, proxies, credentials), and
+/// without those that would lead it into another virtualenv.
 pub(crate) fn isolated(command: Command) -> Command {
     [
         "PYTHONHOME",
@@ -82,12 +82,12 @@ pub(crate) fn isolated(command: Command) -> Command {
         "UV_PROJECT_ENVIRONMENT",
     ]
     .into_iter()
-    .fold(command.in_site_environment(), Command::env_remove)
+    .fold(command.with_site_variables(), Command::env_remove)
 }
 
 /// Finds uv as the site's programs would find it.
 pub(crate) fn find_uv(host: &Host) -> Option<PathBuf> {
-    let path = host.environment().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
+    let path = host.variables().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
     which::which_in("uv", path, "/").ok()
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn index_of_pip(
     extra_args: &[String],
 ) -> Option<PathBuf> {
     let variable = |name: &str| {
-        let site = host.environment().get(name).map(PathBuf::from);
+        let site = host.variables().get(name).map(PathBuf::from);
         site.or_else(|| std::env::var_os(name).map(PathBuf::from))
             .filter(|value| !value.as_os_str().is_empty())
     };

@@ -2,7 +2,7 @@
 //!
 //! A virtualenv is never changed while a site uses it. A new one is [built](Build) beside it, at the place where it stays
 //! (its scripts hold absolute paths), and [goes live](Switch) by one rename. What is installed is read from the files of
-//! the environment, so knowing that nothing is to do costs no start of Python.
+//! the virtualenv, so knowing that nothing is to do costs no start of Python.
 
 mod asked;
 mod build;
@@ -23,7 +23,7 @@ pub use error::PythonError;
 pub use installer::{Installer, Tool, newer_pip};
 pub use own::OwnFiles;
 pub use packages::{Package, PackageChange, Packages, normalise};
-pub use placed::ByteCode;
+pub use placed::Bytecode;
 pub use requirements::{LocalRequirement, Requirements};
 pub use resolve::{Resolution, Resolved, UpgradeStrategy, read_pip_report, read_uv_output};
 pub use switch::{Switch, Target, kept_originals, prune};
@@ -31,7 +31,7 @@ pub use virtualenv::Virtualenv;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing {
-    /// Reads bytes as what installers and their environments write.
+    /// Reads bytes as what installers and their virtualenvs write.
     pub(crate) fn pip(bytes: &[u8]) {
         use super::{installer, packages, resolve};
         let text = String::from_utf8_lossy(bytes);

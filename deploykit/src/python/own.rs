@@ -155,11 +155,11 @@ impl OwnFiles {
 
     fn below(&mut self, virtualenv: &Path, top: PathBuf, packages: &Packaged) -> io::Result<()> {
         let mut waiting = vec![top];
-        while let Some(folder) = waiting.pop() {
-            let among_packages = packages.folders.contains(&folder);
-            for entry in fs::read_dir(virtualenv.join(&folder))? {
+        while let Some(directory) = waiting.pop() {
+            let among_packages = packages.directories.contains(&directory);
+            for entry in fs::read_dir(virtualenv.join(&directory))? {
                 let entry = entry?;
-                let (path, kind) = (folder.join(entry.file_name()), entry.file_type()?);
+                let (path, kind) = (directory.join(entry.file_name()), entry.file_type()?);
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let of_the_tools = among_packages
                     && (name.starts_with('~')
@@ -169,10 +169,10 @@ impl OwnFiles {
                 if name == "__pycache__" || of_the_tools || packages.owns(&path) {
                 } else if kind.is_dir() {
                     waiting.push(path);
-                } else if folder == Path::new("bin") && is_activation(&name) && kind.is_file() {
+                } else if directory == Path::new("bin") && is_activation(&name) && kind.is_file() {
                     self.activation.insert(path);
-                } else if folder == Path::new("bin") && PROGRAMS.contains(&name.as_str()) {
-                } else if folder == Path::new("bin") && is_python(&name) {
+                } else if directory == Path::new("bin") && PROGRAMS.contains(&name.as_str()) {
+                } else if directory == Path::new("bin") && is_python(&name) {
                     if kind.is_file() && fs::metadata(entry.path())?.len() <= LARGEST_TEXT {
                         // A wrapper around the real one, which the next virtualenv would do without.
                         self.unknown.insert(path);
@@ -268,8 +268,8 @@ fn is_python(name: &str) -> bool {
     rest.is_some_and(|rest| rest.trim_end_matches('t').chars().all(|c| c.is_ascii_digit() || c == '.'))
 }
 
-fn holds_clones_only(folder: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(folder)? {
+fn holds_clones_only(directory: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let is_clone = [".git", ".hg", ".svn", ".bzr"].iter().any(|name| path.join(name).exists());
         let is_a_note = path.file_name().is_some_and(|name| name == "pip-delete-this-directory.txt");
@@ -294,8 +294,8 @@ mod tests {
     }
 
     /// A virtualenv with two packages, one of which has an older form, and what people added.
-    fn virtualenv(folder: &Path, name: &str) -> PathBuf {
-        let path = folder.join(name);
+    fn virtualenv(directory: &Path, name: &str) -> PathBuf {
+        let path = directory.join(name);
         let packages = path.join(PACKAGES);
         write(&path.join("pyvenv.cfg"), "home = /usr/bin\nprompt = x\nmy-own = 1\n", 0o644);
         for file in ["demo/a.py", "demo/__pycache__/a.pyc", "../../../bin/demo", "../../../share/demo.1"] {
@@ -318,19 +318,19 @@ mod tests {
 
     #[test]
     fn what_packages_and_tools_brought_is_nobody_s_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = virtualenv(folder.path(), "venv");
+        let directory = tempfile::tempdir().unwrap();
+        let path = virtualenv(directory.path(), "venv");
         let own = OwnFiles::read(&path).unwrap();
         assert_eq!((names(&own.files), names(&own.unknown)), (vec![], vec![]));
         assert_eq!(own.settings, ["my-own = 1"]);
-        assert_eq!(OwnFiles::read(folder.path()).unwrap(), OwnFiles::default(), "no virtualenv");
+        assert_eq!(OwnFiles::read(directory.path()).unwrap(), OwnFiles::default(), "no virtualenv");
     }
 
     #[test]
     fn what_people_added_goes_along_with_its_paths() {
-        let folder = tempfile::tempdir().unwrap();
-        let old = virtualenv(folder.path(), "old");
-        let live = folder.path().join("venv");
+        let directory = tempfile::tempdir().unwrap();
+        let old = virtualenv(directory.path(), "old");
+        let live = directory.path().join("venv");
         symlink("old", &live).unwrap();
         let place = old.display().to_string();
         write(&old.join("pip.conf"), "[global]\nindex-url = https://me:pw@host/\n", 0o600);
@@ -354,7 +354,7 @@ mod tests {
         let summary = own.summary().unwrap();
         assert!(summary.contains("`bin/cron`") && summary.ends_with("`pyvenv.cfg`, 1 more"), "{summary}");
 
-        let next = virtualenv(folder.path(), "next");
+        let next = virtualenv(directory.path(), "next");
         fs::write(next.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
         write(&next.join("bin/activate"), "VIRTUAL_ENV=next\n", 0o644);
         write(&next.join("bin/activate.nu"), "", 0o644);
@@ -387,8 +387,8 @@ mod tests {
 
     #[test]
     fn what_may_be_written_to_is_not_taken_along() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = virtualenv(folder.path(), "venv");
+        let directory = tempfile::tempdir().unwrap();
+        let path = virtualenv(directory.path(), "venv");
         for file in ["logs/web.log", "db.sqlite3", "src/mine/setup.py", "bin/python"] {
             write(&path.join(file), "#!/bin/sh\n", 0o644);
         }

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// What every environment has, wanted or not: present or absent it is no change, unless the requirements ask for it.
+/// What every virtualenv has, wanted or not: present or absent it is no change, unless the requirements ask for it.
 pub(crate) const SEEDS: [&str; 3] = ["pip", "setuptools", "wheel"];
 
 /// How a version is marked that is not there whole.
 pub(crate) const FILES_MISSING: &str = " with files missing";
 
-/// How an origin is marked that is a folder outside of the environment's packages.
+/// How an origin is marked that is a directory outside of the virtualenv's packages.
 const EDITABLE: &str = "editable:";
 
 /// One package.
@@ -151,7 +151,7 @@ impl Packages {
             .collect()
     }
 
-    /// Returns the name of the environment that holds exactly these packages: the same for pip and uv.
+    /// Returns the name of the virtualenv that holds exactly these packages: the same for pip and uv.
     #[must_use]
     pub fn key(&self, python: &str, system_site_packages: bool) -> String {
         let mut text = format!("python {python}\nsystem-site-packages {system_site_packages}\n");
@@ -298,8 +298,8 @@ pub(crate) fn origin_of(direct: &Value) -> Option<String> {
         }
         None => clean_url(url),
     };
-    if let Some(folder) = direct.get("subdirectory").and_then(Value::as_str) {
-        let _ = write!(origin, "#subdirectory={folder}");
+    if let Some(directory) = direct.get("subdirectory").and_then(Value::as_str) {
+        let _ = write!(origin, "#subdirectory={directory}");
     }
     Some(origin)
 }
@@ -320,8 +320,8 @@ pub(crate) fn clean_url(url: &str) -> String {
         // Another query may name another file, but it may also be a token.
         let _ = write!(clean, "?{}", &hex(query.as_bytes())[..8]);
     }
-    if let Some(folder) = fragment.split('&').find(|part| part.starts_with("subdirectory=")) {
-        let _ = write!(clean, "#{folder}");
+    if let Some(directory) = fragment.split('&').find(|part| part.starts_with("subdirectory=")) {
+        let _ = write!(clean, "#{directory}");
     }
     clean
 }

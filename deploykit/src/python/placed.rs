@@ -1,4 +1,4 @@
-//! Byte code of the checkout that was compiled beforehand, so that the web need not do it while nobody is served.
+//! Bytecode of the checkout that was compiled beforehand, so that the web need not do it while nobody is served.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::files::{Found, look, parent};
 
-/// Files of byte code. Each counts only for the very source that it was made of, so one that is missing, or left over,
+/// Files of bytecode. Each counts only for the very source that it was made of, so one that is missing, or left over,
 /// costs time and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ByteCode {
+pub struct Bytecode {
     /// The tree that they were compiled in.
     #[serde(with = "crate::names::one")]
     pub from: PathBuf,
@@ -23,15 +23,15 @@ pub struct ByteCode {
     pub files: Vec<PathBuf>,
 }
 
-impl ByteCode {
+impl Bytecode {
     /// Brings them to the checkout.
     pub fn place(&self) {
         self.each(|file| {
             let (source, target) = (self.from.join(file), self.to.join(file));
-            let folder = parent(&target);
-            match look(folder) {
-                Found::Folder => {}
-                Found::Nothing => fs::create_dir(folder)?,
+            let directory = parent(&target);
+            match look(directory) {
+                Found::Directory => {}
+                Found::Nothing => fs::create_dir(directory)?,
                 // Not where it seems to be.
                 Found::Link(_) | Found::File => return Ok(()),
             }
@@ -39,13 +39,13 @@ impl ByteCode {
         });
     }
 
-    /// Removes them from the checkout, with folders that they leave empty: these would keep a package importable.
+    /// Removes them from the checkout, with directories that they leave empty: these would keep a package importable.
     pub fn remove(&self) {
         self.each(|file| {
             let target = self.to.join(file);
-            if look(parent(&target)) == Found::Folder {
+            if look(parent(&target)) == Found::Directory {
                 fs::remove_file(&target)?;
-                // It stays where Python keeps other byte code.
+                // It stays where Python keeps other bytecode.
                 let _ = fs::remove_dir(parent(&target));
             }
             Ok(())
@@ -57,7 +57,7 @@ impl ByteCode {
             if let Err(error) = work(file)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                log::warn!("byte code `{}`: {error}", file.display());
+                log::warn!("bytecode `{}`: {error}", file.display());
             }
         }
     }
@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn it_comes_and_goes_twice_and_never_through_a_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for folder in [
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for directory in [
             "next/a/__pycache__",
             "next/b/__pycache__",
             "next/c/__pycache__",
@@ -81,14 +81,14 @@ mod tests {
             "live/b",
             "elsewhere",
         ] {
-            fs::create_dir_all(path(folder)).unwrap();
+            fs::create_dir_all(path(directory)).unwrap();
         }
         for file in ["next/a/__pycache__/x", "next/b/__pycache__/x", "next/c/__pycache__/x"] {
             fs::write(path(file), "").unwrap();
         }
         symlink(path("elsewhere"), path("live/b/__pycache__")).unwrap();
         let files = ["a", "b", "c"].map(|name| PathBuf::from(name).join("__pycache__/x")).to_vec();
-        let code = ByteCode { from: path("next"), to: path("live"), files };
+        let code = Bytecode { from: path("next"), to: path("live"), files };
         for _ in 0..2 {
             code.place();
             assert!(path("live/a/__pycache__/x").exists());

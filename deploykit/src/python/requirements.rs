@@ -40,7 +40,7 @@ impl std::fmt::Debug for Requirements {
     }
 }
 
-/// A requirement that is a folder or file of the checkout.
+/// A requirement that is a directory or file of the checkout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalRequirement {
     /// The requirements file.
@@ -112,10 +112,10 @@ impl Requirements {
 
 /// Returns the files that the requirements file at `file` includes.
 pub(crate) fn included(file: &Path, text: &str) -> Vec<PathBuf> {
-    let folder = file.parent().unwrap_or(Path::new(""));
+    let directory = file.parent().unwrap_or(Path::new(""));
     let lines = logical_lines(text);
-    let names = lines.iter().filter_map(|(_, line)| match classify(line, folder) {
-        Line::Include(name) if !name.contains("://") => Some(lexical(&folder.join(name))),
+    let names = lines.iter().filter_map(|(_, line)| match classify(line, directory) {
+        Line::Include(name) if !name.contains("://") => Some(lexical(&directory.join(name))),
         _ => None,
     });
     names.collect()
@@ -215,7 +215,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// Tells whether a requirement is something of the checkout. A relative path always is: it would lead elsewhere from
-/// the next tree.
+/// the staged tree.
 fn is_local(target: &str, surely_a_place: bool, directory: &Path) -> bool {
     let target = target.split(|c: char| c.is_whitespace() || c == ';').next().unwrap_or_default();
     let path = if let Some(path) = target.strip_prefix("file:") {
@@ -240,10 +240,10 @@ fn is_ssh_address(target: &str) -> bool {
     target.split_once('+').is_some_and(|(vcs, _)| ["git", "hg", "svn", "bzr"].contains(&vcs))
 }
 
-fn with_absolute_path(line: &str, folder: &Path) -> String {
+fn with_absolute_path(line: &str, directory: &Path) -> String {
     match value(line, "-f", "--find-links") {
-        Some(place) if !place.contains("://") && folder.join(place).exists() => {
-            format!("--find-links {}", folder.join(place).display())
+        Some(place) if !place.contains("://") && directory.join(place).exists() => {
+            format!("--find-links {}", directory.join(place).display())
         }
         _ => line.to_owned(),
     }
@@ -331,29 +331,32 @@ mod tests {
 
     #[test]
     fn included_files_count_and_paths_do_not() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();
             path
         };
         let read =
-            |file: &PathBuf| Requirements::read(std::slice::from_ref(file), folder.path(), &[]).unwrap();
+            |file: &PathBuf| Requirements::read(std::slice::from_ref(file), directory.path(), &[]).unwrap();
         let one = write("one/top.txt", "-r ../one/base.txt\n-c c.txt\n--find-links wheels\na\n");
         write("one/base.txt", "-r top.txt\nb==1\n");
         write("one/c.txt", "b<3\n");
-        fs::create_dir(folder.path().join("one/wheels")).unwrap();
+        fs::create_dir(directory.path().join("one/wheels")).unwrap();
         let found = read(&one);
         assert_eq!(found.files.len(), 3, "a circle ends: {found:?}");
-        assert_eq!(found.options, [format!("--find-links {}", folder.path().join("one/wheels").display())]);
+        assert_eq!(
+            found.options,
+            [format!("--find-links {}", directory.path().join("one/wheels").display())]
+        );
         let two = write("two/top.txt", "-r ../one/base.txt\n-c c.txt\n--find-links wheels\na\n");
         write("two/c.txt", "b<3\n");
         write("two/base.txt", "");
         assert_ne!(read(&two).fingerprint, found.fingerprint, "the circle is another one");
         write("one/c.txt", "b<4\n");
         assert_ne!(read(&one).fingerprint, found.fingerprint);
-        let arguments = Requirements::read(&[one], folder.path(), &["--pre".into()]).unwrap();
+        let arguments = Requirements::read(&[one], directory.path(), &["--pre".into()]).unwrap();
         assert_ne!(arguments.fingerprint, found.fingerprint);
     }
 
@@ -366,11 +369,11 @@ mod tests {
 
     #[test]
     fn what_points_beside_the_file_does_not_stand_alone() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let stands = |text: &str| {
-            let file = folder.path().join("r.txt");
+            let file = directory.path().join("r.txt");
             fs::write(&file, text).unwrap();
-            Requirements::read(&[file], folder.path(), &[]).unwrap().stand_alone()
+            Requirements::read(&[file], directory.path(), &[]).unwrap().stand_alone()
         };
         for text in ["Django>=5", "--find-links https://host/w", "-f /opt/wheels", "x @ https://host/x.whl"] {
             assert!(stands(text), "{text}");
@@ -382,14 +385,14 @@ mod tests {
 
     #[test]
     fn a_missing_include_is_named_and_a_remote_one_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("r.txt");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("r.txt");
         fs::write(&file, "-r https://host/r.txt\n-r nowhere.txt\n").unwrap();
-        let error = Requirements::read(std::slice::from_ref(&file), folder.path(), &[]).unwrap_err();
+        let error = Requirements::read(std::slice::from_ref(&file), directory.path(), &[]).unwrap_err();
         let PythonError::RequirementsMissing { path, .. } = error else { panic!("{error:?}") };
-        assert_eq!(path, folder.path().join("nowhere.txt"));
+        assert_eq!(path, directory.path().join("nowhere.txt"));
         fs::write(&file, "-r https://host/r.txt\n").unwrap();
-        assert!(Requirements::read(&[file], folder.path(), &[]).unwrap().remote);
+        assert!(Requirements::read(&[file], directory.path(), &[]).unwrap().remote);
     }
 
     proptest! {

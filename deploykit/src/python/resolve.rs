@@ -51,17 +51,17 @@ pub struct Resolved {
 pub struct Resolution<'a> {
     /// The installer.
     pub tool: &'a Tool,
-    /// The environment whose Python and installer answer.
+    /// The virtualenv whose Python and installer answer.
     pub virtualenv: &'a Virtualenv,
     /// The requirements files.
     pub requirements: &'a [PathBuf],
-    /// The folder to run in.
+    /// The directory to run in.
     pub directory: &'a Path,
     /// More arguments for the installer.
     pub extra_args: &'a [String],
-    /// The folder of environments: what is needed for the moment is put there, or beside it, or into the system's
-    /// temporary folder where neither is there yet.
-    pub environments: &'a Path,
+    /// The directory of virtualenvs: what is needed for the moment is put there, or beside it, or into the system's
+    /// temporary directory where neither is there yet.
+    pub virtualenvs: &'a Path,
     /// How far packages move.
     pub upgrade: UpgradeStrategy,
     /// The normalised names of what the requirements asked for at the last update: what they ask for no more goes, unless
@@ -72,7 +72,7 @@ pub struct Resolution<'a> {
 /// pip 22.2 brought `--report`.
 const FIRST_PIP_WITH_REPORT: (u32, u32) = (22, 2);
 
-/// pip 22.3 brought `--python`, by which one pip looks at the packages of another environment.
+/// pip 22.3 brought `--python`, by which one pip looks at the packages of another virtualenv.
 const FIRST_PIP_FOR_OTHERS: (u32, u32) = (22, 3);
 
 impl Resolution<'_> {
@@ -92,10 +92,12 @@ impl Resolution<'_> {
 
     fn scratch(&self) -> Result<TempDir, PythonError> {
         let name = format!("{TEMPORARY}resolve-");
-        let own = [self.environments, files::parent(self.environments)];
-        let own = own.into_iter().filter(|folder| folder.is_dir() && files::own_folder(folder, None).is_ok());
-        for folder in own {
-            if let Ok(scratch) = tempfile::Builder::new().prefix(&name).tempdir_in(folder) {
+        let own = [self.virtualenvs, files::parent(self.virtualenvs)];
+        let own = own
+            .into_iter()
+            .filter(|directory| directory.is_dir() && files::own_directory(directory, None).is_ok());
+        for directory in own {
+            if let Ok(scratch) = tempfile::Builder::new().prefix(&name).tempdir_in(directory) {
                 return Ok(scratch);
             }
         }
@@ -118,7 +120,7 @@ impl Resolution<'_> {
                 UpgradeStrategy::OnlyIfNeeded => &["--upgrade", "--upgrade-strategy", "only-if-needed"],
                 UpgradeStrategy::Eager => &["--upgrade", "--upgrade-strategy", "eager"],
             })
-            // Editable packages are cloned even in a dry run: not into the live environment.
+            // Editable packages are cloned even in a dry run: not into the live virtualenv.
             .args([Path::new("--src"), &scratch.join("src")])
             .args([Path::new("--report"), &report]);
         let output =
@@ -163,7 +165,7 @@ impl Resolution<'_> {
             .deadline(budget.left())
     }
 
-    /// Returns an environment whose pip can write a report: the live one, else one for the moment.
+    /// Returns a virtualenv whose pip can write a report: the live one, else one for the moment.
     fn pip_with_report(&self, host: &Host, budget: Budget, scratch: &Path) -> Result<PathBuf, PythonError> {
         let version = self.virtualenv.packages.get("pip").map(|pip| pip.version.as_str()).unwrap_or_default();
         if release(version) >= FIRST_PIP_WITH_REPORT {
@@ -176,24 +178,23 @@ impl Resolution<'_> {
                 python: self.virtualenv.python.clone(),
             });
         };
-        let environment = scratch.join("pip");
-        let make =
-            isolated(Command::new(base).args(["-m", "venv"]).arg(&environment)).deadline(budget.left());
+        let staged = scratch.join("pip");
+        let make = isolated(Command::new(base).args(["-m", "venv"]).arg(&staged)).deadline(budget.left());
         host.run(&make).map_err(|error| self.failed(error))?;
-        let bundled = Virtualenv::read(&environment)?.packages.get("pip").map(|pip| release(&pip.version));
-        // Where the live environment has its packages from is where that pip has itself from.
+        let bundled = Virtualenv::read(&staged)?.packages.get("pip").map(|pip| release(&pip.version));
+        // Where the live virtualenv has its packages from is where that pip has itself from.
         if self.virtualenv.path.join("pip.conf").is_file() {
-            let copied = fs::copy(self.virtualenv.path.join("pip.conf"), environment.join("pip.conf"));
-            copied.map_err(|source| in_scratch(&environment, source))?;
+            let copied = fs::copy(self.virtualenv.path.join("pip.conf"), staged.join("pip.conf"));
+            copied.map_err(|source| in_scratch(&staged, source))?;
         }
         if bundled.unwrap_or_default() < FIRST_PIP_FOR_OTHERS {
             let upgrade = Tool::Pip
-                .command(&environment, &["install", "--upgrade", "pip>=22.3"])
+                .command(&staged, &["install", "--upgrade", "pip>=22.3"])
                 .args(self.extra_args)
                 .deadline(budget.left());
             host.run(&upgrade).map_err(|error| self.failed(error))?;
         }
-        Ok(environment)
+        Ok(staged)
     }
 
     /// Leaves out what the requirements ask for no more, and pip, setuptools and wheel where nothing asks for them: these
@@ -445,7 +446,7 @@ mod tests {
             requirements: &[],
             directory: Path::new("/"),
             extra_args: &[],
-            environments: Path::new("/"),
+            virtualenvs: Path::new("/"),
             upgrade: UpgradeStrategy::OnlyIfNeeded,
             formerly: &["jedi", "old", "six"].map(str::to_owned).into(),
         };

@@ -1,4 +1,4 @@
-//! Takes packages along from one environment to the next, without an installer and without their files' room on the disk.
+//! Takes packages along from one virtualenv to the next, without an installer and without their files' room on the disk.
 //!
 //! The files are shared by hard links: pip, uv and Python's compiler never write into a file that is there, they put another
 //! one in its place. Where a file system knows no such links, or another one begins, they are copied.
@@ -19,7 +19,7 @@ use crate::host::files;
 /// What became of a package that was to be taken along.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It is in the other environment.
+    /// It is in the other virtualenv.
     Whole,
     /// It is not: this file, relative to the packages, is not as it was installed.
     Changed(String),
@@ -40,7 +40,7 @@ struct Move {
     text: Option<String>,
 }
 
-/// Two environments of the same Python.
+/// Two virtualenvs of the same Python.
 pub(crate) struct Sharing<'a> {
     /// The packages of the one.
     source: PathBuf,
@@ -76,7 +76,7 @@ impl<'a> Sharing<'a> {
             let mut line = line?;
             let [file, hash] = [0, 1].map(|column| line.get(column).unwrap_or_default().to_owned());
             let path = Path::new(&file);
-            // Byte code is listed by some installers, and comes by itself; the record is written at the end.
+            // Bytecode is listed by some installers, and comes by itself; the record is written at the end.
             let is_compiled = path.extension().is_some_and(|extension| extension == "pyc");
             if !is_compiled && path != record {
                 let (old, Some(new)) = (self.source.join(path), place(path, &self.target, self.to)) else {
@@ -119,11 +119,11 @@ impl<'a> Sharing<'a> {
     }
 }
 
-/// Returns the only folder of packages of an environment.
-fn packages_of(environment: &Path) -> Option<PathBuf> {
-    let mut folders = site_packages(environment).into_iter();
-    let (_, folder) = folders.next()?;
-    folders.next().is_none().then_some(folder)
+/// Returns the only directory of packages of a virtualenv.
+fn packages_of(staged: &Path) -> Option<PathBuf> {
+    let mut directories = site_packages(staged).into_iter();
+    let (_, directory) = directories.next()?;
+    directories.next().is_none().then_some(directory)
 }
 
 /// Returns the records of all packages' files, relative to the packages, by normalised names.
@@ -131,19 +131,19 @@ fn packages_of(environment: &Path) -> Option<PathBuf> {
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
 fn records_in(packages: &Path) -> BTreeMap<String, PathBuf> {
     names_in(packages)
-        .filter_map(|folder| {
-            let (name, _) = folder.strip_suffix(".dist-info")?.split_once('-')?;
-            let record = Path::new(&folder).join("RECORD");
+        .filter_map(|directory| {
+            let (name, _) = directory.strip_suffix(".dist-info")?.split_once('-')?;
+            let record = Path::new(&directory).join("RECORD");
             packages.join(&record).is_file().then(|| (normalise(name), record))
         })
         .collect()
 }
 
-/// Returns where a file of a record belongs; none when that is not within the environment.
-fn place(path: &Path, packages: &Path, environment: &Path) -> Option<PathBuf> {
-    // Programs, manuals and the like are three folders above `lib/python3.11/site-packages`.
+/// Returns where a file of a record belongs; none when that is not within the virtualenv.
+fn place(path: &Path, packages: &Path, staged: &Path) -> Option<PathBuf> {
+    // Programs, manuals and the like are three directories above `lib/python3.11/site-packages`.
     let (base, path) = match path.strip_prefix("../../..") {
-        Ok(inside) => (environment, inside),
+        Ok(inside) => (staged, inside),
         Err(_) => (packages, path),
     };
     path.components().all(|part| matches!(part, Component::Normal(_))).then(|| base.join(path))
@@ -153,7 +153,7 @@ fn hash_of(contents: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(contents))
 }
 
-/// What a program is in another environment.
+/// What a program is in another virtualenv.
 #[derive(Debug, PartialEq)]
 enum Script {
     Same,
@@ -162,8 +162,8 @@ enum Script {
     OfTheInstaller,
 }
 
-/// Python's scripts name the Python of their environment by an absolute path in their first line.
-fn script_for(contents: &[u8], environment: &Path) -> Script {
+/// Python's scripts name the Python of their virtualenv by an absolute path in their first line.
+fn script_for(contents: &[u8], staged: &Path) -> Script {
     let text = std::str::from_utf8(contents).ok().and_then(|text| text.strip_prefix("#!"));
     let Some((first, rest)) = text.and_then(|text| text.split_once('\n')) else { return Script::Same };
     // Behind a very long path, or one with a space, there is a shell script that starts Python.
@@ -176,8 +176,8 @@ fn script_for(contents: &[u8], environment: &Path) -> Script {
     if !name.to_string_lossy().starts_with("python") {
         return Script::Same;
     }
-    let first = format!("#!{}{flags}", environment.join("bin/python").display());
-    if first.len() > LONGEST_FIRST_LINE || environment.to_string_lossy().contains(' ') {
+    let first = format!("#!{}{flags}", staged.join("bin/python").display());
+    if first.len() > LONGEST_FIRST_LINE || staged.to_string_lossy().contains(' ') {
         return Script::OfTheInstaller;
     }
     Script::Other(format!("{first}\n{rest}"))
@@ -197,7 +197,7 @@ fn share(old: &Path, new: &Path) -> io::Result<()> {
     }
 }
 
-/// Links a file into a folder, which is made when it is missing.
+/// Links a file into a directory, which is made when it is missing.
 pub(super) fn link(old: &Path, new: &Path) -> io::Result<()> {
     match fs::hard_link(old, new) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -219,12 +219,12 @@ mod tests {
 
     const PACKAGES: &str = "lib/python3.11/site-packages";
 
-    /// Two environments, and a package in the first one: a file for each path, listed with its hash.
-    fn environments(files: &[(&str, &str)]) -> (tempfile::TempDir, [PathBuf; 2]) {
-        let folder = tempfile::tempdir().unwrap();
-        let both = ["from", "to"].map(|name| folder.path().join(name));
-        for environment in &both {
-            fs::create_dir_all(environment.join(PACKAGES)).unwrap();
+    /// Two virtualenvs, and a package in the first one: a file for each path, listed with its hash.
+    fn virtualenvs(files: &[(&str, &str)]) -> (tempfile::TempDir, [PathBuf; 2]) {
+        let directory = tempfile::tempdir().unwrap();
+        let both = ["from", "to"].map(|name| directory.path().join(name));
+        for staged in &both {
+            fs::create_dir_all(staged.join(PACKAGES)).unwrap();
         }
         let packages = both[0].join(PACKAGES);
         let mut record = "Demo.One-1.dist-info/RECORD,,\n".to_owned();
@@ -238,7 +238,7 @@ mod tests {
         }
         fs::create_dir_all(packages.join("Demo.One-1.dist-info")).unwrap();
         fs::write(packages.join("Demo.One-1.dist-info/RECORD"), record).unwrap();
-        (folder, both)
+        (directory, both)
     }
 
     #[test]
@@ -246,11 +246,11 @@ mod tests {
         let script = "#!/old/bin/python3 -s\nimport demo\n";
         let files =
             [("demo/sub/a, b.py", "a"), ("../../../bin/demo", script), ("../../../share/man/demo.1", "m")];
-        let (_folder, [from, to]) = environments(&files);
-        let [old, new] = [&from, &to].map(|environment| environment.join(PACKAGES));
+        let (_directory, [from, to]) = virtualenvs(&files);
+        let [old, new] = [&from, &to].map(|staged| staged.join(PACKAGES));
         assert_eq!(take("demo-one", &from, &to).unwrap(), Taken::Whole);
 
-        let file = |environment: &Path, name: &str| fs::metadata(environment.join(name)).unwrap().ino();
+        let file = |staged: &Path, name: &str| fs::metadata(staged.join(name)).unwrap().ino();
         for name in ["demo/sub/a, b.py", "../../../share/man/demo.1"] {
             assert_eq!(file(&old, name), file(&new, name), "{name}");
         }
@@ -268,9 +268,9 @@ mod tests {
 
     #[test]
     fn a_package_that_is_not_as_it_was_installed_is_left_to_the_installer() {
-        let (_folder, [from, to]) = environments(&[("demo.py", "a"), ("other.py", "b")]);
+        let (_directory, [from, to]) = virtualenvs(&[("demo.py", "a"), ("other.py", "b")]);
         let other = from.join(PACKAGES).join("other.py");
-        for change in [Some("mended by hand"), None] {
+        for change in [Some("fixed by hand"), None] {
             match change {
                 Some(text) => fs::write(&other, text).unwrap(),
                 None => fs::remove_file(&other).unwrap(),
@@ -285,7 +285,7 @@ mod tests {
     fn what_only_an_installer_can_place_is_left_to_it() {
         let long = "#!/bin/sh\n'''exec' \"/a b/bin/python\" \"$0\" \"$@\"\n' '''\nimport demo\n";
         for (file, text) in [("../../../../outside", ""), ("/etc/demo", ""), ("../../../bin/demo", long)] {
-            let (folder, [from, to]) = environments(&[("demo.py", "a")]);
+            let (directory, [from, to]) = virtualenvs(&[("demo.py", "a")]);
             let packages = from.join(PACKAGES);
             if !file.starts_with('/') {
                 fs::create_dir_all(from.join("bin")).unwrap();
@@ -296,20 +296,20 @@ mod tests {
             fs::write(&record, fs::read_to_string(&record).unwrap() + &more).unwrap();
             assert_eq!(take("demo-one", &from, &to).unwrap(), Taken::NotKnown, "{file}");
             assert_eq!(fs::read_dir(to.join(PACKAGES)).unwrap().count(), 0, "{file}");
-            drop(folder);
+            drop(directory);
         }
     }
 
     #[test]
     fn a_script_keeps_what_is_not_python_s() {
-        let script_for = |text: &str, environment: &str| script_for(text.as_bytes(), Path::new(environment));
+        let script_for = |text: &str, staged: &str| script_for(text.as_bytes(), Path::new(staged));
         assert_eq!(script_for("#!/bin/sh\nexit\n", "/srv/venv"), Script::Same);
         assert_eq!(script_for("#!/usr/bin/env -S x\n", "/srv/venv"), Script::Same);
         let mine = script_for("#!/old/python3.11 -sE\nx\n", "/srv/venv");
         assert_eq!(mine, Script::Other("#!/srv/venv/bin/python -sE\nx\n".to_owned()));
         let deep = format!("/srv/{}", "x".repeat(LONGEST_FIRST_LINE));
-        for environment in [deep.as_str(), "/srv/my site"] {
-            assert_eq!(script_for("#!/old/bin/python\n", environment), Script::OfTheInstaller);
+        for staged in [deep.as_str(), "/srv/my site"] {
+            assert_eq!(script_for("#!/old/bin/python\n", staged), Script::OfTheInstaller);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Brings an environment to the path that the site uses, and back.
+//! Brings a virtualenv to the path that the site uses, and back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::host::files::{self, FileError, Found};
 
 /// What is to be at the virtualenv's path. At every instant something is there.
 ///
-/// A virtualenv that is a folder of its own is put away beside its path, and comes back to exactly that path: its
+/// A virtualenv that is a directory of its own is put away beside its path, and comes back to exactly that path: its
 /// scripts know no other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
@@ -20,7 +20,7 @@ pub struct Switch {
     pub virtualenv: PathBuf,
     /// What it is to be.
     pub target: Target,
-    /// Where the folder is, or is to be, that a link replaces.
+    /// Where the directory is, or is to be, that a link replaces.
     #[serde(with = "crate::names::one")]
     pub kept: PathBuf,
 }
@@ -29,22 +29,24 @@ pub struct Switch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// A link to an environment that deploykit built.
-    Environment(#[serde(with = "crate::names::one")] PathBuf),
+    /// A link to a virtualenv that deploykit built.
+    #[serde(alias = "environment")]
+    Virtualenv(#[serde(with = "crate::names::one")] PathBuf),
     /// A link as it was found, wherever it leads to.
     Link(#[serde(with = "crate::names::one")] PathBuf),
-    /// The folder that was put away.
-    Folder,
+    /// The directory that was put away.
+    #[serde(alias = "folder")]
+    Directory,
 }
 
 impl Switch {
-    /// Returns the environment that it brings to the live path; `None`: the original folder.
+    /// Returns the virtualenv that it brings to the live path; `None`: the original directory.
     #[must_use]
-    pub fn environment(&self) -> Option<PathBuf> {
+    pub fn staged(&self) -> Option<PathBuf> {
         match &self.target {
-            Target::Environment(environment) => Some(environment.clone()),
+            Target::Virtualenv(staged) => Some(staged.clone()),
             Target::Link(to) => Some(files::parent(&self.virtualenv).join(to)),
-            Target::Folder => None,
+            Target::Directory => None,
         }
     }
 
@@ -53,40 +55,40 @@ impl Switch {
     pub fn makes(&self) -> Vec<PathBuf> {
         let mut original = kept_path(&self.virtualenv, 1).into_os_string();
         original.push("*");
-        let environments = self.environment().and_then(|path| Some(path.parent()?.to_owned()));
-        [self.virtualenv.clone(), original.into()].into_iter().chain(environments).collect()
+        let virtualenvs = self.staged().and_then(|path| Some(path.parent()?.to_owned()));
+        [self.virtualenv.clone(), original.into()].into_iter().chain(virtualenvs).collect()
     }
 
-    /// Makes the switch to an environment and the one that takes it back.
+    /// Makes the switch to a virtualenv and the one that takes it back.
     ///
     /// # Errors
     ///
     /// When there is no virtualenv.
-    pub fn pair(virtualenv: &Path, environment: &Path) -> Result<(Switch, Switch), PythonError> {
+    pub fn pair(virtualenv: &Path, staged: &Path) -> Result<(Switch, Switch), PythonError> {
         let now = match files::look(virtualenv) {
             Found::Link(to) => Target::Link(to),
-            Found::Folder => Target::Folder,
+            Found::Directory => Target::Directory,
             Found::Nothing => return Err(PythonError::NoVirtualenv { path: virtualenv.to_owned() }),
             Found::File => return Err(PythonError::NotAVirtualenv { path: virtualenv.to_owned() }),
         };
         let kept = (1..)
             .map(|count| kept_path(virtualenv, count))
-            .find(|path| files::look(path) != Found::Folder)
+            .find(|path| files::look(path) != Found::Directory)
             .unwrap_or_default();
         let switch = |target| Switch { virtualenv: virtualenv.to_owned(), target, kept: kept.clone() };
-        Ok((switch(Target::Environment(environment.to_owned())), switch(now)))
+        Ok((switch(Target::Virtualenv(staged.to_owned())), switch(now)))
     }
 
     /// Makes it so.
     ///
     /// # Errors
     ///
-    /// When the environment is not complete, the old folder is gone, or the system refuses.
+    /// When the virtualenv is not complete, the old directory is gone, or the system refuses.
     pub fn perform(&self) -> Result<(), PythonError> {
         self.look()?;
         match &self.target {
-            Target::Environment(to) | Target::Link(to) => self.link(to),
-            Target::Folder => self.folder(),
+            Target::Virtualenv(to) | Target::Link(to) => self.link(to),
+            Target::Directory => self.directory(),
         }
     }
 
@@ -94,8 +96,8 @@ impl Switch {
     #[must_use]
     pub fn is_done(&self) -> bool {
         match (&self.target, files::look(&self.virtualenv)) {
-            (Target::Environment(to) | Target::Link(to), Found::Link(now)) => now == *to,
-            (Target::Folder, found) => found == Found::Folder,
+            (Target::Virtualenv(to) | Target::Link(to), Found::Link(now)) => now == *to,
+            (Target::Directory, found) => found == Found::Directory,
             _ => false,
         }
     }
@@ -104,28 +106,30 @@ impl Switch {
     ///
     /// # Errors
     ///
-    /// When the environment is not complete, or the old folder is gone.
+    /// When the virtualenv is not complete, or the old directory is gone.
     pub fn look(&self) -> Result<(), PythonError> {
         let (place, mark) = match &self.target {
-            Target::Environment(environment) => (environment.clone(), COMPLETE),
+            Target::Virtualenv(staged) => (staged.clone(), COMPLETE),
             Target::Link(to) => (files::parent(&self.virtualenv).join(to), "pyvenv.cfg"),
-            Target::Folder if self.is_done() || files::look(&self.kept) == Found::Folder => return Ok(()),
-            Target::Folder => return Err(PythonError::OriginalGone { kept: self.kept.clone() }),
+            Target::Directory if self.is_done() || files::look(&self.kept) == Found::Directory => {
+                return Ok(());
+            }
+            Target::Directory => return Err(PythonError::OriginalGone { kept: self.kept.clone() }),
         };
         if place.join(mark).is_file() {
             return Ok(());
         }
-        Err(PythonError::Incomplete { environment: place })
+        Err(PythonError::Incomplete { staged: place })
     }
 
     fn link(&self, to: &Path) -> Result<(), PythonError> {
         match files::look(&self.virtualenv) {
             Found::Link(now) if now == to => self.tidy(),
-            Found::Folder => {
+            Found::Directory => {
                 files::link(&self.kept, to)?;
                 match exchange(&self.virtualenv, &self.kept)? {
                     Exchanged::Yes => Ok(()),
-                    // Whatever is half done of this, `folder` and this itself find what is missing.
+                    // Whatever is half done of this, `directory` and this itself find what is missing.
                     Exchanged::NeverHere => {
                         files::remove_file(&self.kept)?;
                         files::rename(&self.virtualenv, &self.kept)?;
@@ -137,11 +141,11 @@ impl Switch {
         }
     }
 
-    fn folder(&self) -> Result<(), PythonError> {
+    fn directory(&self) -> Result<(), PythonError> {
         match (files::look(&self.virtualenv), files::look(&self.kept)) {
-            (Found::Folder, _) => {}
-            (Found::Nothing, Found::Folder) => files::rename(&self.kept, &self.virtualenv)?,
-            (_, Found::Folder) => {
+            (Found::Directory, _) => {}
+            (Found::Nothing, Found::Directory) => files::rename(&self.kept, &self.virtualenv)?,
+            (_, Found::Directory) => {
                 if exchange(&self.virtualenv, &self.kept)? == Exchanged::NeverHere {
                     files::remove_file(&self.virtualenv)?;
                     files::rename(&self.kept, &self.virtualenv)?;
@@ -191,25 +195,25 @@ fn kept_path(virtualenv: &Path, count: usize) -> PathBuf {
     files::parent(virtualenv).join(format!(".{name}.deploykit-original{number}"))
 }
 
-/// Returns the folders that links replaced and that nobody removed yet, oldest first.
+/// Returns the directories that links replaced and that nobody removed yet, oldest first.
 #[must_use]
 pub fn kept_originals(virtualenv: &Path) -> Vec<PathBuf> {
     (1..)
         .map(|count| kept_path(virtualenv, count))
-        .take_while(|path| files::look(path) == Found::Folder)
+        .take_while(|path| files::look(path) == Found::Directory)
         .collect()
 }
 
-/// Removes environments that deploykit built, except for those in `keep` and the live one; returns what it removed.
+/// Removes virtualenvs that deploykit built, except for those in `keep` and the live one; returns what it removed.
 ///
 /// # Errors
 ///
 /// When the system refuses.
-pub fn prune(environments: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<Vec<PathBuf>, PythonError> {
-    let entries = match fs::read_dir(environments) {
+pub fn prune(virtualenvs: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<Vec<PathBuf>, PythonError> {
+    let entries = match fs::read_dir(virtualenvs) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(FileError { what: "read", path: environments.to_owned(), source }.into()),
+        Err(source) => return Err(FileError { what: "read", path: virtualenvs.to_owned(), source }.into()),
     };
     let kept: Vec<PathBuf> = keep
         .iter()
@@ -221,10 +225,10 @@ pub fn prune(environments: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result
     for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
         let ours = path.file_name().is_some_and(|name| is_key(&name.to_string_lossy()));
         if ours
-            && files::look(&path) == Found::Folder
+            && files::look(&path) == Found::Directory
             && !fs::canonicalize(&path).is_ok_and(|path| kept.contains(&path))
         {
-            // Without its marker, what is left after an interruption is nobody's environment.
+            // Without its marker, what is left after an interruption is nobody's virtualenv.
             files::remove_file(&path.join(COMPLETE))?;
             files::remove_tree(&path)?;
             removed.push(path);
@@ -234,18 +238,18 @@ pub fn prune(environments: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result
     Ok(removed)
 }
 
-/// Removes environments that were not finished, or not removed whole; the live one stays whatever it is.
+/// Removes virtualenvs that were not finished, or not removed whole; the live one stays whatever it is.
 ///
 /// # Errors
 ///
 /// When the system refuses.
-pub(crate) fn remove_half_built(environments: &Path, virtualenv: &Path) -> Result<(), PythonError> {
+pub(crate) fn remove_half_built(virtualenvs: &Path, virtualenv: &Path) -> Result<(), PythonError> {
     let live = fs::canonicalize(virtualenv).ok();
-    for path in fs::read_dir(environments).into_iter().flatten().flatten().map(|entry| entry.path()) {
+    for path in fs::read_dir(virtualenvs).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Of an environment, or of a question to an installer.
+        // Of a virtualenv, or of a question to an installer.
         let ours = is_key(&name) || name.starts_with(files::TEMPORARY);
-        let is_half = files::look(&path) == Found::Folder && !path.join(COMPLETE).is_file();
+        let is_half = files::look(&path) == Found::Directory && !path.join(COMPLETE).is_file();
         if ours && is_half && fs::canonicalize(&path).ok() != live {
             files::remove_tree(&path)?;
         }
@@ -267,15 +271,15 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn environment(path: &Path) -> PathBuf {
+    fn staged(path: &Path) -> PathBuf {
         fs::create_dir_all(path).unwrap();
         fs::write(path.join("pyvenv.cfg"), "").unwrap();
         fs::write(path.join(COMPLETE), "").unwrap();
         path.to_owned()
     }
 
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(folder)
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -284,19 +288,19 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_becomes_a_link_and_a_folder_again_from_every_half_step() {
-        let folder = tempfile::tempdir().unwrap();
-        let live = folder.path().join("venv");
+    fn a_directory_becomes_a_link_and_a_directory_again_from_every_half_step() {
+        let directory = tempfile::tempdir().unwrap();
+        let live = directory.path().join("venv");
         fs::create_dir(&live).unwrap();
         fs::write(live.join("mine"), "").unwrap();
-        let next = environment(&folder.path().join("e"));
+        let next = staged(&directory.path().join("e"));
         let (there, back) = Switch::pair(&live, &next).unwrap();
 
         // Nothing done, or only the link made.
         back.perform().unwrap();
         symlink(&next, &there.kept).unwrap();
         back.perform().unwrap();
-        assert_eq!(names(folder.path()), ["e", "venv"]);
+        assert_eq!(names(directory.path()), ["e", "venv"]);
 
         for _ in 0..2 {
             there.perform().unwrap();
@@ -306,14 +310,14 @@ mod tests {
             back.perform().unwrap();
             back.perform().unwrap();
             assert!(live.join("mine").exists());
-            assert_eq!(names(folder.path()), ["e", "venv"]);
+            assert_eq!(names(directory.path()), ["e", "venv"]);
         }
 
         // Exchanged, and the link not yet removed.
         there.perform().unwrap();
         files::exchange(&live, &there.kept).unwrap();
         back.perform().unwrap();
-        assert_eq!(names(folder.path()), ["e", "venv"]);
+        assert_eq!(names(directory.path()), ["e", "venv"]);
 
         // The live path is lost.
         there.perform().unwrap();
@@ -324,25 +328,25 @@ mod tests {
 
     #[test]
     fn a_link_comes_back_as_it_was_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let live = folder.path().join("venv");
-        environment(&folder.path().join("old"));
+        let directory = tempfile::tempdir().unwrap();
+        let live = directory.path().join("venv");
+        staged(&directory.path().join("old"));
         symlink("old", &live).unwrap();
-        let next = environment(&folder.path().join("e"));
+        let next = staged(&directory.path().join("e"));
         let (there, back) = Switch::pair(&live, &next).unwrap();
         there.perform().unwrap();
         back.perform().unwrap();
         back.perform().unwrap();
         assert_eq!(files::look(&live), Found::Link("old".into()));
-        assert_eq!(names(folder.path()), ["e", "old", "venv"]);
+        assert_eq!(names(directory.path()), ["e", "old", "venv"]);
     }
 
     #[test]
     fn an_earlier_original_is_never_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let live = folder.path().join("venv");
+        let directory = tempfile::tempdir().unwrap();
+        let live = directory.path().join("venv");
         fs::create_dir(&live).unwrap();
-        let next = environment(&folder.path().join("e"));
+        let next = staged(&directory.path().join("e"));
         let (there, _) = Switch::pair(&live, &next).unwrap();
         there.perform().unwrap();
         // Somebody made a new virtualenv by hand.
@@ -356,10 +360,10 @@ mod tests {
 
     #[test]
     fn what_is_half_built_or_gone_never_goes_live() {
-        let folder = tempfile::tempdir().unwrap();
-        let live = folder.path().join("venv");
+        let directory = tempfile::tempdir().unwrap();
+        let live = directory.path().join("venv");
         fs::create_dir(&live).unwrap();
-        let half = folder.path().join("half");
+        let half = directory.path().join("half");
         fs::create_dir(&half).unwrap();
         let (there, back) = Switch::pair(&live, &half).unwrap();
         assert!(matches!(there.perform(), Err(PythonError::Incomplete { .. })));
@@ -370,15 +374,14 @@ mod tests {
 
     #[test]
     fn pruning_spares_the_live_one_the_kept_ones_and_what_is_not_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let environments = folder.path().join("environments");
-        let [live, kept, old] =
-            ["0", "1", "2"].map(|digit| environment(&environments.join(digit.repeat(16))));
-        environment(&environments.join("mine"));
-        symlink(&live, folder.path().join("venv")).unwrap();
-        let removed = prune(&environments, &folder.path().join("venv"), &[kept]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let virtualenvs = directory.path().join("environments");
+        let [live, kept, old] = ["0", "1", "2"].map(|digit| staged(&virtualenvs.join(digit.repeat(16))));
+        staged(&virtualenvs.join("mine"));
+        symlink(&live, directory.path().join("venv")).unwrap();
+        let removed = prune(&virtualenvs, &directory.path().join("venv"), &[kept]).unwrap();
         assert_eq!(removed, [old]);
-        assert_eq!(names(&environments).len(), 3);
-        assert!(prune(&folder.path().join("none"), &live, &[]).unwrap().is_empty());
+        assert_eq!(names(&virtualenvs).len(), 3);
+        assert!(prune(&directory.path().join("none"), &live, &[]).unwrap().is_empty());
     }
 }

@@ -19,7 +19,7 @@ pub struct Virtualenv {
     pub path: PathBuf,
     /// Its Python without the patch level: `3.11`, `pypy3.10`.
     pub python: String,
-    /// The folder of the Python that it was made with.
+    /// The directory of the Python that it was made with.
     pub home: PathBuf,
     /// The Python that it was made with; `None`: it is gone.
     pub base: Option<PathBuf>,
@@ -50,8 +50,8 @@ impl Virtualenv {
             return Err(no_virtualenv());
         }
         let settings = settings_of(&settings);
-        let folders = site_packages(path);
-        let python = folders.first().map(|(python, _)| python.clone()).ok_or_else(no_virtualenv)?;
+        let directories = site_packages(path);
+        let python = directories.first().map(|(python, _)| python.clone()).ok_or_else(no_virtualenv)?;
         let home = PathBuf::from(settings.get("home").cloned().unwrap_or_default());
         let mut read = Virtualenv {
             path: path.to_owned(),
@@ -70,31 +70,33 @@ impl Virtualenv {
             scripts: scripts_of(path),
             ..Virtualenv::default()
         };
-        for (_, folder) in folders {
-            read.add_packages(&folder);
+        for (_, directory) in directories {
+            read.add_packages(&directory);
         }
         read.trust_commits_of(Marker::read(path).as_ref());
         Ok(read)
     }
 
-    fn add_packages(&mut self, folder: &Path) {
-        let names: BTreeSet<String> = names_in(folder).collect();
+    fn add_packages(&mut self, directory: &Path) {
+        let names: BTreeSet<String> = names_in(directory).collect();
         // pip renames what it is about to remove to `~name`: a leftover of an interrupted run.
         for name in names.iter().filter(|name| !name.starts_with('~')) {
             let metadata = match name.rsplit_once('.') {
-                Some((_, "dist-info")) => folder.join(name).join("METADATA"),
-                Some((_, "egg-info")) if folder.join(name).is_dir() => folder.join(name).join("PKG-INFO"),
-                Some((_, "egg-info")) => folder.join(name),
+                Some((_, "dist-info")) => directory.join(name).join("METADATA"),
+                Some((_, "egg-info")) if directory.join(name).is_dir() => {
+                    directory.join(name).join("PKG-INFO")
+                }
+                Some((_, "egg-info")) => directory.join(name),
                 _ => continue,
             };
             let Some(mut package) = fs::read(&metadata).ok().and_then(|text| package_of(&text)) else {
                 continue;
             };
-            package.origin = fs::read(folder.join(name).join("direct_url.json"))
+            package.origin = fs::read(directory.join(name).join("direct_url.json"))
                 .ok()
                 .and_then(|text| serde_json::from_slice(&text).ok())
                 .and_then(|direct| origin_of(&direct));
-            if let Ok(record) = fs::read(folder.join(name).join("RECORD")) {
+            if let Ok(record) = fs::read(directory.join(name).join("RECORD")) {
                 let tops = top_level(&record);
                 if tops.iter().any(|top| !names.contains(top)) {
                     package.version.push_str(FILES_MISSING);
@@ -130,19 +132,19 @@ fn settings_of(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Returns the folders of packages with the name of their Python: `python3.11`.
+/// Returns the directories of packages with the name of their Python: `python3.11`.
 pub(crate) fn site_packages(path: &Path) -> Vec<(String, PathBuf)> {
     let mut found: Vec<(String, PathBuf)> = Vec::new();
     for library in ["lib", "lib64"] {
         // `lib64` usually is a link to `lib`, and must not count twice.
-        let folder = path.join(library);
-        if library == "lib64" && fs::symlink_metadata(&folder).is_ok_and(|found| found.is_symlink()) {
+        let directory = path.join(library);
+        if library == "lib64" && fs::symlink_metadata(&directory).is_ok_and(|found| found.is_symlink()) {
             continue;
         }
-        let mut pythons: Vec<String> = names_in(&folder).filter(|name| name.contains("py")).collect();
+        let mut pythons: Vec<String> = names_in(&directory).filter(|name| name.contains("py")).collect();
         pythons.sort();
         for python in pythons {
-            let packages = folder.join(&python).join("site-packages");
+            let packages = directory.join(&python).join("site-packages");
             if packages.is_dir() {
                 found.push((python, packages));
             }
@@ -160,8 +162,8 @@ fn base_python(settings: &BTreeMap<String, String>, home: &Path, python: &str) -
         .find(|file| file.is_file() && file.file_name().is_some_and(|name| name == python))
 }
 
-pub(crate) fn names_in(folder: &Path) -> impl Iterator<Item = String> {
-    fs::read_dir(folder)
+pub(crate) fn names_in(directory: &Path) -> impl Iterator<Item = String> {
+    fs::read_dir(directory)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
@@ -199,7 +201,7 @@ pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Returns the file of a line of a `RECORD`, relative to the folder of packages.
+/// Returns the file of a line of a `RECORD`, relative to the directory of packages.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
 pub(super) fn file_of_record(line: &[u8]) -> &[u8] {
@@ -207,18 +209,18 @@ pub(super) fn file_of_record(line: &[u8]) -> &[u8] {
     &file[..memchr::memchr(end, file).unwrap_or(file.len())]
 }
 
-/// Returns what a `RECORD` has in the folder of packages itself, without compiled files, which may be removed at will.
+/// Returns what a `RECORD` has in the directory of packages itself, without compiled files, which may be removed at will.
 fn top_level(record: &[u8]) -> BTreeSet<String> {
     let mut tops = BTreeSet::new();
     let mut last: &[u8] = b"";
     for line in lines_of(record) {
-        // Thousands of files of one folder follow one another.
+        // Thousands of files of one directory follow one another.
         if line.get(last.len()) == Some(&b'/') && line.starts_with(last) {
             continue;
         }
         let file = file_of_record(line.trim_ascii_end());
         let top = &file[..memchr::memchr(b'/', file).unwrap_or(file.len())];
-        // By the specification it is UTF-8; anything else could not be found in the folder.
+        // By the specification it is UTF-8; anything else could not be found in the directory.
         let Ok(name) = str::from_utf8(top) else { continue };
         if !name.is_empty() && !name.starts_with('.') && name != "__pycache__" {
             tops.insert(name.to_owned());
@@ -242,9 +244,9 @@ mod tests {
     use proptest::prelude::*;
     use std::os::unix::fs::symlink;
 
-    fn environment(folder: &Path, settings: &str) -> PathBuf {
-        let path = folder.join("venv");
-        let home = folder.join("home");
+    fn staged(directory: &Path, settings: &str) -> PathBuf {
+        let path = directory.join("venv");
+        let home = directory.join("home");
         for made in [&home, &path.join("bin"), &path.join("lib/python3.11/site-packages")] {
             fs::create_dir_all(made).unwrap();
         }
@@ -267,25 +269,25 @@ mod tests {
 
     #[test]
     fn a_virtualenv_is_read_from_its_files() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let path =
-            environment(folder.path(), "home = HOME\nInclude-System-Site-Packages = TRUE\nprompt = 'site'\n");
+            staged(directory.path(), "home = HOME\nInclude-System-Site-Packages = TRUE\nprompt = 'site'\n");
         install(&path, "Django", "5.2", "");
         let read = Virtualenv::read(&path).unwrap();
         assert_eq!(
             (read.python.as_str(), read.prompt.as_str(), read.system_site_packages),
             ("3.11", "site", true)
         );
-        assert_eq!(read.base, Some(folder.path().join("home/python3.11")));
+        assert_eq!(read.base, Some(directory.path().join("home/python3.11")));
         assert_eq!(read.packages, [Package::new("Django", "5.2")].into_iter().collect());
-        fs::remove_file(folder.path().join("home/python3.11")).unwrap();
+        fs::remove_file(directory.path().join("home/python3.11")).unwrap();
         assert_eq!(Virtualenv::read(&path).unwrap().base, None);
     }
 
     #[test]
     fn a_package_whose_files_are_gone_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = environment(folder.path(), "home = HOME\n");
+        let directory = tempfile::tempdir().unwrap();
+        let path = staged(directory.path(), "home = HOME\n");
         let record =
             "six.py,sha256=x,1\n__pycache__/six.pyc,,\n../../../bin/six,,\nsix-1.dist-info/RECORD,,\n";
         install(&path, "six", "1", record);
@@ -296,12 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn other_folders_are_no_virtualenvs() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = Virtualenv::read(&folder.path().join("x")).unwrap_err();
+    fn other_directories_are_no_virtualenvs() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = Virtualenv::read(&directory.path().join("x")).unwrap_err();
         assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
-        fs::create_dir(folder.path().join("conda-meta")).unwrap();
-        let conda = Virtualenv::read(folder.path()).unwrap_err();
+        fs::create_dir(directory.path().join("conda-meta")).unwrap();
+        let conda = Virtualenv::read(directory.path()).unwrap_err();
         assert!(matches!(conda, PythonError::NotAVirtualenv { .. }), "{conda:?}");
     }
 

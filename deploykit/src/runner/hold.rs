@@ -66,8 +66,8 @@ mod tests {
     use crate::runner::Events;
     use crate::services::{Before, CommandManager, Goal, Manager, Role, Service, ServiceAction, Socket};
 
-    fn service(folder: &Path, name: &str) -> Service {
-        let up = folder.join(name).display().to_string();
+    fn service(directory: &Path, name: &str) -> Service {
+        let up = directory.join(name).display().to_string();
         let argv = |words: [&str; 2]| words.map(str::to_owned).to_vec();
         let manager = CommandManager {
             start: argv(["touch", &up]),
@@ -90,13 +90,13 @@ mod tests {
 
     #[test]
     fn what_it_stops_again_is_started_again_by_a_recovery() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         std::fs::write(path("web"), "").unwrap();
         std::fs::write(path("other"), "").unwrap();
-        let (web, other) = (service(folder.path(), "web"), service(folder.path(), "other"));
+        let (web, other) = (service(directory.path(), "web"), service(directory.path(), "other"));
         let run = |words: &[&str]| Action::Run { command: Command::new(words[0]).args(&words[1..]) };
-        let there = path("mended").display().to_string();
+        let there = path("fixed").display().to_string();
         let step =
             |name: &str, phase, action, undo| Step::with_actions(name, phase, "", vec![action], vec![undo]);
         let steps = [
@@ -124,7 +124,7 @@ mod tests {
         };
         assert_eq!(recover(), Outcome::Held);
         assert!(!path("web").exists(), "it is still held");
-        std::fs::write(path("mended"), "").unwrap();
+        std::fs::write(path("fixed"), "").unwrap();
         assert_eq!(recover(), Outcome::RolledBack);
         assert!(path("web").exists(), "it runs again");
     }

@@ -1,6 +1,6 @@
-//! Real actions in a temporary folder: whatever fails and wherever it is cut off, the folder is as it was.
+//! Real actions in a temporary directory: whatever fails and wherever it is interrupted, the directory is as it was.
 
-mod cut_off;
+mod killed;
 mod model;
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::host::{CommandError, Redactor};
 use crate::journal::{is_finished, left_to_undo};
 
 /// A small site: files that steps change, and a journal beside them.
-struct Folder {
+struct Directory {
     temp: tempfile::TempDir,
 }
 
@@ -54,20 +54,20 @@ impl Ran {
     }
 }
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let folder = Folder { temp };
-        fs::create_dir(folder.path("site")).unwrap();
+        let directory = Directory { temp };
+        fs::create_dir(directory.path("site")).unwrap();
         for (name, text) in [("settings", "old"), ("obsolete", "kept until the window")] {
-            fs::write(folder.site(name), text).unwrap();
+            fs::write(directory.site(name), text).unwrap();
         }
-        fs::set_permissions(folder.site("obsolete"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(directory.site("obsolete"), fs::Permissions::from_mode(0o640)).unwrap();
         for (tree, text) in [("static", "old"), (".static-next", "new")] {
-            fs::create_dir(folder.site(tree)).unwrap();
-            fs::write(folder.site(tree).join("style.css"), text).unwrap();
+            fs::create_dir(directory.site(tree)).unwrap();
+            fs::write(directory.site(tree).join("style.css"), text).unwrap();
         }
-        folder
+        directory
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -90,7 +90,7 @@ impl Folder {
         Action::RemoveFile { path: self.site(name) }
     }
 
-    /// Six steps of which one has nothing to do. The waits in the midst of steps are places to be cut off at.
+    /// Six steps of which one has nothing to do. The waits in the midst of steps are places to be interrupted at.
     fn steps(&self) -> Vec<Step> {
         let (swap, back) = Swap::pair(&self.site("static"), &self.site(".static-next")).unwrap();
         let (link, unlink) = (self.site("current"), run("rm", &["-f", &text(&self.site("current"))]));
@@ -184,7 +184,7 @@ impl Folder {
         catch_unwind(AssertUnwindSafe(work)).ok()
     }
 
-    /// Returns everything in the site's folder: the names, with texts, modes and targets.
+    /// Returns everything in the site's directory: the names, with texts, modes and targets.
     fn facts(&self) -> BTreeMap<PathBuf, String> {
         let mut facts = BTreeMap::new();
         gather(&self.path("site"), &mut facts);
@@ -200,7 +200,7 @@ fn gather(path: &Path, facts: &mut BTreeMap<PathBuf, String>) {
     let mode = found.permissions().mode();
     let fact = if found.is_dir() {
         fs::read_dir(path).unwrap().for_each(|entry| gather(&entry.unwrap().path(), facts));
-        format!("{mode:o} folder")
+        format!("{mode:o} directory")
     } else if found.is_symlink() {
         format!("link to {}", fs::read_link(path).unwrap().display())
     } else {
@@ -242,8 +242,8 @@ fn undone(event: &Event, wanted: &str) -> bool {
 
 #[test]
 fn steps_are_done_in_order_and_what_is_not_needed_is_skipped() {
-    let folder = Folder::new();
-    let ran = folder.run_plainly(&folder.steps());
+    let directory = Directory::new();
+    let ran = directory.run_plainly(&directory.steps());
     assert_eq!(ran.outcome(), Outcome::Updated);
     assert_eq!(
         ran.told(),
@@ -280,16 +280,16 @@ fn steps_are_done_in_order_and_what_is_not_needed_is_skipped() {
             ("link", Phase::Finish, false),
         ]
     );
-    assert_eq!(fs::read_to_string(folder.site("static/style.css")).unwrap(), "new");
-    assert_eq!(fs::read_to_string(folder.site("current/style.css")).unwrap(), "new");
-    assert!(!folder.site("obsolete").exists());
+    assert_eq!(fs::read_to_string(directory.site("static/style.css")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(directory.site("current/style.css")).unwrap(), "new");
+    assert!(!directory.site("obsolete").exists());
 }
 
 #[test]
 fn each_entry_is_in_the_journal_before_its_event_is_sent() {
-    let folder = Folder::new();
-    let path = folder.journal();
-    folder.run(&folder.steps(), Host::new(), &[], &mut |event| {
+    let directory = Directory::new();
+    let path = directory.journal();
+    directory.run(&directory.steps(), Host::new(), &[], &mut |event| {
         let last = Journal::read(&path).unwrap().pop();
         match event {
             Event::StepStarted { step, .. } => {
@@ -311,20 +311,21 @@ fn each_entry_is_in_the_journal_before_its_event_is_sent() {
 
 #[test]
 fn whichever_action_fails_everything_is_as_before() {
-    let needed = |folder: &Folder| folder.steps().into_iter().filter(Step::is_needed).collect::<Vec<_>>();
-    let places = needed(&Folder::new()).into_iter().enumerate();
+    let needed =
+        |directory: &Directory| directory.steps().into_iter().filter(Step::is_needed).collect::<Vec<_>>();
+    let places = needed(&Directory::new()).into_iter().enumerate();
     let places =
         places.flat_map(|(step, it)| (0..=it.change.actions.len()).map(move |action| (step, action)));
     for (step, action) in places {
-        let folder = Folder::new();
-        let before = folder.facts();
-        let mut steps = needed(&folder);
+        let directory = Directory::new();
+        let before = directory.facts();
+        let mut steps = needed(&directory);
         steps[step].change.actions.insert(action, run("false", &[]));
         let (id, phase) = (steps[step].id.clone(), steps[step].phase);
-        let ran = folder.run_plainly(&steps);
+        let ran = directory.run_plainly(&steps);
         let expected = if phase == Phase::Announce { Outcome::Refused } else { Outcome::RolledBack };
         assert_eq!(ran.outcome(), expected, "{id}, action {action}");
-        assert_eq!(folder.facts(), before, "{id}, action {action}");
+        assert_eq!(directory.facts(), before, "{id}, action {action}");
         let failure = ran.failure();
         assert_eq!((&failure.step, failure.phase, failure.interrupted), (&id, phase, false));
         assert!(failure.error.starts_with("`false` exited with code 1 after "), "{}", failure.error);
@@ -334,10 +335,10 @@ fn whichever_action_fails_everything_is_as_before() {
 
 #[test]
 fn undo_goes_backwards_and_is_told() {
-    let folder = Folder::new();
-    let mut steps = folder.steps();
+    let directory = Directory::new();
+    let mut steps = directory.steps();
     steps[3].change.actions = vec![run("sh", &["-c", "echo one; echo two >&2; exit 3"])];
-    let ran = folder.run_plainly(&steps);
+    let ran = directory.run_plainly(&steps);
     assert_eq!(
         ran.told()[7..],
         ["code started", "code failed", "undo of 3", "code undone", "page-up undone", "announce undone"]
@@ -346,7 +347,7 @@ fn undo_goes_backwards_and_is_told() {
     let mut tail = failure.tail.clone();
     tail.sort();
     assert_eq!(tail, ["one", "two"]);
-    let entries = Journal::read(&folder.journal()).unwrap();
+    let entries = Journal::read(&directory.journal()).unwrap();
     assert!(
         matches!(
             &entries[4..],
@@ -364,33 +365,37 @@ fn undo_goes_backwards_and_is_told() {
 
 #[test]
 fn undoing_twice_does_no_harm() {
-    let folder = Folder::new();
-    let before = folder.facts();
-    let steps = folder.steps();
-    assert_eq!(folder.run_plainly(&steps).outcome(), Outcome::Updated);
+    let directory = Directory::new();
+    let before = directory.facts();
+    let steps = directory.steps();
+    assert_eq!(directory.run_plainly(&steps).outcome(), Outcome::Updated);
     for _ in 0..2 {
         for action in steps.iter().rev().flat_map(|step| &step.change.undo) {
             action.perform(&mut Context::default()).unwrap();
         }
-        assert_eq!(folder.facts(), before);
+        assert_eq!(directory.facts(), before);
     }
 }
 
 #[test]
 fn an_undo_that_fails_holds_the_site() {
-    let folder = Folder::new();
-    let mut steps = folder.steps();
+    let directory = Directory::new();
+    let mut steps = directory.steps();
     steps[3].change.undo.insert(1, run("false", &[]));
     steps[4].change.actions.insert(0, run("false", &[]));
-    let hold = [folder.write("held", ""), run("false", &["held"]), folder.write("services", "stopped")];
-    let ran = folder.run(&steps, Host::new(), &hold, &mut |_| ());
+    let hold = [directory.write("held", ""), run("false", &["held"]), directory.write("services", "stopped")];
+    let ran = directory.run(&steps, Host::new(), &hold, &mut |_| ());
     assert_eq!(ran.outcome(), Outcome::Held);
     let (step, error) = ran.failure().undo.clone().unwrap();
     assert_eq!(step, "code");
     assert!(error.starts_with("`false` exited with code 1"), "{error}");
     assert_eq!(ran.failure().step, "static");
     // Each part of the hold is tried, and what comes before the failing undo stays as it is.
-    assert!(folder.site("held").exists() && folder.site("services").exists() && folder.site("page").exists());
+    assert!(
+        directory.site("held").exists()
+            && directory.site("services").exists()
+            && directory.site("page").exists()
+    );
     let told = ran.told();
     assert_eq!(told[told.len() - 4..told.len() - 1], ["undo of 4", "static undone", "code not undone"]);
     assert!(told[told.len() - 1].contains("while holding the site in maintenance: `false held`"), "{told:?}");
@@ -403,7 +408,7 @@ fn an_undo_that_fails_holds_the_site() {
         .collect();
     let expected = [("announce", false), ("page-up", false), ("code", false), ("static", true)];
     assert_eq!(undone, expected.map(|(step, undone)| (step.to_owned(), undone)));
-    let entries = Journal::read(&folder.journal()).unwrap();
+    let entries = Journal::read(&directory.journal()).unwrap();
     assert!(!is_finished(&entries));
     let left: Vec<&str> = left_to_undo(&entries).iter().map(|begun| begun.step.as_str()).collect();
     assert_eq!(left, ["code", "page-up", "announce"]);
@@ -411,26 +416,26 @@ fn an_undo_that_fails_holds_the_site() {
 
 #[test]
 fn a_site_that_noticed_nothing_is_not_held_down() {
-    let folder = Folder::new();
-    let mut steps = folder.steps();
+    let directory = Directory::new();
+    let mut steps = directory.steps();
     steps[0].change.actions.push(run("false", &[]));
     steps[0].change.undo.push(run("false", &[]));
-    let ran = folder.run(&steps, Host::new(), &[folder.write("held", "")], &mut |_| ());
+    let ran = directory.run(&steps, Host::new(), &[directory.write("held", "")], &mut |_| ());
     assert_eq!(ran.outcome(), Outcome::Held);
-    assert!(!folder.site("held").exists());
+    assert!(!directory.site("held").exists());
 }
 
 #[test]
 fn what_is_told_and_kept_holds_no_secret() {
-    let folder = Folder::new();
-    let mut steps = folder.steps();
+    let directory = Directory::new();
+    let mut steps = directory.steps();
     steps[2].change.actions = vec![run("sh", &["-c", "echo the key is hunter22; exit 1"])];
     steps[0].change.undo = vec![run("sh", &["-c", "exit 2 # hunter22"])];
     let host = Host::new().with_redactor(Redactor::new(["hunter22".to_owned()]));
-    let kept = folder.path("events.jsonl");
+    let kept = directory.path("events.jsonl");
     let mut told = Vec::new();
     {
-        let mut journal = Journal::open(&folder.journal()).unwrap();
+        let mut journal = Journal::open(&directory.journal()).unwrap();
         let mut observer = |record: &Record| told.push(record.event.clone());
         let mut events = Events::new(&mut observer);
         events.keep_in(fs::File::create(&kept).unwrap());
@@ -448,7 +453,7 @@ fn what_is_told_and_kept_holds_no_secret() {
     let kept = fs::read_to_string(kept).unwrap();
     assert_eq!(kept.lines().count(), told.len());
     assert!(!kept.contains("hunter22"), "{kept}");
-    let failures = Journal::read(&folder.journal())
+    let failures = Journal::read(&directory.journal())
         .unwrap()
         .into_iter()
         .filter(|entry| matches!(entry, Entry::StepFailed { .. } | Entry::UndoFailed { .. }));
@@ -474,10 +479,10 @@ fn an_error_text_names_each_cause_once() {
 #[test]
 fn a_window_is_measured_from_the_stop_to_the_last_look() {
     let step = |id: &str| Step::with_actions(id, Phase::Window, "", vec![wait()], Vec::new());
-    let folder = Folder::new();
+    let directory = Directory::new();
     let ran =
-        folder.run_plainly(&[step("stop-web"), step("start-web"), step("smoke-check"), step("page-down")]);
+        directory.run_plainly(&[step("stop-web"), step("start-web"), step("smoke-check"), step("page-down")]);
     assert!(ran.course.unwrap().window.is_some());
-    let folder = Folder::new();
-    assert_eq!(folder.run_plainly(&[step("start-web")]).course.unwrap().window, None);
+    let directory = Directory::new();
+    assert_eq!(directory.run_plainly(&[step("start-web")]).course.unwrap().window, None);
 }

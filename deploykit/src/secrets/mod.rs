@@ -35,8 +35,8 @@ use crate::host::files::FileError;
 /// ```
 /// use deploykit::secrets::SecretsFile;
 ///
-/// let folder = tempfile::tempdir()?;
-/// let path = folder.path().join("secrets.json");
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("secrets.json");
 /// std::fs::write(&path, r#"{"SECRET_KEY": "hunter22", "EMAIL": {"password": "swordfish"}}"#)?;
 /// let secrets = SecretsFile::read(&path)?;
 /// assert_eq!(secrets.missing(["SECRET_KEY", "API_KEY"]), ["API_KEY"]);

@@ -25,7 +25,7 @@ pub struct CommandManager {
     /// Its listening socket is kept while it is stopped, and whoever starts it waits for [`Service::hold`] to go.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
-    /// The folder that they run in; default: the caller's own.
+    /// The directory that they run in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
 }
@@ -67,7 +67,7 @@ impl<'a> Session<'a> {
         if let Some(directory) = &self.manager.directory {
             command = command.directory(directory);
         }
-        let command = command.in_site_environment().deadline(deadline);
+        let command = command.with_site_variables().deadline(deadline);
         self.host.run(&command).map_err(|source| match source {
             CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
             source => ServiceError::Command { service: service(), what, source: Box::new(source) },

@@ -106,7 +106,7 @@ pub enum ServiceError {
         known: Vec<String>,
     },
     /// systemd could not be asked, or refused.
-    #[error("service `{service}`: systemd was asked in vain")]
+    #[error("`systemctl` failed for service `{service}`")]
     Systemd {
         /// The service.
         service: String,

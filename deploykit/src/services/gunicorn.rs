@@ -17,7 +17,7 @@ use crate::command::Command;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, Output};
 
-/// Marks what a start command leaves running, so that a start that came to nothing is seen at once.
+/// Marks what a start command leaves running, so that a failed start is seen at once.
 const MARKER: &str = "DEPLOYKIT_START";
 
 /// How long nothing at all may be left of a start before it counts as failed.
@@ -31,7 +31,7 @@ pub struct Gunicorn {
     /// Starts it and returns, such as `gunicorn --daemon --pid FILE site.wsgi`; runs in the site's environment. Empty:
     /// whoever holds its socket starts it again whenever it ended, unless the service's hold file is there.
     pub start: Vec<String>,
-    /// The folder to start it in; default: the caller's own.
+    /// The directory to start it in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
 }
@@ -192,7 +192,7 @@ impl ServiceManager for Session<'_> {
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let mark = format!("{}-{}", std::process::id(), now.as_nanos());
-        let command = command.in_site_environment().env(MARKER, &mark).deadline(self.service.start_timeout);
+        let command = command.with_site_variables().env(MARKER, &mark).deadline(self.service.start_timeout);
         let output = self.host.run(&command).map_err(|source| match source {
             CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
             source => ServiceError::Command { service: service(), what: "start", source: Box::new(source) },
@@ -226,7 +226,7 @@ fn log_files(argv: &[String], directory: Option<&Path>) -> Vec<PathBuf> {
             && let Some(value) = value.or_else(|| words.next().map(String::as_str))
             && value != "-"
         {
-            files.push(directory.map_or_else(|| PathBuf::from(value), |folder| folder.join(value)));
+            files.push(directory.map_or_else(|| PathBuf::from(value), |directory| directory.join(value)));
         }
     }
     files

@@ -165,10 +165,10 @@ mod tests {
 
     #[test]
     fn gunicorn_s_patience_is_read_where_it_stands() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let found = |command: &str, variable: &str| {
             let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
-            graceful(&words, variable, folder.path()).map(|time| time.as_secs())
+            graceful(&words, variable, directory.path()).map(|time| time.as_secs())
         };
         let gunicorn = "/venv/bin/python /venv/bin/gunicorn";
         assert_eq!(found(&format!("{gunicorn} app"), ""), Some(30));
@@ -176,12 +176,12 @@ mod tests {
         assert_eq!(found(&format!("{gunicorn} app"), "--graceful-timeout=7"), Some(7));
         assert_eq!(found(&format!("{gunicorn} -c python:conf app"), ""), None);
         assert_eq!(found("celery -A app worker", ""), None);
-        let file = folder.path().join("gunicorn.conf.py");
+        let file = directory.path().join("gunicorn.conf.py");
         std::fs::write(&file, "workers = 2\ngraceful_timeout = 12  # for reports\n").unwrap();
         assert_eq!(found(&format!("{gunicorn} app"), ""), Some(12));
         std::fs::write(&file, "graceful_timeout = 2 * 60\n").unwrap();
         assert_eq!(found(&format!("{gunicorn} app"), ""), None, "it is computed");
-        std::fs::rename(&file, folder.path().join("g.py")).unwrap();
+        std::fs::rename(&file, directory.path().join("g.py")).unwrap();
         assert_eq!(found(&format!("{gunicorn} app"), ""), Some(30));
         assert_eq!(found(&format!("{gunicorn} --config=g.py app"), ""), None);
     }

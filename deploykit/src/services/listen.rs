@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn listeners_are_found_while_they_listen() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
         let (tcp, unix) = (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
         let _client = UnixStream::connect(&path).unwrap();
         let (port, path) = (Address::Tcp(tcp.local_addr().unwrap()), Address::Unix(path));
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn gunicorn_s_control_socket_is_no_address_of_a_service() {
-        let folder = tempfile::tempdir().unwrap();
-        let [pages, control] = ["gunicorn.sock", "gunicorn.ctl"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [pages, control] = ["gunicorn.sock", "gunicorn.ctl"].map(|name| directory.path().join(name));
         let _listeners = [&pages, &control].map(|path| UnixListener::bind(path).unwrap());
         let is_here =
-            |one: &Listening| matches!(&one.address, Address::Unix(path) if path.starts_with(&folder));
+            |one: &Listening| matches!(&one.address, Address::Unix(path) if path.starts_with(&directory));
         let found: Vec<Address> =
             listening(&[own()]).into_iter().filter(is_here).map(|one| one.address).collect();
         assert_eq!(found, [Address::Unix(pages)]);

@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn only_what_came_since_is_shown_and_no_secret() {
-        let folder = tempfile::tempdir().unwrap();
-        let (old, new) = (folder.path().join("old.log"), folder.path().join("new.log"));
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old.log"), directory.path().join("new.log"));
         append(&old, "before\n");
         let mark = LogMark::of_files([("web", &old), ("web", &new), ("again", &old)]);
         assert!(lines(&mark, 9).is_empty());
@@ -215,12 +215,12 @@ mod tests {
 
     #[test]
     fn a_rotated_file_is_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("web.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.log");
         append(&path, "before\n");
         let mark = LogMark::of_files([("web", &path)]);
         append(&path, "rest\n");
-        fs::rename(&path, folder.path().join("web.log.1")).unwrap();
+        fs::rename(&path, directory.path().join("web.log.1")).unwrap();
         assert_eq!(lines(&mark, 9), ["rest"]);
         append(&path, "new\n");
         assert_eq!(lines(&mark, 9), ["rest", "new"]);
@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_file_that_was_cut_short_counts_from_its_beginning() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("web.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.log");
         append(&path, "a long line from before\n");
         let mark = LogMark::of_files([("web", &path)]);
         fs::write(&path, "new\n").unwrap();
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn devices_and_huge_files_do_not_hold_us() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("web.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.log");
         let mark = LogMark::of_files([("web", path.as_path()), ("tty", Path::new("/dev/zero"))]);
         let file = File::create(&path).unwrap();
         file.set_len(1 << 30).unwrap();

@@ -1,6 +1,6 @@
 //! The programs that serve a site: asked, stopped and started through whatever manages them.
 //!
-//! A [`Service`] names its [`Manager`]. Each kind of manager is one file of this folder with an implementation of
+//! A [`Service`] names its [`Manager`]. Each kind of manager is one file of this directory with an implementation of
 //! `ServiceManager`, which asks for a state and passes on a wish; the waiting, the deadlines and the proof that old
 //! processes have ended are the same for all of them and stand in [`ServiceAction`]. Services of one role that stop are told
 //! so one after another, and waited for together (`stop.rs`). A new manager costs its file and an arm of [`Manager`].

@@ -91,10 +91,10 @@ impl Seen {
 }
 
 fn real(path: &Path) -> PathBuf {
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
     path.canonicalize()
         .ok()
-        .or_else(|| Some(folder?.join(path.file_name()?)))
+        .or_else(|| Some(directory?.join(path.file_name()?)))
         .unwrap_or_else(|| path.to_owned())
 }
 
@@ -145,11 +145,11 @@ mod tests {
     /// What is said of a process with this command line, which runs in `/srv/site` and started at the time of the file,
     /// changed by `change`.
     fn said(line: &str, change: impl FnOnce(&mut Seen)) -> Option<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let pidfile = folder.path().join("g.pid");
+        let directory = tempfile::tempdir().unwrap();
+        let pidfile = directory.path().join("g.pid");
         std::fs::write(&pidfile, "12\n").unwrap();
         let written = pidfile.metadata().unwrap().modified().ok();
-        let line = line.replace("HERE", &folder.path().to_string_lossy());
+        let line = line.replace("HERE", &directory.path().to_string_lossy());
         let mut seen = Seen {
             words: words(&line),
             name: Some("gunicorn".to_owned()),

@@ -34,7 +34,7 @@ impl Socket {
     /// Keeps the service from being started.
     pub(super) fn close(&self) -> Result<(), FileError> {
         let Some(hold) = &self.hold else { return Ok(()) };
-        files::private_folder(files::parent(hold))?;
+        files::private_directory(files::parent(hold))?;
         files::write_whole(hold, HELD.as_bytes(), 0o600)
     }
 
@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn listening_sockets_are_told_from_connections() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         let inode = |fd: &dyn std::os::fd::AsRawFd| {
             let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
             let text = link.to_string_lossy().into_owned();
             text.trim_start_matches("socket:[").trim_end_matches(']').parse::<u64>().unwrap()
         };
-        let (tcp, path) = (TcpListener::bind("127.0.0.1:0").unwrap(), folder.path().join("s"));
+        let (tcp, path) = (TcpListener::bind("127.0.0.1:0").unwrap(), directory.path().join("s"));
         let unix = UnixListener::bind(&path).unwrap();
         let client = UnixStream::connect(&path).unwrap();
         let (accepted, _) = unix.accept().unwrap();
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn the_hold_file_comes_and_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        let hold = folder.path().join("hold/web");
+        let directory = tempfile::tempdir().unwrap();
+        let hold = directory.path().join("hold/web");
         let socket = Socket { hold: Some(hold.clone()), ..Socket::default() };
         socket.close().unwrap();
         socket.close().unwrap();

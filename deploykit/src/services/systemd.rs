@@ -145,7 +145,7 @@ impl ServiceManager for Session<'_> {
         let units = self.open_sockets(&shown)?;
         let Some(first) = units.first() else { return Ok(Socket::default()) };
         let hold = self.service.hold.clone().filter(|hold| shown.waits_for(&hold.to_string_lossy()));
-        // The hold file lies in a folder that only its owner, and root, can look into. One that is there has kept the
+        // The hold file lies in a directory that only its owner, and root, can look into. One that is there has kept the
         // service from being started.
         let own = rustix::process::geteuid().as_raw();
         let sees = |user| user == own || user == 0;
@@ -165,7 +165,7 @@ impl ServiceManager for Session<'_> {
     }
 
     fn start(&mut self, socket: &Socket) -> Result<(), ServiceError> {
-        // What was started too often would be refused, whatever was mended since. Of a unit that is not loaded at the
+        // What was started too often would be refused, whatever was fixed since. Of a unit that is not loaded at the
         // moment nothing is to be forgotten, which is an error; whatever else is in the way, the start meets too.
         self.run(&self.systemctl(&["reset-failed", "--no-ask-password"], socket).accept([1]))?;
         self.run(&self.systemctl(&["start", "--no-block", "--no-ask-password"], socket)).map(|_| ())

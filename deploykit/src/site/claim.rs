@@ -103,13 +103,16 @@ impl Site {
     /// See [`ClaimError`].
     pub fn may_be_claimed(&self) -> Result<(), ClaimError> {
         let (config, state) = (&self.config, self.state());
-        for path in
-            [config.repository.as_path(), &config.repository.join(".git"), state.folder(), &config.virtualenv]
-        {
+        for path in [
+            config.repository.as_path(),
+            &config.repository.join(".git"),
+            state.directory(),
+            &config.virtualenv,
+        ] {
             not_root_over_others(path)?;
         }
-        if git::head_holds(&config.repository, state.folder()) {
-            return Err(ClaimError::Tracked { directory: state.folder().to_owned() });
+        if git::head_holds(&config.repository, state.directory()) {
+            return Err(ClaimError::Tracked { directory: state.directory().to_owned() });
         }
         let owner = state.belongs_to(&config.path, &config.repository)?;
         match registered(&config.repository) {
@@ -151,7 +154,7 @@ impl Site {
             Ok(()) => state.unfinished().err(),
             Err(ClaimError::Distrust(error)) => return Err(error.into()),
             Err(ClaimError::Tracked { directory }) => return Err(ClaimError::Tracked { directory }),
-            Err(_) => Some(JournalError::Foreign { path: state.folder().to_owned() }),
+            Err(_) => Some(JournalError::Foreign { path: state.directory().to_owned() }),
         };
         state.create()?;
         let _lock = Lock::take(&state.lock(), "adopt the state directory", Duration::ZERO, host)?;
@@ -164,18 +167,18 @@ impl Site {
         if !abandon && let Some(run) = state.unfinished_of_anybody()? {
             return Err(ClaimError::UnfinishedElsewhere {
                 run: run.name,
-                directory: state.folder().to_owned(),
+                directory: state.directory().to_owned(),
             });
         }
         let live = real(&config.virtualenv);
         let used = state_above(&live).map(real);
-        if used.as_ref().is_some_and(|used| *used != real(state.folder())) {
+        if used.as_ref().is_some_and(|used| *used != real(state.directory())) {
             return Err(ClaimError::VirtualenvElsewhere {
                 virtualenv: config.virtualenv.clone(),
                 target: live,
             });
         }
-        let moved = before.as_ref().is_none_or(|owner| owner.directory != real(state.folder()));
+        let moved = before.as_ref().is_none_or(|owner| owner.directory != real(state.directory()));
         let virtualenvs_stay = !moved || used.is_some();
         let aside = state.set_aside(!virtualenvs_stay)?;
         let owner = state.record_owner(&config.path, &config.repository)?;
@@ -206,7 +209,7 @@ impl Site {
     /// Returns where the virtualenv's registration is; `None`: it is found without one.
     fn beside_virtualenv(&self) -> Option<PathBuf> {
         let virtualenv = &self.config.virtualenv;
-        let is_ours = |folder: &Path| real(folder) == real(self.state().folder());
+        let is_ours = |directory: &Path| real(directory) == real(self.state().directory());
         let is_found = near(virtualenv).any(|path| real(&path) == real(&self.config.path))
             || state_above(&real(virtualenv)).is_some_and(is_ours);
         (!is_found && virtualenv.exists()).then(|| beside(virtualenv))
@@ -224,7 +227,7 @@ impl Site {
     ) -> Result<Option<Site>, super::ConfigError> {
         let wanted = real(repository);
         let known = registered(repository);
-        let above = wanted.ancestors().map(|folder| folder.join(super::NAME));
+        let above = wanted.ancestors().map(|directory| directory.join(super::NAME));
         Site::among(above, known, environment, |_| true, |site| real(&site.config.repository) == wanted)
     }
 
@@ -285,8 +288,8 @@ impl Site {
 fn near(virtualenv: &Path) -> impl Iterator<Item = PathBuf> {
     let above = virtualenv.ancestors().map(Path::to_owned);
     let beside = std::fs::read_dir(files::parent(virtualenv)).into_iter().flatten().flatten().take(BESIDE);
-    let folders = above.chain(beside.map(|entry| entry.path()));
-    folders.map(|folder| folder.join(super::NAME)).filter(|path| path.is_file())
+    let directories = above.chain(beside.map(|entry| entry.path()));
+    directories.map(|directory| directory.join(super::NAME)).filter(|path| path.is_file())
 }
 
 /// Returns the file beside a virtualenv that says whose it is.
@@ -317,6 +320,6 @@ fn is_alive(registration: &Registration, site: &Site) -> bool {
         owner.id == registration.id
             && owner.directory == real(&registration.directory)
             && owner.repository == real(&site.config.repository)
-            && owner.directory != real(site.state().folder())
+            && owner.directory != real(site.state().directory())
     })
 }

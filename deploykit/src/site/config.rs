@@ -22,7 +22,7 @@ use crate::services::Service;
 /// Which of the three courses an update takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EnvironmentName {
+pub enum Environment {
     /// Everything.
     Production,
     /// Everything but the announcement.
@@ -31,23 +31,23 @@ pub enum EnvironmentName {
     Development,
 }
 
-impl EnvironmentName {
+impl Environment {
     /// Returns the word that the configuration has for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            EnvironmentName::Production => "production",
-            EnvironmentName::Staging => "staging",
-            EnvironmentName::Development => "development",
+            Environment::Production => "production",
+            Environment::Staging => "staging",
+            Environment::Development => "development",
         }
     }
 }
 
 const WHEN: [(&str, When); 3] = [("auto", When::Auto), ("always", When::Always), ("never", When::Never)];
-const ENVIRONMENTS: [(&str, EnvironmentName); 3] = [
-    ("production", EnvironmentName::Production),
-    ("staging", EnvironmentName::Staging),
-    ("development", EnvironmentName::Development),
+const ENVIRONMENTS: [(&str, Environment); 3] = [
+    ("production", Environment::Production),
+    ("staging", Environment::Staging),
+    ("development", Environment::Development),
 ];
 
 /// A step of the site's own.
@@ -79,8 +79,8 @@ pub struct Config {
     pub path: PathBuf,
     /// The text that was read.
     pub text: String,
-    pub folder: PathBuf,
-    pub environment: EnvironmentName,
+    pub directory: PathBuf,
+    pub environment: Environment,
     pub keep: usize,
     pub repository: PathBuf,
     pub project: PathBuf,
@@ -135,17 +135,17 @@ pub struct Config {
 /// The name of the configuration.
 pub(super) const NAME: &str = "deploykit.toml";
 
-/// Finds `deploykit.toml` in a folder or above it.
+/// Finds `deploykit.toml` in a directory or above it.
 ///
 /// # Errors
 ///
 /// [`ConfigError::NotFound`].
-pub fn find(folder: &Path) -> Result<PathBuf, ConfigError> {
-    folder
+pub fn find(directory: &Path) -> Result<PathBuf, ConfigError> {
+    directory
         .ancestors()
-        .map(|folder| folder.join(NAME))
+        .map(|directory| directory.join(NAME))
         .find(|file| file.is_file())
-        .ok_or_else(|| ConfigError::NotFound { folder: folder.to_owned() })
+        .ok_or_else(|| ConfigError::NotFound { directory: directory.to_owned() })
 }
 
 impl Config {
@@ -167,7 +167,7 @@ impl Config {
         Config::parse(&text, &path, environment)
     }
 
-    /// Reads a text; `path` is for messages and for the folder that relative paths start at.
+    /// Reads a text; `path` is for messages and for the directory that relative paths start at.
     ///
     /// # Errors
     ///
@@ -218,20 +218,20 @@ fn has_overrides(table: &DeTable<'_>, environment: &str) -> bool {
 fn choose(
     table: &mut DeTable<'_>,
     wanted: Option<&str>,
-    folder: &Path,
+    directory: &Path,
     problems: &Rc<RefCell<Vec<Problem>>>,
-) -> EnvironmentName {
-    let top = Reader::new(table.clone(), folder, Rc::clone(problems));
+) -> Environment {
+    let top = Reader::new(table.clone(), directory, Rc::clone(problems));
     let written = top.choice("environment", &ENVIRONMENTS);
     let chosen = match wanted {
-        None => written.unwrap_or(EnvironmentName::Production),
+        None => written.unwrap_or(Environment::Production),
         Some(wanted) => ENVIRONMENTS.iter().find(|(name, _)| *name == wanted).map_or_else(
             || {
                 let message = format!(
                     "there is no environment `{wanted}`; it is `production`, `staging` or `development`"
                 );
                 top.problem(0..0, "", message);
-                EnvironmentName::Production
+                Environment::Production
             },
             |(_, value)| *value,
         ),
@@ -257,15 +257,15 @@ fn read(
     wanted: Option<&str>,
     problems: &Rc<RefCell<Vec<Problem>>>,
 ) -> Config {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let environment = choose(&mut table, wanted, folder, problems);
-    let development = environment == EnvironmentName::Development;
-    let top = Reader::new(table, folder, Rc::clone(problems));
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let environment = choose(&mut table, wanted, directory, problems);
+    let development = environment == Environment::Development;
+    let top = Reader::new(table, directory, Rc::clone(problems));
     let _ = top.text("environment");
     let keep = top.number("keep", 1..101).map_or(3, usize::from);
 
     let site = top.section("site");
-    let repository = site.path("repository").unwrap_or_else(|| folder.to_owned());
+    let repository = site.path("repository").unwrap_or_else(|| directory.to_owned());
     let project = site.text("project").map_or_else(|| repository.clone(), |text| normal(&repository, &text));
     if !project.starts_with(&repository) {
         let message = format!("is not inside the repository `{}`", repository.display());
@@ -299,7 +299,7 @@ fn read(
     let python = top.section("python");
     let virtualenv = python.path("virtualenv").unwrap_or_else(|| {
         if !python.has("virtualenv") {
-            python.wrong("virtualenv", "is missing: the folder of the site's virtualenv");
+            python.wrong("virtualenv", "is missing: the directory of the site's virtualenv");
         }
         PathBuf::new()
     });
@@ -361,7 +361,7 @@ fn read(
     };
     let steps = steps(&top, |output| {
         let kept = [Some(&virtualenv), secrets_file.as_ref(), env_file.as_ref()];
-        let state = folder.join(".deploykit");
+        let state = directory.join(".deploykit");
         let mut kept = kept.into_iter().flatten().chain([&state]);
         let output = repository.join(output);
         kept.find(|kept| kept.starts_with(&output) || output.starts_with(kept)).cloned()
@@ -382,7 +382,7 @@ fn read(
         .unwrap_or_else(|| "The site is being updated and will be back in a few minutes.".to_owned());
     let notice = maintenance.duration("notice").unwrap_or(Duration::from_secs(20 * 60));
 
-    let staging = environment == EnvironmentName::Staging;
+    let staging = environment == Environment::Staging;
     let when_needed = maintenance.choice("when", &[("always", false), ("needed", true)]).unwrap_or(staging);
     let hold = maintenance.duration("hold").unwrap_or(Duration::from_secs(10));
 
@@ -428,7 +428,7 @@ fn read(
     Config {
         path: path.to_owned(),
         text: String::new(),
-        folder: folder.to_owned(),
+        directory: directory.to_owned(),
         environment,
         keep,
         repository,
@@ -483,9 +483,9 @@ fn read(
 }
 
 /// Joins a path that the configuration gives relative to the repository.
-fn normal(folder: &Path, text: &str) -> PathBuf {
+fn normal(directory: &Path, text: &str) -> PathBuf {
     let mut path = PathBuf::new();
-    for part in folder.join(text).components() {
+    for part in directory.join(text).components() {
         match part {
             std::path::Component::CurDir => {}
             std::path::Component::ParentDir => {

@@ -148,9 +148,12 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
         }
         let name = reader.text("name");
         let anchors: Vec<StepKind> = StepKind::anchors().collect();
+        let former = reader.text("after").map(|name| StepKind::from(name.as_str()));
         let anchors: Vec<(&str, &StepKind)> =
             anchors.iter().map(|anchor| (anchor.as_str(), anchor)).collect();
-        let after = reader.choice("after", &anchors);
+        let former =
+            anchors.iter().find(|(_, anchor)| former.as_ref() == Some(anchor)).map(|(_, kind)| *kind);
+        let after = former.or_else(|| reader.choice("after", &anchors));
         for key in ["name", "after"] {
             if !reader.has(key) {
                 reader.wrong(key, "is missing");

@@ -16,12 +16,12 @@ use std::sync::OnceLock;
 
 pub use claim::{Adopted, ClaimError};
 use config::NAME;
-pub use config::{Config, EnvironmentName, OwnStep, OwnTask, find};
+pub use config::{Config, Environment, OwnStep, OwnTask, find};
 pub use problem::{ConfigError, Mistakes, Problem};
 
 use crate::django::{Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
-use crate::host::{Cancel, Environment, Host, Redactor, Umask, owners};
+use crate::host::{Cancel, Host, Redactor, Umask, Variables, owners};
 use crate::http::Connect;
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};
@@ -46,7 +46,7 @@ use crate::state::State;
 #[derive(Clone, Debug)]
 pub struct Site {
     config: Config,
-    environment: Environment,
+    variables: Variables,
     redactor: Redactor,
     fingerprint: String,
     /// Looked up once: the command line and each host ask for it.
@@ -77,14 +77,14 @@ impl Site {
         for file in config.obeyed().filter(|file| file.exists()) {
             owners::trusted(&file)?;
         }
-        let mut environment = Environment::new();
+        let mut variables = Variables::new();
         let mut sensitive = Sensitive::default();
         if let Some(file) = &config.env_file {
-            environment.read_file(file)?;
-            environment.iter().for_each(|(name, value)| sensitive.add(&[name], value));
+            variables.read_file(file)?;
+            variables.iter().for_each(|(name, value)| sensitive.add(&[name], value));
         }
         for (name, value) in &config.env {
-            environment.set(name, value);
+            variables.set(name, value);
             sensitive.add(&[name], value);
         }
         // A secrets file that cannot be read is reported by the step that needs it.
@@ -92,8 +92,8 @@ impl Site {
             sensitive.extend(file.sensitive());
         }
         let redactor = Redactor::new(sensitive.hidden(&config.shown()));
-        let fingerprint = fingerprint(&config, &environment);
-        Ok(Site { config, environment, redactor, fingerprint, umask: OnceLock::new() })
+        let fingerprint = fingerprint(&config, &variables);
+        Ok(Site { config, variables, redactor, fingerprint, umask: OnceLock::new() })
     }
 
     /// Returns the configuration.
@@ -102,17 +102,16 @@ impl Site {
         &self.config
     }
 
-    /// Returns the state folder.
+    /// Returns the state directory.
     #[must_use]
     pub fn state(&self) -> State {
-        State::at(&self.config.folder.join(".deploykit"))
+        State::at(&self.config.directory.join(".deploykit"))
     }
 
     /// Returns the machine with the site's environment, secrets removed from whatever it shows.
     #[must_use]
     pub fn host(&self, cancel: Option<Cancel>) -> Host {
-        let host =
-            Host::new().with_environment(self.environment.clone()).with_redactor(self.redactor.clone());
+        let host = Host::new().with_variables(self.variables.clone()).with_redactor(self.redactor.clone());
         let host = host.with_umask(self.umask());
         match cancel {
             Some(cancel) => host.with_cancel(cancel),
@@ -138,7 +137,7 @@ impl Site {
             local_commits: config.local_commits,
             verify_signature: config.verify_signature,
             deadline: config.git_deadline,
-            ignore: vec![self.state().folder().to_owned()],
+            ignore: vec![self.state().directory().to_owned()],
             ..GitUpdate::new(&config.repository)
         }
     }
@@ -162,7 +161,7 @@ impl Site {
                 &config.virtualenv,
                 config.requirements.clone(),
                 &config.repository,
-                self.state().environments(),
+                self.state().virtualenvs(),
             )
         }
     }
@@ -220,8 +219,8 @@ impl Site {
             },
             _ => Announcement::found_in(&self.project(), facts)?,
         };
-        // The next tree's settings may name the file by where they are themselves.
-        let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.next_tree()).ok());
+        // The staged tree's settings may name the file by where they are themselves.
+        let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.staged_tree()).ok());
         if let Some(inside) = inside {
             found.status_file = Some(config.repository.join(inside));
         }
@@ -253,34 +252,34 @@ impl Site {
         &self.fingerprint
     }
 
-    /// Makes a command that is run in the folder of the configuration, in the site's environment.
+    /// Makes a command that is run in the directory of the configuration, in the site's environment.
     pub(crate) fn command(&self, argv: &[String]) -> Option<crate::Command> {
         let argv: Vec<String> = argv.iter().map(|word| self.word(word)).collect();
-        Some(crate::Command::from_argv(&argv)?.directory(&self.config.folder).in_site_environment())
+        Some(crate::Command::from_argv(&argv)?.directory(&self.config.directory).with_site_variables())
     }
 
     /// Makes a word of an argument list that names a file, such as `./check`, absolute.
     fn word(&self, word: &str) -> String {
         match word.strip_prefix("./") {
-            Some(rest) => self.config.folder.join(rest).to_string_lossy().into_owned(),
+            Some(rest) => self.config.directory.join(rest).to_string_lossy().into_owned(),
             None => word.to_owned(),
         }
     }
 
-    /// Returns the place of the next tree: beside the checkout, so that settings which start at the folder above it
+    /// Returns the place of the staged tree: beside the checkout, so that settings which start at the directory above it
     /// (`BASE_DIR.parent / "data"`) find the same things from there.
     #[must_use]
-    pub fn next_tree(&self) -> PathBuf {
+    pub fn staged_tree(&self) -> PathBuf {
         let mut name = std::ffi::OsString::from(".");
         name.push(self.config.repository.file_name().unwrap_or_default());
         name.push(".deploykit-next");
         self.config.repository.with_file_name(name)
     }
 
-    /// Returns the folder beside the checkout where the requirements of the next version lie for a moment.
+    /// Returns the directory beside the checkout where the requirements of the next version lie for a moment.
     pub(crate) fn next_requirements(&self) -> PathBuf {
-        // Beside the next tree: installers read the settings in the folders above.
-        self.next_tree().with_extension("requirements.deploykit-next")
+        // Beside the staged tree: installers read the settings in the directories above.
+        self.staged_tree().with_extension("requirements.deploykit-next")
     }
 
     /// Returns where a path of the checkout is in another tree of the same project.
@@ -295,7 +294,7 @@ impl Site {
 }
 
 /// Returns what identifies the configuration with the variables and the secrets file.
-fn fingerprint(config: &Config, environment: &Environment) -> String {
+fn fingerprint(config: &Config, environment: &Variables) -> String {
     use sha2::{Digest, Sha256};
     let mut digest = Sha256::new();
     let mut add = |part: &[u8]| {

@@ -10,7 +10,7 @@ impl Config {
     pub(super) fn obeyed(&self) -> impl Iterator<Item = PathBuf> {
         let lists = [&self.smoke_commands, &self.after_success, &self.after_failure];
         let commands = lists.into_iter().flatten().chain(&self.backup_command).chain(&self.restore_command);
-        let words = commands.flatten().filter_map(|word| Some(self.folder.join(word.strip_prefix("./")?)));
+        let words = commands.flatten().filter_map(|word| Some(self.directory.join(word.strip_prefix("./")?)));
         let programs = self.services.iter().flat_map(|service| match &service.manager {
             Manager::Command(command) => [&command.start, &command.stop, &command.status]
                 .map(|argv| relative(argv, command.directory.as_deref()))

@@ -37,11 +37,11 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// There is no `deploykit.toml` in the folder or above it.
-    #[error("there is no `deploykit.toml` in `{}` or a folder above it", folder.display())]
+    /// There is no `deploykit.toml` in the directory or above it.
+    #[error("there is no `deploykit.toml` in `{}` or a directory above it", directory.display())]
     NotFound {
         /// Where the search began.
-        folder: PathBuf,
+        directory: PathBuf,
     },
     /// The file has mistakes.
     #[error("{0}")]
@@ -51,7 +51,7 @@ pub enum ConfigError {
     Distrust(#[from] crate::host::owners::DistrustError),
     /// The environment file of the site cannot be used.
     #[error(transparent)]
-    Environment(#[from] crate::host::EnvironmentError),
+    Environment(#[from] crate::host::VariablesError),
 }
 
 /// All mistakes of one file.

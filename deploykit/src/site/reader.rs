@@ -19,19 +19,19 @@ pub(super) struct Reader<'d> {
     table: DeTable<'d>,
     span: Range<usize>,
     path: String,
-    /// The folder that relative paths start at.
-    folder: PathBuf,
+    /// The directory that relative paths start at.
+    directory: PathBuf,
     known: RefCell<Vec<&'static str>>,
     problems: Rc<RefCell<Vec<Problem>>>,
 }
 
 impl<'d> Reader<'d> {
-    pub(super) fn new(table: DeTable<'d>, folder: &Path, problems: Rc<RefCell<Vec<Problem>>>) -> Self {
+    pub(super) fn new(table: DeTable<'d>, directory: &Path, problems: Rc<RefCell<Vec<Problem>>>) -> Self {
         Reader {
             table,
             span: 0..0,
             path: String::new(),
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             known: RefCell::default(),
             problems,
         }
@@ -95,7 +95,7 @@ impl<'d> Reader<'d> {
     /// Makes a path absolute, with `.` and `..` taken out by their names.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         let mut resolved = PathBuf::new();
-        for part in self.folder.join(path).components() {
+        for part in self.directory.join(path).components() {
             match part {
                 std::path::Component::CurDir => {}
                 std::path::Component::ParentDir => {
@@ -240,7 +240,7 @@ impl<'d> Reader<'d> {
             table,
             span,
             path,
-            folder: self.folder.clone(),
+            directory: self.directory.clone(),
             known: RefCell::default(),
             problems: Rc::clone(&self.problems),
         }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
 
-use super::{Config, ConfigError, EnvironmentName, OwnStep, OwnTask};
+use super::{Config, ConfigError, Environment, OwnStep, OwnTask};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
@@ -55,7 +55,7 @@ fn everything_but_two_keys_has_a_default() {
     let Config {
         path,
         text,
-        folder,
+        directory,
         environment,
         keep,
         repository,
@@ -109,9 +109,9 @@ fn everything_but_two_keys_has_a_default() {
     } = config;
     assert_eq!(path, Path::new("/srv/site/deploykit.toml"));
     assert!(text.contains("[site]"), "it is the text that was read");
-    assert_eq!(folder, Path::new("/srv/site"));
-    assert_eq!((environment, keep), (EnvironmentName::Production, 3));
-    assert_eq!((repository.as_path(), project.as_path()), (folder.as_path(), folder.as_path()));
+    assert_eq!(directory, Path::new("/srv/site"));
+    assert_eq!((environment, keep), (Environment::Production, 3));
+    assert_eq!((repository.as_path(), project.as_path()), (directory.as_path(), directory.as_path()));
     assert_eq!(settings, "config.settings");
     assert_eq!((env, env_file), (vec![], None));
     assert_eq!((remote.as_str(), branch.as_str()), ("origin", "master"));
@@ -251,7 +251,7 @@ after-failure = [["./tell", "bad"]]
 fn every_key_is_read() {
     let config = parsed(EVERYTHING);
     let at = |path: &str| PathBuf::from("/srv/site").join(path);
-    assert_eq!((config.environment, config.keep), (EnvironmentName::Staging, 1));
+    assert_eq!((config.environment, config.keep), (Environment::Staging, 1));
     assert_eq!((config.repository, config.project), (at("checkout"), at("checkout/project")));
     assert_eq!(config.settings, "config.settings.production");
     assert_eq!(config.env, [("LANG".to_owned(), "C.UTF-8".to_owned())]);
@@ -369,7 +369,7 @@ fn every_key_is_read() {
 #[test]
 fn development_keeps_local_work_and_manages_no_services() {
     let config = parse_as(EVERYTHING, Some("development")).unwrap();
-    assert_eq!(config.environment, EnvironmentName::Development);
+    assert_eq!(config.environment, Environment::Development);
     assert_eq!(config.services, []);
     let config = parse_as(LEAST, Some("development")).unwrap();
     assert_eq!((config.local_changes, config.local_commits), (LocalChanges::Keep, LocalCommits::Rebase));
@@ -424,10 +424,10 @@ fn mistakes_in_an_override_are_in_its_place() {
 #[test]
 fn a_site_at_a_path_that_is_not_utf_8_is_refused() {
     use std::os::unix::ffi::OsStrExt;
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("deploykit.toml"), "[site]\nsettings = \"config.settings\"\n").unwrap();
-    let error = Config::load(&folder.join("deploykit.toml"), None).unwrap_err().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("deploykit.toml"), "[site]\nsettings = \"config.settings\"\n").unwrap();
+    let error = Config::load(&directory.join("deploykit.toml"), None).unwrap_err().to_string();
     assert!(error.ends_with("caf\\xe9/deploykit.toml` is not UTF-8"), "{error}");
 }

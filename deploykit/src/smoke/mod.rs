@@ -159,7 +159,7 @@ impl SmokeCheck {
     pub fn verify(&self, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
         let results = self.judge(ask::until_deadline(self, host)?)?;
         for command in &self.commands {
-            let mut command = command.clone().in_site_environment();
+            let mut command = command.clone().with_site_variables();
             if command.time_limit().is_none() {
                 command = command.deadline(self.deadline);
             }

@@ -20,8 +20,8 @@ pub(super) fn resolve(base: &str, reference: &str) -> String {
     } else if reference.is_empty() || reference.starts_with(['?', '#']) {
         format!("{site}{}{reference}", if path.is_empty() { "/" } else { path })
     } else {
-        let folder = path.rfind('/').map_or("/", |at| &path[..=at]);
-        format!("{site}{folder}{reference}")
+        let directory = path.rfind('/').map_or("/", |at| &path[..=at]);
+        format!("{site}{directory}{reference}")
     }
 }
 

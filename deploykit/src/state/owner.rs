@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::{RunFolder, State, order};
+use super::{RunDirectory, State, order};
 use crate::host::files::{self, FileError, InPath};
 use crate::journal::{Entry, Journal, JournalError, is_finished};
 
@@ -103,7 +103,7 @@ impl Owner {
     ///
     /// When the directory cannot be looked at.
     pub fn here(state: &State, configuration: &Path, repository: &Path) -> Result<Self, FileError> {
-        let directory = real(state.folder());
+        let directory = real(state.directory());
         let stable = rustix::fs::statfs(&directory).is_ok_and(|found| !UNSTABLE.contains(&found.f_type));
         let found = fs::metadata(&directory).at("look at", &directory)?;
         Ok(Owner {
@@ -156,7 +156,7 @@ impl State {
     ///
     /// When it cannot be read.
     pub fn owner(&self) -> Result<Option<Owner>, FileError> {
-        let path = self.folder.join(RECORD);
+        let path = self.directory.join(RECORD);
         let Some(bytes) = files::read_private(&path)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from).at("read", &path)
     }
@@ -168,7 +168,7 @@ impl State {
     /// When it cannot be written.
     pub fn set_owner(&self, owner: &Owner) -> Result<(), FileError> {
         let text = serde_json::to_string_pretty(owner).unwrap_or_default();
-        files::write_whole(&self.folder.join(RECORD), text.as_bytes(), 0o600)
+        files::write_whole(&self.directory.join(RECORD), text.as_bytes(), 0o600)
     }
 
     /// Looks whether this site may use it: it does not exist, it is recorded as this site's, or nothing in it speaks
@@ -178,11 +178,11 @@ impl State {
     ///
     /// When it is, or may be, somebody else's.
     pub fn belongs_to(&self, configuration: &Path, repository: &Path) -> Result<Option<Owner>, OwnerError> {
-        if files::look(&self.folder) == files::Found::Nothing {
+        if files::look(&self.directory) == files::Found::Nothing {
             return Ok(None);
         }
         // What is in its place, and whose it is on the disk.
-        files::own_folder(&self.folder, None)?;
+        files::own_directory(&self.directory, None)?;
         let here = Owner::here(self, configuration, repository)?;
         if let Some(owner) = self.owner()? {
             owner.compare(&here)?;
@@ -212,9 +212,9 @@ impl State {
     /// # Errors
     ///
     /// When a journal cannot be read.
-    pub(crate) fn unfinished_of_anybody(&self) -> Result<Option<RunFolder>, JournalError> {
+    pub(crate) fn unfinished_of_anybody(&self) -> Result<Option<RunDirectory>, JournalError> {
         let newest = self.runs()?.into_iter().rev().find(|run| run.journal().exists());
-        let is_over = |run: &RunFolder| Journal::read(&run.journal()).map(|entries| is_finished(&entries));
+        let is_over = |run: &RunDirectory| Journal::read(&run.journal()).map(|entries| is_finished(&entries));
         match newest {
             Some(run) if !is_over(&run)? => Ok(Some(run)),
             _ => Ok(None),
@@ -228,18 +228,18 @@ impl State {
     ///
     /// When the system refuses; what was not moved yet still stands there, and it can be done again.
     pub(crate) fn set_aside(&self, virtualenvs: bool) -> Result<PathBuf, FileError> {
-        let aside = self.folder.join("before");
-        files::private_folder(&aside)?;
+        let aside = self.directory.join("before");
+        files::private_directory(&aside)?;
         let day = jiff::Zoned::now().strftime("%Y%m%d").to_string();
         let free = (1_u32..).map(|number| aside.join(format!("{day}-{number}"))).find(|path| !path.exists());
         let aside = free.unwrap_or(aside);
-        files::private_folder(&aside)?;
-        files::remove_tree(&self.next_tree())?;
+        files::private_directory(&aside)?;
+        files::remove_tree(&self.staged_tree())?;
         // The record goes last: until then the directory is somebody else's.
         let names =
             ["runs", "current.json", "started.json", "beside.json", "plan.log", "environments", RECORD];
         for name in names.into_iter().filter(|name| virtualenvs || *name != "environments") {
-            let path = self.folder.join(name);
+            let path = self.directory.join(name);
             if files::look(&path) != files::Found::Nothing {
                 files::rename(&path, &aside.join(name))?;
             }

@@ -56,6 +56,7 @@ pub struct Seen {
     /// Files that git ignores or does not know, where the staged tree has links to them.
     pub files: BTreeMap<PathBuf, Print>,
     /// Directories of the checkout with what is in them.
+    #[serde(alias = "folders")]
     pub directories: BTreeMap<PathBuf, Names>,
     /// Databases that are files, with their inodes; `None`: it was not there.
     pub databases: BTreeMap<PathBuf, Option<u64>>,
@@ -103,7 +104,7 @@ impl Seen {
                     continue;
                 }
                 match files::look(&path) {
-                    files::Found::Folder if found < DIRECTORIES => {
+                    files::Found::Directory if found < DIRECTORIES => {
                         found += 1;
                         waiting.push_back(inside);
                     }

@@ -97,7 +97,7 @@ impl State {
     }
 
     fn started_file(&self) -> PathBuf {
-        self.folder().join("started.json")
+        self.directory().join("started.json")
     }
 }
 

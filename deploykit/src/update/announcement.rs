@@ -15,7 +15,7 @@ use crate::operations::maintenance::{
 };
 use crate::operations::{Change, Check, Operation};
 use crate::plan::{Step, StepKind};
-use crate::site::{EnvironmentName, Site};
+use crate::site::{Environment, Site};
 use crate::update::{Request, Start};
 
 type Failed = Box<dyn Error + Send + Sync>;
@@ -48,14 +48,14 @@ impl Announcement {
     ) -> Result<Self, Failed> {
         let config = site.config();
         let commands = match (config.environment, site.maintenance_commands(facts)) {
-            (EnvironmentName::Production, Some(_)) if short => Err(SHORT),
-            (EnvironmentName::Production, Some(commands)) => Ok(commands),
-            (EnvironmentName::Production, None) => Err("the project has no maintenance commands"),
+            (Environment::Production, Some(_)) if short => Err(SHORT),
+            (Environment::Production, Some(commands)) => Ok(commands),
+            (Environment::Production, None) => Err("the project has no maintenance commands"),
             _ => Err("users are told in production only"),
         };
         Ok(Announcement {
             commands,
-            page: if config.environment == EnvironmentName::Development {
+            page: if config.environment == Environment::Development {
                 None
             } else {
                 site.maintenance_page()?
@@ -236,7 +236,7 @@ pub(super) fn refuse_too_soon(site: &Site, start: Start, commit: &str) -> Result
         _ => return Ok(()),
     };
     let earliest = now.checked_add(config.notice)?;
-    if start >= earliest || config.environment != EnvironmentName::Production || config.when_needed {
+    if start >= earliest || config.environment != Environment::Production || config.when_needed {
         return Ok(());
     }
     let announces = || -> Result<bool, Failed> {
@@ -255,8 +255,8 @@ fn live_facts(site: &Site, host: &Host) -> Result<SiteFacts, Failed> {
     let mut session = Session::boot(host, &site.project())?;
     let facts = session.facts(host)?;
     session.close(host);
-    // Nobody's run is needed to keep it, but the folder has to be there.
-    if site.state().folder().is_dir() {
+    // Nobody's run is needed to keep it, but the directory has to be there.
+    if site.state().directory().is_dir() {
         site.remember(&facts);
     }
     Ok(facts)

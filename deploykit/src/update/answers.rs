@@ -18,9 +18,9 @@ use crate::operations::pip_install::{Prepared as Packages, Record};
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check, Operation};
 use crate::plan::{LaterRollback, RollbackWay, Step, StepKind};
-use crate::python::ByteCode;
+use crate::python::Bytecode;
 use crate::services::{Service, ServiceState};
-use crate::site::{EnvironmentName, OwnTask, Site};
+use crate::site::{Environment, OwnTask, Site};
 use crate::update::Request;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
@@ -32,15 +32,15 @@ use crate::update::written::Carrying;
 
 /// Everything that the plan is made of.
 pub(super) struct Facts {
-    /// The next environment.
+    /// The staged virtualenv.
     pub packages: Packages,
-    /// The project in the next tree, with the next environment.
+    /// The project in the staged tree, with the staged virtualenv.
     pub project: Project,
     /// Django, booted from there.
     pub session: Session,
     pub site: SiteFacts,
-    /// Byte code of the checkout, in the next tree.
-    pub byte_code: Option<ByteCode>,
+    /// Bytecode of the checkout, in the staged tree.
+    pub bytecode: Option<Bytecode>,
     pub migrations: Migrations,
     pub backup: Option<Backup>,
     /// The static files beside the live ones, or why there are none.
@@ -116,9 +116,9 @@ impl Facts {
     fn answers(&self, site: &Site, target: &Target, services: &Services) -> Answers {
         let manage = |task| DjangoManage::new(self.project.clone(), task);
         let mut code = site.git_update(None).change(target);
-        if let (Target::Move(_), Some(byte_code)) = (target, &self.byte_code) {
-            let remove = Action::RemoveByteCode(byte_code.clone());
-            code = code.then(Action::PlaceByteCode(byte_code.clone()), remove);
+        if let (Target::Move(_), Some(bytecode)) = (target, &self.bytecode) {
+            let remove = Action::RemoveBytecode(bytecode.clone());
+            code = code.then(Action::PlaceBytecode(bytecode.clone()), remove);
         }
         if let Some(carry) = self.carrying.at_code() {
             code = carried(code, carry, self.carrying.details());
@@ -136,7 +136,7 @@ impl Facts {
             backup: self.backup(site),
             code,
             outputs: self.outputs(site),
-            environment: site.pip_install().change(&self.packages).brief(),
+            virtualenv: site.pip_install().change(&self.packages).brief(),
             static_files,
             migrate: self.migrate(manage(Task::Migrate).change(&migrations).brief()),
             smoke_check: services.smoke_check(),
@@ -204,7 +204,7 @@ impl Facts {
     }
 
     fn notices(&self, site: &Site) -> Vec<String> {
-        let is_on = self.site.debug && site.config().environment == EnvironmentName::Production;
+        let is_on = self.site.debug && site.config().environment == Environment::Production;
         let debug = is_on.then(|| "DEBUG is on in the new version's settings".to_owned());
         let (carrying, migrations) = (&self.carrying, &self.migrations.plan);
         let boots = carrying.apart.notice(self.session.boot_time());
@@ -254,7 +254,7 @@ fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
     own.collect()
 }
 
-/// Returns a service that runs one of these programs of a folder, and which one.
+/// Returns a service that runs one of these programs of a directory, and which one.
 pub(super) fn program_of(
     services: &[Service],
     states: &[ServiceState],
@@ -262,11 +262,11 @@ pub(super) fn program_of(
     programs: &[String],
 ) -> Option<(String, String)> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let real_folder = real(bin);
+    let real_directory = real(bin);
     let is_one = |word: &str, directory: &Path| {
         let path = directory.join(word);
         let name = path.file_name()?.to_str()?.to_owned();
-        let is_there = programs.contains(&name) && real(path.parent()?) == real_folder;
+        let is_there = programs.contains(&name) && real(path.parent()?) == real_directory;
         is_there.then_some(name)
     };
     let up = states.iter().filter(|state| state.status.is_up());
@@ -292,7 +292,7 @@ pub(super) fn own_command(argv: &[String], tree: &Path, project: &Project, host:
         Some(rest) => tree.join(rest),
         None => PathBuf::from(program),
     };
-    let command = Command::new(program).args(argv.iter().skip(1)).directory(tree).in_site_environment();
-    let path = host.environment().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
+    let command = Command::new(program).args(argv.iter().skip(1)).directory(tree).with_site_variables();
+    let path = host.variables().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
     project.activate(command, path)
 }

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::host::files::InPath;
 use crate::operations::Change;
 use crate::site::Site;
-use crate::state::RunFolder;
+use crate::state::RunDirectory;
 use crate::update::error::PreparationError;
 
 /// A copy that will be made.
@@ -72,8 +72,8 @@ pub(super) fn prepare(
     let free = rustix::fs::statvfs(run).at("look at", run)?;
     let free = free.f_bavail.saturating_mul(free.f_frsize);
     if free < expected.file_bytes {
-        let (folder, needed) = (run.to_owned(), size(expected.file_bytes));
-        return Err(PreparationError::NoRoom { folder, needed, free: size(free) }.into());
+        let (directory, needed) = (run.to_owned(), size(expected.file_bytes));
+        return Err(PreparationError::NoRoom { directory, needed, free: size(free) }.into());
     }
     let path = run.join(match facts.vendor.as_str() {
         "sqlite" => "backup.sqlite3",
@@ -145,7 +145,7 @@ impl Expected {
 
 /// Expects what the last copy of the same kind came to, scaled to the size of today; without one, what a middling
 /// machine was seen to do.
-fn expect(facts: &BackupFacts, runs: &[RunFolder]) -> Expected {
+fn expect(facts: &BackupFacts, runs: &[RunDirectory]) -> Expected {
     let last = runs
         .iter()
         .rev()
@@ -256,14 +256,14 @@ mod tests {
     #[test]
     fn a_copy_is_expected_to_be_like_the_last_one() {
         let facts = |vendor: &str, size_bytes| BackupFacts { vendor: vendor.into(), size_bytes };
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let run = |name: &str, record: Option<BackupRecord>| {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             std::fs::create_dir(&path).unwrap();
             if let Some(record) = record {
                 std::fs::write(path.join("backup.json"), serde_json::to_string(&record).unwrap()).unwrap();
             }
-            RunFolder { name: name.into(), path }
+            RunDirectory { name: name.into(), path }
         };
         let record = |vendor, size_bytes, file_bytes, duration_ms| {
             Some(BackupRecord { facts: facts(vendor, size_bytes), file_bytes, duration_ms })

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use crate::django::{self, Project};
-use crate::git::{self, NextTree, PathChange};
+use crate::git::{self, PathChange, StagedTree};
 use crate::host::{Host, files};
 use crate::python;
 use crate::runner::error_chain;
 use crate::site::Site;
 use crate::state::State;
 
-/// The next tree and the static files beside the live ones; put away with this value.
+/// The staged tree and the static files beside the live ones; put away with this value.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     /// With the place where it waits for the next preparation.
-    tree: Option<(NextTree, PathBuf)>,
-    folders: Vec<PathBuf>,
+    tree: Option<(StagedTree, PathBuf)>,
+    directories: Vec<PathBuf>,
     /// Files of the live checkout that the update replaces.
     open: Vec<OwnedFd>,
     /// Left where it is: a window is open, or the way back still needs it.
@@ -27,13 +27,13 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn new(tree: NextTree, parked: PathBuf) -> Self {
-        Beside { tree: Some((tree, parked)), folders: Vec::new(), open: Vec::new(), stays: false }
+    pub(super) fn new(tree: StagedTree, parked: PathBuf) -> Self {
+        Beside { tree: Some((tree, parked)), directories: Vec::new(), open: Vec::new(), stays: false }
     }
 
-    /// Removes this folder, too.
-    pub(super) fn add(&mut self, folder: PathBuf) {
-        self.folders.push(folder);
+    /// Removes this directory, too.
+    pub(super) fn add(&mut self, directory: PathBuf) {
+        self.directories.push(directory);
     }
 
     /// Keeps files open until the window is over that the update replaces: only then they are freed, which takes up to a
@@ -54,8 +54,8 @@ impl Beside {
         if let Some((tree, parked)) = &self.tree {
             warn(tree.park(&Host::new(), parked));
         }
-        for folder in &self.folders {
-            warn(files::remove_tree(folder));
+        for directory in &self.directories {
+            warn(files::remove_tree(directory));
         }
     }
 }
@@ -79,39 +79,40 @@ const MOST_OPEN: usize = 512;
 const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How the names of folders end that are put beside the site's own.
+/// How the names of directories end that are put beside the site's own.
 pub(super) const NEXT: &str = ".deploykit-next";
 
 /// That a preparation is under way, on the disk: it is only left there by one that was killed.
 #[derive(Debug)]
 pub(super) struct Mark {
     state: State,
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
 impl Mark {
     /// Makes the mark, before the first change of anything. What is there already, although no preparation is marked, is a
     /// user's own.
     pub(super) fn set(site: &Site) -> Result<Self, files::FileError> {
-        let tree = NextTree {
+        let tree = StagedTree {
             repository: site.config().repository.clone(),
-            path: site.next_tree(),
+            path: site.staged_tree(),
             commit: String::new(),
         };
         if !tree.is_known() {
             files::nothing_at(&tree.path)?;
         }
         files::nothing_at(&site.next_requirements())?;
-        let mark = Mark { state: site.state(), folders: vec![site.next_tree(), site.next_requirements()] };
-        mark.state.set_beside(&mark.folders)?;
+        let mark =
+            Mark { state: site.state(), directories: vec![site.staged_tree(), site.next_requirements()] };
+        mark.state.set_beside(&mark.directories)?;
         Ok(mark)
     }
 
-    /// Says that this folder will be made.
-    pub(super) fn add(&mut self, folder: PathBuf) -> Result<(), files::FileError> {
-        files::nothing_at(&folder)?;
-        self.folders.push(folder);
-        self.state.set_beside(&self.folders)
+    /// Says that this directory will be made.
+    pub(super) fn add(&mut self, directory: PathBuf) -> Result<(), files::FileError> {
+        files::nothing_at(&directory)?;
+        self.directories.push(directory);
+        self.state.set_beside(&self.directories)
     }
 }
 
@@ -124,30 +125,30 @@ impl Drop for Mark {
 /// Puts away what a preparation left that was killed, or a run after its end. The caller has the lock, and no run is
 /// unfinished.
 pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
-    let Some(folders) = state.beside() else { return };
+    let Some(directories) = state.beside() else { return };
     let config = site.config();
     // Its Django may still write there; it ends by itself.
-    let tree = site.in_tree(&config.project, &site.next_tree());
+    let tree = site.in_tree(&config.project, &site.staged_tree());
     let project = [Project { directory: tree, ..site.project() }];
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE && !django::orphans(&project).is_empty() && host.wait(LOOK) {}
     let repository = config.repository.clone();
     warn(git::remove_left_locks(&repository));
-    warn(NextTree { repository, path: site.next_tree(), commit: String::new() }.remove(host));
-    let is_next = |folder: &&PathBuf| folder.to_string_lossy().ends_with(NEXT);
-    for folder in folders.iter().filter(is_next) {
-        warn(files::remove_tree(folder));
+    warn(StagedTree { repository, path: site.staged_tree(), commit: String::new() }.remove(host));
+    let is_next = |directory: &&PathBuf| directory.to_string_lossy().ends_with(NEXT);
+    for directory in directories.iter().filter(is_next) {
+        warn(files::remove_tree(directory));
     }
     if let Some(run) = state.runs().unwrap_or_default().last() {
         warn(django::remove_half_copy(&run.path));
     }
-    for folder in [state.folder(), &state.environments()] {
-        warn(python::remove_half_built(folder, &config.virtualenv));
+    for directory in [state.directory(), &state.virtualenvs()] {
+        warn(python::remove_half_built(directory, &config.virtualenv));
     }
     let page = config.page.iter().map(|page| files::parent(page));
-    let environments = state.environments();
-    for folder in page.chain([files::parent(&config.virtualenv), state.folder(), &environments]) {
-        warn(files::remove_temporary(folder));
+    let environments = state.virtualenvs();
+    for directory in page.chain([files::parent(&config.virtualenv), state.directory(), &environments]) {
+        warn(files::remove_temporary(directory));
     }
     warn(state.forget_beside());
 }
@@ -168,8 +169,8 @@ mod tests {
 
     #[test]
     fn files_that_are_replaced_are_freed_later() {
-        let folder = tempfile::tempdir().unwrap();
-        let top = fs::canonicalize(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(directory.path()).unwrap();
         let change = |name: &str, status| PathChange { path: name.into(), status, submodule: false };
         let changes = [change("changed", ChangeStatus::Modified), change("new", ChangeStatus::Added)];
         fs::write(top.join("changed"), "").unwrap();

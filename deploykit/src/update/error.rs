@@ -23,7 +23,7 @@ pub enum UpdateError {
     /// Another run has the lock.
     #[error(transparent)]
     Locked(#[from] LockError),
-    /// An earlier run was cut off, or is held for a person.
+    /// An earlier run was interrupted, or is held for a person.
     #[error("run {run} is unfinished: {}", why_unfinished(held.as_ref()))]
     Unfinished {
         /// The run.
@@ -41,7 +41,7 @@ pub enum UpdateError {
         /// Why.
         reason: &'static str,
     },
-    /// The state folder cannot be used.
+    /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] FileError),
     /// A journal cannot be read or written.
@@ -92,7 +92,7 @@ pub enum PreparationError {
         /// The errors.
         errors: Vec<String>,
     },
-    /// The project cannot be run from another folder than its own.
+    /// The project cannot be run from another directory than its own.
     #[error("the next version loads `{module}` from the live checkout (`{}`), so it cannot be checked beside it", path.display())]
     NotRelocatable {
         /// A module.
@@ -123,24 +123,24 @@ pub enum PreparationError {
         root: PathBuf,
     },
     /// There is no room for the backup.
-    #[error("a backup of the database takes about {needed}, and {free} are free in `{}`", folder.display())]
+    #[error("a backup of the database takes about {needed}, and {free} are free in `{}`", directory.display())]
     NoRoom {
         /// Where it would be.
-        folder: PathBuf,
+        directory: PathBuf,
         /// Its expected size.
         needed: String,
         /// What is free.
         free: String,
     },
     /// Services run as another user, who cannot reach the new environment.
-    #[error("service `{service}` runs as {user}, who cannot pass `{}` to the new environment", folder.display())]
-    EnvironmentShut {
+    #[error("service `{service}` runs as {user}, who cannot pass `{}` to the new environment", directory.display())]
+    VirtualenvShut {
         /// The service.
         service: String,
         /// Its user, as a message shows it.
         user: String,
-        /// The folder that shuts others out.
-        folder: PathBuf,
+        /// The directory that shuts others out.
+        directory: PathBuf,
     },
     /// A service runs a program of the live environment that is in none of the packages that the requirements ask for.
     #[error("service `{service}` runs `{}`, and no package that the requirements ask for brings that program", program.display())]
@@ -150,14 +150,14 @@ pub enum PreparationError {
         /// The program, in the live environment.
         program: PathBuf,
     },
-    /// The target commit has no such file. In the next tree, which is gone when the message is read, its path would mislead.
+    /// The target commit has no such file. In the staged tree, which is gone when the message is read, its path would mislead.
     #[error("the new version ({}) has no `{}`", short(commit), path.display())]
     NotInTarget {
         /// The target commit.
         commit: String,
         /// The file, inside the repository.
         path: PathBuf,
-        /// The key of the configuration that names it or its folder.
+        /// The key of the configuration that names it or its directory.
         key: &'static str,
     },
     /// The pages are answered by a service that an update does not treat as the web.
@@ -302,7 +302,7 @@ pub enum RollbackError {
     },
     /// The virtualenv leads somewhere else.
     #[error("`{}` is not the environment that run {run} left there", virtualenv.display())]
-    EnvironmentMoved {
+    VirtualenvMoved {
         /// The virtualenv.
         virtualenv: PathBuf,
         /// The run.

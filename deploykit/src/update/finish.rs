@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::runner::{Course, Events, Runner, error_chain};
 use crate::services::LogMark;
 use crate::site::Site;
-use crate::state::{Current, Next, RunFolder, Started, State};
+use crate::state::{Current, Next, RunDirectory, Started, State};
 use crate::update::announcement::Announcement;
 use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
@@ -36,7 +36,7 @@ pub struct Update<'s, 'o> {
     pub(super) events: Events<'o>,
     pub(super) context: Context,
     pub(super) plan: Plan,
-    pub(super) run: Option<RunFolder>,
+    pub(super) run: Option<RunDirectory>,
     pub(super) started: Timestamp,
     pub(super) logs: LogMark,
     /// What the next update may rely on, once this one is over.
@@ -170,7 +170,7 @@ impl Update<'_, '_> {
         UpdateError::Prepare { step: StepKind::Announce, source, report: Box::new(report) }
     }
 
-    fn report(&self, run: &RunFolder, course: Course) -> Report {
+    fn report(&self, run: &RunDirectory, course: Course) -> Report {
         let mut failure = course.failure;
         if let Some(failure) = &mut failure {
             failure.transcript = Some(run.transcript());
@@ -187,7 +187,7 @@ impl Update<'_, '_> {
     }
 
     /// Returns what a report says however it ends.
-    fn begun(&self, run: Option<&RunFolder>) -> Report {
+    fn begun(&self, run: Option<&RunDirectory>) -> Report {
         let (run, environment) = (run.map(|run| run.name.clone()), self.plan.environment.clone());
         Report {
             from: self.plan.from.clone(),
@@ -225,7 +225,7 @@ pub(super) struct Ending<'e, 'o> {
 impl Ending<'_, '_> {
     /// Keeps what a rollback needs, and what the next update may rely on. Without it there is no rollback, and the next
     /// update only looks closer.
-    pub(super) fn keep(&mut self, run: &RunFolder, report: &Report, steps: &[Step], next: Next) {
+    pub(super) fn keep(&mut self, run: &RunDirectory, report: &Report, steps: &[Step], next: Next) {
         if report.rolls_back.is_none() {
             let course = (report.from.as_str(), report.to.as_str(), steps);
             let kept = past::keep(self.site, self.state, run, course, next.added, self.context);
@@ -283,7 +283,7 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host, outcome: Outcome) {
         Ok(standing) => standing,
         Err(error) => return log::warn!("{}", error_chain(&error)),
     };
-    let stands = |run: &RunFolder| standing.iter().any(|past| past.run.name == run.name);
+    let stands = |run: &RunDirectory| standing.iter().any(|past| past.run.name == run.name);
     let runs = state.runs().unwrap_or_default();
     let copies = runs.iter().rev().filter(|run| !stands(run)).map(|run| backups(&run.path));
     for copies in copies.filter(|copies| !copies.is_empty()).skip(BACKUPS) {
@@ -295,7 +295,7 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host, outcome: Outcome) {
     }
 }
 
-/// Returns the copies of the database in a run's folder, with what belongs to them; what they came to stays.
+/// Returns the copies of the database in a run's directory, with what belongs to them; what they came to stays.
 fn backups(run: &Path) -> Vec<PathBuf> {
     let is_one = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

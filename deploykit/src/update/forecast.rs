@@ -6,7 +6,7 @@ use crate::event::{Outcome, milliseconds};
 use crate::plan::{Forecast, Step, StepKind};
 use crate::report::Report;
 use crate::site::Site;
-use crate::state::RunFolder;
+use crate::state::RunDirectory;
 
 /// How many earlier runs are looked at.
 const RUNS: usize = 5;
@@ -17,7 +17,7 @@ const STOP: Duration = Duration::from_millis(300);
 /// What a gunicorn needs beside the boot of its application.
 const START: Duration = Duration::from_millis(200);
 
-/// A checkout, a link, an exchange of two folders.
+/// A checkout, a link, an exchange of two directories.
 const MOVE: Duration = Duration::from_millis(50);
 
 /// One migration of small tables.
@@ -46,7 +46,7 @@ pub(super) fn forecast(site: &Site, steps: &[Step], known: Known) -> Forecast {
     let past: Vec<Report> = runs
         .iter()
         .rev()
-        .filter_map(RunFolder::report)
+        .filter_map(RunDirectory::report)
         .filter(|report| report.outcome == Outcome::Updated && report.window_ms.is_some())
         .take(RUNS)
         .collect();

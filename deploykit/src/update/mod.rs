@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! lock → fetch → pin the target → nothing to do? say so and stop
-//! PREPARE   services · pages · next-tree · secrets ∥ next-environment · check · migrations ∥ collect
+//! PREPARE   services · pages · staged-tree · secrets ∥ staged-virtualenv · check · migrations ∥ collect
 //! ANNOUNCE  announce · wait · stop-workers
-//! WINDOW    page-up → stop-web → backup → code → environment → static → migrate → start-required → start-web
+//! WINDOW    page-up → stop-web → backup → code → virtualenv → static → migrate → start-required → start-web
 //!           → smoke-check → page-down
 //! FINISH    start-workers · stay-up · maintenance-off
 //! ```
@@ -55,7 +55,7 @@ pub struct Request {
     pub message: Option<String>,
     /// How long to wait for another run to end; default: not at all.
     pub lock_wait: Duration,
-    /// The pages are broken now, and the update is to mend them: it does not refuse because none is as expected.
+    /// The pages are broken now, and the update is to fix them: it does not refuse because none is as expected.
     pub broken: bool,
     /// Static files are collected anew, and everything else in `STATIC_ROOT` is removed, whatever the configuration says.
     pub clear: bool,

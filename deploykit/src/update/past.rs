@@ -17,7 +17,7 @@ use crate::journal::{Entry, Journal, JournalError};
 use crate::names;
 use crate::plan::{Step, StepKind};
 use crate::site::Site;
-use crate::state::{Kept, KeptStatic, RunFolder, State};
+use crate::state::{Kept, KeptStatic, RunDirectory, State};
 
 /// How long rows are counted.
 pub(super) const COUNTING: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub(super) const COUNTING: Duration = Duration::from_secs(5);
 /// A finished update with its journal.
 #[derive(Debug)]
 pub(super) struct Past {
-    pub run: RunFolder,
+    pub run: RunDirectory,
     entries: Vec<Entry>,
 }
 
@@ -163,7 +163,7 @@ pub(super) fn rolled_back(state: &State, commit: &str) -> Option<String> {
 pub(super) fn keep(
     site: &Site,
     state: &State,
-    run: &RunFolder,
+    run: &RunDirectory,
     course: (&str, &str, &[Step]),
     added: Vec<String>,
     context: &mut Context,
@@ -178,31 +178,38 @@ pub(super) fn keep(
         Action::PlaceFiles(back) => Some(&back.aside),
         _ => None,
     });
-    let put_aside = aside.map(|aside| (aside, kept_folder(aside, &run.name)));
+    let put_aside = aside.map(|aside| (aside, kept_directory(aside, &run.name)));
     let is_copied = steps
         .iter()
         .flat_map(|step| &step.change.actions)
         .any(|action| matches!(action, Action::BackupDatabase(_)));
     let (database, rows) = database(context, &site.project(), is_copied)?;
-    let static_files = put_aside.as_ref().map(|(_, folder)| KeptStatic { folder: folder.clone(), added });
-    // Before the folder moves: what is moved and not written down would stay for ever.
+    let static_files =
+        put_aside.as_ref().map(|(_, directory)| KeptStatic { directory: directory.clone(), added });
+    // Before the directory moves: what is moved and not written down would stay for ever.
     let outputs: Vec<&Swap> = steps.iter().flat_map(|step| &step.change.undo).filter_map(output).collect();
-    let folder = (!outputs.is_empty()).then(|| outputs_folder(site, &run.name));
-    run.set_kept(&Kept { current: state.current(), database, static_files, rows, outputs: folder.clone() })?;
-    if let Some(folder) = folder {
-        files::private_folder(&folder)?;
+    let directory = (!outputs.is_empty()).then(|| outputs_directory(site, &run.name));
+    run.set_kept(&Kept {
+        current: state.current(),
+        database,
+        static_files,
+        rows,
+        outputs: directory.clone(),
+    })?;
+    if let Some(directory) = directory {
+        files::private_directory(&directory)?;
         for (number, back) in outputs.iter().enumerate() {
-            let place = kept_output(&folder, number);
+            let place = kept_output(&directory, number);
             // It is gone where a killed run has kept it already, and where nothing was live.
             if files::inode(&back.aside) == back.wanted && back.wanted.is_some() {
                 files::rename(&back.aside, &place)?;
             }
         }
     }
-    if let Some((aside, folder)) = put_aside
+    if let Some((aside, directory)) = put_aside
         && aside.exists()
     {
-        files::rename(aside, &folder)?;
+        files::rename(aside, &directory)?;
     }
     Ok(())
 }
@@ -216,19 +223,19 @@ pub(super) fn output(action: &Action) -> Option<&Swap> {
 }
 
 /// Returns the directory beside the checkout for the outputs that a run replaced: `.site.deploykit-20261122-1`.
-fn outputs_folder(site: &Site, run: &str) -> PathBuf {
-    let tree = site.next_tree();
+fn outputs_directory(site: &Site, run: &str) -> PathBuf {
+    let tree = site.staged_tree();
     let name = tree.file_name().unwrap_or_default().to_string_lossy();
     tree.with_file_name(name.replace("deploykit-next", &format!("deploykit-{run}")))
 }
 
 /// Returns the place of one of them, in the order of the undo.
-pub(super) fn kept_output(folder: &Path, number: usize) -> PathBuf {
-    folder.join(number.to_string())
+pub(super) fn kept_output(directory: &Path, number: usize) -> PathBuf {
+    directory.join(number.to_string())
 }
 
 /// Returns where the static files go that an update put aside: `.static.deploykit-20261122-1`.
-fn kept_folder(aside: &Path, run: &str) -> PathBuf {
+fn kept_directory(aside: &Path, run: &str) -> PathBuf {
     let name = names::text(aside.file_name().unwrap_or_default());
     aside.with_file_name(names::path(&name.replace("deploykit-next", &format!("deploykit-{run}"))))
 }
@@ -267,15 +274,15 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host) -> Result<(), Box<d
     let config = site.config();
     let promised: Vec<Past> =
         standing(state, config.keep)?.into_iter().take_while(|past| past.run.kept().is_some()).collect();
-    let is_promised = |run: &RunFolder| promised.iter().any(|past| past.run.name == run.name);
+    let is_promised = |run: &RunDirectory| promised.iter().any(|past| past.run.name == run.name);
     for run in state.runs()?.iter().filter(|run| !is_promised(run)) {
         forget(&config.repository, run, host)?;
     }
     let (environments, originals) = switched_from(&promised);
-    crate::python::prune(&state.environments(), &config.virtualenv, &environments)?;
-    for folder in crate::python::kept_originals(&config.virtualenv) {
-        if !originals.contains(&folder) {
-            files::remove_tree(&folder)?;
+    crate::python::prune(&state.virtualenvs(), &config.virtualenv, &environments)?;
+    for directory in crate::python::kept_originals(&config.virtualenv) {
+        if !originals.contains(&directory) {
+            files::remove_tree(&directory)?;
         }
     }
     Ok(())
@@ -291,19 +298,19 @@ pub(super) fn prune_built(
     let standing = standing(state, config.keep)?;
     let (mut needed, _) = switched_from(&standing);
     needed.push(wanted);
-    crate::python::prune(&state.environments(), &config.virtualenv, &needed)?;
+    crate::python::prune(&state.virtualenvs(), &config.virtualenv, &needed)?;
     Ok(())
 }
 
 /// Returns the virtualenvs, and the directories in the place of the link, that the ways back of these updates lead to.
 fn switched_from(updates: &[Past]) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let switches = updates.iter().flat_map(Past::undo).filter_map(|action| match action {
-        Action::SwitchEnvironment(back) => Some(back),
+        Action::SwitchVirtualenv(back) => Some(back),
         _ => None,
     });
     let (mut environments, mut originals) = (Vec::new(), Vec::new());
     for back in switches {
-        match back.environment() {
+        match back.staged() {
             Some(environment) => environments.push(environment),
             None => originals.push(back.kept.clone()),
         }
@@ -312,13 +319,13 @@ fn switched_from(updates: &[Past]) -> (Vec<PathBuf>, Vec<PathBuf>) {
 }
 
 /// Removes what a run has kept for its rollback.
-fn forget(repository: &Path, run: &RunFolder, host: &Host) -> Result<(), Box<dyn Error + Send + Sync>> {
+fn forget(repository: &Path, run: &RunDirectory, host: &Host) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some(kept) = run.kept() else { return Ok(()) };
-    if let Some(KeptStatic { folder, .. }) = kept.static_files {
-        files::remove_tree(&folder)?;
+    if let Some(KeptStatic { directory, .. }) = kept.static_files {
+        files::remove_tree(&directory)?;
     }
-    if let Some(folder) = kept.outputs {
-        files::remove_tree(&folder)?;
+    if let Some(directory) = kept.outputs {
+        files::remove_tree(&directory)?;
     }
     git::forget_commit(host, repository, &run.name)?;
     Ok(files::remove_file(&run.kept_file())?)

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::django::Project;
 use crate::event::{Event, Observer, milliseconds};
-use crate::git::NextTree;
+use crate::git::StagedTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::lock::Lock;
@@ -29,7 +29,7 @@ use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::{Phase, StepKind};
 use crate::runner::{Events, error_chain};
 use crate::site::Site;
-use crate::state::{Current, RunFolder, Seen, State};
+use crate::state::{Current, RunDirectory, Seen, State};
 use crate::update::answers::{Facts, pending};
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
@@ -53,7 +53,7 @@ struct Running {
 
 /// What the rest of a preparation stands on, but for the environment.
 struct Ground {
-    tree: NextTree,
+    tree: StagedTree,
     seeded: Seeded,
     beside: Beside,
 }
@@ -71,7 +71,7 @@ pub(super) struct Preparation<'s, 'o> {
     pub(super) mark: Option<Mark>,
     pub(super) lock: Lock,
     pub(super) events: Events<'o>,
-    pub(super) run: Option<RunFolder>,
+    pub(super) run: Option<RunDirectory>,
     pub(super) started: Timestamp,
     pub(super) from: String,
     pub(super) to: String,
@@ -174,11 +174,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok(self.mark.insert(mark))
     }
 
-    /// Marks the preparation, and opens the run's folder and transcript; a mere plan has a transcript of its own and no run.
+    /// Marks the preparation, and opens the run's directory and transcript; a mere plan has a transcript of its own and no run.
     pub(super) fn record(&mut self) -> Result<(), UpdateError> {
         self.mark()?;
         let transcript = if self.request.only_plan {
-            let path = self.state.folder().join("plan.log");
+            let path = self.state.directory().join("plan.log");
             files::remove_file(&path)?;
             path
         } else {
@@ -206,7 +206,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
         let (Ground { mut beside, tree, seeded }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {
-            Packages::Ready(ready) => ready.environment.clone(),
+            Packages::Ready(ready) => ready.staged.clone(),
             Packages::Unchanged { .. } | Packages::Upgrade(_) => config.virtualenv.clone(),
         };
         let project = Project {
@@ -214,11 +214,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
             directory: self.site.in_tree(&config.project, &tree.path),
             ..self.site.project()
         };
-        self.own_steps(StepKind::NextEnvironment, &tree, Some(&project))?;
-        let (mut session, site, byte_code) = self.step(StepKind::Check, |this| {
+        self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
+        let (mut session, site, bytecode) = self.step(StepKind::Check, |this| {
             let (mut session, site, found) = this.boot(&project, &tree)?;
-            let byte_code = this.compile(&mut session, moved, &tree)?;
-            Ok(((session, site, byte_code), found))
+            let bytecode = this.compile(&mut session, moved, &tree)?;
+            Ok(((session, site, bytecode), found))
         })?;
         let apart = Apart::of(&site, &tree);
         let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
@@ -263,7 +263,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             project,
             session,
             site,
-            byte_code,
+            bytecode,
             migrations,
             backup,
             collected,
@@ -278,17 +278,17 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// Checks the target out beside the live checkout, and looks at what needs no environment.
     fn ground(&mut self, moved: Option<&Move>) -> Result<Ground, UpdateError> {
         let config = self.site.config();
-        let (beside, tree, seeded) = self.step(StepKind::NextTree, |this| {
+        let (beside, tree, seeded) = self.step(StepKind::StagedTree, |this| {
             let mut exclude = this.declared_outputs();
-            exclude.push(this.state.folder().to_owned());
+            exclude.push(this.state.directory().to_owned());
             let (repository, path, commit) =
-                (config.repository.clone(), this.site.next_tree(), this.to.clone());
+                (config.repository.clone(), this.site.staged_tree(), this.to.clone());
             // Before there is anything: half a tree goes, too.
-            let tree = NextTree { repository, path, commit };
-            let parked = this.state.next_tree();
+            let tree = StagedTree { repository, path, commit };
+            let parked = this.state.staged_tree();
             let beside = Beside::new(tree.clone(), parked.clone());
-            let NextTree { repository, path, commit } = &tree;
-            let tree = NextTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
+            let StagedTree { repository, path, commit } = &tree;
+            let tree = StagedTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
             this.has_files(&tree)?;
             this.filters(&tree)?;
             let seeded = this.seed_outputs(&tree)?;
@@ -299,7 +299,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
             self.step(StepKind::Secrets, |this| this.secrets(moved))?;
         }
-        self.own_steps(StepKind::NextTree, &tree, None)?;
+        self.own_steps(StepKind::StagedTree, &tree, None)?;
         Ok(Ground { beside, tree, seeded })
     }
 
@@ -309,9 +309,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         refused.map_err(|source| self.fail(StepKind::Announce, source))
     }
 
-    /// Returns the folder of the run; a mere plan has none.
-    pub(super) fn folder(&self) -> PathBuf {
-        self.run.as_ref().map_or_else(|| self.state.folder().to_owned(), |run| run.path.clone())
+    /// Returns the directory of the run; a mere plan has none.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.run.as_ref().map_or_else(|| self.state.directory().to_owned(), |run| run.path.clone())
     }
 
     pub(super) fn notice(&mut self, text: String) {

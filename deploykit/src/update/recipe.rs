@@ -18,8 +18,8 @@ use crate::update::past;
 use crate::update::services::Services;
 
 use StepKind::{
-    Backup, Code, Environment, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck, StartRequired,
-    StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
+    Backup, Code, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck, StartRequired, StartWeb,
+    StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
 };
 
 /// What the operations answered, in the order of an update.
@@ -28,7 +28,7 @@ pub(super) struct Answers {
     pub code: Check,
     /// `None`: no step of the site's own makes anything.
     pub outputs: Option<Check>,
-    pub environment: Check,
+    pub virtualenv: Check,
     pub static_files: Check,
     pub migrate: Check,
     pub smoke_check: Check,
@@ -67,7 +67,7 @@ impl Recipe<'_> {
         };
         let mut changes = vec![
             (Code, answers.code),
-            (Environment, answers.environment),
+            (Virtualenv, answers.virtualenv),
             (Static, answers.static_files),
             (Migrate, answers.migrate),
         ];

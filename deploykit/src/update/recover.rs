@@ -1,4 +1,4 @@
-//! The way back, or over, of a run that was cut off or held, from its journal.
+//! The way back, or over, of a run that was interrupted or held, from its journal.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::report::{Cause, Failure, FailureKind, Report, StepReport};
 use crate::runner::{Events, Runner, Undone, error_chain, is_open};
 use crate::services::{Goal, ProcessId};
 use crate::site::Site;
-use crate::state::RunFolder;
+use crate::state::RunDirectory;
 use crate::update::UpdateError;
 use crate::update::beside::sweep;
 use crate::update::finish::{Ending, prune, sync};
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Undoes what an unfinished run did; `None` when no run is unfinished. Either way it puts away what a preparation left
 /// that was killed.
 ///
-/// A migration that the run left at work is waited for first: nothing else may touch the database meanwhile.
+/// A migration that the run left running is waited for first: nothing else may touch the database meanwhile.
 ///
 /// # Errors
 ///
@@ -117,7 +117,7 @@ fn way_forward<'e>(run: &str, entries: &'e [Entry]) -> Result<&'e [Step], Update
 
 /// A recovery under way.
 struct Recovery<'r, 'o> {
-    run: &'r RunFolder,
+    run: &'r RunDirectory,
     runner: Runner<'r, 'o>,
     report: Report,
 }
@@ -146,9 +146,9 @@ impl Recovery<'_, '_> {
             return Err(JournalError::Damaged { path: run.journal(), line: 1 }.into());
         };
         // Whoever is killed after the end of the run leaves that to the next one.
-        let mut folders = state.beside().unwrap_or_else(|| vec![site.next_tree()]);
-        folders.extend(beside.iter().cloned());
-        state.set_beside(&folders)?;
+        let mut directories = state.beside().unwrap_or_else(|| vec![site.staged_tree()]);
+        directories.extend(beside.iter().cloned());
+        state.set_beside(&directories)?;
         let mut events = Events::new(observer);
         events.keep_in(files::open_private(&run.events())?);
         let mut journal = Journal::open(&run.journal())?;
@@ -289,13 +289,13 @@ fn since_stop(entries: &[Entry]) -> Option<Duration> {
 /// Returns what is known of a run: what it reported, or, when it is unfinished and could not report, what its journal
 /// says.
 #[must_use]
-pub fn report_of(run: &RunFolder) -> Option<Report> {
+pub fn report_of(run: &RunDirectory) -> Option<Report> {
     let from_journal = || Journal::read(&run.journal()).ok().filter(|entries| !is_finished(entries));
     run.report().or_else(|| from_journal().map(|entries| first_report(run, &entries)))
 }
 
 /// Returns what the run itself reported, or, when it was interrupted before it could, what its journal says.
-fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
+fn first_report(run: &RunDirectory, entries: &[Entry]) -> Report {
     if let Some(report) = run.report() {
         return report;
     }
@@ -337,12 +337,12 @@ fn first_report(run: &RunFolder, entries: &[Entry]) -> Report {
         }
     }
     if let Some(last) = report.steps.last() {
-        report.notices.push(format!("the run was cut off after step `{}` began", last.step));
+        report.notices.push(format!("the run was interrupted after step `{}` began", last.step));
     }
     report
 }
 
-fn failure_of(run: &RunFolder, steps: &[StepReport], step: &StepKind, error: &str) -> Failure {
+fn failure_of(run: &RunDirectory, steps: &[StepReport], step: &StepKind, error: &str) -> Failure {
     let phase = steps.iter().find(|report| report.step == *step).map_or(Phase::Window, |report| report.phase);
     // The journal has texts alone.
     let interrupted = error == ActionError::Interrupted.to_string();
@@ -360,7 +360,7 @@ fn failure_of(run: &RunFolder, steps: &[StepReport], step: &StepKind, error: &st
     }
 }
 
-/// Waits until the Django processes that the run left at work have ended; `false` when the end was requested.
+/// Waits until the Django processes that the run left running have ended; `false` when the end was requested.
 fn wait_for_orphans(begun: &[Begun<'_>], host: &Host, events: &mut Events<'_>) -> bool {
     let projects: Vec<Project> = begun
         .iter()
@@ -386,7 +386,7 @@ fn wait_for_orphans(begun: &[Begun<'_>], host: &Host, events: &mut Events<'_>) -
             told = true;
             let names: Vec<String> = orphans.iter().map(ProcessId::describe).collect();
             let text = format!(
-                "the run that was cut off still works on the database; waiting for process {}",
+                "the run that was interrupted still works on the database; waiting for process {}",
                 names.join(", ")
             );
             events.send(Event::Notice { text });

@@ -3,7 +3,7 @@
 //! ```text
 //! PREPARE   run · code · packages · secrets · services · pages · check · migrations
 //! ANNOUNCE  announce · wait · stop-workers
-//! WINDOW    page-up → stop-web → backup → migrate → static → environment → code → start-required → start-web
+//! WINDOW    page-up → stop-web → backup → migrate → static → virtualenv → code → start-required → start-web
 //!           → smoke-check → page-down
 //! FINISH    start-workers · stay-up · maintenance-off
 //! ```
@@ -28,7 +28,7 @@ use crate::event::Event;
 use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
 use crate::host::files::{self, Swap};
 use crate::operations::git_update::{Move, Target};
-use crate::operations::pip_install::{self, Prepared as Packages, Ready as Environment, Record};
+use crate::operations::pip_install::{self, Prepared as Packages, Ready as StagedVirtualenv, Record};
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, StepKind};
 use crate::python::{OwnFiles, Switch, Virtualenv};
@@ -170,7 +170,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if let Some((there, back)) = &done.environment {
             if !there.is_done() {
                 let virtualenv = config.virtualenv.clone();
-                return Err(RollbackError::EnvironmentMoved { virtualenv, run: run() }.into());
+                return Err(RollbackError::VirtualenvMoved { virtualenv, run: run() }.into());
             }
             back.look()?;
         }
@@ -187,7 +187,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
         };
         self.try_to_move(&config.virtualenv)?;
-        let place = back.environment().unwrap_or_else(|| back.kept.clone());
+        let place = back.staged().unwrap_or_else(|| back.kept.clone());
         let before = Virtualenv::read(&place)?;
         let changes = live.changes_to(&before.packages);
         let text = pip_install::summary(&changes);
@@ -200,7 +200,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 names.join(", ")
             ));
         }
-        let ready = Environment::again(place, changes, back.clone(), there.clone());
+        let ready = StagedVirtualenv::again(place, changes, back.clone(), there.clone());
         Ok((Packages::Ready(Box::new(ready)), text))
     }
 
@@ -314,7 +314,7 @@ impl Done {
         let kept = past.run.kept().ok_or_else(|| gone(past.run.kept_file()))?;
         let static_files = match &kept.static_files {
             Some(kept) => {
-                Some(StaticWay::of(past, kept, later_steps).ok_or_else(|| gone(kept.folder.clone()))?)
+                Some(StaticWay::of(past, kept, later_steps).ok_or_else(|| gone(kept.directory.clone()))?)
             }
             None => None,
         };
@@ -324,8 +324,8 @@ impl Done {
         };
         let mut outputs = Vec::new();
         for (number, back) in past.undo().filter_map(past::output).enumerate() {
-            let folder = kept.outputs.as_ref().ok_or_else(|| gone(past.run.kept_file()))?;
-            let place = past::kept_output(folder, number);
+            let directory = kept.outputs.as_ref().ok_or_else(|| gone(past.run.kept_file()))?;
+            let place = past::kept_output(directory, number);
             if files::inode(&place) != back.wanted {
                 return Err(gone(place));
             }
@@ -334,7 +334,7 @@ impl Done {
             outputs.push((back, there));
         }
         let switch = |action: &Action| match action {
-            Action::SwitchEnvironment(switch) => Some(switch.clone()),
+            Action::SwitchVirtualenv(switch) => Some(switch.clone()),
             _ => None,
         };
         Ok(Done {

@@ -9,7 +9,7 @@ use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
 use crate::plan::Forecast;
 use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
-use crate::site::{EnvironmentName, Site};
+use crate::site::{Environment, Site};
 
 /// Why nothing is done about services in development.
 const UNMANAGED: &str = "no services are managed in development";
@@ -100,7 +100,7 @@ impl<'p> Services<'p> {
     }
 
     fn is_development(&self) -> bool {
-        self.site.config().environment == EnvironmentName::Development
+        self.site.config().environment == Environment::Development
     }
 
     /// Asks for the pages as they are configured.

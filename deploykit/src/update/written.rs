@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::django::SiteFacts;
-use crate::git::{CarryWritten, NextTree, Written, counted};
+use crate::git::{CarryWritten, StagedTree, Written, counted};
 
-/// The records of what the steps `code`, `static` and `migrate` carried over, in the run's folder.
+/// The records of what the steps `code`, `static` and `migrate` carried over, in the run's directory.
 pub(super) const CODE: &str = "written-code.json";
 pub(super) const STATIC: &str = "written-static.json";
 pub(super) const MIGRATE: &str = "written-migrate.json";
@@ -29,7 +29,7 @@ pub(super) struct Apart {
 
 impl Apart {
     /// Looks where a site that was booted in the staged tree keeps its data.
-    pub(super) fn of(site: &SiteFacts, tree: &NextTree) -> Self {
+    pub(super) fn of(site: &SiteFacts, tree: &StagedTree) -> Self {
         let default = site.databases.iter().find(|database| database.alias == "default");
         let database = default.and_then(|database| inside(database.file.as_deref()?, &tree.path));
         let is_missing =
@@ -80,18 +80,18 @@ pub(super) struct Carrying {
     pub apart: Apart,
     /// `STATIC_ROOT`, where that is in the tree and not linked.
     pub static_root: Option<PathBuf>,
-    pub tree: NextTree,
+    pub tree: StagedTree,
     /// Paths of the tree that are somebody else's matter.
     pub excluded: Vec<PathBuf>,
     /// The run's.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
 }
 
 impl Carrying {
     fn carry(&self, record: &str) -> CarryWritten {
         CarryWritten {
             tree: self.tree.clone(),
-            record: self.folder.join(record),
+            record: self.directory.join(record),
             looks: true,
             excluded: self.excluded.clone(),
             awaited: Vec::new(),

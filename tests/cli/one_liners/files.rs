@@ -84,7 +84,7 @@ exit code 0
 Wrote /srv/site/deploykit.toml
 Needs a person: `site.env`: the services get `DEMO_DATA`, `DEMO_WORKER_LINGERS`; if manage.py needs them, put them here, or secret ones into an env-file
   at /srv/site/deploykit.toml:11
-Mend these lines, then look at what an update would do: deploykit plan
+Fix these lines, then look at what an update would do: deploykit plan
 
 "#]].raw());
     assert_eq!(fs::read_to_string(&site.config).unwrap(), printed["configuration"].as_str().unwrap());
@@ -104,9 +104,9 @@ Preparing; the site serves as before
   ✓ fetch [S] s  [COMMIT] is the newest
   ✓ services [S] s  gunicorn running, worker running
   ✓ pages [S] s  1 of 1 answer as expected
-  ✓ next-tree [S] s
+  ✓ staged-tree [S] s
   ✓ secrets [S] s  1 required secret found
-  ✓ next-environment [S] s  the installed packages are the 5 that the requirements ask for
+  ✓ staged-virtualenv [S] s  the installed packages are the 5 that the requirements ask for
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
@@ -158,7 +158,7 @@ git-update: nothing to do: no new commits on origin/main
 exit code 4
 --- stderr
 Error: `/` is not the top of a Git checkout
-Hint: set `site.repository` to the folder that holds `.git`
+Hint: set `site.repository` to the directory that holds `.git`
 
 "#]]
         .raw()
@@ -190,7 +190,7 @@ pip-install: nothing to do: the installed packages are the 5 that the requiremen
         str![[r#"
 exit code 0
 --- stdout
-pip-install: no packages → humanize [VERSION]: 1 package differs from the requirements
+pip-install: no packages → humanize [VERSION]: + humanize [VERSION]
   + humanize [VERSION]
 
 "#]]
@@ -201,7 +201,7 @@ pip-install: no packages → humanize [VERSION]: 1 package differs from the requ
         str![[r#"
 exit code 0
 --- stdout
-pip-install: no packages → humanize [VERSION]: 1 package differs from the requirements
+pip-install: no packages → humanize [VERSION]: + humanize [VERSION]
   + humanize [VERSION]
 
 "#]]

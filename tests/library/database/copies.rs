@@ -74,7 +74,7 @@ fn a_copy_brings_back_what_cannot_be_reversed_and_only_once(engine: Engine) {
     database.sql("INSERT INTO shop_item (name) VALUES ('three')");
     restore.perform(&mut context).unwrap();
     assert_eq!(database.sql("SELECT count(*) FROM shop_item"), "3");
-    let left: Vec<_> = fs::read_dir(site.folder.path())
+    let left: Vec<_> = fs::read_dir(site.directory.path())
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
         .filter(|name| name.starts_with("backup"))
@@ -150,7 +150,7 @@ fn a_copy_that_cannot_be_put_back_is_named_and_nothing_is_lost(engine: Engine) {
 fn the_site_s_own_commands_copy_and_put_back(engine: Engine) {
     let Some((site, database)) = migrated(engine) else { return };
     let facts = database.facts();
-    let own = |script: &str| Command::new("sh").args(["-c", script]).directory(site.folder.path());
+    let own = |script: &str| Command::new("sh").args(["-c", script]).directory(site.directory.path());
     let mut copy = backup(&site);
     copy.command = Some(own("true"));
     let error = copy.perform(&mut Context::default()).unwrap_err();
@@ -184,15 +184,15 @@ fn the_site_s_own_commands_copy_and_put_back(engine: Engine) {
 fn a_copy_that_finds_no_room_is_none(engine: Engine) {
     let Some((site, database)) = migrated(engine) else { return };
     let facts = database.facts();
-    let folder = site.path("copies");
-    fs::create_dir(&folder).unwrap();
-    let Some(disk) = Disk::mount(&folder, "4k") else { return };
+    let directory = site.path("copies");
+    fs::create_dir(&directory).unwrap();
+    let Some(disk) = Disk::mount(&directory, "4k") else { return };
     let mut copy = backup(&site);
-    copy.path = folder.join("backup");
+    copy.path = directory.join("backup");
     let error = copy.perform(&mut Context::default()).unwrap_err();
     let DjangoError::Tool { tail, .. } = &error else { panic!("{error:?}") };
     assert!(tail.iter().any(|line| line.contains("No space left") || line.contains("errno 28")), "{tail:?}");
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "half a copy is left");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "half a copy is left");
     disk.resize("4m");
     copy.perform(&mut Context::default()).unwrap();
     assert!(copy.path.exists());

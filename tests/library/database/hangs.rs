@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use deploykit::django::MigrationProgress;
-use deploykit::host::Environment;
+use deploykit::host::Variables;
 use rustix::process::Signal;
 
 use super::*;
@@ -65,10 +65,10 @@ fn a_server_that_stops_is_given_up_and_named(engine: Engine) {
         ),
     );
     fs::set_permissions(site.path(&format!("bin/{dump}")), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut environment = Environment::new();
+    let mut variables = Variables::new();
     let path = format!("{}:{}", site.path("bin").display(), std::env::var("PATH").unwrap());
-    environment.set("PATH", path);
-    let mut context = Context { host: Host::new().with_environment(environment), django: None };
+    variables.set("PATH", path);
+    let mut context = Context { host: Host::new().with_variables(variables), django: None };
     assert_mute(backup(&site).perform(&mut context), "backup");
     assert!(!site.path("backup").exists() && !site.path("backup.part").exists());
     database.signal(Signal::CONT);

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use deploykit::django::Session;
-use deploykit::host::Environment;
+use deploykit::host::Variables;
 
 use super::*;
 use crate::support::program;
@@ -13,14 +13,14 @@ super::on_each_engine! { a_missing_tool_is_found_beforehand }
 
 /// A host whose programs are these alone.
 fn host_with(site: &Site, programs: &[&str]) -> Host {
-    let folder = site.path("bin");
-    fs::create_dir_all(&folder).unwrap();
+    let directory = site.path("bin");
+    fs::create_dir_all(&directory).unwrap();
     for name in programs {
-        symlink(program(name).expect("a client beside the server"), folder.join(name)).unwrap();
+        symlink(program(name).expect("a client beside the server"), directory.join(name)).unwrap();
     }
-    let mut environment = Environment::new();
-    environment.set("PATH", folder.display().to_string());
-    Host::new().with_environment(environment)
+    let mut variables = Variables::new();
+    variables.set("PATH", directory.display().to_string());
+    Host::new().with_variables(variables)
 }
 
 fn asked(site: &Site, host: &Host) -> Result<deploykit::django::BackupFacts, DjangoError> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use deploykit::django::{DjangoError, Level, Part, Session};
-use deploykit::host::{Environment, Host, Redactor};
+use deploykit::host::{Host, Redactor, Variables};
 
 use crate::support::django::Site;
 
@@ -130,9 +130,9 @@ fn what_manage_py_does_beforehand_happens() {
     site.append("config/settings.py", "import helper\nassert os.environ['FROM_DOTENV'] == 'yes'\n");
     // Without settings of ours, those that `manage.py` sets by default.
     site.project.settings = String::new();
-    let mut environment = Environment::new();
-    environment.set("DJANGO_SETTINGS_MODULE", "config.settings");
-    let host = Host::new().with_environment(environment);
+    let mut variables = Variables::new();
+    variables.set("DJANGO_SETTINGS_MODULE", "config.settings");
+    let host = Host::new().with_variables(variables);
     let mut session = Session::boot(&host, &site.project).unwrap();
     assert_eq!(session.facts(&host).unwrap().settings, "config.settings");
 }
@@ -224,10 +224,10 @@ fn it_ends_when_nobody_needs_it_any_more() {
 fn secrets_of_the_environment_reach_the_site_and_no_value_of_ours() {
     let Some(site) = Site::new() else { return };
     site.append("config/settings.py", "raise ValueError('bad key ' + os.environ['TOKEN'])\n");
-    let mut environment = Environment::new();
-    environment.set("TOKEN", "s3cr3t-value");
+    let mut variables = Variables::new();
+    variables.set("TOKEN", "s3cr3t-value");
     let host =
-        Host::new().with_environment(environment).with_redactor(Redactor::new(["s3cr3t-value".to_owned()]));
+        Host::new().with_variables(variables).with_redactor(Redactor::new(["s3cr3t-value".to_owned()]));
     let error = Session::boot(&host, &site.project).unwrap_err();
     assert_eq!(error.raised().unwrap().message, "bad key ***");
     assert!(!format!("{error:?}{host:?}").contains("s3cr3t-value"));

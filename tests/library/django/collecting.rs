@@ -54,9 +54,9 @@ fn prepare(site: &Site, files: &StaticFiles) -> Result<Collected, DjangoError> {
     files.prepare(&Host::new(), &mut site.boot())
 }
 
-fn listing(folder: &Path) -> Vec<String> {
+fn listing(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         match path.is_dir() {
@@ -442,7 +442,7 @@ fn files_are_collected_and_kept_whatever_their_names_are() {
 
     for storage in ["", MANIFEST] {
         let Some(site) = site(storage) else { return };
-        let file = |folder: &str, name: &[u8]| site.path(folder).join(OsStr::from_bytes(name));
+        let file = |directory: &str, name: &[u8]| site.path(directory).join(OsStr::from_bytes(name));
         for name in [&b"caf\xe9.txt"[..], b"-rf.txt", b"in space.txt"] {
             fs::write(file("shop/static/shop", name), "collected").unwrap();
         }
@@ -477,7 +477,7 @@ fn files_are_collected_and_kept_whatever_their_names_are() {
         assert!(!site.path("www/static/shop/site.css").exists());
         assert_eq!(fs::read(file("www/static/uploads", uploads[0])).unwrap(), b"uploaded");
 
-        // Byte code of such sources is brought, too.
+        // Bytecode of such sources is brought, too.
         let source = PathBuf::from(OsStr::from_bytes(b"shop/caf\xe9.py"));
         fs::write(site.path("").join(&source), "x = 1\n").unwrap();
         let compiled = site.boot().compile(&Host::new(), &site.path(""), &site.path(""), &[source]).unwrap();

@@ -381,14 +381,14 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     site.write("shop/migrations/0002_slow.py", text);
     let plan = site.boot().migrations(&Host::new()).unwrap();
 
-    let folder = crate::support::root().join("deploykit/src/django");
-    let session = std::fs::read_to_string(folder.join("session.rs")).unwrap();
+    let directory = crate::support::root().join("deploykit/src/django");
+    let session = std::fs::read_to_string(directory.join("session.rs")).unwrap();
     let loader = session.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
     let loader = loader.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
     let parts = regex::Regex::new(r#"include_str!\("(probe/\w+\.py)"\)"#).unwrap();
     let probe: String = parts
         .captures_iter(&session)
-        .map(|part| std::fs::read_to_string(folder.join(&part[1])).unwrap())
+        .map(|part| std::fs::read_to_string(directory.join(&part[1])).unwrap())
         .collect();
     let mut child = Command::new(&site.project.python)
         .args(["-c", &loader])

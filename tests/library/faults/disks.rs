@@ -6,11 +6,11 @@ use crate::support::disk::{Disk, sh};
 use crate::support::releases::{publish_column, publish_irreversible_migration};
 
 #[test]
-fn the_state_folder_s_disk_fills() {
+fn the_state_directory_s_disk_fills() {
     let Some(site) = TestSite::builder().start() else { return };
     let state = load(&site).state();
     state.create().unwrap();
-    let Some(disk) = Disk::mount(state.folder(), "3m") else { return };
+    let Some(disk) = Disk::mount(state.directory(), "3m") else { return };
     let faulty = Faulty::of(&site);
     publish_column(&site);
 
@@ -124,7 +124,7 @@ fn the_checkout_s_disk_fills_or_turns_read_only_on_the_way_back() {
     publish_column(site);
     let state = load(site).state();
     state.create().unwrap();
-    let Some(_state) = Disk::mount(state.folder(), "3m") else { return };
+    let Some(_state) = Disk::mount(state.directory(), "3m") else { return };
     let read_only = disk.make_read_only();
     for fault in [&disk.fill(), &disk.use_up_inodes(), &read_only] {
         // The site's own step fails, and then nothing more can be written.
@@ -157,7 +157,7 @@ fn the_copy_of_the_database_fills_the_disk() {
     let Some(site) = TestSite::builder().database(&database).start() else { return };
     let state = load(&site).state();
     state.create().unwrap();
-    let Some(disk) = Disk::mount(state.folder(), "4m") else { return };
+    let Some(disk) = Disk::mount(state.directory(), "4m") else { return };
     // Four megabytes, and as text eight.
     database.sql("CREATE TABLE bytes (b longblob); INSERT INTO bytes VALUES (random_bytes(1024))");
     for _ in 0..12 {
@@ -172,19 +172,19 @@ fn the_copy_of_the_database_fills_the_disk() {
     let text = faulty.refused("migrations");
     assert!(
         text.contains("a backup of the database takes about")
-            && text.contains(&state.folder().display().to_string()),
+            && text.contains(&state.directory().display().to_string()),
         "{text}"
     );
     assert_as_before(&site, &before);
 
     // Somebody else took what there was.
     disk.resize("20m");
-    faulty.inject("stop-web", &format!("head -c 14M /dev/zero > {}/.filler", state.folder().display()));
+    faulty.inject("stop-web", &format!("head -c 14M /dev/zero > {}/.filler", state.directory().display()));
     let before = Snapshot::of(&site);
     let (failure, ..) = faulty.update(Outcome::RolledBack);
     assert_eq!(failure.step, "backup");
     assert!(failure.error.contains("mariadb-dump: Got errno 28 on write"), "{}", failure.error);
-    let left = crate::support::disk::names_with(state.folder(), "backup");
+    let left = crate::support::disk::names_with(state.directory(), "backup");
     assert!(left.is_empty(), "half a copy is left: {left:?}");
     assert_as_before(&site, &before);
 

@@ -1,5 +1,5 @@
 //! What the site needs of others goes away or hangs: the database, the package index, supervisord, a service that will
-//! not end, the folder above the checkout.
+//! not end, the directory above the checkout.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -153,7 +153,7 @@ fn a_service_that_does_not_end_when_it_is_told_to() {
 }
 
 #[test]
-fn an_index_that_hangs_and_a_folder_that_cannot_be_written() {
+fn an_index_that_hangs_and_a_directory_that_cannot_be_written() {
     let Some(site) = TestSite::builder().start() else { return };
     let site = &site;
     let faulty = Faulty::of(site);
@@ -168,17 +168,17 @@ fn an_index_that_hangs_and_a_folder_that_cannot_be_written() {
         .replace("[python]\n", "[python]\ndeadline = \"3s\"\n");
     fs::write(&site.config, text.replace("env = {", "env = { UV_NO_INDEX = \"0\",")).unwrap();
     let before = Snapshot::of(site);
-    let text = faulty.refused("next-environment");
+    let text = faulty.refused("staged-virtualenv");
     assert!(text.contains("did not finish within 3 s"), "{text}");
     assert_as_before(site, &before);
 
-    // Nothing can be made beside the checkout, whose folder is a mount of its own here.
+    // Nothing can be made beside the checkout, whose directory is a mount of its own here.
     fs::write(&site.config, &faulty.config).unwrap();
     let Some(_disk) = Disk::around(&site.checkout) else { return };
     let before = Snapshot::of(site);
     let root = site.root.display();
     sh(&format!("mount --rbind {root} {root} && mount -o remount,bind,ro {root}"));
-    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faulty.refused("next-tree")));
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faulty.refused("staged-tree")));
     sh(&format!("umount --lazy {root}"));
     let text = refused.expect("a refusal");
     assert!(text.contains("Read-only file system") && text.contains(".site.deploykit-next"), "{text}");

@@ -15,25 +15,25 @@ use crate::support::site::demo_site::NEW_SECRET;
 /// Somebody who is neither us nor root.
 const SOMEBODY: u32 = 54_321;
 
-/// A folder and a file that a planted link leads to.
+/// A directory and a file that a planted link leads to.
 struct Victim {
-    folder: PathBuf,
+    directory: PathBuf,
     file: PathBuf,
 }
 
 impl Victim {
     fn of(site: &DemoSite) -> Victim {
-        let folder = site.root.join("victim");
-        fs::create_dir(&folder).unwrap();
-        let file = folder.join("file");
+        let directory = site.root.join("victim");
+        fs::create_dir(&directory).unwrap();
+        let file = directory.join("file");
         fs::write(&file, "untouched").unwrap();
-        Victim { folder, file }
+        Victim { directory, file }
     }
 
     #[track_caller]
     fn is_untouched(&self) {
         assert_eq!(fs::read_to_string(&self.file).unwrap(), "untouched");
-        assert_eq!(fs::read_dir(&self.folder).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&self.directory).unwrap().count(), 1);
         assert_eq!(fs::metadata(&self.file).unwrap().permissions().mode() & 0o777, 0o644);
     }
 }
@@ -60,17 +60,17 @@ fn what_was_planted_is_refused() {
         assert_tidy(site);
     };
 
-    let folders = [
-        state.folder().to_owned(),
-        state.folder().join("runs"),
-        load(site).next_tree(),
-        state.environments(),
+    let directories = [
+        state.directory().to_owned(),
+        state.directory().join("runs"),
+        load(site).staged_tree(),
+        state.virtualenvs(),
         site.static_root.with_file_name(".static.deploykit-next"),
     ];
-    for folder in &folders {
-        plant(&state, folder);
-        symlink(&victim.folder, folder).unwrap();
-        refused(folder, "it is a symbolic link");
+    for directory in &directories {
+        plant(&state, directory);
+        symlink(&victim.directory, directory).unwrap();
+        refused(directory, "it is a symbolic link");
     }
     plant(&state, &state.lock());
     symlink(&victim.file, state.lock()).unwrap();
@@ -79,21 +79,21 @@ fn what_was_planted_is_refused() {
     refused(&site.maintenance_page, "it is a symbolic link");
 
     // What a user named so is the user's own.
-    for folder in [load(site).next_tree(), site.static_root.with_file_name(".static.deploykit-next")] {
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("own"), "").unwrap();
-        refused(&folder, "deploykit did not put it there");
+    for directory in [load(site).staged_tree(), site.static_root.with_file_name(".static.deploykit-next")] {
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("own"), "").unwrap();
+        refused(&directory, "deploykit did not put it there");
     }
 
     if !rustix::process::geteuid().is_root() {
         crate::support::skip("only root can give files away")
     }
-    for folder in &folders {
-        plant(&state, folder);
-        fs::create_dir(folder).unwrap();
-        fs::write(folder.join("theirs"), "").unwrap();
-        chown(folder, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
-        refused(folder, &format!("belongs to user {SOMEBODY}"));
+    for directory in &directories {
+        plant(&state, directory);
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join("theirs"), "").unwrap();
+        chown(directory, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+        refused(directory, &format!("belongs to user {SOMEBODY}"));
     }
     plant(&state, &state.lock());
     fs::write(state.lock(), "").unwrap();
@@ -150,8 +150,8 @@ fn what_deploykit_makes_is_for_its_owner() {
         let mut watch = |record: &Record| {
             // While all of it is there.
             if matches!(&record.event, Event::StepStarted { step, .. } if step == "smoke-check") {
-                assert_private(&loaded.next_tree(), false);
-                assert_private(loaded.state().folder(), true);
+                assert_private(&loaded.staged_tree(), false);
+                assert_private(loaded.state().directory(), true);
                 looked.set(looked.get() + 1);
             }
         };
@@ -159,26 +159,26 @@ fn what_deploykit_makes_is_for_its_owner() {
         let Prepared::Ready(update) = prepared else { panic!("there is something to do") };
         let wanted = if broken { Outcome::RolledBack } else { Outcome::Updated };
         assert_eq!(update.run().unwrap().outcome, wanted);
-        assert_private(loaded.state().folder(), true);
+        assert_private(loaded.state().directory(), true);
     }
     assert_eq!(looked.get(), 2);
     publish_column(site);
     let mut unheard = |_: &Record| ();
     let only_plan = Request { only_plan: true, ..Request::default() };
     drop(update::prepare(&loaded, &only_plan, None, &mut unheard));
-    assert!(loaded.state().folder().join("plan.log").exists());
-    assert_private(loaded.state().folder(), true);
+    assert!(loaded.state().directory().join("plan.log").exists());
+    assert_private(loaded.state().directory(), true);
 }
 
-/// Fails when others may enter a folder, or read one of its files; environments and a tree are behind such a folder.
+/// Fails when others may enter a directory, or read one of its files; environments and a tree are behind such a directory.
 #[track_caller]
-fn assert_private(folder: &Path, deep: bool) {
+fn assert_private(directory: &Path, deep: bool) {
     let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
-    assert_eq!(mode(folder), 0o700, "{}", folder.display());
+    assert_eq!(mode(directory), 0o700, "{}", directory.display());
     if !deep {
         return;
     }
-    for entry in fs::read_dir(folder).unwrap().flatten() {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         if path.ends_with("environments") {
             continue;

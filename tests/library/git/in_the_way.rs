@@ -136,7 +136,7 @@ fn all_collisions_are_named_at_once() {
 }
 
 #[test]
-fn a_folder_that_becomes_a_file_and_a_file_that_becomes_a_folder_are_no_collisions_of_their_own() {
+fn a_directory_that_becomes_a_file_and_a_file_that_becomes_a_directory_are_no_collisions_of_their_own() {
     let repositories = Repositories::new(FILES);
     repositories.publish("away", &[("a.py", ""), ("lib/c.py", "")]);
     repositories.publish("second", &[("a.py/inner", "x\n"), ("lib", "a file\n")]);
@@ -144,7 +144,7 @@ fn a_folder_that_becomes_a_file_and_a_file_that_becomes_a_folder_are_no_collisio
 }
 
 #[test]
-fn an_untracked_file_in_a_folder_that_becomes_a_file_is_a_collision() {
+fn an_untracked_file_in_a_directory_that_becomes_a_file_is_a_collision() {
     let repositories = Repositories::new(FILES);
     repositories.publish("away", &[("lib/c.py", "")]);
     repositories.publish("second", &[("lib", "a file\n")]);

@@ -53,8 +53,8 @@ fn files_come_and_go_whatever_their_names_are() {
     assert_eq!(serde_json::from_str::<deploykit::operations::git_update::Move>(&journalled).unwrap(), there);
 
     // The staged tree sees what the live one has.
-    let next = repositories.folder.path().join("next");
-    let tree = NextTree::prepare(&Host::new(), &repositories.live, &next, there.to(), &[], None).unwrap();
+    let next = repositories.directory.path().join("next");
+    let tree = StagedTree::prepare(&Host::new(), &repositories.live, &next, there.to(), &[], None).unwrap();
     for name in [&b"m\xefne/\xe9\n"[..], b"n\xe9w\n.py", b"new\xff/-x"] {
         assert!(next.join(path(name)).exists(), "{name:?}");
     }
@@ -78,7 +78,7 @@ fn half_a_checkout_is_taken_back_whatever_the_names_are() {
     let before = repositories.state();
     let there = plan_move(&repositories.update());
     let live = |name: &[u8]| repositories.live.join(path(name));
-    // Written by git, cut off, removed; a new one, and a part of one.
+    // Written by git, truncated, removed; a new one, and a part of one.
     write(&live(NAMES[1]), "two, and longer\n");
     write(&live(NAMES[2]), "two,");
     write(&live(NAMES[6]), "two, and longer\n");

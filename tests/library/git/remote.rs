@@ -16,7 +16,7 @@ fn a_missing_branch_and_a_missing_remote_name_what_is_there() {
 #[test]
 fn a_remote_that_fails_says_why() {
     let repositories = Repositories::new(FILES);
-    fs::rename(&repositories.upstream, repositories.folder.path().join("gone")).unwrap();
+    fs::rename(&repositories.upstream, repositories.directory.path().join("gone")).unwrap();
     let error = refusal(&repositories.update());
     assert_eq!(
         error.to_string(),
@@ -43,14 +43,14 @@ fn a_remote_that_never_speaks_is_given_up() {
 #[test]
 fn git_daemon_and_http_are_fetched_from() {
     let repositories = Repositories::new(FILES);
-    let folder = repositories.folder.path();
-    let git_server = daemon(folder);
+    let directory = repositories.directory.path();
+    let git_server = daemon(directory);
     let url = format!("git://127.0.0.1:{}/upstream.git", git_server.port);
     git(&repositories.live, &["remote", "set-url", "origin", &url]);
     let second = repositories.publish("second", &[("a.py", "a = 2\n")]);
     let fetched = repositories.update().fetch(&Host::new()).unwrap();
     assert_eq!((fetched.before, fetched.after), (Some(head(&repositories.live)), second));
-    let Some(http) = http_server(folder, None) else { return };
+    let Some(http) = http_server(directory, None) else { return };
     let url = format!("http://me:hunter22@127.0.0.1:{}/upstream.git", http.port);
     git(&repositories.live, &["remote", "set-url", "origin", &url]);
     git(&repositories.live, &["config", "http.proxy", ""]);
@@ -64,8 +64,8 @@ fn git_daemon_and_http_are_fetched_from() {
 #[test]
 fn a_password_in_an_address_opens_the_remote_and_its_submodules() {
     let repositories = Repositories::new(FILES);
-    let folder = repositories.folder.path();
-    let Some(server) = http_server(folder, Some("me:a@b c")) else { return };
+    let directory = repositories.directory.path();
+    let Some(server) = http_server(directory, Some("me:a@b c")) else { return };
     let with_submodules = below_one_another(&repositories);
     let url = |person: &str, path: &str| format!("http://{person}127.0.0.1:{}/{path}.git", server.port);
     let live = &repositories.live;
@@ -87,8 +87,8 @@ fn a_password_in_an_address_opens_the_remote_and_its_submodules() {
         assert_eq!(fs::read_to_string(live.join(".git/config")).unwrap(), config);
     }
     git(live, &["remote", "set-url", "origin", &url("me:a%40b%20c@", "upstream")]);
-    let next = folder.join("next");
-    NextTree::prepare(&Host::new(), live, &next, &with_submodules, &[], None).unwrap();
+    let next = directory.join("next");
+    StagedTree::prepare(&Host::new(), live, &next, &with_submodules, &[], None).unwrap();
     assert_eq!(fs::read_to_string(next.join("sub/nested/n.py")).unwrap(), "n = 1\n");
     perform(&plan_move(&repositories.update()).checkout);
     assert_eq!(repositories.read("sub/nested/n.py"), "n = 1\n");

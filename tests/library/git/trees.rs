@@ -1,4 +1,4 @@
-//! Submodules and the next tree.
+//! Submodules and the staged tree.
 
 use super::*;
 
@@ -12,10 +12,10 @@ struct WithSubmodule {
 impl WithSubmodule {
     fn new() -> Self {
         let repositories = Repositories::new(FILES);
-        let folder = repositories.folder.path().to_owned();
-        let server = daemon(&folder);
-        let sub = folder.join("sub");
-        git(&folder, &["init", "-q", "-b", "main", "sub"]);
+        let directory = repositories.directory.path().to_owned();
+        let server = daemon(&directory);
+        let sub = directory.join("sub");
+        git(&directory, &["init", "-q", "-b", "main", "sub"]);
         repositories.commit(&sub, "sub 1", &[("s.py", "s = 1\n")]);
         let url = format!("git://127.0.0.1:{}/sub", server.port);
         git(&repositories.developer, &["submodule", "--quiet", "add", &url, "vendor/sub"]);
@@ -89,7 +89,7 @@ fn changes_in_a_submodule_are_local_changes() {
 }
 
 #[test]
-fn the_next_tree_sees_what_the_live_checkout_sees() {
+fn the_staged_tree_sees_what_the_live_checkout_sees() {
     let repositories = Repositories::new(FILES);
     let second = repositories.publish("second", &[("a.py", "a = 2\n"), ("b.py", ""), ("media/.keep", "x\n")]);
     let live = &repositories.live;
@@ -118,24 +118,24 @@ fn the_next_tree_sees_what_the_live_checkout_sees() {
     Repositories::update(&repositories).fetch(&host).unwrap();
     let before = repositories.state();
     let exclude = [PathBuf::from("venv"), live.join("var/cache")];
-    let next = NextTree::prepare(&host, live, &path, &second, &exclude, None).unwrap();
+    let next = StagedTree::prepare(&host, live, &path, &second, &exclude, None).unwrap();
     let link = |name: &str| format!("-> {}", live.join(name).display());
     let expected = [
         (".gitignore", "644 *.log\nlocal.py\n__pycache__\n".to_owned()),
         ("a.py", "644 a = 2\n".to_owned()),
-        ("lib", "folder".to_owned()),
+        ("lib", "directory".to_owned()),
         ("lib/c.py", "755 edited\n".to_owned()),
         ("local.py", link("local.py")),
         ("media", link("media")),
         ("notes", link("notes")),
         ("staged.py", "644 staged\n".to_owned()),
-        ("var", "folder".to_owned()),
+        ("var", "directory".to_owned()),
         ("var/data", link("var/data")),
     ];
     let expected: std::collections::BTreeMap<PathBuf, String> =
         expected.into_iter().map(|(path, text)| (path.into(), text)).collect();
     assert_eq!(files_below(&path), expected);
-    let again = NextTree::prepare(&host, live, &path, &second, &exclude, None).unwrap();
+    let again = StagedTree::prepare(&host, live, &path, &second, &exclude, None).unwrap();
     assert_eq!((files_below(&path), &again), (expected, &next));
     assert_eq!(git(live, &["worktree", "list"]).lines().count(), 2);
     next.remove(&host).unwrap();
@@ -147,7 +147,7 @@ fn the_next_tree_sees_what_the_live_checkout_sees() {
 }
 
 #[test]
-fn the_next_tree_has_hidden_edits_and_empty_directories() {
+fn the_staged_tree_has_hidden_edits_and_empty_directories() {
     let repositories = Repositories::new(FILES);
     let second = repositories.publish("second", &[("a.py", "a = 2\n"), ("new/keep", "x\n")]);
     let live = &repositories.live;
@@ -160,8 +160,8 @@ fn the_next_tree_has_hidden_edits_and_empty_directories() {
     }
     let host = Host::new();
     repositories.update().fetch(&host).unwrap();
-    let path = repositories.folder.path().join("next");
-    NextTree::prepare(&host, live, &path, &second, &[], None).unwrap();
+    let path = repositories.directory.path().join("next");
+    StagedTree::prepare(&host, live, &path, &second, &[], None).unwrap();
     let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
     assert_eq!((read("b.py").as_str(), read("lib/c.py").as_str()), ("b = 'edited'\n", "c = 'edited'\n"));
     assert_eq!(fs::read_link(path.join("logs")).unwrap(), live.join("logs"));
@@ -170,18 +170,18 @@ fn the_next_tree_has_hidden_edits_and_empty_directories() {
 }
 
 #[test]
-fn a_damaged_next_tree_is_replaced_and_the_live_one_untouched() {
+fn a_damaged_staged_tree_is_replaced_and_the_live_one_untouched() {
     let repositories = Repositories::new(FILES);
     let live = &repositories.live;
     write(&live.join(".git/info/exclude"), "/.deploykit/\n");
     let path = live.join(".deploykit/next");
     let host = Host::new();
     let commit = head(live);
-    NextTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
+    StagedTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
     for damaged in [path.join(".git"), live.join(".git/worktrees/next")] {
         deploykit::host::files::remove_tree(&damaged).unwrap();
         repositories.write("a.py", "a = 'edited'\n");
-        NextTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
+        StagedTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
         assert_eq!(fs::read_to_string(path.join("a.py")).unwrap(), "a = 'edited'\n");
         assert_eq!(repositories.read("a.py"), "a = 'edited'\n");
     }
@@ -196,7 +196,7 @@ fn a_parked_tree_is_brought_to_the_commit_and_to_what_the_live_one_sees_now() {
     let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
     let host = Host::new();
     let first = head(live);
-    let prepare = |commit: &str| NextTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap();
+    let prepare = |commit: &str| StagedTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap();
     let inode = |name: &str| {
         let found = fs::metadata(path.join(name)).unwrap();
         (std::os::unix::fs::MetadataExt::ino(&found), found.modified().unwrap())
@@ -224,8 +224,10 @@ fn a_parked_tree_is_brought_to_the_commit_and_to_what_the_live_one_sees_now() {
     prepare(&second);
     assert_eq!(inode("a.py"), kept, "what did not change is not written");
     let updated = files_below(&path);
-    NextTree { repository: live.clone(), path: path.clone(), commit: second.clone() }.remove(&host).unwrap();
-    NextTree::prepare(&host, live, &path, &second, &[], None).unwrap();
+    StagedTree { repository: live.clone(), path: path.clone(), commit: second.clone() }
+        .remove(&host)
+        .unwrap();
+    StagedTree::prepare(&host, live, &path, &second, &[], None).unwrap();
     assert_eq!(updated, files_below(&path), "as if it had been made anew");
     assert_eq!(repositories.read("media/photo"), "photo");
 }
@@ -237,7 +239,7 @@ fn a_parked_tree_that_cannot_be_used_is_made_anew() {
     write(&live.join(".git/info/exclude"), "/.deploykit/\n");
     let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
     let (host, commit) = (Host::new(), head(live));
-    let prepare = || NextTree::prepare(&host, live, &path, &commit, &[], Some(&parked));
+    let prepare = || StagedTree::prepare(&host, live, &path, &commit, &[], Some(&parked));
     for damaged in [".git", "a.py", "index", "HEAD"] {
         prepare().unwrap().park(&host, &parked).unwrap();
         let part = if ["index", "HEAD"].contains(&damaged) { "git" } else { "files" };
@@ -262,15 +264,15 @@ fn a_parked_tree_that_cannot_be_used_is_made_anew() {
 }
 
 #[test]
-fn the_next_tree_has_its_submodules() {
+fn the_staged_tree_has_its_submodules() {
     let with = WithSubmodule::new();
     let repositories = &with.repositories;
     perform(&plan_move(&repositories.update()).checkout);
     with.publish_another();
     let there = plan_move(&repositories.update());
     let before = State::of(&repositories.live);
-    let path = repositories.folder.path().join("next");
-    let next = NextTree::prepare(&Host::new(), &repositories.live, &path, there.to(), &[], None).unwrap();
+    let path = repositories.directory.path().join("next");
+    let next = StagedTree::prepare(&Host::new(), &repositories.live, &path, there.to(), &[], None).unwrap();
     assert_eq!(fs::read_to_string(path.join("vendor/sub/s.py")).unwrap(), "s = 2\n");
     assert_eq!(repositories.read("vendor/sub/s.py"), "s = 1\n");
     next.remove(&Host::new()).unwrap();
@@ -286,7 +288,7 @@ fn a_directory_that_is_tracked_for_its_name_is_the_live_one() {
     let host = Host::new();
     let prepare = |commit: &str| {
         Repositories::update(&repositories).fetch(&host).unwrap();
-        NextTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap()
+        StagedTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap()
     };
     let first = repositories.publish("first", &[("uploads/.gitkeep", "\n")]);
     perform(&plan_move(&repositories.update()).checkout);

@@ -9,7 +9,7 @@ fn a_shallow_clone_of_one_branch_stays_one() {
     git(&repositories.developer, &["push", "-q", "origin", "HEAD:other"]);
     fs::remove_dir_all(&repositories.live).unwrap();
     let url = format!("file://{}", repositories.upstream.display());
-    git(repositories.folder.path(), &["clone", "-q", "--depth=1", &url, "live"]);
+    git(repositories.directory.path(), &["clone", "-q", "--depth=1", &url, "live"]);
     repositories.publish("third", &[("a.py", "a = 3\n"), ("d.py", "d\n")]);
     repositories.publish("fourth", &[("a.py", "a = 4\n")]);
     assert_eq!(plan_move(&repositories.update()).commit_count, 2);
@@ -57,9 +57,9 @@ fn a_sparse_checkout_stays_sparse() {
     );
     there_and_back(&repositories, &repositories.update());
     assert!(repositories.live.join("kept/k.py").exists() && !repositories.live.join("lib").exists());
-    let tree = repositories.folder.path().join("next");
+    let tree = repositories.directory.path().join("next");
     let next =
-        NextTree::prepare(&Host::new(), &repositories.live, &tree, &head(&repositories.live), &[], None)
+        StagedTree::prepare(&Host::new(), &repositories.live, &tree, &head(&repositories.live), &[], None)
             .unwrap();
     assert!(tree.join("kept/k.py").exists() && !tree.join("lib").exists());
     next.remove(&Host::new()).unwrap();
@@ -125,7 +125,7 @@ fn a_locked_index_is_named() {
 fn what_is_no_checkout_is_told_apart() {
     let repositories = Repositories::new(FILES);
     let inner = repositories.live.join("lib");
-    let folder = repositories.folder.path();
+    let directory = repositories.directory.path();
     let error = |path: &Path| GitUpdate::new(path).target(&Host::new()).unwrap_err();
     assert_eq!(
         error(&inner).to_string(),
@@ -135,17 +135,20 @@ fn what_is_no_checkout_is_told_apart() {
             repositories.live.display()
         )
     );
-    assert_eq!(error(folder).to_string(), format!("`{}` is not the top of a Git checkout", folder.display()));
-    assert!(matches!(error(&folder.join("none")), GitError::NotARepository { .. }));
+    assert_eq!(
+        error(directory).to_string(),
+        format!("`{}` is not the top of a Git checkout", directory.display())
+    );
+    assert!(matches!(error(&directory.join("none")), GitError::NotARepository { .. }));
     assert!(matches!(error(&repositories.upstream), GitError::Bare { .. }));
-    git(folder, &["init", "-q", "--object-format=sha256", "sha256"]);
-    assert!(matches!(error(&folder.join("sha256")), GitError::Unsupported { .. }));
-    if git_says(folder, &["init", "-q", "--ref-format=reftable", "reftable"]) {
-        assert!(matches!(error(&folder.join("reftable")), GitError::Unsupported { .. }));
+    git(directory, &["init", "-q", "--object-format=sha256", "sha256"]);
+    assert!(matches!(error(&directory.join("sha256")), GitError::Unsupported { .. }));
+    if git_says(directory, &["init", "-q", "--ref-format=reftable", "reftable"]) {
+        assert!(matches!(error(&directory.join("reftable")), GitError::Unsupported { .. }));
     }
-    git(folder, &["init", "-q", "-b", "main", "unborn"]);
-    git(&folder.join("unborn"), &["fetch", "-q", "../upstream.git", "main:refs/remotes/origin/main"]);
-    let unborn = GitUpdate { branch: "main".into(), ..GitUpdate::new(folder.join("unborn")) };
+    git(directory, &["init", "-q", "-b", "main", "unborn"]);
+    git(&directory.join("unborn"), &["fetch", "-q", "../upstream.git", "main:refs/remotes/origin/main"]);
+    let unborn = GitUpdate { branch: "main".into(), ..GitUpdate::new(directory.join("unborn")) };
     assert!(matches!(unborn.target(&Host::new()), Err(GitError::NoCommit { .. })));
 }
 
@@ -174,14 +177,14 @@ fn a_signature_is_asked_for() {
     if crate::support::program("ssh-keygen").is_none() {
         return;
     }
-    let key = repositories.folder.path().join("key");
+    let key = repositories.directory.path().join("key");
     let made = std::process::Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])
         .arg(&key)
         .status();
     assert!(made.unwrap().success());
     let public = fs::read_to_string(key.with_extension("pub")).unwrap();
-    let signers = repositories.folder.path().join("signers");
+    let signers = repositories.directory.path().join("signers");
     fs::write(&signers, format!("ada@example.org {public}")).unwrap();
     for (name, value) in
         [("gpg.format", "ssh"), ("user.signingKey", key.to_str().unwrap()), ("commit.gpgSign", "true")]
@@ -198,7 +201,7 @@ fn a_signature_is_asked_for() {
 fn a_signature_of_a_key_that_nobody_vouches_for_is_not_good() {
     let Some(gpg) = crate::support::program("gpg") else { return };
     let repositories = Repositories::new(FILES);
-    let home = repositories.folder.path().join("gnupg");
+    let home = repositories.directory.path().join("gnupg");
     fs::create_dir(&home).unwrap();
     fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let gpg = |args: &[&str], input: &str| {
@@ -209,7 +212,7 @@ fn a_signature_of_a_key_that_nobody_vouches_for_is_not_good() {
         assert!(child.wait().unwrap().success(), "gpg {args:?}");
     };
     gpg(&["--quick-generate-key", "ada@example.org", "ed25519", "sign", "never"], "");
-    let program = repositories.folder.path().join("gpg.sh");
+    let program = repositories.directory.path().join("gpg.sh");
     fs::write(&program, format!("#!/bin/sh\nexec gpg --homedir '{}' \"$@\"\n", home.display())).unwrap();
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     for repository in [&repositories.developer, &repositories.live] {

@@ -1,4 +1,4 @@
-//! Checkouts that were cut off, and their way back.
+//! Checkouts that were interrupted, and their way back.
 
 use super::*;
 
@@ -122,7 +122,7 @@ fn every_half_of_a_checkout_is_taken_back() {
     }
     let kept = git(live, &["for-each-ref", "--format=%(refname)", "refs/deploykit/kept"]);
     let changed = git(live, &["diff", "--name-only", "HEAD", &kept]);
-    assert_eq!(changed, "a.py\nlib/x/d.py", "only what is cut off may be somebody's work, and is kept");
+    assert_eq!(changed, "a.py\nlib/x/d.py", "only what is truncated may be somebody's work, and is kept");
 }
 
 #[test]

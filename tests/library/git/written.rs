@@ -13,7 +13,7 @@ use crate::support::disk::Disk;
 /// A live checkout with a staged tree.
 struct Staged {
     repositories: Repositories,
-    tree: NextTree,
+    tree: StagedTree,
 }
 
 impl Staged {
@@ -27,8 +27,8 @@ impl Staged {
         repositories.write("data/two", "two");
         let commit = repositories.publish("second", &[("data/code.py", "code = 1\n")]);
         perform(&plan_move(&repositories.update()).checkout);
-        let path = repositories.folder.path().canonicalize().unwrap().join(".live.next");
-        let tree = NextTree::prepare(&Host::new(), &live, &path, &commit, &[], None).unwrap();
+        let path = repositories.directory.path().canonicalize().unwrap().join(".live.next");
+        let tree = StagedTree::prepare(&Host::new(), &live, &path, &commit, &[], None).unwrap();
         Staged { repositories, tree }
     }
 

@@ -36,7 +36,7 @@ fn dependencies_move_only_as_far_as_needed() {
 fn what_no_requirement_asks_for_stays_until_one_asked_for_it() {
     for (installer, tool) in tools() {
         let site = outdated();
-        let outside = site.folder.path().join("private-1.0-py3-none-any.whl");
+        let outside = site.directory.path().join("private-1.0-py3-none-any.whl");
         fs::rename(site.wheel("private", "1.0", &[]), &outside).unwrap();
         site.wheel("tool", "1.0", &["alpha<2"]);
         site.wheel("edited", "1.0", &[]);
@@ -96,7 +96,7 @@ fn what_people_put_into_a_virtualenv_goes_along() {
         let told = next.warnings.join("\n");
         assert!(told.contains("no package brought it: `bin/nightly`,"), "{}: {told}", tool.name());
 
-        let first = next.environment.clone();
+        let first = next.staged.clone();
         next.switch.perform().unwrap();
         let look = || {
             let shell = [
@@ -110,7 +110,7 @@ fn what_people_put_into_a_virtualenv_goes_along() {
         look();
         assert_eq!(site.live("nightly", &[]), "alpha 2.0");
 
-        // From one environment to the next, with what was edited since.
+        // From one virtualenv to the next, with what was edited since.
         let mine = packages(&site.virtualenv).join("sitecustomize.py");
         fs::write(mine, "import builtins\nbuiltins.MINE = 3 + 4\n").unwrap();
         fs::write(live("bin/where"), format!("#!/bin/sh\necho {}/bin\n", first.display())).unwrap();
@@ -120,7 +120,7 @@ fn what_people_put_into_a_virtualenv_goes_along() {
         second.switch.perform().unwrap();
         look();
         assert_eq!(site.live("nightly", &[]), "alpha 2.5");
-        let place = format!("{}/bin", second.environment.display());
+        let place = format!("{}/bin", second.staged.display());
         assert_eq!(site.live("where", &[]), place, "its old place is written anew");
         second.back.perform().unwrap();
         assert_eq!(site.live("nightly", &[]), "alpha 2.0");
@@ -135,28 +135,29 @@ fn a_virtualenv_that_was_edited_since_is_built_anew() {
     assert!(ready(&operation, &site.host()).reused);
     fs::write(site.virtualenv.join("pip.conf"), "[global]\ntimeout = 9\n").unwrap();
     let second = ready(&operation, &site.host());
-    assert!(!second.reused && second.environment.join("pip.conf").is_file());
-    assert_ne!(second.environment, first.environment);
+    assert!(!second.reused && second.staged.join("pip.conf").is_file());
+    assert_ne!(second.staged, first.staged);
 }
 
 #[test]
 fn the_index_of_the_virtualenv_counts() {
     let site = outdated();
-    let [private, public] = ["private", "public"].map(|name| site.folder.path().join(name));
-    for folder in [&private, &public] {
-        fs::create_dir(folder).unwrap();
-        let source = format!("def main():\n    print({:?})\n", folder.file_name().unwrap().to_string_lossy());
-        fs::rename(site.wheel_of("alpha", "3.0", &[], &source), folder.join("alpha-3.0-py3-none-any.whl"))
+    let [private, public] = ["private", "public"].map(|name| site.directory.path().join(name));
+    for directory in [&private, &public] {
+        fs::create_dir(directory).unwrap();
+        let source =
+            format!("def main():\n    print({:?})\n", directory.file_name().unwrap().to_string_lossy());
+        fs::rename(site.wheel_of("alpha", "3.0", &[], &source), directory.join("alpha-3.0-py3-none-any.whl"))
             .unwrap();
     }
-    let [private, public] = [private, public].map(|folder| Index::serve(vec![folder]));
+    let [private, public] = [private, public].map(|directory| Index::serve(vec![directory]));
     site.requirements("alpha\n");
     fs::write(site.virtualenv.join("pip.conf"), format!("[global]\nindex-url = {}\n", private.url)).unwrap();
-    let users = site.folder.path().join("pip.conf");
+    let users = site.directory.path().join("pip.conf");
     fs::write(&users, format!("[global]\nindex-url = {}\n", public.url)).unwrap();
     // pip's own order: the file of a variable comes after that of the virtualenv; that of the user before it.
-    fs::create_dir_all(site.folder.path().join(".config/pip")).unwrap();
-    fs::rename(&users, site.folder.path().join(".config/pip/pip.conf")).unwrap();
+    fs::create_dir_all(site.directory.path().join(".config/pip")).unwrap();
+    fs::rename(&users, site.directory.path().join(".config/pip/pip.conf")).unwrap();
     let host = site.host_with(&[("PIP_CONFIG_FILE", ""), ("XDG_CONFIG_HOME", "")]);
     let ready = ready(&operation(&site, Installer::Auto), &host);
     ready.switch.perform().unwrap();

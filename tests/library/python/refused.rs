@@ -1,4 +1,4 @@
-//! Requirements and environments that cannot be.
+//! Requirements and virtualenvs that cannot be.
 
 use super::*;
 
@@ -28,7 +28,7 @@ fn a_requirement_that_nothing_satisfies_is_named() {
             }
             assert!(!error.tail().is_empty());
         }
-        assert!(!site.environments.exists());
+        assert!(!site.virtualenvs.exists());
     }
 }
 
@@ -45,7 +45,7 @@ fn conflicts_that_the_resolver_was_told_to_ignore_are_found() {
         assert_eq!(lines.len(), 1);
         assert!(lines[0].contains("beta"), "{lines:?}");
         assert!(
-            fs::read_dir(&site.environments).unwrap().all(|entry| !entry
+            fs::read_dir(&site.virtualenvs).unwrap().all(|entry| !entry
                 .unwrap()
                 .path()
                 .join(COMPLETE)
@@ -68,7 +68,7 @@ fn hashes_extras_markers_and_urls_are_installed_as_they_are_written() {
         site.wheel("beta", "2024.01", &["Provides-Extra: more", "gamma; extra == 'more'"]);
         site.wheel("gamma", "1.0", &[]);
         site.wheel("old", "1.0", &[]);
-        let outside = site.folder.path().join("delta-1.0-py3-none-any.whl");
+        let outside = site.directory.path().join("delta-1.0-py3-none-any.whl");
         fs::rename(site.wheel("delta", "1.0", &[]), &outside).unwrap();
         site.require(&format!(
             "beta[more]\nold ; python_version < '3'\ndelta @ file://{}\n",
@@ -122,14 +122,14 @@ fn an_index_that_moves_between_plan_and_build_is_noticed() {
     site.wheel("gamma", "4.0", &[]);
     let ready = upgrade.build(&host).unwrap();
     assert_eq!(changes(&ready), CHANGES, "what was planned is installed");
-    fs::remove_dir_all(&site.environments).unwrap();
+    fs::remove_dir_all(&site.virtualenvs).unwrap();
     fs::remove_file(site.wheels.join("gamma-3.0-py3-none-any.whl")).unwrap();
     let error = upgrade.build(&host).unwrap_err();
     assert!(matches!(error, PythonError::BuildFailed { step: "installing the packages", .. }), "{error:?}");
 }
 
 #[test]
-fn a_folder_without_python_or_pip_is_told_apart() {
+fn a_directory_without_python_or_pip_is_told_apart() {
     let site = outdated();
     let host = site.host();
     let check = |virtualenv: &Path| {
@@ -137,13 +137,13 @@ fn a_folder_without_python_or_pip_is_told_apart() {
             .check(&host)
             .unwrap_err()
     };
-    let missing = check(&site.folder.path().join("nowhere"));
+    let missing = check(&site.directory.path().join("nowhere"));
     assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
     let other = check(&site.checkout);
     assert!(matches!(other, PythonError::NotAVirtualenv { .. }), "{other:?}");
     let system = check(Path::new("/usr"));
     assert!(matches!(system, PythonError::NotAVirtualenv { .. }), "{system:?}");
-    let bare = site.folder.path().join("bare");
+    let bare = site.directory.path().join("bare");
     run(std::process::Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&bare));
     let no_pip = check(&bare);
     assert!(matches!(no_pip, PythonError::NoPip { .. }), "{no_pip:?}");

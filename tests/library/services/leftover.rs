@@ -19,22 +19,22 @@ def app(environ, start):
     return [b'hello']
 ";
 
-/// A folder with the application, and a free port.
+/// A directory with the application, and a free port.
 struct Slow {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     port: u16,
 }
 
 impl Slow {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("mysite.py"), APPLICATION).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("mysite.py"), APPLICATION).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Slow { folder, port }
+        Slow { directory, port }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn address(&self) -> String {
@@ -42,11 +42,11 @@ impl Slow {
     }
 
     fn program(&self, gunicorn: &Path) -> String {
-        let (gunicorn, folder) = (gunicorn.display(), self.folder.path().display());
+        let (gunicorn, directory) = (gunicorn.display(), self.directory.path().display());
         let bind = self.address();
         format!(
             "[program:web]\ncommand = {gunicorn} --no-control-socket --bind {bind} --graceful-timeout 600 mysite:app\n\
-             directory = {folder}\nautostart = false\nstartsecs = 0\nstopwaitsecs = 1\n"
+             directory = {directory}\nautostart = false\nstartsecs = 0\nstopwaitsecs = 1\n"
         )
     }
 
@@ -137,7 +137,7 @@ fn a_worker_that_supervisor_leaves_behind_is_ended_before_anything_is_started() 
 #[test]
 fn a_gunicorn_with_a_pidfile_that_does_not_end_is_killed_after_its_time() {
     let slow = Slow::new();
-    let Some(mut service) = daemon(slow.folder.path(), "mysite:app") else { return };
+    let Some(mut service) = daemon(slow.directory.path(), "mysite:app") else { return };
     let _cleaner = Cleaner(&service.clone());
     service.stop_timeout = Duration::from_secs(1);
     if let Manager::Gunicorn(gunicorn) = &mut service.manager {
@@ -185,9 +185,9 @@ fn what_a_unit_leaves_behind_is_ended() {
     if !crate::support::systemd::inside(&what_a_unit_leaves_behind_is_ended) {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("stubborn.sh");
-    let child = folder.path().join("child");
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("stubborn.sh");
+    let child = directory.path().join("child");
     let text = format!(
         "sh -c \"trap '' TERM; echo \\$\\$ > {}; while :; do sleep 0.1; done\" &\nwait\n",
         child.display()
@@ -227,7 +227,7 @@ fn a_stop_command_that_leaves_a_worker_behind_is_made_up_for() {
         stop: words(&["sh", "-c", "kill -9 $(cat m.pid); rm -f up m.pid"]),
         status: words(&["test", "-e", "up"]),
         held: false,
-        directory: Some(slow.folder.path().to_owned()),
+        directory: Some(slow.directory.path().to_owned()),
     };
     let virtualenv = gunicorn.parent().unwrap().parent().unwrap().to_owned();
     let address = deploykit::services::Address::Tcp(slow.address().parse().unwrap());

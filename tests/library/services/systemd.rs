@@ -23,7 +23,7 @@ fn every_state_of_systemd_is_told_apart() {
     write("again", "ExecStart=/bin/sh -c 'exit 3'\nRestart=always\nRestartSec=600\n");
     write(
         "often",
-        "ExecStart=/bin/sh -c 'test -e /run/mended && exec sleep 600'\nRestart=always\nRestartSec=1ms\n",
+        "ExecStart=/bin/sh -c 'test -e /run/fixed && exec sleep 600'\nRestart=always\nRestartSec=1ms\n",
     );
     write("missing", "ExecStart=/no/such/program\n");
     write(
@@ -64,11 +64,11 @@ fn every_state_of_systemd_is_told_apart() {
     eventually("it is to be started again", || state(&again).status == Status::Retrying);
     perform(&again, Goal::Stopped).unwrap();
 
-    // Refused for being started too often, until it is mended.
+    // Refused for being started too often, until it is fixed.
     let often = unit_service("often");
     perform(&often, Goal::Running).and_then(|()| perform(&often, Goal::StaysUp)).unwrap_err();
     until_unit_is("often", "failed");
-    fs::write("/run/mended", "").unwrap();
+    fs::write("/run/fixed", "").unwrap();
     perform(&often, Goal::Running).unwrap();
     perform(&often, Goal::StaysUp).unwrap();
 
@@ -170,7 +170,7 @@ fn what_a_socket_starts_is_kept_from_it() {
     assert_eq!(answer.unwrap().body, "hello");
     assert!(!hold.exists());
 
-    // Whoever cannot look into the folder of the file would not wait.
+    // Whoever cannot look into the directory of the file would not wait.
     let other = site.path().join("hold/other");
     unit("other.socket", "[Socket]\nListenStream=/run/other.sock\n");
     unit("other.service", &format!("[Service]\nUser=nobody\n{}ExecStart=/bin/sleep 600\n", line(&other)));

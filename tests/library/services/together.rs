@@ -32,14 +32,14 @@ fn workers() -> String {
 }
 
 /// A service that is a file, and runs a command when it is stopped.
-fn file_service(folder: &Path, name: &str, role: Role, stop: &str) -> Service {
+fn file_service(directory: &Path, name: &str, role: Role, stop: &str) -> Service {
     let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let manager = CommandManager {
         start: argv(&["touch", name]),
         stop: argv(&["sh", "-c", stop]),
         status: argv(&["test", "-e", name]),
         held: false,
-        directory: Some(folder.to_owned()),
+        directory: Some(directory.to_owned()),
     };
     quick(Service { stay_up: Some(Duration::ZERO), ..Service::new(name, role, Manager::Command(manager)) })
 }
@@ -58,33 +58,34 @@ fn told(supervisord: &Supervisord) -> Vec<String> {
 #[test]
 fn workers_are_told_in_order_and_waited_for_together_and_then_the_web() {
     let Some(supervisord) = Supervisord::start(&workers()) else { return };
-    let folder = supervisord.folder.path();
-    fs::write(folder.join("worker.sh"), WORKER).unwrap();
-    fs::write(folder.join("web"), "").unwrap();
-    let mut services = vec![file_service(folder, "web", Role::Web, "ls -d ended-* > before-web; rm web")];
+    let directory = supervisord.directory.path();
+    fs::write(directory.join("worker.sh"), WORKER).unwrap();
+    fs::write(directory.join("web"), "").unwrap();
+    let mut services = vec![file_service(directory, "web", Role::Web, "ls -d ended-* > before-web; rm web")];
     services.extend(["a", "b", "c"].map(|name| worker(&supervisord, name)));
     let mut context = Context::default();
     let control = |want| ServiceControl { services: services.clone(), want };
     let Check::Change(start) = operations::apply(&control(Want::Start), &mut context).unwrap() else {
         panic!("the workers do not run");
     };
-    let ready = |name: &str| folder.join(format!("ready-{name}")).exists();
+    let ready = |name: &str| directory.join(format!("ready-{name}")).exists();
     eventually("all are ready", || ["a", "b", "c"].into_iter().all(ready));
 
     let Check::Change(stop) = operations::apply(&control(Want::Stop), &mut context).unwrap() else {
         panic!("all run");
     };
-    assert_eq!(fs::read_to_string(folder.join("before-web")).unwrap(), "ended-a\nended-b\nended-c\n");
+    assert_eq!(fs::read_to_string(directory.join("before-web")).unwrap(), "ended-a\nended-b\nended-c\n");
     assert_eq!(told(&supervisord), ["c", "b", "a"], "whoever relies on another one is told first");
 
     // The same by the runner, and on its way back.
-    let wait = deploykit::Command::new("sh").args(["-c", WAIT]).directory(folder);
+    let wait = deploykit::Command::new("sh").args(["-c", WAIT]).directory(directory);
     let wait = Action::Run { command: wait.deadline(Duration::from_secs(60)) };
     let steps = [
         Step::with_actions("start", Phase::Finish, "", start.actions.clone(), start.undo.clone()),
         Step::with_actions("fail", Phase::Finish, "", vec![wait], Vec::new()),
     ];
-    let (mut unheard, mut journal) = (|_: &Record| (), Journal::open(&folder.join("journal.jsonl")).unwrap());
+    let (mut unheard, mut journal) =
+        (|_: &Record| (), Journal::open(&directory.join("journal.jsonl")).unwrap());
     let mut events = Events::new(&mut unheard);
     let mut runner = Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
     assert_eq!(runner.run(&steps, &[]).unwrap().outcome, Outcome::RolledBack);
@@ -100,11 +101,11 @@ fn workers_are_told_in_order_and_waited_for_together_and_then_the_web() {
 fn each_is_waited_for_whatever_becomes_of_the_others() {
     let programs = ["a", "c"].map(|name| format!("[program:{name}]\ncommand = sleep 600\nstartsecs = 0\n"));
     let Some(supervisord) = Supervisord::start(&programs.concat()) else { return };
-    let folder = supervisord.folder.path();
+    let directory = supervisord.directory.path();
     for name in ["b", "d"] {
-        fs::write(folder.join(name), "").unwrap();
+        fs::write(directory.join(name), "").unwrap();
     }
-    let failing = |name| file_service(folder, name, Role::Worker, "echo it is busy && exit 3");
+    let failing = |name| file_service(directory, name, Role::Worker, "echo it is busy && exit 3");
     let mut services = vec![worker(&supervisord, "a"), failing("b"), worker(&supervisord, "c")];
     eventually("all run", || services.iter().all(|service| state(service).status == Status::Running));
     let stop = |services: &[Service]| {

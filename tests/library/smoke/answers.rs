@@ -38,14 +38,14 @@ fn script(request: &crate::support::http::Request) -> Reply {
 
 #[test]
 fn compressed_pages_other_charsets_and_very_many_headers_are_read() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (tcp_server, unix_server) =
-        (Server::start(script), Server::at(&folder.path().join("socket"), script));
+        (Server::start(script), Server::at(&directory.path().join("socket"), script));
     let mut check = check("http://site.example/", &[]);
     let with = |path: &str, text: &str| Page { contains: vec![text.to_owned()], ..Page::new(path) };
     check.pages = ["/gzip/", "/latin/", "/many/", "/chunks/"].map(|path| with(path, "Größe")).to_vec();
     check.pages.push(with("/other/", "Welcome"));
-    let socket = Connect::Unix(folder.path().join("socket"));
+    let socket = Connect::Unix(directory.path().join("socket"));
     for connect in [tcp(tcp_server.port()), socket] {
         check.connect = Some(connect);
         check.perform(&Host::new()).unwrap();

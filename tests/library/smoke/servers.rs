@@ -5,7 +5,7 @@ use super::*;
 // gunicorn and nginx
 
 /// Starts gunicorn from the wheels, which needs no installation.
-fn gunicorn(folder: &Path) -> Option<Running> {
+fn gunicorn(directory: &Path) -> Option<Running> {
     let (python, wheels) = (program("python3")?, wheels()?);
     let wheel = |name: &str| -> Option<PathBuf> {
         let found = fs::read_dir(&wheels).unwrap().map(|entry| entry.unwrap().path());
@@ -19,11 +19,11 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}{environ['PATH_INFO']}".encode()]
 "#;
-    fs::write(folder.join("site_wsgi.py"), application).unwrap();
+    fs::write(directory.join("site_wsgi.py"), application).unwrap();
     let mut command = process::Command::new(python);
     command
         .args(["-m", "gunicorn", "--no-control-socket", "--bind", "unix:site.sock", "site_wsgi"])
-        .current_dir(folder)
+        .current_dir(directory)
         .env("PYTHONPATH", format!("{}:{}", gunicorn.display(), packaging.display()))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env_remove("GUNICORN_CMD_ARGS")
@@ -34,17 +34,17 @@ def application(environ, start_response):
 
 #[test]
 fn gunicorn_is_asked_through_its_socket_while_it_starts() {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(_gunicorn) = gunicorn(folder.path()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(_gunicorn) = gunicorn(directory.path()) else { return };
     let mut check = check("https://site.example/", &[]);
-    check.connect = Some(Connect::Unix(folder.path().join("site.sock")));
+    check.connect = Some(Connect::Unix(directory.path().join("site.sock")));
     check.pages = vec![Page { contains: vec!["https://site.example/a b".to_owned()], ..Page::new("/a b") }];
     check.perform(&Host::new()).unwrap();
 }
 
 #[test]
 fn nginx_is_asked_until_gunicorn_behind_it_answers() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (Some(nginx), Some(_)) = (program("nginx"), wheels()) else { return };
     let configuration = "
 daemon off; pid nginx.pid; error_log stderr;
@@ -55,23 +55,23 @@ http {
     server { listen unix:nginx.sock default_server; return 400; }
     server {
         listen unix:nginx.sock; server_name site.example;
-        location / { proxy_pass http://unix:FOLDER/site.sock; proxy_set_header Host $host; }
+        location / { proxy_pass http://unix:DIRECTORY/site.sock; proxy_set_header Host $host; }
     }
 }
 ";
     let configuration = configuration
-        .replace("FOLDER", &folder.path().to_string_lossy())
-        .replace("unix:nginx.sock", &format!("unix:{}/nginx.sock", folder.path().display()));
-    fs::write(folder.path().join("nginx.conf"), configuration).unwrap();
+        .replace("DIRECTORY", &directory.path().to_string_lossy())
+        .replace("unix:nginx.sock", &format!("unix:{}/nginx.sock", directory.path().display()));
+    fs::write(directory.path().join("nginx.conf"), configuration).unwrap();
     let mut command = process::Command::new(nginx);
-    command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf"]).stderr(Stdio::null());
+    command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf"]).stderr(Stdio::null());
     let _nginx = Running::start(&mut command);
     let mut check = check("http://site.example/", &[]);
-    check.connect = Some(Connect::Unix(folder.path().join("nginx.sock")));
+    check.connect = Some(Connect::Unix(directory.path().join("nginx.sock")));
     check.pages = vec![Page { status: Some(502), ..Page::new("/") }];
     check.perform(&Host::new()).unwrap();
 
-    let Some(_gunicorn) = gunicorn(folder.path()) else { return };
+    let Some(_gunicorn) = gunicorn(directory.path()) else { return };
     check.pages = vec![Page { contains: vec!["http://site.example/".to_owned()], ..Page::new("/") }];
     check.perform(&Host::new()).unwrap();
 

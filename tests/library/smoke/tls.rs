@@ -4,14 +4,14 @@ use super::*;
 
 // TLS
 
-/// A folder with `ca.pem`, and `site.pem` + `site.key` for `site.example` signed by it.
+/// A directory with `ca.pem`, and `site.pem` + `site.key` for `site.example` signed by it.
 fn certificates() -> Option<tempfile::TempDir> {
     let openssl = program("openssl")?;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let run = |line: &str| {
-        must(process::Command::new(&openssl).args(line.split(' ')).current_dir(folder.path()));
+        must(process::Command::new(&openssl).args(line.split(' ')).current_dir(directory.path()));
     };
-    fs::write(folder.path().join("names"), "subjectAltName=DNS:site.example\n").unwrap();
+    fs::write(directory.path().join("names"), "subjectAltName=DNS:site.example\n").unwrap();
     run(
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=Test",
     );
@@ -21,11 +21,11 @@ fn certificates() -> Option<tempfile::TempDir> {
     run(
         "x509 -req -in site.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out site.pem -days 2 -extfile names",
     );
-    Some(folder)
+    Some(directory)
 }
 
 /// Serves compressed pages with very many headers over TLS that say which name the client asked for, in the handshake and in the request.
-fn tls_server(folder: &Path) -> Option<(Running, u16)> {
+fn tls_server(directory: &Path) -> Option<(Running, u16)> {
     let python = program("python3")?;
     let script = r#"
 import gzip, http.server, ssl
@@ -57,7 +57,7 @@ print(server.server_port, flush=True)
 server.serve_forever()
 "#;
     let mut command = process::Command::new(python);
-    command.args(["-c", script]).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(["-c", script]).current_dir(directory).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut running = Running::start(&mut command);
     let port = running.first_line().parse().unwrap();
     Some((running, port))
@@ -65,8 +65,8 @@ server.serve_forever()
 
 #[test]
 fn a_private_authority_is_trusted_when_it_is_named() {
-    let Some(folder) = certificates() else { return };
-    let Some((_server, port)) = tls_server(folder.path()) else { return };
+    let Some(directory) = certificates() else { return };
+    let Some((_server, port)) = tls_server(directory.path()) else { return };
     let mut check = check(&format!("https://site.example:{port}/"), &["/"]);
     check.connect = Some(tcp(port));
     let refused = check.run(&Host::new()).unwrap();
@@ -75,7 +75,7 @@ fn a_private_authority_is_trusted_when_it_is_named() {
     };
     assert!(reason.contains("UnknownIssuer"), "{reason}");
 
-    check.ca = Some(folder.path().join("ca.pem"));
+    check.ca = Some(directory.path().join("ca.pem"));
     check.pages[0].contains = vec![format!("sni=site.example host=site.example:{port}")];
     check.perform(&Host::new()).unwrap();
 

@@ -1,4 +1,4 @@
-//! What a preparation does at the same time: the environment waits for the requirements, and not for the next tree.
+//! What a preparation does at the same time: the environment waits for the requirements, and not for the staged tree.
 
 use std::process::Command;
 use std::time::Duration;
@@ -50,10 +50,10 @@ fn the_environment_does_not_wait_for_the_tree() {
     .unwrap();
     publish_a_page_that_waits(&site, &asked);
     let (_, told) = updated(&site);
-    assert_eq!(told.outcome("next-environment").as_deref(), Some("+ demo-base 1.0"));
+    assert_eq!(told.outcome("staged-virtualenv").as_deref(), Some("+ demo-base 1.0"));
     assert!(
-        told.done().iter().position(|step| *step == "next-tree")
-            < told.done().iter().position(|step| *step == "next-environment")
+        told.done().iter().position(|step| *step == "staged-tree")
+            < told.done().iter().position(|step| *step == "staged-virtualenv")
     );
     assert_tidy(&site);
 }
@@ -67,11 +67,11 @@ fn what_the_tree_asks_for_counts() {
     add(
         &site,
         &format!(
-            "[[steps]]\nname = \"more\"\nafter = \"next-tree\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
+            "[[steps]]\nname = \"more\"\nafter = \"staged-tree\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
         ),
     );
     let (_, told) = updated(&site);
-    assert_eq!(told.outcome("next-environment").as_deref(), Some("+ demo-base 1.0"));
+    assert_eq!(told.outcome("staged-virtualenv").as_deref(), Some("+ demo-base 1.0"));
     assert_tidy(&site);
 }
 
@@ -87,7 +87,7 @@ fn packages_of_the_tree_are_found_there() {
     .unwrap();
     configure(&site, "extra-args = [", "extra-args = [\"--find-links=vendor\", ");
     let (_, told) = updated(&site);
-    assert_eq!(told.outcome("next-environment").as_deref(), Some("+ demo-base 1.0"));
+    assert_eq!(told.outcome("staged-virtualenv").as_deref(), Some("+ demo-base 1.0"));
 }
 
 #[test]

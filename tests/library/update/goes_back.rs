@@ -1,13 +1,13 @@
-//! An update that fails, or is cut off, after it was begun: the site is as it was, wholly, and serves.
+//! An update that fails, or is interrupted, after it was begun: the site is as it was, wholly, and serves.
 
-mod cut_off;
 mod database;
 mod interrupted;
 mod keeps;
+mod killed;
 mod own_backup;
 mod window;
 
-pub(super) use cut_off::kill_at;
+pub(super) use killed::kill_at;
 
 use std::fs;
 use std::time::Duration;
@@ -38,14 +38,14 @@ pub(super) fn rolled_back(site: &DemoSite) -> (Failure, Report, Told) {
     (failure, report, told)
 }
 
-/// Fails unless the site is wholly as it was, with nothing beside it, and its virtualenv a folder of its own again.
+/// Fails unless the site is wholly as it was, with nothing beside it, and its virtualenv a directory of its own again.
 #[track_caller]
 pub(super) fn assert_as_before(site: &DemoSite, before: &Snapshot) {
     site.wait_until_serving(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
     assert_same(before, &Snapshot::of(site));
     assert_tidy(site);
     let virtualenv = fs::symlink_metadata(&site.virtualenv).expect("a virtualenv");
-    assert!(virtualenv.is_dir(), "the virtualenv is not the folder that it was");
+    assert!(virtualenv.is_dir(), "the virtualenv is not the directory that it was");
     let kept = site.virtualenv.with_file_name(".venv.deploykit-original");
     assert!(!kept.exists(), "{} is left", kept.display());
 }

@@ -31,7 +31,7 @@ pub fn load(site: &DemoSite) -> Site {
         let own = [site.root.join("bin"), tools().join("venv/bin")];
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)));
-        config.env.push(("PATH".to_owned(), path.expect("folders").to_string_lossy().into_owned()));
+        config.env.push(("PATH".to_owned(), path.expect("directories").to_string_lossy().into_owned()));
     }
     Site::new(config).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -130,13 +130,13 @@ impl Told {
     }
 }
 
-/// Fails unless nothing of deploykit's own is left beside the site: no next tree, no work tree that git knows of, no
-/// folder of static files, no maintenance; but for what finished updates keep for their rollback.
+/// Fails unless nothing of deploykit's own is left beside the site: no staged tree, no work tree that git knows of, no
+/// directory of static files, no maintenance; but for what finished updates keep for their rollback.
 #[track_caller]
 pub fn assert_tidy(site: &DemoSite) {
     let left: Vec<PathBuf> = [&site.root, &site.root.join("data"), &site.root.join("www")]
         .into_iter()
-        .flat_map(|folder| names(folder))
+        .flat_map(|directory| names(directory))
         .filter(|path| path.to_string_lossy().contains(".deploykit"))
         .filter(|path| !path.ends_with(".venv.deploykit-original") && !is_kept(path))
         .collect();
@@ -154,7 +154,7 @@ fn is_kept(path: &Path) -> bool {
     name.split_once(".deploykit-").is_some_and(|(_, run)| run.starts_with("20"))
 }
 
-fn names(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn names(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
 }

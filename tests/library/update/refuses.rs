@@ -1,5 +1,5 @@
 //! An update that cannot be is refused, and the site never noticed: it is the same as before, whole, with the same
-//! processes, and what was refused can be repeated once it is mended.
+//! processes, and what was refused can be repeated once it is fixed.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -42,26 +42,26 @@ fn code_that_does_not_fit_the_server() {
     refusal.says(&["RuntimeError: the application cannot be wrapped", "config.wsgi"]);
     let refusal = trial.refuses("collect", publish_broken_stylesheet);
     refusal.says(&["guestbook/no-such-image.png", "guestbook/site.css"]);
-    trial.is_mended();
+    trial.is_fixed();
 }
 
 #[test]
 fn packages_that_do_not_fit() {
     let Some(site) = TestSite::builder().start() else { return };
     let trial = Trial::of(&site);
-    let refusal = trial.refuses("next-environment", publish_unknown_requirement);
+    let refusal = trial.refuses("staged-virtualenv", publish_unknown_requirement);
     refusal.says(&["demo-package-that-nobody-made"]);
-    let refusal = trial.refuses("next-environment", publish_conflicting_requirements);
+    let refusal = trial.refuses("staged-virtualenv", publish_conflicting_requirements);
     refusal.says(&["demo-left", "demo-base"]);
     // The installer is told not to look, and the packages do not fit each other all the same.
-    let refusal = trial.refuses("next-environment", |site| {
+    let refusal = trial.refuses("staged-virtualenv", |site| {
         configure(site, "extra-args = [", "extra-args = [\"--no-deps\", ");
         publish_conflicting_requirements(site)
     });
     refusal.says(&["demo-left", "demo-base"]);
     let refusal = trial.refuses("check", publish_package_that_breaks_an_import);
     refusal.says(&["cannot import name 'greeting' from 'demo_phrases'"]);
-    trial.is_mended();
+    trial.is_fixed();
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn environments_that_would_not_serve() {
     site.start().unwrap();
     let trial = Trial::of(&site);
     if is_root {
-        let refusal = trial.refuses("next-environment", |site| {
+        let refusal = trial.refuses("staged-virtualenv", |site| {
             let supervisor = site.supervisor_config.display();
             add(
                 site,
@@ -102,7 +102,7 @@ fn environments_that_would_not_serve() {
     publish_good(&site, "with-gunicorn");
     updated(&site);
     let trial = Trial::of(&site);
-    let refusal = trial.refuses("next-environment", |site| {
+    let refusal = trial.refuses("staged-virtualenv", |site| {
         site.publish_as("No gunicorn", |tree| {
             edit(tree, "requirements/production.txt", "gunicorn", "# gunicorn")
         })
@@ -115,13 +115,13 @@ fn environments_that_would_not_serve() {
             program.display()
         )
     );
-    let refusal = trial.refuses("next-environment", |site| {
+    let refusal = trial.refuses("staged-virtualenv", |site| {
         configure(site, "[python]\n", "[python]\ninstaller = \"pip\"\n");
         run(site.python().args(["-m", "pip", "uninstall", "-q", "--yes", "pip"])).expect("a pip");
         publish_unknown_requirement(site);
     });
     refusal.says(&["has no pip", &site.virtualenv.display().to_string()]);
-    trial.is_mended();
+    trial.is_fixed();
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_checkout_that_cannot_be_brought_forward() {
     refusal.says(&["about.html"]);
     let refusal = trial.refuses("fetch", publish_beside_a_local_commit);
     refusal.says(&["1 local commit"]);
-    let refusal = trial.refuses("next-tree", publish_pointer);
+    let refusal = trial.refuses("staged-tree", publish_pointer);
     refusal
         .says(&["1 file would be pointers of Git LFS, and the live site has their contents: ", "flower.svg"]);
     let refusal = trial.refuses("fetch", |site| configure(site, "branch = \"main\"", "branch = \"trunk\""));
@@ -158,7 +158,7 @@ fn a_checkout_that_cannot_be_brought_forward() {
     let unknown = Request { revision: Some("v9.9".to_owned()), ..Request::default() };
     let refusal = trial.refuses_request("fetch", &unknown, |site| publish_good(site, "tagless"));
     refusal.says(&["`v9.9`"]);
-    trial.is_mended();
+    trial.is_fixed();
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_remote_that_does_not_answer() {
         nobody
     });
     refusal.says(&["unable to connect to 127.0.0.1", "Connection refused"]);
-    trial.is_mended();
+    trial.is_fixed();
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_configuration_that_does_not_fit() {
     );
     for path in ["project/manage.py", "requirements/production.txt"] {
         let mut commit = String::new();
-        let refusal = trial.refuses("next-tree", |site| {
+        let refusal = trial.refuses("staged-tree", |site| {
             let published = site.publish(|tree| fs::remove_file(tree.join(path)).expect("a file"));
             commit = published.as_ref().expect("a commit").clone();
             published
@@ -255,7 +255,7 @@ fn a_configuration_that_does_not_fit() {
         publish_good(site, "soon")
     });
     refusal.says(&["would be too soon: the earliest time is 20"]);
-    trial.is_mended();
+    trial.is_fixed();
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn another_run() {
     journal
         .append(&Entry::RunFinished { outcome: Outcome::RolledBack, time: jiff::Timestamp::now() })
         .unwrap();
-    trial.is_mended();
+    trial.is_fixed();
 }
 
 #[test]
@@ -305,20 +305,20 @@ fn a_disk_that_is_full() {
     let Some(site) = TestSite::builder().start() else { return };
     let state = load(&site).state();
     state.create().unwrap();
-    let Some(disk) = Disk::mount(state.folder(), "3m") else { return };
+    let Some(disk) = Disk::mount(state.directory(), "3m") else { return };
     let trial = Trial::of(&site);
-    let refusal = trial.refuses("next-environment", |site| {
+    let refusal = trial.refuses("staged-virtualenv", |site| {
         site.add_secret(NEW_SECRET, "salt").expect("a secret");
         site.publish_release_2()
     });
     refusal.says(&["No space left on device"]);
-    let built = fs::read_dir(state.environments()).into_iter().flatten().count();
+    let built = fs::read_dir(state.virtualenvs()).into_iter().flatten().count();
     assert_eq!(built, 0, "half an environment fills the disk");
     disk.resize("300m");
-    trial.is_mended();
+    trial.is_fixed();
 }
 
-/// A site that is spoilt in one way after another, and mended in between.
+/// A site that is spoilt in one way after another, and fixed in between.
 struct Trial<'s> {
     site: &'s DemoSite,
     first: String,
@@ -366,14 +366,14 @@ impl<'s> Trial<'s> {
         assert_eq!(processes, later);
         assert!(told.done().iter().all(|step| !WINDOW.contains(step)), "{:?}", told.done());
         assert_tidy(self.site);
-        self.mend();
+        self.fix();
         refusal
     }
 
     /// Takes the remote, the checkout and the configuration back to what they were.
-    fn mend(&self) {
-        let git = |folder: &Path, args: &[&str]| {
-            self.site.git(folder, args).unwrap_or_else(|error| panic!("{error}"));
+    fn fix(&self) {
+        let git = |directory: &Path, args: &[&str]| {
+            self.site.git(directory, args).unwrap_or_else(|error| panic!("{error}"));
         };
         fs::write(&self.site.config, &self.config).expect("a configuration");
         let origin = self.site.origin.display().to_string();
@@ -391,16 +391,16 @@ impl<'s> Trial<'s> {
 
     /// Updates, after all.
     #[track_caller]
-    fn is_mended(&self) {
-        publish_good(self.site, "mended");
+    fn is_fixed(&self) {
+        publish_good(self.site, "fixed");
         updated(self.site);
-        assert_eq!(self.site.release().as_deref(), Some("mended"));
+        assert_eq!(self.site.release().as_deref(), Some("fixed"));
         assert_tidy(self.site);
     }
 }
 
 /// Steps that touch the site.
-const WINDOW: [&str; 6] = ["announce", "stop-workers", "page-up", "stop-web", "code", "environment"];
+const WINDOW: [&str; 6] = ["announce", "stop-workers", "page-up", "stop-web", "code", "virtualenv"];
 
 /// What a person is told.
 struct Refusal {

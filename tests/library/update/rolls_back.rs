@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deploykit::plan::Plan;
-use deploykit::state::RunFolder;
+use deploykit::state::RunDirectory;
 use deploykit::update::Update;
 
 use super::*;
@@ -101,7 +101,7 @@ fn reply(site: &DemoSite) {
     run(site.python().args(["-c", text])).unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn last_run(site: &DemoSite) -> RunFolder {
+fn last_run(site: &DemoSite) -> RunDirectory {
     load(site).state().runs().expect("runs").pop().expect("a run")
 }
 
@@ -149,7 +149,7 @@ fn a_whole_release_goes_while_visitors_look() {
         "backup",
         "migrate",
         "static",
-        "environment",
+        "virtualenv",
         "code",
         "start-web",
         "smoke-check",
@@ -179,7 +179,7 @@ fn a_whole_release_goes_while_visitors_look() {
     // The secret that the new release asked for stays.
     let same = |snapshot: Snapshot| snapshot.without("file secrets.json");
     assert_same(&same(before.clone()), &same(Snapshot::of(&site)));
-    assert!(fs::symlink_metadata(&site.virtualenv).unwrap().is_dir(), "it is the folder that it was");
+    assert!(fs::symlink_metadata(&site.virtualenv).unwrap().is_dir(), "it is the directory that it was");
     assert_tidy(&site);
 
     // The next update brings it again, and says what became of it.
@@ -245,7 +245,7 @@ fn only_what_was_changed_goes_back() {
         ("backup", "no migrations are reversed"),
         ("migrate", "the update applied no migrations"),
         ("static", "the update changed no static files"),
-        ("environment", "the update changed no packages"),
+        ("virtualenv", "the update changed no packages"),
     ] {
         assert_eq!(told.skipped(step).as_deref(), Some(reason));
     }

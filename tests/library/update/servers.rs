@@ -22,8 +22,8 @@ on_each_engine! {
 fn site_on(engine: Engine) -> Option<TestSite> {
     let database = Database::new(engine)?;
     let site = TestSite::builder().database(&database).start()?;
-    let folder = site.root.join("bin");
-    fs::create_dir(&folder).expect("a folder");
+    let directory = site.root.join("bin");
+    fs::create_dir(&directory).expect("a directory");
     let seen = site.root.join("log/programs.log");
     for name in ["pg_dump", "pg_restore", "psql", "mariadb-dump", "mariadb"] {
         let Some(real) = program(name) else { continue };
@@ -32,7 +32,7 @@ fn site_on(engine: Engine) -> Option<TestSite> {
             seen.display(),
             real.display()
         );
-        let file = folder.join(name);
+        let file = directory.join(name);
         fs::write(&file, script).expect("a file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a file");
     }
@@ -47,13 +47,13 @@ fn assert_silent(site: &DemoSite, programs: &[&str], report: &Report, told: &Tol
         assert!(seen.lines().any(|line| line.starts_with(&format!("{program} "))), "no {program}:\n{seen}");
     }
     assert!(!format!("{report:?}{told:?}").contains(CANARY));
-    let mut folders = vec![site.root.clone()];
+    let mut directories = vec![site.root.clone()];
     let mut files = 0;
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory").flatten() {
             let (path, kind) = (entry.path(), entry.file_type().expect("a kind"));
             if kind.is_dir() && !["venv", "environments", "objects"].iter().any(|name| path.ends_with(name)) {
-                folders.push(path);
+                directories.push(path);
             } else if kind.is_file() && !path.ends_with("data/database.json") {
                 files += 1;
                 let bytes = fs::read(&path).expect("a file");

@@ -55,9 +55,9 @@ fn a_whole_release_comes_while_visitors_look() {
         "fetch",
         "services",
         "pages",
-        "next-tree",
+        "staged-tree",
         "secrets",
-        "next-environment",
+        "staged-virtualenv",
         "check",
         "migrations",
         "collect",
@@ -67,7 +67,7 @@ fn a_whole_release_comes_while_visitors_look() {
         "stop-web",
         "backup",
         "code",
-        "environment",
+        "virtualenv",
         "static",
         "migrate",
         "start-web",
@@ -114,13 +114,14 @@ fn a_whole_release_comes_while_visitors_look() {
     nothing_new_starts_nothing_but_git(&site);
 }
 
-/// Tells of the byte code of a module of the live checkout whether it goes by the contents of its source: Python by
+/// Tells of the bytecode of a module of the live checkout whether it goes by the contents of its source: Python by
 /// itself lets it go by the time. The web has imported it, and would have replaced one that it does not believe.
 fn compiled_by_contents(site: &DemoSite, module: &str) -> Vec<bool> {
-    let folder =
-        fs::read_dir(site.checkout.join("project/guestbook/__pycache__")).expect("byte code").flatten();
-    let ours = folder.filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{module}.")));
-    ours.map(|entry| fs::read(entry.path()).expect("byte code")[4] == 3).collect()
+    let directory =
+        fs::read_dir(site.checkout.join("project/guestbook/__pycache__")).expect("bytecode").flatten();
+    let ours =
+        directory.filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{module}.")));
+    ours.map(|entry| fs::read(entry.path()).expect("bytecode")[4] == 3).collect()
 }
 
 /// Whatever else than git is started leaves a mark, and fails.
@@ -224,7 +225,7 @@ fn steps_and_hooks_of_the_site_s_own() {
     add(&site, &format!("
 [[steps]]
 name = \"where-prepared\"
-after = \"next-environment\"
+after = \"staged-virtualenv\"
 run = [\"sh\", \"-c\", \"pwd > {root}/prepared; cp project/config/release.py {root}/prepared-release\"]
 
 [[steps]]
@@ -259,7 +260,7 @@ after-failure = [[\"touch\", \"{root}/failed\"]]
     assert_eq!(read("live-release"), "RELEASE = \"2\"");
     let done = told.done();
     for pair in [
-        ["next-environment", "where-prepared"],
+        ["staged-virtualenv", "where-prepared"],
         ["check", "looked-at"],
         ["static", "compress"],
         ["migrate", "where-live"],
@@ -286,8 +287,8 @@ fn only_what_is_due_is_done() {
     .unwrap();
     // What a plan built is used by the update, and goes when another one is wanted.
     let built = || {
-        let folder = load(&site).state().environments();
-        let built = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let directory = load(&site).state().virtualenvs();
+        let built = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         built
             .map(|path| (std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap()), path))
             .collect::<Vec<_>>()
@@ -339,7 +340,7 @@ fn only_what_is_due_is_done() {
     let before = Snapshot::of(&site);
     let (_, told) = updated(&site);
     assert_eq!(
-        told.skipped("environment").as_deref(),
+        told.skipped("virtualenv").as_deref(),
         Some("the requirements and the installed packages are as deploykit last saw them")
     );
     assert_eq!(told.skipped("migrate").as_deref(), Some("no migrations are pending in the database"));
@@ -359,7 +360,7 @@ fn only_what_is_due_is_done() {
     publish_good(&site, "code");
     let (_, told) = updated(&site);
     assert_eq!(told.skipped("static").as_deref(), Some("no static file was added, changed or removed"));
-    for step in ["environment", "migrate", "backup"] {
+    for step in ["virtualenv", "migrate", "backup"] {
         assert!(told.skipped(step).is_some(), "{step}: {:?}", told.done());
     }
     assert_eq!(site.release().as_deref(), Some("code"));
@@ -470,7 +471,7 @@ fn a_plan_and_an_update_that_nobody_runs_leave_nothing() {
         };
         let needed: Vec<&str> =
             ready.plan().steps.iter().filter(|step| step.is_needed()).map(|step| step.id.as_str()).collect();
-        for step in ["announce", "stop-web", "code", "environment", "static", "migrate", "start-web"] {
+        for step in ["announce", "stop-web", "code", "virtualenv", "static", "migrate", "start-web"] {
             assert!(needed.contains(&step), "{needed:?}");
         }
         assert!(site.root.join(".site.deploykit-next").exists());

@@ -46,9 +46,9 @@ def do_backup(request):
     finally:
         if os.path.lexists(part):
             os.unlink(part)
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
     return {}
 
 

@@ -1,10 +1,10 @@
-# --- byte code
+# --- bytecode
 
 
 def do_compile(request):
-    """Compiles sources of this tree, and says where the byte code is; both go by paths from the top of the tree.
+    """Compiles sources of this tree, and says where the bytecode is; both go by paths from the top of the tree.
 
-    Such byte code counts by what the source holds and not by its time, which a checkout sets anew.
+    Such bytecode counts by what the source holds and not by its time, which a checkout sets anew.
     """
     import py_compile
 

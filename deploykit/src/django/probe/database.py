@@ -205,7 +205,7 @@ def do_migrate(request):
     if pending != [key for key in wanted if key in pending] or set(wanted) - set(pending) - replaced:
         raise moved(set(pending) - set(wanted), set(wanted) - set(pending))
     record_at_once()
-    # Also when nothing waits any more: one that was cut off may not have told everybody (`post_migrate`).
+    # Also when nothing waits any more: one that was interrupted may not have told everybody (`post_migrate`).
     app = get_commands()["migrate"]
     command = load_command_class(app, "migrate") if isinstance(app, str) else app
     progress = Progress(getattr(command, "migration_progress_callback", None))

@@ -47,7 +47,7 @@ def begin_to_change(connection, alias):
 
 
 def end_left(connection):
-    """Ends what a killed process left at work: its server would do it once a lock is free, when nobody expects it."""
+    """Ends what a killed process left running: its server would do it once a lock is free, when nobody expects it."""
     sql = {
         "postgresql": "SELECT pid FROM pg_stat_activity WHERE application_name = '%s' AND usename = current_user"
         " AND datname = current_database() AND pid <> pg_backend_pid()" % CHANGES,
@@ -73,7 +73,7 @@ def end_left(connection):
 
 
 def do_settle(request):
-    """Waits for a server that comes back by itself, and ends what was left at work in it."""
+    """Waits for a server that comes back by itself, and ends what was left running in it."""
     from django.db import connections
     from django.db.utils import OperationalError
 

@@ -85,10 +85,10 @@ def boot():
     seal()
     # What Python's own start printed may have left half a line.
     ANSWERS.write(b"\n")
-    folder = CONFIGURATION["directory"]
-    os.chdir(folder)
-    # Python itself puts the real folder of the program there.
-    sys.path[0] = os.path.realpath(folder)
+    directory = CONFIGURATION["directory"]
+    os.chdir(directory)
+    # Python itself puts the real directory of the program there.
+    sys.path[0] = os.path.realpath(directory)
     sys.argv = ["manage.py", "deploykit"]
     called = []
     try:

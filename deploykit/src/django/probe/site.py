@@ -208,12 +208,12 @@ def static_facts(settings):
     return facts
 
 
-def upload_folders(settings):
+def upload_directories(settings):
     found = [getattr(settings, "MEDIA_ROOT", None)]
     for alias, storage in sorted((getattr(settings, "STORAGES", None) or {}).items()):
         if alias != "staticfiles" and isinstance(storage, dict) and is_local(storage.get("BACKEND")):
             found.append((storage.get("OPTIONS") or {}).get("location"))
-    return sorted(set(os.path.abspath(str(folder)) for folder in found if folder))
+    return sorted(set(os.path.abspath(str(directory)) for directory in found if directory))
 
 
 def is_local(backend):
@@ -297,7 +297,7 @@ def do_facts(request):
         "wsgi_application": getattr(settings, "WSGI_APPLICATION", None),
         "apps": apps_names(),
         "static_files": static_facts(settings),
-        "uploads": upload_folders(settings),
+        "uploads": upload_directories(settings),
         "databases": [database_facts(alias) for alias in sorted(connections)],
         "maintenance_status_file": status,
         "commands": sorted(get_commands()),

@@ -13,7 +13,7 @@ def sources():
 
     patterns = list(set(os.path.normpath(p) for p in apps.get_app_config("staticfiles").ignore_patterns))
     found = {}
-    folders = set()
+    directories = set()
     for finder in get_finders():
         for path, storage in finder.list(patterns):
             name = os.path.join(storage.prefix, path) if getattr(storage, "prefix", None) else path
@@ -22,19 +22,19 @@ def sources():
                 continue
             try:
                 found[name] = os.path.abspath(storage.path(path))
-                folders.add(os.path.basename(os.path.abspath(storage.path(""))))
+                directories.add(os.path.basename(os.path.abspath(storage.path(""))))
             except NotImplementedError:
                 found[name] = None
-    return found, sorted(folders)
+    return found, sorted(directories)
 
 
 def do_static_sources(request):
     from django.conf import settings
 
     need_static()
-    found, folders = guarded("static", sources)
+    found, directories = guarded("static", sources)
     backend = static_backend(settings)
-    return {"sources": found, "folders": folders, "storage": backend, "incremental": replaces_files(backend)}
+    return {"sources": found, "directories": directories, "storage": backend, "incremental": replaces_files(backend)}
 
 
 # What every class has of its own.
@@ -89,7 +89,7 @@ def location_of(storage):
 
 @contextlib.contextmanager
 def what_is_there_is_collected():
-    """Lets collectstatic leave what it finds in its folder: whatever is there equals its source."""
+    """Lets collectstatic leave what it finds in its directory: whatever is there equals its source."""
     from django.contrib.staticfiles.management.commands.collectstatic import Command
 
     def delete_file(self, path, prefixed_path, source_storage):

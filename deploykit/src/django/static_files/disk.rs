@@ -1,4 +1,4 @@
-//! Static files on the disk: listed, compared, and linked from one folder into another.
+//! Static files on the disk: listed, compared, and linked from one directory into another.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, File, Metadata, Permissions};
@@ -14,27 +14,27 @@ use crate::host::copies::{Limit, copy_file};
 use crate::host::files::{self, FileError, InPath};
 use crate::names;
 
-/// Lists what is in a folder, without its folders; nothing for one that is not there.
+/// Lists what is in a directory, without its directories; nothing for one that is not there.
 pub(super) fn listing(root: &Path) -> io::Result<BTreeSet<String>> {
     walk(root, |_, _| Ok(()))
 }
 
-/// Lists what is in a folder, and shows each folder in it, and itself, before it is read: its name and its path.
+/// Lists what is in a directory, and shows each directory in it, and itself, before it is read: its name and its path.
 pub(super) fn walk(
     root: &Path,
-    mut on_folder: impl FnMut(&str, &Path) -> io::Result<()>,
+    mut on_directory: impl FnMut(&str, &Path) -> io::Result<()>,
 ) -> io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let mut waiting = vec![String::new()];
-    while let Some(folder) = waiting.pop() {
-        let path = names::join(root, &folder);
-        let entries = match on_folder(&folder, &path).and_then(|()| fs::read_dir(&path)) {
+    while let Some(directory) = waiting.pop() {
+        let path = names::join(root, &directory);
+        let entries = match on_directory(&directory, &path).and_then(|()| fs::read_dir(&path)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
         for entry in entries {
-            match entry_of(&folder, &entry?)? {
+            match entry_of(&directory, &entry?)? {
                 Some((name, true)) => waiting.push(name),
                 Some((name, false)) => {
                     found.insert(name);
@@ -46,12 +46,12 @@ pub(super) fn walk(
     Ok(found)
 }
 
-/// Returns the [name](names::text) of an entry and whether it is a folder; `None`: no static file is such a thing.
-pub(super) fn entry_of(folder: &str, entry: &DirEntry) -> io::Result<Option<(String, bool)>> {
+/// Returns the [name](names::text) of an entry and whether it is a directory; `None`: no static file is such a thing.
+pub(super) fn entry_of(directory: &str, entry: &DirEntry) -> io::Result<Option<(String, bool)>> {
     let kind = entry.file_type()?;
     let is_one = kind.is_dir() || kind.is_file() || kind.is_symlink();
     let name = is_one.then(|| names::text(entry.file_name()));
-    let whole = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
+    let whole = |name: String| if directory.is_empty() { name } else { format!("{directory}/{name}") };
     Ok(name.map(|name| (whole(name), kind.is_dir())))
 }
 
@@ -87,8 +87,8 @@ pub(super) fn keep(
     how: Keep,
 ) -> Result<bool, FileError> {
     let names: Vec<PathBuf> = names.iter().map(|name| names::path(name)).collect();
-    for folder in names.iter().map(|name| files::parent(name)).collect::<BTreeSet<_>>() {
-        keep_folder(from, to, folder).at("keep", &from.join(folder))?;
+    for directory in names.iter().map(|name| files::parent(name)).collect::<BTreeSet<_>>() {
+        keep_directory(from, to, directory).at("keep", &from.join(directory))?;
     }
     let kept = host.on_all_cores(&names, |name| {
         let source = from.join(name);
@@ -98,14 +98,14 @@ pub(super) fn keep(
     Ok(kept.into_iter().all(|linked| linked))
 }
 
-/// Makes a folder, and those above it, as they are in another place.
-fn keep_folder(from: &Path, to: &Path, folder: &Path) -> io::Result<()> {
-    if folder == Path::new(".") || to.join(folder).is_dir() {
+/// Makes a directory, and those above it, as they are in another place.
+fn keep_directory(from: &Path, to: &Path, directory: &Path) -> io::Result<()> {
+    if directory == Path::new(".") || to.join(directory).is_dir() {
         return Ok(());
     }
-    keep_folder(from, to, files::parent(folder))?;
-    fs::create_dir(to.join(folder))?;
-    like(&from.join(folder), &to.join(folder))
+    keep_directory(from, to, files::parent(directory))?;
+    fs::create_dir(to.join(directory))?;
+    like(&from.join(directory), &to.join(directory))
 }
 
 /// Returns whether nothing that is written to the one is missing in the other.
@@ -146,15 +146,15 @@ fn stays_its_owner_s(found: &Metadata) -> bool {
     own.is_root() || own.as_raw() == found.uid()
 }
 
-/// Gives a folder the mode of another one, and its owner where this process may.
-pub(super) fn like(model: &Path, folder: &Path) -> io::Result<()> {
+/// Gives a directory the mode of another one, and its owner where this process may.
+pub(super) fn like(model: &Path, directory: &Path) -> io::Result<()> {
     let Ok(model) = fs::metadata(model) else { return Ok(()) };
-    let found = fs::metadata(folder)?;
+    let found = fs::metadata(directory)?;
     if (found.uid(), found.gid()) != (model.uid(), model.gid()) {
         // Only root may give a file away; whoever may not has the files that it would have had by hand.
-        let _ = chown(folder, Some(model.uid()), Some(model.gid()));
+        let _ = chown(directory, Some(model.uid()), Some(model.gid()));
     }
-    fs::set_permissions(folder, Permissions::from_mode(model.permissions().mode() & 0o7777))
+    fs::set_permissions(directory, Permissions::from_mode(model.permissions().mode() & 0o7777))
 }
 
 /// Compares the contents of two files; what cannot be read equals nothing.
@@ -197,9 +197,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_linked_with_its_folders_and_links() {
-        let folder = tempfile::tempdir().unwrap();
-        let (live, next) = (folder.path().join("live"), folder.path().join("next"));
+    fn what_is_kept_is_linked_with_its_directories_and_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, next) = (directory.path().join("live"), directory.path().join("next"));
         fs::create_dir_all(live.join("CACHE/css")).unwrap();
         fs::set_permissions(live.join("CACHE"), Permissions::from_mode(0o2775)).unwrap();
         fs::write(live.join("CACHE/css/a.css"), "a").unwrap();
@@ -216,8 +216,8 @@ mod tests {
 
     #[test]
     fn whoever_writes_into_a_copy_changes_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         fs::create_dir_all(path("live")).unwrap();
         fs::create_dir(path("next")).unwrap();
         fs::write(path("live/app.js"), "old").unwrap();
@@ -234,27 +234,27 @@ mod tests {
 
     #[test]
     fn more_than_there_may_be_room_for_is_linked() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = File::create(folder.path().join("film")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create(directory.path().join("film")).unwrap();
         let names = ["film".to_owned()];
         file.set_len(MOST.bytes).unwrap();
-        assert_eq!(Keep::Copied.of_others(folder.path(), &names), Keep::Copied);
+        assert_eq!(Keep::Copied.of_others(directory.path(), &names), Keep::Copied);
         file.set_len(MOST.bytes + 1).unwrap();
-        assert_eq!(Keep::Copied.of_others(folder.path(), &names), Keep::Linked);
-        assert_eq!(Keep::Linked.of_others(folder.path(), &[]), Keep::Linked);
+        assert_eq!(Keep::Copied.of_others(directory.path(), &names), Keep::Linked);
+        assert_eq!(Keep::Linked.of_others(directory.path(), &[]), Keep::Linked);
     }
 
     #[test]
     fn files_are_compared_by_what_is_in_them() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
-            fs::write(folder.path().join(name), text).unwrap();
-            folder.path().join(name)
+            fs::write(directory.path().join(name), text).unwrap();
+            directory.path().join(name)
         };
         assert!(equal(&write("a", "same"), &write("b", "same")));
         assert!(!equal(&write("a", "same"), &write("b", "some")));
-        assert!(!equal(&write("a", "same"), &folder.path().join("missing")));
-        fs::create_dir(folder.path().join("x")).unwrap();
+        assert!(!equal(&write("a", "same"), &directory.path().join("missing")));
+        fs::create_dir(directory.path().join("x")).unwrap();
         let (one, other) = (
             write("staticfiles.json", r#"{"a": 1, "b": 2}"#),
             write("x/staticfiles.json", r#"{"b":2,"a":1}"#),

@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::host::files::{self, InPath, Swap, inode};
 use crate::names;
 
-/// How long ago a folder must have changed that its time tells of the next change: some file systems count in seconds.
+/// How long ago a directory must have changed that its time tells of the next change: some file systems count in seconds.
 const COARSE: i64 = 2_000_000_000;
 
 /// Follows what users and the site did to the live files since the fresh ones were prepared: what is new is linked, what was
@@ -30,13 +30,14 @@ pub struct LateFiles {
     pub swap: Swap,
     /// Files that are meant to go, sorted.
     pub removed: Vec<String>,
-    /// What the live folders were like when they were listed: into most of them nothing comes. Empty: all are listed again.
+    /// What the live directories were like when they were listed: into most of them nothing comes. Empty: all are listed again.
     #[serde(default)]
-    pub folders: Folders,
+    #[serde(alias = "folders")]
+    pub directories: Directories,
     /// What nobody collected.
     #[serde(default)]
     pub others: Others,
-    /// The site's own steps wrote into the live folder until then: what was changed before is theirs and not the users', and what
+    /// The site's own steps wrote into the live directory until then: what was changed before is theirs and not the users', and what
     /// is gone may be, too. `None`: no step of the site's own ran since the swap.
     #[serde(default)]
     pub steps_until: Option<Timestamp>,
@@ -61,7 +62,7 @@ impl LateFiles {
         if live == swap.wanted || live.is_none() {
             return Ok(Vec::new());
         }
-        let late = self.folders.news(&swap.live).at("read", &swap.live)?;
+        let late = self.directories.news(&swap.live).at("read", &swap.live)?;
         let mut linked = Vec::new();
         for name in late {
             let (live, aside) = (names::join(&swap.live, &name), names::join(&swap.aside, &name));
@@ -80,7 +81,7 @@ impl LateFiles {
         let before = if self.has_steps() {
             Vec::new()
         } else {
-            self.folders.before(&swap.live, &swap.aside).at("read", &swap.aside)?
+            self.directories.before(&swap.live, &swap.aside).at("read", &swap.aside)?
         };
         for name in before {
             if self.others.holds(&name) && fs::symlink_metadata(names::join(&swap.live, &name)).is_err() {
@@ -110,42 +111,42 @@ impl LateFiles {
     }
 }
 
-/// The folders of a tree by their names, each with the time of its last change: nanoseconds since 1970; 0 where that does
+/// The directories of a tree by their names, each with the time of its last change: nanoseconds since 1970; 0 where that does
 /// not tell of the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Folders(BTreeMap<String, i64>);
+pub struct Directories(BTreeMap<String, i64>);
 
-impl Folders {
-    /// Looks at the folders of a tree, and lists the files in it.
+impl Directories {
+    /// Looks at the directories of a tree, and lists the files in it.
     pub(super) fn of(root: &Path) -> io::Result<(Self, BTreeSet<String>)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let settled = i64::try_from(now).unwrap_or(i64::MAX) - COARSE;
-        let mut folders = BTreeMap::new();
+        let mut directories = BTreeMap::new();
         let names = walk(root, |name, path| {
             let changed = changed(path)?;
-            folders.insert(name.to_owned(), if changed < settled { changed } else { 0 });
+            directories.insert(name.to_owned(), if changed < settled { changed } else { 0 });
             Ok(())
         })?;
-        Ok((Folders(folders), names))
+        Ok((Directories(directories), names))
     }
 
-    /// Lists the files that another tree has in folders that changed since, or may have, or are gone.
+    /// Lists the files that another tree has in directories that changed since, or may have, or are gone.
     fn before(&self, root: &Path, other: &Path) -> io::Result<Vec<String>> {
         if self.0.is_empty() {
             return Ok(listing(other)?.into_iter().collect());
         }
         let mut found = Vec::new();
-        for (folder, seen) in &self.0 {
-            if changed(&names::join(root, folder)).is_ok_and(|changed| changed == *seen) {
+        for (directory, seen) in &self.0 {
+            if changed(&names::join(root, directory)).is_ok_and(|changed| changed == *seen) {
                 continue;
             }
-            let entries = match fs::read_dir(names::join(other, folder)) {
+            let entries = match fs::read_dir(names::join(other, directory)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entries => entries?,
             };
             for entry in entries {
-                if let Some((name, false)) = entry_of(folder, &entry?)? {
+                if let Some((name, false)) = entry_of(directory, &entry?)? {
                     found.push(name);
                 }
             }
@@ -153,14 +154,14 @@ impl Folders {
         Ok(found)
     }
 
-    /// Lists the files of folders that changed since, or may have, and of new ones, sorted.
+    /// Lists the files of directories that changed since, or may have, and of new ones, sorted.
     fn news(&self, root: &Path) -> io::Result<Vec<String>> {
         if self.0.is_empty() {
             return Ok(listing(root)?.into_iter().collect());
         }
         let mut found = Vec::new();
-        for (folder, seen) in &self.0 {
-            let place = names::join(root, folder);
+        for (directory, seen) in &self.0 {
+            let place = names::join(root, directory);
             let entries = match changed(&place) {
                 Ok(changed) if changed == *seen => continue,
                 changed => changed.and_then(|_| fs::read_dir(&place)),
@@ -170,7 +171,7 @@ impl Folders {
                 entries => entries?,
             };
             for entry in entries {
-                match entry_of(folder, &entry?)? {
+                match entry_of(directory, &entry?)? {
                     Some((name, true)) if self.0.contains_key(&name) => {}
                     Some((name, true)) => {
                         let inside = listing(&names::join(root, &name))?;
@@ -186,9 +187,9 @@ impl Folders {
     }
 }
 
-/// Returns when a folder was changed.
-fn changed(folder: &Path) -> io::Result<i64> {
-    let found = fs::metadata(folder)?;
+/// Returns when a directory was changed.
+fn changed(directory: &Path) -> io::Result<i64> {
+    let found = fs::metadata(directory)?;
     Ok(found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec()))
 }
 
@@ -199,14 +200,14 @@ mod tests {
 
     use super::*;
 
-    /// A tree whose folders were changed long ago.
+    /// A tree whose directories were changed long ago.
     fn tree() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("CACHE/css")).unwrap();
         fs::write(root.path().join("CACHE/css/a.css"), "a").unwrap();
         let long_ago = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(60));
-        for folder in ["", "CACHE", "CACHE/css"] {
-            File::open(root.path().join(folder)).unwrap().set_times(long_ago).unwrap();
+        for directory in ["", "CACHE", "CACHE/css"] {
+            File::open(root.path().join(directory)).unwrap().set_times(long_ago).unwrap();
         }
         root
     }
@@ -214,23 +215,23 @@ mod tests {
     #[test]
     fn what_came_in_is_found_without_a_look_at_the_rest() {
         let root = tree();
-        let (folders, names) = Folders::of(root.path()).unwrap();
+        let (directories, names) = Directories::of(root.path()).unwrap();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["CACHE/css/a.css"]);
-        assert!(folders.news(root.path()).unwrap().is_empty());
+        assert!(directories.news(root.path()).unwrap().is_empty());
         fs::create_dir_all(root.path().join("CACHE/js/deep")).unwrap();
         fs::write(root.path().join("CACHE/js/deep/b.js"), "b").unwrap();
         fs::write(root.path().join("top.txt"), "top").unwrap();
-        assert_eq!(folders.news(root.path()).unwrap(), ["CACHE/js/deep/b.js", "top.txt"]);
+        assert_eq!(directories.news(root.path()).unwrap(), ["CACHE/js/deep/b.js", "top.txt"]);
         fs::remove_dir_all(root.path().join("CACHE/css")).unwrap();
-        assert_eq!(folders.news(root.path()).unwrap(), ["CACHE/js/deep/b.js", "top.txt"]);
+        assert_eq!(directories.news(root.path()).unwrap(), ["CACHE/js/deep/b.js", "top.txt"]);
     }
 
     #[test]
-    fn a_folder_that_was_just_changed_is_listed_again() {
+    fn a_directory_that_was_just_changed_is_listed_again() {
         let root = tree();
         fs::write(root.path().join("CACHE/css/b.css"), "b").unwrap();
-        let (folders, _) = Folders::of(root.path()).unwrap();
-        assert_eq!(folders.news(root.path()).unwrap(), ["CACHE/css/a.css", "CACHE/css/b.css"]);
+        let (directories, _) = Directories::of(root.path()).unwrap();
+        assert_eq!(directories.news(root.path()).unwrap(), ["CACHE/css/a.css", "CACHE/css/b.css"]);
     }
 
     #[test]
@@ -238,25 +239,25 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = |name: &str| place.path().join(name);
         let long_ago = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(60));
-        for folder in ["live/media/gone", "live/shop", "next/shop"] {
-            fs::create_dir_all(path(folder)).unwrap();
+        for directory in ["live/media/gone", "live/shop", "next/shop"] {
+            fs::create_dir_all(path(directory)).unwrap();
         }
         for file in ["shop/a.css", "media/kept", "media/replaced", "media/deleted", "media/gone/1", "note"] {
             fs::write(path("live").join(file), "old").unwrap();
         }
         fs::write(path("next/shop/a.css"), "new").unwrap();
-        for folder in ["live", "live/media", "live/media/gone", "live/shop"] {
-            File::open(path(folder)).unwrap().set_times(long_ago).unwrap();
+        for directory in ["live", "live/media", "live/media/gone", "live/shop"] {
+            File::open(path(directory)).unwrap().set_times(long_ago).unwrap();
         }
-        let (folders, names) = Folders::of(&path("live")).unwrap();
+        let (directories, names) = Directories::of(&path("live")).unwrap();
         let kept: Vec<String> = names.into_iter().filter(|name| name != "shop/a.css").collect();
         keep(&Host::new(), &path("live"), &path("next"), &kept, Keep::Linked).unwrap();
         let others = Others::of(&kept, ["shop/a.css".to_owned()].iter());
         let (there, back) = Swap::pair(&path("live"), &path("next")).unwrap();
-        let way = |swap: &Swap, removed: &[&str], folders: Folders| LateFiles {
+        let way = |swap: &Swap, removed: &[&str], directories: Directories| LateFiles {
             swap: swap.clone(),
             removed: removed.iter().map(|name| (*name).to_owned()).collect(),
-            folders,
+            directories,
             others: others.clone(),
             steps_until: None,
             later_steps: Vec::new(),
@@ -272,7 +273,7 @@ mod tests {
         fs::remove_file(path("live/media/deleted")).unwrap();
         fs::remove_dir_all(path("live/media/gone")).unwrap();
         fs::remove_file(path("live/note")).unwrap();
-        let forward = way(&there, &[], folders);
+        let forward = way(&there, &[], directories);
         for _ in 0..2 {
             let linked = forward.perform(&Host::new()).unwrap();
             assert!(linked == ["media/late", "media/replaced"] || linked.is_empty(), "{linked:?}");
@@ -289,7 +290,7 @@ mod tests {
         replace("media/kept", "newer");
         replace("added.css", "of the update");
         fs::remove_file(path("live/media/late")).unwrap();
-        way(&back, &["added.css"], Folders::default()).perform(&Host::new()).unwrap();
+        way(&back, &["added.css"], Directories::default()).perform(&Host::new()).unwrap();
         back.perform().unwrap();
         assert_eq!(all(), ["newer", "new", "", "", ""]);
         assert_eq!((live("added.css"), live("shop/a.css")), (String::new(), "old".to_owned()));
@@ -299,8 +300,8 @@ mod tests {
     fn what_a_step_of_the_site_wrote_does_not_go_back_and_an_upload_does() {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name);
-        for folder in ["live/CACHE", "live/media", "next"] {
-            fs::create_dir_all(path(folder)).unwrap();
+        for directory in ["live/CACHE", "live/media", "next"] {
+            fs::create_dir_all(path(directory)).unwrap();
         }
         let names =
             ["CACHE/gone.css", "CACHE/later.css", "CACHE/manifest.json", "media/one"].map(str::to_owned);
@@ -320,13 +321,13 @@ mod tests {
         write("media/one", 3_000);
         fs::remove_file(path("live/CACHE/gone.css")).unwrap();
         let others = Others::of(&names, ["a.css".to_owned()].iter());
-        let (removed, folders) = (Vec::new(), Folders::default());
+        let (removed, directories) = (Vec::new(), Directories::default());
         let at = |second| Timestamp::from_second(second).unwrap();
         let (steps_until, later_steps) = (Some(at(2_000)), vec![[at(3_999), at(4_001)]]);
         let late = LateFiles {
             swap: back.clone(),
             removed,
-            folders,
+            directories,
             others,
             steps_until,
             later_steps,
@@ -346,6 +347,6 @@ mod tests {
             root.path()
         );
         let late: LateFiles = serde_json::from_str(&text).unwrap();
-        assert_eq!(late.folders.news(root.path()).unwrap(), ["CACHE/css/a.css"]);
+        assert_eq!(late.directories.news(root.path()).unwrap(), ["CACHE/css/a.css"]);
     }
 }

@@ -23,7 +23,7 @@ use crate::host::{Host, with_umask};
 use crate::names;
 use disk::{Keep, equal, keep, like, listing};
 
-pub use late::{Folders, LateFiles};
+pub use late::{Directories, LateFiles};
 pub use others::Others;
 pub use placed::PlacedFiles;
 
@@ -70,9 +70,9 @@ pub struct Collected {
     pub unchanged: bool,
     /// What the finders gave: the evidence for the next update.
     pub record: StaticRecord,
-    /// What the live folders were like when they were listed.
+    /// What the live directories were like when they were listed.
     #[serde(default)]
-    pub folders: Folders,
+    pub directories: Directories,
     /// What nobody collected.
     #[serde(default)]
     pub others: Others,
@@ -102,7 +102,7 @@ impl Collected {
             removed,
             unchanged: true,
             record,
-            folders: Folders::default(),
+            directories: Directories::default(),
             others: Others::default(),
             placed: None,
             placed_back: None,
@@ -118,23 +118,23 @@ pub struct Collecting {
     root: PathBuf,
     clear: When,
     live: BTreeSet<String>,
-    folders: Folders,
+    directories: Directories,
     sources: StaticSources,
     evidence: Evidence,
-    /// The folder beside the live one; `None`: nothing has to be collected.
+    /// The directory beside the live one; `None`: nothing has to be collected.
     aside: Option<PathBuf>,
     tracked: BTreeSet<String>,
     keep: Keep,
 }
 
 impl StaticFiles {
-    /// Collects into a hidden folder beside `STATIC_ROOT`, if that is needed, and says what it would change.
+    /// Collects into a hidden directory beside `STATIC_ROOT`, if that is needed, and says what it would change.
     ///
-    /// What stays of the live files is linked over, so that the fresh folder is complete. The live folder is not touched.
+    /// What stays of the live files is linked over, so that the fresh directory is complete. The live directory is not touched.
     ///
     /// # Errors
     ///
-    /// See [`Session::end_collect`]; and when the folder cannot be made beside `STATIC_ROOT`, on the same file system.
+    /// See [`Session::end_collect`]; and when the directory cannot be made beside `STATIC_ROOT`, on the same file system.
     pub fn prepare(&self, host: &Host, session: &mut Session) -> Result<Collected, DjangoError> {
         self.begin(host, session)?.finish(host, session)
     }
@@ -147,7 +147,7 @@ impl StaticFiles {
     pub fn begin(&self, host: &Host, session: &mut Session) -> Result<Collecting, DjangoError> {
         let sources = session.static_sources(host)?;
         let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
-        let (folders, live) = Folders::of(&root).at("read", &root)?;
+        let (directories, live) = Directories::of(&root).at("read", &root)?;
         let manifest = manifest(&root);
         let evidence = self.evidence(manifest.as_ref(), &sources);
         let same = seed::same(host, &root, &live, &sources);
@@ -158,7 +158,8 @@ impl StaticFiles {
         let seeded = sources.incremental && clear != When::Always && !state.other_storage;
         let tracked = self.tracked.clone();
         let keep = if self.copied { Keep::Copied } else { Keep::Linked };
-        let collecting = Collecting { root, clear, live, folders, sources, evidence, aside, tracked, keep };
+        let collecting =
+            Collecting { root, clear, live, directories, sources, evidence, aside, tracked, keep };
         if let Some(aside) = &collecting.aside {
             with_umask(host.umask(), || make_room(&collecting.root, aside))?;
             let begun = if seeded { collecting.seed(host, aside, &same) } else { Ok(()) };
@@ -170,7 +171,7 @@ impl StaticFiles {
         Ok(collecting)
     }
 
-    /// Returns the hidden folder that the fresh set is collected into.
+    /// Returns the hidden directory that the fresh set is collected into.
     #[must_use]
     pub fn aside(&self) -> PathBuf {
         aside(&fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone()))
@@ -187,7 +188,7 @@ impl StaticFiles {
         Evidence {
             names: recorded.chain(manifest.into_iter().flatten()).cloned().collect(),
             deleted: self.deleted.clone(),
-            folders: sources.folders.clone(),
+            directories: sources.directories.clone(),
         }
     }
 
@@ -218,7 +219,7 @@ impl StaticFiles {
 }
 
 impl Collecting {
-    /// Returns the hidden folder that is being filled; `None`: nothing has to be collected.
+    /// Returns the hidden directory that is being filled; `None`: nothing has to be collected.
     #[must_use]
     pub fn aside(&self) -> Option<&Path> {
         self.aside.as_deref()
@@ -245,8 +246,8 @@ impl Collecting {
             let (collected, all_linked) =
                 complete(host, &self.root, aside, &self.live, goes, record, self.keep)?;
             // What is written into a copy is not written into the file: then all is looked at again.
-            let folders = if all_linked { self.folders.clone() } else { Folders::default() };
-            Ok(Collected { folders, copied: self.keep == Keep::Copied, ..collected })
+            let directories = if all_linked { self.directories.clone() } else { Directories::default() };
+            Ok(Collected { directories, copied: self.keep == Keep::Copied, ..collected })
         });
         if !matches!(&collected, Ok(Collected { unchanged: false, .. })) {
             self.remove();
@@ -254,7 +255,7 @@ impl Collecting {
         collected
     }
 
-    /// Links live files into the empty folder that Django would make anew just the same.
+    /// Links live files into the empty directory that Django would make anew just the same.
     fn seed(&self, host: &Host, aside: &Path, same: &BTreeSet<String>) -> Result<(), DjangoError> {
         let mut names = seed::variants(host, &self.root, &self.live, &self.sources);
         names.extend(same.iter().cloned());
@@ -278,12 +279,12 @@ impl Collected {
     /// Returns the action that belongs before the swap.
     #[must_use]
     pub fn late_files(&self) -> Option<LateFiles> {
-        let (removed, folders) = (self.removed.clone(), self.folders.clone());
+        let (removed, directories) = (self.removed.clone(), self.directories.clone());
         let (others, steps_until, copied) = (self.others.clone(), None, self.copied);
         self.swap.clone().map(|swap| LateFiles {
             swap,
             removed,
-            folders,
+            directories,
             others,
             steps_until,
             later_steps: Vec::new(),
@@ -305,12 +306,12 @@ impl Collected {
     #[must_use]
     pub fn late_back(&self) -> Option<LateFiles> {
         let back = self.back.clone().filter(|back| back.wanted.is_some());
-        let (removed, folders) = (self.added.clone(), Folders::default());
+        let (removed, directories) = (self.added.clone(), Directories::default());
         let (others, steps_until, copied) = (self.others.clone(), None, false);
         back.map(|swap| LateFiles {
             swap,
             removed,
-            folders,
+            directories,
             others,
             steps_until,
             later_steps: Vec::new(),
@@ -350,7 +351,7 @@ fn in_place(
     Ok(Collected { placed, placed_back, added, changed, unchanged: false, ..Collected::nothing(record) })
 }
 
-/// Brings what stays of the live files into the fresh folder, and says what differs, and whether all were linked.
+/// Brings what stays of the live files into the fresh directory, and says what differs, and whether all were linked.
 fn complete(
     host: &Host,
     root: &Path,
@@ -383,7 +384,7 @@ fn complete(
     Ok((collected, all_linked))
 }
 
-/// Returns the hidden neighbour of a folder.
+/// Returns the hidden neighbour of a directory.
 fn aside(root: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(root.file_name().unwrap_or_default());
@@ -395,7 +396,7 @@ fn aside(root: &Path) -> PathBuf {
 fn make_room(root: &Path, aside: &Path) -> Result<(), DjangoError> {
     let no_room = |source| DjangoError::NoRoomBeside { root: root.to_owned(), source };
     // An interrupted run may have given it to whom the live files belong.
-    files::own_folder(aside, fs::metadata(root).ok().map(|found| found.uid()))?;
+    files::own_directory(aside, fs::metadata(root).ok().map(|found| found.uid()))?;
     files::remove_tree(aside)?;
     if root.exists() {
         trial::can_be_moved(root, aside).map_err(|error| no_room(error.source))?;

@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn files_go_to_their_places_and_back_and_the_rest_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         for (file, text) in [
             ("live/git.css", "of git"),
             ("live/shop/a.css", "old"),

@@ -38,7 +38,7 @@ pub(super) fn variants(
     pick(host, root, &candidates).collect()
 }
 
-/// Picks the files of a folder that equal their sources.
+/// Picks the files of a directory that equal their sources.
 fn pick(host: &Host, root: &Path, candidates: &[(&String, &Path)]) -> impl Iterator<Item = String> {
     let equals = host.on_all_cores(candidates, |(name, source)| equal(source, &names::join(root, name)));
     candidates.iter().zip(equals).filter(|(_, equals)| *equals).map(|((name, _), _)| (*name).clone())

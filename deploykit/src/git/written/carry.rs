@@ -16,7 +16,7 @@ use super::disk::{
 };
 use super::record::{Entry, Name, Record, Seen, read_names, write_names};
 use crate::git::error::GitError;
-use crate::git::next_tree::NextTree;
+use crate::git::staged_tree::StagedTree;
 use crate::host::Host;
 use crate::host::files::{self, FileError, Found, InPath, look};
 
@@ -30,7 +30,7 @@ const BESIDE_DATABASE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CarryWritten {
     /// The staged tree, and the live checkout.
-    pub tree: NextTree,
+    pub tree: StagedTree,
     /// Where it is recorded what was carried over; what is put aside lies beside it.
     pub record: PathBuf,
     /// Whether the staged tree is looked through; otherwise only what is awaited counts.
@@ -111,7 +111,7 @@ impl CarryWritten {
         {
             return Err(GitError::NotCarried { path: path.clone(), why: APPEARED });
         }
-        if self.looks && look(&self.tree.path) == Found::Folder {
+        if self.looks && look(&self.tree.path) == Found::Directory {
             let links = read_names(&self.links())?;
             let mut written = Written::find(host, &self.tree, &self.excluded, &links)?;
             // Where no link was, the live checkout got a file of its own meanwhile.
@@ -142,7 +142,7 @@ impl CarryWritten {
         for path in &written.new {
             let staged = self.staged(path);
             if let Some(seen) = Seen::of(&staged) {
-                let files = if look(&staged) == Found::Folder { files_of(&staged)? } else { Vec::new() };
+                let files = if look(&staged) == Found::Directory { files_of(&staged)? } else { Vec::new() };
                 brought.push(Entry::Brought { path: path.as_path().into(), seen, files });
             }
         }
@@ -188,7 +188,7 @@ impl CarryWritten {
                 Entry::Brought { path, .. } => self.bring(&path.path())?,
                 Entry::Exchanged { path } => {
                     let path = path.path();
-                    if matches!(look(&self.staged(&path)), Found::File | Found::Folder) {
+                    if matches!(look(&self.staged(&path)), Found::File | Found::Directory) {
                         rename(&self.live(&path), &self.aside(&path))?;
                     }
                     self.bring(&path)?;
@@ -270,7 +270,7 @@ impl CarryWritten {
         if look(from) == Found::Nothing {
             return Ok(());
         }
-        if *from == taken && look(from) == Found::Folder && look(&live) == Found::Folder {
+        if *from == taken && look(from) == Found::Directory && look(&live) == Found::Directory {
             return Ok(merge(from, &live)?);
         }
         if look(&live) != Found::Nothing && !is_same(from, &live)? {
@@ -292,7 +292,7 @@ impl CarryWritten {
     /// Puts a link to the live checkout into the staged tree, if that is still there.
     fn lead_to_live(&self, path: &Path) -> Result<(), FileError> {
         let (staged, live) = (self.staged(path), self.live(path));
-        let is_there = look(files::parent(&staged)) == Found::Folder;
+        let is_there = look(files::parent(&staged)) == Found::Directory;
         match look(&staged) {
             Found::Link(target) if target == live => Ok(()),
             Found::Link(_) => files::link(&staged, &live),
@@ -349,7 +349,7 @@ impl CarryWritten {
     /// Takes out one path that was brought; of a directory, the files that were not changed since.
     fn take_out(&self, path: &Path, seen: Seen, files: &[(Name, Seen)]) -> Result<(), FileError> {
         let live = self.live(path);
-        if look(&live) != Found::Folder {
+        if look(&live) != Found::Directory {
             let is_ours = Seen::of(&live) == Some(seen);
             return if is_ours { replace(&live, &self.taken(path)) } else { Ok(()) };
         }

@@ -37,7 +37,7 @@ pub(super) fn merge(from: &Path, to: &Path) -> Result<(), FileError> {
         let (from, to) = (from.join(&name), to.join(&name));
         match (look(&from), look(&to)) {
             (_, Found::Nothing) => rename(&from, &to)?,
-            (Found::Folder, Found::Folder) => merge(&from, &to)?,
+            (Found::Directory, Found::Directory) => merge(&from, &to)?,
             _ => {}
         }
     }
@@ -47,7 +47,7 @@ pub(super) fn merge(from: &Path, to: &Path) -> Result<(), FileError> {
 /// Tells whether two files are the same, or two directories: an earlier try may have copied one.
 pub(super) fn is_same(one: &Path, other: &Path) -> Result<bool, FileError> {
     Ok(is_same_file(one, other)
-        || look(one) == Found::Folder && look(other) == Found::Folder && are_same(one, other)?)
+        || look(one) == Found::Directory && look(other) == Found::Directory && are_same(one, other)?)
 }
 
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {

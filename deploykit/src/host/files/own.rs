@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::{FileError, Found, InPath, look, own_folder, own_user, refuse};
+use super::{FileError, Found, InPath, look, own_directory, own_user, refuse};
 
 /// Refuses a path that deploykit is about to make when something is there: it is a user's own, whatever its name.
 ///
@@ -15,7 +15,7 @@ use super::{FileError, Found, InPath, look, own_folder, own_user, refuse};
 ///
 /// When something is there.
 pub(crate) fn nothing_at(path: &Path) -> Result<(), FileError> {
-    own_folder(path, None)?;
+    own_directory(path, None)?;
     if look(path) == Found::Nothing {
         return Ok(());
     }

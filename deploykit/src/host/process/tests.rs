@@ -80,21 +80,20 @@ fn a_cancellation_ends_a_running_program() {
 }
 
 #[test]
-fn a_missing_program_and_a_missing_folder_are_told_apart() {
+fn a_missing_program_and_a_missing_directory_are_told_apart() {
     let missing = Host::new().run(&Command::new("no-such-program")).unwrap_err();
     assert_eq!(missing.to_string(), "command not found: `no-such-program`");
     let nowhere = Host::new().run(&Command::new("true").directory("/no/where")).unwrap_err();
-    assert_eq!(nowhere.to_string(), "cannot run `cd /no/where && true`: there is no folder `/no/where`");
+    assert_eq!(nowhere.to_string(), "cannot run `cd /no/where && true`: there is no directory `/no/where`");
 }
 
 #[test]
 fn secrets_reach_the_program_and_nothing_else() {
-    let mut environment = crate::Environment::new();
-    environment.set("TOKEN", "hunter22");
-    let host = Host::new()
-        .with_environment(environment)
-        .with_redactor(crate::Redactor::new(["hunter22".to_owned()]));
-    let command = sh("echo $TOKEN; exit 1").in_site_environment();
+    let mut variables = crate::Variables::new();
+    variables.set("TOKEN", "hunter22");
+    let host =
+        Host::new().with_variables(variables).with_redactor(crate::Redactor::new(["hunter22".to_owned()]));
+    let command = sh("echo $TOKEN; exit 1").with_site_variables();
     let error = host.run(&command).unwrap_err();
     assert_eq!(error.tail(), ["***"]);
     assert!(host.run(&sh("test -z \"$TOKEN\"")).is_ok(), "only the site's programs see it");

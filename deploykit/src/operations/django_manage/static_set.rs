@@ -137,7 +137,7 @@ fn without_hash(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::django::{Folders, Others, StaticRecord};
+    use crate::django::{Directories, Others, StaticRecord};
     use crate::host::files::Swap;
 
     fn collected(added: Vec<String>, removed: Vec<String>) -> Collected {
@@ -149,7 +149,7 @@ mod tests {
             removed,
             unchanged: false,
             record: StaticRecord::default(),
-            folders: Folders::default(),
+            directories: Directories::default(),
             others: Others::default(),
             placed: None,
             placed_back: None,

@@ -225,7 +225,7 @@ fn resolve(update: &GitUpdate, repository: &Repository) -> Result<(Oid, String),
         }
     }
     let mut near = branches()?;
-    near.extend(repository.names_below(&git::tags_folder(remote))?);
+    near.extend(repository.names_below(&git::tags_directory(remote))?);
     near.extend(repository.names_below("refs/tags")?);
     Err(GitError::RevisionNotFound {
         revision: revision.clone(),

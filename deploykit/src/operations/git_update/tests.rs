@@ -86,7 +86,7 @@ fn what_waits_to_be_finished_is_refused() {
     refused(
         &keeping(),
         &facts,
-        "`/srv/site/.git/index.lock` is there, 2 hours old: another git is at work, or one was ended before it could \
+        "`/srv/site/.git/index.lock` is there, 2 hours old: another git process is running, or one was ended before it could \
          finish",
     );
     facts.operation = Some("rebase".to_owned());

@@ -35,7 +35,7 @@ fn facts(announced: Option<&str>, page: bool) -> Facts {
         contents: format!("{{\"timestamp\": {}}}", at(time).as_second()),
     });
     let status = Status { announced, page: page.then(|| "<p>theirs</p>".to_owned()) };
-    Facts { now: at("2026-07-01T12:00:00Z"), status, folder_missing: false }
+    Facts { now: at("2026-07-01T12:00:00Z"), status, directory_missing: false }
 }
 
 fn change(check: Check) -> Change {
@@ -110,7 +110,7 @@ fn the_hour_that_comes_twice_is_refused() {
     let second = decide(&maintenance(on("2026-11-01T09:30:00Z", 0)), &facts(None, false)).unwrap_err();
     assert_eq!(
         second.to_string(),
-        "2026-11-01T09:30:00Z is an hour that comes twice in `America/Los_Angeles`"
+        "2026-11-01T09:30:00Z is ambiguous in `America/Los_Angeles`: clocks are set back that night"
     );
 }
 
@@ -123,10 +123,10 @@ fn an_unknown_time_zone_is_named() {
 }
 
 #[test]
-fn a_page_without_a_folder_is_refused() {
-    let facts = Facts { folder_missing: true, ..facts(None, false) };
+fn a_page_without_a_directory_is_refused() {
+    let facts = Facts { directory_missing: true, ..facts(None, false) };
     let error = decide(&maintenance(on("2026-07-01T13:00:00Z", 0)), &facts).unwrap_err();
-    assert_eq!(error.to_string(), "there is no folder `/www` for the maintenance page");
+    assert_eq!(error.to_string(), "there is no directory `/www` for the maintenance page");
 }
 
 #[test]

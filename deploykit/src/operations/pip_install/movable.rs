@@ -14,7 +14,7 @@ impl PipInstall {
             std::fs::canonicalize(nearest(path)).is_ok_and(|path| path.starts_with(&virtualenv))
         };
         let others = self.requirements.iter().filter(|file| !file.starts_with(&self.directory));
-        if let Some(path) = [&self.checkout, &self.environments].into_iter().chain(others).find(lies_within) {
+        if let Some(path) = [&self.checkout, &self.virtualenvs].into_iter().chain(others).find(lies_within) {
             return Err(PythonError::HoldsTheSite {
                 virtualenv: self.virtualenv.clone(),
                 path: path.clone(),

@@ -11,8 +11,8 @@ fn operation() -> PipInstall {
     PipInstall::new("/srv/venv", vec!["/srv/site/r.txt".into()], "/srv/site", "/srv/environments")
 }
 
-fn facts(installed: &[(&str, &str)]) -> EnvironmentFacts {
-    EnvironmentFacts {
+fn facts(installed: &[(&str, &str)]) -> VirtualenvFacts {
+    VirtualenvFacts {
         virtualenv: Virtualenv {
             path: "/srv/venv".into(),
             python: "3.11".into(),
@@ -22,7 +22,7 @@ fn facts(installed: &[(&str, &str)]) -> EnvironmentFacts {
             ..Virtualenv::default()
         },
         requirements: Requirements { fingerprint: "f".into(), ..Requirements::default() },
-        ..EnvironmentFacts::default()
+        ..VirtualenvFacts::default()
     }
 }
 
@@ -71,7 +71,7 @@ fn the_installer_is_the_one_that_is_wanted_and_there() {
     let with_pip = Decision::Resolve(Tool::Pip);
     let decide = |installer, uv: &Option<PathBuf>, installed: &[(&str, &str)]| {
         let operation = PipInstall { installer, ..operation() };
-        operation.decide(&EnvironmentFacts { uv: uv.clone(), ..facts(installed) })
+        operation.decide(&VirtualenvFacts { uv: uv.clone(), ..facts(installed) })
     };
     let pip = [("pip", "23.0")];
     assert_eq!(decide(Installer::Auto, &uv, &pip).unwrap(), with_uv);
@@ -89,7 +89,7 @@ fn the_installer_is_the_one_that_is_wanted_and_there() {
 #[test]
 fn what_forbids_a_new_environment_is_named() {
     let good = facts(&[("pip", "23.0")]);
-    let error = |change: &dyn Fn(&mut EnvironmentFacts)| {
+    let error = |change: &dyn Fn(&mut VirtualenvFacts)| {
         let mut facts = good.clone();
         change(&mut facts);
         operation().decide(&facts).unwrap_err().to_string()
@@ -114,12 +114,12 @@ fn what_forbids_a_new_environment_is_named() {
 
 #[test]
 fn what_uv_would_not_find_is_left_to_pip() {
-    let facts = |file: Option<&str>, installed: &[(&str, &str)]| EnvironmentFacts {
+    let facts = |file: Option<&str>, installed: &[(&str, &str)]| VirtualenvFacts {
         uv: Some("/usr/bin/uv".into()),
         index_of_pip: file.map(PathBuf::from),
         ..facts(installed)
     };
-    let decide = |installer, facts: &EnvironmentFacts| PipInstall { installer, ..operation() }.decide(facts);
+    let decide = |installer, facts: &VirtualenvFacts| PipInstall { installer, ..operation() }.decide(facts);
     let private = facts(Some("/srv/venv/pip.conf"), &[("pip", "23.0")]);
     assert_eq!(decide(Installer::Auto, &private).unwrap(), Decision::Resolve(Tool::Pip));
     let error = decide(Installer::Uv, &private).unwrap_err().to_string();
@@ -133,24 +133,24 @@ fn what_uv_would_not_find_is_left_to_pip() {
 
 #[test]
 fn a_virtualenv_with_the_site_or_its_files_in_it_is_not_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let live = folder.path().join("venv");
+    let directory = tempfile::tempdir().unwrap();
+    let live = directory.path().join("venv");
     for made in ["code", "state", "lib/python3.11/site-packages"] {
         std::fs::create_dir_all(live.join(made)).unwrap();
     }
     std::fs::write(live.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
-    std::os::unix::fs::symlink(live.join("code"), folder.path().join("site")).unwrap();
+    std::os::unix::fs::symlink(live.join("code"), directory.path().join("site")).unwrap();
     let elsewhere = PipInstall { virtualenv: live.clone(), ..operation() };
     let error = |operation: &PipInstall| {
         let planned = operation.compare(&facts(&[]), &Tool::Pip, resolved(&[("a", "1")]));
-        planned.unwrap_err().to_string().replace(&*folder.path().to_string_lossy(), "")
+        planned.unwrap_err().to_string().replace(&*directory.path().to_string_lossy(), "")
     };
-    for (checkout, environments, shown) in [
-        (folder.path().join("site"), "/srv/environments".into(), "/site"),
+    for (checkout, virtualenvs, shown) in [
+        (directory.path().join("site"), "/srv/environments".into(), "/site"),
         ("/srv/site".into(), live.join("state/environments"), "/venv/state/environments"),
         (live.clone(), "/srv/environments".into(), "/venv"),
     ] {
-        let operation = PipInstall { checkout, environments, ..elsewhere.clone() };
+        let operation = PipInstall { checkout, virtualenvs, ..elsewhere.clone() };
         let expected =
             format!("`{shown}` lies in the virtualenv `/venv`, which is replaced when packages change");
         assert_eq!(error(&operation), expected);
@@ -186,8 +186,8 @@ fn what_is_the_same_is_not_built() {
 
 #[test]
 fn a_change_says_what_and_how_to_go_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let live = folder.path().join("venv");
+    let directory = tempfile::tempdir().unwrap();
+    let live = directory.path().join("venv");
     std::fs::create_dir(&live).unwrap();
     let operation = PipInstall { virtualenv: live.clone(), ..operation() };
     let installed =
@@ -218,7 +218,7 @@ fn a_change_says_what_and_how_to_go_back() {
     );
     let text = serde_json::to_string(&change).unwrap();
     assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), change, "the journal takes and gives it");
-    let [Action::SwitchEnvironment(back)] = &change.undo[..] else { panic!("{:?}", change.undo) };
+    let [Action::SwitchVirtualenv(back)] = &change.undo[..] else { panic!("{:?}", change.undo) };
     back.perform().unwrap();
     assert!(live.is_dir(), "an undo before the deed does no harm");
 }

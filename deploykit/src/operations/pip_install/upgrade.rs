@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::operations::{Change, Check};
 use crate::python::{Build, Package, PackageChange, Packages, PythonError, Switch, scripts_of};
 
-/// A new environment that is to be built and to go live.
+/// A new virtualenv that is to be built and to go live.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upgrade {
     /// The packages that are added, replaced or dropped.
@@ -22,19 +22,19 @@ pub struct Upgrade {
     pub back: Switch,
     /// Hides from git what the switch makes in a checkout, and shows it again.
     pub hides: Option<(Exclude, Exclude)>,
-    /// For the next update, once the environment is live.
+    /// For the next update, once the virtualenv is live.
     pub record: Record,
     /// What a person may want to know beforehand.
     pub warnings: Vec<String>,
-    /// A folder above the new environment that shuts other users out, while the live one is open to them.
+    /// A directory above the new virtualenv that shuts other users out, while the live one is open to them.
     pub shut: Option<PathBuf>,
 }
 
-/// A new environment that is built and can go live.
+/// A new virtualenv that is built and can go live.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
     /// Where it is; a program may use it there already.
-    pub environment: PathBuf,
+    pub staged: PathBuf,
     /// What identifies its packages.
     pub key: String,
     /// The packages that were added, replaced or dropped.
@@ -45,31 +45,31 @@ pub struct Ready {
     pub back: Switch,
     /// Hides from git what the switch makes in a checkout, and shows it again.
     pub hides: Option<(Exclude, Exclude)>,
-    /// For the next update, once the environment is live.
+    /// For the next update, once the virtualenv is live.
     pub record: Record,
     /// Whether it was there already.
     pub reused: bool,
     /// What did not succeed, or may surprise.
     pub warnings: Vec<String>,
-    /// Programs in `bin` of the live environment that the new one has not: a service that starts one will not start.
+    /// Programs in `bin` of the live virtualenv that the new one has not: a service that starts one will not start.
     pub missing_scripts: Vec<String>,
-    /// A folder above it that shuts other users out, while the live environment is open to them: services that run as
+    /// A directory above it that shuts other users out, while the live virtualenv is open to them: services that run as
     /// another user cannot use it.
     pub shut: Option<PathBuf>,
 }
 
 impl Upgrade {
-    /// Builds the environment that was planned; nothing that the site uses is touched.
+    /// Builds the virtualenv that was planned; nothing that the site uses is touched.
     ///
     /// # Errors
     ///
     /// When it cannot be built, or the requirements changed since.
     pub fn build(&self, host: &Host) -> Result<Ready, PythonError> {
         let built = self.build.run(host)?;
-        let [live, next] = [&self.build.virtualenv, &self.build.environment].map(|path| scripts_of(path));
+        let [live, next] = [&self.build.virtualenv, &self.build.staged].map(|path| scripts_of(path));
         let missing = live.difference(&next).filter(|name| !comes_with_python(name));
         Ok(Ready {
-            environment: self.build.environment.clone(),
+            staged: self.build.staged.clone(),
             key: self.build.key(),
             changes: self.changes.clone(),
             switch: self.switch.clone(),
@@ -85,21 +85,16 @@ impl Upgrade {
 
     pub(super) fn change(&self) -> Check {
         let mut change = change(&self.changes, &self.warnings, &self.switch, &self.back);
-        change.actions.insert(0, Action::BuildEnvironment(self.build.clone()));
+        change.actions.insert(0, Action::BuildVirtualenv(self.build.clone()));
         Check::Change(change).hiding(self.hides.as_ref())
     }
 }
 
 impl Ready {
     /// Makes one of a virtualenv that was live before, and that these changes lead back to.
-    pub(crate) fn again(
-        environment: PathBuf,
-        changes: Vec<PackageChange>,
-        switch: Switch,
-        back: Switch,
-    ) -> Self {
+    pub(crate) fn again(staged: PathBuf, changes: Vec<PackageChange>, switch: Switch, back: Switch) -> Self {
         Ready {
-            environment,
+            staged,
             key: String::new(),
             changes,
             switch,
@@ -131,8 +126,8 @@ fn change(changes: &[PackageChange], warnings: &[String], switch: &Switch, back:
         before: side(|change| change.from.as_ref()),
         after: side(|change| change.to.as_ref()),
         details: changes.iter().map(ToString::to_string).chain(warnings).collect(),
-        actions: vec![Action::SwitchEnvironment(switch.clone())],
-        undo: vec![Action::SwitchEnvironment(back.clone())],
+        actions: vec![Action::SwitchVirtualenv(switch.clone())],
+        undo: vec![Action::SwitchVirtualenv(back.clone())],
         irreversible: None,
     }
 }
@@ -146,7 +141,7 @@ pub(crate) fn summary(changes: &[PackageChange]) -> String {
     }
 }
 
-/// Programs that are there or not depending on what made the environment.
+/// Programs that are there or not depending on what made the virtualenv.
 fn comes_with_python(script: &str) -> bool {
     [
         "activate",

@@ -1,4 +1,4 @@
-//! What the next environment has from the live one, packages and their byte code, and what is done where that cannot be.
+//! What the staged virtualenv has from the live one, packages and their bytecode, and what is done where that cannot be.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ impl Build {
     /// `pkg_resources` without a word. The installer is left with what changes.
     pub(super) fn take_along(&self, host: &Host, built: &mut Built) -> Result<(), PythonError> {
         let live = Virtualenv::read(&self.virtualenv)?;
-        let there = Virtualenv::read(&self.environment)?.packages;
+        let there = Virtualenv::read(&self.staged)?.packages;
         let (beside, seeds): (Vec<_>, Vec<_>) =
             self.seeds.iter().partition(|(name, _)| there.get(name).is_some());
         let not_taken = |name: &str, version: &str| format!("`{name}` {version} could not be taken along");
@@ -42,24 +42,23 @@ impl Build {
         });
         let names: Vec<&str> =
             seeds.iter().map(|(name, _)| name.as_str()).chain(stays.map(|(name, _)| name)).collect();
-        let at =
-            |source| FileError { what: "take packages along to", path: self.environment.clone(), source };
-        let sharing = Sharing::new(&self.virtualenv, &self.environment);
+        let at = |source| FileError { what: "take packages along to", path: self.staged.clone(), source };
+        let sharing = Sharing::new(&self.virtualenv, &self.staged);
         let take = |name: &&str| sharing.as_ref().map_or(Ok(Taken::NotKnown), |sharing| sharing.take(name));
         for (name, taken) in names.iter().zip(host.on_all_cores(&names, take)) {
             match (taken.map_err(at)?, self.seeds.get(*name), self.packages.get(name)) {
                 (Taken::Whole, ..) => {}
                 (_, Some(version), _) => built.warnings.push(not_taken(name, version)),
                 (Taken::Changed(file), _, Some(wanted)) => built.warnings.push(format!(
-                    "`{file}` of {} {} was changed since it was installed; the next environment has it as its authors made it",
+                    "`{file}` of {} {} was changed since it was installed; the staged virtualenv has it as its authors made it",
                     wanted.name, wanted.version
                 )),
                 _ => {}
             }
         }
-        // pip itself is among them, and starts sooner with its byte code; that of the others comes when all is installed.
+        // pip itself is among them, and starts sooner with its bytecode; that of the others comes when all is installed.
         if self.tool == Tool::Pip {
-            bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
+            bytecode::take_along(host, &self.virtualenv, &self.staged).map_err(at)?;
         }
         Ok(())
     }
@@ -71,7 +70,7 @@ impl Build {
         budget: Budget,
         options: &[String],
     ) -> Result<(), PythonError> {
-        let there = Virtualenv::read(&self.environment)?.packages;
+        let there = Virtualenv::read(&self.staged)?.packages;
         let missing = self.packages.iter().filter(|(name, _)| self.unasked.contains(*name));
         let missing: Packages = missing
             .filter(|(name, _)| there.get(name).is_none())
@@ -85,10 +84,10 @@ impl Build {
             return Err(PythonError::CannotTakeAlong { name, version });
         }
         let text = options.join("\n") + "\n" + &missing.constraints();
-        let file = private_file(files::parent(&self.environment), &text)?;
+        let file = private_file(files::parent(&self.staged), &text)?;
         let command = self
             .tool
-            .command(&self.environment, &["install", "--no-deps"])
+            .command(&self.staged, &["install", "--no-deps"])
             .args([Path::new("-r"), file.path()])
             .args(&self.extra_args)
             .directory(&self.directory)
@@ -97,12 +96,12 @@ impl Build {
         host.run(&command).map(|_| ()).map_err(|error| failed(step, error))
     }
 
-    /// Unpacks the pip that comes with Python where that of the live environment could not be taken along.
+    /// Unpacks the pip that comes with Python where that of the live virtualenv could not be taken along.
     pub(super) fn ensure_pip(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
-        if self.tool != Tool::Pip || Virtualenv::read(&self.environment)?.packages.get("pip").is_some() {
+        if self.tool != Tool::Pip || Virtualenv::read(&self.staged)?.packages.get("pip").is_some() {
             return Ok(());
         }
-        let python = self.environment.join("bin/python");
+        let python = self.staged.join("bin/python");
         let command = isolated(Command::new(python).args(["-m", "ensurepip"])).deadline(budget.left());
         host.run(&command).map(|_| ()).map_err(|error| failed("unpacking pip", error))
     }
@@ -110,10 +109,10 @@ impl Build {
     /// Compiles beforehand what the first start would compile, in the maintenance window.
     pub(super) fn compile(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
         // Some packages carry files that are not for this Python: templates, tests. They do not matter.
-        let python = self.environment.join("bin/python");
+        let python = self.staged.join("bin/python");
         let command = isolated(Command::new(python).args(["-m", "compileall", "-q"]));
-        let at = |source| FileError { what: "look at", path: self.environment.clone(), source };
-        let missing = bytecode::take_along(host, &self.virtualenv, &self.environment).map_err(at)?;
+        let at = |source| FileError { what: "look at", path: self.staged.clone(), source };
+        let missing = bytecode::take_along(host, &self.virtualenv, &self.staged).map_err(at)?;
         let command = match missing.len() {
             0 => return Ok(()),
             1..=MOST_ALONE => {
@@ -123,8 +122,8 @@ impl Build {
                 let list: String = names.map(|name| format!("{name}\n")).collect();
                 command.args(["-i", "-"]).input(list)
             }
-            // Several at once only goes for whole folders.
-            _ => command.args(["-j", "0"]).arg(self.environment.join("lib")),
+            // Several at once only goes for whole directories.
+            _ => command.args(["-j", "0"]).arg(self.staged.join("lib")),
         };
         let command = command.accept([1]).deadline(budget.left());
         host.run(&command).map(|_| ()).map_err(|error| failed("compiling the packages", error))

@@ -11,17 +11,17 @@ use crate::python::virtualenv::{file_of_record, lines_of, site_packages};
 /// What packages brought.
 pub(super) struct Packaged {
     /// The directories of packages, from the top of the virtualenv.
-    pub(super) folders: Vec<PathBuf>,
+    pub(super) directories: Vec<PathBuf>,
     /// Files, and directories that are a package's own in an older form of installation.
     owned: HashSet<PathBuf>,
 }
 
 impl Packaged {
     pub(super) fn read(virtualenv: &Path) -> Self {
-        let mut packaged = Packaged { folders: Vec::new(), owned: HashSet::new() };
-        for (_, folder) in site_packages(virtualenv) {
-            let Ok(inside) = folder.strip_prefix(virtualenv).map(Path::to_owned) else { continue };
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let mut packaged = Packaged { directories: Vec::new(), owned: HashSet::new() };
+        for (_, directory) in site_packages(virtualenv) {
+            let Ok(inside) = directory.strip_prefix(virtualenv).map(Path::to_owned) else { continue };
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let (name, path) = (entry.file_name(), entry.path());
                 let name = name.to_string_lossy();
                 if name.ends_with(".dist-info") {
@@ -35,7 +35,7 @@ impl Packaged {
                     packaged.owned.extend(tops.lines().map(|top| inside.join(format!("{top}.py"))));
                 }
             }
-            packaged.folders.push(inside);
+            packaged.directories.push(inside);
         }
         packaged
     }

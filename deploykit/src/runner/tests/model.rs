@@ -10,11 +10,11 @@ use super::*;
 struct Fate {
     /// The step that fails, before or after its deed.
     fails: Option<(usize, bool)>,
-    /// The step whose undo fails until somebody has mended what stands in its way.
+    /// The step whose undo fails until somebody has fixed what stands in its way.
     cannot_undo: Option<usize>,
     /// The event at which the process dies.
     dies_at: usize,
-    /// Recoveries: the event at which each dies, and whether somebody mended things before it.
+    /// Recoveries: the event at which each dies, and whether somebody fixed things before it.
     recoveries: Vec<(usize, bool)>,
 }
 
@@ -28,9 +28,9 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 /// The steps with what this run has to suffer. The step that has nothing to do is left out of it.
-fn steps(folder: &Folder, fate: &Fate) -> Vec<Step> {
-    let mut steps = folder.steps();
-    let stone = text(&folder.path("mended"));
+fn steps(directory: &Directory, fate: &Fate) -> Vec<Step> {
+    let mut steps = directory.steps();
+    let stone = text(&directory.path("fixed"));
     if let Some((index, before)) = fate.fails
         && steps[index].is_needed()
     {
@@ -50,41 +50,41 @@ proptest! {
 
     #[test]
     fn a_site_is_wholly_old_wholly_new_or_held(fates in proptest::collection::vec(fate(), 1..4)) {
-        let folder = Folder::new();
-        let old = folder.facts();
+        let directory = Directory::new();
+        let old = directory.facts();
         for fate in fates {
-            let steps = steps(&folder, &fate);
-            let hold = [Action::WriteFile { path: folder.path("held"), contents: String::new(), mode: 0o644 }];
+            let steps = steps(&directory, &fate);
+            let hold = [Action::WriteFile { path: directory.path("held"), contents: String::new(), mode: 0o644 }];
             let mut seen = 0;
             let mut watch = |_: &Event| killed(&mut seen, fate.dies_at);
-            let ran = catch_unwind(AssertUnwindSafe(|| folder.run(&steps, Host::new(), &hold, &mut watch)));
+            let ran = catch_unwind(AssertUnwindSafe(|| directory.run(&steps, Host::new(), &hold, &mut watch)));
             let mut outcome = ran.ok().map(|ran| ran.outcome());
-            for (dies_at, mended) in fate.recoveries.iter().copied().chain([(NEVER, true)]) {
+            for (dies_at, fixed) in fate.recoveries.iter().copied().chain([(NEVER, true)]) {
                 match outcome {
                     Some(Outcome::Updated) => {
-                        prop_assert!(fs::read_to_string(folder.site("settings")).unwrap() == "new");
-                        prop_assert!(folder.site("current").exists() && !folder.site("obsolete").exists());
+                        prop_assert!(fs::read_to_string(directory.site("settings")).unwrap() == "new");
+                        prop_assert!(directory.site("current").exists() && !directory.site("obsolete").exists());
                         return Ok(());
                     }
                     Some(Outcome::RolledBack | Outcome::Refused) => break,
                     Some(Outcome::Held) => {
-                        let entries = Journal::read(&folder.journal()).unwrap();
+                        let entries = Journal::read(&directory.journal()).unwrap();
                         let said = entries.iter().any(|entry| matches!(entry, Entry::UndoFailed { .. }));
                         prop_assert!(said && !left_to_undo(&entries).is_empty());
                     }
                     // Killed: nobody can say anything.
                     _ => {}
                 }
-                if mended {
-                    fs::write(folder.path("mended"), "").unwrap();
+                if fixed {
+                    fs::write(directory.path("fixed"), "").unwrap();
                 }
-                outcome = folder.recover(dies_at);
+                outcome = directory.recover(dies_at);
             }
             prop_assert!(matches!(outcome, Some(Outcome::RolledBack | Outcome::Refused)), "{outcome:?}");
-            prop_assert_eq!(folder.facts(), old.clone());
+            prop_assert_eq!(directory.facts(), old.clone());
             // The next run has a journal of its own.
-            fs::remove_file(folder.journal()).unwrap();
-            let _ = fs::remove_file(folder.path("mended"));
+            fs::remove_file(directory.journal()).unwrap();
+            let _ = fs::remove_file(directory.path("fixed"));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::host::Environment;
+use crate::host::Variables;
 use crate::host::files::{FileError, parent};
 use crate::services::ServiceError;
 
@@ -71,10 +71,10 @@ fn place_of_url(url: &str) -> Result<Place, String> {
 type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Reads the address from a configuration file, or from those that it includes.
-pub(super) fn read(path: &Path, environment: &Environment) -> Result<Address, ServiceError> {
+pub(super) fn read(path: &Path, environment: &Variables) -> Result<Address, ServiceError> {
     let wrong = |reason: String| ServiceError::Config { path: path.to_owned(), reason };
     let text = read_file(path)?;
-    let expand = Expander { here: folder_of(path), environment };
+    let expand = Expander { here: directory_of(path), environment };
     let sections = parse(&text).map_err(wrong)?;
     if let Some(address) = address(&sections, &expand).map_err(wrong)? {
         return Ok(address);
@@ -85,7 +85,7 @@ pub(super) fn read(path: &Path, environment: &Environment) -> Result<Address, Se
     };
     for path in patterns.split_whitespace().flat_map(|pattern| matching(&expand.here.join(pattern))) {
         let wrong = |reason: String| ServiceError::Config { path: path.clone(), reason };
-        let expand = Expander { here: folder_of(&path), environment };
+        let expand = Expander { here: directory_of(&path), environment };
         let sections = parse(&read_file(&path)?).map_err(wrong)?;
         if let Some(address) = address(&sections, &expand).map_err(wrong)? {
             return Ok(address);
@@ -103,7 +103,7 @@ fn read_file(path: &Path) -> Result<String, ServiceError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn folder_of(path: &Path) -> PathBuf {
+fn directory_of(path: &Path) -> PathBuf {
     fs::canonicalize(path).map_or_else(|_| parent(path).to_owned(), |path| parent(&path).to_owned())
 }
 
@@ -203,7 +203,7 @@ fn without_comment(line: &str) -> &str {
 /// Fills `%(name)s` in, as Python's `%` does.
 struct Expander<'a> {
     here: PathBuf,
-    environment: &'a Environment,
+    environment: &'a Variables,
 }
 
 impl Expander<'_> {
@@ -244,7 +244,7 @@ impl Expander<'_> {
         }
     }
 
-    /// supervisord resolves a relative path against the folder that it was started in; the file's own is the best guess.
+    /// supervisord resolves a relative path against the directory that it was started in; the file's own is the best guess.
     fn path(&self, text: &str) -> PathBuf {
         match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
             (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
@@ -287,7 +287,7 @@ fn matches_pattern(pattern: &[char], name: &[char]) -> bool {
 
 #[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(text: &str) {
-    let expand = Expander { here: PathBuf::from("/"), environment: &Environment::new() };
+    let expand = Expander { here: PathBuf::from("/"), environment: &Variables::new() };
     let _ = parse(text).map(|sections| address(&sections, &expand));
     let _ = (expand.expand("key", text), Address::of_url(text));
 }
@@ -299,13 +299,13 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> Result<Address, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("supervisord.conf");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("supervisord.conf");
         fs::write(&path, text).unwrap();
-        let mut environment = Environment::new();
-        environment.set("SITE_PASSWORD", "hunter22");
-        let here = fs::canonicalize(folder.path()).unwrap().to_string_lossy().into_owned();
-        read(&path, &environment)
+        let mut variables = Variables::new();
+        variables.set("SITE_PASSWORD", "hunter22");
+        let here = fs::canonicalize(directory.path()).unwrap().to_string_lossy().into_owned();
+        read(&path, &variables)
             .map(|mut address| {
                 if let Place::Unix(path) = &address.place {
                     address.place = Place::Unix(path.to_string_lossy().replace(&here, "HERE").into());
@@ -389,14 +389,14 @@ mod tests {
 
     #[test]
     fn included_files_are_looked_into() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("main.conf");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("main.conf");
         fs::write(&path, "[supervisord]\n[include]\nfiles = none.ini parts/?-*.conf\n").unwrap();
-        fs::create_dir(folder.path().join("parts")).unwrap();
-        fs::write(folder.path().join("parts/1-web.conf"), "[program:x]\ncommand=a\n").unwrap();
-        fs::write(folder.path().join("parts/2-http.conf"), "[inet_http_server]\nport=1\n").unwrap();
-        fs::write(folder.path().join("parts/http.conf"), "[inet_http_server]\nport=2\n").unwrap();
-        let address = read(&path, &Environment::new()).unwrap();
+        fs::create_dir(directory.path().join("parts")).unwrap();
+        fs::write(directory.path().join("parts/1-web.conf"), "[program:x]\ncommand=a\n").unwrap();
+        fs::write(directory.path().join("parts/2-http.conf"), "[inet_http_server]\nport=1\n").unwrap();
+        fs::write(directory.path().join("parts/http.conf"), "[inet_http_server]\nport=2\n").unwrap();
+        let address = read(&path, &Variables::new()).unwrap();
         assert_eq!(address.place, Place::Http("127.0.0.1:1".to_owned()));
     }
 
@@ -413,7 +413,7 @@ mod tests {
         #[test]
         fn no_file_makes_it_panic(text in "[\\[\\]a-z=:;#% \\n()s*]{0,80}") {
             let _ = parse(&text);
-            let expand = Expander { here: PathBuf::from("/"), environment: &Environment::new() };
+            let expand = Expander { here: PathBuf::from("/"), environment: &Variables::new() };
             let _ = expand.expand("key", &text);
             let _ = address(&parse(&format!("[unix_http_server]\n{text}")).unwrap_or_default(), &expand);
         }

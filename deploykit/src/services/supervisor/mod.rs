@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
         host: &'a Host,
     ) -> Result<Self, ServiceError> {
         let address = match &supervisor.server {
-            Server::Config(path) => config::read(path, host.environment())?,
+            Server::Config(path) => config::read(path, host.variables())?,
             Server::Url(url) => config::Address::of_url(url).map_err(|reason| ServiceError::Config {
                 path: PathBuf::from(host.redactor().redact(url).into_owned()),
                 reason,

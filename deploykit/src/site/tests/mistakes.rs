@@ -60,7 +60,7 @@ fn outputs_are_paths_that_a_preparation_can_exchange() {
             "[[steps]]\nname = \"own-{after}\"\nafter = \"{after}\"\nrun = [\"x\"]\noutputs = {outputs}\n"
         )
     };
-    let mut text = step("next-tree", "[\"dist\", \"./made/x.mo\", \"/tmp\", \"../up\", \".\", \".git/x\"]");
+    let mut text = step("staged-tree", "[\"dist\", \"./made/x.mo\", \"/tmp\", \"../up\", \".\", \".git/x\"]");
     text += &step("collect", "[\"dist/inner\", \".deploykit\"]");
     text += &step("code", "[\"late\"]");
     assert_data_eq!(
@@ -207,7 +207,7 @@ fn steps_have_a_place_and_one_task() {
              [[steps]]\nname = \"c\"\nafter = \"static\"\nmanage = [\"x\"]\nrun = [\"y\"]\n[[steps]]\nrun = [\"z\"]\n"
         ),
         str![[r#"
-3: steps[0].after: `migrat` is not one of `next-tree`, `next-environment`, `check`, `collect`, `stop-workers`, `page-up`, `stop-web`, `code`, `environment`, `static`, `migrate`, `start-web`, `page-down`, `start-workers`; did you mean `migrate`?
+3: steps[0].after: `migrat` is not one of `staged-tree`, `staged-virtualenv`, `check`, `collect`, `stop-workers`, `page-up`, `stop-web`, `code`, `virtualenv`, `static`, `migrate`, `start-web`, `page-down`, `start-workers`; did you mean `migrate`?
 5: steps[1].run: expected either `manage = ["command"]` or `run = ["program"]`
 12: steps[2].run: expected either `manage = ["command"]` or `run = ["program"]`
 13: steps[3].name: is missing
@@ -268,7 +268,7 @@ fn ten_mistakes_are_shown_at_once() {
 /srv/site/deploykit.toml:3: `site.project`: is not inside the repository `/srv/site`
 /srv/site/deploykit.toml:5: `git.branch`: expected a text, found a whole number
 /srv/site/deploykit.toml:6: `git.branhc`: unknown key; did you mean `branch`?
-/srv/site/deploykit.toml:7: `python.virtualenv`: is missing: the folder of the site's virtualenv
+/srv/site/deploykit.toml:7: `python.virtualenv`: is missing: the directory of the site's virtualenv
 /srv/site/deploykit.toml:8: `python.requirements`: expected a list of texts, found a text
 /srv/site/deploykit.toml:9: `python.installer`: `conda` is not one of `auto`, `pip`, `uv`
 /srv/site/deploykit.toml:11: `static.collect`: expected a text, found true or false

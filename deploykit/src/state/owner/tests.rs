@@ -111,7 +111,7 @@ fn state_of_before_the_record_is_adopted_if_its_journals_name_this_site() {
 fn what_a_checkout_made_is_not_adopted() {
     let place = Place::new();
     let run = place.run(None, &place.repository());
-    let journal = place.state().folder().join("runs").join(run).join("journal.jsonl");
+    let journal = place.state().directory().join("runs").join(run).join("journal.jsonl");
     fs::set_permissions(&journal, fs::Permissions::from_mode(0o644)).unwrap();
     let error = place.record().unwrap_err().to_string();
     assert!(error.contains("others may read"), "{error}");
@@ -127,7 +127,7 @@ fn a_journal_without_the_number_of_the_record_is_not_obeyed() {
         let planted = place.run(id, &place.repository());
         let error = place.state().unfinished().unwrap_err();
         assert!(matches!(error, JournalError::Foreign { .. }), "{error}");
-        fs::remove_dir_all(place.state().folder().join("runs").join(planted)).unwrap();
+        fs::remove_dir_all(place.state().directory().join("runs").join(planted)).unwrap();
     }
 }
 

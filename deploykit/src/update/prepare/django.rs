@@ -7,12 +7,12 @@ use crate::django::{
     CheckReport, Collected, Collecting, DatabaseState, MigrationPlan, Project, Session, SiteFacts,
     StaticFiles, When,
 };
-use crate::git::{ChangeStatus, NextTree, Tree, counted, tracked_below};
+use crate::git::{ChangeStatus, StagedTree, Tree, counted, tracked_below};
 use crate::names;
 use crate::operations::django_manage::static_summary;
 use crate::operations::git_update::Move;
 use crate::plan::StepKind;
-use crate::python::ByteCode;
+use crate::python::Bytecode;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
@@ -26,7 +26,7 @@ impl Preparation<'_, '_> {
     pub(super) fn boot(
         &mut self,
         project: &Project,
-        tree: &NextTree,
+        tree: &StagedTree,
     ) -> Result<(Session, SiteFacts, String), Failed> {
         let config = self.site.config();
         // It migrates in the window: who is not root cannot take a low priority back.
@@ -55,8 +55,8 @@ impl Preparation<'_, '_> {
         &self,
         session: &mut Session,
         moved: Option<&Move>,
-        tree: &NextTree,
-    ) -> Result<Option<ByteCode>, Failed> {
+        tree: &StagedTree,
+    ) -> Result<Option<Bytecode>, Failed> {
         let Some(moved) = moved else { return Ok(None) };
         let is_source = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "py");
         let there =
@@ -65,7 +65,7 @@ impl Preparation<'_, '_> {
         let sources: Vec<PathBuf> = sources.cloned().collect();
         let (from, to) = (tree.path.clone(), moved.checkout.repository.clone());
         let files = session.compile(&self.host, &from, &to, &sources)?;
-        Ok((!files.is_empty()).then_some(ByteCode { from, to, files }))
+        Ok((!files.is_empty()).then_some(Bytecode { from, to, files }))
     }
 
     #[expect(clippy::type_complexity, reason = "three facts of one step")]
@@ -105,7 +105,7 @@ impl Preparation<'_, '_> {
         reasons: &[String],
         session: &mut Session,
     ) -> Result<Backup, Failed> {
-        backup::prepare(self.site, project, reasons, session, &self.host, &self.folder())
+        backup::prepare(self.site, project, reasons, session, &self.host, &self.directory())
     }
 
     /// Lets Django collect; or says why it does not.
@@ -114,7 +114,7 @@ impl Preparation<'_, '_> {
         session: &mut Session,
         facts: &SiteFacts,
         moved: Option<&Move>,
-        tree: &NextTree,
+        tree: &StagedTree,
         beside: &mut Beside,
     ) -> Result<Result<Collecting, String>, Failed> {
         let config = self.site.config();

@@ -6,7 +6,7 @@ use super::{Failed, Preparation};
 use crate::host::users::{barred, shown_user};
 use crate::operations::pip_install::{PipInstall, Prepared};
 use crate::services::{Role, ServiceState, listeners};
-use crate::site::EnvironmentName;
+use crate::site::Environment;
 use crate::update::error::PreparationError;
 
 impl Preparation<'_, '_> {
@@ -16,14 +16,14 @@ impl Preparation<'_, '_> {
         install: &PipInstall,
         states: &[ServiceState],
     ) -> Result<(), PreparationError> {
-        let Some((service, user, folder)) = shut_out(states, &install.environments, &install.virtualenv)
+        let Some((service, user, directory)) = shut_out(states, &install.virtualenvs, &install.virtualenv)
         else {
             return Ok(());
         };
         // Why it cannot be planned is told by whoever builds it.
         match install.plan(&self.host) {
             Ok(Prepared::Upgrade(_) | Prepared::Ready(_)) => {
-                Err(PreparationError::EnvironmentShut { service, user, folder })
+                Err(PreparationError::VirtualenvShut { service, user, directory })
             }
             Ok(Prepared::Unchanged { .. }) | Err(_) => Ok(()),
         }
@@ -36,7 +36,7 @@ impl Preparation<'_, '_> {
         let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
             return Ok(());
         };
-        if config.environment == EnvironmentName::Development || config.services.is_empty() {
+        if config.environment == Environment::Development || config.services.is_empty() {
             return Ok(());
         }
         let address = check.address();
@@ -69,9 +69,9 @@ fn shut_out(states: &[ServiceState], environments: &Path, live: &Path) -> Option
     states.iter().find_map(|state| {
         state.pids.iter().find_map(|process| {
             let user = process.user().filter(|user| *user != own && *user != 0)?;
-            let folder = barred(*process, environments)?;
+            let directory = barred(*process, environments)?;
             let is_blind = barred(*process, live).is_some();
-            (!is_blind).then(|| (state.service.clone(), shown_user(user), folder))
+            (!is_blind).then(|| (state.service.clone(), shown_user(user), directory))
         })
     })
 }

@@ -10,7 +10,7 @@ use crate::plan::{Phase, Plan, StepKind};
 use crate::report::{Failure, Report};
 use crate::runner::error_chain;
 use crate::services::{LogMark, ServiceState};
-use crate::state::{Current, RunFolder, Unread};
+use crate::state::{Current, RunDirectory, Unread};
 use crate::update::announcement::Announcement;
 use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
@@ -61,7 +61,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let phase = Phase::Prepare;
         let mut failure = Failure::new(step.clone(), phase, source.as_ref(), self.host.redactor());
         (failure.interrupted, failure.transcript) =
-            (interrupted, self.run.as_ref().map(RunFolder::transcript));
+            (interrupted, self.run.as_ref().map(RunDirectory::transcript));
         let (error, tail) = (failure.error.clone(), failure.tail.clone());
         self.events.send(Event::StepFailed { phase, step: step.clone(), error, tail });
         let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failed, Preparation};
 use crate::django::SiteFacts;
-use crate::git::{NextTree, Tree};
+use crate::git::{StagedTree, Tree};
 use crate::host::Host;
 use crate::host::copies::{copy, differences};
 use crate::host::files::{self, Found, InPath, Swap, look};
@@ -33,7 +33,7 @@ pub(super) type Seeded = BTreeSet<PathBuf>;
 
 /// The outputs of all steps, in the staged tree.
 struct Outputs<'t> {
-    tree: &'t NextTree,
+    tree: &'t StagedTree,
     /// The commits before and after: what either tracks is git's.
     commits: [Tree; 2],
 }
@@ -47,7 +47,7 @@ impl Preparation<'_, '_> {
     }
 
     /// Gives the staged tree what is live of the outputs, to start from.
-    pub(super) fn seed_outputs(&self, tree: &NextTree) -> Result<Seeded, Failed> {
+    pub(super) fn seed_outputs(&self, tree: &StagedTree) -> Result<Seeded, Failed> {
         let (outputs, mut seeded) = (self.outputs(tree)?, Seeded::new());
         for path in self.declared_outputs() {
             outputs.can_be_exchanged(&path)?;
@@ -58,7 +58,7 @@ impl Preparation<'_, '_> {
 
     /// Lets the live outputs stay where nothing is new that the steps could have made others of: what differs then is the time
     /// or the chance in what a build writes, and no reason for a window. What is missing in the live checkout is another matter.
-    pub(super) fn keep_outputs(&mut self, tree: &NextTree, seeded: &Seeded) -> Result<(), Failed> {
+    pub(super) fn keep_outputs(&mut self, tree: &StagedTree, seeded: &Seeded) -> Result<(), Failed> {
         if self.declared_outputs().is_empty() || !self.is_built_of_the_same() {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl Preparation<'_, '_> {
     /// Returns what the steps made that is another than what is live.
     pub(super) fn made_outputs(
         &self,
-        tree: &NextTree,
+        tree: &StagedTree,
         seeded: &Seeded,
         facts: &SiteFacts,
     ) -> Result<Vec<Output>, Failed> {
@@ -99,7 +99,7 @@ impl Preparation<'_, '_> {
         Ok(made)
     }
 
-    fn outputs<'t>(&self, tree: &'t NextTree) -> Result<Outputs<'t>, Failed> {
+    fn outputs<'t>(&self, tree: &'t StagedTree) -> Result<Outputs<'t>, Failed> {
         let open = |commit: &str| Tree::open(&tree.repository, commit);
         Ok(Outputs { tree, commits: [open(&self.from)?, open(&self.to)?] })
     }
@@ -142,7 +142,7 @@ impl Outputs<'_> {
     fn try_to_move(&self, output: &Output) -> Result<(), Failed> {
         let live = &output.swap.live;
         match look(live) {
-            Found::Folder => Ok(trial::can_be_moved(live, &self.tree.path.join(SCRATCH))?),
+            Found::Directory => Ok(trial::can_be_moved(live, &self.tree.path.join(SCRATCH))?),
             Found::File => match trial::why_not_replaced(live) {
                 Some(why) => {
                     Err(PreparationError::OutputElsewhere { output: output.path.clone(), why }.into())
@@ -179,14 +179,14 @@ impl Outputs<'_> {
         }
         if !self.is_tracked(path) {
             if look(&staged) == Found::Nothing {
-                let folder = files::parent(&staged);
-                fs::create_dir_all(folder).at("create the directory", folder)?;
+                let directory = files::parent(&staged);
+                fs::create_dir_all(directory).at("create the directory", directory)?;
                 copy(host, &live, &staged)?;
                 seeded.insert(path.to_owned());
             }
             return Ok(());
         }
-        if found == Found::Folder {
+        if found == Found::Directory {
             for entry in fs::read_dir(&live).at("read", &live)? {
                 let name = entry.at("read", &live)?.file_name();
                 self.seed(host, &path.join(name), seeded)?;
@@ -204,10 +204,10 @@ impl Outputs<'_> {
             return self.made_whole(path, seeded, made);
         }
         let mut names = BTreeSet::new();
-        for folder in [&live, &staged] {
-            if look(folder) == Found::Folder {
-                for entry in fs::read_dir(folder).at("read", folder)? {
-                    names.insert(entry.at("read", folder)?.file_name());
+        for directory in [&live, &staged] {
+            if look(directory) == Found::Directory {
+                for entry in fs::read_dir(directory).at("read", directory)? {
+                    names.insert(entry.at("read", directory)?.file_name());
                 }
             }
         }

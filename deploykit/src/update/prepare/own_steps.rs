@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Preparation;
 use crate::django::Project;
-use crate::git::NextTree;
+use crate::git::StagedTree;
 use crate::host::Host;
 use crate::host::copies::{Copyable, Limit, Stamps, are_same, copy, copyable, stamps};
 use crate::host::files::{self, FileError, InPath};
@@ -47,7 +47,7 @@ impl Preparation<'_, '_> {
     pub(super) fn own_steps(
         &mut self,
         anchor: StepKind,
-        tree: &NextTree,
+        tree: &StagedTree,
         project: Option<&Project>,
     ) -> Result<(), UpdateError> {
         let config = self.site.config();
@@ -104,7 +104,7 @@ struct Copies {
 impl Copies {
     /// Replaces links into the live tree by copies. What is too large stays linked, and is looked at afterwards; what the
     /// site writes as it serves stays linked, and so do the secret files.
-    fn take(host: &Host, tree: &NextTree, config: &Config) -> Result<Copies, FileError> {
+    fn take(host: &Host, tree: &StagedTree, config: &Config) -> Result<Copies, FileError> {
         let secret = [&config.secrets_file, &config.env_file];
         let (live, staged) = (tree.repository.clone(), tree.path.clone());
         let mut limit = LIMIT;
@@ -155,14 +155,14 @@ impl Copies {
 
     /// Returns the links of the staged tree that lead to the same place of the live one.
     fn links(&self) -> Result<Vec<PathBuf>, FileError> {
-        let (mut links, mut folders) = (Vec::new(), vec![PathBuf::new()]);
-        while let Some(folder) = folders.pop() {
-            let path = self.staged.join(&folder);
+        let (mut links, mut directories) = (Vec::new(), vec![PathBuf::new()]);
+        while let Some(directory) = directories.pop() {
+            let path = self.staged.join(&directory);
             for entry in fs::read_dir(&path).at("read", &path)? {
                 let entry = entry.at("read", &path)?;
-                let inside = folder.join(entry.file_name());
+                let inside = directory.join(entry.file_name());
                 match entry.file_type().at("look at", &path)? {
-                    kind if kind.is_dir() => folders.push(inside),
+                    kind if kind.is_dir() => directories.push(inside),
                     kind if kind.is_symlink() => {
                         let leads_to = fs::read_link(entry.path()).unwrap_or_default();
                         if leads_to == self.live.join(&inside) {

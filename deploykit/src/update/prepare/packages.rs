@@ -1,5 +1,5 @@
-//! The next environment. It waits for the requirements of the target, and for nothing else: where git alone can tell them,
-//! it is prepared beside the next tree.
+//! The staged virtualenv. It waits for the requirements of the target, and for nothing else: where git alone can tell them,
+//! it is prepared beside the staged tree.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -21,19 +21,19 @@ use crate::update::answers::program_of;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
 
-/// What uv reads of the folder that it runs in.
+/// What uv reads of the directory that it runs in.
 const SETTINGS: [&str; 2] = ["pyproject.toml", "uv.toml"];
 
-/// The requirements files of the target, alone in a folder; removed with this value.
+/// The requirements files of the target, alone in a directory; removed with this value.
 struct Early {
-    folder: PathBuf,
+    directory: PathBuf,
     install: PipInstall,
     fingerprint: String,
 }
 
 impl Drop for Early {
     fn drop(&mut self) {
-        if let Err(error) = files::remove_tree(&self.folder) {
+        if let Err(error) = files::remove_tree(&self.directory) {
             log::warn!("{}", crate::error_chain(&error));
         }
     }
@@ -47,12 +47,12 @@ impl Early {
         if config.requirements.is_empty() || names_a_file(site, &target, host) {
             return None;
         }
-        let folder = site.next_requirements();
-        files::own_folder(&folder, None).ok()?;
-        files::remove_tree(&folder).ok()?;
-        DirBuilder::new().mode(0o700).create(&folder).ok()?;
-        let install = install_in(site, &folder);
-        let mut early = Early { folder, install, fingerprint: String::new() };
+        let directory = site.next_requirements();
+        files::own_directory(&directory, None).ok()?;
+        files::remove_tree(&directory).ok()?;
+        DirBuilder::new().mode(0o700).create(&directory).ok()?;
+        let install = install_in(site, &directory);
+        let mut early = Early { directory, install, fingerprint: String::new() };
         early.take(site, &target)?;
         let install = &early.install;
         let read = Requirements::read(&install.requirements, &install.directory, &install.extra_args).ok()?;
@@ -69,7 +69,7 @@ impl Early {
             self.copy(target, file)?;
         }
         while let Some(file) = waiting.pop() {
-            if !self.folder.join(&file).exists() {
+            if !self.directory.join(&file).exists() {
                 let text = self.copy(target, &file)?;
                 waiting.extend(included(&file, &text));
             }
@@ -80,7 +80,7 @@ impl Early {
     /// Copies one file, if there is one, and returns its text.
     fn copy(&self, target: &Tree, file: &Path) -> Option<String> {
         let Some(contents) = target.bytes(file).ok()? else { return Some(String::new()) };
-        let place = self.folder.join(file);
+        let place = self.directory.join(file);
         fs::create_dir_all(files::parent(&place)).ok()?;
         fs::write(place, &contents).ok()?;
         Some(String::from_utf8_lossy(&contents).into_owned())
@@ -90,7 +90,7 @@ impl Early {
     fn fits(&self, site: &Site, tree: &Path) -> bool {
         let there = install_in(site, tree);
         let read = Requirements::read(&there.requirements, &there.directory, &there.extra_args);
-        let same = |file: &str| fs::read(tree.join(file)).ok() == fs::read(self.folder.join(file)).ok();
+        let same = |file: &str| fs::read(tree.join(file)).ok() == fs::read(self.directory.join(file)).ok();
         read.is_ok_and(|read| read.fingerprint == self.fingerprint) && SETTINGS.into_iter().all(same)
     }
 }
@@ -102,7 +102,7 @@ fn names_a_file(site: &Site, target: &Tree, host: &Host) -> bool {
         .filter_map(|(name, value)| name.to_str().is_some_and(is_its_own).then_some(value));
     let ours = ours.map(|value| value.to_string_lossy().into_owned());
     let sites =
-        host.environment().iter().filter(|(name, _)| is_its_own(name)).map(|(_, value)| value.to_owned());
+        host.variables().iter().filter(|(name, _)| is_its_own(name)).map(|(_, value)| value.to_owned());
     let texts: Vec<String> = ours.chain(sites).chain(site.config().extra_args.iter().cloned()).collect();
     let is_there = |word: &str| {
         let path = Path::new(word.strip_prefix("-f").unwrap_or(word));
@@ -124,7 +124,7 @@ fn install_in(site: &Site, tree: &Path) -> PipInstall {
 }
 
 impl Preparation<'_, '_> {
-    /// Makes the next tree and the next environment, beside each other where that can be.
+    /// Makes the staged tree and the staged virtualenv, beside each other where that can be.
     pub(super) fn ground_and_packages(
         &mut self,
         moved: Option<&Move>,
@@ -134,14 +134,14 @@ impl Preparation<'_, '_> {
         let early = early.and_then(|early| Some((early, self.host.with_part().ok()?)));
         let Some((early, (host, cancel))) = early else {
             let ground = self.ground(moved)?;
-            let packages = self.step(StepKind::NextEnvironment, |this| {
+            let packages = self.step(StepKind::StagedVirtualenv, |this| {
                 this.can_be_reached(&install_in(this.site, &ground.tree.path), states)?;
                 let packages = this.packages(&ground)?;
                 this.look_at(packages, states)
             })?;
             return Ok((ground, packages));
         };
-        let mut running = self.begin_step(StepKind::NextEnvironment);
+        let mut running = self.begin_step(StepKind::StagedVirtualenv);
         if let Err(source) = self.can_be_reached(&early.install, states) {
             return Err(self.fail(running.step, source.into()));
         }
@@ -159,7 +159,7 @@ impl Preparation<'_, '_> {
         Ok((ground, self.end_step(running, packages)?))
     }
 
-    /// Prepares the environment in a thread while the tree is made; it is ended when the tree fails or asks for something
+    /// Prepares the virtualenv in a thread while the tree is made; it is ended when the tree fails or asks for something
     /// else.
     #[expect(clippy::type_complexity, reason = "two results, one of which says when it came")]
     fn beside(
@@ -183,7 +183,7 @@ impl Preparation<'_, '_> {
         })
     }
 
-    /// Builds the next environment from the next tree, unless the live one is the right one.
+    /// Builds the staged virtualenv from the staged tree, unless the live one is the right one.
     fn packages(&self, ground: &Ground) -> Result<Packages, PythonError> {
         if self.site.config().requirements.is_empty() {
             let reason = "no requirements are configured".to_owned();
@@ -201,7 +201,7 @@ impl Preparation<'_, '_> {
             Packages::Ready(ready) => {
                 self.try_to_move(&config.virtualenv)?;
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
-                past::prune_built(self.site, &self.state, ready.environment.clone())?;
+                past::prune_built(self.site, &self.state, ready.staged.clone())?;
                 let bin = config.virtualenv.join("bin");
                 if let Some((service, program)) =
                     program_of(&config.services, states, &bin, &ready.missing_scripts)
@@ -213,7 +213,7 @@ impl Preparation<'_, '_> {
                 if !ready.missing_scripts.is_empty() {
                     let scripts = ready.missing_scripts.join("`, `");
                     self.notice(format!(
-                        "the next environment has no `bin/{scripts}`, which the live one has"
+                        "the staged virtualenv has no `bin/{scripts}`, which the live one has"
                     ));
                 }
                 pip_install::summary(&ready.changes)

@@ -7,7 +7,7 @@ use crate::django::When;
 use crate::git::counted;
 use crate::host::Host;
 use crate::operations::pip_install::Decision;
-use crate::site::{EnvironmentName, Site};
+use crate::site::{Environment, Site};
 use crate::state::{Current, Seen, Started, State, Unread};
 use crate::update::answers::Facts;
 
@@ -77,7 +77,7 @@ impl Preparation<'_, '_> {
     pub(super) fn unread(&self) -> Vec<Unread> {
         let config = self.site.config();
         // In development the services are no update's matter.
-        let has_services = config.environment != EnvironmentName::Development && !config.services.is_empty();
+        let has_services = config.environment != Environment::Development && !config.services.is_empty();
         if has_services { self.state.started().unread() } else { Vec::new() }
     }
 
@@ -111,7 +111,7 @@ impl Preparation<'_, '_> {
         let collected = facts.collected.as_ref().is_ok_and(|collected| !collected.record.names.is_empty());
         let live = |path: &Path| {
             let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-            path.strip_prefix(self.site.next_tree())
+            path.strip_prefix(self.site.staged_tree())
                 .map(|inside| config.repository.join(inside))
                 .unwrap_or(path)
         };

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Failed, Preparation};
-use crate::git::{self, NextTree, counted};
+use crate::git::{self, StagedTree, counted};
 use crate::host::files::{self, Found};
 use crate::host::trial;
 use crate::operations::git_update::Move;
@@ -12,14 +12,14 @@ use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
 use crate::secrets::Missing;
 use crate::services::{Role, ServiceState, Status};
-use crate::site::EnvironmentName;
+use crate::site::Environment;
 use crate::update::beside::NEXT;
 use crate::update::error::{PreparationError, paths};
 use crate::update::secrets;
 
 impl Preparation<'_, '_> {
     /// Looks for the files that the configuration names: the new version may have moved them.
-    pub(super) fn has_files(&self, tree: &NextTree) -> Result<(), PreparationError> {
+    pub(super) fn has_files(&self, tree: &StagedTree) -> Result<(), PreparationError> {
         let config = self.site.config();
         let manage = ("site.project", config.project.join("manage.py"));
         let requirements = config.requirements.iter().map(|file| ("python.requirements", file.clone()));
@@ -48,13 +48,13 @@ impl Preparation<'_, '_> {
         name.push(NEXT);
         let scratch = path.with_file_name(name);
         self.mark()?.add(scratch.clone())?;
-        files::own_folder(&scratch, None)?;
+        files::own_directory(&scratch, None)?;
         files::remove_tree(&scratch)?;
         Ok(trial::can_be_moved(path, &scratch)?)
     }
 
     /// Looks whether git could make files what they are meant to be.
-    pub(super) fn filters(&mut self, tree: &NextTree) -> Result<(), Failed> {
+    pub(super) fn filters(&mut self, tree: &StagedTree) -> Result<(), Failed> {
         let found = git::unfiltered(&self.host, tree)?;
         if !found.lost.is_empty() {
             return Err(PreparationError::Pointers { files: found.lost }.into());
@@ -100,8 +100,7 @@ impl Preparation<'_, '_> {
         let web_rests = config.services.iter().zip(states).any(|(service, state)| {
             service.role == Role::Web && matches!(state.status, Status::Stopped | Status::Failed)
         });
-        let refuses =
-            config.environment != EnvironmentName::Development && !web_rests && !self.request.broken;
+        let refuses = config.environment != Environment::Development && !web_rests && !self.request.broken;
         if refuses && results.iter().all(|page| !page.problems.is_empty()) {
             return Err(PreparationError::PagesBroken { failing: results }.into());
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Failed, Output, Preparation};
-use crate::git::{GitError, NextTree, Written};
+use crate::git::{GitError, StagedTree, Written};
 use crate::runner::error_chain;
 use crate::update::written::{Apart, Carrying};
 
@@ -14,7 +14,7 @@ impl Preparation<'_, '_> {
     /// Finds it, and refuses what cannot be carried over in the window.
     pub(super) fn written(
         &mut self,
-        tree: &NextTree,
+        tree: &StagedTree,
         apart: Apart,
         outputs: &[Output],
         static_root: Option<PathBuf>,
@@ -44,7 +44,7 @@ impl Preparation<'_, '_> {
             )),
         }
         let carrying =
-            Carrying { found, apart, static_root, tree: tree.clone(), excluded, folder: self.folder() };
+            Carrying { found, apart, static_root, tree: tree.clone(), excluded, directory: self.directory() };
         let (links, new) = (carrying.found.links.as_slice(), carrying.found.new.as_slice());
         // What is new now is a link when the migrations run.
         let later = [links, new].concat();

@@ -59,7 +59,7 @@ impl Facts {
             Some(target) => site.git_update(None).change(target),
             None => Check::unchanged("the update brought no commits"),
         };
-        let environment = match &self.done.environment {
+        let virtualenv = match &self.done.environment {
             Some(_) => site.pip_install().change(&self.packages).brief(),
             None => Check::unchanged("the update changed no packages"),
         };
@@ -74,10 +74,10 @@ impl Facts {
             }
         };
         // With the last of what the update hid from git there is nothing left to hide.
-        let (environment, static_files) = match &self.done.environment {
-            Some(_) => (self.shown(environment), static_files),
-            None if self.done.static_files.is_some() => (environment, self.shown(static_files)),
-            None => (environment, static_files),
+        let (virtualenv, static_files) = match &self.done.environment {
+            Some(_) => (self.shown(virtualenv), static_files),
+            None if self.done.static_files.is_some() => (virtualenv, self.shown(static_files)),
+            None => (virtualenv, static_files),
         };
         let migrate = match self.reversal() {
             None => Check::unchanged("the update applied no migrations"),
@@ -91,7 +91,7 @@ impl Facts {
             backup: self.backup(),
             code: self.without_carried(code, CODE),
             outputs: self.outputs(),
-            environment,
+            virtualenv,
             static_files: self.without_carried(static_files, STATIC),
             migrate,
             smoke_check: self.smoke_check(site, services.smoke_check()),
@@ -191,10 +191,10 @@ impl Facts {
     pub(super) fn taken_out(&self) -> Option<String> {
         let paths: Vec<_> = self.done.written.iter().flat_map(CarryWritten::carried).collect();
         let shown = paths.iter().take(5).map(|path| format!("`{}`", path.display())).collect::<Vec<_>>();
-        let folder = self.done.written.first()?.record.parent()?.display();
+        let directory = self.done.written.first()?.record.parent()?.display();
         (!paths.is_empty()).then(|| {
             let more = if paths.len() > shown.len() { " and others" } else { "" };
-            format!("what the update's code wrote itself is moved to `{folder}` where nobody changed it since: {}{more}", shown.join(", "))
+            format!("what the update's code wrote itself is moved to `{directory}` where nobody changed it since: {}{more}", shown.join(", "))
         })
     }
 

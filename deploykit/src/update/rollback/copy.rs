@@ -58,7 +58,7 @@ impl Preparation<'_, '_> {
         }
         let rows = session.rows(&self.host, COUNTING)?;
         let losses = losses(done, &path, &restore.before, &now, &rows);
-        // The code that is live does it: the next tree that the update migrated from is gone.
+        // The code that is live does it: the staged tree that the update migrated from is gone.
         let (project, before) = (project.clone(), restore.before.clone());
         let put_back = restore.put_back.clone();
         let restore = RestoreDatabase { put_back, ..RestoreDatabase::new(project, before, Some(path)) };

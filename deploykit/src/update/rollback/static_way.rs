@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::action::Action;
-use crate::django::{Folders, LateFiles, PlacedFiles};
+use crate::django::{Directories, LateFiles, PlacedFiles};
 use crate::host::files::{self, Swap};
 use crate::state::KeptStatic;
 use crate::update::past::Past;
@@ -22,9 +22,9 @@ pub(super) enum StaticWay {
 impl StaticWay {
     /// Reads it from the journal; `None`: what was kept is gone.
     pub(super) fn of(past: &Past, kept: &KeptStatic, later_steps: &[[Timestamp; 2]]) -> Option<Self> {
-        let aside = kept.folder.clone();
+        let aside = kept.directory.clone();
         past.undo().find_map(|action| match action {
-            Action::Swap(back) if files::inode(&kept.folder) == back.wanted => {
+            Action::Swap(back) if files::inode(&kept.directory) == back.wanted => {
                 let back = Swap { aside: aside.clone(), ..back.clone() };
                 let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
                 let late = past.actions().find_map(|action| match action {
@@ -37,7 +37,7 @@ impl StaticWay {
                     let late = LateFiles {
                         swap: swap.clone(),
                         removed,
-                        folders: Folders::default(),
+                        directories: Directories::default(),
                         others: others.clone(),
                         steps_until,
                         later_steps: later_steps.to_vec(),

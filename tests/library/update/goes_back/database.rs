@@ -24,13 +24,13 @@ fn a_migration_that_raises_after_others_were_applied() {
     let virtualenv = files_of(&site.virtualenv);
     assert!(virtualenv.len() > 1000, "a virtualenv has many files");
     let (failure, report, told) = rolled_back(&site);
-    assert_eq!(files_of(&site.virtualenv), virtualenv, "not the very folder that it was");
+    assert_eq!(files_of(&site.virtualenv), virtualenv, "not the very directory that it was");
     assert_eq!(failure.step, "migrate");
     assert!(failure.error.contains("guestbook.0005_move"), "{}", failure.error);
     let tail = failure.tail.join("\n");
     assert!(tail.contains("Traceback") && tail.contains("RuntimeError: this row cannot be moved"), "{tail}");
     assert!(tail.contains("0005_move.py"), "{tail}");
-    for step in ["migrate", "static", "environment", "code", "stop-web", "stop-workers"] {
+    for step in ["migrate", "static", "virtualenv", "code", "stop-web", "stop-workers"] {
         assert!(told.undone().contains(&step), "`{step}` is not undone: {:?}", told.undone());
     }
     assert!(report.steps.iter().all(|step| step.undone), "{:#?}", report.steps);
@@ -129,12 +129,12 @@ fn without_a_way_back_the_site_is_held_until_a_person_has_made_one() {
     assert!(recover(&site).is_none());
 }
 
-/// Returns every file of a folder with what tells it from any other, and from itself when it was written to; what
+/// Returns every file of a directory with what tells it from any other, and from itself when it was written to; what
 /// Python compiles meanwhile is left out.
-fn files_of(folder: &Path) -> BTreeMap<PathBuf, [u64; 4]> {
+fn files_of(directory: &Path) -> BTreeMap<PathBuf, [u64; 4]> {
     use std::os::unix::fs::MetadataExt;
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
         let meta = entry.path().symlink_metadata().expect("a file");
         if meta.is_dir() && entry.file_name() != "__pycache__" {
             found.extend(files_of(&entry.path()));
@@ -150,7 +150,7 @@ fn recover(site: &DemoSite) -> Option<Report> {
     update::recover(&load(site), None, &mut |_: &Record| ()).expect("a recovery")
 }
 
-/// Fails unless visitors see the maintenance page, and nothing else is at work.
+/// Fails unless visitors see the maintenance page, and nothing else is running.
 #[track_caller]
 fn assert_held(site: &DemoSite) {
     let page = fs::read_to_string(&site.maintenance_page).expect("the page is up");

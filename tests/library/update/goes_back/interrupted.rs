@@ -44,7 +44,7 @@ fn at_any_time() {
     let at_once = Request::default();
 
     // In the preparation: at once, and nothing was touched.
-    for step in ["fetch", "next-environment", "check", "collect"] {
+    for step in ["fetch", "staged-virtualenv", "check", "collect"] {
         let error = update_and_stop(&site, &at_once, &|event| starts(event, step)).unwrap_err();
         let UpdateError::Prepare { report, .. } = &error else { panic!("{error:?}") };
         assert_eq!(report.outcome, Outcome::Refused);

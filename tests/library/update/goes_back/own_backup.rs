@@ -62,10 +62,10 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     let state = site_state(&site);
     state.create().unwrap();
     let run = |name: &str| {
-        let folder = state.folder().join("runs").join(name);
+        let directory = state.directory().join("runs").join(name);
         // As deploykit makes it.
-        std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&folder).unwrap();
-        folder
+        std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&directory).unwrap();
+        directory
     };
     // The last copy was so large that no disk has room for the next one.
     let (old, large) = (run("20260101-1"), run("20260101-2"));
@@ -86,8 +86,8 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
 
     fs::remove_file(large.join("backup.json")).unwrap();
     let kept = ["20260101-3", "20260101-4", "20260101-5"].map(run);
-    for folder in &kept {
-        fs::write(folder.join("backup.dump"), "").unwrap();
+    for directory in &kept {
+        fs::write(directory.join("backup.dump"), "").unwrap();
     }
     // Other databases are left alone, and it is said so.
     site.publish(|tree| {
@@ -117,14 +117,14 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     );
     assert_eq!(fs::read(&archive).unwrap(), before);
     // Beside this one the last three that made a copy keep theirs; those that made none do not count.
-    let left = |folder: &Path| -> Vec<_> {
+    let left = |directory: &Path| -> Vec<_> {
         let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     };
     assert_eq!(left(&old), ["backup.json", "output.log"]);
-    assert!(kept.iter().all(|folder| left(folder) == ["backup.dump"]));
+    assert!(kept.iter().all(|directory| left(directory) == ["backup.dump"]));
     let last = left(&state.runs().unwrap().pop().unwrap().path);
     assert!(
         last.iter().any(|name| name == "backup.sqlite3") && last.iter().any(|name| name == "backup.json"),

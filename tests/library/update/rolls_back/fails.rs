@@ -1,4 +1,4 @@
-//! A rollback that fails, or is cut off: the new version serves again, with everything that was written into it.
+//! A rollback that fails, or is interrupted: the new version serves again, with everything that was written into it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -51,7 +51,7 @@ fn the_old_version_does_not_work_any_more() {
     assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
     let failure = report.failure.unwrap();
     assert_eq!((failure.step.as_str(), failure.undo), ("smoke-check", None));
-    for step in ["migrate", "static", "environment", "code", "stop-web"] {
+    for step in ["migrate", "static", "virtualenv", "code", "stop-web"] {
         assert!(told.undone().contains(&step), "`{step}` is not undone: {:?}", told.undone());
     }
     assert_as_after(&site, &after);
@@ -111,7 +111,7 @@ fn a_killed_rollback_is_recovered() {
     let Some(site) = TestSite::builder().nginx().start() else { return };
     let after = two_releases(&site);
     for at in
-        ["announce", "backup", "migrate", "static", "environment", "code", "start-web", "maintenance-off"]
+        ["announce", "backup", "migrate", "static", "virtualenv", "code", "start-web", "maintenance-off"]
     {
         kill_at(&site, at, false);
         let error = run_update(&site).expect_err("it is unfinished");

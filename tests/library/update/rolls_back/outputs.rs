@@ -14,7 +14,7 @@ fn configure_build(site: &DemoSite, outputs: &str) {
     add(
         site,
         &format!(
-            "[[steps]]\nname = \"build\"\nafter = \"next-environment\"\n{outputs}\nrun = [\"sh\", \"-c\", \"echo $VIRTUAL_ENV > \
+            "[[steps]]\nname = \"build\"\nafter = \"staged-virtualenv\"\n{outputs}\nrun = [\"sh\", \"-c\", \"echo $VIRTUAL_ENV > \
              {root}/run/env; command -v python >> {root}/run/env; {BUILD}\"]\n"
         ),
     );

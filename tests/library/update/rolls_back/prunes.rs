@@ -18,16 +18,16 @@ fn update_to(site: &DemoSite, number: u32) {
     updated(site);
 }
 
-/// Returns how many runs, folders of static files, environments and commits are kept.
+/// Returns how many runs, directories of static files, environments and commits are kept.
 fn kept(site: &DemoSite) -> [usize; 4] {
     let state = load(site).state();
-    let count = |folder: &Path, part: &str| {
-        names(folder).iter().filter(|path| path.to_string_lossy().contains(part)).count()
+    let count = |directory: &Path, part: &str| {
+        names(directory).iter().filter(|path| path.to_string_lossy().contains(part)).count()
     };
     [
         state.runs().unwrap().iter().filter(|run| run.kept().is_some()).count(),
         count(&site.root.join("data"), ".static.deploykit-"),
-        count(&state.environments(), "") + count(&site.root, ".venv.deploykit-original"),
+        count(&state.virtualenvs(), "") + count(&site.root, ".venv.deploykit-original"),
         site.git(&site.checkout, &["for-each-ref", "refs/deploykit/runs"]).unwrap().lines().count(),
     ]
 }

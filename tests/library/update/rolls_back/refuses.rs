@@ -119,7 +119,7 @@ fn an_update_of_packages_alone_over_commits_made_by_hand() {
     let before = Snapshot::of(&site);
     let (report, told) = updated(&site);
     assert_eq!(report.from, report.to);
-    assert_eq!(told.skipped("code").as_deref(), Some("no new commits"));
+    assert_eq!(told.skipped("code").as_deref(), Some("no new commits on origin/main"));
     site.git(&site.checkout, &["commit", "-q", "--allow-empty", "-m", "By hand"]).unwrap();
     refused(&site, None, "code", "HEAD is at `main` (");
     site.git(&site.checkout, &["reset", "-q", "--keep", "HEAD~1"]).unwrap();

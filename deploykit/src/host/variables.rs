@@ -9,14 +9,14 @@ use thiserror::Error;
 
 /// Variables of the site, from its configuration and its `env-file`. Values may be secret: `Debug` shows names only.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment {
+pub struct Variables {
     variables: BTreeMap<String, String>,
 }
 
 /// Why an `env-file` cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum EnvironmentError {
+pub enum VariablesError {
     /// The file cannot be read.
     #[error("cannot read the environment file `{}`", path.display())]
     Read {
@@ -39,11 +39,11 @@ pub enum EnvironmentError {
     },
 }
 
-impl Environment {
+impl Variables {
     /// Makes an empty environment.
     #[must_use]
     pub fn new() -> Self {
-        Environment::default()
+        Variables::default()
     }
 
     /// Sets a variable.
@@ -56,11 +56,11 @@ impl Environment {
     /// # Errors
     ///
     /// When the file cannot be read, a line is not `NAME=value`, or systemd, shells and python-dotenv read it differently.
-    pub fn read_file(&mut self, path: &Path) -> Result<(), EnvironmentError> {
+    pub fn read_file(&mut self, path: &Path) -> Result<(), VariablesError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| EnvironmentError::Read { path: path.to_owned(), source })?;
+            .map_err(|source| VariablesError::Read { path: path.to_owned(), source })?;
         let assignments = super::dotenv::parse(text.trim_start_matches('\u{feff}')).map_err(|bad| {
-            EnvironmentError::Line { path: path.to_owned(), line: bad.line, reason: bad.reason }
+            VariablesError::Line { path: path.to_owned(), line: bad.line, reason: bad.reason }
         })?;
         for assignment in assignments {
             self.set(assignment.name, assignment.value);
@@ -80,7 +80,7 @@ impl Environment {
     }
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.variables.keys()).finish()
     }
@@ -94,15 +94,15 @@ mod tests {
     fn a_bad_line_is_named_and_not_shown() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# fine\n\nA=1\nhunter2\n").unwrap();
-        let error = Environment::new().read_file(file.path()).unwrap_err();
+        let error = Variables::new().read_file(file.path()).unwrap_err();
         assert!(error.to_string().ends_with("line 4: expected `NAME=value`"), "{error}");
         assert!(!error.to_string().contains("hunter2"));
     }
 
     #[test]
     fn debug_shows_names_only() {
-        let mut environment = Environment::new();
-        environment.set("TOKEN", "hunter2");
-        assert_eq!(format!("{environment:?}"), "{\"TOKEN\"}");
+        let mut variables = Variables::new();
+        variables.set("TOKEN", "hunter2");
+        assert_eq!(format!("{variables:?}"), "{\"TOKEN\"}");
     }
 }

@@ -19,7 +19,7 @@ use crate::host::Host;
 use crate::host::files::{self, Found, InPath, look};
 use crate::names;
 
-/// How many entries of a folder are looked at to find out whether it holds caches only.
+/// How many entries of a directory are looked at to find out whether it holds caches only.
 const LOOKED_AT: usize = 1000;
 
 /// A commit checked out beside the live checkout.
@@ -28,17 +28,17 @@ const LOOKED_AT: usize = 1000;
 /// written to them reaches the live ones; caches are not linked. Tracked files that were changed locally are copied. A
 /// directory in which both versions track nothing but placeholders (`.gitkeep`) is linked whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NextTree {
+pub struct StagedTree {
     /// The live checkout.
     pub repository: PathBuf,
-    /// The folder of this tree.
+    /// The directory of this tree.
     pub path: PathBuf,
     /// What is checked out in it.
     pub commit: String,
 }
 
-impl NextTree {
-    /// Checks a commit out at `path`, replacing an earlier tree there. Where one is [parked](NextTree::park), it is used,
+impl StagedTree {
+    /// Checks a commit out at `path`, replacing an earlier tree there. Where one is [parked](StagedTree::park), it is used,
     /// and only what differs is written.
     ///
     /// `exclude` names paths of the live checkout, absolute or from its top, that are not linked in.
@@ -53,13 +53,13 @@ impl NextTree {
         commit: &str,
         exclude: &[PathBuf],
         parked: Option<&Path>,
-    ) -> Result<NextTree, GitError> {
+    ) -> Result<StagedTree, GitError> {
         let live = Repository::open(repository)?;
         let path = std::path::absolute(path).at("find", path)?;
-        let next = NextTree { repository: live.top.clone(), path, commit: commit.to_owned() };
+        let next = StagedTree { repository: live.top.clone(), path, commit: commit.to_owned() };
         next.remove(host)?;
         if let Some(parent) = next.path.parent() {
-            fs::create_dir_all(parent).at("create the folder", parent)?;
+            fs::create_dir_all(parent).at("create the directory", parent)?;
         }
         let taken_up = match parked {
             Some(place) => next.take_up(host, &live, place)?,
@@ -75,7 +75,7 @@ impl NextTree {
     /// Makes the tree from nothing.
     fn check_out(&self, host: &Host, live: &Repository) -> Result<(), GitError> {
         // What is made here is ours, whoever may write beside it; it shows the site's secrets.
-        fs::DirBuilder::new().mode(0o700).create(&self.path).at("create the folder", &self.path)?;
+        fs::DirBuilder::new().mode(0o700).create(&self.path).at("create the directory", &self.path)?;
         // Hooks are meant for the live checkout.
         let add = live.git().args(["-c", "core.hooksPath=/dev/null"]);
         let add = add.arg(format!("--git-dir={}", live.git2.path().display()));
@@ -90,7 +90,7 @@ impl NextTree {
     ///
     /// When the file system refuses, or what is there is not ours.
     pub fn remove(&self, _host: &Host) -> Result<(), GitError> {
-        files::own_folder(&self.path, None)?;
+        files::own_directory(&self.path, None)?;
         // No git is run in it: in a damaged work tree it would find the live repository above.
         files::remove_tree(&self.path)?;
         let live = Repository::open(&self.repository)?;
@@ -103,7 +103,7 @@ impl NextTree {
         self.path.join(".git").is_file() && live.is_ok_and(|live| !self.registrations(&live).is_empty())
     }
 
-    /// Returns what git knows of a tree at this place: a folder, or more after accidents.
+    /// Returns what git knows of a tree at this place: a directory, or more after accidents.
     fn registrations(&self, live: &Repository) -> Vec<PathBuf> {
         let link = self.path.join(".git");
         let known = fs::read_dir(live.git2.commondir().join("worktrees"));
@@ -157,7 +157,7 @@ impl NextTree {
 fn same_place(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| {
         let parent = path.parent().unwrap_or(path);
-        // The tree itself is gone already: the folder that it was in is not.
+        // The tree itself is gone already: the directory that it was in is not.
         let above = parent.parent().and_then(|above| fs::canonicalize(above).ok());
         above.map(|above| above.join(parent.file_name().unwrap_or_default()))
     };
@@ -171,26 +171,26 @@ struct Mirror<'m> {
 }
 
 impl Mirror<'_> {
-    /// Links one untracked file or folder, unless the next tree has something there; two folders are gone through.
+    /// Links one untracked file or directory, unless the staged tree has something there; two directories are gone through.
     fn link(&self, path: &Path) -> Result<(), GitError> {
-        // git names folders with a slash at the end, which a link must not have.
+        // git names directories with a slash at the end, which a link must not have.
         let path: &Path = &path.components().collect::<PathBuf>();
         let (live, next) = (self.live.join(path), self.next.join(path));
         if is_cache(path) || self.exclude.iter().any(|excluded| path.starts_with(excluded)) {
             return Ok(());
         }
-        let folder = look(&live) == Found::Folder;
-        if folder && holds_caches_only(&live) {
+        let directory = look(&live) == Found::Directory;
+        if directory && holds_caches_only(&live) {
             return Ok(());
         }
-        let has_excluded = folder && self.exclude.iter().any(|excluded| excluded.starts_with(path));
+        let has_excluded = directory && self.exclude.iter().any(|excluded| excluded.starts_with(path));
         match look(&next) {
-            Found::Folder if folder => {}
-            Found::Nothing if has_excluded && self.make_folders(path)? => {
-                fs::create_dir(&next).at("create the folder", &next)?;
+            Found::Directory if directory => {}
+            Found::Nothing if has_excluded && self.make_directories(path)? => {
+                fs::create_dir(&next).at("create the directory", &next)?;
             }
             Found::Nothing if !has_excluded => {
-                if self.make_folders(path)? {
+                if self.make_directories(path)? {
                     symlink(&live, &next).at("link", &next)?;
                 }
                 return Ok(());
@@ -209,27 +209,27 @@ impl Mirror<'_> {
         let (live, next) = (self.live.join(path), self.next.join(path));
         let is_excluded =
             self.exclude.iter().any(|excluded| excluded.starts_with(path) || path.starts_with(excluded));
-        if is_excluded || look(&live) != Found::Folder || !self.make_folders(path)? {
+        if is_excluded || look(&live) != Found::Directory || !self.make_directories(path)? {
             return Ok(());
         }
         match look(&next) {
-            Found::Folder => files::remove_tree(&next)?,
+            Found::Directory => files::remove_tree(&next)?,
             Found::Nothing => {}
             _ => return Ok(()),
         }
         Ok(symlink(&live, &next).at("link", &next)?)
     }
 
-    /// Makes the folders above a path in the next tree; `false` when a file or a link is in the way, which belongs to
+    /// Makes the directories above a path in the staged tree; `false` when a file or a link is in the way, which belongs to
     /// the target or leads into the live checkout.
-    fn make_folders(&self, path: &Path) -> Result<bool, GitError> {
-        let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
-        folders.reverse();
-        for folder in folders {
-            let folder = self.next.join(folder);
-            match look(&folder) {
-                Found::Folder => {}
-                Found::Nothing => fs::create_dir(&folder).at("create the folder", &folder)?,
+    fn make_directories(&self, path: &Path) -> Result<bool, GitError> {
+        let mut directories: Vec<&Path> = path.ancestors().skip(1).collect();
+        directories.reverse();
+        for directory in directories {
+            let directory = self.next.join(directory);
+            match look(&directory) {
+                Found::Directory => {}
+                Found::Nothing => fs::create_dir(&directory).at("create the directory", &directory)?,
                 _ => return Ok(false),
             }
         }
@@ -243,12 +243,12 @@ impl Mirror<'_> {
         }
         let (live, next) = (self.live.join(&change.path), self.next.join(&change.path));
         let found = look(&live);
-        if found == Found::Folder || !self.make_folders(&change.path)? {
+        if found == Found::Directory || !self.make_directories(&change.path)? {
             return Ok(());
         }
         files::remove_tree(&next)?;
         match found {
-            Found::Nothing | Found::Folder => {}
+            Found::Nothing | Found::Directory => {}
             Found::Link(target) => symlink(target, &next).at("link", &next)?,
             Found::File => {
                 let contents = fs::read(&live).at("read", &live)?;
@@ -270,18 +270,18 @@ pub(super) fn is_cache(path: &Path) -> bool {
         })
 }
 
-/// Tells whether a folder is what a removed package leaves behind: importable as an empty package if it were linked.
-fn holds_caches_only(folder: &Path) -> bool {
-    let (mut folders, mut seen, mut caches) = (vec![folder.to_owned()], 0, 0);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+/// Tells whether a directory is what a removed package leaves behind: importable as an empty package if it were linked.
+fn holds_caches_only(directory: &Path) -> bool {
+    let (mut directories, mut seen, mut caches) = (vec![directory.to_owned()], 0, 0);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             seen += 1;
             let path = PathBuf::from(entry.file_name());
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_cache(&path) {
                 caches += 1;
-            } else if is_folder && seen < LOOKED_AT {
-                folders.push(entry.path());
+            } else if is_directory && seen < LOOKED_AT {
+                directories.push(entry.path());
             } else {
                 return false;
             }

@@ -1,10 +1,10 @@
-//! A next tree waits for the next preparation, which then writes only what differs.
+//! A staged tree waits for the next preparation, which then writes only what differs.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::NextTree;
+use super::StagedTree;
 use crate::git::error::{GitError, InRepository};
 use crate::git::executable::git;
 use crate::git::repository::Repository;
@@ -16,8 +16,8 @@ use crate::host::files::{self, Found, InPath, look};
 const FILES: &str = "files";
 const KNOWN: &str = "git";
 
-impl NextTree {
-    /// Puts the tree away for the next [`prepare`](NextTree::prepare), replacing what is at `place`; it is removed where that
+impl StagedTree {
+    /// Puts the tree away for the next [`prepare`](StagedTree::prepare), replacing what is at `place`; it is removed where that
     /// cannot be: on another file system, or with submodules, which git does not move. One that is not there is fine.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl NextTree {
 
     /// Brings a parked tree here and to the commit; `false` when there is none that can be used.
     pub(super) fn take_up(&self, host: &Host, live: &Repository, place: &Path) -> Result<bool, GitError> {
-        files::own_folder(place, None)?;
+        files::own_directory(place, None)?;
         let known = self.unpark(live, place)?;
         forget(place)?;
         let Some(known) = known else {
@@ -73,7 +73,7 @@ impl NextTree {
         }
     }
 
-    /// Moves a parked tree here, and returns the folder that git knows it by; `None` when it cannot be used.
+    /// Moves a parked tree here, and returns the directory that git knows it by; `None` when it cannot be used.
     fn unpark(&self, live: &Repository, place: &Path) -> Result<Option<PathBuf>, GitError> {
         let Some(known) = known_by(&place.join(FILES)) else { return Ok(None) };
         let all_known = live.git2.commondir().join("worktrees");
@@ -85,7 +85,7 @@ impl NextTree {
         if !is_ours || is_sparse || submodules::has_submodules(&live.top, &self.commit)? {
             return Ok(None);
         }
-        fs::create_dir_all(&all_known).at("create the folder", &all_known)?;
+        fs::create_dir_all(&all_known).at("create the directory", &all_known)?;
         let moved = fs::rename(place.join(KNOWN), &known).is_ok()
             && fs::rename(place.join(FILES), &self.path).is_ok();
         Ok(if moved { self.registration(live) } else { None })
@@ -109,7 +109,7 @@ impl NextTree {
         host.run(&checkout).in_repository(&live.top).map(|_| ())
     }
 
-    /// Returns the folder in which git keeps what it knows of the tree, if each leads to the other.
+    /// Returns the directory in which git keeps what it knows of the tree, if each leads to the other.
     fn registration(&self, live: &Repository) -> Option<PathBuf> {
         let named = fs::canonicalize(known_by(&self.path)?).ok()?;
         let is_named = |known: &PathBuf| fs::canonicalize(known).is_ok_and(|known| known == named);
@@ -124,6 +124,6 @@ fn known_by(tree: &Path) -> Option<PathBuf> {
 }
 
 fn forget(place: &Path) -> Result<(), GitError> {
-    files::own_folder(place, None)?;
+    files::own_directory(place, None)?;
     Ok(files::remove_tree(place)?)
 }

@@ -130,7 +130,7 @@ fn what_a_killed_preparation_left_goes() {
         site.checkout.join(".git/refs/remotes/origin/main.lock"),
         site.checkout.join(".git/objects/maintenance.lock"),
         site.root.join(".deploykit-link-1.unfinished"),
-        state.environments().join("0123456789abcdef/lib"),
+        state.virtualenvs().join("0123456789abcdef/lib"),
     ];
     let [.., link, environment] = &left;
     for way in ["recover", "update"] {

@@ -60,7 +60,7 @@ impl Drop for Killed {
 fn start_update(site: &TestSite, at: &str) -> Killed {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     site.dress(&mut command);
-    command.args(["--exact", "update::goes_back::cut_off::an_update_that_kills_itself", "--nocapture"]);
+    command.args(["--exact", "update::goes_back::killed::an_update_that_kills_itself", "--nocapture"]);
     command.env(SITE, &site.config).env(KILLED_AT, at);
     let output = fs::File::create(site.root.join("log/killed.log")).expect("a log");
     command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);

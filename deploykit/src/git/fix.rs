@@ -1,7 +1,7 @@
 //! A checkout that was killed half way: made whole again at the commit that HEAD is still at.
 //!
 //! git moves HEAD last. Until then files are removed and written one after another, and a kill leaves some of them as
-//! the other commit has them, perhaps one of them cut off. Only paths that differ between the two commits can be
+//! the other commit has them, perhaps one of them truncated. Only paths that differ between the two commits can be
 //! concerned, and an update is planned only when none of these was changed locally: so they, and nothing else, are put
 //! back, and local changes of other files are never touched. What cannot be told from somebody's work is kept in a
 //! commit first.
@@ -40,7 +40,7 @@ enum Origin {
 /// Puts back what a killed checkout left between the commits; returns whether there was anything.
 ///
 /// `killed` says that the lock of a killed git was found.
-pub(crate) fn mend(
+pub(crate) fn fix(
     host: &Host,
     repository: &Repository,
     checkout: &Checkout,
@@ -99,19 +99,19 @@ pub(crate) fn mend(
     }
     for path in &strangers {
         files::remove_file(&repository.top.join(path))?;
-        remove_empty_folders(&repository.top, path);
+        remove_empty_directories(&repository.top, path);
     }
     restore(host, repository, here, &edited)?;
     Ok(true)
 }
 
-/// Tells whether something that is no folder is at a path, and not behind a link.
+/// Tells whether something that is no directory is at a path, and not behind a link.
 fn is_file(top: &Path, path: &Path) -> bool {
-    let folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
-    let in_real_folders = folders
-        .map(|folder| fs::symlink_metadata(top.join(folder)))
-        .all(|folder| folder.is_ok_and(|folder| folder.is_dir()));
-    in_real_folders && fs::symlink_metadata(top.join(path)).is_ok_and(|found| !found.is_dir())
+    let directories = path.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
+    let in_real_directories = directories
+        .map(|directory| fs::symlink_metadata(top.join(directory)))
+        .all(|directory| directory.is_ok_and(|directory| directory.is_dir()));
+    in_real_directories && fs::symlink_metadata(top.join(path)).is_ok_and(|found| !found.is_dir())
 }
 
 /// Compares what is on the disk with what the other commit has.
@@ -252,11 +252,11 @@ fn is_sparse(repository: &Repository) -> bool {
     repository.git2.config().and_then(|config| config.get_bool("core.sparseCheckout")).unwrap_or(false)
 }
 
-/// Removes the folders of a removed file that are empty now.
-fn remove_empty_folders(top: &Path, path: &Path) {
-    let folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
-    for folder in folders {
-        if fs::remove_dir(top.join(folder)).is_err() {
+/// Removes the directories of a removed file that are empty now.
+fn remove_empty_directories(top: &Path, path: &Path) {
+    let directories = path.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
+    for directory in directories {
+        if fs::remove_dir(top.join(directory)).is_err() {
             return;
         }
     }

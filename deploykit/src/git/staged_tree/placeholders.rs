@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn directories_that_both_versions_keep_for_their_names_are_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let repository = git2::Repository::init(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let repository = git2::Repository::init(directory.path()).unwrap();
         let both = [
             (".gitignore", "media/*"),
             ("media/.gitkeep", ""),
