@@ -12,7 +12,7 @@
 //! let update = GitUpdate { branch: "main".into(), ..GitUpdate::new("/srv/site") };
 //! let host = Host::new();
 //! update.fetch(&host)?;
-//! match operations::apply(&update, &mut Context { host, django: None })? {
+//! match operations::apply(&update, &mut Context::from(host))? {
 //!     Check::Unchanged { reason } => println!("nothing to do: {reason}"),
 //!     Check::Change(change) => println!("{} → {}: {}", change.before, change.after, change.reason),
 //! }
@@ -74,6 +74,8 @@ pub use action::{Action, ActionError, Context};
 pub use command::{Command, quote};
 pub use error::error_chain;
 pub use host::{Cancel, CommandError, Host, Output, Redactor, Umask, Variables};
+/// Times in [`plan`], [`report`] and [`event`] are of this crate.
+pub use jiff;
 pub use operations::{Change, Check, Operation};
 pub use report::error_tail;
 pub use site::Site;

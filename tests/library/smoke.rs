@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use deploykit::http::{BODY_LIMIT, Client, Connect, HttpError};
 use deploykit::operations::smoke_check::{Page, PageResult, Problem, SmokeCheck, SmokeError};
-use deploykit::{Cancel, Check, Command, Host, Operation, Redactor, Variables};
+use deploykit::operations::{self, ApplyError};
+use deploykit::{Cancel, Check, Command, Context, Host, Operation, Redactor, Variables};
 
 use crate::support::http::{PATIENCE, Reply, Running, Server, eventually, must};
 use crate::support::{program, skip, wheels};
@@ -68,13 +69,18 @@ fn pages_are_compared_with_what_is_expected() {
         Page::new("/nothing/"),
     ];
     let before = server.asked().len();
-    let error = check.check(&Host::new()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "3 of 4 pages are not as expected: `/`: expected a redirect to `/start/`, got one to `/login/?next=/`; \
-         `/about/`: the text `Contact` is missing (\"About us\"); `/nothing/`: expected status 200, got 404 (\"Not Found\")"
-    );
+    let Check::Change(change) = check.check(&Host::new()).unwrap() else { panic!("they are wrong") };
+    assert_eq!((change.reason.as_str(), change.details.len(), change.actions.len()), ("4 pages", 3, 1));
     assert_eq!(server.asked().len() - before, 4, "a check asks once");
+    let error = operations::apply(&check, &mut Context::default()).unwrap_err();
+    let ApplyError::Undone { failed } = error else { panic!("{error}") };
+    assert!(
+        failed.to_string().starts_with(
+            "3 of 4 pages are not as expected: `/`: expected a redirect to `/start/`, got one to `/login/?next=/`; \
+         `/about/`: the text `Contact` is missing (\"About us\"); `/nothing/`: expected status 200, got 404 (\"Not Found\")"
+        ),
+        "{failed}"
+    );
 }
 
 #[test]
@@ -379,8 +385,9 @@ fn commands_run_in_the_environment_of_the_site_after_the_pages() {
 fn commands_alone_are_a_check() {
     let check = SmokeCheck { commands: vec![Command::new("true")], ..SmokeCheck::default() };
     check.perform(&Host::new()).unwrap();
-    assert_eq!(
-        check.check(&Host::new()).unwrap(),
-        Check::Unchanged { reason: "no pages to ask for".to_owned() }
-    );
+    let Check::Change(change) = check.check(&Host::new()).unwrap() else { panic!("it is not known") };
+    assert_eq!(change.reason, "1 command");
+    operations::apply(&check, &mut Context::default()).unwrap();
+    let failing = SmokeCheck { commands: vec![Command::new("false")], ..check };
+    assert!(matches!(operations::apply(&failing, &mut Context::default()), Err(ApplyError::Undone { .. })));
 }

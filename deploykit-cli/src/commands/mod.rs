@@ -147,7 +147,7 @@ fn apply_locked(operation: &dyn AnyOperation, host: &Host, only_check: bool) -> 
     let check = if only_check {
         operation.check(host)
     } else {
-        let mut context = Context { host: host.clone(), django: None };
+        let mut context = Context::from(host.clone());
         let check = operation.apply(&mut context);
         context.close();
         check

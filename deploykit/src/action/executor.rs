@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_request_to_end_is_told_from_a_failure_and_stays_with_the_host() {
         let cancel = Cancel::new().unwrap();
-        let mut context = Context { host: Host::new().with_cancel(cancel.clone()), django: None };
+        let mut context = Context::from(Host::new().with_cancel(cancel.clone()));
         let failed = perform(&[run("false")], &mut context, |_| ()).unwrap_err();
         assert!(matches!(failed, ActionError::Command(_)), "{failed}");
         cancel.request();

@@ -12,6 +12,12 @@ pub struct Context {
     pub django: Option<Session>,
 }
 
+impl From<Host> for Context {
+    fn from(host: Host) -> Self {
+        Context { host, django: None }
+    }
+}
+
 impl Context {
     /// Ends the Django process, if there is one.
     pub fn close(&mut self) {

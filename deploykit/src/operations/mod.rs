@@ -65,7 +65,7 @@ pub trait Operation: Debug {
     ///
     /// Like [`prepare`](Operation::prepare).
     fn check(&self, host: &Host) -> Result<Check, Self::Error> {
-        let mut context = Context { host: host.clone(), django: None };
+        let mut context = Context::from(host.clone());
         let check = self.prepare(&mut context).map(|prepared| self.change(&prepared));
         context.close();
         check

@@ -31,11 +31,9 @@ impl Operation for SmokeCheck {
             };
             return Check::Unchanged { reason };
         }
-        let pages = counted(self.pages.len(), "page");
-        let reason = match self.commands.len() {
-            0 => pages,
-            count => format!("{pages}, {}", counted(count, "command")),
-        };
+        let parts = [(self.pages.len(), "page"), (self.commands.len(), "command")];
+        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        let reason = parts.map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(", ");
         Check::Change(Change {
             reason,
             details,

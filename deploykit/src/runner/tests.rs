@@ -149,7 +149,7 @@ impl Directory {
             watch(&record.event);
         };
         let mut events = Events::new(&mut observer);
-        let mut context = Context { host, django: None };
+        let mut context = Context::from(host);
         let mut runner =
             Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
         let course = runner.run(steps, hold);
@@ -439,7 +439,7 @@ fn what_is_told_and_kept_holds_no_secret() {
         let mut observer = |record: &Record| told.push(record.event.clone());
         let mut events = Events::new(&mut observer);
         events.keep_in(fs::File::create(&kept).unwrap());
-        let mut context = Context { host, django: None };
+        let mut context = Context::from(host);
         let mut runner =
             Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
         let course = runner.run(&steps, &[]).unwrap();

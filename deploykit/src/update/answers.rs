@@ -72,9 +72,7 @@ impl Facts {
             || self.migrations.plan.is_due()
             || !self.outputs.is_empty()
     }
-}
 
-impl Facts {
     /// Makes the plan; none when there is nothing to do.
     pub(super) fn plan(
         &self,

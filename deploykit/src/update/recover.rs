@@ -155,7 +155,7 @@ impl Recovery<'_, '_> {
         let host = host.with_transcript(files::open_private(&run.transcript())?);
         let begun = left_to_undo(&entries);
         let report = first_report(&run, &entries);
-        let mut context = Context { host: host.clone(), django: None };
+        let mut context = Context::from(host.clone());
         let ready = wait_for_orphans(&begun, &host, &mut events);
         let runner = Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
         let mut recovery = Recovery { run: &run, runner, report };

@@ -68,7 +68,7 @@ fn a_server_that_stops_is_given_up_and_named(engine: Engine) {
     let mut variables = Variables::new();
     let path = format!("{}:{}", site.path("bin").display(), std::env::var("PATH").unwrap());
     variables.set("PATH", path);
-    let mut context = Context { host: Host::new().with_variables(variables), django: None };
+    let mut context = Context::from(Host::new().with_variables(variables));
     assert_mute(backup(&site).perform(&mut context), "backup");
     assert!(!site.path("backup").exists() && !site.path("backup.part").exists());
     database.signal(Signal::CONT);

@@ -352,12 +352,12 @@ fn a_waiting_process_holds_no_lock() {
 fn the_operation_migrates_alone_and_takes_back_what_it_did() {
     let Some(site) = migrated() else { return };
     let manage = DjangoManage { project: site.project.clone(), task: Task::Migrate };
-    let unchanged = Check::Unchanged { reason: "no migrations wait".into() };
+    let unchanged = Check::Unchanged { reason: "no migrations are pending in the database".into() };
     assert_eq!(manage.check(&Host::new()).unwrap(), unchanged);
     site.migration("0002_price", "0001_initial", "", PRICE);
     let mut context = Context::default();
     let Check::Change(change) = operations::apply(&manage, &mut context).unwrap() else { panic!() };
-    assert_eq!(change.details, ["shop.0002_price", "    Add field price to item"]);
+    assert_eq!(change.details, ["shop.0002_price: Add field price to item"]);
     assert_eq!(manage.check(&Host::new()).unwrap(), unchanged);
     // A journal's actions work in a process that knows nothing of the first one.
     let text = serde_json::to_string(&change.undo).unwrap();

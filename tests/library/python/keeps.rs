@@ -183,7 +183,7 @@ fn a_virtualenv_in_the_checkout_stays_hidden_from_git() {
     let Check::Change(change) = operation(&site, Installer::Pip).check(&site.host()).unwrap() else {
         panic!()
     };
-    let mut context = Context { host: site.host(), django: None };
+    let mut context = Context::from(site.host());
     operations::perform(&change, &mut context).unwrap();
     let original = site.checkout.join(".my venv.deploykit-original");
     assert_eq!(git(&["status", "--porcelain"]), "");

@@ -141,8 +141,8 @@ fn nobody_is_told_after_the_end_of_the_run_was_requested() {
     eventually("both run", || services.iter().all(|service| state(service).status == Status::Running));
     let cancel = deploykit::Cancel::new().unwrap();
     cancel.request();
-    let mut context = Context { host: Host::new().with_cancel(cancel), django: None };
+    let mut context = Context::from(Host::new().with_cancel(cancel));
     let error = operations::apply(&ServiceControl { services, want: Want::Stop }, &mut context).unwrap_err();
-    assert_eq!(error.to_string(), "waiting for service `b` was interrupted; what was done is undone");
+    assert_eq!(error.to_string(), "interrupted; what was done is undone");
     assert!(told(&supervisord).is_empty());
 }

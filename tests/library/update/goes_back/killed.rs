@@ -92,7 +92,7 @@ fn a_killed_run_is_recovered() {
         "announce started",
         "stop-workers finished",
         "stop-web started",
-        "environment finished",
+        "virtualenv finished",
         "static started",
         "migrate finished",
         "start-web started",
