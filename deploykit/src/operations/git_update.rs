@@ -39,7 +39,7 @@ const LISTED: usize = 20;
 /// let update = GitUpdate { branch: "main".to_owned(), ..GitUpdate::new("/srv/site") };
 /// update.fetch(&host)?;
 /// match update.target(&host)? {
-///     Target::UpToDate { commit } => println!("{commit} is the newest"),
+///     Target::UpToDate { commit, .. } => println!("{commit} is the newest"),
 ///     Target::Move(there) => println!("{} commits are waiting", there.commit_count),
 /// }
 /// # Ok::<(), deploykit::git::GitError>(())
