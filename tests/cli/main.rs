@@ -24,6 +24,7 @@ mod silence;
 mod terminals;
 mod trust;
 mod updates;
+mod usage;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()
