@@ -1,6 +1,7 @@
 //! Whoever changes a site, or reads its state, claims it first: it must be the site that the state was made for, called by
 //! somebody who may, and nobody else may be at it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::host::files::{self, FileError};
 use crate::host::owners::{DistrustError, is_ours, not_root_over_others};
 use crate::journal::JournalError;
 use crate::lock::{Lock, LockError};
+use crate::services::{ProcessId, Service};
 use crate::state::{Owner, OwnerError, State, real, state_above};
 
 /// The name of the registration, in git's own directory: no commit brings a file there.
@@ -229,6 +231,50 @@ impl Site {
         let known = registered(repository);
         let above = wanted.ancestors().map(|directory| directory.join(super::NAME));
         Site::among(above, known, environment, |_| true, |site| real(&site.config.repository) == wanted)
+    }
+
+    /// Finds the site whose checkout a directory is in.
+    ///
+    /// # Errors
+    ///
+    /// Like [`of_repository`](Site::of_repository).
+    pub fn of_directory(
+        directory: &Path,
+        environment: Option<&str>,
+    ) -> Result<Option<Site>, super::ConfigError> {
+        let checkout = directory.ancestors().find(|above| above.join(".git").exists());
+        checkout.map_or(Ok(None), |checkout| Site::of_repository(checkout, environment))
+    }
+
+    /// Finds the site that a service belongs to: by the virtualenv of a program in its start command or among these processes of
+    /// it, or by the checkout that these run in.
+    ///
+    /// # Errors
+    ///
+    /// When a configuration is there, and cannot be read or obeyed.
+    pub fn of_service(
+        service: &Service,
+        processes: &[ProcessId],
+        environment: Option<&str>,
+    ) -> Result<Option<Site>, super::ConfigError> {
+        let started = service.manager.start_command().iter().cloned();
+        let words: BTreeSet<String> = started.chain(processes.iter().flat_map(ProcessId::words)).collect();
+        for word in &words {
+            let top = Path::new(word).parent().and_then(Path::parent);
+            let virtualenv = top.filter(|top| top.is_absolute() && top.join("pyvenv.cfg").is_file());
+            if let Some(virtualenv) = virtualenv
+                && let Some(site) = Site::of_virtualenv(virtualenv, environment)?
+            {
+                return Ok(Some(site));
+            }
+        }
+        let directories: BTreeSet<PathBuf> = processes.iter().filter_map(ProcessId::directory).collect();
+        for directory in &directories {
+            if let Some(site) = Site::of_directory(directory, environment)? {
+                return Ok(Some(site));
+            }
+        }
+        Ok(None)
     }
 
     /// Finds the site that a virtualenv belongs to: by a configuration above it or in a directory beside it, by the state
