@@ -37,7 +37,7 @@ pub use announcement::{maintenance_off, maintenance_on};
 pub use error::{PreparationError, RollbackError, UpdateError};
 pub use finish::Update;
 pub use recover::{recover, recover_forward, report_of};
-pub use secrets::check_secrets;
+pub use secrets::{check_secrets, check_secrets_of};
 
 use crate::event::Observer;
 use crate::host::Cancel;

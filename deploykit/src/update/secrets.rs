@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use regex::Regex;
+
 use crate::git::Tree;
 use crate::secrets::{SecretsCheck, SecretsFile, SecretsOutcome, asked_for, compile_pattern};
 use crate::site::{Config, Site};
@@ -18,11 +20,56 @@ type Failed = Box<dyn Error + Send + Sync>;
 /// When the commit or the file cannot be read.
 pub fn check_secrets(site: &Site, revision: Option<&str>) -> Result<SecretsOutcome, Failed> {
     let config = site.config();
+    check_secrets_of(&config.repository, &config.remote, &check_of(config), revision)
+}
+
+/// Does the same for a checkout without a configuration.
+///
+/// # Errors
+///
+/// When the pattern is wrong; when the commit or the file cannot be read.
+pub fn check_secrets_of(
+    repository: &Path,
+    remote: &str,
+    check: &SecretsCheck,
+    revision: Option<&str>,
+) -> Result<SecretsOutcome, Failed> {
+    let pattern = compile_pattern(&check.pattern)?;
     let commit = match revision {
-        Some(revision) => crate::git::commit_of(&config.repository, &config.remote, revision)?,
-        None => crate::git::head(&config.repository)?.commit,
+        Some(revision) => crate::git::commit_of(repository, remote, revision)?,
+        None => crate::git::head(repository)?.commit,
     };
-    Ok(compare(site, &commit, None, None)?.0)
+    let asked = asked_by(repository, &commit, &pattern, |_| true)?;
+    Ok(check.decide(&asked, &BTreeSet::new(), &names_in(check)?))
+}
+
+fn check_of(config: &Config) -> SecretsCheck {
+    SecretsCheck {
+        file: config.secrets_file.clone(),
+        required: config.secrets_required.clone(),
+        pattern: config.secrets_pattern.clone(),
+    }
+}
+
+/// Returns the names that the Python files of a commit ask for, those that `wanted` picks.
+fn asked_by(
+    repository: &Path,
+    commit: &str,
+    pattern: &Regex,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<BTreeMap<String, Vec<String>>, Failed> {
+    let is_python = |path: &Path| path.extension().is_some_and(|extension| extension == "py");
+    let texts = Tree::open(repository, commit)?.texts(|path| is_python(path) && wanted(path))?;
+    let texts: Vec<_> = texts.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
+    Ok(asked_for(texts.iter().map(|(path, text)| (path.as_ref(), text.as_str())), pattern))
+}
+
+/// Returns the names that the file has.
+fn names_in(check: &SecretsCheck) -> Result<BTreeSet<String>, Failed> {
+    Ok(match &check.file {
+        Some(file) => SecretsFile::read(file)?.names().clone(),
+        None => BTreeSet::new(),
+    })
 }
 
 /// Compares the names in the settings and in what changed, or in everything; `before` is the live commit, whose own lacks
@@ -34,28 +81,14 @@ pub(super) fn compare(
     changed: Option<&BTreeSet<PathBuf>>,
 ) -> Result<(SecretsOutcome, usize), Failed> {
     let config = site.config();
-    let pattern = compile_pattern(&config.secrets_pattern)?;
+    let check = check_of(config);
+    let pattern = compile_pattern(&check.pattern)?;
     let settings = SettingsFiles::of(config);
-    let asked = |commit: &str| -> Result<BTreeMap<String, Vec<String>>, Failed> {
-        let wanted = |path: &Path| {
-            path.extension().is_some_and(|extension| extension == "py")
-                && changed.is_none_or(|changed| settings.matches(path) || changed.contains(path))
-        };
-        let texts = Tree::open(&config.repository, commit)?.texts(wanted)?;
-        let texts: Vec<_> = texts.iter().map(|(path, text)| (path.to_string_lossy(), text)).collect();
-        Ok(asked_for(texts.iter().map(|(path, text)| (path.as_ref(), text.as_str())), &pattern))
-    };
+    let wanted = |path: &Path| changed.is_none_or(|changed| settings.matches(path) || changed.contains(path));
+    let asked = |commit: &str| asked_by(&config.repository, commit, &pattern, wanted);
     let wanted = asked(to)?;
     let known = before.map(asked).transpose()?.unwrap_or_default();
-    let present = match &config.secrets_file {
-        Some(file) => SecretsFile::read(file)?.names().clone(),
-        None => BTreeSet::new(),
-    };
-    let check = SecretsCheck {
-        file: config.secrets_file.clone(),
-        required: config.secrets_required.clone(),
-        pattern: config.secrets_pattern.clone(),
-    };
+    let present = names_in(&check)?;
     let asked: BTreeSet<&String> = wanted.keys().chain(&check.required).collect();
     let asked = asked.len();
     Ok((check.decide(&wanted, &known.into_keys().collect(), &present), asked))
