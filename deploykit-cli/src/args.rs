@@ -1,10 +1,13 @@
 //! The command line. The doc comments are the help.
 
+mod named;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::named::{CheckArgs, ManagerKind, ProjectArgs, ServiceArgs, ServicesCommand, Words};
 use crate::exit_code;
 
 /// Updates a Django site on the server that it runs on, and brings the old one back whole when anything fails.
@@ -96,6 +99,22 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// Tells whether flags name what a configuration names otherwise.
+    pub fn names_its_site(&self) -> bool {
+        match self {
+            Command::Maintenance(command) => command.page_file().is_some(),
+            Command::Services(command) => command.services().manager.is_some(),
+            Command::GitUpdate(args) => args.repository.is_some(),
+            Command::PipInstall(args) => args.virtualenv.is_some(),
+            Command::Manage(args) => args.project.project.is_some(),
+            Command::SmokeCheck(args) => args.base.is_some(),
+            Command::Secrets(SecretsCommand::Check { file, .. }) => file.is_some(),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -241,33 +260,36 @@ pub enum MaintenanceCommand {
         /// What users are told
         #[arg(long, value_name = "TEXT")]
         message: Option<String>,
-        /// Put up the page as well
-        #[arg(long)]
-        page: bool,
+        /// Put up the page as well; with FILE only that page, and no configuration is needed
+        #[arg(long, value_name = "FILE", num_args = 0..=1)]
+        page: Option<Option<PathBuf>>,
+        #[command(flatten)]
+        check: CheckArgs,
     },
     /// End maintenance: the announcement and the page
-    Off,
+    Off {
+        /// Only this page; no configuration is needed then
+        #[arg(long, value_name = "FILE")]
+        page: Option<PathBuf>,
+        #[command(flatten)]
+        check: CheckArgs,
+    },
     /// Say whether it is on
-    Status,
+    Status {
+        /// Only this page; no configuration is needed then
+        #[arg(long, value_name = "FILE")]
+        page: Option<PathBuf>,
+    },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum ServicesCommand {
-    /// Stop services and wait until all their processes are gone
-    Stop(ServiceNames),
-    /// Start services and wait until they stay up
-    Start(ServiceNames),
-    /// Stop and start services
-    Restart(ServiceNames),
-    /// Say how services are
-    Status(ServiceNames),
-}
-
-#[derive(Debug, Args)]
-pub struct ServiceNames {
-    /// Their names; default: all
-    #[arg(value_name = "NAME")]
-    pub names: Vec<String>,
+impl MaintenanceCommand {
+    /// Returns the page that is named.
+    pub fn page_file(&self) -> Option<&PathBuf> {
+        match self {
+            MaintenanceCommand::On { page, .. } => page.as_ref()?.as_ref(),
+            MaintenanceCommand::Off { page, .. } | MaintenanceCommand::Status { page } => page.as_ref(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -289,14 +311,13 @@ pub struct GitUpdateArgs {
     /// Rebase local commits
     #[arg(long)]
     pub rebase: bool,
-    /// Only say what would change
-    #[arg(long)]
-    pub check: bool,
+    #[command(flatten)]
+    pub check: CheckArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct PipInstallArgs {
-    /// The virtualenv; no configuration is needed then
+    /// The virtualenv; no configuration is needed then; default without one: $VIRTUAL_ENV
     #[arg(long, value_name = "DIRECTORY")]
     pub virtualenv: Option<PathBuf>,
     /// A requirements file; may be given several times
@@ -305,9 +326,8 @@ pub struct PipInstallArgs {
     /// pip, uv or auto
     #[arg(long, value_name = "NAME")]
     pub installer: Option<Installer>,
-    /// Only say what would change
-    #[arg(long)]
-    pub check: bool,
+    #[command(flatten)]
+    pub check: CheckArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -319,6 +339,8 @@ pub enum Installer {
 
 #[derive(Debug, Args)]
 pub struct ManageArgs {
+    #[command(flatten)]
+    pub project: ProjectArgs,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "ARGS")]
     pub args: Vec<String>,
@@ -326,9 +348,12 @@ pub struct ManageArgs {
 
 #[derive(Debug, Args)]
 pub struct SmokeCheckArgs {
-    /// Addresses, or paths below the configured base; default: the configured pages
+    /// Addresses, or paths below the base; default: the configured pages
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
+    /// The address that paths belong to; no configuration is needed then
+    #[arg(long, value_name = "URL", requires = "urls")]
+    pub base: Option<String>,
     /// A text that every page contains
     #[arg(long, value_name = "TEXT")]
     pub contains: Vec<String>,
@@ -361,6 +386,15 @@ pub enum SecretsCommand {
     Check {
         /// A commit, tag or branch that was fetched; default: the live code
         revision: Option<String>,
+        /// The secrets file; no configuration is needed then
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A regular expression whose first group is a name; default: get_secret("NAME")
+        #[arg(long, value_name = "REGEX", requires = "file")]
+        pattern: Option<String>,
+        /// The checkout; default: the current directory
+        #[arg(long, value_name = "DIRECTORY", requires = "file")]
+        repository: Option<PathBuf>,
     },
     /// Ask for a value without showing it, or read it from a pipe, and write it
     Set {

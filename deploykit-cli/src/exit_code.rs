@@ -11,7 +11,7 @@ Exit codes:
   5  failed, and the previous version serves
   6  failed, and held in maintenance: a person is needed
   7  interrupted; `deploykit recover` can go on
- 10  an update is waiting (`plan --exit-code`)";
+ 10  an update is waiting (`plan --exit-code`), or something would change (`--check --exit-code`)";
 
 pub const DONE: u8 = 0;
 pub const UNEXPECTED: u8 = 1;

@@ -60,6 +60,12 @@ impl Failure {
         self
     }
 
+    /// Lets its hints speak of flags, not of keys of the configuration.
+    pub fn hinting_at_flags(mut self) -> Self {
+        self.hints = self.hints.iter().map(|hint| hints::in_flags(hint)).collect();
+        self
+    }
+
     /// Takes secrets out of it.
     pub fn hiding(mut self, redactor: &Redactor) -> Self {
         for text in [&mut self.message].into_iter().chain(&mut self.tail).chain(&mut self.shown) {

@@ -1,5 +1,7 @@
 //! The way out of an error: the library says what is, the hint says what to do.
 
+mod flags;
+
 use std::error::Error;
 
 use deploykit::CommandError;
@@ -18,6 +20,8 @@ use deploykit::services::ServiceError;
 use deploykit::site::{ClaimError, ConfigError};
 use deploykit::state::OwnerError;
 use deploykit::update::{PreparationError, RollbackError, UpdateError};
+
+pub use flags::in_flags;
 
 /// Returns the hints for an error and its causes.
 pub fn hints(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -109,6 +113,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(SmokeError::Pages { failing, .. }) = error.downcast_ref() {
         let to = failing.iter().find_map(PageResult::redirects_to)?;
         return Some(format!("{}; a URL on the command line takes `--redirect {to}`", redirects(failing)?));
+    }
+    if let Some(SmokeError::NoBase { .. }) = error.downcast_ref() {
+        return Some("set `smoke.base`, or add `--base URL`".into());
     }
     if let Some(MaintenanceError::TooSoon { .. }) = error.downcast_ref() {
         return Some(

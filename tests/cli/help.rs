@@ -68,7 +68,7 @@ Exit codes:
   5  failed, and the previous version serves
   6  failed, and held in maintenance: a person is needed
   7  interrupted; `deploykit recover` can go on
- 10  an update is waiting (`plan --exit-code`)
+ 10  an update is waiting (`plan --exit-code`), or something would change (`--check --exit-code`)
 
 "#]]
         .raw()
@@ -89,6 +89,7 @@ fn every_command_has_a_help() {
         "history",
         "report",
         "maintenance on",
+        "maintenance off",
         "maintenance",
         "services",
         "services stop",
@@ -97,6 +98,7 @@ fn every_command_has_a_help() {
         "manage",
         "smoke-check",
         "secrets",
+        "secrets check",
         "secrets set",
         "logs",
         "env",
@@ -249,8 +251,22 @@ Options:
       --in <TIME>       In how long it starts; default: the notice of the configuration
       --now             At once
       --message <TEXT>  What users are told
-      --page            Put up the page as well
+      --page [<FILE>]   Put up the page as well; with FILE only that page, and no configuration is
+                        needed
+      --check           Only say what would change
+      --exit-code       With --check: exit with 10 when something would change
   -h, --help            Print help
+
+===== maintenance off
+End maintenance: the announcement and the page
+
+Usage: deploykit maintenance off [OPTIONS]
+
+Options:
+      --page <FILE>  Only this page; no configuration is needed then
+      --check        Only say what would change
+      --exit-code    With --check: exit with 10 when something would change
+  -h, --help         Print help
 
 ===== maintenance
 Announce maintenance, end it, or say whether it is on
@@ -290,7 +306,18 @@ Arguments:
   [NAME]...  Their names; default: all
 
 Options:
-  -h, --help  Print help
+      --manager <MANAGER>         What manages the service; no configuration is needed then
+                                  [possible values: supervisor, systemd, gunicorn, command]
+      --supervisor-config <FILE>  supervisor: supervisord's configuration file (`--config` names
+                                  deploykit's)
+      --user                      systemd: the unit is one of `systemctl --user`
+      --pidfile <FILE>            gunicorn: the file that it writes its process number to
+      --start <COMMAND>           gunicorn, command: the command that starts the service and returns
+      --stop <COMMAND>            command: the command that stops the service
+      --status <COMMAND>          command: the command that exits with 0 while the service runs
+      --check                     Only say what would change
+      --exit-code                 With --check: exit with 10 when something would change
+  -h, --help                      Print help
 
 ===== git-update
 Bring the checkout to the newest commit
@@ -307,6 +334,7 @@ Options:
       --keep-changes            Keep local changes that nothing collides with
       --rebase                  Rebase local commits
       --check                   Only say what would change
+      --exit-code               With --check: exit with 10 when something would change
   -h, --help                    Print help
 
 ===== pip-install
@@ -315,10 +343,12 @@ Bring the virtualenv to the requirements
 Usage: deploykit pip-install [OPTIONS]
 
 Options:
-      --virtualenv <DIRECTORY>  The virtualenv; no configuration is needed then
+      --virtualenv <DIRECTORY>  The virtualenv; no configuration is needed then; default without
+                                one: $VIRTUAL_ENV
   -r, --requirement <FILE>      A requirements file; may be given several times
       --installer <NAME>        pip, uv or auto [possible values: auto, pip, uv]
       --check                   Only say what would change
+      --exit-code               With --check: exit with 10 when something would change
   -h, --help                    Print help
 
 ===== manage
@@ -330,7 +360,10 @@ Arguments:
   <ARGS>...  The command and its arguments
 
 Options:
-  -h, --help  Print help
+      --project <DIRECTORY>     The directory of manage.py; no configuration is needed then
+      --virtualenv <DIRECTORY>  The virtualenv of the project
+      --settings <MODULE>       DJANGO_SETTINGS_MODULE; default: what manage.py says
+  -h, --help                    Print help
 
 ===== smoke-check
 Ask for pages and check the answers
@@ -338,9 +371,10 @@ Ask for pages and check the answers
 Usage: deploykit smoke-check [OPTIONS] [URL]...
 
 Arguments:
-  [URL]...  Addresses, or paths below the configured base; default: the configured pages
+  [URL]...  Addresses, or paths below the base; default: the configured pages
 
 Options:
+      --base <URL>         The address that paths belong to; no configuration is needed then
       --contains <TEXT>    A text that every page contains
       --lacks <TEXT>       A text that no page contains
       --status <CODE>      The status of every page
@@ -363,6 +397,21 @@ Commands:
 
 Options:
   -h, --help  Print help
+
+===== secrets check
+List the secrets that the code asks for and the file lacks
+
+Usage: deploykit secrets check [OPTIONS] [REVISION]
+
+Arguments:
+  [REVISION]  A commit, tag or branch that was fetched; default: the live code
+
+Options:
+      --file <FILE>             The secrets file; no configuration is needed then
+      --pattern <REGEX>         A regular expression whose first group is a name; default:
+                                get_secret("NAME")
+      --repository <DIRECTORY>  The checkout; default: the current directory
+  -h, --help                    Print help
 
 ===== secrets set
 Ask for a value without showing it, or read it from a pipe, and write it

@@ -1,6 +1,7 @@
 //! Every command but `update`, on one site that serves all the while.
 
 mod files;
+mod flags;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -34,6 +35,7 @@ fn commands_that_look_and_commands_that_do_one_thing() {
     assert_same(&before.without("file secrets.json"), &Snapshot::of(site).without("file secrets.json"));
     init(site);
     without_a_configuration(site);
+    flags::of_a_site(site);
 }
 
 fn said(site: &TestSite, args: &[&str]) -> String {

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::output::Ui;
 
 pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure> {
-    let repository = args.repository.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone()));
+    let repository = args.repository.as_deref().map(super::absolute);
     // From wherever it is called: the checkout of a site is moved as that site's.
     let site = match &repository {
         Some(repository) => {
@@ -18,7 +18,7 @@ pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure>
             super::take(site.as_ref().map_or_else(|| Umask::of_files(repository, None), Site::umask));
             site
         }
-        None => Some(super::site(global)?),
+        None => Some(super::site_or(global, "`--repository DIRECTORY`")?),
     };
     let mut update = match (repository, &site) {
         (_, Some(site)) => site.git_update(args.revision.as_deref()),
@@ -39,8 +39,8 @@ pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure>
         update.local_commits = LocalCommits::Rebase;
     }
     let host = super::host(site.as_ref())?;
-    let _lock = if args.check { None } else { super::lock(site.as_ref(), &host, update.name())? };
+    let _lock = if args.check.check { None } else { super::lock(site.as_ref(), &host, update.name())? };
     update.fetch(&host).map_err(|error| Failure::refused(&error))?;
     log::info!("{}: fetched", update.name());
-    super::say(&super::apply_locked(&update, &host, args.check)?, ui)
+    super::say(&super::apply_locked(&update, &host, args.check.check)?, args.check, ui)
 }

@@ -1,8 +1,13 @@
 //! `maintenance`: steps 1 and 12 of the manual as one-liners.
 
+use std::path::Path;
+use std::time::Duration;
+
 use deploykit::django::StatusFile;
-use deploykit::operations::maintenance::Maintenance;
+use deploykit::operations::maintenance::{Goal, Maintenance, Page};
 use deploykit::update::{self, Start};
+use deploykit::{Host, Site};
+use jiff::Timestamp;
 
 use crate::args::{Global, MaintenanceCommand};
 use crate::exit_code;
@@ -12,26 +17,55 @@ use crate::output::human::date_and_time;
 use crate::output::json::document;
 
 pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
-    let host = super::host(Some(&site))?;
+    let (site, host, maintenance) = match command.page_file() {
+        Some(file) => {
+            let (site, maintenance) = of_page(global, command, &super::absolute(file))?;
+            let host = super::host(site.as_ref())?;
+            (site, host, maintenance)
+        }
+        None => {
+            let site = super::site_or(global, "`--page FILE`")?;
+            let host = super::host(Some(&site))?;
+            let maintenance = of_site(&site, &host, command)?;
+            (Some(site), host, maintenance)
+        }
+    };
+    let check = match command {
+        MaintenanceCommand::On { check, .. } | MaintenanceCommand::Off { check, .. } => *check,
+        MaintenanceCommand::Status { .. } => return status(&maintenance, command, ui),
+    };
+    let done = super::apply(&maintenance, site.as_ref(), &host, check.check)?;
+    if check.check {
+        return super::say(&done, check, ui);
+    }
+    // What a person wants to see is how it is now.
+    let now = if done.changed { words(&maintenance, command)? } else { done.text() };
+    ui.result(&done, &now);
+    Ok(exit_code::DONE)
+}
+
+/// Returns what a site has: its announcement and its page.
+fn of_site(site: &Site, host: &Host, command: &MaintenanceCommand) -> Result<Maintenance, Failure> {
     let maintenance: Maintenance = match command {
-        MaintenanceCommand::On { at, within, now, message, page } => {
+        MaintenanceCommand::On { at, within, now, message, page, .. } => {
             let start = match (at, within, now) {
                 (Some(time), _, _) => Start::At(*time),
                 (_, Some(duration), _) => Start::In(*duration),
                 (_, _, true) => Start::Now,
                 _ => Start::AfterNotice,
             };
-            update::maintenance_on(&site, &host, start, message.as_deref(), *page)
+            update::maintenance_on(site, host, start, message.as_deref(), page.is_some())
         }
-        MaintenanceCommand::Off | MaintenanceCommand::Status => update::maintenance_off(&site, &host),
+        MaintenanceCommand::Off { .. } | MaintenanceCommand::Status { .. } => {
+            update::maintenance_off(site, host)
+        }
     }
     .map_err(|error| Failure::refused(error.as_ref()))?;
-    if matches!(command, MaintenanceCommand::On { page: true, .. }) && maintenance.page.is_none() {
+    if matches!(command, MaintenanceCommand::On { page: Some(_), .. }) && maintenance.page.is_none() {
         return Err(Failure::message(
             exit_code::USAGE,
             "there is no page to put up",
-            "set `page` in [maintenance]",
+            "set `page` in [maintenance], or name it: `--page FILE`",
         ));
     }
     if maintenance.announcement.is_none() && maintenance.page.is_none() {
@@ -41,24 +75,55 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
             "set `on`, `off` or `page` in [maintenance]",
         ));
     }
-    if matches!(command, MaintenanceCommand::Status) {
-        return status(&maintenance, ui);
-    }
-    let done = super::apply(&maintenance, Some(&site), &host, false)?;
-    // What a person wants to see is how it is now.
-    let now = if done.changed { words(&maintenance)? } else { done.text() };
-    ui.result(&done, &now);
-    Ok(exit_code::DONE)
+    Ok(maintenance)
 }
 
-fn status(maintenance: &Maintenance, ui: Ui) -> Result<u8, Failure> {
+/// Returns the page alone that a flag names, and the site whose configuration is above the page or here.
+fn of_page(
+    global: &Global,
+    command: &MaintenanceCommand,
+    file: &Path,
+) -> Result<(Option<Site>, Maintenance), Failure> {
+    let near = [file.to_owned(), super::here()?];
+    let found = near.iter().find_map(|directory| deploykit::site::find(directory).ok());
+    let site =
+        super::site_of(global, |environment| found.map(|path| Site::load(&path, environment)).transpose())?;
+    let configured = site.as_ref().map(Site::maintenance_page).transpose();
+    let configured = configured.map_err(|error| Failure::refused(&error))?.flatten();
+    let page = match (configured, &site) {
+        (Some(page), _) if super::is_same(&page.path, file) => page,
+        (Some(page), Some(site)) => {
+            return Err(super::contradiction(site, "--page", format!("`{}`", page.path.display())));
+        }
+        _ => Page { path: file.to_owned(), html: None },
+    };
+    let goal = match command {
+        MaintenanceCommand::On { at: Some(_), .. } | MaintenanceCommand::On { within: Some(_), .. } => {
+            return Err(Failure::message(
+                exit_code::USAGE,
+                "a page that `--page FILE` names is put up at once",
+                "leave out `--at` and `--in`",
+            ));
+        }
+        MaintenanceCommand::On { message, .. } => {
+            let configured = site.as_ref().map(|site| &site.config().message);
+            let (start, notice) = (Timestamp::now(), Duration::ZERO);
+            Goal::On { start, message: message.as_ref().or(configured).cloned(), notice }
+        }
+        MaintenanceCommand::Off { .. } | MaintenanceCommand::Status { .. } => Goal::Off,
+    };
+    Ok((site, Maintenance { goal, announcement: None, page: Some(page) }))
+}
+
+fn status(maintenance: &Maintenance, command: &MaintenanceCommand, ui: Ui) -> Result<u8, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
+    let is_known = command.page_file().is_none() && is_known(maintenance);
     let answer = serde_json::json!({
-        "announced": is_known(maintenance).then_some(status.announced.is_some()),
+        "announced": is_known.then_some(status.announced.is_some()),
         "at": status.announced.as_ref().and_then(|file| file.at),
         "page": maintenance.page.as_ref().map(|_| status.page.is_some()),
     });
-    ui.answer(&document(answer), &words(maintenance)?)?;
+    ui.answer(&document(answer), &words(maintenance, command)?)?;
     Ok(exit_code::DONE)
 }
 
@@ -68,19 +133,21 @@ fn is_known(maintenance: &Maintenance) -> bool {
 }
 
 /// Says for a person what is on.
-fn words(maintenance: &Maintenance) -> Result<String, Failure> {
+fn words(maintenance: &Maintenance, command: &MaintenanceCommand) -> Result<String, Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
-    let announced = if is_known(maintenance) {
-        announced(status.announced.as_ref())
+    let page = maintenance.page.as_ref().map(|_| match &status.page {
+        Some(_) => "the page is up",
+        None => "the page is down",
+    });
+    let announced = if command.page_file().is_some() {
+        None
+    } else if is_known(maintenance) {
+        Some(announced(status.announced.as_ref()))
     } else {
-        "unknown whether it is announced: set `status-file` in [maintenance]".to_owned()
+        Some("unknown whether it is announced: set `status-file` in [maintenance]".to_owned())
     };
-    let page = match (&maintenance.page, &status.page) {
-        (None, _) => "",
-        (Some(_), Some(_)) => ", the page is up",
-        (Some(_), None) => ", the page is down",
-    };
-    Ok(format!("{announced}{page}\n"))
+    let parts: Vec<String> = announced.into_iter().chain(page.map(str::to_owned)).collect();
+    Ok(format!("{}\n", parts.join(", ")))
 }
 
 /// Says what the status file says.
@@ -95,7 +162,7 @@ fn announced(file: Option<&StatusFile>) -> String {
 #[cfg(test)]
 mod tests {
     use deploykit::django::Project;
-    use deploykit::operations::maintenance::{Announcement, Goal};
+    use deploykit::operations::maintenance::Announcement;
 
     use super::*;
 
@@ -114,7 +181,8 @@ mod tests {
             page: None,
         };
         let unknown = "unknown whether it is announced: set `status-file` in [maintenance]\n";
-        assert_eq!(words(&with(None)).unwrap(), unknown);
-        assert_eq!(words(&with(Some(directory.join("status.json")))).unwrap(), "not announced\n");
+        let status = MaintenanceCommand::Status { page: None };
+        assert_eq!(words(&with(None), &status).unwrap(), unknown);
+        assert_eq!(words(&with(Some(directory.join("status.json"))), &status).unwrap(), "not announced\n");
     }
 }

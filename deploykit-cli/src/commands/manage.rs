@@ -1,6 +1,9 @@
 //! `manage`: any manage.py command in the site's environment.
 
-use deploykit::Host;
+use std::path::Path;
+
+use deploykit::django::Project;
+use deploykit::{Host, Site, Umask};
 
 use crate::args::{Global, ManageArgs};
 use crate::exit_code;
@@ -33,22 +36,66 @@ const LOOKING: [&str; 18] = [
 
 /// The command's own streams and terminal are handed on, and its exit code is ours.
 pub fn run(global: &Global, args: &ManageArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
-    let command = site.project().manage(args.args.iter().map(String::as_str));
+    let (site, project) = match (&args.project.project, &args.project.virtualenv) {
+        (Some(directory), Some(virtualenv)) => {
+            let settings = args.project.settings.as_deref();
+            named(global, &super::absolute(directory), &super::absolute(virtualenv), settings)?
+        }
+        _ => {
+            let site = super::site_or(global, "`--project DIRECTORY --virtualenv DIRECTORY`")?;
+            let project = site.project();
+            (Some(site), project)
+        }
+    };
+    let command = project.manage(args.args.iter().map(String::as_str));
     let name = args.args.first().map_or("", String::as_str);
     let lock = |host: &Host| match LOOKING.contains(&name) {
         true => Ok(None),
-        false => super::lock(Some(&site), host, &format!("manage {name}")),
+        false => super::lock(site.as_ref(), host, &format!("manage {name}")),
     };
     if ui.json {
-        let host = super::host(Some(&site))?;
+        let host = super::host(site.as_ref())?;
         let _lock = lock(&host)?;
         return captured(&host, &command, ui);
     }
-    let host = site.host(None);
+    let host = site.as_ref().map_or_else(Host::new, |site| site.host(None));
     let _lock = lock(&host)?;
     let code = host.hand_over(&command).map_err(|error| Failure::refused(&error))?;
     Ok(u8::try_from(code).unwrap_or(exit_code::UNEXPECTED))
+}
+
+/// Returns the project that flags name, and the site that it belongs to.
+fn named(
+    global: &Global,
+    directory: &Path,
+    virtualenv: &Path,
+    settings: Option<&str>,
+) -> Result<(Option<Site>, Project), Failure> {
+    for path in [directory, virtualenv] {
+        super::not_root_over_others(path)?;
+    }
+    let site = super::site_of(global, |environment| match Site::of_virtualenv(virtualenv, environment)? {
+        None => Site::of_directory(directory, environment),
+        found => Ok(found),
+    })?;
+    let Some(site) = site else {
+        super::take(Umask::of_files(directory, Some("py")));
+        let python = virtualenv.join("bin/python");
+        return Ok((None, Project::new(python, directory, settings.unwrap_or_default())));
+    };
+    let config = site.config();
+    for (flag, named, configured) in
+        [("--project", directory, &config.project), ("--virtualenv", virtualenv, &config.virtualenv)]
+    {
+        if !super::is_same(named, configured) {
+            return Err(super::contradiction(&site, flag, format!("`{}`", configured.display())));
+        }
+    }
+    if settings.is_some_and(|settings| settings != config.settings) {
+        return Err(super::contradiction(&site, "--settings", format!("`{}`", config.settings)));
+    }
+    let project = site.project();
+    Ok((Some(site), project))
 }
 
 /// Its answer is the document, whatever its exit code.

@@ -20,17 +20,19 @@ mod smoke_check;
 mod status;
 mod update;
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use deploykit::action::Context;
 use deploykit::host::owners;
 use deploykit::lock::Lock;
 use deploykit::operations::{AnyOperation, ApplyError};
+use deploykit::site::ConfigError;
 use deploykit::state::State;
 use deploykit::update::UpdateError;
 use deploykit::{Cancel, Host, Site, Umask};
 
-use crate::args::{Cli, Command, Global};
+use crate::args::{CheckArgs, Cli, Command, Global};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
@@ -41,7 +43,8 @@ use crate::signals;
 /// Runs a command and returns the exit code.
 pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
     let global = &cli.global;
-    match cli.command {
+    let by_flags = cli.command.names_its_site();
+    let result = match cli.command {
         Command::Init(args) => init::run(&args, ui),
         Command::Adopt(args) => adopt::run(global, &args, ui),
         Command::Plan(args) => plan::run(global, &args, ui),
@@ -61,7 +64,8 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
         Command::Logs(args) => logs::run(global, &args, ui),
         Command::Env => env::run(global, ui),
         Command::Completions { shell } => completions::run(shell),
-    }
+    };
+    result.map_err(|failure| if by_flags { failure.hinting_at_flags() } else { failure })
 }
 
 /// Finds and reads the configuration.
@@ -85,10 +89,58 @@ fn take(umask: Option<Umask>) {
 
 /// Reads the configuration if there is one; one with mistakes is an error all the same.
 fn site_if_any(global: &Global) -> Result<Option<Site>, Failure> {
-    if global.config.is_none() && deploykit::site::find(&here()?).is_err() {
-        return Ok(None);
+    if is_configured(global)? { site(global).map(Some) } else { Ok(None) }
+}
+
+/// Finds and reads the configuration; where there is none, the hints name the flags that do without.
+fn site_or(global: &Global, flags: &str) -> Result<Site, Failure> {
+    let is_configured = is_configured(global)?;
+    site(global).map_err(|mut failure| {
+        if !is_configured {
+            failure.hints.push(format!("or add {flags}: then no configuration is needed"));
+        }
+        failure
+    })
+}
+
+fn is_configured(global: &Global) -> Result<bool, Failure> {
+    Ok(global.config.is_some() || deploykit::site::find(&here()?).is_ok())
+}
+
+/// Returns the site that named things belong to: that of `--config`, or the one that `find` finds.
+fn site_of(
+    global: &Global,
+    find: impl FnOnce(Option<&str>) -> Result<Option<Site>, ConfigError>,
+) -> Result<Option<Site>, Failure> {
+    if global.config.is_some() {
+        return site(global).map(Some);
     }
-    site(global).map(Some)
+    let site = find(global.environment.as_deref())?;
+    if let Some(site) = &site {
+        take(site.umask());
+        use_clock_of(site);
+    }
+    Ok(site)
+}
+
+/// Refuses a flag that names something else than the configuration of the site that it belongs to.
+fn contradiction(site: &Site, flag: &str, configured: impl Display) -> Failure {
+    let path = site.config().path.display();
+    let message = format!("`{flag}` contradicts the configuration `{path}`, which has {configured}");
+    Failure::message(exit_code::USAGE, message, "leave out the flag, or change the configuration")
+}
+
+/// Tells whether two paths lead to the same file, whether it is there or not.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| -> PathBuf {
+        let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+        path.canonicalize().ok().or_else(beside).unwrap_or_else(|| path.to_owned())
+    };
+    real(one) == real(other)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn here() -> Result<PathBuf, Failure> {
@@ -156,10 +208,10 @@ fn apply_locked(operation: &dyn AnyOperation, host: &Host, only_check: bool) -> 
     Ok(Done::new(operation.name(), &check))
 }
 
-/// Says what came of an operation.
-fn say(done: &Done, ui: Ui) -> Result<u8, Failure> {
+/// Says what came of an operation, or would.
+fn say(done: &Done, check: CheckArgs, ui: Ui) -> Result<u8, Failure> {
     ui.result(done, &done.text());
-    Ok(exit_code::DONE)
+    Ok(if check.exit_code && done.changed { exit_code::WAITING } else { exit_code::DONE })
 }
 
 fn apply_failure(error: &ApplyError) -> Failure {

@@ -1,5 +1,7 @@
 //! `pip-install`: step 6 of the manual as a one-liner.
 
+use std::path::{Path, PathBuf};
+
 use deploykit::operations::pip_install::PipInstall;
 use deploykit::python::Installer;
 use deploykit::{Site, Umask};
@@ -9,7 +11,11 @@ use crate::failure::Failure;
 use crate::output::Ui;
 
 pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure> {
-    let virtualenv = args.virtualenv.as_ref().map(|path| std::path::absolute(path).unwrap_or(path.clone()));
+    let virtualenv = match &args.virtualenv {
+        Some(virtualenv) => Some(super::absolute(virtualenv)),
+        None if super::is_configured(global)? => None,
+        None => active(),
+    };
     // From wherever it is called: the virtualenv of a site is changed as that site's.
     let site = match &virtualenv {
         Some(virtualenv) => {
@@ -18,7 +24,7 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
             super::take(site.as_ref().map_or_else(|| Umask::of_files(virtualenv, None), Site::umask));
             site
         }
-        None => Some(super::site(global)?),
+        None => Some(super::site_or(global, "`--virtualenv DIRECTORY`, or activate the virtualenv")?),
     };
     let mut install = match (virtualenv, &site) {
         (_, Some(site)) => site.pip_install(),
@@ -33,11 +39,7 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         }
     };
     if !args.requirements.is_empty() {
-        install.requirements = args
-            .requirements
-            .iter()
-            .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
-            .collect();
+        install.requirements = args.requirements.iter().map(|file| super::absolute(file)).collect();
     }
     if install.requirements.is_empty() {
         return Err(Failure::message(
@@ -54,5 +56,11 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         };
     }
     let host = super::host(site.as_ref())?;
-    super::say(&super::apply(&install, site.as_ref(), &host, args.check)?, ui)
+    super::say(&super::apply(&install, site.as_ref(), &host, args.check.check)?, args.check, ui)
+}
+
+/// Returns the virtualenv that is active in the caller's shell.
+fn active() -> Option<PathBuf> {
+    let virtualenv = std::env::var_os("VIRTUAL_ENV").filter(|virtualenv| !virtualenv.is_empty());
+    virtualenv.map(|virtualenv| super::absolute(Path::new(&virtualenv)))
 }

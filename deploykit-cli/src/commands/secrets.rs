@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Read};
 
-use deploykit::secrets;
+use deploykit::secrets::{self, DEFAULT_PATTERN, SecretsCheck};
 use deploykit::update;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
@@ -13,12 +13,24 @@ use crate::output::Ui;
 use crate::output::json::document;
 use crate::output::visible::line;
 
+/// Where a revision is looked for that no local name is.
+const DEFAULT_REMOTE: &str = "origin";
+
 pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
     match command {
-        SecretsCommand::Check { revision } => {
-            let found = update::check_secrets(&site, revision.as_deref())
-                .map_err(|error| Failure::refused(error.as_ref()))?;
+        SecretsCommand::Check { revision, file, pattern, repository } => {
+            let revision = revision.as_deref();
+            let found = match file {
+                Some(file) => {
+                    let repository = repository.clone().map_or_else(super::here, Ok)?;
+                    super::not_root_over_others(&repository)?;
+                    let pattern = pattern.clone().unwrap_or_else(|| DEFAULT_PATTERN.to_owned());
+                    let check = SecretsCheck { file: Some(file.clone()), pattern, ..SecretsCheck::default() };
+                    update::check_secrets_of(&repository, DEFAULT_REMOTE, &check, revision)
+                }
+                None => update::check_secrets(&super::site_or(global, "`--file FILE`")?, revision),
+            };
+            let found = found.map_err(|error| Failure::refused(error.as_ref()))?;
             let mut text = String::new();
             for missing in &found.missing {
                 text.push_str(&format!(
@@ -38,7 +50,10 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
                 let names: Vec<&str> = found.missing.iter().map(|missing| missing.name.as_str()).collect();
                 let message = format!("secrets are missing: {}", names.join(", "));
                 let mut failure = Failure::message(exit_code::REFUSED, message, None);
-                failure.hints = names.iter().map(|name| format!("deploykit secrets set {name}")).collect();
+                failure.hints = match file {
+                    Some(file) => vec![format!("write values for them into `{}`", file.display())],
+                    None => names.iter().map(|name| format!("deploykit secrets set {name}")).collect(),
+                };
                 failure.shown = Some(text);
                 return Err(failure.with_result(&document(&found)));
             }
@@ -46,6 +61,7 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
             Ok(exit_code::DONE)
         }
         SecretsCommand::Set { name } => {
+            let site = super::site(global)?;
             let Some(file) = &site.config().secrets_file else {
                 return Err(Failure::message(
                     exit_code::CONFIGURATION,

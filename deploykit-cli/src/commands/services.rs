@@ -1,11 +1,13 @@
 //! `services`: steps 4 and 10 of the manual as one-liners.
 
-use deploykit::Site;
+mod named;
+
 use deploykit::operations::service_control::{ServiceControl, Want};
-use deploykit::services::{Role, ServiceState};
+use deploykit::services::{Role, Service, ServiceState};
+use deploykit::{Host, Site};
 use serde::Serialize;
 
-use crate::args::{Global, ServiceNames, ServicesCommand};
+use crate::args::{CheckArgs, Global, ServicesCommand};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
@@ -15,25 +17,40 @@ use crate::output::json::document;
 const ROLES: [Role; 3] = [Role::Required, Role::Web, Role::Worker];
 
 pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
-    let (names, want) = match command {
-        ServicesCommand::Stop(names) => (names, Want::Stop),
-        ServicesCommand::Start(names) => (names, Want::Start),
-        ServicesCommand::Restart(names) => (names, Want::Restart),
-        ServicesCommand::Status(names) => return status(&site, names, ui),
+    let (want, check) = match command {
+        ServicesCommand::Stop(args) => (Some(Want::Stop), args.check),
+        ServicesCommand::Start(args) => (Some(Want::Start), args.check),
+        ServicesCommand::Restart(args) => (Some(Want::Restart), args.check),
+        ServicesCommand::Status(_) => (None, CheckArgs::default()),
     };
-    let control = chosen(&site, names, want)?;
-    let host = super::host(Some(&site))?;
-    let done = super::apply(&control, Some(&site), &host, false)?;
-    let is_whole = names.names.is_empty() || covers_all(&site, &control);
+    let args = command.services();
+    let (site, services) = match args.manager {
+        Some(kind) => named::services(global, args, kind, want)?,
+        None => {
+            let site = super::site_or(global, "`--manager MANAGER`")?;
+            let services = chosen(&site, &args.names)?;
+            (Some(site), services)
+        }
+    };
+    let Some(want) = want else {
+        let rows = rows(site.as_ref(), &services)?;
+        ui.answer(&document(serde_json::json!({ "services": rows })), &text(&rows))?;
+        return Ok(exit_code::DONE);
+    };
+    let control = ServiceControl { services, want };
+    let host = super::host(site.as_ref())?;
+    let done = super::apply(&control, site.as_ref(), &host, check.check)?;
+    if check.check {
+        return super::say(&done, check, ui);
+    }
     if matches!(want, Want::Restart)
-        && is_whole
+        && let Some(site) = site.as_ref().filter(|site| covers_all(site, &control))
         && let Err(error) = site.state().services_started()
     {
         ui.say(&deploykit::error_chain(&error));
     }
     // What a person wants to see is how they are now.
-    let rows = rows(&site, names)?;
+    let rows = rows(site.as_ref(), &control.services)?;
     ui.result(&done, &if done.changed { text(&rows) } else { done.text() });
     Ok(exit_code::DONE)
 }
@@ -44,68 +61,60 @@ fn covers_all(site: &Site, control: &ServiceControl) -> bool {
     all.iter().all(|service| control.services.iter().any(|chosen| chosen.name == service.name))
 }
 
-fn chosen(site: &Site, names: &ServiceNames, want: Want) -> Result<ServiceControl, Failure> {
-    let mut control = site.service_control(&ROLES, want);
-    if let Some(unknown) =
-        names.names.iter().find(|name| !control.services.iter().any(|known| known.name == **name))
-    {
-        let known: Vec<&str> = control.services.iter().map(|service| service.name.as_str()).collect();
+/// Returns the services of the site that have these names, or all.
+fn chosen(site: &Site, names: &[String]) -> Result<Vec<Service>, Failure> {
+    let mut services = site.service_control(&ROLES, Want::Start).services;
+    if let Some(unknown) = names.iter().find(|name| !services.iter().any(|known| known.name == **name)) {
+        let known: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let message = format!("there is no service `{unknown}` in the configuration; it has: {known}");
         return Err(Failure::message(exit_code::USAGE, message, None));
     }
-    if !names.names.is_empty() {
-        control.services.retain(|service| names.names.contains(&service.name));
+    if !names.is_empty() {
+        services.retain(|service| names.contains(&service.name));
     }
-    Ok(control)
+    Ok(services)
 }
 
 /// One service, as `--json` shows it.
 #[derive(Debug, Serialize)]
 pub struct Row {
     name: String,
-    role: Role,
+    /// `None` where no configuration says it.
+    role: Option<Role>,
     status: deploykit::services::Status,
     detail: String,
     pids: Vec<i32>,
 }
 
-/// Asks the managers for all services of the site.
-pub fn rows(site: &Site, names: &ServiceNames) -> Result<Vec<Row>, Failure> {
-    let control = chosen(site, names, Want::Start)?;
-    let states: Vec<ServiceState> =
-        control.observe(&site.host(None)).map_err(|error| Failure::refused(&error))?;
-    Ok(control
-        .services
-        .iter()
-        .zip(states)
-        .map(|(service, state)| Row {
+/// Asks the managers for services.
+pub fn rows(site: Option<&Site>, services: &[Service]) -> Result<Vec<Row>, Failure> {
+    let host = site.map_or_else(Host::new, |site| site.host(None));
+    let configured = site.map(|site| site.config().services.as_slice()).unwrap_or_default();
+    let row = |service: &Service| -> Result<Row, Failure> {
+        let state: ServiceState = service.state(&host).map_err(|error| Failure::refused(&error))?;
+        Ok(Row {
             name: service.name.clone(),
-            role: service.role,
+            role: configured.contains(service).then_some(service.role),
             status: state.status,
             detail: state.detail,
             pids: state.pids.iter().map(|process| process.pid).collect(),
         })
-        .collect())
-}
-
-fn status(site: &Site, names: &ServiceNames, ui: Ui) -> Result<u8, Failure> {
-    let rows = rows(site, names)?;
-    ui.answer(&document(serde_json::json!({ "services": rows })), &text(&rows))?;
-    Ok(exit_code::DONE)
+    };
+    services.iter().map(row).collect()
 }
 
 /// Writes services for a person.
 pub fn text(rows: &[Row]) -> String {
+    let has_roles = rows.iter().any(|row| row.role.is_some());
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
-            vec![
-                row.name.clone(),
-                format!("{:?}", row.role).to_lowercase(),
-                row.status.to_string(),
-                row.detail.clone(),
-            ]
+            let mut cells = vec![row.name.clone(), row.status.to_string(), row.detail.clone()];
+            if has_roles {
+                cells.insert(1, row.role.map(|role| role.to_string()).unwrap_or_default());
+            }
+            cells
         })
         .collect();
     table(&cells, "  ")

@@ -11,16 +11,17 @@ use crate::output::json::{Document, document};
 
 pub fn run(global: &Global, args: &SmokeCheckArgs, ui: Ui) -> Result<u8, Failure> {
     let absolute = args.urls.iter().all(|url| url.starts_with("http://") || url.starts_with("https://"));
-    let site = if absolute && !args.urls.is_empty() {
+    let is_complete = args.base.is_some() || (absolute && !args.urls.is_empty());
+    let site = if is_complete {
         super::site_if_any(global)?
     } else {
-        Some(super::site(global)?)
+        Some(super::site_or(global, "addresses, or `--base URL` and paths")?)
     };
     let configured = site.as_ref().and_then(deploykit::Site::smoke_check);
     let mut check = match configured {
         // Addresses of their own have nothing to do with where gunicorn listens.
-        Some(check) if !absolute || args.urls.is_empty() => check,
-        _ => SmokeCheck::default(),
+        Some(check) if !is_complete => check,
+        _ => SmokeCheck { base: args.base.clone(), ..SmokeCheck::default() },
     };
     if !args.urls.is_empty() {
         check.pages = args.urls.iter().map(Page::new).collect();

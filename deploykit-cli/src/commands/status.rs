@@ -14,7 +14,7 @@ use deploykit::state::{RunDirectory, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::args::{Global, ServiceNames, StatusArgs};
+use crate::args::{Global, StatusArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::human::{date_and_time, unwind, with_times};
@@ -71,7 +71,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
     // A run that goes on has no report yet.
     let report = if running.is_some() { RunDirectory::report } else { deploykit::update::report_of };
     // A manager that does not answer is news about the site, not a failure to look.
-    let (services, services_error) = match super::services::rows(site, &ServiceNames { names: Vec::new() }) {
+    let (services, services_error) = match super::services::rows(Some(site), &config.services) {
         Ok(rows) => (rows, None),
         Err(failure) => (Vec::new(), Some(failure.message)),
     };

@@ -140,6 +140,8 @@ git-update: [COMMIT] → [COMMIT]: 1 new commit on origin/main
 "#]]
         .raw()
     );
+    let asked = [&update[..], &["--check", "--exit-code"]].concat();
+    away(&asked).run().expect(10);
     let done = away(&[&update[..], &["--json"]].concat()).run().expect(0);
     assert_documented("done", &done.json());
     assert_data_eq!(
@@ -152,13 +154,14 @@ git-update: nothing to do: no new commits on origin/main
 "#]]
         .raw()
     );
+    away(&asked).run().expect(0);
     assert_data_eq!(
         text(away(&["git-update", "--repository", "/"]).run()),
         str![[r#"
 exit code 4
 --- stderr
 Error: `/` is not the top of a Git checkout
-Hint: set `site.repository` to the directory that holds `.git`
+Hint: set `--repository` to the directory that holds `.git`
 
 "#]]
         .raw()
@@ -196,6 +199,7 @@ pip-install: no packages → humanize [VERSION]: + humanize [VERSION]
 "#]]
         .raw()
     );
+    with_uv(&["--check", "--exit-code"]).expect(10);
     assert_data_eq!(
         text(with_uv(&[])),
         str![[r#"

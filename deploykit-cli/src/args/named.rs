@@ -1,0 +1,112 @@
+//! The services, and flags that name what a configuration names otherwise.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+#[derive(Debug, Subcommand)]
+pub enum ServicesCommand {
+    /// Stop services and wait until all their processes are gone
+    Stop(ServiceChangeArgs),
+    /// Start services and wait until they stay up
+    Start(ServiceChangeArgs),
+    /// Stop and start services
+    Restart(ServiceChangeArgs),
+    /// Say how services are
+    Status(ServiceArgs),
+}
+
+impl ServicesCommand {
+    /// Returns the services that are meant.
+    pub fn services(&self) -> &ServiceArgs {
+        match self {
+            ServicesCommand::Stop(args) | ServicesCommand::Start(args) | ServicesCommand::Restart(args) => {
+                &args.services
+            }
+            ServicesCommand::Status(services) => services,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ServiceChangeArgs {
+    #[command(flatten)]
+    pub services: ServiceArgs,
+    #[command(flatten)]
+    pub check: CheckArgs,
+}
+
+// Services, by their names in the configuration or as the flags describe them.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    /// Their names; default: all
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// What manages the service; no configuration is needed then
+    #[arg(long, value_name = "MANAGER", requires = "names")]
+    pub manager: Option<ManagerKind>,
+    /// supervisor: supervisord's configuration file (`--config` names deploykit's)
+    #[arg(long, value_name = "FILE", requires = "manager", required_if_eq("manager", "supervisor"))]
+    pub supervisor_config: Option<PathBuf>,
+    /// systemd: the unit is one of `systemctl --user`
+    #[arg(long, requires = "manager")]
+    pub user: bool,
+    /// gunicorn: the file that it writes its process number to
+    #[arg(long, value_name = "FILE", requires = "manager", required_if_eq("manager", "gunicorn"))]
+    pub pidfile: Option<PathBuf>,
+    /// gunicorn, command: the command that starts the service and returns
+    #[arg(long, value_name = "COMMAND", requires = "manager", value_parser = words)]
+    pub start: Option<Words>,
+    /// command: the command that stops the service
+    #[arg(long, value_name = "COMMAND", requires = "manager", value_parser = words)]
+    pub stop: Option<Words>,
+    /// command: the command that exits with 0 while the service runs
+    #[arg(
+        long, value_name = "COMMAND", requires = "manager", value_parser = words,
+        required_if_eq("manager", "command"),
+    )]
+    pub status: Option<Words>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ManagerKind {
+    Supervisor,
+    Systemd,
+    Gunicorn,
+    Command,
+}
+
+/// A program with its arguments.
+#[derive(Clone, Debug, Default)]
+pub struct Words(pub Vec<String>);
+
+// A one-liner that changes something, and can be asked beforehand.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct CheckArgs {
+    /// Only say what would change
+    #[arg(long)]
+    pub check: bool,
+    /// With --check: exit with 10 when something would change
+    #[arg(long, requires = "check")]
+    pub exit_code: bool,
+}
+
+// A Django project that no configuration describes.
+#[derive(Debug, Args)]
+pub struct ProjectArgs {
+    /// The directory of manage.py; no configuration is needed then
+    #[arg(long, value_name = "DIRECTORY", requires = "virtualenv")]
+    pub project: Option<PathBuf>,
+    /// The virtualenv of the project
+    #[arg(long, value_name = "DIRECTORY", requires = "project")]
+    pub virtualenv: Option<PathBuf>,
+    /// DJANGO_SETTINGS_MODULE; default: what manage.py says
+    #[arg(long, value_name = "MODULE", requires = "project")]
+    pub settings: Option<String>,
+}
+
+/// Splits a command into words as a shell does; no shell runs it.
+fn words(text: &str) -> Result<Words, String> {
+    let words = shlex::split(text).ok_or("a quote is not closed")?;
+    if words.is_empty() { Err("it is empty".to_owned()) } else { Ok(Words(words)) }
+}

@@ -1,0 +1,144 @@
+//! Services that flags describe.
+
+use std::path::PathBuf;
+
+use deploykit::operations::service_control::Want;
+use deploykit::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor, Systemd};
+use deploykit::{Host, Site};
+
+use crate::args::{Global, ManagerKind, ServiceArgs, Words};
+use crate::commands;
+use crate::exit_code;
+use crate::failure::Failure;
+
+/// Returns the services that flags describe, and the site that they belong to: their own, or that of the configuration here. Those
+/// that the site has are returned as it has them.
+pub fn services(
+    global: &Global,
+    args: &ServiceArgs,
+    kind: ManagerKind,
+    want: Option<Want>,
+) -> Result<(Option<Site>, Vec<Service>), Failure> {
+    fits(args, kind, want)?;
+    let named: Vec<Service> = args.names.iter().map(|name| service(name, args, kind)).collect();
+    let site = commands::site_of(global, |environment| {
+        for service in &named {
+            // A manager that cannot be asked says so when the service is asked for.
+            let processes = service.state(&Host::new()).map(|state| state.pids).unwrap_or_default();
+            if let Some(site) = Site::of_service(service, &processes, environment)? {
+                return Ok(Some(site));
+            }
+        }
+        Ok(None)
+    })?;
+    let site = match site {
+        Some(site) => Some(site),
+        None => commands::site_if_any(global)?,
+    };
+    let Some(site) = site else { return Ok((None, named)) };
+    let services = named.into_iter().map(|named| configured(&site, named)).collect::<Result<_, _>>()?;
+    Ok((Some(site), services))
+}
+
+/// Refuses flags of another manager, and lacking ones.
+fn fits(args: &ServiceArgs, kind: ManagerKind, want: Option<Want>) -> Result<(), Failure> {
+    use ManagerKind::{Command, Gunicorn, Supervisor, Systemd};
+    let usage = |message: String, hint: &'static str| Err(Failure::message(exit_code::USAGE, message, hint));
+    let name = format!("{kind:?}").to_lowercase();
+    let flags: [(&str, bool, &[ManagerKind]); 6] = [
+        ("--supervisor-config", args.supervisor_config.is_some(), &[Supervisor]),
+        ("--user", args.user, &[Systemd]),
+        ("--pidfile", args.pidfile.is_some(), &[Gunicorn]),
+        ("--start", args.start.is_some(), &[Gunicorn, Command]),
+        ("--stop", args.stop.is_some(), &[Command]),
+        ("--status", args.status.is_some(), &[Command]),
+    ];
+    if let Some((flag, ..)) = flags.iter().find(|(_, is_given, kinds)| *is_given && !kinds.contains(&kind)) {
+        return usage(format!("`{flag}` cannot be used with `--manager {name}`"), "leave it out");
+    }
+    if !matches!(kind, Gunicorn | Command) {
+        return Ok(());
+    }
+    if args.names.len() > 1 {
+        return usage(
+            format!("`--manager {name}` describes one service, not {}", args.names.len()),
+            "name one service, and call deploykit again for the next",
+        );
+    }
+    // A stop that fails is undone by a start.
+    if want.is_some() && args.start.is_none() {
+        return usage(format!("`--manager {name}` lacks `--start`"), "add `--start 'PROGRAM ARGUMENTS'`");
+    }
+    if kind == Command && matches!(want, Some(Want::Stop | Want::Restart)) && args.stop.is_none() {
+        return usage(format!("`--manager {name}` lacks `--stop`"), "add `--stop 'PROGRAM ARGUMENTS'`");
+    }
+    Ok(())
+}
+
+/// Makes the service that flags describe.
+fn service(name: &str, args: &ServiceArgs, kind: ManagerKind) -> Service {
+    let file = |file: &Option<PathBuf>| file.as_deref().map(commands::absolute).unwrap_or_default();
+    let words = |words: &Option<Words>| words.clone().unwrap_or_default().0;
+    let manager = match kind {
+        ManagerKind::Supervisor => {
+            let server = Server::Config(file(&args.supervisor_config));
+            Manager::Supervisor(Supervisor { server, program: None })
+        }
+        ManagerKind::Systemd => Manager::Systemd(Systemd { unit: None, user: args.user }),
+        ManagerKind::Gunicorn => Manager::Gunicorn(Gunicorn {
+            pidfile: file(&args.pidfile),
+            start: words(&args.start),
+            directory: None,
+        }),
+        ManagerKind::Command => Manager::Command(CommandManager {
+            start: words(&args.start),
+            stop: words(&args.stop),
+            status: words(&args.status),
+            ..CommandManager::default()
+        }),
+    };
+    let role = if kind == ManagerKind::Gunicorn { Role::Web } else { Role::Worker };
+    Service::new(name, role, manager)
+}
+
+/// Returns a service as the site has it; one that the site does not have stays as it is.
+fn configured(site: &Site, named: Service) -> Result<Service, Failure> {
+    let services = &site.config().services;
+    if let Some(known) = services.iter().find(|known| is_same(known, &named)) {
+        return Ok(known.clone());
+    }
+    match services.iter().find(|known| known.name == named.name) {
+        Some(known) => {
+            let has = format!("other settings for the service `{}`", known.name);
+            Err(commands::contradiction(site, "--manager", has))
+        }
+        None => Ok(named),
+    }
+}
+
+/// Tells whether both are the same service under the same manager, as far as the flags say.
+fn is_same(known: &Service, named: &Service) -> bool {
+    let agrees = |known: &[String], named: &[String]| named.is_empty() || known == named;
+    match (&known.manager, &named.manager) {
+        (Manager::Supervisor(one), Manager::Supervisor(other)) => {
+            let program = one.program.as_ref().unwrap_or(&known.name);
+            *program == named.name
+                && match (&one.server, &other.server) {
+                    (Server::Config(one), Server::Config(other)) => commands::is_same(one, other),
+                    (one, other) => one == other,
+                }
+        }
+        (Manager::Systemd(one), Manager::Systemd(other)) => {
+            let unit = one.unit.as_ref().unwrap_or(&known.name);
+            let short = |name: &str| name.trim_end_matches(".service").to_owned();
+            one.user == other.user && short(unit) == short(&named.name)
+        }
+        (Manager::Gunicorn(one), Manager::Gunicorn(other)) => {
+            commands::is_same(&one.pidfile, &other.pidfile) && agrees(&one.start, &other.start)
+        }
+        (Manager::Command(one), Manager::Command(other)) => {
+            one.status == other.status && agrees(&one.start, &other.start) && agrees(&one.stop, &other.stop)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,42 @@
+//! Hints for whoever named the site by flags: keys of the configuration have flags of the same meaning.
+
+/// Words of hints, and what says the same of flags.
+const FLAGS: [(&str, &str); 12] = [
+    ("`site.repository`", "`--repository`"),
+    ("`git.branch`", "`--branch`"),
+    ("set `git.local-changes = \"keep\"`", "add `--keep-changes`"),
+    ("set `git.local-commits = \"rebase\"`", "add `--rebase`"),
+    ("`python.virtualenv`", "`--virtualenv`"),
+    ("set `python.installer = \"pip\"`", "add `--installer pip`"),
+    ("`site.project`", "`--project`"),
+    ("`site.settings`", "`--settings`"),
+    ("`smoke.base`", "`--base`"),
+    ("name it with `unit`", "name the unit"),
+    ("`user = true` when", "add `--user` when"),
+    ("`sudo = true` lets it run `sudo -n systemctl`", "call deploykit with `sudo`"),
+];
+
+/// Lets a hint speak of flags.
+pub fn in_flags(hint: &str) -> String {
+    FLAGS.iter().fold(hint.to_owned(), |hint, (key, flag)| hint.replace(key, flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_flags_in_the_place_of_keys() {
+        let hint = "commit them upstream, or set `git.local-changes = \"keep\"`: then they stay";
+        assert_eq!(in_flags(hint), "commit them upstream, or add `--keep-changes`: then they stay");
+        assert_eq!(in_flags("chmod go-w /srv"), "chmod go-w /srv");
+    }
+
+    #[test]
+    fn every_word_is_one_of_a_hint() {
+        let hints = include_str!("../hints.rs").replace("\\\"", "\"");
+        let unknown: Vec<&str> =
+            FLAGS.iter().map(|(key, _)| *key).filter(|key| !hints.contains(key)).collect();
+        assert!(unknown.is_empty(), "no hint says: {unknown:?}");
+    }
+}
