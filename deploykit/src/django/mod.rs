@@ -12,6 +12,7 @@ mod error;
 mod facts;
 mod migrations;
 mod orphans;
+mod probe;
 mod project;
 pub(crate) mod protocol;
 pub(crate) mod reasons;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use procfs::process::all_processes;
 
 use super::Project;
-use super::session::LOADER;
+use super::probe::LOADER;
 use crate::host::ProcessId;
 
 /// Returns the processes that an earlier deploykit booted for one of these projects and that have not ended.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::migrations::Observed;
+use super::probe::{self, LOADER};
 use super::project::path_with;
 use super::protocol::{self, Line};
 use super::{
@@ -31,27 +32,6 @@ const PING: Duration = Duration::from_secs(30);
 
 /// The database that migrations are applied to.
 pub(super) const DATABASE: &str = "default";
-
-/// Takes the probe from the standard input, so that the command line stays readable and no file is needed.
-pub(super) const LOADER: &str = "import json, os; requests = os.fdopen(os.dup(0), 'rb'); \
-    exec(compile(json.loads(requests.readline()), '<deploykit>', 'exec'), {'requests': requests, '__name__': 'deploykit'})";
-
-/// What runs in the site's Python.
-const PROBE: &str = concat!(
-    include_str!("probe/site.py"),
-    include_str!("probe/patience.py"),
-    include_str!("probe/database.py"),
-    include_str!("probe/losses.py"),
-    include_str!("probe/history.py"),
-    include_str!("probe/rows.py"),
-    include_str!("probe/schema.py"),
-    include_str!("probe/backup.py"),
-    include_str!("probe/record.py"),
-    include_str!("probe/beside.py"),
-    include_str!("probe/static.py"),
-    include_str!("probe/compile.py"),
-    include_str!("probe/serve.py"),
-);
 
 /// Hears of each migration's beginning and end.
 type Observer = Box<dyn FnMut(&MigrationProgress) + Send>;
@@ -124,7 +104,7 @@ impl Session {
         let directory = names::text(&project.directory);
         let seconds = project.database_deadline.as_secs_f64();
         let configuration = json!({ "directory": directory, "limit": seconds }).to_string();
-        for line in [Value::from(PROBE).to_string(), configuration] {
+        for line in [Value::from(probe::program()).to_string(), configuration] {
             session.write(host, "boot", &line)?;
         }
         session.answer(host, "boot", Some(limit))?;

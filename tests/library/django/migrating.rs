@@ -382,14 +382,21 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
     let plan = site.boot().migrations(&Host::new()).unwrap();
 
     let directory = crate::support::root().join("deploykit/src/django");
-    let session = std::fs::read_to_string(directory.join("session.rs")).unwrap();
-    let loader = session.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
+    let source = std::fs::read_to_string(directory.join("probe.rs")).unwrap();
+    let loader = source.split("const LOADER: &str = \"").nth(1).unwrap().split("\";").next().unwrap();
     let loader = loader.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ");
-    let parts = regex::Regex::new(r#"include_str!\("(probe/\w+\.py)"\)"#).unwrap();
-    let probe: String = parts
-        .captures_iter(&session)
-        .map(|part| std::fs::read_to_string(directory.join(&part[1])).unwrap())
-        .collect();
+    let mut modules = serde_json::Map::new();
+    for entry in std::fs::read_dir(directory.join("probe/deploykit_probe")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "py") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        modules.insert(name, std::fs::read_to_string(&path).unwrap().into());
+    }
+    let start = modules.remove("loader").unwrap();
+    let probe =
+        format!("{}\n\nstart({}, requests)\n", start.as_str().unwrap(), serde_json::Value::from(modules));
     let mut child = Command::new(&site.project.python)
         .args(["-c", &loader])
         .current_dir(&site.project.directory)

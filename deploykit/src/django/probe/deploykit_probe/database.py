@@ -1,54 +1,29 @@
-# --- migrations and the database
+"""Migrations: what is pending, applied and to be reversed."""
+
+from __future__ import annotations
+
+import collections
+import sys
+import time
+from typing import Any, Callable
+
+from .answers import send
+from .connections import Looked, has_database, reach
+from .errors import Failed, Refused, guarded
+from .history import lacking, required_strays, squashes_of, to_reverse, unrecorded
+from .identities import identities, identity, key_of, keys_of, moved
+from .kinds import Connection, Executor, Json, Key, Migration, Operation
+from .losses import Change, Judge
+from .misfits import misfits
+from .patience import begin_to_change
+from .record import record_at_once
+from .registry import answers
+from .schema import schema_of
+from .tables import Names
 
 
-def key_of(migration):
-    return (migration.app_label, migration.name)
-
-
-def identity(key):
-    return {"app": key[0], "name": key[1]}
-
-
-def keys_of(rows):
-    return set((row["app"], row["name"]) for row in rows)
-
-
-def identities(keys):
-    return [identity(key) for key in sorted(keys)]
-
-
-class Looked:
-    """Removes the empty file that SQLite makes when somebody only looks."""
-
-    def __init__(self, alias):
-        from django.db import connections
-
-        self.connection = guarded("database", lambda: connections[alias], database=alias)
-        path = sqlite_file(self.connection) if self.connection.vendor == "sqlite" else None
-        self.path = path if path and not os.path.lexists(path) else None
-
-    def __enter__(self):
-        return self.connection
-
-    def __exit__(self, *exception):
-        if self.path and os.path.exists(self.path) and os.path.getsize(self.path) == 0:
-            self.connection.close()
-            os.unlink(self.path)
-
-
-def has_database(alias):
-    """Tells whether there is a database: Django has a stand-in for `{}`."""
-    from django.db import connections
-    from django.db.backends.dummy.base import DatabaseWrapper
-
-    return not isinstance(guarded("database", lambda: connections[alias], database=alias), DatabaseWrapper)
-
-
-def reach(connection, alias):
-    guarded("database", connection.ensure_connection, database=alias)
-
-
-def executor_of(connection, alias, progress=None):
+def executor_of(connection: Connection, alias: str, progress: Progress | None = None) -> Executor:
+    """Returns what migrates, once the history has been found consistent."""
     from django.db.migrations.exceptions import InconsistentMigrationHistory
     from django.db.migrations.executor import MigrationExecutor
 
@@ -57,7 +32,7 @@ def executor_of(connection, alias, progress=None):
     try:
         executor.loader.check_consistent_history(connection)
     except InconsistentMigrationHistory as error:
-        raise Failed("inconsistent", error, database=alias)
+        raise Failed("inconsistent", error, database=alias) from error
     conflicts = executor.loader.detect_conflicts()
     if conflicts:
         apps = [{"app": app, "names": sorted(names)} for app, names in sorted(conflicts.items())]
@@ -65,18 +40,23 @@ def executor_of(connection, alias, progress=None):
     return executor
 
 
-def pending_of(executor):
+def pending_of(executor: Executor) -> list[Migration]:
+    """Returns the migrations that are not applied, in their order."""
     return [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
 
 
-def described_operation(operation):
+def described_operation(operation: Operation) -> str:
+    """Returns an operation in Django's words, or the name of its class."""
     try:
-        return operation.describe()
+        text: str = operation.describe()
+        return text
     except Exception:
         return type(operation).__name__
 
 
-def do_migrations(request):
+@answers("migrations")
+def do_migrations(request: Json) -> Json:
+    """Says which migrations are pending, and what each does."""
     from django.core.management import get_commands
 
     alias = request["database"]
@@ -106,19 +86,19 @@ def do_migrations(request):
         if names.existing:
             raise Refused("existing", names=names.existing)
         applied = set(executor.recorder.applied_migrations())
-        found = {
+        found: Json = {
             "pending": steps,
             "applied": identities(applied),
             "unrecorded": identities(unrecorded(executor.loader, applied)),
             "lacking": lacking(executor.loader, applied),
             "doubtful": names.doubtful,
         }
-        apps = set(row["app"] for row in found["lacking"])
+        apps = {row["app"] for row in found["lacking"]}
         found["required"] = guarded("database", required_strays, connection, judge.state, apps, database=alias) if apps else []
     return dict(found, others=others(alias))
 
 
-def others(alias):
+def others(alias: str) -> list[Json]:
     """What waits in the other databases that `migrate --database` was used on."""
     from django.db import connections
     from django.db.migrations.executor import MigrationExecutor
@@ -138,7 +118,9 @@ def others(alias):
     return found
 
 
-def do_state(request):
+@answers("state")
+def do_state(request: Json) -> Json:
+    """Says which migrations are applied, and what the schema is."""
     from django.db.migrations.recorder import MigrationRecorder
 
     alias = request["database"]
@@ -154,34 +136,36 @@ def do_state(request):
 class Progress:
     """Tells the start and the end of each migration, and hands on to whoever wants to know it too."""
 
-    def __init__(self, original=None):
+    def __init__(self, original: Callable[..., Any] | None = None) -> None:
+        """Takes whoever else wants to know it."""
         self.original = original
-        self.running = None
+        self.running: Key | None = None
         self.since = 0.0
 
-    def __call__(self, action, migration=None, fake=False):
+    def __call__(self, action: str, migration: Migration = None, fake: bool = False) -> None:
+        """Hears what Django's executor begins and ends."""
         if migration is not None and action in ("apply_start", "unapply_start"):
             self.running, self.since = key_of(migration), time.monotonic()
-            self.tell("started", action.startswith("un"), None)
+            self.tell(migration, "started", action.startswith("un"), None)
         elif migration is not None and action in ("apply_success", "unapply_success"):
-            self.tell("finished", action.startswith("un"), time.monotonic() - self.since)
+            self.tell(migration, "finished", action.startswith("un"), time.monotonic() - self.since)
             self.running = None
         if self.original is not None:
             self.original(action, migration, fake)
 
-    def tell(self, phase, backwards, seconds):
-        event = dict(identity(self.running), event="migration", phase=phase, backwards=backwards, seconds=seconds)
+    def tell(self, migration: Migration, phase: str, backwards: bool, seconds: float | None) -> None:
+        """Tells deploykit of the start or the end of a migration."""
+        event = dict(identity(key_of(migration)), event="migration", phase=phase, backwards=backwards, seconds=seconds)
         send(event)
 
-    def fields(self):
+    def fields(self) -> Json:
+        """Returns the migration that runs, for an error."""
         return {"migration": identity(self.running) if self.running else None}
 
 
-def moved(unexpected, missing):
-    return Refused("state_moved", unexpected=identities(unexpected), missing=identities(missing))
-
-
-def do_migrate(request):
+@answers("migrate")
+def do_migrate(request: Json) -> Json:
+    """Applies the planned migrations, if they are still what is pending."""
     from django.core.management import call_command, get_commands, load_command_class
 
     alias = request["database"]
@@ -213,11 +197,12 @@ def do_migrate(request):
     try:
         call_command(command, database=alias, interactive=False, verbosity=1, skip_checks=True)
     except BaseException as error:
-        raise Failed("migration", error, **progress.fields())
+        raise Failed("migration", error, **progress.fields()) from error
     return {}
 
 
-def do_reversal(request):
+@answers("reversal")
+def do_reversal(request: Json) -> Json:
     """Says what `do_reverse` would do."""
     alias = request["database"]
     if not has_database(alias):
@@ -241,7 +226,8 @@ def do_reversal(request):
     return {"migrations": steps}
 
 
-def do_reverse(request):
+@answers("reverse")
+def do_reverse(request: Json) -> Json:
     """Reverses what is applied and was not before, newest first, with the code that applied it."""
     from django.core.management.sql import emit_pre_migrate_signal
     from django.db import connections
@@ -268,18 +254,18 @@ def do_reverse(request):
         try:
             executor.migrate([], plan=plan)
         except BaseException as error:
-            raise Failed("reversal", error, **progress.fields())
+            raise Failed("reversal", error, **progress.fields()) from error
     # Django records a squashed migration by the way, on the way there and on the way back.
-    squashed = set(key for key, _ in squashes_of(executor.loader))
+    squashed = {key for key, _ in squashes_of(executor.loader)}
     for app, name in sorted(squashed & set(executor.recorder.applied_migrations()) - before):
         executor.recorder.record_unapplied(app, name)
     return {}
 
 
-def changes_of(executor, undone, full):
+def changes_of(executor: Executor, undone: list[Migration], full: list[Migration]) -> dict[Key, Change]:
     """What is found out of each migration to be reversed, and whether what is written now still has room."""
     found = collections.OrderedDict()
-    keys = set(key_of(migration) for migration in undone)
+    keys = {key_of(migration) for migration in undone}
     judge = Judge(executor.connection, executor._create_project_state(with_applied_migrations=False))
     for migration in full:
         if key_of(migration) in keys:
@@ -291,7 +277,7 @@ def changes_of(executor, undone, full):
     return found
 
 
-def obstacles_of(change):
+def obstacles_of(change: Change) -> list[str]:
     """Why a migration cannot be reversed whole."""
     lost = ["reversing it would not bring back %s" % text for text in change.losses]
     return change.irreversible + lost + change.misfits

@@ -1,4 +1,20 @@
-# --- a database that hangs, is locked, or went away
+"""A database that hangs, is locked, or went away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from typing import Any
+
+from .answers import send
+from .connections import has_database
+from .errors import Failed, Refused, guarded
+from .kinds import Connection, Json
+from .registry import answers
+from .sql import rows_of
 
 # What an application's sessions are called that change the schema, so that what a killed one left can be found.
 CHANGES = "deploykit changes the schema"
@@ -10,7 +26,7 @@ LIMIT = 60.0
 CHANGING = False
 
 
-def be_patient(seconds):
+def be_patient(seconds: float) -> None:
     """Lets no connection wait without end."""
     from django.db.backends.signals import connection_created
 
@@ -20,7 +36,7 @@ def be_patient(seconds):
     connection_created.connect(limited, weak=False, dispatch_uid="deploykit")
 
 
-def limited(connection, **kwargs):
+def limited(connection: Connection, **kwargs: Any) -> None:
     """Gives a new connection the limit for locks, unless the site has one of its own, and its name."""
     ours = CHANGING and threading.current_thread() is threading.main_thread()
     with connection.cursor() as cursor:
@@ -37,7 +53,7 @@ def limited(connection, **kwargs):
                 cursor.fetchall()
 
 
-def begin_to_change(connection, alias):
+def begin_to_change(connection: Connection, alias: str) -> None:
     """Connects for a change of the schema, alone."""
     global CHANGING
     connection.close()
@@ -46,7 +62,13 @@ def begin_to_change(connection, alias):
     CHANGING = True
 
 
-def end_left(connection):
+def change_no_more() -> None:
+    """Lets the connections that are opened from now on be those of somebody who only reads."""
+    global CHANGING
+    CHANGING = False
+
+
+def end_left(connection: Connection) -> None:
     """Ends what a killed process left running: its server would do it once a lock is free, when nobody expects it."""
     sql = {
         "postgresql": "SELECT pid FROM pg_stat_activity WHERE application_name = '%s' AND usename = current_user"
@@ -72,7 +94,8 @@ def end_left(connection):
         time.sleep(0.1)
 
 
-def do_settle(request):
+@answers("settle")
+def do_settle(request: Json) -> Json:
     """Waits for a server that comes back by itself, and ends what was left running in it."""
     from django.db import connections
     from django.db.utils import OperationalError
@@ -83,7 +106,7 @@ def do_settle(request):
             connection.ensure_connection()
         except OperationalError as error:
             if time.monotonic() > until:
-                raise Failed("database", error, database=connection.alias)
+                raise Failed("database", error, database=connection.alias) from error
             time.sleep(0.2)
             continue
         guarded("database", end_left, connection, database=connection.alias)
@@ -97,22 +120,26 @@ class Watched:
     A driver that waits for a server which was stopped, or whose machine is gone, waits for ever.
     """
 
-    def __init__(self, alias):
+    def __init__(self, alias: str | None) -> None:
+        """Takes the database's name; `None`: the request is about none."""
         from django.db import connections
 
         self.alias, self.over = alias, threading.Event()
-        self.connection = connections[alias] if alias in connections.settings else None
+        self.connection: Connection = connections[alias] if alias in connections.settings else None
         if self.connection is not None and self.connection.vendor in ("sqlite", "unknown"):
             self.connection = None
 
-    def __enter__(self):
+    def __enter__(self) -> None:
+        """Begins to watch."""
         if self.connection is not None:
             threading.Thread(target=self.watch, daemon=True).start()
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
+        """Ends the watch."""
         self.over.set()
 
-    def watch(self):
+    def watch(self) -> None:
+        """Asks the database again and again, until the request is answered."""
         mute = 0
         while not self.over.wait(LIMIT / 2):
             asked = threading.Thread(target=self.ask, daemon=True)
@@ -125,7 +152,8 @@ class Watched:
                 # With its programs, which wait as well.
                 os.killpg(os.getpgrp(), signal.SIGKILL)
 
-    def ask(self):
+    def ask(self) -> None:
+        """Asks the database whether it lives, on a connection of its own."""
         another = self.connection.copy()
         try:
             with another.cursor() as cursor:
@@ -134,32 +162,3 @@ class Watched:
         except Exception:
             # Refused is answered, too.
             pass
-
-
-LOCKED = ("55P03", 1205)
-
-
-def lock_holders(error):
-    """Says who has the locks that something failed for; an empty text where that is not it, or not known."""
-    cause = error.__cause__ or error
-    codes = [getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)] + list(cause.args)[:1]
-    if not any(code in LOCKED for code in codes):
-        return ""
-    from django.db import connections
-
-    connection = connections["default"].copy()
-    sql = (
-        "SELECT DISTINCT a.pid, a.usename, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.granted"
-        " AND a.datname = current_database() AND a.pid <> pg_backend_pid() AND n.nspname !~ '^pg_' ORDER BY 1"
-    )
-    if connection.vendor == "mysql":
-        sql = "SELECT id, user, host FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-    try:
-        with connection.cursor() as cursor:
-            found = ["%s (%s, %s)" % row for row in rows_of(cursor, sql)]
-        connection.close()
-    except Exception:
-        traceback.print_exc()
-        return ""
-    return "; sessions that may hold the lock: %s" % ", ".join(found) if found else ""

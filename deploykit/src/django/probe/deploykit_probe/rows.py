@@ -1,10 +1,23 @@
-# --- how many rows there are
+"""How many rows there are."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from .connections import Looked, has_database, reach
+from .errors import guarded
+from .kinds import Connection, Json
+from .registry import answers
+from .sql import rows_of
 
 # Tables that are larger by the database's own estimate are not counted: that takes too long.
 MOST_ROWS = 2000000
 
 
-def do_rows(request):
+@answers("rows")
+def do_rows(request: Json) -> Json:
     """Counts the rows of each table, small tables first, until the time is up; names the tables that are left."""
     alias = request["database"]
     if not has_database(alias):
@@ -20,14 +33,15 @@ def do_rows(request):
     return {"counts": counts, "left": sorted(left)}
 
 
-def rows_in(connection, table):
+def rows_in(connection: Connection, table: str) -> int:
+    """Counts the rows of a table."""
     with connection.cursor() as cursor:
-        return rows_of(cursor, "SELECT count(*) FROM %s" % connection.ops.quote_name(table))[0][0]
+        return int(rows_of(cursor, "SELECT count(*) FROM %s" % connection.ops.quote_name(table))[0][0])
 
 
-def estimates(connection):
+def estimates(connection: Connection) -> list[tuple[int, str]]:
     """Returns each table with about how many rows it has."""
-    known = {}
+    known: dict[str, Any] = {}
     with connection.cursor() as cursor:
         tables = connection.introspection.table_names(cursor)
         if connection.vendor == "postgresql":

@@ -1,13 +1,34 @@
-# --- being asked
+"""Being asked."""
 
-# What the second line says.
-CONFIGURATION = {}
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import traceback
+from typing import IO, Any, Callable, NoReturn
+
+# These answer requests.
+from . import (  # noqa: F401
+    backup,
+    bytecode,
+    check,
+    database,
+    patience,
+    rows,
+    site,
+    static,
+)
+from .answers import ANSWERS, received, seal, send
+from .errors import Failed, failure, guarded
+from .patience import Watched, be_patient
+from .registry import ANSWERING
 
 
-def let_go():
+def let_go() -> None:
     """Holds no connection and no lock while it waits."""
-    global CHANGING
-    CHANGING = False
+    patience.change_no_more()
     connections = getattr(sys.modules.get("django.db"), "connections", None)
     if connections is None:
         return
@@ -23,7 +44,8 @@ def let_go():
                 traceback.print_exc()
 
 
-def serve():
+def serve(requests: IO[bytes]) -> None:
+    """Answers one request after the other until the input ends."""
     send({"ok": {"pid": os.getpid()}})
     while True:
         line = requests.readline()
@@ -32,7 +54,7 @@ def serve():
         request = received(json.loads(line.decode("utf-8")))
         with Watched(request.get("database")):
             try:
-                answer = {"ok": globals()["do_" + request["do"]](request)}
+                answer = {"ok": ANSWERING[request["do"]](request)}
             except BaseException as error:
                 answer = failure(error)
         let_go()
@@ -41,62 +63,68 @@ def serve():
         send(answer)
 
 
-def booted(called):
-    def entry(*args, **kwargs):
+def booted(called: list[bool], limit: float, requests: IO[bytes]) -> Callable[..., None]:
+    """Returns what stands in for Django's command line: it loads the site and answers."""
+
+    def entry(*args: Any, **kwargs: Any) -> None:
+        """Loads the site once, whatever `manage.py` asked for, and answers until the input ends."""
         if called:
             return
         called.append(True)
         try:
             guarded("settings", load_settings)
-            be_patient(CONFIGURATION["limit"])
+            be_patient(limit)
             guarded("apps", load_apps)
             let_go()
         except BaseException as error:
             send(failure(error))
             return
-        serve()
+        serve(requests)
 
     return entry
 
 
-def load_settings():
+def load_settings() -> None:
+    """Imports the settings."""
     from django.conf import settings
-    from django.core.exceptions import ImproperlyConfigured
 
     name = os.environ.get("DJANGO_SETTINGS_MODULE", "")
     try:
-        settings.INSTALLED_APPS
+        # This loads them.
+        _ = settings.INSTALLED_APPS
     except ModuleNotFoundError as error:
         if error.name and (name + ".").startswith(error.name + "."):
-            raise Failed("no_settings", error, module=name)
-        raise Failed("settings", error, module=name)
+            raise Failed("no_settings", error, module=name) from error
+        raise Failed("settings", error, module=name) from error
     except BaseException as error:
-        raise Failed("settings" if name else "no_settings", error, module=name)
+        raise Failed("settings" if name else "no_settings", error, module=name) from error
 
 
-def load_apps():
+def load_apps() -> None:
+    """Imports the apps and their models."""
     import django
 
     django.setup()
 
 
-def boot():
-    CONFIGURATION.update(received(json.loads(requests.readline().decode("utf-8"))))
+def boot(requests: IO[bytes]) -> None:
+    """Reads the configuration and runs `manage.py`."""
+    configuration = received(json.loads(requests.readline().decode("utf-8")))
     seal()
     # What Python's own start printed may have left half a line.
     ANSWERS.write(b"\n")
-    directory = CONFIGURATION["directory"]
+    directory = configuration["directory"]
     os.chdir(directory)
     # Python itself puts the real directory of the program there.
     sys.path[0] = os.path.realpath(directory)
     sys.argv = ["manage.py", "deploykit"]
-    called = []
+    called: list[bool] = []
     try:
         from django.core import management
     except BaseException as error:
         send(failure(Failed("no_django", error)))
         return
-    entry = booted(called)
+    entry = booted(called, configuration["limit"], requests)
     management.execute_from_command_line = entry
     management.ManagementUtility.execute = entry
     try:
@@ -109,9 +137,11 @@ def boot():
         send({"error": {"kind": "not_called"}})
 
 
-boot()
-ANSWERS.close()
-# Threads that the site started must not keep the process; its database connections are closed.
-sys.stdout.flush()
-sys.stderr.flush()
-os._exit(0)
+def run(requests: IO[bytes]) -> NoReturn:
+    """Boots the site, answers, and ends this process."""
+    boot(requests)
+    ANSWERS.close()
+    # Threads that the site started must not keep the process; its database connections are closed.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

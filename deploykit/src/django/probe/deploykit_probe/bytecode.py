@@ -1,7 +1,18 @@
-# --- bytecode
+"""Bytecode."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+from .kinds import Json
+from .registry import answers
 
 
-def do_compile(request):
+@answers("compile")
+def do_compile(request: Json) -> Json:
     """Compiles sources of this tree, and says where the bytecode is; both go by paths from the top of the tree.
 
     Such bytecode counts by what the source holds and not by its time, which a checkout sets anew.

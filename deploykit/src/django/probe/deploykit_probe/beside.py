@@ -1,7 +1,18 @@
-# --- work beside other work
+"""Work beside other work."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, Callable, NoReturn
+
+from .answers import ANSWERS
+from .errors import Failed, Refused, failure
+from .kinds import Json
 
 
-def beside(kind, nice, work, *args):
+def beside(kind: str, nice: int, work: Callable[..., Json], *args: Any) -> Callable[[], Json]:
     """Begins work in a fork of this process, at least so nice; what is returned waits for its end, and answers as it did."""
     if len(os.listdir("/proc/self/task")) > 1:
         # What the site's other threads hold would stay locked in a fork: it is done when it is waited for.
@@ -15,21 +26,23 @@ def beside(kind, nice, work, *args):
         do_and_end(answer, nice, work, *args)
     os.close(answer)
 
-    def wait():
+    def wait() -> Json:
+        """Waits for the end of the fork, and returns what its work returned."""
         with os.fdopen(answers, "rb") as pipe:
-            told = pipe.read()
+            said = pipe.read()
         _, status = os.waitpid(process, 0)
-        if not told:
+        if not said:
             raise Failed(kind, ChildProcessError("its process ended with status %d before it answered" % status))
-        told = json.loads(told.decode("utf-8"))
+        told = json.loads(said.decode("utf-8"))
         if "error" in told:
             raise Refused(**told["error"])
-        return told["ok"]
+        answered: Json = told["ok"]
+        return answered
 
     return wait
 
 
-def do_and_end(answer, nice, work, *args):
+def do_and_end(answer: int, nice: int, work: Callable[..., Json], *args: Any) -> NoReturn:
     """What the fork does."""
     try:
         # Nobody but who forked it is answered.

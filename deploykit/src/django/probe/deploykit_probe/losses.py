@@ -1,4 +1,15 @@
-# --- what a migration would lose
+"""What a migration would lose."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from typing import Any, Callable, Iterable
+
+from .identities import key_of
+from .kinds import Connection, Field, Json, Key, Migration, Operation, ProjectState, Snapshot
+from .tables import Names, has_table, holds_values, names_of
 
 # The operations whose effect on the database is what they do to the state.
 OPERATIONS = (
@@ -7,32 +18,34 @@ OPERATIONS = (
     "RenameIndex", "AddConstraint", "RemoveConstraint", "AlterConstraint", "AddField", "RemoveField", "AlterField",
     "RenameField", "SeparateDatabaseAndState", "RunSQL", "RunPython",
 )  # fmt: skip
+
 POSTGRESQL_OPERATIONS = (
     "AddIndexConcurrently", "RemoveIndexConcurrently", "AddConstraintNotValid", "ValidateConstraint", "CreateExtension",
     "CreateCollation", "RemoveCollation",
 )  # fmt: skip
+
 BEHAVIOUR = ("state_forwards", "database_forwards", "database_backwards", "allow_migrate_model")
 
 # Statements that hold no row and change none.
 HARMLESS_SQL = re.compile(r"(?:CREATE (?:UNIQUE )?INDEX|DROP INDEX|ANALYZE|COMMENT ON)\b", re.IGNORECASE)
 
 
-def kinds_of_operations():
+def kinds_of_operations() -> set[type]:
     """Returns Django's own classes of operations."""
     from django.db.migrations import operations
 
     postgres = sys.modules.get("django.contrib.postgres.operations")
     found = [getattr(operations, name, None) for name in OPERATIONS]
     found += [getattr(postgres, name, None) for name in POSTGRESQL_OPERATIONS]
-    return set(kind for kind in found if kind is not None)
+    return {kind for kind in found if kind is not None}
 
 
-def definer(kind, name):
+def definer(kind: type, name: str) -> Any:
     """Returns the class that an attribute comes from."""
     return next((one for one in kind.__mro__ if name in vars(one)), None)
 
 
-def is_djangos(kind):
+def is_djangos(kind: Any) -> bool:
     """Tells whether a class stands in Django itself."""
     name = getattr(kind, "__module__", "")
     module = sys.modules.get(name)
@@ -42,11 +55,17 @@ def is_djangos(kind):
 class Change:
     """What is found out of one migration."""
 
-    def __init__(self):
-        self.irreversible, self.losses, self.unknown, self.by_code = [], [], [], []
-        self.drops, self.misfits = [], []
+    def __init__(self) -> None:
+        """Begins with nothing found."""
+        self.irreversible: list[str] = []
+        self.losses: list[str] = []
+        self.unknown: list[str] = []
+        self.by_code: list[str] = []
+        self.drops: list[str] = []
+        self.misfits: list[str] = []
 
-    def doubts(self, text):
+    def doubts(self, text: str) -> None:
+        """Notes what is not known, once."""
         if text not in self.unknown:
             self.unknown.append(text)
 
@@ -57,13 +76,16 @@ class Judge:
     What is not understood is said to be unknown, never to be harmless.
     """
 
-    def __init__(self, connection, state, names=None):
+    def __init__(self, connection: Connection, state: ProjectState, names: Names | None = None) -> None:
+        """Takes the state before the first migration, and who follows the names in the database."""
         self.connection, self.state, self.names = connection, state, names
         self.kinds = kinds_of_operations()
         # Models and fields that these migrations made themselves, and conditions on what would be squeezed on the way back.
-        self.born, self.needs = set(), []
+        self.born: set[Any] = set()
+        self.needs: list[Json] = []
 
-    def judge(self, migration):
+    def judge(self, migration: Migration) -> Change:
+        """Finds what a migration changes, and brings the state past it."""
         from django.db.migrations import Migration
 
         change = Change()
@@ -73,7 +95,7 @@ class Judge:
         self.operations(migration.app_label, migration.operations, self.state, change, key_of(migration))
         return change
 
-    def pass_over(self, migration):
+    def pass_over(self, migration: Migration) -> None:
         """Brings the state past a migration that is not judged; where that fails, those after it are unknown by themselves."""
         for operation in migration.operations:
             try:
@@ -81,7 +103,8 @@ class Judge:
             except Exception:
                 traceback.print_exc()
 
-    def operations(self, app, operations, state, change, key):
+    def operations(self, app: str, operations: Iterable[Operation], state: ProjectState, change: Change, key: Key) -> None:
+        """Goes through operations in their order."""
         for operation in operations:
             name = type(operation).__name__
             try:
@@ -99,7 +122,7 @@ class Judge:
             except Exception as error:
                 change.doubts("%s: what it does cannot be found out (%s)" % (name, type(error).__name__))
 
-    def kind_of(self, operation):
+    def kind_of(self, operation: Operation) -> Any:
         """Returns the operation of Django's that this one is, or behaves as; `None`: it is the site's own."""
         kind = next((one for one in type(operation).__mro__ if one in self.kinds), None)
         for name in BEHAVIOUR:
@@ -107,7 +130,8 @@ class Judge:
                 return None
         return kind
 
-    def reversal(self, operation, kind, change):
+    def reversal(self, operation: Operation, kind: Any, change: Change) -> None:
+        """Notes whether an operation can be reversed, and where its reversal is code of the site's own."""
         from django.db.migrations.operations import RunPython, RunSQL
         from django.db.migrations.operations.base import Operation
 
@@ -130,14 +154,15 @@ class Judge:
         elif kind.__name__ == "CreateExtension" and self.has_extension(operation):
             change.doubts("the extension `%s` is there already, and reversing it would remove it" % operation.name)
 
-    def has_extension(self, operation):
+    def has_extension(self, operation: Operation) -> bool:
+        """Tells whether PostgreSQL has the extension already."""
         if self.connection.vendor != "postgresql":
             return False
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_extension WHERE extname = %s", [operation.name])
             return bool(cursor.fetchall())
 
-    def snapshot(self, app, operation, kind, state):
+    def snapshot(self, app: str, operation: Operation, kind: Any, state: ProjectState) -> Snapshot:
         """Returns the models that the operation may change, as they are before it."""
         name = getattr(operation, "model_name", None) or getattr(operation, "old_name", None)
         name = name or getattr(operation, "name", None)
@@ -145,17 +170,21 @@ class Judge:
         models = ((key, state.models[key]) for key in keys if key in state.models)
         return {key: (model.name, dict(model.fields), dict(model.options)) for key, model in models}
 
-    def compare(self, app, operation, kind, before, state, change, key):
+    def compare(
+        self, app: str, operation: Operation, kind: Any, before: Snapshot, state: ProjectState, change: Change, key: Key
+    ) -> None:
         """Compares the models of before with those of after."""
         from django.db.migrations.operations import RenameField, RenameModel
 
         if kind is not None and issubclass(kind, RenameModel):
             old, new = (app, operation.old_name.lower()), (app, operation.new_name.lower())
-            return self.renamed(lambda one: new + one[2:] if one[:2] == old else one)
+            self.renamed(lambda one: new + one[2:] if one[:2] == old else one)
+            return
         if kind is not None and issubclass(kind, RenameField):
-            model = (app, operation.model_name.lower())
-            old, new = model + (operation.old_name.lower(),), model + (operation.new_name.lower(),)
-            return self.renamed(lambda one: new if one == old else one)
+            column = (app, operation.model_name.lower(), operation.old_name.lower())
+            other = (app, operation.model_name.lower(), operation.new_name.lower())
+            self.renamed(lambda one: other if one == column else one)
+            return
         for one, (name, fields, options) in before.items():
             if not has_table(options) or one in self.born:
                 continue
@@ -176,7 +205,7 @@ class Judge:
                 change.losses.append("the order of `%s`" % name)
         self.made(app, operation, kind, before, state, change)
 
-    def made(self, app, operation, kind, before, state, change):
+    def made(self, app: str, operation: Operation, kind: Any, before: Snapshot, state: ProjectState, change: Change) -> None:
         """Notes models and fields that were not there before."""
         keys = list(state.models) if kind is None else list(before)
         if kind is not None and kind.__name__ == "CreateModel":
@@ -194,29 +223,33 @@ class Judge:
                     self.born.add(key + (field.lower(),))
                     change.drops.append("the values of `%s.%s`" % (key[1], field))
 
-    def follow(self, app, operation, kind, before, state, key):
+    def follow(self, app: str, operation: Operation, kind: Any, before: Snapshot, state: ProjectState, key: Key) -> None:
         """Tells whoever follows the names in the database."""
         if self.names is None:
             return
         if kind is None or kind.__name__ in ("RunSQL", "RunPython"):
             self.names.sure = False
             return
-        renamed = {}
+        renamed: dict[Key, Key] = {}
         if kind.__name__ == "RenameModel":
             renamed[app, operation.old_name.lower()] = (app, operation.new_name.lower())
-        keys = list(before) + ([(app, operation.name.lower())] if kind.__name__ == "CreateModel" else [])
+        keys = list(before)
+        if kind.__name__ == "CreateModel":
+            keys.append((app, operation.name.lower()))
         for one in keys:
             was = names_of(self.connection, one, before[one][2], before[one][1]) if one in before else {}
-            after = state.models.get(renamed.get(one, one))
-            now = {} if after is None else names_of(self.connection, renamed.get(one, one), after.options, after.fields)
+            other = renamed.get(one, one)
+            after = state.models.get(other)
+            now = {} if after is None else names_of(self.connection, other, after.options, after.fields)
             self.names.follow(key, was, now)
 
-    def renamed(self, rename):
-        self.born = set(rename(one) for one in self.born)
+    def renamed(self, rename: Callable[[Any], Any]) -> None:
+        """Gives models and fields that were noted their new names."""
+        self.born = {rename(one) for one in self.born}
         for need in self.needs:
             need["column"] = rename(need["column"])
 
-    def altered(self, model, field, old, new, change, key):
+    def altered(self, model: Key, field: str, old: Field, new: Field, change: Change, key: Key) -> None:
         """Finds what becomes of the values of a field that is altered."""
         label = "`%s.%s`" % (model[1], field)
         if bool(old.many_to_many) or bool(new.many_to_many):
@@ -227,7 +260,8 @@ class Judge:
             return
         column = model + (field.lower(),)
 
-        def need(kind, *limits):
+        def need(kind: str, *limits: Any) -> None:
+            """Notes what must be true of the values on the way back."""
             self.needs.append({"key": key, "column": column, "label": label, "kind": kind, "limits": limits})
 
         kinds = (label, old.get_internal_type(), new.get_internal_type())
@@ -253,7 +287,7 @@ class Judge:
         if old.unique and not new.unique:
             need("unique")
 
-    def squeezed(self, old, new, need):
+    def squeezed(self, old: Field, new: Field, need: Callable[..., None]) -> tuple[str, ...] | None:
         """Returns both types of a column that cannot hold all that it held; `None`: it can, maybe as long as `need` says."""
         types = tuple(str(field.db_type(self.connection)) for field in (old, new))
         if types[0].lower() == types[1].lower():
@@ -263,17 +297,17 @@ class Judge:
         ranges = tuple(range_of(self.connection, field) for field in (old, new))
         if None not in ranges:
             (low, high), (least, most) = ranges
-            if (least is None or low is not None and least <= low) and (most is None or high is not None and high <= most):
+            if (least is None or (low is not None and least <= low)) and (most is None or (high is not None and high <= most)):
                 if ranges[0] != ranges[1]:
                     need("range", low, high)
                 return None
             return types
-        texts = tuple(length_of(field) for field in (old, new))
-        if None not in texts:
-            if texts[0] > texts[1]:
+        before, after = length_of(old), length_of(new)
+        if before is not None and after is not None:
+            if before > after:
                 return types
-            if texts[0] < texts[1]:
-                need("length", texts[0])
+            if before < after:
+                need("length", before)
             return None
         if all(field.get_internal_type() == "DecimalField" for field in (old, new)):
             places = old.decimal_places, new.decimal_places
@@ -284,26 +318,14 @@ class Judge:
         return types
 
 
-def has_table(options):
-    return options.get("managed", True) and not options.get("proxy")
-
-
-def holds_values(field):
-    """Tells whether values go with a field: not those that are calculated, nor rows that another model keeps."""
-    if getattr(field, "generated", False):
-        return False
-    through = getattr(field.remote_field, "through", None) if field.many_to_many else None
-    return not through or bool(getattr(getattr(through, "_meta", None), "auto_created", False))
-
-
-def related(field):
+def related(field: Field) -> list[str]:
     """Returns what a field refers to, so that it can be compared."""
     _, _, _, arguments = field.deconstruct()
     names = [arguments.get(name) for name in ("to", "through", "to_field", "db_table")]
     return [str(name).lower() for name in names]
 
 
-def range_of(connection, field):
+def range_of(connection: Connection, field: Field) -> Any:
     """Returns the least and greatest integer that a column holds (`None`: any); `None` where it holds no integers."""
     kind = field.get_internal_type()
     names = {"SmallAutoField": "SmallIntegerField", "AutoField": "IntegerField", "BigAutoField": "BigIntegerField"}
@@ -313,7 +335,7 @@ def range_of(connection, field):
     return connection.ops.integer_field_range(kind)
 
 
-def length_of(field):
+def length_of(field: Field) -> float | None:
     """Returns how many characters a column holds; `None` where it holds no text."""
     kind = field.get_internal_type()
     if kind == "TextField":
@@ -323,13 +345,14 @@ def length_of(field):
     return None
 
 
-def is_harmless_sql(operation):
+def is_harmless_sql(operation: Operation) -> bool:
     """Tells whether SQL makes or removes nothing but indexes, there and back."""
     there, back = (statements_of(sql) for sql in (operation.sql, operation.reverse_sql))
     return all(HARMLESS_SQL.match(statement) for statement in there + back) and bool(there) == bool(back)
 
 
-def statements_of(sql):
+def statements_of(sql: Any) -> list[str]:
+    """Returns the statements of `RunSQL`, without comments, each in one line."""
     import sqlparse
 
     found = []
@@ -337,48 +360,3 @@ def statements_of(sql):
         text = sqlparse.format(part if isinstance(part, str) else part[0], strip_comments=True)
         found += [statement.strip().rstrip(";") for statement in sqlparse.split(text)]
     return [re.sub(r"\s+", " ", statement) for statement in found if statement]
-
-
-def misfits(connection, state, needs):
-    """Says of which migrations values were written since that have no room any more on the way back, by their keys."""
-    found = {}
-    for need in needs:
-        try:
-            text = misfit(connection, state, need)
-        except Exception as error:
-            text = "whether the values of %s still fit is not known (%s)" % (need["label"], type(error).__name__)
-        if text:
-            found.setdefault(need["key"], []).append(text)
-    return found
-
-
-def misfit(connection, state, need):
-    app, name, field = need["column"]
-    model = state.models[app, name]
-    column = next(column_of(known, one) for known, one in model.fields.items() if known.lower() == field)
-    table = table_of(connection, (app, name), model.options)
-    table, column = connection.ops.quote_name(table), connection.ops.quote_name(column)
-    kind, limits, label = need["kind"], need["limits"], need["label"]
-    conditions, group = [], ""
-    if kind == "null":
-        conditions, text = ["%s IS NULL" % column], "%s has NULL values now" % label
-    elif kind == "unique":
-        conditions, text = ["%s IS NOT NULL" % column], "%s has a value more than once now" % label
-        group = " GROUP BY %s HAVING count(*) > 1" % column
-    elif kind == "range":
-        low, high = limits
-        conditions += ["%s < %d" % (column, low)] if low is not None else []
-        conditions += ["%s > %d" % (column, high)] if high is not None else []
-        text = "%s has values now that are out of the range of before" % label
-    elif kind == "length":
-        length = "LENGTH" if connection.vendor == "sqlite" else "CHAR_LENGTH"
-        conditions = ["%s(%s) > %d" % (length, column, limits[0])]
-        text = "%s has values now that are longer than %d characters" % (label, limits[0])
-    else:
-        conditions = ["ROUND(%s, %d) <> %s" % (column, limits[0], column), "ABS(%s) >= %d" % (column, limits[1])]
-        text = "%s has values now that are out of the range of before" % label
-    if not conditions:
-        return None
-    with connection.cursor() as cursor:
-        rows = rows_of(cursor, "SELECT 1 FROM %s WHERE %s%s LIMIT 1" % (table, " OR ".join(conditions), group))
-    return text if rows else None

@@ -1,7 +1,16 @@
-# --- migrations with their records
+"""Migrations with their records."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from .kinds import Executor, Migration, ProjectState
+
+# The attribute that methods have once they are replaced.
+MARK = "deploykit"
 
 
-def record_at_once():
+def record_at_once() -> None:
     """Lets each migration and its record reach the database in one transaction, where it can be.
 
     Django records a migration that it takes back, and some that it applies, after their own transaction: a process that
@@ -10,8 +19,11 @@ def record_at_once():
     from django.db import transaction
     from django.db.migrations.executor import MigrationExecutor
 
-    def whole(original):
-        def step(self, state, migration, *args, **kwargs):
+    def whole(original: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the method with a transaction around it."""
+
+        def step(self: Executor, state: ProjectState, migration: Migration, *args: Any, **kwargs: Any) -> Any:
+            """Applies or unapplies a migration and records that."""
             connection = self.connection
             if not (migration.atomic and connection.features.can_rollback_ddl):
                 return original(self, state, migration, *args, **kwargs)
@@ -24,12 +36,10 @@ def record_at_once():
                 if off:
                     connection.enable_constraint_checking()
 
-        step.deploykit = True
+        setattr(step, MARK, True)
         return step
 
     for name in ("apply_migration", "unapply_migration"):
         original = getattr(MigrationExecutor, name)
-        if not getattr(original, "deploykit", False):
+        if not getattr(original, MARK, False):
             setattr(MigrationExecutor, name, whole(original))
-
-

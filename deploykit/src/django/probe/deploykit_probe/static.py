@@ -1,17 +1,30 @@
-# --- static files
+"""Static files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Callable, Iterator
+
+from .beside import beside
+from .errors import Refused, guarded
+from .kinds import Json
+from .registry import answers
+from .site import apps_names, static_backend
 
 
-def need_static():
+def need_static() -> None:
+    """Refuses where static files are not installed."""
     if "django.contrib.staticfiles" not in apps_names():
         raise Refused("no_static")
 
 
-def sources():
+def sources() -> tuple[dict[str, str | None], list[str]]:
     """Each name that collectstatic would collect, with the file that it comes from; the first finder wins."""
     from django.apps import apps
     from django.contrib.staticfiles.finders import get_finders
 
-    patterns = list(set(os.path.normpath(p) for p in apps.get_app_config("staticfiles").ignore_patterns))
+    patterns = list({os.path.normpath(p) for p in apps.get_app_config("staticfiles").ignore_patterns})
     found = {}
     directories = set()
     for finder in get_finders():
@@ -28,7 +41,9 @@ def sources():
     return found, sorted(directories)
 
 
-def do_static_sources(request):
+@answers("static_sources")
+def do_static_sources(request: Json) -> Json:
+    """Says what `collectstatic` would collect and from where."""
     from django.conf import settings
 
     need_static()
@@ -50,7 +65,7 @@ OF_ANY_CLASS = {
 }
 
 
-def replaces_files(backend):
+def replaces_files(backend: str | None) -> bool:
     """Whether what collects removes a file before it writes another one in its place: the storages of Django and
     whitenoise do (but for what whitenoise compresses), and so do classes that only set their options."""
     from django.core.management import get_commands
@@ -67,7 +82,7 @@ def replaces_files(backend):
     return True
 
 
-def forget_static_storage():
+def forget_static_storage() -> None:
     """Makes Django build the storage anew: it may have been built from the live STATIC_ROOT while apps were imported."""
     from django.contrib.staticfiles import storage
     from django.utils.functional import empty
@@ -80,19 +95,22 @@ def forget_static_storage():
     storages._storages.pop("staticfiles", None)
 
 
-def location_of(storage):
+def location_of(storage: Any) -> str | None:
+    """Returns the directory of a storage; `None`: it has none."""
     try:
-        return os.path.realpath(storage.path(""))
+        location: str = os.path.realpath(storage.path(""))
+        return location
     except Exception:
         return None
 
 
 @contextlib.contextmanager
-def what_is_there_is_collected():
+def what_is_there_is_collected() -> Iterator[None]:
     """Lets collectstatic leave what it finds in its directory: whatever is there equals its source."""
     from django.contrib.staticfiles.management.commands.collectstatic import Command
 
-    def delete_file(self, path, prefixed_path, source_storage):
+    def delete_file(self: Any, path: str, prefixed_path: str, source_storage: Any) -> bool:
+        """Keeps a file that is there, and says that nothing need be copied."""
         if not self.storage.exists(prefixed_path):
             return True
         self.unmodified_files.append(prefixed_path)
@@ -106,7 +124,8 @@ def what_is_there_is_collected():
         Command.delete_file = old
 
 
-def collect(target, seeded):
+def collect(target: str, seeded: bool) -> None:
+    """Collects into this directory, and refuses where the storage would write somewhere else."""
     from django.conf import settings
     from django.contrib.staticfiles.storage import staticfiles_storage
     from django.core.management import call_command
@@ -121,7 +140,12 @@ def collect(target, seeded):
         call_command("collectstatic", interactive=False, verbosity=1, clear=False, skip_checks=True)
 
 
-def collect_into(target, seeded):
+# What waits for the end of the collection under way, and answers.
+COLLECTION: Callable[[], Json] | None = None
+
+
+def collect_into(target: str, seeded: bool) -> Json:
+    """Collects with this STATIC_ROOT, and sets the old one again."""
     from django.conf import settings
 
     old = settings.STATIC_ROOT
@@ -135,16 +159,18 @@ def collect_into(target, seeded):
     return {}
 
 
-# What waits for the end of the collection under way, and answers.
-COLLECTION = None
-
-
-def do_begin_collect(request):
+@answers("begin_collect")
+def do_begin_collect(request: Json) -> Json:
+    """Begins to collect the static files beside other work."""
     global COLLECTION
     need_static()
     COLLECTION = beside("collect", request["nice"], collect_into, request["target"], request["seeded"])
     return {}
 
 
-def do_end_collect(request):
+@answers("end_collect")
+def do_end_collect(request: Json) -> Json:
+    """Waits until the static files are collected."""
+    if COLLECTION is None:
+        raise RuntimeError("no collection is under way")
     return COLLECTION()
