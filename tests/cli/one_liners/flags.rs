@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use deploykit::lock::Lock;
+use deploykit::services::{Gunicorn, Manager, Role, Service};
 use deploykit::{Host, Site};
 use tempfile::TempDir;
 
 use super::*;
 use crate::support::git::Repositories;
 use crate::support::http::{Reply, Server};
+use crate::support::services;
 
 /// A directory that no configuration is in or above.
 struct Place(TempDir);
@@ -76,6 +78,33 @@ fn a_service_of_commands_needs_no_configuration() {
     );
     says(&service(&["stop"]), 0, "  jobs  stopped  ");
     assert!(!up.exists());
+}
+
+#[test]
+fn a_gunicorn_with_a_pidfile_needs_no_configuration() {
+    let Some(gunicorn) = services::gunicorn() else { return };
+    let (place, wsgi) = (Place::new(), services::wsgi());
+    let (pidfile, socket) = (place.path("pid"), place.path("s"));
+    let start = format!(
+        "{} --daemon --pid {pidfile} --bind unix:{socket} --no-control-socket --chdir '{}' mysite:app",
+        gunicorn.display(),
+        wsgi.path().display()
+    );
+    let manager = Manager::Gunicorn(Gunicorn { pidfile: (&pidfile).into(), ..Gunicorn::default() });
+    let left = Service::new("web", Role::Web, manager);
+    let _cleaner = services::Cleaner(&left);
+    let service = |verb: &str, more: &[&str]| {
+        let flags = ["services", verb, "web", "--manager", "gunicorn", "--pidfile", &pidfile];
+        place.run(&[&flags[..], more].concat())
+    };
+    says(&service("start", &["--start", &start]), 0, "  web  running  process ");
+    assert!(services::answers(std::path::Path::new(&socket)));
+    let first = fs::read_to_string(&pidfile).unwrap();
+    says(&service("restart", &["--start", &start]), 0, "  web  running  process ");
+    assert_ne!(fs::read_to_string(&pidfile).unwrap(), first);
+    says(&service("status", &[]), 0, "  web  running  process ");
+    says(&service("stop", &["--start", &start]), 0, "  web  stopped  there is no pidfile");
+    assert!(!services::answers(std::path::Path::new(&socket)));
 }
 
 #[test]
