@@ -130,7 +130,7 @@ pub enum Outcome {
     RolledBack,
     /// It failed and could not be brought back: the site is held in maintenance.
     Held,
-    /// It was stopped twice, in the middle of going back.
+    /// It was stopped twice, in the middle of rolling back.
     Interrupted,
 }
 

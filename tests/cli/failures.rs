@@ -92,7 +92,7 @@ Window
   ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✓ start-web [S] s  gunicorn
   ✗ smoke-check [S] s
-Going back: 6 steps to undo
+Rolling back: 6 steps to undo
   ↩ start-web [S] s
   ↩ code [S] s
   ↩ stop-web [S] s
@@ -134,7 +134,7 @@ fn somebody_else_listens(site: &TestSite) {
     pause.wait();
     let listener = TcpListener::bind(&site.gunicorn_address).unwrap();
     pause.go_on();
-    wait_for("the way back", || update.stderr().contains("Going back"));
+    wait_for("the rollback", || update.stderr().contains("Rolling back"));
     drop(listener);
     let done = update.finish().expect(5);
     let told = format!(
@@ -215,7 +215,7 @@ Window
   ✓ migrate [S] s  1 migration
   ✓ start-web [S] s  gunicorn
   ✗ smoke-check [S] s
-Going back: 7 steps to undo
+Rolling back: 7 steps to undo
   ↩ start-web [S] s
   ✗ migrate could not be undone
 
@@ -273,7 +273,7 @@ Hint: `deploykit recover` brings the old version back
     assert_data_eq!(recover.text(Some(site)), str![[r#"
 exit code 6
 --- stderr
-Going back: 6 steps to undo
+Rolling back: 6 steps to undo
   ✗ migrate could not be undone
 
 The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
@@ -301,7 +301,7 @@ The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: smoke-check, start-web, migrate, code, stop-web, page-up, stop-workers, announce
 --- stderr
-Going back: 6 steps to undo
+Rolling back: 6 steps to undo
   ↩ migrate [S] s
   ↩ code [S] s
   ↩ stop-web [S] s

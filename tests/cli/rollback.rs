@@ -61,11 +61,11 @@ Error: there is no run yet
     assert_data_eq!(said(&["rollback", "-y"], 0), str![[r#"
 exit code 0
 --- stdout
-Took back the update of run [RUN]: [COMMIT] serves again, after [S] s; the site was down for [S] s, [S] s expected.
+Rolled back the update of run [RUN]: [COMMIT] serves again, after [S] s; the site was down for [S] s, [S] s expected.
 --- stderr
 Preparing; the site serves as before
   ✓ run [S] s  [RUN]: [COMMIT] → [COMMIT]
-  ✓ code [S] s  1 commit to take back
+  ✓ code [S] s  1 commit to roll back
   ✓ packages [S] s  - humanize [VERSION]
   ✓ secrets [S] s  1 required secret found
   ✓ services [S] s  gunicorn running, worker running
@@ -169,7 +169,7 @@ Rollback [RUN] (of [RUN]): [COMMIT] → [COMMIT] (production), [TIME]
   note: `guestbook.0003_reply` is reversed: the rows of `Reply` are lost
   note: `guestbook.0002_entry_signature` is reversed: the values of `entry.signature` are lost
   note: reversed by the site's own code: `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
-Took back the update of run [RUN]: [COMMIT] serves again, after [S] s; the site was down for [S] s, [S] s expected.
+Rolled back the update of run [RUN]: [COMMIT] serves again, after [S] s; the site was down for [S] s, [S] s expected.
 
 "#]].raw());
     let report = on(site, &["report", "--json"]).run().expect(0).json();
@@ -257,7 +257,7 @@ fn asked_and_failed() {
   ✓ code [S] s  [COMMIT]: 1 commit to roll back
   ✓ start-web [S] s  gunicorn
   ✗ smoke-check [S] s
-Going back: 6 steps to undo
+Rolling back: 6 steps to undo
   ↩ start-web [S] s
   ↩ code [S] s
   ↩ stop-web [S] s

@@ -113,7 +113,7 @@ Window
   ✓ stop-web [S] s  gunicorn
   ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✗ pause [S] s
-Going back: 4 steps to undo
+Rolling back: 4 steps to undo
   ↩ code [S] s
   ↩ stop-web [S] s
   ↩ stop-workers [S] s
@@ -234,13 +234,13 @@ Window
   ✓ stop-web [S] s  gunicorn
   ✓ code [S] s  [COMMIT]: 1 new commit on origin/main
   ✗ pause [S] s
-Going back: 4 steps to undo
+Rolling back: 4 steps to undo
   ↩ code [S] s
   ↩ stop-web [S] s
   ↩ stop-workers [S] s
 
 Interrupted during step `pause`
-Interrupted while going back: the site is half way.
+Interrupted while rolling back: neither version is complete.
   undone: stop-workers, stop-web, code
   still done: announce, pause
 Hint: `deploykit recover` goes on with the way back

@@ -176,7 +176,7 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
     let Some(site) = site else { return Ok(None) };
     let lock = site.claim(purpose, std::time::Duration::ZERO, host);
     let lock = lock.map_err(|error| Failure::refused(&error))?;
-    // What a recovery is to take back must not change under it.
+    // What a recovery is to undo must not change under it.
     if let Some((run, entries)) = site.state().unfinished().map_err(|error| Failure::refused(&error))? {
         return Err(Failure::refused(&UpdateError::unfinished(run.name, &entries)));
     }

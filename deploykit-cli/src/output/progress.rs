@@ -232,7 +232,7 @@ impl Lines {
             }
             Event::UndoStarted { steps } if *steps > 0 => {
                 let plural = if *steps == 1 { "step" } else { "steps" };
-                self.line(&paint(WARN, &format!("Going back: {steps} {plural} to undo")));
+                self.line(&paint(WARN, &format!("Rolling back: {steps} {plural} to undo")));
             }
             Event::StepUndone { step, duration_ms } => {
                 self.step(&paint(WARN, "↩"), step, Some(*duration_ms), "");

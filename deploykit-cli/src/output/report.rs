@@ -107,7 +107,7 @@ fn summary(report: &Report) -> String {
         Outcome::Updated => {
             let what = match &report.rolls_back {
                 Some(run) => {
-                    format!("Took back the update of run {run}: {} serves again, after", short(&report.to))
+                    format!("Rolled back the update of run {run}: {} serves again, after", short(&report.to))
                 }
                 None => format!("Updated to {} in", short(&report.to)),
             };
@@ -144,7 +144,7 @@ fn summary(report: &Report) -> String {
             "Held: the site's services are stopped, and no page is configured to say so. A person is needed."
                 .to_owned()
         }
-        _ => "Interrupted while going back: the site is half way.".to_owned(),
+        _ => "Interrupted while rolling back: neither version is complete.".to_owned(),
     }
 }
 

@@ -124,7 +124,7 @@ pub fn prepare<'s, 'o>(
     prepare::Preparation::begin(site, request, cancel, purpose, observer)?.go()
 }
 
-/// Prepares to take back the last finished update that stands; `run` names it, to be sure. To go further back, do it again.
+/// Prepares to roll back the last finished update that stands; `run` names it, to be sure. To go further back, do it again.
 ///
 /// Code, environment and static files go back by a checkout and renames, and migrations are reversed with the code that
 /// brought them. It runs like an update, and is undone like one: should it fail, the new version serves again.

@@ -159,7 +159,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             }
             other => other?,
         };
-        let text = format!("{} to take back", counted(moved.commit_count, "commit"));
+        let text = format!("{} to roll back", counted(moved.commit_count, "commit"));
         Ok((Some(moved), text))
     }
 
