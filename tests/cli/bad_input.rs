@@ -166,12 +166,12 @@ error: `git.deadline`: `soon` is not a duration; write "30s", "20m" or "1h 30m"
    |
  8 | deadline = "soon"
    |            ^^^^^^
-error: `python.virtualenv`: expected a text, found a whole number
+error: `python.virtualenv`: expected a string, found an integer
   --> /here/deploykit.toml:11:14
    |
 11 | virtualenv = 3
    |              ^
-error: `python.requirements`: expected a list of texts, found a text
+error: `python.requirements`: expected an array of strings, found a string
   --> /here/deploykit.toml:12:16
    |
 12 | requirements = "production.txt"
@@ -191,7 +191,7 @@ error: `services[1].name`: there are two services named `gunicorn`
    |
 20 | name = "gunicorn"
    |        ^^^^^^^^^^
-error: `smoke.pages[0].path`: `about` does not start with `/` or http
+error: `smoke.pages[0].path`: `about` does not start with `/`, `http://` or `https://`
   --> /here/deploykit.toml:24:10
    |
 24 | pages = ["about"]
@@ -208,7 +208,7 @@ exit code 3
 --- stdout
 {
   "version": 1,
-  "error": "/here/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`\n/here/deploykit.toml:3: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"\n/here/deploykit.toml:4: `site.project`: is not inside the repository `/here`\n/here/deploykit.toml:7: `git.brnach`: unknown key; did you mean `branch`?\n/here/deploykit.toml:8: `git.deadline`: `soon` is not a duration; write \"30s\", \"20m\" or \"1h 30m\"\n/here/deploykit.toml:11: `python.virtualenv`: expected a text, found a whole number\n/here/deploykit.toml:12: `python.requirements`: expected a list of texts, found a text\n/here/deploykit.toml:16: `services[0].manager`: `supervisord` is not one of `supervisor`, `systemd`, `command`, `gunicorn`; did you mean `supervisor`?\n/here/deploykit.toml:19: `services[1].config`: is missing\n/here/deploykit.toml:20: `services[1].name`: there are two services named `gunicorn`\n/here/deploykit.toml:24: `smoke.pages[0].path`: `about` does not start with `/` or http\n/here/deploykit.toml:26: `staging`: unknown key",
+  "error": "/here/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`\n/here/deploykit.toml:3: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"\n/here/deploykit.toml:4: `site.project`: is not inside the repository `/here`\n/here/deploykit.toml:7: `git.brnach`: unknown key; did you mean `branch`?\n/here/deploykit.toml:8: `git.deadline`: `soon` is not a duration; write \"30s\", \"20m\" or \"1h 30m\"\n/here/deploykit.toml:11: `python.virtualenv`: expected a string, found an integer\n/here/deploykit.toml:12: `python.requirements`: expected an array of strings, found a string\n/here/deploykit.toml:16: `services[0].manager`: `supervisord` is not one of `supervisor`, `systemd`, `command`, `gunicorn`; did you mean `supervisor`?\n/here/deploykit.toml:19: `services[1].config`: is missing\n/here/deploykit.toml:20: `services[1].name`: there are two services named `gunicorn`\n/here/deploykit.toml:24: `smoke.pages[0].path`: `about` does not start with `/`, `http://` or `https://`\n/here/deploykit.toml:26: `staging`: unknown key",
   "exit_code": 3,
   "tail": [],
   "hints": [],
@@ -242,12 +242,12 @@ error: `git.deadline`: `soon` is not a duration; write "30s", "20m" or "1h 30m"
    |
  8 | deadline = "soon"
    |            ^^^^^^
-error: `python.virtualenv`: expected a text, found a whole number
+error: `python.virtualenv`: expected a string, found an integer
   --> /here/deploykit.toml:11:14
    |
 11 | virtualenv = 3
    |              ^
-error: `python.requirements`: expected a list of texts, found a text
+error: `python.requirements`: expected an array of strings, found a string
   --> /here/deploykit.toml:12:16
    |
 12 | requirements = "production.txt"
@@ -267,7 +267,7 @@ error: `services[1].name`: there are two services named `gunicorn`
    |
 20 | name = "gunicorn"
    |        ^^^^^^^^^^
-error: `smoke.pages[0].path`: `about` does not start with `/` or http
+error: `smoke.pages[0].path`: `about` does not start with `/`, `http://` or `https://`
   --> /here/deploykit.toml:24:10
    |
 24 | pages = ["about"]

@@ -19,20 +19,20 @@ use crate::plan::StepKind;
 use crate::python::{Installer, UpgradeStrategy};
 use crate::services::Service;
 
-/// Which of the three courses an update takes.
+/// The environment of a site: it decides what an update does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Environment {
-    /// Everything.
+    /// All steps.
     Production,
-    /// Everything but the announcement.
+    /// All steps but the announcement.
     Staging,
-    /// Neither maintenance nor services; local changes are kept.
+    /// No maintenance, no services; local changes are kept.
     Development,
 }
 
 impl Environment {
-    /// Returns the word that the configuration has for it.
+    /// Returns its name in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ const ENVIRONMENTS: [(&str, Environment); 3] = [
     ("development", Environment::Development),
 ];
 
-/// A step of the site's own.
+/// A step that the configuration defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnStep {
     /// Its name.
@@ -59,11 +59,11 @@ pub struct OwnStep {
     pub after: StepKind,
     /// A manage.py command, or a program.
     pub task: OwnTask,
-    /// What it makes, from the top of the checkout.
+    /// The files that it makes, relative to the top of the checkout.
     pub outputs: Vec<PathBuf>,
 }
 
-/// What a step of the site's own does.
+/// What an own step runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnTask {
     /// Arguments of manage.py.
@@ -149,11 +149,11 @@ pub fn find(directory: &Path) -> Result<PathBuf, ConfigError> {
 }
 
 impl Config {
-    /// Reads a file, which must be the caller's or root's own; `environment` overrules the one that it names.
+    /// Reads a file, which must belong to the caller or to root; `environment` overrides the one in it.
     ///
     /// # Errors
     ///
-    /// See [`ConfigError`]; all mistakes of the file come at once.
+    /// See [`ConfigError`]; all mistakes of the file are reported at once.
     pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
         if path.exists() {
             owners::trusted(path)?;
@@ -167,7 +167,7 @@ impl Config {
         Config::parse(&text, &path, environment)
     }
 
-    /// Reads a text; `path` is for messages and for the directory that relative paths start at.
+    /// Reads a configuration from a string; `path` names it in messages, and relative paths start in its directory.
     ///
     /// # Errors
     ///
@@ -180,12 +180,12 @@ impl Config {
             let span = error.span().unwrap_or(0..0);
             problems.borrow_mut().push(Problem { span, key: String::new(), message });
         }
-        // Of what cannot be read, keys would be missing that are there.
+        // A part that cannot be read would seem to lack keys.
         let unreadable = problems.borrow().iter().any(|problem| problem.message != "duplicate key");
         let known = problems.borrow().len();
         let table = table.into_inner();
         let config = read(table.clone(), path, environment, &problems);
-        // A mistake in what is for another environment is one, too.
+        // Mistakes in the overrides of other environments are reported, too.
         for (name, value) in ENVIRONMENTS {
             if value != config.environment && has_overrides(&table, name) {
                 let others = Rc::default();
@@ -208,13 +208,13 @@ impl Config {
     }
 }
 
-/// Tells whether the table has a section for this environment.
+/// Tells whether the table overrides keys for this environment.
 fn has_overrides(table: &DeTable<'_>, environment: &str) -> bool {
     let all = table.get("environments").and_then(|all| all.get_ref().as_table());
     all.is_some_and(|all| all.contains_key(environment))
 }
 
-/// Takes the overrides of the chosen environment into the table.
+/// Merges the overrides of the chosen environment into the table.
 fn choose(
     table: &mut DeTable<'_>,
     wanted: Option<&str>,
@@ -228,7 +228,7 @@ fn choose(
         Some(wanted) => ENVIRONMENTS.iter().find(|(name, _)| *name == wanted).map_or_else(
             || {
                 let message = format!(
-                    "there is no environment `{wanted}`; it is `production`, `staging` or `development`"
+                    "there is no environment `{wanted}`: expected `production`, `staging` or `development`"
                 );
                 top.problem(0..0, "", message);
                 Environment::Production
@@ -322,10 +322,10 @@ fn read(
     let secrets_file = secrets.path("file");
     let secrets_required = secrets.texts("required").unwrap_or_default();
     let secrets_pattern = secrets.text("pattern");
-    // The default is right, and to compile it at every start would be a waste.
+    // The default is valid and is not compiled at every start.
     if let Some(Err(error)) = secrets_pattern.as_deref().map(crate::secrets::compile_pattern) {
         let text = crate::error_chain(&error);
-        // The first lines draw the pattern, which stands in the file.
+        // The first lines repeat the pattern.
         let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         secrets.wrong("pattern", reason);
     }
@@ -344,12 +344,12 @@ fn read(
     if restore_command.is_some() && backup_command.is_none() {
         database.wrong(
             "restore-command",
-            "`backup-command` is missing: what makes the copy that this one puts back",
+            "`backup-command` is missing: it makes the copy that `restore-command` restores",
         );
     }
     let database_deadline = database.duration("deadline").unwrap_or(DATABASE_DEADLINE);
     if database_deadline < Duration::from_secs(1) {
-        database.wrong("deadline", "a database has a second at least");
+        database.wrong("deadline", "expected at least \"1s\"");
     }
     database.finish();
 
@@ -372,7 +372,7 @@ fn read(
     let maintenance_off = maintenance.texts("off");
     if maintenance_on.is_some() != maintenance_off.is_some() {
         let (there, lacking) = if maintenance_on.is_some() { ("on", "off") } else { ("off", "on") };
-        maintenance.wrong(there, format!("`{lacking}` is missing: what one does the other one takes back"));
+        maintenance.wrong(there, format!("`{lacking}` is missing: `off` undoes what `on` did"));
     }
     let status_file = maintenance.path("status-file");
     let page = maintenance.path("page");
@@ -391,7 +391,7 @@ fn read(
     if let Some(base) = &smoke_base
         && !(base.starts_with("http://") || base.starts_with("https://"))
     {
-        smoke.wrong("base", "expected an address that starts with http:// or https://");
+        smoke.wrong("base", "expected a URL that starts with `http://` or `https://`");
     }
     let smoke_connect = smoke.text("connect");
     if let Some(connect) = &smoke_connect
@@ -409,8 +409,8 @@ fn read(
         smoke.wrong("pages", "`base` is missing: the address that the paths belong to");
     }
     if page.is_some() && smoke_base.is_some() && smoke_connect.is_none() && !pages.is_empty() {
-        let message = "`smoke.connect` is missing: while the page is up the public address answers 503, so the pages \
-                       are asked for at gunicorn itself; say where it listens";
+        let message = "`smoke.connect` is missing: while the page is up, the public address answers 503; give the \
+                       address that gunicorn listens on";
         maintenance.wrong("page", message);
     }
     let smoke_commands = smoke.commands("commands");
@@ -482,7 +482,7 @@ fn read(
     }
 }
 
-/// Joins a path that the configuration gives relative to the repository.
+/// Joins a path to a directory and removes `.` and `..`.
 fn normal(directory: &Path, text: &str) -> PathBuf {
     let mut path = PathBuf::new();
     for part in directory.join(text).components() {

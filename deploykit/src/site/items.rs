@@ -1,4 +1,4 @@
-//! The lists of `deploykit.toml`: services, steps of the site's own, pages.
+//! The arrays of tables of `deploykit.toml`: services, own steps, pages.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::operations::smoke_check::Page;
 use crate::plan::{Phase, StepKind};
 use crate::services::{CommandManager, Gunicorn, Kill, Manager, Role, Server, Service, Supervisor, Systemd};
 
-/// How long a name of a service may be, in bytes; file names end at 255.
+/// Maximum length of a service name, in bytes; a file name may have 255.
 const MOST_OF_NAME: usize = 200;
 
 pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
@@ -49,7 +49,7 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
             );
         }
         if sudo && matches!(&manager, Some(Manager::Systemd(systemd)) if systemd.user) {
-            reader.wrong("sudo", "a user's own units need no sudo");
+            reader.wrong("sudo", "a unit of the user's own manager needs no sudo");
         }
         reader.finish();
         if let (Some(name), Some(manager)) = (name, manager) {
@@ -69,14 +69,14 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
     services
 }
 
-/// Says what is wrong with the name of a service: its socket gate is a file of that name.
+/// Returns what is wrong with the name of a service: its socket gate is a file of that name.
 fn wrong_name(name: &str) -> Option<&'static str> {
     if name.chars().any(char::is_control) {
-        Some("holds a control character")
+        Some("contains a control character")
     } else if name.starts_with(['.', '-']) {
-        Some("a name starts with neither `.` nor `-`")
+        Some("starts with `.` or `-`")
     } else if name.contains('/') {
-        Some("a name has no `/`: a file is named by it")
+        Some("contains `/`, which a file name cannot contain")
     } else if name.len() > MOST_OF_NAME {
         Some("is longer than 200 bytes")
     } else {
@@ -138,7 +138,7 @@ fn manager(reader: &Reader<'_>) -> Option<Manager> {
     }
 }
 
-/// Reads the steps; `kept` returns what deploykit keeps in the place of an output.
+/// Reads the steps; `kept` returns the path that an output would replace, if deploykit must keep it.
 pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -> Vec<OwnStep> {
     let mut steps = Vec::new();
     for (text, reader) in top.items("steps") {
@@ -162,8 +162,8 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
         if let Some(name) = &name {
             match StepKind::from(name.as_str()) {
                 StepKind::Own(_) if steps.iter().all(|step: &OwnStep| step.name != *name) => {}
-                StepKind::Own(_) => reader.wrong("name", format!("another step is called `{name}`")),
-                _ => reader.wrong("name", format!("deploykit has a step `{name}`")),
+                StepKind::Own(_) => reader.wrong("name", format!("another step is named `{name}`")),
+                _ => reader.wrong("name", format!("`{name}` is a built-in step")),
             }
         }
         let task = match (reader.texts("manage"), reader.texts("run")) {
@@ -191,12 +191,12 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
     let all: BTreeSet<PathBuf> = steps.iter().flat_map(|step: &OwnStep| step.outputs.clone()).collect();
     for (outer, inner) in all.iter().zip(all.iter().skip(1)).filter(|(outer, inner)| inner.starts_with(outer))
     {
-        top.wrong("steps", format!("output `{}` is part of output `{}`", inner.display(), outer.display()));
+        top.wrong("steps", format!("output `{}` is inside output `{}`", inner.display(), outer.display()));
     }
     steps
 }
 
-/// Says why a path cannot be an output of a step.
+/// Returns why a path cannot be an output of a step.
 fn wrong_output(
     shown: &str,
     output: &Path,
@@ -205,13 +205,14 @@ fn wrong_output(
 ) -> Option<String> {
     let is_inside = output.components().all(|part| matches!(part, Component::Normal(_)));
     if output.as_os_str().is_empty() || !is_inside || output.starts_with(".git") {
-        return Some(format!("`{shown}` is no path inside the repository, relative to its top"));
+        return Some(format!("`{shown}` is not a relative path inside the repository"));
     }
     if let Some(kept) = kept(output) {
-        return Some(format!("`{shown}` would exchange `{}`", kept.display()));
+        return Some(format!("`{shown}` would replace `{}`", kept.display()));
     }
     let is_late = after.is_some_and(|after| after.phase() != Some(Phase::Prepare));
-    is_late.then(|| "only a step of the preparation has outputs; this one runs in the checkout".to_owned())
+    is_late
+        .then(|| "only a step of the preparation can have outputs; this step runs in the checkout".to_owned())
 }
 
 pub(super) fn pages(smoke: &Reader<'_>) -> Vec<Page> {
@@ -235,7 +236,7 @@ pub(super) fn pages(smoke: &Reader<'_>) -> Vec<Page> {
             reader.problem(
                 reader.span(),
                 &reader.name("path"),
-                format!("`{path}` does not start with `/` or http"),
+                format!("`{path}` does not start with `/`, `http://` or `https://`"),
             );
         }
         reader.finish();

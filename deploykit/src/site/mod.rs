@@ -58,7 +58,7 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// See [`ConfigError`]; all mistakes of the file come at once.
+    /// See [`ConfigError`]; all mistakes of the file are reported at once.
     pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
         Site::new(Config::load(path, environment)?)
     }

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: all of it, each with its place.
+//! The mistakes of a configuration, each with its place in the file.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use thiserror::Error;
 /// One mistake in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The bytes of the file that it is about; empty at the start when the whole file is meant.
+    /// The bytes of the file that the mistake is in; empty and at the start when it concerns the whole file.
     pub span: Range<usize>,
     /// The key from the top of the file, such as `git.branch`; empty for a mistake of the file itself.
     pub key: String,
@@ -46,7 +46,7 @@ pub enum ConfigError {
     /// The file has mistakes.
     #[error("{0}")]
     Invalid(Mistakes),
-    /// A file, or one that it names, is not to be obeyed.
+    /// The configuration, or a file that it names, belongs to somebody who is not trusted.
     #[error(transparent)]
     Distrust(#[from] crate::host::owners::DistrustError),
     /// The environment file of the site cannot be used.
@@ -59,7 +59,7 @@ pub enum ConfigError {
 pub struct Mistakes {
     /// The file.
     pub path: PathBuf,
-    /// Its text, for whoever wants to show the lines.
+    /// Its text, from which lines can be shown.
     pub text: String,
     /// At least one, in the order of the file.
     pub problems: Vec<Problem>,

@@ -1,4 +1,4 @@
-//! Reads a TOML document key by key, keeps going after a mistake, and knows at the end which keys nobody asked for.
+//! Reads a TOML document key by key. It goes on after a mistake, and reports unknown keys at the end.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -37,7 +37,7 @@ impl<'d> Reader<'d> {
         }
     }
 
-    /// Returns what a key would be called from the top of the document.
+    /// Returns the full name of a key, from the top of the document.
     pub(super) fn name(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
@@ -50,7 +50,7 @@ impl<'d> Reader<'d> {
         self.problems.borrow_mut().push(Problem { span, key: key.to_owned(), message: message.into() });
     }
 
-    /// Reports a mistake at the value of a key, or at the table where the key is missing.
+    /// Reports a mistake at the value of a key; when the key is missing, at its table.
     pub(super) fn wrong(&self, key: &'static str, message: impl Into<String>) {
         let span = self.get(key).map_or(self.span.clone(), |value| value.span());
         self.problem(span, &self.name(key), message);
@@ -76,7 +76,7 @@ impl<'d> Reader<'d> {
     }
 
     pub(super) fn text(&self, key: &'static str) -> Option<String> {
-        let text = self.expect(key, "a text", |value| value.get_ref().as_str().map(str::to_owned))?;
+        let text = self.expect(key, "a string", |value| value.get_ref().as_str().map(str::to_owned))?;
         if text.trim().is_empty() {
             self.wrong(key, "is empty");
             return None;
@@ -85,14 +85,14 @@ impl<'d> Reader<'d> {
     }
 
     pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
-        self.expect(key, "true or false", |value| value.get_ref().as_bool())
+        self.expect(key, "a boolean", |value| value.get_ref().as_bool())
     }
 
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.text(key).map(|text| self.resolve(&text))
     }
 
-    /// Makes a path absolute, with `.` and `..` taken out by their names.
+    /// Makes a path absolute and removes `.` and `..` without following links.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         let mut resolved = PathBuf::new();
         for part in self.directory.join(path).components() {
@@ -108,7 +108,7 @@ impl<'d> Reader<'d> {
     }
 
     pub(super) fn number(&self, key: &'static str, range: Range<u16>) -> Option<u16> {
-        let what = format!("a whole number from {} to {}", range.start, range.end - 1);
+        let what = format!("an integer from {} to {}", range.start, range.end - 1);
         let (text, radix) = self.expect(key, &what, |value| {
             let number = value.get_ref().as_integer()?;
             Some((number.as_str().to_owned(), number.radix()))
@@ -133,7 +133,7 @@ impl<'d> Reader<'d> {
         }
     }
 
-    /// Reads one of a few words.
+    /// Reads a string that is one of these.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
         let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
@@ -146,25 +146,25 @@ impl<'d> Reader<'d> {
         found
     }
 
-    /// Reads a list of texts.
+    /// Reads an array of strings.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
-        let values = self.expect(key, "a list of texts", |value| value.get_ref().as_array().cloned())?;
+        let values = self.expect(key, "an array of strings", |value| value.get_ref().as_array().cloned())?;
         let mut texts = Vec::new();
         for value in values.iter() {
             match value.get_ref().as_str() {
                 Some(text) => texts.push(text.to_owned()),
                 None => {
                     let found = kind(value.get_ref());
-                    self.problem(value.span(), &self.name(key), format!("expected a text, found {found}"));
+                    self.problem(value.span(), &self.name(key), format!("expected a string, found {found}"));
                 }
             }
         }
         Some(texts)
     }
 
-    /// Reads a list of argument lists.
+    /// Reads an array of commands, each an array of strings.
     pub(super) fn commands(&self, key: &'static str) -> Vec<Vec<String>> {
-        let Some(values) = self.expect(key, "a list of argument lists such as [[\"./check\"]]", |value| {
+        let Some(values) = self.expect(key, "an array of arrays such as [[\"./check\"]]", |value| {
             value.get_ref().as_array().cloned()
         }) else {
             return Vec::new();
@@ -179,16 +179,16 @@ impl<'d> Reader<'d> {
                 _ => self.problem(
                     value.span(),
                     &self.name(key),
-                    "expected a list of texts such as [\"./check\"]",
+                    "expected an array of strings such as [\"./check\"]",
                 ),
             }
         }
         commands
     }
 
-    /// Reads a table of texts.
+    /// Reads a table of strings.
     pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, String)> {
-        let Some(table) = self.expect(key, "a table of texts", |value| value.get_ref().as_table().cloned())
+        let Some(table) = self.expect(key, "a table of strings", |value| value.get_ref().as_table().cloned())
         else {
             return Vec::new();
         };
@@ -201,7 +201,7 @@ impl<'d> Reader<'d> {
                     self.problem(
                         value.span(),
                         &path,
-                        format!("expected a text, found {}", kind(value.get_ref())),
+                        format!("expected a string, found {}", kind(value.get_ref())),
                     );
                 }
             }
@@ -209,16 +209,16 @@ impl<'d> Reader<'d> {
         pairs
     }
 
-    /// Reads a section; an empty one when it is not there.
+    /// Reads a table; returns an empty one when it is missing.
     pub(super) fn section(&self, key: &'static str) -> Reader<'d> {
-        let table = self.expect(key, "a section", |value| value.get_ref().as_table().cloned());
+        let table = self.expect(key, "a table", |value| value.get_ref().as_table().cloned());
         let span = self.table.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span());
         self.child(table.unwrap_or_default(), span, self.name(key))
     }
 
-    /// Reads `[[key]]`, or a list of texts and tables: each item is a text or a reader.
+    /// Reads an array of tables, `[[key]]`, or of strings and tables: returns the string, if it is one, and a reader of the table.
     pub(super) fn items(&self, key: &'static str) -> Vec<(Option<String>, Reader<'d>)> {
-        let Some(values) = self.expect(key, "a list", |value| value.get_ref().as_array().cloned()) else {
+        let Some(values) = self.expect(key, "an array", |value| value.get_ref().as_array().cloned()) else {
             return Vec::new();
         };
         let mut items = Vec::new();
@@ -229,7 +229,9 @@ impl<'d> Reader<'d> {
                 DeValue::String(text) => {
                     items.push((Some(text.to_string()), self.child(DeTable::new(), value.span(), path)));
                 }
-                other => self.problem(value.span(), &path, format!("did not expect {}", kind(other))),
+                other => {
+                    self.problem(value.span(), &path, format!("expected a table, found {}", kind(other)))
+                }
             }
         }
         items
@@ -246,7 +248,7 @@ impl<'d> Reader<'d> {
         }
     }
 
-    /// Reports every key that nobody read, with the nearest one that somebody would have.
+    /// Reports every key that was not read, with the most similar key that was.
     pub(super) fn finish(self) {
         let known = self.known.borrow();
         for key in self.table.keys() {
@@ -260,7 +262,7 @@ impl<'d> Reader<'d> {
     }
 }
 
-/// Puts the values of `over` over those of `base`, table by table.
+/// Overrides the values of `base` with those of `over`, table by table.
 pub(super) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
     for (key, value) in over {
         let (span, value) = (value.span(), value.into_inner());
@@ -273,7 +275,7 @@ pub(super) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
                 base.insert(key, Spanned::new(span, DeValue::Table(table)));
             }
         } else {
-            // Remove first: an insert would keep the old key, whose place in the file is another.
+            // Remove first: an insert would keep the old key with its span.
             base.remove(key.get_ref().as_ref());
             base.insert(key, Spanned::new(span, value));
         }
@@ -285,7 +287,7 @@ fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(&name.replace('_', "-"), candidate), *candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
-        // Of two that are as near, the one that begins alike.
+        // Of two equally similar ones, prefer the longer common prefix.
         .min_by_key(|(distance, candidate)| {
             let alike = name.bytes().zip(candidate.bytes()).take_while(|(one, other)| one == other).count();
             (*distance, std::cmp::Reverse(alike))
@@ -295,12 +297,12 @@ fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
 
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date-time",
+        DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
 }

@@ -413,8 +413,8 @@ fn mistakes_in_an_override_are_in_its_place() {
         assert_data_eq!(
             error,
             str![[r#"
-/srv/site/deploykit.toml:6: `git.branch`: expected a text, found a whole number
-/srv/site/deploykit.toml:8: `git.remote`: expected a text, found a whole number
+/srv/site/deploykit.toml:6: `git.branch`: expected a string, found an integer
+/srv/site/deploykit.toml:8: `git.remote`: expected a string, found an integer
 "#]]
             .raw()
         );

@@ -31,12 +31,12 @@ fn names_of_services_are_names_of_files() {
     assert_data_eq!(
         mistakes(&text),
         str![[r#"
-2: services[0].name: a name starts with neither `.` nor `-`
-5: services[1].name: a name starts with neither `.` nor `-`
-8: services[2].name: a name has no `/`: a file is named by it
-11: services[3].name: a name starts with neither `.` nor `-`
-14: services[4].name: a name starts with neither `.` nor `-`
-17: services[5].name: holds a control character
+2: services[0].name: starts with `.` or `-`
+5: services[1].name: starts with `.` or `-`
+8: services[2].name: contains `/`, which a file name cannot contain
+11: services[3].name: starts with `.` or `-`
+14: services[4].name: starts with `.` or `-`
+17: services[5].name: contains a control character
 20: services[6].name: is empty
 29: services[9].name: is longer than 200 bytes
 
@@ -66,13 +66,13 @@ fn outputs_are_paths_that_a_preparation_can_exchange() {
     assert_data_eq!(
         mistakes(&text),
         str![[r#"
-1: steps: output `dist/inner` is part of output `dist`
-5: steps[0].outputs: `/tmp` is no path inside the repository, relative to its top
-5: steps[0].outputs: `../up` is no path inside the repository, relative to its top
-5: steps[0].outputs: `.` is no path inside the repository, relative to its top
-5: steps[0].outputs: `.git/x` is no path inside the repository, relative to its top
-10: steps[1].outputs: `.deploykit` would exchange `/srv/site/.deploykit`
-15: steps[2].outputs: only a step of the preparation has outputs; this one runs in the checkout
+1: steps: output `dist/inner` is inside output `dist`
+5: steps[0].outputs: `/tmp` is not a relative path inside the repository
+5: steps[0].outputs: `../up` is not a relative path inside the repository
+5: steps[0].outputs: `.` is not a relative path inside the repository
+5: steps[0].outputs: `.git/x` is not a relative path inside the repository
+10: steps[1].outputs: `.deploykit` would replace `/srv/site/.deploykit`
+15: steps[2].outputs: only a step of the preparation can have outputs; this step runs in the checkout
 
 "#]]
         .raw()
@@ -86,8 +86,8 @@ fn a_step_has_a_name_of_its_own() {
     assert_data_eq!(
         mistakes(&text),
         str![[r#"
-6: steps[1].name: deploykit has a step `migrate`
-10: steps[2].name: another step is called `build`
+6: steps[1].name: `migrate` is a built-in step
+10: steps[2].name: another step is named `build`
 
 "#]]
         .raw()
@@ -105,20 +105,20 @@ fn types_and_values_are_checked() {
              [hooks]\nafter-success = [[]]\n[logs]\nnginx = [\"a\"]\n"
         ),
         str![[r#"
-2: git.branch: expected a text, found a whole number
+2: git.branch: expected a string, found an integer
 3: git.remote: is empty
-4: git.verify-signature: expected true or false, found a text
-5: git.deadline: expected a duration such as "20m", found a whole number
-7: smoke.base: expected an address that starts with http:// or https://
+4: git.verify-signature: expected a boolean, found a string
+5: git.deadline: expected a duration such as "20m", found an integer
+7: smoke.base: expected a URL that starts with `http://` or `https://`
 8: smoke.connect: expected `HOST:PORT` or `unix:/PATH`, found `unix:`
 9: smoke.timeout: `fast` is not a duration; write "30s", "20m" or "1h 30m"
-10: smoke.commands: expected a list of texts such as ["./check"]
+10: smoke.commands: expected an array of strings such as ["./check"]
 12: secrets.pattern: unclosed group
-13: secrets.required: expected a text, found a whole number
-15: maintenance.on: `off` is missing: what one does the other one takes back
+13: secrets.required: expected a string, found an integer
+15: maintenance.on: `off` is missing: `off` undoes what `on` did
 16: maintenance.notice: `-5m` is not a duration; write "30s", "20m" or "1h 30m"
-18: hooks.after-success: expected a list of texts such as ["./check"]
-20: logs.nginx: expected a text, found a list
+18: hooks.after-success: expected an array of strings such as ["./check"]
+20: logs.nginx: expected a string, found an array
 
 "#]]
         .raw()
@@ -127,8 +127,8 @@ fn types_and_values_are_checked() {
         mistakes("[site.x]\n[git]\n[git.branch]\n[[secrets]]\n"),
         str![[r#"
 1: site.x: unknown key
-3: git.branch: expected a text, found a table
-4: secrets: expected a section, found a list
+3: git.branch: expected a string, found a table
+4: secrets: expected a table, found an array
 
 "#]]
         .raw()
@@ -191,8 +191,8 @@ fn services_lack_nothing() {
     assert_data_eq!(
         error.to_string(),
         str![[r#"
-/srv/site/deploykit.toml:1: `services`: expected a list, found a whole number
-/srv/site/deploykit.toml:2: `steps[0]`: did not expect a whole number
+/srv/site/deploykit.toml:1: `services`: expected an array, found an integer
+/srv/site/deploykit.toml:2: `steps[0]`: expected a table, found an integer
 /srv/site/deploykit.toml:2: `steps`: expected a table: [[steps]]
 "#]]
         .raw()
@@ -225,9 +225,9 @@ fn pages_and_the_page_fit_together() {
         ),
         str![[r#"
 2: smoke.pages: `base` is missing: the address that the paths belong to
-2: smoke.pages[1]: did not expect a whole number
+2: smoke.pages[1]: expected a table, found an integer
 2: smoke.pages[2].path: is missing
-2: smoke.pages[3].status: `700` is not a whole number from 100 to 599
+2: smoke.pages[3].status: `700` is not an integer from 100 to 599
 2: smoke.pages[3].txt: unknown key
 
 "#]]
@@ -236,7 +236,7 @@ fn pages_and_the_page_fit_together() {
     assert_data_eq!(
         mistakes("[maintenance]\npage = \"www/m.html\"\n[smoke]\nbase = \"https://example.org\"\npages = [\"/\"]\n"),
         str![[r#"
-2: maintenance.page: `smoke.connect` is missing: while the page is up the public address answers 503, so the pages are asked for at gunicorn itself; say where it listens
+2: maintenance.page: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that gunicorn listens on
 
 "#]].raw()
     );
@@ -245,11 +245,11 @@ fn pages_and_the_page_fit_together() {
 }
 
 #[test]
-fn what_puts_a_copy_back_needs_what_makes_one() {
+fn a_restore_command_needs_a_backup_command() {
     assert_data_eq!(
         mistakes("[database]\nrestore-command = [\"./put-back\"]\n"),
         str![[r#"
-2: database.restore-command: `backup-command` is missing: what makes the copy that this one puts back
+2: database.restore-command: `backup-command` is missing: it makes the copy that `restore-command` restores
 
 "#]]
         .raw()
@@ -266,15 +266,15 @@ fn ten_mistakes_are_shown_at_once() {
 /srv/site/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`
 /srv/site/deploykit.toml:2: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as "config.settings"
 /srv/site/deploykit.toml:3: `site.project`: is not inside the repository `/srv/site`
-/srv/site/deploykit.toml:5: `git.branch`: expected a text, found a whole number
+/srv/site/deploykit.toml:5: `git.branch`: expected a string, found an integer
 /srv/site/deploykit.toml:6: `git.branhc`: unknown key; did you mean `branch`?
 /srv/site/deploykit.toml:7: `python.virtualenv`: is missing: the directory of the site's virtualenv
-/srv/site/deploykit.toml:8: `python.requirements`: expected a list of texts, found a text
+/srv/site/deploykit.toml:8: `python.requirements`: expected an array of strings, found a string
 /srv/site/deploykit.toml:9: `python.installer`: `conda` is not one of `auto`, `pip`, `uv`
-/srv/site/deploykit.toml:11: `static.collect`: expected a text, found true or false
+/srv/site/deploykit.toml:11: `static.collect`: expected a string, found a boolean
 /srv/site/deploykit.toml:13: `database.backup`: `yes` is not one of `auto`, `always`, `never`
 /srv/site/deploykit.toml:14: `services[0].manager`: is missing: `supervisor`, `systemd`, `command` or `gunicorn`
-/srv/site/deploykit.toml:17: `smoke.base`: expected a text, found a whole number
+/srv/site/deploykit.toml:17: `smoke.base`: expected a string, found an integer
 "#]].raw());
 }
 
@@ -296,7 +296,7 @@ fn what_is_no_toml_is_shown_by_its_line() {
 #[test]
 fn the_environment_is_one_of_three() {
     let error = parse_as(LEAST, Some("prod")).unwrap_err().to_string();
-    assert_data_eq!(error, str!["/srv/site/deploykit.toml:1: there is no environment `prod`; it is `production`, `staging` or `development`"].raw());
+    assert_data_eq!(error, str!["/srv/site/deploykit.toml:1: there is no environment `prod`: expected `production`, `staging` or `development`"].raw());
 }
 
 proptest! {
