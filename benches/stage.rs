@@ -1,4 +1,4 @@
-//! A site at release 1 with release 2 waiting, and a copy of all of it to begin from again and again. It is copied back
+//! A site at release 1 with release 2 waiting, and a copy of all of it, from which each run starts. It is copied back
 //! to the same place, since virtualenvs and remotes are named by their paths.
 
 use std::fs;
@@ -81,7 +81,7 @@ impl Stage {
         self.boot = Some(seconds);
     }
 
-    /// Brings everything back to what was copied, and lets it serve.
+    /// Restores everything from the copy, and starts the site.
     pub fn begin(&mut self) -> Outcome<()> {
         self.site.stop();
         fs::remove_dir_all(&self.site.root)?;

@@ -1,4 +1,4 @@
-//! A deployment tool of one's own in fifty lines: it updates a site only when the update can be taken back, and keeps the
+//! A deployment tool in fifty lines: it updates a site only when the update can be rolled back, and keeps the
 //! events as JSON.
 //!
 //! ```sh
@@ -41,7 +41,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         Prepared::Unchanged(report) => *report,
         Prepared::Ready(update) => {
             if let Some((step, reason)) = update.plan().point_of_no_return() {
-                println!("left alone: there is no way back after `{}`: {reason}", step.id);
+                println!("left alone: it cannot be rolled back after `{}`: {reason}", step.id);
                 return Ok(ExitCode::FAILURE);
             }
             update.run()?

@@ -1,4 +1,4 @@
-//! Says whether an update is waiting, and what it would do. The site notices nothing.
+//! Says whether an update is available, and what it would do. The live site stays untouched.
 //!
 //! ```sh
 //! cargo run -p deploykit --example plan_only -- /srv/site/deploykit.toml
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("  {:<9} {:<16} {}", step.phase.as_str(), step.id, step.change.reason);
             }
             if let Some((step, reason)) = plan.point_of_no_return() {
-                println!("no way back after `{}`: {reason}", step.id);
+                println!("cannot be rolled back after `{}`: {reason}", step.id);
             }
         }
     }

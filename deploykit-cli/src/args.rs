@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::named::{CheckArgs, ManagerKind, ProjectArgs, ServiceArgs, ServicesCommand, Words};
 use crate::exit_code;
 
-/// Updates a Django site on the server that it runs on, and brings the old one back whole when anything fails.
+/// Updates a Django site on its own server, and rolls back completely when anything fails
 #[derive(Debug, Parser)]
 #[command(name = "deploykit", version, after_help = exit_code::TABLE, max_term_width = 100)]
 pub struct Cli {
@@ -26,7 +26,7 @@ pub struct Global {
     /// The configuration; default: deploykit.toml here or in a directory above
     #[arg(short, long, global = true, value_name = "FILE", env = "DEPLOYKIT_CONFIG")]
     pub config: Option<PathBuf>,
-    /// What to take the site for; default: what the configuration says
+    /// Override the environment; default: the one in the configuration
     #[arg(
         short, long, global = true, value_name = "NAME", env = "DEPLOYKIT_ENVIRONMENT",
         value_parser = ["production", "staging", "development"],
@@ -35,10 +35,10 @@ pub struct Global {
     /// Print one JSON document on the standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more; twice: every command
+    /// Print more; twice: every command
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// When to use colour
@@ -59,40 +59,40 @@ pub enum Command {
     Init(InitArgs),
     /// Make the state of a copied, moved or restored site this one's
     Adopt(AdoptArgs),
-    /// Say what an update would do, and why; the site notices nothing
+    /// Show what an update would do, and why; the live site stays untouched
     Plan(PlanArgs),
     /// Update the site
     Update(UpdateArgs),
-    /// Bring the site back after a crash or a held update
+    /// Roll back an unfinished update, or complete it
     Recover(RecoverArgs),
-    /// Take back the last finished update: the site is as it was before it
+    /// Roll back the last finished update
     Rollback(RollbackArgs),
-    /// Say how the site is: version, services, maintenance, a running or unfinished update
+    /// Show the version, services, maintenance, and a running or unfinished update
     Status(StatusArgs),
     /// List the past updates
     History(HistoryArgs),
-    /// Show what came of a past run
+    /// Show the report of a past run
     Report(ReportArgs),
-    /// Announce maintenance, end it, or say whether it is on
+    /// Announce maintenance, end it, or show whether it is on
     #[command(subcommand)]
     Maintenance(MaintenanceCommand),
-    /// Stop or start services and wait until they have, or say how they are
+    /// Stop or start services and wait for them, or show their status
     #[command(subcommand)]
     Services(ServicesCommand),
-    /// Bring the checkout to the newest commit
+    /// Update the checkout to the newest commit
     GitUpdate(GitUpdateArgs),
-    /// Bring the virtualenv to the requirements
+    /// Update the virtualenv to match the requirements
     PipInstall(PipInstallArgs),
-    /// Run a manage.py command in the site's environment
+    /// Run a manage.py command with the site's variables
     Manage(ManageArgs),
-    /// Ask for pages and check the answers
+    /// Request pages and check the answers
     SmokeCheck(SmokeCheckArgs),
     /// Compare the secrets with what the code asks for, or set one
     #[command(subcommand)]
     Secrets(SecretsCommand),
     /// Show the last lines of the services' logs
     Logs(LogsArgs),
-    /// Print the site's environment for a shell: eval "$(deploykit env)"
+    /// Print the site's variables for a shell: eval "$(deploykit env)"
     Env,
     /// Print completions for a shell
     Completions {
@@ -129,7 +129,7 @@ pub struct InitArgs {
 
 #[derive(Debug, Args)]
 pub struct AdoptArgs {
-    /// Set an unfinished run aside as well: you have made sure that the site is right
+    /// Also set aside an unfinished run; make sure first that the site works
     #[arg(long)]
     pub abandon: bool,
 }
@@ -138,19 +138,19 @@ pub struct AdoptArgs {
 pub struct PlanArgs {
     /// A commit, tag or branch; default: the tip of the configured branch
     pub revision: Option<String>,
-    /// The pages are broken now, and the update is to fix them
+    /// Go on although no page is as expected: this update fixes them
     #[arg(long)]
     pub broken: bool,
     /// Collect all static files anew, and remove everything else from STATIC_ROOT
     #[arg(long)]
     pub clear: bool,
-    /// Prepare in full, also where nothing seems to be new
+    /// Prepare completely, even when nothing seems to have changed
     #[arg(long)]
     pub look: bool,
-    /// Exit with 10 when an update is waiting
+    /// Exit with 10 when an update is available
     #[arg(long)]
     pub exit_code: bool,
-    /// Wait for another run to end, at most this long, such as 15m
+    /// Wait at most this long for another run to end, such as 15m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub lock_wait: Option<Duration>,
 }
@@ -162,7 +162,7 @@ pub struct UpdateArgs {
     /// Collect all static files anew, and remove everything else from STATIC_ROOT
     #[arg(long)]
     pub clear: bool,
-    /// Prepare in full, also where nothing seems to be new
+    /// Prepare completely, even when nothing seems to have changed
     #[arg(long)]
     pub look: bool,
     #[command(flatten)]
@@ -171,11 +171,10 @@ pub struct UpdateArgs {
 
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
-    /// The update, as `history` names it, to be sure that it is this one; only the last one can be taken back, then the
-    /// one before it
+    /// The update, as `history` names it; refused unless it is the last finished one
     #[arg(value_name = "RUN")]
     pub target: Option<String>,
-    /// Put back the copy of the database from before the update; what was written since is lost
+    /// Restore the copy of the database from before the update; what was written since is lost
     #[arg(long)]
     pub from_copy: bool,
     #[command(flatten)]
@@ -185,41 +184,41 @@ pub struct RollbackArgs {
 // How a run is begun, of an update and of a rollback.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// When the maintenance starts, in the site's time zone
+    /// Start the maintenance at this time, in the site's time zone
     #[arg(long, value_name = "HH:MM", value_parser = clock)]
     pub at: Option<jiff::civil::Time>,
-    /// In how long the maintenance starts, such as 20m
+    /// Start the maintenance after this time, such as 20m
     #[arg(long = "in", value_name = "TIME", value_parser = duration, conflicts_with = "at")]
     pub within: Option<Duration>,
-    /// Start at once, without the notice that the configuration asks for
+    /// Start at once, without the configured notice
     #[arg(long, conflicts_with_all = ["at", "within"])]
     pub now: bool,
-    /// What users are told
+    /// The message for users
     #[arg(long, value_name = "TEXT")]
     pub message: Option<String>,
-    /// The pages are broken now, and the update is to fix them
+    /// Go on although no page is as expected: this update fixes them
     #[arg(long)]
     pub broken: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// Wait for another run to end, at most this long, such as 15m
+    /// Wait at most this long for another run to end, such as 15m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub lock_wait: Option<Duration>,
-    /// Append every event to this file, one JSON object a line
+    /// Append every event to this file, one JSON object per line
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
-    /// Back to the version of before; the default
+    /// Roll back the unfinished update; the default
     #[arg(long, conflicts_with = "forward")]
     pub back: bool,
-    /// Finish the update; back only when one of its steps or its smoke check fails
+    /// Complete the unfinished update; roll back only when a step or the smoke check fails
     #[arg(long)]
     pub forward: bool,
-    /// Accepted for scripts, as in `update`: `recover` never asks
+    /// Accepted for scripts: `recover` never asks for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -233,7 +232,7 @@ pub struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
-    /// How many, newest first
+    /// Number of runs, newest first
     #[arg(short = 'n', long, default_value_t = 20)]
     pub lines: usize,
 }
@@ -248,19 +247,19 @@ pub struct ReportArgs {
 pub enum MaintenanceCommand {
     /// Announce maintenance
     On {
-        /// When it starts, in the site's time zone
+        /// Start at this time, in the site's time zone
         #[arg(long, value_name = "HH:MM", value_parser = clock)]
         at: Option<jiff::civil::Time>,
-        /// In how long it starts; default: the notice of the configuration
+        /// Start after this time; default: the configured notice
         #[arg(long = "in", value_name = "TIME", value_parser = duration, conflicts_with = "at")]
         within: Option<Duration>,
-        /// At once
+        /// Start at once
         #[arg(long, conflicts_with_all = ["at", "within"])]
         now: bool,
-        /// What users are told
+        /// The message for users
         #[arg(long, value_name = "TEXT")]
         message: Option<String>,
-        /// Put up the page as well; with FILE only that page, and no configuration is needed
+        /// Show the page as well; with FILE only that page, and no configuration is needed
         #[arg(long, value_name = "FILE", num_args = 0..=1)]
         page: Option<Option<PathBuf>>,
         #[command(flatten)]
@@ -274,7 +273,7 @@ pub enum MaintenanceCommand {
         #[command(flatten)]
         check: CheckArgs,
     },
-    /// Say whether it is on
+    /// Show whether maintenance is on
     Status {
         /// Only this page; no configuration is needed then
         #[arg(long, value_name = "FILE")]
@@ -354,28 +353,28 @@ pub struct SmokeCheckArgs {
     /// The address that paths belong to; no configuration is needed then
     #[arg(long, value_name = "URL", requires = "urls")]
     pub base: Option<String>,
-    /// A text that every page contains
+    /// A text that every page must contain
     #[arg(long, value_name = "TEXT")]
     pub contains: Vec<String>,
-    /// A text that no page contains
+    /// A text that no page may contain
     #[arg(long, value_name = "TEXT")]
     pub lacks: Vec<String>,
-    /// The status of every page
+    /// The expected status of every page
     #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(100..600))]
     pub status: Option<u16>,
-    /// Where every page redirects to
+    /// The expected redirect of every page
     #[arg(long, value_name = "URL")]
     pub redirect: Option<String>,
-    /// In how long every page answers, such as 2s
+    /// Maximum response time per page, such as 2s
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub within: Option<Duration>,
-    /// Another address to connect to: 127.0.0.1:8000 or unix:/run/site.sock
+    /// Connect to this address instead: 127.0.0.1:8000 or unix:/run/site.sock
     #[arg(long, value_name = "ADDRESS")]
     pub connect: Option<String>,
-    /// A PEM file with the certificate of a private authority
+    /// A PEM file with the certificate of a private CA
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// How long to try, such as 60s
+    /// Repeat failing requests for at most this long, such as 60s
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub deadline: Option<Duration>,
 }
@@ -396,7 +395,7 @@ pub enum SecretsCommand {
         #[arg(long, value_name = "DIRECTORY", requires = "file")]
         repository: Option<PathBuf>,
     },
-    /// Ask for a value without showing it, or read it from a pipe, and write it
+    /// Ask for a value without showing it, or read it from a pipe, and store it
     Set {
         /// The name
         name: String,
@@ -407,7 +406,7 @@ pub enum SecretsCommand {
 pub struct LogsArgs {
     /// A service, or a name of [logs]; default: all
     pub name: Option<String>,
-    /// How many lines of each
+    /// Number of lines per log
     #[arg(short = 'n', long, default_value_t = 20)]
     pub lines: usize,
 }

@@ -4,14 +4,14 @@
 pub const TABLE: &str = "\
 Exit codes:
   0  done, or nothing to do
-  1  unexpected
-  2  usage
-  3  configuration
-  4  refused, or failed before anything was touched
-  5  failed, and the previous version serves
-  6  failed, and held in maintenance: a person is needed
-  7  interrupted; `deploykit recover` can go on
- 10  an update is waiting (`plan --exit-code`), or something would change (`--check --exit-code`)";
+  1  unexpected error
+  2  usage error
+  3  configuration error
+  4  refused, or failed before anything was changed
+  5  failed and rolled back: the previous version serves
+  6  failed and held in maintenance: a person is needed
+  7  interrupted: run `deploykit recover`
+ 10  an update is available (`plan --exit-code`), or something would change (`--check --exit-code`)";
 
 pub const DONE: u8 = 0;
 pub const UNEXPECTED: u8 = 1;

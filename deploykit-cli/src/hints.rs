@@ -45,10 +45,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<UpdateError>() {
         return match error {
             UpdateError::Unfinished { can_finish: true, .. } => {
-                Some("`deploykit recover` brings the old version back, `deploykit recover --forward` finishes the update; see `deploykit status`".into())
+                Some("roll back with `deploykit recover`, or complete the run with `deploykit recover --forward`; see `deploykit status`".into())
             }
             UpdateError::Unfinished { can_finish: false, .. } | UpdateError::NoWayForward { .. } => {
-                Some("`deploykit recover` brings the old version back".into())
+                Some("roll back with `deploykit recover`".into())
             }
             UpdateError::Locked(error) => hint(error),
             UpdateError::Claim(error) => claim(error),
@@ -74,7 +74,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(LockError::Inside { .. }) = error.downcast_ref() {
         return Some(
-            "in a step or a hook call the program itself: `python manage.py …` instead of `deploykit manage`, or `manage = […]` in the step".into(),
+            "in a step or a hook, call the program itself: `python manage.py …` instead of `deploykit manage`, or `manage = […]` in the step".into(),
         );
     }
     if let Some(ConfigError::NotFound { .. }) = error.downcast_ref() {
@@ -137,8 +137,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
 }
 
-/// What makes the state of another site this one's.
-const ADOPT: &str = "if this is a site of its own, make the state its own: `deploykit adopt` sets the runs of elsewhere aside";
+/// How to make the state of another site this one's.
+const ADOPT: &str =
+    "if this is a separate site, run `deploykit adopt`: it sets the runs of the other site aside";
 
 fn claim(error: &ClaimError) -> Option<String> {
     Some(match error {
@@ -148,13 +149,20 @@ fn claim(error: &ClaimError) -> Option<String> {
         ClaimError::Owner(OwnerError::File(_)) => return None,
         ClaimError::Owner(_) => ADOPT.to_owned(),
         ClaimError::Tracked { directory } => {
-            format!("remove `{}` from the repository upstream and check that out; nothing in it was obeyed", directory.display())
+            format!(
+                "remove `{}` from the repository upstream and check that out; nothing in it was used",
+                directory.display()
+            )
         }
         ClaimError::OtherSite { configuration, .. } => {
-            format!("use its configuration: `--config {}`; or make the checkout this site's: `deploykit adopt`", configuration.display())
+            format!(
+                "use its configuration: `--config {}`; or make the checkout this site's: `deploykit adopt`",
+                configuration.display()
+            )
         }
         ClaimError::UnfinishedElsewhere { .. } => {
-            "recover it where it ran, or bring this site to a good state by hand, then: `deploykit adopt --abandon`".into()
+            "recover it where it ran, or repair this site by hand, then run `deploykit adopt --abandon`"
+                .into()
         }
         ClaimError::VirtualenvElsewhere { virtualenv, .. } => {
             format!("make a virtualenv of this site's own at `{}` first", virtualenv.display())
@@ -198,14 +206,14 @@ fn preparation(error: &PreparationError) -> Option<String> {
             "let the settings find their directory by `__file__`, not by a fixed path".into()
         }
         PreparationError::VirtualenvShut { directory, .. } => {
-            format!("let that user pass: `chmod o+x {}`; or run the service as the user who owns the configuration", directory.display())
+            format!("let that user enter: `chmod o+x {}`; or run the service as the user who owns the configuration", directory.display())
         }
         PreparationError::StaticRootHoldsCheckout { .. } => {
             "set STATIC_ROOT to a directory of its own".into()
         }
         PreparationError::ProgramMissing { program, .. } => {
             let name = program.file_name().unwrap_or_default().display();
-            format!("add the package of `{name}` to the requirements: it was installed by hand, and a new environment has only what they name")
+            format!("add the package of `{name}` to the requirements: it was installed by hand, and a new virtualenv has only what they name")
         }
         PreparationError::NotInTarget { key, .. } => {
             format!("push a version that has it, or set `{key}` to where it is now")
@@ -224,7 +232,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
             if let Some(text) = redirects(failing) {
                 return Some(text);
             }
-            "look at `smoke.base` and `smoke.connect`, and at what listens there; if the site is broken and this update fixes it, add `--broken`".into()
+            "check `smoke.base`, `smoke.connect` and the server that listens there; if the site is broken and this update fixes it, add `--broken`".into()
         }
         PreparationError::StepReachesLive { step, outputs, .. } => {
             let outputs: Vec<String> = outputs.iter().map(|output| format!("\"{}\"", output.display())).collect();
@@ -233,9 +241,9 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::OutputElsewhere { .. } => "name a directory of the checkout itself".into(),
         PreparationError::OutputHolds { .. } => "name the directories in it that the step makes".into(),
         PreparationError::Pointers { .. } => {
-            "install git-lfs, and run `git lfs install` as the site's user; the site goes on with the old version".into()
+            "install git-lfs, and run `git lfs install` as the site's user; the site stays on the old version".into()
         }
-        PreparationError::CheckFailed { .. } => "fix the code and push it; the site goes on with the old version".into(),
+        PreparationError::CheckFailed { .. } => "fix the code and push it; the site stays on the old version".into(),
         _ => return None,
     })
 }
@@ -260,7 +268,7 @@ fn redirects(failing: &[PageResult]) -> Option<String> {
 fn rollback(error: &RollbackError) -> Option<String> {
     Some(match error {
         RollbackError::NotTheLast { last, .. } => {
-            format!("take back {last} first: `deploykit rollback`, and again for the one before")
+            format!("roll back {last} first: `deploykit rollback`, and again for the one before")
         }
         RollbackError::Unknown { .. } | RollbackError::NotStanding { .. } => {
             "`deploykit history` lists the runs".into()
@@ -268,16 +276,16 @@ fn rollback(error: &RollbackError) -> Option<String> {
         RollbackError::HeadMoved { .. }
         | RollbackError::PackagesChanged { .. }
         | RollbackError::VirtualenvMoved { .. }
-        | RollbackError::DatabaseMoved { .. } => "take that back by hand first; nothing was changed".into(),
+        | RollbackError::DatabaseMoved { .. } => "undo that by hand first; nothing was changed".into(),
         RollbackError::Irreversible { copy: Some(_), .. } => {
-            "put back the copy from before the update with `deploykit rollback --from-copy`: it says what would be lost, and asks".into()
+            "restore the copy from before the update with `deploykit rollback --from-copy`: it shows what would be lost, and asks for confirmation".into()
         }
         RollbackError::NoCopy { .. } => "roll back without `--from-copy`: the migrations are then reversed".into(),
         RollbackError::CopyByHand { .. } => {
-            "set `database.restore-command` to the program that puts a copy back".into()
+            "set `database.restore-command` to the program that restores a copy".into()
         }
         RollbackError::Gone { .. } | RollbackError::Irreversible { .. } => {
-            "let whoever maintains the code revert the commits, then run `deploykit update`".into()
+            "revert the commits upstream, then run `deploykit update`".into()
         }
         _ => return None,
     })
@@ -309,14 +317,14 @@ fn git(error: &GitError) -> Option<String> {
         GitError::LocalCommits { .. } => "push them, or set `git.local-commits = \"rebase\"`".into(),
         GitError::RebaseConflict { .. } => "rebase by hand and push; nothing was changed here".into(),
         GitError::HistoryRewritten { .. } => {
-            "somebody pushed with force; if that was meant, go to the new history by hand: git reset --keep".into()
+            "somebody force-pushed; if that was intended, move to the new history by hand: `git reset --keep`".into()
         }
         GitError::NotCarried { .. } => {
             "let the code write that outside the checkout, or make it in the live checkout first; nothing was lost".into()
         }
         GitError::BranchNotFound { .. } => "set `git.branch` to one of them".into(),
-        GitError::RemoteSilent { .. } => "look at the network and the remote's address; `git.deadline` sets how long to wait".into(),
-        GitError::OlderRevision { .. } => "an update goes forward only: `deploykit rollback` undoes the last update, and a commit upstream that reverts others is a new version".into(),
+        GitError::RemoteSilent { .. } => "check the network and the remote's address; `git.deadline` sets the timeout".into(),
+        GitError::OlderRevision { .. } => "roll back the last update with `deploykit rollback`, or revert commits upstream: that is a new version".into(),
         GitError::IndexLocked { path, .. } => {
             format!("if no git is running, remove {}", path.display())
         }
@@ -337,13 +345,13 @@ fn python(error: &PythonError) -> Option<String> {
             "put the address into PIP_INDEX_URL in `site.env-file`, or the password into pip.conf or .netrc".into()
         }
         PythonError::VirtualenvNotWritable { .. } => {
-            "the environment is exchanged beside itself: let the site's user write to that directory".into()
+            "let the site's user write to that directory: the virtualenv is replaced there".into()
         }
         PythonError::HoldsTheSite { .. } => {
             "make a virtualenv elsewhere, let the services use it, and set `python.virtualenv`".into()
         }
         PythonError::UnknownFiles { .. } => {
-            "move them out of the virtualenv: a site that writes to them would go on with the old ones".into()
+            "move them out of the virtualenv: a site that writes to them would keep the old ones".into()
         }
         PythonError::IndexOfPip { .. } => {
             "set `python.installer = \"pip\"`, or tell uv of the index by UV_DEFAULT_INDEX in `site.env-file`"
@@ -364,7 +372,7 @@ fn django(error: &DjangoError) -> Option<String> {
         }
         DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
         DjangoError::Mute { .. } => {
-            "see whether its server runs and lets you in; `database.deadline` says how long is waited for it".into()
+            "check that its server runs and accepts connections; `database.deadline` sets the timeout".into()
         }
         DjangoError::Busy { .. } => "end those sessions in the database, then run this again".into(),
         DjangoError::Existing { .. } => {

@@ -88,7 +88,7 @@ pub enum Action {
     Migrate(crate::django::Migrate),
     /// Copies the database into a file.
     BackupDatabase(crate::django::BackupDatabase),
-    /// Brings the database back to a recorded state.
+    /// Restores the database to a recorded state.
     RestoreDatabase(crate::django::RestoreDatabase),
     /// Runs one of the site's maintenance commands and checks its result.
     Announce(crate::django::Announce),

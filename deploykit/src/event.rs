@@ -22,7 +22,7 @@ pub enum Event {
         from: String,
         /// The commit to come.
         to: String,
-        /// The finished update that is taken back; `None`: it is an update itself.
+        /// The finished update that is rolled back; `None`: it is an update itself.
         #[serde(default)]
         rolls_back: Option<String>,
     },

@@ -46,7 +46,7 @@ pub enum Entry {
         /// The directories beside the site's own that go when the run is over.
         #[serde(default, with = "crate::names::many")]
         beside: Vec<PathBuf>,
-        /// The finished update that the run takes back; `None`: it is an update itself.
+        /// The finished update that this run rolls back; `None`: it is an update itself.
         #[serde(default)]
         rolls_back: Option<String>,
         /// All steps, so that a recovery can also go on.
@@ -66,7 +66,7 @@ pub enum Entry {
         time: Timestamp,
         /// What is about to be done.
         actions: Vec<Action>,
-        /// What takes it back.
+        /// What undoes it.
         undo: Vec<Action>,
     },
     /// A step was done.
@@ -264,7 +264,7 @@ pub struct Begun<'e> {
     pub phase: Phase,
     /// What was to be done.
     pub actions: &'e [Action],
-    /// What takes it back.
+    /// What undoes it.
     pub undo: &'e [Action],
 }
 

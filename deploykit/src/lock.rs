@@ -16,7 +16,7 @@ use crate::host::files::{self, FileError, InPath};
 use crate::host::processes::own_line;
 use crate::host::{Host, users};
 
-/// How often a waiting run looks whether the lock is free.
+/// Polling interval while a run waits for the lock.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long everybody waits: a reader that asks who holds the lock has it for an instant.

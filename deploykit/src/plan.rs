@@ -87,7 +87,7 @@ pub struct Plan {
     pub from: String,
     /// The commit that will be; pinned, wherever the branch moves meanwhile.
     pub to: String,
-    /// The finished update that it takes back; `None`: it is an update itself.
+    /// The finished update that it rolls back; `None`: it is an update itself.
     pub rolls_back: Option<String>,
     /// Whether it can be rolled back once it is finished; `None`: it is a rollback itself.
     #[serde(default)]
@@ -119,7 +119,7 @@ pub struct LaterRollback {
 pub enum RollbackWay {
     /// Its migrations can be reversed, as long as the values fit.
     Possible,
-    /// Only the copy that is made of the database brings it back; what is written after that is then lost.
+    /// Only by restoring the copy of the database; what is written after the copy is then lost.
     FromCopy,
     /// It cannot.
     Impossible,
@@ -167,7 +167,7 @@ impl Forecast {
 }
 
 impl Plan {
-    /// Returns the step that cannot be taken back, with the reason, if there is one.
+    /// Returns the first step that cannot be undone, with the reason, if there is one.
     #[must_use]
     pub fn point_of_no_return(&self) -> Option<(&Step, &str)> {
         self.steps.iter().find_map(|step| Some((step, step.change.irreversible.as_deref()?)))

@@ -25,7 +25,7 @@ pub struct Report {
     pub from: String,
     /// The commit that was wanted.
     pub to: String,
-    /// The finished update that was to be taken back; `None`: it was an update itself.
+    /// The finished update that was to be rolled back; `None`: it was an update itself.
     #[serde(default)]
     pub rolls_back: Option<String>,
     /// Whether it can be rolled back, as its plan said; `None`: it was a rollback itself, or nobody knows.

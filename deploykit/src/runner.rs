@@ -1,4 +1,4 @@
-//! Performs the steps of a plan, and takes them back when one fails: journal first, deed second.
+//! Performs the steps of a plan, and undoes them when one fails. It writes each step to the journal before it performs it.
 
 mod hold;
 
@@ -18,7 +18,7 @@ use crate::plan::{Phase, Step, StepKind};
 use crate::report::{Failure, StepReport};
 use crate::services::{LogMark, NewLines};
 
-/// How many new lines of each log a failure shows: a service that cannot start and is started again and again says why
+/// How many new lines of each log a failure shows: a service that cannot start and restarts repeatedly says why
 /// once a round, somewhere between its tracebacks.
 const LOG_LINES: usize = 40;
 
@@ -369,7 +369,7 @@ impl Runner<'_, '_> {
     }
 }
 
-/// Tells whether a step of the window is among these: until then the site has noticed nothing.
+/// Tells whether a step of the window is among these: until then the live site is untouched.
 pub(crate) fn is_open(begun: &[Begun<'_>]) -> bool {
     begun.iter().any(|begun| begun.phase >= Phase::Window)
 }

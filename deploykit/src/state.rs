@@ -81,12 +81,12 @@ pub struct Kept {
     pub current: Current,
     /// The database as the update left it.
     pub database: crate::django::DatabaseState,
-    /// The static files of before; `None`: they stayed.
+    /// The previous static files; `None`: they stayed.
     pub static_files: Option<KeptStatic>,
     /// The rows that the database had then; only where a copy of it was made.
     #[serde(default)]
     pub rows: Option<crate::django::RowCounts>,
-    /// The directory with the outputs of the site's own steps from before; `None`: they stayed.
+    /// The directory with the previous outputs of the site's own steps; `None`: they stayed.
     #[serde(default)]
     pub outputs: Option<PathBuf>,
 }

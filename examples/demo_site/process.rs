@@ -175,7 +175,7 @@ fn marked(mark: &str) -> Vec<u32> {
         .collect()
 }
 
-/// Asks again and again until the answer is yes; `false` when that took too long.
+/// Polls until the answer is yes; returns `false` at the deadline.
 pub fn wait_until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     loop {

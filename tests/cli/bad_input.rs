@@ -354,8 +354,8 @@ Hint: set `site.repository` to the directory that holds `.git`
         str![[r#"
 exit code 4
 --- stderr
-Error: there is no terminal to ask for your consent on
-Hint: give it with `-y`, or look first with `deploykit plan`
+Error: there is no terminal to ask for confirmation on
+Hint: confirm with `-y`, or look first with `deploykit plan`
 
 "#]]
         .raw()

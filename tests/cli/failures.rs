@@ -200,7 +200,7 @@ Not needed
   static           no static file was added, changed or removed
   start-required   all run
 
-No way back after `migrate`: `guestbook.0002_shout`: RunPython without `reverse_code`.
+Cannot be rolled back after `migrate`: `guestbook.0002_shout`: RunPython without `reverse_code`.
 If anything fails from there on, the site is held in maintenance.
 Once it is finished, it cannot be rolled back: `guestbook.0002_shout`: RunPython without `reverse_code`.
 
@@ -223,10 +223,10 @@ Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
 Held: the site is in maintenance and its services are stopped. A person is needed.
-  `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout`: RunPython without `reverse_code`
+  `migrate` could not be undone: the migrations cannot be reversed: `guestbook.0002_shout`: RunPython without `reverse_code`
   undone: start-web, smoke-check
   still done: announce, stop-workers, page-up, stop-web, code, migrate
-Hint: bring the database back to how it was before these migrations, then run `deploykit recover`
+Hint: restore the database to its state before these migrations, then run `deploykit recover`
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
 
 "#]].raw());
@@ -241,7 +241,7 @@ version       [COMMIT] (main), production
 unfinished    run [RUN] is held: `deploykit recover` rolls it back
 last update   [RUN] at [TIME]: held in maintenance
 failed        step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
-not undone    `migrate`: the database cannot be brought back: `guestbook.0002_shout`: RunPython without `reverse_code`
+not undone    `migrate`: the migrations cannot be reversed: `guestbook.0002_shout`: RunPython without `reverse_code`
 maintenance   announced for [TIME], the page is up
 services
   gunicorn  web     stopped  STOPPED
@@ -256,7 +256,7 @@ services
 exit code 4
 --- stderr
 Error: run [RUN] is unfinished: the site is held, since step `migrate` could not be undone
-Hint: `deploykit recover` brings the old version back
+Hint: roll back with `deploykit recover`
 
 "#]]
         .raw()
@@ -264,7 +264,8 @@ Hint: `deploykit recover` brings the old version back
     // What began it is said, too, where the disk had no room for the report.
     let runs = deploykit::state::State::at(&site.checkout.join(".deploykit")).runs().unwrap();
     fs::remove_file(runs.last().unwrap().path.join("report.json")).unwrap();
-    let both = ["smoke-check` failed: 1 of 2 pages", "`migrate` could not be undone: the database cannot be"];
+    let both =
+        ["smoke-check` failed: 1 of 2 pages", "`migrate` could not be undone: the migrations cannot be"];
     let report = on(site, &["report"]).run().expect(0).stdout;
     assert!(both.iter().all(|text| report.contains(text)), "{report}");
     let recover = on(site, &["recover"]).run().expect(6);
@@ -278,10 +279,10 @@ Rolling back: 6 steps to undo
 
 The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 Held: the site is in maintenance and its services are stopped. A person is needed.
-  `migrate` could not be undone: the database cannot be brought back: `guestbook.0002_shout`: RunPython without `reverse_code`
+  `migrate` could not be undone: the migrations cannot be reversed: `guestbook.0002_shout`: RunPython without `reverse_code`
   undone: start-web, smoke-check
   still done: announce, stop-workers, page-up, stop-web, code, migrate
-Hint: bring the database back to how it was before these migrations, then run `deploykit recover`
+Hint: restore the database to its state before these migrations, then run `deploykit recover`
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
 
 "#]].raw());

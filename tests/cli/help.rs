@@ -16,30 +16,29 @@ fn the_help_names_every_command_and_every_exit_code() {
         str![[r#"
 exit code 0
 --- stdout
-Updates a Django site on the server that it runs on, and brings the old one back whole when anything
-fails
+Updates a Django site on its own server, and rolls back completely when anything fails
 
 Usage: deploykit [OPTIONS] <COMMAND>
 
 Commands:
   init         Look at the site here and write deploykit.toml
   adopt        Make the state of a copied, moved or restored site this one's
-  plan         Say what an update would do, and why; the site notices nothing
+  plan         Show what an update would do, and why; the live site stays untouched
   update       Update the site
-  recover      Bring the site back after a crash or a held update
-  rollback     Take back the last finished update: the site is as it was before it
-  status       Say how the site is: version, services, maintenance, a running or unfinished update
+  recover      Roll back an unfinished update, or complete it
+  rollback     Roll back the last finished update
+  status       Show the version, services, maintenance, and a running or unfinished update
   history      List the past updates
-  report       Show what came of a past run
-  maintenance  Announce maintenance, end it, or say whether it is on
-  services     Stop or start services and wait until they have, or say how they are
-  git-update   Bring the checkout to the newest commit
-  pip-install  Bring the virtualenv to the requirements
-  manage       Run a manage.py command in the site's environment
-  smoke-check  Ask for pages and check the answers
+  report       Show the report of a past run
+  maintenance  Announce maintenance, end it, or show whether it is on
+  services     Stop or start services and wait for them, or show their status
+  git-update   Update the checkout to the newest commit
+  pip-install  Update the virtualenv to match the requirements
+  manage       Run a manage.py command with the site's variables
+  smoke-check  Request pages and check the answers
   secrets      Compare the secrets with what the code asks for, or set one
   logs         Show the last lines of the services' logs
-  env          Print the site's environment for a shell: eval "$(deploykit env)"
+  env          Print the site's variables for a shell: eval "$(deploykit env)"
   completions  Print completions for a shell
   help         Print this message or the help of the given subcommand(s)
 
@@ -50,25 +49,25 @@ Options:
 Global options:
   -c, --config <FILE>       The configuration; default: deploykit.toml here or in a directory above
                             [env: DEPLOYKIT_CONFIG=]
-  -e, --environment <NAME>  What to take the site for; default: what the configuration says [env:
+  -e, --environment <NAME>  Override the environment; default: the one in the configuration [env:
                             DEPLOYKIT_ENVIRONMENT=] [possible values: production, staging,
                             development]
       --json                Print one JSON document on the standard output
-  -q, --quiet               Say nothing but errors
-  -v, --verbose...          Say more; twice: every command
+  -q, --quiet               Print errors only
+  -v, --verbose...          Print more; twice: every command
       --color <WHEN>        When to use colour [default: auto] [possible values: auto, always,
                             never]
 
 Exit codes:
   0  done, or nothing to do
-  1  unexpected
-  2  usage
-  3  configuration
-  4  refused, or failed before anything was touched
-  5  failed, and the previous version serves
-  6  failed, and held in maintenance: a person is needed
-  7  interrupted; `deploykit recover` can go on
- 10  an update is waiting (`plan --exit-code`), or something would change (`--check --exit-code`)
+  1  unexpected error
+  2  usage error
+  3  configuration error
+  4  refused, or failed before anything was changed
+  5  failed and rolled back: the previous version serves
+  6  failed and held in maintenance: a person is needed
+  7  interrupted: run `deploykit recover`
+ 10  an update is available (`plan --exit-code`), or something would change (`--check --exit-code`)
 
 "#]]
         .raw()
@@ -139,11 +138,11 @@ Make the state of a copied, moved or restored site this one's
 Usage: deploykit adopt [OPTIONS]
 
 Options:
-      --abandon  Set an unfinished run aside as well: you have made sure that the site is right
+      --abandon  Also set aside an unfinished run; make sure first that the site works
   -h, --help     Print help
 
 ===== plan
-Say what an update would do, and why; the site notices nothing
+Show what an update would do, and why; the live site stays untouched
 
 Usage: deploykit plan [OPTIONS] [REVISION]
 
@@ -151,11 +150,11 @@ Arguments:
   [REVISION]  A commit, tag or branch; default: the tip of the configured branch
 
 Options:
-      --broken            The pages are broken now, and the update is to fix them
+      --broken            Go on although no page is as expected: this update fixes them
       --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
-      --look              Prepare in full, also where nothing seems to be new
-      --exit-code         Exit with 10 when an update is waiting
-      --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
+      --look              Prepare completely, even when nothing seems to have changed
+      --exit-code         Exit with 10 when an update is available
+      --lock-wait <TIME>  Wait at most this long for another run to end, such as 15m
   -h, --help              Print help
 
 ===== update
@@ -168,52 +167,51 @@ Arguments:
 
 Options:
       --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
-      --look              Prepare in full, also where nothing seems to be new
-      --at <HH:MM>        When the maintenance starts, in the site's time zone
-      --in <TIME>         In how long the maintenance starts, such as 20m
-      --now               Start at once, without the notice that the configuration asks for
-      --message <TEXT>    What users are told
-      --broken            The pages are broken now, and the update is to fix them
-  -y, --yes               Do not ask
-      --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
-      --events <FILE>     Append every event to this file, one JSON object a line
+      --look              Prepare completely, even when nothing seems to have changed
+      --at <HH:MM>        Start the maintenance at this time, in the site's time zone
+      --in <TIME>         Start the maintenance after this time, such as 20m
+      --now               Start at once, without the configured notice
+      --message <TEXT>    The message for users
+      --broken            Go on although no page is as expected: this update fixes them
+  -y, --yes               Do not ask for confirmation
+      --lock-wait <TIME>  Wait at most this long for another run to end, such as 15m
+      --events <FILE>     Append every event to this file, one JSON object per line
   -h, --help              Print help
 
 ===== recover
-Bring the site back after a crash or a held update
+Roll back an unfinished update, or complete it
 
 Usage: deploykit recover [OPTIONS]
 
 Options:
-      --back     Back to the version of before; the default
-      --forward  Finish the update; back only when one of its steps or its smoke check fails
-  -y, --yes      Accepted for scripts, as in `update`: `recover` never asks
+      --back     Roll back the unfinished update; the default
+      --forward  Complete the unfinished update; roll back only when a step or the smoke check fails
+  -y, --yes      Accepted for scripts: `recover` never asks for confirmation
   -h, --help     Print help
 
 ===== rollback
-Take back the last finished update: the site is as it was before it
+Roll back the last finished update
 
 Usage: deploykit rollback [OPTIONS] [RUN]
 
 Arguments:
-  [RUN]  The update, as `history` names it, to be sure that it is this one; only the last one can be
-         taken back, then the one before it
+  [RUN]  The update, as `history` names it; refused unless it is the last finished one
 
 Options:
-      --from-copy         Put back the copy of the database from before the update; what was written
+      --from-copy         Restore the copy of the database from before the update; what was written
                           since is lost
-      --at <HH:MM>        When the maintenance starts, in the site's time zone
-      --in <TIME>         In how long the maintenance starts, such as 20m
-      --now               Start at once, without the notice that the configuration asks for
-      --message <TEXT>    What users are told
-      --broken            The pages are broken now, and the update is to fix them
-  -y, --yes               Do not ask
-      --lock-wait <TIME>  Wait for another run to end, at most this long, such as 15m
-      --events <FILE>     Append every event to this file, one JSON object a line
+      --at <HH:MM>        Start the maintenance at this time, in the site's time zone
+      --in <TIME>         Start the maintenance after this time, such as 20m
+      --now               Start at once, without the configured notice
+      --message <TEXT>    The message for users
+      --broken            Go on although no page is as expected: this update fixes them
+  -y, --yes               Do not ask for confirmation
+      --lock-wait <TIME>  Wait at most this long for another run to end, such as 15m
+      --events <FILE>     Append every event to this file, one JSON object per line
   -h, --help              Print help
 
 ===== status
-Say how the site is: version, services, maintenance, a running or unfinished update
+Show the version, services, maintenance, and a running or unfinished update
 
 Usage: deploykit status [OPTIONS]
 
@@ -227,11 +225,11 @@ List the past updates
 Usage: deploykit history [OPTIONS]
 
 Options:
-  -n, --lines <LINES>  How many, newest first [default: 20]
+  -n, --lines <LINES>  Number of runs, newest first [default: 20]
   -h, --help           Print help
 
 ===== report
-Show what came of a past run
+Show the report of a past run
 
 Usage: deploykit report [OPTIONS] [RUN]
 
@@ -247,13 +245,13 @@ Announce maintenance
 Usage: deploykit maintenance on [OPTIONS]
 
 Options:
-      --at <HH:MM>      When it starts, in the site's time zone
-      --in <TIME>       In how long it starts; default: the notice of the configuration
-      --now             At once
-      --message <TEXT>  What users are told
-      --page [<FILE>]   Put up the page as well; with FILE only that page, and no configuration is
+      --at <HH:MM>      Start at this time, in the site's time zone
+      --in <TIME>       Start after this time; default: the configured notice
+      --now             Start at once
+      --message <TEXT>  The message for users
+      --page [<FILE>]   Show the page as well; with FILE only that page, and no configuration is
                         needed
-      --check           Only say what would change
+      --check           Show what would change, and change nothing
       --exit-code       With --check: exit with 10 when something would change
   -h, --help            Print help
 
@@ -264,41 +262,41 @@ Usage: deploykit maintenance off [OPTIONS]
 
 Options:
       --page <FILE>  Only this page; no configuration is needed then
-      --check        Only say what would change
+      --check        Show what would change, and change nothing
       --exit-code    With --check: exit with 10 when something would change
   -h, --help         Print help
 
 ===== maintenance
-Announce maintenance, end it, or say whether it is on
+Announce maintenance, end it, or show whether it is on
 
 Usage: deploykit maintenance [OPTIONS] <COMMAND>
 
 Commands:
   on      Announce maintenance
   off     End maintenance: the announcement and the page
-  status  Say whether it is on
+  status  Show whether maintenance is on
   help    Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help  Print help
 
 ===== services
-Stop or start services and wait until they have, or say how they are
+Stop or start services and wait for them, or show their status
 
 Usage: deploykit services [OPTIONS] <COMMAND>
 
 Commands:
-  stop     Stop services and wait until all their processes are gone
+  stop     Stop services and wait until all their processes have ended
   start    Start services and wait until they stay up
   restart  Stop and start services
-  status   Say how services are
+  status   Show the status of services
   help     Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help  Print help
 
 ===== services stop
-Stop services and wait until all their processes are gone
+Stop services and wait until all their processes have ended
 
 Usage: deploykit services stop [OPTIONS] [NAME]...
 
@@ -311,16 +309,16 @@ Options:
       --supervisor-config <FILE>  supervisor: supervisord's configuration file (`--config` names
                                   deploykit's)
       --user                      systemd: the unit is one of `systemctl --user`
-      --pidfile <FILE>            gunicorn: the file that it writes its process number to
+      --pidfile <FILE>            gunicorn: its pidfile
       --start <COMMAND>           gunicorn, command: the command that starts the service and returns
       --stop <COMMAND>            command: the command that stops the service
       --status <COMMAND>          command: the command that exits with 0 while the service runs
-      --check                     Only say what would change
+      --check                     Show what would change, and change nothing
       --exit-code                 With --check: exit with 10 when something would change
   -h, --help                      Print help
 
 ===== git-update
-Bring the checkout to the newest commit
+Update the checkout to the newest commit
 
 Usage: deploykit git-update [OPTIONS] [REVISION]
 
@@ -333,12 +331,12 @@ Options:
       --remote <NAME>           The remote
       --keep-changes            Keep local changes that nothing collides with
       --rebase                  Rebase local commits
-      --check                   Only say what would change
+      --check                   Show what would change, and change nothing
       --exit-code               With --check: exit with 10 when something would change
   -h, --help                    Print help
 
 ===== pip-install
-Bring the virtualenv to the requirements
+Update the virtualenv to match the requirements
 
 Usage: deploykit pip-install [OPTIONS]
 
@@ -347,12 +345,12 @@ Options:
                                 one: $VIRTUAL_ENV
   -r, --requirement <FILE>      A requirements file; may be given several times
       --installer <NAME>        pip, uv or auto [possible values: auto, pip, uv]
-      --check                   Only say what would change
+      --check                   Show what would change, and change nothing
       --exit-code               With --check: exit with 10 when something would change
   -h, --help                    Print help
 
 ===== manage
-Run a manage.py command in the site's environment
+Run a manage.py command with the site's variables
 
 Usage: deploykit manage [OPTIONS] -- <ARGS>...
 
@@ -366,7 +364,7 @@ Options:
   -h, --help                    Print help
 
 ===== smoke-check
-Ask for pages and check the answers
+Request pages and check the answers
 
 Usage: deploykit smoke-check [OPTIONS] [URL]...
 
@@ -375,14 +373,14 @@ Arguments:
 
 Options:
       --base <URL>         The address that paths belong to; no configuration is needed then
-      --contains <TEXT>    A text that every page contains
-      --lacks <TEXT>       A text that no page contains
-      --status <CODE>      The status of every page
-      --redirect <URL>     Where every page redirects to
-      --within <TIME>      In how long every page answers, such as 2s
-      --connect <ADDRESS>  Another address to connect to: 127.0.0.1:8000 or unix:/run/site.sock
-      --ca <FILE>          A PEM file with the certificate of a private authority
-      --deadline <TIME>    How long to try, such as 60s
+      --contains <TEXT>    A text that every page must contain
+      --lacks <TEXT>       A text that no page may contain
+      --status <CODE>      The expected status of every page
+      --redirect <URL>     The expected redirect of every page
+      --within <TIME>      Maximum response time per page, such as 2s
+      --connect <ADDRESS>  Connect to this address instead: 127.0.0.1:8000 or unix:/run/site.sock
+      --ca <FILE>          A PEM file with the certificate of a private CA
+      --deadline <TIME>    Repeat failing requests for at most this long, such as 60s
   -h, --help               Print help
 
 ===== secrets
@@ -392,7 +390,7 @@ Usage: deploykit secrets [OPTIONS] <COMMAND>
 
 Commands:
   check  List the secrets that the code asks for and the file lacks
-  set    Ask for a value without showing it, or read it from a pipe, and write it
+  set    Ask for a value without showing it, or read it from a pipe, and store it
   help   Print this message or the help of the given subcommand(s)
 
 Options:
@@ -414,7 +412,7 @@ Options:
   -h, --help                    Print help
 
 ===== secrets set
-Ask for a value without showing it, or read it from a pipe, and write it
+Ask for a value without showing it, or read it from a pipe, and store it
 
 Usage: deploykit secrets set [OPTIONS] <NAME>
 
@@ -433,11 +431,11 @@ Arguments:
   [NAME]  A service, or a name of [logs]; default: all
 
 Options:
-  -n, --lines <LINES>  How many lines of each [default: 20]
+  -n, --lines <LINES>  Number of lines per log [default: 20]
   -h, --help           Print help
 
 ===== env
-Print the site's environment for a shell: eval "$(deploykit env)"
+Print the site's variables for a shell: eval "$(deploykit env)"
 
 Usage: deploykit env [OPTIONS]
 

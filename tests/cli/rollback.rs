@@ -23,8 +23,8 @@ fn there_and_back() {
         str![[r#"
 exit code 4
 --- stderr
-Error: there is no terminal to ask for your consent on
-Hint: give it with `-y`
+Error: there is no terminal to ask for confirmation on
+Hint: confirm with `-y`
 
 "#]]
         .raw()
@@ -37,7 +37,7 @@ exit code 4
 Preparing; the site serves as before
   ✗ run [S] s
 
-Error: step `run` failed: there is no finished update that could be rolled back
+Error: step `run` failed: there is no finished update to roll back
 Nothing is changed: the site serves as before.
 
 "#]]
@@ -83,15 +83,15 @@ Before the window, which opens at once
 Window: the site is down for about [S] s, and for as long as 3 migrations take (like the last update)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
-  backup           about 37 kB in about 1 s (like the last one): for the way to the new version
+  backup           about 37 kB in about 1 s (like the last one): to return to the new version
                      `guestbook.0004_sign_entries`: RunPython: what its code changes is not known
-                     `guestbook.0003_reply`: applied again, it would not bring back the rows of `Reply`
-                     `guestbook.0002_entry_signature`: applied again, it would not bring back the values of `entry.signature`
+                     `guestbook.0003_reply`: applied again, it would not restore the rows of `Reply`
+                     `guestbook.0002_entry_signature`: applied again, it would not restore the values of `entry.signature`
   migrate          3 migrations to reverse
                      guestbook.0004_sign_entries
                      guestbook.0003_reply
                      guestbook.0002_entry_signature
-  static           the files of before the update
+  static           the files from before the update
   virtualenv       - humanize [VERSION]
   code             [COMMIT] → [COMMIT]: 1 commit to roll back
                      [COMMIT] Release 2
@@ -119,9 +119,9 @@ Before the window
 Window
   ✓ page-up [S] s  /srv/www/maintenance.html
   ✓ stop-web [S] s  gunicorn
-  ✓ backup [S] s  about 37 kB in about 1 s (like the last one): for the way to the new version
+  ✓ backup [S] s  about 37 kB in about 1 s (like the last one): to return to the new version
   ✓ migrate [S] s  3 migrations to reverse
-  ✓ static [S] s  the files of before the update
+  ✓ static [S] s  the files from before the update
   ✓ virtualenv [S] s  - humanize [VERSION]
   ✓ code [S] s  [COMMIT]: 1 commit to roll back
   ✓ start-web [S] s  gunicorn
@@ -188,17 +188,21 @@ Hint: `deploykit history` lists them
         .raw()
     );
     assert!(said(&["status"], 0).contains(": rollback of [RUN] done\n"), "{}", said(&["status"], 0));
-    assert_data_eq!(said(&["rollback", "-y", run], 4), str![[r#"
+    assert_data_eq!(
+        said(&["rollback", "-y", run], 4),
+        str![[r#"
 exit code 4
 --- stderr
 Preparing; the site serves as before
   ✗ run [S] s
 
-Error: step `run` failed: run [RUN] is no update that stands: it did not end well, or was rolled back, or is a rollback itself
+Error: step `run` failed: run [RUN] cannot be rolled back: it failed, was rolled back, or is a rollback itself
 Nothing is changed: the site serves as before.
 Hint: `deploykit history` lists the runs
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     // The same update waits again, and the plan says what became of it.
     let plan = said(&["plan"], 0);
     assert!(plan.contains("\nNote: [COMMIT] was rolled back at [TIME] by "), "{plan}");
@@ -207,7 +211,7 @@ Hint: `deploykit history` lists the runs
     assert!(said(&["rollback", "--from-copy"], 4).contains("there is no terminal to ask"));
     let text = said(&["rollback", "--from-copy", "-y"], 0);
     for line in [
-        "  migrate          the copy of run [RUN] is put back\n",
+        "  migrate          the copy of run [RUN] is restored\n",
         "what was written to the database since then is lost\n",
         "\nNote: tables that the copy does not have are lost: `guestbook_reply` (0 rows)\n",
         "no table has got or lost rows; rows that were changed are not counted\n",
@@ -244,7 +248,7 @@ fn asked_and_failed() {
     assert!(terminal.screen().contains("Rollback of 20"), "{}", terminal.screen());
     terminal.type_in("n\n");
     let done = terminal.finish().expect(4);
-    assert!(done.stdout.contains("not rolled back, as you did not say yes"), "{}", done.stdout);
+    assert!(done.stdout.contains("not rolled back: not confirmed"), "{}", done.stdout);
     assert_same(&after, &Snapshot::of(site));
 
     fs::write(&broken, "").unwrap();
@@ -293,7 +297,7 @@ Preparing; the site serves as before
 
 Error: step `code` failed: HEAD is at `main` ([COMMIT]), and run [RUN] left it at `main` ([COMMIT])
 Nothing is changed: [COMMIT] serves as before.
-Hint: take that back by hand first; nothing was changed
+Hint: undo that by hand first; nothing was changed
 
 "#]]
         .raw()

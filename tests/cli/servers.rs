@@ -28,7 +28,7 @@ fn what_becomes_of_the_copy_is_said_before_and_after() {
     fs::write(&site.config, config.replace("env = { ", &path)).unwrap();
     let refused = on(&site, &["update", "-y"]).run().expect(4).text(Some(&site));
     assert_data_eq!(lines(&refused, &["Error", "pg_dump", "Hint", "Nothing"]), str![[r#"
-Error: step `migrations` failed: `pg_dump` is not installed, and the database cannot be copied and put back without it
+Error: step `migrations` failed: `pg_dump` is not installed, and the database cannot be copied and restored without it
 Nothing is changed: [COMMIT] serves as before.
 Hint: install it (Debian: postgresql-client), or add its directory to PATH in `site.env`, or name a program of your own in `database.backup-command`
 
@@ -41,9 +41,9 @@ Hint: install it (Debian: postgresql-client), or add its directory to PATH in `s
     // How large an empty database is depends on the server's version.
     let plan = Regex::new("about [0-9]+ MB").unwrap().replace(&plan, "about [N] MB");
     assert_data_eq!(
-        lines(&plan, &["backup", "RunPython", "migrate", "No way back"]),
+        lines(&plan, &["backup", "RunPython", "migrate", "Cannot be rolled back"]),
         str![[r#"
-  backup           about [N] MB in about 1 s (a rule of thumb): there is no other way back
+  backup           about [N] MB in about 1 s (a rule of thumb): only the copy can undo the migrations
                      `guestbook.0002_shout`: RunPython without `reverse_code`
   migrate          1 migration
   damage           sh -c truncate -s 100 .deploykit/runs/*/backup.dump
@@ -56,7 +56,7 @@ Once it is finished, only `deploykit rollback --from-copy` can roll it back, and
     assert_data_eq!(lines(&held, &["Held", "could not be undone", "backup.dump", "Hint"]), str![[r#"
 Held: the site's services are stopped, and no page is configured to say so. A person is needed.
   `migrate` could not be undone: the database is not what it was; its copy from before the migrations is `/srv/site/.deploykit/runs/[RUN]/backup.dump`: `pg_restore` exited with code 1: pg_restore: error: could not read from input file: end of file
-Hint: bring the database back to how it was before these migrations, then run `deploykit recover`
+Hint: restore the database to its state before these migrations, then run `deploykit recover`
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
 
 "#]].raw());

@@ -122,7 +122,7 @@ Rolling back: 4 steps to undo
 Interrupted during step `pause`
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
   undone: code, stop-web, stop-workers, announce
-  not undone, for want of a way back: pause
+  cannot be undone: pause
 
 "#]]
         .raw()
@@ -243,7 +243,7 @@ Interrupted during step `pause`
 Interrupted while rolling back: neither version is complete.
   undone: stop-workers, stop-web, code
   still done: announce, pause
-Hint: `deploykit recover` goes on with the way back
+Hint: continue the rollback with `deploykit recover`
 
 "#]]
         .raw()

@@ -153,11 +153,7 @@ Preparing; the site serves as before
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("n\n");
     let done = terminal.finish().expect(4);
-    assert!(
-        done.stdout.contains("not updated, as you did not say yes; the site noticed nothing"),
-        "{}",
-        done.stdout
-    );
+    assert!(done.stdout.contains("not updated: not confirmed; nothing was changed"), "{}", done.stdout);
     let Some(mut terminal) = on(site, &["update"]).on_terminal() else { return };
     terminal.wait_for("Go on? [y/N] ");
     terminal.type_in("\u{3}");

@@ -6,13 +6,13 @@ use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub enum ServicesCommand {
-    /// Stop services and wait until all their processes are gone
+    /// Stop services and wait until all their processes have ended
     Stop(ServiceChangeArgs),
     /// Start services and wait until they stay up
     Start(ServiceChangeArgs),
     /// Stop and start services
     Restart(ServiceChangeArgs),
-    /// Say how services are
+    /// Show the status of services
     Status(ServiceArgs),
 }
 
@@ -51,7 +51,7 @@ pub struct ServiceArgs {
     /// systemd: the unit is one of `systemctl --user`
     #[arg(long, requires = "manager")]
     pub user: bool,
-    /// gunicorn: the file that it writes its process number to
+    /// gunicorn: its pidfile
     #[arg(long, value_name = "FILE", requires = "manager", required_if_eq("manager", "gunicorn"))]
     pub pidfile: Option<PathBuf>,
     /// gunicorn, command: the command that starts the service and returns
@@ -83,7 +83,7 @@ pub struct Words(pub Vec<String>);
 // A one-liner that changes something, and can be asked beforehand.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct CheckArgs {
-    /// Only say what would change
+    /// Show what would change, and change nothing
     #[arg(long)]
     pub check: bool,
     /// With --check: exit with 10 when something would change

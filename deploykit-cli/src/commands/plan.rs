@@ -16,7 +16,7 @@ use crate::output::progress::Progress;
 /// The document of `plan --json`.
 #[derive(Debug, Serialize)]
 struct Answer<'p> {
-    /// Whether an update is waiting.
+    /// Whether an update is available.
     update: bool,
     /// Why not.
     reason: Option<String>,

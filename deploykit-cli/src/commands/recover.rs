@@ -1,4 +1,4 @@
-//! `recover`: brings an update that was interrupted or held to its end, back or forward.
+//! `recover`: rolls back or completes an interrupted or held update.
 
 use deploykit::event::Outcome;
 use deploykit::update;

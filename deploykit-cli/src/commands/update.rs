@@ -25,14 +25,14 @@ use crate::output::progress::Progress;
 use crate::output::report::{self, render_hints};
 use crate::output::{PATIENCE, Ui};
 
-/// How often a question looks whether it was interrupted.
+/// Polling interval for an interruption while a question waits for its answer.
 const LOOK: Duration = Duration::from_millis(50);
 
 pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
     let words = Words {
         not_done: "not updated",
-        look_first: "give it with `-y`, or look first with `deploykit plan`",
+        look_first: "confirm with `-y`, or look first with `deploykit plan`",
     };
     go(&site, &args.run, words, ui, |request, cancel, watch| {
         let (clear, look) = (args.clear, args.look);
@@ -53,7 +53,7 @@ where
     P: for<'o> FnOnce(Request, Cancel, &'o mut Watch) -> Result<Prepared<'s, 'o>, UpdateError>,
 {
     if !args.yes && !can_ask() {
-        let message = "there is no terminal to ask for your consent on";
+        let message = "there is no terminal to ask for confirmation on";
         return Err(Failure::message(exit_code::REFUSED, message, words.look_first));
     }
     let request = Request {
@@ -91,7 +91,7 @@ where
         progress.say("");
     } else if !consent(&progress, &cancel) {
         update.discard();
-        let message = format!("{}, as you did not say yes; the site noticed nothing", words.not_done);
+        let message = format!("{}: not confirmed; nothing was changed", words.not_done);
         return Err(Failure::message(exit_code::REFUSED, message, None));
     }
     let report = update.run();

@@ -43,7 +43,7 @@ pub fn render(plan: &Plan, verbose: bool, terminal: bool) -> String {
     }
     text.push('\n');
     if let Some((step, reason)) = plan.point_of_no_return() {
-        let warning = format!("No way back after `{}`: {reason}.", step.id);
+        let warning = format!("Cannot be rolled back after `{}`: {reason}.", step.id);
         let _ = writeln!(text, "{}", paint(WARN, &warning));
         let _ = writeln!(text, "If anything fails from there on, the site is held in maintenance.");
     }

@@ -80,7 +80,7 @@ fn ending(report: &Report) -> String {
             let _ = writeln!(text, "  undone: {}", undone.join(", "));
             let stays = names(false);
             if !stays.is_empty() {
-                let _ = writeln!(text, "  not undone, for want of a way back: {}", stays.join(", "));
+                let _ = writeln!(text, "  cannot be undone: {}", stays.join(", "));
             }
         }
         Outcome::Held | Outcome::Interrupted => {
@@ -206,13 +206,13 @@ pub fn hints(report: &Report) -> Vec<String> {
         Outcome::Held => {
             let undo = report.failure.as_ref().and_then(|failure| failure.undo.as_ref());
             let way = match undo.map(|(step, _)| step) {
-                Some(StepKind::Migrate) => "bring the database back to how it was before these migrations",
-                _ => "fix what stands in the way",
+                Some(StepKind::Migrate) => "restore the database to its state before these migrations",
+                _ => "fix the cause",
             };
             hints.push(format!("{way}, then run `deploykit recover`"));
         }
         Outcome::Interrupted => {
-            hints.push("`deploykit recover` goes on with the way back".to_owned());
+            hints.push("continue the rollback with `deploykit recover`".to_owned());
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! Copies of the database: made before the migrations, put back where these cannot be reversed.
+//! Copies of the database: made before the migrations, restored where these cannot be reversed.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -111,7 +111,7 @@ impl BackupDatabase {
     }
 }
 
-/// How a copy is put back.
+/// How a copy is restored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PutBack {
@@ -120,30 +120,30 @@ pub enum PutBack {
     Itself,
     /// By the site's own command, which reads the file that [`BACKUP_VARIABLE`] names.
     Command(Command),
-    /// By a person: the site's own command made it, and none puts it back.
+    /// By a person: the site's own command made it, and no command restores it.
     ByHand,
 }
 
-/// Brings the database back to what it was.
+/// Restores the database to its previous state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestoreDatabase {
     /// The project that has the migrations which were applied: the new code.
     pub project: Project,
-    /// What the database is to be.
+    /// The previous state.
     pub before: DatabaseState,
     /// A copy that was made just before the migrations; without one, they are reversed.
     pub backup: Option<PathBuf>,
-    /// How the copy is put back.
+    /// How the copy is restored.
     #[serde(default)]
     pub put_back: PutBack,
-    /// The migrations are reversed although there is a copy, which is put back only if that fails: what was written since
-    /// the copy stays.
+    /// The migrations are reversed although there is a copy, which is restored only if that fails. What was written since
+    /// the copy then stays.
     #[serde(default)]
     pub reverse_first: bool,
 }
 
 impl RestoreDatabase {
-    /// Makes one that puts this copy back by the programs of the database, or reverses the migrations where there is none.
+    /// Makes one that restores this copy with the programs of the database, or reverses the migrations where there is no copy.
     #[must_use]
     pub fn new(project: Project, before: DatabaseState, backup: Option<PathBuf>) -> Self {
         RestoreDatabase { project, before, backup, put_back: PutBack::Itself, reverse_first: false }
@@ -152,7 +152,8 @@ impl RestoreDatabase {
     /// Restores it, unless it is as it was.
     ///
     /// A copy is restored even where schema and migrations are unchanged, since a migration that failed may have changed
-    /// rows (unless they are [reversed first](Self::reverse_first)); but only once, so that a second undo does not take back what the site has written meanwhile.
+    /// rows (unless they are [reversed first](Self::reverse_first)); but only once, so that a second undo does not
+    /// overwrite what the site has written meanwhile.
     ///
     /// # Errors
     ///
@@ -179,7 +180,7 @@ impl RestoreDatabase {
         if self.reverse_first && files::look(&mark) == Found::Nothing {
             match session.restore(host, &self.before) {
                 Ok(()) => return Ok(()),
-                Err(error) => host.note(&format!("the copy is put back: {}", crate::error_chain(&error))),
+                Err(error) => host.note(&format!("the copy is restored: {}", crate::error_chain(&error))),
             }
         }
         if files::look(&mark) != Found::Nothing && session.state(host)? == self.before {

@@ -72,7 +72,7 @@ pub struct Conflict {
     pub names: Vec<String>,
 }
 
-/// A migration that cannot be taken back, and why.
+/// A migration that cannot be reversed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Irreversible {
     /// The migration.
@@ -223,8 +223,8 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
-    /// Migrations were applied that cannot be taken back without losing something.
-    #[error("the database cannot be brought back: {}", irreversible(migrations))]
+    /// Migrations were applied that cannot be reversed without losing something.
+    #[error("the migrations cannot be reversed: {}", irreversible(migrations))]
     Irreversible {
         /// Which, and why.
         migrations: Vec<Irreversible>,
@@ -260,8 +260,8 @@ pub enum DjangoError {
         /// Its last lines.
         tail: Vec<String>,
     },
-    /// A program that copies the database, or puts the copy back, is not there.
-    #[error("`{program}` is not installed, and the database cannot be copied and put back without it")]
+    /// A program that copies the database, or restores the copy, is missing.
+    #[error("`{program}` is not installed, and the database cannot be copied and restored without it")]
     ToolMissing {
         /// Its name.
         program: String,
@@ -276,14 +276,14 @@ pub enum DjangoError {
         /// The server and its version.
         server: String,
     },
-    /// The site's database user may not replace all that is in the database, so that a copy could not be put back.
-    #[error("the site's database user does not own {}, so a copy could not be put back", some(names))]
+    /// The site's database user may not replace all that is in the database, so that a copy could not be restored.
+    #[error("the site's database user does not own {}, so a copy could not be restored", some(names))]
     NotOwned {
         /// Tables, views and sequences.
         names: Vec<String>,
     },
-    /// The site's database user may not make anew what is in the database, so that a copy could not be put back.
-    #[error("the site's database user lacks {}, so a copy could not be put back", rights.join(", "))]
+    /// The site's database user may not recreate what is in the database, so that a copy could not be restored.
+    #[error("the site's database user lacks {}, so a copy could not be restored", rights.join(", "))]
     RightsMissing {
         /// As `GRANT` names them: `DROP`.
         rights: Vec<String>,

@@ -1,4 +1,4 @@
-//! Migrations as data, and the actions that apply them and take them back.
+//! Migrations as data, and the actions that apply and reverse them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -41,7 +41,7 @@ pub struct PendingMigration {
     pub transactional: bool,
     /// Why it cannot be reversed: "`RunSQL` without `reverse_sql`". Empty: it can.
     pub irreversible: Vec<String>,
-    /// What reversing it would not bring back, although it can be reversed: "the values of `item.price`".
+    /// What reversing it would not restore, although it can be reversed: "the values of `item.price`".
     pub losses: Vec<String>,
     /// What it does that is not understood: "RunSQL: what its SQL changes is not known". Whether reversing it brings
     /// everything back is then not known either.
@@ -71,7 +71,7 @@ impl PendingMigration {
         }
     }
 
-    /// Tells whether reversing it is known to bring everything back.
+    /// Tells whether reversing it is known to restore everything.
     #[must_use]
     pub fn is_reversible(&self) -> bool {
         self.is_understood() && self.by_code.is_empty()
@@ -85,7 +85,7 @@ impl PendingMigration {
     fn irreversible_reasons(&self) -> Vec<Reason> {
         let mut reasons = reasons(&self.id, &self.irreversible);
         if !self.losses.is_empty() {
-            let lost = format!("reversing it would not bring back {}", self.losses.join(", "));
+            let lost = format!("reversing it would not restore {}", self.losses.join(", "));
             reasons.push((self.id.clone(), lost));
         }
         reasons
@@ -120,7 +120,7 @@ pub struct ReversedMigration {
     pub id: MigrationId,
     /// Its reversal runs in a transaction that holds its schema changes too.
     pub transactional: bool,
-    /// Why it cannot be reversed, or what reversing it would not bring back. Empty: it can.
+    /// Why it cannot be reversed, or what reversing it would not restore. Empty: it can.
     pub obstacles: Vec<String>,
     /// What it did that is not understood, as in [`PendingMigration::unknown`].
     #[serde(default)]
@@ -188,7 +188,7 @@ impl MigrationPlan {
         !self.pending.is_empty() || !self.unrecorded.is_empty()
     }
 
-    /// Says why the whole of it could not be taken back once it is applied; `None`: as far as is known it could.
+    /// Returns why the migrations could not be reversed completely once they are applied; `None`: as far as is known, they could.
     #[must_use]
     pub fn irreversible(&self) -> Option<String> {
         let reasons: Vec<Reason> =
@@ -217,14 +217,14 @@ impl MigrationPlan {
         grouped(&all.collect::<Vec<_>>())
     }
 
-    /// Tells whether the migrations are reversed although there is a copy, which is put back only if that fails. Nothing
-    /// then goes that was written since the copy; what code has changed is what its own reverse makes of it.
+    /// Tells whether the migrations are reversed although there is a copy, which is restored only if that fails. Then
+    /// nothing is lost that was written since the copy; what code has changed is what its own reverse makes of it.
     #[must_use]
     pub fn is_reversed_first(&self) -> bool {
         self.pending.iter().all(|migration| migration.is_understood() && !migration.is_risky())
     }
 
-    /// Tells whether a copy of the database is needed to be sure of a way back: something cannot be reversed, is not
+    /// Tells whether a copy of the database is needed to undo the migrations for sure: one of them cannot be reversed, is not
     /// understood, or may stay half done when it fails.
     #[must_use]
     pub fn wants_backup(&self) -> bool {
@@ -417,7 +417,7 @@ mod tests {
             plan(vec![pending(&["RunSQL without `reverse_sql`"], &["the rows of `Item`"], true)])
                 .irreversible()
                 .unwrap(),
-            "`shop.0002`: RunSQL without `reverse_sql`; `shop.0002`: reversing it would not bring back the rows of `Item`"
+            "`shop.0002`: RunSQL without `reverse_sql`; `shop.0002`: reversing it would not restore the rows of `Item`"
         );
     }
 }

@@ -1,8 +1,8 @@
 //! Django: one booted process that answers everything and waits for the window, migrations, static files, maintenance.
 //!
 //! A start of a site's Django takes half a second to thirteen seconds. So a [`Session`] is booted once, beforehand, from
-//! the code and the environment that the site is going to have. It says what the site is and whether it works, what
-//! migrations wait and what could not be taken back, collects static files beside the live ones, and then waits without
+//! the staged tree and the staged virtualenv. It says what the site is and whether it works, what
+//! migrations are pending and which of them cannot be reversed, collects static files beside the live ones, and then waits without
 //! a database connection until the window, where it migrates at once.
 
 mod announce;

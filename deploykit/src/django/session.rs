@@ -222,7 +222,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`DjangoError::StateMoved`] when a migration of before is not applied any more, or the code lacks one that is.
+    /// [`DjangoError::StateMoved`] when a migration of `before` is not applied any more, or the code lacks one that is.
     pub fn reversal(
         &mut self,
         host: &Host,
@@ -236,7 +236,7 @@ impl Session {
         self.ask::<Reversal>(host, "reversal plan", request, Some(READ)).map(|answer| answer.migrations)
     }
 
-    /// Brings the database back: reverses what was applied since, and compares migrations and schema with before.
+    /// Restores the database: reverses what was applied since, and compares migrations and schema with `before`.
     ///
     /// # Errors
     ///
@@ -251,8 +251,8 @@ impl Session {
         self.compare(host, before)
     }
 
-    /// Waits for a database that comes back by itself, and ends what a killed process left running in it: once a lock is
-    /// free its server would do it, when nobody expects it.
+    /// Waits for a database that restarts, and ends what a killed process left running in it: the server would go on with it
+    /// unexpectedly once a lock is free.
     ///
     /// # Errors
     ///
@@ -262,11 +262,11 @@ impl Session {
             .map(|_| ())
     }
 
-    /// Says what a copy of the database has to reckon with.
+    /// Returns what must be known before the database is copied, such as its size.
     ///
     /// # Errors
     ///
-    /// When no copy could be made, or it could not be put back: [`DjangoError::Unsupported`] for other engines than SQLite,
+    /// When no copy could be made or restored: [`DjangoError::Unsupported`] for other engines than SQLite,
     /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
     /// [`DjangoError::NotOwned`], [`DjangoError::RightsMissing`].
     pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
@@ -283,7 +283,7 @@ impl Session {
         self.ask::<Nothing>(host, "backup", request, None).map(|_| ())
     }
 
-    /// Brings the database back from a copy, and compares migrations and schema with before.
+    /// Restores the database from a copy, and compares migrations and schema with `before`.
     ///
     /// # Errors
     ///

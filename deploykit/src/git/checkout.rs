@@ -50,13 +50,13 @@ pub struct Checkout {
     pub from: Head,
     /// What is to be there.
     pub to: Head,
-    /// Whether this takes an update back: then what was changed meanwhile in the files that the update brought does
-    /// not stop it, but is kept in a commit under `refs/deploykit/kept`.
+    /// Whether this undoes an update: then later changes in the files that the update brought do not stop it, but are kept
+    /// in a commit under `refs/deploykit/kept`.
     pub restore: bool,
 }
 
 impl Checkout {
-    /// Returns the checkout that takes this one back.
+    /// Returns the checkout that undoes this one.
     #[must_use]
     pub fn reverse(&self) -> Checkout {
         Checkout {
@@ -75,7 +75,7 @@ impl Checkout {
     /// [`GitError::HeadMoved`] when HEAD is neither where it was nor where it is to be, [`GitError::Collision`] when
     /// something is in the way that was not there when the update was planned, [`GitError::IndexLocked`] while another
     /// git is in use: nothing was touched. Otherwise what git says; the checkout may then be half changed, and
-    /// [`reverse`](Checkout::reverse) brings it back.
+    /// [`reverse`](Checkout::reverse) undoes it.
     pub fn perform(&self, host: &Host) -> Result<(), GitError> {
         let repository = Repository::open(&self.repository)?;
         let head = repository.head(&self.branch)?;
@@ -103,7 +103,7 @@ impl Checkout {
         if concerned { submodules::update(host, &repository) } else { Ok(()) }
     }
 
-    /// Switches, whatever the repository's hooks say: nothing of the site's own may stop the way back.
+    /// Switches, whatever the repository's hooks say: no hook may stop an undo.
     fn switch_back(&self, host: &Host, repository: &Repository, head: &Head) -> Result<(), GitError> {
         let Err(error) = self.switch(host, repository, head, Hooks::Run) else { return Ok(()) };
         let head = repository.head(&self.branch)?;

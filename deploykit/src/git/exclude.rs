@@ -27,8 +27,8 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// Makes what hides paths from git, and what takes that back; `None`: no checkout is around them, or all of them are hidden
-    /// by deploykit already. The last part of a path may be a pattern that ends with `*`.
+    /// Makes what hides paths from git, and what undoes that; `None`: no checkout is around them, or deploykit hides all of
+    /// them already. The last part of a path may be a pattern that ends with `*`.
     #[must_use]
     pub fn pair(paths: &[PathBuf]) -> Option<(Self, Self)> {
         let place = fs::canonicalize(files::parent(paths.first()?)).ok()?;

@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 ///
-/// What became of the command; whoever called looks whether git did its part.
+/// When the command fails; the caller checks whether git did its part.
 pub(super) fn run(
     host: &Host,
     command: &Command,

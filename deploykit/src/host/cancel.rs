@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// A request to end the run. Clones share it; it cannot be taken back.
+/// A request to end the run. Clones share it; it cannot be withdrawn.
 ///
 /// The first request ends a preparation at once and turns a window back; the second one stops at the next safe point.
 #[derive(Clone, Debug)]

@@ -65,7 +65,7 @@ pub(crate) enum Copyable {
     No,
 }
 
-/// Looks whether a tree can be copied, and takes it from the limit.
+/// Tells whether a tree can be copied, and subtracts its size from the limit.
 pub(crate) fn copyable(top: &Path, limit: &mut Limit) -> Copyable {
     let (mut entries, mut bytes, mut answer) = (0, 0, Copyable::Yes);
     let looked = walk(top, &mut |_, path, metadata| {

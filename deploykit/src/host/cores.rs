@@ -26,7 +26,7 @@ impl Host {
         };
         let share_of_worker = || {
             if self.low_priority {
-                // Of this thread alone: who is not root cannot take it back.
+                // Of this thread alone: only root can undo it.
                 process::lower_priority(None);
             }
             umask::take(self.umask);

@@ -1,4 +1,4 @@
-//! Whom a file belongs to, and who else may write it: what a stranger may write is not obeyed.
+//! Whom a file belongs to, and who else may write it: a file that another user may write is not trusted.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,12 +9,12 @@ use thiserror::Error;
 use super::files::{self, FileError, InPath};
 use super::users::user_name;
 
-/// Why a file is not obeyed.
+/// Why a file is not trusted.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DistrustError {
     /// It belongs to somebody who is neither the caller nor root.
-    #[error("`{}` belongs to {owner}, and is not obeyed when {caller} calls", path.display())]
+    #[error("`{}` belongs to {owner}, and is not trusted when {caller} runs deploykit", path.display())]
     Foreign {
         /// The file, or the symbolic link to it.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum DistrustError {
         caller: String,
     },
     /// Others may write it.
-    #[error("{who} may write `{}`, so it is not obeyed", path.display())]
+    #[error("{who} may write `{}`, so it is not trusted", path.display())]
     Writable {
         /// The file, or the directory that it is in.
         path: PathBuf,
@@ -51,14 +51,14 @@ struct Caller<'t> {
     group: &'t str,
 }
 
-/// Tells whether a file may be obeyed: it belongs to the caller or to root, and nobody else may write it.
+/// Tells whether a file is trusted: it belongs to the caller or to root, and nobody else may write it.
 ///
 /// A group may write it when it is the owner's private one, as distributions with umask 002 make them. A symbolic link counts
 /// as well as what it leads to. Everyone may write the directory only where the sticky bit keeps each from replacing the files of others.
 ///
 /// # Errors
 ///
-/// When it may not be obeyed, or cannot be looked at.
+/// When it is not trusted, or cannot be read.
 pub fn trusted(path: &Path) -> Result<(), DistrustError> {
     let user = rustix::process::geteuid().as_raw();
     let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
@@ -178,7 +178,10 @@ mod tests {
         let file = Path::new("/srv/deploykit.toml");
         assert!(alice().owns(file, 1000).is_ok() && alice().owns(file, 0).is_ok());
         let error = alice().owns(file, 1001).unwrap_err().to_string();
-        assert_eq!(error, "`/srv/deploykit.toml` belongs to bob, and is not obeyed when alice calls");
+        assert_eq!(
+            error,
+            "`/srv/deploykit.toml` belongs to bob, and is not trusted when alice runs deploykit"
+        );
         let error = alice().owns(file, 4711).unwrap_err().to_string();
         assert!(error.contains("belongs to user 4711"), "{error}");
     }
@@ -198,7 +201,7 @@ mod tests {
             (0o664, 1000, 4711, "group 4711"),
         ] {
             let error = may(mode, owner, group).unwrap_err().to_string();
-            assert_eq!(error, format!("{who} may write `f`, so it is not obeyed"));
+            assert_eq!(error, format!("{who} may write `f`, so it is not trusted"));
         }
         let service = |group| alice().alone_writes(file, 0o664, 70_000, group);
         assert!(service(70_000).is_ok() && service(1000).is_err(), "a user whom the machine does not know");
@@ -218,7 +221,7 @@ mod tests {
         let error = trusted(&file).unwrap_err().to_string();
         assert_eq!(
             error,
-            format!("everyone may write `{}`, so it is not obeyed", directory.path().display())
+            format!("everyone may write `{}`, so it is not trusted", directory.path().display())
         );
         mode(directory.path(), 0o755);
         mode(&file, 0o666);

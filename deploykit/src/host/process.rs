@@ -348,7 +348,7 @@ pub(super) fn hand_over(host: &Host, command: &Command) -> Result<i32, CommandEr
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
 
-/// Returns a file in memory: there may be no `/tmp`, or no room in it, and a way back has to go on all the same.
+/// Returns a file in memory: there may be no `/tmp`, or no room in it, and an undo has to go on all the same.
 fn input_file(input: &[u8]) -> io::Result<Stdio> {
     let mut file = File::from(memfd_create("deploykit-input", MemfdFlags::CLOEXEC)?);
     file.write_all(input)?;

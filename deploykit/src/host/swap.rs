@@ -23,7 +23,7 @@ pub struct Swap {
 }
 
 impl Swap {
-    /// Makes the swap that brings `aside` to `live`, and the one that takes it back.
+    /// Makes the swap that brings `aside` to `live`, and the one that undoes it.
     ///
     /// # Errors
     ///

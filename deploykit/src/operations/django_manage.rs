@@ -84,35 +84,35 @@ pub enum Prepared {
     Static(Box<StaticSet>),
 }
 
-/// Pending migrations, and the way back.
+/// Pending migrations, and their undo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Migrations {
     /// What is pending.
     pub plan: MigrationPlan,
     /// Applies it.
     pub migrate: Migrate,
-    /// Brings the database back to how it was.
+    /// Restores the database to its previous state.
     pub restore: RestoreDatabase,
 }
 
 impl Migrations {
-    /// Tells whether a copy brings the database back by itself.
+    /// Tells whether deploykit itself can restore a copy of the database.
     #[must_use]
     pub fn has_copy(&self) -> bool {
         self.restore.backup.is_some() && self.restore.put_back != PutBack::ByHand
     }
 }
 
-/// Applied migrations that are reversed, or a copy of the database that is put back in their place.
+/// Applied migrations that are reversed, or a copy of the database that is restored instead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reversal {
     /// Why, as a fragment: "3 migrations to reverse".
     pub reason: String,
     /// The migrations, newest first.
     pub reversed: Vec<ReversedMigration>,
-    /// Brings the database back to how it was before them.
+    /// Restores the database to its state before them.
     pub restore: RestoreDatabase,
-    /// Brings it to how it is now.
+    /// Restores the database to its present state.
     pub undo: Action,
 }
 

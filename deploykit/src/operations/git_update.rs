@@ -136,7 +136,7 @@ pub struct Move {
     pub submodules: bool,
     /// What a person should know.
     pub notices: Vec<Notice>,
-    /// Whether it rolls a move back that was made: the commits go.
+    /// Whether it undoes a move that was made: its commits go.
     pub is_back: bool,
 }
 

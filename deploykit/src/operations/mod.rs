@@ -138,9 +138,9 @@ pub struct Change {
     pub details: Vec<String>,
     /// What is to be done, in order. Each action is a state to reach, so doing it twice does no harm.
     pub actions: Vec<Action>,
-    /// What brings the state of before back, in order; safe twice, and after half of the actions.
+    /// What restores the previous state, in order; may be done twice, and after half of the actions.
     pub undo: Vec<Action>,
-    /// Why this cannot be taken back once it is done, when it cannot.
+    /// Why this cannot be undone once it is done; `None`: it can.
     pub irreversible: Option<String>,
 }
 
@@ -194,7 +194,7 @@ impl Check {
     }
 }
 
-/// An operation that failed, and whether the state of before is back.
+/// An operation that failed, and whether its changes were undone.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ApplyError {
@@ -202,7 +202,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Prepare(Arc<dyn std::error::Error + Send + Sync>),
     /// An action failed, and everything was undone.
-    #[error("{failed}; what was done is undone")]
+    #[error("{failed}; all changes were undone")]
     Undone {
         /// What failed.
         failed: Box<ActionError>,

@@ -189,13 +189,13 @@ impl ServiceControl {
         parts
     }
 
-    /// Returns what stops, and what brings back what ran.
+    /// Returns the actions that stop the services, and those that start the ones that ran.
     fn stop(&self, states: &[ServiceState]) -> (Vec<ServiceAction>, Vec<ServiceAction>) {
         let runs = |(service, state): &(&Service, &ServiceState)| {
             service.role != Role::Required && !(state.is_at_rest() && state.pids.is_empty())
         };
         let mut touched: Vec<_> = self.sorted(states).filter(runs).collect();
-        // What kept dying, or was being stopped, would fail to come back: it did not run before either.
+        // A service that restarted repeatedly or was stopping did not run before, and would fail to start.
         let undo = touched.iter().filter(|(_, state)| state.status.is_up());
         let undo = undo.map(|(service, state)| action(service, state, Goal::Running)).collect();
         touched.reverse();
@@ -243,7 +243,7 @@ impl ServiceControl {
                 "; others rely on it, so it is left alone"
             }
             (Want::Restart, Role::Web | Role::Worker, Status::Stopped) => "; it stays so",
-            (Want::Stop, _, Status::Retrying) => "; it stays stopped, even if this is taken back",
+            (Want::Stop, _, Status::Retrying) => "; it stays stopped, even if this is undone",
             _ => "",
         };
         format!("{}: {} ({}){note}", service.name, state.status, state.detail)

@@ -1,4 +1,4 @@
-//! The steps that deploykit knows, each with its name, its phase, and what it means for the window.
+//! The built-in steps: their names, their phases, and which of them open or close the window.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Phase;
 
-/// Which step it is. Stored and shown by its name: `stop-web`.
+/// A kind of step. It is stored and shown by its name, such as `stop-web`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 #[non_exhaustive]
@@ -15,27 +15,27 @@ pub enum StepKind {
     Run,
     /// Asks the remote for commits.
     Fetch,
-    /// Looks at the services.
+    /// Reads the status of the services.
     Services,
-    /// Asks for the pages while the old version serves.
+    /// Requests the pages while the old version serves.
     Pages,
-    /// Checks the target out beside the live checkout.
+    /// Checks the target out into the staged tree.
     StagedTree,
-    /// Compares the secrets that the target reads with those that are there.
+    /// Compares the secrets that the target asks for with those in the secrets file.
     Secrets,
-    /// Builds the virtualenv beside the live one.
+    /// Builds the staged virtualenv.
     StagedVirtualenv,
-    /// Looks whether the packages of before are there.
+    /// Checks that the previous packages are still there, for a rollback.
     Packages,
     /// Boots Django and runs the system checks.
     Check,
     /// Finds the pending migrations.
     Migrations,
-    /// Collects the static files beside the live ones.
+    /// Collects the staged static files.
     Collect,
     /// Makes the plan.
     Plan,
-    /// Tells users.
+    /// Announces the maintenance to users.
     Announce,
     /// Waits until the announced time.
     Wait,
@@ -47,9 +47,9 @@ pub enum StepKind {
     StopWeb,
     /// Copies the database.
     Backup,
-    /// Moves the checkout to the target.
+    /// Checks the target out in the live checkout.
     Code,
-    /// Brings what the site's own steps made.
+    /// Brings the outputs of the site's own steps live.
     Outputs,
     /// Brings the staged virtualenv live.
     Virtualenv,
@@ -57,21 +57,21 @@ pub enum StepKind {
     Static,
     /// Applies the pending migrations, or reverses them.
     Migrate,
-    /// Starts what others rely on.
+    /// Starts the services with `role = "required"`.
     StartRequired,
     /// Starts the web.
     StartWeb,
-    /// Asks for the pages until they are as expected.
+    /// Requests the pages until they are as expected.
     SmokeCheck,
     /// Removes the maintenance page.
     PageDown,
     /// Starts the workers.
     StartWorkers,
-    /// Waits until what was started has run for long enough.
+    /// Waits until the started services have run for their `stay-up` time.
     StayUp,
     /// Ends the announcement.
     MaintenanceOff,
-    /// A step of the site's own, by its name.
+    /// An own step of the site, by its name.
     Own(String),
 }
 
@@ -85,7 +85,7 @@ use StepKind::{
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
-/// Every step but the site's own, in the order of an update.
+/// The built-in steps, in the order of an update.
 const STEPS: [(StepKind, &str, Phase, bool); 30] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
@@ -119,7 +119,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 30] = [
     (MaintenanceOff, "maintenance-off", Phase::Finish, !ANCHOR),
 ];
 
-/// Names that earlier versions wrote into journals, reports and configurations, with those of today.
+/// Names that earlier versions wrote into journals, reports and configurations, with their current names.
 const FORMER: [(&str, &str); 3] =
     [("next-tree", "staged-tree"), ("next-environment", "staged-virtualenv"), ("environment", "virtualenv")];
 
@@ -144,13 +144,13 @@ impl StepKind {
         STEPS.into_iter().filter(|(.., is_anchor)| *is_anchor).map(|(kind, ..)| kind)
     }
 
-    /// Tells whether the old version serves no longer once it begins.
+    /// Tells whether the old version stops serving when this step begins.
     #[must_use]
     pub fn opens_window(&self) -> bool {
         *self == StopWeb
     }
 
-    /// Tells whether the new version may serve once it is done; the last of these closes the window.
+    /// Tells whether the new version may serve when this step is done; the last such step closes the window.
     #[must_use]
     pub fn closes_window(&self) -> bool {
         matches!(self, StartWeb | SmokeCheck)

@@ -106,7 +106,7 @@ pub enum PythonError {
         lines: Vec<String>,
     },
     /// The new virtualenv could not be built; the live one is untouched.
-    #[error("cannot build the environment: {step} failed")]
+    #[error("cannot build the virtualenv: {step} failed")]
     BuildFailed {
         /// What was being done: `making the virtualenv`, `installing the packages`.
         step: &'static str,
@@ -175,13 +175,13 @@ pub enum PythonError {
         path: PathBuf,
     },
     /// The virtualenv that is to go live was never finished, or is gone.
-    #[error("`{}` is not a complete environment", staged.display())]
+    #[error("`{}` is not a complete virtualenv", staged.display())]
     Incomplete {
         /// The virtualenv.
         staged: PathBuf,
     },
     /// The virtualenv that would have to be built anew is the live one.
-    #[error("`{}` is live and cannot be built anew", staged.display())]
+    #[error("`{}` is live and cannot be rebuilt", staged.display())]
     Live {
         /// The virtualenv.
         staged: PathBuf,

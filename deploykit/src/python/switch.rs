@@ -11,8 +11,8 @@ use crate::host::files::{self, FileError, Found};
 
 /// What is to be at the virtualenv's path. At every instant something is there.
 ///
-/// A virtualenv that is a directory of its own is put away beside its path, and comes back to exactly that path: its
-/// scripts know no other.
+/// A virtualenv that is a real directory is put away beside its path, and restored to exactly that path, which its
+/// scripts contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// The path that the site uses.
@@ -59,7 +59,7 @@ impl Switch {
         [self.virtualenv.clone(), original.into()].into_iter().chain(virtualenvs).collect()
     }
 
-    /// Makes the switch to a virtualenv and the one that takes it back.
+    /// Makes the switch to a virtualenv and the one that undoes it.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Switch {
         }
     }
 
-    /// Looks whether what is to be live is there.
+    /// Checks that what is to be live exists.
     ///
     /// # Errors
     ///

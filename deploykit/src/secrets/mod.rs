@@ -65,7 +65,7 @@ pub enum SecretsError {
         source: io::Error,
     },
     /// The file is not UTF-8.
-    #[error("`{}`, line {line}: expected a text in UTF-8", path.display())]
+    #[error("`{}`, line {line}: expected UTF-8", path.display())]
     NotText {
         /// The file.
         path: PathBuf,
@@ -119,7 +119,7 @@ pub enum SecretsError {
         reason: &'static str,
     },
     /// The name stands for a list or an object, which is not replaced by a text.
-    #[error("`{name}` in `{}` is a list or an object and is not replaced", path.display())]
+    #[error("`{name}` in `{}` is an array or an object and is not replaced", path.display())]
     Nested {
         /// The name.
         name: String,

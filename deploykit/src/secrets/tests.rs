@@ -93,7 +93,7 @@ fn errors_name_the_place_and_show_nothing() {
         assert!(!shown.contains("hunt"), "{shown}");
     }
     let error = SecretsFile::parse(Path::new(".env"), b"A=1\nB=\xff\n").unwrap_err();
-    assert_eq!(error.to_string(), "`.env`, line 2: expected a text in UTF-8");
+    assert_eq!(error.to_string(), "`.env`, line 2: expected UTF-8");
     let deep = "[".repeat(100_000);
     assert!(parse("secrets.json", &format!("{{\"A\": {deep}")).is_err());
 }
@@ -204,7 +204,7 @@ fn a_new_json_entry_takes_the_style_of_the_last() {
 #[test]
 fn what_cannot_be_set_is_refused() {
     let error = set_in("secrets.json", r#"{"A": {"B": 1}}"#, "A", "x").unwrap_err();
-    assert_eq!(error.to_string(), "`A` in `secrets.json` is a list or an object and is not replaced");
+    assert_eq!(error.to_string(), "`A` in `secrets.json` is an array or an object and is not replaced");
     for (file, name) in [
         ("secrets.json", ""),
         ("secrets.json", "A\nB"),

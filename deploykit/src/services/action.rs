@@ -170,7 +170,7 @@ impl ServiceAction {
             let mut known = with_descendants(&self.before.living().collect::<Vec<_>>());
             known.extend(with_descendants(&state.main));
             let Some(taken) = listen::taken(&self.socket.listens, &known) else { return Ok(()) };
-            // What its manager starts again and again ends with the start.
+            // A service that its manager restarts repeatedly ends with the start.
             let is_its_own = listen::taken(&self.socket.listens, &with_descendants(&state.main))
                 .is_some_and(|taken| taken.is_known);
             if is_its_own && state.status == Status::Retrying {

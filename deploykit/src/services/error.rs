@@ -195,7 +195,7 @@ pub enum ServiceError {
         old: bool,
     },
     /// The service runs in processes that should have ended.
-    #[error("service `{service}` was not started anew: process {pid} is from before")]
+    #[error("service `{service}` was not restarted: process {pid} ran before the start")]
     OldProcess {
         /// The service.
         service: String,

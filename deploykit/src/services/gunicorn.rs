@@ -28,8 +28,8 @@ const NOTHING: Duration = Duration::from_millis(500);
 pub struct Gunicorn {
     /// The file that it writes the number of its master process to.
     pub pidfile: PathBuf,
-    /// Starts it and returns, such as `gunicorn --daemon --pid FILE site.wsgi`; runs in the site's environment. Empty:
-    /// whoever holds its socket starts it again whenever it ended, unless the service's hold file is there.
+    /// Starts it and returns, such as `gunicorn --daemon --pid FILE site.wsgi`; runs with the site's variables. Empty:
+    /// whoever holds its socket restarts it whenever it ends, unless the service's socket gate exists.
     pub start: Vec<String>,
     /// The directory to start it in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

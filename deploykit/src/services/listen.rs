@@ -102,7 +102,7 @@ pub(super) struct Taken {
     pub(super) is_known: bool,
 }
 
-/// Looks whether somebody listens at one of these addresses; `known` are processes of the service.
+/// Returns who listens at one of these addresses; `known` are processes of the service.
 pub(super) fn taken(listening: &[Listening], known: &[ProcessId]) -> Option<Taken> {
     if listening.is_empty() {
         return None;
@@ -114,7 +114,7 @@ pub(super) fn taken(listening: &[Listening], known: &[ProcessId]) -> Option<Take
         .find_map(|(wanted, entry)| taken_by(entry, entry.inode == wanted.inode, known))
 }
 
-/// Says who listens at one address; `is_same` where the socket is that of before.
+/// Returns who listens at one address; `is_same` says that the socket is still the same one.
 fn taken_by(entry: &Entry, is_same: bool, known: &[ProcessId]) -> Option<Taken> {
     let holders = owners(&BTreeSet::from([entry.inode]));
     let mut is_known = holders.iter().any(|holder| known.contains(holder));

@@ -75,7 +75,7 @@ pub struct Service {
     /// false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sudo: bool,
-    /// The file that whoever starts it by itself waits for to go, as far as it knows of it. Default: none.
+    /// Its socket gate: whoever holds its socket starts it only once this file is gone. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<PathBuf>,
     /// How processes are known whose manager knows none; for a [`Manager::Command`] that is the site's only web service.
@@ -206,7 +206,7 @@ impl fmt::Display for Status {
             Status::Starting => "starting",
             Status::Stopping => "stopping",
             Status::Stopped => "stopped",
-            Status::Retrying => "dying again and again",
+            Status::Retrying => "restarting repeatedly",
             Status::Failed => "failed",
         })
     }

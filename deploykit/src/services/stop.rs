@@ -8,7 +8,7 @@ use super::{ProcessId, Role, ServiceAction, ServiceError, ServiceManager, Status
 use crate::host::Host;
 use crate::host::processes::with_descendants;
 
-/// How often it is looked whether processes live on that were told to end: visitors wait for it.
+/// Polling interval while processes end; visitors wait for them.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// How often the manager is asked meanwhile: processes that end may start others.
@@ -91,13 +91,13 @@ impl<'a> Stop<'a> {
         Ok((!ended).then_some(stop))
     }
 
-    /// Looks whether it has ended, if that is due while so many are waited for.
+    /// Checks whether the service has ended, if its polling interval has passed; the interval grows with the number of services.
     fn look_again(&mut self, many: u32) -> Result<bool, ServiceError> {
         let pause = if self.left.iter().any(ProcessId::is_alive) { ASK } else { LOOK };
         if self.looked.elapsed() < pause * many { Ok(false) } else { self.look() }
     }
 
-    /// Looks whether it has ended, asks for that if nobody has, and ends what outlives that.
+    /// Checks whether the service has ended, tells it to end if nobody has, and kills what outlives that.
     fn look(&mut self) -> Result<bool, ServiceError> {
         let state = self.manager.state()?;
         // A process that ends may start others meanwhile; those of a dead one are known already.

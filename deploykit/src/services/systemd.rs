@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
             .collect())
     }
 
-    /// Tells whether its start waits at this moment, because the service's hold file says so.
+    /// Tells whether its start is waiting at the service's socket gate.
     fn is_held(&self, shown: &Shown) -> bool {
         let Some(hold) = &self.service.hold else { return false };
         shown.waits_for(&hold.to_string_lossy()) && hold.exists()
@@ -145,8 +145,8 @@ impl ServiceManager for Session<'_> {
         let units = self.open_sockets(&shown)?;
         let Some(first) = units.first() else { return Ok(Socket::default()) };
         let hold = self.service.hold.clone().filter(|hold| shown.waits_for(&hold.to_string_lossy()));
-        // The hold file lies in a directory that only its owner, and root, can look into. One that is there has kept the
-        // service from being started.
+        // The socket gate is in a directory that only its owner and root can read. A gate that exists has kept the service
+        // from starting.
         let own = rustix::process::geteuid().as_raw();
         let sees = |user| user == own || user == 0;
         let user = state.main.iter().find_map(ProcessId::user);

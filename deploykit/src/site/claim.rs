@@ -1,5 +1,5 @@
-//! Whoever changes a site, or reads its state, claims it first: it must be the site that the state was made for, called by
-//! somebody who may, and nobody else may be at it.
+//! Claims a site before it is changed or its state is read: the state must be this site's, the caller must be allowed to
+//! work on it, and no other run may hold its lock.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -75,12 +75,12 @@ pub enum ClaimError {
     },
 }
 
-/// What an adoption came to.
+/// The result of an adoption.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Adopted {
-    /// Whose the state was, as far as it said; `None` also when it was this site's already.
+    /// The previous owner of the state, if it is recorded; `None` also when the state was this site's already.
     pub before: Option<Owner>,
-    /// Where the runs of before are now; `None`: the state was this site's already, and nothing was changed.
+    /// Where the earlier runs are now; `None`: the state was this site's already, and nothing was changed.
     pub aside: Option<PathBuf>,
     /// Whether the virtualenvs in the state directory stayed where they are.
     pub virtualenvs_stay: bool,
@@ -98,7 +98,7 @@ struct Registration {
 }
 
 impl Site {
-    /// Looks whether the caller may work on this site, and whether its state was made for it. Changes nothing.
+    /// Checks that the caller may work on this site, and that its state was made for it. Changes nothing.
     ///
     /// # Errors
     ///
@@ -222,7 +222,7 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// When a configuration is there, and cannot be read or obeyed.
+    /// When a configuration exists, and cannot be read or is not trusted.
     pub fn of_repository(
         repository: &Path,
         environment: Option<&str>,
@@ -251,7 +251,7 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// When a configuration is there, and cannot be read or obeyed.
+    /// When a configuration exists, and cannot be read or is not trusted.
     pub fn of_service(
         service: &Service,
         processes: &[ProcessId],
@@ -282,7 +282,7 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// When a configuration is there, and cannot be read or obeyed.
+    /// When a configuration exists, and cannot be read or is not trusted.
     pub fn of_virtualenv(
         virtualenv: &Path,
         environment: Option<&str>,

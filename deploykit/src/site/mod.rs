@@ -67,7 +67,7 @@ impl Site {
     ///
     /// # Errors
     ///
-    /// When the environment file cannot be used; when a file that the configuration names is not to be obeyed; when root calls
+    /// When the environment file cannot be used; when a file that the configuration names is not trusted; when root calls
     /// and the checkout or the virtualenv belongs to somebody else.
     pub fn new(mut config: Config) -> Result<Self, ConfigError> {
         know_processes(&mut config);

@@ -1,4 +1,4 @@
-//! The files that a configuration names and that are obeyed as it is: what they say, or do, happens as the caller.
+//! The files that a configuration names and that must be trusted like it: they are read, or run, as the caller.
 
 use std::path::{Path, PathBuf};
 

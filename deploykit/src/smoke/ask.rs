@@ -25,7 +25,7 @@ const PART: u32 = 20;
 /// error mail.
 const DOUBT: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether the run was cancelled while an answer is awaited.
+/// Polling interval for a cancellation while an answer is awaited.
 const WATCH: Duration = Duration::from_millis(50);
 
 /// A page with its URL and the client that asks for it.

@@ -44,7 +44,7 @@ pub struct Owner {
     pub repository: PathBuf,
     /// Who used it first.
     pub user: String,
-    /// The newest run of before the record, whose journal does not carry the number.
+    /// The newest run from before the record was made, whose journal does not contain the number.
     #[serde(default)]
     pub earlier: Option<String>,
 }
@@ -171,8 +171,8 @@ impl State {
         files::write_whole(&self.directory.join(RECORD), text.as_bytes(), 0o600)
     }
 
-    /// Looks whether this site may use it: it does not exist, it is recorded as this site's, or nothing in it speaks
-    /// against that. Writes nothing.
+    /// Checks that this site may use it: it does not exist, it is recorded as this site's, or nothing in it contradicts
+    /// that. Writes nothing.
     ///
     /// # Errors
     ///
@@ -261,7 +261,7 @@ impl State {
         }
     }
 
-    /// Looks through the journals of before the record: all that they name has to be this site's.
+    /// Reads the journals from before the record was made: all that they name must be this site's.
     fn names_only(&self, here: &Owner) -> Result<(), OwnerError> {
         let wrong = |what| Err(OwnerError::Unknown { directory: here.directory.clone(), what });
         for run in self.runs()? {

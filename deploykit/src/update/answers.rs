@@ -213,7 +213,7 @@ impl Facts {
     }
 }
 
-/// Pairs pending migrations with the way back; they run in this project.
+/// Pairs pending migrations with their undo; they run in this project.
 pub(super) fn pending(
     plan: MigrationPlan,
     before: DatabaseState,

@@ -1,4 +1,4 @@
-//! Whether the database is copied before the migrations, what that will take, and how the copy is put back.
+//! Whether the database is copied before the migrations, how long that takes, and how the copy is restored.
 
 use std::error::Error;
 use std::path::Path;
@@ -89,7 +89,7 @@ impl Backup {
     pub(super) fn change(&self, plan: &MigrationPlan) -> Change {
         let reasons = plan.backup_reasons();
         let why = match (plan.irreversible(), reasons.is_empty()) {
-            (Some(_), _) => "there is no other way back",
+            (Some(_), _) => "only the copy can undo the migrations",
             (None, false) if plan.risks().is_some() => "half of a migration may stay when it fails",
             (None, false) => "reversing may lose something",
             (None, true) => "before the migrations",
@@ -102,7 +102,7 @@ impl Backup {
         let what = match (&self.expected, &self.put_back) {
             (Some(expected), _) => expected.describe(),
             (None, PutBack::ByHand) => {
-                "by `database.backup-command`; to put it back is left to you".to_owned()
+                "by `database.backup-command`; you have to restore it yourself".to_owned()
             }
             (None, _) => "by `database.backup-command`".to_owned(),
         };
@@ -114,7 +114,7 @@ impl Backup {
         }
     }
 
-    /// Returns what brings the database back to `before` with the copy.
+    /// Returns what restores the database to `before` from the copy.
     pub(super) fn restore(&self, before: DatabaseState, reverse_first: bool) -> RestoreDatabase {
         let (project, backup) = (self.action.project.clone(), Some(self.action.path.clone()));
         RestoreDatabase { project, before, backup, put_back: self.put_back.clone(), reverse_first }
@@ -126,7 +126,7 @@ impl Backup {
     }
 }
 
-/// Says why half of what fails may stay, where nothing will bring it back.
+/// Returns why half of a failed migration may stay, where no copy will be restored.
 pub(super) fn warning(backup: Option<&Backup>, plan: &MigrationPlan) -> Option<String> {
     if backup.is_some_and(|backup| backup.put_back != PutBack::ByHand) {
         return None;
@@ -226,13 +226,13 @@ mod tests {
         let change = itself.change(&plan(&["RunSQL without `reverse_sql`"], true));
         assert_eq!(
             change.reason,
-            "about 120 MB in about 3 s (like the last one): there is no other way back"
+            "about 120 MB in about 3 s (like the last one): only the copy can undo the migrations"
         );
         assert_eq!(change.details, ["`shop.0002`: RunSQL without `reverse_sql`"]);
         let change = backup(None, PutBack::ByHand).change(&plan(&[], false));
         assert_eq!(
             change.reason,
-            "by `database.backup-command`; to put it back is left to you: half of a migration may stay when it fails"
+            "by `database.backup-command`; you have to restore it yourself: half of a migration may stay when it fails"
         );
         assert_eq!(
             change.details,

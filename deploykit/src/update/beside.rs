@@ -22,7 +22,7 @@ pub(super) struct Beside {
     directories: Vec<PathBuf>,
     /// Files of the live checkout that the update replaces.
     open: Vec<OwnedFd>,
-    /// Left where it is: a window is open, or the way back still needs it.
+    /// Left where it is: a window is open, or a recovery still needs it.
     pub stays: bool,
 }
 

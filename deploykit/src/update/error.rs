@@ -16,7 +16,7 @@ use crate::secrets::Missing;
 use crate::services::Role;
 use crate::site::ClaimError;
 
-/// Why an update did not begin; the site noticed nothing.
+/// Why an update did not begin; the live site was not touched.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum UpdateError {
@@ -30,11 +30,11 @@ pub enum UpdateError {
         run: String,
         /// The step that could not be undone, for which the site is held; `None`: the run was interrupted.
         held: Option<StepKind>,
-        /// Whether it can be finished, too; otherwise it can only be undone.
+        /// Whether it can be completed, too; otherwise it can only be undone.
         can_finish: bool,
     },
-    /// An unfinished run cannot be finished, only undone.
-    #[error("run {run} can only go back: {reason}")]
+    /// An unfinished run cannot be completed, only undone.
+    #[error("run {run} cannot be completed, only undone: {reason}")]
     NoWayForward {
         /// The run.
         run: String,
@@ -93,7 +93,7 @@ pub enum PreparationError {
         errors: Vec<String>,
     },
     /// The project cannot be run from another directory than its own.
-    #[error("the next version loads `{module}` from the live checkout (`{}`), so it cannot be checked beside it", path.display())]
+    #[error("the staged tree loads `{module}` from the live checkout (`{}`), so it cannot be checked", path.display())]
     NotRelocatable {
         /// A module.
         module: String,
@@ -117,7 +117,7 @@ pub enum PreparationError {
         path: PathBuf,
     },
     /// Static files would be collected over the checkout.
-    #[error("STATIC_ROOT `{}` is the checkout or holds it", root.display())]
+    #[error("STATIC_ROOT `{}` is the checkout or contains it", root.display())]
     StaticRootHoldsCheckout {
         /// The directory.
         root: PathBuf,
@@ -132,8 +132,8 @@ pub enum PreparationError {
         /// What is free.
         free: String,
     },
-    /// Services run as another user, who cannot reach the new environment.
-    #[error("service `{service}` runs as {user}, who cannot pass `{}` to the new environment", directory.display())]
+    /// Services run as another user, who cannot reach the new virtualenv.
+    #[error("service `{service}` runs as {user}, who cannot pass `{}` to the new virtualenv", directory.display())]
     VirtualenvShut {
         /// The service.
         service: String,
@@ -142,12 +142,12 @@ pub enum PreparationError {
         /// The directory that shuts others out.
         directory: PathBuf,
     },
-    /// A service runs a program of the live environment that is in none of the packages that the requirements ask for.
+    /// A service runs a program of the live virtualenv that no required package contains.
     #[error("service `{service}` runs `{}`, and no package that the requirements ask for brings that program", program.display())]
     ProgramMissing {
         /// The service.
         service: String,
-        /// The program, in the live environment.
+        /// The program, in the live virtualenv.
         program: PathBuf,
     },
     /// The target commit has no such file. In the staged tree, which is gone when the message is read, its path would mislead.
@@ -176,13 +176,13 @@ pub enum PreparationError {
     #[error("`smoke.pages` are to be checked, and no service has `role = \"web\"`")]
     NoWeb,
     /// The web runs, and none of its pages is as expected: the new version could not be told from a broken one.
-    #[error("not one page is as expected, although nothing was touched yet: {}", list(failing))]
+    #[error("no page is as expected before the update: {}", list(failing))]
     PagesBroken {
         /// The pages.
         failing: Vec<PageResult>,
     },
     /// Pages redirect where the configuration expects an answer: they would fail the smoke check of any version.
-    #[error("{} where an answer is expected, although nothing was touched yet: {}", redirect(failing.len()), list(failing))]
+    #[error("{} where an answer is expected, before the update: {}", redirect(failing.len()), list(failing))]
     PagesRedirect {
         /// The pages.
         failing: Vec<PageResult>,
@@ -206,7 +206,7 @@ pub enum PreparationError {
         touched: bool,
     },
     /// An output of a step cannot be exchanged with what is live.
-    #[error("output `{}` of a step cannot go live by an exchange: {why}", output.display())]
+    #[error("output `{}` of a step cannot be exchanged with the live one: {why}", output.display())]
     OutputElsewhere {
         /// The output.
         output: PathBuf,
@@ -258,7 +258,7 @@ fn reached(touched: bool) -> &'static str {
 #[non_exhaustive]
 pub enum RollbackError {
     /// There is none.
-    #[error("there is no finished update that could be rolled back")]
+    #[error("there is no finished update to roll back")]
     Nothing,
     /// There is no such run.
     #[error("there is no run `{run}`")]
@@ -266,10 +266,8 @@ pub enum RollbackError {
         /// Its name.
         run: String,
     },
-    /// The run changed nothing that still stands.
-    #[error(
-        "run {run} is no update that stands: it did not end well, or was rolled back, or is a rollback itself"
-    )]
+    /// The run is not a finished update, or was rolled back.
+    #[error("run {run} cannot be rolled back: it failed, was rolled back, or is a rollback itself")]
     NotStanding {
         /// The run.
         run: String,
@@ -279,11 +277,11 @@ pub enum RollbackError {
     NotTheLast {
         /// The run.
         run: String,
-        /// The last update that stands.
+        /// The last finished update that was not rolled back.
         last: String,
     },
     /// What its rollback needs is not there.
-    #[error("what a rollback of run {run} needs is not kept any more: `{}` is missing", what.display())]
+    #[error("what a rollback of run {run} needs is no longer kept: `{}` is missing", what.display())]
     Gone {
         /// The run.
         run: String,
@@ -301,7 +299,7 @@ pub enum RollbackError {
         left: Box<Head>,
     },
     /// The virtualenv leads somewhere else.
-    #[error("`{}` is not the environment that run {run} left there", virtualenv.display())]
+    #[error("`{}` is not the virtualenv that run {run} left there", virtualenv.display())]
     VirtualenvMoved {
         /// The virtualenv.
         virtualenv: PathBuf,
@@ -309,11 +307,11 @@ pub enum RollbackError {
         run: String,
     },
     /// Packages were installed or removed.
-    #[error("packages were changed by hand since run {run}; to be as before they would have to go {}", changes.join(", "))]
+    #[error("packages were changed by hand since run {run}; undoing that changes {}", changes.join(", "))]
     PackagesChanged {
         /// The run.
         run: String,
-        /// What would bring them back.
+        /// What would undo that.
         changes: Vec<String>,
     },
     /// Migrations were applied or reversed, or tables changed.
@@ -329,7 +327,7 @@ pub enum RollbackError {
     Irreversible {
         /// Why.
         reasons: Vec<String>,
-        /// The copy from before the update, where there is one that can be put back.
+        /// The copy from before the update, if deploykit can restore it.
         copy: Option<PathBuf>,
     },
     /// The update made no copy of the database.
@@ -338,8 +336,8 @@ pub enum RollbackError {
         /// The run.
         run: String,
     },
-    /// No command of the site's own puts a copy back.
-    #[error("the copy of the database `{}` cannot be put back without `database.restore-command`", copy.display())]
+    /// No configured command restores a copy.
+    #[error("the copy of the database `{}` cannot be restored without `database.restore-command`", copy.display())]
     CopyByHand {
         /// The copy.
         copy: PathBuf,

@@ -119,7 +119,7 @@ impl Update<'_, '_> {
         self.events.add_notices(&mut report.notices);
         if !needs_way_back(report.outcome) {
             sync(self.site, &self.plan.beside());
-            // First of all: once anything is put away, there is no way back that a recovery could go.
+            // First of all: once anything is put away, a recovery could not roll back any more.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             match journal.append(&entry) {
                 Ok(()) => {
@@ -240,7 +240,7 @@ impl Ending<'_, '_> {
             let config = self.site.config();
             started.add(seen, report.started, [&config.secrets_file, &config.env_file].into_iter().flatten());
         }
-        // The version of before saw them long ago.
+        // The previous version read them long ago.
         if report.rolls_back.is_some() {
             started.renew();
         }
@@ -271,14 +271,14 @@ impl Ending<'_, '_> {
     }
 }
 
-/// Removes what no way back needs any more: of past updates, and old backups.
+/// Removes what no rollback needs any more: the leftovers of past updates, and old backups.
 pub(super) fn prune(site: &Site, state: &State, host: &Host, outcome: Outcome) {
     if outcome == Outcome::Updated
         && let Err(error) = past::prune(site, state, &host.uninterrupted())
     {
         log::warn!("{}", error_chain(error.as_ref()));
     }
-    // An update that stands may have no other way back than its copy, however many runs came since.
+    // Only its copy may be able to roll back the last update, however many runs came since.
     let standing = match past::standing(state, site.config().keep.min(BACKUPS)) {
         Ok(standing) => standing,
         Err(error) => return log::warn!("{}", error_chain(&error)),
@@ -331,7 +331,7 @@ pub(super) fn sync(site: &Site, beside: &[PathBuf]) {
     }
 }
 
-/// Tells whether what was prepared is still needed to bring the old version back.
+/// Tells whether what was prepared is still needed to roll back.
 fn needs_way_back(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Held | Outcome::Interrupted)
 }

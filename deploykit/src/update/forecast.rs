@@ -36,7 +36,7 @@ pub(super) struct Known {
     pub copy: Duration,
     /// Migrations are reversed, which takes its own time.
     pub is_rollback: bool,
-    /// How long it will take to put a copy back in their place; zero: none is.
+    /// How long it takes to restore a copy in their place; zero: no copy is restored.
     pub put_back: Duration,
 }
 

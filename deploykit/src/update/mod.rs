@@ -61,7 +61,7 @@ pub struct Request {
     pub clear: bool,
     /// Everything is looked at, also where a cheap comparison finds nothing new.
     pub look: bool,
-    /// A rollback puts back the copy of the database that the update made, instead of reversing its migrations.
+    /// A rollback restores the copy of the database that the update made, instead of reversing its migrations.
     pub from_copy: bool,
     /// Nobody will run it: it leaves no trace in the history.
     pub only_plan: bool,
@@ -124,10 +124,10 @@ pub fn prepare<'s, 'o>(
     prepare::Preparation::begin(site, request, cancel, purpose, observer)?.go()
 }
 
-/// Prepares to roll back the last finished update that stands; `run` names it, to be sure. To go further back, do it again.
+/// Prepares to roll back the last finished update; `run` names it, to be sure. Call it again to roll back the one before.
 ///
-/// Code, environment and static files go back by a checkout and renames, and migrations are reversed with the code that
-/// brought them. It runs like an update, and is undone like one: should it fail, the new version serves again.
+/// A checkout and renames restore the code, the virtualenv and the static files. The migrations are reversed with the code
+/// that brought them. A rollback runs like an update, and is undone like one: if it fails, the new version serves again.
 ///
 /// # Errors
 ///

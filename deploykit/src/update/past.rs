@@ -38,7 +38,7 @@ impl Past {
         })
     }
 
-    /// Returns what would have taken it back, had it failed.
+    /// Returns the actions that would have undone the run, had it failed.
     pub(super) fn undo(&self) -> impl Iterator<Item = &Action> {
         self.entries.iter().flat_map(|entry| match entry {
             Entry::StepStarted { undo, .. } => undo.as_slice(),
@@ -62,7 +62,7 @@ impl Past {
         ran.then(|| serves.map_or(Timestamp::MAX, |(_, time, _)| time))
     }
 
-    /// Returns when the site's own steps of later runs, also of those that went back, ran while the web was stopped.
+    /// Returns when the site's own steps of later runs, also of those that were rolled back, ran while the web was stopped.
     pub(super) fn later_steps(&self, state: &State) -> Result<Vec<[Timestamp; 2]>, JournalError> {
         let mut found = Vec::new();
         for run in state.runs()?.into_iter().rev().take_while(|run| run.name != self.run.name) {
@@ -240,7 +240,7 @@ fn kept_directory(aside: &Path, run: &str) -> PathBuf {
     aside.with_file_name(names::path(&name.replace("deploykit-next", &format!("deploykit-{run}"))))
 }
 
-/// Looks at the database, and counts its rows for whoever puts the copy back.
+/// Records the state of the database, and counts its rows for whoever restores the copy.
 fn database(
     context: &mut Context,
     project: &Project,

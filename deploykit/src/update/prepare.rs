@@ -75,7 +75,7 @@ pub(super) struct Preparation<'s, 'o> {
     pub(super) started: Timestamp,
     pub(super) from: String,
     pub(super) to: String,
-    /// The finished update that is to be taken back; `None`: this is an update.
+    /// The finished update that is to be rolled back; `None`: this is an update.
     pub(super) rolls_back: Option<String>,
     pub(super) notices: Vec<String>,
     /// What the staged tree links of the live checkout.
@@ -83,7 +83,7 @@ pub(super) struct Preparation<'s, 'o> {
 }
 
 impl<'s, 'o> Preparation<'s, 'o> {
-    /// Takes the lock and looks whether an earlier run is unfinished.
+    /// Takes the lock, and fails when an earlier run is unfinished.
     pub(super) fn begin(
         site: &'s Site,
         request: &Request,

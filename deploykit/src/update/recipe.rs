@@ -121,8 +121,8 @@ impl Recipe<'_> {
     }
 }
 
-/// The way back of the static files brings no file that a step of the site's own wrote since: an old version would be served with
-/// the new one's manifest of compressed files.
+/// Keeps the undo of the static files from taking along files that an own step wrote since: the old version would be served
+/// with the new one's manifest of compressed files.
 fn mind_own_steps(window: &mut [Step]) {
     let Some(at) = window.iter().position(|step| step.id == StepKind::Static) else { return };
     let (static_files, after) = window.split_at_mut(at + 1);

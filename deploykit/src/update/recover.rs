@@ -1,4 +1,4 @@
-//! The way back, or over, of a run that was interrupted or held, from its journal.
+//! Undoes or completes an interrupted or held run, from its journal.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ use crate::update::UpdateError;
 use crate::update::beside::sweep;
 use crate::update::finish::{Ending, prune, sync};
 
-/// How often a process is looked after that is waited for.
+/// Polling interval while a process ends.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Undoes what an unfinished run did; `None` when no run is unfinished. Either way it puts away what a preparation left
-/// that was killed.
+/// Undoes what an unfinished run did; returns `None` when no run is unfinished. Either way, it removes what a killed
+/// preparation left behind.
 ///
-/// A migration that the run left running is waited for first: nothing else may touch the database meanwhile.
+/// It first waits for a migration that the run left running: nothing else may touch the database meanwhile.
 ///
 /// # Errors
 ///
@@ -41,12 +41,12 @@ pub fn recover(
     })
 }
 
-/// Finishes an unfinished run: does those of its planned steps that are not done, and lets the smoke check decide. When
-/// one fails, everything is undone. `None` when no run is unfinished.
+/// Completes an unfinished run: performs the planned steps that are not done, and then the smoke check. When a step fails,
+/// everything is undone. Returns `None` when no run is unfinished.
 ///
 /// # Errors
 ///
-/// Like [`recover`], and when the run has begun to go back.
+/// Like [`recover`], and when the undo of the run has begun.
 pub fn recover_forward(
     site: &Site,
     cancel: Option<Cancel>,
@@ -64,12 +64,12 @@ pub fn recover_forward(
         let left = planned
             .iter()
             .filter(|step| step.is_needed() && (step.id == StepKind::SmokeCheck || !done(step)));
-        // Half of a migration that does not go whole may stay: run again on top of that, it would do things twice.
+        // A migration without a transaction may be half done: it would do things twice if it were run again on top of that.
         let half = earlier.iter().find(|step| !done(step) && has_copy(step));
         if let Some(step) = half
             && let Err(error) = recovery.undo_half(step)
         {
-            recovery.report.notices.push(format!("step `{}` could not be begun anew: {error}", step.id));
+            recovery.report.notices.push(format!("step `{}` could not be restarted: {error}", step.id));
             return Ok(recovery.go_back(begun, hold, entries));
         }
         let opened = since_stop(entries).and_then(|length| Instant::now().checked_sub(length));
@@ -80,7 +80,7 @@ pub fn recover_forward(
             recovery.report.steps.push(step);
         }
         if course.outcome == Outcome::RolledBack {
-            // Those that an earlier process began went back as well.
+            // The steps that an earlier process began were undone as well.
             let is_undone = |step: &&&Step| {
                 !step.change.undo.is_empty() || step.change.actions.iter().all(Action::leaves_nothing)
             };
@@ -90,7 +90,7 @@ pub fn recover_forward(
             }
         }
         if course.outcome == Outcome::Updated {
-            recovery.report.notices.push("a recovery finished the run".to_owned());
+            recovery.report.notices.push("a recovery completed the run".to_owned());
         }
         if let Some(earlier) = recovery.report.failure.take()
             && course.failure.is_some()
@@ -107,11 +107,11 @@ pub fn recover_forward(
 fn way_forward<'e>(run: &str, entries: &'e [Entry]) -> Result<&'e [Step], UpdateError> {
     let no_way = |reason| Err(UpdateError::NoWayForward { run: run.to_owned(), reason });
     if entries.iter().any(|entry| matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. })) {
-        return no_way("it has begun to");
+        return no_way("its undo has begun");
     }
     match entries.first() {
         Some(Entry::RunStarted { planned, .. }) if !planned.is_empty() => Ok(planned),
-        _ => no_way("its journal does not say what was planned"),
+        _ => no_way("its journal does not list its planned steps"),
     }
 }
 
@@ -123,7 +123,7 @@ struct Recovery<'r, 'o> {
 }
 
 impl Recovery<'_, '_> {
-    /// Finds the unfinished run, lets `work` bring it to an end, and records what came of it.
+    /// Finds the unfinished run, lets `work` undo or complete it, and records the result.
     fn begin(
         site: &Site,
         cancel: Option<Cancel>,
@@ -145,7 +145,7 @@ impl Recovery<'_, '_> {
         let Some(Entry::RunStarted { hold, beside, planned, .. }) = entries.first() else {
             return Err(JournalError::Damaged { path: run.journal(), line: 1 }.into());
         };
-        // Whoever is killed after the end of the run leaves that to the next one.
+        // A recovery that is killed after the end of the run leaves these to the next run.
         let mut directories = state.beside().unwrap_or_else(|| vec![site.staged_tree()]);
         directories.extend(beside.iter().cloned());
         state.set_beside(&directories)?;
@@ -193,7 +193,7 @@ impl Recovery<'_, '_> {
         Ok(Some(report))
     }
 
-    /// Undoes what the run did, as far as it is not undone yet.
+    /// Undoes the steps of the run that are not undone yet.
     fn go_back(&mut self, begun: &[Begun<'_>], hold: &[Action], entries: &[Entry]) -> Outcome {
         let Undone { outcome, failed: undo, steps, serves } = self.runner.undo(begun, hold);
         for (step, undone) in steps {
@@ -206,10 +206,10 @@ impl Recovery<'_, '_> {
             reports.filter(|report| report.step == step).for_each(|report| report.undone = undone);
         }
         if outcome == Outcome::RolledBack {
-            self.report.notices.push("a recovery undid what was left of the run".to_owned());
+            self.report.notices.push("a recovery undid the rest of the run".to_owned());
         }
         match (&mut self.report.failure, undo) {
-            // Stopped in between, what could not be undone before may still be so.
+            // The undo was interrupted: what could not be undone before may still not be undone.
             (Some(_), None) if outcome == Outcome::Interrupted => {}
             (Some(failure), undo) => failure.undo = undo,
             (None, Some(undo)) => {
@@ -221,7 +221,7 @@ impl Recovery<'_, '_> {
         outcome
     }
 
-    /// Undoes a step that was begun and not finished, so that it can be done from its beginning.
+    /// Undoes a step that was begun and not finished, so that it can be repeated from its beginning.
     fn undo_half(&mut self, step: &Step) -> Result<(), String> {
         let undone = executor::undo(&step.change.undo, self.runner.context);
         let redactor = self.runner.context.host.redactor();
@@ -248,7 +248,7 @@ impl Recovery<'_, '_> {
             .filter(|(_, service)| service.goal == Goal::Stopped && !is_started(&service.service.name));
         let stops = stops.map(|(action, _)| action);
         for part in parts(stops) {
-            // If that fails, so does the start that follows on the way back.
+            // If this fails, the start in the undo that follows fails, too.
             if let Err(error) = part.perform(self.runner.context) {
                 self.runner.events.send(Event::Notice { text: error_chain(&error) });
             }
@@ -256,14 +256,14 @@ impl Recovery<'_, '_> {
     }
 }
 
-/// Tells whether a step has a copy of the database to go back to.
+/// Tells whether the undo of a step restores a copy of the database.
 fn has_copy(step: &Step) -> bool {
     let is_copy =
         |action: &Action| matches!(action, Action::RestoreDatabase(restore) if restore.backup.is_some());
     step.change.undo.iter().any(is_copy)
 }
 
-/// Removes the page that was put up only to hold the site: no step of the run takes it down.
+/// Removes the page that only holds the site: no step of the run removes it.
 fn take_down(hold: &[Action], planned: &[Step]) {
     // Earlier versions planned every page that they held with, and did not write down what they planned.
     let is_planned =
@@ -386,7 +386,7 @@ fn wait_for_orphans(begun: &[Begun<'_>], host: &Host, events: &mut Events<'_>) -
             told = true;
             let names: Vec<String> = orphans.iter().map(ProcessId::describe).collect();
             let text = format!(
-                "the run that was interrupted still works on the database; waiting for process {}",
+                "the interrupted run still uses the database; waiting for process {}",
                 names.join(", ")
             );
             events.send(Event::Notice { text });

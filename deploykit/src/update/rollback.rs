@@ -1,4 +1,4 @@
-//! Takes back a finished update: another way to a plan, for the same runner.
+//! Rolls back a finished update: another way to a plan, for the same runner.
 //!
 //! ```text
 //! PREPARE   run · code · packages · secrets · services · pages · check · migrations
@@ -8,8 +8,8 @@
 //! FINISH    start-workers · stay-up · maintenance-off
 //! ```
 //!
-//! The changes come in the order in which the update's own undo would make them: migrations are reversed while the code
-//! that brought them is still live, and going back to that code, should the rollback fail, ends with its migrations.
+//! The changes come in the order in which the update's own undo would make them. Migrations are reversed while the code
+//! that brought them is still live. If the rollback fails, its undo restores that code first and its migrations last.
 
 mod answers;
 mod copy;
@@ -72,12 +72,12 @@ struct Done {
     pages: Option<SmokeCheck>,
 }
 
-/// How the database goes back.
+/// How the database is restored.
 #[derive(Default)]
 struct Database {
     /// The migrations to be reversed, newest first.
     reversed: Vec<ReversedMigration>,
-    /// The copy of the update that is put back instead.
+    /// The copy of the update that is restored instead.
     copy: Option<FromCopy>,
     /// The copy that is made before.
     backup: Option<Backup>,
@@ -97,7 +97,7 @@ struct Facts {
 }
 
 impl<'s, 'o> Preparation<'s, 'o> {
-    /// Looks whether everything is there, and nothing in the way, and makes the plan.
+    /// Checks that a rollback is possible, and makes its plan.
     pub(super) fn roll_back(mut self, wanted: Option<&str>) -> Result<Box<Update<'s, 'o>>, UpdateError> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
         let done = self.step(StepKind::Run, |this| {
@@ -196,7 +196,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         if !own.is_empty() {
             let names: Vec<String> = own.iter().map(|file| format!("`{}`", file.display())).collect();
             self.notice(format!(
-                "changed in the virtualenv since the update, and not in that of before: {}",
+                "changed in the virtualenv since the update, and not in the previous one: {}",
                 names.join(", ")
             ));
         }
@@ -204,7 +204,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((Packages::Ready(Box::new(ready)), text))
     }
 
-    /// The database must be as the update left it, and the way back known.
+    /// Checks that the database is as the update left it, and that its migrations can be reversed.
     fn reversed(
         &mut self,
         done: &Done,
@@ -289,7 +289,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 }
 
-/// Finds the update to be taken back: only the last one that stands can be.
+/// Finds the update to roll back: only the last finished one that was not rolled back yet.
 fn choose(state: &State, wanted: Option<&str>) -> Result<Past, Failed> {
     let last = past::standing(state, 1)?.pop();
     let Some(wanted) = wanted else { return Ok(last.ok_or(RollbackError::Nothing)?) };
@@ -307,7 +307,7 @@ fn choose(state: &State, wanted: Option<&str>) -> Result<Past, Failed> {
 }
 
 impl Done {
-    /// Reads what an update did from its journal, and looks whether it has kept its part.
+    /// Reads what an update did from its journal, and checks that what it kept is still there.
     fn of(past: &Past, later_steps: &[[Timestamp; 2]]) -> Result<Done, RollbackError> {
         let run = past.run.name.clone();
         let gone = |what: PathBuf| RollbackError::Gone { run: run.clone(), what };

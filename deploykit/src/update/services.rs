@@ -73,7 +73,7 @@ impl<'p> Services<'p> {
                 change.undo.push(Action::SmokeCheck(check));
             }
         }
-        // On the way back the workers come last. The page does not wait until it is sure that all stay up.
+        // The undo starts the workers last. The page goes down before all services have proven to stay up.
         if role == Role::Worker || !self.restart.stops(Role::Worker) {
             let stays = |action: &ServiceAction| ServiceAction { goal: Goal::StaysUp, ..action.clone() };
             change.undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
@@ -86,7 +86,7 @@ impl<'p> Services<'p> {
         self.unmanaged(self.restart.starting(role))
     }
 
-    /// Looks whether what was started still runs after its time.
+    /// Checks that the started services still run after their `stay-up` time.
     pub(super) fn stay_up(&self) -> Check {
         self.unmanaged(self.restart.staying_up())
     }

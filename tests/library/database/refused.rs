@@ -36,7 +36,7 @@ fn a_missing_tool_is_found_beforehand(engine: Engine) {
     let name = if engine == Engine::PostgreSql { "pg_dump" } else { "mariadb-dump" };
     assert_eq!(
         error.to_string(),
-        format!("`{name}` is not installed, and the database cannot be copied and put back without it")
+        format!("`{name}` is not installed, and the database cannot be copied and restored without it")
     );
     let some: &[&str] = if engine == Engine::PostgreSql { &["pg_dump", "perl"] } else { &["mariadb-dump"] };
     let error = asked(&site, &host_with(&site, some)).unwrap_err();
@@ -62,7 +62,7 @@ fn a_table_that_the_site_may_not_replace_is_found_beforehand() {
     let error = asked(&site, &Host::new()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the site's database user does not own `theirs`, so a copy could not be put back"
+        "the site's database user does not own `theirs`, so a copy could not be restored"
     );
 }
 
@@ -78,7 +78,7 @@ fn rights_that_putting_back_takes_are_found_beforehand() {
     let error = asked(&site, &Host::new()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the site's database user lacks DROP, INDEX, so a copy could not be put back"
+        "the site's database user lacks DROP, INDEX, so a copy could not be restored"
     );
     database.sql_as_admin(&format!("GRANT ALL ON `{}%`.* TO {user}", database.name));
     asked(&site, &Host::new()).unwrap();

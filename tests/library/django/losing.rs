@@ -201,9 +201,9 @@ fn a_wider_column_of_sqlite() {
 #[test]
 fn a_wider_column_of_a_server() {
     let more = [
-        ("('one', 1, 'b', 1000)", "`item.price` has values now that are out of the range of before"),
-        ("('one', 1, 'b', 1.125)", "`item.price` has values now that are out of the range of before"),
-        ("('one', 3000000000, 'b', 1)", "`item.number` has values now that are out of the range of before"),
+        ("('one', 1, 'b', 1000)", "`item.price` has values now that are outside the previous range"),
+        ("('one', 1, 'b', 1.125)", "`item.price` has values now that are outside the previous range"),
+        ("('one', 3000000000, 'b', 1)", "`item.number` has values now that are outside the previous range"),
     ];
     for engine in [Engine::PostgreSql, Engine::MariaDb] {
         let Some(database) = Database::new(engine) else { continue };

@@ -131,7 +131,7 @@ fn what_a_reversal_takes_along_and_what_stands_in_its_way_is_known_beforehand() 
     apply(&site).unwrap();
     let reversed = site.boot().reversal(&host, &after.applied).unwrap();
     let obstacles: Vec<&String> = reversed.iter().flat_map(|one| &one.obstacles).collect();
-    let lost = "reversing it would not bring back the values of `item.price`";
+    let lost = "reversing it would not restore the values of `item.price`";
     assert_eq!(obstacles, [lost, "RunPython without `reverse_code`"]);
     // Nothing was done by asking.
     assert_eq!(site.boot().reversal(&host, &before.applied).unwrap().len(), 4);
@@ -240,7 +240,7 @@ fn what_would_be_lost_is_not_reversed() {
     let error = restore(&site, &before, &mut context).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the database cannot be brought back: `shop.0002_sql`: RunSQL without `reverse_sql`; `shop.0003_drop`: reversing it would not bring back the values of `item.name`"
+        "the migrations cannot be reversed: `shop.0002_sql`: RunSQL without `reverse_sql`; `shop.0003_drop`: reversing it would not restore the values of `item.name`"
     );
     let now = context.django.as_mut().unwrap().state(&Host::new()).unwrap();
     assert!(now.applied.contains(&shop("0003_drop")), "nothing was done");

@@ -143,6 +143,6 @@ fn nobody_is_told_after_the_end_of_the_run_was_requested() {
     cancel.request();
     let mut context = Context::from(Host::new().with_cancel(cancel));
     let error = operations::apply(&ServiceControl { services, want: Want::Stop }, &mut context).unwrap_err();
-    assert_eq!(error.to_string(), "interrupted; what was done is undone");
+    assert_eq!(error.to_string(), "interrupted; all changes were undone");
     assert!(told(&supervisord).is_empty());
 }

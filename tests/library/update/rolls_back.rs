@@ -207,7 +207,7 @@ fn a_whole_release_goes_while_visitors_look() {
     fs::remove_file(&deleted).unwrap();
     append(&site.virtualenv, "bin/activate", "export SINCE=update\n");
     let (_, told) = rolled_back(&site);
-    let said = "changed in the virtualenv since the update, and not in that of before: `bin/activate`";
+    let said = "changed in the virtualenv since the update, and not in the previous one: `bin/activate`";
     assert!(told.notices().contains(said), "{}", told.notices());
     let rest = |snapshot: Snapshot| same(snapshot).without("database rows").without("page / body");
     let after = Snapshot::of(&site);

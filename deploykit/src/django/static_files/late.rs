@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(all(), ["old", "new", "late", "", ""]);
         assert_eq!((live("note"), live("shop/a.css")), (String::new(), "new".to_owned()));
 
-        // The same on the way back; what the update brought goes, and what it replaced is there again.
+        // The undo does the same: what the update brought goes, and what it replaced is there again.
         replace("media/kept", "newer");
         replace("added.css", "of the update");
         fs::remove_file(path("live/media/late")).unwrap();

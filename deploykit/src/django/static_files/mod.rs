@@ -47,8 +47,8 @@ pub struct StaticFiles {
     /// Names below the root that git tracks, before the update or after it. They are git's: none is collected, none goes, and
     /// the directory stays where it is.
     pub tracked: BTreeSet<String>,
-    /// Whether files that stay are copied instead of linked: the site's own steps may write into what goes live, and the version
-    /// of before keeps its contents.
+    /// Whether files that stay are copied instead of linked: the site's own steps may write into what goes live, and the
+    /// previous version keeps its contents.
     #[serde(default)]
     pub copied: bool,
 }
@@ -58,7 +58,7 @@ pub struct StaticFiles {
 pub struct Collected {
     /// Brings the fresh set to the live place; `None` when nothing changes.
     pub swap: Option<Swap>,
-    /// Takes it back.
+    /// Undoes the swap.
     pub back: Option<Swap>,
     /// Files that are new, sorted.
     pub added: Vec<String>,

@@ -26,7 +26,7 @@ pub struct PlacedFiles {
 }
 
 impl PlacedFiles {
-    /// Makes what brings these files of `aside` to `live`, and what takes them back.
+    /// Makes what brings these files of `aside` to `live`, and what undoes that.
     pub(super) fn pair<'n>(
         live: &Path,
         aside: &Path,
@@ -40,7 +40,7 @@ impl PlacedFiles {
         (now(aside), now(live))
     }
 
-    /// Returns what brings the files of now back, when others have taken their place.
+    /// Returns what restores the present files after others have replaced them.
     #[must_use]
     pub fn way_back(&self) -> Self {
         let now = |name: &String| (name.clone(), inode(&names::join(&self.live, name)));

@@ -301,8 +301,8 @@ impl CarryWritten {
         }
     }
 
-    /// Takes out of the live checkout what was carried over, unless it was changed since, and puts back what gave way. Nothing
-    /// is deleted: it lies beside the record afterwards.
+    /// Takes out of the live checkout what was carried over, unless it was changed since, and restores what it replaced. Nothing
+    /// is deleted: what is taken out lies beside the record afterwards.
     ///
     /// # Errors
     ///

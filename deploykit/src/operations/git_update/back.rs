@@ -1,4 +1,4 @@
-//! The way back of a move that was made, planned like the way there.
+//! The undo of a move that was made, planned like the move itself.
 
 use super::facts::{GitFacts, READ, observe_files};
 use super::{GitUpdate, Move, decide};
@@ -6,8 +6,8 @@ use crate::git::{Checkout, GitError, Repository, oid};
 use crate::host::Host;
 
 impl GitUpdate {
-    /// Plans to take a move back that was made: the same files are in its way that would be in an update's. The commits
-    /// of the answer are those that go.
+    /// Plans the undo of a move that was made. It refuses the same local changes as an update. The commits of the answer are
+    /// those that go.
     ///
     /// # Errors
     ///

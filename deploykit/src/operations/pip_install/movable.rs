@@ -1,4 +1,4 @@
-//! Looks whether a virtualenv can be replaced by another one, with all that is in it.
+//! Checks whether another virtualenv can replace a virtualenv and all that is in it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ impl PipInstall {
         Err(PythonError::UnknownFiles { virtualenv, files: own.unknown.into_iter().collect() })
     }
 
-    /// Looks whether what stays although no requirement asks for it lies where the next version finds it.
+    /// Checks that editable packages which no requirement names lie where the next version finds them.
     pub(super) fn look_at_editables(
         &self,
         packages: &Packages,

@@ -29,7 +29,7 @@ impl Preparation<'_, '_> {
         tree: &StagedTree,
     ) -> Result<(Session, SiteFacts, String), Failed> {
         let config = self.site.config();
-        // It migrates in the window: who is not root cannot take a low priority back.
+        // It migrates in the window: only root can raise a priority again.
         let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
         let facts = session.facts(&self.host)?;
         self.site.remember(&facts);

@@ -14,7 +14,7 @@ use crate::host::files::{self, Found, InPath, Swap, look};
 use crate::host::trial;
 use crate::update::error::{PreparationError, paths};
 
-/// An output that differs from what is live, with the way there and back.
+/// An output that differs from what is live, with the exchange and its undo.
 #[derive(Clone, Debug)]
 pub(in crate::update) struct Output {
     /// From the top of the checkout.

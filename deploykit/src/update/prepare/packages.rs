@@ -192,7 +192,7 @@ impl Preparation<'_, '_> {
         install_in(self.site, &ground.tree.path).build(&self.host)
     }
 
-    /// Looks whether the services can do with it.
+    /// Checks that the services can use the staged virtualenv.
     fn look_at(&mut self, packages: Packages, states: &[ServiceState]) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
         let text = match &packages {

@@ -53,7 +53,7 @@ impl Preparation<'_, '_> {
         Ok(trial::can_be_moved(path, &scratch)?)
     }
 
-    /// Looks whether git could make files what they are meant to be.
+    /// Checks that git could apply its filters to all files.
     pub(super) fn filters(&mut self, tree: &StagedTree) -> Result<(), Failed> {
         let found = git::unfiltered(&self.host, tree)?;
         if !found.lost.is_empty() {

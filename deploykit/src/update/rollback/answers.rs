@@ -18,12 +18,12 @@ use crate::update::recipe::Answers;
 use crate::update::services::Services;
 use crate::update::written::{CODE, MIGRATE, STATIC};
 
-/// Says why the new version could not come back whole by its migrations alone.
+/// Returns why its migrations alone could not restore the new version completely.
 pub(super) fn backup_reasons(reversed: &[ReversedMigration]) -> Vec<String> {
     let all = reversed.iter().flat_map(|one| {
         let mut all = reasons(&one.id, &one.unknown);
         if !one.drops.is_empty() {
-            let text = format!("applied again, it would not bring back {}", one.drops.join(" and "));
+            let text = format!("applied again, it would not restore {}", one.drops.join(" and "));
             all.push((one.id.clone(), text));
         }
         if !one.transactional {
@@ -42,13 +42,13 @@ impl Facts {
         }
     }
 
-    /// Returns how long it takes to put back the copy of the update, which was as large as the database is now, about.
+    /// Returns how long it takes to restore the copy of the update, which was about as large as the database is now.
     pub(super) fn put_back(&self) -> Duration {
         let copy = self.database.copy.as_ref().and(self.database.backup.as_ref());
         copy.map(Backup::duration).unwrap_or_default()
     }
 
-    /// Returns the copy that brings the new version's database back by itself.
+    /// Returns the copy from which deploykit itself can restore the new version's database.
     fn way_forward(&self) -> Option<&Backup> {
         self.database.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
     }
@@ -68,7 +68,7 @@ impl Facts {
             None => Check::unchanged("the update changed no static files"),
             Some(way) => {
                 let (actions, undo) = way.actions();
-                let reason = "the files of before the update".to_owned();
+                let reason = "the files from before the update".to_owned();
                 let set = StaticSet { reason, actions, undo, ..StaticSet::default() };
                 manage(Task::CollectStatic { clear: When::Never }, Prepared::Static(Box::new(set)))
             }
@@ -101,14 +101,14 @@ impl Facts {
     fn backup(&self) -> Check {
         match &self.database.backup {
             Some(backup) => {
-                Check::Change(backup.change_for("for the way to the new version", self.backup_reasons()))
+                Check::Change(backup.change_for("to return to the new version", self.backup_reasons()))
             }
             None if self.database.reversed.is_empty() => Check::unchanged("no migrations are reversed"),
             None => Check::unchanged("the migrations can be applied again"),
         }
     }
 
-    /// Returns how the database goes back; `None` where the update left it as it was.
+    /// Returns how the database is restored; `None` where the update left it as it was.
     fn reversal(&self) -> Option<Reversal> {
         let (project, left) = (self.project.clone(), self.done.kept.database.clone());
         if let (Some(copy), Some(backup)) = (&self.database.copy, self.way_forward()) {
@@ -137,11 +137,11 @@ impl Facts {
         })
     }
 
-    /// Brings back what the site's own steps had made; `None` where the update brought nothing of it.
+    /// Restores the previous outputs of the site's own steps; `None` where the update brought none.
     fn outputs(&self) -> Option<Check> {
         let (back, there): (Vec<_>, Vec<_>) = self.done.outputs.iter().cloned().unzip();
         let change = Change {
-            reason: "what the site's own steps had made before the update".to_owned(),
+            reason: "the outputs of the site's own steps from before the update".to_owned(),
             actions: back.into_iter().map(Action::SwapOutput).collect(),
             undo: there.into_iter().map(Action::SwapOutput).collect(),
             ..Change::default()
@@ -164,13 +164,13 @@ impl Facts {
         }
     }
 
-    /// Says what comes back of what the site's own steps had made; nothing where the update brought nothing of it.
+    /// Says which outputs of the site's own steps are restored; nothing where the update brought none.
     pub(super) fn made(&self, repository: &Path) -> String {
         let outputs = self.done.outputs.iter().map(|(back, _)| &back.live);
         let inside = outputs.map(|live| live.strip_prefix(repository).unwrap_or(live).to_owned());
         match inside.collect::<Vec<_>>().as_slice() {
             [] => String::new(),
-            outputs => format!("; what they had made before the update comes back: {}", paths(outputs)),
+            outputs => format!("; their outputs from before the update are restored: {}", paths(outputs)),
         }
     }
 
@@ -214,7 +214,7 @@ impl Facts {
         let unknown = grouped(&unknown.collect::<Vec<_>>());
         if !notices.is_empty() && self.way_forward().is_none() {
             notices.push(
-                "they are lost even if the rollback fails: no copy of the database is put back then"
+                "they are lost even if the rollback fails: no copy of the database is restored then"
                     .to_owned(),
             );
         }

@@ -1,4 +1,4 @@
-//! The way back from the copy of the database that an update made.
+//! Rolls back the database from the copy that an update made.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,20 +18,20 @@ use crate::update::prepare::Preparation;
 /// A copy that takes the place of the database.
 pub(super) struct FromCopy {
     restore: RestoreDatabase,
-    /// The database as it is, which comes back should the rollback fail.
+    /// The present state of the database, which is restored if the rollback fails.
     now: DatabaseState,
     /// What is lost, a sentence each.
     pub losses: Vec<String>,
 }
 
-/// Returns the copy of an update, where there is one that can be put back.
+/// Returns the copy of an update, if deploykit can restore it.
 pub(super) fn usable(restore: &RestoreDatabase) -> Option<&Path> {
     let copy = restore.backup.as_deref().filter(|copy| files::look(copy) != Found::Nothing);
     copy.filter(|_| restore.put_back != PutBack::ByHand)
 }
 
 impl Preparation<'_, '_> {
-    /// The copy must be there, the database of now can be copied too, and what would be lost is known.
+    /// Checks that the copy exists and that the present database can be copied too, and finds what would be lost.
     pub(super) fn by_copy(
         &mut self,
         done: &Done,
@@ -69,10 +69,10 @@ impl Preparation<'_, '_> {
 }
 
 impl FromCopy {
-    /// Puts the copy back, and the copy of now should the rollback fail.
+    /// Restores the copy; if the rollback fails, restores the present database.
     pub(super) fn reversal(&self, run: &str, backup: &Backup) -> Reversal {
         Reversal {
-            reason: format!("the copy of run {run} is put back"),
+            reason: format!("the copy of run {run} is restored"),
             reversed: Vec::new(),
             restore: self.restore.clone(),
             undo: Action::RestoreDatabase(backup.restore(self.now.clone(), false)),

@@ -1,4 +1,4 @@
-//! The way back of the static files of a finished update, and the way there again.
+//! Rolls back the static files of a finished update, and undoes that.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::host::files::{self, Swap};
 use crate::state::KeptStatic;
 use crate::update::past::Past;
 
-/// How static files go back, and there again.
+/// How the previous static files are restored, and how that is undone.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum StaticWay {
     /// All at once, after what came in since.
@@ -67,7 +67,7 @@ impl StaticWay {
         })
     }
 
-    /// Returns what brings them back, and what brings them there again.
+    /// Returns the actions that restore them, and the actions that undo that.
     pub(super) fn actions(&self) -> (Vec<Action>, Vec<Action>) {
         match self.clone() {
             StaticWay::Swap { back, there } => (back, there),

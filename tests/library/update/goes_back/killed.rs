@@ -154,7 +154,7 @@ fn a_migration_that_is_still_at_work_is_waited_for() {
 
     let mut waited = false;
     let mut watch = |record: &Record| {
-        if matches!(&record.event, Event::Notice { text } if text.contains("still works on the database")) {
+        if matches!(&record.event, Event::Notice { text } if text.contains("still uses the database")) {
             assert!(!waited, "it is told once");
             waited = true;
             fs::write(&go, "").unwrap();

@@ -30,7 +30,7 @@ fn a_copy_of_the_site_s_own_is_put_back_by_its_command_or_by_a_person() {
     let backup = plan.steps.iter().find(|step| step.id == "backup").unwrap();
     assert_eq!(
         backup.change.reason,
-        "by `database.backup-command`; to put it back is left to you: there is no other way back"
+        "by `database.backup-command`; you have to restore it yourself: only the copy can undo the migrations"
     );
     assert_eq!(backup.change.details, ["`guestbook.0002_shout`: RunPython without `reverse_code`"]);
     let (step, reason) = plan.point_of_no_return().expect("it is known beforehand");

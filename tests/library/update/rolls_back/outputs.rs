@@ -124,7 +124,7 @@ fn what_steps_make_goes_live_with_the_update_and_back_with_it() {
     let look = |plan: &Plan| notices = plan.notices.join("\n");
     let (result, told) = rollback_of(&site, None, look, &mut |_| ());
     assert_eq!(result.unwrap().outcome, Outcome::Updated);
-    let said = "own steps are not run: `build`; what they had made before the update comes back: `dist`";
+    let said = "own steps are not run: `build`; their outputs from before the update are restored: `dist`";
     assert!(notices.contains(said), "{notices}");
     assert!(told.done().windows(2).any(|steps| steps == ["outputs", "code"]), "{:?}", told.done());
     assert_eq!(built(&site), first);

@@ -52,7 +52,7 @@ fn the_last_three_updates_can_be_rolled_back_one_after_another() {
     assert_eq!(site.release().as_deref(), Some("v1"));
     let (result, _) = rollback_of(&site, None, |_| (), &mut |_| ());
     let error = deploykit::error_chain(&result.expect_err("nothing is kept"));
-    assert!(error.contains("is not kept any more"), "{error}");
+    assert!(error.contains("is no longer kept"), "{error}");
     // It goes forward again, over all of them.
     updated(&site);
     assert_eq!(site.release().as_deref(), Some("v4"));

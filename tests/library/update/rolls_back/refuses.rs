@@ -22,7 +22,7 @@ pub(super) fn refused(site: &DemoSite, run: Option<&str>, at: &str, message: &st
 #[test]
 fn what_is_no_update_that_stands() {
     let Some(site) = TestSite::builder().start() else { return };
-    refused(&site, None, "run", "there is no finished update that could be rolled back");
+    refused(&site, None, "run", "there is no finished update to roll back");
     refused(&site, Some("20200101-1"), "run", "there is no run `20200101-1`");
     publish_good(&site, "one");
     let first = updated(&site).0.run.unwrap();
@@ -32,7 +32,7 @@ fn what_is_no_update_that_stands() {
     refused(&site, Some(&first), "run", &message);
     let rollback = rolled_back(&site).0.run.unwrap();
     for run in [second, rollback] {
-        refused(&site, Some(&run), "run", &format!("run {run} is no update that stands"));
+        refused(&site, Some(&run), "run", &format!("run {run} cannot be rolled back"));
     }
     assert_eq!(site.release().as_deref(), Some("one"));
 }
@@ -78,7 +78,7 @@ fn a_site_that_was_changed_by_hand_since() {
     let environment = fs::read_link(&site.virtualenv).unwrap();
     fs::remove_file(&site.virtualenv).unwrap();
     std::os::unix::fs::symlink(site.root.join(".venv.deploykit-original"), &site.virtualenv).unwrap();
-    refused(&site, None, "packages", &format!("is not the environment that run {run} left there"));
+    refused(&site, None, "packages", &format!("is not the virtualenv that run {run} left there"));
     fs::remove_file(&site.virtualenv).unwrap();
     std::os::unix::fs::symlink(environment, &site.virtualenv).unwrap();
 
@@ -101,7 +101,7 @@ fn a_site_that_was_changed_by_hand_since() {
     let kept =
         kept.into_iter().find(|path| path.to_string_lossy().contains(".deploykit-20")).expect("kept files");
     fs::rename(&kept, site.root.join("away")).unwrap();
-    refused(&site, None, "run", &format!("is not kept any more: `{}` is missing", kept.display()));
+    refused(&site, None, "run", &format!("is no longer kept: `{}` is missing", kept.display()));
     fs::rename(site.root.join("away"), &kept).unwrap();
 
     rolled_back(&site);

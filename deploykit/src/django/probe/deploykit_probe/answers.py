@@ -15,7 +15,7 @@ ANSWERS = os.fdopen(os.dup(1), "wb", 0)
 
 
 class Output(io.RawIOBase):
-    """The log. When nobody reads it any more it swallows what comes: a print must never fail a migration."""
+    """The log. When nobody reads it any more, it drops what is written: a print must never fail a migration."""
 
     def writable(self) -> bool:
         """Returns that it can be written to."""
@@ -26,11 +26,11 @@ class Output(io.RawIOBase):
         return 2
 
     def isatty(self) -> bool:
-        """Returns that nobody sits before it."""
+        """Returns that it is not a terminal."""
         return False
 
     def write(self, data: Any) -> int:
-        """Writes what it can, and says that all was written where nobody reads it."""
+        """Writes what it can; claims that all was written when nobody reads it."""
         view = memoryview(data).cast("B")
         try:
             return os.write(2, view)

@@ -24,7 +24,7 @@ def way_of(connection: Connection, sqlite: T, postgresql: T, mariadb: T) -> T:
 
 @answers("backup_facts")
 def do_backup_facts(request: Json) -> Json:
-    """How large the database is; refused where a copy could not be made or put back."""
+    """How large the database is; refused where a copy could not be made or restored."""
     from django.db import connections
 
     connection, alias = connections[request["database"]], request["database"]
@@ -62,7 +62,7 @@ def do_backup(request: Json) -> Json:
 
 @answers("restore_backup")
 def do_restore_backup(request: Json) -> Json:
-    """Brings the database back from a copy."""
+    """Restores the database from a copy."""
     from django.db import connections
 
     connection = connections[request["database"]]

@@ -124,7 +124,7 @@ def mariadb_checked(cursor: Cursor, database: str) -> None:
 
 
 def mariadb_facts(connection: Connection) -> int:
-    """Returns the size in bytes; refused where it could not be put back."""
+    """Returns the size in bytes; refused where a copy could not be restored."""
     mariadb_tool("mariadb-dump", "mysqldump")
     mariadb_tool("mariadb", "mysql")
     with connection.cursor() as cursor:
@@ -156,7 +156,7 @@ def mariadb_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
 
 
 def mariadb_restore(connection: Connection, path: str) -> None:
-    """Brings a MariaDB database back from a copy that is whole."""
+    """Restores a MariaDB database from a complete copy."""
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - 200))
         if b"-- Dump completed" not in file.read():

@@ -79,7 +79,7 @@ def postgresql_backup(connection: Connection, path: str, file: IO[bytes]) -> Non
     with connection.cursor() as cursor:
         touch(cursor, [table for (table,) in rows_of(cursor, tables)])
     connection.close()
-    # Large objects are left alone, by the way back too.
+    # Large objects are left alone, by the restore too.
     argv = [program, "--format=custom", "--compress=1", "--no-blobs", "--no-password", "--file=" + path]
     argv.append("--lock-wait-timeout=%d" % (patience.LIMIT * 1000))
     role = postgresql_role(connection)
@@ -94,7 +94,7 @@ POSTGRESQL_LEFT = (
     "ACL - LANGUAGE",
 )  # fmt: skip
 
-# Statements that drop all that a dump brings back.
+# Statements that drop all that a dump restores.
 POSTGRESQL_DROPS = (
     ("pg_class", "c.oid", "c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND NOT EXISTS (SELECT 1 FROM pg_depend d"
      " WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND c.relkind = 'S' AND d.deptype IN ('a', 'i'))",
@@ -113,7 +113,7 @@ POSTGRESQL_DROPS = (
 
 
 def postgresql_restore(connection: Connection, path: str) -> None:
-    """Brings a PostgreSQL database back in one transaction."""
+    """Restores a PostgreSQL database in one transaction."""
     _, pg_restore, psql = postgresql_tools(connection)
     env = dict(postgresql_environment(connection), PGAPPNAME=CHANGES)
     listed = run_tool([pg_restore, "--list", path], env, stdout=subprocess.PIPE).stdout.decode("utf-8", "replace")

@@ -47,5 +47,5 @@ def sqlite_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
 
 
 def sqlite_restore(connection: Connection, path: str) -> None:
-    """Brings a SQLite database back."""
+    """Restores a SQLite database."""
     copy_database(path, sqlite_path(connection))

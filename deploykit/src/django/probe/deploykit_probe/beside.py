@@ -1,4 +1,4 @@
-"""Work beside other work."""
+"""Runs work in a fork, beside other work."""
 
 from __future__ import annotations
 

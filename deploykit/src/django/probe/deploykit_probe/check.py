@@ -1,4 +1,4 @@
-"""Whether the site works."""
+"""Checks whether the site works."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def do_reverse(request: Json) -> Json:
             executor.migrate([], plan=plan)
         except BaseException as error:
             raise Failed("reversal", error, **progress.fields()) from error
-    # Django records a squashed migration by the way, on the way there and on the way back.
+    # Django records a squashed migration in passing, when it applies and when it reverses.
     squashed = {key for key, _ in squashes_of(executor.loader)}
     for app, name in sorted(squashed & set(executor.recorder.applied_migrations()) - before):
         executor.recorder.record_unapplied(app, name)
@@ -279,5 +279,5 @@ def changes_of(executor: Executor, undone: list[Migration], full: list[Migration
 
 def obstacles_of(change: Change) -> list[str]:
     """Why a migration cannot be reversed whole."""
-    lost = ["reversing it would not bring back %s" % text for text in change.losses]
+    lost = ["reversing it would not restore %s" % text for text in change.losses]
     return change.irreversible + lost + change.misfits

@@ -62,7 +62,7 @@ def described(error: BaseException) -> Json:
 
 
 def without_passwords(text: str) -> str:
-    """Hides the passwords of the databases, which need not stand in a file of secrets."""
+    """Hides the passwords of the databases, which need not be in the secrets file."""
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     if not getattr(settings, "configured", False):
         return text
@@ -96,7 +96,7 @@ LOCKED = ("55P03", 1205)
 
 
 def lock_holders(error: BaseException) -> str:
-    """Says who has the locks that something failed for; an empty text where that is not it, or not known."""
+    """Returns the sessions that may hold the lock that an error is about; empty where no lock is the cause, or none is known."""
     cause = error.__cause__ or error
     codes = [getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)] + list(cause.args)[:1]
     if not any(code in LOCKED for code in codes):

@@ -71,7 +71,7 @@ class Change:
 
 
 class Judge:
-    """Finds what a series of migrations, reversed as a whole, would not bring back.
+    """Finds what a series of migrations, reversed as a whole, would not restore.
 
     What is not understood is said to be unknown, never to be harmless.
     """
@@ -80,7 +80,7 @@ class Judge:
         """Takes the state before the first migration, and who follows the names in the database."""
         self.connection, self.state, self.names = connection, state, names
         self.kinds = kinds_of_operations()
-        # Models and fields that these migrations made themselves, and conditions on what would be squeezed on the way back.
+        # Models and fields that these migrations made themselves, and conditions on values that must fit when it is reversed.
         self.born: set[Any] = set()
         self.needs: list[Json] = []
 
@@ -173,7 +173,7 @@ class Judge:
     def compare(
         self, app: str, operation: Operation, kind: Any, before: Snapshot, state: ProjectState, change: Change, key: Key
     ) -> None:
-        """Compares the models of before with those of after."""
+        """Compares the models before an operation with those after it."""
         from django.db.migrations.operations import RenameField, RenameModel
 
         if kind is not None and issubclass(kind, RenameModel):
@@ -261,7 +261,7 @@ class Judge:
         column = model + (field.lower(),)
 
         def need(kind: str, *limits: Any) -> None:
-            """Notes what must be true of the values on the way back."""
+            """Notes which conditions the values must meet for a reversal."""
             self.needs.append({"key": key, "column": column, "label": label, "kind": kind, "limits": limits})
 
         kinds = (label, old.get_internal_type(), new.get_internal_type())

@@ -1,4 +1,4 @@
-"""Values that have no room any more once a migration is reversed."""
+"""Values that do not fit any more once a migration is reversed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .tables import column_of, table_of
 
 
 def misfits(connection: Connection, state: ProjectState, needs: list[Json]) -> dict[Key, list[str]]:
-    """Says of which migrations values were written since that have no room any more on the way back, by their keys."""
+    """Says by migration which values, written since, do not fit any more once it is reversed."""
     found: dict[Key, list[str]] = {}
     for need in needs:
         try:
@@ -21,7 +21,7 @@ def misfits(connection: Connection, state: ProjectState, needs: list[Json]) -> d
 
 
 def misfit(connection: Connection, state: ProjectState, need: Json) -> str | None:
-    """Returns what does not fit any more; `None`: all values do."""
+    """Returns what does not fit any more; `None`: all values fit."""
     app, name, field = need["column"]
     model = state.models[app, name]
     column = next(column_of(known, one) for known, one in model.fields.items() if known.lower() == field)
@@ -38,14 +38,14 @@ def misfit(connection: Connection, state: ProjectState, need: Json) -> str | Non
         low, high = limits
         conditions += ["%s < %d" % (column, low)] if low is not None else []
         conditions += ["%s > %d" % (column, high)] if high is not None else []
-        text = "%s has values now that are out of the range of before" % label
+        text = "%s has values now that are outside the previous range" % label
     elif kind == "length":
         length = "LENGTH" if connection.vendor == "sqlite" else "CHAR_LENGTH"
         conditions = ["%s(%s) > %d" % (length, column, limits[0])]
         text = "%s has values now that are longer than %d characters" % (label, limits[0])
     else:
         conditions = ["ROUND(%s, %d) <> %s" % (column, limits[0], column), "ABS(%s) >= %d" % (column, limits[1])]
-        text = "%s has values now that are out of the range of before" % label
+        text = "%s has values now that are outside the previous range" % label
     if not conditions:
         return None
     with connection.cursor() as cursor:

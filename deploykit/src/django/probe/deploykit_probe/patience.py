@@ -96,7 +96,7 @@ def end_left(connection: Connection) -> None:
 
 @answers("settle")
 def do_settle(request: Json) -> Json:
-    """Waits for a server that comes back by itself, and ends what was left running in it."""
+    """Waits for a server that restarts, and ends what was left running in it."""
     from django.db import connections
     from django.db.utils import OperationalError
 
@@ -139,7 +139,7 @@ class Watched:
         self.over.set()
 
     def watch(self) -> None:
-        """Asks the database again and again, until the request is answered."""
+        """Polls the database until the request is answered."""
         mute = 0
         while not self.over.wait(LIMIT / 2):
             asked = threading.Thread(target=self.ask, daemon=True)
@@ -153,7 +153,7 @@ class Watched:
                 os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def ask(self) -> None:
-        """Asks the database whether it lives, on a connection of its own."""
+        """Checks that the database answers, on a connection of its own."""
         another = self.connection.copy()
         try:
             with another.cursor() as cursor:

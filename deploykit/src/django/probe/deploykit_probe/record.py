@@ -13,7 +13,7 @@ MARK = "deploykit"
 def record_at_once() -> None:
     """Lets each migration and its record reach the database in one transaction, where it can be.
 
-    Django records a migration that it takes back, and some that it applies, after their own transaction: a process that
+    Django records a migration that it reverses, and some that it applies, after their own transaction: a process that
     is killed between the two leaves a schema that `django_migrations` knows nothing of.
     """
     from django.db import transaction

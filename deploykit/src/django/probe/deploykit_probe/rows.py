@@ -1,4 +1,4 @@
-"""How many rows there are."""
+"""Counts rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Being asked."""
+"""Answers requests."""
 
 from __future__ import annotations
 

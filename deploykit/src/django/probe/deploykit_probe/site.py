@@ -176,5 +176,5 @@ def do_command(request: Json) -> Json:
 
 @answers("ping")
 def do_ping(request: Json) -> Json:
-    """Shows that the process answers."""
+    """Answers, to show that the process lives."""
     return {}

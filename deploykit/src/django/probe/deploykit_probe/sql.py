@@ -1,4 +1,4 @@
-"""Queries."""
+"""Runs queries."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ fn a_finish_that_fails_goes_back_and_then_only_back() {
     );
     assert_eq!(undone.len(), report.steps.len(), "{:#?}", report.steps);
     assert!(
-        !report.notices.iter().any(|notice| notice.contains("finished the run")),
+        !report.notices.iter().any(|notice| notice.contains("completed the run")),
         "{:#?}",
         report.notices
     );
@@ -95,7 +95,10 @@ fn a_finish_that_fails_goes_back_and_then_only_back() {
     let run = site_state(&site).unfinished().unwrap().expect("an unfinished run").0;
     Journal::open(&run.journal()).unwrap().append(&Entry::StepUndone { step: "static".into() }).unwrap();
     let error = forward(&site).unwrap_err();
-    assert_eq!(error.to_string(), format!("run {} can only go back: it has begun to", run.name));
+    assert_eq!(
+        error.to_string(),
+        format!("run {} cannot be completed, only undone: its undo has begun", run.name)
+    );
     let mut lines = fs::read_to_string(run.journal()).unwrap();
     lines.truncate(lines.trim_end().rfind('\n').unwrap() + 1);
     fs::write(run.journal(), lines).unwrap();
