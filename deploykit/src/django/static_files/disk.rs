@@ -89,6 +89,8 @@ pub(super) fn keep(
     let names: Vec<PathBuf> = names.iter().map(|name| names::path(name)).collect();
     for directory in names.iter().map(|name| files::parent(name)).collect::<BTreeSet<_>>() {
         keep_directory(from, to, directory).at("keep", &from.join(directory))?;
+        // What somebody who was killed left half copied would go live.
+        files::remove_temporary(&to.join(directory))?;
     }
     let kept = host.on_all_cores(&names, |name| {
         let source = from.join(name);
@@ -110,34 +112,40 @@ fn keep_directory(from: &Path, to: &Path, directory: &Path) -> io::Result<()> {
 
 /// Returns whether nothing that is written to the one is missing in the other.
 fn keep_file(source: &Path, target: &Path, how: Keep) -> io::Result<bool> {
-    let found = match fs::symlink_metadata(source) {
-        Ok(found) => found,
+    match link_or_copy(source, target, how) {
         // A cache may drop what was there a moment ago.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Err(error) => return Err(error),
-    };
+        Err(error)
+            if is_missing(&error) && fs::symlink_metadata(source).is_err_and(|error| is_missing(&error)) =>
+        {
+            Ok(true)
+        }
+        kept => kept,
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+fn link_or_copy(source: &Path, target: &Path, how: Keep) -> io::Result<bool> {
+    let found = fs::symlink_metadata(source)?;
     if found.is_symlink() {
         return symlink(fs::read_link(source)?, target).map(|()| true);
     }
-    if how == Keep::Copied && stays_its_owner_s(&found) {
-        return match copy_whole(source, target, &found) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            copied => copied.map(|()| false),
-        };
+    let is_copied = how == Keep::Copied && stays_its_owner_s(&found);
+    if !is_copied && fs::hard_link(source, target).is_ok() {
+        return Ok(true);
     }
-    match fs::hard_link(source, target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(_) => copy_whole(source, target, &found).map(|()| false),
-        Ok(()) => Ok(true),
-    }
+    copy_whole(source, target, &found).map(|()| false)
 }
 
 /// Copies a file; half of a copy never has its name, so that whoever goes on after a crash copies it again.
 fn copy_whole(source: &Path, target: &Path, found: &Metadata) -> io::Result<()> {
-    let part = target.with_file_name(format!(".deploykit-{}", found.ino()));
-    copy_file(source, &part, found).and_then(|()| fs::rename(&part, target)).inspect_err(|_| {
-        let _ = fs::remove_file(&part);
-    })
+    // Hard links of one file are copied at the same time.
+    let part = files::temporary_file(files::parent(target))?;
+    copy_file(source, part.path(), found)?;
+    part.persist(target).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Tells whether a copy can have the owner of its original: who writes into the one could not write into the other.
@@ -230,6 +238,27 @@ mod tests {
         fs::write(path("next/app.js"), "new").unwrap();
         assert_eq!(fs::read_to_string(path("live/app.js")).unwrap(), "old");
         assert_eq!(fs::metadata(path("next/app.js")).unwrap().permissions().mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn hard_links_of_one_file_are_all_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let (live, next) = (directory.path().join("live"), directory.path().join("next"));
+        fs::create_dir(&live).unwrap();
+        fs::create_dir(&next).unwrap();
+        for number in 0..300 {
+            let name = live.join(format!("{number}.js"));
+            fs::write(&name, vec![b'a'; 4096]).unwrap();
+            fs::hard_link(&name, live.join(format!("{number}.hash.js"))).unwrap();
+        }
+        // Both names of a file, one right after the other.
+        let names: Vec<String> = listing(&live).unwrap().into_iter().collect();
+        keep(&Host::new(), &live, &next, &names, Keep::Copied).unwrap();
+        let copied = listing(&next).unwrap();
+        let missing: Vec<&String> = names.iter().filter(|name| !copied.contains(*name)).collect();
+        assert!(missing.is_empty() && copied.len() == names.len(), "{missing:?}");
+        let copies = copied.iter().map(|name| fs::metadata(next.join(name)).unwrap());
+        assert!(copies.map(|found| (found.nlink(), found.len())).all(|found| found == (1, 4096)));
     }
 
     #[test]
