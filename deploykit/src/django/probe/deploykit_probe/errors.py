@@ -96,7 +96,7 @@ LOCKED = ("55P03", 1205)
 
 
 def lock_holders(error: BaseException) -> str:
-    """Returns the sessions that may hold the lock that an error is about; empty where no lock is the cause, or none is known."""
+    """Returns the sessions that may hold the lock an error is about; empty where no lock is the cause, or none is known."""
     cause = error.__cause__ or error
     codes = [getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)] + list(cause.args)[:1]
     if not any(code in LOCKED for code in codes):
