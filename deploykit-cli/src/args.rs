@@ -102,7 +102,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Tells whether flags name what a configuration names otherwise.
+    /// Tells whether flags replace the configuration.
     pub fn names_its_site(&self) -> bool {
         match self {
             Command::Maintenance(command) => command.page_file().is_some(),
@@ -181,7 +181,7 @@ pub struct RollbackArgs {
     pub run: RunArgs,
 }
 
-// How a run is begun, of an update and of a rollback.
+// How an update or a rollback starts.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Start the maintenance at this time, in the site's time zone
@@ -282,7 +282,7 @@ pub enum MaintenanceCommand {
 }
 
 impl MaintenanceCommand {
-    /// Returns the page that is named.
+    /// Returns the page that a flag names.
     pub fn page_file(&self) -> Option<&PathBuf> {
         match self {
             MaintenanceCommand::On { page, .. } => page.as_ref()?.as_ref(),

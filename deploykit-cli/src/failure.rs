@@ -60,7 +60,7 @@ impl Failure {
         self
     }
 
-    /// Lets its hints speak of flags, not of keys of the configuration.
+    /// Makes its hints name flags instead of keys of the configuration.
     pub fn hinting_at_flags(mut self) -> Self {
         self.hints = self.hints.iter().map(|hint| hints::in_flags(hint)).collect();
         self

@@ -1,4 +1,4 @@
-//! The way out of an error: the library says what is, the hint says what to do.
+//! Hints: an error of the library says what failed, its hint says what to do.
 
 mod flags;
 

@@ -127,7 +127,7 @@ pub enum ActionError {
 }
 
 impl Action {
-    /// Tells whether the site is the same afterwards, so that there is nothing to undo.
+    /// Tells whether the action leaves the site unchanged, so that nothing is to undo.
     #[must_use]
     pub fn leaves_nothing(&self) -> bool {
         match self {

@@ -43,7 +43,7 @@ pub enum Entry {
         to: String,
         /// What keeps the site in maintenance, should it come to that.
         hold: Vec<Action>,
-        /// The directories beside the site's own that go when the run is over.
+        /// The directories beside those of the site that are removed when the run is over.
         #[serde(default, with = "crate::names::many")]
         beside: Vec<PathBuf>,
         /// The finished update that this run rolls back; `None`: it is an update itself.
@@ -163,7 +163,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a journal, new or to go on with. A torn last line is cut, so that what follows is a line of its own.
+    /// Opens a new or existing journal. A torn last line is cut off, so that the next entry starts a new line.
     ///
     /// # Errors
     ///
@@ -306,7 +306,7 @@ pub fn can_finish(entries: &[Entry]) -> bool {
     is_planned && !entries.iter().any(is_undo)
 }
 
-/// Returns the step that could not be undone, which holds the site for a person; `None`: the run was interrupted, or a recovery
+/// Returns the step that could not be undone, for which the site is held; `None`: the run was interrupted, or a recovery
 /// has undone something since.
 #[must_use]
 pub fn held_at(entries: &[Entry]) -> Option<&StepKind> {

@@ -51,10 +51,10 @@ pub enum LockError {
         /// Who, if it could be read.
         holder: Option<Holder>,
     },
-    /// The run that has it started this process, as a step or a hook: it would wait for itself.
+    /// The run that has the lock started this process, as a step or a hook: it would wait for itself.
     #[error("this command was called inside the run that has locked the site: {holder}")]
     Inside {
-        /// Who has it.
+        /// Who has the lock.
         holder: Holder,
     },
     /// The lock file cannot be used.

@@ -115,8 +115,8 @@ pub(crate) fn text_bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Tells whether a name is one that deploykit itself gives: its state, what lies beside the site's own directories for a run or
-/// for a rollback, temporary files, and marks.
+/// Tells whether deploykit itself makes files of this name: its state, what it puts beside the directories of a site for a
+/// run or a rollback, temporary files, and markers.
 pub(crate) fn is_own(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let Some((before, end)) = name.rsplit_once(".deploykit") else { return false };

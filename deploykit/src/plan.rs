@@ -43,7 +43,7 @@ impl Phase {
 /// One step of a plan. A step without actions is one that is not needed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Which one it is, unique in the plan.
+    /// Its kind, unique in the plan.
     pub id: StepKind,
     /// The part of the update that it belongs to.
     pub phase: Phase,
@@ -173,7 +173,7 @@ impl Plan {
         self.steps.iter().find_map(|step| Some((step, step.change.irreversible.as_deref()?)))
     }
 
-    /// Returns the directories beside the site's own that were made for it, or that it leaves there.
+    /// Returns the directories beside those of the site that were made for the plan, or that it leaves there.
     #[must_use]
     pub fn beside(&self) -> Vec<PathBuf> {
         if self.rolls_back.is_some() {

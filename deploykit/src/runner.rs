@@ -103,14 +103,14 @@ enum Stopped {
     Journal(#[from] JournalError),
 }
 
-/// What came of undoing.
+/// The result of undoing.
 #[derive(Debug)]
 pub(crate) struct Undone {
     /// How it ended.
     pub(crate) outcome: Outcome,
     /// The step that could not be undone, and why.
     pub(crate) failed: Option<(StepKind, String)>,
-    /// The steps that are undone (`true`), and those of them that were done again to hold the site (`false`), in this order.
+    /// The steps that are undone (`true`), followed by those that were repeated to hold the site (`false`).
     pub(crate) steps: Vec<(StepKind, bool)>,
     /// When the old web served again.
     pub(crate) serves: Option<Instant>,
@@ -244,7 +244,7 @@ impl Runner<'_, '_> {
         Ok(self.journal.append(&entry)?)
     }
 
-    /// Tells everybody why a step failed, and returns what the report says of it.
+    /// Reports why a step failed, and returns its failure for the report.
     fn failure(&mut self, step: &Step, stopped: Stopped) -> Failure {
         let error: Box<dyn std::error::Error + Send + Sync> = match stopped {
             Stopped::Action(error) => Box::new(error),

@@ -1,4 +1,4 @@
-//! The state directory of a site: whose it is, its lock, its runs, and what the last good update left.
+//! The state directory of a site: its owner, its lock, its runs, and the record of the last good update.
 
 mod owner;
 mod seen;
@@ -112,13 +112,13 @@ pub struct RunDirectory {
 }
 
 impl State {
-    /// Names the state directory; makes nothing.
+    /// Names the state directory without making it.
     #[must_use]
     pub fn at(directory: &Path) -> Self {
         State { directory: directory.to_owned() }
     }
 
-    /// Makes the directory if it is not there: for its owner only, and ignored by git.
+    /// Makes the directory if it is missing: only its owner can enter it, and git ignores it.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl State {
         Ok(entries)
     }
 
-    /// Remembers the directories that are put beside the site's own, before they are: who is killed cannot put them away.
+    /// Records the directories beside those of the site before they are made: a killed process cannot remove them.
     ///
     /// # Errors
     ///
@@ -271,7 +271,7 @@ impl State {
         files::remove_file(&self.directory.join("beside.json"))
     }
 
-    /// Returns the directories that somebody who was killed left beside the site's own; `None`: nobody was.
+    /// Returns the directories that a killed process left beside those of the site; `None`: no process was killed.
     #[must_use]
     pub fn beside(&self) -> Option<Vec<PathBuf>> {
         let bytes = files::read_private(&self.directory.join("beside.json")).ok()??;

@@ -214,7 +214,7 @@ Hint: `deploykit history` lists the runs
         "  migrate          the copy of run [RUN] is restored\n",
         "what was written to the database since then is lost\n",
         "\nNote: tables that the copy does not have are lost: `guestbook_reply` (0 rows)\n",
-        "no table has got or lost rows; rows that were changed are not counted\n",
+        "no table gained or lost rows; rows that were changed are not counted\n",
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -1,4 +1,4 @@
-//! The services, and flags that name what a configuration names otherwise.
+//! Arguments of `services`, and flags that replace keys of the configuration.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub enum ServicesCommand {
 }
 
 impl ServicesCommand {
-    /// Returns the services that are meant.
+    /// Returns the arguments that choose services.
     pub fn services(&self) -> &ServiceArgs {
         match self {
             ServicesCommand::Stop(args) | ServicesCommand::Start(args) | ServicesCommand::Restart(args) => {
@@ -36,7 +36,7 @@ pub struct ServiceChangeArgs {
     pub check: CheckArgs,
 }
 
-// Services, by their names in the configuration or as the flags describe them.
+// Services: named as in the configuration, or described by flags.
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
     /// Their names; default: all
@@ -80,7 +80,7 @@ pub enum ManagerKind {
 #[derive(Clone, Debug, Default)]
 pub struct Words(pub Vec<String>);
 
-// A one-liner that changes something, and can be asked beforehand.
+// A single operation that changes something, and can say beforehand what.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct CheckArgs {
     /// Show what would change, and change nothing
@@ -91,7 +91,7 @@ pub struct CheckArgs {
     pub exit_code: bool,
 }
 
-// A Django project that no configuration describes.
+// A Django project without a configuration.
 #[derive(Debug, Args)]
 pub struct ProjectArgs {
     /// The directory of manage.py; no configuration is needed then

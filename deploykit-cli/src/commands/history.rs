@@ -12,7 +12,7 @@ use crate::output::Ui;
 use crate::output::human::{clip, date_and_time, milliseconds, table};
 use crate::output::json::document;
 
-/// How much of what failed a line shows on a terminal.
+/// Maximum length of a failure in a line on a terminal.
 const FAILED: usize = 60;
 
 pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {

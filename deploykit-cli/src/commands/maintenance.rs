@@ -38,13 +38,13 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
     if check.check {
         return super::say(&done, check, ui);
     }
-    // What a person wants to see is how it is now.
+    // A person wants to see the present state.
     let now = if done.changed { words(&maintenance, command)? } else { done.text() };
     ui.result(&done, &now);
     Ok(exit_code::DONE)
 }
 
-/// Returns what a site has: its announcement and its page.
+/// Returns the announcement and the page of a site.
 fn of_site(site: &Site, host: &Host, command: &MaintenanceCommand) -> Result<Maintenance, Failure> {
     let maintenance: Maintenance = match command {
         MaintenanceCommand::On { at, within, now, message, page, .. } => {
@@ -78,7 +78,7 @@ fn of_site(site: &Site, host: &Host, command: &MaintenanceCommand) -> Result<Mai
     Ok(maintenance)
 }
 
-/// Returns the page alone that a flag names, and the site whose configuration is above the page or here.
+/// Returns only the page that a flag names, and the site whose configuration is above the page or here.
 fn of_page(
     global: &Global,
     command: &MaintenanceCommand,

@@ -92,7 +92,7 @@ fn site_if_any(global: &Global) -> Result<Option<Site>, Failure> {
     if is_configured(global)? { site(global).map(Some) } else { Ok(None) }
 }
 
-/// Finds and reads the configuration; where there is none, the hints name the flags that do without.
+/// Finds and reads the configuration; where there is none, the hint names the flags that replace it.
 fn site_or(global: &Global, flags: &str) -> Result<Site, Failure> {
     let is_configured = is_configured(global)?;
     site(global).map_err(|mut failure| {
@@ -107,7 +107,7 @@ fn is_configured(global: &Global) -> Result<bool, Failure> {
     Ok(global.config.is_some() || deploykit::site::find(&here()?).is_ok())
 }
 
-/// Returns the site that named things belong to: that of `--config`, or the one that `find` finds.
+/// Returns the site that the named things belong to: the one of `--config`, or else the one that `find` finds.
 fn site_of(
     global: &Global,
     find: impl FnOnce(Option<&str>) -> Result<Option<Site>, ConfigError>,
@@ -123,14 +123,14 @@ fn site_of(
     Ok(site)
 }
 
-/// Refuses a flag that names something else than the configuration of the site that it belongs to.
+/// Returns the failure for a flag that contradicts the configuration of its site.
 fn contradiction(site: &Site, flag: &str, configured: impl Display) -> Failure {
     let path = site.config().path.display();
     let message = format!("`{flag}` contradicts the configuration `{path}`, which has {configured}");
     Failure::message(exit_code::USAGE, message, "leave out the flag, or change the configuration")
 }
 
-/// Tells whether two paths lead to the same file, whether it is there or not.
+/// Tells whether two paths lead to the same file, which need not exist.
 fn is_same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| -> PathBuf {
         let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
@@ -176,7 +176,7 @@ fn lock(site: Option<&Site>, host: &Host, purpose: &str) -> Result<Option<Lock>,
     let Some(site) = site else { return Ok(None) };
     let lock = site.claim(purpose, std::time::Duration::ZERO, host);
     let lock = lock.map_err(|error| Failure::refused(&error))?;
-    // What a recovery is to undo must not change under it.
+    // What a recovery will undo must not change before it.
     if let Some((run, entries)) = site.state().unfinished().map_err(|error| Failure::refused(&error))? {
         return Err(Failure::refused(&UpdateError::unfinished(run.name, &entries)));
     }
@@ -208,7 +208,7 @@ fn apply_locked(operation: &dyn AnyOperation, host: &Host, only_check: bool) -> 
     Ok(Done::new(operation.name(), &check))
 }
 
-/// Says what came of an operation, or would.
+/// Shows what an operation did, or would do.
 fn say(done: &Done, check: CheckArgs, ui: Ui) -> Result<u8, Failure> {
     ui.result(done, &done.text());
     Ok(if check.exit_code && done.changed { exit_code::WAITING } else { exit_code::DONE })

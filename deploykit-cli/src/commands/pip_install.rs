@@ -30,7 +30,7 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         (_, Some(site)) => site.pip_install(),
         (virtualenv, None) => {
             let virtualenv = virtualenv.unwrap_or_default();
-            // Without a site there is no state directory: the environments stand beside the one that is named.
+            // Without a site there is no state directory: new virtualenvs are built beside the named one.
             let mut name = std::ffi::OsString::from(".");
             name.push(virtualenv.file_name().unwrap_or_default());
             name.push(".environments");

@@ -13,7 +13,7 @@ use crate::output::Ui;
 use crate::output::json::document;
 use crate::output::visible::line;
 
-/// Where a revision is looked for that no local name is.
+/// The remote in which a revision is searched that is not a local name.
 const DEFAULT_REMOTE: &str = "origin";
 
 pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Failure> {

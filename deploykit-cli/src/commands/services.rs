@@ -55,7 +55,7 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
     Ok(exit_code::DONE)
 }
 
-/// Tells whether all services of the site are among these, but for those that no update restarts either.
+/// Tells whether these are all services of the site that an update restarts.
 fn covers_all(site: &Site, control: &ServiceControl) -> bool {
     let all = site.service_control(&[Role::Web, Role::Worker], Want::Restart).services;
     all.iter().all(|service| control.services.iter().any(|chosen| chosen.name == service.name))
@@ -80,14 +80,14 @@ fn chosen(site: &Site, names: &[String]) -> Result<Vec<Service>, Failure> {
 #[derive(Debug, Serialize)]
 pub struct Row {
     name: String,
-    /// `None` where no configuration says it.
+    /// `None` when the service is not configured.
     role: Option<Role>,
     status: deploykit::services::Status,
     detail: String,
     pids: Vec<i32>,
 }
 
-/// Asks the managers for services.
+/// Asks the managers for the status of services.
 pub fn rows(site: Option<&Site>, services: &[Service]) -> Result<Vec<Row>, Failure> {
     let host = site.map_or_else(Host::new, |site| site.host(None));
     let configured = site.map(|site| site.config().services.as_slice()).unwrap_or_default();

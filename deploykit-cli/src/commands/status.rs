@@ -179,7 +179,7 @@ fn follow(site: &Site, ui: Ui) -> Result<u8, Failure> {
             std::thread::sleep(LOOK);
             continue;
         }
-        // A recovery goes on with the events of the run that was interrupted.
+        // A recovery continues the events of the interrupted run.
         if let Ok(record) = serde_json::from_str::<Record>(&line)
             && record.time >= holder.since
         {

@@ -100,7 +100,7 @@ where
     finish(&report, &report::render(&report), ui)
 }
 
-/// Says that nothing is to do, with what a person ought to know.
+/// Returns the text of an update with nothing to do: its notices and hints.
 pub fn unchanged(report: &Report) -> String {
     let notices = report.notices.join("\n");
     format!("{}\n{}", with_times(&notices), render_hints(&of_unread(report)))

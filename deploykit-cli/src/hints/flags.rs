@@ -1,6 +1,6 @@
-//! Hints for whoever named the site by flags: keys of the configuration have flags of the same meaning.
+//! Hints for sites that flags describe: they name flags instead of keys of the configuration.
 
-/// Words of hints, and what says the same of flags.
+/// Words of hints, and the words for flags that replace them.
 const FLAGS: [(&str, &str); 12] = [
     ("`site.repository`", "`--repository`"),
     ("`git.branch`", "`--branch`"),
@@ -16,7 +16,7 @@ const FLAGS: [(&str, &str); 12] = [
     ("`sudo = true` lets it run `sudo -n systemctl`", "call deploykit with `sudo`"),
 ];
 
-/// Lets a hint speak of flags.
+/// Makes a hint name flags.
 pub fn in_flags(hint: &str) -> String {
     FLAGS.iter().fold(hint.to_owned(), |hint, (key, flag)| hint.replace(key, flag))
 }

@@ -1,4 +1,4 @@
-//! The end of an update: what came of it, and when it failed everything that helps to fix it.
+//! The end of an update: its result, and after a failure everything that helps to fix it.
 
 use std::fmt::Write;
 
@@ -148,7 +148,7 @@ fn summary(report: &Report) -> String {
     }
 }
 
-/// Tells whether a run was stopped or killed, and nothing in it failed.
+/// Tells whether a run was interrupted or killed, and no step failed.
 pub fn was_interrupted(report: &Report) -> bool {
     report.failure.as_ref().is_none_or(|failure| failure.interrupted)
 }

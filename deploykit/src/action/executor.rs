@@ -1,11 +1,11 @@
-//! The one executor: what an operation alone and the steps of a run are performed with.
+//! The executor: performs the actions of a single operation and of the steps of a run.
 
 use super::{Action, ActionError, Context, Part, parts};
 
-/// Performs actions in order, until one fails or the end is requested; `begins` hears of each before it begins.
+/// Performs actions in order, until one fails or the end is requested; calls `begins` before each.
 ///
-/// A wait, a check or a program of the site's own ends at once when the end is requested. Anything else is done to its end,
-/// since half of it would have to be undone by guessing.
+/// A wait, a check or an own program of the site stops at once when the end is requested. Any other action is completed:
+/// nobody could know which half of it to undo.
 pub(crate) fn perform(
     actions: &[Action],
     context: &mut Context,
@@ -34,12 +34,12 @@ pub(crate) fn perform(
     Ok(())
 }
 
-/// Performs the actions that undo a change, to their end: half of that would be worse than either state.
+/// Performs the actions that undo a change. They are always completed: half an undo would be worse than either state.
 pub(crate) fn undo(actions: &[Action], context: &mut Context) -> Result<(), ActionError> {
     uninterrupted(context, |context| parts(actions).iter().try_for_each(|part| part.perform(context)))
 }
 
-/// Lends a context whose host hears no request to end.
+/// Lends a context whose host ignores requests to end.
 fn uninterrupted<T>(context: &mut Context, work: impl FnOnce(&mut Context) -> T) -> T {
     let host = context.host.clone();
     context.host = host.uninterrupted();

@@ -70,7 +70,7 @@ pub enum HttpError {
         after: Duration,
     },
     /// The connection ended before the answer did.
-    #[error("`{address}` closed the connection without a whole answer")]
+    #[error("`{address}` closed the connection without a complete answer")]
     Closed {
         /// The address.
         address: String,

@@ -68,11 +68,11 @@ pub enum DjangoManageError {
     NoStaticRoot,
 }
 
-/// What is known of a task, and what was made for it beside the site.
+/// What is known of a task, and what was built for it beside the live site.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Prepared {
-    /// A command, of which nothing is known beforehand.
+    /// A command: nothing is known about it beforehand.
     Command(Vec<String>),
     /// The system checks found no error.
     Checked,
@@ -124,8 +124,8 @@ impl Operation for DjangoManage {
         "django-manage"
     }
 
-    /// Boots Django in the context where it is needed and none is booted. Static files are collected beside the live ones, into a
-    /// hidden directory that the site does not see.
+    /// Boots Django in the context if the task needs it and none is booted. Static files are collected beside the live ones,
+    /// into a hidden directory that the site does not see.
     fn prepare(&self, context: &mut Context) -> Result<Prepared, DjangoManageError> {
         if let Task::Command(args) = &self.task {
             return if args.is_empty() {

@@ -1,9 +1,9 @@
-//! The six typed operations: each prepares beside the site, and answers with actions and their undo.
+//! The six operations: each prepares beside the live site, and returns actions with their undo.
 //!
-//! An operation is settings and nothing else. [`prepare`](Operation::prepare) finds out what there is, and builds beside the site
-//! what can be built there; [`change`](Operation::change) says what that comes to: the actions, their undo, and every word
-//! about them. Whoever wants the change performs the actions: [`apply`] for one operation alone, an
-//! [`Update`](crate::update::Update) for all of them.
+//! An operation consists of settings only. [`prepare`](Operation::prepare) reads the present state, and builds beside the live
+//! site what can be built there. [`change`](Operation::change) returns the change: the actions, their undo, and the texts
+//! about them. [`apply`] performs the actions of a single operation, an [`Update`](crate::update::Update) those of all
+//! operations.
 //!
 //! # Examples
 //!
@@ -41,7 +41,7 @@ use crate::host::Host;
 
 /// A unit of work on a site.
 pub trait Operation: Debug {
-    /// What was found out and built beside the site. Dropping it puts away what was made for it alone.
+    /// What was read and built beside the live site. Dropping it removes what only the preparation needed.
     type Prepared;
     /// Why it cannot say what it would do.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -49,7 +49,7 @@ pub trait Operation: Debug {
     /// Returns its name: `git-update`.
     fn name(&self) -> &'static str;
 
-    /// Finds out what there is, and builds beside the site what can be built there. Nothing that the site uses is touched.
+    /// Reads the present state, and builds beside the live site what can be built there. Touches nothing that the site uses.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ pub trait Operation: Debug {
     /// Says what would change, and why.
     fn change(&self, prepared: &Self::Prepared) -> Check;
 
-    /// Prepares, says what would change, and puts away what was prepared.
+    /// Prepares, says what would change, and removes what was prepared.
     ///
     /// # Errors
     ///
@@ -72,12 +72,12 @@ pub trait Operation: Debug {
     }
 }
 
-/// Any operation, whatever it prepares: what a list of them is made of.
+/// Any operation, whatever its prepared type: for lists of operations.
 pub trait AnyOperation: Debug {
     /// Returns its name: `git-update`.
     fn name(&self) -> &'static str;
 
-    /// Prepares it and performs what it asks for.
+    /// Prepares the operation and performs its actions.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl<O: Operation> AnyOperation for O {
     }
 
     fn apply(&self, context: &mut Context) -> Result<Check, ApplyError> {
-        // What is prepared stays until all is done.
+        // The prepared value must live until all actions are done.
         let prepared = self.prepare(context).map_err(ApplyError::prepare)?;
         let check = self.change(&prepared);
         if let Check::Change(change) = &check {
@@ -145,7 +145,7 @@ pub struct Change {
 }
 
 impl Check {
-    /// Also does this, after everything else, and undoes it first.
+    /// Adds an action after all others; its undo comes first.
     pub(crate) fn then(self, action: Action, undo: Action) -> Self {
         let mut change = self.into_change();
         change.actions.push(action);
@@ -153,7 +153,7 @@ impl Check {
         Check::Change(change)
     }
 
-    /// Also does this, before everything else, and undoes it last.
+    /// Adds an action before all others; its undo comes last.
     pub(crate) fn first(self, action: Action, undo: Action) -> Self {
         let mut change = self.into_change();
         change.actions.insert(0, action);
@@ -161,7 +161,7 @@ impl Check {
         Check::Change(change)
     }
 
-    /// Returns the change; one without actions where nothing is to do.
+    /// Returns the change; without actions when nothing is to do.
     #[must_use]
     pub fn into_change(self) -> Change {
         match self {
@@ -170,7 +170,7 @@ impl Check {
         }
     }
 
-    /// Hides from git what it makes in a checkout, for as long as it is there.
+    /// Hides from git what the change makes in a checkout, until it is undone.
     pub(crate) fn hiding(self, hides: Option<&(Exclude, Exclude)>) -> Self {
         match hides {
             Some((hide, show)) => self.first(Action::Exclude(hide.clone()), Action::Exclude(show.clone())),
@@ -178,7 +178,7 @@ impl Check {
         }
     }
 
-    /// Leaves out what was there and what will be, where the details say it better.
+    /// Removes `before` and `after` where the details say more.
     pub(crate) fn brief(self) -> Self {
         match self {
             Check::Change(change) => {
@@ -188,7 +188,7 @@ impl Check {
         }
     }
 
-    /// Says that nothing is to do.
+    /// Makes the answer that nothing is to do.
     pub(crate) fn unchanged(reason: impl Into<String>) -> Self {
         Check::Unchanged { reason: reason.into() }
     }
@@ -223,7 +223,7 @@ impl ApplyError {
     }
 }
 
-/// Prepares an operation and performs what it asks for; when an action fails, everything is undone.
+/// Prepares an operation and performs its actions; when one fails, everything is undone.
 ///
 /// # Errors
 ///
@@ -232,7 +232,7 @@ pub fn apply(operation: &dyn AnyOperation, context: &mut Context) -> Result<Chec
     operation.apply(context)
 }
 
-/// Performs a change that an operation asked for; when an action fails, everything is undone.
+/// Performs a change; when an action fails, everything is undone.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Brings the packages of a site to what its requirements ask for: in a new virtualenv beside the live one.
+//! Installs the required packages of a site into a new virtualenv beside the live one.
 //!
 //! The course: [`observe`](PipInstall::observe) reads files, [`decide`](PipInstall::decide) tells whether an installer must
 //! be asked at all, [`resolve`](PipInstall::resolve) asks it, and [`compare`](PipInstall::compare) says what to build.
@@ -85,13 +85,13 @@ pub struct VirtualenvFacts {
     pub requirements: Requirements,
     /// Where uv is, if it is installed.
     pub uv: Option<PathBuf>,
-    /// A directory that would have to be written to and cannot be.
+    /// A directory that is not writable and would have to be.
     pub unwritable: Option<PathBuf>,
     /// Whether the virtualenv is a mount of its own.
     pub mount_point: bool,
     /// What tells pip, and not uv, where packages come from: a file or a variable.
     pub index_of_pip: Option<PathBuf>,
-    /// A directory above the virtualenvs that shuts other users out, while the live virtualenv is open to them.
+    /// A directory above the virtualenvs that other users cannot enter, while they can enter the live virtualenv.
     pub shut: Option<PathBuf>,
 }
 
@@ -110,14 +110,14 @@ pub enum Decision {
 /// What is to be done about the packages.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prepared {
-    /// The live virtualenv is the right one.
+    /// The live virtualenv already has the required packages.
     Unchanged {
         /// Why, as a fragment.
         reason: String,
         /// For the next update.
         record: Record,
     },
-    /// A new virtualenv is needed; the change builds it, too.
+    /// A new virtualenv is needed; the change also builds it.
     Upgrade(Box<Upgrade>),
     /// A new virtualenv is built and can go live.
     Ready(Box<Ready>),
@@ -180,7 +180,7 @@ impl PipInstall {
     ///
     /// # Errors
     ///
-    /// When what was observed forbids a new virtualenv.
+    /// When the observed state does not allow a new virtualenv.
     pub fn decide(&self, facts: &VirtualenvFacts) -> Result<Decision, PythonError> {
         if let Some(index) =
             self.extra_args.iter().position(|argument| crate::python::holds_credentials(argument))
@@ -201,7 +201,7 @@ impl PipInstall {
             && record.python == virtualenv.python
             && virtualenv.packages.changes_to(&record.packages).is_empty()
         {
-            // A plan looks as well as an update.
+            // A plan compares as much as an update.
             let reason =
                 "the requirements and the installed packages are as deploykit last saw them".to_owned();
             return Ok(Decision::Unchanged { reason });
@@ -399,12 +399,12 @@ fn unasked_text(build: &Build) -> Option<String> {
     (!names.is_empty()).then(|| format!("kept although no requirement asks for them: {}", names.join(", ")))
 }
 
-/// Returns a directory or the nearest one above it that is there.
+/// Returns a directory, or the nearest existing one above it.
 fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|path| path.is_dir()).unwrap_or(path)
 }
 
-/// Returns the first directory on the way to `path` that only its owner or group can pass.
+/// Returns the first directory on the way to `path` that other users cannot enter.
 fn shut(path: &Path) -> Option<PathBuf> {
     let path = std::fs::canonicalize(nearest(path)).ok()?;
     let directories: Vec<&Path> = path.ancestors().collect();

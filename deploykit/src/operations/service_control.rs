@@ -68,8 +68,8 @@ impl Restart {
         one_part(&stop, "none runs", Change { details, undo, ..Change::default() })
     }
 
-    /// Starts the services of one role. The undo stops exactly these, but for what others rely on: what ran before is started by
-    /// the undo of its stop.
+    /// Starts the services of one role. The undo stops exactly these, except required ones. The undo of a stop starts what ran
+    /// before.
     #[must_use]
     pub fn starting(&self, role: Role) -> Check {
         let start: Vec<&ServiceAction> = of(&self.start, role).collect();
@@ -81,7 +81,7 @@ impl Restart {
         one_part(&start, none, Change { undo, ..Change::default() })
     }
 
-    /// Waits until what was started has run for long enough.
+    /// Waits until the started services have run for their `stay-up` time.
     #[must_use]
     pub fn staying_up(&self) -> Check {
         one_part(&self.stay_up.iter().collect::<Vec<_>>(), "nothing was started", Change::default())
@@ -102,14 +102,14 @@ fn one_part(actions: &[&ServiceAction], none: &str, change: Change) -> Check {
     Check::Change(Change { reason: names.join(", "), actions, ..change })
 }
 
-/// Says what becomes of a service's socket, where that is known.
+/// Returns what happens to the socket of a service, where that is known.
 fn socket(stop: &ServiceAction) -> Option<String> {
     let name = &stop.service.name;
     match (&stop.socket.holder, stop.socket.units.as_slice()) {
         (Some(holder), _) => Some(format!("{holder} keeps the socket of `{name}`")),
         (None, []) => None,
         (None, units) => Some(format!(
-            "`{}` would start `{name}` again and is stopped as well: its unit waits for nothing",
+            "`{}` would restart `{name}` and is stopped as well: its unit does not wait at the socket gate",
             units.join("`, `")
         )),
     }
@@ -147,7 +147,7 @@ impl ServiceControl {
         let reason = match self.want {
             Want::Stop => format!("running: {}", touched.join(", ")),
             Want::Start => format!("not running: {}", touched.join(", ")),
-            Want::Restart => format!("to run anew: {}", touched.join(", ")),
+            Want::Restart => format!("to restart: {}", touched.join(", ")),
         };
         let told = |text: &dyn Fn(&str, &ServiceState) -> String| {
             let parts: Vec<String> = self

@@ -6,8 +6,8 @@ use super::{Change, Check, Operation};
 use crate::action::{Action, Context};
 use crate::git::counted;
 
-/// Prepares by asking for every page once. Where all are as expected and no command is to run, nothing is left to do;
-/// otherwise its action asks until the deadline, and runs the commands.
+/// Its preparation requests every page once. If all are as expected and no command is configured, nothing is to do.
+/// Otherwise its action repeats the requests until the deadline, and runs the commands.
 impl Operation for SmokeCheck {
     type Prepared = Vec<PageResult>;
     type Error = SmokeError;

@@ -25,18 +25,18 @@ pub struct Failure {
     pub step: StepKind,
     /// The part of the update.
     pub phase: Phase,
-    /// Which part of deploykit it is about.
+    /// The part of deploykit in which it occurred.
     #[serde(default)]
     pub kind: FailureKind,
-    /// Why, with its causes, in one text.
+    /// The error and its causes, in one string.
     pub error: String,
     /// The last lines of the program that failed.
     pub tail: Vec<String>,
-    /// Whether it was not a failure but a request to stop.
+    /// Whether the step did not fail, but was interrupted.
     pub interrupted: bool,
     /// The step that could not be undone, and why.
     pub undo: Option<(StepKind, String)>,
-    /// What the services and the site's log files say since the run began.
+    /// New lines in the logs of the services and the site since the run began.
     pub logs: Vec<NewLines>,
     /// Where the whole output of the run is.
     pub transcript: Option<PathBuf>,
@@ -45,7 +45,7 @@ pub struct Failure {
     pub cause: Cause,
 }
 
-/// Which part of deploykit a failure is about.
+/// The part of deploykit in which a failure occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -71,7 +71,7 @@ pub enum FailureKind {
     Other,
 }
 
-/// The error behind a failure, for whoever ran the update in the same process: it is not stored, and no part of a comparison.
+/// The error behind a failure, for the process that ran the update: it is neither stored nor compared.
 #[derive(Clone, Default)]
 pub struct Cause(Option<Arc<dyn Error + Send + Sync>>);
 
@@ -102,7 +102,7 @@ impl fmt::Debug for Cause {
 }
 
 impl Failure {
-    /// Describes the error of a step; what is secret in it is hidden.
+    /// Describes the error of a step, secrets removed.
     #[must_use]
     pub fn new(step: StepKind, phase: Phase, error: &(dyn Error + 'static), redactor: &Redactor) -> Self {
         let kind = FailureKind::of(error);
@@ -179,7 +179,7 @@ fn tail_of<'e>(error: &'e (dyn Error + 'static)) -> &'e [String] {
     if let Some(error) = error.downcast_ref::<CommandError>() {
         return error.tail();
     }
-    // A boxed cause is another type than the cause itself.
+    // A boxed cause has another type than the cause itself.
     if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
         return error.tail();
     }

@@ -51,7 +51,7 @@ pub enum ServiceError {
         server: String,
     },
     /// The user name and password were refused.
-    #[error("`{server}` wants another user name and password")]
+    #[error("`{server}` rejected the user name and password")]
     Unauthorized {
         /// The address.
         server: String,

@@ -49,7 +49,7 @@ pub struct Site {
     variables: Variables,
     redactor: Redactor,
     fingerprint: String,
-    /// Looked up once: the command line and each host ask for it.
+    /// Read once: the command line and each host need it.
     umask: OnceLock<Option<Umask>>,
 }
 
@@ -108,7 +108,7 @@ impl Site {
         State::at(&self.config.directory.join(".deploykit"))
     }
 
-    /// Returns the machine with the site's environment, secrets removed from whatever it shows.
+    /// Returns the machine with the site's variables; it removes secrets from whatever it shows.
     #[must_use]
     pub fn host(&self, cancel: Option<Cancel>) -> Host {
         let host = Host::new().with_variables(self.variables.clone()).with_redactor(self.redactor.clone());
@@ -119,7 +119,7 @@ impl Site {
         }
     }
 
-    /// Returns the umask that the project's sources were made with: what an update makes has the same.
+    /// Returns the umask of the project's sources: an update makes files with the same umask.
     #[must_use]
     pub fn umask(&self) -> Option<Umask> {
         *self.umask.get_or_init(|| Umask::of_files(&self.config.project, Some("py")))
@@ -148,7 +148,7 @@ impl Site {
         self.pip_install_after(self.state().current().packages)
     }
 
-    /// Returns the same, given what the last good update recorded.
+    /// Like [`pip_install`](Site::pip_install), with the record of the last good update.
     pub(crate) fn pip_install_after(&self, record: Option<Record>) -> PipInstall {
         let config = &self.config;
         PipInstall {
@@ -219,7 +219,7 @@ impl Site {
             },
             _ => Announcement::found_in(&self.project(), facts)?,
         };
-        // The staged tree's settings may name the file by where they are themselves.
+        // The settings may name the file relative to their own place, which is the staged tree here.
         let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.staged_tree()).ok());
         if let Some(inside) = inside {
             found.status_file = Some(config.repository.join(inside));
@@ -252,7 +252,7 @@ impl Site {
         &self.fingerprint
     }
 
-    /// Makes a command that is run in the directory of the configuration, in the site's environment.
+    /// Makes a command that runs in the directory of the configuration, with the site's variables.
     pub(crate) fn command(&self, argv: &[String]) -> Option<crate::Command> {
         let argv: Vec<String> = argv.iter().map(|word| self.word(word)).collect();
         Some(crate::Command::from_argv(&argv)?.directory(&self.config.directory).with_site_variables())
@@ -276,7 +276,7 @@ impl Site {
         self.config.repository.with_file_name(name)
     }
 
-    /// Returns the directory beside the checkout where the requirements of the next version lie for a moment.
+    /// Returns the temporary directory beside the checkout for the requirements of the next version.
     pub(crate) fn next_requirements(&self) -> PathBuf {
         // Beside the staged tree: installers read the settings in the directories above.
         self.staged_tree().with_extension("requirements.deploykit-next")

@@ -62,7 +62,7 @@ pub struct Seen {
     pub databases: BTreeMap<PathBuf, Option<u64>>,
     /// `STATIC_ROOT`, where static files are collected into it.
     pub static_root: Option<PathBuf>,
-    /// What the site's own steps make, and whether it was there: what is in it is nobody's settings.
+    /// The outputs of the site's own steps, and whether they existed: they contain no settings.
     pub outputs: BTreeMap<PathBuf, bool>,
 }
 

@@ -1,4 +1,4 @@
-//! What files the services had read when deploykit last saw them start: who edits one later has to restart them.
+//! The files that the services read when deploykit last saw them start: they do not see later edits until a restart.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ struct File {
 pub struct Unread {
     /// The file.
     pub path: PathBuf,
-    /// When it was last known to be as the services read it.
+    /// When the file was last known to be as the services read it.
     pub since: Timestamp,
 }
 
@@ -47,14 +47,14 @@ impl Started {
         }
     }
 
-    /// Takes all files as they are now: the services have just started.
+    /// Records all files as they are now: the services have just started.
     pub(crate) fn renew(&mut self) {
         let since = Timestamp::now();
         let now = |path: PathBuf| Some((path.clone(), File { print: Print::of(&path, true)?, since }));
         self.files = std::mem::take(&mut self.files).into_keys().filter_map(now).collect();
     }
 
-    /// Returns the files that are there and have changed.
+    /// Returns the existing files that have changed.
     #[must_use]
     pub fn unread(&self) -> Vec<Unread> {
         let is_other = |(path, file): &(&PathBuf, &File)| {
@@ -66,13 +66,13 @@ impl Started {
 }
 
 impl State {
-    /// Returns what files the services have read; the default when that is not known.
+    /// Returns the recorded files, or the default when there is no record.
     #[must_use]
     pub fn started(&self) -> Started {
         read(&self.started_file()).unwrap_or_default()
     }
 
-    /// Keeps what files the services have read.
+    /// Records which files the services have read.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl State {
         files::write_whole(&self.started_file(), text.as_bytes(), 0o600)
     }
 
-    /// Notes that all services have just started: they have read the files as these are now.
+    /// Records that all services have just started and have read the present files.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl State {
     }
 }
 
-/// Tells whether services may read a file when they start, as its name says.
+/// Tells by its name whether services may read a file when they start.
 fn is_settings(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_known = path.extension().is_some_and(|extension| SETTINGS.iter().any(|known| extension == *known));

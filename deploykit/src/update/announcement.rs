@@ -51,7 +51,7 @@ impl Announcement {
             (Environment::Production, Some(_)) if short => Err(SHORT),
             (Environment::Production, Some(commands)) => Ok(commands),
             (Environment::Production, None) => Err("the project has no maintenance commands"),
-            _ => Err("users are told in production only"),
+            _ => Err("maintenance is announced in production only"),
         };
         Ok(Announcement {
             commands,

@@ -1,4 +1,4 @@
-//! What a preparation found out, and what each operation answers to it.
+//! The facts of a preparation, and the change of each operation that follows from them.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ impl Facts {
             || !self.outputs.is_empty()
     }
 
-    /// Makes the plan; none when there is nothing to do.
+    /// Makes the plan; returns `None` when nothing is to do.
     pub(super) fn plan(
         &self,
         site: &Site,
@@ -110,7 +110,7 @@ impl Facts {
         recipe.plan().map(Some)
     }
 
-    /// Returns what each operation answers to what was found.
+    /// Returns the change of each operation, given the facts.
     fn answers(&self, site: &Site, target: &Target, services: &Services) -> Answers {
         let manage = |task| DjangoManage::new(self.project.clone(), task);
         let mut code = site.git_update(None).change(target);
@@ -152,7 +152,7 @@ impl Facts {
         }
     }
 
-    /// Brings what the site's own steps made; `None` where they make nothing.
+    /// Brings the outputs of the site's own steps live; `None` where they have none.
     fn outputs(&self, site: &Site) -> Option<Check> {
         let outputs = &self.outputs;
         let is_declared = site.config().steps.iter().any(|step| !step.outputs.is_empty());
@@ -170,14 +170,14 @@ impl Facts {
         is_declared.then_some(check)
     }
 
-    /// Adds what the migrations write into the staged tree, which goes along with them.
+    /// Adds the files that the migrations write into the staged tree: these are carried over.
     fn migrate(&self, check: Check) -> Check {
         let Check::Change(mut change) = check else { return check };
         let carry = self.carrying.at_migrate();
         let (carry, take_out) = (Action::CarryWritten(carry.clone()), Action::TakeOutWritten(carry));
         match (self.carrying.apart.is_new, self.carrying.migrates_live()) {
             (true, _) => {
-                // There is no database yet that could be brought back.
+                // There is no database yet that could be restored.
                 change.actions.insert(0, carry);
                 (change.undo, change.irreversible) = (vec![take_out], None);
             }
@@ -252,7 +252,7 @@ fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
     own.collect()
 }
 
-/// Returns a service that runs one of these programs of a directory, and which one.
+/// Returns a service that runs one of these programs in a directory, and the program.
 pub(super) fn program_of(
     services: &[Service],
     states: &[ServiceState],

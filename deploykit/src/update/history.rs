@@ -11,12 +11,12 @@ pub(super) fn notices(plan: &MigrationPlan) -> Vec<String> {
         let name = &other.database;
         if let Some(unknown) = &other.unknown {
             notices.push(format!(
-                "what is pending in the database `{name}` is not known ({unknown}); it is left to you"
+                "what is pending in the database `{name}` is not known ({unknown}); migrate it by hand"
             ));
         } else if !other.pending.is_empty() {
             let count = counted(other.pending.len(), "migration");
             let flags = format!("manage.py migrate --database {name}");
-            notices.push(format!("pending in the database `{name}`: {count}; left to you: {flags}"));
+            notices.push(format!("pending in the database `{name}`: {count}; migrate it by hand: {flags}"));
         }
     }
     let lacking = |is_wanted: fn(&LackingMigration) -> bool| -> Vec<&MigrationId> {
@@ -97,7 +97,9 @@ mod tests {
         let said = notices(&plan(other(vec![id("0001")], None)));
         assert_eq!(
             said,
-            ["pending in the database `users`: 1 migration; left to you: manage.py migrate --database users"]
+            [
+                "pending in the database `users`: 1 migration; migrate it by hand: manage.py migrate --database users"
+            ]
         );
         assert!(notices(&plan(other(vec![], None))).is_empty());
         assert!(notices(&plan(other(vec![], Some("KeyError")))).concat().contains("KeyError"));

@@ -16,7 +16,7 @@ fn staging_tells_nobody_and_development_touches_no_service() {
     publish_good(&site, "staged");
     let (report, told) = updated(&site);
     assert_eq!(report.environment, "staging");
-    assert_eq!(told.skipped("announce").as_deref(), Some("users are told in production only"));
+    assert_eq!(told.skipped("announce").as_deref(), Some("maintenance is announced in production only"));
     assert!(told.skipped("maintenance-off").is_some());
     let new = site.processes();
     assert!(new.iter().all(|(name, program)| old[name].pid != program.pid), "{old:?} {new:?}");

@@ -11,8 +11,8 @@ use crate::commands;
 use crate::exit_code;
 use crate::failure::Failure;
 
-/// Returns the services that flags describe, and the site that they belong to: their own, or that of the configuration here. Those
-/// that the site has are returned as it has them.
+/// Returns the services that flags describe, and the site that they belong to: their own, or that of the configuration here.
+/// A service that the site has is returned as it is configured.
 pub fn services(
     global: &Global,
     args: &ServiceArgs,
@@ -23,7 +23,7 @@ pub fn services(
     let named: Vec<Service> = args.names.iter().map(|name| service(name, args, kind)).collect();
     let site = commands::site_of(global, |environment| {
         for service in &named {
-            // A manager that cannot be asked says so when the service is asked for.
+            // A manager that does not answer is reported when the service is used.
             let processes = service.state(&Host::new()).map(|state| state.pids).unwrap_or_default();
             if let Some(site) = Site::of_service(service, &processes, environment)? {
                 return Ok(Some(site));
@@ -40,7 +40,7 @@ pub fn services(
     Ok((Some(site), services))
 }
 
-/// Refuses flags of another manager, and lacking ones.
+/// Refuses flags of another manager, and missing flags.
 fn fits(args: &ServiceArgs, kind: ManagerKind, want: Option<Want>) -> Result<(), Failure> {
     use ManagerKind::{Command, Gunicorn, Supervisor, Systemd};
     let usage = |message: String, hint: &'static str| Err(Failure::message(exit_code::USAGE, message, hint));
@@ -101,7 +101,7 @@ fn service(name: &str, args: &ServiceArgs, kind: ManagerKind) -> Service {
     Service::new(name, role, manager)
 }
 
-/// Returns a service as the site has it; one that the site does not have stays as it is.
+/// Returns the service as the site configures it, or unchanged when the site does not have it.
 fn configured(site: &Site, named: Service) -> Result<Service, Failure> {
     let services = &site.config().services;
     if let Some(known) = services.iter().find(|known| is_same(known, &named)) {
@@ -116,7 +116,7 @@ fn configured(site: &Site, named: Service) -> Result<Service, Failure> {
     }
 }
 
-/// Tells whether both are the same service under the same manager, as far as the flags say.
+/// Tells whether the flags describe the same service under the same manager.
 fn is_same(known: &Service, named: &Service) -> bool {
     let agrees = |known: &[String], named: &[String]| named.is_empty() || known == named;
     match (&known.manager, &named.manager) {

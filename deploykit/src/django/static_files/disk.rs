@@ -46,7 +46,7 @@ pub(super) fn walk(
     Ok(found)
 }
 
-/// Returns the [name](names::text) of an entry and whether it is a directory; `None`: no static file is such a thing.
+/// Returns the [name](names::text) of an entry and whether it is a directory; `None`: it is no static file.
 pub(super) fn entry_of(directory: &str, entry: &DirEntry) -> io::Result<Option<(String, bool)>> {
     let kind = entry.file_type()?;
     let is_one = kind.is_dir() || kind.is_file() || kind.is_symlink();
@@ -55,20 +55,20 @@ pub(super) fn entry_of(directory: &str, entry: &DirEntry) -> io::Result<Option<(
     Ok(name.map(|name| (whole(name), kind.is_dir())))
 }
 
-/// What is copied of the files that nobody collected; beyond that they are linked.
+/// Maximum size of the uncollected files that are copied; above it they are linked.
 const MOST: Limit = Limit { entries: 20_000, bytes: 1 << 29 };
 
-/// How files that stay are brought along.
+/// How files that stay are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// They are the same files. Whoever writes into one writes into the other, too.
+    /// As hard links: a write into one file changes the other, too.
     Linked,
-    /// They are files of their own.
+    /// As copies.
     Copied,
 }
 
 impl Keep {
-    /// Decides for files that nobody collected: uploads may be more than there is room for.
+    /// Decides for uncollected files: uploads may be too large to copy.
     pub(super) fn of_others(self, root: &Path, names: &[String]) -> Keep {
         if self == Keep::Linked || names.len() > MOST.entries {
             return Keep::Linked;
@@ -78,7 +78,7 @@ impl Keep {
     }
 }
 
-/// Brings files along; one that cannot be linked is copied. Tells whether all were linked.
+/// Keeps files; one that cannot be linked is copied. Tells whether all were linked.
 pub(super) fn keep(
     host: &Host,
     from: &Path,
@@ -100,7 +100,7 @@ pub(super) fn keep(
     Ok(kept.into_iter().all(|linked| linked))
 }
 
-/// Makes a directory, and those above it, as they are in another place.
+/// Makes a directory and its parents like those in another tree.
 fn keep_directory(from: &Path, to: &Path, directory: &Path) -> io::Result<()> {
     if directory == Path::new(".") || to.join(directory).is_dir() {
         return Ok(());
@@ -139,7 +139,7 @@ fn link_or_copy(source: &Path, target: &Path, how: Keep) -> io::Result<bool> {
     copy_whole(source, target, &found).map(|()| false)
 }
 
-/// Copies a file; half of a copy never has its name, so that whoever goes on after a crash copies it again.
+/// Copies a file. A partial copy never has the final name, so a recovery copies it again.
 fn copy_whole(source: &Path, target: &Path, found: &Metadata) -> io::Result<()> {
     // Hard links of one file are copied at the same time.
     let part = files::temporary_file(files::parent(target))?;
@@ -148,7 +148,7 @@ fn copy_whole(source: &Path, target: &Path, found: &Metadata) -> io::Result<()> 
     Ok(())
 }
 
-/// Tells whether a copy can have the owner of its original: who writes into the one could not write into the other.
+/// Tells whether a copy can have the owner of its original, who could not write into it otherwise.
 fn stays_its_owner_s(found: &Metadata) -> bool {
     let own = rustix::process::geteuid();
     own.is_root() || own.as_raw() == found.uid()

@@ -30,21 +30,21 @@ pub struct LateFiles {
     pub swap: Swap,
     /// Files that are meant to go, sorted.
     pub removed: Vec<String>,
-    /// What the live directories were like when they were listed: into most of them nothing comes. Empty: all are listed again.
+    /// The state of the live directories when they were listed: most of them do not change. Empty: all are listed again.
     #[serde(default)]
     #[serde(alias = "folders")]
     pub directories: Directories,
     /// What nobody collected.
     #[serde(default)]
     pub others: Others,
-    /// The site's own steps wrote into the live directory until then: what was changed before is theirs and not the users', and what
-    /// is gone may be, too. `None`: no step of the site's own ran since the swap.
+    /// The site's own steps wrote into the live directory until then: earlier changes are theirs and not the users', and so may
+    /// be removals. `None`: no own step ran since the swap.
     #[serde(default)]
     pub steps_until: Option<Timestamp>,
-    /// When, in later runs, the site's own steps ran while the web was stopped: what was changed then is theirs, too.
+    /// When the site's own steps of later runs ran while the web was stopped: changes made then are theirs, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub later_steps: Vec<[Timestamp; 2]>,
-    /// What came in is copied instead of linked: the site's own steps follow, which may write into it.
+    /// New files are copied instead of linked: own steps follow, which may write into them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copied: bool,
 }

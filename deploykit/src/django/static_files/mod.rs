@@ -70,7 +70,7 @@ pub struct Collected {
     pub unchanged: bool,
     /// What the finders gave: the evidence for the next update.
     pub record: StaticRecord,
-    /// What the live directories were like when they were listed.
+    /// The state of the live directories when they were listed.
     #[serde(default)]
     pub directories: Directories,
     /// What nobody collected.
@@ -82,10 +82,10 @@ pub struct Collected {
     /// Takes these back.
     #[serde(default)]
     pub placed_back: Option<PlacedFiles>,
-    /// Files that stay were to be copied instead of linked.
+    /// Whether files that stay were to be copied instead of linked.
     #[serde(default)]
     pub copied: bool,
-    /// What nobody collected was too much for that, and is linked.
+    /// Whether the uncollected files were too large for that, and are linked.
     #[serde(default)]
     pub shares: bool,
 }
@@ -130,7 +130,7 @@ pub struct Collecting {
 impl StaticFiles {
     /// Collects into a hidden directory beside `STATIC_ROOT`, if that is needed, and says what it would change.
     ///
-    /// What stays of the live files is linked over, so that the fresh directory is complete. The live directory is not touched.
+    /// Live files that stay are linked into the fresh directory, so that it is complete. The live directory is not touched.
     ///
     /// # Errors
     ///
@@ -255,7 +255,7 @@ impl Collecting {
         collected
     }
 
-    /// Links live files into the empty directory that Django would make anew just the same.
+    /// Links the live files that equal their sources into the empty directory, so that Django need not copy them.
     fn seed(&self, host: &Host, aside: &Path, same: &BTreeSet<String>) -> Result<(), DjangoError> {
         let mut names = seed::variants(host, &self.root, &self.live, &self.sources);
         names.extend(same.iter().cloned());
@@ -351,7 +351,7 @@ fn in_place(
     Ok(Collected { placed, placed_back, added, changed, unchanged: false, ..Collected::nothing(record) })
 }
 
-/// Brings what stays of the live files into the fresh directory, and says what differs, and whether all were linked.
+/// Links the live files that stay into the fresh directory. Returns what differs, and whether all could be linked.
 fn complete(
     host: &Host,
     root: &Path,

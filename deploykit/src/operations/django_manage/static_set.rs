@@ -1,4 +1,4 @@
-//! Static files that go live: what that comes to, and how it is told.
+//! Static files that go live: the change and its description.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::git::{Exclude, GitError, counted};
 use crate::host::files;
 use crate::operations::{Change, Check};
 
-/// How many names of files a change shows.
+/// Maximum number of file names in a change.
 const SHOWN: usize = 40;
 
 /// Static files that go live.
@@ -26,11 +26,11 @@ pub struct StaticSet {
     pub undo: Vec<Action>,
     /// Hides from git what it makes beside `STATIC_ROOT`, and shows it again.
     pub hides: Option<(Exclude, Exclude)>,
-    /// What is removed with this value.
+    /// What is removed when this value is dropped.
     pub aside: Option<Aside>,
 }
 
-/// A directory beside `STATIC_ROOT`, removed with this value: it holds what is not live.
+/// A directory with staged or old static files beside `STATIC_ROOT`; removed when this value is dropped.
 #[derive(Debug, PartialEq)]
 pub struct Aside(pub(super) PathBuf);
 
@@ -52,7 +52,7 @@ pub(super) fn place(set: &StaticSet) -> Check {
 }
 
 impl StaticSet {
-    /// Describes what was collected beside the live files. The directory stays with whoever collected.
+    /// Describes the collected static files. The caller keeps the directory.
     #[must_use]
     pub fn of(collected: &Collected) -> Self {
         let (actions, undo) = static_actions(collected).unwrap_or_default();
@@ -103,7 +103,7 @@ pub(crate) fn static_summary(collected: &Collected) -> String {
 
 /// Lists the static files that change, each with its mark.
 fn static_details(collected: &Collected) -> Vec<String> {
-    // A compressed copy, or one under a name with a hash, says nothing that the file itself does not say.
+    // A compressed or hashed copy adds nothing to the name of its file.
     let all = collected.removed.iter().chain(&collected.added).chain(&collected.changed);
     let all: BTreeSet<&str> = all.map(String::as_str).collect();
     let is_copy = |name: &str| {

@@ -26,7 +26,7 @@ pub struct Upgrade {
     pub record: Record,
     /// What a person may want to know beforehand.
     pub warnings: Vec<String>,
-    /// A directory above the new virtualenv that shuts other users out, while the live one is open to them.
+    /// A directory above the new virtualenv that other users cannot enter, while they can enter the live one.
     pub shut: Option<PathBuf>,
 }
 
@@ -51,7 +51,7 @@ pub struct Ready {
     pub reused: bool,
     /// What did not succeed, or may surprise.
     pub warnings: Vec<String>,
-    /// Programs in `bin` of the live virtualenv that the new one has not: a service that starts one will not start.
+    /// Programs in `bin` of the live virtualenv that the new one lacks: a service that runs one will not start.
     pub missing_scripts: Vec<String>,
     /// A directory above it that shuts other users out, while the live virtualenv is open to them: services that run as
     /// another user cannot use it.
@@ -91,7 +91,7 @@ impl Upgrade {
 }
 
 impl Ready {
-    /// Makes one of a virtualenv that was live before, and that these changes lead back to.
+    /// Makes one from a virtualenv that was live before; `changes` lead back to it.
     pub(crate) fn again(staged: PathBuf, changes: Vec<PackageChange>, switch: Switch, back: Switch) -> Self {
         Ready {
             staged,
@@ -141,7 +141,7 @@ pub(crate) fn summary(changes: &[PackageChange]) -> String {
     }
 }
 
-/// Programs that are there or not depending on what made the virtualenv.
+/// Programs that depend on the tool that made the virtualenv.
 fn comes_with_python(script: &str) -> bool {
     [
         "activate",

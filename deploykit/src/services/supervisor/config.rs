@@ -59,7 +59,7 @@ fn place_of_url(url: &str) -> Result<Place, String> {
     };
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
-        return Err("a password does not belong into the address".to_owned());
+        return Err("an address cannot contain a password".to_owned());
     }
     if authority.is_empty() {
         return Err("the address has no host".to_owned());

@@ -1,4 +1,4 @@
-//! What each operation answers to what a finished update did, reversed.
+//! The change of each operation in a rollback: what the finished update did, reversed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Facts {
         self.database.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
     }
 
-    /// Returns what each operation answers, given what the update did reversed.
+    /// Returns the change of each operation.
     pub(super) fn answers(&self, site: &Site, services: &Services) -> Answers {
         let code = match &self.target {
             Some(target) => site.git_update(None).change(target),
@@ -73,7 +73,7 @@ impl Facts {
                 manage(Task::CollectStatic { clear: When::Never }, Prepared::Static(Box::new(set)))
             }
         };
-        // With the last of what the update hid from git there is nothing left to hide.
+        // After the last of the hidden paths is restored, nothing is left to hide.
         let (virtualenv, static_files) = match &self.done.environment {
             Some(_) => (self.shown(virtualenv), static_files),
             None if self.done.static_files.is_some() => (virtualenv, self.shown(static_files)),
@@ -129,7 +129,7 @@ impl Facts {
         Some(Reversal { reason, reversed, restore, undo })
     }
 
-    /// Lets git see again what the update hid from it.
+    /// Shows git again what the update hid from it.
     fn shown(&self, check: Check) -> Check {
         self.done.hidden.iter().fold(check, |check, exclude| {
             let hide = Exclude { excluded: true, ..exclude.clone() };
@@ -149,7 +149,7 @@ impl Facts {
         (!change.actions.is_empty()).then_some(Check::Change(change))
     }
 
-    /// Asks for the pages where the site is now, and expects them as they were before the update.
+    /// Requests the pages and expects them as they were before the update.
     fn smoke_check(&self, site: &Site, check: Check) -> Check {
         match (check, self.done.pages.clone(), site.smoke_check()) {
             (Check::Change(change), Some(before), Some(now)) => {
@@ -174,7 +174,7 @@ impl Facts {
         }
     }
 
-    /// Takes out first what a step of the update carried over.
+    /// Moves out first what a step of the update carried over.
     fn without_carried(&self, check: Check, record: &str) -> Check {
         self.carried(record).fold(check, |check, carry| {
             check.first(Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry))
@@ -187,18 +187,18 @@ impl Facts {
         self.done.written.iter().filter(is_it).cloned()
     }
 
-    /// Says what is taken out of the checkout that the new version's code wrote while it was prepared or migrated.
+    /// Says which files are moved out of the checkout because the new version's code wrote them during the update.
     pub(super) fn taken_out(&self) -> Option<String> {
         let paths: Vec<_> = self.done.written.iter().flat_map(CarryWritten::carried).collect();
         let shown = paths.iter().take(5).map(|path| format!("`{}`", path.display())).collect::<Vec<_>>();
         let directory = self.done.written.first()?.record.parent()?.display();
         (!paths.is_empty()).then(|| {
             let more = if paths.len() > shown.len() { " and others" } else { "" };
-            format!("what the update's code wrote itself is moved to `{directory}` where nobody changed it since: {}{more}", shown.join(", "))
+            format!("files that the update's code wrote are moved to `{directory}`, unless they were changed since: {}{more}", shown.join(", "))
         })
     }
 
-    /// Says what goes that was written since the update.
+    /// Returns what is lost of the data written since the update.
     pub(super) fn losses(&self) -> Vec<String> {
         if let Some(copy) = &self.database.copy {
             return copy.losses.clone();

@@ -62,7 +62,7 @@ impl Preparation<'_, '_> {
         let (project, before) = (project.clone(), restore.before.clone());
         let put_back = restore.put_back.clone();
         let restore = RestoreDatabase { put_back, ..RestoreDatabase::new(project, before, Some(path)) };
-        let text = format!("the copy of run {} is there", done.run);
+        let text = format!("the copy of run {} exists", done.run);
         let copy = Some(FromCopy { restore, now, losses });
         Ok((Database { copy, backup: Some(backup), reversed: Vec::new() }, text))
     }
@@ -112,7 +112,7 @@ fn losses(
             let changed = rows.since(then);
             losses.push(match changed.as_slice() {
                 [] => format!(
-                    "since run {} ended, no table has got or lost rows; rows that were changed are not counted",
+                    "since run {} ended, no table gained or lost rows; rows that were changed are not counted",
                     done.run
                 ),
                 _ => format!(

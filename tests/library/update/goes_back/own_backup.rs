@@ -106,7 +106,7 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     assert!(told.done().contains(&"backup"), "{told:?}");
     let notices = told.notices();
     assert!(
-        notices.contains("pending in the database `archive`: 6 migrations; left to you: manage.py migrate --database archive"),
+        notices.contains("pending in the database `archive`: 6 migrations; migrate it by hand: manage.py migrate --database archive"),
         "{notices}"
     );
     assert!(

@@ -35,7 +35,7 @@ def do_backup_facts(request: Json) -> Json:
 
 @answers("backup")
 def do_backup(request: Json) -> Json:
-    """Copies the database into a file that is there whole or not at all."""
+    """Copies the database into a file that is complete or missing."""
     from django.db import connections
 
     connection, path = connections[request["database"]], request["path"]

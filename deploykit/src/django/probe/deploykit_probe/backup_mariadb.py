@@ -26,7 +26,7 @@ def mariadb_tool(name: str, older: str) -> str:
 
 
 def mariadb_options(connection: Connection) -> str:
-    """What connects the programs, as the text of an option file."""
+    """Returns the text of an option file with which the programs connect."""
     settings = connection.settings_dict
     options = settings.get("OPTIONS") or {}
     host = str(settings.get("HOST") or "")
@@ -102,7 +102,7 @@ def granted(grants: Iterable[str], database: str) -> set[str]:
 
 
 def mariadb_checked(cursor: Cursor, database: str) -> None:
-    """Fails where the site's user could not make anew what is in the database."""
+    """Fails when the site's user could not recreate what is in the database."""
     rights = mariadb_rights(cursor, database)
     if "ALL PRIVILEGES" not in rights:
         sql = "SELECT count(*) FROM information_schema.%s WHERE %s = DATABASE()"

@@ -32,7 +32,7 @@ def postgresql_tools(connection: Connection) -> list[str]:
 
 
 def postgresql_environment(connection: Connection) -> dict[str, str]:
-    """Returns the variables that connect the programs as Django is."""
+    """Returns the variables with which the programs connect like Django."""
     settings = connection.settings_dict
     options = settings.get("OPTIONS") or {}
     names = {"HOST": "PGHOST", "PORT": "PGPORT", "USER": "PGUSER", "PASSWORD": "PGPASSWORD", "NAME": "PGDATABASE"}

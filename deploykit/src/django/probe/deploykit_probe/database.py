@@ -23,7 +23,7 @@ from .tables import Names
 
 
 def executor_of(connection: Connection, alias: str, progress: Progress | None = None) -> Executor:
-    """Returns what migrates, once the history has been found consistent."""
+    """Returns Django's migration executor after checking that the history is consistent."""
     from django.db.migrations.exceptions import InconsistentMigrationHistory
     from django.db.migrations.executor import MigrationExecutor
 
@@ -137,13 +137,13 @@ class Progress:
     """Tells the start and the end of each migration, and hands on to whoever wants to know it too."""
 
     def __init__(self, original: Callable[..., Any] | None = None) -> None:
-        """Takes whoever else wants to know it."""
+        """Takes the function that is called as well."""
         self.original = original
         self.running: Key | None = None
         self.since = 0.0
 
     def __call__(self, action: str, migration: Migration = None, fake: bool = False) -> None:
-        """Hears what Django's executor begins and ends."""
+        """Receives the progress of Django's executor."""
         if migration is not None and action in ("apply_start", "unapply_start"):
             self.running, self.since = key_of(migration), time.monotonic()
             self.tell(migration, "started", action.startswith("un"), None)

@@ -1,4 +1,4 @@
-"""Migrations, as requests and answers name them."""
+"""Migrations, as named in requests and answers."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def identities(keys: Iterable[Key]) -> list[Json]:
 
 
 def moved(unexpected: Iterable[Key], missing: Iterable[Key]) -> Refused:
-    """Returns the error that the database is not what was planned with."""
+    """Returns the error for a database that has changed since the plan."""
     return Refused("state_moved", unexpected=identities(unexpected), missing=identities(missing))

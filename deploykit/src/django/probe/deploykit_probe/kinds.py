@@ -1,4 +1,4 @@
-"""Names for types. What is Django's own is not checked: it differs from version to version."""
+"""Type aliases. Types of Django are not checked: they differ between versions."""
 
 from __future__ import annotations
 

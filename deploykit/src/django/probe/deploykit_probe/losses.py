@@ -1,4 +1,4 @@
-"""What a migration would lose."""
+"""Finds what a migration would lose."""
 
 from __future__ import annotations
 

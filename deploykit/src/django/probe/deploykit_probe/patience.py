@@ -63,7 +63,7 @@ def begin_to_change(connection: Connection, alias: str) -> None:
 
 
 def change_no_more() -> None:
-    """Lets the connections that are opened from now on be those of somebody who only reads."""
+    """Makes connections read-only that are opened from now on."""
     global CHANGING
     CHANGING = False
 

@@ -64,10 +64,10 @@ def serve(requests: IO[bytes]) -> None:
 
 
 def booted(called: list[bool], limit: float, requests: IO[bytes]) -> Callable[..., None]:
-    """Returns what stands in for Django's command line: it loads the site and answers."""
+    """Returns the replacement for Django's command line: it loads the site and answers."""
 
     def entry(*args: Any, **kwargs: Any) -> None:
-        """Loads the site once, whatever `manage.py` asked for, and answers until the input ends."""
+        """Loads the site once, whatever command `manage.py` runs, and answers until the input ends."""
         if called:
             return
         called.append(True)

@@ -1,4 +1,4 @@
-"""What the site is."""
+"""Describes the site."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def upload_directories(settings: Settings) -> list[str]:
 
 
 def is_local(backend: Any) -> bool:
-    """Tells whether a storage writes to a directory: the location of another one is none of this machine."""
+    """Tells whether a storage writes to a directory of this machine."""
     from django.core.files.storage import FileSystemStorage
     from django.utils.module_loading import import_string
 
@@ -137,7 +137,7 @@ def is_path(value: object) -> bool:
 
 @answers("facts")
 def do_facts(request: Json) -> Json:
-    """Says what the site is."""
+    """Describes the site."""
     import django
     from django.conf import settings
     from django.core.management import get_commands
