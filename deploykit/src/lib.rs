@@ -29,6 +29,7 @@
 //! | start programs, write files | [`host`], [`command`](Command) |
 //! | see what may change a site | [`action`] |
 //! | know what happens | [`event`], [`journal`] |
+//! | test a tool that embeds it | [`testing`] |
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
@@ -68,6 +69,7 @@ pub mod services;
 pub mod site;
 pub mod smoke;
 pub mod state;
+pub mod testing;
 pub mod update;
 
 pub use action::{Action, ActionError, Context};

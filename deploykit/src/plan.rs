@@ -78,8 +78,8 @@ impl Step {
     }
 }
 
-/// What an update will do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What an update will do. The default has no steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// `production`, `staging` or `development`.
     pub environment: String,

@@ -58,16 +58,23 @@ pub struct Report {
 impl Report {
     /// Makes the report of a run of which only its beginning is known.
     pub(crate) fn begun(run: Option<String>, environment: String, started: Timestamp) -> Self {
+        Report { run, environment, started, ..Report::default() }
+    }
+}
+
+/// A report of version 1 that says nothing: interrupted, at the beginning of 1970.
+impl Default for Report {
+    fn default() -> Self {
         Report {
             version: 1,
-            run,
-            environment,
+            run: None,
+            environment: String::new(),
             from: String::new(),
             to: String::new(),
             rolls_back: None,
             rollback: None,
             outcome: Outcome::Interrupted,
-            started,
+            started: Timestamp::UNIX_EPOCH,
             duration_ms: 0,
             window_ms: None,
             requests_wait: false,

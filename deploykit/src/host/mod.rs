@@ -14,6 +14,7 @@ pub mod owners;
 pub(crate) mod process;
 pub(crate) mod processes;
 mod redact;
+pub(crate) mod script;
 mod swap;
 pub(crate) mod trial;
 mod umask;
@@ -37,6 +38,7 @@ pub use variables::{Variables, VariablesError};
 
 use crate::command::Command;
 use process::Process;
+use script::Script;
 
 pub(crate) use umask::with_umask;
 
@@ -66,6 +68,8 @@ pub struct Host {
     notices: Option<Arc<Mutex<Vec<String>>>>,
     low_priority: bool,
     umask: Option<Umask>,
+    /// Answers commands instead of programs.
+    script: Option<Script>,
 }
 
 /// What a program left behind.
@@ -161,6 +165,12 @@ pub enum CommandError {
         /// The command line.
         command: String,
     },
+    /// A [scripted host](Host::scripted) does not expect the command.
+    #[error("unexpected command: `{command}`")]
+    Unexpected {
+        /// The command line.
+        command: String,
+    },
 }
 
 impl CommandError {
@@ -190,6 +200,12 @@ impl Host {
     #[must_use]
     pub fn new() -> Self {
         Host::default()
+    }
+
+    /// Makes a host for tests, which runs no program: the script answers. See [`testing`](crate::testing).
+    #[must_use]
+    pub fn scripted(script: &Script) -> Self {
+        Host { script: Some(script.clone()), ..Host::default() }
     }
 
     /// Sets the variables that commands of the site get.
@@ -306,6 +322,9 @@ impl Host {
     ///
     /// See [`CommandError`]; an exit code that the command does not accept is one.
     pub fn run(&self, command: &Command) -> Result<Output, CommandError> {
+        if let Some(script) = &self.script {
+            return script::run(self, script, command, true, &mut |_, _| ());
+        }
         let mut process = Process::start(self, command)?;
         process.close_input();
         process.finish(&mut |_, _| ())
@@ -322,6 +341,9 @@ impl Host {
         command: &Command,
         on_line: &mut dyn FnMut(Stream, &str),
     ) -> Result<Output, CommandError> {
+        if let Some(script) = &self.script {
+            return script::run(self, script, command, false, on_line);
+        }
         let mut process = Process::start(self, command)?;
         process.forget_output();
         process.close_input();
@@ -343,6 +365,10 @@ impl Host {
     ///
     /// When it cannot be started.
     pub fn hand_over(&self, command: &Command) -> Result<i32, CommandError> {
+        if let Some(script) = &self.script {
+            let output = script::run(self, script, &command.clone().accept(0..=255), false, &mut |_, _| ())?;
+            return Ok(output.code);
+        }
         process::hand_over(self, command)
     }
 

@@ -71,6 +71,9 @@ impl Process {
         let line = host.redactor().redact(&command.to_string()).into_owned();
         host.note(&format!("$ {line}"));
         log::debug!("run: {line}");
+        if host.script.is_some() {
+            return Err(CommandError::Unexpected { command: line });
+        }
         let mut builder = builder(host, command, &line)?;
         builder.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let started = Instant::now();

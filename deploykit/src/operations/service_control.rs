@@ -323,15 +323,10 @@ mod tests {
         let states = states.iter().map(|(name, _, status)| {
             let pids = if status.is_up() { vec![PROCESS] } else { Vec::new() };
             ServiceState {
-                service: (*name).to_owned(),
-                status: *status,
                 main: pids.clone(),
                 pids,
                 detail: "as it is".to_owned(),
-                logs: Vec::new(),
-                startsecs: std::time::Duration::ZERO,
-                socket: crate::services::Socket::default(),
-                cautions: Vec::new(),
+                ..ServiceState::new(*name, *status)
             }
         });
         (ServiceControl { services, want }, states.collect())

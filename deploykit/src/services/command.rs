@@ -95,17 +95,7 @@ impl ServiceManager for Session<'_> {
                 (if self.started { Status::Starting } else { Status::Stopped }, detail)
             }
         };
-        Ok(ServiceState {
-            service: self.service.name.clone(),
-            status,
-            main: Vec::new(),
-            pids: Vec::new(),
-            detail,
-            logs: Vec::new(),
-            startsecs: Duration::ZERO,
-            socket: Socket::default(),
-            cautions: Vec::new(),
-        })
+        Ok(ServiceState { detail, ..ServiceState::new(&self.service.name, status) })
     }
 
     fn socket(&mut self, _state: &ServiceState) -> Result<Socket, ServiceError> {

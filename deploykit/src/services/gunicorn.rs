@@ -146,15 +146,10 @@ impl ServiceManager for Session<'_> {
             }
         };
         Ok(ServiceState {
-            service: self.service.name.clone(),
-            status,
-            pids: Vec::new(),
             main,
             detail: self.host.redactor().redact(&detail).into_owned(),
             logs: log_files(&self.gunicorn.start, self.gunicorn.directory.as_deref()),
-            startsecs: Duration::ZERO,
-            socket: Socket::default(),
-            cautions: Vec::new(),
+            ..ServiceState::new(&self.service.name, status)
         })
     }
 

@@ -240,6 +240,22 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
+    /// Makes the state of a service without known processes.
+    #[must_use]
+    pub fn new(service: impl Into<String>, status: Status) -> Self {
+        ServiceState {
+            service: service.into(),
+            status,
+            main: Vec::new(),
+            pids: Vec::new(),
+            detail: String::new(),
+            logs: Vec::new(),
+            startsecs: Duration::ZERO,
+            socket: Socket::default(),
+            cautions: Vec::new(),
+        }
+    }
+
     /// Tells whether none of it runs, nor will by itself.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {

@@ -124,15 +124,9 @@ impl ServiceManager for Session<'_> {
         }
         let main = shown.get("MainPID").parse().ok().filter(|pid| *pid > 0).and_then(ProcessId::of);
         Ok(ServiceState {
-            service: self.service.name.clone(),
-            status,
             main: main.into_iter().collect(),
-            pids: Vec::new(),
             detail: self.host.redactor().redact(&detail).into_owned(),
-            logs: Vec::new(),
-            startsecs: Duration::ZERO,
-            socket: Socket::default(),
-            cautions: Vec::new(),
+            ..ServiceState::new(&self.service.name, status)
         })
     }
 

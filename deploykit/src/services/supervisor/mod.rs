@@ -186,15 +186,10 @@ impl ServiceManager for Session<'_> {
         let mut logs: Vec<PathBuf> = infos.iter().flat_map(|info| info.logs.iter().cloned()).collect();
         logs.dedup();
         Ok(ServiceState {
-            service: self.service.name.clone(),
-            status: together(infos),
             main: infos.iter().filter_map(|info| ProcessId::of(info.pid)).collect(),
-            pids: Vec::new(),
             detail: self.host.redactor().redact(&describe(infos)).into_owned(),
             logs,
-            startsecs: Duration::ZERO,
-            socket: Socket::default(),
-            cautions: Vec::new(),
+            ..ServiceState::new(&self.service.name, together(infos))
         })
     }
 
