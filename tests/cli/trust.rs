@@ -13,6 +13,7 @@ use deploykit::{Host, Site};
 use crate::documents::assert_documented;
 use crate::run::{Done, deploykit};
 use crate::support::git::{Repositories, git};
+use crate::support::services::Supervisord;
 use crate::support::skip;
 
 /// Somebody who is neither us nor root.
@@ -310,6 +311,48 @@ fn one_liners_from_elsewhere_are_those_of_the_site() {
     fs::create_dir(&other).unwrap();
     fs::copy(apart.join("deploykit.toml"), other.join("deploykit.toml")).unwrap();
     says(&deploykit(&other, &["git-update"]).run(), 4, "is that of the site");
+}
+
+#[test]
+fn stopped_services_are_those_of_their_site() {
+    let (one, other) = (Place::new(), Place::new());
+    let python = |place: &Place| place.top.join("venv/bin/python").display().to_string();
+    let command =
+        format!("command = {} -c 'import time; time.sleep(600)'\nautostart = false\n", python(&one));
+    let (of_other, here) = (python(&other), other.repositories.live.display().to_string());
+    let programs = format!(
+        "[program:web]\n{command}[program:web-2]\n{command}\
+         [program:other]\ncommand = {of_other} -c pass\nautostart = false\n\
+         [program:there]\ncommand = sleep 600\ndirectory = {here}\nautostart = false\n"
+    );
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let supervisor_config = supervisord.path("supervisord.conf").display().to_string();
+    let run = |args: &[&str]| {
+        let flags = ["--manager", "supervisor", "--supervisor-config", &supervisor_config];
+        deploykit("/", &[&["services"], args, &flags[..]].concat()).run()
+    };
+    one.run(&["git-update"]).expect(0);
+    let lock = Lock::take(&one.state().lock(), "update to 3f2a9c1", Duration::ZERO, &Host::new()).unwrap();
+    says(&run(&["start", "web"]), 4, ": update to 3f2a9c1");
+    says(&run(&["start", "web", "web-2"]), 4, ": update to 3f2a9c1");
+    for foreign in ["other", "there"] {
+        let mixed = run(&["start", "web", foreign]);
+        says(
+            &mixed,
+            2,
+            &format!("the service `{foreign}` belongs to the site `{}`", other.config().display()),
+        );
+        says(&mixed, 2, "Hint: call deploykit once per site");
+    }
+    let config = one.config().display().to_string();
+    says(&run(&["start", "other", "--config", &config]), 2, "Hint: leave out `--config`");
+    drop(lock);
+    let started = run(&["start", "web"]).expect(0);
+    assert!(started.stdout.contains("  web  running  "), "{}", started.stdout);
+    // With a broken configuration, its site cannot be known.
+    fs::write(other.config(), "[site").unwrap();
+    says(&run(&["start", "there"]), 3, "unclosed table");
+    says(&run(&["start", "none"]), 4, "none");
 }
 
 #[test]

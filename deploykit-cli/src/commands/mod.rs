@@ -27,7 +27,6 @@ use deploykit::action::Context;
 use deploykit::host::owners;
 use deploykit::lock::Lock;
 use deploykit::operations::{AnyOperation, ApplyError};
-use deploykit::site::ConfigError;
 use deploykit::state::State;
 use deploykit::update::UpdateError;
 use deploykit::{Cancel, Host, Site, Umask};
@@ -108,14 +107,14 @@ fn is_configured(global: &Global) -> Result<bool, Failure> {
 }
 
 /// Returns the site that the named things belong to: the one of `--config`, or else the one that `find` finds.
-fn site_of(
+fn site_of<E: Into<Failure>>(
     global: &Global,
-    find: impl FnOnce(Option<&str>) -> Result<Option<Site>, ConfigError>,
+    find: impl FnOnce(Option<&str>) -> Result<Option<Site>, E>,
 ) -> Result<Option<Site>, Failure> {
     if global.config.is_some() {
         return site(global).map(Some);
     }
-    let site = find(global.environment.as_deref())?;
+    let site = find(global.environment.as_deref()).map_err(Into::into)?;
     if let Some(site) = &site {
         take(site.umask());
         use_clock_of(site);

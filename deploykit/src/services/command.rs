@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{Origin, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output};
 
@@ -96,6 +96,15 @@ impl ServiceManager for Session<'_> {
             }
         };
         Ok(ServiceState { detail, ..ServiceState::new(&self.service.name, status) })
+    }
+
+    fn origin(&mut self) -> Result<Origin, ServiceError> {
+        let CommandManager { start, stop, status, directory, .. } = self.manager;
+        let directory = directory.clone().or_else(|| std::env::current_dir().ok());
+        let words = [start, stop, status].into_iter().flatten();
+        let mut origin = Origin::default();
+        origin.add(words.map(String::as_str), directory.as_deref());
+        Ok(origin)
     }
 
     fn socket(&mut self, _state: &ServiceState) -> Result<Socket, ServiceError> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
 use super::pidfile::Seen;
-use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
+use super::{Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
 use crate::command::Command;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, Output};
@@ -151,6 +151,17 @@ impl ServiceManager for Session<'_> {
             logs: log_files(&self.gunicorn.start, self.gunicorn.directory.as_deref()),
             ..ServiceState::new(&self.service.name, status)
         })
+    }
+
+    fn origin(&mut self) -> Result<Origin, ServiceError> {
+        let directory = self.gunicorn.directory.clone().or_else(|| std::env::current_dir().ok());
+        let mut origin = Origin::default();
+        origin.add(self.gunicorn.start.iter().map(String::as_str), directory.as_deref());
+        origin.add_file(&self.gunicorn.pidfile);
+        if let Master::Alive(process) = self.master()? {
+            origin.add_processes([process]);
+        }
+        Ok(origin)
     }
 
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {

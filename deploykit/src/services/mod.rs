@@ -13,6 +13,7 @@ mod leftover;
 pub(crate) mod limits;
 mod listen;
 mod logs;
+mod origin;
 mod pidfile;
 mod socket;
 mod stop;
@@ -35,6 +36,7 @@ pub use gunicorn::Gunicorn;
 pub use listen::Listening;
 pub(crate) use listen::listeners;
 pub use logs::{LogMark, NewLines, last_lines_of};
+pub use origin::Origin;
 pub use socket::Socket;
 pub(crate) use stop::stop_together;
 pub use supervisor::{Server, Supervisor};
@@ -274,6 +276,9 @@ pub(crate) trait ServiceManager {
         Ok(Duration::ZERO)
     }
 
+    /// Finds out what the service is started with, without running any program of the site.
+    fn origin(&mut self) -> Result<Origin, ServiceError>;
+
     /// Tells whether a service in this state only waits for the first request, and is started by that.
     fn is_idle(&self, _state: &ServiceState) -> bool {
         false
@@ -347,6 +352,15 @@ impl Service {
             state.cautions = manager.limits(&state)?.cautions(self.stop_timeout);
         }
         Ok(state)
+    }
+
+    /// Asks its manager what it is started with, and in which directory. Runs none of its commands.
+    ///
+    /// # Errors
+    ///
+    /// When the manager cannot be asked, or does not know the service.
+    pub fn origin(&self, host: &Host) -> Result<Origin, ServiceError> {
+        self.connect(host)?.origin()
     }
 
     /// Tells whether its settings say how to stop it.

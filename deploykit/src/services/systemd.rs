@@ -3,13 +3,14 @@
 //! Source: `systemctl(1)`, `org.freedesktop.systemd1(5)` for the properties.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of, systemd_seconds};
-use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output, TAIL_LINES};
 
@@ -18,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 const PROPERTIES: &str = "--property=LoadState,LoadError,ActiveState,SubState,Result,MainPID,Job,NRestarts,\
                           NeedDaemonReload,TriggeredBy,ExecStartPre,ExecMainCode,ExecMainStatus,\
-                          TimeoutStopUSec,KillMode";
+                          TimeoutStopUSec,KillMode,ExecStart,ExecStop,WorkingDirectory,Triggers";
 
 /// A unit of a running systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,12 +76,16 @@ impl<'a> Session<'a> {
     }
 
     fn show(&self) -> Result<Shown, ServiceError> {
-        let output = self.run(&self.command("systemctl", &["show", PROPERTIES, "--", &self.unit], false))?;
-        let shown = Shown::of(&output.stdout);
+        let shown = self.show_unit(&self.unit)?;
         match shown.get("LoadState") {
             "not-found" => Err(ServiceError::UnknownUnit { unit: self.unit.clone() }),
             _ => Ok(shown),
         }
+    }
+
+    fn show_unit(&self, unit: &str) -> Result<Shown, ServiceError> {
+        let output = self.run(&self.command("systemctl", &["show", PROPERTIES, "--", unit], false))?;
+        Ok(Shown::of(&output.stdout))
     }
 
     /// Returns which of the sockets that start the unit are open.
@@ -122,12 +127,22 @@ impl ServiceManager for Session<'_> {
                 detail = format!("{detail}; `{}` starts it for the next request", sockets.join("`, `"));
             }
         }
-        let main = shown.get("MainPID").parse().ok().filter(|pid| *pid > 0).and_then(ProcessId::of);
         Ok(ServiceState {
-            main: main.into_iter().collect(),
+            main: shown.main().into_iter().collect(),
             detail: self.host.redactor().redact(&detail).into_owned(),
             ..ServiceState::new(&self.service.name, status)
         })
+    }
+
+    fn origin(&mut self) -> Result<Origin, ServiceError> {
+        let mut origin = Origin::default();
+        let shown = self.show()?;
+        shown.add_to(&mut origin);
+        // A socket, timer or path starts another unit, which may be missing.
+        for unit in shown.get("Triggers").split_whitespace() {
+            self.show_unit(unit)?.add_to(&mut origin);
+        }
+        Ok(origin)
     }
 
     fn is_idle(&self, state: &ServiceState) -> bool {
@@ -214,6 +229,20 @@ impl Shown {
 
     fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn main(&self) -> Option<ProcessId> {
+        self.get("MainPID").parse().ok().filter(|pid| *pid > 0).and_then(ProcessId::of)
+    }
+
+    /// Adds its commands, shown as `{ path=/bin/x ; argv[]=/bin/x y ; … }`, and its process. A masked unit has no commands.
+    fn add_to(&self, origin: &mut Origin) {
+        // systemd writes `!` before a directory that may be missing.
+        let directory = self.get("WorkingDirectory").trim_start_matches('!');
+        let directory = Some(Path::new(directory)).filter(|path| path.is_absolute());
+        let commands = [self.get("ExecStart"), self.get("ExecStop")];
+        origin.add(commands.into_iter().flat_map(str::split_whitespace), directory);
+        origin.add_processes(self.main());
     }
 
     /// Tells whether a command before its start names this file.
@@ -377,6 +406,22 @@ mod tests {
                 .waits_for(file)
         );
         assert!(!shown("active", "running", "").waits_for(file));
+    }
+
+    #[test]
+    fn the_settings_of_a_stopped_unit_name_its_files() {
+        let start =
+            "{ path=/srv/venv/bin/gunicorn ; argv[]=/srv/venv/bin/gunicorn -c conf/g.py app ; pid=0 }";
+        let more = format!("MainPID=0\nExecStart={start}\nWorkingDirectory=!/srv/site");
+        let mut origin = Origin::default();
+        shown("inactive", "dead", &more).add_to(&mut origin);
+        let paths: Vec<&Path> = origin.paths().collect();
+        assert!(paths.contains(&Path::new("/srv/venv/bin/gunicorn")), "{paths:?}");
+        assert!(paths.contains(&Path::new("/srv/site/conf/g.py")), "{paths:?}");
+        assert_eq!(origin.directories().collect::<Vec<_>>(), [Path::new("/srv/site")]);
+        let mut masked = Origin::default();
+        Shown::of("LoadState=masked\nActiveState=inactive\nMainPID=0\nTriggers=").add_to(&mut masked);
+        assert_eq!(masked, Origin::default());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::host::files::{self, FileError};
 use crate::host::owners::{DistrustError, is_ours, not_root_over_others};
 use crate::journal::JournalError;
 use crate::lock::{Lock, LockError};
-use crate::services::{ProcessId, Service};
+use crate::services::Origin;
 use crate::state::{Owner, OwnerError, State, real, state_above};
 
 /// The name of the registration, in git's own directory: no commit brings a file there.
@@ -246,31 +246,29 @@ impl Site {
         checkout.map_or(Ok(None), |checkout| Site::of_repository(checkout, environment))
     }
 
-    /// Finds the site that a service belongs to: by the virtualenv of a program in its start command or among these processes of
-    /// it, or by the checkout that these run in.
+    /// Finds the site that a service belongs to: by the virtualenv of one of its programs, or by the checkout that contains
+    /// one of its files or working directories.
     ///
     /// # Errors
     ///
     /// When a configuration exists, and cannot be read or is not trusted.
     pub fn of_service(
-        service: &Service,
-        processes: &[ProcessId],
+        origin: &Origin,
         environment: Option<&str>,
     ) -> Result<Option<Site>, super::ConfigError> {
-        let started = service.manager.start_command().iter().cloned();
-        let words: BTreeSet<String> = started.chain(processes.iter().flat_map(ProcessId::words)).collect();
-        for word in &words {
-            let top = Path::new(word).parent().and_then(Path::parent);
-            let virtualenv = top.filter(|top| top.is_absolute() && top.join("pyvenv.cfg").is_file());
-            if let Some(virtualenv) = virtualenv
+        for path in origin.paths() {
+            let top = path.parent().and_then(Path::parent);
+            if let Some(virtualenv) = top.filter(|top| top.join("pyvenv.cfg").is_file())
                 && let Some(site) = Site::of_virtualenv(virtualenv, environment)?
             {
                 return Ok(Some(site));
             }
         }
-        let directories: BTreeSet<PathBuf> = processes.iter().filter_map(ProcessId::directory).collect();
-        for directory in &directories {
-            if let Some(site) = Site::of_directory(directory, environment)? {
+        // `..` may lead out of a checkout, and a stopped service has no pidfile.
+        let place = |path: &Path| path.canonicalize().or_else(|_| files::parent(path).canonicalize()).ok();
+        let places = origin.directories().chain(origin.paths()).filter_map(place);
+        for place in places.collect::<BTreeSet<PathBuf>>() {
+            if let Some(site) = Site::of_directory(&place, environment)? {
                 return Ok(Some(site));
             }
         }

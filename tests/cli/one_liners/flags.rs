@@ -213,6 +213,13 @@ pub fn of_a_site(site: &TestSite) {
         says(&done, 4, ": update to 3f2a9c1");
     }
     drop(lock);
+    // No process of a stopped service shows its site.
+    on(site, &["services", "stop", "worker"]).run().expect(0);
+    let lock = Lock::take(&state.lock(), "update to 3f2a9c1", Duration::ZERO, &Host::new()).unwrap();
+    says(&run(&[&["services", "start", "worker"], &supervisor[..]].concat()), 4, ": update to 3f2a9c1");
+    assert_eq!(site.processes()["worker"].state, "STOPPED");
+    drop(lock);
+    on(site, &["services", "start", "worker"]).run().expect(0);
     let contradicts = format!("contradicts the configuration `{}`", site.config.display());
     says(
         &manage("config.settings.local", "check"),
@@ -221,7 +228,8 @@ pub fn of_a_site(site: &TestSite) {
     );
     let other = on(site, &["maintenance", "on", "--page", "/tmp/other.html"]).run();
     says(&other, 2, &format!("`--page` {contradicts}, which has `{page}`"));
-    let systemd = on(site, &["services", "restart", "worker", "--manager", "systemd"]).run();
+    let config = text(&site.config);
+    let systemd = run(&["--config", &config, "services", "restart", "worker", "--manager", "systemd"]);
     says(&systemd, 2, &format!("`--manager` {contradicts}"));
     let before = site.processes()["worker"].pid;
     says(&restart("worker"), 0, "  worker  worker  running  ");

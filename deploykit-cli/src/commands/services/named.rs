@@ -21,23 +21,61 @@ pub fn services(
 ) -> Result<(Option<Site>, Vec<Service>), Failure> {
     fits(args, kind, want)?;
     let named: Vec<Service> = args.names.iter().map(|name| service(name, args, kind)).collect();
-    let site = commands::site_of(global, |environment| {
-        for service in &named {
-            // A manager that does not answer is reported when the service is used.
-            let processes = service.state(&Host::new()).map(|state| state.pids).unwrap_or_default();
-            if let Some(site) = Site::of_service(service, &processes, environment)? {
-                return Ok(Some(site));
-            }
-        }
-        Ok(None)
-    })?;
+    let site = commands::site_of(global, |environment| site_of_all(&named, environment))?;
     let site = match site {
         Some(site) => Some(site),
         None => commands::site_if_any(global)?,
     };
     let Some(site) = site else { return Ok((None, named)) };
-    let services = named.into_iter().map(|named| configured(&site, named)).collect::<Result<_, _>>()?;
+    let services = named.into_iter().map(|named| match configured(&site, &named)? {
+        Some(known) => Ok(known),
+        None => own(global, &site, named),
+    });
+    let services = services.collect::<Result<_, _>>()?;
     Ok((Some(site), services))
+}
+
+/// Returns the site that the services belong to, running or stopped, or `None` when they belong to none.
+fn site_of_all(named: &[Service], environment: Option<&str>) -> Result<Option<Site>, Failure> {
+    let mut found: Option<(Site, &Service)> = None;
+    for service in named {
+        let Some(site) = site_of(service, &Host::new(), environment)? else { continue };
+        match &found {
+            Some((first, of)) if !commands::is_same(&first.config().path, &site.config().path) => {
+                let whose = format!("that of `{}`", of.name);
+                return Err(of_another(service, &site, first, &whose, "call deploykit once per site"));
+            }
+            Some(_) => {}
+            None => found = Some((site, service)),
+        }
+    }
+    Ok(found.map(|(site, _)| site))
+}
+
+fn site_of(service: &Service, host: &Host, environment: Option<&str>) -> Result<Option<Site>, Failure> {
+    let origin = service.origin(host).map_err(|error| Failure::refused(&error))?;
+    Ok(Site::of_service(&origin, environment)?)
+}
+
+/// Returns a service that the site does not configure. Refuses it if it belongs to another site than that of `--config`.
+fn own(global: &Global, site: &Site, named: Service) -> Result<Service, Failure> {
+    if global.config.is_none() {
+        return Ok(named);
+    }
+    match site_of(&named, &site.host(None), global.environment.as_deref())? {
+        Some(other) if !commands::is_same(&other.config().path, &site.config().path) => {
+            let hint = "leave out `--config`, or unset `DEPLOYKIT_CONFIG`";
+            Err(of_another(&named, &other, site, "that of `--config`", hint))
+        }
+        _ => Ok(named),
+    }
+}
+
+fn of_another(service: &Service, its: &Site, site: &Site, whose: &str, hint: &'static str) -> Failure {
+    let (its, path) = (its.config().path.display(), site.config().path.display());
+    let message =
+        format!("the service `{}` belongs to the site `{its}`, not to `{path}`, {whose}", service.name);
+    Failure::message(exit_code::USAGE, message, hint)
 }
 
 /// Refuses flags of another manager, and missing flags.
@@ -101,18 +139,18 @@ fn service(name: &str, args: &ServiceArgs, kind: ManagerKind) -> Service {
     Service::new(name, role, manager)
 }
 
-/// Returns the service as the site configures it, or unchanged when the site does not have it.
-fn configured(site: &Site, named: Service) -> Result<Service, Failure> {
+/// Returns the service as the site configures it, or `None` when the site does not have it.
+fn configured(site: &Site, named: &Service) -> Result<Option<Service>, Failure> {
     let services = &site.config().services;
-    if let Some(known) = services.iter().find(|known| is_same(known, &named)) {
-        return Ok(known.clone());
+    if let Some(known) = services.iter().find(|known| is_same(known, named)) {
+        return Ok(Some(known.clone()));
     }
     match services.iter().find(|known| known.name == named.name) {
         Some(known) => {
             let has = format!("other settings for the service `{}`", known.name);
             Err(commands::contradiction(site, "--manager", has))
         }
-        None => Ok(named),
+        None => Ok(None),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod config;
 mod rpc;
+mod settings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +13,10 @@ use dxr::Value;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
-use super::{ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
+use super::{Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
 use crate::host::Host;
 use rpc::{CallError, Client};
+use settings::{limits_from, member, origin_from, startsecs_from};
 
 /// supervisor's own default for `startsecs`.
 const STARTSECS: Duration = Duration::from_secs(1);
@@ -153,6 +155,15 @@ impl<'a> Session<'a> {
             .map_err(|known| ServiceError::UnknownProgram { name: self.name.to_owned(), known })
     }
 
+    fn ask_settings(&self) -> Result<Option<Value>, ServiceError> {
+        match self.client.call("supervisor.getAllConfigInfo", Vec::new()) {
+            Ok(answer) => Ok(Some(answer)),
+            // Before supervisor 4 there is no such method.
+            Err(CallError::Fault { .. }) => Ok(None),
+            Err(CallError::Other(error)) => Err(error),
+        }
+    }
+
     /// Calls a method for one program; `fine` is the fault that says that it is so already.
     fn order(&self, method: &str, info: &Info, fine: i32) -> Result<(), ServiceError> {
         let params = vec![Value::String(info.namespec()), Value::Boolean(false)];
@@ -194,13 +205,16 @@ impl ServiceManager for Session<'_> {
     }
 
     fn startsecs(&mut self) -> Result<Duration, ServiceError> {
-        self.settings = match self.client.call("supervisor.getAllConfigInfo", Vec::new()) {
-            Ok(answer) => Some(answer),
-            // Before supervisor 4 there is no such method.
-            Err(CallError::Fault { .. }) => None,
-            Err(CallError::Other(error)) => return Err(error),
-        };
+        self.settings = self.ask_settings()?;
         Ok(self.settings.as_ref().map_or(STARTSECS, |settings| startsecs_from(settings, &self.infos)))
+    }
+
+    fn origin(&mut self) -> Result<Origin, ServiceError> {
+        self.infos = self.ask()?;
+        let settings = self.ask_settings()?;
+        let mut origin = settings.map(|settings| origin_from(&settings, &self.infos)).unwrap_or_default();
+        origin.add_processes(self.infos.iter().filter_map(|info| ProcessId::of(info.pid)));
+        Ok(origin)
     }
 
     fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
@@ -322,52 +336,6 @@ fn info_from(value: &Value) -> Result<Info, String> {
     })
 }
 
-/// Finds the settings of these programs.
-fn settings_of<'v>(answer: &'v Value, infos: &[Info]) -> Vec<&'v Value> {
-    let Value::Array(list) = answer else { return Vec::new() };
-    let is = |config: &Value, name: &str, wanted: &str| matches!(member(config, name), Some(Value::String(text)) if text == wanted);
-    let ours = |config: &&Value| {
-        infos.iter().any(|info| is(config, "group", &info.group) && is(config, "name", &info.name))
-    };
-    list.iter().filter(ours).collect()
-}
-
-fn seconds(config: &Value, name: &str) -> Option<Duration> {
-    match member(config, name) {
-        Some(Value::Integer(seconds)) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        _ => None,
-    }
-}
-
-fn startsecs_from(answer: &Value, infos: &[Info]) -> Duration {
-    let all = settings_of(answer, infos);
-    all.into_iter().filter_map(|config| seconds(config, "startsecs")).max().unwrap_or(STARTSECS)
-}
-
-/// Returns how supervisord ends these programs, and the command of the first.
-fn limits_from(answer: &Value, infos: &[Info]) -> (Limits, Vec<String>) {
-    let all = settings_of(answer, infos);
-    let force = all.iter().filter_map(|config| seconds(config, "stopwaitsecs")).min();
-    let one_only = all.iter().any(|config| member(config, "killasgroup") == Some(&Value::Boolean(false)));
-    let command = match all.first().and_then(|config| member(config, "command")) {
-        Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
-        _ => Vec::new(),
-    };
-    let limits = Limits {
-        force: force.map(|force| (force, "stopwaitsecs")),
-        one_only: one_only.then_some("killasgroup = false"),
-        graceful: None,
-    };
-    (limits, command)
-}
-
-fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    match value {
-        Value::Struct(members) => members.get(name),
-        _ => None,
-    }
-}
-
 /// Reads bytes as an answer and as a configuration file.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(bytes: &[u8]) {
@@ -376,6 +344,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let infos = infos_from(&answer).unwrap_or_default();
     let _ =
         (startsecs_from(&answer, &infos), limits_from(&answer, &infos), together(&infos), describe(&infos));
+    let _ = origin_from(&answer, &infos);
     for name in ["web", "celery:", "celery:celery_0"] {
         let _ = pick(&infos, name);
     }
