@@ -240,7 +240,7 @@ fn a_port_with_a_password_is_used_as_the_file_says() {
 
     let service = supervised(Server::Url(format!("http://127.0.0.1:{port}")), "web");
     let error = service.state(&Host::new()).unwrap_err();
-    assert_eq!(error.to_string(), format!("`http://127.0.0.1:{port}` wants another user name and password"));
+    assert_eq!(error.to_string(), format!("`http://127.0.0.1:{port}` rejected the user name and password"));
 }
 
 #[test]
