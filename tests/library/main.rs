@@ -9,6 +9,7 @@ mod support;
 mod database;
 mod demo;
 mod django;
+mod examples;
 mod faults;
 mod git;
 mod init;
