@@ -49,7 +49,7 @@ struct Readme;
 pub mod action;
 pub mod django;
 pub mod event;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod git;

@@ -155,7 +155,7 @@ impl Fault {
 }
 
 /// Reads bytes as a line of the probe, and an answer as each of its questions would.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> Option<T> {
         serde_json::from_value(answer.clone()).ok()

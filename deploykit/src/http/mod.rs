@@ -226,7 +226,7 @@ fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>, HttpError
 }
 
 /// Reads bytes as the head and the body of an answer.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     let _ = head::shortened(bytes);
     let kind = String::from_utf8_lossy(bytes.get(..20).unwrap_or(bytes)).into_owned();

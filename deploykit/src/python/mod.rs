@@ -29,7 +29,7 @@ pub use resolve::{Resolution, Resolved, UpgradeStrategy, read_pip_report, read_u
 pub use switch::{Switch, Target, kept_originals, prune};
 pub use virtualenv::Virtualenv;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
     /// Reads bytes as what installers and their virtualenvs write.
     pub(crate) fn pip(bytes: &[u8]) {

@@ -264,7 +264,7 @@ pub(super) fn lexical(path: &Path) -> PathBuf {
     })
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     for (_, line) in logical_lines(&String::from_utf8_lossy(bytes)) {
         let _ = (classify(&line, Path::new("/srv")), with_absolute_path(&line, Path::new("/srv")));

@@ -230,7 +230,7 @@ fn top_level(record: &[u8]) -> BTreeSet<String> {
     tops
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = (package_of(bytes), settings_of(&text), top_level(bytes));

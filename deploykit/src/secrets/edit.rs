@@ -75,7 +75,7 @@ fn contents(path: &Path) -> Result<Option<Vec<u8>>, SecretsError> {
 }
 
 /// Reads bytes as a secrets file of either format, and sets a secret in it.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     for path in ["secrets.json", ".env", "secrets"].map(Path::new) {
         let _ = super::SecretsFile::parse(path, bytes);

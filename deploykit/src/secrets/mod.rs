@@ -21,7 +21,7 @@ use thiserror::Error;
 pub use check::{
     DEFAULT_PATTERN, Missing, SecretsCheck, SecretsOutcome, asked_for, compile_pattern, names_asked_for,
 };
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use edit::fuzz;
 pub use edit::set;
 pub(crate) use sensitive::Sensitive;

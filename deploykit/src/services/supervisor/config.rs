@@ -285,7 +285,7 @@ fn matches_pattern(pattern: &[char], name: &[char]) -> bool {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz(text: &str) {
     let expand = Expander { here: PathBuf::from("/"), environment: &Variables::new() };
     let _ = parse(text).map(|sections| address(&sections, &expand));

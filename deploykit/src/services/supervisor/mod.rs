@@ -337,7 +337,7 @@ fn info_from(value: &Value) -> Result<Info, String> {
 }
 
 /// Reads bytes as an answer and as a configuration file.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     config::fuzz(&String::from_utf8_lossy(bytes));
     let Some(Ok(answer)) = rpc::answer(bytes) else { return };

@@ -1,0 +1,29 @@
+# Names for what contributors run. Each recipe is one command, which can be typed without `just` too.
+
+# List the recipes
+default:
+    @{{ just_executable() }} --list --unsorted
+
+# Run everything that CI runs
+check:
+    .ci/run
+
+# Run the tests, or those that the arguments of `cargo test` choose; `--fast` needs only git and Python
+test *arguments:
+    tests/run {{ arguments }}
+
+# Check the shell scripts, this file, and the Python inside sites
+python:
+    tests/python
+
+# Check licences, sources and bans of the crates, and known vulnerabilities
+dependencies:
+    tests/dependencies
+
+# Fuzz every parser of foreign bytes for some seconds, or the targets that are named
+fuzz seconds="60" *targets:
+    fuzz/run {{ seconds }} {{ targets }}
+
+# Measure updates, or the parts that are named; `--markdown` writes docs/measurements.md
+bench *arguments:
+    benches/run {{ arguments }}
