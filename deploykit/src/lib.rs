@@ -57,6 +57,7 @@ pub mod host;
 pub mod http;
 pub mod init;
 pub mod journal;
+mod keys;
 pub mod lock;
 pub mod names;
 pub mod operations;

@@ -15,6 +15,7 @@ mod git;
 mod init;
 mod nothing_new;
 mod python;
+mod reference;
 mod secrets;
 mod services;
 mod smoke;

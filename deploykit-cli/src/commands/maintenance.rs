@@ -106,7 +106,7 @@ fn of_page(
             ));
         }
         MaintenanceCommand::On { message, .. } => {
-            let configured = site.as_ref().map(|site| &site.config().message);
+            let configured = site.as_ref().map(|site| &site.config().maintenance.message);
             let (start, notice) = (Timestamp::now(), Duration::ZERO);
             Goal::On { start, message: message.as_ref().or(configured).cloned(), notice }
         }

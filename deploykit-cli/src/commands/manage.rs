@@ -84,15 +84,16 @@ fn named(
         return Ok((None, Project::new(python, directory, settings.unwrap_or_default())));
     };
     let config = site.config();
-    for (flag, named, configured) in
-        [("--project", directory, &config.project), ("--virtualenv", virtualenv, &config.virtualenv)]
-    {
+    for (flag, named, configured) in [
+        ("--project", directory, &config.site.project),
+        ("--virtualenv", virtualenv, &config.python.virtualenv),
+    ] {
         if !super::is_same(named, configured) {
             return Err(super::contradiction(&site, flag, format!("`{}`", configured.display())));
         }
     }
-    if settings.is_some_and(|settings| settings != config.settings) {
-        return Err(super::contradiction(&site, "--settings", format!("`{}`", config.settings)));
+    if settings.is_some_and(|settings| settings != config.site.settings) {
+        return Err(super::contradiction(&site, "--settings", format!("`{}`", config.site.settings)));
     }
     let project = site.project();
     Ok((Some(site), project))

@@ -62,7 +62,7 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
         }
         SecretsCommand::Set { name } => {
             let site = super::site(global)?;
-            let Some(file) = &site.config().secrets_file else {
+            let Some(file) = &site.config().secrets.file else {
                 return Err(Failure::message(
                     exit_code::CONFIGURATION,
                     "the configuration names no secrets file",

@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &StatusArgs, ui: Ui) -> Result<u8, Failure> {
 fn look(site: &Site) -> Result<Status, Failure> {
     let state = super::state(site)?;
     let config = site.config();
-    let head = deploykit::git::head(&config.repository).map_err(|error| Failure::refused(&error))?;
+    let head = deploykit::git::head(&config.site.repository).map_err(|error| Failure::refused(&error))?;
     let unfinished = state.unfinished().map_err(|error| Failure::refused(&error))?;
     let running = Lock::holder(&state.lock());
     let unfinished = unfinished.filter(|_| running.is_none());
@@ -92,7 +92,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
         unfinished_run: unfinished.map(|(run, _)| run.name),
         running,
         last_run: runs.iter().rev().find_map(report),
-        maintenance_page: config.page.as_ref().map(|page| page.exists()),
+        maintenance_page: config.maintenance.page.as_ref().map(|page| page.exists()),
         announced: announced.as_ref().map(Option::is_some),
         announced_for: announced.flatten().and_then(|file| file.at),
         announced_error,

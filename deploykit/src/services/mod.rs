@@ -382,11 +382,11 @@ impl Service {
     }
 }
 
-fn default_stop_timeout() -> Duration {
+pub(crate) fn default_stop_timeout() -> Duration {
     Duration::from_secs(30)
 }
 
-fn default_start_timeout() -> Duration {
+pub(crate) fn default_start_timeout() -> Duration {
     Duration::from_secs(60)
 }
 

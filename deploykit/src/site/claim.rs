@@ -106,20 +106,20 @@ impl Site {
     pub fn may_be_claimed(&self) -> Result<(), ClaimError> {
         let (config, state) = (&self.config, self.state());
         for path in [
-            config.repository.as_path(),
-            &config.repository.join(".git"),
+            config.site.repository.as_path(),
+            &config.site.repository.join(".git"),
             state.directory(),
-            &config.virtualenv,
+            &config.python.virtualenv,
         ] {
             not_root_over_others(path)?;
         }
-        if git::head_holds(&config.repository, state.directory()) {
+        if git::head_holds(&config.site.repository, state.directory()) {
             return Err(ClaimError::Tracked { directory: state.directory().to_owned() });
         }
-        let owner = state.belongs_to(&config.path, &config.repository)?;
-        match registered(&config.repository) {
+        let owner = state.belongs_to(&config.path, &config.site.repository)?;
+        match registered(&config.site.repository) {
             Some(other) if owner.is_none_or(|owner| owner.id != other.id) && is_alive(&other, self) => {
-                let repository = config.repository.clone();
+                let repository = config.site.repository.clone();
                 Err(ClaimError::OtherSite { repository, configuration: other.configuration })
             }
             _ => Ok(()),
@@ -137,7 +137,7 @@ impl Site {
         let state = self.state();
         state.create()?;
         let lock = Lock::take(&state.lock(), purpose, patience, host)?;
-        let owner = state.record_owner(&self.config.path, &self.config.repository)?;
+        let owner = state.record_owner(&self.config.path, &self.config.site.repository)?;
         self.register(&owner);
         Ok(lock)
     }
@@ -162,7 +162,7 @@ impl Site {
         let _lock = Lock::take(&state.lock(), "adopt the state directory", Duration::ZERO, host)?;
         let before = state.owner()?;
         if unfinished.is_none() {
-            let owner = state.record_owner(&config.path, &config.repository)?;
+            let owner = state.record_owner(&config.path, &config.site.repository)?;
             self.register(&owner);
             return Ok(Adopted { before: None, aside: None, virtualenvs_stay: true });
         }
@@ -172,18 +172,18 @@ impl Site {
                 directory: state.directory().to_owned(),
             });
         }
-        let live = real(&config.virtualenv);
+        let live = real(&config.python.virtualenv);
         let used = state_above(&live).map(real);
         if used.as_ref().is_some_and(|used| *used != real(state.directory())) {
             return Err(ClaimError::VirtualenvElsewhere {
-                virtualenv: config.virtualenv.clone(),
+                virtualenv: config.python.virtualenv.clone(),
                 target: live,
             });
         }
         let moved = before.as_ref().is_none_or(|owner| owner.directory != real(state.directory()));
         let virtualenvs_stay = !moved || used.is_some();
         let aside = state.set_aside(!virtualenvs_stay)?;
-        let owner = state.record_owner(&config.path, &config.repository)?;
+        let owner = state.record_owner(&config.path, &config.site.repository)?;
         self.register(&owner);
         Ok(Adopted { before, aside: Some(aside), virtualenvs_stay })
     }
@@ -196,7 +196,7 @@ impl Site {
             directory: owner.directory.clone(),
             configuration: self.config.path.clone(),
         };
-        let places = [registration_of(&self.config.repository), self.beside_virtualenv()];
+        let places = [registration_of(&self.config.site.repository), self.beside_virtualenv()];
         for path in places.into_iter().flatten() {
             if read(&path).as_ref() == Some(&registration) {
                 continue;
@@ -210,7 +210,7 @@ impl Site {
 
     /// Returns where the virtualenv's registration is; `None`: it is found without one.
     fn beside_virtualenv(&self) -> Option<PathBuf> {
-        let virtualenv = &self.config.virtualenv;
+        let virtualenv = &self.config.python.virtualenv;
         let is_ours = |directory: &Path| real(directory) == real(self.state().directory());
         let is_found = near(virtualenv).any(|path| real(&path) == real(&self.config.path))
             || state_above(&real(virtualenv)).is_some_and(is_ours);
@@ -230,7 +230,7 @@ impl Site {
         let wanted = real(repository);
         let known = registered(repository);
         let above = wanted.ancestors().map(|directory| directory.join(super::NAME));
-        Site::among(above, known, environment, |_| true, |site| real(&site.config.repository) == wanted)
+        Site::among(above, known, environment, |_| true, |site| real(&site.config.site.repository) == wanted)
     }
 
     /// Finds the site whose checkout a directory is in.
@@ -300,7 +300,7 @@ impl Site {
                 || path.parent().is_some_and(|above| virtualenv.starts_with(above))
         };
         Site::among(near(virtualenv), known, environment, is_strict, |site| {
-            real(&site.config.virtualenv) == wanted
+            real(&site.config.python.virtualenv) == wanted
         })
     }
 
@@ -363,7 +363,7 @@ fn is_alive(registration: &Registration, site: &Site) -> bool {
     owner.is_some_and(|owner| {
         owner.id == registration.id
             && owner.directory == real(&registration.directory)
-            && owner.repository == real(&site.config.repository)
+            && owner.repository == real(&site.config.site.repository)
             && owner.directory != real(site.state().directory())
     })
 }

@@ -11,19 +11,19 @@ impl Site {
     #[must_use]
     pub fn time_zone(&self) -> Option<String> {
         let known = self.state().known().time_zone;
-        known.or_else(|| crate::init::time_zone(&self.config.project, &self.config.settings))
+        known.or_else(|| crate::init::time_zone(&self.config.site.project, &self.config.site.settings))
     }
 
     /// Returns the file that the site's maintenance commands write, as far as it is known without booting Django.
     #[must_use]
     pub fn status_file(&self) -> Option<PathBuf> {
-        self.config.status_file.clone().or_else(|| self.state().known().status_file)
+        self.config.maintenance.status_file.clone().or_else(|| self.state().known().status_file)
     }
 
     /// Tells whether the site has commands that announce maintenance, as far as it is known without booting Django.
     #[must_use]
     pub fn announces(&self) -> bool {
-        self.config.maintenance_on.is_some() || self.state().known().announces
+        self.config.maintenance.on.is_some() || self.state().known().announces
     }
 
     /// Remembers what Django said.

@@ -1,13 +1,17 @@
 //! A site as its `deploykit.toml` describes it, and the operations that belong to it.
 
+mod checks;
 mod claim;
 mod config;
-mod items;
 mod known;
 mod obeyed;
+mod pages;
 mod problem;
-mod reader;
+mod reference;
+mod sections;
+mod services;
 mod shown;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -16,13 +20,19 @@ use std::sync::OnceLock;
 
 pub use claim::{Adopted, ClaimError};
 use config::NAME;
-pub use config::{Config, Environment, OwnStep, OwnTask, find};
-pub use problem::{ConfigError, Mistakes, Problem};
+pub use config::{Config, find};
+pub use problem::{ConfigError, Mistakes};
+pub use reference::{UnknownKey, describe, reference};
+pub use sections::{
+    AnnounceWhen, DatabaseSection, GitSection, HooksSection, MaintenanceSection, PythonSection,
+    SecretsSection, SiteSection, SmokeSection, StaticSection,
+};
+pub use steps::{OwnStep, OwnTask};
 
 use crate::django::{Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
 use crate::host::{Cancel, Host, Redactor, Umask, Variables, owners};
-use crate::http::Connect;
+pub use crate::keys::{Environment, Key, Problem, Section};
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};
 use crate::operations::pip_install::{PipInstall, Record};
@@ -40,7 +50,7 @@ use crate::state::State;
 /// use deploykit::Site;
 ///
 /// let site = Site::load("/srv/site/deploykit.toml".as_ref(), None)?;
-/// println!("{} serves {}", site.config().environment.as_str(), site.config().repository.display());
+/// println!("{} serves {}", site.config().environment.as_str(), site.config().site.repository.display());
 /// # Ok::<(), deploykit::site::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -60,18 +70,29 @@ impl Site {
     ///
     /// See [`ConfigError`]; all mistakes of the file are reported at once.
     pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
-        Site::new(Config::load(path, environment)?)
+        Site::of(Config::load(path, environment)?)
     }
 
-    /// Makes a site of a configuration.
+    /// Makes a site of a configuration that was changed in code. Its values are checked as [`Site::load`] checks those of a
+    /// file.
     ///
     /// # Errors
     ///
-    /// When the environment file cannot be used; when a file that the configuration names is not trusted; when root calls
-    /// and the checkout or the virtualenv belongs to somebody else.
-    pub fn new(mut config: Config) -> Result<Self, ConfigError> {
+    /// [`ConfigError::Invalid`] with all mistakes; when the environment file cannot be used; when a file that the
+    /// configuration names is not trusted; when root calls and the checkout or the virtualenv belongs to somebody else.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        Site::of(config)
+    }
+
+    /// Makes a site of a configuration whose values were checked.
+    fn of(mut config: Config) -> Result<Self, ConfigError> {
         know_processes(&mut config);
-        for path in [config.repository.as_path(), &config.repository.join(".git"), &config.virtualenv] {
+        for path in [
+            config.site.repository.as_path(),
+            &config.site.repository.join(".git"),
+            &config.python.virtualenv,
+        ] {
             owners::not_root_over_others(path)?;
         }
         for file in config.obeyed().filter(|file| file.exists()) {
@@ -79,16 +100,16 @@ impl Site {
         }
         let mut variables = Variables::new();
         let mut sensitive = Sensitive::default();
-        if let Some(file) = &config.env_file {
+        if let Some(file) = &config.site.env_file {
             variables.read_file(file)?;
             variables.iter().for_each(|(name, value)| sensitive.add(&[name], value));
         }
-        for (name, value) in &config.env {
+        for (name, value) in &config.site.env {
             variables.set(name, value);
             sensitive.add(&[name], value);
         }
         // A secrets file that cannot be read is reported by the step that needs it.
-        if let Some(file) = config.secrets_file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
+        if let Some(file) = config.secrets.file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
             sensitive.extend(file.sensitive());
         }
         let redactor = Redactor::new(sensitive.hidden(&config.shown()));
@@ -122,7 +143,7 @@ impl Site {
     /// Returns the umask of the project's sources: an update makes files with the same umask.
     #[must_use]
     pub fn umask(&self) -> Option<Umask> {
-        *self.umask.get_or_init(|| Umask::of_files(&self.config.project, Some("py")))
+        *self.umask.get_or_init(|| Umask::of_files(&self.config.site.project, Some("py")))
     }
 
     /// Returns the update of the checkout; `revision` instead of the tip of the branch.
@@ -130,15 +151,15 @@ impl Site {
     pub fn git_update(&self, revision: Option<&str>) -> GitUpdate {
         let config = &self.config;
         GitUpdate {
-            remote: config.remote.clone(),
-            branch: config.branch.clone(),
+            remote: config.git.remote.clone(),
+            branch: config.git.branch.clone(),
             revision: revision.map(str::to_owned),
-            local_changes: config.local_changes,
-            local_commits: config.local_commits,
-            verify_signature: config.verify_signature,
-            deadline: config.git_deadline,
+            local_changes: config.git.local_changes,
+            local_commits: config.git.local_commits,
+            verify_signature: config.git.verify_signature,
+            deadline: config.git.deadline,
             ignore: vec![self.state().directory().to_owned()],
-            ..GitUpdate::new(&config.repository)
+            ..GitUpdate::new(&config.site.repository)
         }
     }
 
@@ -152,15 +173,15 @@ impl Site {
     pub(crate) fn pip_install_after(&self, record: Option<Record>) -> PipInstall {
         let config = &self.config;
         PipInstall {
-            installer: config.installer,
-            upgrade: config.upgrade,
-            extra_args: config.extra_args.clone(),
+            installer: config.python.installer,
+            upgrade: config.python.upgrade,
+            extra_args: config.python.extra_args.clone(),
             record,
-            deadline: config.install_deadline,
+            deadline: config.python.deadline,
             ..PipInstall::new(
-                &config.virtualenv,
-                config.requirements.clone(),
-                &config.repository,
+                &config.python.virtualenv,
+                config.python.requirements.clone(),
+                &config.site.repository,
                 self.state().virtualenvs(),
             )
         }
@@ -170,10 +191,10 @@ impl Site {
     #[must_use]
     pub fn project(&self) -> Project {
         Project {
-            python: self.config.virtualenv.join("bin/python"),
-            directory: self.config.project.clone(),
-            settings: self.config.settings.clone(),
-            database_deadline: self.config.database_deadline,
+            python: self.config.python.virtualenv.join("bin/python"),
+            directory: self.config.site.project.clone(),
+            settings: self.config.site.settings.clone(),
+            database_deadline: self.config.database.deadline,
         }
     }
 
@@ -189,19 +210,19 @@ impl Site {
     #[must_use]
     pub fn smoke_check(&self) -> Option<SmokeCheck> {
         let config = &self.config;
-        if config.pages.is_empty() && config.smoke_commands.is_empty() {
+        if config.smoke.pages.is_empty() && config.smoke.commands.is_empty() {
             return None;
         }
-        let commands = config.smoke_commands.iter().filter_map(|argv| self.command(argv));
+        let commands = config.smoke.commands.iter().filter_map(|argv| self.command(argv));
         Some(SmokeCheck {
-            base: config.smoke_base.clone(),
-            connect: connect(config),
-            ca: config.smoke_ca.clone(),
-            pages: config.pages.clone(),
+            base: config.smoke.base.clone(),
+            connect: config.smoke.connect.clone(),
+            ca: config.smoke.ca.clone(),
+            pages: config.smoke.pages.clone(),
             commands: commands.collect(),
-            deadline: config.smoke_deadline,
-            settle: config.smoke_settle,
-            timeout: config.smoke_timeout,
+            deadline: config.smoke.deadline,
+            settle: config.smoke.settle,
+            timeout: config.smoke.timeout,
         })
     }
 
@@ -209,7 +230,7 @@ impl Site {
     #[must_use]
     pub fn maintenance_commands(&self, facts: &SiteFacts) -> Option<Announcement> {
         let config = &self.config;
-        let mut found = match (&config.maintenance_on, &config.maintenance_off) {
+        let mut found = match (&config.maintenance.on, &config.maintenance.off) {
             (Some(on), Some(off)) => Announcement {
                 project: self.project(),
                 on: on.clone(),
@@ -222,10 +243,10 @@ impl Site {
         // The settings may name the file relative to their own place, which is the staged tree here.
         let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.staged_tree()).ok());
         if let Some(inside) = inside {
-            found.status_file = Some(config.repository.join(inside));
+            found.status_file = Some(config.site.repository.join(inside));
         }
-        if config.status_file.is_some() {
-            found.status_file.clone_from(&config.status_file);
+        if config.maintenance.status_file.is_some() {
+            found.status_file.clone_from(&config.maintenance.status_file);
         }
         Some(found)
     }
@@ -236,11 +257,11 @@ impl Site {
     ///
     /// When the configured template cannot be read.
     pub fn maintenance_page(&self) -> Result<Option<Page>, FileError> {
-        let html = match &self.config.page_template {
+        let html = match &self.config.maintenance.page_template {
             Some(template) => Some(std::fs::read_to_string(template).at("read", template)?),
             None => None,
         };
-        Ok(self.config.page.clone().map(|path| Page { path, html }))
+        Ok(self.config.maintenance.page.clone().map(|path| Page { path, html }))
     }
 
     /// Returns what identifies the configuration: a change of it may make something due that no commit shows.
@@ -271,9 +292,9 @@ impl Site {
     #[must_use]
     pub fn staged_tree(&self) -> PathBuf {
         let mut name = std::ffi::OsString::from(".");
-        name.push(self.config.repository.file_name().unwrap_or_default());
+        name.push(self.config.site.repository.file_name().unwrap_or_default());
         name.push(".deploykit-next");
-        self.config.repository.with_file_name(name)
+        self.config.site.repository.with_file_name(name)
     }
 
     /// Returns the temporary directory beside the checkout for the requirements of the next version.
@@ -285,7 +306,7 @@ impl Site {
     /// Returns where a path of the checkout is in another tree of the same project.
     #[must_use]
     pub fn in_tree(&self, path: &Path, tree: &Path) -> PathBuf {
-        match path.strip_prefix(&self.config.repository) {
+        match path.strip_prefix(&self.config.site.repository) {
             Ok(inside) if !inside.as_os_str().is_empty() => tree.join(inside),
             Ok(_) => tree.to_owned(),
             Err(_) => path.to_owned(),
@@ -307,27 +328,25 @@ fn fingerprint(config: &Config, environment: &Variables) -> String {
         add(name.as_bytes());
         add(value.as_bytes());
     }
-    if let Some(file) = &config.secrets_file {
+    if let Some(file) = &config.secrets.file {
         add(&std::fs::read(file).unwrap_or_default());
     }
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns where the pages are asked for; it was parsed when the configuration was read.
-fn connect(config: &Config) -> Option<Connect> {
-    config.smoke_connect.as_deref().and_then(|text| text.parse().ok())
-}
-
 /// Says how the processes of the only web service are known, where it is started by commands. Where somebody else holds its
 /// socket, whoever listens there has to stay.
 fn know_processes(config: &mut Config) {
-    let check =
-        SmokeCheck { base: config.smoke_base.clone(), connect: connect(config), ..SmokeCheck::default() };
+    let check = SmokeCheck {
+        base: config.smoke.base.clone(),
+        connect: config.smoke.connect.clone(),
+        ..SmokeCheck::default()
+    };
     let mut web = config.services.iter_mut().filter(|service| service.role == Role::Web);
     if let (Some(service), None, Some(address)) = (web.next(), web.next(), check.address())
         && let Manager::Command(CommandManager { held: false, .. }) = service.manager
     {
-        let (virtualenv, checkout) = (config.virtualenv.clone(), config.repository.clone());
+        let (virtualenv, checkout) = (config.python.virtualenv.clone(), config.site.repository.clone());
         service.serves = Some(Serves { address, virtualenv, checkout });
     }
 }

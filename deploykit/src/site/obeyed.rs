@@ -8,8 +8,12 @@ use crate::services::Manager;
 impl Config {
     /// Returns the environment file and the programs that are started by a path from the configuration's directory, or from that of their service.
     pub(super) fn obeyed(&self) -> impl Iterator<Item = PathBuf> {
-        let lists = [&self.smoke_commands, &self.after_success, &self.after_failure];
-        let commands = lists.into_iter().flatten().chain(&self.backup_command).chain(&self.restore_command);
+        let lists = [&self.smoke.commands, &self.hooks.after_success, &self.hooks.after_failure];
+        let commands = lists
+            .into_iter()
+            .flatten()
+            .chain(&self.database.backup_command)
+            .chain(&self.database.restore_command);
         let words = commands.flatten().filter_map(|word| Some(self.directory.join(word.strip_prefix("./")?)));
         let programs = self.services.iter().flat_map(|service| match &service.manager {
             Manager::Command(command) => [&command.start, &command.stop, &command.status]
@@ -22,7 +26,7 @@ impl Config {
             }
             _ => Vec::new(),
         });
-        self.env_file.iter().cloned().chain(words).chain(programs).collect::<Vec<_>>().into_iter()
+        self.site.env_file.iter().cloned().chain(words).chain(programs).collect::<Vec<_>>().into_iter()
     }
 }
 

@@ -2,21 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// One mistake in a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The bytes of the file that the mistake is in; empty and at the start when it concerns the whole file.
-    pub span: Range<usize>,
-    /// The key from the top of the file, such as `git.branch`; empty for a mistake of the file itself.
-    pub key: String,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
+use crate::keys::Problem;
 
 /// Why there is no configuration.
 #[derive(Debug, Error)]

@@ -9,19 +9,26 @@ impl Config {
         let path = |path: &std::path::Path| path.display().to_string();
         let mut shown = vec![
             path(&self.path),
-            path(&self.repository),
-            path(&self.project),
-            path(&self.virtualenv),
-            self.settings.clone(),
-            self.remote.clone(),
-            self.branch.clone(),
+            path(&self.site.repository),
+            path(&self.site.project),
+            path(&self.python.virtualenv),
+            self.site.settings.clone(),
+            self.git.remote.clone(),
+            self.git.branch.clone(),
         ];
         // A person in an address is nobody's business, and what stands before is the scheme.
-        let bases = [&self.smoke_base, &self.smoke_connect].into_iter().flatten();
+        let connect = self.smoke.connect.as_ref().map(ToString::to_string);
+        let bases = [self.smoke.base.clone(), connect].into_iter().flatten();
         shown.extend(bases.map(|base| base.rsplit('@').next().unwrap_or_default().to_owned()));
-        let files = [&self.env_file, &self.secrets_file, &self.status_file, &self.page, &self.smoke_ca];
+        let files = [
+            &self.site.env_file,
+            &self.secrets.file,
+            &self.maintenance.status_file,
+            &self.maintenance.page,
+            &self.smoke.ca,
+        ];
         shown.extend(files.into_iter().flatten().map(|file| path(file)));
-        shown.extend(self.requirements.iter().map(|file| path(file)));
+        shown.extend(self.python.requirements.iter().map(|file| path(file)));
         shown.extend(self.logs.iter().flat_map(|(name, file)| [name.clone(), path(file)]));
         shown.extend(self.services.iter().map(|service| service.name.clone()));
         shown.extend(self.steps.iter().map(|step| step.name.clone()));

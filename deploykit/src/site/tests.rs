@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
 
-use super::{Config, ConfigError, Environment, OwnStep, OwnTask};
+use super::{AnnounceWhen, Config, ConfigError, Environment, OwnStep, OwnTask, describe, reference};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
@@ -51,92 +51,45 @@ fn texts(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn everything_but_two_keys_has_a_default() {
-    let config = parsed(LEAST);
-    let Config {
-        path,
-        text,
-        directory,
-        environment,
-        keep,
-        repository,
-        project,
-        settings,
-        env,
-        env_file,
-        remote,
-        branch,
-        local_changes,
-        local_commits,
-        verify_signature,
-        git_deadline,
-        virtualenv,
-        requirements,
-        installer,
-        upgrade,
-        extra_args,
-        install_deadline,
-        secrets_file,
-        secrets_required,
-        secrets_pattern,
-        collect,
-        clear,
-        backup,
-        backup_command,
-        restore_command,
-        database_deadline,
-        services,
-        steps,
-        maintenance_on,
-        maintenance_off,
-        status_file,
-        page,
-        page_template,
-        message,
-        notice,
-        when_needed,
-        hold,
-        smoke_base,
-        smoke_connect,
-        smoke_ca,
-        smoke_deadline,
-        smoke_settle,
-        smoke_timeout,
-        pages,
-        smoke_commands,
-        logs,
-        after_success,
-        after_failure,
-    } = config;
-    assert_eq!(path, Path::new("/srv/site/deploykit.toml"));
-    assert!(text.contains("[site]"), "it is the text that was read");
-    assert_eq!(directory, Path::new("/srv/site"));
-    assert_eq!((environment, keep), (Environment::Production, 3));
-    assert_eq!((repository.as_path(), project.as_path()), (directory.as_path(), directory.as_path()));
-    assert_eq!(settings, "config.settings");
-    assert_eq!((env, env_file), (vec![], None));
-    assert_eq!((remote.as_str(), branch.as_str()), ("origin", "master"));
-    assert_eq!((local_changes, local_commits), (LocalChanges::Refuse, LocalCommits::Refuse));
-    assert!(!verify_signature);
-    assert_eq!(git_deadline, Duration::from_secs(300));
-    assert_eq!(virtualenv, Path::new("/srv/venv"));
-    assert_eq!((requirements, installer, extra_args), (vec![], Installer::Auto, vec![]));
-    assert_eq!(upgrade, UpgradeStrategy::OnlyIfNeeded);
-    assert_eq!(install_deadline, Duration::from_secs(1800));
-    assert_eq!(database_deadline, Duration::from_secs(60));
-    assert_eq!((secrets_file, secrets_required), (None, vec![]));
-    assert_eq!(secrets_pattern, crate::secrets::DEFAULT_PATTERN);
-    assert_eq!((collect, clear, backup), (When::Auto, When::Auto, When::Auto));
-    assert_eq!((backup_command, restore_command), (None, None));
-    assert_eq!((services, steps), (vec![], vec![]));
-    assert_eq!((maintenance_on, maintenance_off, status_file), (None, None, None));
-    assert_eq!((page, page_template), (None, None));
-    assert_eq!(message, "The site is being updated and will be back in a few minutes.");
-    assert_eq!((notice, when_needed, hold), (Duration::from_secs(1200), false, Duration::from_secs(10)));
-    assert_eq!((smoke_base, smoke_connect, smoke_ca), (None, None, None));
     let seconds = Duration::from_secs;
-    assert_eq!((smoke_deadline, smoke_settle, smoke_timeout), (seconds(60), seconds(5), seconds(10)));
-    assert_eq!((pages, smoke_commands, logs), (vec![], Vec::<Vec<String>>::new(), vec![]));
-    assert_eq!((after_success, after_failure), (Vec::<Vec<String>>::new(), Vec::<Vec<String>>::new()));
+    let none: [Vec<String>; 0] = [];
+    let config = parsed(LEAST);
+    assert_eq!(config.path, Path::new("/srv/site/deploykit.toml"));
+    assert!(config.text.contains("[site]"), "it is the text that was read");
+    assert_eq!(config.directory, Path::new("/srv/site"));
+    assert_eq!((config.environment, config.keep), (Environment::Production, 3));
+    let site = config.site;
+    assert_eq!((&site.repository, &site.project), (&config.directory, &config.directory));
+    assert_eq!(site.settings, "config.settings");
+    assert_eq!((site.env, site.env_file), (vec![], None));
+    let git = config.git;
+    assert_eq!((git.remote.as_str(), git.branch.as_str()), ("origin", "master"));
+    assert_eq!((git.local_changes, git.local_commits), (LocalChanges::Refuse, LocalCommits::Refuse));
+    assert!(!git.verify_signature);
+    assert_eq!(git.deadline, seconds(300));
+    let python = config.python;
+    assert_eq!(python.virtualenv, Path::new("/srv/venv"));
+    assert_eq!((python.requirements, python.installer, python.extra_args), (vec![], Installer::Auto, vec![]));
+    assert_eq!((python.upgrade, python.deadline), (UpgradeStrategy::OnlyIfNeeded, seconds(1800)));
+    assert_eq!((config.secrets.file, config.secrets.required), (None, vec![]));
+    assert_eq!(config.secrets.pattern, crate::secrets::DEFAULT_PATTERN);
+    assert_eq!((config.static_files.collect, config.static_files.clear), (When::Auto, When::Auto));
+    let database = config.database;
+    assert_eq!((database.backup, database.deadline), (When::Auto, seconds(60)));
+    assert_eq!((database.backup_command, database.restore_command), (None, None));
+    assert_eq!((config.services, config.steps, config.logs), (vec![], vec![], vec![]));
+    let maintenance = config.maintenance;
+    assert_eq!((maintenance.on, maintenance.off, maintenance.status_file), (None, None, None));
+    assert_eq!((maintenance.page, maintenance.page_template), (None, None));
+    assert_eq!(maintenance.message, "The site is being updated and will be back in a few minutes.");
+    assert_eq!((maintenance.notice, maintenance.hold), (seconds(1200), seconds(10)));
+    assert_eq!(maintenance.when, AnnounceWhen::Always);
+    assert_eq!(parse_as(LEAST, Some("staging")).unwrap().maintenance.when, AnnounceWhen::Needed);
+    let smoke = config.smoke;
+    assert_eq!((smoke.base, smoke.connect, smoke.ca, smoke.pages), (None, None, None, vec![]));
+    assert_eq!((smoke.deadline, smoke.settle, smoke.timeout), (seconds(60), seconds(5), seconds(10)));
+    assert_eq!(smoke.commands, none);
+    assert_eq!((config.hooks.after_success, config.hooks.after_failure), (vec![], vec![]));
 }
 
 const EVERYTHING: &str = r#"
@@ -252,30 +205,36 @@ fn every_key_is_read() {
     let config = parsed(EVERYTHING);
     let at = |path: &str| PathBuf::from("/srv/site").join(path);
     assert_eq!((config.environment, config.keep), (Environment::Staging, 1));
-    assert_eq!((config.repository, config.project), (at("checkout"), at("checkout/project")));
-    assert_eq!(config.settings, "config.settings.production");
-    assert_eq!(config.env, [("LANG".to_owned(), "C.UTF-8".to_owned())]);
-    assert_eq!(config.env_file, Some(at(".env")));
-    assert_eq!((config.remote.as_str(), config.branch.as_str()), ("upstream", "main"));
-    assert_eq!((config.local_changes, config.local_commits), (LocalChanges::Keep, LocalCommits::Rebase));
-    assert!(config.verify_signature);
+    assert_eq!((config.site.repository, config.site.project), (at("checkout"), at("checkout/project")));
+    assert_eq!(config.site.settings, "config.settings.production");
+    assert_eq!(config.site.env, [("LANG".to_owned(), "C.UTF-8".to_owned())]);
+    assert_eq!(config.site.env_file, Some(at(".env")));
+    assert_eq!((config.git.remote.as_str(), config.git.branch.as_str()), ("upstream", "main"));
     assert_eq!(
-        (config.git_deadline, config.install_deadline),
+        (config.git.local_changes, config.git.local_commits),
+        (LocalChanges::Keep, LocalCommits::Rebase)
+    );
+    assert!(config.git.verify_signature);
+    assert_eq!(
+        (config.git.deadline, config.python.deadline),
         (Duration::from_secs(90), Duration::from_secs(3600))
     );
-    assert_eq!(config.virtualenv, Path::new("/srv/venv"));
+    assert_eq!(config.python.virtualenv, Path::new("/srv/venv"));
     // Requirements belong to the checkout.
-    assert_eq!(config.requirements, [at("checkout/requirements/production.txt")]);
-    assert_eq!(config.upgrade, UpgradeStrategy::Eager);
-    assert_eq!((config.installer, config.extra_args), (Installer::Uv, texts(&["--no-index"])));
+    assert_eq!(config.python.requirements, [at("checkout/requirements/production.txt")]);
+    assert_eq!(config.python.upgrade, UpgradeStrategy::Eager);
+    assert_eq!((config.python.installer, config.python.extra_args), (Installer::Uv, texts(&["--no-index"])));
     assert_eq!(
-        (config.secrets_file, config.secrets_required),
+        (config.secrets.file, config.secrets.required),
         (Some(at("secrets.json")), texts(&["SENTRY_DSN"]))
     );
-    assert_eq!(config.secrets_pattern, r#"secret\("(\w+)"\)"#);
-    assert_eq!((config.collect, config.clear, config.backup), (When::Always, When::Never, When::Never));
-    assert_eq!(config.backup_command, Some(texts(&["./copy"])));
-    assert_eq!(config.restore_command, Some(texts(&["./put-back", "-v"])));
+    assert_eq!(config.secrets.pattern, r#"secret\("(\w+)"\)"#);
+    assert_eq!(
+        (config.static_files.collect, config.static_files.clear, config.database.backup),
+        (When::Always, When::Never, When::Never)
+    );
+    assert_eq!(config.database.backup_command, Some(texts(&["./copy"])));
+    assert_eq!(config.database.restore_command, Some(texts(&["./put-back", "-v"])));
     let second = Duration::from_secs;
     let gunicorn = Service {
         name: "gunicorn".into(),
@@ -334,19 +293,25 @@ fn every_key_is_read() {
             step("warm", "start-web", OwnTask::Run(texts(&["./warm", "all"]))),
         ]
     );
-    assert_eq!(config.maintenance_on, Some(texts(&["maintenanceon", "{time}"])));
-    assert_eq!(config.maintenance_off, Some(texts(&["maintenanceoff"])));
-    assert_eq!(config.status_file, Some(at("maintenance.json")));
+    assert_eq!(config.maintenance.on, Some(texts(&["maintenanceon", "{time}"])));
+    assert_eq!(config.maintenance.off, Some(texts(&["maintenanceoff"])));
+    assert_eq!(config.maintenance.status_file, Some(at("maintenance.json")));
     assert_eq!(
-        (config.page, config.page_template),
+        (config.maintenance.page, config.maintenance.page_template),
         (Some(at("www/maintenance.html")), Some(at("maintenance.html")))
     );
-    assert_eq!((config.message.as_str(), config.notice), ("Back soon", Duration::from_secs(5400)));
-    assert_eq!((config.when_needed, config.hold), (true, Duration::from_secs(4)));
-    assert_eq!(config.smoke_base.as_deref(), Some("https://example.org/"));
-    assert_eq!(config.smoke_connect.as_deref(), Some("127.0.0.1:8000"));
-    assert_eq!(config.smoke_ca, Some(at("ca.pem")));
-    assert_eq!((config.smoke_deadline, config.smoke_timeout), (second(30), second(2)));
+    assert_eq!(
+        (config.maintenance.message.as_str(), config.maintenance.notice),
+        ("Back soon", Duration::from_secs(5400))
+    );
+    assert_eq!(
+        (config.maintenance.when, config.maintenance.hold),
+        (AnnounceWhen::Needed, Duration::from_secs(4))
+    );
+    assert_eq!(config.smoke.base.as_deref(), Some("https://example.org/"));
+    assert_eq!(config.smoke.connect, Some("127.0.0.1:8000".parse().unwrap()));
+    assert_eq!(config.smoke.ca, Some(at("ca.pem")));
+    assert_eq!((config.smoke.deadline, config.smoke.timeout), (second(30), second(2)));
     let about = Page {
         status: Some(302),
         redirect: Some("/login/".into()),
@@ -355,15 +320,15 @@ fn every_key_is_read() {
         within: Some(Duration::from_millis(800)),
         ..Page::new("/about/")
     };
-    assert_eq!(config.pages, [Page::new("/"), about]);
-    assert_eq!(config.smoke_commands, [texts(&["./check-login", "-v"])]);
+    assert_eq!(config.smoke.pages, [Page::new("/"), about]);
+    assert_eq!(config.smoke.commands, [texts(&["./check-login", "-v"])]);
     let log = |name: &str, path: PathBuf| (name.to_owned(), path);
     assert_eq!(
         config.logs,
         [log("django", at("log/django.log")), log("nginx", "/var/log/nginx/error.log".into())]
     );
-    assert_eq!(config.after_success, [texts(&["./tell", "good"])]);
-    assert_eq!(config.after_failure, [texts(&["./tell", "bad"])]);
+    assert_eq!(config.hooks.after_success, [texts(&["./tell", "good"])]);
+    assert_eq!(config.hooks.after_failure, [texts(&["./tell", "bad"])]);
 }
 
 #[test]
@@ -372,7 +337,10 @@ fn development_keeps_local_work_and_manages_no_services() {
     assert_eq!(config.environment, Environment::Development);
     assert_eq!(config.services, []);
     let config = parse_as(LEAST, Some("development")).unwrap();
-    assert_eq!((config.local_changes, config.local_commits), (LocalChanges::Keep, LocalCommits::Rebase));
+    assert_eq!(
+        (config.git.local_changes, config.git.local_commits),
+        (LocalChanges::Keep, LocalCommits::Rebase)
+    );
 }
 
 #[test]
@@ -384,12 +352,12 @@ fn an_environment_overrides_key_by_key() {
          [environments.production.git]\nlocal-changes = \"keep\"\n"
     );
     let staging = parse_as(&text, Some("staging")).unwrap();
-    assert_eq!((staging.branch.as_str(), staging.remote.as_str()), ("staging", "upstream"));
-    assert_eq!(staging.smoke_base.as_deref(), Some("https://staging.example.org/"));
-    assert_eq!(staging.local_changes, LocalChanges::Refuse);
+    assert_eq!((staging.git.branch.as_str(), staging.git.remote.as_str()), ("staging", "upstream"));
+    assert_eq!(staging.smoke.base.as_deref(), Some("https://staging.example.org/"));
+    assert_eq!(staging.git.local_changes, LocalChanges::Refuse);
     let production = parse_as(&text, None).unwrap();
-    assert_eq!((production.branch.as_str(), production.smoke_base), ("main", None));
-    assert_eq!(production.local_changes, LocalChanges::Keep);
+    assert_eq!((production.git.branch.as_str(), production.smoke.base), ("main", None));
+    assert_eq!(production.git.local_changes, LocalChanges::Keep);
 }
 
 #[test]
@@ -430,4 +398,90 @@ fn a_site_at_a_path_that_is_not_utf_8_is_refused() {
     std::fs::write(directory.join("deploykit.toml"), "[site]\nsettings = \"config.settings\"\n").unwrap();
     let error = Config::load(&directory.join("deploykit.toml"), None).unwrap_err().to_string();
     assert!(error.ends_with("caf\\xe9/deploykit.toml` is not UTF-8"), "{error}");
+}
+
+#[test]
+fn every_example_of_the_reference_can_be_read() {
+    let mut examples = 0;
+    for section in reference().iter().filter(|section| !section.example.is_empty()) {
+        let least: String = [("[site]", 0), ("[python]", 2)]
+            .into_iter()
+            .filter(|(header, _)| section.header != *header)
+            .flat_map(|(_, line)| LEAST.lines().skip(line).take(2))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        parsed(&format!("{}\n{least}", section.example));
+        examples += 1;
+    }
+    assert!(examples > 15, "{examples}");
+}
+
+#[test]
+fn what_the_reference_shows_of_a_section_can_be_read() {
+    let text: String = reference().iter().map(|section| format!("{section}\n")).collect();
+    let config = parsed(&text);
+    assert_eq!(config.git.branch, "main");
+    assert_eq!(config.services.len(), 5);
+    assert_data_eq!(
+        describe("git.local-changes").unwrap()[0].to_string(),
+        str![[r#"
+...
+"#]]
+    );
+}
+
+#[test]
+fn a_key_is_described_by_its_name_and_by_that_of_its_section() {
+    let names = |name: &str| -> Vec<String> {
+        let found = describe(name).unwrap();
+        found.into_iter().flat_map(|section| section.keys).map(|key| key.name).collect()
+    };
+    assert_eq!(names("secrets"), ["secrets.file", "secrets.required", "secrets.pattern"]);
+    assert_eq!(names("[static]"), ["static.collect", "static.clear"]);
+    assert_eq!(names("git.branch"), ["git.branch"]);
+    assert_eq!(names("deadline"), ["git.deadline", "python.deadline", "database.deadline", "smoke.deadline"]);
+    assert_eq!(names("services.start"), ["services.start", "services.start"]);
+    assert!(names("smoke").contains(&"smoke.pages.path".to_owned()));
+    let near = |name: &str| describe(name).unwrap_err().near;
+    assert_eq!(near("git.brnch").as_deref(), Some("git.branch"));
+    assert_eq!(near("maintenence").as_deref(), Some("maintenance"));
+    assert_eq!(near("wholly-unlike-anything"), None);
+    assert_eq!(near(""), None);
+}
+
+#[test]
+fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
+    let mut config = parsed(EVERYTHING);
+    config.check().unwrap();
+    config.site.settings.clear();
+    config.site.project = "/elsewhere".into();
+    config.secrets.pattern = "(".into();
+    config.database.backup_command = None;
+    config.database.deadline = Duration::ZERO;
+    config.maintenance.off = None;
+    config.smoke.base = Some("example.org".into());
+    config.smoke.connect = None;
+    config.smoke.pages[1].path = "about".into();
+    config.services[1].name = "gunicorn".into();
+    config.services[2].sudo = true;
+    config.steps[0].name = "migrate".into();
+    config.steps[0].outputs = vec!["../up".into()];
+    config.steps[1].outputs = vec!["dist".into()];
+    let error = config.check().unwrap_err().to_string();
+    assert_data_eq!(error, str![[r#"
+/srv/site/deploykit.toml:1: `site.settings`: is empty
+/srv/site/deploykit.toml:1: `site.project`: is not inside the repository `/srv/site/checkout`
+/srv/site/deploykit.toml:1: `secrets.pattern`: unclosed group
+/srv/site/deploykit.toml:1: `database.restore-command`: `backup-command` is missing: it makes the copy that `restore-command` restores
+/srv/site/deploykit.toml:1: `database.deadline`: expected at least "1s"
+/srv/site/deploykit.toml:1: `maintenance.on`: `off` is missing: `off` undoes what `on` did
+/srv/site/deploykit.toml:1: `smoke.base`: expected a URL that starts with `http://` or `https://`
+/srv/site/deploykit.toml:1: `maintenance.page`: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that gunicorn listens on
+/srv/site/deploykit.toml:1: `services[1].name`: there are two services named `gunicorn`
+/srv/site/deploykit.toml:1: `services[2].sudo`: only `manager = "command"` and `manager = "systemd"` run commands with sudo
+/srv/site/deploykit.toml:1: `steps[0].name`: `migrate` is a built-in step
+/srv/site/deploykit.toml:1: `steps[0].outputs`: `../up` is not a relative path inside the repository
+/srv/site/deploykit.toml:1: `steps[1].outputs`: only a step of the preparation can have outputs; this step runs in the checkout
+/srv/site/deploykit.toml:1: `smoke.pages[1].path`: `about` does not start with `/`, `http://` or `https://`
+"#]].raw());
 }

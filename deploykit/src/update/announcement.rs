@@ -15,7 +15,7 @@ use crate::operations::maintenance::{
 };
 use crate::operations::{Change, Check, Operation};
 use crate::plan::{Step, StepKind};
-use crate::site::{Environment, Site};
+use crate::site::{AnnounceWhen, Environment, Site};
 use crate::update::{Request, Start};
 
 type Failed = Box<dyn Error + Send + Sync>;
@@ -61,11 +61,11 @@ impl Announcement {
                 site.maintenance_page()?
             },
             short,
-            message: request.message.clone().unwrap_or_else(|| config.message.clone()),
-            notice: config.notice,
+            message: request.message.clone().unwrap_or_else(|| config.maintenance.message.clone()),
+            notice: config.maintenance.notice,
             // A site that owes its users no notice does not wait for the next whole minute either.
             start: match request.start {
-                Start::AfterNotice if config.notice.is_zero() => Start::Now,
+                Start::AfterNotice if config.maintenance.notice.is_zero() => Start::Now,
                 start => start,
             },
             time_zone: facts.time_zone.clone(),
@@ -189,17 +189,17 @@ pub fn maintenance_on(
     page: bool,
 ) -> Result<Maintenance, Failed> {
     let config = site.config();
-    refuse_too_soon(site, start, &crate::git::head(&config.repository)?.commit)?;
+    refuse_too_soon(site, start, &crate::git::head(&config.site.repository)?.commit)?;
     let facts = live_facts(site, host)?;
     let now = Timestamp::now();
     let at = match start {
         Start::Now => announced_time(now),
-        Start::AfterNotice => announced_time(now.checked_add(config.notice)?),
+        Start::AfterNotice => announced_time(now.checked_add(config.maintenance.notice)?),
         Start::In(duration) => announced_time(now.checked_add(duration)?),
         Start::At(time) => next(time, facts.time_zone.as_deref(), now)?,
     };
-    let notice = if start == Start::Now { Duration::ZERO } else { config.notice };
-    let message = Some(message.unwrap_or(&config.message).to_owned());
+    let notice = if start == Start::Now { Duration::ZERO } else { config.maintenance.notice };
+    let message = Some(message.unwrap_or(&config.maintenance.message).to_owned());
     Ok(Maintenance {
         goal: Goal::On { start: at, message, notice },
         announcement: site.maintenance_commands(&facts),
@@ -225,7 +225,7 @@ pub(super) fn refuse_too_soon(site: &Site, start: Start, commit: &str) -> Result
     let now = Timestamp::now();
     // What is announced is the next whole minute.
     let start = match start {
-        Start::In(duration) if duration + Duration::from_secs(60) <= config.notice => {
+        Start::In(duration) if duration + Duration::from_secs(60) <= config.maintenance.notice => {
             announced_time(now.checked_add(duration)?)
         }
         // Whose clock shows it may not be known yet.
@@ -235,17 +235,20 @@ pub(super) fn refuse_too_soon(site: &Site, start: Start, commit: &str) -> Result
         },
         _ => return Ok(()),
     };
-    let earliest = now.checked_add(config.notice)?;
-    if start >= earliest || config.environment != Environment::Production || config.when_needed {
+    let earliest = now.checked_add(config.maintenance.notice)?;
+    if start >= earliest
+        || config.environment != Environment::Production
+        || config.maintenance.when == AnnounceWhen::Needed
+    {
         return Ok(());
     }
     let announces = || -> Result<bool, Failed> {
-        let paths = crate::git::Tree::open(&config.repository, commit)?.paths()?;
+        let paths = crate::git::Tree::open(&config.site.repository, commit)?.paths()?;
         let has =
             |name: &str| paths.iter().any(|path| path.ends_with(format!("management/commands/{name}.py")));
         Ok(has("maintenanceon") && has("maintenanceoff"))
     };
-    if config.maintenance_on.is_some() || announces()? {
+    if config.maintenance.on.is_some() || announces()? {
         return Err(MaintenanceError::TooSoon { start, earliest: announced_time(earliest) }.into());
     }
     Ok(())

@@ -147,7 +147,9 @@ impl Facts {
             Some(backup) => Check::Change(backup.change(plan)),
             None if plan.pending.is_empty() => Check::unchanged("no migrations are pending"),
             None if self.carrying.apart.is_new => Check::unchanged("the database is new"),
-            None if site.config().backup == When::Never => Check::unchanged("`database.backup` is `never`"),
+            None if site.config().database.backup == When::Never => {
+                Check::unchanged("`database.backup` is `never`")
+            }
             None => Check::unchanged("the migrations can be reversed"),
         }
     }
@@ -244,7 +246,9 @@ fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
             OwnTask::Manage(args) => {
                 (project.manage(args.iter().map(String::as_str)), format!("manage.py {}", args.join(" ")))
             }
-            OwnTask::Run(argv) => (own_command(argv, &config.repository, &project, host), argv.join(" ")),
+            OwnTask::Run(argv) => {
+                (own_command(argv, &config.site.repository, &project, host), argv.join(" "))
+            }
         };
         let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
         Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }

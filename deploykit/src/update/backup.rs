@@ -54,8 +54,8 @@ pub(super) fn prepare(
 ) -> Result<Backup, Box<dyn Error + Send + Sync>> {
     let config = site.config();
     let own = |argv: &Option<Vec<String>>| argv.as_ref().and_then(|argv| site.command(argv));
-    if let Some(command) = own(&config.backup_command) {
-        let put_back = own(&config.restore_command).map_or(PutBack::ByHand, PutBack::Command);
+    if let Some(command) = own(&config.database.backup_command) {
+        let put_back = own(&config.database.restore_command).map_or(PutBack::ByHand, PutBack::Command);
         let (path, command) = (run.join("backup"), Some(command));
         let action = BackupDatabase { project: project.clone(), path, facts: None, command };
         return Ok(Backup { action, put_back, expected: None });

@@ -94,7 +94,7 @@ impl Mark {
     /// user's own.
     pub(super) fn set(site: &Site) -> Result<Self, files::FileError> {
         let tree = StagedTree {
-            repository: site.config().repository.clone(),
+            repository: site.config().site.repository.clone(),
             path: site.staged_tree(),
             commit: String::new(),
         };
@@ -128,11 +128,11 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     let Some(directories) = state.beside() else { return };
     let config = site.config();
     // Its Django may still write there; it ends by itself.
-    let tree = site.in_tree(&config.project, &site.staged_tree());
+    let tree = site.in_tree(&config.site.project, &site.staged_tree());
     let project = [Project { directory: tree, ..site.project() }];
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE && !django::orphans(&project).is_empty() && host.wait(LOOK) {}
-    let repository = config.repository.clone();
+    let repository = config.site.repository.clone();
     warn(git::remove_left_locks(&repository));
     warn(StagedTree { repository, path: site.staged_tree(), commit: String::new() }.remove(host));
     let is_next = |directory: &&PathBuf| directory.to_string_lossy().ends_with(NEXT);
@@ -143,11 +143,12 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
         warn(django::remove_half_copy(&run.path));
     }
     for directory in [state.directory(), &state.virtualenvs()] {
-        warn(python::remove_half_built(directory, &config.virtualenv));
+        warn(python::remove_half_built(directory, &config.python.virtualenv));
     }
-    let page = config.page.iter().map(|page| files::parent(page));
+    let page = config.maintenance.page.iter().map(|page| files::parent(page));
     let environments = state.virtualenvs();
-    for directory in page.chain([files::parent(&config.virtualenv), state.directory(), &environments]) {
+    for directory in page.chain([files::parent(&config.python.virtualenv), state.directory(), &environments])
+    {
         warn(files::remove_temporary(directory));
     }
     warn(state.forget_beside());

@@ -238,7 +238,11 @@ impl Ending<'_, '_> {
         let mut started = Started::default();
         if let Some(seen) = &current.seen {
             let config = self.site.config();
-            started.add(seen, report.started, [&config.secrets_file, &config.env_file].into_iter().flatten());
+            started.add(
+                seen,
+                report.started,
+                [&config.secrets.file, &config.site.env_file].into_iter().flatten(),
+            );
         }
         // The previous version read them long ago.
         if report.rolls_back.is_some() {
@@ -253,8 +257,11 @@ impl Ending<'_, '_> {
     /// Tells the site's own programs what came of it.
     pub(super) fn hooks(&mut self, report: &Report) {
         let config = self.site.config();
-        let hooks =
-            if report.outcome == Outcome::Updated { &config.after_success } else { &config.after_failure };
+        let hooks = if report.outcome == Outcome::Updated {
+            &config.hooks.after_success
+        } else {
+            &config.hooks.after_failure
+        };
         let text = serde_json::to_string(report).unwrap_or_default();
         for argv in hooks {
             let Some(command) = self.site.command(argv) else { continue };
@@ -324,7 +331,7 @@ impl Drop for Update<'_, '_> {
 pub(super) fn sync(site: &Site, beside: &[PathBuf]) {
     let config = site.config();
     let beside = beside.iter().map(|path| files::parent(path));
-    for path in beside.chain([config.repository.as_path(), &config.virtualenv]) {
+    for path in beside.chain([config.site.repository.as_path(), &config.python.virtualenv]) {
         if let Err(error) = files::sync_file_system(path) {
             log::warn!("{}", error_chain(&error));
         }

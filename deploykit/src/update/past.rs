@@ -171,7 +171,7 @@ pub(super) fn keep(
     let (from, to, steps) = course;
     if from != to {
         let host = context.host.uninterrupted();
-        git::keep_commit(&host, &site.config().repository, &run.name, from)?;
+        git::keep_commit(&host, &site.config().site.repository, &run.name, from)?;
     }
     let aside = steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
         Action::Swap(back) => Some(&back.aside),
@@ -276,11 +276,11 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host) -> Result<(), Box<d
         standing(state, config.keep)?.into_iter().take_while(|past| past.run.kept().is_some()).collect();
     let is_promised = |run: &RunDirectory| promised.iter().any(|past| past.run.name == run.name);
     for run in state.runs()?.iter().filter(|run| !is_promised(run)) {
-        forget(&config.repository, run, host)?;
+        forget(&config.site.repository, run, host)?;
     }
     let (environments, originals) = switched_from(&promised);
-    crate::python::prune(&state.virtualenvs(), &config.virtualenv, &environments)?;
-    for directory in crate::python::kept_originals(&config.virtualenv) {
+    crate::python::prune(&state.virtualenvs(), &config.python.virtualenv, &environments)?;
+    for directory in crate::python::kept_originals(&config.python.virtualenv) {
         if !originals.contains(&directory) {
             files::remove_tree(&directory)?;
         }
@@ -298,7 +298,7 @@ pub(super) fn prune_built(
     let standing = standing(state, config.keep)?;
     let (mut needed, _) = switched_from(&standing);
     needed.push(wanted);
-    crate::python::prune(&state.virtualenvs(), &config.virtualenv, &needed)?;
+    crate::python::prune(&state.virtualenvs(), &config.python.virtualenv, &needed)?;
     Ok(())
 }
 

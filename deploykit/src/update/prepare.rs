@@ -207,11 +207,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let (Ground { mut beside, tree, seeded }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {
             Packages::Ready(ready) => ready.staged.clone(),
-            Packages::Unchanged { .. } | Packages::Upgrade(_) => config.virtualenv.clone(),
+            Packages::Unchanged { .. } | Packages::Upgrade(_) => config.python.virtualenv.clone(),
         };
         let project = Project {
             python: environment.join("bin/python"),
-            directory: self.site.in_tree(&config.project, &tree.path),
+            directory: self.site.in_tree(&config.site.project, &tree.path),
             ..self.site.project()
         };
         self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
@@ -256,7 +256,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             }
         };
         if let Some(moved) = moved {
-            beside.keep_open(&config.repository, &moved.changes);
+            beside.keep_open(&config.site.repository, &moved.changes);
         }
         Ok(Facts {
             packages,
@@ -282,7 +282,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let mut exclude = this.declared_outputs();
             exclude.push(this.state.directory().to_owned());
             let (repository, path, commit) =
-                (config.repository.clone(), this.site.staged_tree(), this.to.clone());
+                (config.site.repository.clone(), this.site.staged_tree(), this.to.clone());
             // Before there is anything: half a tree goes, too.
             let tree = StagedTree { repository, path, commit };
             let parked = this.state.staged_tree();
@@ -296,7 +296,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             this.seen = Some(Seen::look(&tree.path, &tree.repository, &this.declared_outputs()));
             Ok(((beside, tree, seeded), String::new()))
         })?;
-        if config.secrets_file.is_some() || !config.secrets_required.is_empty() {
+        if config.secrets.file.is_some() || !config.secrets.required.is_empty() {
             self.step(StepKind::Secrets, |this| this.secrets(moved))?;
         }
         self.own_steps(StepKind::StagedTree, &tree, None)?;

@@ -113,7 +113,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let moved = self.step(StepKind::Code, |this| this.code(&done))?;
         let packages = self.step(StepKind::Packages, |this| this.environment(&done))?;
         let config = self.site.config();
-        if moved.is_some() && (config.secrets_file.is_some() || !config.secrets_required.is_empty()) {
+        if moved.is_some() && (config.secrets.file.is_some() || !config.secrets.required.is_empty()) {
             self.step(StepKind::Secrets, |this| this.secrets(moved.as_ref()))?;
         }
         let states = self.step(StepKind::Services, |this| {
@@ -144,7 +144,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     /// The checkout must be where the update left it, with nothing in the way.
     fn code(&mut self, done: &Done) -> Result<(Option<Move>, String), Failed> {
         let Some(made) = &done.code else {
-            let found = git::head(&self.site.config().repository)?;
+            let found = git::head(&self.site.config().site.repository)?;
             if found.commit != self.from {
                 let left = Box::new(Head { commit: self.from.clone(), ..found.clone() });
                 let (run, found) = (done.run.clone(), Box::new(found));
@@ -169,13 +169,14 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let run = || done.run.clone();
         if let Some((there, back)) = &done.environment {
             if !there.is_done() {
-                let virtualenv = config.virtualenv.clone();
+                let virtualenv = config.python.virtualenv.clone();
                 return Err(RollbackError::VirtualenvMoved { virtualenv, run: run() }.into());
             }
             back.look()?;
         }
-        let live = Virtualenv::read(&config.virtualenv)?.packages;
-        if let Some(record) = self.state.current().packages.filter(|_| !config.requirements.is_empty()) {
+        let live = Virtualenv::read(&config.python.virtualenv)?.packages;
+        if let Some(record) = self.state.current().packages.filter(|_| !config.python.requirements.is_empty())
+        {
             let changes = live.changes_to(&record.packages);
             if !changes.is_empty() {
                 let changes = changes.iter().map(ToString::to_string).collect();
@@ -186,13 +187,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let reason = "the update changed no packages".to_owned();
             return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
         };
-        self.try_to_move(&config.virtualenv)?;
+        self.try_to_move(&config.python.virtualenv)?;
         let place = back.staged().unwrap_or_else(|| back.kept.clone());
         let before = Virtualenv::read(&place)?;
         let changes = live.changes_to(&before.packages);
         let text = pip_install::summary(&changes);
-        let own =
-            OwnFiles::read(&config.virtualenv)?.differences(&OwnFiles::read_at(&place, &config.virtualenv)?);
+        let own = OwnFiles::read(&config.python.virtualenv)?
+            .differences(&OwnFiles::read_at(&place, &config.python.virtualenv)?);
         if !own.is_empty() {
             let names: Vec<String> = own.iter().map(|file| format!("`{}`", file.display())).collect();
             self.notice(format!(
@@ -229,7 +230,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             return Err(RollbackError::Irreversible { reasons: obstacles, copy }.into());
         }
         let reasons = answers::backup_reasons(&reversed);
-        let wanted = match self.site.config().backup {
+        let wanted = match self.site.config().database.backup {
             When::Never => false,
             When::Always => !reversed.is_empty(),
             When::Auto => !reasons.is_empty(),
@@ -269,7 +270,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices: Vec<String> = facts.losses().into_iter().chain(facts.taken_out()).collect();
         if !own.is_empty() {
-            let made = facts.made(&site.config().repository);
+            let made = facts.made(&site.config().site.repository);
             notices.push(format!("the site's own steps are not run: {}{made}", own.join(", ")));
         }
         let recipe = Recipe {

@@ -20,7 +20,7 @@ type Failed = Box<dyn Error + Send + Sync>;
 /// When the commit or the file cannot be read.
 pub fn check_secrets(site: &Site, revision: Option<&str>) -> Result<SecretsOutcome, Failed> {
     let config = site.config();
-    check_secrets_of(&config.repository, &config.remote, &check_of(config), revision)
+    check_secrets_of(&config.site.repository, &config.git.remote, &check_of(config), revision)
 }
 
 /// Does the same for a checkout without a configuration.
@@ -45,9 +45,9 @@ pub fn check_secrets_of(
 
 fn check_of(config: &Config) -> SecretsCheck {
     SecretsCheck {
-        file: config.secrets_file.clone(),
-        required: config.secrets_required.clone(),
-        pattern: config.secrets_pattern.clone(),
+        file: config.secrets.file.clone(),
+        required: config.secrets.required.clone(),
+        pattern: config.secrets.pattern.clone(),
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn compare(
     let pattern = compile_pattern(&check.pattern)?;
     let settings = SettingsFiles::of(config);
     let wanted = |path: &Path| changed.is_none_or(|changed| settings.matches(path) || changed.contains(path));
-    let asked = |commit: &str| asked_by(&config.repository, commit, &pattern, wanted);
+    let asked = |commit: &str| asked_by(&config.site.repository, commit, &pattern, wanted);
     let wanted = asked(to)?;
     let known = before.map(asked).transpose()?.unwrap_or_default();
     let present = names_in(&check)?;
@@ -100,8 +100,8 @@ struct SettingsFiles(Vec<PathBuf>);
 impl SettingsFiles {
     /// The module, what is below it, and its neighbours when they are settings too.
     fn of(config: &Config) -> Self {
-        let inside = config.project.strip_prefix(&config.repository).unwrap_or(Path::new(""));
-        let module = inside.join(config.settings.replace('.', "/"));
+        let inside = config.site.project.strip_prefix(&config.site.repository).unwrap_or(Path::new(""));
+        let module = inside.join(config.site.settings.replace('.', "/"));
         let mut files = vec![module.with_extension("py"), module.clone()];
         if let Some(package) = module.parent()
             && package.file_name().is_some_and(|name| name.to_string_lossy().contains("settings"))

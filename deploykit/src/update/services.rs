@@ -9,7 +9,7 @@ use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
 use crate::plan::Forecast;
 use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
-use crate::site::{Environment, Site};
+use crate::site::{AnnounceWhen, Environment, Site};
 
 /// Why nothing is done about services in development.
 const UNMANAGED: &str = "no services are managed in development";
@@ -52,10 +52,10 @@ impl<'p> Services<'p> {
     pub(super) fn is_short(&self, forecast: Forecast) -> bool {
         let config = self.site.config();
         let mut web = self.restart.stop.iter().filter(|action| action.service.role == Role::Web).peekable();
-        config.when_needed
+        config.maintenance.when == AnnounceWhen::Needed
             && web.peek().is_some()
             && web.all(|action| action.socket.holder.is_some())
-            && forecast.window() <= config.hold
+            && forecast.window() <= config.maintenance.hold
     }
 
     /// Stops the services of one role, if they run.

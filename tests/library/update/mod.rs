@@ -27,11 +27,11 @@ use crate::support::tools;
 pub fn load(site: &DemoSite) -> Site {
     let mut config = Config::load(&site.config, None).unwrap_or_else(|error| panic!("{error}"));
     if let Some(cache) = &site.options.uv_cache {
-        config.env.push(("UV_CACHE_DIR".to_owned(), cache.display().to_string()));
+        config.site.env.push(("UV_CACHE_DIR".to_owned(), cache.display().to_string()));
         let own = [site.root.join("bin"), tools().join("venv/bin")];
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)));
-        config.env.push(("PATH".to_owned(), path.expect("directories").to_string_lossy().into_owned()));
+        config.site.env.push(("PATH".to_owned(), path.expect("directories").to_string_lossy().into_owned()));
     }
     Site::new(config).unwrap_or_else(|error| panic!("{error}"))
 }

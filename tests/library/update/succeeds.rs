@@ -140,7 +140,7 @@ fn nothing_new_starts_nothing_but_git(site: &DemoSite) {
     }
     trap(&traps.join("uv"));
     let mut config = Config::load(&site.config, None).unwrap();
-    config.env.push(("PATH".to_owned(), format!("{}:/usr/bin:/bin", traps.display())));
+    config.site.env.push(("PATH".to_owned(), format!("{}:/usr/bin:/bin", traps.display())));
     let loaded = Site::new(config).unwrap();
     // The traps are no change of the site's variables.
     let mut current = loaded.state().current();

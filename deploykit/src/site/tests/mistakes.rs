@@ -149,7 +149,8 @@ fn the_pattern_for_secrets_has_a_group() {
 
 #[test]
 fn durations_are_written_as_people_write_them() {
-    let notice = |text: &str| parsed(&format!("{LEAST}[maintenance]\nnotice = \"{text}\"\n")).notice;
+    let notice =
+        |text: &str| parsed(&format!("{LEAST}[maintenance]\nnotice = \"{text}\"\n")).maintenance.notice;
     for (text, seconds) in
         [("0s", 0), ("30s", 30), ("20m", 1200), ("1h 30m", 5400), ("1h30m", 5400), ("2 minutes", 120)]
     {

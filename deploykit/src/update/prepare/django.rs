@@ -33,7 +33,7 @@ impl Preparation<'_, '_> {
         let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
         let facts = session.facts(&self.host)?;
         self.site.remember(&facts);
-        let foreign = facts.foreign_modules(&config.repository, &tree.path);
+        let foreign = facts.foreign_modules(&config.site.repository, &tree.path);
         if let Some((name, path)) = foreign.first() {
             return Err(PreparationError::NotRelocatable {
                 module: (*name).to_owned(),
@@ -81,12 +81,12 @@ impl Preparation<'_, '_> {
             self.notice(notice);
         }
         if let Some(file) = apart.database.as_ref().filter(|_| !plan.pending.is_empty())
-            && Tree::open(&self.site.config().repository, &self.to)?.holds(file)
+            && Tree::open(&self.site.config().site.repository, &self.to)?.holds(file)
         {
             return Err(PreparationError::DatabaseTracked { path: file.clone() }.into());
         }
         // A new database is removed again when the update fails.
-        let wanted = !apart.is_new && backup::is_wanted(self.site.config().backup, &plan);
+        let wanted = !apart.is_new && backup::is_wanted(self.site.config().database.backup, &plan);
         let backup = match wanted {
             true => Some(self.backup(project, &plan.backup_reasons(), session)?),
             false => None,
@@ -119,8 +119,11 @@ impl Preparation<'_, '_> {
     ) -> Result<Result<Collecting, String>, Failed> {
         let config = self.site.config();
         let nothing = |reason: &str| Ok(Err(reason.to_owned()));
-        let (collect, clear) =
-            if self.request.clear { (When::Always, When::Always) } else { (config.collect, config.clear) };
+        let (collect, clear) = if self.request.clear {
+            (When::Always, When::Always)
+        } else {
+            (config.static_files.collect, config.static_files.clear)
+        };
         if collect == When::Never {
             return nothing("`static.collect` is `never`");
         }
@@ -129,15 +132,15 @@ impl Preparation<'_, '_> {
         }
         let Some(root) = &facts.static_files.root else { return nothing("the settings have no STATIC_ROOT") };
         let root = match root.strip_prefix(&tree.path) {
-            Ok(inside) => config.repository.join(inside),
+            Ok(inside) => config.site.repository.join(inside),
             Err(_) => root.clone(),
         };
         let deleted =
             moved.iter().flat_map(|moved| moved.changes.iter().filter_map(|change| change.deleted()));
-        if config.repository.starts_with(&root) {
+        if config.site.repository.starts_with(&root) {
             return Err(PreparationError::StaticRootHoldsCheckout { root }.into());
         }
-        let tracked = tracked_below(&config.repository, &root, &[&self.from, &self.to])?;
+        let tracked = tracked_below(&config.site.repository, &root, &[&self.from, &self.to])?;
         let files = StaticFiles {
             root,
             tracked,

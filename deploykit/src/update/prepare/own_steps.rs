@@ -54,7 +54,7 @@ impl Preparation<'_, '_> {
         let own = config.steps.iter().filter(|step| step.after == anchor);
         let mut copies = None;
         for step in own.cloned().collect::<Vec<_>>() {
-            let directory = self.site.in_tree(&config.project, &tree.path);
+            let directory = self.site.in_tree(&config.site.project, &tree.path);
             let project = project.cloned().unwrap_or(Project { directory, ..self.site.project() });
             let command = match &step.task {
                 OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
@@ -105,14 +105,14 @@ impl Copies {
     /// Replaces links into the live tree by copies. What is too large stays linked, and is looked at afterwards; what the
     /// site writes as it serves stays linked, and so do the secret files.
     fn take(host: &Host, tree: &StagedTree, config: &Config) -> Result<Copies, FileError> {
-        let secret = [&config.secrets_file, &config.env_file];
+        let secret = [&config.secrets.file, &config.site.env_file];
         let (live, staged) = (tree.repository.clone(), tree.path.clone());
         let mut limit = LIMIT;
         let mut copies = Copies { live, staged, places: Vec::new() };
         for inside in copies.links()? {
             let (live, staged) = (copies.live.join(&inside), copies.staged.join(&inside));
             // Other preparations link files of the virtualenv, and whoever builds there builds in the staged one.
-            if is_of_the_site(&inside) || config.virtualenv.starts_with(&live) {
+            if is_of_the_site(&inside) || config.python.virtualenv.starts_with(&live) {
                 continue;
             }
             let is_secret = secret.iter().any(|file| file.as_ref() == Some(&live));

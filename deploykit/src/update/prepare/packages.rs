@@ -43,8 +43,8 @@ impl Early {
     /// Takes them from git; `None` where their meaning depends on the tree around them.
     fn new(site: &Site, commit: &str, host: &Host) -> Option<Self> {
         let config = site.config();
-        let target = Tree::open(&config.repository, commit).ok()?;
-        if config.requirements.is_empty() || names_a_file(site, &target, host) {
+        let target = Tree::open(&config.site.repository, commit).ok()?;
+        if config.python.requirements.is_empty() || names_a_file(site, &target, host) {
             return None;
         }
         let directory = site.next_requirements();
@@ -62,8 +62,9 @@ impl Early {
 
     /// Copies the files with those that they include. What is missing is missed by whoever reads them.
     fn take(&self, site: &Site, target: &Tree) -> Option<()> {
-        let inside = |file: &PathBuf| file.strip_prefix(&site.config().repository).ok().map(Path::to_owned);
-        let mut waiting: Vec<PathBuf> = site.config().requirements.iter().filter_map(inside).collect();
+        let inside =
+            |file: &PathBuf| file.strip_prefix(&site.config().site.repository).ok().map(Path::to_owned);
+        let mut waiting: Vec<PathBuf> = site.config().python.requirements.iter().filter_map(inside).collect();
         let settings = SETTINGS.map(PathBuf::from);
         for file in &settings {
             self.copy(target, file)?;
@@ -103,19 +104,20 @@ fn names_a_file(site: &Site, target: &Tree, host: &Host) -> bool {
     let ours = ours.map(|value| value.to_string_lossy().into_owned());
     let sites =
         host.variables().iter().filter(|(name, _)| is_its_own(name)).map(|(_, value)| value.to_owned());
-    let texts: Vec<String> = ours.chain(sites).chain(site.config().extra_args.iter().cloned()).collect();
+    let texts: Vec<String> =
+        ours.chain(sites).chain(site.config().python.extra_args.iter().cloned()).collect();
     let is_there = |word: &str| {
         let path = Path::new(word.strip_prefix("-f").unwrap_or(word));
         !word.is_empty()
             && path.is_relative()
-            && (target.holds(path) || site.config().repository.join(path).exists())
+            && (target.holds(path) || site.config().site.repository.join(path).exists())
     };
     texts.iter().any(|text| text.split(|c: char| c.is_whitespace() || c == '=').any(is_there))
 }
 
 /// Returns the installation for a tree of the project.
 fn install_in(site: &Site, tree: &Path) -> PipInstall {
-    let requirements = site.config().requirements.iter();
+    let requirements = site.config().python.requirements.iter();
     PipInstall {
         requirements: requirements.map(|file| site.in_tree(file, tree)).collect(),
         directory: tree.to_owned(),
@@ -185,7 +187,7 @@ impl Preparation<'_, '_> {
 
     /// Builds the staged virtualenv from the staged tree, unless the live one is the right one.
     fn packages(&self, ground: &Ground) -> Result<Packages, PythonError> {
-        if self.site.config().requirements.is_empty() {
+        if self.site.config().python.requirements.is_empty() {
             let reason = "no requirements are configured".to_owned();
             return Ok(Packages::Unchanged { reason, record: Record::default() });
         }
@@ -199,10 +201,10 @@ impl Preparation<'_, '_> {
             Packages::Unchanged { reason, .. } => reason.clone(),
             Packages::Upgrade(upgrade) => pip_install::summary(&upgrade.changes),
             Packages::Ready(ready) => {
-                self.try_to_move(&config.virtualenv)?;
+                self.try_to_move(&config.python.virtualenv)?;
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
                 past::prune_built(self.site, &self.state, ready.staged.clone())?;
-                let bin = config.virtualenv.join("bin");
+                let bin = config.python.virtualenv.join("bin");
                 if let Some((service, program)) =
                     program_of(&config.services, states, &bin, &ready.missing_scripts)
                 {

@@ -37,7 +37,7 @@ fn changed(site: &Site, host: &Host, current: &Current) -> Option<String> {
         let facts = install.observe(host).ok();
         facts.is_some_and(|facts| matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })))
     };
-    if !site.config().requirements.is_empty() && !packages_stay() {
+    if !site.config().python.requirements.is_empty() && !packages_stay() {
         return Some("the packages have changed".to_owned());
     }
     seen.changed()
@@ -68,7 +68,11 @@ impl Preparation<'_, '_> {
         let mut started = self.state.started();
         if let Some(seen) = seen {
             let config = self.site.config();
-            started.add(seen, self.started, [&config.secrets_file, &config.env_file].into_iter().flatten());
+            started.add(
+                seen,
+                self.started,
+                [&config.secrets.file, &config.site.env_file].into_iter().flatten(),
+            );
         }
         started
     }
@@ -86,10 +90,10 @@ impl Preparation<'_, '_> {
         let config = self.site.config();
         let files = look.current.seen.as_ref().map_or(0, |seen| seen.files.len());
         let mut compared = vec!["commit".to_owned(), "configuration".to_owned(), "variables".to_owned()];
-        if !config.requirements.is_empty() {
+        if !config.python.requirements.is_empty() {
             compared.push("packages".to_owned());
         }
-        if config.secrets_file.is_some() {
+        if config.secrets.file.is_some() {
             compared.push("secrets file".to_owned());
         }
         if files > 0 {
@@ -107,12 +111,12 @@ impl Preparation<'_, '_> {
     pub(super) fn seen(&mut self, facts: &Facts) -> Option<Seen> {
         let mut seen = self.seen.take()?;
         let (config, site) = (self.site.config(), &facts.site);
-        let collects = config.collect != When::Never && site.static_files.local;
+        let collects = config.static_files.collect != When::Never && site.static_files.local;
         let collected = facts.collected.as_ref().is_ok_and(|collected| !collected.record.names.is_empty());
         let live = |path: &Path| {
             let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
             path.strip_prefix(self.site.staged_tree())
-                .map(|inside| config.repository.join(inside))
+                .map(|inside| config.site.repository.join(inside))
                 .unwrap_or(path)
         };
         for file in site.databases.iter().filter_map(|database| database.file.as_deref()) {

@@ -21,11 +21,12 @@ impl Preparation<'_, '_> {
     /// Looks for the files that the configuration names: the new version may have moved them.
     pub(super) fn has_files(&self, tree: &StagedTree) -> Result<(), PreparationError> {
         let config = self.site.config();
-        let manage = ("site.project", config.project.join("manage.py"));
-        let requirements = config.requirements.iter().map(|file| ("python.requirements", file.clone()));
+        let manage = ("site.project", config.site.project.join("manage.py"));
+        let requirements =
+            config.python.requirements.iter().map(|file| ("python.requirements", file.clone()));
         for (key, file) in std::iter::once(manage).chain(requirements) {
             // What lies outside the checkout is not the new version's.
-            if let Ok(path) = file.strip_prefix(&config.repository)
+            if let Ok(path) = file.strip_prefix(&config.site.repository)
                 && !tree.path.join(path).exists()
             {
                 return Err(PreparationError::NotInTarget {
@@ -74,7 +75,7 @@ impl Preparation<'_, '_> {
         let changed = changed.map(ToOwned::to_owned).collect();
         let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
         if !outcome.missing.is_empty() {
-            let file = self.site.config().secrets_file.clone().unwrap_or_default();
+            let file = self.site.config().secrets.file.clone().unwrap_or_default();
             return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());
         }
         Ok(((), found(asked, &outcome.tolerated)))

@@ -23,7 +23,7 @@ fn an_update_that_kills_itself() {
     let (Some(config), Ok(at)) = (std::env::var_os(SITE), std::env::var(KILLED_AT)) else { return };
     let mut config = Config::load(Path::new(&config), None).unwrap();
     for name in ["UV_CACHE_DIR", "PATH"] {
-        config.env.push((name.to_owned(), std::env::var(name).unwrap_or_default()));
+        config.site.env.push((name.to_owned(), std::env::var(name).unwrap_or_default()));
     }
     let site = Site::new(config).unwrap();
     let mut watch = |record: &Record| {

@@ -10,48 +10,74 @@ use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problem;
+use super::{Environment, Problem};
 
 type Value<'d> = Spanned<DeValue<'d>>;
 
+/// The mistakes that are found while a document is read.
+pub(crate) type Problems = Rc<RefCell<Vec<Problem>>>;
+
 /// One table of the document.
-pub(super) struct Reader<'d> {
+pub(crate) struct Reader<'d> {
     table: DeTable<'d>,
     span: Range<usize>,
     path: String,
     /// The directory that relative paths start at.
     directory: PathBuf,
+    /// The directory that paths of the checkout start at; the same for all tables.
+    repository: Rc<RefCell<PathBuf>>,
+    environment: Environment,
     known: RefCell<Vec<&'static str>>,
-    problems: Rc<RefCell<Vec<Problem>>>,
+    problems: Problems,
 }
 
 impl<'d> Reader<'d> {
-    pub(super) fn new(table: DeTable<'d>, directory: &Path, problems: Rc<RefCell<Vec<Problem>>>) -> Self {
+    pub(crate) fn new(
+        table: DeTable<'d>,
+        directory: &Path,
+        environment: Environment,
+        problems: &Problems,
+    ) -> Self {
         Reader {
             table,
             span: 0..0,
             path: String::new(),
             directory: directory.to_owned(),
+            repository: Rc::new(RefCell::new(directory.to_owned())),
+            environment,
             known: RefCell::default(),
-            problems,
+            problems: Rc::clone(problems),
         }
     }
 
+    /// Sets the directory that paths of the checkout start at.
+    pub(crate) fn set_repository(&self, repository: &Path) {
+        repository.clone_into(&mut self.repository.borrow_mut());
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn environment(&self) -> Environment {
+        self.environment
+    }
+
     /// Returns the full name of a key, from the top of the document.
-    pub(super) fn name(&self, key: &str) -> String {
+    pub(crate) fn name(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    pub(super) fn span(&self) -> Range<usize> {
+    pub(crate) fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    pub(super) fn problem(&self, span: Range<usize>, key: &str, message: impl Into<String>) {
+    pub(crate) fn problem(&self, span: Range<usize>, key: &str, message: impl Into<String>) {
         self.problems.borrow_mut().push(Problem { span, key: key.to_owned(), message: message.into() });
     }
 
     /// Reports a mistake at the value of a key; when the key is missing, at its table.
-    pub(super) fn wrong(&self, key: &'static str, message: impl Into<String>) {
+    pub(crate) fn wrong(&self, key: &'static str, message: impl Into<String>) {
         let span = self.get(key).map_or(self.span.clone(), |value| value.span());
         self.problem(span, &self.name(key), message);
     }
@@ -61,7 +87,14 @@ impl<'d> Reader<'d> {
         self.table.get(key)
     }
 
-    pub(super) fn has(&self, key: &'static str) -> bool {
+    /// Reports a key that is missing.
+    pub(crate) fn require(&self, key: &'static str, message: &str) {
+        if !self.has(key) {
+            self.wrong(key, message);
+        }
+    }
+
+    pub(crate) fn has(&self, key: &'static str) -> bool {
         self.get(key).is_some()
     }
 
@@ -75,7 +108,7 @@ impl<'d> Reader<'d> {
         result
     }
 
-    pub(super) fn text(&self, key: &'static str) -> Option<String> {
+    pub(crate) fn text(&self, key: &'static str) -> Option<String> {
         let text = self.expect(key, "a string", |value| value.get_ref().as_str().map(str::to_owned))?;
         if text.trim().is_empty() {
             self.wrong(key, "is empty");
@@ -84,30 +117,25 @@ impl<'d> Reader<'d> {
         Some(text)
     }
 
-    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+    pub(crate) fn flag(&self, key: &'static str) -> Option<bool> {
         self.expect(key, "a boolean", |value| value.get_ref().as_bool())
     }
 
-    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.text(key).map(|text| self.resolve(&text))
     }
 
     /// Makes a path absolute and removes `.` and `..` without following links.
-    pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        let mut resolved = PathBuf::new();
-        for part in self.directory.join(path).components() {
-            match part {
-                std::path::Component::CurDir => {}
-                std::path::Component::ParentDir => {
-                    resolved.pop();
-                }
-                other => resolved.push(other),
-            }
-        }
-        resolved
+    pub(crate) fn resolve(&self, path: &str) -> PathBuf {
+        normal(&self.directory, path)
     }
 
-    pub(super) fn number(&self, key: &'static str, range: Range<u16>) -> Option<u16> {
+    /// Makes a path of the checkout absolute.
+    pub(crate) fn in_repository(&self, path: &str) -> PathBuf {
+        normal(&self.repository.borrow(), path)
+    }
+
+    pub(crate) fn number(&self, key: &'static str, range: Range<u16>) -> Option<u16> {
         let what = format!("an integer from {} to {}", range.start, range.end - 1);
         let (text, radix) = self.expect(key, &what, |value| {
             let number = value.get_ref().as_integer()?;
@@ -121,7 +149,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads a duration such as `"20m"`.
-    pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
+    pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         let text = self
             .expect(key, "a duration such as \"20m\"", |value| value.get_ref().as_str().map(str::to_owned))?;
         match text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()) {
@@ -134,7 +162,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads a string that is one of these.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
         let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
         if found.is_none() {
@@ -147,7 +175,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads an array of strings.
-    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
+    pub(crate) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
         let values = self.expect(key, "an array of strings", |value| value.get_ref().as_array().cloned())?;
         let mut texts = Vec::new();
         for value in values.iter() {
@@ -163,7 +191,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads an array of commands, each an array of strings.
-    pub(super) fn commands(&self, key: &'static str) -> Vec<Vec<String>> {
+    pub(crate) fn commands(&self, key: &'static str) -> Vec<Vec<String>> {
         let Some(values) = self.expect(key, "an array of arrays such as [[\"./check\"]]", |value| {
             value.get_ref().as_array().cloned()
         }) else {
@@ -187,7 +215,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads a table of strings.
-    pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, String)> {
+    pub(crate) fn pairs(&self, key: &'static str) -> Vec<(String, String)> {
         let Some(table) = self.expect(key, "a table of strings", |value| value.get_ref().as_table().cloned())
         else {
             return Vec::new();
@@ -210,14 +238,14 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads a table; returns an empty one when it is missing.
-    pub(super) fn section(&self, key: &'static str) -> Reader<'d> {
+    pub(crate) fn section(&self, key: &'static str) -> Reader<'d> {
         let table = self.expect(key, "a table", |value| value.get_ref().as_table().cloned());
         let span = self.table.get_key_value(key).map_or(self.span.clone(), |(key, _)| key.span());
         self.child(table.unwrap_or_default(), span, self.name(key))
     }
 
     /// Reads an array of tables, `[[key]]`, or of strings and tables: returns the string, if it is one, and a reader of the table.
-    pub(super) fn items(&self, key: &'static str) -> Vec<(Option<String>, Reader<'d>)> {
+    pub(crate) fn items(&self, key: &'static str) -> Vec<(Option<String>, Reader<'d>)> {
         let Some(values) = self.expect(key, "an array", |value| value.get_ref().as_array().cloned()) else {
             return Vec::new();
         };
@@ -243,13 +271,15 @@ impl<'d> Reader<'d> {
             span,
             path,
             directory: self.directory.clone(),
+            repository: Rc::clone(&self.repository),
+            environment: self.environment,
             known: RefCell::default(),
             problems: Rc::clone(&self.problems),
         }
     }
 
     /// Reports every key that was not read, with the most similar key that was.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let known = self.known.borrow();
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
@@ -263,7 +293,7 @@ impl<'d> Reader<'d> {
 }
 
 /// Overrides the values of `base` with those of `over`, table by table.
-pub(super) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
+pub(crate) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
     for (key, value) in over {
         let (span, value) = (value.span(), value.into_inner());
         if let DeValue::Table(table) = value {
@@ -282,7 +312,41 @@ pub(super) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
     }
 }
 
-fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
+/// Joins a path to a directory and removes `.` and `..`.
+fn normal(directory: &Path, path: &str) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in directory.join(path).components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+/// Returns where the value of a key such as `smoke.pages[2].path` is; when it is missing, where its table is.
+pub(crate) fn place(table: &DeTable<'_>, key: &str) -> Range<usize> {
+    let mut span = 0..0;
+    let mut table = Some(table);
+    for part in key.split('.') {
+        let (name, index) = match part.strip_suffix(']').and_then(|part| part.split_once('[')) {
+            Some((name, index)) => (name, index.parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((key, value)) = table.and_then(|table| table.get_key_value(name)) else { break };
+        let item = index.and_then(|index| value.get_ref().as_array()?.get(index));
+        let value = item.unwrap_or(value);
+        table = value.get_ref().as_table();
+        span = if table.is_some() && item.is_none() { key.span() } else { value.span() };
+    }
+    span
+}
+
+/// Returns the name that is most similar, if one is similar.
+pub(crate) fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
     names
         .iter()
         .map(|candidate| (strsim::damerau_levenshtein(&name.replace('_', "-"), candidate), *candidate))

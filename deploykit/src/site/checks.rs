@@ -1,0 +1,132 @@
+//! Checks of values and between keys, for configurations that are read and for those that are made in code.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::pages::wrong_path;
+use super::{Config, ConfigError, Mistakes, services, steps};
+use crate::keys::Problem;
+use crate::secrets::{DEFAULT_PATTERN, compile_pattern};
+
+/// Takes the key, from the top of the file, and what is wrong.
+type Report<'r> = dyn FnMut(&str, String) + 'r;
+
+/// Checks that the required keys of sections have values.
+fn required(config: &Config, report: &mut Report<'_>) {
+    if config.site.settings.is_empty() {
+        report("site.settings", "is empty".to_owned());
+    }
+    if config.python.virtualenv.as_os_str().is_empty() {
+        report("python.virtualenv", "is empty".to_owned());
+    }
+}
+
+/// Checks the values of the sections.
+pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
+    let Config { site, secrets, database, maintenance, smoke, .. } = config;
+    if !site.project.starts_with(&site.repository) {
+        let message = format!("is not inside the repository `{}`", site.repository.display());
+        report("site.project", message);
+    }
+    // The default is valid and is not compiled at every start.
+    if secrets.pattern != DEFAULT_PATTERN
+        && let Err(error) = compile_pattern(&secrets.pattern)
+    {
+        let text = crate::error_chain(&error);
+        // The first lines repeat the pattern.
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        report("secrets.pattern", reason.to_owned());
+    }
+    if database.restore_command.is_some() && database.backup_command.is_none() {
+        let message = "`backup-command` is missing: it makes the copy that `restore-command` restores";
+        report("database.restore-command", message.to_owned());
+    }
+    if database.deadline.as_secs() < 1 {
+        report("database.deadline", "expected at least \"1s\"".to_owned());
+    }
+    let pair = [("on", &maintenance.on), ("off", &maintenance.off)];
+    for ((there, command), (lacking, other)) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+        if command.is_some() && other.is_none() {
+            let message = format!("`{lacking}` is missing: `off` undoes what `on` did");
+            report(&format!("maintenance.{there}"), message);
+        }
+    }
+    if let Some(base) = &smoke.base
+        && !(base.starts_with("http://") || base.starts_with("https://"))
+    {
+        let message = "expected a URL that starts with `http://` or `https://`";
+        report("smoke.base", message.to_owned());
+    }
+    if smoke.base.is_none() && smoke.pages.iter().any(|page| page.path.starts_with('/')) {
+        report("smoke.pages", "`base` is missing: the address that the paths belong to".to_owned());
+    }
+    if maintenance.page.is_some()
+        && smoke.base.is_some()
+        && smoke.connect.is_none()
+        && !smoke.pages.is_empty()
+    {
+        let message = "`smoke.connect` is missing: while the page is up, the public address answers 503; give the \
+                       address that gunicorn listens on";
+        report("maintenance.page", message.to_owned());
+    }
+}
+
+/// Checks each service, step and page. The reader does this while it reads them, and knows the places of mistakes.
+fn items(config: &Config, report: &mut Report<'_>) {
+    let mut names = BTreeSet::new();
+    for (index, service) in config.services.iter().enumerate() {
+        if let Some(wrong) = services::wrong_name(&service.name, &mut names) {
+            report(&format!("services[{index}].name"), wrong);
+        }
+        if let Some(wrong) = services::wrong_sudo(service.sudo, Some(&service.manager)) {
+            report(&format!("services[{index}].sudo"), wrong.to_owned());
+        }
+    }
+    for (index, step) in config.steps.iter().enumerate() {
+        if let Some(wrong) = steps::wrong_name(&step.name, &config.steps[..index]) {
+            report(&format!("steps[{index}].name"), wrong);
+        }
+        for output in &step.outputs {
+            let shown = output.display().to_string();
+            let kept = |output: &Path| config.kept_at(output);
+            if let Some(wrong) = steps::wrong_output(&shown, output, Some(&step.after), kept) {
+                report(&format!("steps[{index}].outputs"), wrong);
+            }
+        }
+    }
+    for wrong in steps::nested_outputs(&config.steps) {
+        report("steps", wrong);
+    }
+    for (index, page) in config.smoke.pages.iter().enumerate() {
+        if let Some(wrong) = wrong_path(page) {
+            report(&format!("smoke.pages[{index}].path"), wrong);
+        }
+    }
+}
+
+impl Config {
+    /// Checks all values, as the reader does.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut report = |key: &str, message| {
+            problems.push(Problem { span: 0..0, key: key.to_owned(), message });
+        };
+        required(self, &mut report);
+        sections(self, &mut report);
+        items(self, &mut report);
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let (path, text) = (self.path.clone(), self.text.clone());
+        Err(ConfigError::Invalid(Mistakes { path, text, problems }))
+    }
+
+    /// Returns the path that an output of a step would replace, if deploykit must keep it.
+    pub(super) fn kept_at(&self, output: &Path) -> Option<PathBuf> {
+        let files = [Some(&self.python.virtualenv), self.secrets.file.as_ref(), self.site.env_file.as_ref()];
+        let state = self.directory.join(".deploykit");
+        let output = self.site.repository.join(output);
+        let mut kept = files.into_iter().flatten().chain([&state]);
+        kept.find(|kept| kept.starts_with(&output) || output.starts_with(kept)).cloned()
+    }
+}

@@ -1,0 +1,263 @@
+//! The keys of `deploykit.toml`, one row each. Those of services, steps and pages are in files of their own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::pages::pages;
+use crate::django::{DATABASE_DEADLINE, When};
+use crate::http::Connect;
+use crate::keys::{Environment, Raw, Reader, Value, choices, keys};
+use crate::operations::git_update::{LocalChanges, LocalCommits};
+use crate::python::{Installer, UpgradeStrategy};
+use crate::smoke::Page;
+
+choices!(When { "auto" => Auto, "always" => Always, "never" => Never });
+choices!(LocalChanges { "refuse" => Refuse, "keep" => Keep });
+choices!(LocalCommits { "refuse" => Refuse, "rebase" => Rebase });
+choices!(Installer { "auto" => Auto, "pip" => Pip, "uv" => Uv });
+choices!(UpgradeStrategy { "only-if-needed" => OnlyIfNeeded, "eager" => Eager });
+choices!(AnnounceWhen { "always" => Always, "needed" => Needed });
+
+/// When an update announces maintenance and shows the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnounceWhen {
+    /// In every update.
+    #[default]
+    Always,
+    /// Unless the sockets are held and the window is expected to be short.
+    Needed,
+}
+
+keys! {
+    /// Keys at the top of the file, before the first section.
+    pub(super) struct TopSection in ""
+        then "[environments.staging.git]\nbranch = \"staging\"\n\n[environments.development.site]\nsettings = \"config.settings.dev\""
+    {
+        /// `staging` does not announce maintenance. `development` has neither maintenance nor services, and keeps local
+        /// changes. `-e` and `DEPLOYKIT_ENVIRONMENT` override this key.
+        "environment" => environment: Environment = Environment::Production, shown "`\"production\"`";
+        /// How many past updates can be rolled back, one after another. deploykit keeps the previous virtualenv, static
+        /// files and commit of each of them.
+        "keep" => keep: usize = 3_usize, by keep, type "integer, 1 to 100";
+        /// `[environments.NAME.SECTION]` overrides keys of a section in that environment. An array replaces the whole array.
+        "environments" => environments: (), by merged, type "tables", shown "none", example Raw("");
+    }
+}
+
+keys! {
+    /// The Django site: its checkout, its settings, its variables.
+    pub struct SiteSection in "[site]" {
+        /// The Git checkout.
+        "repository" => repository: PathBuf, by repository, shown "the file's directory", example ".";
+        /// The directory of `manage.py`.
+        "project" => project: PathBuf, by project, type "path in the repository", shown "the repository",
+            example "project";
+        /// `DJANGO_SETTINGS_MODULE`.
+        "settings" => settings: String,
+            required "is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"",
+            example "config.settings.production";
+        /// Variables for `manage.py` and for the site's own steps, checks and commands.
+        "env" => env: Vec<(String, String)>, shown "none", example Raw("{ LANG = \"C.UTF-8\" }");
+        /// A file of `NAME=value` lines with more variables. `env` takes precedence.
+        "env-file" => env_file: Option<PathBuf>, example "../site.env";
+    }
+}
+
+keys! {
+    /// The remote and the branch of new versions, and what may be in the checkout.
+    pub struct GitSection in "[git]" {
+        /// The remote to fetch from.
+        "remote" => remote: String = "origin";
+        /// The branch to deploy. If HEAD is detached or another branch is checked out, the update switches to this branch.
+        "branch" => branch: String = "master", example "main";
+        /// What an update does if the checkout has local changes, including those hidden by `assume-unchanged` or
+        /// `skip-worktree`. `keep` keeps the changes that do not conflict with the update.
+        "local-changes" => local_changes: LocalChanges = LocalChanges::Refuse, in Development LocalChanges::Keep;
+        /// What an update does if the checkout has commits that the remote lacks.
+        "local-commits" => local_commits: LocalCommits = LocalCommits::Refuse, in Development LocalCommits::Rebase;
+        /// Require that a trusted key signed the target commit: gpg trusts the key fully or ultimately, or
+        /// `gpg.ssh.allowedSignersFile` lists it.
+        "verify-signature" => verify_signature: bool;
+        /// Deadline of each `git` command that contacts the remote.
+        "deadline" => deadline: Duration = minutes(5);
+    }
+}
+
+keys! {
+    /// The virtualenv and its packages.
+    pub struct PythonSection in "[python]" {
+        /// The site's virtualenv. The first update that changes packages replaces the directory with a symbolic link.
+        "virtualenv" => virtualenv: PathBuf, required "is missing: the directory of the site's virtualenv",
+            example "../venv";
+        /// The requirements files. Without them, deploykit leaves the packages alone.
+        "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",
+            example ["requirements/production.txt"];
+        /// `auto` uses uv if it is in `PATH`, otherwise the virtualenv's pip. It also uses pip if a `pip.conf` or a variable
+        /// tells only pip where packages come from, because uv does not read these.
+        "installer" => installer: Installer = Installer::Auto;
+        /// Which packages to upgrade. `only-if-needed` works like `pip install -U -r`: packages that the requirements name
+        /// get the newest version that the requirements allow; their dependencies change only as far as needed. `eager`
+        /// upgrades the dependencies as well.
+        "upgrade" => upgrade: UpgradeStrategy = UpgradeStrategy::OnlyIfNeeded;
+        /// More arguments for the installer. Passwords are rejected here: put them into `PIP_INDEX_URL` in `env-file`, into
+        /// `pip.conf` or into `.netrc`.
+        "extra-args" => extra_args: Vec<String>, example ["--prefer-binary"];
+        /// Deadline for resolving the requirements, and again for building the virtualenv.
+        "deadline" => deadline: Duration = minutes(30);
+    }
+}
+
+keys! {
+    /// The secrets that the code reads.
+    pub struct SecretsSection in "[secrets]" {
+        /// The secrets file: JSON, or `NAME=value` lines.
+        "file" => file: Option<PathBuf>, example "secrets.json";
+        /// Names that must be present in addition to those that the code reads.
+        "required" => required: Vec<String>, example ["EMAIL_HOST_PASSWORD"];
+        /// Matches the code that reads a secret. The first group is the secret's name.
+        "pattern" => pattern: String = crate::secrets::DEFAULT_PATTERN, type "regular expression";
+    }
+}
+
+keys! {
+    /// The static files.
+    pub struct StaticSection in "[static]" {
+        /// When to collect static files. `auto`: when a static file was added, changed or removed.
+        "collect" => collect: When = When::Auto;
+        /// Whether to remove obsolete files below `STATIC_ROOT`, which no source has. `auto`: only those known to come from a
+        /// source that is gone.
+        "clear" => clear: When = When::Auto;
+    }
+}
+
+keys! {
+    /// The copy of the database before migrations.
+    pub struct DatabaseSection in "[database]" {
+        /// Whether to copy the database before migrations. `auto`: when a migration cannot be reversed, loses data, may stay
+        /// half done, or is not understood (such as `RunPython`). MariaDB commits each schema change at once, so there
+        /// `auto` always copies.
+        "backup" => backup: When = When::Auto;
+        /// The site's own program that copies the database.
+        "backup-command" => backup_command: Option<Vec<String>>, by command, example ["./copy-database"];
+        /// The program that restores the copy of `backup-command`.
+        "restore-command" => restore_command: Option<Vec<String>>, by command, example ["./put-database-back"];
+        /// How long the database may take to accept a connection, to grant a lock, and to show that it is alive.
+        "deadline" => deadline: Duration = DATABASE_DEADLINE;
+    }
+}
+
+keys! {
+    /// The announcement to users, and the page that they see during the window.
+    pub struct MaintenanceSection in "[maintenance]" {
+        /// The `manage.py` command that announces maintenance. `{time}` and `{date}` are in the site's time zone. Without a
+        /// message, `{message}` is left out together with the option before it.
+        "on" => on: Option<Vec<String>>, shown "`maintenanceon`, if the project has it",
+            example ["maintenanceon", "{time}", "--date", "{date}", "--message", "{message}"];
+        /// The command that ends the announcement. `on` requires `off`, and `off` requires `on`.
+        "off" => off: Option<Vec<String>>, shown "`maintenanceoff`, if the project has it", example ["maintenanceoff"];
+        /// The file that the commands write and delete. deploykit checks this file and ignores the commands' exit code.
+        "status-file" => status_file: Option<PathBuf>,
+            shown "the setting that the commands use, such as `MAINTENANCE_STATUS_FILE_PATH`",
+            example "../data/maintenance.json";
+        /// The page: a file that the web server shows while the file exists. `smoke.connect` is required if there are pages
+        /// to check.
+        "page" => page: Option<PathBuf>, example "/srv/www/tmp/maintenance.html";
+        /// The contents of the page.
+        "page-template" => page_template: Option<PathBuf>, shown "a plain page", example "maintenance.html";
+        /// The message to users.
+        "message" => message: String = "The site is being updated and will be back in a few minutes.";
+        /// How long beforehand users are told. `"0s"`: not at all.
+        "notice" => notice: Duration = minutes(20);
+        /// `needed` skips the announcement and the page if the sockets are held and the window is expected to take no longer
+        /// than `hold`.
+        "when" => when: AnnounceWhen = AnnounceWhen::Always, in Staging AnnounceWhen::Needed;
+        /// How long requests may wait.
+        "hold" => hold: Duration = seconds(10);
+    }
+}
+
+keys! {
+    /// The pages and commands that show that the site works.
+    pub struct SmokeSection in "[smoke]" {
+        /// The URL that paths belong to. Its host is sent in the `Host` header.
+        "base" => base: Option<String>, type "URL", shown "required for paths", example "https://coralnet.example/";
+        /// Where to connect instead: gunicorn itself.
+        "connect" => connect: Option<Connect>, shown "the base's address", example "127.0.0.1:8000";
+        /// A PEM file with the certificate of a private authority.
+        "ca" => ca: Option<PathBuf>, shown "public authorities", example "/etc/ssl/private-ca.pem";
+        /// How long all pages together may take to become as expected.
+        "deadline" => deadline: Duration = seconds(60);
+        /// How long deploykit repeats the request when a page responds, but not as expected. A page that may still be
+        /// starting (nothing listens, no response, 502, 503, 504) is requested until `deadline`.
+        "settle" => settle: Duration = seconds(5);
+        /// Maximum response time per page.
+        "timeout" => timeout: Duration = seconds(10);
+        /// Paths, URLs, or tables with the keys below.
+        "pages" => pages: Vec<Page>, by pages, type "array of strings and tables", shown "none", example Raw(PAGES);
+        /// Commands that run once the pages are as expected. Each must exit with 0. `./name` starts at the file's directory.
+        "commands" => commands: Vec<Vec<String>>, example [["./scripts/check-login"]];
+    }
+}
+
+keys! {
+    /// Commands after an update, a rollback or a recovery.
+    pub struct HooksSection in "[hooks]" {
+        /// Run when the wanted version serves.
+        "after-success" => after_success: Vec<Vec<String>>, example [["./scripts/tell-chat"]];
+        /// Run in all other cases.
+        "after-failure" => after_failure: Vec<Vec<String>>, example [["./scripts/tell-chat", "--loud"]];
+    }
+}
+
+const PAGES: &str = r#"[
+    "/",
+    { path = "/about/", status = 200, contains = "About", lacks = "Traceback", within = "2s" },
+    { path = "/upload/", redirect = "/accounts/login/" },
+]"#;
+
+impl Value for Connect {
+    fn kind() -> String {
+        "`\"address:port\"` or `\"unix:/path\"`".to_owned()
+    }
+
+    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
+        let connect = reader.text(key)?.parse();
+        connect.map_err(|error: crate::http::ConnectError| reader.wrong(key, error.to_string())).ok()
+    }
+}
+
+/// The overrides are merged before the other tables are read.
+fn merged(_: &Reader<'_>, _: &'static str) -> Option<()> {
+    None
+}
+
+fn keep(reader: &Reader<'_>, key: &'static str) -> Option<usize> {
+    reader.number(key, 1..101).map(usize::from)
+}
+
+fn repository(reader: &Reader<'_>, key: &'static str) -> Option<PathBuf> {
+    let repository = reader.path(key).unwrap_or_else(|| reader.directory().to_owned());
+    reader.set_repository(&repository);
+    Some(repository)
+}
+
+fn project(reader: &Reader<'_>, key: &'static str) -> Option<PathBuf> {
+    Some(reader.in_repository(&reader.text(key).unwrap_or_default()))
+}
+
+fn in_repository(reader: &Reader<'_>, key: &'static str) -> Option<Vec<PathBuf>> {
+    Some(reader.texts(key)?.iter().map(|path| reader.in_repository(path)).collect())
+}
+
+/// Reads a command; an empty one is none.
+fn command(reader: &Reader<'_>, key: &'static str) -> Option<Option<Vec<String>>> {
+    reader.texts(key).filter(|argv| !argv.is_empty()).map(Some)
+}
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
