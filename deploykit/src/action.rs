@@ -137,6 +137,16 @@ impl Action {
         }
     }
 
+    /// Tells whether it may end at any moment when the end of a run is requested: it looks or waits, works beside the site, or is
+    /// a program of the site's own, whose effect is unknown anyway.
+    #[must_use]
+    pub fn can_be_cut_short(&self) -> bool {
+        matches!(
+            self,
+            Action::Wait { .. } | Action::SmokeCheck(_) | Action::Run { .. } | Action::BuildVirtualenv(_)
+        )
+    }
+
     /// Reaches the state that the action describes.
     ///
     /// # Errors

@@ -90,6 +90,9 @@ pub struct Course {
     pub steps: Vec<StepReport>,
     /// From the stop of the web to its first good page.
     pub window: Option<Duration>,
+    /// The steps that were undone (`true`), and those of them that were done again to hold the site (`false`), in this order;
+    /// also those that an earlier process of the run had begun.
+    pub undone: Vec<(StepKind, bool)>,
 }
 
 /// Why a step stopped.
@@ -217,14 +220,17 @@ impl Runner<'_, '_> {
                 }
                 Err(stopped) => {
                     let mut failure = self.failure(step, stopped);
-                    let outcome = self.go_back(&begun, hold, &mut failure, &mut reports, &mut window);
+                    let (outcome, undone) =
+                        self.go_back(&begun, hold, &mut failure, &mut reports, &mut window);
                     // A site that is held is still down.
                     let ended = window.length.filter(|_| outcome != Outcome::Held);
-                    return Ok(Course { outcome, failure: Some(failure), steps: reports, window: ended });
+                    let failure = Some(failure);
+                    return Ok(Course { outcome, failure, steps: reports, window: ended, undone });
                 }
             }
         }
-        Ok(Course { outcome: Outcome::Updated, failure: None, steps: reports, window: window.length })
+        let (outcome, window) = (Outcome::Updated, window.length);
+        Ok(Course { outcome, failure: None, steps: reports, window, undone: Vec::new() })
     }
 
     fn perform(&mut self, step: &Step, started: Instant) -> Result<(), Stopped> {
@@ -274,7 +280,7 @@ impl Runner<'_, '_> {
         failure: &mut Failure,
         reports: &mut [StepReport],
         window: &mut Window,
-    ) -> Outcome {
+    ) -> (Outcome, Vec<(StepKind, bool)>) {
         let begun: Vec<Begun<'_>> = begun
             .iter()
             .rev()
@@ -292,12 +298,10 @@ impl Runner<'_, '_> {
         if let (Some(opened), Some(serves)) = (window.opened, serves) {
             window.length = Some(serves - opened);
         }
-        for (step, undone) in steps {
-            reports.iter_mut().filter(|report| report.step == step).for_each(|report| report.undone = undone);
-        }
+        mark_undone(reports, &steps);
         match outcome {
-            Outcome::RolledBack if !is_open(&begun) => Outcome::Refused,
-            other => other,
+            Outcome::RolledBack if !is_open(&begun) => (Outcome::Refused, steps),
+            other => (other, steps),
         }
     }
 
@@ -366,6 +370,13 @@ impl Runner<'_, '_> {
         if let Err(error) = self.journal.append(entry) {
             log::warn!("{}", error_chain(&error));
         }
+    }
+}
+
+/// Marks in the reports which steps are undone.
+pub(crate) fn mark_undone(reports: &mut [StepReport], undone: &[(StepKind, bool)]) {
+    for (step, undone) in undone {
+        reports.iter_mut().filter(|report| report.step == *step).for_each(|report| report.undone = *undone);
     }
 }
 

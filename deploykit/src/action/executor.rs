@@ -4,8 +4,8 @@ use super::{Action, ActionError, Context, Part, parts};
 
 /// Performs actions in order, until one fails or the end is requested; calls `begins` before each.
 ///
-/// A wait, a check or an own program of the site stops at once when the end is requested. Any other action is completed:
-/// nobody could know which half of it to undo.
+/// What [can be cut short](Action::can_be_cut_short) stops at once when the end is requested. Any other action is completed: nobody
+/// could know which half of it to undo. When it fails, its own error is returned.
 pub(crate) fn perform(
     actions: &[Action],
     context: &mut Context,
@@ -15,23 +15,27 @@ pub(crate) fn perform(
         if context.host.is_cancelled() {
             return Err(ActionError::Interrupted);
         }
-        let result = match &part {
-            Part::One(action) => {
-                begins(action);
-                match action {
-                    Action::Wait { .. } | Action::SmokeCheck(_) | Action::Run { .. } => part.perform(context),
-                    _ => uninterrupted(context, |context| part.perform(context)),
-                }
-            }
-            Part::Stops(_) => uninterrupted(context, |context| part.perform(context)),
-        };
-        match result {
-            Ok(()) => {}
-            Err(_) if context.host.is_cancelled() => return Err(ActionError::Interrupted),
-            Err(error) => return Err(error),
+        if let Part::One(action) = &part {
+            begins(action);
+        }
+        match &part {
+            Part::One(action) if action.can_be_cut_short() => part.perform(context).map_err(|error| {
+                if context.host.is_cancelled() { ActionError::Interrupted } else { error }
+            })?,
+            _ => uninterrupted(context, |context| part.perform(context))?,
         }
     }
     Ok(())
+}
+
+/// Performs every action to its end, even after one has failed, and returns the failures.
+pub(crate) fn perform_each<'a>(
+    actions: impl IntoIterator<Item = &'a Action>,
+    context: &mut Context,
+) -> Vec<ActionError> {
+    uninterrupted(context, |context| {
+        parts(actions).iter().filter_map(|part| part.perform(context).err()).collect()
+    })
 }
 
 /// Performs the actions that undo a change. They are always completed: half an undo would be worse than either state.
@@ -71,5 +75,21 @@ mod tests {
         let failed = perform(&[run("true")], &mut context, |_| begun += 1).unwrap_err();
         assert!(matches!(failed, ActionError::Interrupted), "{failed}");
         assert_eq!(begun, 0);
+    }
+
+    #[test]
+    fn what_is_done_to_its_end_fails_by_itself() {
+        let cancel = Cancel::new().unwrap();
+        let mut context = Context::from(Host::new().with_cancel(cancel.clone()));
+        let missing =
+            Action::WriteFile { path: "/no/such/file".into(), contents: String::new(), mode: 0o600 };
+        let failed = perform(std::slice::from_ref(&missing), &mut context, |_| cancel.request()).unwrap_err();
+        assert!(matches!(failed, ActionError::File(_)), "{failed}");
+        // A request does not keep the second from being done.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("there");
+        let there = Action::WriteFile { path: path.clone(), contents: String::new(), mode: 0o600 };
+        assert_eq!(perform_each([&missing, &there], &mut context).len(), 1);
+        assert!(path.exists());
     }
 }

@@ -16,6 +16,9 @@ use crate::host::files::{self, FileError, Found, InPath};
 /// The variable that names the copy to a site's own commands.
 pub const BACKUP_VARIABLE: &str = "DEPLOYKIT_BACKUP";
 
+/// What the mark of a copy that was restored is called, behind the copy's name.
+const RESTORED: &str = ".restored";
+
 /// What the name of a copy ends with until it is whole.
 const HALF: &str = ".part";
 
@@ -175,8 +178,17 @@ impl RestoreDatabase {
         })
     }
 
+    /// Forgets that the copy was restored: what follows may change the database again before it is undone.
+    ///
+    /// # Errors
+    ///
+    /// When the mark cannot be removed.
+    pub(crate) fn forget(&self) -> Result<(), FileError> {
+        self.backup.as_deref().map_or(Ok(()), |backup| files::remove_file(&beside(backup, RESTORED)))
+    }
+
     fn put_back(&self, backup: &Path, session: &mut Session, host: &Host) -> Result<(), DjangoError> {
-        let mark = beside(backup, ".restored");
+        let mark = beside(backup, RESTORED);
         if self.reverse_first && files::look(&mark) == Found::Nothing {
             match session.restore(host, &self.before) {
                 Ok(()) => return Ok(()),

@@ -1,6 +1,6 @@
 //! What actions work on.
 
-use super::{DjangoError, Project, Session};
+use super::Session;
 use crate::host::Host;
 
 /// What actions work on: the host, and the Django process that was booted beforehand, if there is one.
@@ -24,18 +24,5 @@ impl Context {
         if let Some(session) = self.django.take() {
             session.close(&self.host);
         }
-    }
-
-    /// Returns the Django of a project, booted now if none is.
-    ///
-    /// # Errors
-    ///
-    /// When it does not boot.
-    pub(crate) fn boot(&mut self, project: &Project) -> Result<&mut Session, DjangoError> {
-        let session = match self.django.take() {
-            Some(session) => session,
-            None => Session::boot(&self.host, project)?,
-        };
-        Ok(self.django.insert(session))
     }
 }

@@ -287,7 +287,7 @@ impl DatabaseState {
 }
 
 /// Does something with the waiting session of this project, or with a fresh one.
-pub(super) fn with_session<T>(
+pub(crate) fn with_session<T>(
     context: &mut Context,
     project: &Project,
     work: impl FnOnce(&mut Session, &Host) -> Result<T, DjangoError>,

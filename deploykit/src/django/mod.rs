@@ -27,6 +27,7 @@ pub use backup::{BACKUP_VARIABLE, BackupDatabase, BackupFacts, BackupRecord, Put
 pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
+pub(crate) use migrations::with_session;
 pub use migrations::{
     DatabaseState, LackingMigration, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
     ReversedMigration,

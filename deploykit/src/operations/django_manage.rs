@@ -7,11 +7,13 @@ use thiserror::Error;
 
 use super::{Change, Check, Operation};
 use crate::action::{Action, Context};
+use crate::command::Command;
 use crate::django::{
-    CheckMessage, DjangoError, Migrate, MigrationPlan, Project, PutBack, RestoreDatabase, ReversedMigration,
-    StaticFiles, When,
+    CheckMessage, DatabaseState, DjangoError, Migrate, MigrationPlan, Project, PutBack, RestoreDatabase,
+    ReversedMigration, Session, StaticFiles, When, with_session,
 };
 use crate::git::{GitError, counted};
+use crate::host::Host;
 
 pub(crate) use static_set::static_summary;
 pub use static_set::{Aside, StaticSet};
@@ -73,7 +75,12 @@ pub enum DjangoManageError {
 #[non_exhaustive]
 pub enum Prepared {
     /// A command: nothing is known about it beforehand.
-    Command(Vec<String>),
+    Command {
+        /// The command.
+        command: Box<Command>,
+        /// Its arguments, beginning with the name of the management command.
+        args: Vec<String>,
+    },
     /// The system checks found no error.
     Checked,
     /// Pending migrations.
@@ -96,6 +103,13 @@ pub struct Migrations {
 }
 
 impl Migrations {
+    /// Pairs pending migrations with the reverse migration; both run in this project.
+    #[must_use]
+    pub fn new(plan: MigrationPlan, before: DatabaseState, project: Project) -> Self {
+        let migrate = Migrate { project: project.clone(), before: before.clone(), plan: plan.ids() };
+        Migrations { plan, migrate, restore: RestoreDatabase::new(project, before, None) }
+    }
+
     /// Tells whether deploykit itself can restore a copy of the database.
     #[must_use]
     pub fn has_copy(&self) -> bool {
@@ -124,54 +138,30 @@ impl Operation for DjangoManage {
         "django-manage"
     }
 
-    /// Boots Django in the context if the task needs it and none is booted. Static files are collected beside the live ones,
-    /// into a hidden directory that the site does not see.
+    /// Uses the Django of the context if it is booted for this project, and boots one otherwise. Static files are collected beside
+    /// the live ones, into a hidden directory that the site does not see.
     fn prepare(&self, context: &mut Context) -> Result<Prepared, DjangoManageError> {
         if let Task::Command(args) = &self.task {
-            return if args.is_empty() {
-                Err(DjangoManageError::NoCommand)
-            } else {
-                Ok(Prepared::Command(args.clone()))
+            return match args.as_slice() {
+                [] => Err(DjangoManageError::NoCommand),
+                args => Ok(Prepared::Command {
+                    command: Box::new(self.project.manage(args)),
+                    args: args.to_vec(),
+                }),
             };
         }
-        let host = context.host.clone();
-        let session = context.boot(&self.project)?;
-        match &self.task {
-            Task::Command(_) | Task::Check => {
-                let messages: Vec<CheckMessage> = session.check(&host, None)?.errors().cloned().collect();
-                match messages.is_empty() {
-                    true => Ok(Prepared::Checked),
-                    false => Err(DjangoManageError::Problems { messages }),
-                }
-            }
-            Task::Migrate => {
-                let (plan, before) = (session.migrations(&host)?, session.state(&host)?);
-                let (project, plan_ids) = (self.project.clone(), plan.ids());
-                let migrate = Migrate { project: project.clone(), before: before.clone(), plan: plan_ids };
-                let restore = RestoreDatabase::new(project, before, None);
-                Ok(Prepared::Migrations(Box::new(Migrations { plan, migrate, restore })))
-            }
-            Task::CollectStatic { clear } => {
-                let root = session.facts(&host)?.static_files.root.ok_or(DjangoManageError::NoStaticRoot)?;
-                let root = self.project.directory.join(root);
-                let tracked = tracked_around(&root)?;
-                let (collect, clear, record, deleted) = (When::Auto, *clear, None, Vec::new());
-                let copied = false;
-                let files = StaticFiles { root, collect, clear, record, deleted, tracked, copied };
-                let collected = files.prepare(&host, session)?;
-                let aside = (!collected.unchanged).then(|| Aside(files.aside()));
-                Ok(Prepared::Static(Box::new(StaticSet { aside, ..StaticSet::of(&collected) })))
-            }
-        }
+        with_session(context, &self.project, |session, host| Ok(self.ask(session, host)))?
     }
 
     fn change(&self, prepared: &Prepared) -> Check {
-        match prepared {
-            Prepared::Command(args) => self.command(args),
-            Prepared::Checked => Check::unchanged("the system checks found no error"),
-            Prepared::Migrations(migrations) => migrate(migrations),
-            Prepared::Reversal(reversal) => reverse(reversal),
-            Prepared::Static(set) => place(set),
+        prepared.change()
+    }
+
+    fn keep(&self, prepared: Prepared) {
+        if let Prepared::Static(mut set) = prepared
+            && let Some(aside) = set.aside.take()
+        {
+            aside.keep();
         }
     }
 }
@@ -183,18 +173,60 @@ impl DjangoManage {
         DjangoManage { project, task }
     }
 
-    fn command(&self, args: &[String]) -> Check {
-        let name = args.first().map_or("", String::as_str);
-        let words = format!("manage.py {}", args.join(" "));
-        Check::Change(Change {
-            reason: format!("runs `{words}`"),
-            after: format!("`{name}` has run"),
-            details: vec![words],
-            actions: vec![Action::Run { command: self.project.manage(args) }],
-            irreversible: Some("its effect is unknown".into()),
-            ..Change::default()
-        })
+    fn ask(&self, session: &mut Session, host: &Host) -> Result<Prepared, DjangoManageError> {
+        match &self.task {
+            Task::Command(_) => Err(DjangoManageError::NoCommand),
+            Task::Check => {
+                let messages: Vec<CheckMessage> = session.check(host, None)?.errors().cloned().collect();
+                match messages.is_empty() {
+                    true => Ok(Prepared::Checked),
+                    false => Err(DjangoManageError::Problems { messages }),
+                }
+            }
+            Task::Migrate => {
+                let (plan, before) = (session.migrations(host)?, session.state(host)?);
+                Ok(Prepared::Migrations(Box::new(Migrations::new(plan, before, self.project.clone()))))
+            }
+            Task::CollectStatic { clear } => {
+                let root = session.facts(host)?.static_files.root.ok_or(DjangoManageError::NoStaticRoot)?;
+                let root = self.project.directory.join(root);
+                let tracked = tracked_around(&root)?;
+                let (collect, clear, record, deleted) = (When::Auto, *clear, None, Vec::new());
+                let copied = false;
+                let files = StaticFiles { root, collect, clear, record, deleted, tracked, copied };
+                let collected = files.prepare(host, session)?;
+                let aside = (!collected.unchanged).then(|| Aside(files.aside()));
+                Ok(Prepared::Static(Box::new(StaticSet { aside, ..StaticSet::of(&collected) })))
+            }
+        }
     }
+}
+
+impl Prepared {
+    /// Says what doing it changes.
+    #[must_use]
+    pub fn change(&self) -> Check {
+        match self {
+            Prepared::Command { command, args } => run(command, args),
+            Prepared::Checked => Check::unchanged("the system checks found no error"),
+            Prepared::Migrations(migrations) => migrate(migrations),
+            Prepared::Reversal(reversal) => reverse(reversal),
+            Prepared::Static(set) => place(set),
+        }
+    }
+}
+
+fn run(command: &Command, args: &[String]) -> Check {
+    let name = args.first().map_or("", String::as_str);
+    let words = format!("manage.py {}", args.join(" "));
+    Check::Change(Change {
+        reason: format!("runs `{words}`"),
+        after: format!("`{name}` has run"),
+        details: vec![words],
+        actions: vec![Action::Run { command: command.clone() }],
+        irreversible: Some("its effect is unknown".into()),
+        ..Change::default()
+    })
 }
 
 fn migrate(migrations: &Migrations) -> Check {

@@ -104,6 +104,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// Says what moving there changes.
+    #[must_use]
+    pub fn change(&self) -> Check {
+        match self {
+            Target::UpToDate { upstream, .. } => Check::unchanged(format!("no new commits on {upstream}")),
+            Target::Move(there) => Check::Change(there.change()),
+        }
+    }
+
     /// Returns the move, if there is one.
     #[must_use]
     pub fn moved(&self) -> Option<&Move> {
@@ -335,11 +344,6 @@ impl Operation for GitUpdate {
     }
 
     fn change(&self, target: &Target) -> Check {
-        match target {
-            Target::UpToDate { upstream, .. } => {
-                Check::Unchanged { reason: format!("no new commits on {upstream}") }
-            }
-            Target::Move(there) => Check::Change(there.change()),
-        }
+        target.change()
     }
 }

@@ -59,6 +59,12 @@ pub trait Operation: Debug {
     /// Says what would change, and why.
     fn change(&self, prepared: &Self::Prepared) -> Check;
 
+    /// Keeps what the undo of a performed change needs. It is called unless all of the change was undone. By default everything is
+    /// dropped.
+    fn keep(&self, prepared: Self::Prepared) {
+        drop(prepared);
+    }
+
     /// Prepares, says what would change, and removes what was prepared.
     ///
     /// # Errors
@@ -98,11 +104,14 @@ impl<O: Operation> AnyOperation for O {
     }
 
     fn apply(&self, context: &mut Context) -> Result<Check, ApplyError> {
-        // The prepared value must live until all actions are done.
         let prepared = self.prepare(context).map_err(ApplyError::prepare)?;
         let check = self.change(&prepared);
         if let Check::Change(change) = &check {
-            perform(change, context)?;
+            let performed = perform(change, context);
+            if !matches!(performed, Err(ApplyError::Undone { .. })) {
+                self.keep(prepared);
+            }
+            performed?;
         }
         Ok(check)
     }

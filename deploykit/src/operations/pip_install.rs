@@ -123,6 +123,18 @@ pub enum Prepared {
     Ready(Box<Ready>),
 }
 
+impl Prepared {
+    /// Says what bringing it live changes.
+    #[must_use]
+    pub fn change(&self) -> Check {
+        match self {
+            Prepared::Unchanged { reason, .. } => Check::unchanged(reason),
+            Prepared::Upgrade(upgrade) => upgrade.change(),
+            Prepared::Ready(ready) => ready.change(),
+        }
+    }
+}
+
 impl PipInstall {
     /// Makes an installation with the default settings.
     #[must_use]
@@ -384,11 +396,7 @@ impl Operation for PipInstall {
     }
 
     fn change(&self, prepared: &Prepared) -> Check {
-        match prepared {
-            Prepared::Unchanged { reason, .. } => Check::unchanged(reason),
-            Prepared::Upgrade(upgrade) => upgrade.change(),
-            Prepared::Ready(ready) => ready.change(),
-        }
+        prepared.change()
     }
 }
 

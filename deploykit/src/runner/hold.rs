@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Runner, error_chain};
-use crate::action::{Action, parts};
+use crate::action::{Action, executor};
 use crate::event::Event;
 use crate::journal::{Begun, Entry};
 use crate::plan::StepKind;
@@ -30,12 +30,10 @@ impl Runner<'_, '_> {
                 undo: step.undo.to_vec(),
             });
         }
-        for part in parts(hold) {
-            if let Err(error) = part.perform(self.context) {
-                let text = format!("while holding the site in maintenance: {}", error_chain(&error));
-                let text = self.context.host.redactor().redact(&text).into_owned();
-                self.events.send(Event::Notice { text });
-            }
+        for error in executor::perform_each(hold, self.context) {
+            let text = format!("while holding the site in maintenance: {}", error_chain(&error));
+            let text = self.context.host.redactor().redact(&text).into_owned();
+            self.events.send(Event::Notice { text });
         }
         again
     }
@@ -61,6 +59,7 @@ mod tests {
     use crate::action::Context;
     use crate::command::Command;
     use crate::event::{Outcome, Record};
+    use crate::host::{Cancel, Host};
     use crate::journal::{Journal, left_to_undo};
     use crate::plan::{Phase, Step};
     use crate::runner::Events;
@@ -90,6 +89,15 @@ mod tests {
 
     #[test]
     fn what_it_stops_again_is_started_again_by_a_recovery() {
+        held_and_recovered(false);
+    }
+
+    #[test]
+    fn a_request_to_end_does_not_keep_it_from_holding() {
+        held_and_recovered(true);
+    }
+
+    fn held_and_recovered(is_cancelled: bool) {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("web"), "").unwrap();
@@ -105,8 +113,15 @@ mod tests {
             step("code", Phase::Window, run(&["false"]), run(&["true"])),
         ];
         let hold = [to(Goal::Stopped, &web), to(Goal::Stopped, &other)];
-        let (mut unheard, mut context) = (|_: &Record| (), Context::default());
-        let mut events = Events::new(&mut unheard);
+        let cancel = Cancel::new().unwrap();
+        let mut context = Context::from(Host::new().with_cancel(cancel.clone()));
+        let mut watch = |record: &Record| {
+            let is_code = matches!(&record.event, Event::StepStarted { step, .. } if *step == StepKind::Code);
+            if is_code && is_cancelled {
+                cancel.request();
+            }
+        };
+        let mut events = Events::new(&mut watch);
         let mut journal = Journal::open(&path("journal")).unwrap();
         let mut runner =
             Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };

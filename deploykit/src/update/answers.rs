@@ -2,31 +2,30 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::action::Action;
 use crate::command::Command;
 use crate::django::{
-    Collected, DatabaseState, Migrate, MigrationPlan, Project, RestoreDatabase, Session, SiteFacts, When,
+    Collected, DatabaseState, MigrationPlan, Project, RestoreDatabase, Session, SiteFacts, When,
 };
 use crate::git::CarryWritten;
 use crate::host::Host;
 use crate::names::shown_path;
-use crate::operations::django_manage::{DjangoManage, Migrations, Prepared, StaticSet, Task};
+use crate::operations::django_manage::{Migrations, Prepared, StaticSet};
 use crate::operations::git_update::Target;
 use crate::operations::pip_install::{Prepared as Packages, Record};
 use crate::operations::smoke_check::PageResult;
-use crate::operations::{Change, Check, Operation};
-use crate::plan::{LaterRollback, RollbackWay, Step, StepKind};
+use crate::operations::{Change, Check};
+use crate::plan::{LaterRollback, RollbackWay};
 use crate::python::Bytecode;
 use crate::services::{Service, ServiceState};
-use crate::site::{Environment, OwnTask, Site};
+use crate::site::{Environment, Site};
 use crate::update::Request;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::forecast::Known;
 use crate::update::prepare::Output;
-use crate::update::recipe::{Answers, Planned, Recipe};
+use crate::update::recipe::{Answers, Course, Planned, Recipe};
 use crate::update::services::Services;
 use crate::update::written::Carrying;
 
@@ -34,9 +33,7 @@ use crate::update::written::Carrying;
 pub(super) struct Facts {
     /// The staged virtualenv.
     pub packages: Packages,
-    /// The project in the staged tree, with the staged virtualenv.
-    pub project: Project,
-    /// Django, booted from there.
+    /// Django, booted from the staged tree with the staged virtualenv.
     pub session: Session,
     pub site: SiteFacts,
     /// Bytecode of the checkout, in the staged tree.
@@ -79,6 +76,7 @@ impl Facts {
         site: &Site,
         request: &Request,
         target: &Target,
+        commits: [String; 2],
         host: &Host,
     ) -> Result<Option<Planned>, Box<dyn Error + Send + Sync>> {
         if !self.is_needed(target) {
@@ -91,8 +89,7 @@ impl Facts {
             migrations: self.migrations.plan.pending.len(),
             boots: self.carrying.migrates_live(),
             copy: self.backup.as_ref().map(Backup::duration).unwrap_or_default(),
-            is_rollback: false,
-            put_back: Duration::ZERO,
+            ..Known::default()
         };
         let recipe = Recipe {
             site,
@@ -102,9 +99,8 @@ impl Facts {
             services: &services,
             known,
             answers: self.answers(site, target, &services),
-            own: &|step| own_steps(site, host, step),
-            rollback: Some(self.rollback()),
-            rolls_back: None,
+            course: Course::Update { rollback: self.rollback() },
+            commits,
             notices: self.notices(site),
         };
         recipe.plan().map(Some)
@@ -112,8 +108,7 @@ impl Facts {
 
     /// Returns the change of each operation, given the facts.
     fn answers(&self, site: &Site, target: &Target, services: &Services) -> Answers {
-        let manage = |task| DjangoManage::new(self.project.clone(), task);
-        let mut code = site.git_update(None).change(target);
+        let mut code = target.change();
         if let (Target::Move(_), Some(bytecode)) = (target, &self.bytecode) {
             let remove = Action::RemoveBytecode(bytecode.clone());
             code = code.then(Action::PlaceBytecode(bytecode.clone()), remove);
@@ -123,8 +118,7 @@ impl Facts {
         }
         let mut static_files = match &self.collected {
             Err(reason) => Check::unchanged(reason),
-            Ok(collected) => manage(Task::CollectStatic { clear: When::Auto })
-                .change(&Prepared::Static(Box::new(StaticSet::of(collected)))),
+            Ok(collected) => Prepared::Static(Box::new(StaticSet::of(collected))).change(),
         };
         if let Some(carry) = self.carrying.at_static() {
             static_files = carried(static_files, carry, Vec::new());
@@ -134,9 +128,9 @@ impl Facts {
             backup: self.backup(site),
             code,
             outputs: self.outputs(site),
-            virtualenv: site.pip_install().change(&self.packages).brief(),
+            virtualenv: self.packages.change().brief(),
             static_files,
-            migrate: self.migrate(manage(Task::Migrate).change(&migrations).brief()),
+            migrate: self.migrate(migrations.change().brief()),
             smoke_check: services.smoke_check(),
         }
     }
@@ -222,12 +216,15 @@ pub(super) fn pending(
     backup: Option<&Backup>,
     project: Project,
 ) -> Migrations {
-    let migrate = Migrate { project: project.clone(), before: before.clone(), plan: plan.ids() };
-    let restore = match backup {
-        Some(backup) => RestoreDatabase { project, ..backup.restore(before, plan.is_reversed_first()) },
-        None => RestoreDatabase::new(project, before, None),
-    };
-    Migrations { plan, migrate, restore }
+    let restore = backup.map(|backup| RestoreDatabase {
+        project: project.clone(),
+        ..backup.restore(before.clone(), plan.is_reversed_first())
+    });
+    let migrations = Migrations::new(plan, before, project);
+    match restore {
+        Some(restore) => Migrations { restore, ..migrations },
+        None => migrations,
+    }
 }
 
 /// Adds what the preparation wrote into the staged tree.
@@ -235,25 +232,6 @@ fn carried(check: Check, carry: CarryWritten, details: Vec<String>) -> Check {
     let mut change = check.into_change();
     change.details.extend(details);
     Check::Change(change).then(Action::CarryWritten(carry.clone()), Action::TakeOutWritten(carry))
-}
-
-/// Returns the steps of the site's own that follow a step.
-fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
-    let config = site.config();
-    let own = config.steps.iter().filter(|own| own.after == step.id).map(|own| {
-        let project = site.project();
-        let (command, reason) = match &own.task {
-            OwnTask::Manage(args) => {
-                (project.manage(args.iter().map(String::as_str)), format!("manage.py {}", args.join(" ")))
-            }
-            OwnTask::Run(argv) => {
-                (own_command(argv, &config.site.repository, &project, host), argv.join(" "))
-            }
-        };
-        let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
-        Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }
-    });
-    own.collect()
 }
 
 /// Returns a service that runs one of these programs in a directory, and the program.

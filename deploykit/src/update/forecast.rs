@@ -24,7 +24,7 @@ const MOVE: Duration = Duration::from_millis(50);
 const MIGRATION: Duration = Duration::from_millis(50);
 
 /// What a forecast is made of beside the past.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
     /// How long Django took to boot in the preparation: the web does the same in the window.
     pub boot: Duration,

@@ -86,11 +86,11 @@ impl Past {
 /// users may have written since.
 fn own_steps_of(entries: &[Entry]) -> Vec<[Timestamp; 2]> {
     let is_start =
-        |entry: &Entry, wanted: &str| matches!(entry, Entry::StepStarted { step, .. } if step == wanted);
+        |entry: &Entry, wanted: StepKind| matches!(entry, Entry::StepStarted { step, .. } if *step == wanted);
     let stopped = entries
         .iter()
-        .skip_while(|entry| !is_start(entry, "stop-web"))
-        .take_while(|entry| !is_start(entry, "start-web"));
+        .skip_while(|entry| !is_start(entry, StepKind::StopWeb))
+        .take_while(|entry| !is_start(entry, StepKind::StartWeb));
     let mut begun = None;
     let mut found = Vec::new();
     for entry in stopped {

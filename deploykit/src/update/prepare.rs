@@ -78,6 +78,8 @@ pub(super) struct Preparation<'s, 'o> {
     /// The finished update that is to be rolled back; `None`: this is an update.
     pub(super) rolls_back: Option<String>,
     pub(super) notices: Vec<String>,
+    /// What the last good update left.
+    last: Current,
     /// What the staged tree links of the live checkout.
     seen: Option<Seen>,
 }
@@ -112,6 +114,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             to: String::new(),
             rolls_back: None,
             notices: Vec::new(),
+            last: Current::default(),
             seen: None,
         })
     }
@@ -156,6 +159,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 }
             }
         }
+        self.last = look.current;
         if let Some(notice) = past::rolled_back(&self.state, &self.to) {
             self.notice(notice);
         }
@@ -252,7 +256,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             true => pending(plan, before, backup.as_ref(), self.site.project()),
             false => {
                 session.also_stands_for(self.site.project());
-                pending(plan, before, backup.as_ref(), project.clone())
+                pending(plan, before, backup.as_ref(), project)
             }
         };
         if let Some(moved) = moved {
@@ -260,7 +264,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         }
         Ok(Facts {
             packages,
-            project,
             session,
             site,
             bytecode,
@@ -365,13 +368,14 @@ impl<'s, 'o> Preparation<'s, 'o> {
             packages: Some(facts.record().clone()),
             static_files: facts.collected.as_ref().ok().map(|collected| collected.record.clone()),
         };
-        let planned = match facts.plan(self.site, &self.request, target, &self.host) {
+        let commits = [self.from.clone(), self.to.clone()];
+        let planned = match facts.plan(self.site, &self.request, target, commits, &self.host) {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
         let Facts { session, beside, states, collected, .. } = facts;
         let added = collected.map(|collected| collected.added).unwrap_or_default();
-        let Some(Planned { mut plan, announcement }) = planned else {
+        let Some(Planned { plan, announcement }) = planned else {
             session.close(&self.host);
             current.settle();
             // What the services have not read yet stays unread: nothing starts them.
@@ -383,8 +387,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let reason = "Nothing to do: the code, the packages, the static files and the database are as they must be.";
             return Ok(self.unchanged(reason.to_owned()));
         };
-        plan.from.clone_from(&self.from);
-        plan.to.clone_from(&self.to);
         let ready = Ready { plan, announcement, session, current, beside, added };
         Ok(Prepared::Ready(self.ready(&states, ready)))
     }

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use crate::action::Action;
 use crate::django::SiteFacts;
 use crate::host::Host;
-use crate::operations::Check;
+use crate::operations::{Change, Check};
 use crate::plan::{LaterRollback, Plan, Step, StepKind};
 use crate::services::Role;
-use crate::site::Site;
+use crate::site::{OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
+use crate::update::answers::own_command;
 use crate::update::forecast::{Known, forecast};
 use crate::update::past;
 use crate::update::services::Services;
@@ -43,12 +44,22 @@ pub(super) struct Recipe<'p> {
     pub services: &'p Services<'p>,
     pub known: Known,
     pub answers: Answers,
-    /// Makes the steps of the site's own that follow one.
-    pub own: &'p dyn Fn(&Step) -> Vec<Step>,
-    pub rollback: Option<LaterRollback>,
-    /// The finished update that is rolled back; `None`: this is an update.
-    pub rolls_back: Option<String>,
+    pub course: Course,
+    /// The commit that is live, and the one that will be.
+    pub commits: [String; 2],
     pub notices: Vec<String>,
+}
+
+/// Which way it goes.
+pub(super) enum Course {
+    Update {
+        /// Whether it can be rolled back later.
+        rollback: LaterRollback,
+    },
+    Rollback {
+        /// The finished update that is rolled back.
+        run: String,
+    },
 }
 
 /// A plan with what its announcement can be made anew of.
@@ -60,9 +71,14 @@ pub(super) struct Planned {
 impl Recipe<'_> {
     pub(super) fn plan(self) -> Result<Planned, Box<dyn Error + Send + Sync>> {
         let Recipe { site, request, services, answers, .. } = self;
+        let (rollback, rolls_back) = match self.course {
+            Course::Update { rollback } => (Some(rollback), None),
+            Course::Rollback { run } => (None, Some(run)),
+        };
+        let is_rollback = rolls_back.is_some();
         let step = |(kind, check)| Step::new(kind, check);
         let with_own = |step: Step| {
-            let own = (self.own)(&step);
+            let own = if is_rollback { Vec::new() } else { own_steps(site, self.host, &step) };
             std::iter::once(step).chain(own)
         };
         let mut changes = vec![
@@ -72,7 +88,7 @@ impl Recipe<'_> {
             (Migrate, answers.migrate),
         ];
         changes.splice(1..1, answers.outputs.map(|outputs| (Outputs, outputs)));
-        if self.rolls_back.is_some() {
+        if is_rollback {
             // As the undo of the update would: migrations are reversed while the code that brought them is still live.
             changes.reverse();
         }
@@ -86,7 +102,7 @@ impl Recipe<'_> {
         let mut window: Vec<Step> = window.map(step).flat_map(with_own).collect();
         mind_own_steps(&mut window);
 
-        let forecast = forecast(site, &window, self.known);
+        let forecast = forecast(site, &window, Known { is_rollback, ..self.known });
         let short = services.is_short(forecast);
         let announcement = Announcement::new(site, request, self.facts, self.host, short)?;
         let [announce, wait] = announcement.steps()?;
@@ -105,12 +121,13 @@ impl Recipe<'_> {
         ];
         let before = before.flat_map(with_own);
         let after = after.map(step).into_iter().flat_map(with_own);
+        let [from, to] = self.commits;
         let plan = Plan {
             environment: site.config().environment.as_str().to_owned(),
-            from: String::new(),
-            to: String::new(),
-            rolls_back: self.rolls_back,
-            rollback: self.rollback,
+            from,
+            to,
+            rolls_back,
+            rollback,
             starts: announcement.starts()?,
             forecast,
             steps: before.chain(window).chain(after).collect(),
@@ -121,12 +138,33 @@ impl Recipe<'_> {
     }
 }
 
+/// Returns the steps of the site itself that follow a step.
+fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
+    let config = site.config();
+    let own = config.steps.iter().filter(|own| own.after == step.id).map(|own| {
+        let project = site.project();
+        let (command, reason) = match &own.task {
+            OwnTask::Manage(args) => {
+                (project.manage(args.iter().map(String::as_str)), format!("manage.py {}", args.join(" ")))
+            }
+            OwnTask::Run(argv) => {
+                (own_command(argv, &config.site.repository, &project, host), argv.join(" "))
+            }
+        };
+        let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
+        Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }
+    });
+    own.collect()
+}
+
 /// Keeps the undo of the static files from taking along files that an own step wrote since: the old version would be served
 /// with the new one's manifest of compressed files.
 fn mind_own_steps(window: &mut [Step]) {
     let Some(at) = window.iter().position(|step| step.id == StepKind::Static) else { return };
     let (static_files, after) = window.split_at_mut(at + 1);
-    if after.iter().any(|step| past::has_own(&step.change.actions)) {
+    // From then on users write, too.
+    let mut before_web = after.iter().take_while(|step| step.id != StepKind::StartWeb);
+    if before_web.any(|step| past::has_own(&step.change.actions)) {
         for action in static_files.iter_mut().skip(at).flat_map(|step| &mut step.change.undo) {
             if let Action::LinkLateFiles(late) = action {
                 late.steps_until = Some(Timestamp::MAX);

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, ActionError, Context, executor, parts};
-use crate::django::{self, Project};
+use crate::action::{Action, ActionError, Context, executor};
+use crate::django::{self, Project, RestoreDatabase};
 use crate::event::{Event, Observer, Outcome, milliseconds};
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo};
 use crate::plan::{Phase, Step, StepKind, requests_wait};
 use crate::report::{Cause, Failure, FailureKind, Report, StepReport};
-use crate::runner::{Events, Runner, Undone, error_chain, is_open};
+use crate::runner::{Events, Runner, Undone, error_chain, is_open, mark_undone};
 use crate::services::{Goal, ProcessId};
 use crate::site::Site;
 use crate::state::RunDirectory;
@@ -79,16 +79,8 @@ pub fn recover_forward(
             recovery.report.steps.retain(|earlier| earlier.step != step.step);
             recovery.report.steps.push(step);
         }
-        if course.outcome == Outcome::RolledBack {
-            // The steps that an earlier process began were undone as well.
-            let is_undone = |step: &&&Step| {
-                !step.change.undo.is_empty() || step.change.actions.iter().all(Action::leaves_nothing)
-            };
-            for step in earlier.iter().filter(is_undone) {
-                let reports = recovery.report.steps.iter_mut();
-                reports.filter(|report| report.step == step.id).for_each(|report| report.undone = true);
-            }
-        }
+        // Those that an earlier process began as well.
+        mark_undone(&mut recovery.report.steps, &course.undone);
         if course.outcome == Outcome::Updated {
             recovery.report.notices.push("a recovery completed the run".to_owned());
         }
@@ -196,15 +188,12 @@ impl Recovery<'_, '_> {
     /// Undoes the steps of the run that are not undone yet.
     fn go_back(&mut self, begun: &[Begun<'_>], hold: &[Action], entries: &[Entry]) -> Outcome {
         let Undone { outcome, failed: undo, steps, serves } = self.runner.undo(begun, hold);
-        for (step, undone) in steps {
-            if step.opens_window() {
-                let since = serves.map_or(Duration::ZERO, |serves| serves.elapsed());
-                let down = since_stop(entries).map(|down| milliseconds(down.saturating_sub(since)));
-                self.report.window_ms = down.filter(|_| undone);
-            }
-            let reports = self.report.steps.iter_mut();
-            reports.filter(|report| report.step == step).for_each(|report| report.undone = undone);
+        if let Some((_, undone)) = steps.iter().rev().find(|(step, _)| step.opens_window()) {
+            let since = serves.map_or(Duration::ZERO, |serves| serves.elapsed());
+            let down = since_stop(entries).map(|down| milliseconds(down.saturating_sub(since)));
+            self.report.window_ms = down.filter(|_| *undone);
         }
+        mark_undone(&mut self.report.steps, &steps);
         if outcome == Outcome::RolledBack {
             self.report.notices.push("a recovery undid the rest of the run".to_owned());
         }
@@ -224,6 +213,14 @@ impl Recovery<'_, '_> {
     /// Undoes a step that was begun and not finished, so that it can be repeated from its beginning.
     fn undo_half(&mut self, step: &Step) -> Result<(), String> {
         let undone = executor::undo(&step.change.undo, self.runner.context);
+        let undone = undone.and_then(|()| {
+            // What is done anew from here may have to be undone with the copy once more.
+            let restores = step.change.undo.iter().filter_map(|action| match action {
+                Action::RestoreDatabase(restore) => Some(restore),
+                _ => None,
+            });
+            restores.into_iter().try_for_each(RestoreDatabase::forget).map_err(ActionError::from)
+        });
         let redactor = self.runner.context.host.redactor();
         undone.map_err(|error| redactor.redact(&error_chain(&error)).into_owned())
     }
@@ -247,11 +244,9 @@ impl Recovery<'_, '_> {
         let stops = services()
             .filter(|(_, service)| service.goal == Goal::Stopped && !is_started(&service.service.name));
         let stops = stops.map(|(action, _)| action);
-        for part in parts(stops) {
-            // If this fails, the start in the undo that follows fails, too.
-            if let Err(error) = part.perform(self.runner.context) {
-                self.runner.events.send(Event::Notice { text: error_chain(&error) });
-            }
+        // If this fails, the start in the undo that follows fails, too.
+        for error in executor::perform_each(stops, self.runner.context) {
+            self.runner.events.send(Event::Notice { text: error_chain(&error) });
         }
     }
 }

@@ -42,7 +42,7 @@ use crate::update::error::{RollbackError, UpdateError};
 use crate::update::forecast::Known;
 use crate::update::past::{self, Past};
 use crate::update::prepare::{Preparation, Ready};
-use crate::update::recipe::{Planned, Recipe};
+use crate::update::recipe::{Course, Planned, Recipe};
 use crate::update::services::Services;
 use static_way::StaticWay;
 
@@ -245,12 +245,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         facts: Facts,
         session: Session,
     ) -> Result<Box<Update<'s, 'o>>, UpdateError> {
-        let Planned { mut plan, announcement } = match self.rollback_plan(&facts, session.boot_time()) {
+        let Planned { plan, announcement } = match self.rollback_plan(&facts, session.boot_time()) {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
-        plan.from.clone_from(&self.from);
-        plan.to.clone_from(&self.to);
         let (current, beside, added) = (facts.done.kept.current, Beside::default(), Vec::new());
         let ready = Ready { plan, announcement, session, current, beside, added };
         Ok(self.ready(&facts.states, ready))
@@ -262,10 +260,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let known = Known {
             boot,
             migrations: facts.database.reversed.len(),
-            boots: false,
             copy: facts.database.backup.as_ref().map(Backup::duration).unwrap_or_default(),
-            is_rollback: true,
             put_back: facts.put_back(),
+            ..Known::default()
         };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices: Vec<String> = facts.losses().into_iter().chain(facts.taken_out()).collect();
@@ -281,9 +278,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             services: &services,
             known,
             answers: facts.answers(site, &services),
-            own: &|_| Vec::new(),
-            rollback: None,
-            rolls_back: Some(done.run.clone()),
+            course: Course::Rollback { run: done.run.clone() },
+            commits: [self.from.clone(), self.to.clone()],
             notices,
         };
         recipe.plan()

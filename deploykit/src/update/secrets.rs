@@ -72,26 +72,24 @@ fn names_in(check: &SecretsCheck) -> Result<BTreeSet<String>, Failed> {
     })
 }
 
-/// Compares the names in the settings and in what changed, or in everything; `before` is the live commit, whose own lacks
-/// are only noticed. Returns how many are asked for or required, too.
+/// Compares the names that the new version asks for, in its settings and in what changed, with the secrets file; what the live commit
+/// lacks as well is only noticed. Also returns how many names are asked for or required.
 pub(super) fn compare(
     site: &Site,
-    to: &str,
-    before: Option<&str>,
-    changed: Option<&BTreeSet<PathBuf>>,
+    live: &str,
+    new: &str,
+    changed: &BTreeSet<PathBuf>,
 ) -> Result<(SecretsOutcome, usize), Failed> {
     let config = site.config();
     let check = check_of(config);
     let pattern = compile_pattern(&check.pattern)?;
     let settings = SettingsFiles::of(config);
-    let wanted = |path: &Path| changed.is_none_or(|changed| settings.matches(path) || changed.contains(path));
-    let asked = |commit: &str| asked_by(&config.site.repository, commit, &pattern, wanted);
-    let wanted = asked(to)?;
-    let known = before.map(asked).transpose()?.unwrap_or_default();
-    let present = names_in(&check)?;
-    let asked: BTreeSet<&String> = wanted.keys().chain(&check.required).collect();
-    let asked = asked.len();
-    Ok((check.decide(&wanted, &known.into_keys().collect(), &present), asked))
+    let counts = |path: &Path| settings.matches(path) || changed.contains(path);
+    let asked_by_new = asked_by(&config.site.repository, new, &pattern, counts)?;
+    let asked_by_live = asked_by(&config.site.repository, live, &pattern, counts)?.into_keys().collect();
+    let outcome = check.decide(&asked_by_new, &asked_by_live, &names_in(&check)?);
+    let named: BTreeSet<&String> = asked_by_new.keys().chain(&check.required).collect();
+    Ok((outcome, named.len()))
 }
 
 /// The files that the settings module may be made of.

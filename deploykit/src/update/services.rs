@@ -60,8 +60,9 @@ impl<'p> Services<'p> {
 
     /// Stops the services of one role, if they run.
     pub(super) fn stop(&self, role: Role) -> Check {
-        let Check::Change(mut change) = self.restart.stopping(role) else {
-            return self.unmanaged(self.restart.stopping(role));
+        let mut change = match self.restart.stopping(role) {
+            Check::Change(change) => change,
+            unchanged @ Check::Unchanged { .. } => return self.unmanaged(unchanged),
         };
         if role == Role::Web
             && !change.undo.is_empty()

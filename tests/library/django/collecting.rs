@@ -1,5 +1,7 @@
 //! Static files collected beside the live ones.
 
+mod alone;
+
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

@@ -34,6 +34,13 @@ pub struct StaticSet {
 #[derive(Debug, PartialEq)]
 pub struct Aside(pub(super) PathBuf);
 
+impl Aside {
+    /// Leaves the directory where it is: after a swap, the undo needs it.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Aside {
     fn drop(&mut self) {
         if let Err(error) = files::remove_tree(&self.0) {

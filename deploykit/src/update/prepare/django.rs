@@ -146,7 +146,7 @@ impl Preparation<'_, '_> {
             tracked,
             collect,
             clear,
-            record: self.state.current().static_files,
+            record: self.last.static_files.clone(),
             deleted: deleted.map(names::text).collect(),
             copied: config.steps.iter().any(|step| step.after >= StepKind::Static),
         };

@@ -7,7 +7,7 @@ use crate::event::{Event, Outcome, milliseconds};
 use crate::host::files;
 use crate::names;
 use crate::plan::{Phase, Plan, StepKind};
-use crate::report::{Failure, Report};
+use crate::report::{Failure, FailureKind, Report};
 use crate::runner::error_chain;
 use crate::services::{LogMark, ServiceState};
 use crate::state::{Current, RunDirectory, Unread};
@@ -60,8 +60,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let source = if interrupted { PreparationError::Interrupted.into() } else { source };
         let phase = Phase::Prepare;
         let mut failure = Failure::new(step.clone(), phase, source.as_ref(), self.host.redactor());
-        (failure.interrupted, failure.transcript) =
-            (interrupted, self.run.as_ref().map(RunDirectory::transcript));
+        if interrupted {
+            (failure.kind, failure.interrupted) = (FailureKind::Interrupted, true);
+        }
+        failure.transcript = self.run.as_ref().map(RunDirectory::transcript);
         let (error, tail) = (failure.error.clone(), failure.tail.clone());
         self.events.send(Event::StepFailed { phase, step: step.clone(), error, tail });
         let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };

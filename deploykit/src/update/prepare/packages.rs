@@ -41,7 +41,7 @@ impl Drop for Early {
 
 impl Early {
     /// Takes them from git; `None` where their meaning depends on the tree around them.
-    fn new(site: &Site, commit: &str, host: &Host) -> Option<Self> {
+    fn new(site: &Site, record: Option<Record>, commit: &str, host: &Host) -> Option<Self> {
         let config = site.config();
         let target = Tree::open(&config.site.repository, commit).ok()?;
         if config.python.requirements.is_empty() || names_a_file(site, &target, host) {
@@ -51,7 +51,7 @@ impl Early {
         files::own_directory(&directory, None).ok()?;
         files::remove_tree(&directory).ok()?;
         DirBuilder::new().mode(0o700).create(&directory).ok()?;
-        let install = install_in(site, &directory);
+        let install = install_in(site, record, &directory);
         let mut early = Early { directory, install, fingerprint: String::new() };
         early.take(site, &target)?;
         let install = &early.install;
@@ -89,7 +89,7 @@ impl Early {
 
     /// Tells whether the tree asks for the same: filters, local changes and the site's own steps may have changed it.
     fn fits(&self, site: &Site, tree: &Path) -> bool {
-        let there = install_in(site, tree);
+        let there = install_in(site, None, tree);
         let read = Requirements::read(&there.requirements, &there.directory, &there.extra_args);
         let same = |file: &str| fs::read(tree.join(file)).ok() == fs::read(self.directory.join(file)).ok();
         read.is_ok_and(|read| read.fingerprint == self.fingerprint) && SETTINGS.into_iter().all(same)
@@ -116,12 +116,12 @@ fn names_a_file(site: &Site, target: &Tree, host: &Host) -> bool {
 }
 
 /// Returns the installation for a tree of the project.
-fn install_in(site: &Site, tree: &Path) -> PipInstall {
+fn install_in(site: &Site, record: Option<Record>, tree: &Path) -> PipInstall {
     let requirements = site.config().python.requirements.iter();
     PipInstall {
         requirements: requirements.map(|file| site.in_tree(file, tree)).collect(),
         directory: tree.to_owned(),
-        ..site.pip_install()
+        ..site.pip_install_after(record)
     }
 }
 
@@ -132,12 +132,12 @@ impl Preparation<'_, '_> {
         moved: Option<&Move>,
         states: &[ServiceState],
     ) -> Result<(Ground, Packages), UpdateError> {
-        let early = Early::new(self.site, &self.to, &self.host);
+        let early = Early::new(self.site, self.last.packages.clone(), &self.to, &self.host);
         let early = early.and_then(|early| Some((early, self.host.with_part().ok()?)));
         let Some((early, (host, cancel))) = early else {
             let ground = self.ground(moved)?;
             let packages = self.step(StepKind::StagedVirtualenv, |this| {
-                this.can_be_reached(&install_in(this.site, &ground.tree.path), states)?;
+                this.can_be_reached(&this.install_in(&ground.tree.path), states)?;
                 let packages = this.packages(&ground)?;
                 this.look_at(packages, states)
             })?;
@@ -185,13 +185,17 @@ impl Preparation<'_, '_> {
         })
     }
 
+    fn install_in(&self, tree: &Path) -> PipInstall {
+        install_in(self.site, self.last.packages.clone(), tree)
+    }
+
     /// Builds the staged virtualenv from the staged tree, unless the live one is the right one.
     fn packages(&self, ground: &Ground) -> Result<Packages, PythonError> {
         if self.site.config().python.requirements.is_empty() {
             let reason = "no requirements are configured".to_owned();
             return Ok(Packages::Unchanged { reason, record: Record::default() });
         }
-        install_in(self.site, &ground.tree.path).build(&self.host)
+        self.install_in(&ground.tree.path).build(&self.host)
     }
 
     /// Checks that the services can use the staged virtualenv.

@@ -13,7 +13,7 @@ use crate::update::answers::Facts;
 
 /// What the last good update left, and the first thing, the commit aside, that is not like that any more.
 pub(super) struct Look {
-    current: Current,
+    pub(super) current: Current,
     changed: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Preparation<'_, '_> {
     /// Tells whether the live outputs of the site's own steps were made of just this commit, configuration and these files, as
     /// far as the last good update saw them. The packages are compared on the way.
     pub(super) fn is_built_of_the_same(&self) -> bool {
-        let current = self.state.current();
+        let current = &self.last;
         let is_edited = || current.seen.as_ref().is_none_or(|seen| seen.edited().is_some());
         current.commit == self.to && current.settings == self.site.fingerprint() && !is_edited()
     }

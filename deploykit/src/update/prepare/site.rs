@@ -73,7 +73,7 @@ impl Preparation<'_, '_> {
     pub(in crate::update) fn secrets(&mut self, moved: Option<&Move>) -> Result<((), String), Failed> {
         let changed = moved.iter().flat_map(|moved| moved.changes.iter().flat_map(|change| change.paths()));
         let changed = changed.map(ToOwned::to_owned).collect();
-        let (outcome, asked) = secrets::compare(self.site, &self.to, Some(&self.from), Some(&changed))?;
+        let (outcome, asked) = secrets::compare(self.site, &self.from, &self.to, &changed)?;
         if !outcome.missing.is_empty() {
             let file = self.site.config().secrets.file.clone().unwrap_or_default();
             return Err(PreparationError::SecretsMissing { file, missing: outcome.missing }.into());

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Facts;
 use crate::action::Action;
 use crate::django::reasons::{grouped, reasons};
-use crate::django::{Migrate, PutBack, RestoreDatabase, ReversedMigration, When};
+use crate::django::{Migrate, PutBack, RestoreDatabase, ReversedMigration};
 use crate::git::{CarryWritten, Exclude, counted};
-use crate::operations::django_manage::{DjangoManage, Prepared, Reversal, StaticSet, Task};
-use crate::operations::{Change, Check, Operation};
+use crate::operations::django_manage::{Prepared, Reversal, StaticSet};
+use crate::operations::{Change, Check};
 use crate::site::Site;
 use crate::smoke::SmokeCheck;
 use crate::update::backup::Backup;
@@ -56,21 +56,17 @@ impl Facts {
     /// Returns the change of each operation.
     pub(super) fn answers(&self, site: &Site, services: &Services) -> Answers {
         let code = match &self.target {
-            Some(target) => site.git_update(None).change(target),
+            Some(target) => target.change(),
             None => Check::unchanged("the update brought no commits"),
         };
-        let virtualenv = match &self.done.environment {
-            Some(_) => site.pip_install().change(&self.packages).brief(),
-            None => Check::unchanged("the update changed no packages"),
-        };
-        let manage = |task, prepared| DjangoManage::new(self.project.clone(), task).change(&prepared);
+        let virtualenv = self.packages.change().brief();
         let static_files = match &self.done.static_files {
             None => Check::unchanged("the update changed no static files"),
             Some(way) => {
                 let (actions, undo) = way.actions();
                 let reason = "the files from before the update".to_owned();
                 let set = StaticSet { reason, actions, undo, ..StaticSet::default() };
-                manage(Task::CollectStatic { clear: When::Never }, Prepared::Static(Box::new(set)))
+                Prepared::Static(Box::new(set)).change()
             }
         };
         // After the last of the hidden paths is restored, nothing is left to hide.
@@ -81,11 +77,11 @@ impl Facts {
         };
         let migrate = match self.reversal() {
             None => Check::unchanged("the update applied no migrations"),
-            Some(reversal) => self
-                .carried(MIGRATE)
-                .fold(manage(Task::Migrate, Prepared::Reversal(Box::new(reversal))), |check, carry| {
+            Some(reversal) => {
+                self.carried(MIGRATE).fold(Prepared::Reversal(Box::new(reversal)).change(), |check, carry| {
                     check.then(Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry))
-                }),
+                })
+            }
         };
         Answers {
             backup: self.backup(),

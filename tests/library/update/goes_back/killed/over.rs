@@ -200,29 +200,45 @@ fn a_journal_that_cannot_be_read_is_an_error_or_harmless() {
 #[test]
 fn a_migration_that_stays_half_done_is_begun_anew_from_the_copy() {
     let Some(site) = TestSite::builder().start() else { return };
-    let [begun, die, go] = ["begun", "die", "go"].map(|name| site.root.join(name));
+    let [begun, die, go, rows] = ["begun", "die", "go", "rows"].map(|name| site.root.join(name));
     site.publish(|tree| {
         let text = format!(
             "import os\nimport time\n\nfrom django.db import migrations\n\n\ndef wait(apps, schema_editor):\n    \
-             schema_editor.execute(\"CREATE TABLE guestbook_late (id integer)\")\n    open({begun:?}, \"w\").close()\n    \
+             rows = os.path.exists({rows:?})\n    \
+             schema_editor.execute(\"UPDATE guestbook_entry SET text = text || '!'\" if rows else \
+             \"CREATE TABLE guestbook_late (id integer)\")\n    open({begun:?}, \"w\").close()\n    \
              end = time.monotonic() + 60\n    while not os.path.exists({go:?}) and time.monotonic() < end:\n        \
-             if os.path.exists({die:?}):\n            os._exit(9)\n        time.sleep(0.05)\n\n\n\
+             if os.path.exists({die:?}):\n            os._exit(9)\n        time.sleep(0.05)\n    \
+             if rows:\n        raise RuntimeError(\"it fails again\")\n\n\n\
              class Migration(migrations.Migration):\n    atomic = False\n    \
              dependencies = [(\"guestbook\", \"0001_initial\")]\n    operations = [migrations.RunPython(wait)]\n"
         );
         write(tree, "project/guestbook/migrations/0002_wait.py", &text);
     })
     .unwrap();
-    let child = start_update(&site, "never");
-    assert!(wait_until(PATIENCE, || begun.exists()), "{}", site.logs());
-    drop(child);
-    fs::write(&die, "").unwrap();
-    let mut go_on = |record: &Record| {
-        if matches!(&record.event, Event::StepStarted { step, .. } if step == "migrate") {
-            fs::write(&go, "").unwrap();
-        }
+    let die_and_go_on = || {
+        let child = start_update(&site, "never");
+        assert!(wait_until(PATIENCE, || begun.exists()), "{}", site.logs());
+        drop(child);
+        fs::write(&die, "").unwrap();
+        let mut go_on = |record: &Record| {
+            if matches!(&record.event, Event::StepStarted { step, .. } if step == "migrate") {
+                fs::write(&go, "").unwrap();
+            }
+        };
+        let report = update::recover_forward(&load(&site), None, &mut go_on).unwrap();
+        [&begun, &die, &go].into_iter().for_each(|file| fs::remove_file(file).unwrap());
+        report.expect("an unfinished run")
     };
-    let report = update::recover_forward(&load(&site), None, &mut go_on).unwrap().expect("an unfinished run");
+    // It changes rows alone, and fails the second time as well: the copy is restored twice.
+    fs::write(&rows, "").unwrap();
+    let before = Snapshot::of(&site);
+    let report = die_and_go_on();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}", report.failure);
+    assert_as_before(&site, &before);
+
+    fs::remove_file(&rows).unwrap();
+    let report = die_and_go_on();
     assert_eq!(report.outcome, Outcome::Updated, "{:#?}", report.failure);
     site.wait_until_serving(PATIENCE).unwrap();
     assert_tidy(&site);
