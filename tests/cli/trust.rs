@@ -356,6 +356,31 @@ fn stopped_services_are_those_of_their_site() {
 }
 
 #[test]
+fn pages_are_those_of_their_site() {
+    let (place, other, www) = (Place::new(), Place::new(), tempfile::tempdir().unwrap());
+    // One page is in a directory beside the configuration. Only a mark identifies the site of the other one.
+    for page in [place.top.join("maintenance.html"), www.path().join("down.html")] {
+        let shown = page.display().to_string();
+        place.configure(&format!("[maintenance]\npage = \"{shown}\"\nmessage = \"Back at noon\"\n"));
+        let run =
+            |args: &[&str]| deploykit("/", &[&["maintenance", "on", "--page", &shown], args].concat()).run();
+        place.run(&["git-update"]).expect(0);
+        let lock =
+            Lock::take(&place.state().lock(), "update to 3f2a9c1", Duration::ZERO, &Host::new()).unwrap();
+        says(&run(&[]), 4, ": update to 3f2a9c1");
+        assert!(!page.exists());
+        drop(lock);
+        run(&[]).expect(0);
+        assert!(fs::read_to_string(&page).unwrap().contains("Back at noon"), "it is as configured");
+        let config = other.config().display().to_string();
+        let foreign = run(&["--config", &config]);
+        says(&foreign, 2, &format!("belongs to the site `{}`", place.config().display()));
+    }
+    let names: Vec<_> = fs::read_dir(&place.top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().ends_with("html.deploykit-site")), "{names:?}");
+}
+
+#[test]
 fn events_are_not_written_through_a_link() {
     let place = Place::new();
     let (victim, link) = (place.top.join("victim"), place.repositories.live.join("events"));

@@ -78,24 +78,20 @@ fn of_site(site: &Site, host: &Host, command: &MaintenanceCommand) -> Result<Mai
     Ok(maintenance)
 }
 
-/// Returns only the page that a flag names, and the site whose configuration is above the page or here.
+/// Returns only the page that a flag names, and its site: the one that has this page, or that of the configuration above the
+/// page or here.
 fn of_page(
     global: &Global,
     command: &MaintenanceCommand,
     file: &Path,
 ) -> Result<(Option<Site>, Maintenance), Failure> {
-    let near = [file.to_owned(), super::here()?];
-    let found = near.iter().find_map(|directory| deploykit::site::find(directory).ok());
-    let site =
-        super::site_of(global, |environment| found.map(|path| Site::load(&path, environment)).transpose())?;
-    let configured = site.as_ref().map(Site::maintenance_page).transpose();
-    let configured = configured.map_err(|error| Failure::refused(&error))?.flatten();
-    let page = match (configured, &site) {
-        (Some(page), _) if super::is_same(&page.path, file) => page,
-        (Some(page), Some(site)) => {
-            return Err(super::contradiction(site, "--page", format!("`{}`", page.path.display())));
-        }
-        _ => Page { path: file.to_owned(), html: None },
+    let site = super::site_of_or_here(global, |environment| match Site::of_page(file, environment)? {
+        None => deploykit::site::find(file).ok().map(|path| Site::load(&path, environment)).transpose(),
+        found => Ok(found),
+    })?;
+    let page = match &site {
+        Some(site) => configured(global, site, file)?,
+        None => Page { path: file.to_owned(), html: None },
     };
     let goal = match command {
         MaintenanceCommand::On { at: Some(_), .. } | MaintenanceCommand::On { within: Some(_), .. } => {
@@ -113,6 +109,19 @@ fn of_page(
         MaintenanceCommand::Off { .. } | MaintenanceCommand::Status { .. } => Goal::Off,
     };
     Ok((site, Maintenance { goal, announcement: None, page: Some(page) }))
+}
+
+/// Returns the page as the site configures it, or without a template when the site has no page.
+fn configured(global: &Global, site: &Site, file: &Path) -> Result<Page, Failure> {
+    match site.maintenance_page().map_err(|error| Failure::refused(&error))? {
+        Some(page) if super::is_same(&page.path, file) => Ok(page),
+        Some(page) => Err(super::contradiction(site, "--page", format!("`{}`", page.path.display()))),
+        None => {
+            let what = format!("the page `{}`", file.display());
+            super::not_of_another(global, site, &what, |environment| Site::of_page(file, environment))?;
+            Ok(Page { path: file.to_owned(), html: None })
+        }
+    }
 }
 
 fn status(maintenance: &Maintenance, command: &MaintenanceCommand, ui: Ui) -> Result<u8, Failure> {

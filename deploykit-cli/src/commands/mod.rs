@@ -122,6 +122,43 @@ fn site_of<E: Into<Failure>>(
     Ok(site)
 }
 
+/// Returns the site that the named things belong to, or else the site of the configuration here.
+fn site_of_or_here<E: Into<Failure>>(
+    global: &Global,
+    find: impl FnOnce(Option<&str>) -> Result<Option<Site>, E>,
+) -> Result<Option<Site>, Failure> {
+    match site_of(global, find)? {
+        Some(site) => Ok(Some(site)),
+        None => site_if_any(global),
+    }
+}
+
+/// Refuses what belongs to another site than the one that `--config` names.
+fn not_of_another<E: Into<Failure>>(
+    global: &Global,
+    site: &Site,
+    what: &str,
+    find: impl FnOnce(Option<&str>) -> Result<Option<Site>, E>,
+) -> Result<(), Failure> {
+    if global.config.is_none() {
+        return Ok(());
+    }
+    match find(global.environment.as_deref()).map_err(Into::into)? {
+        Some(its) if !is_same(&its.config().path, &site.config().path) => {
+            let hint = "leave out `--config`, or unset `DEPLOYKIT_CONFIG`";
+            Err(of_another(what, &its, site, "the one of `--config`", hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the failure for what belongs to another site.
+fn of_another(what: &str, its: &Site, site: &Site, which: &str, hint: &'static str) -> Failure {
+    let (its, path) = (its.config().path.display(), site.config().path.display());
+    let message = format!("{what} belongs to the site `{its}`, not to `{path}`, {which}");
+    Failure::message(exit_code::USAGE, message, hint)
+}
+
 /// Returns the failure for a flag that contradicts the configuration of its site.
 fn contradiction(site: &Site, flag: &str, configured: impl Display) -> Failure {
     let path = site.config().path.display();

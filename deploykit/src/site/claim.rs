@@ -21,7 +21,7 @@ use crate::state::{Owner, OwnerError, State, real, state_above};
 /// The name of the registration, in git's own directory: no commit brings a file there.
 const REGISTRATION: &str = "deploykit-site.json";
 
-/// How many directories beside a virtualenv are looked into for its site.
+/// How many directories beside a virtualenv or page are looked into for its site.
 const BESIDE: usize = 1000;
 
 /// Why a site may not be worked on.
@@ -188,15 +188,16 @@ impl Site {
         Ok(Adopted { before, aside: Some(aside), virtualenvs_stay })
     }
 
-    /// Says in git's own directory, and beside a virtualenv that is found by nothing else, whose they are: whoever works on
-    /// them from elsewhere takes the lock of this site. Where that cannot be written, it is found by the configuration alone.
+    /// Records this site in Git's own directory, and beside a virtualenv or page that nothing else identifies: whoever works
+    /// on them from elsewhere takes the lock of this site. If that cannot be written, only configurations identify them.
     fn register(&self, owner: &Owner) {
         let registration = Registration {
             id: owner.id.clone(),
             directory: owner.directory.clone(),
             configuration: self.config.path.clone(),
         };
-        let places = [registration_of(&self.config.site.repository), self.beside_virtualenv()];
+        let places =
+            [registration_of(&self.config.site.repository), self.beside_virtualenv(), self.beside_page()];
         for path in places.into_iter().flatten() {
             if read(&path).as_ref() == Some(&registration) {
                 continue;
@@ -212,9 +213,18 @@ impl Site {
     fn beside_virtualenv(&self) -> Option<PathBuf> {
         let virtualenv = &self.config.python.virtualenv;
         let is_ours = |directory: &Path| real(directory) == real(self.state().directory());
-        let is_found = near(virtualenv).any(|path| real(&path) == real(&self.config.path))
-            || state_above(&real(virtualenv)).is_some_and(is_ours);
+        let is_found = self.is_near(virtualenv) || state_above(&real(virtualenv)).is_some_and(is_ours);
         (!is_found && virtualenv.exists()).then(|| beside(virtualenv))
+    }
+
+    /// Returns where the page's registration is; `None`: it is found without one.
+    fn beside_page(&self) -> Option<PathBuf> {
+        let page = self.config.maintenance.page.as_ref()?;
+        (!self.is_near(page) && files::parent(page).is_dir()).then(|| beside(page))
+    }
+
+    fn is_near(&self, path: &Path) -> bool {
+        near(path).any(|path| real(&path) == real(&self.config.path))
     }
 
     /// Finds the site that a checkout belongs to: by a configuration in it or above it, or by what the last update left in
@@ -294,14 +304,37 @@ impl Site {
             configuration: owner.configuration,
         });
         let known = known.or_else(|| read(&beside(virtualenv)));
-        let registered = known.as_ref().map(|known| known.configuration.clone());
-        let is_strict = |path: &Path| {
-            registered.as_deref() == Some(path)
-                || path.parent().is_some_and(|above| virtualenv.starts_with(above))
-        };
-        Site::among(near(virtualenv), known, environment, is_strict, |site| {
-            real(&site.config.python.virtualenv) == wanted
+        Site::near(virtualenv, known, environment, |site| real(&site.config.python.virtualenv) == wanted)
+    }
+
+    /// Finds the site that a maintenance page belongs to, whether the page is up or down: by a configuration above it or in a
+    /// directory beside it, or by what the last update left beside it.
+    ///
+    /// # Errors
+    ///
+    /// When a configuration exists, and cannot be read or is not trusted.
+    pub fn of_page(page: &Path, environment: Option<&str>) -> Result<Option<Site>, super::ConfigError> {
+        // The page exists only while it is up.
+        let place = |page: &Path| Some((real(files::parent(page)), page.file_name()?.to_owned()));
+        let wanted = place(page);
+        Site::near(page, read(&beside(page)), environment, |site| {
+            site.config.maintenance.page.as_deref().is_some_and(|own| place(own) == wanted)
         })
+    }
+
+    /// Reads the configurations near a path, and the one that is registered, until one is right.
+    fn near(
+        path: &Path,
+        registered: Option<Registration>,
+        environment: Option<&str>,
+        is_it: impl Fn(&Site) -> bool,
+    ) -> Result<Option<Site>, super::ConfigError> {
+        let known = registered.as_ref().map(|registered| registered.configuration.clone());
+        let is_strict = |configuration: &Path| {
+            known.as_deref() == Some(configuration)
+                || configuration.parent().is_some_and(|above| path.starts_with(above))
+        };
+        Site::among(near(path), registered, environment, is_strict, is_it)
     }
 
     /// Reads configurations, and the one that is registered, until one is right.
@@ -328,20 +361,20 @@ impl Site {
     }
 }
 
-/// Returns the configurations above a virtualenv and in the directories beside it.
-fn near(virtualenv: &Path) -> impl Iterator<Item = PathBuf> {
-    let above = virtualenv.ancestors().map(Path::to_owned);
-    let beside = std::fs::read_dir(files::parent(virtualenv)).into_iter().flatten().flatten().take(BESIDE);
+/// Returns the configurations above a path and in the directories beside it.
+fn near(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let above = path.ancestors().map(Path::to_owned);
+    let beside = std::fs::read_dir(files::parent(path)).into_iter().flatten().flatten().take(BESIDE);
     let directories = above.chain(beside.map(|entry| entry.path()));
     directories.map(|directory| directory.join(super::NAME)).filter(|path| path.is_file())
 }
 
-/// Returns the file beside a virtualenv that says whose it is.
-fn beside(virtualenv: &Path) -> PathBuf {
+/// Returns the file beside a virtualenv or page that names its site.
+fn beside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
-    name.push(virtualenv.file_name().unwrap_or_default());
+    name.push(path.file_name().unwrap_or_default());
     name.push(".deploykit-site");
-    virtualenv.with_file_name(name)
+    path.with_file_name(name)
 }
 
 fn registration_of(repository: &Path) -> Option<PathBuf> {

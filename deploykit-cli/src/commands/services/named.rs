@@ -21,15 +21,15 @@ pub fn services(
 ) -> Result<(Option<Site>, Vec<Service>), Failure> {
     fits(args, kind, want)?;
     let named: Vec<Service> = args.names.iter().map(|name| service(name, args, kind)).collect();
-    let site = commands::site_of(global, |environment| site_of_all(&named, environment))?;
-    let site = match site {
-        Some(site) => Some(site),
-        None => commands::site_if_any(global)?,
-    };
+    let site = commands::site_of_or_here(global, |environment| site_of_all(&named, environment))?;
     let Some(site) = site else { return Ok((None, named)) };
-    let services = named.into_iter().map(|named| match configured(&site, &named)? {
-        Some(known) => Ok(known),
-        None => own(global, &site, named),
+    let services = named.into_iter().map(|named| -> Result<Service, Failure> {
+        if let Some(known) = configured(&site, &named)? {
+            return Ok(known);
+        }
+        let find = |environment: Option<&str>| site_of(&named, &site.host(None), environment);
+        commands::not_of_another(global, &site, &the(&named), find)?;
+        Ok(named)
     });
     let services = services.collect::<Result<_, _>>()?;
     Ok((Some(site), services))
@@ -42,8 +42,9 @@ fn site_of_all(named: &[Service], environment: Option<&str>) -> Result<Option<Si
         let Some(site) = site_of(service, &Host::new(), environment)? else { continue };
         match &found {
             Some((first, of)) if !commands::is_same(&first.config().path, &site.config().path) => {
-                let whose = format!("that of `{}`", of.name);
-                return Err(of_another(service, &site, first, &whose, "call deploykit once per site"));
+                let which = format!("the one of `{}`", of.name);
+                let hint = "call deploykit once per site";
+                return Err(commands::of_another(&the(service), &site, first, &which, hint));
             }
             Some(_) => {}
             None => found = Some((site, service)),
@@ -57,25 +58,8 @@ fn site_of(service: &Service, host: &Host, environment: Option<&str>) -> Result<
     Ok(Site::of_service(&origin, environment)?)
 }
 
-/// Returns a service that the site does not configure. Refuses it if it belongs to another site than that of `--config`.
-fn own(global: &Global, site: &Site, named: Service) -> Result<Service, Failure> {
-    if global.config.is_none() {
-        return Ok(named);
-    }
-    match site_of(&named, &site.host(None), global.environment.as_deref())? {
-        Some(other) if !commands::is_same(&other.config().path, &site.config().path) => {
-            let hint = "leave out `--config`, or unset `DEPLOYKIT_CONFIG`";
-            Err(of_another(&named, &other, site, "that of `--config`", hint))
-        }
-        _ => Ok(named),
-    }
-}
-
-fn of_another(service: &Service, its: &Site, site: &Site, whose: &str, hint: &'static str) -> Failure {
-    let (its, path) = (its.config().path.display(), site.config().path.display());
-    let message =
-        format!("the service `{}` belongs to the site `{its}`, not to `{path}`, {whose}", service.name);
-    Failure::message(exit_code::USAGE, message, hint)
+fn the(service: &Service) -> String {
+    format!("the service `{}`", service.name)
 }
 
 /// Refuses flags of another manager, and missing flags.
