@@ -356,6 +356,32 @@ fn stopped_services_are_those_of_their_site() {
 }
 
 #[test]
+fn flags_do_not_contradict_the_configuration_that_is_named() {
+    let (place, other) = (Place::new(), Place::new());
+    place.run(&["git-update"]).expect(0);
+    let shown = |path: &Path| path.display().to_string();
+    let (config, more) = (shown(&other.config()), shown(&place.top.join("more.txt")));
+    fs::write(&more, "").unwrap();
+    let commands = [
+        ("--repository", shown(&place.repositories.live), vec!["git-update"]),
+        ("--virtualenv", shown(&place.top.join("venv")), vec!["pip-install", "-r", &more]),
+    ];
+    for (flag, of_place, command) in commands {
+        let named = [&command[..], &[flag, &of_place]].concat();
+        let contradicts = format!("`{flag}` contradicts the configuration `{config}`");
+        says(&deploykit("/", &[&named[..], &["--config", &config]].concat()).run(), 2, &contradicts);
+        says(&deploykit("/", &named).env("DEPLOYKIT_CONFIG", &config).run(), 2, &contradicts);
+        // Another configuration for the same checkout has another lock.
+        let aside = place.top.join("aside.toml");
+        let text = fs::read_to_string(place.config()).unwrap();
+        let text = text.replace("[site]", "[site]\nrepository = \"live\"").replace("../venv", "venv");
+        fs::write(&aside, text).unwrap();
+        let done = deploykit("/", &[&named[..], &["--config", &shown(&aside)]].concat()).run();
+        says(&done, 4, &format!("is that of the site `{}`", place.config().display()));
+    }
+}
+
+#[test]
 fn pages_are_those_of_their_site() {
     let (place, other, www) = (Place::new(), Place::new(), tempfile::tempdir().unwrap());
     // One page is in a directory beside the configuration. Only a mark identifies the site of the other one.

@@ -14,8 +14,13 @@ pub fn run(global: &Global, args: &GitUpdateArgs, ui: Ui) -> Result<u8, Failure>
     let site = match &repository {
         Some(repository) => {
             super::not_root_over_others(repository)?;
-            let site = Site::of_repository(repository, global.environment.as_deref())?;
-            super::take(site.as_ref().map_or_else(|| Umask::of_files(repository, None), Site::umask));
+            let site = super::site_of(global, |environment| Site::of_repository(repository, environment))?;
+            match &site {
+                Some(site) => {
+                    super::agrees(site, "--repository", repository, &site.config().site.repository)?
+                }
+                None => super::take(Umask::of_files(repository, None)),
+            }
             site
         }
         None => Some(super::site_or(global, "`--repository DIRECTORY`")?),

@@ -84,14 +84,8 @@ fn named(
         return Ok((None, Project::new(python, directory, settings.unwrap_or_default())));
     };
     let config = site.config();
-    for (flag, named, configured) in [
-        ("--project", directory, &config.site.project),
-        ("--virtualenv", virtualenv, &config.python.virtualenv),
-    ] {
-        if !super::is_same(named, configured) {
-            return Err(super::contradiction(&site, flag, format!("`{}`", configured.display())));
-        }
-    }
+    super::agrees(&site, "--project", directory, &config.site.project)?;
+    super::agrees(&site, "--virtualenv", virtualenv, &config.python.virtualenv)?;
     if settings.is_some_and(|settings| settings != config.site.settings) {
         return Err(super::contradiction(&site, "--settings", format!("`{}`", config.site.settings)));
     }

@@ -166,6 +166,14 @@ fn contradiction(site: &Site, flag: &str, configured: impl Display) -> Failure {
     Failure::message(exit_code::USAGE, message, "leave out the flag, or change the configuration")
 }
 
+/// Refuses a path that contradicts the configuration of its site.
+fn agrees(site: &Site, flag: &str, named: &Path, configured: &Path) -> Result<(), Failure> {
+    if is_same(named, configured) {
+        return Ok(());
+    }
+    Err(contradiction(site, flag, format!("`{}`", configured.display())))
+}
+
 /// Tells whether two paths lead to the same file, which need not exist.
 fn is_same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| -> PathBuf {

@@ -20,8 +20,13 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
     let site = match &virtualenv {
         Some(virtualenv) => {
             super::not_root_over_others(virtualenv)?;
-            let site = Site::of_virtualenv(virtualenv, global.environment.as_deref())?;
-            super::take(site.as_ref().map_or_else(|| Umask::of_files(virtualenv, None), Site::umask));
+            let site = super::site_of(global, |environment| Site::of_virtualenv(virtualenv, environment))?;
+            match &site {
+                Some(site) => {
+                    super::agrees(site, "--virtualenv", virtualenv, &site.config().python.virtualenv)?
+                }
+                None => super::take(Umask::of_files(virtualenv, None)),
+            }
             site
         }
         None => Some(super::site_or(global, "`--virtualenv DIRECTORY`, or activate the virtualenv")?),
