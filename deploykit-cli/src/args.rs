@@ -94,6 +94,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Print the site's variables for a shell: eval "$(deploykit env)"
     Env,
+    /// Describe the keys of deploykit.toml
+    Docs(DocsArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -409,6 +411,12 @@ pub struct LogsArgs {
     /// Number of lines per log
     #[arg(short = 'n', long, default_value_t = 20)]
     pub lines: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct DocsArgs {
+    /// A key or section, such as git.branch, branch or git; default: all
+    pub key: Option<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -17,7 +17,7 @@ use deploykit::operations::smoke_check::{PageResult, SmokeError};
 use deploykit::python::PythonError;
 use deploykit::report::Report;
 use deploykit::services::ServiceError;
-use deploykit::site::{ClaimError, ConfigError};
+use deploykit::site::{ClaimError, ConfigError, UnknownKey};
 use deploykit::state::OwnerError;
 use deploykit::update::{PreparationError, RollbackError, UpdateError};
 
@@ -79,6 +79,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(ConfigError::NotFound { .. }) = error.downcast_ref() {
         return Some("write one with `deploykit init`, or name it with `--config FILE`".into());
+    }
+    if let Some(UnknownKey { near, .. }) = error.downcast_ref() {
+        let near = near.as_ref().map(|near| format!("did you mean `{near}`?"));
+        return Some(near.unwrap_or_else(|| "list all keys: `deploykit docs`".to_owned()));
     }
     if let Some(ConfigError::Distrust(error)) = error.downcast_ref() {
         return distrust(error);

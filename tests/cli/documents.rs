@@ -72,6 +72,7 @@ fn every_example_is_held_against_the_binary() {
         include_str!("signals.rs"),
         include_str!("trust.rs"),
         include_str!("updates.rs"),
+        include_str!("usage.rs"),
     ]
     .concat();
     let examples = examples();

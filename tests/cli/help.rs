@@ -39,6 +39,7 @@ Commands:
   secrets      Compare the secrets with what the code asks for, or set one
   logs         Show the last lines of the services' logs
   env          Print the site's variables for a shell: eval "$(deploykit env)"
+  docs         Describe the keys of deploykit.toml
   completions  Print completions for a shell
   help         Print this message or the help of the given subcommand(s)
 
@@ -101,6 +102,7 @@ fn every_command_has_a_help() {
         "secrets set",
         "logs",
         "env",
+        "docs",
         "completions",
     ];
     let mut text = String::new();
@@ -438,6 +440,17 @@ Options:
 Print the site's variables for a shell: eval "$(deploykit env)"
 
 Usage: deploykit env [OPTIONS]
+
+Options:
+  -h, --help  Print help
+
+===== docs
+Describe the keys of deploykit.toml
+
+Usage: deploykit docs [OPTIONS] [KEY]
+
+Arguments:
+  [KEY]  A key or section, such as git.branch, branch or git; default: all
 
 Options:
   -h, --help  Print help

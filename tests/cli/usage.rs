@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
 
+use crate::documents::assert_documented;
 use crate::run::deploykit;
 use crate::support;
 
@@ -82,6 +83,53 @@ fn a_full_disk_is_not_passed_over() {
         done.stderr,
         str![[r#"
 Error: cannot write to the standard output: No space left on device (os error 28)
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn docs_describe_keys_and_sections() {
+    assert_data_eq!(
+        deploykit("/", &["docs", "git.local-changes"]).run().expect(0).text(None),
+        str![[r#"
+exit code 0
+--- stdout
+# The remote and the branch of new versions, and what may be in the checkout.
+[git]
+# What an update does if the checkout has local changes, including those hidden by
+# `assume-unchanged` or `skip-worktree`. `keep` keeps the changes that do not conflict with the
+# update.
+# Type: `"refuse"` or `"keep"`. Default: `"refuse"`; development: `"keep"`.
+local-changes = "refuse"
+
+"#]]
+        .raw()
+    );
+    let example = std::fs::read_to_string(support::root().join("examples/deploykit.toml")).unwrap();
+    let all = deploykit("/", &["docs"]).run().expect(0).stdout;
+    assert!(example.ends_with(&format!("\n\n{all}")), "{all}");
+    let done = deploykit("/", &["docs", "git", "--json"]).run().expect(0);
+    assert_documented("docs", &done.json());
+}
+
+#[test]
+fn docs_suggest_a_key() {
+    assert_data_eq!(
+        deploykit("/", &["docs", "git.brnch"]).run().expect(2).stderr,
+        str![[r#"
+Error: there is no key or section `git.brnch`
+Hint: did you mean `git.branch`?
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        deploykit("/", &["docs", "wholly-unlike-anything"]).run().expect(2).stderr,
+        str![[r#"
+Error: there is no key or section `wholly-unlike-anything`
+Hint: list all keys: `deploykit docs`
 
 "#]]
         .raw()

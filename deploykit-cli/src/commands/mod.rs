@@ -2,6 +2,7 @@
 
 mod adopt;
 mod completions;
+mod docs;
 mod env;
 mod git_update;
 mod history;
@@ -62,6 +63,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
         Command::Secrets(command) => secrets::run(global, &command, ui),
         Command::Logs(args) => logs::run(global, &args, ui),
         Command::Env => env::run(global, ui),
+        Command::Docs(args) => docs::run(&args, ui),
         Command::Completions { shell } => completions::run(shell),
     };
     result.map_err(|failure| if by_flags { failure.hinting_at_flags() } else { failure })
