@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 pub mod git;
 pub mod python;
 
+/// The programs of the tests that `tests/run --fast` runs.
+const FAST: [&str; 3] = ["git", "python3", "sh"];
+
 /// Returns the top directory of the project.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package lives in the workspace")
@@ -33,13 +36,24 @@ pub fn tools() -> PathBuf {
 /// Returns a program from the test tools or the machine; when it is missing the test is skipped with a printed reason,
 /// and fails where nothing may be missing (`CI=true`).
 pub fn program(name: &str) -> Option<PathBuf> {
+    if !FAST.contains(&name) {
+        leave_out_if_fast(name);
+    }
     let own = tools().join("venv/bin").join(name);
     let found = if own.exists() { Some(own) } else { find_in_path(name) };
     Some(found.unwrap_or_else(|| skip(&format!("`{name}` is not installed; run tests/run"))))
 }
 
+/// Skips the test if only those run that need nothing but git and Python: `tests/run --fast`.
+pub fn leave_out_if_fast(needed: &str) {
+    if std::env::var_os("DEPLOYKIT_FAST").is_some() {
+        harness::leave_out(&format!("needs {needed}"));
+    }
+}
+
 /// Returns the directory of wheels; like [`program`] when it is missing.
 pub fn wheels() -> Option<PathBuf> {
+    leave_out_if_fast("packages");
     let directory = tools().join("wheels");
     if directory.is_dir() {
         return Some(directory);
