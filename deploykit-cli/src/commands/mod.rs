@@ -261,9 +261,43 @@ fn say(done: &Done, check: CheckArgs, ui: Ui) -> Result<u8, Failure> {
 }
 
 fn apply_failure(error: &ApplyError) -> Failure {
-    match error {
-        ApplyError::Prepare(source) => Failure::refused(source.as_ref()),
-        ApplyError::Undone { .. } => Failure::with_code(exit_code::ROLLED_BACK, error),
-        _ => Failure::with_code(exit_code::HELD, error),
+    let (code, failed, then) = match error {
+        ApplyError::Prepare(source) => return Failure::refused(source.as_ref()),
+        ApplyError::Undone { failed } => {
+            (exit_code::ROLLED_BACK, failed, "all changes were undone".to_owned())
+        }
+        ApplyError::NotUndone { failed, undo } => {
+            let undo = deploykit::error_chain(undo.as_ref());
+            (exit_code::HELD, failed, format!("undoing it failed as well: {undo}"))
+        }
+        _ => return Failure::with_code(exit_code::HELD, error),
+    };
+    let mut failure = Failure::with_code(code, failed.as_ref());
+    failure.message = format!("{}; {then}", failure.message);
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use deploykit::action::ActionError;
+    use deploykit::services::ServiceError;
+
+    use super::*;
+
+    #[test]
+    fn an_operation_that_failed_shows_the_hint_of_its_action() {
+        let still_running = ServiceError::StillRunning {
+            service: "web".to_owned(),
+            processes: vec!["12 (gunicorn)".to_owned()],
+            timeout: std::time::Duration::from_secs(30),
+        };
+        let failure = apply_failure(&ApplyError::NotUndone {
+            failed: Box::new(ActionError::Service(still_running)),
+            undo: Box::new(ActionError::Interrupted),
+        });
+        assert_eq!(failure.code, exit_code::HELD);
+        let end = "after it was told to end: 12 (gunicorn); undoing it failed as well: interrupted";
+        assert!(failure.message.ends_with(end), "{}", failure.message);
+        assert!(failure.hints[0].starts_with("raise `stop-timeout`"), "{:?}", failure.hints);
     }
 }

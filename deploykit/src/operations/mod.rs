@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::action::{Action, ActionError, Context, executor};
+use crate::error::error_chain;
 use crate::git::Exclude;
 use crate::host::Host;
 
@@ -211,15 +212,17 @@ pub enum ApplyError {
     #[error(transparent)]
     Prepare(Arc<dyn std::error::Error + Send + Sync>),
     /// An action failed, and everything was undone.
-    #[error("{failed}; all changes were undone")]
+    #[error("all changes were undone because the operation failed")]
     Undone {
         /// What failed.
+        #[source]
         failed: Box<ActionError>,
     },
     /// An action failed, and undoing it failed too.
-    #[error("{failed}; undoing it failed as well: {undo}")]
+    #[error("the changes could not be undone ({}) after the operation failed", error_chain(undo.as_ref()))]
     NotUndone {
         /// What failed.
+        #[source]
         failed: Box<ActionError>,
         /// Why it could not be undone.
         undo: Box<ActionError>,

@@ -183,6 +183,9 @@ fn tail_of<'e>(error: &'e (dyn Error + 'static)) -> &'e [String] {
     if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
         return error.tail();
     }
+    if let Some(error) = error.downcast_ref::<Box<ActionError>>() {
+        return tail_of(error.as_ref());
+    }
     if let Some(error) = error.downcast_ref::<PythonError>() {
         return error.tail();
     }

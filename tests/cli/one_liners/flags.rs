@@ -81,6 +81,26 @@ fn a_service_of_commands_needs_no_configuration() {
 }
 
 #[test]
+fn a_failed_operation_shows_why() {
+    let place = Place::new();
+    fs::write(place.path("busy"), "#!/bin/sh\necho it is busy >&2\nexit 3\n").unwrap();
+    let service = |verb: &str, start: &str| {
+        let flags = ["--manager", "command", "--start", start, "--stop", "sh busy", "--status", "test -e up"];
+        place.run(&[&["services", verb, "jobs"], &flags[..]].concat())
+    };
+    service("start", "touch up").expect(0);
+    let undone = service("stop", "touch up");
+    let text =
+        |failed: &str, why: &str| format!("service `jobs`: its {failed} command failed: `sh busy` {why}");
+    says(&undone, 5, &text("stop", "exited with code 3"));
+    says(&undone, 5, "; all changes were undone\n--- its last line\n  it is busy\n");
+    fs::write(place.path("busy"), "#!/bin/sh\nrm up\necho it is busy >&2\nexit 3\n").unwrap();
+    let held = service("stop", "sh busy");
+    says(&held, 6, &format!("; undoing it failed as well: {}", text("start", "exited with code 3")));
+    says(&held, 6, "it is busy");
+}
+
+#[test]
 fn a_gunicorn_with_a_pidfile_needs_no_configuration() {
     let Some(gunicorn) = services::gunicorn() else { return };
     let (place, wsgi) = (Place::new(), services::wsgi());

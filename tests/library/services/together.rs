@@ -114,6 +114,7 @@ fn each_is_waited_for_whatever_becomes_of_the_others() {
         let error = operations::apply(&control, &mut Context::default()).unwrap_err();
         assert!(!alive(&before), "those that can be stopped were");
         assert!(services.iter().all(|service| state(service).status == Status::Running), "and are back");
+        assert_eq!(deploykit::error_tail(&error), ["it is busy"]);
         let ApplyError::Undone { failed } = error else { panic!("{error}") };
         let deploykit::action::ActionError::Service(error) = *failed else { panic!("{failed}") };
         error
@@ -143,6 +144,7 @@ fn nobody_is_told_after_the_end_of_the_run_was_requested() {
     cancel.request();
     let mut context = Context::from(Host::new().with_cancel(cancel));
     let error = operations::apply(&ServiceControl { services, want: Want::Stop }, &mut context).unwrap_err();
-    assert_eq!(error.to_string(), "interrupted; all changes were undone");
+    let text = "all changes were undone because the operation failed: interrupted";
+    assert_eq!(deploykit::error_chain(&error), text);
     assert!(told(&supervisord).is_empty());
 }
