@@ -428,3 +428,26 @@ Hint: go to the site's checkout, or name it: `deploykit init DIRECTORY`
     );
     assert!(!here.join(".deploykit/runs").read_dir().is_ok_and(|mut runs| runs.next().is_some()));
 }
+
+#[test]
+fn a_command_needs_only_the_keys_that_it_uses() {
+    let directory = directory("[secrets]\nfile = \"secrets.json\"\n");
+    let here = directory.path();
+    for args in [&["history"][..], &["logs"], &["services", "status"]] {
+        let done = deploykit(here, args).run();
+        assert!(done.code != Some(3) && !done.stderr.contains("is missing"), "{args:?}: {}", done.stderr);
+    }
+    deploykit(here, &["secrets", "set", "NAME"]).input("value\n").run().expect(0);
+    let missing = |args: &[&str]| -> Vec<&str> {
+        let done = deploykit(here, args).run().expect(3);
+        ["site.settings", "python.virtualenv"]
+            .into_iter()
+            .filter(|key| done.stderr.contains(&format!("`{key}`: is missing")))
+            .collect()
+    };
+    assert_eq!(missing(&["secrets", "check"]), ["site.settings"]);
+    assert_eq!(missing(&["pip-install"]), ["python.virtualenv"]);
+    for args in [&["plan"][..], &["env"], &["manage", "--", "check"], &["maintenance", "on"]] {
+        assert_eq!(missing(args), ["site.settings", "python.virtualenv"], "{args:?}");
+    }
+}

@@ -16,7 +16,7 @@ use crate::output::json::document;
 const FAILED: usize = 60;
 
 pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
+    let site = super::partial_site(global)?;
     let runs = super::state(&site)?.runs().map_err(|error| Failure::refused(&error))?;
     let reports: Vec<Report> =
         runs.iter().rev().filter_map(deploykit::state::RunDirectory::report).take(args.lines).collect();

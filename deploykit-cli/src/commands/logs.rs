@@ -14,7 +14,7 @@ use crate::output::human::{DIM, paint};
 use crate::output::json::document;
 
 pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
+    let site = super::partial_site(global)?;
     let host = site.host(None);
     let mut files = files(&site)?;
     if let Some(name) = &args.name {

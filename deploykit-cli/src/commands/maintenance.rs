@@ -25,6 +25,7 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
         }
         None => {
             let site = super::site_or(global, "`--page FILE`")?;
+            site.require(super::ALL)?;
             let host = super::host(Some(&site))?;
             let maintenance = of_site(&site, &host, command)?;
             (Some(site), host, maintenance)
@@ -86,7 +87,9 @@ fn of_page(
     file: &Path,
 ) -> Result<(Option<Site>, Maintenance), Failure> {
     let site = super::site_of_or_here(global, |environment| match Site::of_page(file, environment)? {
-        None => deploykit::site::find(file).ok().map(|path| Site::load(&path, environment)).transpose(),
+        None => {
+            deploykit::site::find(file).ok().map(|path| Site::load_partial(&path, environment)).transpose()
+        }
         found => Ok(found),
     })?;
     let page = match &site {

@@ -43,6 +43,7 @@ pub fn run(global: &Global, args: &ManageArgs, ui: Ui) -> Result<u8, Failure> {
         }
         _ => {
             let site = super::site_or(global, "`--project DIRECTORY --virtualenv DIRECTORY`")?;
+            site.require(super::ALL)?;
             let project = site.project();
             (Some(site), project)
         }
@@ -83,6 +84,7 @@ fn named(
         let python = virtualenv.join("bin/python");
         return Ok((None, Project::new(python, directory, settings.unwrap_or_default())));
     };
+    site.require(super::ALL)?;
     let config = site.config();
     super::agrees(&site, "--project", directory, &config.site.project)?;
     super::agrees(&site, "--virtualenv", virtualenv, &config.python.virtualenv)?;

@@ -40,6 +40,11 @@ use crate::output::human::use_clock_of;
 use crate::output::json::Done;
 use crate::signals;
 
+/// The required keys of the configuration.
+const SETTINGS: &str = "site.settings";
+const VIRTUALENV: &str = "python.virtualenv";
+const ALL: &[&str] = &[SETTINGS, VIRTUALENV];
+
 /// Runs a command and returns the exit code.
 pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
     let global = &cli.global;
@@ -69,13 +74,20 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
     result.map_err(|failure| if by_flags { failure.hinting_at_flags() } else { failure })
 }
 
-/// Finds and reads the configuration.
+/// Finds and reads the configuration, which must have all required keys.
 fn site(global: &Global) -> Result<Site, Failure> {
+    let site = partial_site(global)?;
+    site.require(ALL)?;
+    Ok(site)
+}
+
+/// Finds and reads the configuration for a command that does not need every required key.
+fn partial_site(global: &Global) -> Result<Site, Failure> {
     let path = match &global.config {
         Some(path) => path.clone(),
         None => deploykit::site::find(&here()?)?,
     };
-    let site = Site::load(&path, global.environment.as_deref())?;
+    let site = Site::load_partial(&path, global.environment.as_deref())?;
     take(site.umask());
     use_clock_of(&site);
     Ok(site)
@@ -88,15 +100,15 @@ fn take(umask: Option<Umask>) {
     }
 }
 
-/// Reads the configuration if there is one; one with mistakes is an error all the same.
+/// Reads the configuration if there is one; a configuration with mistakes is an error.
 fn site_if_any(global: &Global) -> Result<Option<Site>, Failure> {
-    if is_configured(global)? { site(global).map(Some) } else { Ok(None) }
+    if is_configured(global)? { partial_site(global).map(Some) } else { Ok(None) }
 }
 
 /// Finds and reads the configuration; where there is none, the hint names the flags that replace it.
 fn site_or(global: &Global, flags: &str) -> Result<Site, Failure> {
     let is_configured = is_configured(global)?;
-    site(global).map_err(|mut failure| {
+    partial_site(global).map_err(|mut failure| {
         if !is_configured {
             failure.hints.push(format!("or add {flags}: then no configuration is needed"));
         }
@@ -114,7 +126,7 @@ fn site_of<E: Into<Failure>>(
     find: impl FnOnce(Option<&str>) -> Result<Option<Site>, E>,
 ) -> Result<Option<Site>, Failure> {
     if global.config.is_some() {
-        return site(global).map(Some);
+        return partial_site(global).map(Some);
     }
     let site = find(global.environment.as_deref()).map_err(Into::into)?;
     if let Some(site) = &site {

@@ -23,13 +23,18 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
             let site = super::site_of(global, |environment| Site::of_virtualenv(virtualenv, environment))?;
             match &site {
                 Some(site) => {
+                    site.require(&[super::VIRTUALENV])?;
                     super::agrees(site, "--virtualenv", virtualenv, &site.config().python.virtualenv)?
                 }
                 None => super::take(Umask::of_files(virtualenv, None)),
             }
             site
         }
-        None => Some(super::site_or(global, "`--virtualenv DIRECTORY`, or activate the virtualenv")?),
+        None => {
+            let site = super::site_or(global, "`--virtualenv DIRECTORY`, or activate the virtualenv")?;
+            site.require(&[super::VIRTUALENV])?;
+            Some(site)
+        }
     };
     let mut install = match (virtualenv, &site) {
         (_, Some(site)) => site.pip_install(),

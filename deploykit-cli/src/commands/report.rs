@@ -12,7 +12,7 @@ use crate::output::Ui;
 use crate::output::report::{hints, render_hints, render_past};
 
 pub fn run(global: &Global, args: &ReportArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
+    let site = super::partial_site(global)?;
     let state = super::state(&site)?;
     let runs = state.runs().map_err(|error| Failure::refused(&error))?;
     // A run that goes on has no report yet.

@@ -28,7 +28,11 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
                     let check = SecretsCheck { file: Some(file.clone()), pattern, ..SecretsCheck::default() };
                     update::check_secrets_of(&repository, DEFAULT_REMOTE, &check, revision)
                 }
-                None => update::check_secrets(&super::site_or(global, "`--file FILE`")?, revision),
+                None => {
+                    let site = super::site_or(global, "`--file FILE`")?;
+                    site.require(&[super::SETTINGS])?;
+                    update::check_secrets(&site, revision)
+                }
             };
             let found = found.map_err(|error| Failure::refused(error.as_ref()))?;
             let mut text = String::new();
@@ -61,7 +65,7 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
             Ok(exit_code::DONE)
         }
         SecretsCommand::Set { name } => {
-            let site = super::site(global)?;
+            let site = super::partial_site(global)?;
             let Some(file) = &site.config().secrets.file else {
                 return Err(Failure::message(
                     exit_code::CONFIGURATION,

@@ -51,7 +51,7 @@ struct Status {
 }
 
 pub fn run(global: &Global, args: &StatusArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
+    let site = super::partial_site(global)?;
     if args.follow {
         return follow(&site, ui);
     }

@@ -29,6 +29,8 @@ pub(crate) struct Reader<'d> {
     environment: Environment,
     known: RefCell<Vec<&'static str>>,
     problems: Problems,
+    /// The required keys that are missing and that not every use of the configuration needs.
+    missing: Problems,
 }
 
 impl<'d> Reader<'d> {
@@ -37,6 +39,7 @@ impl<'d> Reader<'d> {
         directory: &Path,
         environment: Environment,
         problems: &Problems,
+        missing: &Problems,
     ) -> Self {
         Reader {
             table,
@@ -47,6 +50,7 @@ impl<'d> Reader<'d> {
             environment,
             known: RefCell::default(),
             problems: Rc::clone(problems),
+            missing: Rc::clone(missing),
         }
     }
 
@@ -87,11 +91,15 @@ impl<'d> Reader<'d> {
         self.table.get(key)
     }
 
-    /// Reports a key that is missing.
+    /// Reports a key if it is missing. An item of an array, such as a service, always needs its keys.
     pub(crate) fn require(&self, key: &'static str, message: &str) {
-        if !self.has(key) {
-            self.wrong(key, message);
+        if self.has(key) {
+            return;
         }
+        let is_item = self.path.ends_with(']');
+        let problems = if is_item { &self.problems } else { &self.missing };
+        let problem = Problem { span: self.span(), key: self.name(key), message: message.to_owned() };
+        problems.borrow_mut().push(problem);
     }
 
     pub(crate) fn has(&self, key: &'static str) -> bool {
@@ -275,6 +283,7 @@ impl<'d> Reader<'d> {
             environment: self.environment,
             known: RefCell::default(),
             problems: Rc::clone(&self.problems),
+            missing: Rc::clone(&self.missing),
         }
     }
 

@@ -126,7 +126,7 @@ impl Config {
         let files = [Some(&self.python.virtualenv), self.secrets.file.as_ref(), self.site.env_file.as_ref()];
         let state = self.directory.join(".deploykit");
         let output = self.site.repository.join(output);
-        let mut kept = files.into_iter().flatten().chain([&state]);
+        let mut kept = files.into_iter().flatten().chain([&state]).filter(|kept| kept.is_absolute());
         kept.find(|kept| kept.starts_with(&output) || output.starts_with(kept)).cloned()
     }
 }

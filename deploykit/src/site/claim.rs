@@ -347,7 +347,7 @@ impl Site {
     ) -> Result<Option<Site>, super::ConfigError> {
         let registered = registered.map(|registration| registration.configuration);
         for path in registered.into_iter().chain(near).filter(|path| path.is_file()) {
-            match Site::load(&path, environment) {
+            match Site::load_partial(&path, environment) {
                 Ok(site) if is_it(&site) => return Ok(Some(site)),
                 Ok(_) => {}
                 // What a stranger put there is no word about it.

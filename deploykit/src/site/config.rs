@@ -54,6 +54,8 @@ pub struct Config {
     pub logs: Vec<(String, PathBuf)>,
     /// `[hooks]`.
     pub hooks: HooksSection,
+    /// The required keys that are missing; their values are empty.
+    missing: Vec<Problem>,
 }
 
 /// The name of the configuration.
@@ -79,6 +81,13 @@ impl Config {
     ///
     /// See [`ConfigError`]; all mistakes of the file are reported at once.
     pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+        let config = Config::load_partial(path, environment)?;
+        config.require_all()?;
+        Ok(config)
+    }
+
+    /// Like [`load`](Config::load), and accepts a file that lacks required keys.
+    pub(super) fn load_partial(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
         if path.exists() {
             owners::trusted(path)?;
         }
@@ -88,7 +97,7 @@ impl Config {
         if path.to_str().is_none() {
             return Err(ConfigError::NotUtf8 { path });
         }
-        Config::parse(&text, &path, environment)
+        Config::parse_partial(&text, &path, environment)
     }
 
     /// Reads a configuration from a string; `path` names it in messages, and relative paths start in its directory.
@@ -97,6 +106,12 @@ impl Config {
     ///
     /// [`ConfigError::Invalid`] with all mistakes.
     pub fn parse(text: &str, path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+        let config = Config::parse_partial(text, path, environment)?;
+        config.require_all()?;
+        Ok(config)
+    }
+
+    fn parse_partial(text: &str, path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
         let problems = Problems::default();
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -108,16 +123,15 @@ impl Config {
         let unreadable = problems.borrow().iter().any(|problem| problem.message != "duplicate key");
         let known = problems.borrow().len();
         let table = table.into_inner();
-        let config = read(table.clone(), path, environment, &problems);
+        let mut config = read(table.clone(), path, environment, &problems);
         // Mistakes in the overrides of other environments are reported, too.
         for environment in Environment::ALL {
             let name = environment.as_str();
             if environment != config.environment && has_overrides(&table, name) {
                 let others = Problems::default();
-                read(table.clone(), path, Some(name), &others);
-                let mut problems = problems.borrow_mut();
-                let new: Vec<_> = others.take().into_iter().filter(|one| !problems.contains(one)).collect();
-                problems.extend(new);
+                let other = read(table.clone(), path, Some(name), &others);
+                add(&mut problems.borrow_mut(), others.take());
+                add(&mut config.missing, other.missing);
             }
         }
         let mut problems = problems.take();
@@ -127,9 +141,39 @@ impl Config {
         if problems.is_empty() {
             return Ok(Config { text: text.to_owned(), ..config });
         }
+        if !unreadable {
+            problems.extend(config.missing);
+        }
         problems.sort_by_key(|problem| problem.span.start);
         problems.dedup();
         Err(ConfigError::Invalid(Mistakes { path: path.to_owned(), text: text.to_owned(), problems }))
+    }
+
+    /// Fails when one of these required keys is missing.
+    pub(super) fn require(&self, keys: &[&str]) -> Result<(), ConfigError> {
+        self.require_if(|problem| keys.contains(&problem.key.as_str()))
+    }
+
+    /// Fails when a required key is missing.
+    pub(super) fn require_all(&self) -> Result<(), ConfigError> {
+        self.require_if(|_| true)
+    }
+
+    fn require_if(&self, is_needed: impl Fn(&Problem) -> bool) -> Result<(), ConfigError> {
+        let problems: Vec<Problem> = self.missing.iter().filter(|one| is_needed(one)).cloned().collect();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::Invalid(Mistakes { path: self.path.clone(), text: self.text.clone(), problems }))
+    }
+}
+
+/// Adds the problems that are not there yet.
+fn add(problems: &mut Vec<Problem>, others: Vec<Problem>) {
+    for other in others {
+        if !problems.contains(&other) {
+            problems.push(other);
+        }
     }
 }
 
@@ -146,7 +190,7 @@ fn choose(
     directory: &Path,
     problems: &Problems,
 ) -> Environment {
-    let top = Reader::new(table.clone(), directory, Environment::default(), problems);
+    let top = Reader::new(table.clone(), directory, Environment::default(), problems, &Problems::default());
     let chosen = match wanted {
         None => Environment::read(&top, "environment").unwrap_or_default(),
         Some(wanted) => {
@@ -179,7 +223,8 @@ fn read(mut table: DeTable<'_>, path: &Path, wanted: Option<&str>, problems: &Pr
     let directory = path.parent().unwrap_or(Path::new("/"));
     let environment = choose(&mut table, wanted, directory, problems);
     let places = table.clone();
-    let top = Reader::new(table, directory, environment, problems);
+    let missing = Problems::default();
+    let top = Reader::new(table, directory, environment, problems, &missing);
     let TopSection { keep, .. } = TopSection::read(&top);
     let mut config = Config {
         path: path.to_owned(),
@@ -199,6 +244,7 @@ fn read(mut table: DeTable<'_>, path: &Path, wanted: Option<&str>, problems: &Pr
         smoke: section(&top, "smoke"),
         logs: top.pairs("logs").into_iter().map(|(name, path)| (name, top.resolve(&path))).collect(),
         hooks: section(&top, "hooks"),
+        missing: missing.take(),
     };
     config.steps = steps(&top, |output| config.kept_at(output));
     top.finish();

@@ -70,7 +70,28 @@ impl Site {
     ///
     /// See [`ConfigError`]; all mistakes of the file are reported at once.
     pub fn load(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
-        Site::of(Config::load(path, environment)?)
+        let site = Site::load_partial(path, environment)?;
+        site.config.require_all()?;
+        Ok(site)
+    }
+
+    /// Like [`load`](Site::load), and accepts a configuration that lacks `site.settings` or `python.virtualenv`: these values
+    /// are empty then. Call [`require`](Site::require) with the keys that you use.
+    ///
+    /// # Errors
+    ///
+    /// Like [`load`](Site::load), but for missing keys.
+    pub fn load_partial(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+        Site::of(Config::load_partial(path, environment)?)
+    }
+
+    /// Checks that the configuration has these required keys, such as `python.virtualenv`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`] with the keys that are missing.
+    pub fn require(&self, keys: &[&str]) -> Result<(), ConfigError> {
+        self.config.require(keys)
     }
 
     /// Makes a site of a configuration that was changed in code. Its values are checked as [`Site::load`] checks those of a
@@ -343,7 +364,9 @@ fn know_processes(config: &mut Config) {
         ..SmokeCheck::default()
     };
     let mut web = config.services.iter_mut().filter(|service| service.role == Role::Web);
+    let is_known = !config.python.virtualenv.as_os_str().is_empty();
     if let (Some(service), None, Some(address)) = (web.next(), web.next(), check.address())
+        && is_known
         && let Manager::Command(CommandManager { held: false, .. }) = service.manager
     {
         let (virtualenv, checkout) = (config.python.virtualenv.clone(), config.site.repository.clone());

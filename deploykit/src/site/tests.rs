@@ -1,6 +1,8 @@
 //! The configuration: every key, every default, every kind of mistake.
 
 mod mistakes;
+mod reference;
+mod uses;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use proptest::prelude::*;
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
 
-use super::{AnnounceWhen, Config, ConfigError, Environment, OwnStep, OwnTask, describe, reference};
+use super::{AnnounceWhen, Config, ConfigError, Environment, OwnStep, OwnTask};
 use crate::django::When;
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::operations::smoke_check::Page;
@@ -398,90 +400,4 @@ fn a_site_at_a_path_that_is_not_utf_8_is_refused() {
     std::fs::write(directory.join("deploykit.toml"), "[site]\nsettings = \"config.settings\"\n").unwrap();
     let error = Config::load(&directory.join("deploykit.toml"), None).unwrap_err().to_string();
     assert!(error.ends_with("caf\\xe9/deploykit.toml` is not UTF-8"), "{error}");
-}
-
-#[test]
-fn every_example_of_the_reference_can_be_read() {
-    let mut examples = 0;
-    for section in reference().iter().filter(|section| !section.example.is_empty()) {
-        let least: String = [("[site]", 0), ("[python]", 2)]
-            .into_iter()
-            .filter(|(header, _)| section.header != *header)
-            .flat_map(|(_, line)| LEAST.lines().skip(line).take(2))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        parsed(&format!("{}\n{least}", section.example));
-        examples += 1;
-    }
-    assert!(examples > 15, "{examples}");
-}
-
-#[test]
-fn what_the_reference_shows_of_a_section_can_be_read() {
-    let text: String = reference().iter().map(|section| format!("{section}\n")).collect();
-    let config = parsed(&text);
-    assert_eq!(config.git.branch, "main");
-    assert_eq!(config.services.len(), 5);
-    assert_data_eq!(
-        describe("git.local-changes").unwrap()[0].to_string(),
-        str![[r#"
-...
-"#]]
-    );
-}
-
-#[test]
-fn a_key_is_described_by_its_name_and_by_that_of_its_section() {
-    let names = |name: &str| -> Vec<String> {
-        let found = describe(name).unwrap();
-        found.into_iter().flat_map(|section| section.keys).map(|key| key.name).collect()
-    };
-    assert_eq!(names("secrets"), ["secrets.file", "secrets.required", "secrets.pattern"]);
-    assert_eq!(names("[static]"), ["static.collect", "static.clear"]);
-    assert_eq!(names("git.branch"), ["git.branch"]);
-    assert_eq!(names("deadline"), ["git.deadline", "python.deadline", "database.deadline", "smoke.deadline"]);
-    assert_eq!(names("services.start"), ["services.start", "services.start"]);
-    assert!(names("smoke").contains(&"smoke.pages.path".to_owned()));
-    let near = |name: &str| describe(name).unwrap_err().near;
-    assert_eq!(near("git.brnch").as_deref(), Some("git.branch"));
-    assert_eq!(near("maintenence").as_deref(), Some("maintenance"));
-    assert_eq!(near("wholly-unlike-anything"), None);
-    assert_eq!(near(""), None);
-}
-
-#[test]
-fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
-    let mut config = parsed(EVERYTHING);
-    config.check().unwrap();
-    config.site.settings.clear();
-    config.site.project = "/elsewhere".into();
-    config.secrets.pattern = "(".into();
-    config.database.backup_command = None;
-    config.database.deadline = Duration::ZERO;
-    config.maintenance.off = None;
-    config.smoke.base = Some("example.org".into());
-    config.smoke.connect = None;
-    config.smoke.pages[1].path = "about".into();
-    config.services[1].name = "gunicorn".into();
-    config.services[2].sudo = true;
-    config.steps[0].name = "migrate".into();
-    config.steps[0].outputs = vec!["../up".into()];
-    config.steps[1].outputs = vec!["dist".into()];
-    let error = config.check().unwrap_err().to_string();
-    assert_data_eq!(error, str![[r#"
-/srv/site/deploykit.toml:1: `site.settings`: is empty
-/srv/site/deploykit.toml:1: `site.project`: is not inside the repository `/srv/site/checkout`
-/srv/site/deploykit.toml:1: `secrets.pattern`: unclosed group
-/srv/site/deploykit.toml:1: `database.restore-command`: `backup-command` is missing: it makes the copy that `restore-command` restores
-/srv/site/deploykit.toml:1: `database.deadline`: expected at least "1s"
-/srv/site/deploykit.toml:1: `maintenance.on`: `off` is missing: `off` undoes what `on` did
-/srv/site/deploykit.toml:1: `smoke.base`: expected a URL that starts with `http://` or `https://`
-/srv/site/deploykit.toml:1: `maintenance.page`: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that gunicorn listens on
-/srv/site/deploykit.toml:1: `services[1].name`: there are two services named `gunicorn`
-/srv/site/deploykit.toml:1: `services[2].sudo`: only `manager = "command"` and `manager = "systemd"` run commands with sudo
-/srv/site/deploykit.toml:1: `steps[0].name`: `migrate` is a built-in step
-/srv/site/deploykit.toml:1: `steps[0].outputs`: `../up` is not a relative path inside the repository
-/srv/site/deploykit.toml:1: `steps[1].outputs`: only a step of the preparation can have outputs; this step runs in the checkout
-/srv/site/deploykit.toml:1: `smoke.pages[1].path`: `about` does not start with `/`, `http://` or `https://`
-"#]].raw());
 }

@@ -1,0 +1,64 @@
+//! Configurations that are changed in code, and those that lack keys.
+
+use super::*;
+use crate::Site;
+
+#[test]
+fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
+    let mut config = parsed(EVERYTHING);
+    config.check().unwrap();
+    config.site.settings.clear();
+    config.site.project = "/elsewhere".into();
+    config.secrets.pattern = "(".into();
+    config.database.backup_command = None;
+    config.database.deadline = Duration::ZERO;
+    config.maintenance.off = None;
+    config.smoke.base = Some("example.org".into());
+    config.smoke.connect = None;
+    config.smoke.pages[1].path = "about".into();
+    config.services[1].name = "gunicorn".into();
+    config.services[2].sudo = true;
+    config.steps[0].name = "migrate".into();
+    config.steps[0].outputs = vec!["../up".into()];
+    config.steps[1].outputs = vec!["dist".into()];
+    let error = config.check().unwrap_err().to_string();
+    assert_data_eq!(error, str![[r#"
+/srv/site/deploykit.toml:1: `site.settings`: is empty
+/srv/site/deploykit.toml:1: `site.project`: is not inside the repository `/srv/site/checkout`
+/srv/site/deploykit.toml:1: `secrets.pattern`: unclosed group
+/srv/site/deploykit.toml:1: `database.restore-command`: `backup-command` is missing: it makes the copy that `restore-command` restores
+/srv/site/deploykit.toml:1: `database.deadline`: expected at least "1s"
+/srv/site/deploykit.toml:1: `maintenance.on`: `off` is missing: `off` undoes what `on` did
+/srv/site/deploykit.toml:1: `smoke.base`: expected a URL that starts with `http://` or `https://`
+/srv/site/deploykit.toml:1: `maintenance.page`: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that gunicorn listens on
+/srv/site/deploykit.toml:1: `services[1].name`: there are two services named `gunicorn`
+/srv/site/deploykit.toml:1: `services[2].sudo`: only `manager = "command"` and `manager = "systemd"` run commands with sudo
+/srv/site/deploykit.toml:1: `steps[0].name`: `migrate` is a built-in step
+/srv/site/deploykit.toml:1: `steps[0].outputs`: `../up` is not a relative path inside the repository
+/srv/site/deploykit.toml:1: `steps[1].outputs`: only a step of the preparation can have outputs; this step runs in the checkout
+/srv/site/deploykit.toml:1: `smoke.pages[1].path`: `about` does not start with `/`, `http://` or `https://`
+"#]].raw());
+}
+
+#[test]
+fn a_configuration_may_lack_required_keys_that_nobody_uses() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("deploykit.toml");
+    let text = "[[services]]\nname = \"web\"\nmanager = \"command\"\nrole = \"web\"\nstart = [\"true\"]\nstatus = [\"true\"]\n\
+                [smoke]\nbase = \"http://127.0.0.1:8000\"\n\
+                [[steps]]\nname = \"build\"\nafter = \"staged-tree\"\nrun = [\"make\"]\noutputs = [\"dist\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let site = Site::load_partial(&file, None).unwrap();
+    // Nothing tells the service's processes from other ones that listen there.
+    assert_eq!(site.config().services[0].serves, None);
+    site.require(&[]).unwrap();
+    let missing = |error: ConfigError| match error {
+        ConfigError::Invalid(mistakes) => mistakes.problems.into_iter().map(|problem| problem.key).collect(),
+        other => vec![other.to_string()],
+    };
+    assert_eq!(missing(site.require(&["python.virtualenv"]).unwrap_err()), ["python.virtualenv"]);
+    let all = ["site.settings", "python.virtualenv"];
+    assert_eq!(missing(site.require(&all).unwrap_err()), all);
+    assert_eq!(missing(Site::load(&file, None).unwrap_err()), all);
+    assert_eq!(missing(Site::new(site.config().clone()).unwrap_err()), all);
+}
