@@ -73,7 +73,7 @@ stdout_logfile={root}/log/gunicorn.log
 
     /// Returns the block of the document with this name, with this site's paths instead of those that stand there.
     pub fn documented(&self, name: &str) -> String {
-        const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/held-sockets.md"));
+        const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/held-sockets.md"));
         let is_it = |line: &&str| {
             line.strip_prefix("```").is_some_and(|info| info == name || info.split(' ').nth(1) == Some(name))
         };

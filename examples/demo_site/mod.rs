@@ -150,7 +150,7 @@ pub struct DemoSite {
 
 /// Returns the directory of a release in this example.
 pub fn release_directory(number: u32) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/demo_site/release-{number}"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/demo_site/release-{number}"))
 }
 
 impl DemoSite {
