@@ -37,7 +37,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut keep = Keep { file: File::create(events)?, error: None };
     let site = Site::load(&config, None)?;
     let request = Request { start: Start::Now, ..Request::default() };
-    let report = match update::prepare(&site, &request, None, &mut keep)? {
+    let report = match update::prepare(&site, &request, None, |record: &Record| keep.observe(record))? {
         Prepared::Unchanged(report) => *report,
         Prepared::Ready(update) => {
             if let Some((step, reason)) = update.plan().point_of_no_return() {

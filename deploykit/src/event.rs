@@ -146,13 +146,14 @@ pub struct Record {
     pub event: Event,
 }
 
-/// Whoever wants to know what happens. An observer cannot fail a run.
-pub trait Observer {
+/// Whoever wants to know what happens. An observer cannot fail a run. A closure is one; another observer is lent to an
+/// update as `|record: &Record| observer.observe(record)`.
+pub trait Observer: Send {
     /// Takes one event.
     fn observe(&mut self, record: &Record);
 }
 
-impl<F: FnMut(&Record)> Observer for F {
+impl<F: FnMut(&Record) + Send> Observer for F {
     fn observe(&mut self, record: &Record) {
         self(record);
     }

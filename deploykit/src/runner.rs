@@ -24,7 +24,7 @@ const LOG_LINES: usize = 40;
 
 /// Sends events to the observer and, from the moment there is one, to the run's own file.
 pub struct Events<'o> {
-    observer: &'o mut dyn Observer,
+    observer: Box<dyn Observer + 'o>,
     file: Option<File>,
     started: Instant,
     /// What a person was told.
@@ -39,8 +39,8 @@ impl std::fmt::Debug for Events<'_> {
 
 impl<'o> Events<'o> {
     /// Starts the clock of the run.
-    pub fn new(observer: &'o mut dyn Observer) -> Self {
-        Events { observer, file: None, started: Instant::now(), notices: Vec::new() }
+    pub fn new(observer: impl Observer + 'o) -> Self {
+        Events { observer: Box::new(observer), file: None, started: Instant::now(), notices: Vec::new() }
     }
 
     /// Writes events to this file from now on. It never fails a run.

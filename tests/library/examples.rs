@@ -1,7 +1,15 @@
 //! Runs the examples of the library, in this process.
 
-use crate::support;
+use deploykit::event::Outcome;
 
+use crate::support;
+use crate::support::site::TestSite;
+use crate::support::site::demo_site::NEW_SECRET;
+use crate::update::load;
+
+#[path = "../../examples/async_tokio.rs"]
+#[expect(dead_code, reason = "its `main` reads the arguments of the process")]
+mod async_tokio;
 #[path = "../../examples/cancel.rs"]
 mod cancel;
 #[path = "../../examples/django_manage.rs"]
@@ -49,6 +57,16 @@ fn a_maintenance_page_comes_and_goes() {
 #[test]
 fn pages_are_checked() {
     smoke_check::main().unwrap();
+}
+
+#[test]
+fn a_site_is_updated_from_an_asynchronous_program() {
+    let Some(site) = TestSite::builder().start() else { return };
+    site.publish_release_2().unwrap();
+    site.add_secret(NEW_SECRET, "a pinch of salt").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(async_tokio::update(load(&site))).unwrap(), Outcome::Updated);
+    assert_eq!(site.release().as_deref(), Some("2"));
 }
 
 #[test]

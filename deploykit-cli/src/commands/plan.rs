@@ -34,10 +34,9 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
         only_plan: true,
         ..Request::default()
     };
-    let mut progress = Progress::new(ui);
-    let voice = progress.clone();
-    let prepared = update::prepare(&site, &request, Some(super::cancel()?), &mut progress);
-    voice.flush();
+    let progress = Progress::new(ui);
+    let prepared = update::prepare(&site, &request, Some(super::cancel()?), progress.clone());
+    progress.flush();
     match prepared.map_err(|error| super::update::refused(&error, &site))? {
         Prepared::Unchanged(report) => {
             let reason = report.notices.join("\n");

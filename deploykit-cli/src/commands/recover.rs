@@ -14,12 +14,12 @@ use crate::output::report::{render, render_recovery};
 
 pub fn run(global: &Global, args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
-    let mut progress = Progress::new(ui);
+    let progress = Progress::new(ui);
     let cancel = Some(super::cancel()?);
     let report = if args.forward {
-        update::recover_forward(&site, cancel, &mut progress)
+        update::recover_forward(&site, cancel, progress.clone())
     } else {
-        update::recover(&site, cancel, &mut progress)
+        update::recover(&site, cancel, progress.clone())
     };
     progress.flush();
     let report = report.map_err(|error| refused(&error, &site))?;

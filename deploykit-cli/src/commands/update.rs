@@ -48,10 +48,13 @@ pub struct Words {
 }
 
 /// Prepares a run, shows its plan, asks, and runs it.
-pub fn go<'s, P>(site: &'s Site, args: &RunArgs, words: Words, ui: Ui, prepare: P) -> Result<u8, Failure>
-where
-    P: for<'o> FnOnce(Request, Cancel, &'o mut Watch) -> Result<Prepared<'s, 'o>, UpdateError>,
-{
+pub fn go(
+    site: &Site,
+    args: &RunArgs,
+    words: Words,
+    ui: Ui,
+    prepare: impl FnOnce(Request, Cancel, Watch) -> Result<Prepared<'static>, UpdateError>,
+) -> Result<u8, Failure> {
     if !args.yes && !can_ask() {
         let message = "there is no terminal to ask for confirmation on";
         return Err(Failure::message(exit_code::REFUSED, message, words.look_first));
@@ -69,14 +72,14 @@ where
         ..Request::default()
     };
     let progress = Progress::new(ui);
-    let mut watch = Watch::new(&progress, args.events.as_deref())?;
+    let watch = Watch::new(&progress, args.events.as_deref())?;
     let cancel = super::cancel()?;
     if args.lock_wait.is_some()
         && let Some(holder) = Lock::holder(&site.state().lock())
     {
         progress.say(&with_times(&format!("waiting for the end of another run: {holder}")));
     }
-    let prepared = prepare(request, cancel.clone(), &mut watch);
+    let prepared = prepare(request, cancel.clone(), watch);
     progress.flush();
     let update = match prepared.map_err(|error| refused(&error, site))? {
         Prepared::Unchanged(report) => {

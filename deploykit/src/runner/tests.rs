@@ -141,7 +141,13 @@ impl Directory {
     }
 
     /// Runs steps with a journal of its own, and lets `watch` look at each event.
-    fn run(&self, steps: &[Step], host: Host, hold: &[Action], watch: &mut dyn FnMut(&Event)) -> Ran {
+    fn run(
+        &self,
+        steps: &[Step],
+        host: Host,
+        hold: &[Action],
+        watch: &mut (dyn FnMut(&Event) + Send),
+    ) -> Ran {
         let mut journal = self.open_journal();
         let mut told = Vec::new();
         let mut observer = |record: &Record| {
@@ -153,6 +159,7 @@ impl Directory {
         let mut runner =
             Runner { context: &mut context, journal: &mut journal, events: &mut events, logs: None };
         let course = runner.run(steps, hold);
+        drop(events);
         Ran { course, told }
     }
 

@@ -29,9 +29,12 @@ const BACKUPS: usize = 3;
 const HOOK: Duration = Duration::from_secs(60);
 
 /// An update that is ready to go live. Dropping it leaves the site as it is, and nothing beside it.
+///
+/// It owns its site, and can be sent to another thread. Its lifetime is that of the observer: with one that owns what it
+/// uses, it is an `Update<'static>`.
 #[derive(Debug)]
-pub struct Update<'s, 'o> {
-    pub(super) site: &'s Site,
+pub struct Update<'o> {
+    pub(super) site: Site,
     pub(super) state: State,
     pub(super) events: Events<'o>,
     pub(super) context: Context,
@@ -50,7 +53,7 @@ pub struct Update<'s, 'o> {
     pub(super) lock: Lock,
 }
 
-impl Update<'_, '_> {
+impl Update<'_> {
     /// Returns what it will do.
     #[must_use]
     pub fn plan(&self) -> &Plan {
@@ -118,19 +121,19 @@ impl Update<'_, '_> {
         let mut report = self.report(&run, course);
         self.events.add_notices(&mut report.notices);
         if !needs_way_back(report.outcome) {
-            sync(self.site, &self.plan.beside());
+            sync(&self.site, &self.plan.beside());
             // First of all: once anything is put away, a recovery could not roll back any more.
             let entry = Entry::RunFinished { outcome: report.outcome, time: Timestamp::now() };
             match journal.append(&entry) {
                 Ok(()) => {
                     let (context, plan) = (&mut self.context, &self.plan);
                     let mut ending =
-                        Ending { site: self.site, state: &self.state, context, events: &mut self.events };
+                        Ending { site: &self.site, state: &self.state, context, events: &mut self.events };
                     if report.outcome == Outcome::Updated {
                         ending.keep(&run, &report, &plan.steps, next);
                     }
                     self.tidy();
-                    prune(self.site, &self.state, &self.context.host, report.outcome);
+                    prune(&self.site, &self.state, &self.context.host, report.outcome);
                 }
                 Err(error) => {
                     self.beside.stays = true;
@@ -144,7 +147,7 @@ impl Update<'_, '_> {
         if let Err(error) = run.set_report(&report) {
             self.notice(&error_chain(&error));
         }
-        let (site, state, context, events) = (self.site, &self.state, &mut self.context, &mut self.events);
+        let (site, state, context, events) = (&self.site, &self.state, &mut self.context, &mut self.events);
         Ending { site, state, context, events }.hooks(&report);
         self.events.send(Event::RunFinished {
             run: run.name.clone(),
@@ -313,7 +316,7 @@ fn backups(run: &Path) -> Vec<PathBuf> {
 }
 
 /// An update that nobody ran is no run.
-impl Drop for Update<'_, '_> {
+impl Drop for Update<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.context.django.take() {
             session.close(&self.context.host);

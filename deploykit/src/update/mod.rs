@@ -83,11 +83,11 @@ pub enum Start {
 
 /// What a preparation comes to.
 #[derive(Debug)]
-pub enum Prepared<'s, 'o> {
+pub enum Prepared<'o> {
     /// There is nothing to do.
     Unchanged(Box<Report>),
     /// Everything is ready to go live.
-    Ready(Box<Update<'s, 'o>>),
+    Ready(Box<Update<'o>>),
 }
 
 /// Prepares an update: the site serves as before, and nothing that it uses is touched.
@@ -114,12 +114,12 @@ pub enum Prepared<'s, 'o> {
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn prepare<'s, 'o>(
-    site: &'s Site,
+pub fn prepare<'o>(
+    site: &Site,
     request: &Request,
     cancel: Option<Cancel>,
-    observer: &'o mut dyn Observer,
-) -> Result<Prepared<'s, 'o>, UpdateError> {
+    observer: impl Observer + 'o,
+) -> Result<Prepared<'o>, UpdateError> {
     let purpose = if request.only_plan { "plan" } else { "prepare an update" };
     prepare::Preparation::begin(site, request, cancel, purpose, observer)?.go()
 }
@@ -134,12 +134,28 @@ pub fn prepare<'s, 'o>(
 /// When another run has the lock or is unfinished; and [`UpdateError::Prepare`] when there is no such update, when
 /// something it kept is missing, when the site was changed by hand since, or when a migration cannot be reversed and
 /// [`Request::from_copy`] does not ask for the copy.
-pub fn rollback<'s, 'o>(
-    site: &'s Site,
+pub fn rollback<'o>(
+    site: &Site,
     run: Option<&str>,
     request: &Request,
     cancel: Option<Cancel>,
-    observer: &'o mut dyn Observer,
-) -> Result<Box<Update<'s, 'o>>, UpdateError> {
+    observer: impl Observer + 'o,
+) -> Result<Box<Update<'o>>, UpdateError> {
     prepare::Preparation::begin(site, request, cancel, "prepare a rollback", observer)?.roll_back(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_sent_and_owned<T: Send + 'static>() {}
+
+    #[test]
+    fn an_update_goes_to_another_thread() {
+        is_sent_and_owned::<Update<'static>>();
+        is_sent_and_owned::<Prepared<'static>>();
+        is_sent_and_owned::<Site>();
+        is_sent_and_owned::<UpdateError>();
+        is_sent_and_owned::<Report>();
+    }
 }

@@ -91,7 +91,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         request: &Request,
         cancel: Option<Cancel>,
         purpose: &str,
-        observer: &'o mut dyn Observer,
+        observer: impl Observer + 'o,
     ) -> Result<Self, UpdateError> {
         let state = site.state();
         let host = site.host(cancel);
@@ -120,7 +120,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Does it all, in this order.
-    pub(super) fn go(mut self) -> Result<Prepared<'s, 'o>, UpdateError> {
+    pub(super) fn go(mut self) -> Result<Prepared<'o>, UpdateError> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
         let git = self.site.git_update(self.request.revision.as_deref());
         let (target, look) = self.step(StepKind::Fetch, |this| {
@@ -360,7 +360,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Makes the plan of what was found.
-    fn assemble(mut self, target: &Target, facts: Facts) -> Result<Prepared<'s, 'o>, UpdateError> {
+    fn assemble(mut self, target: &Target, facts: Facts) -> Result<Prepared<'o>, UpdateError> {
         let mut current = Current {
             commit: self.to.clone(),
             settings: self.site.fingerprint().to_owned(),

@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub fn recover(
     site: &Site,
     cancel: Option<Cancel>,
-    observer: &mut dyn Observer,
+    observer: impl Observer,
 ) -> Result<Option<Report>, UpdateError> {
     Recovery::begin(site, cancel, observer, |recovery, begun, hold, entries| {
         Ok(recovery.go_back(begun, hold, entries))
@@ -50,7 +50,7 @@ pub fn recover(
 pub fn recover_forward(
     site: &Site,
     cancel: Option<Cancel>,
-    observer: &mut dyn Observer,
+    observer: impl Observer,
 ) -> Result<Option<Report>, UpdateError> {
     Recovery::begin(site, cancel, observer, |recovery, begun, hold, entries| {
         let planned = way_forward(&recovery.run.name, entries)?;
@@ -119,7 +119,7 @@ impl Recovery<'_, '_> {
     fn begin(
         site: &Site,
         cancel: Option<Cancel>,
-        observer: &mut dyn Observer,
+        observer: impl Observer,
         work: impl FnOnce(
             &mut Recovery<'_, '_>,
             &[Begun<'_>],

@@ -96,9 +96,9 @@ struct Facts {
     baseline: Vec<PageResult>,
 }
 
-impl<'s, 'o> Preparation<'s, 'o> {
+impl<'o> Preparation<'_, 'o> {
     /// Checks that a rollback is possible, and makes its plan.
-    pub(super) fn roll_back(mut self, wanted: Option<&str>) -> Result<Box<Update<'s, 'o>>, UpdateError> {
+    pub(super) fn roll_back(mut self, wanted: Option<&str>) -> Result<Box<Update<'o>>, UpdateError> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
         let done = self.step(StepKind::Run, |this| {
             let past = choose(&this.state, wanted)?;
@@ -240,11 +240,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         Ok((Database { reversed, backup, copy: None }, text))
     }
 
-    fn assemble_rollback(
-        mut self,
-        facts: Facts,
-        session: Session,
-    ) -> Result<Box<Update<'s, 'o>>, UpdateError> {
+    fn assemble_rollback(mut self, facts: Facts, session: Session) -> Result<Box<Update<'o>>, UpdateError> {
         let Planned { plan, announcement } = match self.rollback_plan(&facts, session.boot_time()) {
             Ok(planned) => planned,
             Err(source) => return Err(self.fail(StepKind::Plan, source)),

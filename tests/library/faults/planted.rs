@@ -1,9 +1,9 @@
 //! Symbolic links, and things of somebody else, where deploykit writes: refused, nothing followed, nothing removed. What
 //! deploykit makes itself is for its owner alone.
 
-use std::cell::Cell;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use deploykit::event::Event;
 use deploykit::update::Prepared;
@@ -139,7 +139,7 @@ fn what_deploykit_makes_is_for_its_owner() {
     let Some(site) = TestSite::builder().start() else { return };
     let site = &site;
     let loaded = load(site);
-    let looked = Cell::new(0);
+    let looked = AtomicU32::new(0);
     for broken in [false, true] {
         if broken {
             publish_broken_home(site);
@@ -152,7 +152,7 @@ fn what_deploykit_makes_is_for_its_owner() {
             if matches!(&record.event, Event::StepStarted { step, .. } if step == "smoke-check") {
                 assert_private(&loaded.staged_tree(), false);
                 assert_private(loaded.state().directory(), true);
-                looked.set(looked.get() + 1);
+                looked.fetch_add(1, Ordering::Relaxed);
             }
         };
         let prepared = update::prepare(&loaded, &Request::default(), None, &mut watch).unwrap();
@@ -161,7 +161,7 @@ fn what_deploykit_makes_is_for_its_owner() {
         assert_eq!(update.run().unwrap().outcome, wanted);
         assert_private(loaded.state().directory(), true);
     }
-    assert_eq!(looked.get(), 2);
+    assert_eq!(looked.load(Ordering::Relaxed), 2);
     publish_column(site);
     let mut unheard = |_: &Record| ();
     let only_plan = Request { only_plan: true, ..Request::default() };

@@ -30,7 +30,7 @@ fn rollback_of(
     site: &DemoSite,
     run: Option<&str>,
     look: impl FnOnce(&Plan),
-    during: &mut dyn FnMut(&Event),
+    during: &mut (dyn FnMut(&Event) + Send),
 ) -> (Result<Report, UpdateError>, Told) {
     let loaded = load(site);
     let mut records: Vec<Record> = Vec::new();
@@ -38,7 +38,7 @@ fn rollback_of(
         records.push(record.clone());
         during(&record.event);
     };
-    let go = |update: Box<Update<'_, '_>>| {
+    let go = |update: Box<Update<'_>>| {
         look(update.plan());
         update.run()
     };

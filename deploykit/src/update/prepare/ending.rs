@@ -26,9 +26,9 @@ pub(in crate::update) struct Ready {
     pub added: Vec<String>,
 }
 
-impl<'s, 'o> Preparation<'s, 'o> {
+impl<'o> Preparation<'_, 'o> {
     /// Ends with a run that may begin. The logs are marked now: what they say from here on may be about it.
-    pub(in crate::update) fn ready(self, states: &[ServiceState], ready: Ready) -> Box<Update<'s, 'o>> {
+    pub(in crate::update) fn ready(self, states: &[ServiceState], ready: Ready) -> Box<Update<'o>> {
         let Ready { mut plan, announcement, session, current, beside, added } = ready;
         let unread = self.unread().into_iter().map(|Unread { path, since }| {
             let named = format!("`{}` has changed since {since:.0}", names::shown_path(&path));
@@ -37,7 +37,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         plan.notices.splice(0..0, self.notices.iter().cloned().chain(unread));
         let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path));
         Box::new(Update {
-            site: self.site,
+            site: self.site.clone(),
             state: self.state,
             events: self.events,
             context: Context { host: self.host.with_low_priority(false), django: Some(session) },
@@ -94,7 +94,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Ends with nothing to do.
-    pub(super) fn unchanged(&mut self, reason: String) -> Prepared<'s, 'o> {
+    pub(super) fn unchanged(&mut self, reason: String) -> Prepared<'o> {
         let mut report = self.report(Outcome::Unchanged);
         report.notices.push(reason);
         for Unread { path, since } in self.unread() {

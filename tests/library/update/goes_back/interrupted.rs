@@ -1,6 +1,6 @@
 //! Requests to stop, at any time: before the window nothing was touched, in it everything is undone.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use deploykit::host::Cancel;
 use deploykit::update::Start;
@@ -12,14 +12,14 @@ use crate::support::site::TestSite;
 fn update_and_stop(
     site: &DemoSite,
     request: &Request,
-    wants: &dyn Fn(&Event) -> bool,
+    wants: &(dyn Fn(&Event) -> bool + Sync),
 ) -> Result<Report, UpdateError> {
     let loaded = load(site);
     let cancel = Cancel::new().expect("a pipe");
-    let requested = Cell::new(0);
+    let requested = AtomicU32::new(0);
     let mut watch = |record: &Record| {
         if wants(&record.event) {
-            requested.set(requested.get() + 1);
+            requested.fetch_add(1, Ordering::Relaxed);
             cancel.request();
         }
     };
@@ -28,7 +28,7 @@ fn update_and_stop(
         Ok(Prepared::Ready(update)) => update.run(),
         Err(error) => Err(error),
     };
-    assert!(requested.get() > 0, "nobody requested the end: {result:#?}\n{}", site.logs());
+    assert!(requested.load(Ordering::Relaxed) > 0, "nobody requested the end: {result:#?}\n{}", site.logs());
     result
 }
 
@@ -55,14 +55,14 @@ fn at_any_time() {
 
     // While it waits for the announced time: the announcement is withdrawn.
     let later = Request { start: Start::In(Duration::from_secs(3600)), ..Request::default() };
-    let announced = Cell::new(false);
+    let announced = AtomicBool::new(false);
     let report = update_and_stop(&site, &later, &|event| {
         let waits = matches!(event, Event::Waiting { .. });
-        announced.set(announced.get() || waits && site.maintenance_status.exists());
+        announced.fetch_or(waits && site.maintenance_status.exists(), Ordering::Relaxed);
         waits
     })
     .unwrap();
-    assert!(announced.get(), "users were told");
+    assert!(announced.load(Ordering::Relaxed), "users were told");
     assert_eq!(report.outcome, Outcome::Refused);
     let failure = report.failure.unwrap();
     assert!(failure.interrupted && failure.step == "wait", "{failure:#?}");
