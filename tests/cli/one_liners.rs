@@ -418,7 +418,7 @@ fn shell(site: &TestSite) {
     assert_data_eq!(
         text,
         str![[r#"
-config.site.settings.production
+config.settings.production
 /srv/site/project
 /srv/venv/bin/python
 System check identified no issues (0 silenced).
