@@ -382,6 +382,27 @@ fn flags_do_not_contradict_the_configuration_that_is_named() {
 }
 
 #[test]
+fn a_configured_service_with_another_command_is_refused() {
+    let place = Place::new();
+    let (pidfile, started) = (place.top.join("pid"), place.top.join("started"));
+    place.configure(&format!(
+        "[[services]]\nname = \"web\"\nmanager = \"gunicorn\"\npidfile = {pidfile:?}\nstart = [\"gunicorn\", \"site\"]\n"
+    ));
+    let (pidfile, start) = (pidfile.display().to_string(), format!("touch {}", started.display()));
+    let flags = ["--manager", "gunicorn", "--pidfile", &pidfile, "--start", &start];
+    for name in ["web", "another-name"] {
+        let done = place.run(&[&["services", "start", name], &flags[..]].concat());
+        let config = place.config().display().to_string();
+        says(
+            &done,
+            2,
+            &format!("`--start` contradicts the configuration `{config}`, which has `gunicorn site`"),
+        );
+    }
+    assert!(!started.exists());
+}
+
+#[test]
 fn pages_are_those_of_their_site() {
     let (place, other, www) = (Place::new(), Place::new(), tempfile::tempdir().unwrap());
     // One page is in a directory beside the configuration. Only a mark identifies the site of the other one.

@@ -177,7 +177,9 @@ fn of_another(what: &str, its: &Site, site: &Site, which: &str, hint: &'static s
 fn contradiction(site: &Site, flag: &str, configured: impl Display) -> Failure {
     let path = site.config().path.display();
     let message = format!("`{flag}` contradicts the configuration `{path}`, which has {configured}");
-    Failure::message(exit_code::USAGE, message, "leave out the flag, or change the configuration")
+    let failure =
+        Failure::message(exit_code::USAGE, message, "leave out the flag, or change the configuration");
+    failure.hiding(site.host(None).redactor())
 }
 
 /// Refuses a path that contradicts the configuration of its site.

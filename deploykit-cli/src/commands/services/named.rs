@@ -127,7 +127,10 @@ fn service(name: &str, args: &ServiceArgs, kind: ManagerKind) -> Service {
 fn configured(site: &Site, named: &Service) -> Result<Option<Service>, Failure> {
     let services = &site.config().services;
     if let Some(known) = services.iter().find(|known| is_same(known, named)) {
-        return Ok(Some(known.clone()));
+        return match other_command(known, named) {
+            Some((flag, has)) => Err(commands::contradiction(site, flag, has)),
+            None => Ok(Some(known.clone())),
+        };
     }
     match services.iter().find(|known| known.name == named.name) {
         Some(known) => {
@@ -138,9 +141,8 @@ fn configured(site: &Site, named: &Service) -> Result<Option<Service>, Failure> 
     }
 }
 
-/// Tells whether the flags describe the same service under the same manager.
+/// Tells whether both are the same service: the manager finds it at the same place, whatever its settings.
 fn is_same(known: &Service, named: &Service) -> bool {
-    let agrees = |known: &[String], named: &[String]| named.is_empty() || known == named;
     match (&known.manager, &named.manager) {
         (Manager::Supervisor(one), Manager::Supervisor(other)) => {
             let program = one.program.as_ref().unwrap_or(&known.name);
@@ -155,12 +157,70 @@ fn is_same(known: &Service, named: &Service) -> bool {
             let short = |name: &str| name.trim_end_matches(".service").to_owned();
             one.user == other.user && short(unit) == short(&named.name)
         }
-        (Manager::Gunicorn(one), Manager::Gunicorn(other)) => {
-            commands::is_same(&one.pidfile, &other.pidfile) && agrees(&one.start, &other.start)
-        }
+        (Manager::Gunicorn(one), Manager::Gunicorn(other)) => commands::is_same(&one.pidfile, &other.pidfile),
         (Manager::Command(one), Manager::Command(other)) => {
-            one.status == other.status && agrees(&one.start, &other.start) && agrees(&one.stop, &other.stop)
+            one.status == other.status || (!one.start.is_empty() && one.start == other.start)
         }
         _ => false,
+    }
+}
+
+/// Returns the flag whose command differs from the configured one, and the configured one.
+fn other_command(known: &Service, named: &Service) -> Option<(&'static str, String)> {
+    let commands = match (&known.manager, &named.manager) {
+        (Manager::Gunicorn(known), Manager::Gunicorn(named)) => {
+            vec![("--start", &known.start, &named.start)]
+        }
+        (Manager::Command(known), Manager::Command(named)) => vec![
+            ("--start", &known.start, &named.start),
+            ("--stop", &known.stop, &named.stop),
+            ("--status", &known.status, &named.status),
+        ],
+        _ => Vec::new(),
+    };
+    let is_other =
+        |(_, known, named): &(&str, &Vec<String>, &Vec<String>)| !named.is_empty() && known != named;
+    let (flag, known, _) = commands.into_iter().find(is_other)?;
+    let has = deploykit::Command::from_argv(known).map(|command| format!("`{command}`"));
+    Some((flag, has.unwrap_or_else(|| "no such command".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn gunicorn(pidfile: &str, start: &str) -> Service {
+        let manager = Gunicorn { pidfile: pidfile.into(), start: words(start), directory: None };
+        Service::new("web", Role::Web, Manager::Gunicorn(manager))
+    }
+
+    fn command(start: &str, stop: &str, status: &str) -> Service {
+        let [start, stop, status] = [start, stop, status].map(words);
+        let manager = CommandManager { start, stop, status, ..CommandManager::default() };
+        Service::new("jobs", Role::Worker, Manager::Command(manager))
+    }
+
+    #[test]
+    fn a_service_is_the_same_whatever_its_commands() {
+        let known = gunicorn("/run/web.pid", "gunicorn site");
+        let other = gunicorn("/run/web.pid", "gunicorn other");
+        assert!(is_same(&known, &other));
+        assert_eq!(other_command(&known, &other), Some(("--start", "`gunicorn site`".to_owned())));
+        assert_eq!(other_command(&known, &gunicorn("/run/web.pid", "")), None, "nothing contradicts");
+        assert!(!is_same(&known, &gunicorn("/run/web-2.pid", "gunicorn site")));
+
+        let known = command("jobs start", "", "jobs status");
+        assert_eq!(other_command(&known, &command("jobs start", "", "jobs status")), None);
+        let other = command("jobs begin", "", "jobs status");
+        assert!(is_same(&known, &other));
+        assert_eq!(other_command(&known, &other), Some(("--start", "`jobs start`".to_owned())));
+        let other = command("jobs start", "jobs stop", "pgrep jobs");
+        assert!(is_same(&known, &other));
+        assert_eq!(other_command(&known, &other), Some(("--stop", "no such command".to_owned())));
+        assert!(!is_same(&known, &command("mail start", "", "mail status")));
     }
 }
