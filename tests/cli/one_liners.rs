@@ -172,6 +172,14 @@ Preparing; the site serves as before
     assert_eq!(answer["unread"], json!([local.display().to_string()]));
     on(site, &["services", "restart"]).run().expect(0);
     assert_eq!(document(site, "report", &["update", "-y"])["unread"], json!([]));
+    // A start is enough if none ran, and not if some did.
+    fs::write(&local, "# edited again\n").unwrap();
+    on(site, &["services", "stop", "worker"]).run().expect(0);
+    on(site, &["services", "start"]).run().expect(0);
+    assert_eq!(document(site, "report", &["update", "-y"])["unread"], json!([local.display().to_string()]));
+    on(site, &["services", "stop"]).run().expect(0);
+    on(site, &["services", "start"]).run().expect(0);
+    assert_eq!(document(site, "report", &["update", "-y"])["unread"], json!([]));
     fs::remove_file(&local).unwrap();
     assert!(noticed() && !noticed());
     let looked = on(site, &["plan", "--look"]).run().expect(0);

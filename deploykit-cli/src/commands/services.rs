@@ -2,6 +2,7 @@
 
 mod named;
 
+use deploykit::operations::Operation;
 use deploykit::operations::service_control::{ServiceControl, Want};
 use deploykit::services::{Role, Service, ServiceState};
 use deploykit::{Host, Site};
@@ -12,7 +13,7 @@ use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::human::table;
-use crate::output::json::document;
+use crate::output::json::{Done, document};
 
 const ROLES: [Role; 3] = [Role::Required, Role::Web, Role::Worker];
 
@@ -39,26 +40,44 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
     };
     let control = ServiceControl { services, want };
     let host = super::host(site.as_ref())?;
-    let done = super::apply(&control, site.as_ref(), &host, check.check)?;
     if check.check {
-        return super::say(&done, check, ui);
+        return super::say(&super::apply(&control, site.as_ref(), &host, true)?, check, ui);
     }
-    if matches!(want, Want::Restart)
-        && let Some(site) = site.as_ref().filter(|site| covers_all(site, &control))
-        && let Err(error) = site.state().services_started()
-    {
-        ui.say(&deploykit::error_chain(&error));
-    }
+    let done = perform(&control, site.as_ref(), &host, ui)?;
     // What a person wants to see is how they are now.
     let rows = rows(site.as_ref(), &control.services)?;
     ui.result(&done, &if done.changed { text(&rows) } else { done.text() });
     Ok(exit_code::DONE)
 }
 
-/// Tells whether these are all services of the site that an update restarts.
-fn covers_all(site: &Site, control: &ServiceControl) -> bool {
-    let all = site.service_control(&[Role::Web, Role::Worker], Want::Restart).services;
-    all.iter().all(|service| control.services.iter().any(|chosen| chosen.name == service.name))
+/// Stops or starts services, and records under the lock that they have read the present settings.
+fn perform(control: &ServiceControl, site: Option<&Site>, host: &Host, ui: Ui) -> Result<Done, Failure> {
+    let _lock = super::lock(site, host, control.name())?;
+    let anew = site.map(|site| all_start_anew(site, control, host)).transpose()?;
+    let done = super::apply_locked(control, host, false)?;
+    if let Some(site) = site.filter(|_| anew == Some(true))
+        && let Err(error) = site.state().services_started()
+    {
+        ui.say(&deploykit::error_chain(&error));
+    }
+    Ok(done)
+}
+
+/// Tells whether the services of the site that run afterwards have all been started by this.
+fn all_start_anew(site: &Site, control: &ServiceControl, host: &Host) -> Result<bool, Failure> {
+    let mut others = site.service_control(&[Role::Web, Role::Worker], control.want);
+    match control.want {
+        Want::Stop => return Ok(false),
+        Want::Restart => {
+            others
+                .services
+                .retain(|service| !control.services.iter().any(|chosen| chosen.name == service.name));
+        }
+        // Those that run already do not start again.
+        Want::Start => {}
+    }
+    let states = others.observe(host).map_err(|error| Failure::refused(&error))?;
+    Ok(states.iter().all(|state| state.is_at_rest() && state.pids.is_empty()))
 }
 
 /// Returns the services of the site that have these names, or all.
