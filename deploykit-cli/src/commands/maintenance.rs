@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use deploykit::django::StatusFile;
+use deploykit::django::{StatusFile, read_status};
 use deploykit::operations::maintenance::{Goal, Maintenance, Page};
 use deploykit::update::{self, Start};
 use deploykit::{Host, Site};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::args::{Global, MaintenanceCommand};
 use crate::exit_code;
@@ -40,7 +41,12 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
         return super::say(&done, check, ui);
     }
     // A person wants to see the present state.
-    let now = if done.changed { words(&maintenance, command)? } else { done.text() };
+    let now = if done.changed {
+        let (announced, page) = look(&maintenance, command)?;
+        format!("{}\n", text(&announced, page))
+    } else {
+        done.text()
+    };
     ui.result(&done, &now);
     Ok(exit_code::DONE)
 }
@@ -127,48 +133,79 @@ fn configured(global: &Global, site: &Site, file: &Path) -> Result<Page, Failure
     }
 }
 
+/// Whether maintenance is announced. By default, there is nothing to announce it.
+#[derive(Debug, Default, Serialize)]
+pub struct Announced {
+    /// `None`: there is nothing to announce it, or it is unknown.
+    #[serde(rename = "announced")]
+    is: Option<bool>,
+    /// For when.
+    #[serde(rename = "announced_for")]
+    at: Option<Timestamp>,
+    /// Why it is unknown.
+    #[serde(rename = "announced_error")]
+    unknown: Option<String>,
+}
+
+impl Announced {
+    /// Takes it from a status file, which exists while maintenance is announced.
+    pub fn in_file(path: &Path) -> Announced {
+        match read_status(path) {
+            Ok(found) => Announced::of_file(found.as_ref()),
+            Err(error) => Announced { unknown: Some(deploykit::error_chain(&error)), ..Announced::default() },
+        }
+    }
+
+    fn of_file(file: Option<&StatusFile>) -> Announced {
+        Announced { is: Some(file.is_some()), at: file.and_then(|file| file.at), unknown: None }
+    }
+
+    /// Says that there is no status file to take it from.
+    pub fn without_file() -> Announced {
+        let unknown = Some("set `status-file` in [maintenance]".to_owned());
+        Announced { unknown, ..Announced::default() }
+    }
+
+    fn of(maintenance: &Maintenance, command: &MaintenanceCommand, file: Option<&StatusFile>) -> Announced {
+        match &maintenance.announcement {
+            _ if command.page_file().is_some() => Announced::default(),
+            Some(announcement) if announcement.status_file.is_none() => Announced::without_file(),
+            _ => Announced::of_file(file),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        match (self.is, self.at, &self.unknown) {
+            (Some(true), Some(at), _) => Some(format!("announced for {}", date_and_time(at))),
+            (Some(true), None, _) => Some("announced".to_owned()),
+            (Some(false), ..) => Some("not announced".to_owned()),
+            (None, _, Some(why)) => Some(format!("unknown whether it is announced: {why}")),
+            (None, _, None) => None,
+        }
+    }
+}
+
+/// Says for a person whether maintenance is announced, and whether the page is up if there is one.
+pub fn text(announced: &Announced, page_is_up: Option<bool>) -> String {
+    let page = page_is_up.map(|up| format!("the page is {}", if up { "up" } else { "down" }));
+    announced.text().into_iter().chain(page).collect::<Vec<_>>().join(", ")
+}
+
 fn status(maintenance: &Maintenance, command: &MaintenanceCommand, ui: Ui) -> Result<u8, Failure> {
-    let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
-    let is_known = command.page_file().is_none() && is_known(maintenance);
-    let answer = serde_json::json!({
-        "announced": is_known.then_some(status.announced.is_some()),
-        "at": status.announced.as_ref().and_then(|file| file.at),
-        "page": maintenance.page.as_ref().map(|_| status.page.is_some()),
-    });
-    ui.answer(&document(answer), &words(maintenance, command)?)?;
+    let (announced, page) = look(maintenance, command)?;
+    let answer = serde_json::json!({ "announced": announced.is, "at": announced.at, "page": page });
+    ui.answer(&document(answer), &format!("{}\n", text(&announced, page)))?;
     Ok(exit_code::DONE)
 }
 
-/// Tells whether it can be known if maintenance is announced: a site without commands announces nothing.
-fn is_known(maintenance: &Maintenance) -> bool {
-    maintenance.announcement.as_ref().is_none_or(|announcement| announcement.status_file.is_some())
-}
-
-/// Says for a person what is on.
-fn words(maintenance: &Maintenance, command: &MaintenanceCommand) -> Result<String, Failure> {
+/// Finds out whether maintenance is announced, and whether the page is up if there is one.
+fn look(
+    maintenance: &Maintenance,
+    command: &MaintenanceCommand,
+) -> Result<(Announced, Option<bool>), Failure> {
     let status = maintenance.status().map_err(|error| Failure::refused(&error))?;
-    let page = maintenance.page.as_ref().map(|_| match &status.page {
-        Some(_) => "the page is up",
-        None => "the page is down",
-    });
-    let announced = if command.page_file().is_some() {
-        None
-    } else if is_known(maintenance) {
-        Some(announced(status.announced.as_ref()))
-    } else {
-        Some("unknown whether it is announced: set `status-file` in [maintenance]".to_owned())
-    };
-    let parts: Vec<String> = announced.into_iter().chain(page.map(str::to_owned)).collect();
-    Ok(format!("{}\n", parts.join(", ")))
-}
-
-/// Says what the status file says.
-fn announced(file: Option<&StatusFile>) -> String {
-    match file.map(|file| file.at) {
-        Some(Some(at)) => format!("announced for {}", date_and_time(at)),
-        Some(None) => "announced".to_owned(),
-        None => "not announced".to_owned(),
-    }
+    let page = maintenance.page.as_ref().map(|_| status.page.is_some());
+    Ok((Announced::of(maintenance, command, status.announced.as_ref()), page))
 }
 
 #[cfg(test)]
@@ -192,9 +229,12 @@ mod tests {
             }),
             page: None,
         };
-        let unknown = "unknown whether it is announced: set `status-file` in [maintenance]\n";
-        let status = MaintenanceCommand::Status { page: None };
-        assert_eq!(words(&with(None), &status).unwrap(), unknown);
-        assert_eq!(words(&with(Some(directory.join("status.json"))), &status).unwrap(), "not announced\n");
+        let unknown = "unknown whether it is announced: set `status-file` in [maintenance]";
+        let said = |maintenance: &Maintenance| {
+            let (announced, page) = look(maintenance, &MaintenanceCommand::Status { page: None }).unwrap();
+            text(&announced, page)
+        };
+        assert_eq!(said(&with(None)), unknown);
+        assert_eq!(said(&with(Some(directory.join("status.json")))), "not announced");
     }
 }

@@ -5,15 +5,14 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use deploykit::Site;
-use deploykit::django::read_status;
 use deploykit::event::{Event, Observer, Record};
 use deploykit::git::short;
 use deploykit::journal::{can_finish, held_at};
 use deploykit::lock::{Holder, Lock};
 use deploykit::state::{RunDirectory, State};
-use jiff::Timestamp;
 use serde::Serialize;
 
+use super::maintenance::{self, Announced};
 use crate::args::{Global, StatusArgs};
 use crate::exit_code;
 use crate::failure::Failure;
@@ -42,10 +41,8 @@ struct Status {
     can_finish: Option<bool>,
     last_run: Option<deploykit::report::Report>,
     maintenance_page: Option<bool>,
-    announced: Option<bool>,
-    announced_for: Option<Timestamp>,
-    /// Why it is not known whether maintenance is announced.
-    announced_error: Option<String>,
+    #[serde(flatten)]
+    announced: Announced,
     services: Vec<super::services::Row>,
     services_error: Option<String>,
 }
@@ -75,13 +72,10 @@ fn look(site: &Site) -> Result<Status, Failure> {
         Ok(rows) => (rows, None),
         Err(failure) => (Vec::new(), Some(failure.message)),
     };
-    let (announced, announced_error) = match site.status_file() {
-        Some(file) => match read_status(&file) {
-            Ok(found) => (Some(found), None),
-            Err(error) => (None, Some(deploykit::error_chain(&error))),
-        },
-        None if site.announces() => (None, Some("set `status-file` in [maintenance]".to_owned())),
-        None => (None, None),
+    let announced = match site.status_file() {
+        Some(file) => Announced::in_file(&file),
+        None if site.announces() => Announced::without_file(),
+        None => Announced::default(),
     };
     Ok(Status {
         environment: config.environment.as_str(),
@@ -93,9 +87,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
         running,
         last_run: runs.iter().rev().find_map(report),
         maintenance_page: config.maintenance.page.as_ref().map(|page| page.exists()),
-        announced: announced.as_ref().map(Option::is_some),
-        announced_for: announced.flatten().and_then(|file| file.at),
-        announced_error,
+        announced,
         services,
         services_error,
     })
@@ -130,17 +122,9 @@ fn text(status: &Status) -> String {
             }
         }
     }
-    let announced = match (status.announced, status.announced_for, &status.announced_error) {
-        (Some(true), Some(at), _) => Some(format!("announced for {}", date_and_time(at))),
-        (Some(true), None, _) => Some("announced".to_owned()),
-        (Some(false), ..) => Some("not announced".to_owned()),
-        (None, _, Some(why)) => Some(format!("unknown whether it is announced: {why}")),
-        (None, _, None) => None,
-    };
-    let page = status.maintenance_page.map(|up| format!("the page is {}", if up { "up" } else { "down" }));
-    let maintenance: Vec<String> = announced.into_iter().chain(page).collect();
+    let maintenance = maintenance::text(&status.announced, status.maintenance_page);
     if !maintenance.is_empty() {
-        line("maintenance", &maintenance.join(", "));
+        line("maintenance", &maintenance);
     }
     if let Some(error) = &status.services_error {
         line("services", error);
