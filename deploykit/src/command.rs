@@ -134,7 +134,7 @@ impl Command {
 
     /// Ends the whole process group when it runs for longer than this; the clock starts at the spawn. Default: none.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+        self.deadline_ms = Some(crate::millis::of(deadline));
         self
     }
 

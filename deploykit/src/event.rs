@@ -1,7 +1,5 @@
 //! What happens during an update, as it happens: the library's only output besides what its functions return.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -157,9 +155,4 @@ impl<F: FnMut(&Record) + Send> Observer for F {
     fn observe(&mut self, record: &Record) {
         self(record);
     }
-}
-
-/// Returns whole milliseconds.
-pub(crate) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -39,7 +39,9 @@
 )]
 
 mod command;
+mod digest;
 mod error;
+mod millis;
 
 /// The README's example compiles.
 #[cfg(doctest)]

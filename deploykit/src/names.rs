@@ -4,11 +4,18 @@
 //! `caf\xe9` is `"caf\u0000e9"` in JSON. So every name has a text, every text of a name has one name, and what was
 //! written before there was this encoding reads as before.
 
+mod own;
+
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+pub(crate) use own::{
+    CARRY, COMPLETE, LETTERS, NEXT, ORIGINAL, SITE, TEMPORARY, TRIAL, UNFINISHED, beside, is_beside, is_own,
+    is_temporary, temporary_link,
+};
 
 /// Stands before the digits of a byte that is not UTF-8.
 const ESCAPE: char = '\0';
@@ -28,6 +35,21 @@ pub fn path(text: &str) -> PathBuf {
 /// Returns the path below a directory that a text stands for.
 pub(crate) fn join(root: &Path, text: &str) -> PathBuf {
     if text.contains(ESCAPE) { root.join(path(text)) } else { root.join(text) }
+}
+
+/// Removes `.` and `..` from a path, without looking at links.
+pub(crate) fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
 }
 
 /// Makes JSON readable that Python wrote: there a byte of a name that is not UTF-8 is a lone surrogate (`\udce9`), which
@@ -113,24 +135,6 @@ pub(crate) fn text_bytes(text: &str) -> Vec<u8> {
         bytes.extend_from_slice(rest);
     }
     bytes
-}
-
-/// Tells whether deploykit itself makes files of this name: its state, what it puts beside the directories of a site for a
-/// run or a rollback, temporary files, and markers.
-pub(crate) fn is_own(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    let Some((before, end)) = name.rsplit_once(".deploykit") else { return false };
-    let Some(end) = end.strip_prefix('-') else { return before.is_empty() && end.is_empty() };
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if before.is_empty() {
-        return end.ends_with(".unfinished") || end == "complete";
-    }
-    let is_run = |end: &str| {
-        end.split_once('-').is_some_and(|(day, run)| day.len() == 8 && number(day) && number(run))
-    };
-    let is_numbered = |end: &str| end.strip_prefix("original-").is_some_and(number);
-    before.starts_with('.')
-        && (["next", "original", "trial", "site"].contains(&end) || is_numbered(end) || is_run(end))
 }
 
 /// For `#[serde(with = "crate::names::one")]`: a path.
@@ -233,41 +237,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn only_names_that_deploykit_gives_are_its_own() {
-        let own = [
-            ".deploykit",
-            ".deploykit-complete",
-            ".deploykit-a1B2c3D4e5.unfinished",
-            ".deploykit-link-4711.unfinished",
-            ".deploykit-carry.unfinished",
-            ".site.deploykit-next",
-            ".site.requirements.deploykit-next",
-            ".static.deploykit-next",
-            ".static.deploykit-20261122-1",
-            ".my site.deploykit-20261122-12",
-            "..venv.deploykit-original",
-            ".venv.deploykit-original-2",
-            ".venv.deploykit-site",
-            ".output.deploykit-trial",
-        ];
-        own.iter().for_each(|name| assert!(is_own(OsStr::new(name)), "{name}"));
-        let others = [
-            "deploykit.toml",
-            "deploykit",
-            "my.deploykit",
-            ".deploykit-backup",
-            ".deploykit.old",
-            "static.deploykit-next",
-            ".static.deploykit-copy",
-            ".static.deploykit-2026-1",
-            ".static.deploykit-20261122-",
-            ".venv.deploykit-original-",
-            ".venv.deploykit-original.py",
-        ];
-        others.iter().for_each(|name| assert!(!is_own(OsStr::new(name)), "{name}"));
-    }
 
     #[test]
     fn a_name_that_is_text_is_written_as_it_is() {

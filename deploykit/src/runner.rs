@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::action::{Action, ActionError, Context, executor};
 pub use crate::error::error_chain;
-use crate::event::{Event, Observer, Outcome, Record, milliseconds};
+use crate::event::{Event, Observer, Outcome, Record};
 use crate::host::Host;
 use crate::journal::{Begun, Entry, Journal, JournalError};
 use crate::plan::{Phase, Step, StepKind};
@@ -68,7 +68,7 @@ impl<'o> Events<'o> {
         if let Event::Notice { text } = &event {
             self.notices.push(text.clone());
         }
-        let record = Record { time: Timestamp::now(), elapsed_ms: milliseconds(self.elapsed()), event };
+        let record = Record { time: Timestamp::now(), elapsed_ms: crate::millis::of(self.elapsed()), event };
         if let Some(file) = &mut self.file {
             let line = serde_json::to_string(&record).unwrap_or_default();
             if let Err(error) = writeln!(file, "{line}") {
@@ -203,7 +203,7 @@ impl Runner<'_, '_> {
                 }
             };
             self.tell_notices();
-            let duration_ms = milliseconds(started.elapsed());
+            let duration_ms = crate::millis::of(started.elapsed());
             let report = StepReport { step: step.id.clone(), phase: step.phase, duration_ms, undone: false };
             reports.push(report);
             match done {
@@ -246,7 +246,7 @@ impl Runner<'_, '_> {
             }
         })?;
         let entry =
-            Entry::StepFinished { step: step.id.clone(), duration_ms: milliseconds(started.elapsed()) };
+            Entry::StepFinished { step: step.id.clone(), duration_ms: crate::millis::of(started.elapsed()) };
         Ok(self.journal.append(&entry)?)
     }
 
@@ -344,7 +344,7 @@ impl Runner<'_, '_> {
                 undone.serves = Some(Instant::now());
             }
             if !undo.is_empty() {
-                let duration_ms = milliseconds(started.elapsed());
+                let duration_ms = crate::millis::of(started.elapsed());
                 self.events.send(Event::StepUndone { step: step.clone(), duration_ms });
             }
             if !undo.is_empty() || actions.iter().all(Action::leaves_nothing) {

@@ -1,5 +1,7 @@
 //! The state directory of a site: its owner, its lock, its runs, and the record of the last good update.
 
+#[cfg(test)]
+mod former;
 mod owner;
 mod seen;
 mod started;

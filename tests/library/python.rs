@@ -12,7 +12,7 @@ use deploykit::host::Cancel;
 use deploykit::host::files::{Found, look};
 use deploykit::operations::pip_install::{PipInstall, Prepared, Ready};
 use deploykit::operations::{self, Check, Operation};
-use deploykit::python::{COMPLETE, Installer, PythonError, UpgradeStrategy, Virtualenv, prune};
+use deploykit::python::{Installer, PythonError, UpgradeStrategy, Virtualenv, prune};
 use deploykit::{Action, CommandError, Context, Host};
 
 use crate::support::python::{Index, PythonSite, run, tools, tree_hash};
@@ -191,7 +191,7 @@ fn an_environment_that_is_there_is_used_again_and_half_of_one_is_not() {
     assert!(!first.reused);
     assert!(ready(&operation, &host).reused);
 
-    fs::remove_file(first.staged.join(COMPLETE)).unwrap();
+    fs::remove_file(first.staged.join(".deploykit-complete")).unwrap();
     fs::write(first.staged.join("leftover"), "").unwrap();
     let error = first.switch.perform().unwrap_err();
     assert!(matches!(error, PythonError::Incomplete { .. }), "{error:?}");
@@ -350,7 +350,7 @@ fn passwords_of_an_index_reach_it_and_nothing_else() {
         assert!(!serde_json::to_string(change).unwrap().contains("hunter22"), "{}", tool.name());
         assert!(!site.transcript().contains("hunter22"), "{}", tool.name());
         let Action::BuildVirtualenv(build) = &change.actions[0] else { panic!() };
-        let marker = fs::read_to_string(build.staged.join(COMPLETE)).unwrap();
+        let marker = fs::read_to_string(build.staged.join(".deploykit-complete")).unwrap();
         assert!(!marker.contains("hunter22"));
 
         let refused =

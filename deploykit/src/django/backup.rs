@@ -91,7 +91,7 @@ impl BackupDatabase {
         }
         let Some(facts) = self.facts.clone() else { return Ok(()) };
         let file_bytes = std::fs::metadata(&self.path).at("look at", &self.path)?.len();
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = crate::millis::of(started.elapsed());
         let text =
             serde_json::to_string(&BackupRecord { facts, file_bytes, duration_ms }).unwrap_or_default();
         Ok(files::write_whole(&self.path.with_file_name("backup.json"), text.as_bytes(), 0o600)?)

@@ -17,11 +17,7 @@ use thiserror::Error;
 pub(crate) use own::{nothing_at, read_private};
 
 use super::users::shown_user;
-
-/// How the names of files begin and end that are about to become something else, and how many random letters are between.
-pub(crate) const TEMPORARY: &str = ".deploykit-";
-const UNFINISHED: &str = ".unfinished";
-const LETTERS: usize = 10;
+use crate::names;
 
 /// Why something could not be done with a file or directory.
 #[derive(Debug, Error)]
@@ -179,7 +175,7 @@ pub(crate) fn own_directory(path: &Path, other: Option<u32>) -> Result<(), FileE
 pub(crate) fn remove_temporary(directory: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_directory && is_temporary(&entry.file_name().to_string_lossy()) {
+        if !is_directory && names::is_temporary(&entry.file_name()) {
             remove_file(&entry.path())?;
         }
     }
@@ -193,18 +189,9 @@ pub(crate) fn temporary_file(directory: &Path) -> io::Result<tempfile::NamedTemp
 
 /// The same with an ending that a program asks for: `.txt`.
 pub(crate) fn temporary_file_like(directory: &Path, ending: &str) -> io::Result<tempfile::NamedTempFile> {
-    let suffix = format!("{UNFINISHED}{ending}");
-    tempfile::Builder::new().prefix(TEMPORARY).suffix(&suffix).rand_bytes(LETTERS).tempfile_in(directory)
-}
-
-/// Tells the name of a temporary file from one that a user might have chosen.
-fn is_temporary(name: &str) -> bool {
-    let name = name.strip_suffix(".txt").unwrap_or(name);
-    let inner = name.strip_prefix(TEMPORARY).and_then(|name| name.strip_suffix(UNFINISHED));
-    inner.is_some_and(|inner| match inner.strip_prefix("link-") {
-        Some(pid) => pid.parse::<u32>().is_ok(),
-        None => inner.len() == LETTERS && inner.bytes().all(|byte| byte.is_ascii_alphanumeric()),
-    })
+    let suffix = format!("{}{ending}", names::UNFINISHED);
+    let (start, letters) = (names::TEMPORARY, names::LETTERS);
+    tempfile::Builder::new().prefix(start).suffix(&suffix).rand_bytes(letters).tempfile_in(directory)
 }
 
 /// Opens a new or existing file for appending, readable by its owner only.
@@ -249,8 +236,7 @@ pub fn link(path: &Path, target: &Path) -> Result<(), FileError> {
         _ => {}
     }
     let directory = parent(path);
-    let name = format!("{TEMPORARY}link-{}{UNFINISHED}", std::process::id());
-    let temporary = directory.join(name);
+    let temporary = directory.join(names::temporary_link(std::process::id()));
     (|| {
         let _ = fs::remove_file(&temporary);
         symlink(target, &temporary)?;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::files::{dotenv, normal};
+use super::files::dotenv;
 use super::python::{is_word, string_length, strings};
+use crate::names;
 
 /// Tokens of the longest expression that is computed: brackets in brackets cost stack.
 const LONGEST: usize = 200;
@@ -214,6 +215,6 @@ fn join(directory: &str, part: &str) -> String {
 }
 
 fn ancestor(path: &str, ups: usize) -> Option<String> {
-    let path = normal(Path::new(path));
+    let path = names::normal(Path::new(path));
     path.ancestors().nth(ups)?.to_str().map(str::to_owned)
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::host::Host;
 
@@ -113,21 +113,6 @@ pub(super) fn file_name(path: &Path) -> String {
 /// Returns the name of the directory that a file stands in.
 pub(super) fn directory_name(path: &Path) -> String {
     path.parent().map(file_name).unwrap_or_default()
-}
-
-/// Takes `.` and `..` out of a path by their names.
-pub(super) fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                normal.pop();
-            }
-            other => normal.push(other),
-        }
-    }
-    normal
 }
 
 /// Returns the path with its links resolved as far as it exists.

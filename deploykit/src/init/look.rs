@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::choose::{self, uses};
-use super::files::{self, Tree, directory_name, entries_of, file_name, normal, real, seen_from, text, walk};
+use super::files::{self, Tree, directory_name, entries_of, file_name, real, seen_from, text, walk};
 use super::packages::{self, virtualenvs_of};
 use super::python::Settings;
 use super::supervisor::{self, Conf, Program};
@@ -12,6 +12,7 @@ use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundRol
 use super::{checkout, secrets, systemd, web, write};
 use crate::host::Host;
 use crate::host::owners::not_root_over_others;
+use crate::names;
 use crate::services::limits::{Limits, graceful};
 
 /// Where supervisor, systemd and nginx have their settings on the usual distributions.
@@ -62,7 +63,7 @@ pub fn look(directory: &Path, host: &Host) -> Result<Findings, InitError> {
 pub fn look_also_in(directory: &Path, host: &Host, elsewhere: &[PathBuf]) -> Result<Findings, InitError> {
     let read = |source| InitError::Read { path: directory.to_owned(), source };
     std::fs::read_dir(directory).map_err(read)?;
-    let directory = normal(&std::path::absolute(directory).map_err(read)?);
+    let directory = names::normal(&std::path::absolute(directory).map_err(read)?);
     let repository = checkout::find(&directory)?;
     not_root_over_others(&repository)?;
     let above = directory.ancestors().take_while(|above| above.starts_with(&repository));

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 use super::expression;
-use super::files::{normal, text};
+use super::files::text;
+use crate::names;
 
 /// How deep names may refer to names.
 const DEPTH: usize = 12;
@@ -65,7 +66,7 @@ impl Settings {
     /// Returns the path that an expression of one of the files spells out, if it does.
     pub fn path(&self, file: &Path, expression: &str) -> Option<PathBuf> {
         self.value(file, expression, DEPTH)
-            .map(|path| normal(Path::new(&path)))
+            .map(|path| names::normal(Path::new(&path)))
             .filter(|path| path.is_absolute())
     }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::files::{directory_name, entries_of, file_name, normal, text};
+use super::files::{directory_name, entries_of, file_name, text};
+use crate::names;
 
 /// A program of a service manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +73,8 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
             "supervisord" => conf.environment = environment(&get("environment").unwrap_or_default()),
             "include" => {
                 let files = get("files").unwrap_or_default();
-                conf.includes.extend(files.split_whitespace().map(|pattern| normal(&here.join(pattern))));
+                conf.includes
+                    .extend(files.split_whitespace().map(|pattern| names::normal(&here.join(pattern))));
             }
             "group" => {
                 let programs = get("programs").unwrap_or_default();
@@ -90,7 +92,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
                     name: name.to_owned(),
                     process: (!many && !process.contains('%')).then_some(process),
                     command: words(&get("command").unwrap_or_default()),
-                    directory: get("directory").map(|directory| normal(&here.join(directory))),
+                    directory: get("directory").map(|directory| names::normal(&here.join(directory))),
                     environment: environment(&get("environment").unwrap_or_default()),
                     stop_seconds: get("stopwaitsecs").and_then(|seconds| seconds.parse().ok()),
                     kills_one: !get("killasgroup").is_some_and(|value| is_true(&value)),
@@ -141,39 +143,9 @@ pub(super) fn sections(text: &str) -> Vec<(String, Vec<(String, String)>)> {
     sections
 }
 
-/// Splits a command line as a shell would, without expanding anything.
+/// Splits a command line as a shell would, without expanding anything; where a quote is open, at its blanks.
 pub(super) fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let (mut word, mut mark, mut inside) = (String::new(), None, false);
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (c, mark) {
-            ('\\', None | Some('"')) => {
-                word.extend(chars.next());
-                inside = true;
-            }
-            (c, Some(open)) if c == open => mark = None,
-            (c, Some(_)) => word.push(c),
-            ('"' | '\'', None) => {
-                mark = Some(c);
-                inside = true;
-            }
-            (c, None) if c.is_whitespace() => {
-                if inside {
-                    words.push(std::mem::take(&mut word));
-                }
-                inside = false;
-            }
-            (c, None) => {
-                word.push(c);
-                inside = true;
-            }
-        }
-    }
-    if inside {
-        words.push(word);
-    }
-    words
+    shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Splits `KEY="value",KEY2=value`.

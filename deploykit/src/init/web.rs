@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::files::{file_name, normal, text};
+use super::files::{file_name, text};
 use super::supervisor::{Program, words};
 use super::{Found, FoundRole, python};
+use crate::names;
 
 const SERVERS: [&str; 7] =
     ["gunicorn", "uvicorn", "daphne", "hypercorn", "granian", "uwsgi", "waitress-serve"];
@@ -147,7 +148,7 @@ fn address(text: &str, directory: &Path) -> Option<String> {
         let path = if path.starts_with("//") { path.trim_start_matches('/') } else { path };
         let path =
             if text.starts_with("unix://") { PathBuf::from("/").join(path) } else { directory.join(path) };
-        return path.is_absolute().then(|| format!("unix:{}", normal(&path).display()));
+        return path.is_absolute().then(|| format!("unix:{}", names::normal(&path).display()));
     }
     let text = text.strip_prefix("tcp://").or(text.strip_prefix("http://")).unwrap_or(text);
     let (host, port) = match text.rsplit_once(':') {
@@ -182,7 +183,7 @@ pub(super) fn maintenance_page(nginx: &str) -> Option<PathBuf> {
             Some(root) => path.replace("$document_root", &root),
             None => path.to_owned(),
         };
-        (path.starts_with('/') && !path.contains('$')).then(|| normal(Path::new(&path)))
+        (path.starts_with('/') && !path.contains('$')).then(|| names::normal(Path::new(&path)))
     })
 }
 

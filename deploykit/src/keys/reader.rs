@@ -12,6 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Environment, Problem};
 
+use crate::names;
+
 type Value<'d> = Spanned<DeValue<'d>>;
 
 /// The mistakes that are found while a document is read.
@@ -135,12 +137,12 @@ impl<'d> Reader<'d> {
 
     /// Makes a path absolute and removes `.` and `..` without following links.
     pub(crate) fn resolve(&self, path: &str) -> PathBuf {
-        normal(&self.directory, path)
+        names::normal(&self.directory.join(path))
     }
 
     /// Makes a path of the checkout absolute.
     pub(crate) fn in_repository(&self, path: &str) -> PathBuf {
-        normal(&self.repository.borrow(), path)
+        names::normal(&self.repository.borrow().join(path))
     }
 
     pub(crate) fn number(&self, key: &'static str, range: Range<u16>) -> Option<u16> {
@@ -319,21 +321,6 @@ pub(crate) fn merge<'d>(base: &mut DeTable<'d>, over: DeTable<'d>) {
             base.insert(key, Spanned::new(span, value));
         }
     }
-}
-
-/// Joins a path to a directory and removes `.` and `..`.
-fn normal(directory: &Path, path: &str) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in directory.join(path).components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => {
-                normal.pop();
-            }
-            other => normal.push(other),
-        }
-    }
-    normal
 }
 
 /// Returns where the value of a key such as `smoke.pages[2].path` is; when it is missing, where its table is.

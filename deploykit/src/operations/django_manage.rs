@@ -195,7 +195,7 @@ impl DjangoManage {
                 let copied = false;
                 let files = StaticFiles { root, collect, clear, record, deleted, tracked, copied };
                 let collected = files.prepare(host, session)?;
-                let aside = (!collected.unchanged).then(|| Aside(files.aside()));
+                let aside = (!collected.is_unchanged()).then(|| Aside(files.aside()));
                 Ok(Prepared::Static(Box::new(StaticSet { aside, ..StaticSet::of(&collected) })))
             }
         }

@@ -42,7 +42,7 @@ pub enum Goal {
         /// What the users are told.
         message: Option<String>,
         /// How long beforehand they are told at least. In milliseconds where it is stored; 0: no time at all.
-        #[serde(rename = "notice_ms", with = "milliseconds")]
+        #[serde(rename = "notice_ms", with = "crate::millis")]
         notice: Duration,
     },
     /// Maintenance is off.
@@ -391,20 +391,6 @@ fn words(status: &Status) -> String {
 
 fn join(first: &str, second: &str) -> String {
     if first.is_empty() { second.to_owned() } else { format!("{first}, {second}") }
-}
-
-mod milliseconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
 }
 
 #[cfg(test)]

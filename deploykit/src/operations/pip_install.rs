@@ -330,7 +330,7 @@ impl PipInstall {
             own: own.fingerprint.clone(),
             seeds,
             newer_pip,
-            deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: crate::millis::of(self.deadline),
         };
         let key = build.key();
         build.staged = crate::python::vacant(&self.virtualenvs, &self.virtualenv, &key, |place| {

@@ -13,16 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::own::{Moved, OwnFiles};
-use super::packages::{PackageChange, Packages, SEEDS, hex, normalise};
+use super::packages::{PackageChange, Packages, SEEDS, normalise};
 use super::requirements::Requirements;
 use super::resolve::release;
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
+use crate::digest;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, Output, with_umask};
-
-/// The file that is written last into a virtualenv: without it, the virtualenv is half built.
-pub const COMPLETE: &str = ".deploykit-complete";
+use crate::names::COMPLETE;
 
 /// A virtualenv that is to be there, with exactly these packages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,7 +192,11 @@ impl Build {
     #[must_use]
     pub fn key(&self) -> String {
         let key = self.packages.key(&self.python, self.system_site_packages);
-        if self.own.is_empty() { key } else { hex(format!("{key} {}", self.own).as_bytes())[..16].to_owned() }
+        if self.own.is_empty() {
+            key
+        } else {
+            digest::sha256(format!("{key} {}", self.own).as_bytes())[..16].to_owned()
+        }
     }
 
     /// From what is wanted to what is there.

@@ -18,7 +18,7 @@ mod share;
 mod switch;
 mod virtualenv;
 
-pub use build::{Build, Built, COMPLETE};
+pub use build::{Build, Built};
 pub use error::PythonError;
 pub use installer::{Installer, Tool, newer_pip};
 pub use own::OwnFiles;

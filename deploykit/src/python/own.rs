@@ -12,10 +12,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::build::COMPLETE;
 use super::error::PythonError;
-use super::packages::hex;
+use crate::digest;
 use crate::host::files::{self, FileError, Found, InPath};
+use crate::names::COMPLETE;
 use packaged::Packaged;
 
 pub(in crate::python) use moved::Moved;
@@ -106,7 +106,8 @@ impl OwnFiles {
         let packages = Packaged::read(virtualenv);
         own.top(virtualenv, &packages).at("look through", virtualenv)?;
         own.states = own.identify(virtualenv, site)?;
-        own.fingerprint = hex(format!("{:?} {:?}", own.settings, own.states).as_bytes())[..16].to_owned();
+        own.fingerprint =
+            digest::sha256(format!("{:?} {:?}", own.settings, own.states).as_bytes())[..16].to_owned();
         Ok(own)
     }
 
@@ -236,7 +237,7 @@ impl OwnFiles {
                 return Ok(format!("{:?}", moved.target_of(path)?));
             }
             let contents = match moved.text_of(path, &found)? {
-                Some(contents) => hex(&contents),
+                Some(contents) => digest::sha256(&contents),
                 None => format!("{} {} {}", found.len(), found.mtime(), found.mtime_nsec()),
             };
             Ok(format!("{:o} {contents}", found.permissions().mode()))

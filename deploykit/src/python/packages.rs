@@ -1,5 +1,6 @@
 //! Sets of packages: what is installed, what is wanted, and the difference.
 
+use crate::digest;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -8,7 +9,6 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// What every virtualenv has, wanted or not: present or absent it is no change, unless the requirements ask for it.
 pub(crate) const SEEDS: [&str; 3] = ["pip", "setuptools", "wheel"];
@@ -161,7 +161,7 @@ impl Packages {
                 None => writeln!(text, "{name}=={}", normal_version(&package.version)),
             };
         }
-        hex(text.as_bytes())[..16].to_owned()
+        digest::sha256(text.as_bytes())[..16].to_owned()
     }
 
     /// Returns the lines of a constraints file that allows nothing else.
@@ -318,20 +318,12 @@ pub(crate) fn clean_url(url: &str) -> String {
     };
     if !query.is_empty() {
         // Another query may name another file, but it may also be a token.
-        let _ = write!(clean, "?{}", &hex(query.as_bytes())[..8]);
+        let _ = write!(clean, "?{}", &digest::sha256(query.as_bytes())[..8]);
     }
     if let Some(directory) = fragment.split('&').find(|part| part.starts_with("subdirectory=")) {
         let _ = write!(clean, "#{directory}");
     }
     clean
-}
-
-/// Returns the SHA-256 of some bytes in hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

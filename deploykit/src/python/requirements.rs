@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::asked::{Wish, wishes_in};
 use super::error::PythonError;
-use super::packages::hex;
+use crate::digest;
 
 /// What a set of requirements files says.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Requirements {
         for argument in extra_args {
             let _ = writeln!(text, "\0argument {argument}");
         }
-        found.fingerprint = hex(text.as_bytes());
+        found.fingerprint = digest::sha256(text.as_bytes());
         found.wishes = wishes_in(files);
         Ok(found)
     }

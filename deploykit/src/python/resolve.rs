@@ -17,8 +17,9 @@ use super::packages::{Package, Packages, SEEDS, clean_url, normal_version, norma
 use super::requirements::Requirements;
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
-use crate::host::files::{self, FileError, TEMPORARY};
+use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host};
+use crate::names::TEMPORARY;
 
 /// How far packages move that are installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::build::COMPLETE;
 use super::error::PythonError;
 use crate::host::files::{self, FileError, Found};
+use crate::names;
 
 /// What is to be at the virtualenv's path. At every instant something is there.
 ///
@@ -109,7 +109,7 @@ impl Switch {
     /// When the virtualenv is not complete, or the old directory is gone.
     pub fn look(&self) -> Result<(), PythonError> {
         let (place, mark) = match &self.target {
-            Target::Virtualenv(staged) => (staged.clone(), COMPLETE),
+            Target::Virtualenv(staged) => (staged.clone(), names::COMPLETE),
             Target::Link(to) => (files::parent(&self.virtualenv).join(to), "pyvenv.cfg"),
             Target::Directory if self.is_done() || files::look(&self.kept) == Found::Directory => {
                 return Ok(());
@@ -190,9 +190,10 @@ fn exchange(one: &Path, other: &Path) -> Result<Exchanged, PythonError> {
 }
 
 fn kept_path(virtualenv: &Path, count: usize) -> PathBuf {
-    let name = virtualenv.file_name().unwrap_or_default().to_string_lossy();
-    let number = if count == 1 { String::new() } else { format!("-{count}") };
-    files::parent(virtualenv).join(format!(".{name}.deploykit-original{number}"))
+    match count {
+        1 => names::beside(virtualenv, names::ORIGINAL),
+        _ => names::beside(virtualenv, &format!("{}-{count}", names::ORIGINAL)),
+    }
 }
 
 /// Returns the directories that links replaced and that nobody removed yet, oldest first.
@@ -229,7 +230,7 @@ pub fn prune(virtualenvs: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<
             && !fs::canonicalize(&path).is_ok_and(|path| kept.contains(&path))
         {
             // Without its marker, what is left after an interruption is nobody's virtualenv.
-            files::remove_file(&path.join(COMPLETE))?;
+            files::remove_file(&path.join(names::COMPLETE))?;
             files::remove_tree(&path)?;
             removed.push(path);
         }
@@ -248,8 +249,8 @@ pub(crate) fn remove_half_built(virtualenvs: &Path, virtualenv: &Path) -> Result
     for path in fs::read_dir(virtualenvs).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Of a virtualenv, or of a question to an installer.
-        let ours = is_key(&name) || name.starts_with(files::TEMPORARY);
-        let is_half = files::look(&path) == Found::Directory && !path.join(COMPLETE).is_file();
+        let ours = is_key(&name) || name.starts_with(names::TEMPORARY);
+        let is_half = files::look(&path) == Found::Directory && !path.join(names::COMPLETE).is_file();
         if ours && is_half && fs::canonicalize(&path).ok() != live {
             files::remove_tree(&path)?;
         }
@@ -274,7 +275,7 @@ mod tests {
     fn staged(path: &Path) -> PathBuf {
         fs::create_dir_all(path).unwrap();
         fs::write(path.join("pyvenv.cfg"), "").unwrap();
-        fs::write(path.join(COMPLETE), "").unwrap();
+        fs::write(path.join(names::COMPLETE), "").unwrap();
         path.to_owned()
     }
 

@@ -55,20 +55,20 @@ pub struct Service {
     /// What it is for; decides the order of stops and starts.
     pub role: Role,
     /// How long its processes may take to end; default 30 s. The manager may end them by force earlier.
-    #[serde(rename = "stop_timeout_ms", with = "millis", default = "default_stop_timeout")]
+    #[serde(rename = "stop_timeout_ms", with = "crate::millis", default = "default_stop_timeout")]
     pub stop_timeout: Duration,
     /// What is done about processes that outlive their manager's stop and [`Service::stop_timeout`]. Default: they are
     /// killed.
     #[serde(default, skip_serializing_if = "Kill::is_default")]
     pub kill: Kill,
     /// How long it may take until it runs; default 60 s.
-    #[serde(rename = "start_timeout_ms", with = "millis", default = "default_start_timeout")]
+    #[serde(rename = "start_timeout_ms", with = "crate::millis", default = "default_start_timeout")]
     pub start_timeout: Duration,
     /// How long it must run before it counts as staying up, unless its manager asks for more; `None`: 1 s, and in an update
     /// or a rollback at least three times as long as Django takes to boot.
     #[serde(
         rename = "stay_up_ms",
-        with = "optional_millis",
+        with = "crate::millis::maybe",
         default,
         skip_serializing_if = "Option::is_none"
     )]
@@ -230,7 +230,7 @@ pub struct ServiceState {
     /// The files that its output goes to.
     pub logs: Vec<PathBuf>,
     /// How long it must run before its manager calls it running; zero where the manager has no such time.
-    #[serde(rename = "startsecs_ms", with = "millis")]
+    #[serde(rename = "startsecs_ms", with = "crate::millis")]
     pub startsecs: Duration,
     /// What becomes of its listening socket while it is stopped. Only [`Service::state`] looks.
     #[serde(default)]
@@ -392,44 +392,6 @@ pub(crate) fn default_start_timeout() -> Duration {
 
 /// How long a service must run at least that nobody said anything of.
 pub(crate) const STAY_UP: Duration = Duration::from_secs(1);
-
-/// Durations as whole milliseconds.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
-}
-
-/// The same for what may be left out.
-mod optional_millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => super::millis::serialize(duration, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        Option::<u64>::deserialize(deserializer).map(|millis| millis.map(Duration::from_millis))
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ use crate::host::files::{self, FileError};
 use crate::host::owners::{DistrustError, is_ours, not_root_over_others};
 use crate::journal::JournalError;
 use crate::lock::{Lock, LockError};
+use crate::names;
 use crate::services::Origin;
 use crate::state::{Owner, OwnerError, State, real, state_above};
 
@@ -371,10 +372,7 @@ fn near(path: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Returns the file beside a virtualenv or page that names its site.
 fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".deploykit-site");
-    path.with_file_name(name)
+    names::beside(path, names::SITE)
 }
 
 fn registration_of(repository: &Path) -> Option<PathBuf> {

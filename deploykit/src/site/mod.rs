@@ -33,6 +33,7 @@ use crate::django::{Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
 use crate::host::{Cancel, Host, Redactor, Umask, Variables, owners};
 pub use crate::keys::{Environment, Key, Problem, Section};
+use crate::names;
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};
 use crate::operations::pip_install::{PipInstall, Record};
@@ -312,10 +313,7 @@ impl Site {
     /// (`BASE_DIR.parent / "data"`) find the same things from there.
     #[must_use]
     pub fn staged_tree(&self) -> PathBuf {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(self.config.site.repository.file_name().unwrap_or_default());
-        name.push(".deploykit-next");
-        self.config.site.repository.with_file_name(name)
+        names::beside(&self.config.site.repository, names::NEXT)
     }
 
     /// Returns the temporary directory beside the checkout for the requirements of the next version.

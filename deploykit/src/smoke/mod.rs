@@ -55,13 +55,13 @@ pub struct SmokeCheck {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<Command>,
     /// How long all pages together may take to become as expected; default 60 s.
-    #[serde(rename = "deadline_ms", with = "page::milliseconds")]
+    #[serde(rename = "deadline_ms", with = "crate::millis")]
     pub deadline: Duration,
     /// For how long a page that answers wrongly is asked again, within the deadline; default 5 s.
-    #[serde(rename = "settle_ms", with = "page::milliseconds")]
+    #[serde(rename = "settle_ms", with = "crate::millis")]
     pub settle: Duration,
     /// How long one answer may take; default 10 s.
-    #[serde(rename = "timeout_ms", with = "page::milliseconds")]
+    #[serde(rename = "timeout_ms", with = "crate::millis")]
     pub timeout: Duration,
 }
 

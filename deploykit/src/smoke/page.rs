@@ -29,7 +29,7 @@ pub struct Page {
     #[serde(
         default,
         rename = "within_ms",
-        with = "optional_milliseconds",
+        with = "crate::millis::maybe",
         skip_serializing_if = "Option::is_none"
     )]
     pub within: Option<Duration>,
@@ -81,10 +81,10 @@ pub enum Problem {
     /// The answer is right but took too long.
     Slow {
         /// How long it took.
-        #[serde(rename = "took_ms", with = "milliseconds")]
+        #[serde(rename = "took_ms", with = "crate::millis")]
         took: Duration,
         /// How long it may take.
-        #[serde(rename = "within_ms", with = "milliseconds")]
+        #[serde(rename = "within_ms", with = "crate::millis")]
         within: Duration,
     },
 }
@@ -103,14 +103,14 @@ pub struct PageResult {
     /// The title or the first words of its body, secrets removed.
     pub excerpt: String,
     /// How long the last answer took.
-    #[serde(rename = "duration_ms", with = "milliseconds")]
+    #[serde(rename = "duration_ms", with = "crate::millis")]
     pub duration: Duration,
     /// What is wrong with it; empty: it is as expected.
     pub problems: Vec<Problem>,
     /// How often it was asked for.
     pub attempts: u32,
     /// From the first question to the last answer.
-    #[serde(rename = "elapsed_ms", with = "milliseconds")]
+    #[serde(rename = "elapsed_ms", with = "crate::millis")]
     pub elapsed: Duration,
     /// It was not as expected yet, and not asked again: another page was known to be wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -236,38 +236,6 @@ impl fmt::Display for PageResult {
             write!(f, " after {} attempts in {:.1} s", self.attempts, self.elapsed.as_secs_f64())?;
         }
         Ok(())
-    }
-}
-
-/// Durations as whole milliseconds.
-pub(super) mod milliseconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(in super::super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_millis)
-    }
-}
-
-mod optional_milliseconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => super::milliseconds::serialize(duration, to),
-            None => to.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
     }
 }
 

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::{RunDirectory, State, order};
+use crate::digest;
 use crate::host::files::{self, FileError, InPath};
 use crate::journal::{Entry, Journal, JournalError, is_finished};
 
@@ -348,18 +349,14 @@ fn machine() -> Option<String> {
     let text = fs::read_to_string("/etc/machine-id").ok()?;
     let id = Some(text.trim()).filter(|id| !id.is_empty() && *id != "uninitialized")?;
     let digest = Sha256::digest(format!("deploykit {id}").as_bytes());
-    Some(hexadecimal(&digest[..8]))
+    Some(digest::hex(&digest[..8]))
 }
 
 fn random() -> Result<String, FileError> {
     let path = Path::new("/dev/urandom");
     let mut bytes = [0; 16];
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).at("read", path)?;
-    Ok(hexadecimal(&bytes))
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(digest::hex(&bytes))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::owner::hexadecimal;
+use crate::digest;
 use crate::host::files;
 
 /// How many directories of the staged tree are gone through, and how many files are compared; what is beyond is not.
@@ -56,7 +56,6 @@ pub struct Seen {
     /// Files that git ignores or does not know, where the staged tree has links to them.
     pub files: BTreeMap<PathBuf, Print>,
     /// Directories of the checkout with what is in them.
-    #[serde(alias = "folders")]
     pub directories: BTreeMap<PathBuf, Names>,
     /// Databases that are files, with their inodes; `None`: it was not there.
     pub databases: BTreeMap<PathBuf, Option<u64>>,
@@ -172,7 +171,7 @@ impl Seen {
             digest.update(name.as_bytes());
             digest.update(b"\0");
         }
-        Some(hexadecimal(&digest.finalize()[..16]))
+        Some(digest::hex(&digest.finalize()[..16]))
     }
 
     /// Counts a database that is a file; it is no file of settings.
@@ -262,7 +261,7 @@ impl Print {
 }
 
 fn contents(path: &Path) -> Option<String> {
-    fs::read(path).ok().map(|bytes| hexadecimal(&Sha256::digest(bytes)))
+    fs::read(path).ok().map(digest::sha256)
 }
 
 fn modified(path: &Path) -> Option<(i64, i64)> {

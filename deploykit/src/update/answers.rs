@@ -65,7 +65,7 @@ impl Facts {
     fn is_needed(&self, target: &Target) -> bool {
         matches!(target, Target::Move(_))
             || !matches!(self.packages, Packages::Unchanged { .. })
-            || self.collected.as_ref().is_ok_and(|collected| !collected.unchanged)
+            || self.collected.as_ref().is_ok_and(|collected| !collected.is_unchanged())
             || self.migrations.plan.is_due()
             || !self.outputs.is_empty()
     }

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::django::{self, Project};
 use crate::git::{self, PathChange, StagedTree};
 use crate::host::{Host, files};
+use crate::names;
 use crate::python;
 use crate::runner::error_chain;
 use crate::site::Site;
@@ -79,9 +80,6 @@ const MOST_OPEN: usize = 512;
 const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How the names of directories end that are put beside the site's own.
-pub(super) const NEXT: &str = ".deploykit-next";
-
 /// That a preparation is under way, on the disk: it is only left there by one that was killed.
 #[derive(Debug)]
 pub(super) struct Mark {
@@ -135,8 +133,7 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     let repository = config.site.repository.clone();
     warn(git::remove_left_locks(&repository));
     warn(StagedTree { repository, path: site.staged_tree(), commit: String::new() }.remove(host));
-    let is_next = |directory: &&PathBuf| directory.to_string_lossy().ends_with(NEXT);
-    for directory in directories.iter().filter(is_next) {
+    for directory in directories.iter().filter(|directory| names::is_beside(directory, names::NEXT)) {
         warn(files::remove_tree(directory));
     }
     if let Some(run) = state.runs().unwrap_or_default().last() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::action::Context;
-use crate::event::{Event, Outcome, milliseconds};
+use crate::event::{Event, Outcome};
 use crate::host::users::own_name;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, VERSION};
@@ -180,7 +180,7 @@ impl Update<'_> {
         }
         Report {
             outcome: course.outcome,
-            window_ms: course.window.map(milliseconds),
+            window_ms: course.window.map(crate::millis::of),
             requests_wait: self.plan.requests_wait(),
             forecast: self.plan.has_window().then_some(self.plan.forecast),
             steps: course.steps,
@@ -197,7 +197,7 @@ impl Update<'_> {
             to: self.plan.to.clone(),
             rolls_back: self.plan.rolls_back.clone(),
             rollback: self.plan.rollback.clone(),
-            duration_ms: milliseconds(self.events.elapsed()),
+            duration_ms: crate::millis::of(self.events.elapsed()),
             notices: self.plan.notices.clone(),
             ..Report::begun(run, environment, self.started)
         }

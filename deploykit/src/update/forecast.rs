@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::event::{Outcome, milliseconds};
+use crate::event::Outcome;
 use crate::plan::{Forecast, Step, StepKind};
 use crate::report::Report;
 use crate::site::Site;
@@ -63,7 +63,7 @@ fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
     Forecast {
         window_ms,
         runs: past.len(),
-        boot_ms: milliseconds(known.boot),
+        boot_ms: crate::millis::of(known.boot),
         boots_to_migrate: known.boots,
         migrations: if migrates { known.migrations } else { 0 },
         unmeasured: migrates && measured(&StepKind::Migrate, known, past).is_none(),
@@ -74,14 +74,14 @@ fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
 fn duration(step: &StepKind, known: Known, past: &[Report]) -> u64 {
     if *step == StepKind::Backup && !known.copy.is_zero() {
         // It is known from the last copy and the size of today.
-        return milliseconds(known.copy);
+        return crate::millis::of(known.copy);
     }
     if *step == StepKind::Migrate && !known.put_back.is_zero() {
-        return milliseconds(known.put_back);
+        return crate::millis::of(known.put_back);
     }
     let boot = if *step == StepKind::Migrate && known.boots { known.boot } else { Duration::ZERO };
     let other = measured(step, known, past).unwrap_or_else(|| {
-        milliseconds(match step {
+        crate::millis::of(match step {
             StepKind::StopWeb => STOP,
             StepKind::SmokeCheck => known.boot + START,
             StepKind::Migrate => {
@@ -91,7 +91,7 @@ fn duration(step: &StepKind, known: Known, past: &[Report]) -> u64 {
             _ => MOVE,
         })
     });
-    other.saturating_add(milliseconds(boot))
+    other.saturating_add(crate::millis::of(boot))
 }
 
 /// Returns the middle one of what a step took in earlier runs, brought to the boots and the migrations of this one, in milliseconds.
@@ -103,7 +103,7 @@ fn measured(step: &StepKind, known: Known, past: &[Report]) -> Option<u64> {
         let then = report.forecast.unwrap_or_default();
         match step {
             StepKind::SmokeCheck if then.boot_ms > 0 => {
-                took.saturating_sub(then.boot_ms).saturating_add(milliseconds(known.boot))
+                took.saturating_sub(then.boot_ms).saturating_add(crate::millis::of(known.boot))
             }
             StepKind::Migrate if then.migrations > 0 => {
                 let boot = if then.boots_to_migrate { then.boot_ms } else { 0 };

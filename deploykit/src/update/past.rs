@@ -174,11 +174,11 @@ pub(super) fn keep(
         git::keep_commit(&host, &site.config().site.repository, &run.name, from)?;
     }
     let aside = steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
-        Action::Swap(back) => Some(&back.aside),
-        Action::PlaceFiles(back) => Some(&back.aside),
+        Action::Swap(back) => Some((&back.aside, &back.live)),
+        Action::PlaceFiles(back) => Some((&back.aside, &back.live)),
         _ => None,
     });
-    let put_aside = aside.map(|aside| (aside, kept_directory(aside, &run.name)));
+    let put_aside = aside.map(|(aside, live)| (aside, names::beside(live, &run.name)));
     let is_copied = steps
         .iter()
         .flat_map(|step| &step.change.actions)
@@ -188,7 +188,7 @@ pub(super) fn keep(
         put_aside.as_ref().map(|(_, directory)| KeptStatic { directory: directory.clone(), added });
     // Before the directory moves: what is moved and not written down would stay for ever.
     let outputs: Vec<&Swap> = steps.iter().flat_map(|step| &step.change.undo).filter_map(output).collect();
-    let directory = (!outputs.is_empty()).then(|| outputs_directory(site, &run.name));
+    let directory = (!outputs.is_empty()).then(|| names::beside(&site.config().site.repository, &run.name));
     run.set_kept(&Kept {
         current: state.current(),
         database,
@@ -222,22 +222,9 @@ pub(super) fn output(action: &Action) -> Option<&Swap> {
     }
 }
 
-/// Returns the directory beside the checkout for the outputs that a run replaced: `.site.deploykit-20261122-1`.
-fn outputs_directory(site: &Site, run: &str) -> PathBuf {
-    let tree = site.staged_tree();
-    let name = tree.file_name().unwrap_or_default().to_string_lossy();
-    tree.with_file_name(name.replace("deploykit-next", &format!("deploykit-{run}")))
-}
-
 /// Returns the place of one of them, in the order of the undo.
 pub(super) fn kept_output(directory: &Path, number: usize) -> PathBuf {
     directory.join(number.to_string())
-}
-
-/// Returns where the static files go that an update put aside: `.static.deploykit-20261122-1`.
-fn kept_directory(aside: &Path, run: &str) -> PathBuf {
-    let name = names::text(aside.file_name().unwrap_or_default());
-    aside.with_file_name(names::path(&name.replace("deploykit-next", &format!("deploykit-{run}"))))
 }
 
 /// Records the state of the database, and counts its rows for whoever restores the copy.

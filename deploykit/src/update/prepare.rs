@@ -19,7 +19,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::django::Project;
-use crate::event::{Event, Observer, milliseconds};
+use crate::event::{Event, Observer};
 use crate::git::StagedTree;
 use crate::host::files;
 use crate::host::{Cancel, Host};
@@ -351,7 +351,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         match result {
             Ok((value, outcome)) => {
                 let (phase, duration_ms) =
-                    (Phase::Prepare, milliseconds(until.unwrap_or_else(Instant::now) - since));
+                    (Phase::Prepare, crate::millis::of(until.unwrap_or_else(Instant::now) - since));
                 self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 Ok(value)
             }

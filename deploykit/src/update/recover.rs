@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::action::{Action, ActionError, Context, executor};
 use crate::django::{self, Project, RestoreDatabase};
-use crate::event::{Event, Observer, Outcome, milliseconds};
+use crate::event::{Event, Observer, Outcome};
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo};
@@ -74,7 +74,7 @@ pub fn recover_forward(
         }
         let opened = since_stop(entries).and_then(|length| Instant::now().checked_sub(length));
         let course = recovery.runner.go_on(&earlier, left, hold, opened)?;
-        recovery.report.window_ms = course.window.map(milliseconds);
+        recovery.report.window_ms = course.window.map(crate::millis::of);
         for step in course.steps {
             recovery.report.steps.retain(|earlier| earlier.step != step.step);
             recovery.report.steps.push(step);
@@ -161,8 +161,9 @@ impl Recovery<'_, '_> {
         report.outcome = outcome;
         // By the clock, as the window is: the run began in another process.
         let passed = Duration::try_from(Timestamp::now().duration_since(report.started)).unwrap_or_default();
-        let measured = report.duration_ms + milliseconds(events.elapsed());
-        report.duration_ms = measured.max(milliseconds(passed)).max(report.window_ms.unwrap_or_default());
+        let measured = report.duration_ms + crate::millis::of(events.elapsed());
+        report.duration_ms =
+            measured.max(crate::millis::of(passed)).max(report.window_ms.unwrap_or_default());
         if matches!(outcome, Outcome::RolledBack | Outcome::Refused | Outcome::Updated) {
             take_down(hold, planned);
             sync(site, beside);
@@ -190,7 +191,7 @@ impl Recovery<'_, '_> {
         let Undone { outcome, failed: undo, steps, serves } = self.runner.undo(begun, hold);
         if let Some((_, undone)) = steps.iter().rev().find(|(step, _)| step.opens_window()) {
             let since = serves.map_or(Duration::ZERO, |serves| serves.elapsed());
-            let down = since_stop(entries).map(|down| milliseconds(down.saturating_sub(since)));
+            let down = since_stop(entries).map(|down| crate::millis::of(down.saturating_sub(since)));
             self.report.window_ms = down.filter(|_| *undone);
         }
         mark_undone(&mut self.report.steps, &steps);

@@ -85,7 +85,7 @@ fn files_are_collected_beside_and_swapped_in_and_back() {
     let before = listing(&site.path("www/static"));
     assert!(before.contains(&"staticfiles.json".to_owned()), "{before:?}");
     let mut session = site.boot();
-    assert!(files(&site).prepare(&Host::new(), &mut session).unwrap().unchanged);
+    assert!(files(&site).prepare(&Host::new(), &mut session).unwrap().is_unchanged());
     assert!(!site.path("www/.static.deploykit-next").exists());
 
     site.write("shop/static/shop/site.css", "body { color: red }");
@@ -139,7 +139,7 @@ fn files_of_git_stay_and_the_others_are_placed_beside_them() {
     // Nothing is left to do afterwards, though the file of git is not what would be collected.
     there.perform().unwrap();
     let again = prepare(&site, &files).unwrap();
-    assert!(again.unchanged, "{again:?}");
+    assert!(again.is_unchanged(), "{again:?}");
 
     // What only keeps a directory in a commit is no file to speak of: it stays, and all is swapped.
     site.write("www/static/.gitkeep", "");
@@ -230,7 +230,7 @@ fn what_was_collected_as_a_link_becomes_a_file_when_it_is_collected_again() {
     let dot = site.path("www/static/shop/dot.svg");
     fs::remove_file(&dot).unwrap();
     symlink(site.path("shop/static/shop/dot.svg"), &dot).unwrap();
-    assert!(prepare(&site, &files(&site)).unwrap().unchanged);
+    assert!(prepare(&site, &files(&site)).unwrap().is_unchanged());
     site.write("shop/static/shop/old.js", "new()");
     prepare(&site, &files(&site)).unwrap().swap.unwrap().perform().unwrap();
     assert!(dot.is_file() && !dot.is_symlink());
@@ -306,18 +306,20 @@ fn without_a_manifest_the_last_update_or_git_tells_what_is_obsolete() {
         change(&mut files);
         files.prepare(&Host::new(), &mut session).unwrap()
     };
-    assert!(prepare(&|_| ()).unchanged, "nothing tells that it was collected");
+    assert!(prepare(&|_| ()).is_unchanged(), "nothing tells that it was collected");
     let old = ["shop/old.js".to_owned()];
     let deleted = prepare(&|files| files.deleted = vec!["shop/static/shop/old.js".into()]);
     assert_eq!(deleted.removed, old);
     let storage = deleted.record.storage.clone();
     let record = StaticRecord { storage, names: old.iter().cloned().collect() };
     assert_eq!(prepare(&|files| files.record = Some(record.clone())).removed, old);
-    assert!(prepare(&|files| (files.record, files.clear) = (Some(record.clone()), When::Never)).unchanged);
+    assert!(
+        prepare(&|files| (files.record, files.clear) = (Some(record.clone()), When::Never)).is_unchanged()
+    );
     let all = prepare(&|files| files.clear = When::Always);
     assert_eq!(all.removed, ["CACHE/css/out.css", "shop/old.js"]);
-    assert!(prepare(&|files| (files.collect, files.clear) = (When::Never, When::Always)).unchanged);
-    assert!(prepare(&|files| files.collect = When::Always).unchanged);
+    assert!(prepare(&|files| (files.collect, files.clear) = (When::Never, When::Always)).is_unchanged());
+    assert!(prepare(&|files| files.collect = When::Always).is_unchanged());
 }
 
 #[test]
@@ -474,7 +476,7 @@ fn files_are_collected_and_kept_whatever_their_names_are() {
         // Nothing is new the next time.
         let again = StaticFiles { record: Some(collected.record.clone()), ..files(&site) };
         let again = prepare(&site, &again).unwrap();
-        assert!(again.unchanged, "{:?} {:?} {:?}", again.added, again.changed, again.removed);
+        assert!(again.is_unchanged(), "{:?} {:?} {:?}", again.added, again.changed, again.removed);
         back.perform().unwrap();
         assert!(!site.path("www/static/shop/site.css").exists());
         assert_eq!(fs::read(file("www/static/uploads", uploads[0])).unwrap(), b"uploaded");

@@ -48,7 +48,7 @@ fn conflicts_that_the_resolver_was_told_to_ignore_are_found() {
             fs::read_dir(&site.virtualenvs).unwrap().all(|entry| !entry
                 .unwrap()
                 .path()
-                .join(COMPLETE)
+                .join(".deploykit-complete")
                 .exists())
         );
     }

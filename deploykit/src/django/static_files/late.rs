@@ -50,6 +50,19 @@ pub struct LateFiles {
 }
 
 impl LateFiles {
+    /// Makes the action that belongs before a swap.
+    pub(crate) fn new(swap: Swap, removed: &[String], others: &Others) -> Self {
+        LateFiles {
+            swap,
+            removed: removed.to_vec(),
+            directories: Directories::default(),
+            others: others.clone(),
+            steps_until: None,
+            later_steps: Vec::new(),
+            copied: false,
+        }
+    }
+
     /// Follows them, and returns the names of what is new or another one, sorted.
     ///
     /// # Errors

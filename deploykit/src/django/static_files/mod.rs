@@ -7,12 +7,10 @@ mod placed;
 mod seed;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::static_rules::{Evidence, StaticState};
@@ -31,7 +29,7 @@ pub use placed::PlacedFiles;
 const MANIFEST: &str = "staticfiles.json";
 
 /// The static files of a site, and what is known of them from before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticFiles {
     /// The live `STATIC_ROOT`. A link is followed: what it names is replaced, the link stays.
     pub root: PathBuf,
@@ -49,12 +47,11 @@ pub struct StaticFiles {
     pub tracked: BTreeSet<String>,
     /// Whether files that stay are copied instead of linked: the site's own steps may write into what goes live, and the
     /// previous version keeps its contents.
-    #[serde(default)]
     pub copied: bool,
 }
 
 /// What a fresh set would change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Brings the fresh set to the live place; `None` when nothing changes.
     pub swap: Option<Swap>,
@@ -66,49 +63,31 @@ pub struct Collected {
     pub changed: Vec<String>,
     /// Files that go, sorted.
     pub removed: Vec<String>,
-    /// Nothing changes.
-    pub unchanged: bool,
     /// What the finders gave: the evidence for the next update.
     pub record: StaticRecord,
     /// The state of the live directories when they were listed.
-    #[serde(default)]
     pub directories: Directories,
     /// What nobody collected.
-    #[serde(default)]
     pub others: Others,
     /// Instead of a swap: brings the files to their places, one by one.
-    #[serde(default)]
     pub placed: Option<PlacedFiles>,
     /// Takes these back.
-    #[serde(default)]
     pub placed_back: Option<PlacedFiles>,
     /// Whether files that stay were to be copied instead of linked.
-    #[serde(default)]
     pub copied: bool,
     /// Whether the uncollected files were too large for that, and are linked.
-    #[serde(default)]
     pub shares: bool,
 }
 
 impl Collected {
-    /// Nothing changes.
     fn nothing(record: StaticRecord) -> Self {
-        let (added, changed, removed) = (Vec::new(), Vec::new(), Vec::new());
-        Collected {
-            swap: None,
-            back: None,
-            added,
-            changed,
-            removed,
-            unchanged: true,
-            record,
-            directories: Directories::default(),
-            others: Others::default(),
-            placed: None,
-            placed_back: None,
-            copied: false,
-            shares: false,
-        }
+        Collected { record, ..Collected::default() }
+    }
+
+    /// Tells whether nothing changes.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        self.swap.is_none() && self.placed.is_none()
     }
 }
 
@@ -153,7 +132,7 @@ impl StaticFiles {
         let same = seed::same(host, &root, &live, &sources);
         let state = self.state(&live, &sources, manifest.as_ref(), &evidence, &same);
         let clear = if self.is_git_s() { When::Never } else { self.clear };
-        let aside = state.needs_collecting(self.collect, clear).then(|| aside(&root));
+        let aside = state.needs_collecting(self.collect, clear).then(|| names::beside(&root, names::NEXT));
         // A fresh set tells which files go.
         let seeded = sources.incremental && clear != When::Always && !state.other_storage;
         let tracked = self.tracked.clone();
@@ -174,7 +153,8 @@ impl StaticFiles {
     /// Returns the hidden directory that the fresh set is collected into.
     #[must_use]
     pub fn aside(&self) -> PathBuf {
-        aside(&fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone()))
+        let root = fs::canonicalize(&self.root);
+        names::beside(root.as_ref().unwrap_or(&self.root), names::NEXT)
     }
 
     /// Tells whether git tracks more there than what keeps a directory in a commit.
@@ -249,7 +229,7 @@ impl Collecting {
             let directories = if all_linked { self.directories.clone() } else { Directories::default() };
             Ok(Collected { directories, copied: self.keep == Keep::Copied, ..collected })
         });
-        if !matches!(&collected, Ok(Collected { unchanged: false, .. })) {
+        if collected.as_ref().map_or(true, Collected::is_unchanged) {
             self.remove();
         }
         collected
@@ -279,17 +259,16 @@ impl Collected {
     /// Returns the action that belongs before the swap.
     #[must_use]
     pub fn late_files(&self) -> Option<LateFiles> {
-        let (removed, directories) = (self.removed.clone(), self.directories.clone());
-        let (others, steps_until, copied) = (self.others.clone(), None, self.copied);
-        self.swap.clone().map(|swap| LateFiles {
-            swap,
-            removed,
-            directories,
-            others,
-            steps_until,
-            later_steps: Vec::new(),
-            copied,
-        })
+        let swap = self.swap.clone()?;
+        let (directories, copied) = (self.directories.clone(), self.copied);
+        Some(LateFiles { directories, copied, ..LateFiles::new(swap, &self.removed, &self.others) })
+    }
+
+    /// Returns the action that belongs before the swap back; nothing where there was nothing.
+    #[must_use]
+    pub fn late_back(&self) -> Option<LateFiles> {
+        let swap = self.back.clone().filter(|back| back.wanted.is_some())?;
+        Some(LateFiles::new(swap, &self.added, &self.others))
     }
 
     /// Returns what it makes that was not there: a path, the last part of which ends with `*`.
@@ -300,23 +279,6 @@ impl Collected {
         let name =
             |path: &Path| path.file_name()?.to_str()?.strip_suffix("next").map(|name| format!("{name}*"));
         aside.and_then(|aside| Some(aside.with_file_name(name(aside)?))).into_iter().collect()
-    }
-
-    /// Returns the action that belongs before the swap back; nothing where there was nothing.
-    #[must_use]
-    pub fn late_back(&self) -> Option<LateFiles> {
-        let back = self.back.clone().filter(|back| back.wanted.is_some());
-        let (removed, directories) = (self.added.clone(), Directories::default());
-        let (others, steps_until, copied) = (self.others.clone(), None, false);
-        back.map(|swap| LateFiles {
-            swap,
-            removed,
-            directories,
-            others,
-            steps_until,
-            later_steps: Vec::new(),
-            copied,
-        })
     }
 }
 
@@ -338,17 +300,13 @@ fn in_place(
 ) -> Result<Collected, DjangoError> {
     let mut fresh = listing(aside).at("read", aside)?;
     fresh.retain(|name| !tracked.contains(name));
-    let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
-    let is_equal =
-        host.on_all_cores(&same, |name| equal(&names::join(root, name), &names::join(aside, name)));
-    let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
-    let changed: Vec<String> = changed.map(|(name, _)| name).collect();
+    let (added, changed) = differences(host, root, aside, live, fresh);
     if added.is_empty() && changed.is_empty() {
         return Ok(Collected::nothing(record));
     }
     let (placed, back) = PlacedFiles::pair(root, aside, added.iter().chain(&changed));
     let (placed, placed_back) = (Some(placed), Some(back));
-    Ok(Collected { placed, placed_back, added, changed, unchanged: false, ..Collected::nothing(record) })
+    Ok(Collected { placed, placed_back, added, changed, ..Collected::nothing(record) })
 }
 
 /// Links the live files that stay into the fresh directory. Returns what differs, and whether all could be linked.
@@ -368,28 +326,30 @@ fn complete(
     let all_linked = keep(host, root, aside, &kept, of_others)?;
     let others = Others::of(&kept, fresh.iter().chain(&removed));
     like(root, aside).at("prepare", aside)?;
-    let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
-    let is_equal =
-        host.on_all_cores(&same, |name| equal(&names::join(root, name), &names::join(aside, name)));
-    let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
-    let changed: Vec<String> = changed.map(|(name, _)| name).collect();
+    let (added, changed) = differences(host, root, aside, live, fresh);
     if added.is_empty() && changed.is_empty() && removed.is_empty() {
         return Ok((Collected::nothing(record), all_linked));
     }
     let (swap, back) = Swap::pair(root, aside)?;
-    let (swap, back) = (Some(swap), Some(back));
+    let (swap, back, shares) = (Some(swap), Some(back), of_others != how);
     let nothing = Collected::nothing(record);
-    let (unchanged, shares) = (false, of_others != how);
-    let collected = Collected { swap, back, added, changed, removed, others, unchanged, shares, ..nothing };
+    let collected = Collected { swap, back, added, changed, removed, others, shares, ..nothing };
     Ok((collected, all_linked))
 }
 
-/// Returns the hidden neighbour of a directory.
-fn aside(root: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(root.file_name().unwrap_or_default());
-    name.push(".deploykit-next");
-    files::parent(root).join(name)
+/// Returns which of the fresh files are new, and which differ from the live ones.
+fn differences(
+    host: &Host,
+    root: &Path,
+    aside: &Path,
+    live: &BTreeSet<String>,
+    fresh: BTreeSet<String>,
+) -> (Vec<String>, Vec<String>) {
+    let (same, added): (Vec<String>, Vec<String>) = fresh.into_iter().partition(|name| live.contains(name));
+    let is_equal =
+        host.on_all_cores(&same, |name| equal(&names::join(root, name), &names::join(aside, name)));
+    let changed = same.into_iter().zip(is_equal).filter(|(_, is_equal)| !is_equal);
+    (added, changed.map(|(name, _)| name).collect())
 }
 
 /// Makes the empty neighbour, and sees beforehand that it could be swapped in.

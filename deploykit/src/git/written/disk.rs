@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::record::{Name, Seen};
 use crate::host::copies::are_same;
 use crate::host::files::{self, FileError, Found, InPath, look};
+use crate::names;
 
 /// Lists what is in a directory, from there, but for directories.
 pub(super) fn files_of(directory: &Path) -> Result<Vec<(Name, Seen)>, FileError> {
@@ -85,12 +86,9 @@ pub(super) fn replace(from: &Path, to: &Path) -> Result<(), FileError> {
     rename(from, to)
 }
 
-/// What is half copied from another file system, or half removed after that, in the same directory. There is one at a time.
-const HALF: &str = ".deploykit-carry.unfinished";
-
 /// Removes what somebody who was killed left half copied or half removed beside a path.
 pub(super) fn remove_half(path: &Path) -> Result<(), FileError> {
-    files::remove_tree(&files::parent(path).join(HALF))
+    files::remove_tree(&files::parent(path).join(names::CARRY))
 }
 
 /// Renames a path, also to another file system; the target must not be there. A source that is not there is fine.
@@ -118,12 +116,12 @@ fn carry(from: &Path, to: &Path) -> Result<(), FileError> {
     // An earlier try may have been killed behind the copy.
     if !is_same(from, to)? {
         remove_half(to)?;
-        let half = files::parent(to).join(HALF);
+        let half = files::parent(to).join(names::CARRY);
         copy(from, &half)?;
         rename(&half, to)?;
     }
     remove_half(from)?;
-    let half = files::parent(from).join(HALF);
+    let half = files::parent(from).join(names::CARRY);
     fs::rename(from, &half).at("rename", from)?;
     files::remove_tree(&half)
 }

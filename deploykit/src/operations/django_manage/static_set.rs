@@ -144,25 +144,10 @@ fn without_hash(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::django::{Directories, Others, StaticRecord};
     use crate::host::files::Swap;
 
     fn collected(added: Vec<String>, removed: Vec<String>) -> Collected {
-        Collected {
-            swap: None,
-            back: None,
-            added,
-            changed: Vec::new(),
-            removed,
-            unchanged: false,
-            record: StaticRecord::default(),
-            directories: Directories::default(),
-            others: Others::default(),
-            placed: None,
-            placed_back: None,
-            copied: false,
-            shares: false,
-        }
+        Collected { added, removed, ..Collected::default() }
     }
 
     #[test]

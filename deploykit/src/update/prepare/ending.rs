@@ -3,7 +3,7 @@
 use super::{Failed, Preparation};
 use crate::action::Context;
 use crate::django::Session;
-use crate::event::{Event, Outcome, milliseconds};
+use crate::event::{Event, Outcome};
 use crate::host::files;
 use crate::names;
 use crate::plan::{Phase, Plan, StepKind};
@@ -87,7 +87,7 @@ impl<'o> Preparation<'_, 'o> {
             to: self.to.clone(),
             rolls_back: self.rolls_back.clone(),
             outcome,
-            duration_ms: milliseconds(self.events.elapsed()),
+            duration_ms: crate::millis::of(self.events.elapsed()),
             notices: self.notices.clone(),
             ..Report::begun(run, environment, self.started)
         }

@@ -12,6 +12,7 @@ use crate::host::Host;
 use crate::host::copies::{copy, differences};
 use crate::host::files::{self, Found, InPath, Swap, look};
 use crate::host::trial;
+use crate::names;
 use crate::update::error::{PreparationError, paths};
 
 /// An output that differs from what is live, with the exchange and its undo.
@@ -24,9 +25,6 @@ pub(in crate::update) struct Output {
     pub swap: Swap,
     pub back: Swap,
 }
-
-/// A directory that is there for a moment, in the staged tree.
-const SCRATCH: &str = ".output.deploykit-trial";
 
 /// What was copied from the live tree.
 pub(super) type Seeded = BTreeSet<PathBuf>;
@@ -142,7 +140,9 @@ impl Outputs<'_> {
     fn try_to_move(&self, output: &Output) -> Result<(), Failed> {
         let live = &output.swap.live;
         match look(live) {
-            Found::Directory => Ok(trial::can_be_moved(live, &self.tree.path.join(SCRATCH))?),
+            Found::Directory => {
+                Ok(trial::can_be_moved(live, &names::beside(&self.tree.path.join("output"), names::TRIAL))?)
+            }
             Found::File => match trial::why_not_replaced(live) {
                 Some(why) => {
                     Err(PreparationError::OutputElsewhere { output: output.path.clone(), why }.into())

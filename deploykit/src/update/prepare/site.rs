@@ -1,19 +1,18 @@
 //! What a preparation finds out about the site as it serves: files, secrets, services, pages.
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Failed, Preparation};
 use crate::git::{self, StagedTree, counted};
 use crate::host::files::{self, Found};
 use crate::host::trial;
+use crate::names;
 use crate::operations::git_update::Move;
 use crate::operations::service_control::Want;
 use crate::operations::smoke_check::PageResult;
 use crate::secrets::Missing;
 use crate::services::{Role, ServiceState, Status};
 use crate::site::Environment;
-use crate::update::beside::NEXT;
 use crate::update::error::{PreparationError, paths};
 use crate::update::secrets;
 
@@ -44,10 +43,7 @@ impl Preparation<'_, '_> {
         if files::look(path) == Found::Nothing {
             return Ok(());
         }
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(NEXT);
-        let scratch = path.with_file_name(name);
+        let scratch = names::beside(path, names::NEXT);
         self.mark()?.add(scratch.clone())?;
         files::own_directory(&scratch, None)?;
         files::remove_tree(&scratch)?;

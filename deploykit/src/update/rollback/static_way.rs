@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::action::Action;
-use crate::django::{Directories, LateFiles, PlacedFiles};
+use crate::django::{LateFiles, PlacedFiles};
 use crate::host::files::{self, Swap};
 use crate::state::KeptStatic;
 use crate::update::past::Past;
@@ -35,13 +35,9 @@ impl StaticWay {
                 let steps_until = past.steps_after_static();
                 let with = |swap: Swap, removed: Vec<String>, steps_until| {
                     let late = LateFiles {
-                        swap: swap.clone(),
-                        removed,
-                        directories: Directories::default(),
-                        others: others.clone(),
                         steps_until,
                         later_steps: later_steps.to_vec(),
-                        copied: false,
+                        ..LateFiles::new(swap.clone(), &removed, &others)
                     };
                     let late = swap.wanted.is_some().then_some(Action::LinkLateFiles(late));
                     late.into_iter().chain([Action::Swap(swap)]).collect()
