@@ -201,12 +201,10 @@ impl<'d> Reader<'d> {
     }
 
     /// Reads an array of commands, each an array of strings.
-    pub(crate) fn commands(&self, key: &'static str) -> Vec<Vec<String>> {
-        let Some(values) = self.expect(key, "an array of arrays such as [[\"./check\"]]", |value| {
+    pub(crate) fn commands(&self, key: &'static str) -> Option<Vec<Vec<String>>> {
+        let values = self.expect(key, "an array of arrays such as [[\"./check\"]]", |value| {
             value.get_ref().as_array().cloned()
-        }) else {
-            return Vec::new();
-        };
+        })?;
         let mut commands = Vec::new();
         for value in values.iter() {
             let argv: Option<Vec<String>> = value.get_ref().as_array().and_then(|list| {
@@ -221,15 +219,12 @@ impl<'d> Reader<'d> {
                 ),
             }
         }
-        commands
+        Some(commands)
     }
 
     /// Reads a table of strings.
-    pub(crate) fn pairs(&self, key: &'static str) -> Vec<(String, String)> {
-        let Some(table) = self.expect(key, "a table of strings", |value| value.get_ref().as_table().cloned())
-        else {
-            return Vec::new();
-        };
+    pub(crate) fn pairs(&self, key: &'static str) -> Option<Vec<(String, String)>> {
+        let table = self.expect(key, "a table of strings", |value| value.get_ref().as_table().cloned())?;
         let mut pairs = Vec::new();
         for (name, value) in &table {
             match value.get_ref().as_str() {
@@ -244,7 +239,7 @@ impl<'d> Reader<'d> {
                 }
             }
         }
-        pairs
+        Some(pairs)
     }
 
     /// Reads a table; returns an empty one when it is missing.

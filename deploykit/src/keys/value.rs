@@ -20,74 +20,28 @@ pub(crate) trait Toml {
     fn toml(&self) -> String;
 }
 
-impl Value for String {
-    fn kind() -> String {
-        "string".to_owned()
-    }
+macro_rules! values {
+    ($($type:ty => $kind:literal, $read:expr;)+) => {
+        $(impl Value for $type {
+            fn kind() -> String {
+                $kind.to_owned()
+            }
 
-    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        reader.text(key)
-    }
+            fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
+                $read(reader, key)
+            }
+        })+
+    };
 }
 
-impl Value for PathBuf {
-    fn kind() -> String {
-        "path".to_owned()
-    }
-
-    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        reader.path(key)
-    }
-}
-
-impl Value for bool {
-    fn kind() -> String {
-        "boolean".to_owned()
-    }
-
-    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        reader.flag(key)
-    }
-}
-
-impl Value for Duration {
-    fn kind() -> String {
-        "duration".to_owned()
-    }
-
-    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        reader.duration(key)
-    }
-}
-
-impl Value for Vec<String> {
-    fn kind() -> String {
-        "array of strings".to_owned()
-    }
-
-    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        reader.texts(key)
-    }
-}
-
-impl Value for Vec<Vec<String>> {
-    fn kind() -> String {
-        "array of arrays of strings".to_owned()
-    }
-
-    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        Some(reader.commands(key))
-    }
-}
-
-impl Value for Vec<(String, String)> {
-    fn kind() -> String {
-        "table of strings".to_owned()
-    }
-
-    fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        Some(reader.pairs(key))
-    }
+values! {
+    String => "string", Reader::text;
+    PathBuf => "path", Reader::path;
+    bool => "boolean", Reader::flag;
+    Duration => "duration", Reader::duration;
+    Vec<String> => "array of strings", Reader::texts;
+    Vec<Vec<String>> => "array of arrays of strings", Reader::commands;
+    Vec<(String, String)> => "table of strings", Reader::pairs;
 }
 
 impl<T: Value> Value for Option<T> {

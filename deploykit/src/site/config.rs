@@ -242,7 +242,7 @@ fn read(mut table: DeTable<'_>, path: &Path, wanted: Option<&str>, problems: &Pr
         steps: Vec::new(),
         maintenance: section(&top, "maintenance"),
         smoke: section(&top, "smoke"),
-        logs: top.pairs("logs").into_iter().map(|(name, path)| (name, top.resolve(&path))).collect(),
+        logs: logs(&top),
         hooks: section(&top, "hooks"),
         missing: missing.take(),
     };
@@ -253,6 +253,11 @@ fn read(mut table: DeTable<'_>, path: &Path, wanted: Option<&str>, problems: &Pr
         problems.borrow_mut().push(Problem { span, key: key.to_owned(), message });
     });
     config
+}
+
+fn logs(top: &Reader<'_>) -> Vec<(String, PathBuf)> {
+    let logs = top.pairs("logs").unwrap_or_default();
+    logs.into_iter().map(|(name, path)| (name, top.resolve(&path))).collect()
 }
 
 fn section<T: Table>(top: &Reader<'_>, name: &'static str) -> T {
