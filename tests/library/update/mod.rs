@@ -4,6 +4,7 @@ mod beside;
 mod environments;
 mod goes_back;
 mod held;
+mod inserted;
 mod refuses;
 mod rolls_back;
 mod servers;
@@ -139,6 +140,8 @@ pub fn assert_tidy(site: &DemoSite) {
         .flat_map(|directory| names(directory))
         .filter(|path| path.to_string_lossy().contains(".deploykit"))
         .filter(|path| !path.ends_with(".venv.deploykit-original") && !is_kept(path))
+        // It names the site that the page or the virtualenv belongs to, and stays.
+        .filter(|path| !path.to_string_lossy().ends_with(".deploykit-site"))
         .collect();
     assert!(left.is_empty(), "left beside the site: {left:?}");
     let trees = site.git(&site.checkout, &["worktree", "list", "--porcelain"]).expect("a list of work trees");
