@@ -20,6 +20,7 @@ mod error;
 mod finish;
 mod forecast;
 mod history;
+mod inserted;
 mod past;
 mod prepare;
 mod recipe;
@@ -36,6 +37,7 @@ use jiff::civil::Time;
 pub use announcement::{maintenance_off, maintenance_on};
 pub use error::{PreparationError, RollbackError, UpdateError};
 pub use finish::Update;
+pub use inserted::InsertError;
 pub use recover::{recover, recover_forward, report_of};
 pub use secrets::{check_secrets, check_secrets_of};
 

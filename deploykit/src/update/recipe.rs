@@ -159,7 +159,7 @@ fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
 
 /// Keeps the undo of the static files from taking along files that an own step wrote since: the old version would be served
 /// with the new one's manifest of compressed files.
-fn mind_own_steps(window: &mut [Step]) {
+pub(super) fn mind_own_steps(window: &mut [Step]) {
     let Some(at) = window.iter().position(|step| step.id == StepKind::Static) else { return };
     let (static_files, after) = window.split_at_mut(at + 1);
     // From then on users write, too.

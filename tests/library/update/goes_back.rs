@@ -3,7 +3,7 @@
 mod database;
 mod interrupted;
 mod keeps;
-mod killed;
+pub(super) mod killed;
 mod own_backup;
 mod window;
 

@@ -6,16 +6,20 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use deploykit::plan::StepKind;
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::*;
 use crate::support::releases::*;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::wait_until;
+use crate::update::inserted::writes;
 
 /// Where the process that is to be killed finds the configuration, and at which event it ends.
 const SITE: &str = "DEPLOYKIT_TEST_CONFIG";
 const KILLED_AT: &str = "DEPLOYKIT_TEST_KILLED_AT";
+/// The file that an inserted step writes, if there is to be such a step.
+const INSERTED: &str = "DEPLOYKIT_TEST_INSERTED";
 
 /// No test, but the process that the tests below start and that kills itself.
 #[test]
@@ -32,7 +36,12 @@ fn an_update_that_kills_itself() {
         }
     };
     match update::prepare(&site, &Request::default(), None, &mut watch) {
-        Ok(Prepared::Ready(update)) => drop(update.run()),
+        Ok(Prepared::Ready(mut update)) => {
+            if let Some(file) = std::env::var_os(INSERTED) {
+                update.insert_after(&StepKind::Code, writes(Path::new(&file))).unwrap();
+            }
+            drop(update.run());
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -57,11 +66,14 @@ impl Drop for Killed {
     }
 }
 
-fn start_update(site: &TestSite, at: &str) -> Killed {
+fn start_update(site: &TestSite, at: &str, inserted: Option<&Path>) -> Killed {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     site.dress(&mut command);
     command.args(["--exact", "update::goes_back::killed::an_update_that_kills_itself", "--nocapture"]);
     command.env(SITE, &site.config).env(KILLED_AT, at);
+    if let Some(file) = inserted {
+        command.env(INSERTED, file);
+    }
     let output = fs::File::create(site.root.join("log/killed.log")).expect("a log");
     command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output);
     Killed(command.spawn().expect("this program starts"))
@@ -70,7 +82,13 @@ fn start_update(site: &TestSite, at: &str) -> Killed {
 /// Updates in a process of its own, which is killed at an event.
 #[track_caller]
 pub(in crate::update) fn kill_at(site: &TestSite, at: &str) {
-    let mut child = start_update(site, at);
+    kill_with(site, at, None);
+}
+
+/// Likewise, with a step after `code` that writes a file.
+#[track_caller]
+pub(in crate::update) fn kill_with(site: &TestSite, at: &str, inserted: Option<&Path>) {
+    let mut child = start_update(site, at, inserted);
     let begun = Instant::now();
     let status = loop {
         match child.0.try_wait().expect("a child") {
@@ -148,7 +166,7 @@ fn a_migration_that_is_still_at_work_is_waited_for() {
     })
     .unwrap();
     let before = Snapshot::of(&site);
-    let child = start_update(&site, "never");
+    let child = start_update(&site, "never", None);
     assert!(wait_until(PATIENCE, || begun.exists()), "{}", site.logs());
     drop(child);
 

@@ -217,7 +217,7 @@ fn a_migration_that_stays_half_done_is_begun_anew_from_the_copy() {
     })
     .unwrap();
     let die_and_go_on = || {
-        let child = start_update(&site, "never");
+        let child = start_update(&site, "never", None);
         assert!(wait_until(PATIENCE, || begun.exists()), "{}", site.logs());
         drop(child);
         fs::write(&die, "").unwrap();
