@@ -3,7 +3,7 @@
 mod database;
 mod interrupted;
 mod keeps;
-pub(super) mod killed;
+pub mod killed;
 mod own_backup;
 mod window;
 
