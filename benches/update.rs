@@ -3,12 +3,14 @@
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
 //! `window`, `slow`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
 //! `runs`, `services`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often each side runs.
+//! `--markdown` writes the figures of these parts into `docs/measurements.md` too.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
 mod big_site;
 mod crowd;
 #[path = "../examples/demo_site/mod.rs"]
 mod demo_site;
+mod document;
 mod floor;
 mod held;
 mod index;
@@ -61,12 +63,9 @@ fn main() -> ExitCode {
         eprintln!("nothing is measured: call benches/run");
         return ExitCode::SUCCESS;
     }
-    match choice(&arguments).and_then(|choice| measure(&choice)) {
-        Ok(rows) => {
-            let (text, holds) = table::render(&rows);
-            print!("\n{text}");
-            if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+    match report(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("cannot measure: {error}");
             ExitCode::from(2)
@@ -74,21 +73,40 @@ fn main() -> ExitCode {
     }
 }
 
+/// Measures and shows the figures; tells whether every limit holds.
+fn report(arguments: &[String]) -> Outcome<bool> {
+    let arguments: Vec<String> =
+        arguments.iter().filter(|argument| *argument != "--bench").cloned().collect();
+    let choice = choice(&arguments)?;
+    let facts = choice.markdown.then(document::Facts::gather).transpose()?;
+    let measured = measure(&choice)?;
+    let rows: Vec<Row> = measured.iter().flat_map(|(_, rows)| rows.clone()).collect();
+    let (text, holds) = table::render(&rows);
+    print!("\n{text}");
+    if let Some(facts) = facts {
+        document::write(&facts, &arguments, &measured)?;
+    }
+    Ok(holds)
+}
+
 /// What is to be measured.
 struct Choice {
     parts: Vec<String>,
     boot: f64,
     rounds: Option<usize>,
+    markdown: bool,
 }
 
 fn choice(arguments: &[String]) -> Outcome<Choice> {
-    let mut choice = Choice { parts: Vec::new(), boot: SLOW_BOOT, rounds: None };
-    let mut words = arguments.iter().filter(|word| *word != "--bench");
+    let mut choice = Choice { parts: Vec::new(), boot: SLOW_BOOT, rounds: None, markdown: false };
+    let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "--boot" {
             choice.boot = words.next().ok_or("`--boot` wants seconds")?.parse()?;
         } else if word == "--rounds" {
             choice.rounds = Some(words.next().ok_or("`--rounds` wants a number")?.parse()?);
+        } else if word == "--markdown" {
+            choice.markdown = true;
         } else if PARTS.contains(&word.as_str()) {
             choice.parts.push(word.clone());
         } else {
@@ -101,13 +119,13 @@ fn choice(arguments: &[String]) -> Outcome<Choice> {
 /// Measures one large site.
 type Measure = fn() -> Outcome<Vec<Row>>;
 
-fn measure(choice: &Choice) -> Outcome<Vec<Row>> {
+fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
     let wants = |name: &str| choice.parts.is_empty() || choice.parts.iter().any(|part| part == name);
-    let mut rows = Vec::new();
+    let mut measured = Vec::new();
     if wants("program") {
-        rows.extend(program::rows()?);
+        measured.push(("program", program::rows()?));
     }
-    let large: [(&str, Measure); 6] = [
+    let large: [(&'static str, Measure); 6] = [
         ("repository", scale::repository),
         ("static", scale::static_files),
         ("migrations", scale::migrations),
@@ -116,27 +134,28 @@ fn measure(choice: &Choice) -> Outcome<Vec<Row>> {
         ("services", many_services::rows),
     ];
     if wants("held") {
-        rows.push(held::row(choice.rounds.unwrap_or(SLOW_ROUNDS))?);
+        measured.push(("held", vec![held::row(choice.rounds.unwrap_or(SLOW_ROUNDS))?]));
     }
     for (name, measure) in large {
         if wants(name) {
-            rows.extend(measure()?);
+            measured.push((name, measure()?));
         }
     }
     if !["window", "slow", "nothing-new"].into_iter().any(wants) {
-        return Ok(rows);
+        return Ok(measured);
     }
     let mut stage = Stage::build(None)?;
     if wants("window") {
-        rows.extend(window::rows(&mut stage, choice.rounds.unwrap_or(ROUNDS))?);
+        measured.push(("window", window::rows(&mut stage, choice.rounds.unwrap_or(ROUNDS))?));
     }
     if wants("nothing-new") {
-        rows.push(nothing_new(&mut stage)?);
+        measured.push(("nothing-new", vec![nothing_new(&mut stage)?]));
     }
     if wants("slow") {
-        rows.extend(window::slow_rows(&mut stage, choice.rounds.unwrap_or(SLOW_ROUNDS), choice.boot)?);
+        let rounds = choice.rounds.unwrap_or(SLOW_ROUNDS);
+        measured.push(("slow", window::slow_rows(&mut stage, rounds, choice.boot)?));
     }
-    Ok(rows)
+    Ok(measured)
 }
 
 /// An update with nothing new against the fetch that it cannot do without, in turn.
