@@ -1,13 +1,14 @@
 //! Services that the site starts and stops with commands of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
+use super::{Origin, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status};
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output};
+use crate::keys::{Raw, Reader, Section, Table, keys};
 
 /// How long a status command may take.
 const STATUS_DEADLINE: Duration = Duration::from_secs(20);
@@ -28,6 +29,61 @@ pub struct CommandManager {
     /// The directory that they run in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
+}
+
+keys! {
+    /// Keys of services with `manager = "command"`.
+    struct CommandKeys in "[[services]]" after "name = \"redis\"\nmanager = \"command\"\nrole = \"required\"" {
+        /// Starts the service and returns.
+        "start" => start: Vec<String>, required "is missing", example ["redis-server", "--daemonize", "yes"];
+        /// Stops the service. If empty, the service cannot be stopped.
+        "stop" => stop: Vec<String>, example Raw("[]");
+        /// Exits with 0 while the service runs. 126 and 127 mean that the status is unknown.
+        "status" => status: Vec<String>, shown "required", example ["redis-cli", "ping"];
+        /// Whether the service's listening socket is held while the service is stopped. For the other managers, deploykit
+        /// detects this.
+        "held" => held: bool;
+        /// The working directory of `start`, `stop` and `status`.
+        "directory" => directory: Option<PathBuf>, shown "the caller's directory", example "/var/lib/redis";
+    }
+}
+
+impl Settings for CommandManager {
+    fn section() -> Section {
+        CommandKeys::section()
+    }
+
+    fn read(reader: &Reader<'_>) -> Option<Self> {
+        let CommandKeys { start, stop, status, held, directory } = CommandKeys::read(reader);
+        if status.is_empty() {
+            reader.wrong("status", "is missing: a command that exits with 0 while the service runs");
+        }
+        Some(CommandManager { start, stop, status, held, directory })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        service: &'a Service,
+        host: &'a Host,
+    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
+        Ok(Box::new(Session::new(service, self, host)))
+    }
+
+    fn can_use_sudo() -> bool {
+        true
+    }
+
+    fn commands(&self) -> [&[String]; 3] {
+        [&self.start, &self.stop, &self.status]
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    fn can_be_stopped(&self) -> bool {
+        !self.stop.is_empty()
+    }
 }
 
 pub(super) struct Session<'a> {

@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
 use super::pidfile::Seen;
-use super::{Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
+use super::{
+    Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status, socket,
+};
 use crate::command::Command;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, Output};
+use crate::keys::{Reader, Section, Table, keys};
 
 /// Marks what a start command leaves running, so that a failed start is seen at once.
 const MARKER: &str = "DEPLOYKIT_START";
@@ -34,6 +37,46 @@ pub struct Gunicorn {
     /// The directory to start it in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
+}
+
+keys! {
+    /// Keys of services with `manager = "gunicorn"`.
+    struct GunicornKeys in "[[services]]" after "name = \"api\"\nmanager = \"gunicorn\"\nrole = \"web\"" {
+        /// The file that contains the process ID of gunicorn's master.
+        "pidfile" => pidfile: Option<PathBuf>, required "is missing", example "/srv/site/run/api.pid";
+        /// Starts the service and returns. Empty if the service's socket is held by a keeper that starts it.
+        "start" => start: Vec<String>, required "is missing",
+            example ["/srv/site/venv/bin/gunicorn", "--daemon", "--pid", "/srv/site/run/api.pid", "api.wsgi"];
+        /// The working directory of `start`.
+        "directory" => directory: Option<PathBuf>, shown "the caller's directory", example "project";
+    }
+}
+
+impl Settings for Gunicorn {
+    fn section() -> Section {
+        GunicornKeys::section()
+    }
+
+    fn read(reader: &Reader<'_>) -> Option<Self> {
+        let GunicornKeys { pidfile, start, directory } = GunicornKeys::read(reader);
+        Some(Gunicorn { pidfile: pidfile?, start, directory })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        service: &'a Service,
+        host: &'a Host,
+    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
+        Ok(Box::new(Session::new(service, self, host)))
+    }
+
+    fn commands(&self) -> [&[String]; 3] {
+        [&self.start, &[], &[]]
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
 }
 
 pub(super) struct Session<'a> {

@@ -3,7 +3,7 @@
 //! A [`Service`] names its [`Manager`]. Each kind of manager is one file of this directory with an implementation of
 //! `ServiceManager`, which asks for a state and passes on a wish; the waiting, the deadlines and the proof that old
 //! processes have ended are the same for all of them and stand in [`ServiceAction`]. Services of one role that stop are told
-//! so one after another, and waited for together (`stop.rs`). A new manager costs its file and an arm of [`Manager`].
+//! so one after another, and waited for together (`stop.rs`). A new manager costs its file and a line of `manager.rs`.
 
 mod action;
 mod command;
@@ -13,6 +13,7 @@ mod leftover;
 pub(crate) mod limits;
 mod listen;
 mod logs;
+mod manager;
 mod origin;
 mod pidfile;
 mod socket;
@@ -36,6 +37,8 @@ pub use gunicorn::Gunicorn;
 pub use listen::Listening;
 pub(crate) use listen::listeners;
 pub use logs::{LogMark, NewLines, last_lines_of};
+pub(crate) use manager::Settings;
+pub use manager::{Manager, ManagerKind};
 pub use origin::Origin;
 pub use socket::Socket;
 pub(crate) use stop::stop_together;
@@ -145,32 +148,6 @@ impl Kill {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_default(&self) -> bool {
         *self == Kill::Auto
-    }
-}
-
-/// What starts and stops a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Manager {
-    /// A running supervisord.
-    Supervisor(Supervisor),
-    /// A running systemd.
-    Systemd(Systemd),
-    /// A gunicorn that runs by itself and is found by its pidfile.
-    Gunicorn(Gunicorn),
-    /// The site's own commands.
-    Command(CommandManager),
-}
-
-impl Manager {
-    /// Returns the program with its arguments that starts the service; empty where that is in the manager's own settings.
-    pub(crate) fn start_command(&self) -> &[String] {
-        match self {
-            Manager::Supervisor(_) | Manager::Systemd(_) => &[],
-            Manager::Gunicorn(gunicorn) => &gunicorn.start,
-            Manager::Command(command) => &command.start,
-        }
     }
 }
 
@@ -366,19 +343,14 @@ impl Service {
     /// Tells whether its settings say how to stop it.
     #[must_use]
     pub fn can_be_stopped(&self) -> bool {
-        !matches!(&self.manager, Manager::Command(command) if command.stop.is_empty())
+        self.manager.settings().can_be_stopped()
     }
 
     pub(crate) fn connect<'a>(
         &'a self,
         host: &'a Host,
     ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
-        Ok(match &self.manager {
-            Manager::Supervisor(supervisor) => Box::new(supervisor::Session::open(self, supervisor, host)?),
-            Manager::Systemd(systemd) => Box::new(systemd::Session::new(self, systemd, host)),
-            Manager::Gunicorn(gunicorn) => Box::new(gunicorn::Session::new(self, gunicorn, host)),
-            Manager::Command(command) => Box::new(command::Session::new(self, command, host)),
-        })
+        self.manager.settings().connect(self, host)
     }
 }
 

@@ -78,8 +78,10 @@ fn items(config: &Config, report: &mut Report<'_>) {
         if let Some(wrong) = services::wrong_name(&service.name, &mut names) {
             report(&format!("services[{index}].name"), wrong);
         }
-        if let Some(wrong) = services::wrong_sudo(service.sudo, Some(&service.manager)) {
-            report(&format!("services[{index}].sudo"), wrong.to_owned());
+        if service.sudo
+            && let Some(wrong) = services::wrong_sudo(service.manager.kind(), Some(&service.manager))
+        {
+            report(&format!("services[{index}].sudo"), wrong);
         }
     }
     for (index, step) in config.steps.iter().enumerate() {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use crate::services::Manager;
 
 impl Config {
     /// Returns the environment file and the programs that are started by a path from the configuration's directory, or from that of their service.
@@ -15,16 +14,9 @@ impl Config {
             .chain(&self.database.backup_command)
             .chain(&self.database.restore_command);
         let words = commands.flatten().filter_map(|word| Some(self.directory.join(word.strip_prefix("./")?)));
-        let programs = self.services.iter().flat_map(|service| match &service.manager {
-            Manager::Command(command) => [&command.start, &command.stop, &command.status]
-                .map(|argv| relative(argv, command.directory.as_deref()))
-                .into_iter()
-                .flatten()
-                .collect(),
-            Manager::Gunicorn(gunicorn) => {
-                relative(&gunicorn.start, gunicorn.directory.as_deref()).into_iter().collect::<Vec<_>>()
-            }
-            _ => Vec::new(),
+        let programs = self.services.iter().flat_map(|service| {
+            let settings = service.manager.settings();
+            settings.commands().into_iter().filter_map(|argv| relative(argv, settings.directory()))
         });
         self.site.env_file.iter().cloned().chain(words).chain(programs).collect::<Vec<_>>().into_iter()
     }

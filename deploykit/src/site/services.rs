@@ -1,11 +1,10 @@
-//! The keys of `[[services]]`: those of every service, and those of each manager.
+//! The keys of `[[services]]` that every service has.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::keys::{Environment, Raw, Reader, Section, Table, choices, keys};
-use crate::services::{CommandManager, Gunicorn, Kill, Manager, Role, Server, Service, Supervisor, Systemd};
+use crate::keys::{Environment, Reader, Section, Table, choices, keys};
+use crate::services::{Kill, Manager, ManagerKind, Role, Service};
 
 choices!(Role { "web" => Web, "worker" => Worker, "required" => Required });
 choices!(Kill { "auto" => Auto, "never" => Never });
@@ -20,8 +19,7 @@ keys! {
         /// `.` nor `-`.
         "name" => name: Option<String>, required "is missing", example "gunicorn";
         /// The service manager: what starts and stops the service.
-        "manager" => manager: Option<ManagerKind>,
-            required "is missing: `supervisor`, `systemd`, `command` or `gunicorn`", example "supervisor";
+        "manager" => manager: Option<ManagerKind>, shown "required", example "supervisor";
         /// A `required` service is started if it is not running, and never stopped.
         "role" => role: Role = Role::Worker, example "web";
         /// How long the service's processes may take to end.
@@ -40,103 +38,10 @@ keys! {
     }
 }
 
-keys! {
-    /// Keys of services with `manager = "supervisor"`.
-    pub(super) struct SupervisorKeys in "[[services]]" after "name = \"workers\"\nmanager = \"supervisor\"" {
-        /// supervisor's own configuration file, which names its socket.
-        "config" => config: Option<PathBuf>, required "is missing", example "/etc/supervisor/supervisord.conf";
-        /// The program or programs: `program`, `group:program` or `group`.
-        "program" => program: Option<String>, shown "the service's name", example "huey";
-    }
-}
-
-keys! {
-    /// Keys of services with `manager = "systemd"`.
-    pub(super) struct SystemdKeys in "[[services]]" after "name = \"celery\"\nmanager = \"systemd\"" {
-        /// The unit. A name without a suffix is a `.service`.
-        "unit" => unit: Option<String>, shown "the service's name", example "celery@1.service";
-        /// Whether the unit belongs to the user's own manager (`systemctl --user`).
-        "user" => user: bool, example true;
-    }
-}
-
-keys! {
-    /// Keys of services with `manager = "command"`.
-    pub(super) struct CommandKeys in "[[services]]" after "name = \"redis\"\nmanager = \"command\"\nrole = \"required\"" {
-        /// Starts the service and returns.
-        "start" => start: Vec<String>, required "is missing", example ["redis-server", "--daemonize", "yes"];
-        /// Stops the service. If empty, the service cannot be stopped.
-        "stop" => stop: Vec<String>, example Raw("[]");
-        /// Exits with 0 while the service runs. 126 and 127 mean that the status is unknown.
-        "status" => status: Vec<String>, shown "required", example ["redis-cli", "ping"];
-        /// Whether the service's listening socket is held while the service is stopped. For the other managers, deploykit
-        /// detects this.
-        "held" => held: bool;
-        /// The working directory of `start`, `stop` and `status`.
-        "directory" => directory: Option<PathBuf>, shown "the caller's directory", example "/var/lib/redis";
-    }
-}
-
-keys! {
-    /// Keys of services with `manager = "gunicorn"`.
-    pub(super) struct GunicornKeys in "[[services]]" after "name = \"api\"\nmanager = \"gunicorn\"\nrole = \"web\"" {
-        /// The file that contains the process ID of gunicorn's master.
-        "pidfile" => pidfile: Option<PathBuf>, required "is missing", example "/srv/site/run/api.pid";
-        /// Starts the service and returns. Empty if the service's socket is held by a keeper that starts it.
-        "start" => start: Vec<String>, required "is missing",
-            example ["/srv/site/venv/bin/gunicorn", "--daemon", "--pid", "/srv/site/run/api.pid", "api.wsgi"];
-        /// The working directory of `start`.
-        "directory" => directory: Option<PathBuf>, shown "the caller's directory", example "project";
-    }
-}
-
-/// A kind of service manager.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ManagerKind {
-    Supervisor,
-    Systemd,
-    Command,
-    Gunicorn,
-}
-
-choices!(ManagerKind {
-    "supervisor" => Supervisor, "systemd" => Systemd, "command" => Command, "gunicorn" => Gunicorn,
-});
-
-/// Describes the keys of services.
-pub(super) fn sections() -> [Section; 5] {
-    [
-        ServiceKeys::section(),
-        SupervisorKeys::section(),
-        SystemdKeys::section(),
-        CommandKeys::section(),
-        GunicornKeys::section(),
-    ]
-}
-
-fn manager(kind: ManagerKind, reader: &Reader<'_>) -> Option<Manager> {
-    match kind {
-        ManagerKind::Supervisor => {
-            let keys = SupervisorKeys::read(reader);
-            let server = Server::Config(keys.config?);
-            Some(Manager::Supervisor(Supervisor { server, program: keys.program }))
-        }
-        ManagerKind::Systemd => {
-            let SystemdKeys { unit, user } = SystemdKeys::read(reader);
-            Some(Manager::Systemd(Systemd { unit, user }))
-        }
-        ManagerKind::Command => {
-            let CommandKeys { start, stop, status, held, directory } = CommandKeys::read(reader);
-            if status.is_empty() {
-                reader.wrong("status", "is missing: a command that exits with 0 while the service runs");
-            }
-            Some(Manager::Command(CommandManager { start, stop, status, held, directory }))
-        }
-        ManagerKind::Gunicorn => {
-            let GunicornKeys { pidfile, start, directory } = GunicornKeys::read(reader);
-            Some(Manager::Gunicorn(Gunicorn { pidfile: pidfile?, start, directory }))
-        }
-    }
+/// Describes the keys of services: those of each, and those of each manager.
+pub(super) fn sections() -> impl Iterator<Item = Section> {
+    let managers = ManagerKind::ALL.iter().map(|kind| kind.section());
+    std::iter::once(ServiceKeys::section()).chain(managers)
 }
 
 /// Reads the services; in development there are none.
@@ -153,11 +58,16 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
             continue;
         }
         let keys = ServiceKeys::read(&reader);
-        let manager = keys.manager.and_then(|kind| manager(kind, &reader));
+        if !reader.has("manager") {
+            reader.wrong("manager", format!("is missing: {}", list(ManagerKind::ALL, "", "or")));
+        }
+        let manager = keys.manager.and_then(|kind| kind.read(&reader));
         if let Some(wrong) = keys.name.as_deref().and_then(|name| wrong_name(name, &mut names)) {
             reader.wrong("name", wrong);
         }
-        if let Some(wrong) = wrong_sudo(keys.sudo, manager.as_ref()) {
+        if let Some(wrong) =
+            keys.manager.filter(|_| keys.sudo).and_then(|kind| wrong_sudo(kind, manager.as_ref()))
+        {
             reader.wrong("sudo", wrong);
         }
         reader.finish();
@@ -195,13 +105,23 @@ pub(super) fn wrong_name(name: &str, names: &mut BTreeSet<String>) -> Option<Str
 }
 
 /// Returns why a service cannot use sudo.
-pub(super) fn wrong_sudo(sudo: bool, manager: Option<&Manager>) -> Option<&'static str> {
-    match manager {
-        _ if !sudo => None,
-        Some(Manager::Systemd(systemd)) if systemd.user => {
-            Some("a unit of the user's own manager needs no sudo")
-        }
-        Some(Manager::Command(_) | Manager::Systemd(_)) => None,
-        _ => Some("only `manager = \"command\"` and `manager = \"systemd\"` run commands with sudo"),
+pub(super) fn wrong_sudo(kind: ManagerKind, manager: Option<&Manager>) -> Option<String> {
+    if kind.can_use_sudo() {
+        return manager?.settings().needs_no_sudo().map(str::to_owned);
+    }
+    let mut kinds: Vec<ManagerKind> =
+        ManagerKind::ALL.iter().copied().filter(|kind| kind.can_use_sudo()).collect();
+    kinds.sort_by_key(|kind| kind.as_str());
+    Some(format!("only {} run commands with sudo", list(&kinds, "manager = ", "and")))
+}
+
+/// Lists kinds of managers: "`a`, `b` or `c`".
+fn list(kinds: &[ManagerKind], key: &str, last: &str) -> String {
+    let quote = if key.is_empty() { "" } else { "\"" };
+    let names: Vec<String> =
+        kinds.iter().map(|kind| format!("`{key}{quote}{}{quote}`", kind.as_str())).collect();
+    match names.split_last() {
+        Some((end, rest)) if !rest.is_empty() => format!("{} {last} {end}", rest.join(", ")),
+        _ => names.concat(),
     }
 }

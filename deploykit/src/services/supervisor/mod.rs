@@ -13,8 +13,11 @@ use dxr::Value;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
-use super::{Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status, socket};
+use super::{
+    Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status, socket,
+};
 use crate::host::Host;
+use crate::keys::{Reader, Section, Table, keys};
 use rpc::{CallError, Client};
 use settings::{limits_from, member, origin_from, startsecs_from};
 
@@ -43,6 +46,35 @@ pub enum Server {
     Config(PathBuf),
     /// At `unix:///path` or `http://host:port`, without a password: it would end up in the journal.
     Url(String),
+}
+
+keys! {
+    /// Keys of services with `manager = "supervisor"`.
+    struct SupervisorKeys in "[[services]]" after "name = \"workers\"\nmanager = \"supervisor\"" {
+        /// supervisor's own configuration file, which names its socket.
+        "config" => config: Option<PathBuf>, required "is missing", example "/etc/supervisor/supervisord.conf";
+        /// The program or programs: `program`, `group:program` or `group`.
+        "program" => program: Option<String>, shown "the service's name", example "huey";
+    }
+}
+
+impl Settings for Supervisor {
+    fn section() -> Section {
+        SupervisorKeys::section()
+    }
+
+    fn read(reader: &Reader<'_>) -> Option<Self> {
+        let keys = SupervisorKeys::read(reader);
+        Some(Supervisor { server: Server::Config(keys.config?), program: keys.program })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        service: &'a Service,
+        host: &'a Host,
+    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
+        Ok(Box::new(Session::open(service, self, host)?))
+    }
 }
 
 pub(super) struct Session<'a> {

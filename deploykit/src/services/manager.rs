@@ -1,0 +1,137 @@
+//! The kinds of service managers: each is a file of this directory, and one line in the list at the end of this one.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CommandManager, Gunicorn, Service, ServiceError, ServiceManager, Supervisor, Systemd};
+use crate::host::Host;
+use crate::keys::{Reader, Section, choices};
+
+/// The settings of a service under one kind of manager.
+pub(crate) trait Settings {
+    /// Describes the manager's own keys of `[[services]]`.
+    fn section() -> Section
+    where
+        Self: Sized;
+
+    /// Reads these keys; `None`: one is missing that nothing can replace, which is reported.
+    fn read(reader: &Reader<'_>) -> Option<Self>
+    where
+        Self: Sized;
+
+    /// Tells whether services of this kind can be started and stopped with sudo.
+    fn can_use_sudo() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
+    /// Returns why this service cannot use sudo, although others of its kind can.
+    fn needs_no_sudo(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Connects to the manager.
+    fn connect<'a>(
+        &'a self,
+        service: &'a Service,
+        host: &'a Host,
+    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError>;
+
+    /// Returns the commands that the settings give: start, stop and status. Each is empty where the manager knows it.
+    fn commands(&self) -> [&[String]; 3] {
+        [&[]; 3]
+    }
+
+    /// Returns the directory that these commands run in; default: the caller's own.
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Tells whether the settings say how to stop the service.
+    fn can_be_stopped(&self) -> bool {
+        true
+    }
+}
+
+/// Lists the kinds of managers: what the kind is, its name in the configuration, and the type of its settings.
+macro_rules! managers {
+    ($($(#[doc = $doc:literal])+ $name:literal => $kind:ident($settings:ty);)+) => {
+        /// What starts and stops a service.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Manager {
+            $($(#[doc = $doc])+ $kind($settings),)+
+        }
+
+        /// A kind of service manager.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum ManagerKind {
+            $($(#[doc = $doc])+ $kind,)+
+        }
+
+        choices!(ManagerKind { $($name => $kind),+ });
+
+        impl Manager {
+            pub(crate) fn settings(&self) -> &dyn Settings {
+                match self {
+                    $(Manager::$kind(settings) => settings,)+
+                }
+            }
+
+            /// Returns its kind.
+            #[must_use]
+            pub fn kind(&self) -> ManagerKind {
+                match self {
+                    $(Manager::$kind(_) => ManagerKind::$kind,)+
+                }
+            }
+        }
+
+        impl ManagerKind {
+            /// All kinds.
+            pub const ALL: &[ManagerKind] = &[$(ManagerKind::$kind),+];
+
+            /// Returns its name in the configuration.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(ManagerKind::$kind => $name,)+
+                }
+            }
+
+            pub(crate) fn section(self) -> Section {
+                match self {
+                    $(ManagerKind::$kind => <$settings>::section(),)+
+                }
+            }
+
+            pub(crate) fn read(self, reader: &Reader<'_>) -> Option<Manager> {
+                match self {
+                    $(ManagerKind::$kind => <$settings>::read(reader).map(Manager::$kind),)+
+                }
+            }
+
+            pub(crate) fn can_use_sudo(self) -> bool {
+                match self {
+                    $(ManagerKind::$kind => <$settings>::can_use_sudo(),)+
+                }
+            }
+        }
+    };
+}
+
+managers! {
+    /// A running supervisord.
+    "supervisor" => Supervisor(Supervisor);
+    /// A running systemd.
+    "systemd" => Systemd(Systemd);
+    /// The site's own commands.
+    "command" => Command(CommandManager);
+    /// A gunicorn that runs by itself and is found by its pidfile.
+    "gunicorn" => Gunicorn(Gunicorn);
+}
