@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::named::{CheckArgs, ManagerKind, ProjectArgs, ServiceArgs, ServicesCommand, Words};
+pub use self::named::{CheckArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words};
 use crate::exit_code;
 
 /// Updates a Django site on its own server, and rolls back completely when anything fails

@@ -307,7 +307,7 @@ Arguments:
 
 Options:
       --manager <MANAGER>         What manages the service; no configuration is needed then
-                                  [possible values: supervisor, systemd, gunicorn, command]
+                                  [possible values: supervisor, systemd, command, gunicorn]
       --supervisor-config <FILE>  supervisor: supervisord's configuration file (`--config` names
                                   deploykit's)
       --user                      systemd: the unit is one of `systemctl --user`

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use deploykit::services::ManagerKind;
 
 #[derive(Debug, Subcommand)]
 pub enum ServicesCommand {
@@ -43,7 +45,7 @@ pub struct ServiceArgs {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// What manages the service; no configuration is needed then
-    #[arg(long, value_name = "MANAGER", requires = "names")]
+    #[arg(long, value_name = "MANAGER", requires = "names", value_parser = manager())]
     pub manager: Option<ManagerKind>,
     /// supervisor: supervisord's configuration file (`--config` names deploykit's)
     #[arg(long, value_name = "FILE", requires = "manager", required_if_eq("manager", "supervisor"))]
@@ -66,14 +68,6 @@ pub struct ServiceArgs {
         required_if_eq("manager", "command"),
     )]
     pub status: Option<Words>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ManagerKind {
-    Supervisor,
-    Systemd,
-    Gunicorn,
-    Command,
 }
 
 /// A program with its arguments.
@@ -103,6 +97,15 @@ pub struct ProjectArgs {
     /// DJANGO_SETTINGS_MODULE; default: what manage.py says
     #[arg(long, value_name = "MODULE", requires = "project")]
     pub settings: Option<String>,
+}
+
+/// Reads a kind of manager by its name in the configuration.
+fn manager() -> impl TypedValueParser<Value = ManagerKind> {
+    let names = ManagerKind::ALL.iter().map(|kind| kind.as_str());
+    PossibleValuesParser::new(names).try_map(|name| {
+        let kind = ManagerKind::ALL.iter().find(|kind| kind.as_str() == name);
+        kind.copied().ok_or("there is no such manager")
+    })
 }
 
 /// Splits a command into words as a shell does; no shell runs it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status};
+use super::{Flags, Origin, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status};
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output};
 use crate::keys::{Raw, Reader, Section, Table, keys};
@@ -59,6 +59,15 @@ impl Settings for CommandManager {
             reader.wrong("status", "is missing: a command that exits with 0 while the service runs");
         }
         Some(CommandManager { start, stop, status, held, directory })
+    }
+
+    fn of_flags(flags: Flags) -> Self {
+        let Flags { start, stop, status, .. } = flags;
+        CommandManager { start, stop, status, ..CommandManager::default() }
+    }
+
+    fn is_same(&self, _name: &str, described: &Self, _described_name: &str) -> bool {
+        self.status == described.status || (!self.start.is_empty() && self.start == described.start)
     }
 
     fn connect<'a>(

@@ -11,9 +11,10 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
-use super::pidfile::Seen;
+use super::pidfile::{Seen, real};
 use super::{
-    Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status, socket,
+    Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status,
+    socket,
 };
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -60,6 +61,14 @@ impl Settings for Gunicorn {
     fn read(reader: &Reader<'_>) -> Option<Self> {
         let GunicornKeys { pidfile, start, directory } = GunicornKeys::read(reader);
         Some(Gunicorn { pidfile: pidfile?, start, directory })
+    }
+
+    fn of_flags(flags: Flags) -> Self {
+        Gunicorn { pidfile: flags.pidfile, start: flags.start, directory: None }
+    }
+
+    fn is_same(&self, _name: &str, described: &Self, _described_name: &str) -> bool {
+        real(&self.pidfile) == real(&described.pidfile)
     }
 
     fn connect<'a>(

@@ -1,6 +1,6 @@
 //! The kinds of service managers: each is a file of this directory, and one line in the list at the end of this one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,20 @@ pub(crate) trait Settings {
     fn read(reader: &Reader<'_>) -> Option<Self>
     where
         Self: Sized;
+
+    /// Makes the settings that flags of a command line describe.
+    fn of_flags(flags: Flags) -> Self
+    where
+        Self: Sized;
+
+    /// Tells whether flags describe the same service: the manager finds it at the same place, whatever its settings.
+    fn is_same(&self, name: &str, described: &Self, described_name: &str) -> bool
+    where
+        Self: Sized,
+    {
+        let _ = described;
+        name == described_name
+    }
 
     /// Tells whether services of this kind can be started and stopped with sudo.
     fn can_use_sudo() -> bool
@@ -56,6 +70,23 @@ pub(crate) trait Settings {
     }
 }
 
+/// What flags of a command line say of a service. A kind of manager has a use for those that are keys of its section.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `config`.
+    pub config: PathBuf,
+    /// `user`.
+    pub user: bool,
+    /// `pidfile`.
+    pub pidfile: PathBuf,
+    /// `start`; empty if not given.
+    pub start: Vec<String>,
+    /// `stop`; empty if not given.
+    pub stop: Vec<String>,
+    /// `status`; empty if not given.
+    pub status: Vec<String>,
+}
+
 /// Lists the kinds of managers: what the kind is, its name in the configuration, and the type of its settings.
 macro_rules! managers {
     ($($(#[doc = $doc:literal])+ $name:literal => $kind:ident($settings:ty);)+) => {
@@ -83,6 +114,25 @@ macro_rules! managers {
                 }
             }
 
+            /// Returns the commands that its settings give: start, stop and status. Each is empty where the manager
+            /// itself knows it.
+            #[must_use]
+            pub fn commands(&self) -> [&[String]; 3] {
+                self.settings().commands()
+            }
+
+            /// Tells whether flags describe the same service: the manager finds it at the same place, whatever its
+            /// settings.
+            #[must_use]
+            pub fn is_same(&self, name: &str, described: &Manager, described_name: &str) -> bool {
+                match (self, described) {
+                    $((Manager::$kind(one), Manager::$kind(other)) => {
+                        one.is_same(name, other, described_name)
+                    })+
+                    _ => false,
+                }
+            }
+
             /// Returns its kind.
             #[must_use]
             pub fn kind(&self) -> ManagerKind {
@@ -101,6 +151,20 @@ macro_rules! managers {
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(ManagerKind::$kind => $name,)+
+                }
+            }
+
+            /// Tells whether services of this kind have a key of their own.
+            #[must_use]
+            pub fn has_key(self, key: &str) -> bool {
+                self.section().keys.iter().any(|known| known.name.rsplit('.').next() == Some(key))
+            }
+
+            /// Makes the manager that flags of a command line describe.
+            #[must_use]
+            pub fn of_flags(self, flags: Flags) -> Manager {
+                match self {
+                    $(ManagerKind::$kind => Manager::$kind(<$settings>::of_flags(flags)),)+
                 }
             }
 

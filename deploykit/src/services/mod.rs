@@ -38,7 +38,7 @@ pub use listen::Listening;
 pub(crate) use listen::listeners;
 pub use logs::{LogMark, NewLines, last_lines_of};
 pub(crate) use manager::Settings;
-pub use manager::{Manager, ManagerKind};
+pub use manager::{Flags, Manager, ManagerKind};
 pub use origin::Origin;
 pub use socket::Socket;
 pub(crate) use stop::stop_together;

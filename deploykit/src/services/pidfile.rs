@@ -90,7 +90,8 @@ impl Seen {
     }
 }
 
-fn real(path: &Path) -> PathBuf {
+/// Returns where a path leads to; the file need not exist.
+pub(super) fn real(path: &Path) -> PathBuf {
     let directory = path.parent().and_then(|directory| directory.canonicalize().ok());
     path.canonicalize()
         .ok()

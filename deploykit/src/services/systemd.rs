@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
 use super::{
-    Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status,
+    Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status,
 };
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output, TAIL_LINES};
@@ -54,6 +54,15 @@ impl Settings for Systemd {
     fn read(reader: &Reader<'_>) -> Option<Self> {
         let SystemdKeys { unit, user } = SystemdKeys::read(reader);
         Some(Systemd { unit, user })
+    }
+
+    fn of_flags(flags: Flags) -> Self {
+        Systemd { unit: None, user: flags.user }
+    }
+
+    fn is_same(&self, name: &str, described: &Self, described_name: &str) -> bool {
+        let unit = self.unit.as_deref().unwrap_or(name);
+        self.user == described.user && full_name(unit) == full_name(described_name)
     }
 
     fn connect<'a>(

@@ -258,7 +258,7 @@ pub(super) fn program_of(
         let start = || {
             let service = services.iter().find(|service| service.name == state.service)?;
             // A program may show another command line than it was started with.
-            service.manager.settings().commands()[0].iter().find_map(|word| is_one(word, Path::new("/")))
+            service.manager.commands()[0].iter().find_map(|word| is_one(word, Path::new("/")))
         };
         Some((state.service.clone(), running.or_else(start)?))
     })

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use deploykit::operations::service_control::Want;
-use deploykit::services::{CommandManager, Gunicorn, Manager, Role, Server, Service, Supervisor, Systemd};
+use deploykit::services::{Flags, ManagerKind, Role, Service};
 use deploykit::{Host, Site};
 
-use crate::args::{Global, ManagerKind, ServiceArgs, Words};
+use crate::args::{Global, ServiceArgs, Words};
 use crate::commands;
 use crate::exit_code;
 use crate::failure::Failure;
@@ -64,21 +64,21 @@ fn the(service: &Service) -> String {
 
 /// Refuses flags of another manager, and missing flags.
 fn fits(args: &ServiceArgs, kind: ManagerKind, want: Option<Want>) -> Result<(), Failure> {
-    use ManagerKind::{Command, Gunicorn, Supervisor, Systemd};
     let usage = |message: String, hint: &'static str| Err(Failure::message(exit_code::USAGE, message, hint));
-    let name = format!("{kind:?}").to_lowercase();
-    let flags: [(&str, bool, &[ManagerKind]); 6] = [
-        ("--supervisor-config", args.supervisor_config.is_some(), &[Supervisor]),
-        ("--user", args.user, &[Systemd]),
-        ("--pidfile", args.pidfile.is_some(), &[Gunicorn]),
-        ("--start", args.start.is_some(), &[Gunicorn, Command]),
-        ("--stop", args.stop.is_some(), &[Command]),
-        ("--status", args.status.is_some(), &[Command]),
+    let name = kind.as_str();
+    let flags = [
+        ("--supervisor-config", args.supervisor_config.is_some(), "config"),
+        ("--user", args.user, "user"),
+        ("--pidfile", args.pidfile.is_some(), "pidfile"),
+        ("--start", args.start.is_some(), "start"),
+        ("--stop", args.stop.is_some(), "stop"),
+        ("--status", args.status.is_some(), "status"),
     ];
-    if let Some((flag, ..)) = flags.iter().find(|(_, is_given, kinds)| *is_given && !kinds.contains(&kind)) {
+    if let Some((flag, ..)) = flags.iter().find(|(_, is_given, key)| *is_given && !kind.has_key(key)) {
         return usage(format!("`{flag}` cannot be used with `--manager {name}`"), "leave it out");
     }
-    if !matches!(kind, Gunicorn | Command) {
+    // Others know their services by name.
+    if !kind.has_key("start") {
         return Ok(());
     }
     if args.names.len() > 1 {
@@ -91,7 +91,7 @@ fn fits(args: &ServiceArgs, kind: ManagerKind, want: Option<Want>) -> Result<(),
     if want.is_some() && args.start.is_none() {
         return usage(format!("`--manager {name}` lacks `--start`"), "add `--start 'PROGRAM ARGUMENTS'`");
     }
-    if kind == Command && matches!(want, Some(Want::Stop | Want::Restart)) && args.stop.is_none() {
+    if kind.has_key("stop") && matches!(want, Some(Want::Stop | Want::Restart)) && args.stop.is_none() {
         return usage(format!("`--manager {name}` lacks `--stop`"), "add `--stop 'PROGRAM ARGUMENTS'`");
     }
     Ok(())
@@ -101,26 +101,16 @@ fn fits(args: &ServiceArgs, kind: ManagerKind, want: Option<Want>) -> Result<(),
 fn service(name: &str, args: &ServiceArgs, kind: ManagerKind) -> Service {
     let file = |file: &Option<PathBuf>| file.as_deref().map(commands::absolute).unwrap_or_default();
     let words = |words: &Option<Words>| words.clone().unwrap_or_default().0;
-    let manager = match kind {
-        ManagerKind::Supervisor => {
-            let server = Server::Config(file(&args.supervisor_config));
-            Manager::Supervisor(Supervisor { server, program: None })
-        }
-        ManagerKind::Systemd => Manager::Systemd(Systemd { unit: None, user: args.user }),
-        ManagerKind::Gunicorn => Manager::Gunicorn(Gunicorn {
-            pidfile: file(&args.pidfile),
-            start: words(&args.start),
-            directory: None,
-        }),
-        ManagerKind::Command => Manager::Command(CommandManager {
-            start: words(&args.start),
-            stop: words(&args.stop),
-            status: words(&args.status),
-            ..CommandManager::default()
-        }),
+    let flags = Flags {
+        config: file(&args.supervisor_config),
+        user: args.user,
+        pidfile: file(&args.pidfile),
+        start: words(&args.start),
+        stop: words(&args.stop),
+        status: words(&args.status),
     };
     let role = if kind == ManagerKind::Gunicorn { Role::Web } else { Role::Worker };
-    Service::new(name, role, manager)
+    Service::new(name, role, kind.of_flags(flags))
 }
 
 /// Returns the service as the site configures it, or `None` when the site does not have it.
@@ -143,50 +133,22 @@ fn configured(site: &Site, named: &Service) -> Result<Option<Service>, Failure> 
 
 /// Tells whether both are the same service: the manager finds it at the same place, whatever its settings.
 fn is_same(known: &Service, named: &Service) -> bool {
-    match (&known.manager, &named.manager) {
-        (Manager::Supervisor(one), Manager::Supervisor(other)) => {
-            let program = one.program.as_ref().unwrap_or(&known.name);
-            *program == named.name
-                && match (&one.server, &other.server) {
-                    (Server::Config(one), Server::Config(other)) => commands::is_same(one, other),
-                    (one, other) => one == other,
-                }
-        }
-        (Manager::Systemd(one), Manager::Systemd(other)) => {
-            let unit = one.unit.as_ref().unwrap_or(&known.name);
-            let short = |name: &str| name.trim_end_matches(".service").to_owned();
-            one.user == other.user && short(unit) == short(&named.name)
-        }
-        (Manager::Gunicorn(one), Manager::Gunicorn(other)) => commands::is_same(&one.pidfile, &other.pidfile),
-        (Manager::Command(one), Manager::Command(other)) => {
-            one.status == other.status || (!one.start.is_empty() && one.start == other.start)
-        }
-        _ => false,
-    }
+    known.manager.is_same(&known.name, &named.manager, &named.name)
 }
 
 /// Returns the flag whose command differs from the configured one, and the configured one.
 fn other_command(known: &Service, named: &Service) -> Option<(&'static str, String)> {
-    let commands = match (&known.manager, &named.manager) {
-        (Manager::Gunicorn(known), Manager::Gunicorn(named)) => {
-            vec![("--start", &known.start, &named.start)]
-        }
-        (Manager::Command(known), Manager::Command(named)) => vec![
-            ("--start", &known.start, &named.start),
-            ("--stop", &known.stop, &named.stop),
-            ("--status", &known.status, &named.status),
-        ],
-        _ => Vec::new(),
-    };
-    let is_other =
-        |(_, known, named): &(&str, &Vec<String>, &Vec<String>)| !named.is_empty() && known != named;
-    let (flag, known, _) = commands.into_iter().find(is_other)?;
+    let both = known.manager.commands().into_iter().zip(named.manager.commands());
+    let mut all = ["--start", "--stop", "--status"].into_iter().zip(both);
+    let (flag, (known, _)) = all.find(|(_, (known, named))| !named.is_empty() && known != named)?;
     let has = deploykit::Command::from_argv(known).map(|command| format!("`{command}`"));
     Some((flag, has.unwrap_or_else(|| "no such command".to_owned())))
 }
 
 #[cfg(test)]
 mod tests {
+    use deploykit::services::{CommandManager, Gunicorn, Manager};
+
     use super::*;
 
     fn words(line: &str) -> Vec<String> {

@@ -13,8 +13,10 @@ use dxr::Value;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
+use super::pidfile::real;
 use super::{
-    Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status, socket,
+    Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status,
+    socket,
 };
 use crate::host::Host;
 use crate::keys::{Reader, Section, Table, keys};
@@ -66,6 +68,18 @@ impl Settings for Supervisor {
     fn read(reader: &Reader<'_>) -> Option<Self> {
         let keys = SupervisorKeys::read(reader);
         Some(Supervisor { server: Server::Config(keys.config?), program: keys.program })
+    }
+
+    fn of_flags(flags: Flags) -> Self {
+        Supervisor { server: Server::Config(flags.config), program: None }
+    }
+
+    fn is_same(&self, name: &str, described: &Self, described_name: &str) -> bool {
+        let is_same_server = match (&self.server, &described.server) {
+            (Server::Config(one), Server::Config(other)) => real(one) == real(other),
+            (one, other) => one == other,
+        };
+        is_same_server && self.program.as_deref().unwrap_or(name) == described_name
     }
 
     fn connect<'a>(
