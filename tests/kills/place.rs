@@ -336,7 +336,9 @@ impl Place {
             &site.root.join("www"),
             &site.root.join("site/project"),
         ] {
-            litter.extend(names(directory).into_iter().filter(|name| name.contains(".deploykit-")));
+            // The name of the site stays beside its page.
+            let own = |name: &String| name.contains(".deploykit-") && !name.ends_with(".html.deploykit-site");
+            litter.extend(names(directory).into_iter().filter(own));
         }
         if is_new || self.link.is_some() {
             // What a rollback of an update would need.
