@@ -144,7 +144,19 @@ Preparing; the site serves as before
     );
     let plan = on(site, &["plan", "--json", "-q"]).run().expect(0);
     assert_eq!(plan.stderr, "");
-    assert_documented("plan", &plan.json());
+    let plan = plan.json();
+    assert_documented("plan", &plan);
+    let step = |name: &str| {
+        let steps = plan["plan"]["steps"].as_array().unwrap();
+        steps.iter().find(|step| step["step"] == name).unwrap().clone()
+    };
+    let code = step("code");
+    assert_eq!((&code["before"], &code["after"]), (&plan["plan"]["from"], &plan["plan"]["to"]));
+    assert_eq!(code["commits"][0]["id"], plan["plan"]["to"]);
+    assert!(code["details"][0].as_str().unwrap().ends_with(code["commits"][0]["subject"].as_str().unwrap()));
+    assert_eq!(step("virtualenv")["packages"][0]["name"], "humanize");
+    assert_eq!(step("virtualenv")["packages"][0]["from"], serde_json::Value::Null);
+    assert_eq!(code["packages"], serde_json::json!([]));
     assert_same(&old, &Snapshot::of(site));
 
     let pause = Pause::after(site, "code");

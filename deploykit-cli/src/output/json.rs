@@ -1,7 +1,10 @@
 //! The documents of `--json` that are not the library's own; `docs/json.md` describes them all.
 
-use deploykit::operations::Check;
+use deploykit::action::Action;
+use deploykit::git::Commit;
+use deploykit::operations::{Change, Check};
 use deploykit::plan::{Forecast, LaterRollback, Phase, Plan, StepKind};
+use deploykit::python::PackageChange;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -42,10 +45,8 @@ struct PlannedStep<'p> {
     step: &'p StepKind,
     phase: Phase,
     needed: bool,
-    reason: &'p str,
-    before: &'p str,
-    after: &'p str,
-    details: &'p [String],
+    #[serde(flatten)]
+    told: Told,
     irreversible: Option<&'p str>,
 }
 
@@ -55,10 +56,7 @@ impl<'p> From<&'p Plan> for Planned<'p> {
             step: &step.id,
             phase: step.phase,
             needed: step.is_needed(),
-            reason: &step.change.reason,
-            before: &step.change.before,
-            after: &step.change.after,
-            details: &step.change.details,
+            told: Told::from(&step.change),
             irreversible: step.change.irreversible.as_deref(),
         });
         Planned {
@@ -76,6 +74,32 @@ impl<'p> From<&'p Plan> for Planned<'p> {
     }
 }
 
+/// What a change says: its texts, and the same as data.
+#[derive(Debug, Default, Serialize)]
+struct Told {
+    reason: String,
+    before: String,
+    after: String,
+    details: Vec<String>,
+    commits: Vec<Commit>,
+    packages: Vec<PackageChange>,
+}
+
+impl From<&Change> for Told {
+    fn from(change: &Change) -> Self {
+        let moved = change.actions.iter().find_map(|action| match action {
+            Action::Checkout(checkout) => {
+                Some([&checkout.from.commit, &checkout.to.commit].map(String::clone))
+            }
+            _ => None,
+        });
+        let [before, after] = moved.unwrap_or_else(|| [change.before.clone(), change.after.clone()]);
+        let (reason, details) = (change.reason.clone(), change.details.clone());
+        let (commits, packages) = (change.commits.clone(), change.packages.clone());
+        Told { reason, before, after, details, commits, packages }
+    }
+}
+
 /// What a one-liner did, or would do.
 #[derive(Debug, Serialize)]
 pub struct Done {
@@ -84,52 +108,36 @@ pub struct Done {
     operation: &'static str,
     /// Whether anything was changed, or with `--check` would be.
     pub changed: bool,
-    /// Why, or why not.
-    reason: String,
-    /// What was there.
-    before: String,
-    /// What is there, or would be.
-    after: String,
-    /// Commits, packages, migrations.
-    details: Vec<String>,
+    #[serde(flatten)]
+    told: Told,
+    /// What was there, and what is there now, for a person: ids of commits are short.
+    #[serde(skip)]
+    moved: [String; 2],
 }
 
 impl Done {
     pub fn new(operation: &'static str, check: &Check) -> Self {
-        match check {
-            Check::Unchanged { reason } => Done {
-                version: 1,
-                operation,
-                changed: false,
-                reason: reason.clone(),
-                before: String::new(),
-                after: String::new(),
-                details: Vec::new(),
-            },
-            Check::Change(change) => Done {
-                version: 1,
-                operation,
-                changed: true,
-                reason: change.reason.clone(),
-                before: change.before.clone(),
-                after: change.after.clone(),
-                details: change.details.clone(),
-            },
-        }
+        let (changed, told, moved) = match check {
+            Check::Unchanged { reason } => {
+                (false, Told { reason: reason.clone(), ..Told::default() }, <[String; 2]>::default())
+            }
+            Check::Change(change) => (true, change.into(), [change.before.clone(), change.after.clone()]),
+        };
+        Done { version: 1, operation, changed, told, moved }
     }
 
     /// Writes the same for a person.
     pub fn text(&self) -> String {
         if !self.changed {
-            return format!("{}: nothing to do: {}\n", self.operation, with_times(&self.reason));
+            return format!("{}: nothing to do: {}\n", self.operation, with_times(&self.told.reason));
         }
-        let moved = match (self.before.is_empty(), self.after.is_empty()) {
-            (false, false) => format!("{} → {}: ", self.before, self.after),
-            (true, false) => format!("{}: ", self.after),
-            _ => String::new(),
+        let moved = match &self.moved {
+            [_, after] if after.is_empty() => String::new(),
+            [before, after] if before.is_empty() => format!("{after}: "),
+            [before, after] => format!("{before} → {after}: "),
         };
-        let mut text = with_times(&format!("{}: {moved}{}\n", self.operation, self.reason)).into_owned();
-        for detail in &self.details {
+        let mut text = with_times(&format!("{}: {moved}{}\n", self.operation, self.told.reason)).into_owned();
+        for detail in &self.told.details {
             text.push_str(&format!("  {}\n", line(&with_times(detail))));
         }
         text

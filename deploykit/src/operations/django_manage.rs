@@ -255,6 +255,7 @@ fn migrate(migrations: &Migrations) -> Check {
         actions: vec![Action::Migrate(migrate.clone())],
         undo: vec![Action::RestoreDatabase(restore.clone())],
         irreversible: if migrations.has_copy() { None } else { plan.irreversible() },
+        ..Change::default()
     })
 }
 

@@ -258,9 +258,10 @@ impl Move {
             before: short(self.from()).to_owned(),
             after: short(self.to()).to_owned(),
             details,
+            commits: self.commits.clone(),
             actions: vec![Action::Checkout(self.checkout.clone())],
             undo: vec![Action::Checkout(self.checkout.reverse())],
-            irreversible: None,
+            ..Change::default()
         }
     }
 }

@@ -37,8 +37,9 @@ use thiserror::Error;
 
 use crate::action::{Action, ActionError, Context, executor};
 use crate::error::error_chain;
-use crate::git::Exclude;
+use crate::git::{Commit, Exclude};
 use crate::host::Host;
+use crate::python::PackageChange;
 
 /// A unit of work on a site.
 pub trait Operation: Debug {
@@ -146,6 +147,12 @@ pub struct Change {
     pub after: String,
     /// Lines for a person: commits, packages, migrations.
     pub details: Vec<String>,
+    /// The commits that come or go, newest first; of a very large number only the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commits: Vec<Commit>,
+    /// The packages that are added, removed or replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PackageChange>,
     /// What is to be done, in order. Each action is a state to reach, so doing it twice does no harm.
     pub actions: Vec<Action>,
     /// What restores the previous state, in order; may be done twice, and after half of the actions.

@@ -165,7 +165,7 @@ impl ServiceControl {
             details,
             actions: actions.into_iter().map(Action::Service).collect(),
             undo: undo.into_iter().map(Action::Service).collect(),
-            irreversible: None,
+            ..Change::default()
         })
     }
 

@@ -126,9 +126,10 @@ fn change(changes: &[PackageChange], warnings: &[String], switch: &Switch, back:
         before: side(|change| change.from.as_ref()),
         after: side(|change| change.to.as_ref()),
         details: changes.iter().map(ToString::to_string).chain(warnings).collect(),
+        packages: changes.to_vec(),
         actions: vec![Action::SwitchVirtualenv(switch.clone())],
         undo: vec![Action::SwitchVirtualenv(back.clone())],
-        irreversible: None,
+        ..Change::default()
     }
 }
 
