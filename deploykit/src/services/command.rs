@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Flags, Origin, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status};
 use crate::command::Command;
-use crate::host::{CommandError, Host, Output};
+use crate::host::{Host, Output};
 use crate::keys::{Raw, Reader, Section, Table, keys};
 
 /// How long a status command may take.
@@ -133,10 +133,7 @@ impl<'a> Session<'a> {
             command = command.directory(directory);
         }
         let command = command.with_site_variables().deadline(deadline);
-        self.host.run(&command).map_err(|source| match source {
-            CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
-            source => ServiceError::Command { service: service(), what, source: Box::new(source) },
-        })
+        self.host.run(&command).map_err(|source| self.service.failed(what, source))
     }
 }
 

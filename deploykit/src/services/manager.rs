@@ -1,12 +1,11 @@
-//! The kinds of service managers: each is a file of this directory, and one line in the list at the end of this one.
+//! What a kind of service manager is. Each is a file of this directory and an entry of the list in `mod.rs`.
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::{CommandManager, Gunicorn, Service, ServiceError, ServiceManager, Supervisor, Systemd};
-use crate::host::Host;
-use crate::keys::{Reader, Section, choices};
+use super::{Service, ServiceError, ServiceManager};
+use crate::command::Command;
+use crate::host::{CommandError, Host};
+use crate::keys::{Reader, Section};
 
 /// The settings of a service under one kind of manager.
 pub(crate) trait Settings {
@@ -87,11 +86,27 @@ pub struct Flags {
     pub status: Vec<String>,
 }
 
+impl Service {
+    /// Makes a command that changes the service.
+    pub(super) fn program(&self, name: &str) -> Command {
+        if self.sudo { Command::new("sudo").args(["-n", name]) } else { Command::new(name) }
+    }
+
+    /// Makes the error of a command about the service, such as `status`.
+    pub(super) fn failed(&self, what: &'static str, source: CommandError) -> ServiceError {
+        let service = self.name.clone();
+        match source {
+            CommandError::Cancelled { .. } => ServiceError::Cancelled { service },
+            source => ServiceError::Command { service, what, source: Box::new(source) },
+        }
+    }
+}
+
 /// Lists the kinds of managers: what the kind is, its name in the configuration, and the type of its settings.
 macro_rules! managers {
     ($($(#[doc = $doc:literal])+ $name:literal => $kind:ident($settings:ty);)+) => {
         /// What starts and stops a service.
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum Manager {
@@ -105,10 +120,10 @@ macro_rules! managers {
             $($(#[doc = $doc])+ $kind,)+
         }
 
-        choices!(ManagerKind { $($name => $kind),+ });
+        $crate::keys::choices!(ManagerKind { $($name => $kind),+ });
 
         impl Manager {
-            pub(crate) fn settings(&self) -> &dyn Settings {
+            pub(crate) fn settings(&self) -> &dyn $crate::services::Settings {
                 match self {
                     $(Manager::$kind(settings) => settings,)+
                 }
@@ -127,7 +142,7 @@ macro_rules! managers {
             pub fn is_same(&self, name: &str, described: &Manager, described_name: &str) -> bool {
                 match (self, described) {
                     $((Manager::$kind(one), Manager::$kind(other)) => {
-                        one.is_same(name, other, described_name)
+                        $crate::services::Settings::is_same(one, name, other, described_name)
                     })+
                     _ => false,
                 }
@@ -162,40 +177,31 @@ macro_rules! managers {
 
             /// Makes the manager that flags of a command line describe.
             #[must_use]
-            pub fn of_flags(self, flags: Flags) -> Manager {
+            pub fn of_flags(self, flags: $crate::services::Flags) -> Manager {
                 match self {
-                    $(ManagerKind::$kind => Manager::$kind(<$settings>::of_flags(flags)),)+
+                    $(ManagerKind::$kind => Manager::$kind(<$settings as $crate::services::Settings>::of_flags(flags)),)+
                 }
             }
 
-            pub(crate) fn section(self) -> Section {
+            pub(crate) fn section(self) -> $crate::keys::Section {
                 match self {
-                    $(ManagerKind::$kind => <$settings>::section(),)+
+                    $(ManagerKind::$kind => <$settings as $crate::services::Settings>::section(),)+
                 }
             }
 
-            pub(crate) fn read(self, reader: &Reader<'_>) -> Option<Manager> {
+            pub(crate) fn read(self, reader: &$crate::keys::Reader<'_>) -> Option<Manager> {
                 match self {
-                    $(ManagerKind::$kind => <$settings>::read(reader).map(Manager::$kind),)+
+                    $(ManagerKind::$kind => <$settings as $crate::services::Settings>::read(reader).map(Manager::$kind),)+
                 }
             }
 
             pub(crate) fn can_use_sudo(self) -> bool {
                 match self {
-                    $(ManagerKind::$kind => <$settings>::can_use_sudo(),)+
+                    $(ManagerKind::$kind => <$settings as $crate::services::Settings>::can_use_sudo(),)+
                 }
             }
         }
     };
 }
 
-managers! {
-    /// A running supervisord.
-    "supervisor" => Supervisor(Supervisor);
-    /// A running systemd.
-    "systemd" => Systemd(Systemd);
-    /// The site's own commands.
-    "command" => Command(CommandManager);
-    /// A gunicorn that runs by itself and is found by its pidfile.
-    "gunicorn" => Gunicorn(Gunicorn);
-}
+pub(super) use managers;

@@ -3,7 +3,8 @@
 //! A [`Service`] names its [`Manager`]. Each kind of manager is one file of this directory with an implementation of
 //! `ServiceManager`, which asks for a state and passes on a wish; the waiting, the deadlines and the proof that old
 //! processes have ended are the same for all of them and stand in [`ServiceAction`]. Services of one role that stop are told
-//! so one after another, and waited for together (`stop.rs`). A new manager costs its file and a line of `manager.rs`.
+//! so one after another, and waited for together (`stop.rs`). A new manager costs its file and an entry of
+//! the list of managers below.
 
 mod action;
 mod command;
@@ -37,8 +38,8 @@ pub use gunicorn::Gunicorn;
 pub use listen::Listening;
 pub(crate) use listen::listeners;
 pub use logs::{LogMark, NewLines, last_lines_of};
+pub use manager::Flags;
 pub(crate) use manager::Settings;
-pub use manager::{Flags, Manager, ManagerKind};
 pub use origin::Origin;
 pub use socket::Socket;
 pub(crate) use stop::stop_together;
@@ -149,6 +150,17 @@ impl Kill {
     fn is_default(&self) -> bool {
         *self == Kill::Auto
     }
+}
+
+manager::managers! {
+    /// A running supervisord.
+    "supervisor" => Supervisor(Supervisor);
+    /// A running systemd.
+    "systemd" => Systemd(Systemd);
+    /// The site's own commands.
+    "command" => Command(CommandManager);
+    /// A gunicorn that runs by itself and is found by its pidfile.
+    "gunicorn" => Gunicorn(Gunicorn);
 }
 
 /// Whether a service runs.

@@ -98,10 +98,9 @@ impl<'a> Session<'a> {
 
     /// Makes a command of `program`; only what changes something takes more rights.
     fn command(&self, program: &str, args: &[&str], changes: bool) -> Command {
-        let (program, first): (&str, &[&str]) =
-            if changes && self.service.sudo { ("sudo", &["-n", program]) } else { (program, &[]) };
         let scope: &[&str] = if self.user { &["--user"] } else { &[] };
-        let mut command = Command::new(program).args(first).args(scope).args(args);
+        let mut command = if changes { self.service.program(program) } else { Command::new(program) };
+        command = command.args(scope).args(args);
         if self.user && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
             // A login shell has it, and cron has not.
             let own = rustix::process::geteuid().as_raw();
