@@ -17,6 +17,23 @@ use crate::keys::{Environment, Problem, Problems, Reader, Table, Value, merge, p
 use crate::services::Service;
 
 /// The whole configuration, ready to use; its fields are the sections of the file.
+///
+/// # Examples
+///
+/// Values can be changed before a site is made of them:
+///
+/// ```
+/// use deploykit::Site;
+/// use deploykit::site::Config;
+///
+/// let text = "[site]\nsettings = \"config.settings\"\n[python]\nvirtualenv = \"../venv\"\n";
+/// let mut config = Config::parse(text, "/srv/site/deploykit.toml".as_ref(), None)?;
+/// assert_eq!(config.git.branch, "master");
+/// config.git.branch = "release".to_owned();
+/// let site = Site::new(config)?;
+/// assert_eq!(site.git_update(None).branch, "release");
+/// # Ok::<(), deploykit::site::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
