@@ -14,12 +14,12 @@ const MOST_OF_NAME: usize = 200;
 
 keys! {
     /// Keys of every service.
-    pub(super) struct ServiceKeys in "[[services]]" after "config = \"/etc/supervisor/supervisord.conf\"" {
+    pub(super) struct ServiceKeys in "[[services]]" {
         /// The service's name, unique in the file. It contains no `/` and no control characters, and starts with neither
         /// `.` nor `-`.
         "name" => name: Option<String>, required "is missing", example "gunicorn";
         /// The service manager: what starts and stops the service.
-        "manager" => manager: Option<ManagerKind>, shown "required", example "supervisor";
+        "manager" => manager: Option<ManagerKind>, shown "required", example "systemd";
         /// A `required` service is started if it is not running, and never stopped.
         "role" => role: Role = Role::Worker, example "web";
         /// How long the service's processes may take to end.
@@ -34,7 +34,7 @@ keys! {
             shown "`\"1s\"`; in an update or a rollback, at least three times Django's boot time", example "3s";
         /// Runs with `sudo -n`: for `command`, the service's commands; for `systemd`, `systemctl start`, `stop` and
         /// `reset-failed`. Other managers reject it.
-        "sudo" => sudo: bool;
+        "sudo" => sudo: bool, example true;
     }
 }
 
