@@ -11,10 +11,10 @@ use std::time::SystemTime;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use deploykit::action::Action;
-use deploykit::django::{
+use deploykit::internal::django::{
     DatabaseState, Migrate, MigrationId, MigrationPlan, PendingMigration, Project, RestoreDatabase,
 };
-use deploykit::journal::{Entry, Journal};
+use deploykit::internal::journal::{Entry, Journal};
 use deploykit::operations::Operation;
 use deploykit::operations::django_manage::{DjangoManage, Migrations, Prepared, Task};
 use deploykit::plan::{Forecast, Phase, Plan, Step, StepKind};

@@ -9,9 +9,8 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use deploykit::django::Project;
 use deploykit::operations;
-use deploykit::operations::django_manage::{DjangoManage, Task};
+use deploykit::operations::django_manage::{DjangoManage, Project, Task};
 use deploykit::{Check, Command, Context, Host};
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {

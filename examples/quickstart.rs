@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use demo_site::visitor::Experience;
 use demo_site::{DemoSite, NEW_SECRET, Options};
+use deploykit::Site;
 use deploykit::event::{Event, Outcome, Record};
 use deploykit::plan::Phase;
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request};
-use deploykit::{Site, secrets};
 
 /// The Python that the demo site's Django asks for.
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
@@ -58,7 +58,7 @@ fn play(options: Options) -> Result<Outcome, Box<dyn Error>> {
     );
     println!("files, and a setting that wants a new secret, which is put into secrets.json.");
     demo.publish_release_2()?;
-    secrets::set(&demo.secrets, NEW_SECRET, "a-pinch-of-salt")?;
+    demo.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
     println!("A visitor reads pages and writes entries from now on, a request every 10 ms or so.\n");
     let visitor = demo.visit().writing().start();
 

@@ -6,19 +6,19 @@ use std::error::Error;
 
 use deploykit::CommandError;
 use deploykit::action::ActionError;
-use deploykit::django::DjangoError;
-use deploykit::git::{GitError, LocalChangeKind};
-use deploykit::host::owners::DistrustError;
-use deploykit::init::InitError;
-use deploykit::journal::JournalError;
-use deploykit::lock::LockError;
+use deploykit::internal::django::DjangoError;
+use deploykit::internal::git::{GitError, LocalChangeKind};
+use deploykit::internal::init::InitError;
+use deploykit::internal::journal::JournalError;
+use deploykit::internal::lock::LockError;
+use deploykit::internal::owners::DistrustError;
+use deploykit::internal::python::PythonError;
+use deploykit::internal::state::OwnerError;
 use deploykit::operations::maintenance::MaintenanceError;
 use deploykit::operations::smoke_check::{PageResult, SmokeError};
-use deploykit::python::PythonError;
 use deploykit::report::Report;
 use deploykit::services::ServiceError;
 use deploykit::site::{ClaimError, ConfigError, UnknownKey};
-use deploykit::state::OwnerError;
 use deploykit::update::{PreparationError, RollbackError, UpdateError};
 
 pub use flags::in_flags;

@@ -26,9 +26,10 @@
 //! |---|---|
 //! | run a whole update | [`update`], [`site`], [`plan`], [`report`] |
 //! | use one operation | [`operations`] |
-//! | start programs, write files | [`host`], [`command`](Command) |
+//! | start programs | [`Host`], [`Command`] |
 //! | see what may change a site | [`action`] |
-//! | know what happens | [`event`], [`journal`] |
+//! | know what happens | [`event`] |
+//! | tell failures apart | [`errors`], [`report::Failure`] |
 //! | test a tool that embeds it | [`testing`] |
 
 #![forbid(unsafe_code)]
@@ -49,36 +50,67 @@ mod millis;
 struct Readme;
 
 pub mod action;
-pub mod django;
+mod django;
 pub mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod git;
-pub mod host;
-pub mod http;
-pub mod init;
-pub mod journal;
+mod git;
+mod host;
+mod http;
+mod init;
+mod journal;
 mod keys;
-pub mod lock;
-pub mod names;
+mod lock;
+mod names;
 pub mod operations;
 pub mod plan;
-pub mod python;
+mod python;
 pub mod report;
-pub mod runner;
-pub mod secrets;
+mod runner;
+mod secrets;
 pub mod services;
 pub mod site;
-pub mod smoke;
-pub mod state;
+mod smoke;
+mod state;
 pub mod testing;
 pub mod update;
+
+/// The errors of the library's parts: the sources of [`ActionError`], [`update::UpdateError`] and the operations' own errors.
+pub mod errors {
+    pub use crate::django::DjangoError;
+    pub use crate::git::GitError;
+    pub use crate::host::files::FileError;
+    pub use crate::host::owners::DistrustError;
+    pub use crate::http::{ConnectError, HttpError};
+    pub use crate::journal::JournalError;
+    pub use crate::lock::LockError;
+    pub use crate::python::PythonError;
+    pub use crate::services::ServiceError;
+    pub use crate::smoke::SmokeError;
+    pub use crate::state::OwnerError;
+}
+
+/// What the command line and the tests of this project use beyond the public interface. It may change at any time.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::host::{files, owners};
+
+    macro_rules! modules {
+        ($($name:ident)*) => {
+            $(pub mod $name {
+                pub use crate::$name::*;
+            })*
+        };
+    }
+
+    modules! { django git http init journal lock names python runner secrets smoke state }
+}
 
 pub use action::{Action, ActionError, Context};
 pub use command::{Command, quote};
 pub use error::error_chain;
-pub use host::{Cancel, CommandError, Host, Output, Redactor, Umask, Variables};
+pub use host::{Cancel, CommandError, Host, Output, Redactor, Stream, Umask, Variables, VariablesError};
 /// Times in [`plan`], [`report`] and [`event`] are of this crate.
 pub use jiff;
 pub use operations::{Change, Check, Operation};

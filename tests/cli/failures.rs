@@ -262,7 +262,7 @@ Hint: roll back with `deploykit recover`
         .raw()
     );
     // What began it is said, too, where the disk had no room for the report.
-    let runs = deploykit::state::State::at(&site.checkout.join(".deploykit")).runs().unwrap();
+    let runs = deploykit::internal::state::State::at(&site.checkout.join(".deploykit")).runs().unwrap();
     fs::remove_file(runs.last().unwrap().path.join("report.json")).unwrap();
     let both =
         ["smoke-check` failed: 1 of 2 pages", "`migrate` could not be undone: the migrations cannot be"];

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use deploykit::lock::Lock;
-use deploykit::state::State;
+use deploykit::internal::lock::Lock;
+use deploykit::internal::state::State;
 use deploykit::{Host, Site};
 
 use crate::documents::assert_documented;

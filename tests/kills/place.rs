@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use deploykit::state::State;
+use deploykit::internal::state::State;
 
 use crate::cases::{Case, Extent, KINDS};
 use crate::killer::{self, Ended, Kill};

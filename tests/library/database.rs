@@ -8,9 +8,11 @@ mod schema;
 
 use std::collections::BTreeMap;
 
+use deploykit::Host;
 use deploykit::action::Context;
-use deploykit::django::{BackupDatabase, DatabaseState, DjangoError, Migrate, PutBack, RestoreDatabase};
-use deploykit::host::Host;
+use deploykit::internal::django::{
+    BackupDatabase, DatabaseState, DjangoError, Migrate, PutBack, RestoreDatabase,
+};
 
 use crate::support::database::{Database, Engine};
 use crate::support::django::Site;

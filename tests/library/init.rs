@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use deploykit::Host;
-use deploykit::init::{
+use deploykit::internal::init::{
     Findings, FoundMaintenance, FoundManager, FoundRole, InitError, Question, look_also_in,
 };
 

@@ -8,11 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use deploykit::host::Cancel;
-use deploykit::host::files::{Found, look};
+use deploykit::Cancel;
+use deploykit::internal::files::{Found, look};
+use deploykit::internal::python::{Installer, PythonError, UpgradeStrategy, Virtualenv, prune};
 use deploykit::operations::pip_install::{PipInstall, Prepared, Ready};
 use deploykit::operations::{self, Check, Operation};
-use deploykit::python::{Installer, PythonError, UpgradeStrategy, Virtualenv, prune};
 use deploykit::{Action, CommandError, Context, Host};
 
 use crate::support::python::{Index, PythonSite, run, tools, tree_hash};

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use deploykit::secrets::{SecretsError, SecretsFile, set};
+use deploykit::internal::secrets::{SecretsError, SecretsFile, set};
 use deploykit::{Redactor, Variables};
 
 use crate::support::program;

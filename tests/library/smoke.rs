@@ -11,7 +11,7 @@ use std::process::{self, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use deploykit::http::{BODY_LIMIT, Client, Connect, HttpError};
+use deploykit::internal::http::{BODY_LIMIT, Client, Connect, HttpError};
 use deploykit::operations::smoke_check::{Page, PageResult, Problem, SmokeCheck, SmokeError};
 use deploykit::operations::{self, ApplyError};
 use deploykit::{Cancel, Check, Command, Context, Host, Operation, Redactor, Variables};

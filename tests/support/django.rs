@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use deploykit::django::{Project, Session};
-use deploykit::host::Host;
+use deploykit::Host;
+use deploykit::internal::django::{Project, Session};
 use tempfile::TempDir;
 
 use super::database::{Database, Engine};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use deploykit::git::{Checkout, GitError};
+use deploykit::internal::git::{Checkout, GitError};
 use deploykit::operations::git_update::{GitUpdate, Move, Target};
 use deploykit::{Change, Check, Host, Operation};
 use tempfile::TempDir;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use deploykit::python::{Installer, Tool};
+use deploykit::internal::python::{Installer, Tool};
 use deploykit::{Host, Variables};
 use sha2::{Digest, Sha256};
 
@@ -365,7 +365,8 @@ fn answer(mut stream: TcpStream, directories: &[PathBuf]) -> Option<()> {
         let mut links = String::new();
         for file in files.filter_map(|entry| entry.file_name().into_string().ok()) {
             let project = file.split('-').next().unwrap_or_default();
-            if deploykit::python::normalise(project) == deploykit::python::normalise(name) {
+            if deploykit::internal::python::normalise(project) == deploykit::internal::python::normalise(name)
+            {
                 links.push_str(&format!("<a href=\"/files/{file}\">{file}</a>\n"));
             }
         }

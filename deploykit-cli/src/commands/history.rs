@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use deploykit::git::short;
+use deploykit::internal::git::short;
 use deploykit::report::Report;
 
 use crate::args::{Global, HistoryArgs};
@@ -18,8 +18,12 @@ const FAILED: usize = 60;
 pub fn run(global: &Global, args: &HistoryArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::partial_site(global)?;
     let runs = super::state(&site)?.runs().map_err(|error| Failure::refused(&error))?;
-    let reports: Vec<Report> =
-        runs.iter().rev().filter_map(deploykit::state::RunDirectory::report).take(args.lines).collect();
+    let reports: Vec<Report> = runs
+        .iter()
+        .rev()
+        .filter_map(deploykit::internal::state::RunDirectory::report)
+        .take(args.lines)
+        .collect();
     let terminal = std::io::stdout().is_terminal();
     let rows: Vec<Vec<String>> = reports.iter().map(|report| row(report, terminal)).collect();
     let text = if rows.is_empty() { "no updates yet\n".to_owned() } else { table(&rows, "") };

@@ -1,6 +1,6 @@
 //! `init`: looks at the site here and writes its configuration.
 
-use deploykit::init;
+use deploykit::internal::init;
 
 use crate::args::InitArgs;
 use crate::exit_code;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use deploykit::django::{StatusFile, read_status};
+use deploykit::internal::django::{StatusFile, read_status};
 use deploykit::operations::maintenance::{Goal, Maintenance, Page};
 use deploykit::update::{self, Start};
 use deploykit::{Host, Site};
@@ -210,7 +210,7 @@ fn look(
 
 #[cfg(test)]
 mod tests {
-    use deploykit::django::Project;
+    use deploykit::internal::django::Project;
     use deploykit::operations::maintenance::Announcement;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use deploykit::django::Project;
+use deploykit::internal::django::Project;
 use deploykit::{Host, Site, Umask};
 
 use crate::args::{Global, ManageArgs};

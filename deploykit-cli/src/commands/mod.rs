@@ -25,10 +25,10 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use deploykit::action::Context;
-use deploykit::host::owners;
-use deploykit::lock::Lock;
+use deploykit::internal::lock::Lock;
+use deploykit::internal::owners;
+use deploykit::internal::state::State;
 use deploykit::operations::{AnyOperation, ApplyError};
-use deploykit::state::State;
 use deploykit::update::UpdateError;
 use deploykit::{Cancel, Host, Site, Umask};
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use deploykit::internal::python::Installer;
 use deploykit::operations::pip_install::PipInstall;
-use deploykit::python::Installer;
 use deploykit::{Site, Umask};
 
 use crate::args::{self, Global, PipInstallArgs};

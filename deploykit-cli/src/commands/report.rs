@@ -1,8 +1,8 @@
 //! `report`: what came of a past run, as it was shown at its end.
 
-use deploykit::lock::Lock;
+use deploykit::internal::lock::Lock;
+use deploykit::internal::state::RunDirectory;
 use deploykit::report::Report;
-use deploykit::state::RunDirectory;
 use deploykit::update::report_of;
 
 use crate::args::{Global, ReportArgs};

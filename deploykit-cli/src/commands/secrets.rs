@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Read};
 
-use deploykit::secrets::{self, DEFAULT_PATTERN, SecretsCheck};
+use deploykit::internal::secrets::{self, DEFAULT_PATTERN, SecretsCheck};
 use deploykit::update;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 

@@ -1,6 +1,6 @@
 //! `smoke-check`: step 11 of the manual as a one-liner.
 
-use deploykit::http::Connect;
+use deploykit::internal::http::Connect;
 use deploykit::operations::smoke_check::{Page, PageResult, SmokeCheck, SmokeError};
 
 use crate::args::{Global, SmokeCheckArgs};

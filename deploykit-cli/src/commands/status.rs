@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use deploykit::Site;
 use deploykit::event::{Event, Observer, Record};
-use deploykit::git::short;
-use deploykit::journal::{can_finish, held_at};
-use deploykit::lock::{Holder, Lock};
-use deploykit::state::{RunDirectory, State};
+use deploykit::internal::git::short;
+use deploykit::internal::journal::{can_finish, held_at};
+use deploykit::internal::lock::{Holder, Lock};
+use deploykit::internal::state::{RunDirectory, State};
 use serde::Serialize;
 
 use super::maintenance::{self, Announced};
@@ -60,7 +60,8 @@ pub fn run(global: &Global, args: &StatusArgs, ui: Ui) -> Result<u8, Failure> {
 fn look(site: &Site) -> Result<Status, Failure> {
     let state = super::state(site)?;
     let config = site.config();
-    let head = deploykit::git::head(&config.site.repository).map_err(|error| Failure::refused(&error))?;
+    let head =
+        deploykit::internal::git::head(&config.site.repository).map_err(|error| Failure::refused(&error))?;
     let unfinished = state.unfinished().map_err(|error| Failure::refused(&error))?;
     let running = Lock::holder(&state.lock());
     let unfinished = unfinished.filter(|_| running.is_none());

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use deploykit::event::{Observer, Outcome, Record};
-use deploykit::lock::Lock;
+use deploykit::internal::lock::Lock;
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request, Start, UpdateError};
 use deploykit::{Cancel, Site};

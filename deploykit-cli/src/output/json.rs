@@ -1,10 +1,10 @@
 //! The documents of `--json` that are not the library's own; `docs/json.md` describes them all.
 
 use deploykit::action::Action;
-use deploykit::git::Commit;
+use deploykit::internal::git::Commit;
+use deploykit::internal::python::PackageChange;
 use deploykit::operations::{Change, Check};
 use deploykit::plan::{Forecast, LaterRollback, Phase, Plan, StepKind};
-use deploykit::python::PackageChange;
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use deploykit::git::short;
+use deploykit::internal::git::short;
 use deploykit::plan::{LaterRollback, Phase, Plan, RollbackWay, Step, StepKind};
 
 use super::human::{BOLD, DIM, WARN, WIDTH, clip, date_and_time, expected, paint, with_times};

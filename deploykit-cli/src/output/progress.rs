@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use deploykit::event::{Event, Observer, Record};
-use deploykit::git::short;
+use deploykit::internal::git::short;
 use deploykit::plan::{Phase, StepKind};
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use deploykit::event::Outcome;
-use deploykit::git::short;
+use deploykit::internal::git::short;
 use deploykit::plan::{RollbackWay, StepKind};
 use deploykit::report::{Failure, Report};
 

@@ -9,6 +9,7 @@ pub struct Context {
     /// The machine.
     pub host: Host,
     /// A Django that waits for its work; a fresh one is started where there is none.
+    #[doc(hidden)]
     pub django: Option<Session>,
 }
 

@@ -16,14 +16,14 @@ use super::repository::{Repository, oid};
 /// # Examples
 ///
 /// ```no_run
-/// use deploykit::git::Tree;
+/// use deploykit::internal::git::Tree;
 /// use std::path::Path;
 ///
 /// let tree = Tree::open(Path::new("/srv/site"), "4b825dc642cb6eb9a060e54bf8d69288fbee4904")?;
 /// if let Some(text) = tree.text(Path::new("requirements.txt"))? {
 ///     assert!(text.contains("Django"));
 /// }
-/// # Ok::<(), deploykit::git::GitError>(())
+/// # Ok::<(), deploykit::errors::GitError>(())
 /// ```
 pub struct Tree {
     repository: Repository,

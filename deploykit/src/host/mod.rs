@@ -84,7 +84,7 @@ pub struct Output {
     pub(crate) stdout_bytes: Option<Vec<u8>>,
     /// The standard error, likewise.
     pub stderr: String,
-    /// The last lines of both in the order of their arrival, secrets removed; at most [`TAIL_LINES`].
+    /// The last lines of both in the order of their arrival, secrets removed; at most 20.
     pub tail: Vec<String>,
     /// From the spawn to the end.
     pub duration: Duration,

@@ -22,12 +22,12 @@ use ureq::unversioned::transport::NextTimeout;
 /// # Examples
 ///
 /// ```
-/// use deploykit::http::Connect;
+/// use deploykit::operations::smoke_check::Connect;
 ///
 /// let connect: Connect = "unix:/run/site.sock".parse()?;
 /// assert_eq!(connect, Connect::Unix("/run/site.sock".into()));
 /// assert!("127.0.0.1:http".parse::<Connect>().is_err());
-/// # Ok::<(), deploykit::http::ConnectError>(())
+/// # Ok::<(), deploykit::errors::ConnectError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

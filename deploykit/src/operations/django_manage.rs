@@ -9,12 +9,13 @@ use super::{Change, Check, Operation};
 use crate::action::{Action, Context};
 use crate::command::Command;
 use crate::django::{
-    CheckMessage, DatabaseState, DjangoError, Migrate, MigrationPlan, Project, PutBack, RestoreDatabase,
-    ReversedMigration, Session, StaticFiles, When, with_session,
+    CheckMessage, DatabaseState, DjangoError, Migrate, MigrationPlan, PutBack, RestoreDatabase,
+    ReversedMigration, Session, StaticFiles, with_session,
 };
 use crate::git::{GitError, counted};
 use crate::host::Host;
 
+pub use crate::django::{Project, SiteFacts, When};
 pub(crate) use static_set::static_summary;
 pub use static_set::{Aside, StaticSet};
 use static_set::{place, tracked_around};

@@ -14,11 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, Check, Operation};
 use crate::action::{Action, Context};
-use crate::git::{
-    Checkout, Commit, Fetch, Fetched, GitError, MissingFilter, PathChange, Tree, counted, short,
-};
+use crate::git::{Checkout, Fetch, GitError, MissingFilter, Tree, counted, short};
 use crate::host::Host;
 
+pub use crate::git::{Commit, Fetched, PathChange};
 pub use facts::{GitFacts, Signature};
 
 /// How many commits a change lists.
@@ -42,7 +41,7 @@ const LISTED: usize = 20;
 ///     Target::UpToDate { commit, .. } => println!("{commit} is the newest"),
 ///     Target::Move(there) => println!("{} commits are waiting", there.commit_count),
 /// }
-/// # Ok::<(), deploykit::git::GitError>(())
+/// # Ok::<(), deploykit::errors::GitError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitUpdate {

@@ -21,10 +21,10 @@ use crate::git::Exclude;
 use crate::host::files::{self, Found};
 use crate::host::{Host, trial};
 use crate::python::{
-    Build, Installer, Packages, PythonError, Requirements, Resolution, Resolved, SEEDS, Switch, Tool,
-    UpgradeStrategy, Virtualenv,
+    Build, PythonError, Requirements, Resolution, Resolved, SEEDS, Switch, Tool, Virtualenv,
 };
 
+pub use crate::python::{Installer, Packages, UpgradeStrategy};
 pub(crate) use upgrade::summary;
 pub use upgrade::{Ready, Upgrade};
 

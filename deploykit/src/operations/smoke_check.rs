@@ -1,5 +1,6 @@
-//! The check of the site as an operation; [`smoke`](crate::smoke) asks for the pages and judges the answers.
+//! The check of the site as an operation; `smoke` asks for the pages and judges the answers.
 
+pub use crate::http::Connect;
 pub use crate::smoke::{AT_ONCE, Page, PageResult, Problem, SmokeCheck, SmokeError};
 
 use super::{Change, Check, Operation};

@@ -174,7 +174,7 @@ impl Budget {
 ///
 /// ```
 /// let line = "[notice] A new release of pip is available: 23.0 -> 26.3";
-/// assert_eq!(deploykit::python::newer_pip(line).as_deref(), Some("26.3"));
+/// assert_eq!(deploykit::internal::python::newer_pip(line).as_deref(), Some("26.3"));
 /// ```
 #[must_use]
 pub fn newer_pip(output: &str) -> Option<String> {

@@ -33,7 +33,7 @@ use crate::host::files::FileError;
 /// # Examples
 ///
 /// ```
-/// use deploykit::secrets::SecretsFile;
+/// use deploykit::internal::secrets::SecretsFile;
 ///
 /// let directory = tempfile::tempdir()?;
 /// let path = directory.path().join("secrets.json");

@@ -82,6 +82,7 @@ impl Site {
     /// # Errors
     ///
     /// Like [`load`](Site::load), but for missing keys.
+    #[doc(hidden)]
     pub fn load_partial(path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
         Site::of(Config::load_partial(path, environment)?)
     }
@@ -91,6 +92,7 @@ impl Site {
     /// # Errors
     ///
     /// [`ConfigError::Invalid`] with the keys that are missing.
+    #[doc(hidden)]
     pub fn require(&self, keys: &[&str]) -> Result<(), ConfigError> {
         self.config.require(keys)
     }
@@ -146,6 +148,7 @@ impl Site {
     }
 
     /// Returns the state directory.
+    #[doc(hidden)]
     #[must_use]
     pub fn state(&self) -> State {
         State::at(&self.config.directory.join(".deploykit"))
@@ -163,6 +166,7 @@ impl Site {
     }
 
     /// Returns the umask of the project's sources: an update makes files with the same umask.
+    #[doc(hidden)]
     #[must_use]
     pub fn umask(&self) -> Option<Umask> {
         *self.umask.get_or_init(|| Umask::of_files(&self.config.site.project, Some("py")))
@@ -250,7 +254,7 @@ impl Site {
 
     /// Returns the maintenance commands: those of the configuration, or those that the project has.
     #[must_use]
-    pub fn maintenance_commands(&self, facts: &SiteFacts) -> Option<Announcement> {
+    pub(crate) fn maintenance_commands(&self, facts: &SiteFacts) -> Option<Announcement> {
         let config = &self.config;
         let mut found = match (&config.maintenance.on, &config.maintenance.off) {
             (Some(on), Some(off)) => Announcement {
@@ -290,6 +294,7 @@ impl Site {
     ///
     /// It is of what was read, when it was read: the text of the file, the environment's name, the variables and the secrets
     /// file.
+    #[doc(hidden)]
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -311,6 +316,7 @@ impl Site {
 
     /// Returns the place of the staged tree: beside the checkout, so that settings which start at the directory above it
     /// (`BASE_DIR.parent / "data"`) find the same things from there.
+    #[doc(hidden)]
     #[must_use]
     pub fn staged_tree(&self) -> PathBuf {
         names::beside(&self.config.site.repository, names::NEXT)
@@ -324,7 +330,7 @@ impl Site {
 
     /// Returns where a path of the checkout is in another tree of the same project.
     #[must_use]
-    pub fn in_tree(&self, path: &Path, tree: &Path) -> PathBuf {
+    pub(crate) fn in_tree(&self, path: &Path, tree: &Path) -> PathBuf {
         match path.strip_prefix(&self.config.site.repository) {
             Ok(inside) if !inside.as_os_str().is_empty() => tree.join(inside),
             Ok(_) => tree.to_owned(),

@@ -27,7 +27,7 @@ use crate::http::{Address, Connect, HttpError, parse_url, port};
 /// # Examples
 ///
 /// ```
-/// use deploykit::smoke::{Page, SmokeCheck};
+/// use deploykit::operations::smoke_check::{Page, SmokeCheck};
 ///
 /// let check = SmokeCheck {
 ///     base: Some("https://example.org/".to_owned()),
@@ -35,7 +35,7 @@ use crate::http::{Address, Connect, HttpError, parse_url, port};
 ///     pages: vec![Page::new("/"), Page { contains: vec!["About".to_owned()], ..Page::new("/about/") }],
 ///     ..SmokeCheck::default()
 /// };
-/// # Ok::<(), deploykit::http::ConnectError>(())
+/// # Ok::<(), deploykit::errors::ConnectError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -284,6 +284,7 @@ fn since_stop(entries: &[Entry]) -> Option<Duration> {
 
 /// Returns what is known of a run: what it reported, or, when it is unfinished and could not report, what its journal
 /// says.
+#[doc(hidden)]
 #[must_use]
 pub fn report_of(run: &RunDirectory) -> Option<Report> {
     let from_journal = || Journal::read(&run.journal()).ok().filter(|entries| !is_finished(entries));

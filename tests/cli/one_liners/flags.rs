@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deploykit::lock::Lock;
+use deploykit::internal::lock::Lock;
 use deploykit::services::{Gunicorn, Manager, Role, Service};
 use deploykit::{Host, Site};
 use tempfile::TempDir;

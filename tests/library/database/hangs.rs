@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use deploykit::django::MigrationProgress;
-use deploykit::host::Variables;
+use deploykit::Variables;
+use deploykit::internal::django::MigrationProgress;
 use rustix::process::Signal;
 
 use super::*;

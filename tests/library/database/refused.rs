@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use deploykit::django::Session;
-use deploykit::host::Variables;
+use deploykit::Variables;
+use deploykit::internal::django::Session;
 
 use super::*;
 use crate::support::program;
@@ -23,7 +23,7 @@ fn host_with(site: &Site, programs: &[&str]) -> Host {
     Host::new().with_variables(variables)
 }
 
-fn asked(site: &Site, host: &Host) -> Result<deploykit::django::BackupFacts, DjangoError> {
+fn asked(site: &Site, host: &Host) -> Result<deploykit::internal::django::BackupFacts, DjangoError> {
     Session::boot(host, &site.project).unwrap_or_else(|error| panic!("{error:?}")).backup_facts(host)
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use deploykit::Host;
 use deploykit::action::Context;
-use deploykit::django::{Announce, DjangoError, Expected};
-use deploykit::host::Host;
+use deploykit::internal::django::{Announce, DjangoError, Expected};
 use deploykit::operations::maintenance::{Announcement, Goal, Maintenance, Page, announced_time};
 use deploykit::operations::{self, Check, Operation};
 use jiff::Timestamp;

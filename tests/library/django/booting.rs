@@ -4,8 +4,8 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use deploykit::django::{DjangoError, Level, Part, Session};
-use deploykit::host::{Host, Redactor, Variables};
+use deploykit::internal::django::{DjangoError, Level, Part, Session};
+use deploykit::{Host, Redactor, Variables};
 
 use crate::support::django::Site;
 

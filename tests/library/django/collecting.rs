@@ -7,8 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use deploykit::django::{Collected, DjangoError, StaticFiles, StaticRecord, When};
-use deploykit::host::Host;
+use deploykit::Host;
+use deploykit::internal::django::{Collected, DjangoError, StaticFiles, StaticRecord, When};
 
 use crate::support::django::Site;
 
@@ -456,7 +456,11 @@ fn files_are_collected_and_kept_whatever_their_names_are() {
             fs::write(file("www/static/uploads", name), "uploaded").unwrap();
         }
         let collected = prepare(&site, &files(&site)).unwrap();
-        assert!(collected.added.contains(&deploykit::names::text(OsStr::from_bytes(b"shop/caf\xe9.txt"))));
+        assert!(
+            collected
+                .added
+                .contains(&deploykit::internal::names::text(OsStr::from_bytes(b"shop/caf\xe9.txt")))
+        );
         assert!(collected.removed.is_empty(), "{:?}", collected.removed);
         // Another one comes in meanwhile.
         fs::write(file("www/static/uploads", b"l\xe4te"), "uploaded").unwrap();
@@ -466,7 +470,7 @@ fn files_are_collected_and_kept_whatever_their_names_are() {
             collected.back.clone().unwrap(),
         );
         let journalled = serde_json::to_string(&late).unwrap();
-        let late: deploykit::django::LateFiles = serde_json::from_str(&journalled).unwrap();
+        let late: deploykit::internal::django::LateFiles = serde_json::from_str(&journalled).unwrap();
         late.perform(&Host::new()).unwrap();
         swap.perform().unwrap();
         for name in uploads.iter().chain(&[&b"l\xe4te"[..]]) {

@@ -1,7 +1,7 @@
 //! Histories of migrations that are not what the code says.
 
-use deploykit::django::{DatabaseState, DjangoError, MigrationId, MigrationPlan};
-use deploykit::host::Host;
+use deploykit::Host;
+use deploykit::internal::django::{DatabaseState, DjangoError, MigrationId, MigrationPlan};
 
 use crate::support::django::Site;
 

@@ -1,7 +1,7 @@
 //! What migrations would lose is known beforehand; what is not understood counts as lost.
 
-use deploykit::django::{DatabaseState, DjangoError, RestoreDatabase, Session};
-use deploykit::host::Host;
+use deploykit::Host;
+use deploykit::internal::django::{DatabaseState, DjangoError, RestoreDatabase, Session};
 
 use crate::support::database::{Database, Engine};
 use crate::support::django::Site;

@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
+use deploykit::Host;
 use deploykit::action::{Action, Context};
-use deploykit::django::{
+use deploykit::internal::django::{
     BackupDatabase, DatabaseState, DjangoError, Migrate, MigrationId, Phase, RestoreDatabase,
 };
-use deploykit::host::Host;
 use deploykit::operations::django_manage::{DjangoManage, Task};
 use deploykit::operations::{self, Check, Operation};
 

@@ -119,7 +119,7 @@ fn what_was_planted_is_refused() {
 }
 
 /// Makes the place for something planted.
-fn plant(state: &deploykit::state::State, path: &Path) {
+fn plant(state: &deploykit::internal::state::State, path: &Path) {
     state.create().unwrap();
     remove(path);
 }

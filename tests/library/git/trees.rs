@@ -179,7 +179,7 @@ fn a_damaged_staged_tree_is_replaced_and_the_live_one_untouched() {
     let commit = head(live);
     StagedTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
     for damaged in [path.join(".git"), live.join(".git/worktrees/next")] {
-        deploykit::host::files::remove_tree(&damaged).unwrap();
+        deploykit::internal::files::remove_tree(&damaged).unwrap();
         repositories.write("a.py", "a = 'edited'\n");
         StagedTree::prepare(&host, live, &path, &commit, &[], None).unwrap();
         assert_eq!(fs::read_to_string(path.join("a.py")).unwrap(), "a = 'edited'\n");

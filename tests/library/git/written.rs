@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use deploykit::git::{CarryWritten, Written};
+use deploykit::internal::git::{CarryWritten, Written};
 
 use super::*;
 use crate::support::disk::Disk;

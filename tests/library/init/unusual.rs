@@ -1,6 +1,6 @@
 //! Sites that are laid out in other ways.
 
-use deploykit::secrets::{compile_pattern, names_asked_for};
+use deploykit::internal::secrets::{compile_pattern, names_asked_for};
 
 use super::*;
 

@@ -2,10 +2,10 @@
 
 use deploykit::action::Action;
 use deploykit::event::{Outcome, Record};
-use deploykit::journal::Journal;
+use deploykit::internal::journal::Journal;
+use deploykit::internal::runner::{Events, Runner};
 use deploykit::operations::ApplyError;
 use deploykit::plan::{Phase, Step};
-use deploykit::runner::{Events, Runner};
 
 use super::*;
 

@@ -66,7 +66,7 @@ pub(super) fn publish_release_2(site: &DemoSite) -> String {
     site.publish_release_2().expect("a release")
 }
 
-pub(super) fn site_state(site: &DemoSite) -> deploykit::state::State {
+pub(super) fn site_state(site: &DemoSite) -> deploykit::internal::state::State {
     load(site).state()
 }
 

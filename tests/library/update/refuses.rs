@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use deploykit::Host;
 use deploykit::error_chain;
-use deploykit::host::Host;
-use deploykit::journal::{Entry, Journal};
-use deploykit::lock::Lock;
+use deploykit::internal::journal::{Entry, Journal};
+use deploykit::internal::lock::Lock;
 use deploykit::plan::Phase;
 use deploykit::update::Start;
 

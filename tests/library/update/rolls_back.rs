@@ -10,8 +10,8 @@ mod refuses;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use deploykit::internal::state::RunDirectory;
 use deploykit::plan::Plan;
-use deploykit::state::RunDirectory;
 use deploykit::update::Update;
 
 use super::*;

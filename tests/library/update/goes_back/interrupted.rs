@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use deploykit::host::Cancel;
+use deploykit::Cancel;
 use deploykit::update::Start;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Runs that were killed and are finished.
 
-use deploykit::journal::{Entry, Journal};
+use deploykit::internal::journal::{Entry, Journal};
 
 use super::*;
 
