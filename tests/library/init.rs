@@ -9,8 +9,9 @@ use std::process::Command;
 
 use deploykit::Host;
 use deploykit::internal::init::{
-    Findings, FoundMaintenance, FoundManager, FoundRole, InitError, Question, look_also_in,
+    Findings, FoundMaintenance, FoundManager, InitError, Question, look_also_in,
 };
+use deploykit::services::Role;
 
 use deploykit::site::{Config, ConfigError};
 

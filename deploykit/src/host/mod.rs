@@ -10,6 +10,8 @@ pub(crate) mod copies;
 mod cores;
 pub(crate) mod dotenv;
 pub mod files;
+pub(crate) mod glob;
+pub(crate) mod ini;
 pub mod owners;
 pub(crate) mod process;
 pub(crate) mod processes;

@@ -8,11 +8,12 @@ use super::files::{self, Tree, directory_name, entries_of, file_name, real, seen
 use super::packages::{self, virtualenvs_of};
 use super::python::Settings;
 use super::supervisor::{self, Conf, Program};
-use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundRole, FoundService, InitError};
+use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundService, InitError};
 use super::{checkout, secrets, systemd, web, write};
 use crate::host::Host;
 use crate::host::owners::not_root_over_others;
 use crate::names;
+use crate::services::Role;
 use crate::services::limits::{Limits, graceful};
 
 /// Where supervisor, systemd and nginx have their settings on the usual distributions.
@@ -179,7 +180,7 @@ fn of_this_site<'p>(top: &Path, all: &'p [Program], virtualenvs: &[PathBuf]) -> 
         .map(|program| {
             // A file of the checkout is about this site, unless it names a place of another one on this machine.
             let foreign = program.directory.as_deref().is_some_and(Path::is_dir);
-            let required = web::role(&program.command) == FoundRole::Required;
+            let required = web::role(&program.command) == Role::Required;
             uses(program, &checkout) || inside(&program.file) && (required || !foreign)
         })
         .collect();
@@ -198,7 +199,7 @@ fn of_this_site<'p>(top: &Path, all: &'p [Program], virtualenvs: &[PathBuf]) -> 
     let files: Vec<&Path> = chosen(&own).into_iter().map(|program| program.file.as_path()).collect();
     for (program, own) in all.iter().zip(&mut own) {
         let pathless = program.directory.is_none() && choose::paths_of(program).is_empty();
-        let harmless = pathless || web::role(&program.command) == FoundRole::Required;
+        let harmless = pathless || web::role(&program.command) == Role::Required;
         *own |= harmless && files.contains(&program.file.as_path());
     }
     chosen(&own)
@@ -265,7 +266,7 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     findings.env = variables(&top, &programs, findings.env_file.value.as_deref());
 
     findings.services = services(&top, &programs, &unsure);
-    let server = programs.iter().find(|program| web::role(&program.command) == FoundRole::Web);
+    let server = programs.iter().find(|program| web::role(&program.command) == Role::Web);
     findings.connect = server.map(|program| web::listens(program)).unwrap_or_default();
     let env_files: Vec<PathBuf> = findings.env_file.value.iter().cloned().chain(env_files).collect();
     let host = secrets::allowed_host(&settings, &env_files);
@@ -391,7 +392,7 @@ fn cautions(program: &Program) -> Vec<String> {
 fn variables(top: &Path, programs: &[&Program], env_file: Option<&Path>) -> Found<Vec<(String, String)>> {
     let known = env_file.and_then(text).unwrap_or_default();
     let (mut plain, mut others, mut source) = (Vec::new(), Vec::new(), String::new());
-    for program in programs.iter().filter(|program| web::role(&program.command) != FoundRole::Required) {
+    for program in programs.iter().filter(|program| web::role(&program.command) != Role::Required) {
         for (name, value) in &program.environment {
             if OWN.contains(&name.as_str()) || files::dotenv(&known, name).is_some() {
                 continue;

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::services::Role;
+
 pub use look::{ELSEWHERE, look, look_also_in};
 pub(crate) use python::time_zone;
 
@@ -142,29 +144,6 @@ pub struct Question {
     pub line: Option<usize>,
 }
 
-/// What a service does for the site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FoundRole {
-    /// Answers requests.
-    Web,
-    /// Works on jobs.
-    Worker,
-    /// Others rely on it.
-    Required,
-}
-
-impl FoundRole {
-    /// Returns the word that the configuration has for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FoundRole::Web => "web",
-            FoundRole::Worker => "worker",
-            FoundRole::Required => "required",
-        }
-    }
-}
-
 /// What manages a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundManager {
@@ -190,7 +169,7 @@ pub struct FoundService {
     /// Its name.
     pub name: String,
     /// What it does.
-    pub role: FoundRole,
+    pub role: Role,
     /// What manages it.
     pub manager: FoundManager,
     /// Seconds that its manager lets it take to end, when that is long.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::files::{directory_name, entries_of, file_name, text};
+use super::files::{directory_name, file_name, text};
+use crate::host::{glob, ini};
 use crate::names;
 
 /// A program of a service manager.
@@ -60,10 +61,11 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
     }
     let here = file.parent().unwrap_or(Path::new("/"));
     let mut conf = Conf { file: file.to_owned(), ..Conf::default() };
-    for (section, keys) in sections(text) {
-        let (kind, name) = section.split_once(':').unwrap_or((&section, ""));
+    let sections = ini::parse(text).ok()?;
+    for section in sections.names() {
+        let (kind, name) = section.split_once(':').unwrap_or((section, ""));
         let get = |key: &str| {
-            let value = keys.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())?;
+            let value = sections.get(section, key)?;
             let here = here.to_string_lossy();
             Some(value.replace("%(here)s", &here).replace("%(program_name)s", name))
                 .filter(|value| !value.is_empty())
@@ -117,32 +119,6 @@ pub(super) fn is_log(path: &Path) -> bool {
     path.is_absolute() && !path.starts_with("/dev") && !path.to_string_lossy().contains('%')
 }
 
-/// Splits an INI text into sections of keys; a comment starts with `#` or `;` at the start, or with ` ;` after a value.
-pub(super) fn sections(text: &str) -> Vec<(String, Vec<(String, String)>)> {
-    let mut sections: Vec<(String, Vec<(String, String)>)> = Vec::new();
-    for line in text.lines() {
-        let trimmed = line.trim();
-        if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-            sections.push((name.trim().to_owned(), Vec::new()));
-            continue;
-        }
-        let Some((_, keys)) = sections.last_mut() else { continue };
-        let value = |text: &str| text.split(" ;").next().unwrap_or(text).trim().to_owned();
-        if line.starts_with([' ', '\t'])
-            && let Some((_, last)) = keys.last_mut()
-        {
-            last.push(' ');
-            last.push_str(&value(trimmed));
-        } else if let Some((key, text)) = line.split_once(['=', ':']) {
-            keys.push((key.trim().to_owned(), value(text)));
-        }
-    }
-    sections
-}
-
 /// Splits a command line as a shell would, without expanding anything; where a quote is open, at its blanks.
 pub(super) fn words(line: &str) -> Vec<String> {
     shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
@@ -166,7 +142,7 @@ fn environment(text: &str) -> Vec<(String, String)> {
 pub(super) fn join(mut confs: Vec<Conf>) -> Vec<Program> {
     let patterns: Vec<PathBuf> =
         confs.iter().filter(|conf| conf.serves).flat_map(|conf| conf.includes.clone()).collect();
-    for file in patterns.iter().flat_map(|pattern| matching(pattern)) {
+    for file in patterns.iter().flat_map(|pattern| glob::matching(pattern)) {
         if !confs.iter().any(|conf| conf.file == file)
             && let Some(conf) = text(&file).and_then(|text| parse(&text, &file))
         {
@@ -176,8 +152,9 @@ pub(super) fn join(mut confs: Vec<Conf>) -> Vec<Program> {
     let mut programs = Vec::new();
     let mut taken: Vec<PathBuf> = Vec::new();
     for server in confs.iter().filter(|conf| conf.serves) {
-        let included =
-            |conf: &&Conf| !conf.serves && server.includes.iter().any(|pattern| matches(pattern, &conf.file));
+        let included = |conf: &&Conf| {
+            !conf.serves && server.includes.iter().any(|pattern| glob::matches(pattern, &conf.file))
+        };
         let own: Vec<&Conf> = std::iter::once(server).chain(confs.iter().filter(included)).collect();
         taken.extend(own.iter().map(|conf| conf.file.clone()));
         programs.extend(addressed(&own, Some(&server.file)).into_iter().map(|mut program| {
@@ -208,18 +185,6 @@ fn addressed(confs: &[&Conf], config: Option<&Path>) -> Vec<Program> {
         }
     }
     programs
-}
-
-/// Returns the files that a pattern names; its directory is taken literally.
-fn matching(pattern: &Path) -> Vec<PathBuf> {
-    let Some(directory) = pattern.parent() else { return Vec::new() };
-    entries_of(directory).into_iter().filter(|file| matches(pattern, file)).collect()
-}
-
-/// Tells whether a file is one that a pattern with `*` and `?` names.
-fn matches(pattern: &Path, file: &Path) -> bool {
-    let pattern = regex::escape(&pattern.to_string_lossy()).replace(r"\*", "[^/]*").replace(r"\?", "[^/]");
-    Regex::new(&format!("^{pattern}$")).is_ok_and(|pattern| pattern.is_match(&file.to_string_lossy()))
 }
 
 /// Tells whether a file's name or directory says that it is for this environment.

@@ -6,8 +6,9 @@ use regex::Regex;
 
 use super::files::{file_name, text};
 use super::supervisor::{Program, words};
-use super::{Found, FoundRole, python};
+use super::{Found, python};
 use crate::names;
+use crate::services::Role;
 
 const SERVERS: [&str; 7] =
     ["gunicorn", "uvicorn", "daphne", "hypercorn", "granian", "uwsgi", "waitress-serve"];
@@ -15,17 +16,17 @@ const REQUIRED: [&str; 6] =
     ["redis-server", "valkey-server", "memcached", "rabbitmq-server", "postgres", "mariadbd"];
 
 /// Returns what a command line is for.
-pub(super) fn role(command: &[String]) -> FoundRole {
+pub(super) fn role(command: &[String]) -> Role {
     let first = command.first().map(|word| file_name(Path::new(word))).unwrap_or_default();
     if server(command).is_some()
         || first.contains("gunicorn")
         || command.iter().any(|word| word == "runserver")
     {
-        FoundRole::Web
+        Role::Web
     } else if REQUIRED.contains(&first.as_str()) {
-        FoundRole::Required
+        Role::Required
     } else {
-        FoundRole::Worker
+        Role::Worker
     }
 }
 
@@ -289,12 +290,12 @@ mod tests {
     #[test]
     fn roles_follow_from_command_lines() {
         let is = |command: &str| role(&words(command));
-        assert_eq!(is("/v/bin/gunicorn x"), FoundRole::Web);
-        assert_eq!(is("/srv/site/bin/gunicorn_start"), FoundRole::Web);
-        assert_eq!(is("/v/bin/python manage.py runserver"), FoundRole::Web);
-        assert_eq!(is("/v/bin/celery -A x worker"), FoundRole::Worker);
-        assert_eq!(is("/v/bin/python manage.py run_huey"), FoundRole::Worker);
-        assert_eq!(is("/usr/bin/redis-server /etc/redis.conf"), FoundRole::Required);
+        assert_eq!(is("/v/bin/gunicorn x"), Role::Web);
+        assert_eq!(is("/srv/site/bin/gunicorn_start"), Role::Web);
+        assert_eq!(is("/v/bin/python manage.py runserver"), Role::Web);
+        assert_eq!(is("/v/bin/celery -A x worker"), Role::Worker);
+        assert_eq!(is("/v/bin/python manage.py run_huey"), Role::Worker);
+        assert_eq!(is("/usr/bin/redis-server /etc/redis.conf"), Role::Required);
     }
 
     #[test]

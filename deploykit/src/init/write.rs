@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::files::seen_from;
-use super::{Findings, Found, FoundMaintenance, FoundManager, FoundRole, FoundService, Question};
+use super::{Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
+use crate::services::Role;
 
 /// Where the comments after values start.
 const COLUMN: usize = 42;
@@ -122,7 +123,7 @@ impl Draft<'_> {
         self.section = "";
         let missing = if services.is_empty() {
             "no program of supervisor or systemd belongs to this checkout; what runs the site?"
-        } else if services.iter().all(|service| service.role != FoundRole::Web) {
+        } else if services.iter().all(|service| service.role != Role::Web) {
             "none of the services answers requests; what does?"
         } else {
             return;
@@ -166,9 +167,9 @@ impl Draft<'_> {
                 service.stop_seconds.unwrap_or(90)
             }
         };
-        self.line(&format!("role = \"{}\"", service.role.as_str()), "");
+        self.line(&format!("role = \"{}\"", service.role), "");
         // deploykit's own default is 30 s, and it has to be the more patient one.
-        if patience >= 30 && service.role != FoundRole::Required {
+        if patience >= 30 && service.role != Role::Required {
             self.line(
                 &format!("stop-timeout = \"{}s\"", patience.saturating_add(5)),
                 "its manager may wait that long",
@@ -228,7 +229,7 @@ impl Draft<'_> {
         self.text("base", &base, "\"https://www.example.org/\"");
         let mut connect = findings.connect.clone();
         if connect.value.is_none() && connect.question.is_none() && !development {
-            let services = findings.services.iter().any(|service| service.role == FoundRole::Web);
+            let services = findings.services.iter().any(|service| service.role == Role::Web);
             // Without a service there is a greater question already.
             connect.question = services.then(|| "where does the web service itself listen?".to_owned());
         }
@@ -398,7 +399,7 @@ mod tests {
             let config = virtualenv.value.clone();
             let service = FoundService {
                 name: name.clone(),
-                role: FoundRole::Web,
+                role: Role::Web,
                 manager: FoundManager::Supervisor { config, program: Some(name.clone()) },
                 stop_seconds: Some(60),
                 cautions: Vec::new(),

@@ -120,9 +120,9 @@ fn programs_of_other_sites_are_left_out() {
          [group:coralnet]\nprograms=web,huey\n",
     );
     let (findings, text) = place.found();
-    let names: Vec<(&str, FoundRole)> =
+    let names: Vec<(&str, Role)> =
         findings.services.iter().map(|service| (service.name.as_str(), service.role)).collect();
-    assert_eq!(names, [("web", FoundRole::Web), ("huey", FoundRole::Worker)], "{text}");
+    assert_eq!(names, [("web", Role::Web), ("huey", Role::Worker)], "{text}");
     let FoundManager::Supervisor { config, program } = &findings.services[0].manager else {
         panic!("{text}")
     };
@@ -154,7 +154,7 @@ fn a_start_script_tells_where_gunicorn_listens() {
     );
     assert_eq!(findings.virtualenv.value, Some(place.site.parent().unwrap().join("env")));
     assert_eq!(findings.base.value.as_deref(), Some("https://example.com/"));
-    assert_eq!(findings.services[0].role, FoundRole::Web);
+    assert_eq!(findings.services[0].role, Role::Web);
 }
 
 #[test]

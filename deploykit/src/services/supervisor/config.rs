@@ -3,13 +3,13 @@
 //! Source: <http://supervisord.org/configuration.html>, and `UnhosedConfigParser` in `supervisor/options.py`: Python's
 //! `RawConfigParser` with comments after a blank, keys in any case, the last of two equal keys, and `%(name)s`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::host::Variables;
 use crate::host::files::{FileError, parent};
+use crate::host::ini::Sections;
+use crate::host::{Variables, glob, ini};
 use crate::services::ServiceError;
 
 /// Where a supervisord listens, and who may ask it.
@@ -67,26 +67,23 @@ fn place_of_url(url: &str) -> Result<Place, String> {
     Ok(Place::Http(authority.to_owned()))
 }
 
-/// Sections by name, with keys in lower case.
-type Sections = BTreeMap<String, BTreeMap<String, String>>;
-
 /// Reads the address from a configuration file, or from those that it includes.
 pub(super) fn read(path: &Path, environment: &Variables) -> Result<Address, ServiceError> {
     let wrong = |reason: String| ServiceError::Config { path: path.to_owned(), reason };
     let text = read_file(path)?;
     let expand = Expander { here: directory_of(path), environment };
-    let sections = parse(&text).map_err(wrong)?;
+    let sections = ini::parse(&text).map_err(|error| wrong(error.to_string()))?;
     if let Some(address) = address(&sections, &expand).map_err(wrong)? {
         return Ok(address);
     }
-    let patterns = match sections.get("include").and_then(|include| include.get("files")) {
+    let patterns = match sections.get("include", "files") {
         Some(files) => expand.expand("files", files).map_err(wrong)?,
         None => String::new(),
     };
-    for path in patterns.split_whitespace().flat_map(|pattern| matching(&expand.here.join(pattern))) {
+    for path in patterns.split_whitespace().flat_map(|pattern| glob::matching(&expand.here.join(pattern))) {
         let wrong = |reason: String| ServiceError::Config { path: path.clone(), reason };
         let expand = Expander { here: directory_of(&path), environment };
-        let sections = parse(&read_file(&path)?).map_err(wrong)?;
+        let sections = ini::parse(&read_file(&path)?).map_err(|error| wrong(error.to_string()))?;
         if let Some(address) = address(&sections, &expand).map_err(wrong)? {
             return Ok(address);
         }
@@ -109,8 +106,7 @@ fn directory_of(path: &Path) -> PathBuf {
 
 fn address(sections: &Sections, expand: &Expander<'_>) -> Result<Option<Address>, String> {
     let value = |section: &str, key: &str| -> Result<Option<String>, String> {
-        let text = sections.get(section).and_then(|section| section.get(key));
-        text.map(|text| expand.expand(key, text)).transpose()
+        sections.get(section, key).map(|text| expand.expand(key, text)).transpose()
     };
     let credentials = |section: &str| -> Result<Option<(String, String)>, String> {
         match (value(section, "username")?, value(section, "password")?) {
@@ -127,13 +123,13 @@ fn address(sections: &Sections, expand: &Expander<'_>) -> Result<Option<Address>
         },
         pair => Ok(pair),
     };
-    let (place, credentials) = if sections.contains_key("unix_http_server") {
+    let (place, credentials) = if sections.has("unix_http_server") {
         let file = value("unix_http_server", "file")?.ok_or("`[unix_http_server]` has no `file`")?;
         (Place::Unix(expand.path(&file)), for_server("unix_http_server")?)
-    } else if sections.contains_key("inet_http_server") {
+    } else if sections.has("inet_http_server") {
         let port = value("inet_http_server", "port")?.ok_or("`[inet_http_server]` has no `port`")?;
         (Place::Http(authority(&port)?), for_server("inet_http_server")?)
-    } else if sections.contains_key("supervisorctl") {
+    } else if sections.has("supervisorctl") {
         let url = value("supervisorctl", "serverurl")?.unwrap_or_else(|| "http://localhost:9001".to_owned());
         let place = match url.strip_prefix("unix://") {
             Some(path) => Place::Unix(expand.path(path)),
@@ -152,52 +148,6 @@ fn authority(port: &str) -> Result<String, String> {
     let number: u16 = port.trim().parse().map_err(|_| format!("`port` is no port number: `{port}`"))?;
     let host = if matches!(host.trim(), "" | "*" | "0.0.0.0") { "127.0.0.1" } else { host.trim() };
     Ok(format!("{host}:{number}"))
-}
-
-/// Reads the sections. Values may go on in indented lines.
-fn parse(text: &str) -> Result<Sections, String> {
-    let mut sections = Sections::new();
-    let mut section: Option<String> = None;
-    let mut key: Option<String> = None;
-    for (index, line) in text.lines().enumerate() {
-        let content = without_comment(line).trim_end();
-        let trimmed = content.trim_start();
-        if trimmed.is_empty() {
-            continue;
-        }
-        if let (true, Some(section), Some(key)) = (trimmed.len() < content.len(), &section, &key) {
-            let value = sections.entry(section.clone()).or_default().entry(key.clone()).or_default();
-            value.push('\n');
-            value.push_str(trimmed);
-            continue;
-        }
-        if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-            sections.entry(name.to_owned()).or_default();
-            section = Some(name.to_owned());
-            key = None;
-            continue;
-        }
-        // The line itself may hold a password.
-        let wrong = || format!("line {}: expected `[section]` or `key = value`", index + 1);
-        let section = section.as_ref().ok_or_else(wrong)?;
-        let (name, value) = trimmed.split_once(['=', ':']).ok_or_else(wrong)?;
-        let name = name.trim().to_lowercase();
-        sections.entry(section.clone()).or_default().insert(name.clone(), value.trim().to_owned());
-        key = Some(name);
-    }
-    Ok(sections)
-}
-
-/// Cuts a comment off: `;` or `#` at the start of a line or after a blank.
-fn without_comment(line: &str) -> &str {
-    let mut blank = true;
-    for (index, c) in line.char_indices() {
-        if blank && matches!(c, ';' | '#') {
-            return &line[..index];
-        }
-        blank = c.is_whitespace();
-    }
-    line
 }
 
 /// Fills `%(name)s` in, as Python's `%` does.
@@ -253,42 +203,10 @@ impl Expander<'_> {
     }
 }
 
-/// Lists the files that a pattern with `*` and `?` in its last part means, in the order of their names.
-fn matching(pattern: &Path) -> Vec<PathBuf> {
-    let Some(name) = pattern.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-        return Vec::new();
-    };
-    if !name.contains(['*', '?']) {
-        return if pattern.is_file() { vec![pattern.to_owned()] } else { Vec::new() };
-    }
-    let wanted: Vec<char> = name.chars().collect();
-    let Ok(entries) = fs::read_dir(parent(pattern)) else { return Vec::new() };
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            let name: Vec<char> = entry.file_name().to_string_lossy().chars().collect();
-            name.first() != Some(&'.') && matches_pattern(&wanted, &name)
-        })
-        .map(|entry| entry.path())
-        .collect();
-    found.sort();
-    found
-}
-
-fn matches_pattern(pattern: &[char], name: &[char]) -> bool {
-    match pattern.split_first() {
-        None => name.is_empty(),
-        Some(('*', rest)) => (0..=name.len()).any(|skip| matches_pattern(rest, &name[skip..])),
-        Some((wanted, rest)) => name
-            .split_first()
-            .is_some_and(|(c, name)| (*wanted == '?' || wanted == c) && matches_pattern(rest, name)),
-    }
-}
-
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz(text: &str) {
     let expand = Expander { here: PathBuf::from("/"), environment: &Variables::new() };
-    let _ = parse(text).map(|sections| address(&sections, &expand));
+    let _ = ini::parse(text).map(|sections| address(&sections, &expand));
     let _ = (expand.expand("key", text), Address::of_url(text));
 }
 
@@ -412,10 +330,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_file_makes_it_panic(text in "[\\[\\]a-z=:;#% \\n()s*]{0,80}") {
-            let _ = parse(&text);
+            let _ = ini::parse(&text);
             let expand = Expander { here: PathBuf::from("/"), environment: &Variables::new() };
             let _ = expand.expand("key", &text);
-            let _ = address(&parse(&format!("[unix_http_server]\n{text}")).unwrap_or_default(), &expand);
+            let _ = address(&ini::parse(&format!("[unix_http_server]\n{text}")).unwrap_or_default(), &expand);
         }
     }
 }
