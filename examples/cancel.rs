@@ -7,9 +7,9 @@
 use std::error::Error;
 use std::net::TcpListener;
 
+use deploykit::operations;
 use deploykit::operations::smoke_check::{Page, SmokeCheck, SmokeError};
-use deploykit::operations::{self, ApplyError};
-use deploykit::{Cancel, Context, Host};
+use deploykit::{Cancel, Context, Host, find_source};
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -24,7 +24,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
         visitor.map(|_| ())
     });
     match operations::apply(&check, &mut context) {
-        Err(ApplyError::Prepare(error)) if matches!(error.downcast_ref(), Some(SmokeError::Cancelled)) => {
+        Err(error) if matches!(find_source(&error), Some(SmokeError::Cancelled)) => {
             println!("{error}");
         }
         other => return Err(format!("it was not interrupted: {other:?}").into()),

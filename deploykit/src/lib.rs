@@ -114,5 +114,5 @@ pub use host::{Cancel, CommandError, Host, Output, Redactor, Stream, Umask, Vari
 /// Times in [`plan`], [`report`] and [`event`] are of this crate.
 pub use jiff;
 pub use operations::{Change, Check, Operation};
-pub use report::error_tail;
+pub use report::{error_tail, find_source};
 pub use site::Site;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Outcome;
 use crate::plan::{Forecast, LaterRollback, Phase, StepKind};
 
-pub use failure::{Cause, Failure, FailureKind, error_tail};
+pub use failure::{Cause, Failure, FailureKind, error_tail, find_source};
 
 /// What came of one run. Its JSON form is what `--json` prints and what the history keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

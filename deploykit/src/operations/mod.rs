@@ -42,7 +42,7 @@ use crate::host::Host;
 use crate::python::PackageChange;
 
 /// A unit of work on a site.
-pub trait Operation: Debug {
+pub trait Operation: Debug + Send + Sync {
     /// What was read and built beside the live site. Dropping it removes what only the preparation needed.
     type Prepared;
     /// Why it cannot say what it would do.
@@ -81,7 +81,7 @@ pub trait Operation: Debug {
 }
 
 /// Any operation, whatever its prepared type: for lists of operations.
-pub trait AnyOperation: Debug {
+pub trait AnyOperation: Debug + Send + Sync {
     /// Returns its name: `git-update`.
     fn name(&self) -> &'static str;
 

@@ -13,6 +13,9 @@ use crate::error::error_chain;
 use crate::git::GitError;
 use crate::host::files::FileError;
 use crate::host::{CommandError, Redactor};
+use crate::operations::ApplyError;
+use crate::operations::django_manage::DjangoManageError;
+use crate::operations::maintenance::MaintenanceError;
 use crate::operations::smoke_check::SmokeError;
 use crate::plan::{Phase, StepKind};
 use crate::python::PythonError;
@@ -71,7 +74,8 @@ pub enum FailureKind {
     Other,
 }
 
-/// The error behind a failure, for the process that ran the update: it is neither stored nor compared.
+/// The error behind a failure, for the process that ran the update: it is neither stored nor compared. [`find_source`] finds
+/// what is behind it.
 #[derive(Clone, Default)]
 pub struct Cause(Option<Arc<dyn Error + Send + Sync>>);
 
@@ -125,18 +129,11 @@ impl FailureKind {
     /// Returns the kind of an error of one of deploykit's parts.
     #[must_use]
     pub fn of(error: &(dyn Error + 'static)) -> Self {
-        if let Some(action) = error.downcast_ref::<ActionError>() {
-            return match action {
-                ActionError::Interrupted => FailureKind::Interrupted,
-                ActionError::Command(_) => FailureKind::Command,
-                ActionError::File(_) => FailureKind::File,
-                ActionError::Git(_) => FailureKind::Git,
-                ActionError::Python(_) => FailureKind::Python,
-                ActionError::Service(_) => FailureKind::Service,
-                ActionError::Django(_) => FailureKind::Django,
-                ActionError::Smoke(_) => FailureKind::Smoke,
-            };
+        let action = error.downcast_ref::<ActionError>();
+        if let Some(ActionError::Interrupted) = action {
+            return FailureKind::Interrupted;
         }
+        let error = action.and_then(|_| wrapped(error)).unwrap_or(error);
         let kinds: [(bool, FailureKind); 7] = [
             (error.is::<CommandError>(), FailureKind::Command),
             (error.is::<FileError>(), FailureKind::File),
@@ -153,38 +150,96 @@ impl FailureKind {
 /// Returns the last lines of the program that an error or one of its causes is about, oldest first.
 #[must_use]
 pub fn error_tail(error: &(dyn Error + 'static)) -> Vec<String> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        let tail = tail_of(error);
-        if !tail.is_empty() {
-            return tail.to_vec();
-        }
-        current = error.source();
+    chain(error).map(tail_of).find(|tail| !tail.is_empty()).unwrap_or_default().to_vec()
+}
+
+/// Returns the error itself or the first of its causes that has this type, such as [`CommandError`] or [`std::io::Error`].
+///
+/// [`Error::source`] alone does not lead there: an error that only passes another one on has that one's text and source.
+///
+/// # Examples
+///
+/// ```
+/// use deploykit::report::Failure;
+/// use deploykit::{CommandError, find_source};
+///
+/// /// Tells whether it is worth trying again later.
+/// fn is_temporary(failure: &Failure) -> bool {
+///     let Some(error) = failure.cause.error() else { return false };
+///     let full = find_source::<std::io::Error>(error)
+///         .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
+///     full || matches!(find_source(error), Some(CommandError::DeadlinePassed { .. }))
+/// }
+/// ```
+#[must_use]
+pub fn find_source<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    chain(error).find_map(|error| error.downcast_ref::<E>())
+}
+
+/// Returns an error and its causes, those that it only passes on as well.
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| wrapped(error).or_else(move || error.source()))
+}
+
+/// Returns the error that this one only passes on.
+fn wrapped<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    if let Some(action) = error.downcast_ref::<ActionError>() {
+        return match action {
+            ActionError::Interrupted => None,
+            ActionError::Command(error) => Some(error),
+            ActionError::File(error) => Some(error),
+            ActionError::Git(error) => Some(error),
+            ActionError::Python(error) => Some(error),
+            ActionError::Service(error) => Some(error),
+            ActionError::Django(error) => Some(error),
+            ActionError::Smoke(error) => Some(error),
+        };
     }
-    Vec::new()
+    // A boxed cause has another type than the cause itself.
+    if let Some(error) = error.downcast_ref::<Box<ActionError>>() {
+        return Some(error.as_ref());
+    }
+    if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
+        return Some(error.as_ref());
+    }
+    match error.downcast_ref() {
+        Some(SmokeError::Command(error)) => return Some(error),
+        Some(SmokeError::Settings(error)) => return Some(error),
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(PythonError::Command(error)) => return Some(error),
+        Some(PythonError::File(error)) => return Some(error),
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(DjangoError::Command(error)) => return Some(error),
+        Some(DjangoError::File(error)) => return Some(error),
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(DjangoManageError::Django(error)) => return Some(error),
+        Some(DjangoManageError::Git(error)) => return Some(error),
+        _ => {}
+    }
+    if let Some(ApplyError::Prepare(error)) = error.downcast_ref() {
+        return Some(error.as_ref());
+    }
+    if let Some(MaintenanceError::Django(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(GitError::File(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(ServiceError::File(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    None
 }
 
 fn tail_of<'e>(error: &'e (dyn Error + 'static)) -> &'e [String] {
-    if let Some(action) = error.downcast_ref::<ActionError>() {
-        return match action {
-            ActionError::Command(error) => error.tail(),
-            ActionError::Git(error) => tail_of(error),
-            ActionError::Python(error) => tail_of(error),
-            ActionError::Service(error) => tail_of(error),
-            ActionError::Django(error) => tail_of(error),
-            ActionError::Smoke(SmokeError::Command(error)) => error.tail(),
-            _ => &[],
-        };
-    }
     if let Some(error) = error.downcast_ref::<CommandError>() {
         return error.tail();
-    }
-    // A boxed cause has another type than the cause itself.
-    if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
-        return error.tail();
-    }
-    if let Some(error) = error.downcast_ref::<Box<ActionError>>() {
-        return tail_of(error.as_ref());
     }
     if let Some(error) = error.downcast_ref::<PythonError>() {
         return error.tail();
@@ -199,4 +254,43 @@ fn tail_of<'e>(error: &'e (dyn Error + 'static)) -> &'e [String] {
         return tail;
     }
     &[]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::{Action, Context};
+    use crate::command::Command;
+    use crate::operations::{self, Change};
+
+    fn failed(action: Action) -> ApplyError {
+        let change = Change { actions: vec![action], ..Change::default() };
+        operations::perform(&change, &mut Context::default()).unwrap_err()
+    }
+
+    #[test]
+    fn the_cause_of_a_failure_is_found_by_its_type() {
+        let path = tempfile::tempdir().unwrap().path().join("gone/file");
+        let error = failed(Action::WriteFile { path, contents: String::new(), mode: 0o644 });
+        let system = find_source::<std::io::Error>(&error).expect("what the system says");
+        assert_eq!(system.kind(), std::io::ErrorKind::NotFound);
+        assert!(find_source::<FileError>(&error).is_some() && find_source::<CommandError>(&error).is_none());
+
+        let error = failed(Action::Run { command: Command::new("sh").args(["-c", "echo why; exit 3"]) });
+        assert_eq!(find_source::<CommandError>(&error).and_then(CommandError::code), Some(3));
+        assert_eq!(error_tail(&error), ["why"]);
+        let action = find_source::<ActionError>(&error).expect("the action");
+        assert_eq!(FailureKind::of(action), FailureKind::Command);
+    }
+
+    #[test]
+    fn the_cause_of_a_preparation_that_failed_is_found_by_its_type() {
+        let inner = || Box::new(CommandError::NotFound { program: "docker".to_owned() });
+        let service = ServiceError::Command { service: "web".to_owned(), what: "start", source: inner() };
+        let error = ApplyError::Prepare(Arc::new(service));
+        assert!(matches!(find_source(&error), Some(CommandError::NotFound { .. })));
+        assert!(find_source::<ServiceError>(&error).is_some());
+        let error = DjangoManageError::Django(DjangoError::Command(*inner()));
+        assert!(matches!(find_source(&error), Some(CommandError::NotFound { .. })));
+    }
 }

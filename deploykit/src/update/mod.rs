@@ -159,5 +159,6 @@ mod tests {
         is_sent_and_owned::<Site>();
         is_sent_and_owned::<UpdateError>();
         is_sent_and_owned::<Report>();
+        is_sent_and_owned::<Box<dyn crate::operations::AnyOperation>>();
     }
 }
