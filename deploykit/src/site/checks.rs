@@ -11,13 +11,19 @@ use crate::secrets::{DEFAULT_PATTERN, compile_pattern};
 /// Takes the key, from the top of the file, and what is wrong.
 type Report<'r> = dyn FnMut(&str, String) + 'r;
 
-/// Checks that the required keys of sections have values.
+/// Checks what the reader sees to: required keys have values, and paths are absolute.
 fn required(config: &Config, report: &mut Report<'_>) {
     if config.site.settings.is_empty() {
         report("site.settings", "is empty".to_owned());
     }
-    if config.python.virtualenv.as_os_str().is_empty() {
-        report("python.virtualenv", "is empty".to_owned());
+    let paths =
+        [("site.repository", &config.site.repository), ("python.virtualenv", &config.python.virtualenv)];
+    for (key, path) in paths {
+        if path.as_os_str().is_empty() {
+            report(key, "is empty".to_owned());
+        } else if path.is_relative() {
+            report(key, format!("`{}` is not an absolute path", path.display()));
+        }
     }
 }
 

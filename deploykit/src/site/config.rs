@@ -34,7 +34,7 @@ use crate::services::Service;
 /// assert_eq!(site.git_update(None).branch, "release");
 /// # Ok::<(), deploykit::site::ConfigError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
     /// The file.
@@ -128,7 +128,11 @@ impl Config {
         Ok(config)
     }
 
-    fn parse_partial(text: &str, path: &Path, environment: Option<&str>) -> Result<Self, ConfigError> {
+    pub(super) fn parse_partial(
+        text: &str,
+        path: &Path,
+        environment: Option<&str>,
+    ) -> Result<Self, ConfigError> {
         let problems = Problems::default();
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {

@@ -106,7 +106,14 @@ impl Site {
     /// configuration names is not trusted; when root calls and the checkout or the virtualenv belongs to somebody else.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        Site::of(config)
+        let mut site = Site::of(config)?;
+        let (config, path) = (&site.config, &site.config.path);
+        let mut read = Config::parse_partial(&config.text, path, Some(config.environment.as_str()))?;
+        know_processes(&mut read);
+        if read != *config {
+            site.fingerprint = fingerprint(config, &site.variables, &format!("{config:?}"));
+        }
+        Ok(site)
     }
 
     /// Makes a site of a configuration whose values were checked.
@@ -137,7 +144,7 @@ impl Site {
             sensitive.extend(file.sensitive());
         }
         let redactor = Redactor::new(sensitive.hidden(&config.shown()));
-        let fingerprint = fingerprint(&config, &variables);
+        let fingerprint = fingerprint(&config, &variables, "");
         Ok(Site { config, variables, redactor, fingerprint, umask: OnceLock::new() })
     }
 
@@ -293,7 +300,7 @@ impl Site {
     /// Returns what identifies the configuration: a change of it may make something due that no commit shows.
     ///
     /// It is of what was read, when it was read: the text of the file, the environment's name, the variables and the secrets
-    /// file.
+    /// file; and of the values, when they were changed in code.
     #[doc(hidden)]
     #[must_use]
     pub fn fingerprint(&self) -> &str {
@@ -339,8 +346,8 @@ impl Site {
     }
 }
 
-/// Returns what identifies the configuration with the variables and the secrets file.
-fn fingerprint(config: &Config, environment: &Variables) -> String {
+/// Returns what identifies the configuration with the variables, the secrets file, and what was changed in code.
+fn fingerprint(config: &Config, environment: &Variables, changes: &str) -> String {
     use sha2::{Digest, Sha256};
     let mut digest = Sha256::new();
     let mut add = |part: &[u8]| {
@@ -355,6 +362,9 @@ fn fingerprint(config: &Config, environment: &Variables) -> String {
     }
     if let Some(file) = &config.secrets.file {
         add(&std::fs::read(file).unwrap_or_default());
+    }
+    if !changes.is_empty() {
+        add(changes.as_bytes());
     }
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,6 +8,7 @@ fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
     let mut config = parsed(EVERYTHING);
     config.check().unwrap();
     config.site.settings.clear();
+    config.python.virtualenv = "venv".into();
     config.site.project = "/elsewhere".into();
     config.secrets.pattern = "(".into();
     config.database.backup_command = None;
@@ -24,6 +25,7 @@ fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
     let error = config.check().unwrap_err().to_string();
     assert_data_eq!(error, str![[r#"
 /srv/site/deploykit.toml:1: `site.settings`: is empty
+/srv/site/deploykit.toml:1: `python.virtualenv`: `venv` is not an absolute path
 /srv/site/deploykit.toml:1: `site.project`: is not inside the repository `/srv/site/checkout`
 /srv/site/deploykit.toml:1: `secrets.pattern`: unclosed group
 /srv/site/deploykit.toml:1: `database.restore-command`: `backup-command` is missing: it makes the copy that `restore-command` restores
@@ -61,4 +63,19 @@ fn a_configuration_may_lack_required_keys_that_nobody_uses() {
     assert_eq!(missing(site.require(&all).unwrap_err()), all);
     assert_eq!(missing(Site::load(&file, None).unwrap_err()), all);
     assert_eq!(missing(Site::new(site.config().clone()).unwrap_err()), all);
+}
+
+#[test]
+fn values_that_are_changed_in_code_change_what_identifies_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("deploykit.toml");
+    std::fs::write(&file, LEAST).unwrap();
+    let read = Site::load(&file, None).unwrap();
+    let same = Site::new(read.config().clone()).unwrap();
+    assert_eq!(read.fingerprint(), same.fingerprint());
+    let mut config = read.config().clone();
+    config.python.upgrade = UpgradeStrategy::Eager;
+    let changed = Site::new(config.clone()).unwrap();
+    assert_ne!(read.fingerprint(), changed.fingerprint());
+    assert_eq!(Site::new(config).unwrap().fingerprint(), changed.fingerprint());
 }
