@@ -208,31 +208,56 @@ fn every_configuration_that_is_shown_can_be_read() {
 
 #[test]
 fn the_steps_in_the_documents_are_those_of_the_code() {
-    let course = |text: &str| {
-        let block = blocks(text).into_iter().map(|(_, text)| text).find(|text| text.starts_with("lock →"));
-        block.unwrap_or_else(|| panic!("no course in {text}"))
-    };
-    let source = read("deploykit/src/update/mod.rs");
-    let comment: Vec<&str> = source
-        .lines()
-        .filter_map(|line| line.strip_prefix("//!"))
-        .map(|line| line.trim_start_matches(' '))
-        .collect();
     let document = read("docs/how-it-works.md");
-    let flat = |text: String| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-    assert_eq!(flat(course(&comment.join("\n"))), flat(course(&document)));
-
     let is_step = |name: &str| !matches!(StepKind::from(name), StepKind::Own(_));
     let mut named = BTreeSet::new();
-    for line in course(&document).lines().skip(1) {
-        let line = pattern("^ *[A-Z]* *").replace(line, "").into_owned();
-        named.extend(line.split(['→', '·', '∥']).map(|name| name.trim().to_owned()));
+    // The course of an update begins with what is no step.
+    let courses =
+        blocks(&document).into_iter().map(|(_, text)| text).filter(|text| text.contains("PREPARE "));
+    for line in courses.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()) {
+        let line = pattern("^ *[A-Z]* *").replace(&line, "").into_owned();
+        if !line.starts_with("lock →") {
+            named.extend(line.split(['→', '·', '∥']).map(|name| name.trim().to_owned()));
+        }
     }
     named.extend(all(&read("README.md"), r"(?m)^  ✓ ([a-z-]+) "));
     named.remove("");
     assert!(named.len() > 20, "{named:?}");
     let unknown: Vec<_> = named.iter().filter(|name| !is_step(name)).collect();
     assert!(unknown.is_empty(), "no such steps: {unknown:?}");
+    let rows = all(&read("deploykit/src/plan/step_kind.rs"), r#"(?m)^    \(\w+, "([a-z-]+)", Phase::"#);
+    assert!(rows.len() > 20, "the steps were not found: {rows:?}");
+    let missing: Vec<_> = rows
+        .iter()
+        .filter(|name| !named.contains(*name) && !document.contains(&format!("`{name}`")))
+        .collect();
+    assert!(missing.is_empty(), "docs/how-it-works.md does not mention {missing:?}");
+}
+
+#[test]
+fn every_command_is_in_the_readme_and_every_documented_command_exists() {
+    let source = read("deploykit-cli/src/args.rs");
+    let (_, variants) = source.split_once("pub enum Command {\n").unwrap();
+    let (variants, _) = variants.split_once("\n}\n").unwrap();
+    let kebab = |name: String| pattern("([a-z])([A-Z])").replace_all(&name, "$1-$2").to_lowercase();
+    let commands: BTreeSet<String> = all(variants, r"(?m)^    ([A-Z]\w+)").into_iter().map(kebab).collect();
+    assert!(commands.len() > 15, "the commands were not found: {commands:?}");
+    const CALL: &str = r"(?m)(?:`|\$\(|^)deploykit (?:-[^\s`]+ )*([a-z][a-z-]+)";
+    let readme = read("README.md");
+    let missing: Vec<_> = commands.iter().filter(|name| !all(&readme, CALL).contains(*name)).collect();
+    assert!(missing.is_empty(), "README.md does not show {missing:?}");
+    for path in documents() {
+        let text = read(&path);
+        let fenced: String = blocks(&text)
+            .into_iter()
+            .filter(|(language, _)| language == "sh")
+            .map(|(_, text)| text)
+            .collect();
+        let mut called = all(&fenced, CALL);
+        called.extend(all(&text, r"(?:`|\$\()deploykit (?:-[^\s`]+ )*([a-z][a-z-]+)"));
+        let unknown: Vec<_> = called.difference(&commands).collect();
+        assert!(unknown.is_empty(), "{}: no such commands: {unknown:?}", path.display());
+    }
 }
 
 #[test]

@@ -265,8 +265,13 @@ pub(crate) trait ServiceManager {
         Ok(Duration::ZERO)
     }
 
-    /// Finds out what the service is started with, without running any program of the site.
-    fn origin(&mut self) -> Result<Origin, ServiceError>;
+    /// Finds out what the service is started with, without running any program of the site. By default, that of its
+    /// processes.
+    fn origin(&mut self) -> Result<Origin, ServiceError> {
+        let mut origin = Origin::default();
+        origin.add_processes(self.state()?.main);
+        Ok(origin)
+    }
 
     /// Tells whether a service in this state only waits for the first request, and is started by that.
     fn is_idle(&self, _state: &ServiceState) -> bool {
@@ -274,7 +279,10 @@ pub(crate) trait ServiceManager {
     }
 
     /// Finds out what becomes of the listening socket when a service in this state, descendants included, is stopped.
-    fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError>;
+    /// By default, it is closed.
+    fn socket(&mut self, _state: &ServiceState) -> Result<Socket, ServiceError> {
+        Ok(Socket::default())
+    }
 
     /// Asks for a start, after a look at the state; what runs already is left alone.
     fn start(&mut self, socket: &Socket) -> Result<(), ServiceError>;

@@ -1,13 +1,6 @@
 //! The whole update: everything that can be done beforehand is, and the window holds the rest.
 //!
-//! ```text
-//! lock → fetch → pin the target → nothing to do? say so and stop
-//! PREPARE   services · pages · staged-tree · secrets ∥ staged-virtualenv · check · migrations ∥ collect
-//! ANNOUNCE  announce · wait · stop-workers
-//! WINDOW    page-up → stop-web → backup → code → virtualenv → static → migrate → start-required → start-web
-//!           → smoke-check → page-down
-//! FINISH    start-workers · stay-up · maintenance-off
-//! ```
+//! `docs/how-it-works.md` shows the steps in their order.
 //!
 //! [`prepare`] does the first half and returns the [plan](crate::plan::Plan); [`Update::run`] does the second half. Whoever only wants the
 //! plan drops the update: nothing that the site uses was touched.
