@@ -28,6 +28,11 @@ fn check(base: &str, pages: &[&str]) -> SmokeCheck {
     }
 }
 
+/// A check that soon gives up on pages that answer wrongly.
+fn strict(base: &str, pages: &[&str]) -> SmokeCheck {
+    SmokeCheck { settle: Duration::from_millis(300), ..check(base, pages) }
+}
+
 fn failing(result: Result<(), SmokeError>) -> Vec<PageResult> {
     match result {
         Err(SmokeError::Pages { failing, .. }) => failing,
@@ -48,7 +53,7 @@ fn pages_are_compared_with_what_is_expected() {
         "/about/" => Reply::page(200, "<title>About us</title>Größe"),
         _ => Reply::page(404, "<title>Not Found</title>"),
     });
-    let mut check = check(&server.url(), &[]);
+    let mut check = strict(&server.url(), &[]);
     check.pages = vec![
         Page { redirect: Some("/login/".to_owned()), ..Page::new("/") },
         Page {
@@ -125,7 +130,7 @@ fn a_body_is_read_up_to_the_limit() {
 fn a_page_that_answers_right_but_late_is_wrong() {
     // Every answer takes longer than nothing.
     let server = Server::start(|_| Reply::page(200, ""));
-    let mut check = check(&server.url(), &[]);
+    let mut check = strict(&server.url(), &[]);
     check.pages = vec![Page { within: Some(Duration::ZERO), ..Page::new("/") }];
     let failing = failing(check.perform(&Host::new()));
     assert!(matches!(failing[0].problems[..], [Problem::Slow { .. }]), "{failing:?}");
@@ -337,7 +342,7 @@ fn the_site_after_a_rollback_is_compared_with_the_site_before() {
         "/new/" => Reply::page(404, ""),
         _ => Reply::page(500, ""),
     });
-    let mut check = check(&server.url(), &["/new/", "/broken/"]);
+    let mut check = strict(&server.url(), &["/new/", "/broken/"]);
     check.pages.push(Page { contains: vec!["Welcome".to_owned()], ..Page::new("/") });
     let baseline = check.run(&Host::new()).unwrap();
     assert_eq!(
@@ -362,7 +367,7 @@ fn commands_run_in_the_environment_of_the_site_after_the_pages() {
     variables.set("SITE_WORD", "from-the-site");
     let host = Host::new().with_variables(variables);
     let command = Command::new("sh").args(["-c", "printf %s \"$SITE_WORD\" > \"$0\""]).arg(&mark);
-    let mut check = check(&server.url(), &["/wrong"]);
+    let mut check = strict(&server.url(), &["/wrong"]);
     check.commands = vec![command];
     assert!(check.perform(&host).is_err());
     assert!(!mark.exists(), "no command runs while a page is wrong");
