@@ -11,7 +11,8 @@ use thiserror::Error;
 
 use crate::command::Command;
 pub use crate::django::Context;
-use crate::host::files::{self, FileError, Swap};
+use crate::host::Swap;
+use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, with_umask};
 use crate::services::{Goal, ServiceAction, stop_together};
 

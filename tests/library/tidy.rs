@@ -71,6 +71,58 @@ fn all(text: &str, regex: &str) -> BTreeSet<String> {
     pattern(regex).captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
+/// Returns the modules of a room that one of its files uses, by name.
+fn used_in_room(room: &str, at_top: bool, text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
+    let code: String =
+        code.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+    let roots = if at_top { format!("(?:super|crate::{room})") } else { format!("crate::{room}") };
+    let mut used = all(&code, &format!(r"(?:^|[^\w:]){roots}::(\w+)"));
+    let nested = pattern(r"\{[^{}]*\}");
+    for found in pattern(&format!(r"(?s)(?:^|[^\w:]){roots}::\{{([^;]*?)\}};")).captures_iter(&code) {
+        let flat = nested.replace_all(&found[1], "");
+        used.extend(flat.split(',').filter_map(|name| Some(name.trim().split("::").next()?.to_owned())));
+    }
+    used
+}
+
+#[test]
+fn no_modules_of_a_room_use_each_other_in_a_circle() {
+    let mut rooms: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for path in files("deploykit/src", ".rs") {
+        let inside: Vec<String> = path
+            .strip_prefix("deploykit/src")
+            .unwrap()
+            .iter()
+            .map(|part| part.to_string_lossy().trim_end_matches(".rs").to_owned())
+            .collect();
+        let [room, module, deeper @ ..] = inside.as_slice() else { continue };
+        if !["mod", "tests"].contains(&module.as_str()) && !inside.contains(&"tests".to_owned()) {
+            let used = used_in_room(room, deeper.is_empty(), &read(&path));
+            rooms.entry(room.clone()).or_default().entry(module.clone()).or_default().extend(used);
+        }
+    }
+    let mut circles = Vec::new();
+    for (room, mut modules) in rooms {
+        let names: BTreeSet<String> = modules.keys().cloned().collect();
+        modules
+            .iter_mut()
+            .for_each(|(name, used)| used.retain(|other| other != name && names.contains(other)));
+        // Whatever uses nothing that is left cannot be in a circle.
+        while let Some(free) = modules.iter().find(|(_, used)| used.is_empty()).map(|(name, _)| name.clone())
+        {
+            modules.remove(&free);
+            modules.values_mut().for_each(|used| {
+                used.remove(&free);
+            });
+        }
+        if !modules.is_empty() {
+            circles.push(format!("{room}: {modules:?}"));
+        }
+    }
+    assert_eq!(circles, Vec::<String>::new());
+}
+
 #[test]
 fn modules_use_lower_layers_only() {
     let architecture = read("ARCHITECTURE.md");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::changes::PathChange;
 use super::error::{GitError, InRepository};
 use super::executable::{nul_separated, path_of, split_at_nul};
-use super::local_state::LocalChange;
+use super::local_change::LocalChange;
 use super::repository::Repository;
 use crate::host::Host;
 
@@ -159,7 +159,7 @@ fn name_kinds(
 #[cfg(test)]
 mod tests {
     use super::super::changes::ChangeStatus;
-    use super::super::local_state::LocalChangeKind;
+    use super::super::local_change::LocalChangeKind;
     use super::*;
 
     fn edit(path: &str) -> LocalChange {

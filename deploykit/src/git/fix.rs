@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use git2::{AttrCheckFlags, ObjectType, Oid};
 
 use super::changes::{PathChange, changes};
-use super::checkout::{Checkout, Head};
 use super::collisions::{Collision, Obstacle};
 use super::error::{GitError, InRepository};
 use super::executable::{nul_separated, quoted_line};
-use super::local_state::{LocalChangeKind, local_changes};
+use super::head::{Checkout, Head};
+use super::local_change::LocalChangeKind;
+use super::local_state::local_changes;
 use super::repository::{Repository, oid};
 use super::tree::Tree;
 use crate::host::Host;

@@ -11,7 +11,7 @@ use git2::{ObjectType, Oid};
 
 use super::error::{GitError, InRepository};
 use super::executable::{path_of, quoted_line, split_at_nul};
-use super::local_state::{LocalChange, LocalChangeKind};
+use super::local_change::{LocalChange, LocalChangeKind};
 use super::repository::Repository;
 use crate::host::Host;
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{GitError, InRepository, Reading};
 use super::executable::git;
-use super::local_state::{LocalChange, LocalChangeKind, whole_state};
+use super::local_change::{LocalChange, LocalChangeKind};
+use super::local_state::whole_state;
 use super::repository::{Repository, oid};
 use super::submodules;
 use crate::command::Command;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{GitError, InRepository};
 use super::executable::{path_of, split_at_nul};
-use super::local_state::{LocalChange, LocalChangeKind, local_changes};
+use super::local_change::{LocalChange, LocalChangeKind};
+use super::local_state::local_changes;
 use super::repository::Repository;
 use super::staged_tree::{StagedTree, is_cache};
 use crate::host::Host;

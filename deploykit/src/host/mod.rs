@@ -35,6 +35,7 @@ pub use cancel::Cancel;
 pub use process::Stream;
 pub use processes::ProcessId;
 pub use redact::Redactor;
+pub use swap::Swap;
 pub use umask::Umask;
 pub use variables::{Variables, VariablesError};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files::dotenv;
-use super::python::{is_word, string_length, strings};
+use super::literals::{is_word, string_length, strings};
 use crate::names;
 
 /// Tokens of the longest expression that is computed: brackets in brackets cost stack.

@@ -9,6 +9,7 @@ mod checkout;
 mod choose;
 mod expression;
 mod files;
+mod literals;
 mod look;
 mod packages;
 mod python;

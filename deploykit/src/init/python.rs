@@ -8,6 +8,7 @@ use regex::Regex;
 
 use super::expression;
 use super::files::text;
+use super::literals::{is_word, string_length, strings};
 use crate::names;
 
 /// How deep names may refer to names.
@@ -184,43 +185,6 @@ fn cut(text: &str, argument: bool) -> String {
         rest = &rest[c.len_utf8()..];
     }
     kept.replace("\\\n", " ").trim().to_owned()
-}
-
-/// Returns the length of the string literal that a text starts with, quotes included.
-pub(super) fn string_length(text: &str) -> usize {
-    let mark = &text[..1];
-    let triple = mark.repeat(3);
-    let mark = if text.starts_with(&triple) { triple.as_str() } else { mark };
-    let mut from = mark.len();
-    while let Some(rest) = text.get(from..) {
-        if rest.starts_with(mark) {
-            return from + mark.len();
-        }
-        match rest.chars().next() {
-            Some('\\') => from += 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
-            Some('\n') if mark.len() == 1 => return from,
-            Some(c) => from += c.len_utf8(),
-            None => break,
-        }
-    }
-    text.len()
-}
-
-/// Returns the string literals of an expression.
-pub(super) fn strings(expression: &str) -> Vec<String> {
-    let mut strings = Vec::new();
-    let mut rest = expression;
-    while let Some(start) = rest.find(['"', '\'']) {
-        let literal = &rest[start..];
-        let length = string_length(literal);
-        strings.push(literal[..length].trim_matches(|c| c == '"' || c == '\'').to_owned());
-        rest = &literal[length..];
-    }
-    strings
-}
-
-pub(super) fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
 }
 
 #[cfg(test)]

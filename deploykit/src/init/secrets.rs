@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Found;
 use super::files::{Tree, dotenv, file_name, seen_from, text};
-use super::python::{self, Settings};
+use super::literals;
+use super::python::Settings;
 use super::supervisor::Program;
 
 /// What the settings read their secrets from, and how they ask.
@@ -130,10 +131,10 @@ fn pattern(settings: &Settings, json: bool, has_file: bool) -> Found<String> {
 /// Returns the public host that the settings allow.
 pub(super) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option<(String, PathBuf)> {
     let (file, expression) = settings.assigned("ALLOWED_HOSTS")?;
-    if let Some(host) = super::web::public_host(&python::strings(&expression)) {
+    if let Some(host) = super::web::public_host(&literals::strings(&expression)) {
         return Some((host, file.to_owned()));
     }
-    let names = python::strings(&expression);
+    let names = literals::strings(&expression);
     env_files.iter().find_map(|file| {
         let text = text(file)?;
         let hosts = names.iter().find_map(|name| dotenv(&text, name))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 use super::files::{file_name, text};
+use super::literals;
 use super::supervisor::{Program, words};
 use super::{Found, python};
 use crate::names;
@@ -126,7 +127,7 @@ pub(super) fn listens(program: &Program) -> Found<String> {
     }
     let config = directory.join(option(&["--config", "-c"]).unwrap_or_else(|| "gunicorn.conf.py".to_owned()));
     if let Some(bind) = text(&config).and_then(|text| python::assignment(&text, "bind")) {
-        let first = python::strings(&bind).into_iter().next().unwrap_or_default();
+        let first = literals::strings(&bind).into_iter().next().unwrap_or_default();
         return match address(&first, &directory) {
             Some(address) => Found::new(address, file_name(&config)),
             None => Found::open(format!("`{}` computes where gunicorn listens", file_name(&config))),

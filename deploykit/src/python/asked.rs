@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::lines::{is_name, logical_lines, value};
 use super::packages::{Packages, normalise};
-use super::requirements::{is_name, lexical, logical_lines, value};
 use super::virtualenv::{names_in, site_packages};
+use crate::names;
 
 /// A name with the extras that are wanted of it; of a requirements file or of a package's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub(super) fn wishes_in(files: &[PathBuf]) -> Option<Vec<Wish>> {
                 if name.contains("://") && !name.starts_with("file:") {
                     return None;
                 }
-                waiting.push(lexical(&directory.join(name.strip_prefix("file://").unwrap_or(name))));
+                waiting.push(names::normal(&directory.join(name.strip_prefix("file://").unwrap_or(name))));
                 continue;
             }
             let target = value(&line, "-e", "--editable");

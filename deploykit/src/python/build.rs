@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip};
+use super::marker::Marker;
 use super::own::{Moved, OwnFiles};
 use super::packages::{PackageChange, Packages, SEEDS, normalise};
 use super::requirements::Requirements;
@@ -73,21 +74,6 @@ pub struct Built {
     pub reused: bool,
     /// What did not succeed and does not matter to the site: pip could not be upgraded.
     pub warnings: Vec<String>,
-}
-
-/// The contents of [`COMPLETE`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Marker {
-    pub(crate) python: String,
-    pub(crate) packages: Packages,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(crate) own: String,
-}
-
-impl Marker {
-    pub(crate) fn read(staged: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(staged.join(COMPLETE)).ok()?).ok()
-    }
 }
 
 impl Build {

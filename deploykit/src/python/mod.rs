@@ -9,6 +9,8 @@ mod build;
 mod bytecode;
 mod error;
 mod installer;
+mod lines;
+mod marker;
 mod own;
 mod packages;
 mod placed;

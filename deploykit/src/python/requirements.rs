@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::asked::{Wish, wishes_in};
 use super::error::PythonError;
+use super::lines::{is_name, logical_lines, value};
 use crate::digest;
+use crate::names;
 
 /// What a set of requirements files says.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl Requirements {
                 }
                 Line::Include(name) => {
                     let name = name.strip_prefix("file://").unwrap_or(name);
-                    self.add(&lexical(&above.join(name)), directory, text)?;
+                    self.add(&names::normal(&above.join(name)), directory, text)?;
                 }
                 Line::Option => self.options.push(with_absolute_path(&content, above)),
                 Line::Local if self.local.is_none() => {
@@ -115,7 +117,7 @@ pub(crate) fn included(file: &Path, text: &str) -> Vec<PathBuf> {
     let directory = file.parent().unwrap_or(Path::new(""));
     let lines = logical_lines(text);
     let names = lines.iter().filter_map(|(_, line)| match classify(line, directory) {
-        Line::Include(name) if !name.contains("://") => Some(lexical(&directory.join(name))),
+        Line::Include(name) if !name.contains("://") => Some(names::normal(&directory.join(name))),
         _ => None,
     });
     names.collect()
@@ -130,45 +132,6 @@ enum Line<'t> {
     /// Something of the checkout.
     Local,
     Other,
-}
-
-/// Joins continued lines, removes comments; each comes with the number of its first line.
-pub(super) fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut lines = Vec::new();
-    let mut pending: Option<(usize, String)> = None;
-    for (index, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let comment = raw.trim_start().starts_with('#');
-        let (start, mut line) = pending.take().unwrap_or((index + 1, String::new()));
-        match raw.strip_suffix('\\') {
-            Some(begun) if !comment => {
-                line.push_str(begun);
-                pending = Some((start, line));
-                continue;
-            }
-            // A comment ends what was continued.
-            _ if comment => {}
-            _ => line.push_str(raw),
-        }
-        lines.push((start, line));
-    }
-    lines.extend(pending);
-    lines
-        .into_iter()
-        .map(|(number, line)| (number, without_comment(&line).trim().to_owned()))
-        .filter(|(_, line)| !line.is_empty())
-        .collect()
-}
-
-/// A `#` starts a comment at the beginning of a line and after white space; one in a URL does not.
-fn without_comment(line: &str) -> &str {
-    let mut before = ' ';
-    for (at, c) in line.char_indices() {
-        if c == '#' && before.is_whitespace() {
-            return &line[..at];
-        }
-        before = c;
-    }
-    line
 }
 
 fn classify<'t>(line: &'t str, directory: &Path) -> Line<'t> {
@@ -196,24 +159,6 @@ fn classify<'t>(line: &'t str, directory: &Path) -> Line<'t> {
     if is_local(target, direct, directory) { Line::Local } else { Line::Other }
 }
 
-/// Returns the value of an option in all its spellings: `-r x`, `-rx`, `--requirement x`, `--requirement=x`.
-pub(super) fn value<'t>(line: &'t str, short: &str, long: &str) -> Option<&'t str> {
-    let rest = match line.strip_prefix(long) {
-        Some(rest) if rest.starts_with(|c: char| c == '=' || c.is_whitespace()) => {
-            rest.trim_start_matches('=')
-        }
-        Some(_) => return None,
-        None => line.strip_prefix(short).filter(|_| !line.starts_with("--"))?,
-    };
-    let value = rest.trim().trim_matches(['"', '\'']);
-    (!value.is_empty()).then_some(value)
-}
-
-pub(super) fn is_name(text: &str) -> bool {
-    let text = text.trim();
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.[], ".contains(c))
-}
-
 /// Tells whether a requirement is something of the checkout. A relative path always is: it would lead elsewhere from
 /// the staged tree.
 fn is_local(target: &str, surely_a_place: bool, directory: &Path) -> bool {
@@ -232,7 +177,7 @@ fn is_local(target: &str, surely_a_place: bool, directory: &Path) -> bool {
         || path.starts_with('.')
         || archive;
     let path = Path::new(path);
-    a_place && (path.is_relative() || lexical(path).starts_with(lexical(directory)))
+    a_place && (path.is_relative() || names::normal(path).starts_with(names::normal(directory)))
 }
 
 /// `git+git@host:path`, which pip took once.
@@ -247,21 +192,6 @@ fn with_absolute_path(line: &str, directory: &Path) -> String {
         }
         _ => line.to_owned(),
     }
-}
-
-/// Resolves `.` and `..` without looking at the disk.
-pub(super) fn lexical(path: &Path) -> PathBuf {
-    use std::path::Component;
-    path.components().fold(PathBuf::new(), |mut path, component| {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                path.pop();
-            }
-            other => path.push(other),
-        }
-        path
-    })
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

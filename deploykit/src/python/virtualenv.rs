@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::build::Marker;
 use super::error::PythonError;
+use super::marker::Marker;
 use super::packages::{FILES_MISSING, Package, Packages, origin_of};
 
 /// What is known of a virtualenv.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::command::Command;
-use crate::host::files::Swap;
+use crate::host::Swap;
 use crate::host::{CommandError, Redactor};
 use crate::journal::{is_finished, left_to_undo};
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::Edit;
 use super::SecretsError;
-use super::edit::Edit;
 use crate::host::dotenv::{Assignment, parse};
 
 /// Returns what the file assigns, in its order.

@@ -3,25 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use super::{Format, SecretsError, decode, dotenv, json, without_mark};
+use super::{Edit, Format, SecretsError, decode, dotenv, json, without_mark};
 use crate::host::files;
 
 /// The permissions of a new file: for its owner alone.
 const MODE: u32 = 0o600;
-
-/// What is to be set where.
-#[derive(Clone, Copy)]
-pub(super) struct Edit<'e> {
-    pub(super) path: &'e Path,
-    pub(super) name: &'e str,
-    pub(super) value: &'e str,
-}
-
-impl Edit<'_> {
-    pub(super) fn failed(&self) -> SecretsError {
-        SecretsError::Edit { name: self.name.to_owned(), path: self.path.to_owned() }
-    }
-}
 
 /// Adds a secret, or replaces the value of the one with this name, and leaves every other byte of the file as it is.
 ///

@@ -8,7 +8,7 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::errors::{ParseError, ParseErrorKind};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
-use super::edit::Edit;
+use super::Edit;
 use super::{SecretsError, Sensitive};
 
 /// How a new entry is indented where no other one shows it.

@@ -8,6 +8,7 @@ mod edit;
 mod json;
 mod sensitive;
 mod source;
+
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,20 @@ pub use edit::set;
 pub(crate) use sensitive::Sensitive;
 
 use crate::host::files::FileError;
+
+/// What is to be set where.
+#[derive(Clone, Copy)]
+struct Edit<'e> {
+    path: &'e Path,
+    name: &'e str,
+    value: &'e str,
+}
+
+impl Edit<'_> {
+    fn failed(&self) -> SecretsError {
+        SecretsError::Edit { name: self.name.to_owned(), path: self.path.to_owned() }
+    }
+}
 
 /// A file of secret settings: a JSON object, or lines of `NAME=value`. `Debug` shows names only.
 ///

@@ -6,7 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-use super::edit::{Edit, with};
+use super::Edit;
+use super::edit::with;
 use super::*;
 
 fn set_in(file: &str, text: &str, name: &str, value: &str) -> Result<String, SecretsError> {

@@ -4,12 +4,12 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use crate::action::Action;
-use crate::command::Command;
 use crate::django::{
     Collected, DatabaseState, MigrationPlan, Project, RestoreDatabase, Session, SiteFacts, When,
 };
 use crate::git::CarryWritten;
 use crate::host::Host;
+use crate::host::Swap;
 use crate::names::shown_path;
 use crate::operations::django_manage::{Migrations, Prepared, StaticSet};
 use crate::operations::git_update::Target;
@@ -24,10 +24,20 @@ use crate::update::Request;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::forecast::Known;
-use crate::update::prepare::Output;
 use crate::update::recipe::{Answers, Course, Planned, Recipe};
 use crate::update::services::Services;
 use crate::update::written::Carrying;
+
+/// An output that differs from what is live, with the exchange and its undo.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    /// From the top of the checkout.
+    pub path: PathBuf,
+    /// The files that differ, from there.
+    pub different: Vec<PathBuf>,
+    pub swap: Swap,
+    pub back: Swap,
+}
 
 /// Everything that the plan is made of.
 pub(super) struct Facts {
@@ -262,17 +272,4 @@ pub(super) fn program_of(
         };
         Some((state.service.clone(), running.or_else(start)?))
     })
-}
-
-/// Makes a program of the site's own, run in a tree, as in the project's activated virtualenv; `./name` is a file of that
-/// tree.
-pub(super) fn own_command(argv: &[String], tree: &Path, project: &Project, host: &Host) -> Command {
-    let program = argv.first().map_or("", String::as_str);
-    let program = match program.strip_prefix("./") {
-        Some(rest) => tree.join(rest),
-        None => PathBuf::from(program),
-    };
-    let command = Command::new(program).args(argv.iter().skip(1)).directory(tree).with_site_variables();
-    let path = host.variables().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
-    project.activate(command, path)
 }

@@ -11,7 +11,7 @@ use crate::action::{Action, Context};
 use crate::django::{DatabaseState, DjangoError, Project, RowCounts, Session};
 use crate::event::Outcome;
 use crate::git;
-use crate::host::files::Swap;
+use crate::host::Swap;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::names;

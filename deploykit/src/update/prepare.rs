@@ -39,7 +39,6 @@ use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
-pub(super) use outputs::Output;
 use outputs::Seeded;
 use settled::Look;
 

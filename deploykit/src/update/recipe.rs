@@ -1,11 +1,13 @@
 //! The recipe: every step of an update and of a rollback, in order.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use crate::action::Action;
-use crate::django::SiteFacts;
+use crate::command::Command;
+use crate::django::{Project, SiteFacts};
 use crate::host::Host;
 use crate::operations::{Change, Check};
 use crate::plan::{LaterRollback, Plan, Step, StepKind};
@@ -13,7 +15,6 @@ use crate::services::Role;
 use crate::site::{OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
-use crate::update::answers::own_command;
 use crate::update::forecast::{Known, forecast};
 use crate::update::past;
 use crate::update::services::Services;
@@ -155,6 +156,19 @@ fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
         Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }
     });
     own.collect()
+}
+
+/// Makes a program of the site's own, run in a tree, as in the project's activated virtualenv; `./name` is a file of that
+/// tree.
+pub(super) fn own_command(argv: &[String], tree: &Path, project: &Project, host: &Host) -> Command {
+    let program = argv.first().map_or("", String::as_str);
+    let program = match program.strip_prefix("./") {
+        Some(rest) => tree.join(rest),
+        None => PathBuf::from(program),
+    };
+    let command = Command::new(program).args(argv.iter().skip(1)).directory(tree).with_site_variables();
+    let path = host.variables().get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"));
+    project.activate(command, path)
 }
 
 /// Keeps the undo of the static files from taking along files that an own step wrote since: the old version would be served

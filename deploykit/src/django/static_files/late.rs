@@ -14,7 +14,8 @@ use super::super::DjangoError;
 use super::disk::{Keep, entry_of, keep, listing, walk};
 use super::others::{Others, is_the_same};
 use crate::host::Host;
-use crate::host::files::{self, InPath, Swap, inode};
+use crate::host::Swap;
+use crate::host::files::{self, InPath, inode};
 use crate::names;
 
 /// How long ago a directory must have changed that its time tells of the next change: some file systems count in seconds.

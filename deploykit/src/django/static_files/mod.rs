@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use super::static_rules::{Evidence, StaticState};
 use super::{DjangoError, Session, StaticRecord, StaticSources, When};
-use crate::host::files::{self, InPath, Swap};
+use crate::host::Swap;
+use crate::host::files::{self, InPath};
 use crate::host::trial;
 use crate::host::{Host, with_umask};
 use crate::names;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::DjangoError;
-use crate::host::files::{self, InPath, Swap, inode};
+use crate::host::Swap;
+use crate::host::files::{self, InPath, inode};
 use crate::names;
 
 /// Files that are exchanged with those of the same names in a neighbouring directory.

@@ -144,7 +144,7 @@ fn without_hash(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::files::Swap;
+    use crate::host::Swap;
 
     fn collected(added: Vec<String>, removed: Vec<String>) -> Collected {
         Collected { added, removed, ..Collected::default() }

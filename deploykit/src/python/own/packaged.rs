@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::python::requirements::lexical;
+use crate::names;
 use crate::python::virtualenv::{file_of_record, lines_of, site_packages};
 
 /// What packages brought.
@@ -46,7 +46,7 @@ impl Packaged {
         for line in lines_of(&text) {
             let name = file(line.trim_ascii_end());
             if !name.is_empty() {
-                self.owned.insert(lexical(&base.join(std::ffi::OsStr::from_bytes(name))));
+                self.owned.insert(names::normal(&base.join(std::ffi::OsStr::from_bytes(name))));
             }
         }
         true

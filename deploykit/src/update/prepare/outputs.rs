@@ -9,22 +9,13 @@ use super::{Failed, Preparation};
 use crate::django::SiteFacts;
 use crate::git::{StagedTree, Tree};
 use crate::host::Host;
+use crate::host::Swap;
 use crate::host::copies::{copy, differences};
-use crate::host::files::{self, Found, InPath, Swap, look};
+use crate::host::files::{self, Found, InPath, look};
 use crate::host::trial;
 use crate::names;
+use crate::update::answers::Output;
 use crate::update::error::{PreparationError, paths};
-
-/// An output that differs from what is live, with the exchange and its undo.
-#[derive(Clone, Debug)]
-pub(in crate::update) struct Output {
-    /// From the top of the checkout.
-    pub path: PathBuf,
-    /// The files that differ, from there.
-    pub different: Vec<PathBuf>,
-    pub swap: Swap,
-    pub back: Swap,
-}
 
 /// What was copied from the live tree.
 pub(super) type Seeded = BTreeSet<PathBuf>;

@@ -12,8 +12,8 @@ use crate::host::copies::{Copyable, Limit, Stamps, are_same, copy, copyable, sta
 use crate::host::files::{self, FileError, InPath};
 use crate::plan::StepKind;
 use crate::site::{Config, OwnTask};
-use crate::update::answers::own_command;
 use crate::update::error::{PreparationError, UpdateError};
+use crate::update::recipe::own_command;
 
 /// What is copied for the steps, of all that the staged tree shows of the live one.
 const LIMIT: Limit = Limit { entries: 20_000, bytes: 1 << 29 };

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Failed, Output, Preparation};
+use super::{Failed, Preparation};
 use crate::git::{GitError, StagedTree, Written};
 use crate::runner::error_chain;
+use crate::update::answers::Output;
 use crate::update::written::{Apart, Carrying};
 
 /// How many changed files a notice names.

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use crate::action::Action;
 use crate::django::{LateFiles, PlacedFiles};
-use crate::host::files::{self, Swap};
+use crate::host::Swap;
+use crate::host::files;
 use crate::state::KeptStatic;
 use crate::update::past::Past;
 
