@@ -3,9 +3,12 @@
 //! Source: `proc_pid_net(5)`, `tcp(7)` and `unix(7)`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use procfs::net::{TcpState, UnixState};
+use procfs::net::TcpState;
 use procfs::process::{Process, all_processes};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +17,9 @@ use super::socket::open_sockets;
 use crate::host::users::shown_user;
 use crate::http::Address;
 
-/// The type of a socket with connections.
-const SOCK_STREAM: u16 = 1;
+/// The type of a socket with connections, and the state of one without.
+const SOCK_STREAM: u8 = 1;
+const UNCONNECTED: u8 = 1;
 
 /// A listening socket that only processes of one service have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,15 +46,28 @@ fn table() -> Vec<Entry> {
         inode: entry.inode,
         user: Some(entry.uid),
     });
-    let unix = procfs::net::unix().into_iter().flatten();
-    // One that was accepted has the same path, and is connected. A relative path may be another directory's.
-    let unix = unix
-        .filter(|entry| entry.socket_type == SOCK_STREAM && entry.state == UnixState::UNCONNECTED)
-        .filter_map(|entry| {
-            let path = entry.path.filter(|path| path.is_absolute() && !is_control(path))?;
-            Some(Entry { address: Address::Unix(path), inode: entry.inode, user: None })
-        });
+    let unix = fs::read("/proc/net/unix").unwrap_or_default();
+    let unix: Vec<Entry> = unix.split(|byte| *byte == b'\n').filter_map(unix_entry).collect();
     tcp.chain(unix).collect()
+}
+
+/// Reads a line of `/proc/net/unix`. A path is bytes, and may contain blanks; procfs reads nothing at all then.
+fn unix_entry(line: &[u8]) -> Option<Entry> {
+    // The slot, references, protocol, flags, type, state and inode.
+    let (mut fields, mut rest) = (Vec::new(), line);
+    while fields.len() < 7 {
+        rest = rest.trim_ascii_start();
+        let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+        let (field, behind) = rest.split_at(end);
+        fields.push(std::str::from_utf8(field).ok()?);
+        rest = behind;
+    }
+    let path = Path::new(OsStr::from_bytes(rest.strip_prefix(b" ")?));
+    let is = |field: usize, wanted: u8| u8::from_str_radix(fields[field], 16) == Ok(wanted);
+    // One that was accepted has the same path, and is connected. A relative path may be another directory's.
+    let counts = is(4, SOCK_STREAM) && is(5, UNCONNECTED) && path.is_absolute() && !is_control(path);
+    let inode = fields[6].parse().ok()?;
+    counts.then(|| Entry { address: Address::Unix(path.to_owned()), inode, user: None })
 }
 
 /// Tells gunicorn's control socket, which nobody asks for pages: every gunicorn of a user takes the same path over.
@@ -176,6 +193,17 @@ mod tests {
         let end = Instant::now() + Duration::from_secs(20);
         while taken(&found, &[own()]).is_some() || !listeners(&port).is_empty() {
             assert!(Instant::now() < end, "somebody still listens: {:?}", listeners(&port));
+        }
+    }
+
+    #[test]
+    fn a_socket_of_any_name_hides_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = [OsStr::new("pages"), OsStr::new("a b"), OsStr::from_bytes(b"caf\xe9")];
+        let paths = names.map(|name| directory.path().join(name));
+        let _listeners = paths.each_ref().map(|path| UnixListener::bind(path).unwrap());
+        for path in paths {
+            assert!(listeners(&Address::Unix(path.clone())).contains(&own()), "{path:?}");
         }
     }
 
