@@ -14,6 +14,7 @@ mod faults;
 mod git;
 mod init;
 mod nothing_new;
+mod public_api;
 mod python;
 mod reference;
 mod secrets;
