@@ -140,6 +140,7 @@ role = \"worker\"
 base = \"http://{HOST}/\"
 connect = \"{address}\"
 deadline = \"20s\"
+settle = \"1s\"
 pages = [{{ path = \"/\", contains = \"Guestbook\" }}, {{ path = \"/about/\", contains = \"About\" }}]
 
 [logs]

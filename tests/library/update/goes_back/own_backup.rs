@@ -111,7 +111,7 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     );
     assert!(
         notices.contains(
-            "what is pending in the database `broken` is not known (DatabaseError); it is left to you"
+            "what is pending in the database `broken` is not known (DatabaseError); migrate it by hand"
         ),
         "{notices}"
     );
