@@ -92,7 +92,7 @@ fn environments_that_would_not_serve() {
         });
         let state = site.checkout.join(".deploykit");
         let told = format!(
-            "service `stranger` runs as `nobody`, who cannot pass `{}` to the new environment",
+            "service `stranger` runs as `nobody`, who cannot pass `{}` to the new virtualenv",
             state.display()
         );
         assert_eq!(refusal.text, told);
@@ -235,7 +235,7 @@ fn a_configuration_that_does_not_fit() {
         configure(site, &connect, &format!("connect = \"{closed}\""));
         publish_good(site, "unseen")
     });
-    refusal.says(&["not one page is as expected", &format!("nothing listens at `{closed}`")]);
+    refusal.says(&["no page is as expected", &format!("nothing listens at `{closed}`")]);
     let refusal = trial.refuses("pages", |site| {
         configure(site, "path = \"/about/\"", "path = \"/about\"");
         publish_good(site, "redirected")
