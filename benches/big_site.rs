@@ -46,7 +46,7 @@ TEMPLATES[0]["OPTIONS"]["context_processors"] += [
 ]
 CELERY_BROKER_URL = "filesystem://"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "data_directory_in": str(DATA / "queue"), "data_directory_out": str(DATA / "queue"), "control_directory": str(DATA / "control"),
+    "data_folder_in": str(DATA / "queue"), "data_folder_out": str(DATA / "queue"), "control_folder": str(DATA / "control"),
 }
 CELERY_TASK_IGNORE_RESULT = True
 
