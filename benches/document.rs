@@ -61,7 +61,7 @@ pub fn write(facts: &Facts, arguments: &[String], measured: &[(&str, Vec<Row>)])
 fn table(rows: &[Row]) -> String {
     let mut text = "| measure | min | median | max | limit | runs |\n|---|---|---|---|---|---|\n".to_owned();
     for row in rows {
-        let unit = if row.unit == "x" { String::new() } else { format!(" ({})", row.unit) };
+        let unit = if ["", "x"].contains(&row.unit) { String::new() } else { format!(" ({})", row.unit) };
         let least = row.values.iter().copied().fold(f64::NAN, f64::min);
         let most = row.values.iter().copied().fold(f64::NAN, f64::max);
         let limit = row.limit.map_or_else(|| "–".to_owned(), |limit| limit.to_string());
