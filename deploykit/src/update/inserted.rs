@@ -35,8 +35,8 @@ impl Update<'_> {
     /// [`StepKind::anchors`], or a step of the site's own; the step takes its phase from the anchor.
     ///
     /// The step is journalled, undone and recovered like any other: its actions and their undo are data, which another
-    /// process performs after a crash. A [rollback](crate::update::rollback) of the finished update does not undo the step;
-    /// it can be given a step, too.
+    /// process performs after a crash. A [rollback](crate::update::rollback) of the finished update does not undo the step,
+    /// and a notice of the plan says so; the rollback can be given a step, too.
     ///
     /// # Errors
     ///
@@ -61,7 +61,10 @@ impl Update<'_> {
     /// # }
     /// ```
     pub fn insert_after(&mut self, anchor: &StepKind, step: Step) -> Result<(), InsertError> {
-        insert(&mut self.plan.steps, anchor, step)
+        let notice = format!("a later rollback does not undo the step `{}`", step.id);
+        insert(&mut self.plan.steps, anchor, step)?;
+        self.plan.notices.push(notice);
+        Ok(())
     }
 }
 

@@ -38,6 +38,8 @@ fn an_inserted_step_is_done_undone_and_recovered() {
 
     // A later step fails.
     let mut update = prepared();
+    let told = "a later rollback does not undo the step `tool`";
+    assert!(update.plan().notices.iter().any(|notice| notice == told), "{:?}", update.plan().notices);
     let error = update.insert_after(&StepKind::SmokeCheck, writes(&file)).unwrap_err();
     assert!(matches!(error, InsertError::NoAnchor { .. }), "{error}");
     let fails = vec![Action::Run { command: Command::new("false") }];
