@@ -163,7 +163,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a new or existing journal. A torn last line is cut off, so that the next entry starts a new line.
+    /// Opens a new or existing journal. An incomplete last line is cut off, so that the next entry starts a new line.
     ///
     /// # Errors
     ///

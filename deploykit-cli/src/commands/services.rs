@@ -53,9 +53,9 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
 /// Stops or starts services, and records under the lock that they have read the present settings.
 fn perform(control: &ServiceControl, site: Option<&Site>, host: &Host, ui: Ui) -> Result<Done, Failure> {
     let _lock = super::lock(site, host, control.name())?;
-    let anew = site.map(|site| all_start_anew(site, control, host)).transpose()?;
+    let restarted = site.map(|site| all_restart(site, control, host)).transpose()?;
     let done = super::apply_locked(control, host, false)?;
-    if let Some(site) = site.filter(|_| anew == Some(true))
+    if let Some(site) = site.filter(|_| restarted == Some(true))
         && let Err(error) = site.state().services_started()
     {
         ui.say(&deploykit::error_chain(&error));
@@ -64,7 +64,7 @@ fn perform(control: &ServiceControl, site: Option<&Site>, host: &Host, ui: Ui) -
 }
 
 /// Tells whether the services of the site that run afterwards have all been started by this.
-fn all_start_anew(site: &Site, control: &ServiceControl, host: &Host) -> Result<bool, Failure> {
+fn all_restart(site: &Site, control: &ServiceControl, host: &Host) -> Result<bool, Failure> {
     let mut others = site.service_control(&[Role::Web, Role::Worker], control.want);
     match control.want {
         Want::Stop => return Ok(false),
