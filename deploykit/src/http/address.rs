@@ -13,7 +13,7 @@ pub enum Address {
     /// Of TCP.
     Tcp(SocketAddr),
     /// The file of a Unix socket.
-    Unix(PathBuf),
+    Unix(#[serde(with = "crate::names::one")] PathBuf),
 }
 
 impl fmt::Display for Address {

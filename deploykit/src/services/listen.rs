@@ -203,7 +203,11 @@ mod tests {
         let paths = names.map(|name| directory.path().join(name));
         let _listeners = paths.each_ref().map(|path| UnixListener::bind(path).unwrap());
         for path in paths {
-            assert!(listeners(&Address::Unix(path.clone())).contains(&own()), "{path:?}");
+            let address = Address::Unix(path);
+            assert!(listeners(&address).contains(&own()), "{address}");
+            // The journal has it.
+            let text = serde_json::to_string(&address).unwrap();
+            assert_eq!(serde_json::from_str::<Address>(&text).unwrap(), address, "{text}");
         }
     }
 
