@@ -8,7 +8,6 @@ use deploykit::CommandError;
 use deploykit::action::ActionError;
 use deploykit::internal::django::DjangoError;
 use deploykit::internal::git::{GitError, LocalChangeKind};
-use deploykit::internal::init::InitError;
 use deploykit::internal::journal::JournalError;
 use deploykit::internal::lock::LockError;
 use deploykit::internal::owners::DistrustError;
@@ -20,6 +19,7 @@ use deploykit::report::Report;
 use deploykit::services::ServiceError;
 use deploykit::site::{ClaimError, ConfigError, UnknownKey};
 use deploykit::update::{PreparationError, RollbackError, UpdateError};
+use deploykit_init::InitError;
 
 pub use flags::in_flags;
 

@@ -58,7 +58,6 @@ pub mod fuzzing;
 mod git;
 mod host;
 mod http;
-mod init;
 mod journal;
 mod keys;
 mod lock;
@@ -94,7 +93,12 @@ pub mod errors {
 /// What the command line and the tests of this project use beyond the public interface. It may change at any time.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::host::{files, owners};
+    pub use crate::host::{dotenv, files, glob, ini, owners};
+
+    /// How long managers and gunicorn let a service take to end.
+    pub mod limits {
+        pub use crate::services::limits::{Limits, graceful, systemd_seconds};
+    }
 
     macro_rules! modules {
         ($($name:ident)*) => {
@@ -104,7 +108,7 @@ pub mod internal {
         };
     }
 
-    modules! { django git http init journal lock names python runner secrets smoke state }
+    modules! { django git http journal lock names python runner secrets smoke state }
 }
 
 pub use action::{Action, ActionError, Context};

@@ -38,7 +38,8 @@ pub(crate) fn join(root: &Path, text: &str) -> PathBuf {
 }
 
 /// Removes `.` and `..` from a path, without looking at links.
-pub(crate) fn normal(path: &Path) -> PathBuf {
+#[must_use]
+pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {

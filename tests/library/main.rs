@@ -12,7 +12,6 @@ mod django;
 mod examples;
 mod faults;
 mod git;
-mod init;
 mod nothing_new;
 mod public_api;
 mod python;

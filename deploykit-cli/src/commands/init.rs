@@ -1,7 +1,5 @@
 //! `init`: looks at the site here and writes its configuration.
 
-use deploykit::internal::init;
-
 use crate::args::InitArgs;
 use crate::exit_code;
 use crate::failure::Failure;
@@ -11,7 +9,7 @@ use crate::output::json::document;
 
 pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     let host = super::host(None)?;
-    let findings = init::look(&args.directory, &host).map_err(|error| Failure::refused(&error))?;
+    let findings = deploykit_init::look(&args.directory, &host).map_err(|error| Failure::refused(&error))?;
     if args.print {
         let text = findings.to_toml(&findings.directory);
         let answer = serde_json::json!({ "configuration": text, "questions": &findings.questions });

@@ -20,6 +20,7 @@ mod rows;
 mod session;
 mod static_files;
 mod static_rules;
+mod time_zone;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
 pub(crate) use backup::remove_half_copy;
@@ -40,3 +41,4 @@ pub use rows::RowCounts;
 pub use session::Session;
 pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
 pub use static_rules::{StaticRecord, StaticSources, When};
+pub(crate) use time_zone::spelled_time_zone;

@@ -8,22 +8,24 @@ use std::ops::Range;
 
 /// One `NAME=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Assignment<'t> {
-    pub(crate) name: &'t str,
-    pub(crate) value: String,
+pub struct Assignment<'t> {
+    /// The name.
+    pub name: &'t str,
+    /// The value, without its quotes.
+    pub value: String,
     /// Whether `export` stands before it.
-    pub(crate) export: bool,
+    pub export: bool,
     /// The bytes of the value, with its quotes.
-    pub(crate) at: Range<usize>,
+    pub at: Range<usize>,
 }
 
 /// A line that is not read. What it says is not in here: it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadLine {
+pub struct BadLine {
     /// From 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// Why not.
-    pub(crate) reason: &'static str,
+    pub reason: &'static str,
 }
 
 const NO_ASSIGNMENT: &str = "expected `NAME=value`";
@@ -39,7 +41,11 @@ const COMMENT_GOES_ON: &str = "for systemd, a comment that ends in a backslash g
 const ZERO_BYTE: &str = "a variable cannot hold a zero byte";
 
 /// Reads a file.
-pub(crate) fn parse(text: &str) -> Result<Vec<Assignment<'_>>, BadLine> {
+///
+/// # Errors
+///
+/// When a line is not read.
+pub fn parse(text: &str) -> Result<Vec<Assignment<'_>>, BadLine> {
     let mut found = Vec::new();
     let (mut at, mut line) = (0, 1);
     while at < text.len() {

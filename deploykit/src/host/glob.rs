@@ -8,7 +8,8 @@ const AS_IN_PYTHON: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// Returns the paths that a pattern names, in the order of their names. A pattern that cannot be read names itself.
-pub(crate) fn matching(pattern: &Path) -> Vec<PathBuf> {
+#[must_use]
+pub fn matching(pattern: &Path) -> Vec<PathBuf> {
     match pattern.to_str().map(|pattern| glob::glob_with(pattern, AS_IN_PYTHON)) {
         Some(Ok(paths)) => paths.filter_map(Result::ok).collect(),
         _ => Some(pattern.to_owned()).filter(|path| path.exists()).into_iter().collect(),
@@ -16,7 +17,8 @@ pub(crate) fn matching(pattern: &Path) -> Vec<PathBuf> {
 }
 
 /// Tells whether a pattern names a path.
-pub(crate) fn matches(pattern: &Path, path: &Path) -> bool {
+#[must_use]
+pub fn matches(pattern: &Path, path: &Path) -> bool {
     match pattern.to_str().map(Pattern::new) {
         Some(Ok(pattern)) => pattern.matches_path_with(path, AS_IN_PYTHON),
         _ => pattern == path,

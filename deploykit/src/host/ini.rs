@@ -6,28 +6,28 @@ use thiserror::Error;
 
 /// The sections of a file, in its order.
 #[derive(Debug, Default)]
-pub(crate) struct Sections(Vec<(String, Vec<(String, String)>)>);
+pub struct Sections(Vec<(String, Vec<(String, String)>)>);
 
 /// A line that is neither. It is not quoted: it may contain a password.
 #[derive(Debug, Error)]
 #[error("line {line}: expected `[section]` or `key = value`")]
-pub(crate) struct IniError {
+pub struct IniError {
     line: usize,
 }
 
 impl Sections {
     /// Returns the names of the sections.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// Tells whether there is a section of this name.
-    pub(crate) fn has(&self, section: &str) -> bool {
+    pub fn has(&self, section: &str) -> bool {
         self.names().any(|name| name == section)
     }
 
     /// Returns a value by its key in lower case; the last one counts.
-    pub(crate) fn get(&self, section: &str, key: &str) -> Option<&str> {
+    pub fn get(&self, section: &str, key: &str) -> Option<&str> {
         let keys =
             self.0.iter().rev().filter(|(name, _)| name == section).flat_map(|(_, keys)| keys.iter().rev());
         keys.map(|(name, value)| (name, value.as_str()))
@@ -37,7 +37,11 @@ impl Sections {
 }
 
 /// Reads a text. Keys become lower case. A value may continue in indented lines.
-pub(crate) fn parse(text: &str) -> Result<Sections, IniError> {
+///
+/// # Errors
+///
+/// When a line is neither a section nor a key with a value.
+pub fn parse(text: &str) -> Result<Sections, IniError> {
     let mut sections = Sections::default();
     for (index, line) in text.lines().enumerate() {
         let content = without_comment(line).trim_end();

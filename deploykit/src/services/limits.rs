@@ -16,18 +16,19 @@ const GRACEFUL: Duration = Duration::from_secs(30);
 
 /// What is known of a service's stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// After how long the manager ends the service by force, and what that setting is called.
-    pub(crate) force: Option<(Duration, &'static str)>,
+    pub force: Option<(Duration, &'static str)>,
     /// The setting that keeps the manager from ending more than one process.
-    pub(crate) one_only: Option<&'static str>,
+    pub one_only: Option<&'static str>,
     /// How long gunicorn lets its workers finish; `None`: it is no gunicorn, or nobody knows.
-    pub(crate) graceful: Option<Duration>,
+    pub graceful: Option<Duration>,
 }
 
 impl Limits {
     /// Says what makes it likely that a stop fails or leaves something behind.
-    pub(crate) fn cautions(&self, stop_timeout: Duration) -> Vec<String> {
+    #[must_use]
+    pub fn cautions(&self, stop_timeout: Duration) -> Vec<String> {
         let mut cautions = Vec::new();
         if let (Some((force, setting)), Some(graceful), Some(one)) =
             (self.force, self.graceful, self.one_only)
@@ -73,7 +74,8 @@ pub(super) fn graceful_of(process: ProcessId, otherwise: &[String]) -> Option<Du
 }
 
 /// Returns how long gunicorn lets its workers finish, by its command line, its variable and its configuration file.
-pub(crate) fn graceful(command: &[String], variable: &str, directory: &Path) -> Option<Duration> {
+#[must_use]
+pub fn graceful(command: &[String], variable: &str, directory: &Path) -> Option<Duration> {
     let arguments = arguments(command)?;
     let variable: Vec<String> = variable.split_whitespace().map(str::to_owned).collect();
     let sources = [arguments, variable.as_slice()];
@@ -111,7 +113,8 @@ fn option(words: &[String], names: &[&str]) -> Option<String> {
 }
 
 /// Reads `90`, `90s`, `2min` or `5min 20s` as systemd writes it; `None` for anything else.
-pub(crate) fn systemd_seconds(text: &str) -> Option<u64> {
+#[must_use]
+pub fn systemd_seconds(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);
     }

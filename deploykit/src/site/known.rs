@@ -11,7 +11,9 @@ impl Site {
     #[must_use]
     pub fn time_zone(&self) -> Option<String> {
         let known = self.state().known().time_zone;
-        known.or_else(|| crate::init::time_zone(&self.config.site.project, &self.config.site.settings))
+        known.or_else(|| {
+            crate::django::spelled_time_zone(&self.config.site.project, &self.config.site.settings)
+        })
     }
 
     /// Returns the file that the site's maintenance commands write, as far as it is known without booting Django.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::files::entries_of;
 use super::{Found, InitError};
-use crate::command::Command;
-use crate::host::Host;
+use deploykit::Command;
+use deploykit::Host;
 
 /// Finds the checkout around a directory, or the only one right below it.
 pub(super) fn find(directory: &Path) -> Result<PathBuf, InitError> {
@@ -82,7 +82,7 @@ pub(super) fn observe(repository: &Path, host: &Host) -> GitFacts {
                 None => facts.known.push(name.to_owned()),
             }
         }
-        Ok::<(), crate::host::CommandError>(())
+        Ok::<(), deploykit::CommandError>(())
     })();
     if let Err(error) = answered {
         let last = error.tail().last().map(|line| format!(": {line}"));

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 use super::files::{directory_name, file_name, text};
-use crate::host::{glob, ini};
-use crate::names;
+use deploykit::internal::names;
+use deploykit::internal::{glob, ini};
 
 /// A program of a service manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::files::seen_from;
 use super::{Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
-use crate::services::Role;
+use deploykit::services::Role;
 
 /// Where the comments after values start.
 const COLUMN: usize = 42;

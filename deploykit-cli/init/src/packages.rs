@@ -162,8 +162,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::host::Host;
-    use crate::init::files::walk;
+    use crate::files::walk;
+    use deploykit::Host;
 
     struct Site(tempfile::TempDir);
 

@@ -8,8 +8,8 @@ use regex::Regex;
 
 use super::expression;
 use super::files::text;
-use super::literals::{is_word, string_length, strings};
-use crate::names;
+use super::literals::{is_word, string_length};
+use deploykit::internal::names;
 
 /// How deep names may refer to names.
 const DEPTH: usize = 12;
@@ -118,15 +118,6 @@ impl Settings {
     }
 }
 
-/// Returns the time zone that settings spell out, given as the directory that they are imported from and their dotted name.
-pub(crate) fn time_zone(directory: &Path, module: &str) -> Option<String> {
-    let settings = Settings::read(directory, module);
-    let (_, expression) = settings.assigned("TIME_ZONE")?;
-    let expression = expression.trim();
-    let is_string = expression.starts_with(['"', '\'']) && string_length(expression) == expression.len();
-    strings(expression).pop().filter(|_| is_string)
-}
-
 /// Returns the file of a module: `a/b.py` or `a/b/__init__.py`.
 pub(super) fn module_file(directory: &Path, module: &str) -> Option<PathBuf> {
     let mut path = directory.to_owned();
@@ -189,6 +180,7 @@ fn cut(text: &str, argument: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::literals::strings;
     use super::*;
 
     fn settings(text: &str) -> Settings {

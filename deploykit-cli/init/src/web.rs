@@ -8,8 +8,8 @@ use super::files::{file_name, text};
 use super::literals;
 use super::supervisor::{Program, words};
 use super::{Found, python};
-use crate::names;
-use crate::services::Role;
+use deploykit::internal::names;
+use deploykit::services::Role;
 
 const SERVERS: [&str; 7] =
     ["gunicorn", "uvicorn", "daphne", "hypercorn", "granian", "uwsgi", "waitress-serve"];

@@ -7,15 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::{Findings, FoundMaintenance, FoundManager, InitError, Question, look_also_in};
 use deploykit::Host;
-use deploykit::internal::init::{
-    Findings, FoundMaintenance, FoundManager, InitError, Question, look_also_in,
-};
 use deploykit::services::Role;
 
 use deploykit::site::{Config, ConfigError};
-
-use crate::support;
 
 /// A directory that holds a checkout with its surroundings, and a place for what would be in `/etc`.
 struct Place {
@@ -24,14 +20,13 @@ struct Place {
 }
 
 impl Place {
-    fn new(name: &str) -> Option<Self> {
-        support::program("git")?;
+    fn new(name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let site = directory.path().join("srv").join(name);
         fs::create_dir_all(&site).unwrap();
         let place = Place { directory, site };
         place.git(&["init", "-q", "-b", "master"]);
-        Some(place)
+        place
     }
 
     fn git(&self, args: &[&str]) {
@@ -139,8 +134,8 @@ fn manage(settings: &str) -> String {
     MANAGE.replace("@MODULE@", settings)
 }
 
-fn coralnet() -> Option<Place> {
-    let place = Place::new("coralnet")?;
+fn coralnet() -> Place {
+    let place = Place::new("coralnet");
     place.file("project/manage.py", &manage("config.settings.dev"));
     place.file("project/config/wsgi.py", "setdefault('DJANGO_SETTINGS_MODULE', 'config.settings.dev')\n");
     place.file("project/config/settings/__init__.py", "");
@@ -179,12 +174,12 @@ fn coralnet() -> Option<Place> {
     );
     place.file("../venv/pyvenv.cfg", "");
     place.commit();
-    Some(place)
+    place
 }
 
 #[test]
 fn a_site_as_it_is_run_leaves_no_question() {
-    let Some(place) = coralnet() else { return };
+    let place = coralnet();
     let (findings, text) = place.found();
     assert_eq!(findings.questions, [], "{text}");
     let shown = text.replace(place.directory.path().to_str().unwrap(), "");
@@ -251,7 +246,7 @@ gunicorn = "/srv/log/gunicorn.log"
 
 #[test]
 fn it_is_the_same_from_a_directory_below_and_from_the_one_above() {
-    let Some(place) = coralnet() else { return };
+    let place = coralnet();
     let below = place.site.join("project");
     let findings = look_also_in(&below, &Host::new(), &[]).unwrap();
     let table = check(&findings.to_toml(&below), &findings.questions);
@@ -269,7 +264,7 @@ fn it_is_the_same_from_a_directory_below_and_from_the_one_above() {
 
 #[test]
 fn looking_changes_nothing_and_writing_never_overwrites() {
-    let Some(place) = coralnet() else { return };
+    let place = coralnet();
     let listing = || {
         let mut all: Vec<_> = Vec::new();
         let mut directories = vec![place.directory.path().to_owned()];
@@ -307,7 +302,7 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
 
 #[test]
 fn a_fresh_startproject_says_what_is_missing() {
-    let Some(place) = Place::new("mysite") else { return };
+    let place = Place::new("mysite");
     place.file("manage.py", &manage("mysite.settings"));
     place.file("mysite/wsgi.py", "setdefault('DJANGO_SETTINGS_MODULE', 'mysite.settings')\n");
     place.file("mysite/settings.py", "ALLOWED_HOSTS = []\n");
@@ -325,7 +320,7 @@ fn a_fresh_startproject_says_what_is_missing() {
 
 #[test]
 fn what_is_no_site_is_refused_with_the_reason() {
-    let Some(place) = Place::new("empty") else { return };
+    let place = Place::new("empty");
     let error = place.look().unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -348,7 +343,7 @@ fn odd_names_are_written_so_that_they_are_read_back() {
     for name in
         ["it's \"here\"", "a b#c", "ta\tb\nline", "back\\slash", "é'''\"\"\"x", "[x] = 1", "\u{7f}", "100%"]
     {
-        let Some(place) = Place::new(name) else { return };
+        let place = Place::new(name);
         let project = format!("{name} project");
         place.file(&format!("{project}/manage.py"), &manage("x.settings"));
         place.file(
@@ -379,7 +374,7 @@ fn odd_names_are_written_so_that_they_are_read_back() {
 
 #[test]
 fn a_name_that_is_no_text_is_asked_about() {
-    let Some(place) = Place::new("site") else { return };
+    let place = Place::new("site");
     let directory = place.site.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("manage.py"), manage("x.settings")).unwrap();
@@ -389,7 +384,7 @@ fn a_name_that_is_no_text_is_asked_about() {
 
 #[test]
 fn a_cancelled_look_ends() {
-    let Some(place) = coralnet() else { return };
+    let place = coralnet();
     let cancel = deploykit::Cancel::new().unwrap();
     cancel.request();
     let error = look_also_in(Path::new(&place.site), &Host::new().with_cancel(cancel), &[]).unwrap_err();

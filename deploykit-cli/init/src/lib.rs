@@ -16,6 +16,8 @@ mod python;
 mod secrets;
 mod supervisor;
 mod systemd;
+#[cfg(test)]
+mod tests;
 mod web;
 mod write;
 
@@ -24,10 +26,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::services::Role;
+use deploykit::services::Role;
 
 pub use look::{ELSEWHERE, look, look_also_in};
-pub(crate) use python::time_zone;
 
 /// The name of the file.
 pub const FILE_NAME: &str = "deploykit.toml";
@@ -67,7 +68,7 @@ pub enum InitError {
     },
     /// root calls, and the checkout belongs to somebody else.
     #[error(transparent)]
-    Distrust(#[from] crate::host::owners::DistrustError),
+    Distrust(#[from] deploykit::errors::DistrustError),
     /// The file cannot be written.
     #[error("cannot write `{}`", path.display())]
     Write {

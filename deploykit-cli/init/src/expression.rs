@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::files::dotenv;
 use super::literals::{is_word, string_length, strings};
-use crate::names;
+use deploykit::internal::names;
 
 /// Tokens of the longest expression that is computed: brackets in brackets cost stack.
 const LONGEST: usize = 200;

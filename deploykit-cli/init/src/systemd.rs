@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::file_name;
 use super::supervisor::{Program, is_log, words};
-use crate::services::limits::systemd_seconds;
+use deploykit::internal::limits::systemd_seconds;
 
 /// Reads the service unit in a file; `None` for anything that is no lasting service.
 pub(super) fn parse(text: &str, file: &Path) -> Option<Program> {

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn a_project_below_src_with_units_and_an_env_file() {
-    let Some(place) = Place::new("shop") else { return };
+    let place = Place::new("shop");
     place.file("src/manage.py", &manage("shop.settings"));
     place.file("src/shop/wsgi.py", "setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
     place.file(
@@ -52,7 +52,7 @@ fn a_project_below_src_with_units_and_an_env_file() {
 
 #[test]
 fn one_settings_module_for_every_environment_is_understood() {
-    let Some(place) = Place::new("coralnet") else { return };
+    let place = Place::new("coralnet");
     place.file("project/manage.py", &manage("config.settings"));
     place.file(
         "project/config/settings.py",
@@ -78,7 +78,7 @@ fn one_settings_module_for_every_environment_is_understood() {
 
 #[test]
 fn of_two_projects_the_one_that_the_services_run_is_the_sites() {
-    let Some(place) = Place::new("two") else { return };
+    let place = Place::new("two");
     place.file("a/manage.py", &manage("a.settings"));
     place.file("b/manage.py", &manage("b.settings"));
     place.file("a/a/settings.py", "");
@@ -104,7 +104,7 @@ fn of_two_projects_the_one_that_the_services_run_is_the_sites() {
 
 #[test]
 fn programs_of_other_sites_are_left_out() {
-    let Some(place) = coralnet() else { return };
+    let place = coralnet();
     fs::remove_dir_all(place.site.join("config")).unwrap();
     place.file("../other/venv/pyvenv.cfg", "");
     place.file(
@@ -135,7 +135,7 @@ fn programs_of_other_sites_are_left_out() {
 
 #[test]
 fn a_start_script_tells_where_gunicorn_listens() {
-    let Some(place) = Place::new("site") else { return };
+    let place = Place::new("site");
     place.file("manage.py", &manage("site.settings"));
     place.file("site/settings.py", "ALLOWED_HOSTS = ['.example.com']\n");
     place.file("bin/start", "#!/bin/bash\nSOCK=@SITE@/run/g.sock\nsource @SRV@/env/bin/activate\nexec gunicorn x \\\n -b unix:$SOCK\n");
@@ -159,7 +159,7 @@ fn a_start_script_tells_where_gunicorn_listens() {
 
 #[test]
 fn a_page_without_an_address_behind_it_waits_for_a_person() {
-    let Some(place) = coralnet() else { return };
+    let place = coralnet();
     fs::remove_file(place.site.join("config/supervisor.conf")).unwrap();
     let (findings, text) = place.found();
     let keys: Vec<&str> = findings.questions.iter().map(|question| question.key.as_str()).collect();
@@ -174,7 +174,7 @@ fn a_page_without_an_address_behind_it_waits_for_a_person() {
 
 #[test]
 fn files_that_show_what_secrets_look_like_hold_none() {
-    let Some(place) = Place::new("shop") else { return };
+    let place = Place::new("shop");
     place.file("manage.py", &manage("shop.settings"));
     place.file("shop/settings.py", "SECRET_KEY = get_secret('SECRET_KEY')\n");
     // Tracked, or named so.

@@ -10,11 +10,11 @@ use super::python::Settings;
 use super::supervisor::{self, Conf, Program};
 use super::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundService, InitError};
 use super::{checkout, secrets, systemd, web, write};
-use crate::host::Host;
-use crate::host::owners::not_root_over_others;
-use crate::names;
-use crate::services::Role;
-use crate::services::limits::{Limits, graceful};
+use deploykit::Host;
+use deploykit::internal::limits::{Limits, graceful};
+use deploykit::internal::names;
+use deploykit::internal::owners::not_root_over_others;
+use deploykit::services::Role;
 
 /// Where supervisor, systemd and nginx have their settings on the usual distributions.
 pub const ELSEWHERE: [&str; 9] = [

@@ -78,7 +78,8 @@ fn is_example(top: &Path, file: &Path) -> bool {
 
 fn is_tracked(top: &Path, file: &Path) -> bool {
     let Ok(inside) = file.strip_prefix(top) else { return false };
-    let tree = crate::git::head(top).and_then(|head| crate::git::Tree::open(top, &head.commit));
+    let tree = deploykit::internal::git::head(top)
+        .and_then(|head| deploykit::internal::git::Tree::open(top, &head.commit));
     tree.and_then(|tree| tree.bytes(inside)).is_ok_and(|found| found.is_some())
 }
 
@@ -146,7 +147,7 @@ pub(super) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secrets::{DEFAULT_PATTERN, compile_pattern, names_asked_for};
+    use deploykit::internal::secrets::{DEFAULT_PATTERN, compile_pattern, names_asked_for};
 
     fn settings(text: &str) -> Settings {
         Settings { files: vec![("/srv/site/settings.py".into(), text.to_owned())], ..Settings::default() }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::host::Host;
+use deploykit::Host;
 
 /// Entries after which a walk ends: uploads may be among the files.
 const MOST_ENTRIES: usize = 50_000;
@@ -100,7 +100,7 @@ pub(super) fn text(path: &Path) -> Option<String> {
 
 /// Returns the value of a name in a file of `NAME=value` lines; of one that cannot be read nothing is known.
 pub(super) fn dotenv(text: &str, name: &str) -> Option<String> {
-    let all = crate::host::dotenv::parse(text.trim_start_matches('\u{feff}')).ok()?;
+    let all = deploykit::internal::dotenv::parse(text.trim_start_matches('\u{feff}')).ok()?;
     let found = all.into_iter().rfind(|found| found.name == name)?;
     Some(found.value).filter(|value| !value.is_empty())
 }
