@@ -12,6 +12,8 @@ use crate::support::root;
 
 /// The longest Rust file, in lines.
 const LONGEST: usize = 500;
+/// The crates whose layers ARCHITECTURE.md lists, in its order.
+const SOURCES: [&str; 2] = ["deploykit/src", "deploykit-cli/init/src"];
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
@@ -36,6 +38,11 @@ fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
     found.sort();
     assert!(!found.is_empty(), "no {ending} in {directory}");
     found
+}
+
+/// Returns the files of [`SOURCES`].
+fn sources() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    SOURCES.into_iter().flat_map(|source| files(source, ".rs").into_iter().map(move |path| (source, path)))
 }
 
 fn documents() -> Vec<PathBuf> {
@@ -89,9 +96,9 @@ fn used_in_room(room: &str, at_top: bool, text: &str) -> BTreeSet<String> {
 #[test]
 fn no_modules_of_a_room_use_each_other_in_a_circle() {
     let mut rooms: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    for path in files("deploykit/src", ".rs") {
+    for (source, path) in sources() {
         let inside: Vec<String> = path
-            .strip_prefix("deploykit/src")
+            .strip_prefix(source)
             .unwrap()
             .iter()
             .map(|part| part.to_string_lossy().trim_end_matches(".rs").to_owned())
@@ -99,7 +106,8 @@ fn no_modules_of_a_room_use_each_other_in_a_circle() {
         let [room, module, deeper @ ..] = inside.as_slice() else { continue };
         if !["mod", "tests"].contains(&module.as_str()) && !inside.contains(&"tests".to_owned()) {
             let used = used_in_room(room, deeper.is_empty(), &read(&path));
-            rooms.entry(room.clone()).or_default().entry(module.clone()).or_default().extend(used);
+            let room = format!("{source}/{room}");
+            rooms.entry(room).or_default().entry(module.clone()).or_default().extend(used);
         }
     }
     let mut circles = Vec::new();
@@ -126,15 +134,29 @@ fn no_modules_of_a_room_use_each_other_in_a_circle() {
 #[test]
 fn modules_use_lower_layers_only() {
     let architecture = read("ARCHITECTURE.md");
-    let (_, listed) = blocks(&architecture).into_iter().find(|(language, _)| language == "layers").unwrap();
+    let listed: Vec<_> =
+        blocks(&architecture).into_iter().filter(|(language, _)| language == "layers").collect();
+    assert_eq!(listed.len(), SOURCES.len());
+    let mut wrong = Vec::new();
+    for (source, (_, listed)) in SOURCES.into_iter().zip(&listed) {
+        wrong.extend(uses_of_higher_layers(source, listed, &architecture));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn uses_of_higher_layers(source: &str, listed: &str, architecture: &str) -> Vec<String> {
     let mut layers = BTreeMap::new();
     for (layer, line) in listed.lines().enumerate() {
         layers.extend(line.split_whitespace().map(|module| (module.to_owned(), layer)));
     }
-    let lib = read("deploykit/src/lib.rs");
+    let lib = read(Path::new(source).join("lib.rs"));
     let modules = all(&lib, r"(?m)^(?:pub )?mod (\w+);");
-    assert_eq!(modules, layers.keys().cloned().collect(), "ARCHITECTURE.md lists other modules than lib.rs");
-    let described = all(&architecture, r"(?m)^\| `(\w+)` \| ");
+    assert_eq!(
+        modules,
+        layers.keys().cloned().collect(),
+        "ARCHITECTURE.md lists other modules than {source}/lib.rs"
+    );
+    let described = all(architecture, r"(?m)^\| `(\w+)` \| ");
     assert!(modules.is_subset(&described), "not described: {:?}", modules.difference(&described));
 
     // `crate::Command` is `crate::command::Command`.
@@ -146,8 +168,8 @@ fn modules_use_lower_layers_only() {
     let (one, group) = (pattern(r"crate::(\w+)"), pattern(r"crate::\{([^;]*)\};"));
     let nested = pattern(r"\{[^{}]*\}");
     let mut wrong = Vec::new();
-    for path in files("deploykit/src", ".rs") {
-        let inside = path.strip_prefix("deploykit/src").unwrap();
+    for path in files(source, ".rs") {
+        let inside = path.strip_prefix(source).unwrap();
         let module = inside.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
         if module == "lib" {
             continue;
@@ -171,7 +193,7 @@ fn modules_use_lower_layers_only() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    wrong
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     let host = super::host(None)?;
     let findings = deploykit_init::look(&args.directory, &host).map_err(|error| Failure::refused(&error))?;
     if args.print {
-        let text = findings.to_toml(&findings.directory);
+        let text = findings.to_toml();
         let answer = serde_json::json!({ "configuration": text, "questions": &findings.questions });
         ui.exact(&document(answer), &text)?;
         return Ok(exit_code::DONE);
@@ -20,8 +20,7 @@ pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     let questions = &findings.questions;
     let mut text = format!("{} {}\n", paint(BOLD, "Wrote"), path.display());
     for question in questions {
-        let line = question.line.map_or(String::new(), |line| format!(":{line}"));
-        let place = format!("{}{line}", path.display());
+        let place = format!("{}:{}", path.display(), question.line);
         text.push_str(&format!(
             "{} `{}`: {}\n  at {place}\n",
             paint(WARN, "Needs a person:"),

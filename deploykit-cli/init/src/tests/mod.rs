@@ -7,10 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Findings, FoundMaintenance, FoundManager, InitError, Question, look_also_in};
+use crate::findings::{FoundMaintenance, FoundManager};
+use crate::look::look_also_in;
+use crate::{Findings, InitError, Question};
 use deploykit::Host;
 use deploykit::services::Role;
-
 use deploykit::site::{Config, ConfigError};
 
 /// A directory that holds a checkout with its surroundings, and a place for what would be in `/etc`.
@@ -82,7 +83,7 @@ impl Place {
 
     fn found(&self) -> (Findings, String) {
         let findings = self.look().unwrap();
-        let text = findings.to_toml(&self.site);
+        let text = findings.to_toml();
         check(&text, &findings.questions);
         self.check_is_read(&text, &findings.questions);
         (findings, text)
@@ -97,7 +98,7 @@ fn check(text: &str, questions: &[Question]) -> toml::Table {
     let marked = lines.iter().filter(|line| line.starts_with("# NEEDS A PERSON: ")).count();
     assert_eq!(marked, questions.len(), "{questions:?}\n{text}");
     for question in questions {
-        let line = lines[question.line.unwrap() - 1];
+        let line = lines[question.line - 1];
         let key = question.key.rsplit('.').next().unwrap();
         assert!(line.contains(key), "{question:?} is not about `{line}`\n{text}");
     }
@@ -249,14 +250,14 @@ fn it_is_the_same_from_a_directory_below_and_from_the_one_above() {
     let place = coralnet();
     let below = place.site.join("project");
     let findings = look_also_in(&below, &Host::new(), &[]).unwrap();
-    let table = check(&findings.to_toml(&below), &findings.questions);
+    let table = check(&findings.to_toml(), &findings.questions);
     assert_eq!(table["site"]["repository"].as_str(), Some(".."));
     assert_eq!(table["site"]["project"].as_str(), Some("project"));
     assert_eq!(table["python"]["virtualenv"].as_str(), Some("../../venv"));
 
     let above = place.site.parent().unwrap();
     let findings = look_also_in(above, &Host::new(), &[]).unwrap();
-    let table = check(&findings.to_toml(above), &findings.questions);
+    let table = check(&findings.to_toml(), &findings.questions);
     assert_eq!(table["site"]["repository"].as_str(), Some("coralnet"));
     assert_eq!(table["python"]["virtualenv"].as_str(), Some("venv"));
     assert_eq!(table["services"][0]["config"].as_str(), Some("coralnet/config/supervisor.conf"));
@@ -284,14 +285,14 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
     let findings = place.look().unwrap();
     assert_eq!(listing(), before);
     let path = findings.write().unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), findings.to_toml(&place.site));
+    assert_eq!(fs::read_to_string(&path).unwrap(), findings.to_toml());
 
     fs::write(&path, "mine").unwrap();
     assert!(matches!(findings.write(), Err(InitError::Exists { path: found }) if found == path));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     // Looking and printing is allowed all the same.
     let again = place.look().unwrap();
-    assert_eq!(again.to_toml(&place.site), findings.to_toml(&place.site));
+    assert_eq!(again.to_toml(), findings.to_toml());
     let error = again.write().unwrap_err();
     assert_eq!(error.to_string(), format!("there is a configuration already: `{}`", path.display()));
     // From a directory below it would be found as well.

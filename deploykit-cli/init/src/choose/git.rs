@@ -1,98 +1,10 @@
-//! Which checkout the directory belongs to, and what git says about its branch and remote.
+//! Chooses the remote and the branch that the site follows.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use super::files::entries_of;
-use super::{Found, InitError};
-use deploykit::Command;
-use deploykit::Host;
-
-/// Finds the checkout around a directory, or the only one right below it.
-pub(super) fn find(directory: &Path) -> Result<PathBuf, InitError> {
-    // A file in the place of the directory is a worktree's or a submodule's.
-    let is_checkout = |directory: &Path| directory.join(".git").exists();
-    if let Some(found) = directory.ancestors().find(|directory| is_checkout(directory)) {
-        return Ok(found.to_owned());
-    }
-    let mut below: Vec<PathBuf> =
-        entries_of(directory).into_iter().filter(|path| is_checkout(path)).collect();
-    match below.pop() {
-        Some(only) if below.is_empty() => Ok(only),
-        last => {
-            below.extend(last);
-            Err(InitError::NotACheckout { directory: directory.to_owned(), checkouts: below })
-        }
-    }
-}
-
-/// What git says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct GitFacts {
-    /// The names of the remotes.
-    pub remotes: Vec<String>,
-    /// The branch that is checked out; `None` on no branch.
-    pub branch: Option<String>,
-    /// The remote that this branch follows.
-    pub upstream_remote: Option<String>,
-    /// The branch over there that it follows.
-    pub upstream_branch: Option<String>,
-    /// For each remote, the branch that it names as its own.
-    pub heads: Vec<(String, String)>,
-    /// Branches of the remotes, as `remote/branch`.
-    pub known: Vec<String>,
-    /// Why git said nothing.
-    pub failed: Option<String>,
-}
-
-/// Asks git.
-pub(super) fn observe(repository: &Path, host: &Host) -> GitFacts {
-    let ask = |args: &[&str]| {
-        let mut command = Command::new("git")
-            .arg("-C")
-            .arg(repository)
-            .args(args)
-            .env("LC_ALL", "C")
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .deadline(Duration::from_secs(30))
-            .accept([1]);
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
-            command = command.env_remove(name);
-        }
-        host.run(&command).map(|output| output.stdout.trim_end().to_owned())
-    };
-    let some = |text: String| Some(text).filter(|text| !text.is_empty());
-    let mut facts = GitFacts::default();
-    let answered = (|| {
-        facts.remotes = ask(&["remote"])?.lines().map(str::to_owned).collect();
-        facts.branch = some(ask(&["symbolic-ref", "-q", "--short", "HEAD"])?);
-        if let Some(branch) = &facts.branch {
-            facts.upstream_remote = some(ask(&["config", "--get", &format!("branch.{branch}.remote")])?);
-            let merge = ask(&["config", "--get", &format!("branch.{branch}.merge")])?;
-            facts.upstream_branch = merge.strip_prefix("refs/heads/").map(str::to_owned);
-        }
-        for line in ask(&["for-each-ref", "--format=%(refname) %(symref)", "refs/remotes"])?.lines() {
-            let (name, target) = line.split_once(' ').unwrap_or((line, ""));
-            let Some(name) = name.strip_prefix("refs/remotes/") else { continue };
-            match name.strip_suffix("/HEAD") {
-                Some(remote) => {
-                    let head = target.strip_prefix(&format!("refs/remotes/{remote}/"));
-                    facts.heads.extend(head.map(|head| (remote.to_owned(), head.to_owned())));
-                }
-                None => facts.known.push(name.to_owned()),
-            }
-        }
-        Ok::<(), deploykit::CommandError>(())
-    })();
-    if let Err(error) = answered {
-        let last = error.tail().last().map(|line| format!(": {line}"));
-        facts.failed = Some(format!("{error}{}", last.unwrap_or_default()));
-    }
-    facts
-}
+use crate::findings::{Found, in_backticks};
+use crate::read::git::GitFacts;
 
 /// Decides which remote and branch the site follows.
-pub(super) fn decide(facts: &GitFacts) -> (Found<String>, Found<String>) {
+pub(crate) fn decide(facts: &GitFacts) -> (Found<String>, Found<String>) {
     if let Some(failed) = &facts.failed {
         let question = format!("git could not be asked for it: {failed}");
         return (
@@ -117,7 +29,7 @@ fn remote(facts: &GitFacts) -> Found<String> {
         ),
         [only] => Found::new(only.clone(), "the only remote"),
         several => {
-            let question = format!("which of the remotes {} has the releases?", names(several));
+            let question = format!("which of the remotes {} has the releases?", in_backticks(several));
             match several.iter().find(|name| *name == "origin") {
                 Some(origin) => Found::new(origin.clone(), "git remote"),
                 None => Found::guess(several[0].clone(), question),
@@ -152,10 +64,6 @@ fn branch(facts: &GitFacts, remote: &str) -> Found<String> {
         _ => "the branch that is checked out".to_owned(),
     };
     Found::new(current.clone(), source)
-}
-
-fn names(all: &[String]) -> String {
-    all.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Chooses the requirements files and the virtualenv.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::Found;
-use super::choose::{WORDS, is_aside, listed, narrow, paths_of, says, says_words};
-use super::files::{Tree, directory_name, entries_of, file_name, is_virtualenv, real, seen_from};
-use super::supervisor::Program;
+use super::{WORDS, is_aside, listed, narrow, says, says_words};
+use crate::findings::Found;
+use crate::read::files::{Tree, directory_name, entries_of, file_name, is_virtualenv, real, shown};
+use crate::read::program::Program;
 
 /// Chooses the requirements files.
-pub(super) fn requirements(
+pub(crate) fn requirements(
     top: &Path,
     project: &Path,
     tree: &Tree,
@@ -75,7 +76,7 @@ fn without_requirements(tree: &Tree) -> Found<Vec<PathBuf>> {
 }
 
 /// Lists the virtualenvs in and beside the checkout.
-pub(super) fn virtualenvs(top: &Path, tree: &Tree) -> Vec<PathBuf> {
+pub(crate) fn virtualenvs(top: &Path, tree: &Tree) -> Vec<PathBuf> {
     let mut found = tree.virtualenvs.clone();
     // Beside the name that the checkout has here, and beside the one that it really has.
     let resolved = real(top);
@@ -90,45 +91,23 @@ pub(super) fn virtualenvs(top: &Path, tree: &Tree) -> Vec<PathBuf> {
             }
         }
     }
-    let mut seen: Vec<PathBuf> = Vec::new();
-    found.retain(|directory| {
-        let real = real(directory);
-        let new = !seen.contains(&real);
-        seen.push(real);
-        new
-    });
-    found
-}
-
-/// Returns the virtualenvs that a program names: `/srv/venv/bin/gunicorn`.
-pub(super) fn virtualenvs_of(program: &Program) -> Vec<PathBuf> {
-    let directories = paths_of(program).into_iter().filter_map(|path| {
-        let bin = if file_name(&path) == "bin" { path.as_path() } else { path.parent()? };
-        (file_name(bin) == "bin").then(|| bin.parent().map(Path::to_owned)).flatten()
-    });
-    let set = program
-        .environment
-        .iter()
-        .filter(|(name, _)| name == "VIRTUAL_ENV")
-        .map(|(_, path)| PathBuf::from(path));
-    let mut found: Vec<PathBuf> =
-        directories.chain(set).filter(|directory| is_virtualenv(directory)).collect();
-    found.dedup();
+    let mut seen = BTreeSet::new();
+    found.retain(|directory| seen.insert(real(directory)));
     found
 }
 
 /// Chooses the virtualenv.
-pub(super) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> Found<PathBuf> {
+pub(crate) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> Found<PathBuf> {
     let mut used: Vec<(PathBuf, &Program)> = Vec::new();
     for program in programs {
-        for directory in virtualenvs_of(program) {
+        for directory in program.virtualenvs() {
             if !used.iter().any(|(known, _)| real(known) == real(&directory)) {
                 used.push((directory, program));
             }
         }
     }
     if let Some((directory, program)) = used.first() {
-        let found = Found::new(directory.clone(), seen_from(top, &program.file).to_string_lossy());
+        let found = Found::new(directory.clone(), shown(top, &program.file));
         if used.len() == 1 {
             return found;
         }
@@ -162,28 +141,11 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::files::walk;
-    use deploykit::Host;
-
-    struct Site(tempfile::TempDir);
+    use crate::choose::tests::Site;
 
     impl Site {
-        fn new(files: &[(&str, &str)]) -> Self {
-            let site = Site(tempfile::tempdir().unwrap());
-            for (path, text) in files {
-                let path = site.top().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, text).unwrap();
-            }
-            site
-        }
-
-        fn top(&self) -> PathBuf {
-            self.0.path().join("site")
-        }
-
         fn requirements(&self, environment: &str) -> Found<Vec<PathBuf>> {
-            requirements(&self.top(), &self.top(), &walk(&self.top(), &Host::new()), environment)
+            requirements(&self.top(), &self.top(), &self.tree(), environment)
         }
     }
 
@@ -222,19 +184,19 @@ mod tests {
     #[test]
     fn the_virtualenv_with_django_is_the_sites() {
         let site = Site::new(&[("a", ""), (".venv/pyvenv.cfg", ""), ("../tools/pyvenv.cfg", "")]);
-        let all = || virtualenvs(&site.top(), &walk(&site.top(), &Host::new()));
+        let all = || virtualenvs(&site.top(), &site.tree());
         assert_eq!(virtualenv(&site.top(), &all(), &[]).value, Some(site.top().join(".venv")));
-        let django = site.0.path().join("tools/lib/python3.13/site-packages/django");
+        let django = site.around().join("tools/lib/python3.13/site-packages/django");
         fs::create_dir_all(&django).unwrap();
         fs::write(django.join("__init__.py"), "").unwrap();
         assert_eq!(
             virtualenv(&site.top(), &all(), &[]),
-            Found::new(site.0.path().join("tools"), "has Django")
+            Found::new(site.around().join("tools"), "has Django")
         );
-        fs::remove_dir_all(site.0.path().join("tools/lib")).unwrap();
+        fs::remove_dir_all(site.around().join("tools/lib")).unwrap();
         for name in ["env", "venv"] {
-            fs::create_dir_all(site.0.path().join(name)).unwrap();
-            fs::write(site.0.path().join(name).join("pyvenv.cfg"), "").unwrap();
+            fs::create_dir_all(site.around().join(name)).unwrap();
+            fs::write(site.around().join(name).join("pyvenv.cfg"), "").unwrap();
         }
         assert!(virtualenv(&site.top(), &all(), &[]).question.is_some());
     }

@@ -19,7 +19,7 @@ const SKIPPED: [&str; 7] =
 
 /// What stands in a checkout.
 #[derive(Debug, Default)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     /// The files, shallow ones first, otherwise by name.
     pub files: Vec<PathBuf>,
     /// The virtualenvs up to two directories below the top.
@@ -34,7 +34,7 @@ impl Tree {
 }
 
 /// Lists what stands in a checkout, without what git, Node and Python put there.
-pub(super) fn walk(top: &Path, host: &Host) -> Tree {
+pub(crate) fn walk(top: &Path, host: &Host) -> Tree {
     let mut tree = Tree::default();
     let mut waiting = VecDeque::from([(top.to_owned(), 0)]);
     let mut entries = 0;
@@ -68,7 +68,7 @@ pub(super) fn walk(top: &Path, host: &Host) -> Tree {
 }
 
 /// Returns what stands in a directory, by name; nothing when it cannot be read.
-pub(super) fn entries_of(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn entries_of(directory: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> = fs::read_dir(directory)
         .into_iter()
         .flatten()
@@ -79,12 +79,12 @@ pub(super) fn entries_of(directory: &Path) -> Vec<PathBuf> {
     entries
 }
 
-pub(super) fn is_virtualenv(directory: &Path) -> bool {
+pub(crate) fn is_virtualenv(directory: &Path) -> bool {
     directory.join("pyvenv.cfg").is_file()
 }
 
 /// Reads a small file; `None` for one that is large, unreadable or not text.
-pub(super) fn text(path: &Path) -> Option<String> {
+pub(crate) fn text(path: &Path) -> Option<String> {
     let file = fs::File::open(path).ok()?;
     // A pipe or a device would never end.
     if !file.metadata().ok()?.is_file() {
@@ -99,24 +99,24 @@ pub(super) fn text(path: &Path) -> Option<String> {
 }
 
 /// Returns the value of a name in a file of `NAME=value` lines; of one that cannot be read nothing is known.
-pub(super) fn dotenv(text: &str, name: &str) -> Option<String> {
+pub(crate) fn dotenv(text: &str, name: &str) -> Option<String> {
     let all = deploykit::internal::dotenv::parse(text.trim_start_matches('\u{feff}')).ok()?;
     let found = all.into_iter().rfind(|found| found.name == name)?;
     Some(found.value).filter(|value| !value.is_empty())
 }
 
 /// Returns the last part of a path, leniently decoded.
-pub(super) fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Returns the name of the directory that a file stands in.
-pub(super) fn directory_name(path: &Path) -> String {
+pub(crate) fn directory_name(path: &Path) -> String {
     path.parent().map(file_name).unwrap_or_default()
 }
 
 /// Returns the path with its links resolved as far as it exists.
-pub(super) fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     for directory in path.ancestors() {
         if let Ok(real) = directory.canonicalize() {
             return path.strip_prefix(directory).map_or(real.clone(), |rest| {
@@ -128,7 +128,7 @@ pub(super) fn real(path: &Path) -> PathBuf {
 }
 
 /// Returns a path as seen from a directory: relative when it is inside or at most two directories up, absolute otherwise.
-pub(super) fn seen_from(directory: &Path, path: &Path) -> PathBuf {
+pub(crate) fn seen_from(directory: &Path, path: &Path) -> PathBuf {
     for (ups, ancestor) in directory.ancestors().take(3).enumerate() {
         if ancestor.parent().is_none() {
             break;
@@ -145,14 +145,23 @@ pub(super) fn seen_from(directory: &Path, path: &Path) -> PathBuf {
     path.to_owned()
 }
 
+/// Returns a path for a person, as [`seen_from`] a directory.
+pub(crate) fn shown(directory: &Path, path: &Path) -> String {
+    seen_from(directory, path).to_string_lossy().into_owned()
+}
+
+/// Tells whether a text is the template of a file, to be filled in by Jinja or Django.
+pub(crate) fn is_template(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_path_is_seen_from_a_directory() {
-        let seen =
-            |directory, path| seen_from(Path::new(directory), Path::new(path)).to_string_lossy().into_owned();
+        let seen = |directory, path| shown(Path::new(directory), Path::new(path));
         assert_eq!(seen("/srv/site", "/srv/site"), ".");
         assert_eq!(seen("/srv/site", "/srv/site/a b"), "a b");
         assert_eq!(seen("/srv/site", "/srv/venv"), "../venv");

@@ -1,58 +1,16 @@
-//! Chooses among candidates: which manage.py, settings, requirements, virtualenv and secrets are the site's.
+//! Chooses the project, the settings and the environment.
 
 use std::path::{Path, PathBuf};
 
-use super::files::{Tree, dotenv, entries_of, file_name, real, seen_from, text};
-use super::python::{default_settings, module_file};
-use super::supervisor::Program;
-use super::{Found, InitError};
-
-/// Words for each environment in the names of files and modules.
-pub(super) const WORDS: [(&str, &[&str]); 3] = [
-    ("production", &["production", "prod", "live", "deploy", "server"]),
-    ("staging", &["staging", "stage"]),
-    ("development", &["development", "dev", "local", "debug"]),
-];
-/// Directories whose manage.py and requirements are for something else than running the site.
-const ASIDE: [&str; 11] = [
-    "test",
-    "tests",
-    "testing",
-    "example",
-    "examples",
-    "demo",
-    "sandbox",
-    "doc",
-    "docs",
-    "testproject",
-    "ci",
-];
-
-/// Tells whether a name contains one of the words, as a word.
-pub(super) fn says(name: &str, words: &[&str]) -> bool {
-    name.split(|c: char| !c.is_alphanumeric()).any(|part| words.contains(&part))
-}
-
-fn words_of(environment: &str) -> &'static [&'static str] {
-    WORDS.iter().find(|(name, _)| *name == environment).map_or(&[], |(_, words)| words)
-}
-
-pub(super) fn listed(top: &Path, paths: &[&PathBuf]) -> String {
-    let names: Vec<String> =
-        paths.iter().take(4).map(|path| format!("`{}`", seen_from(top, path).display())).collect();
-    let more = if paths.len() > 4 { ", …" } else { "" };
-    format!("{}{more}", names.join(", "))
-}
-
-pub(super) fn is_aside(top: &Path, file: &Path) -> bool {
-    let inside = file.strip_prefix(top).unwrap_or(file);
-    inside.parent().is_some_and(|directory| {
-        directory.iter().any(|part| ASIDE.contains(&part.to_string_lossy().as_ref()))
-    })
-}
+use super::{WORDS, is_aside, listed, narrow, says, says_words};
+use crate::InitError;
+use crate::findings::{Found, in_backticks};
+use crate::read::files::{Tree, dotenv, entries_of, file_name, real, shown, text};
+use crate::read::program::Program;
+use crate::read::settings::{Settings, default_settings, module_file};
 
 /// Chooses the directory of manage.py.
-pub(super) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<Found<PathBuf>, InitError> {
+pub(crate) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<Found<PathBuf>, InitError> {
     let near = |file: &&PathBuf| file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 4);
     let all: Vec<&PathBuf> = tree.named("manage.py").filter(near).collect();
     let mut candidates = all.clone();
@@ -61,12 +19,12 @@ pub(super) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<
     if candidates.len() > 1 {
         narrow(&mut candidates, |file| {
             let directory = real(file.parent().unwrap_or(top));
-            programs.iter().any(|program| uses(program, &directory))
+            programs.iter().any(|program| program.uses(&directory))
         });
     }
     let found = |file: &PathBuf| {
         let directory = file.parent().unwrap_or(top).to_owned();
-        Found::new(directory, seen_from(top, file).to_string_lossy())
+        Found::new(directory, shown(top, file))
     };
     match candidates.as_slice() {
         [] => Err(InitError::NoProject { repository: top.to_owned() }),
@@ -78,52 +36,28 @@ pub(super) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<
     }
 }
 
-/// Keeps the candidates that fit, unless none does.
-pub(super) fn narrow<T: Clone>(candidates: &mut Vec<T>, fits: impl Fn(&T) -> bool) {
-    let kept: Vec<T> = candidates.iter().filter(|candidate| fits(candidate)).cloned().collect();
-    if !kept.is_empty() {
-        *candidates = kept;
-    }
-}
-
-/// Tells whether a program runs in a directory, or names a file of it.
-pub(super) fn uses(program: &Program, top: &Path) -> bool {
-    let directory = program.directory.as_deref().is_some_and(|directory| real(directory).starts_with(top));
-    directory || paths_of(program).iter().any(|path| real(path).starts_with(top) || path.starts_with(top))
-}
-
-/// Returns the absolute paths in a program's command line and environment.
-pub(super) fn paths_of(program: &Program) -> Vec<PathBuf> {
-    let values = program.environment.iter().flat_map(|(_, value)| value.split(':'));
-    let words =
-        program.command.iter().map(|word| word.rsplit_once('=').map_or(word.as_str(), |(_, value)| value));
-    let paths = words.chain(values).map(|word| Path::new(word.strip_prefix("unix:").unwrap_or(word)));
-    let paths = paths.filter(|path| path.is_absolute()).map(Path::to_owned);
-    paths.chain(program.environment_files.iter().cloned()).collect()
-}
-
 /// Returns the directory that the project's modules are imported from.
-pub(super) fn import_directory(top: &Path, project: &Path, module: &str) -> Option<PathBuf> {
+pub(crate) fn import_directory(top: &Path, project: &Path, module: &str) -> Option<PathBuf> {
     [project.to_owned(), project.join("src"), top.join("src"), top.to_owned()]
         .into_iter()
         .find(|directory| module_file(directory, module).is_some())
 }
 
 /// Chooses `DJANGO_SETTINGS_MODULE`.
-pub(super) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Program]) -> Found<String> {
+pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Program]) -> Found<String> {
     let exists = |module: &str| import_directory(top, project, module).is_some();
     let mut named: Vec<(String, String)> = Vec::new();
     for program in programs {
         if let Some(module) = settings_of(program)
             && !named.iter().any(|(known, _)| *known == module)
         {
-            named.push((module, seen_from(top, &program.file).to_string_lossy().into_owned()));
+            named.push((module, shown(top, &program.file)));
         }
     }
     for directory in [project, top] {
         let module = text(&directory.join(".env")).and_then(|text| dotenv(&text, "DJANGO_SETTINGS_MODULE"));
         if let Some(module) = module.filter(|_| named.is_empty()) {
-            named.push((module, seen_from(top, &directory.join(".env")).to_string_lossy().into_owned()));
+            named.push((module, shown(top, &directory.join(".env"))));
         }
     }
     if let Some((module, source)) = named.first() {
@@ -132,8 +66,8 @@ pub(super) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
             return found.asking("the services name this module, and it was not found in the checkout");
         }
         if named.len() > 1 {
-            let names: Vec<String> = named.iter().map(|(name, _)| format!("`{name}`")).collect();
-            return found.asking(format!("the services name different ones: {}", names.join(", ")));
+            let names = in_backticks(named.iter().map(|(name, _)| name));
+            return found.asking(format!("the services name different ones: {names}"));
         }
         return found;
     }
@@ -151,7 +85,7 @@ pub(super) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
         [first, rest @ ..] => {
             let module = first.strip_prefix(project).unwrap_or(first).with_extension("");
             let module: Vec<String> = module.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-            let found = Found::new(module.join("."), seen_from(top, first).to_string_lossy());
+            let found = Found::new(module.join("."), shown(top, first));
             if rest.is_empty() { found } else { found.asking(format!("there are {}", listed(top, &files))) }
         }
     }
@@ -159,7 +93,7 @@ pub(super) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
 
 /// Follows what wsgi.py or manage.py say, towards production when there are settings for it.
 fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<String> {
-    let source = seen_from(top, file).to_string_lossy().into_owned();
+    let source = shown(top, file);
     let last = |module: &str| module.rsplit('.').next().unwrap_or(module).to_lowercase();
     if says_words(&last(module), "production") {
         return Found::new(module.to_owned(), source);
@@ -184,7 +118,7 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<St
         let chosen = if parent.is_empty() { stem.clone() } else { format!("{parent}.{stem}") };
         let found = Found::new(chosen, format!("the settings for production ({source} says {module})"));
         let sure = fitting.len() == 1 || stem == "production";
-        return if sure { found } else { found.asking(format!("there are `{}`", fitting.join("`, `"))) };
+        return if sure { found } else { found.asking(format!("there are {}", in_backticks(fitting))) };
     }
     let found = Found::new(module.to_owned(), source);
     if says_words(&last(module), "development") || says(&last(module), &["test", "tests"]) {
@@ -193,14 +127,9 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<St
     found
 }
 
-pub(super) fn says_words(name: &str, environment: &str) -> bool {
-    says(name, words_of(environment))
-}
-
 fn settings_of(program: &Program) -> Option<String> {
-    let set = program.environment.iter().find(|(name, _)| name == "DJANGO_SETTINGS_MODULE");
-    if let Some((_, module)) = set {
-        return Some(module.clone());
+    if let Some(module) = program.variable("DJANGO_SETTINGS_MODULE") {
+        return Some(module.to_owned());
     }
     let words = &program.command;
     let module = words.iter().enumerate().find_map(|(index, word)| {
@@ -217,7 +146,7 @@ fn settings_of(program: &Program) -> Option<String> {
 }
 
 /// Says which environment this is: by the name of the settings, or by a variable of the `.env` file.
-pub(super) fn environment(settings: &Found<String>, variables: Option<&str>) -> Found<String> {
+pub(crate) fn environment(settings: &Found<String>, variables: Option<&str>) -> Found<String> {
     let module = settings.value.as_deref().unwrap_or_default().to_lowercase();
     let last = module.rsplit('.').next().unwrap_or_default();
     let named = |text: &str| WORDS.iter().map(|(name, _)| *name).find(|name| says_words(text, name));
@@ -235,33 +164,22 @@ pub(super) fn environment(settings: &Found<String>, variables: Option<&str>) -> 
     }
 }
 
+/// Finds `STATIC_ROOT`: the path, or the expression where it is computed.
+pub(crate) fn static_root(top: &Path, settings: &Settings) -> Found<String> {
+    let Some((file, expression)) = settings.assigned("STATIC_ROOT") else { return Found::default() };
+    let path = settings.path(file, &expression).map(|path| path.to_string_lossy().into_owned());
+    let spelled = expression.lines().next().unwrap_or_default().chars().take(60).collect();
+    Found::new(path.unwrap_or(spelled), shown(top, file))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::files::walk;
-    use deploykit::Host;
-
-    struct Site(tempfile::TempDir);
+    use crate::choose::tests::Site;
 
     impl Site {
-        fn new(files: &[(&str, &str)]) -> Self {
-            let site = Site(tempfile::tempdir().unwrap());
-            for (path, text) in files {
-                let path = site.top().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, text).unwrap();
-            }
-            site
-        }
-
-        fn top(&self) -> PathBuf {
-            self.0.path().join("site")
-        }
-
         fn settings(&self, programs: &[&Program]) -> Found<String> {
-            settings(&self.top(), &self.top(), &walk(&self.top(), &Host::new()), programs)
+            settings(&self.top(), &self.top(), &self.tree(), programs)
         }
     }
 

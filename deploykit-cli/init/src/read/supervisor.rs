@@ -6,41 +6,14 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::files::{directory_name, file_name, text};
+use super::files::{is_template, text};
+use super::program::{Program, is_log, words};
 use deploykit::internal::names;
 use deploykit::internal::{glob, ini};
 
-/// A program of a service manager.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Program {
-    pub name: String,
-    /// What its manager calls it, when that is another name.
-    pub address: Option<String>,
-    /// The name of its only process.
-    pub process: Option<String>,
-    /// Its command line, split into words.
-    pub command: Vec<String>,
-    pub directory: Option<PathBuf>,
-    pub environment: Vec<(String, String)>,
-    pub environment_files: Vec<PathBuf>,
-    /// Seconds that its manager lets it take to end.
-    pub stop_seconds: Option<u64>,
-    /// Its manager kills its main process only.
-    pub kills_one: bool,
-    pub log: Option<PathBuf>,
-    /// The socket that its manager holds for it, as supervisor writes it.
-    pub socket: Option<String>,
-    /// The file that it stands in.
-    pub file: PathBuf,
-    /// The configuration of the supervisord that runs it; `None` when that was not found, and for systemd.
-    pub config: Option<PathBuf>,
-    /// Its systemd unit; `None` for supervisor.
-    pub unit: Option<String>,
-}
-
 /// One configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Conf {
+pub(crate) struct Conf {
     pub file: PathBuf,
     /// Whether it is a supervisord's own, with the socket that it is asked through.
     pub serves: bool,
@@ -54,9 +27,9 @@ pub(super) struct Conf {
 }
 
 /// Reads a file; `None` when it is not one of supervisor's, or the template of one.
-pub(super) fn parse(text: &str, file: &Path) -> Option<Conf> {
+pub(crate) fn parse(text: &str, file: &Path) -> Option<Conf> {
     let header = r"(?m)^\[(?:program:|fcgi-program:|group:|supervisord\]|supervisorctl\]|unix_http_server\]|inet_http_server\])";
-    if !Regex::new(header).ok()?.is_match(text) || text.contains("{{") || text.contains("{%") {
+    if !Regex::new(header).ok()?.is_match(text) || is_template(text) {
         return None;
     }
     let here = file.parent().unwrap_or(Path::new("/"));
@@ -115,15 +88,6 @@ fn is_true(value: &str) -> bool {
     ["true", "on", "yes", "1"].contains(&value.to_lowercase().as_str())
 }
 
-pub(super) fn is_log(path: &Path) -> bool {
-    path.is_absolute() && !path.starts_with("/dev") && !path.to_string_lossy().contains('%')
-}
-
-/// Splits a command line as a shell would, without expanding anything; where a quote is open, at its blanks.
-pub(super) fn words(line: &str) -> Vec<String> {
-    shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
-}
-
 /// Splits `KEY="value",KEY2=value`.
 fn environment(text: &str) -> Vec<(String, String)> {
     let Ok(pattern) = Regex::new(r#"(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^,\s]*))"#) else {
@@ -139,7 +103,7 @@ fn environment(text: &str) -> Vec<(String, String)> {
 }
 
 /// Puts included files to those that include them, and gives each program the configuration that runs it.
-pub(super) fn join(mut confs: Vec<Conf>) -> Vec<Program> {
+pub(crate) fn join(mut confs: Vec<Conf>) -> Vec<Program> {
     let patterns: Vec<PathBuf> =
         confs.iter().filter(|conf| conf.serves).flat_map(|conf| conf.includes.clone()).collect();
     for file in patterns.iter().flat_map(|pattern| glob::matching(pattern)) {
@@ -185,11 +149,6 @@ fn addressed(confs: &[&Conf], config: Option<&Path>) -> Vec<Program> {
         }
     }
     programs
-}
-
-/// Tells whether a file's name or directory says that it is for this environment.
-pub(super) fn is_for(file: &Path, environment: &str) -> bool {
-    file_name(file).contains(environment) || directory_name(file).contains(environment)
 }
 
 #[cfg(test)]
@@ -269,11 +228,5 @@ files = conf.d/*.conf /etc/x.ini
     fn other_files_and_templates_are_left_alone() {
         assert_eq!(parse("[flake8]\nmax=1\n", Path::new("/x/setup.cfg")), None);
         assert_eq!(parse("[program:{{ name }}]\n", Path::new("/x/a.conf")), None);
-    }
-
-    #[test]
-    fn words_are_split_as_in_a_shell() {
-        assert_eq!(words(r#"a 'b c' "d \"e" f\ g '' "#), ["a", "b c", "d \"e", "f g", ""]);
-        assert!(words("  ").is_empty());
     }
 }

@@ -1,23 +1,20 @@
-//! What answers requests: the role of a program, where it listens, and what nginx does during maintenance.
+//! Chooses what answers requests: the role of a program, where it listens, and its public address.
 
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
-
-use super::files::{file_name, text};
-use super::literals;
-use super::supervisor::{Program, words};
-use super::{Found, python};
+use crate::findings::Found;
+use crate::read::files::{dotenv, file_name, shown, text};
+use crate::read::program::{Program, SERVERS};
+use crate::read::settings::{Settings, assignment};
+use crate::read::{literals, nginx};
 use deploykit::internal::names;
 use deploykit::services::Role;
 
-const SERVERS: [&str; 7] =
-    ["gunicorn", "uvicorn", "daphne", "hypercorn", "granian", "uwsgi", "waitress-serve"];
 const REQUIRED: [&str; 6] =
     ["redis-server", "valkey-server", "memcached", "rabbitmq-server", "postgres", "mariadbd"];
 
 /// Returns what a command line is for.
-pub(super) fn role(command: &[String]) -> Role {
+pub(crate) fn role(command: &[String]) -> Role {
     let first = command.first().map(|word| file_name(Path::new(word))).unwrap_or_default();
     if server(command).is_some()
         || first.contains("gunicorn")
@@ -41,49 +38,8 @@ fn server(command: &[String]) -> Option<(&'static str, &[String])> {
     })
 }
 
-/// Returns the words of the line of a start script that starts something, with the script's own variables filled in.
-pub(super) fn script_words(script: &str) -> Vec<String> {
-    let script = script.replace("\\\n", " ");
-    let mut variables: Vec<(String, String)> = Vec::new();
-    let fill = |line: &str, variables: &[(String, String)]| {
-        // The longest name first: `$SITE_DIR` is not `$SITE`.
-        let mut variables: Vec<&(String, String)> = variables.iter().collect();
-        variables.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        variables.iter().fold(line.to_owned(), |line, (name, value)| {
-            line.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value)
-        })
-    };
-    let mut found = Vec::new();
-    for line in script.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        let assigned = line.strip_prefix("export ").unwrap_or(line);
-        if let Some((name, value)) = assigned.split_once('=')
-            && !name.is_empty()
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        {
-            let value = value.split(" #").next().unwrap_or(value);
-            let value = words(&fill(value, &variables)).into_iter().next().unwrap_or_default();
-            variables.push((name.to_owned(), value));
-            continue;
-        }
-        let line = fill(line, &variables);
-        let words = words(&line);
-        let starts = |word: &String| {
-            let name = file_name(Path::new(word));
-            SERVERS.contains(&name.as_str()) || ["celery", "manage.py", "activate"].contains(&name.as_str())
-        };
-        if words.iter().any(starts) {
-            found.extend(
-                words
-                    .into_iter()
-                    .skip_while(|word| ["exec", "source", ".", "nohup"].contains(&word.as_str())),
-            );
-        }
-    }
-    found
-}
-
 /// Returns where a program listens.
-pub(super) fn listens(program: &Program) -> Found<String> {
+fn listens(program: &Program) -> Found<String> {
     let Some((server, args)) = server(&program.command) else { return Found::default() };
     let source = file_name(&program.file);
     let directory = program.directory.clone().unwrap_or_default();
@@ -126,15 +82,15 @@ pub(super) fn listens(program: &Program) -> Found<String> {
         return Found::default();
     }
     let config = directory.join(option(&["--config", "-c"]).unwrap_or_else(|| "gunicorn.conf.py".to_owned()));
-    if let Some(bind) = text(&config).and_then(|text| python::assignment(&text, "bind")) {
+    if let Some(bind) = text(&config).and_then(|text| assignment(&text, "bind")) {
         let first = literals::strings(&bind).into_iter().next().unwrap_or_default();
         return match address(&first, &directory) {
             Some(address) => Found::new(address, file_name(&config)),
             None => Found::open(format!("`{}` computes where gunicorn listens", file_name(&config))),
         };
     }
-    match program.environment.iter().find(|(name, _)| name == "PORT") {
-        Some((_, port)) if port.parse::<u16>().is_ok() => {
+    match program.variable("PORT") {
+        Some(port) if port.parse::<u16>().is_ok() => {
             Found::new(format!("127.0.0.1:{port}"), "PORT of gunicorn")
         }
         _ => Found::new("127.0.0.1:8000".to_owned(), "where gunicorn listens when it is told nothing"),
@@ -168,44 +124,60 @@ fn address(text: &str, directory: &Path) -> Option<String> {
     (!number && host.chars().all(plain)).then(|| format!("{host}:{port}"))
 }
 
-/// Returns the file that makes nginx answer 503 while it exists.
-pub(super) fn maintenance_page(nginx: &str) -> Option<PathBuf> {
-    let nginx: String =
-        nginx.lines().map(|line| line.split('#').next().unwrap_or(line).to_owned() + "\n").collect();
-    let condition = Regex::new(r#"if\s*\(\s*-f\s+["']?([^)"'\s]+)["']?\s*\)\s*\{([^}]*)\}"#).ok()?;
-    let root = Regex::new(r#"(?m)(?:^|[\s;{])root\s+["']?([^;"']+)["']?\s*;"#).ok()?;
-    condition.captures_iter(&nginx).find_map(|found| {
-        let path = &found[1];
-        if !path.to_lowercase().contains("maint") && !found[2].contains("503") {
-            return None;
-        }
-        let before = found.get(0).map_or(0, |whole| whole.start());
-        let root = root.captures_iter(&nginx[..before]).last().map(|root| root[1].trim().to_owned());
-        let path = match root {
-            Some(root) => path.replace("$document_root", &root),
-            None => path.to_owned(),
-        };
-        (path.starts_with('/') && !path.contains('$')).then(|| names::normal(Path::new(&path)))
+/// Returns where the site's web service listens.
+pub(crate) fn connect(programs: &[&Program]) -> Found<String> {
+    let server = programs.iter().find(|program| role(&program.command) == Role::Web);
+    server.map(|program| listens(program)).unwrap_or_default()
+}
+
+/// Returns the public host that the settings allow.
+pub(crate) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option<(String, PathBuf)> {
+    let (file, expression) = settings.assigned("ALLOWED_HOSTS")?;
+    if let Some(host) = public_host(&literals::strings(&expression)) {
+        return Some((host, file.to_owned()));
+    }
+    let names = literals::strings(&expression);
+    env_files.iter().find_map(|file| {
+        let text = text(file)?;
+        let hosts = names.iter().find_map(|name| dotenv(&text, name))?;
+        let hosts: Vec<String> = hosts.split([',', ' ']).map(|host| host.trim().to_owned()).collect();
+        Some((public_host(&hosts)?, file.clone()))
     })
 }
 
-/// Returns the names of the servers that a file of nginx is about.
-pub(super) fn server_names(nginx: &str) -> Vec<String> {
-    let Ok(pattern) = Regex::new(r"(?m)^\s*server_name\s+([^;]+);") else { return Vec::new() };
-    pattern
-        .captures_iter(nginx)
-        .flat_map(|found| found[1].split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        .collect()
+/// Leaves out nginx's files that are about other sites.
+pub(crate) fn nginx_of_this_site<'n>(
+    top: &Path,
+    all: &'n [(PathBuf, String)],
+    host: Option<&(String, PathBuf)>,
+    connect: Option<&str>,
+) -> Vec<&'n (PathBuf, String)> {
+    let connect = connect.map(|address| address.trim_start_matches("unix:"));
+    let about = |(file, text): &&(PathBuf, String)| {
+        let named = host.is_some_and(|(host, _)| nginx::server_names(text).contains(host));
+        let at = |what: Option<&str>| what.is_some_and(|what| text.contains(what));
+        file.starts_with(top) || named || at(connect) || at(top.to_str().filter(|top| top.len() > 1))
+    };
+    all.iter().filter(about).collect()
 }
 
-/// Returns nginx's log of errors.
-pub(super) fn error_log(nginx: &str) -> Option<PathBuf> {
-    let found = Regex::new(r"(?m)^\s*error_log\s+([^;\s]+)").ok()?.captures(nginx)?;
-    Some(PathBuf::from(&found[1])).filter(|path| super::supervisor::is_log(path))
+/// Chooses the public address: of the host that the settings allow, or else of one that nginx serves.
+pub(crate) fn base(
+    top: &Path,
+    host: Option<(String, PathBuf)>,
+    nginx: &[&(PathBuf, String)],
+) -> Found<String> {
+    let mut served = nginx
+        .iter()
+        .filter_map(|(file, text)| Some((public_host(&nginx::server_names(text))?, file.clone())));
+    match host.or_else(|| served.next()) {
+        Some((host, file)) => Found::new(format!("https://{host}/"), shown(top, &file)),
+        None => Found::default(),
+    }
 }
 
 /// Returns the first of these that is the name of one public host.
-pub(super) fn public_host(names: &[String]) -> Option<String> {
+fn public_host(names: &[String]) -> Option<String> {
     let is_name = |name: &str| {
         let labels: Vec<&str> = name.split('.').collect();
         labels.len() > 1
@@ -225,6 +197,7 @@ pub(super) fn public_host(names: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read::program::words;
 
     fn program(command: &str) -> Program {
         Program {
@@ -297,31 +270,6 @@ mod tests {
         assert_eq!(is("/v/bin/celery -A x worker"), Role::Worker);
         assert_eq!(is("/v/bin/python manage.py run_huey"), Role::Worker);
         assert_eq!(is("/usr/bin/redis-server /etc/redis.conf"), Role::Required);
-    }
-
-    #[test]
-    fn a_start_script_is_read_with_its_variables() {
-        let script = "#!/bin/bash\nSITE=/srv/site\nSITE_SOCK=$SITE/run/x.sock # here\n# gunicorn old\n\
-                      source /srv/venv/bin/activate\nexec gunicorn app:application \\\n  --bind=unix:${SITE_SOCK}\n";
-        let words = script_words(script);
-        assert_eq!(
-            words,
-            ["/srv/venv/bin/activate", "gunicorn", "app:application", "--bind=unix:/srv/site/run/x.sock"]
-        );
-    }
-
-    #[test]
-    fn nginx_names_the_maintenance_page() {
-        let page = |text: &str| maintenance_page(text).map(|path| path.to_string_lossy().into_owned());
-        assert_eq!(
-            page("if (-f /srv/www/tmp/maintenance.html) { return 503; }").as_deref(),
-            Some("/srv/www/tmp/maintenance.html")
-        );
-        let root = "server {\n  root /srv/www;\n  if (-f $document_root/maintenance_on.html) {\n    return 503;\n  }\n}";
-        assert_eq!(page(root).as_deref(), Some("/srv/www/maintenance_on.html"));
-        assert_eq!(page("if (-f $request_filename) { break; }"), None);
-        assert_eq!(page("# if (-f /srv/maintenance.html) { return 503; }"), None);
-        assert_eq!(page("if (-f $x/maintenance.html) { return 503; }"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Words and string literals of Python.
 
 /// Returns the length of the string literal that a text starts with, quotes included.
-pub(super) fn string_length(text: &str) -> usize {
+pub(crate) fn string_length(text: &str) -> usize {
     let mark = &text[..1];
     let triple = mark.repeat(3);
     let mark = if text.starts_with(&triple) { triple.as_str() } else { mark };
@@ -21,7 +21,7 @@ pub(super) fn string_length(text: &str) -> usize {
 }
 
 /// Returns the string literals of an expression.
-pub(super) fn strings(expression: &str) -> Vec<String> {
+pub(crate) fn strings(expression: &str) -> Vec<String> {
     let mut strings = Vec::new();
     let mut rest = expression;
     while let Some(start) = rest.find(['"', '\'']) {
@@ -33,6 +33,6 @@ pub(super) fn strings(expression: &str) -> Vec<String> {
     strings
 }
 
-pub(super) fn is_word(c: char) -> bool {
+pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }

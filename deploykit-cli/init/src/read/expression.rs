@@ -11,7 +11,7 @@ const LONGEST: usize = 200;
 
 /// Returns the text of the path that an expression spells out; `names` knows the variables of the file and `variables`
 /// is the text of the `.env` file.
-pub(super) fn value(
+pub(crate) fn value(
     expression: &str,
     names: &dyn Fn(&str) -> Option<String>,
     variables: &str,
@@ -126,30 +126,26 @@ impl Parser<'_> {
             let Token::Name(name) = self.next()? else { return None };
             value = match name.as_str() {
                 "parent" => ancestor(&value, 1)?,
-                "parents" => {
-                    let (true, Some(Token::Number(n)), true) = (self.sign('['), self.next(), self.sign(']'))
-                    else {
-                        return None;
-                    };
-                    ancestor(&value, n.checked_add(1)?)?
-                }
+                "parents" => ancestor(&value, self.number('[', ']')?.checked_add(1)?)?,
                 "resolve" | "absolute" | "as_posix" | "expanduser" => {
                     self.arguments()?;
                     value
                 }
                 // unipath's `ancestor(2)`
-                "ancestor" => {
-                    let (true, Some(Token::Number(n)), true) = (self.sign('('), self.next(), self.sign(')'))
-                    else {
-                        return None;
-                    };
-                    ancestor(&value, n)?
-                }
+                "ancestor" => ancestor(&value, self.number('(', ')')?)?,
                 "joinpath" | "child" => self.arguments()?.iter().fold(value, |path, part| join(&path, part)),
                 _ => return None,
             };
         }
         Some(value)
+    }
+
+    /// Reads a number in brackets.
+    fn number(&mut self, open: char, close: char) -> Option<usize> {
+        match (self.sign(open), self.next(), self.sign(close)) {
+            (true, Some(Token::Number(number)), true) => Some(number),
+            _ => None,
+        }
     }
 
     /// Reads a variable, or a call of a function that is about paths.
@@ -169,12 +165,9 @@ impl Parser<'_> {
         };
         let arguments = self.arguments()?;
         match (function.as_str(), arguments.as_slice()) {
-            ("join", [first, rest @ ..]) => {
-                Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
-            }
             ("dirname", [path]) => ancestor(path, 1),
-            ("abspath" | "realpath" | "normpath" | "str" | "Path" | "PurePath", [path]) => Some(path.clone()),
-            ("Path", [first, rest @ ..]) => {
+            ("abspath" | "realpath" | "normpath" | "str" | "PurePath", [path]) => Some(path.clone()),
+            ("join" | "Path", [first, rest @ ..]) => {
                 Some(rest.iter().fold(first.clone(), |path, part| join(&path, part)))
             }
             _ => None,

@@ -16,7 +16,7 @@ const DEPTH: usize = 12;
 
 /// A settings module and what it imports with `*`, the module itself first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub files: Vec<(PathBuf, String)>,
     /// The text of the `.env` file, whose paths are used where the settings ask for them.
     pub variables: String,
@@ -114,12 +114,17 @@ impl Settings {
 
     /// Returns whether one of the files matches.
     pub fn matches(&self, pattern: &str) -> bool {
-        Regex::new(pattern).is_ok_and(|pattern| self.files.iter().any(|(_, text)| pattern.is_match(text)))
+        self.files.iter().any(|(_, text)| matches(text, pattern))
     }
 }
 
+/// Tells whether a pattern is in a text.
+pub(crate) fn matches(text: &str, pattern: &str) -> bool {
+    Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+}
+
 /// Returns the file of a module: `a/b.py` or `a/b/__init__.py`.
-pub(super) fn module_file(directory: &Path, module: &str) -> Option<PathBuf> {
+pub(crate) fn module_file(directory: &Path, module: &str) -> Option<PathBuf> {
     let mut path = directory.to_owned();
     path.extend(module.split('.').filter(|part| !part.is_empty()));
     let package = path.join("__init__.py");
@@ -131,14 +136,14 @@ pub(super) fn module_file(directory: &Path, module: &str) -> Option<PathBuf> {
 }
 
 /// Returns the module that `manage.py` or `wsgi.py` sets when the environment names none.
-pub(super) fn default_settings(text: &str) -> Option<String> {
+pub(crate) fn default_settings(text: &str) -> Option<String> {
     let pattern = r#"DJANGO_SETTINGS_MODULE["']\s*(?:,|\]\s*=)\s*["']([\w.]+)["']"#;
     let found = Regex::new(pattern).ok()?.captures(text)?;
     Some(found[1].to_owned())
 }
 
 /// Returns the expression that is assigned to a name last, without its comments.
-pub(super) fn assignment(text: &str, name: &str) -> Option<String> {
+pub(crate) fn assignment(text: &str, name: &str) -> Option<String> {
     let pattern = format!(r"(?m)^[ \t]*{}[ \t]*(?::[^=\n]*)?=[ \t]*", regex::escape(name));
     let found = Regex::new(&pattern)
         .ok()?

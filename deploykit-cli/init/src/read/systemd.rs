@@ -4,16 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::file_name;
-use super::supervisor::{Program, is_log, words};
+use super::files::{file_name, is_template};
+use super::program::{Program, is_log, words};
 use deploykit::internal::limits::systemd_seconds;
 
 /// Reads the service unit in a file; `None` for anything that is no lasting service.
-pub(super) fn parse(text: &str, file: &Path) -> Option<Program> {
+pub(crate) fn parse(text: &str, file: &Path) -> Option<Program> {
     let unit = file_name(file);
     let name = unit.strip_suffix(".service")?;
     // A unit with `@` is a mould for others.
-    if name.is_empty() || name.contains('@') || text.contains("{{") || text.contains("{%") {
+    if name.is_empty() || name.contains('@') || is_template(text) {
         return None;
     }
     let text = text.replace("\\\n", " ");
@@ -50,7 +50,7 @@ pub(super) fn parse(text: &str, file: &Path) -> Option<Program> {
 }
 
 /// Reads the address that a socket unit listens at.
-pub(super) fn socket(text: &str) -> Option<String> {
+pub(crate) fn socket(text: &str) -> Option<String> {
     keys(text, "Socket").find(|(key, value)| *key == "ListenStream" && !value.is_empty()).map(|(_, value)| {
         if value.starts_with('/') {
             format!("unix:{value}")

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Found;
-use super::files::{Tree, dotenv, file_name, seen_from, text};
-use super::literals;
-use super::python::Settings;
-use super::supervisor::Program;
+use crate::findings::Found;
+use crate::read::files::{Tree, file_name, shown, text};
+use crate::read::git;
+use crate::read::program::Program;
+use crate::read::settings::{Settings, matches};
 
 /// What the settings read their secrets from, and how they ask.
 #[derive(Debug, Default)]
-pub(super) struct Secrets {
+pub(crate) struct Secrets {
     pub file: Found<PathBuf>,
     pub pattern: Found<String>,
     /// The same file, when it is the services' environment and the site does not read it by itself.
@@ -18,7 +18,7 @@ pub(super) struct Secrets {
 }
 
 /// Chooses the file of the secrets and the way that the code asks for one.
-pub(super) fn choose(
+pub(crate) fn choose(
     top: &Path,
     project: &Path,
     tree: &Tree,
@@ -27,12 +27,11 @@ pub(super) fn choose(
 ) -> Secrets {
     let given = programs.iter().find_map(|program| {
         let file = program.environment_files.iter().find(|file| file.is_file())?;
-        Some((file.clone(), seen_from(top, &program.file).to_string_lossy().into_owned()))
+        Some((file.clone(), shown(top, &program.file)))
     });
     let names = ["secrets.json", ".env"];
     let spelled = settings.paths_ending_in(&names);
-    let source = |path: &Path| seen_from(top, path).to_string_lossy().into_owned();
-    let settings_file = settings.files.first().map(|(file, _)| source(file)).unwrap_or_default();
+    let settings_file = settings.files.first().map(|(file, _)| shown(top, file)).unwrap_or_default();
     let mut secrets = Secrets::default();
     if let Some(file) = spelled.iter().find(|file| file.is_file()) {
         secrets.file = Found::new(file.clone(), format!("what {settings_file} reads"));
@@ -52,9 +51,8 @@ pub(super) fn choose(
     {
         let starters = ["manage.py", "wsgi.py", "asgi.py"].into_iter().flat_map(|name| tree.named(name));
         let reads = r"\bread_env\b|\bload_dotenv\b|\bdecouple\b|\bdotenv\b";
-        let reader = |text: &str| regex::Regex::new(reads).is_ok_and(|reads| reads.is_match(text));
-        let by_itself =
-            settings.matches(reads) || starters.filter_map(|file| text(file)).any(|text| reader(&text));
+        let by_itself = settings.matches(reads)
+            || starters.filter_map(|file| text(file)).any(|text| matches(&text, reads));
         if !by_itself {
             secrets.env_file = Found::new(file.clone(), "the site does not read it by itself");
         }
@@ -73,14 +71,7 @@ fn is_example(top: &Path, file: &Path) -> bool {
         inside.parent().into_iter().flat_map(Path::iter).map(|part| part.to_string_lossy().to_lowercase());
     let mut parts = name.split(['.', '-', '_']).map(str::to_owned).chain(directories);
     parts.any(|part| EXAMPLES.iter().any(|example| part == *example || part == format!("{example}s")))
-        || is_tracked(top, file)
-}
-
-fn is_tracked(top: &Path, file: &Path) -> bool {
-    let Ok(inside) = file.strip_prefix(top) else { return false };
-    let tree = deploykit::internal::git::head(top)
-        .and_then(|head| deploykit::internal::git::Tree::open(top, &head.commit));
-    tree.and_then(|tree| tree.bytes(inside)).is_ok_and(|found| found.is_some())
+        || git::is_tracked(top, file)
 }
 
 fn lying_about(top: &Path, project: &Path, tree: &Tree) -> Option<PathBuf> {
@@ -127,21 +118,6 @@ fn pattern(settings: &Settings, json: bool, has_file: bool) -> Found<String> {
     let opener = asked.iter().map(|(_, opener)| *opener).collect::<Vec<_>>().join("|");
     let opener = if asked.len() > 1 { format!("(?:{opener})") } else { opener };
     Found::new(format!(r#"{opener}\s*["'](\w+)["']"#), names.join(", "))
-}
-
-/// Returns the public host that the settings allow.
-pub(super) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option<(String, PathBuf)> {
-    let (file, expression) = settings.assigned("ALLOWED_HOSTS")?;
-    if let Some(host) = super::web::public_host(&literals::strings(&expression)) {
-        return Some((host, file.to_owned()));
-    }
-    let names = literals::strings(&expression);
-    env_files.iter().find_map(|file| {
-        let text = text(file)?;
-        let hosts = names.iter().find_map(|name| dotenv(&text, name))?;
-        let hosts: Vec<String> = hosts.split([',', ' ']).map(|host| host.trim().to_owned()).collect();
-        Some((super::web::public_host(&hosts)?, file.clone()))
-    })
 }
 
 #[cfg(test)]

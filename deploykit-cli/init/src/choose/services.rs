@@ -1,0 +1,202 @@
+//! Chooses the programs that are this site's, and says how each is managed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use deploykit::internal::limits::{Limits, graceful};
+use deploykit::services::Role;
+
+use super::web;
+use crate::findings::{Found, FoundManager, FoundService, in_backticks};
+use crate::read::files::{directory_name, dotenv, file_name, real, shown, text};
+use crate::read::program::Program;
+
+/// Variables that a shell has anyway, or that only the service itself needs.
+const OWN: [&str; 11] = [
+    "DJANGO_SETTINGS_MODULE",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PWD",
+    "PORT",
+    "VIRTUAL_ENV",
+    "PYTHONUNBUFFERED",
+    "WEB_CONCURRENCY",
+];
+/// Variables that are never secret.
+const PLAIN: [&str; 7] =
+    ["LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "DJANGO_CONFIGURATION", "LD_LIBRARY_PATH"];
+
+/// Leaves the programs of other sites out.
+pub(crate) fn of_this_site<'p>(top: &Path, all: &'p [Program], virtualenvs: &[PathBuf]) -> Vec<&'p Program> {
+    let checkout = real(top);
+    let inside = |file: &Path| real(file).starts_with(&checkout);
+    let mut own: Vec<bool> = all
+        .iter()
+        .map(|program| {
+            // A file of the checkout is about this site, unless it names a place of another one on this machine.
+            let foreign = program.directory.as_deref().is_some_and(Path::is_dir);
+            let required = web::role(&program.command) == Role::Required;
+            program.uses(&checkout) || inside(&program.file) && (required || !foreign)
+        })
+        .collect();
+    let chosen =
+        |own: &[bool]| all.iter().zip(own).filter(|(_, own)| **own).map(|(program, _)| program).collect();
+    let touching: Vec<&Program> = chosen(&own);
+    let mut environments: Vec<PathBuf> = touching.iter().flat_map(|program| program.virtualenvs()).collect();
+    if environments.is_empty() && virtualenvs.len() == 1 {
+        environments.extend(virtualenvs.iter().cloned());
+    }
+    let environments: Vec<PathBuf> = environments.iter().map(|directory| real(directory)).collect();
+    for (program, own) in all.iter().zip(&mut own) {
+        *own |= program.virtualenvs().iter().any(|directory| environments.contains(&real(directory)));
+    }
+    let files: Vec<&Path> = chosen(&own).into_iter().map(|program| program.file.as_path()).collect();
+    for (program, own) in all.iter().zip(&mut own) {
+        let pathless = program.directory.is_none() && program.paths().is_empty();
+        let harmless = pathless || web::role(&program.command) == Role::Required;
+        *own |= harmless && files.contains(&program.file.as_path());
+    }
+    chosen(&own)
+}
+
+/// Of files with the same programs keeps the one that is installed, or is for production.
+pub(crate) fn without_doubles<'p>(
+    top: &Path,
+    mut programs: Vec<&'p Program>,
+) -> (Vec<&'p Program>, Vec<(PathBuf, PathBuf)>) {
+    let rank = |program: &Program| {
+        let managed = program.config.is_some() || program.unit.is_some();
+        let installed = !program.file.starts_with(top);
+        (!managed, !installed, !is_for(&program.file, "prod"))
+    };
+    programs.sort_by_key(|program| rank(program));
+    let mut lost: Vec<&Path> = Vec::new();
+    let mut unsure = Vec::new();
+    for (index, program) in programs.iter().enumerate() {
+        let earlier = programs[..index]
+            .iter()
+            .find(|earlier| earlier.name == program.name && earlier.file != program.file);
+        if let Some(earlier) = earlier.filter(|earlier| !lost.contains(&earlier.file.as_path())) {
+            if rank(earlier) == rank(program) {
+                unsure.push((earlier.file.clone(), program.file.clone()));
+            }
+            lost.push(&program.file);
+        }
+    }
+    programs.retain(|program| !lost.contains(&program.file.as_path()));
+    let mut names: Vec<&str> = Vec::new();
+    programs.retain(|program| {
+        let new = !names.contains(&program.name.as_str());
+        names.push(&program.name);
+        new
+    });
+    (programs, unsure)
+}
+
+/// Says how each program is managed.
+pub(crate) fn services(
+    top: &Path,
+    programs: &[&Program],
+    unsure: &[(PathBuf, PathBuf)],
+) -> Vec<FoundService> {
+    let mut services: Vec<FoundService> = programs
+        .iter()
+        .map(|program| {
+            let twice = unsure.iter().find(|(kept, _)| *kept == program.file);
+            let mut question = twice
+                .map(|(_, other)| format!("`{}` has the same program; which one runs?", shown(top, other)));
+            let manager = if let Some(unit) = program.unit.clone() {
+                if real(&program.file).starts_with(real(top)) && !program.file.starts_with("/etc") {
+                    let why = "is this unit installed? it was found in the checkout only";
+                    question.get_or_insert_with(|| why.to_owned());
+                }
+                FoundManager::Systemd { unit, sudo: !rustix::process::geteuid().is_root() }
+            } else {
+                if program.config.is_none() {
+                    let which =
+                        "which supervisord runs it? name its configuration, the one with [unix_http_server]";
+                    question.get_or_insert_with(|| which.to_owned());
+                }
+                let (config, program) = (program.config.clone(), program.address.clone());
+                FoundManager::Supervisor { config, program }
+            };
+            FoundService {
+                name: program.name.clone(),
+                role: web::role(&program.command),
+                manager,
+                stop_seconds: program.stop_seconds,
+                cautions: cautions(program),
+                source: shown(top, &program.file),
+                question,
+            }
+        })
+        .collect();
+    services.sort_by_key(|service| service.role);
+    // A group that can only be asked for as a whole is one service, of its most public role.
+    let mut asked: Vec<FoundManager> = Vec::new();
+    services.retain(|service| {
+        let grouped = matches!(&service.manager, FoundManager::Supervisor { program: Some(_), .. });
+        let again = grouped && asked.contains(&service.manager);
+        asked.push(service.manager.clone());
+        !again
+    });
+    services
+}
+
+/// Says where a program's manager is less patient than gunicorn, as far as the files tell.
+fn cautions(program: &Program) -> Vec<String> {
+    let (force, one_only) = match program.unit {
+        Some(_) => ((program.stop_seconds.unwrap_or(90), "TimeoutStopSec"), "KillMode"),
+        None => ((program.stop_seconds.unwrap_or(10), "stopwaitsecs"), "killasgroup = false"),
+    };
+    let variable = program.variable("GUNICORN_CMD_ARGS").unwrap_or_default();
+    let directory = program.directory.clone().unwrap_or_default();
+    let limits = Limits {
+        force: Some((Duration::from_secs(force.0), force.1)),
+        one_only: program.kills_one.then_some(one_only),
+        graceful: graceful(&program.command, variable, &directory),
+    };
+    // `stop-timeout` is written to fit.
+    if limits.graceful.is_some() { limits.cautions(Duration::MAX) } else { Vec::new() }
+}
+
+/// Returns the variables that manage.py needs as much as the services do.
+pub(crate) fn variables(
+    top: &Path,
+    programs: &[&Program],
+    env_file: Option<&Path>,
+) -> Found<Vec<(String, String)>> {
+    let known = env_file.and_then(text).unwrap_or_default();
+    let (mut plain, mut others, mut source) = (Vec::new(), Vec::new(), String::new());
+    for program in programs.iter().filter(|program| web::role(&program.command) != Role::Required) {
+        for (name, value) in &program.environment {
+            if OWN.contains(&name.as_str()) || dotenv(&known, name).is_some() {
+                continue;
+            }
+            if PLAIN.contains(&name.as_str()) && !value.contains(['%', '$']) {
+                if !plain.iter().any(|(known, _)| known == name) {
+                    source = shown(top, &program.file);
+                    plain.push((name.clone(), value.clone()));
+                }
+            } else if !others.contains(name) {
+                others.push(name.clone());
+            }
+        }
+    }
+    let mut found = if plain.is_empty() { Found::default() } else { Found::new(plain, source) };
+    if !others.is_empty() {
+        let names = in_backticks(others);
+        found.question = Some(format!(
+            "the services get {names}; if manage.py needs them, put them here, or secret ones into an env-file"
+        ));
+    }
+    found
+}
+
+/// Tells whether a file's name or directory says that it is for this environment.
+fn is_for(file: &Path, environment: &str) -> bool {
+    file_name(file).contains(environment) || directory_name(file).contains(environment)
+}

@@ -1,0 +1,13 @@
+//! Reads what files and git say, one source per file; nothing is decided here.
+
+pub(crate) mod around;
+mod expression;
+pub(crate) mod files;
+pub(crate) mod git;
+pub(crate) mod literals;
+pub(crate) mod nginx;
+pub(crate) mod program;
+mod script;
+pub(crate) mod settings;
+mod supervisor;
+mod systemd;

@@ -1,0 +1,95 @@
+//! A program as its service manager starts it, whichever manager that is.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{file_name, is_virtualenv, real};
+
+/// Programs that answer requests.
+pub(crate) const SERVERS: [&str; 7] =
+    ["gunicorn", "uvicorn", "daphne", "hypercorn", "granian", "uwsgi", "waitress-serve"];
+
+/// A program of a service manager.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub name: String,
+    /// What its manager calls it, when that is another name.
+    pub address: Option<String>,
+    /// The name of its only process.
+    pub process: Option<String>,
+    /// Its command line, split into words.
+    pub command: Vec<String>,
+    pub directory: Option<PathBuf>,
+    pub environment: Vec<(String, String)>,
+    pub environment_files: Vec<PathBuf>,
+    /// Seconds that its manager lets it take to end.
+    pub stop_seconds: Option<u64>,
+    /// Its manager kills its main process only.
+    pub kills_one: bool,
+    pub log: Option<PathBuf>,
+    /// The socket that its manager holds for it, as supervisor writes it.
+    pub socket: Option<String>,
+    /// The file that it stands in.
+    pub file: PathBuf,
+    /// The configuration of the supervisord that runs it; `None` when that was not found, and for systemd.
+    pub config: Option<PathBuf>,
+    /// Its systemd unit; `None` for supervisor.
+    pub unit: Option<String>,
+}
+
+impl Program {
+    /// Returns the value of a variable that it gets.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Tells whether it runs in a directory, or names a file of it.
+    pub(crate) fn uses(&self, top: &Path) -> bool {
+        let inside = |path: &Path| real(path).starts_with(top);
+        self.directory.as_deref().is_some_and(inside)
+            || self.paths().iter().any(|path| inside(path) || path.starts_with(top))
+    }
+
+    /// Returns the absolute paths in its command line and environment.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let values = self.environment.iter().flat_map(|(_, value)| value.split(':'));
+        let words =
+            self.command.iter().map(|word| word.rsplit_once('=').map_or(word.as_str(), |(_, value)| value));
+        let paths = words.chain(values).map(|word| Path::new(word.strip_prefix("unix:").unwrap_or(word)));
+        let paths = paths.filter(|path| path.is_absolute()).map(Path::to_owned);
+        paths.chain(self.environment_files.iter().cloned()).collect()
+    }
+
+    /// Returns the virtualenvs that it names: `/srv/venv/bin/gunicorn`.
+    pub(crate) fn virtualenvs(&self) -> Vec<PathBuf> {
+        let directories = self.paths().into_iter().filter_map(|path| {
+            let bin = if file_name(&path) == "bin" { path.as_path() } else { path.parent()? };
+            (file_name(bin) == "bin").then(|| bin.parent().map(Path::to_owned)).flatten()
+        });
+        let mut found: Vec<PathBuf> =
+            directories.chain(self.variable("VIRTUAL_ENV").map(PathBuf::from)).collect();
+        found.retain(|directory| is_virtualenv(directory));
+        found.dedup();
+        found
+    }
+}
+
+/// Tells whether a path can be a log that is read: neither a device nor computed by the manager.
+pub(crate) fn is_log(path: &Path) -> bool {
+    path.is_absolute() && !path.starts_with("/dev") && !path.to_string_lossy().contains('%')
+}
+
+/// Splits a command line as a shell would, without expanding anything; where a quote is open, at its blanks.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    shlex::split(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_in_a_shell() {
+        assert_eq!(words(r#"a 'b c' "d \"e" f\ g '' "#), ["a", "b c", "d \"e", "f g", ""]);
+        assert!(words("  ").is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! Reads the shell script that starts a program.
+
+use std::path::Path;
+
+use super::files::{file_name, text};
+use super::program::{Program, SERVERS, words};
+
+/// Returns the words that a program's shell script starts something with; none when it is no script.
+pub(crate) fn words_of(program: &Program) -> Vec<String> {
+    let directory = program.directory.clone().unwrap_or_default();
+    let files =
+        program.command.iter().take(2).map(|word| directory.join(word)).filter(|path| path.is_absolute());
+    let script = files.filter_map(|path| text(&path)).find(|text| {
+        let first = text.lines().next().unwrap_or_default();
+        first.starts_with("#!") && first.trim_end().ends_with("sh")
+    });
+    script.map(|script| script_words(&script)).unwrap_or_default()
+}
+
+/// Returns the words of the line of a start script that starts something, with the script's own variables filled in.
+fn script_words(script: &str) -> Vec<String> {
+    let script = script.replace("\\\n", " ");
+    let mut variables: Vec<(String, String)> = Vec::new();
+    let fill = |line: &str, variables: &[(String, String)]| {
+        // The longest name first: `$SITE_DIR` is not `$SITE`.
+        let mut variables: Vec<&(String, String)> = variables.iter().collect();
+        variables.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        variables.iter().fold(line.to_owned(), |line, (name, value)| {
+            line.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value)
+        })
+    };
+    let mut found = Vec::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let assigned = line.strip_prefix("export ").unwrap_or(line);
+        if let Some((name, value)) = assigned.split_once('=')
+            && !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        {
+            let value = value.split(" #").next().unwrap_or(value);
+            let value = words(&fill(value, &variables)).into_iter().next().unwrap_or_default();
+            variables.push((name.to_owned(), value));
+            continue;
+        }
+        let line = fill(line, &variables);
+        let words = words(&line);
+        let starts = |word: &String| {
+            let name = file_name(Path::new(word));
+            SERVERS.contains(&name.as_str()) || ["celery", "manage.py", "activate"].contains(&name.as_str())
+        };
+        if words.iter().any(starts) {
+            found.extend(
+                words
+                    .into_iter()
+                    .skip_while(|word| ["exec", "source", ".", "nohup"].contains(&word.as_str())),
+            );
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_script_is_read_with_its_variables() {
+        let script = "#!/bin/bash\nSITE=/srv/site\nSITE_SOCK=$SITE/run/x.sock # here\n# gunicorn old\n\
+                      source /srv/venv/bin/activate\nexec gunicorn app:application \\\n  --bind=unix:${SITE_SOCK}\n";
+        let words = script_words(script);
+        assert_eq!(
+            words,
+            ["/srv/venv/bin/activate", "gunicorn", "app:application", "--bind=unix:/srv/site/run/x.sock"]
+        );
+    }
+}
