@@ -148,6 +148,20 @@ impl Action {
         )
     }
 
+    /// Tells whether it can be performed long after the run that planned it: it needs no file that a run removes at its end.
+    pub(crate) fn outlives_its_run(&self) -> bool {
+        matches!(
+            self,
+            Action::Run { .. }
+                | Action::WriteFile { .. }
+                | Action::RemoveFile { .. }
+                | Action::RemoveTree { .. }
+                | Action::Wait { .. }
+                | Action::Service(_)
+                | Action::SmokeCheck(_)
+        )
+    }
+
     /// Reaches the state that the action describes.
     ///
     /// # Errors

@@ -144,6 +144,11 @@ impl StepKind {
         STEPS.into_iter().filter(|(.., is_anchor)| *is_anchor).map(|(kind, ..)| kind)
     }
 
+    /// Tells whether it is a step of the site's own or of a tool.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Own(_))
+    }
+
     /// Tells whether the old version stops serving when this step begins.
     #[must_use]
     pub fn opens_window(&self) -> bool {

@@ -2,8 +2,11 @@
 
 use thiserror::Error;
 
+use crate::action::Action;
+use crate::operations::Change;
 use crate::plan::{Step, StepKind};
 use crate::update::Update;
+use crate::update::past::Past;
 use crate::update::recipe::mind_own_steps;
 
 /// Why a step cannot be added to a plan.
@@ -35,8 +38,10 @@ impl Update<'_> {
     /// [`StepKind::anchors`], or a step of the site's own; the step takes its phase from the anchor.
     ///
     /// The step is journalled, undone and recovered like any other: its actions and their undo are data, which another
-    /// process performs after a crash. A [rollback](crate::update::rollback) of the finished update does not undo the step,
-    /// and a notice of the plan says so; the rollback can be given a step, too.
+    /// process performs after a crash. A [rollback](crate::update::rollback) of the finished update performs the recorded
+    /// undo, too, also in another process. It does not if the step has no undo, is [irreversible](crate::Change::irreversible),
+    /// or has actions other than to run programs, write and remove files, control services and wait; a notice of the plan says
+    /// so. A rollback can be given a step of its own.
     ///
     /// # Errors
     ///
@@ -61,16 +66,71 @@ impl Update<'_> {
     /// # }
     /// ```
     pub fn insert_after(&mut self, anchor: &StepKind, step: Step) -> Result<(), InsertError> {
-        let notice = format!("a later rollback does not undo the step `{}`", step.id);
+        let stays = self.plan.rolls_back.is_none() && changes(&step) && !is_reversible(&step);
+        let notice = stays.then(|| format!("a later rollback does not undo the step `{}`", step.id));
         insert(&mut self.plan.steps, anchor, step)?;
-        self.plan.notices.push(notice);
+        self.plan.notices.extend(notice);
         Ok(())
     }
 }
 
+/// Tells whether a step leaves something behind.
+fn changes(step: &Step) -> bool {
+    !step.change.actions.iter().all(Action::leaves_nothing)
+}
+
+/// Tells whether the rollback of the finished update can undo a step.
+fn is_reversible(step: &Step) -> bool {
+    let Change { actions, undo, irreversible, .. } = &step.change;
+    let mut all = actions.iter().chain(undo);
+    irreversible.is_none() && !undo.is_empty() && all.all(Action::outlives_its_run)
+}
+
+/// The steps of a tool, in a rollback of the finished update.
+#[derive(Default)]
+pub(super) struct Inserted {
+    /// What undoes them, newest first, each with the built-in step that it followed in the update.
+    pub undone: Vec<(StepKind, Step)>,
+    /// What a person ought to know.
+    pub notices: Vec<String>,
+}
+
+impl Inserted {
+    /// Reverses the steps of a finished update that are not `known` from the configuration.
+    pub(super) fn of(past: &Past, known: impl Fn(&StepKind) -> bool) -> Self {
+        let mut found = Inserted::default();
+        for (anchor, step) in past.own_steps() {
+            if known(&step.id) || !changes(&step) {
+                continue;
+            }
+            if !is_reversible(&step) {
+                found.notices.push(format!("the step `{}` of the update is not undone", step.id));
+                continue;
+            }
+            found.notices.extend(step.change.actions.iter().filter_map(|action| match action {
+                Action::WriteFile { path, contents, .. } => {
+                    let is_left = std::fs::read(path).is_ok_and(|found| found == contents.as_bytes());
+                    (!is_left).then(|| {
+                        format!("`{}` is no longer as the step `{}` wrote it", path.display(), step.id)
+                    })
+                }
+                _ => None,
+            }));
+            let change = Change {
+                reason: format!("undoes the step of run {}", past.run.name),
+                actions: step.change.undo,
+                undo: step.change.actions,
+                ..Change::default()
+            };
+            found.undone.push((anchor, Step { change, ..step }));
+        }
+        found
+    }
+}
+
 fn insert(steps: &mut Vec<Step>, anchor: &StepKind, mut step: Step) -> Result<(), InsertError> {
-    let is_own = |step: &Step| matches!(step.id, StepKind::Own(_));
-    if !matches!(anchor, StepKind::Own(_)) && !StepKind::anchors().any(|known| known == *anchor) {
+    let is_own = |step: &Step| step.id.is_own();
+    if !anchor.is_own() && !StepKind::anchors().any(|known| known == *anchor) {
         return Err(InsertError::NoAnchor { anchor: anchor.clone() });
     }
     if !is_own(&step) || steps.iter().any(|other| other.id == step.id) {

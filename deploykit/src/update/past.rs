@@ -30,20 +30,35 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// Returns what was done, in order.
+    /// Returns what the built-in steps did, in order.
     pub(super) fn actions(&self) -> impl Iterator<Item = &Action> {
         self.entries.iter().flat_map(|entry| match entry {
-            Entry::StepStarted { actions, .. } => actions.as_slice(),
+            Entry::StepStarted { step, actions, .. } if !step.is_own() => actions.as_slice(),
             _ => &[],
         })
     }
 
-    /// Returns the actions that would have undone the run, had it failed.
+    /// Returns the actions that would have undone the built-in steps, had the run failed.
     pub(super) fn undo(&self) -> impl Iterator<Item = &Action> {
         self.entries.iter().flat_map(|entry| match entry {
-            Entry::StepStarted { undo, .. } => undo.as_slice(),
+            Entry::StepStarted { step, undo, .. } if !step.is_own() => undo.as_slice(),
             _ => &[],
         })
+    }
+
+    /// Returns the steps of the site's own and of a tool, newest first, each with the built-in step that it followed.
+    pub(super) fn own_steps(&self) -> Vec<(StepKind, Step)> {
+        let Some(Entry::RunStarted { planned, .. }) = self.entries.first() else { return Vec::new() };
+        let (mut anchor, mut found) = (None, Vec::new());
+        for step in planned {
+            if step.id.is_own() {
+                found.extend(anchor.clone().map(|anchor| (anchor, step.clone())));
+            } else {
+                anchor = Some(step.id.clone());
+            }
+        }
+        found.reverse();
+        found
     }
 
     /// Returns until when the site's own steps may have written into the static files that it brought; `None`: there were none.
@@ -173,7 +188,8 @@ pub(super) fn keep(
         let host = context.host.uninterrupted();
         git::keep_commit(&host, &site.config().site.repository, &run.name, from)?;
     }
-    let aside = steps.iter().flat_map(|step| &step.change.undo).find_map(|action| match action {
+    let undo = || steps.iter().filter(|step| !step.id.is_own()).flat_map(|step| &step.change.undo);
+    let aside = undo().find_map(|action| match action {
         Action::Swap(back) => Some((&back.aside, &back.live)),
         Action::PlaceFiles(back) => Some((&back.aside, &back.live)),
         _ => None,
@@ -187,7 +203,7 @@ pub(super) fn keep(
     let static_files =
         put_aside.as_ref().map(|(_, directory)| KeptStatic { directory: directory.clone(), added });
     // Before the directory moves: what is moved and not written down would stay for ever.
-    let outputs: Vec<&Swap> = steps.iter().flat_map(|step| &step.change.undo).filter_map(output).collect();
+    let outputs: Vec<&Swap> = undo().filter_map(output).collect();
     let directory = (!outputs.is_empty()).then(|| names::beside(&site.config().site.repository, &run.name));
     run.set_kept(&Kept {
         current: state.current(),

@@ -60,6 +60,8 @@ pub(super) enum Course {
     Rollback {
         /// The finished update that is rolled back.
         run: String,
+        /// The steps of a tool that are undone with it, each with the built-in step that it followed in the update.
+        inserted: Vec<(StepKind, Step)>,
     },
 }
 
@@ -72,15 +74,15 @@ pub(super) struct Planned {
 impl Recipe<'_> {
     pub(super) fn plan(self) -> Result<Planned, Box<dyn Error + Send + Sync>> {
         let Recipe { site, request, services, answers, .. } = self;
-        let (rollback, rolls_back) = match self.course {
-            Course::Update { rollback } => (Some(rollback), None),
-            Course::Rollback { run } => (None, Some(run)),
+        let (rollback, rolls_back, inserted) = match self.course {
+            Course::Update { rollback } => (Some(rollback), None, Vec::new()),
+            Course::Rollback { run, inserted } => (None, Some(run), inserted),
         };
         let is_rollback = rolls_back.is_some();
         let step = |(kind, check)| Step::new(kind, check);
         let with_own = |step: Step| {
             let own = if is_rollback { Vec::new() } else { own_steps(site, self.host, &step) };
-            std::iter::once(step).chain(own)
+            undone_before(&step, &inserted).into_iter().chain([step]).chain(own)
         };
         let mut changes = vec![
             (Code, answers.code),
@@ -139,6 +141,22 @@ impl Recipe<'_> {
     }
 }
 
+/// Returns the steps of a tool that a rollback undoes before one of its own steps, where the undo of the update would.
+fn undone_before(step: &Step, inserted: &[(StepKind, Step)]) -> Vec<Step> {
+    let followed = match &step.id {
+        StopWorkers => StartWorkers,
+        PageUp => PageDown,
+        StopWeb => StartWeb,
+        StartRequired => StopWeb,
+        PageDown => PageUp,
+        StartWorkers => StopWorkers,
+        StartWeb => return Vec::new(),
+        change => change.clone(),
+    };
+    let undone = inserted.iter().filter(|(anchor, _)| *anchor == followed);
+    undone.map(|(_, undone)| Step { phase: step.phase, ..undone.clone() }).collect()
+}
+
 /// Returns the steps of the site itself that follow a step.
 fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
     let config = site.config();
@@ -184,5 +202,38 @@ pub(super) fn mind_own_steps(window: &mut [Step]) {
                 late.steps_until = Some(Timestamp::MAX);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Phase;
+
+    #[test]
+    fn a_rollback_undoes_the_steps_of_a_tool_in_reverse() {
+        let step = |kind: StepKind| Step::new(kind, Check::unchanged(""));
+        let update = [
+            StopWorkers,
+            PageUp,
+            StopWeb,
+            Code,
+            Virtualenv,
+            Static,
+            Migrate,
+            StartWeb,
+            PageDown,
+            StartWorkers,
+        ];
+        let inserted: Vec<_> =
+            update.iter().rev().map(|kind| (kind.clone(), step(format!("after-{kind}").into()))).collect();
+        let mut rollback =
+            vec![StopWorkers, PageUp, StopWeb, Backup, Migrate, Static, Virtualenv, Outputs, Code];
+        rollback.extend([StartRequired, StartWeb, SmokeCheck, PageDown, StartWorkers]);
+        let undone = rollback.into_iter().flat_map(|kind| undone_before(&step(kind), &inserted));
+        let expected = inserted.iter().map(|(_, step)| step.id.clone());
+        assert_eq!(undone.map(|step| step.id).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        let anchors = StepKind::anchors().filter(|kind| kind.phase() != Some(Phase::Prepare));
+        assert_eq!(anchors.collect::<Vec<_>>(), update);
     }
 }

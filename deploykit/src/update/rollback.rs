@@ -41,6 +41,7 @@ use crate::update::backup::Backup;
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::forecast::Known;
+use crate::update::inserted::Inserted;
 use crate::update::past::{self, Past};
 use crate::update::prepare::{Preparation, Ready};
 use crate::update::recipe::{Course, Planned, Recipe};
@@ -71,6 +72,8 @@ struct Done {
     restore: Option<RestoreDatabase>,
     /// The pages as they were before the update.
     pages: Option<SmokeCheck>,
+    /// The steps of a tool.
+    inserted: Inserted,
 }
 
 /// How the database is restored.
@@ -104,7 +107,9 @@ impl<'o> Preparation<'_, 'o> {
         let done = self.step(StepKind::Run, |this| {
             let past = choose(&this.state, wanted)?;
             (this.to, this.from) = past.commits();
-            let done = Done::of(&past, &past.later_steps(&this.state)?)?;
+            let own = &this.site.config().steps;
+            let inserted = Inserted::of(&past, |step| own.iter().any(|own| own.name == step.as_str()));
+            let done = Done { inserted, ..Done::of(&past, &past.later_steps(&this.state)?)? };
             let text = format!("{}: {} → {}", done.run, short(&this.to), short(&this.from));
             Ok((done, text))
         })?;
@@ -263,6 +268,7 @@ impl<'o> Preparation<'_, 'o> {
         };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices: Vec<String> = facts.losses().into_iter().chain(facts.taken_out()).collect();
+        notices.extend(done.inserted.notices.iter().cloned());
         if !own.is_empty() {
             let made = facts.made(&site.config().site.repository);
             notices.push(format!("the site's own steps are not run: {}{made}", own.join(", ")));
@@ -275,7 +281,7 @@ impl<'o> Preparation<'_, 'o> {
             services: &services,
             known,
             answers: facts.answers(site, &services),
-            course: Course::Rollback { run: done.run.clone() },
+            course: Course::Rollback { run: done.run.clone(), inserted: done.inserted.undone.clone() },
             commits: [self.from.clone(), self.to.clone()],
             notices,
         };
@@ -359,6 +365,7 @@ impl Done {
                 Action::SmokeCheck(check) => Some(check.clone()),
                 _ => None,
             }),
+            inserted: Inserted::default(),
             run,
             kept,
         })

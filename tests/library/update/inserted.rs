@@ -38,13 +38,14 @@ fn an_inserted_step_is_done_undone_and_recovered() {
 
     // A later step fails.
     let mut update = prepared();
-    let told = "a later rollback does not undo the step `tool`";
-    assert!(update.plan().notices.iter().any(|notice| notice == told), "{:?}", update.plan().notices);
     let error = update.insert_after(&StepKind::SmokeCheck, writes(&file)).unwrap_err();
     assert!(matches!(error, InsertError::NoAnchor { .. }), "{error}");
     let fails = vec![Action::Run { command: Command::new("false") }];
     let fails = Change { actions: fails, ..Change::default() };
     update.insert_after(&StepKind::Migrate, Step::new("fails".into(), Check::Change(fails))).unwrap();
+    let notices = &update.plan().notices;
+    let told = |step: &str| notices.contains(&format!("a later rollback does not undo the step `{step}`"));
+    assert!(told("fails") && !told("tool"), "{notices:?}");
     let report = update.run().unwrap();
     assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}", report.failure);
     assert_eq!(report.failure.unwrap().step, "fails");
@@ -67,4 +68,26 @@ fn an_inserted_step_is_done_undone_and_recovered() {
     let order: Vec<&str> = report.steps.iter().map(|step| step.step.as_str()).collect();
     let code = order.iter().position(|step| *step == "code").unwrap();
     assert_eq!(order[code + 1], "tool", "{order:?}");
+
+    // A killed rollback of the update, which knows of the step from the journal alone, is recovered.
+    for at in ["tool", "code", "start-web"] {
+        rolls_back::fails::kill_at(&site, at, false);
+        assert_eq!(file.exists(), at == "tool", "killed at `{at}`");
+        let report = update::recover(&load(&site), None, |_: &Record| ()).unwrap().unwrap();
+        assert_eq!(report.outcome, Outcome::RolledBack, "killed at `{at}`: {:#?}", report.failure);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new", "killed at `{at}`");
+    }
+
+    fs::write(&file, "edited").unwrap();
+    let rollback = update::rollback(&load(&site), None, &Request::default(), None, |_: &Record| ()).unwrap();
+    let notices = &rollback.plan().notices;
+    let edited = format!("`{}` is no longer as the step `tool` wrote it", file.display());
+    assert!(notices.contains(&edited), "{notices:?}");
+    let report = rollback.run().unwrap();
+    assert_eq!(report.outcome, Outcome::Updated, "{:#?}", report.failure);
+    let order: Vec<&str> = report.steps.iter().map(|step| step.step.as_str()).collect();
+    let code = order.iter().position(|step| *step == "code").unwrap();
+    assert_eq!(order[code - 1], "tool", "{order:?}");
+    assert!(!file.exists());
+    assert_eq!(site.release().as_deref(), Some("1"));
 }

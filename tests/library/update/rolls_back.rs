@@ -2,7 +2,7 @@
 
 mod checkout;
 mod copies;
-mod fails;
+pub mod fails;
 mod outputs;
 mod prunes;
 mod refuses;

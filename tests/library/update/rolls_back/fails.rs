@@ -80,7 +80,7 @@ fn a_rollback_that_kills_itself() {
 }
 
 #[track_caller]
-pub(super) fn kill_at(site: &TestSite, at: &str, from_copy: bool) {
+pub(in crate::update) fn kill_at(site: &TestSite, at: &str, from_copy: bool) {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     site.dress(&mut command);
     command.args(["--exact", "update::rolls_back::fails::a_rollback_that_kills_itself", "--nocapture"]);
