@@ -445,7 +445,6 @@ fn a_command_needs_only_the_keys_that_it_uses() {
             .filter(|key| done.stderr.contains(&format!("`{key}`: is missing")))
             .collect()
     };
-    assert_eq!(missing(&["secrets", "check"]), ["site.settings"]);
     assert_eq!(missing(&["pip-install"]), ["python.virtualenv"]);
     for args in [&["plan"][..], &["env"], &["manage", "--", "check"], &["maintenance", "on"]] {
         assert_eq!(missing(args), ["site.settings", "python.virtualenv"], "{args:?}");

@@ -12,16 +12,16 @@ use crate::output::json::document;
 pub fn run(global: &Global, ui: Ui) -> Result<u8, Failure> {
     let site = super::site(global)?;
     let host = site.host(None);
-    let config = site.config();
+    let (config, project, virtualenv) = (site.config(), site.project()?, site.virtualenv()?);
     let mut variables: BTreeMap<String, String> =
         host.variables().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    variables.insert("DJANGO_SETTINGS_MODULE".to_owned(), config.site.settings.clone());
-    variables.insert("VIRTUAL_ENV".to_owned(), config.python.virtualenv.display().to_string());
+    variables.insert("DJANGO_SETTINGS_MODULE".to_owned(), project.settings);
+    variables.insert("VIRTUAL_ENV".to_owned(), virtualenv.display().to_string());
     let mut text = String::new();
     for (name, value) in &variables {
         let _ = writeln!(text, "export {name}={}", deploykit::quote(value));
     }
-    let bin_directory = config.python.virtualenv.join("bin").display().to_string();
+    let bin_directory = virtualenv.join("bin").display().to_string();
     let bin = deploykit::quote(&bin_directory);
     let _ = writeln!(text, "export PATH={bin}:\"$PATH\"");
     let _ = writeln!(text, "cd {}", deploykit::quote(&config.site.project.display().to_string()));

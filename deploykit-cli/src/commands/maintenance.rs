@@ -26,7 +26,7 @@ pub fn run(global: &Global, command: &MaintenanceCommand, ui: Ui) -> Result<u8, 
         }
         None => {
             let site = super::site_or(global, "`--page FILE`")?;
-            site.require(super::ALL)?;
+            site.require_all()?;
             let host = super::host(Some(&site))?;
             let maintenance = of_site(&site, &host, command)?;
             (Some(site), host, maintenance)

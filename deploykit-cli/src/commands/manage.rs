@@ -43,8 +43,7 @@ pub fn run(global: &Global, args: &ManageArgs, ui: Ui) -> Result<u8, Failure> {
         }
         _ => {
             let site = super::site_or(global, "`--project DIRECTORY --virtualenv DIRECTORY`")?;
-            site.require(super::ALL)?;
-            let project = site.project();
+            let project = site.project()?;
             (Some(site), project)
         }
     };
@@ -84,14 +83,12 @@ fn named(
         let python = virtualenv.join("bin/python");
         return Ok((None, Project::new(python, directory, settings.unwrap_or_default())));
     };
-    site.require(super::ALL)?;
-    let config = site.config();
-    super::agrees(&site, "--project", directory, &config.site.project)?;
-    super::agrees(&site, "--virtualenv", virtualenv, &config.python.virtualenv)?;
-    if settings.is_some_and(|settings| settings != config.site.settings) {
-        return Err(super::contradiction(&site, "--settings", format!("`{}`", config.site.settings)));
+    let project = site.project()?;
+    super::agrees(&site, "--project", directory, &project.directory)?;
+    super::agrees(&site, "--virtualenv", virtualenv, site.virtualenv()?)?;
+    if settings.is_some_and(|settings| settings != project.settings) {
+        return Err(super::contradiction(&site, "--settings", format!("`{}`", project.settings)));
     }
-    let project = site.project();
     Ok((Some(site), project))
 }
 

@@ -40,11 +40,6 @@ use crate::output::human::use_clock_of;
 use crate::output::json::Done;
 use crate::signals;
 
-/// The required keys of the configuration.
-const SETTINGS: &str = "site.settings";
-const VIRTUALENV: &str = "python.virtualenv";
-const ALL: &[&str] = &[SETTINGS, VIRTUALENV];
-
 /// Runs a command and returns the exit code.
 pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
     let global = &cli.global;
@@ -77,7 +72,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
 /// Finds and reads the configuration, which must have all required keys.
 fn site(global: &Global) -> Result<Site, Failure> {
     let site = partial_site(global)?;
-    site.require(ALL)?;
+    site.require_all()?;
     Ok(site)
 }
 

@@ -22,22 +22,15 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
             super::not_root_over_others(virtualenv)?;
             let site = super::site_of(global, |environment| Site::of_virtualenv(virtualenv, environment))?;
             match &site {
-                Some(site) => {
-                    site.require(&[super::VIRTUALENV])?;
-                    super::agrees(site, "--virtualenv", virtualenv, &site.config().python.virtualenv)?
-                }
+                Some(site) => super::agrees(site, "--virtualenv", virtualenv, site.virtualenv()?)?,
                 None => super::take(Umask::of_files(virtualenv, None)),
             }
             site
         }
-        None => {
-            let site = super::site_or(global, "`--virtualenv DIRECTORY`, or activate the virtualenv")?;
-            site.require(&[super::VIRTUALENV])?;
-            Some(site)
-        }
+        None => Some(super::site_or(global, "`--virtualenv DIRECTORY`, or activate the virtualenv")?),
     };
     let mut install = match (virtualenv, &site) {
-        (_, Some(site)) => site.pip_install(),
+        (_, Some(site)) => site.pip_install()?,
         (virtualenv, None) => {
             let virtualenv = virtualenv.unwrap_or_default();
             // Without a site there is no state directory: new virtualenvs are built beside the named one.

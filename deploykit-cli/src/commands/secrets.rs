@@ -30,7 +30,6 @@ pub fn run(global: &Global, command: &SecretsCommand, ui: Ui) -> Result<u8, Fail
                 }
                 None => {
                     let site = super::site_or(global, "`--file FILE`")?;
-                    site.require(&[super::SETTINGS])?;
                     update::check_secrets(&site, revision)
                 }
             };

@@ -13,12 +13,20 @@ type Report<'r> = dyn FnMut(&str, String) + 'r;
 
 /// Checks what the reader sees to: required keys have values, and paths are absolute.
 fn required(config: &Config, report: &mut Report<'_>) {
-    if config.site.settings.is_empty() {
-        report("site.settings", "is empty".to_owned());
+    match &config.site.settings {
+        None => report("site.settings", "is missing".to_owned()),
+        Some(settings) if settings.is_empty() => report("site.settings", "is empty".to_owned()),
+        Some(_) => {}
     }
-    let paths =
-        [("site.repository", &config.site.repository), ("python.virtualenv", &config.python.virtualenv)];
+    let paths = [
+        ("site.repository", Some(&config.site.repository)),
+        ("python.virtualenv", config.python.virtualenv.as_ref()),
+    ];
     for (key, path) in paths {
+        let Some(path) = path else {
+            report(key, "is missing".to_owned());
+            continue;
+        };
         if path.as_os_str().is_empty() {
             report(key, "is empty".to_owned());
         } else if path.is_relative() {
@@ -131,7 +139,8 @@ impl Config {
 
     /// Returns the path that an output of a step would replace, if deploykit must keep it.
     pub(super) fn kept_at(&self, output: &Path) -> Option<PathBuf> {
-        let files = [Some(&self.python.virtualenv), self.secrets.file.as_ref(), self.site.env_file.as_ref()];
+        let files =
+            [self.python.virtualenv.as_ref(), self.secrets.file.as_ref(), self.site.env_file.as_ref()];
         let state = self.directory.join(".deploykit");
         let output = self.site.repository.join(output);
         let mut kept = files.into_iter().flatten().chain([&state]).filter(|kept| kept.is_absolute());

@@ -106,12 +106,9 @@ impl Site {
     /// See [`ClaimError`].
     pub fn may_be_claimed(&self) -> Result<(), ClaimError> {
         let (config, state) = (&self.config, self.state());
-        for path in [
-            config.site.repository.as_path(),
-            &config.site.repository.join(".git"),
-            state.directory(),
-            &config.python.virtualenv,
-        ] {
+        let git = config.site.repository.join(".git");
+        let own = [config.site.repository.as_path(), &git, state.directory()];
+        for path in own.into_iter().chain(config.python.virtualenv.as_deref()) {
             not_root_over_others(path)?;
         }
         if git::head_holds(&config.site.repository, state.directory()) {
@@ -173,16 +170,16 @@ impl Site {
                 directory: state.directory().to_owned(),
             });
         }
-        let live = real(&config.python.virtualenv);
-        let used = state_above(&live).map(real);
-        if used.as_ref().is_some_and(|used| *used != real(state.directory())) {
-            return Err(ClaimError::VirtualenvElsewhere {
-                virtualenv: config.python.virtualenv.clone(),
-                target: live,
-            });
+        let live = config.python.virtualenv.as_deref().map(|virtualenv| (virtualenv, real(virtualenv)));
+        let used = live.and_then(|(virtualenv, live)| Some((virtualenv, real(state_above(&live)?), live)));
+        let is_used = used.is_some();
+        if let Some((virtualenv, used, target)) = used
+            && used != real(state.directory())
+        {
+            return Err(ClaimError::VirtualenvElsewhere { virtualenv: virtualenv.to_owned(), target });
         }
         let moved = before.as_ref().is_none_or(|owner| owner.directory != real(state.directory()));
-        let virtualenvs_stay = !moved || used.is_some();
+        let virtualenvs_stay = !moved || is_used;
         let aside = state.set_aside(!virtualenvs_stay)?;
         let owner = state.record_owner(&config.path, &config.site.repository)?;
         self.register(&owner);
@@ -212,7 +209,7 @@ impl Site {
 
     /// Returns where the virtualenv's registration is; `None`: it is found without one.
     fn beside_virtualenv(&self) -> Option<PathBuf> {
-        let virtualenv = &self.config.python.virtualenv;
+        let virtualenv = self.config.python.virtualenv.as_ref()?;
         let is_ours = |directory: &Path| real(directory) == real(self.state().directory());
         let is_found = self.is_near(virtualenv) || state_above(&real(virtualenv)).is_some_and(is_ours);
         (!is_found && virtualenv.exists()).then(|| beside(virtualenv))
@@ -305,7 +302,9 @@ impl Site {
             configuration: owner.configuration,
         });
         let known = known.or_else(|| read(&beside(virtualenv)));
-        Site::near(virtualenv, known, environment, |site| real(&site.config.python.virtualenv) == wanted)
+        Site::near(virtualenv, known, environment, |site| {
+            site.config.python.virtualenv.as_deref().is_some_and(|own| real(own) == wanted)
+        })
     }
 
     /// Finds the site that a maintenance page belongs to, whether the page is up or down: by a configuration above it or in a

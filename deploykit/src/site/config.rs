@@ -71,7 +71,7 @@ pub struct Config {
     pub logs: Vec<(String, PathBuf)>,
     /// `[hooks]`.
     pub hooks: HooksSection,
-    /// The required keys that are missing; their values are empty.
+    /// The required keys that are missing.
     missing: Vec<Problem>,
 }
 
@@ -170,22 +170,19 @@ impl Config {
         Err(ConfigError::Invalid(Mistakes { path: path.to_owned(), text: text.to_owned(), problems }))
     }
 
-    /// Fails when one of these required keys is missing.
-    pub(super) fn require(&self, keys: &[&str]) -> Result<(), ConfigError> {
-        self.require_if(|problem| keys.contains(&problem.key.as_str()))
+    /// Returns the error that says which of these required keys are missing.
+    pub(super) fn lacks(&self, keys: &[&str]) -> ConfigError {
+        let problems = self.missing.iter().filter(|problem| keys.contains(&problem.key.as_str()));
+        self.invalid(problems.cloned().collect())
     }
 
     /// Fails when a required key is missing.
     pub(super) fn require_all(&self) -> Result<(), ConfigError> {
-        self.require_if(|_| true)
+        if self.missing.is_empty() { Ok(()) } else { Err(self.invalid(self.missing.clone())) }
     }
 
-    fn require_if(&self, is_needed: impl Fn(&Problem) -> bool) -> Result<(), ConfigError> {
-        let problems: Vec<Problem> = self.missing.iter().filter(|one| is_needed(one)).cloned().collect();
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(ConfigError::Invalid(Mistakes { path: self.path.clone(), text: self.text.clone(), problems }))
+    fn invalid(&self, problems: Vec<Problem>) -> ConfigError {
+        ConfigError::Invalid(Mistakes { path: self.path.clone(), text: self.text.clone(), problems })
     }
 }
 

@@ -11,9 +11,8 @@ impl Site {
     #[must_use]
     pub fn time_zone(&self) -> Option<String> {
         let known = self.state().known().time_zone;
-        known.or_else(|| {
-            crate::django::spelled_time_zone(&self.config.site.project, &self.config.site.settings)
-        })
+        let site = &self.config.site;
+        known.or_else(|| crate::django::spelled_time_zone(&site.project, site.settings.as_deref()?))
     }
 
     /// Returns the file that the site's maintenance commands write, as far as it is known without booting Django.
@@ -30,15 +29,17 @@ impl Site {
 
     /// Remembers what Django said.
     pub(crate) fn remember(&self, facts: &SiteFacts) {
-        let commands = self.maintenance_commands(facts);
-        let known = Known {
-            time_zone: facts.time_zone.clone(),
-            announces: commands.is_some(),
-            status_file: commands.and_then(|commands| commands.status_file),
+        let remember = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            let commands = self.maintenance_commands(facts)?;
+            Ok(self.state().set_known(&Known {
+                time_zone: facts.time_zone.clone(),
+                announces: commands.is_some(),
+                status_file: commands.and_then(|commands| commands.status_file),
+            })?)
         };
         // It only spares a boot, or makes times easier to read.
-        if let Err(error) = self.state().set_known(&known) {
-            log::info!("{}", crate::error_chain(&error));
+        if let Err(error) = remember() {
+            log::info!("{}", crate::error_chain(error.as_ref()));
         }
     }
 }

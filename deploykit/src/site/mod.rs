@@ -76,8 +76,8 @@ impl Site {
         Ok(site)
     }
 
-    /// Like [`load`](Site::load), and accepts a configuration that lacks `site.settings` or `python.virtualenv`: these values
-    /// are empty then. Call [`require`](Site::require) with the keys that you use.
+    /// Like [`load`](Site::load), and accepts a configuration that lacks `site.settings` or `python.virtualenv`. What needs
+    /// them fails and names them.
     ///
     /// # Errors
     ///
@@ -87,14 +87,14 @@ impl Site {
         Site::of(Config::load_partial(path, environment)?)
     }
 
-    /// Checks that the configuration has these required keys, such as `python.virtualenv`.
+    /// Checks that the configuration has all required keys.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Invalid`] with the keys that are missing.
     #[doc(hidden)]
-    pub fn require(&self, keys: &[&str]) -> Result<(), ConfigError> {
-        self.config.require(keys)
+    pub fn require_all(&self) -> Result<(), ConfigError> {
+        self.config.require_all()
     }
 
     /// Makes a site of a configuration that was changed in code. Its values are checked as [`Site::load`] checks those of a
@@ -119,11 +119,8 @@ impl Site {
     /// Makes a site of a configuration whose values were checked.
     fn of(mut config: Config) -> Result<Self, ConfigError> {
         know_processes(&mut config);
-        for path in [
-            config.site.repository.as_path(),
-            &config.site.repository.join(".git"),
-            &config.python.virtualenv,
-        ] {
+        let git = config.site.repository.join(".git");
+        for path in [&config.site.repository, &git].into_iter().chain(&config.python.virtualenv) {
             owners::not_root_over_others(path)?;
         }
         for file in config.obeyed().filter(|file| file.exists()) {
@@ -196,39 +193,58 @@ impl Site {
         }
     }
 
+    /// Returns the virtualenv.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration lacks `python.virtualenv`.
+    pub fn virtualenv(&self) -> Result<&Path, ConfigError> {
+        self.config.python.virtualenv.as_deref().ok_or_else(|| self.config.lacks(&["python.virtualenv"]))
+    }
+
     /// Returns the installation of the packages that the checkout asks for.
-    #[must_use]
-    pub fn pip_install(&self) -> PipInstall {
+    ///
+    /// # Errors
+    ///
+    /// When the configuration lacks `python.virtualenv`.
+    pub fn pip_install(&self) -> Result<PipInstall, ConfigError> {
         self.pip_install_after(self.state().current().packages)
     }
 
     /// Like [`pip_install`](Site::pip_install), with the record of the last good update.
-    pub(crate) fn pip_install_after(&self, record: Option<Record>) -> PipInstall {
+    pub(crate) fn pip_install_after(&self, record: Option<Record>) -> Result<PipInstall, ConfigError> {
         let config = &self.config;
-        PipInstall {
+        Ok(PipInstall {
             installer: config.python.installer,
             upgrade: config.python.upgrade,
             extra_args: config.python.extra_args.clone(),
             record,
             deadline: config.python.deadline,
             ..PipInstall::new(
-                &config.python.virtualenv,
+                self.virtualenv()?,
                 config.python.requirements.clone(),
                 &config.site.repository,
                 self.state().virtualenvs(),
             )
-        }
+        })
     }
 
     /// Returns the live Django project.
-    #[must_use]
-    pub fn project(&self) -> Project {
-        Project {
-            python: self.config.python.virtualenv.join("bin/python"),
-            directory: self.config.site.project.clone(),
-            settings: self.config.site.settings.clone(),
-            database_deadline: self.config.database.deadline,
-        }
+    ///
+    /// # Errors
+    ///
+    /// When the configuration lacks `python.virtualenv` or `site.settings`.
+    pub fn project(&self) -> Result<Project, ConfigError> {
+        let config = &self.config;
+        let (Some(virtualenv), Some(settings)) = (&config.python.virtualenv, &config.site.settings) else {
+            return Err(config.lacks(&["python.virtualenv", "site.settings"]));
+        };
+        Ok(Project {
+            python: virtualenv.join("bin/python"),
+            directory: config.site.project.clone(),
+            settings: settings.clone(),
+            database_deadline: config.database.deadline,
+        })
     }
 
     /// Returns the control of the services with one of these roles.
@@ -260,18 +276,23 @@ impl Site {
     }
 
     /// Returns the maintenance commands: those of the configuration, or those that the project has.
-    #[must_use]
-    pub(crate) fn maintenance_commands(&self, facts: &SiteFacts) -> Option<Announcement> {
-        let config = &self.config;
+    pub(crate) fn maintenance_commands(
+        &self,
+        facts: &SiteFacts,
+    ) -> Result<Option<Announcement>, ConfigError> {
+        let (config, project) = (&self.config, self.project()?);
         let mut found = match (&config.maintenance.on, &config.maintenance.off) {
             (Some(on), Some(off)) => Announcement {
-                project: self.project(),
+                project,
                 on: on.clone(),
                 off: off.clone(),
                 time_zone: facts.time_zone.clone().unwrap_or_else(|| "UTC".to_owned()),
                 status_file: facts.maintenance_status_file.clone(),
             },
-            _ => Announcement::found_in(&self.project(), facts)?,
+            _ => match Announcement::found_in(&project, facts) {
+                Some(found) => found,
+                None => return Ok(None),
+            },
         };
         // The settings may name the file relative to their own place, which is the staged tree here.
         let inside = found.status_file.as_ref().and_then(|file| file.strip_prefix(self.staged_tree()).ok());
@@ -281,7 +302,7 @@ impl Site {
         if config.maintenance.status_file.is_some() {
             found.status_file.clone_from(&config.maintenance.status_file);
         }
-        Some(found)
+        Ok(Some(found))
     }
 
     /// Returns the page that the web server shows while it exists.
@@ -378,12 +399,11 @@ fn know_processes(config: &mut Config) {
         ..SmokeCheck::default()
     };
     let mut web = config.services.iter_mut().filter(|service| service.role == Role::Web);
-    let is_known = !config.python.virtualenv.as_os_str().is_empty();
     if let (Some(service), None, Some(address)) = (web.next(), web.next(), check.address())
-        && is_known
+        && let Some(virtualenv) = config.python.virtualenv.clone()
         && let Manager::Command(CommandManager { held: false, .. }) = service.manager
     {
-        let (virtualenv, checkout) = (config.python.virtualenv.clone(), config.site.repository.clone());
+        let checkout = config.site.repository.clone();
         service.serves = Some(Serves { address, virtualenv, checkout });
     }
 }

@@ -53,7 +53,7 @@ keys! {
         "project" => project: PathBuf, by project, type "path in the repository", shown "the repository",
             example "project";
         /// `DJANGO_SETTINGS_MODULE`.
-        "settings" => settings: String,
+        "settings" => settings: Option<String>,
             required "is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"",
             example "config.settings.production";
         /// Variables for `manage.py` and for the site's own steps, checks and commands.
@@ -87,7 +87,7 @@ keys! {
     /// The virtualenv and its packages.
     pub struct PythonSection in "[python]" {
         /// The site's virtualenv. The first update that changes packages replaces the directory with a symbolic link.
-        "virtualenv" => virtualenv: PathBuf, required "is missing: the directory of the site's virtualenv",
+        "virtualenv" => virtualenv: Option<PathBuf>, required "is missing: the directory of the site's virtualenv",
             example "../venv";
         /// The requirements files. Without them, deploykit leaves the packages alone.
         "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",

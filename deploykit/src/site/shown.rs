@@ -11,11 +11,11 @@ impl Config {
             path(&self.path),
             path(&self.site.repository),
             path(&self.site.project),
-            path(&self.python.virtualenv),
-            self.site.settings.clone(),
             self.git.remote.clone(),
             self.git.branch.clone(),
         ];
+        shown.extend(self.python.virtualenv.as_deref().map(path));
+        shown.extend(self.site.settings.clone());
         // A person in an address is nobody's business, and what stands before is the scheme.
         let connect = self.smoke.connect.as_ref().map(ToString::to_string);
         let bases = [self.smoke.base.clone(), connect].into_iter().flatten();

@@ -62,7 +62,7 @@ fn everything_but_two_keys_has_a_default() {
     assert_eq!((config.environment, config.keep), (Environment::Production, 3));
     let site = config.site;
     assert_eq!((&site.repository, &site.project), (&config.directory, &config.directory));
-    assert_eq!(site.settings, "config.settings");
+    assert_eq!(site.settings.as_deref(), Some("config.settings"));
     assert_eq!((site.env, site.env_file), (vec![], None));
     let git = config.git;
     assert_eq!((git.remote.as_str(), git.branch.as_str()), ("origin", "master"));
@@ -70,7 +70,7 @@ fn everything_but_two_keys_has_a_default() {
     assert!(!git.verify_signature);
     assert_eq!(git.deadline, seconds(300));
     let python = config.python;
-    assert_eq!(python.virtualenv, Path::new("/srv/venv"));
+    assert_eq!(python.virtualenv.as_deref(), Some(Path::new("/srv/venv")));
     assert_eq!((python.requirements, python.installer, python.extra_args), (vec![], Installer::Auto, vec![]));
     assert_eq!((python.upgrade, python.deadline), (UpgradeStrategy::OnlyIfNeeded, seconds(1800)));
     assert_eq!((config.secrets.file, config.secrets.required), (None, vec![]));
@@ -208,7 +208,7 @@ fn every_key_is_read() {
     let at = |path: &str| PathBuf::from("/srv/site").join(path);
     assert_eq!((config.environment, config.keep), (Environment::Staging, 1));
     assert_eq!((config.site.repository, config.site.project), (at("checkout"), at("checkout/project")));
-    assert_eq!(config.site.settings, "config.settings.production");
+    assert_eq!(config.site.settings.as_deref(), Some("config.settings.production"));
     assert_eq!(config.site.env, [("LANG".to_owned(), "C.UTF-8".to_owned())]);
     assert_eq!(config.site.env_file, Some(at(".env")));
     assert_eq!((config.git.remote.as_str(), config.git.branch.as_str()), ("upstream", "main"));
@@ -221,7 +221,7 @@ fn every_key_is_read() {
         (config.git.deadline, config.python.deadline),
         (Duration::from_secs(90), Duration::from_secs(3600))
     );
-    assert_eq!(config.python.virtualenv, Path::new("/srv/venv"));
+    assert_eq!(config.python.virtualenv.as_deref(), Some(Path::new("/srv/venv")));
     // Requirements belong to the checkout.
     assert_eq!(config.python.requirements, [at("checkout/requirements/production.txt")]);
     assert_eq!(config.python.upgrade, UpgradeStrategy::Eager);

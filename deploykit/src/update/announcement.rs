@@ -47,7 +47,7 @@ impl Announcement {
         short: bool,
     ) -> Result<Self, Failed> {
         let config = site.config();
-        let commands = match (config.environment, site.maintenance_commands(facts)) {
+        let commands = match (config.environment, site.maintenance_commands(facts)?) {
             (Environment::Production, Some(_)) if short => Err(SHORT),
             (Environment::Production, Some(commands)) => Ok(commands),
             (Environment::Production, None) => Err("the project has no maintenance commands"),
@@ -202,7 +202,7 @@ pub fn maintenance_on(
     let message = Some(message.unwrap_or(&config.maintenance.message).to_owned());
     Ok(Maintenance {
         goal: Goal::On { start: at, message, notice },
-        announcement: site.maintenance_commands(&facts),
+        announcement: site.maintenance_commands(&facts)?,
         page: if page { site.maintenance_page()? } else { None },
     })
 }
@@ -214,7 +214,7 @@ pub fn maintenance_on(
 /// When Django does not boot.
 pub fn maintenance_off(site: &Site, host: &Host) -> Result<Maintenance, Failed> {
     let facts = live_facts(site, host)?;
-    let announcement = site.maintenance_commands(&facts);
+    let announcement = site.maintenance_commands(&facts)?;
     Ok(Maintenance { goal: Goal::Off, announcement, page: site.maintenance_page()? })
 }
 
@@ -255,7 +255,7 @@ pub(super) fn refuse_too_soon(site: &Site, start: Start, commit: &str) -> Result
 }
 
 fn live_facts(site: &Site, host: &Host) -> Result<SiteFacts, Failed> {
-    let mut session = Session::boot(host, &site.project())?;
+    let mut session = Session::boot(host, &site.project()?)?;
     let facts = session.facts(host)?;
     session.close(host);
     // Nobody's run is needed to keep it, but the directory has to be there.

@@ -127,7 +127,8 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     let config = site.config();
     // Its Django may still write there; it ends by itself.
     let tree = site.in_tree(&config.site.project, &site.staged_tree());
-    let project = [Project { directory: tree, ..site.project() }];
+    let project: Vec<Project> =
+        site.project().into_iter().map(|project| Project { directory: tree.clone(), ..project }).collect();
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE && !django::orphans(&project).is_empty() && host.wait(LOOK) {}
     let repository = config.site.repository.clone();
@@ -139,13 +140,16 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     if let Some(run) = state.runs().unwrap_or_default().last() {
         warn(django::remove_half_copy(&run.path));
     }
+    let virtualenv = config.python.virtualenv.as_deref();
     for directory in [state.directory(), &state.virtualenvs()] {
-        warn(python::remove_half_built(directory, &config.python.virtualenv));
+        if let Some(virtualenv) = virtualenv {
+            warn(python::remove_half_built(directory, virtualenv));
+        }
     }
     let page = config.maintenance.page.iter().map(|page| files::parent(page));
     let environments = state.virtualenvs();
-    for directory in page.chain([files::parent(&config.python.virtualenv), state.directory(), &environments])
-    {
+    let own = [state.directory(), &environments];
+    for directory in page.chain(virtualenv.map(files::parent)).chain(own) {
         warn(files::remove_temporary(directory));
     }
     warn(state.forget_beside());

@@ -14,7 +14,7 @@ use crate::plan::StepKind;
 use crate::report::Report;
 use crate::secrets::Missing;
 use crate::services::Role;
-use crate::site::ClaimError;
+use crate::site::{ClaimError, ConfigError};
 
 /// Why an update did not begin; the live site was not touched.
 #[derive(Debug, Error)]
@@ -23,6 +23,9 @@ pub enum UpdateError {
     /// Another run has the lock.
     #[error(transparent)]
     Locked(#[from] LockError),
+    /// The configuration lacks a required key.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// An earlier run was interrupted, or is held for a person.
     #[error("run {run} is unfinished: {}", why_unfinished(held.as_ref()))]
     Unfinished {

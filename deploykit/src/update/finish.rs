@@ -334,7 +334,8 @@ impl Drop for Update<'_> {
 pub(super) fn sync(site: &Site, beside: &[PathBuf]) {
     let config = site.config();
     let beside = beside.iter().map(|path| files::parent(path));
-    for path in beside.chain([config.site.repository.as_path(), &config.python.virtualenv]) {
+    let own = [config.site.repository.as_path()].into_iter().chain(config.python.virtualenv.as_deref());
+    for path in beside.chain(own) {
         if let Err(error) = files::sync_file_system(path) {
             log::warn!("{}", error_chain(&error));
         }

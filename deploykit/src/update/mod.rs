@@ -143,6 +143,22 @@ pub fn rollback<'o>(
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_site_that_lacks_required_keys_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("deploykit.toml");
+        std::fs::write(&file, "[site]\nsettings = \"config.settings\"\n").unwrap();
+        let site = Site::load_partial(&file, None).unwrap();
+        let refused = |error: UpdateError| match error {
+            UpdateError::Config(error) => error.to_string().contains("`python.virtualenv`: is missing"),
+            _ => false,
+        };
+        let watch = |_: &crate::event::Record| ();
+        assert!(refused(prepare(&site, &Request::default(), None, watch).unwrap_err()));
+        assert!(refused(rollback(&site, None, &Request::default(), None, watch).unwrap_err()));
+        assert!(refused(recover(&site, None, watch).unwrap_err()));
+    }
+
     fn is_sent_and_owned<T: Send + 'static>() {}
 
     #[test]

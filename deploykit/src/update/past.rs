@@ -199,7 +199,7 @@ pub(super) fn keep(
         .iter()
         .flat_map(|step| &step.change.actions)
         .any(|action| matches!(action, Action::BackupDatabase(_)));
-    let (database, rows) = database(context, &site.project(), is_copied)?;
+    let (database, rows) = database(context, &site.project()?, is_copied)?;
     let static_files =
         put_aside.as_ref().map(|(_, directory)| KeptStatic { directory: directory.clone(), added });
     // Before the directory moves: what is moved and not written down would stay for ever.
@@ -282,8 +282,9 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host) -> Result<(), Box<d
         forget(&config.site.repository, run, host)?;
     }
     let (environments, originals) = switched_from(&promised);
-    crate::python::prune(&state.virtualenvs(), &config.python.virtualenv, &environments)?;
-    for directory in crate::python::kept_originals(&config.python.virtualenv) {
+    let virtualenv = site.virtualenv()?;
+    crate::python::prune(&state.virtualenvs(), virtualenv, &environments)?;
+    for directory in crate::python::kept_originals(virtualenv) {
         if !originals.contains(&directory) {
             files::remove_tree(&directory)?;
         }
@@ -301,7 +302,7 @@ pub(super) fn prune_built(
     let standing = standing(state, config.keep)?;
     let (mut needed, _) = switched_from(&standing);
     needed.push(wanted);
-    crate::python::prune(&state.virtualenvs(), &config.python.virtualenv, &needed)?;
+    crate::python::prune(&state.virtualenvs(), site.virtualenv()?, &needed)?;
     Ok(())
 }
 

@@ -92,6 +92,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         purpose: &str,
         observer: impl Observer + 'o,
     ) -> Result<Self, UpdateError> {
+        site.require_all()?;
         let state = site.state();
         let host = site.host(cancel);
         let lock = site.claim(purpose, request.lock_wait, &host)?;
@@ -210,12 +211,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let (Ground { mut beside, tree, seeded }, packages) = self.ground_and_packages(moved, &states)?;
         let environment = match &packages {
             Packages::Ready(ready) => ready.staged.clone(),
-            Packages::Unchanged { .. } | Packages::Upgrade(_) => config.python.virtualenv.clone(),
+            Packages::Unchanged { .. } | Packages::Upgrade(_) => self.site.virtualenv()?.to_owned(),
         };
         let project = Project {
             python: environment.join("bin/python"),
             directory: self.site.in_tree(&config.site.project, &tree.path),
-            ..self.site.project()
+            ..self.site.project()?
         };
         self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
         let (mut session, site, bytecode) = self.step(StepKind::Check, |this| {
@@ -252,9 +253,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Err(source) => return Err(self.fail(StepKind::Plan, source)),
         };
         let migrations = match carrying.migrates_live() {
-            true => pending(plan, before, backup.as_ref(), self.site.project()),
+            true => pending(plan, before, backup.as_ref(), self.site.project()?),
             false => {
-                session.also_stands_for(self.site.project());
+                session.also_stands_for(self.site.project()?);
                 pending(plan, before, backup.as_ref(), project)
             }
         };

@@ -80,8 +80,9 @@ impl Recipe<'_> {
         };
         let is_rollback = rolls_back.is_some();
         let step = |(kind, check)| Step::new(kind, check);
+        let project = site.project()?;
         let with_own = |step: Step| {
-            let own = if is_rollback { Vec::new() } else { own_steps(site, self.host, &step) };
+            let own = if is_rollback { Vec::new() } else { own_steps(site, &project, self.host, &step) };
             undone_before(&step, &inserted).into_iter().chain([step]).chain(own)
         };
         let mut changes = vec![
@@ -158,17 +159,14 @@ fn undone_before(step: &Step, inserted: &[(StepKind, Step)]) -> Vec<Step> {
 }
 
 /// Returns the steps of the site itself that follow a step.
-fn own_steps(site: &Site, host: &Host, step: &Step) -> Vec<Step> {
+fn own_steps(site: &Site, project: &Project, host: &Host, step: &Step) -> Vec<Step> {
     let config = site.config();
     let own = config.steps.iter().filter(|own| own.after == step.id).map(|own| {
-        let project = site.project();
         let (command, reason) = match &own.task {
             OwnTask::Manage(args) => {
                 (project.manage(args.iter().map(String::as_str)), format!("manage.py {}", args.join(" ")))
             }
-            OwnTask::Run(argv) => {
-                (own_command(argv, &config.site.repository, &project, host), argv.join(" "))
-            }
+            OwnTask::Run(argv) => (own_command(argv, &config.site.repository, project, host), argv.join(" ")),
         };
         let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
         Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }

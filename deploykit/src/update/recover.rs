@@ -127,6 +127,7 @@ impl Recovery<'_, '_> {
             &[Entry],
         ) -> Result<Outcome, UpdateError>,
     ) -> Result<Option<Report>, UpdateError> {
+        site.require_all()?;
         let state = site.state();
         let host = site.host(cancel);
         let _lock = site.claim("recover", Duration::ZERO, &host)?;

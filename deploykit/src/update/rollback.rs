@@ -130,7 +130,7 @@ impl<'o> Preparation<'_, 'o> {
             this.services()
         })?;
         let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
-        let project = self.site.project();
+        let project = self.site.project()?;
         let (mut session, site) = self.step(StepKind::Check, |this| {
             let mut session = Session::boot(&this.host.with_low_priority(false), &project)?;
             let facts = session.facts(&this.host)?;
@@ -172,15 +172,16 @@ impl<'o> Preparation<'_, 'o> {
     /// The environment must be the one that the update left, and the one before it whole.
     fn environment(&mut self, done: &Done) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
+        let virtualenv = self.site.virtualenv()?;
         let run = || done.run.clone();
         if let Some((there, back)) = &done.environment {
             if !there.is_done() {
-                let virtualenv = config.python.virtualenv.clone();
+                let virtualenv = virtualenv.to_owned();
                 return Err(RollbackError::VirtualenvMoved { virtualenv, run: run() }.into());
             }
             back.look()?;
         }
-        let live = Virtualenv::read(&config.python.virtualenv)?.packages;
+        let live = Virtualenv::read(virtualenv)?.packages;
         if let Some(record) = self.state.current().packages.filter(|_| !config.python.requirements.is_empty())
         {
             let changes = live.changes_to(&record.packages);
@@ -193,13 +194,12 @@ impl<'o> Preparation<'_, 'o> {
             let reason = "the update changed no packages".to_owned();
             return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
         };
-        self.try_to_move(&config.python.virtualenv)?;
+        self.try_to_move(virtualenv)?;
         let place = back.staged().unwrap_or_else(|| back.kept.clone());
         let before = Virtualenv::read(&place)?;
         let changes = live.changes_to(&before.packages);
         let text = pip_install::summary(&changes);
-        let own = OwnFiles::read(&config.python.virtualenv)?
-            .differences(&OwnFiles::read_at(&place, &config.python.virtualenv)?);
+        let own = OwnFiles::read(virtualenv)?.differences(&OwnFiles::read_at(&place, virtualenv)?);
         if !own.is_empty() {
             let names: Vec<String> = own.iter().map(|file| format!("`{}`", file.display())).collect();
             self.notice(format!(

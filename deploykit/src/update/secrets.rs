@@ -99,7 +99,8 @@ impl SettingsFiles {
     /// The module, what is below it, and its neighbours when they are settings too.
     fn of(config: &Config) -> Self {
         let inside = config.site.project.strip_prefix(&config.site.repository).unwrap_or(Path::new(""));
-        let module = inside.join(config.site.settings.replace('.', "/"));
+        let Some(settings) = &config.site.settings else { return SettingsFiles(Vec::new()) };
+        let module = inside.join(settings.replace('.', "/"));
         let mut files = vec![module.with_extension("py"), module.clone()];
         if let Some(package) = module.parent()
             && package.file_name().is_some_and(|name| name.to_string_lossy().contains("settings"))

@@ -7,8 +7,8 @@ use crate::Site;
 fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
     let mut config = parsed(EVERYTHING);
     config.check().unwrap();
-    config.site.settings.clear();
-    config.python.virtualenv = "venv".into();
+    config.site.settings = None;
+    config.python.virtualenv = Some("venv".into());
     config.site.project = "/elsewhere".into();
     config.secrets.pattern = "(".into();
     config.database.backup_command = None;
@@ -24,7 +24,7 @@ fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
     config.steps[1].outputs = vec!["dist".into()];
     let error = config.check().unwrap_err().to_string();
     assert_data_eq!(error, str![[r#"
-/srv/site/deploykit.toml:1: `site.settings`: is empty
+/srv/site/deploykit.toml:1: `site.settings`: is missing
 /srv/site/deploykit.toml:1: `python.virtualenv`: `venv` is not an absolute path
 /srv/site/deploykit.toml:1: `site.project`: is not inside the repository `/srv/site/checkout`
 /srv/site/deploykit.toml:1: `secrets.pattern`: unclosed group
@@ -53,14 +53,14 @@ fn a_configuration_may_lack_required_keys_that_nobody_uses() {
     let site = Site::load_partial(&file, None).unwrap();
     // Nothing tells the service's processes from other ones that listen there.
     assert_eq!(site.config().services[0].serves, None);
-    site.require(&[]).unwrap();
     let missing = |error: ConfigError| match error {
         ConfigError::Invalid(mistakes) => mistakes.problems.into_iter().map(|problem| problem.key).collect(),
         other => vec![other.to_string()],
     };
-    assert_eq!(missing(site.require(&["python.virtualenv"]).unwrap_err()), ["python.virtualenv"]);
+    assert_eq!(missing(site.virtualenv().unwrap_err()), ["python.virtualenv"]);
+    assert_eq!(missing(site.pip_install().unwrap_err()), ["python.virtualenv"]);
     let all = ["site.settings", "python.virtualenv"];
-    assert_eq!(missing(site.require(&all).unwrap_err()), all);
+    assert_eq!(missing(site.project().unwrap_err()), all);
     assert_eq!(missing(Site::load(&file, None).unwrap_err()), all);
     assert_eq!(missing(Site::new(site.config().clone()).unwrap_err()), all);
 }

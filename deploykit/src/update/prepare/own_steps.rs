@@ -55,7 +55,10 @@ impl Preparation<'_, '_> {
         let mut copies = None;
         for step in own.cloned().collect::<Vec<_>>() {
             let directory = self.site.in_tree(&config.site.project, &tree.path);
-            let project = project.cloned().unwrap_or(Project { directory, ..self.site.project() });
+            let project = match project {
+                Some(project) => project.clone(),
+                None => Project { directory, ..self.site.project()? },
+            };
             let command = match &step.task {
                 OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
                 OwnTask::Run(argv) => own_command(argv, &tree.path, &project, &self.host),
@@ -112,7 +115,9 @@ impl Copies {
         for inside in copies.links()? {
             let (live, staged) = (copies.live.join(&inside), copies.staged.join(&inside));
             // Other preparations link files of the virtualenv, and whoever builds there builds in the staged one.
-            if is_of_the_site(&inside) || config.python.virtualenv.starts_with(&live) {
+            if is_of_the_site(&inside)
+                || config.python.virtualenv.as_ref().is_some_and(|virtualenv| virtualenv.starts_with(&live))
+            {
                 continue;
             }
             let is_secret = secret.iter().any(|file| file.as_ref() == Some(&live));

@@ -16,7 +16,7 @@ use crate::operations::pip_install::{self, PipInstall, Prepared as Packages, Rec
 use crate::plan::StepKind;
 use crate::python::{PythonError, Requirements, included};
 use crate::services::ServiceState;
-use crate::site::Site;
+use crate::site::{ConfigError, Site};
 use crate::update::answers::program_of;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
@@ -51,7 +51,7 @@ impl Early {
         files::own_directory(&directory, None).ok()?;
         files::remove_tree(&directory).ok()?;
         DirBuilder::new().mode(0o700).create(&directory).ok()?;
-        let install = install_in(site, record, &directory);
+        let install = install_in(site, record, &directory).ok()?;
         let mut early = Early { directory, install, fingerprint: String::new() };
         early.take(site, &target)?;
         let install = &early.install;
@@ -89,7 +89,7 @@ impl Early {
 
     /// Tells whether the tree asks for the same: filters, local changes and the site's own steps may have changed it.
     fn fits(&self, site: &Site, tree: &Path) -> bool {
-        let there = install_in(site, None, tree);
+        let Ok(there) = install_in(site, None, tree) else { return false };
         let read = Requirements::read(&there.requirements, &there.directory, &there.extra_args);
         let same = |file: &str| fs::read(tree.join(file)).ok() == fs::read(self.directory.join(file)).ok();
         read.is_ok_and(|read| read.fingerprint == self.fingerprint) && SETTINGS.into_iter().all(same)
@@ -116,13 +116,13 @@ fn names_a_file(site: &Site, target: &Tree, host: &Host) -> bool {
 }
 
 /// Returns the installation for a tree of the project.
-fn install_in(site: &Site, record: Option<Record>, tree: &Path) -> PipInstall {
+fn install_in(site: &Site, record: Option<Record>, tree: &Path) -> Result<PipInstall, ConfigError> {
     let requirements = site.config().python.requirements.iter();
-    PipInstall {
+    Ok(PipInstall {
         requirements: requirements.map(|file| site.in_tree(file, tree)).collect(),
         directory: tree.to_owned(),
-        ..site.pip_install_after(record)
-    }
+        ..site.pip_install_after(record)?
+    })
 }
 
 impl Preparation<'_, '_> {
@@ -137,7 +137,7 @@ impl Preparation<'_, '_> {
         let Some((early, (host, cancel))) = early else {
             let ground = self.ground(moved)?;
             let packages = self.step(StepKind::StagedVirtualenv, |this| {
-                this.can_be_reached(&this.install_in(&ground.tree.path), states)?;
+                this.can_be_reached(&this.install_in(&ground.tree.path)?, states)?;
                 let packages = this.packages(&ground)?;
                 this.look_at(packages, states)
             })?;
@@ -152,11 +152,10 @@ impl Preparation<'_, '_> {
         let packages = match packages {
             Some((packages, until)) => {
                 running.until = Some(until);
-                packages
+                packages.map_err(Failed::from)
             }
             None => self.packages(&ground),
         };
-        let packages = packages.map_err(Failed::from);
         let packages = packages.and_then(|packages| self.look_at(packages, states));
         Ok((ground, self.end_step(running, packages)?))
     }
@@ -185,17 +184,17 @@ impl Preparation<'_, '_> {
         })
     }
 
-    fn install_in(&self, tree: &Path) -> PipInstall {
+    fn install_in(&self, tree: &Path) -> Result<PipInstall, ConfigError> {
         install_in(self.site, self.last.packages.clone(), tree)
     }
 
     /// Builds the staged virtualenv from the staged tree, unless the live one is the right one.
-    fn packages(&self, ground: &Ground) -> Result<Packages, PythonError> {
+    fn packages(&self, ground: &Ground) -> Result<Packages, Failed> {
         if self.site.config().python.requirements.is_empty() {
             let reason = "no requirements are configured".to_owned();
             return Ok(Packages::Unchanged { reason, record: Record::default() });
         }
-        self.install_in(&ground.tree.path).build(&self.host)
+        Ok(self.install_in(&ground.tree.path)?.build(&self.host)?)
     }
 
     /// Checks that the services can use the staged virtualenv.
@@ -205,10 +204,11 @@ impl Preparation<'_, '_> {
             Packages::Unchanged { reason, .. } => reason.clone(),
             Packages::Upgrade(upgrade) => pip_install::summary(&upgrade.changes),
             Packages::Ready(ready) => {
-                self.try_to_move(&config.python.virtualenv)?;
+                let virtualenv = self.site.virtualenv()?;
+                self.try_to_move(virtualenv)?;
                 ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
                 past::prune_built(self.site, &self.state, ready.staged.clone())?;
-                let bin = config.python.virtualenv.join("bin");
+                let bin = virtualenv.join("bin");
                 if let Some((service, program)) =
                     program_of(&config.services, states, &bin, &ready.missing_scripts)
                 {

@@ -33,7 +33,7 @@ fn changed(site: &Site, host: &Host, current: &Current) -> Option<String> {
     }
     let Some(seen) = &current.seen else { return Some("an earlier version updated last".to_owned()) };
     let packages_stay = || {
-        let install = site.pip_install_after(current.packages.clone());
+        let Ok(install) = site.pip_install_after(current.packages.clone()) else { return false };
         let facts = install.observe(host).ok();
         facts.is_some_and(|facts| matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })))
     };
