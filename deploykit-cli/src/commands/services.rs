@@ -53,31 +53,37 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
 /// Stops or starts services, and records under the lock that they have read the present settings.
 fn perform(control: &ServiceControl, site: Option<&Site>, host: &Host, ui: Ui) -> Result<Done, Failure> {
     let _lock = super::lock(site, host, control.name())?;
-    let restarted = site.map(|site| all_restart(site, control, host)).transpose()?;
+    let started = match site.filter(|_| control.want != Want::Stop) {
+        Some(site) => Some((site, started_and_others(site, control, host)?)),
+        None => None,
+    };
     let done = super::apply_locked(control, host, false)?;
-    if let Some(site) = site.filter(|_| restarted == Some(true))
-        && let Err(error) = site.state().services_started()
+    if let Some((site, (started, others))) = started
+        && !started.is_empty()
+        && let Err(error) = site.state().services_started(&started, &others)
     {
         ui.say(&deploykit::error_chain(&error));
     }
     Ok(done)
 }
 
-/// Tells whether the services of the site that run afterwards have all been started by this.
-fn all_restart(site: &Site, control: &ServiceControl, host: &Host) -> Result<bool, Failure> {
-    let mut others = site.service_control(&[Role::Web, Role::Worker], control.want);
+/// Returns the services that this starts, and those of the site that run on.
+fn started_and_others(
+    site: &Site,
+    control: &ServiceControl,
+    host: &Host,
+) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let all = site.service_control(&[Role::Web, Role::Worker], control.want);
+    let states = all.observe(host).map_err(|error| Failure::refused(&error))?;
+    let runs = states.iter().filter(|state| !state.is_at_rest() || !state.pids.is_empty());
+    let mut others: Vec<String> = runs.map(|state| state.service.clone()).collect();
+    let mut started: Vec<String> = control.services.iter().map(|service| service.name.clone()).collect();
     match control.want {
-        Want::Stop => return Ok(false),
-        Want::Restart => {
-            others
-                .services
-                .retain(|service| !control.services.iter().any(|chosen| chosen.name == service.name));
-        }
+        Want::Restart => others.retain(|name| !started.contains(name)),
         // Those that run already do not start again.
-        Want::Start => {}
+        _ => started.retain(|name| !others.contains(name)),
     }
-    let states = others.observe(host).map_err(|error| Failure::refused(&error))?;
-    Ok(states.iter().all(|state| state.is_at_rest() && state.pids.is_empty()))
+    Ok((started, others))
 }
 
 /// Returns the services of the site that have these names, or all.

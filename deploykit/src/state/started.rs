@@ -1,6 +1,6 @@
 //! The files that the services read when deploykit last saw them start: they do not see later edits until a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -15,6 +15,12 @@ use crate::host::files::{self, FileError};
 #[serde(default)]
 pub struct Started {
     files: BTreeMap<PathBuf, File>,
+    /// The services that have started since, while others ran on.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    restarted: BTreeSet<String>,
+    /// The files as these have read them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    read: BTreeMap<PathBuf, File>,
 }
 
 /// One file.
@@ -49,20 +55,42 @@ impl Started {
 
     /// Records all files as they are now: the services have just started.
     pub(crate) fn renew(&mut self) {
+        *self = Started { files: self.now(), ..Started::default() };
+    }
+
+    /// Records that these services have just started, while `others` run on. Once each service that runs has started since a
+    /// file was changed, the file is read.
+    fn renew_partly(&mut self, services: &[String], others: &[String]) {
+        if self.restarted.is_empty() || changed(&self.read).next().is_some() {
+            self.read = self.now();
+            self.restarted.clear();
+        }
+        self.restarted.extend(services.iter().cloned());
+        if others.iter().all(|other| self.restarted.contains(other)) {
+            *self = Started { files: std::mem::take(&mut self.read), ..Started::default() };
+        }
+    }
+
+    /// Returns the files as they are now.
+    fn now(&self) -> BTreeMap<PathBuf, File> {
         let since = Timestamp::now();
-        let now = |path: PathBuf| Some((path.clone(), File { print: Print::of(&path, true)?, since }));
-        self.files = std::mem::take(&mut self.files).into_keys().filter_map(now).collect();
+        let now = |path: &PathBuf| Some((path.clone(), File { print: Print::of(path, true)?, since }));
+        self.files.keys().filter_map(now).collect()
     }
 
     /// Returns the existing files that have changed.
     #[must_use]
     pub fn unread(&self) -> Vec<Unread> {
-        let is_other = |(path, file): &(&PathBuf, &File)| {
-            Print::of(path, false).is_some_and(|found| !found.is_like(&file.print, path))
-        };
         let unread = |(path, file): (&PathBuf, &File)| Unread { path: path.clone(), since: file.since };
-        self.files.iter().filter(is_other).map(unread).collect()
+        changed(&self.files).map(unread).collect()
     }
+}
+
+/// Returns the existing files that have changed.
+fn changed(files: &BTreeMap<PathBuf, File>) -> impl Iterator<Item = (&PathBuf, &File)> {
+    files
+        .iter()
+        .filter(|(path, file)| Print::of(path, false).is_some_and(|found| !found.is_like(&file.print, path)))
 }
 
 impl State {
@@ -85,14 +113,14 @@ impl State {
         files::write_whole(&self.started_file(), text.as_bytes(), 0o600)
     }
 
-    /// Records that all services have just started and have read the present files.
+    /// Records that these services have just started and have read the present files, while `others` run on.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn services_started(&self) -> Result<(), FileError> {
+    pub fn services_started(&self, services: &[String], others: &[String]) -> Result<(), FileError> {
         let mut started = self.started();
-        started.renew();
+        started.renew_partly(services, others);
         self.set_started(&started)
     }
 
@@ -138,7 +166,25 @@ mod tests {
         assert_eq!(started.unread().len(), 3);
         fs::remove_file(at("local.py")).unwrap();
         assert_eq!(started.unread().len(), 2);
-        state.services_started().unwrap();
+        state.services_started(&["web".to_owned()], &[]).unwrap();
         assert_eq!(state.started().unread(), []);
+    }
+
+    #[test]
+    fn services_that_start_one_by_one_have_read_the_files_of_that_time() {
+        let top = tempfile::tempdir().unwrap();
+        let file = top.path().join(".env");
+        fs::write(&file, "old").unwrap();
+        let mut started = Started::default();
+        started.add(&Seen::default(), Timestamp::UNIX_EPOCH, std::iter::once(&file));
+        let [web, huey] = ["web", "huey"].map(|name| [name.to_owned()]);
+        fs::write(&file, "new").unwrap();
+        started.renew_partly(&web, &huey);
+        assert_eq!(started.unread().len(), 1, "huey has not read it");
+        fs::write(&file, "newer").unwrap();
+        started.renew_partly(&huey, &web);
+        assert_eq!(started.unread().len(), 1, "web has not read the last edit");
+        started.renew_partly(&web, &huey);
+        assert_eq!(started.unread(), []);
     }
 }
