@@ -238,7 +238,8 @@ impl Site {
         let wanted = real(repository);
         let known = registered(repository);
         let above = wanted.ancestors().map(|directory| directory.join(super::NAME));
-        Site::among(above, known, environment, |_| true, |site| real(&site.config.site.repository) == wanted)
+        let is_it = |site: &Site| real(&site.config.site.repository) == wanted;
+        Site::among(above, known, environment, |_| true, |_| true, is_it)
     }
 
     /// Finds the site whose checkout a directory is in.
@@ -334,17 +335,23 @@ impl Site {
             known.as_deref() == Some(configuration)
                 || configuration.parent().is_some_and(|above| path.starts_with(above))
         };
-        Site::among(near(path), registered, environment, is_strict, is_it)
+        let target = real(path);
+        let names = [path, &target].map(|path| path.file_name().unwrap_or_default().to_string_lossy());
+        let names_it = |text: &str| names.iter().any(|name| text.contains(name.as_ref()));
+        Site::among(near(path), registered, environment, is_strict, names_it, is_it)
     }
 
-    /// Reads configurations, and the one that is registered, until one is right.
+    /// Reads configurations, and the one that is registered, until one is right. One that cannot be read is an error if it is
+    /// strict, or if it may name the path and no other is right: without its lock, nobody may change what belongs to it.
     fn among(
         near: impl Iterator<Item = PathBuf>,
         registered: Option<Registration>,
         environment: Option<&str>,
         is_strict: impl Fn(&Path) -> bool,
+        names_it: impl Fn(&str) -> bool,
         is_it: impl Fn(&Site) -> bool,
     ) -> Result<Option<Site>, super::ConfigError> {
+        let mut unreadable = None;
         let registered = registered.map(|registration| registration.configuration);
         for path in registered.into_iter().chain(near).filter(|path| path.is_file()) {
             match Site::load_partial(&path, environment) {
@@ -352,12 +359,15 @@ impl Site {
                 Ok(_) => {}
                 // What a stranger put there is no word about it.
                 Err(super::ConfigError::Distrust(error)) if !is_ours(&path) => log::warn!("{error}"),
+                Err(error) if is_strict(&path) => return Err(error),
                 // One beside it may be any site's.
-                Err(error) if !is_strict(&path) => log::warn!("{error}"),
-                Err(error) => return Err(error),
+                Err(error) if std::fs::read_to_string(&path).is_ok_and(|text| !names_it(&text)) => {
+                    log::warn!("{error}");
+                }
+                Err(error) => unreadable = unreadable.or(Some(error)),
             }
         }
-        Ok(None)
+        unreadable.map_or(Ok(None), Err)
     }
 }
 

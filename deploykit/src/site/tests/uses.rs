@@ -79,3 +79,23 @@ fn values_that_are_changed_in_code_change_what_identifies_the_configuration() {
     assert_ne!(read.fingerprint(), changed.fingerprint());
     assert_eq!(Site::new(config).unwrap().fingerprint(), changed.fingerprint());
 }
+
+#[test]
+fn a_broken_configuration_beside_a_virtualenv_counts_if_it_may_name_it() {
+    let top = tempfile::tempdir().unwrap();
+    let virtualenv = top.path().join("venv");
+    let write = |name: &str, text: &str| {
+        std::fs::create_dir_all(top.path().join(name)).unwrap();
+        std::fs::write(top.path().join(name).join("deploykit.toml"), text).unwrap();
+    };
+    write("venv", "");
+    std::fs::remove_file(virtualenv.join("deploykit.toml")).unwrap();
+    let found =
+        || Site::of_virtualenv(&virtualenv, None).map(|site| site.map(|site| site.config().path.clone()));
+    write("other", "[python]\nvirtualenv = \"../its-own\"\nunknown = 1\n");
+    assert_eq!(found().unwrap(), None);
+    write("broken", "[python]\nvirtualenv = \"../venv\"\nunknown = 1\n");
+    assert!(found().unwrap_err().to_string().contains("`python.unknown`: unknown key"));
+    write("site", "[python]\nvirtualenv = \"../venv\"\n");
+    assert_eq!(found().unwrap(), Some(top.path().join("site/deploykit.toml")));
+}
