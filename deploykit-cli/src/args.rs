@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::named::{CheckArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words};
 use crate::exit_code;
 
-/// Updates a Django site on its own server, and rolls back completely when anything fails
+/// Updates a Django site on its own server, and rolls back when a step fails
 #[derive(Debug, Parser)]
 #[command(name = "deploykit", version, after_help = exit_code::TABLE, max_term_width = 100)]
 pub struct Cli {
@@ -55,7 +55,7 @@ pub enum Color {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look at the site here and write deploykit.toml
+    /// Inspect the site here and write deploykit.toml
     Init(InitArgs),
     /// Make the state of a copied, moved or restored site this one's
     Adopt(AdoptArgs),
@@ -143,7 +143,7 @@ pub struct PlanArgs {
     /// Go on although no page is as expected: this update fixes them
     #[arg(long)]
     pub broken: bool,
-    /// Collect all static files anew, and remove everything else from STATIC_ROOT
+    /// Collect all static files, and remove everything else from STATIC_ROOT
     #[arg(long)]
     pub clear: bool,
     /// Prepare completely, even when nothing seems to have changed
@@ -161,7 +161,7 @@ pub struct PlanArgs {
 pub struct UpdateArgs {
     /// A commit, tag or branch; default: the tip of the configured branch
     pub revision: Option<String>,
-    /// Collect all static files anew, and remove everything else from STATIC_ROOT
+    /// Collect all static files, and remove everything else from STATIC_ROOT
     #[arg(long)]
     pub clear: bool,
     /// Prepare completely, even when nothing seems to have changed

@@ -179,13 +179,13 @@ fn distrust(error: &DistrustError) -> Option<String> {
     Some(match error {
         DistrustError::Foreign { path, owner, .. } => {
             format!(
-                "if you trust it, make it yours: `chown`; or call deploykit as {owner}; or name another configuration than `{}` with `--config FILE`",
+                "if you trust it, make it yours: `chown`; or run deploykit as {owner}; or name another configuration than `{}` with `--config FILE`",
                 path.display()
             )
         }
         DistrustError::Writable { path, .. } => format!("chmod go-w {}", path.display()),
         DistrustError::RootOverOther { owner, .. } => {
-            format!("call it as {owner}: `sudo -u {owner} deploykit …`")
+            format!("run it as {owner}: `sudo -u {owner} deploykit …`")
         }
         _ => return None,
     })
@@ -304,11 +304,11 @@ fn git(error: &GitError) -> Option<String> {
             }) =>
         {
             "`git update-index --no-assume-unchanged FILE` and `--no-skip-worktree FILE` show hidden changes; undo them, or \
-             set `git.local-changes = \"keep\"`: then those that nothing collides with stay"
+             set `git.local-changes = \"keep\"`: this keeps changes that the update does not collide with"
                 .into()
         }
         GitError::LocalChanges { .. } => {
-            "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: then those that nothing collides with stay".into()
+            "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: this keeps changes that the update does not collide with".into()
         }
         GitError::Collision { .. } => "move these files away, or take the change upstream; nothing was overwritten".into(),
         GitError::Unwritable { .. } => "give the user who updates the right to change them, or unmount what is mounted there".into(),
@@ -358,7 +358,7 @@ fn python(error: &PythonError) -> Option<String> {
             "move them out of the virtualenv: a site that writes to them would keep the old ones".into()
         }
         PythonError::IndexOfPip { .. } => {
-            "set `python.installer = \"pip\"`, or tell uv of the index by UV_DEFAULT_INDEX in `site.env-file`"
+            "set `python.installer = \"pip\"`, or set the index for uv as UV_DEFAULT_INDEX in `site.env-file`"
                 .into()
         }
         PythonError::UnaskedEditable { name, .. } | PythonError::CannotTakeAlong { name, .. } => {
@@ -414,11 +414,11 @@ fn service(error: &ServiceError) -> Option<String> {
             "name it with `unit`; `user = true` when it is one of `systemctl --user`".into()
         }
         ServiceError::Systemd { source, .. } if source.tail().join(" ").contains("uthentication") => {
-            "`sudo = true` lets it run `sudo -n systemctl`, or a rule of polkit may allow it to this user"
+            "`sudo = true` lets it run `sudo -n systemctl`; a polkit rule can allow it, too"
                 .into()
         }
         ServiceError::StillRunning { .. } => {
-            "raise `stop-timeout`; with `kill = \"auto\"` what outlives its manager's stop is killed after that"
+            "raise `stop-timeout`; with `kill = \"auto\"`, deploykit kills the processes that still run after that time"
                 .into()
         }
         ServiceError::SocketTaken { old: true, .. } => {
@@ -426,7 +426,7 @@ fn service(error: &ServiceError) -> Option<String> {
         }
         ServiceError::SocketTaken { .. } => "stop these processes, or let them use another address".into(),
         ServiceError::Signal { .. } => {
-            "let the user who runs deploykit end the service's processes, or stop the service by systemd".into()
+            "let the user who runs deploykit end the service's processes, or stop the service with `systemctl`".into()
         }
         ServiceError::Several { errors } => return errors.iter().find_map(service),
         _ => return None,

@@ -45,7 +45,7 @@ pub struct Command {
     secrets: Secrets,
 }
 
-/// Environment variables whose values nobody sees but the program.
+/// Environment variables whose values only the program sees.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Secrets(BTreeMap<String, String>);
 
@@ -188,7 +188,7 @@ impl fmt::Display for Command {
             write!(f, "cd {} && ", quote(&directory.to_string_lossy()))?;
         }
         for (name, value) in &self.env {
-            // A search path fills the line and helps nobody who has one of their own.
+            // A search path fills the line, and does not help a reader with another one.
             if let Some(value) = value
                 && name != "PATH"
             {

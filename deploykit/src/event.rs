@@ -144,7 +144,7 @@ pub struct Record {
     pub event: Event,
 }
 
-/// Whoever wants to know what happens. An observer cannot fail a run. A closure is one; another observer is lent to an
+/// Receives the events. An observer cannot fail a run. A closure is one; another observer is lent to an
 /// update as `|record: &Record| observer.observe(record)`.
 pub trait Observer: Send {
     /// Takes one event.

@@ -137,7 +137,7 @@ pub enum JournalError {
         /// The line, from 1.
         line: usize,
     },
-    /// Another site wrote it, or nobody knows who.
+    /// Another site wrote it, or an unknown one.
     #[error("the journal `{}` was not written by this site", path.display())]
     Foreign {
         /// The journal.

@@ -1,4 +1,4 @@
-//! Updates a Django site on its own server, and rolls back completely when anything fails.
+//! Updates a Django site on its own server, and rolls back when a step fails.
 //!
 //! A [`Site`] is read from its `deploykit.toml`; [`update::prepare`] does beforehand whatever can be done beforehand and
 //! answers with a [`Plan`](plan::Plan); [`update::Update::run`] does the rest, journalled step by step, and undoes it when a

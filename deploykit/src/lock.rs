@@ -45,7 +45,7 @@ impl fmt::Display for Holder {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process has it.
     #[error("the site is locked by {}", holder.as_ref().map_or("another run".to_owned(), Holder::to_string))]
     Held {
         /// Who, if it could be read.
@@ -64,7 +64,7 @@ pub enum LockError {
 
 /// A held lock; dropping it, or the end of the process, frees it.
 ///
-/// The directory of the lock file is locked as well: whoever removes the file, which looks like a leftover, frees nothing.
+/// The directory of the lock file is locked as well: removing the file, which looks like a leftover, releases nothing.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -75,7 +75,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock; when somebody has it, waits for at most `patience`.
+    /// Takes the lock; when another process has it, waits for at most `patience`.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl Lock {
             if !wait_for(&file, end, host).at("lock", path)? {
                 return Err(LockError::Held { holder: Lock::holder(path) });
             }
-            // Whoever waited may have got a file that was removed meanwhile.
+            // After a wait, the file may be one that was removed meanwhile.
             if file.metadata().at("look at", path)?.ino() == files::inode(path).unwrap_or_default() {
                 break file;
             }
@@ -138,7 +138,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Returns who holds the lock; `None` when it is free or nobody can tell. Takes nothing.
+    /// Returns who holds the lock; `None` when it is free or the holder is unknown. Takes nothing.
     #[must_use]
     pub fn holder(path: &Path) -> Option<Holder> {
         let file = File::open(path);
@@ -160,7 +160,7 @@ fn is_above(pid: u32) -> bool {
     pid != std::process::id() && i32::try_from(pid).is_ok_and(|pid| own_line().contains(&pid))
 }
 
-/// Waits until a file is locked; `false` when somebody else has it until the end, or the wait was interrupted.
+/// Waits until a file is locked; `false` when another process has it until the end, or the wait was interrupted.
 fn wait_for(file: &File, end: Instant, host: &Host) -> std::io::Result<bool> {
     loop {
         match file.try_lock() {
@@ -241,7 +241,7 @@ mod tests {
                 (holder.pid, holder.purpose.as_str()),
                 (std::process::id(), "a run whose lock file was removed")
             );
-            // Somebody makes it anew, as a person or another program may.
+            // A person or another program may create it again.
             std::fs::write(&path, "").unwrap();
         }
         drop(first);

@@ -125,7 +125,7 @@ pub enum RollbackWay {
     Impossible,
 }
 
-/// Tells whether the web is stopped while somebody else keeps its socket and no page is shown, so that requests wait.
+/// Tells whether the web is stopped while another program holds its socket and no page is shown, so that requests wait.
 #[must_use]
 pub fn requests_wait(steps: &[Step]) -> bool {
     let is_held = |action: &Action| match action {

@@ -28,7 +28,7 @@ pub struct Report {
     /// The finished update that was to be rolled back; `None`: it was an update itself.
     #[serde(default)]
     pub rolls_back: Option<String>,
-    /// Whether it can be rolled back, as its plan said; `None`: it was a rollback itself, or nobody knows.
+    /// Whether it can be rolled back, as its plan said; `None`: it was a rollback itself, or this is unknown.
     #[serde(default)]
     pub rollback: Option<LaterRollback>,
     /// How it ended.
@@ -39,7 +39,7 @@ pub struct Report {
     pub duration_ms: u64,
     /// From the stop of the web to its first good page.
     pub window_ms: Option<u64>,
-    /// Requests waited meanwhile: somebody else kept the web's socket, and no page was shown.
+    /// Requests waited meanwhile: another program held the web's socket, and no page was shown.
     #[serde(default)]
     pub requests_wait: bool,
     /// What was expected of the window.

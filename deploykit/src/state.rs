@@ -53,7 +53,7 @@ impl Current {
     }
 }
 
-/// What the site's Django said of itself when it was asked last: for whoever does not boot it.
+/// What the site's Django last said of itself, for commands that do not boot it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Known {
@@ -65,7 +65,7 @@ pub struct Known {
     pub status_file: Option<PathBuf>,
 }
 
-/// What is known of a run beforehand, for whoever finishes it.
+/// What is known of a run beforehand, for the process that finishes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Next {
     /// What the next update may rely on, once this run is over.
@@ -124,7 +124,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// When it cannot be made, something else is in its place, or it belongs to somebody else.
+    /// When it cannot be made, something else is in its place, or it belongs to another user.
     pub fn create(&self) -> Result<(), FileError> {
         files::private_directory(&self.directory)?;
         let ignore = self.directory.join(".gitignore");

@@ -16,12 +16,12 @@ fn the_help_names_every_command_and_every_exit_code() {
         str![[r#"
 exit code 0
 --- stdout
-Updates a Django site on its own server, and rolls back completely when anything fails
+Updates a Django site on its own server, and rolls back when a step fails
 
 Usage: deploykit [OPTIONS] <COMMAND>
 
 Commands:
-  init         Look at the site here and write deploykit.toml
+  init         Inspect the site here and write deploykit.toml
   adopt        Make the state of a copied, moved or restored site this one's
   plan         Show what an update would do, and why; the live site stays untouched
   update       Update the site
@@ -123,7 +123,7 @@ fn every_command_has_a_help() {
         text,
         str![[r#"
 ===== init
-Look at the site here and write deploykit.toml
+Inspect the site here and write deploykit.toml
 
 Usage: deploykit init [OPTIONS] [DIRECTORY]
 
@@ -153,7 +153,7 @@ Arguments:
 
 Options:
       --broken            Go on although no page is as expected: this update fixes them
-      --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
+      --clear             Collect all static files, and remove everything else from STATIC_ROOT
       --look              Prepare completely, even when nothing seems to have changed
       --exit-code         Exit with 10 when an update is available
       --lock-wait <TIME>  Wait at most this long for another run to end, such as 15m
@@ -168,7 +168,7 @@ Arguments:
   [REVISION]  A commit, tag or branch; default: the tip of the configured branch
 
 Options:
-      --clear             Collect all static files anew, and remove everything else from STATIC_ROOT
+      --clear             Collect all static files, and remove everything else from STATIC_ROOT
       --look              Prepare completely, even when nothing seems to have changed
       --at <HH:MM>        Start the maintenance at this time, in the site's time zone
       --in <TIME>         Start the maintenance after this time, such as 20m

@@ -157,7 +157,7 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
-    /// A database lets nobody in any more; what waited for it was ended.
+    /// A database accepts no connections any more; what waited for it was ended.
     #[error("the database `{database}` does not answer: {during}")]
     Mute {
         /// Its alias in `DATABASES`.

@@ -97,7 +97,7 @@ impl Checkout {
                 "-c",
                 "advice.detachedHead=false",
                 "checkout",
-                // Without it, git compares the whole checkout once more, and counts commits, to tell what nobody reads.
+                // Without it, git compares the whole checkout once more, and counts commits, for output that nothing reads.
                 "--quiet",
                 "--no-overwrite-ignore",
             ]);
@@ -105,7 +105,7 @@ impl Checkout {
                 Some(branch) if *branch == self.branch => {
                     checkout.args(["--no-track", "-B", branch.as_str(), self.to.commit.as_str(), "--"])
                 }
-                // Another branch was not moved by the update; if somebody else did, it is not moved back.
+                // Another branch was not moved by the update; if another program did, it is not moved back.
                 Some(branch) => {
                     let is_there = repository.reference(&format!("refs/heads/{branch}"))?;
                     if is_there.is_none_or(|commit| commit.to_string() != self.to.commit) {

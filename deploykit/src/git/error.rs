@@ -31,7 +31,7 @@ pub enum GitError {
         /// The repository.
         path: PathBuf,
     },
-    /// The repository belongs to somebody else, and git's `safe.directory` does not name it.
+    /// The repository belongs to another user, and git's `safe.directory` does not name it.
     #[error("`{}` belongs to another user, and git's `safe.directory` does not name it", path.display())]
     DubiousOwnership {
         /// The repository.

@@ -1,5 +1,5 @@
 //! Filters and encodings that a commit asks for and git cannot apply here: git then writes files as the repository has them,
-//! and says so to nobody.
+//! and reports no error.
 
 use std::collections::BTreeSet;
 use std::fmt;

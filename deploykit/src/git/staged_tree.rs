@@ -75,7 +75,7 @@ impl StagedTree {
 
     /// Makes the tree from nothing.
     fn check_out(&self, host: &Host, live: &Repository) -> Result<(), GitError> {
-        // What is made here is ours, whoever may write beside it; it shows the site's secrets.
+        // Only the owner may read and write the tree, even if others may write beside it: it shows the site's secrets.
         fs::DirBuilder::new().mode(0o700).create(&self.path).at("create the directory", &self.path)?;
         // Hooks are meant for the live checkout.
         let add = live.git().args(["-c", "core.hooksPath=/dev/null"]);

@@ -40,7 +40,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// Looks through a staged tree. `excluded` names paths of the tree that are somebody else's matter; `links` are those
+    /// Looks through a staged tree. `excluded` names paths of the tree that are handled elsewhere; `links` are those
     /// that were there before, as far as they are known.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl Search<'_> {
             self.link(path, &staged);
             return Ok(());
         }
-        // Whoever needs a socket or a pipe makes one. git names none either.
+        // A program that needs a socket or a pipe creates it. git names none either.
         if is_special(kind) {
             return Ok(());
         }
@@ -160,7 +160,7 @@ impl Search<'_> {
     }
 
     /// Tells whether a directory that the live checkout lacks can be carried over as one thing: nothing in it is a link to the
-    /// live checkout, a cache or somebody else's matter. One without files is left alone.
+    /// live checkout, a cache or handled elsewhere. One without files is left alone.
     fn is_whole(&self, path: &Path) -> Result<bool, GitError> {
         let (mut waiting, mut files) = (vec![path.to_owned()], 0);
         while let Some(directory) = waiting.pop() {
@@ -196,7 +196,7 @@ impl Search<'_> {
         Ok(super::Tree::open(&self.tree.repository, &head)?.holds(path))
     }
 
-    /// Tells whether a tracked file was changed by somebody else than the preparation, which copies local changes.
+    /// Tells whether a tracked file was changed by something other than the preparation, which copies local changes.
     fn is_changed(&self, change: &LocalChange) -> bool {
         let (staged, live) = (self.tree.path.join(&change.path), self.tree.repository.join(&change.path));
         let is_below_link = change

@@ -1,4 +1,4 @@
-//! A request to stop, which wakes whoever waits.
+//! A request to stop, which wakes the threads that wait.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,7 +25,7 @@ struct Inner {
 }
 
 impl Cancel {
-    /// Makes a cancellation that nobody has requested yet.
+    /// Makes a cancellation that is not requested yet.
     ///
     /// # Errors
     ///

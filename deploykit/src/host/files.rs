@@ -51,7 +51,7 @@ impl<T> InPath<T> for Result<T, rustix::io::Errno> {
 /// Writes a file whole or not at all: a temporary file beside it, synced, renamed over it.
 ///
 /// `mode` is for a new file; an existing one keeps its own. A symbolic link is followed to the file that it names, unless
-/// it belongs to somebody else.
+/// it belongs to another user.
 ///
 /// # Errors
 ///
@@ -196,9 +196,9 @@ pub(crate) fn temporary_file_like(directory: &Path, ending: &str) -> io::Result<
 ///
 /// # Errors
 ///
-/// When the system refuses, or a symbolic link or a file of somebody else is in its place.
+/// When the system refuses, or a symbolic link or another user's file is in its place.
 pub fn open_private(path: &Path) -> Result<File, FileError> {
-    // Whoever planted a pipe there must not hold us up.
+    // A pipe that another user put there must not block the open.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let mut options = OpenOptions::new();
     options.create(true).append(true).read(true).mode(0o600);

@@ -248,7 +248,7 @@ impl Host {
         Host { cancel: None, ..self.clone() }
     }
 
-    /// Returns the same host, whose commands leave the processor and the disk to whoever else wants them, or no longer do.
+    /// Returns the same host, whose commands leave the processor and the disk to other programs, or no longer do.
     #[must_use]
     pub fn with_low_priority(&self, low: bool) -> Self {
         Host { low_priority: low, ..self.clone() }
@@ -353,7 +353,7 @@ impl Host {
         process.finish(on_line)
     }
 
-    /// Runs a program whose output nobody reads: it is in the transcript, and its last lines in an error.
+    /// Runs a program whose output is not read: it is in the transcript, and its last lines in an error.
     ///
     /// # Errors
     ///
@@ -375,12 +375,12 @@ impl Host {
         process::hand_over(self, command)
     }
 
-    /// Returns the same host, which collects [notices](Host::notice) until somebody [takes](Host::take_notices) them.
+    /// Returns the same host, which collects [notices](Host::notice) until they are [taken](Host::take_notices).
     pub(crate) fn with_notices(&self) -> Self {
         Host { notices: Some(Arc::default()), ..self.clone() }
     }
 
-    /// Tells a person something that is no failure: through whoever collects notices, else as a warning.
+    /// Tells a person something that is no failure: through the host that collects notices, else as a warning.
     pub(crate) fn notice(&self, text: &str) {
         let text = self.redactor.redact(text).into_owned();
         match &self.notices {

@@ -13,7 +13,7 @@ use super::users::user_name;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DistrustError {
-    /// It belongs to somebody who is neither the caller nor root.
+    /// It belongs to a user other than the caller and root.
     #[error("`{}` belongs to {owner}, and is not trusted when {caller} runs deploykit", path.display())]
     Foreign {
         /// The file, or the symbolic link to it.
@@ -31,7 +31,7 @@ pub enum DistrustError {
         /// Who: `everyone`, or a group.
         who: String,
     },
-    /// root is not to work on a checkout of somebody else.
+    /// root must not work on another user's checkout.
     #[error("`{}` belongs to {owner}, and root does not work on a site of somebody else", path.display())]
     RootOverOther {
         /// The checkout, its state directory or the virtualenv.
@@ -76,12 +76,12 @@ pub fn trusted(path: &Path) -> Result<(), DistrustError> {
     Ok(())
 }
 
-/// Refuses that root works on what belongs to somebody else: what root makes there shuts the owner out. What is not there
+/// Refuses that root works on another user's files: what root makes there shuts the owner out. What is not there
 /// is fine.
 ///
 /// # Errors
 ///
-/// When root calls and somebody else owns it.
+/// When root calls and another user owns it.
 pub fn not_root_over_others(path: &Path) -> Result<(), DistrustError> {
     let owner = match fs::metadata(path) {
         Ok(found) if rustix::process::geteuid().is_root() => found.uid(),

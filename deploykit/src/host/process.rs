@@ -293,7 +293,7 @@ impl Process {
     }
 }
 
-/// A program that nobody waits for any more is ended, never leaked.
+/// A program that is no longer waited for is ended, never leaked.
 impl Drop for Process {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {

@@ -103,7 +103,7 @@ impl ProcessId {
 }
 
 /// Adds the living descendants of the given processes, and the members of the process groups that they lead: a child
-/// whose parent was killed is nobody's descendant any more, but stays in its group.
+/// whose parent was killed is no descendant of it any more, but stays in its group.
 pub(crate) fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
     let mut found: BTreeSet<ProcessId> = roots.iter().copied().collect();
     if roots.is_empty() {
@@ -117,7 +117,7 @@ pub(crate) fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
         children.entry(stat.ppid).or_default().push(process);
         groups.entry(stat.pgrp).or_default().push(process);
     }
-    // Whoever asks may itself be a job of a service, and would wait for its own end.
+    // The caller may itself be a job of a service, and would wait for its own end.
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let mut next: Vec<ProcessId> = roots.to_vec();
     while let Some(process) = next.pop() {
@@ -135,7 +135,7 @@ pub(crate) fn with_descendants(roots: &[ProcessId]) -> Vec<ProcessId> {
     found.into_iter().collect()
 }
 
-/// Returns the numbers of this process and of whoever started it, up to the first process of all.
+/// Returns the numbers of this process and of its ancestors.
 pub(crate) fn own_line() -> BTreeSet<i32> {
     let mut line = BTreeSet::new();
     let mut next = i32::try_from(std::process::id()).ok();

@@ -22,7 +22,7 @@ impl Umask {
     /// picks some of them. Hidden files are left out, since they are often secret, and so are those of other users than
     /// the directory's owner.
     ///
-    /// Nobody but owner and group may write to new files, and their owner always may.
+    /// Only owner and group may write to new files, and their owner always may.
     #[must_use]
     pub fn of_files(directory: &Path, extension: Option<&str>) -> Option<Umask> {
         let owner = fs::metadata(directory).ok()?.uid();

@@ -38,7 +38,7 @@ pub enum HttpError {
         /// What the resolver says.
         reason: String,
     },
-    /// Nobody listens there, or the Unix socket does not exist.
+    /// Nothing listens there, or the Unix socket does not exist.
     #[error("nothing listens at `{address}`")]
     Refused {
         /// The address.

@@ -1,4 +1,4 @@
-//! Takes headers that nobody asks for out of answers that have very many: the HTTP library takes 128 at most, browsers and servers far more.
+//! Removes unneeded headers from answers that have very many: the HTTP library takes 128 at most, browsers and servers far more.
 
 use ureq::Error;
 use ureq::unversioned::transport::{
@@ -142,7 +142,7 @@ fn is_provisional(head: &[u8]) -> bool {
     status.first() == Some(&b'1') && !status.starts_with(b"101")
 }
 
-/// Leaves the headers out that nobody asks for, if there are very many.
+/// Removes the unneeded headers, if there are very many.
 pub(super) fn shortened(head: &[u8]) -> Vec<u8> {
     let mut headers = Vec::new();
     for line in head.split_inclusive(|byte| *byte == b'\n') {

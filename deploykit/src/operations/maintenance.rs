@@ -199,7 +199,7 @@ impl Maintenance {
 fn read(path: &Path) -> Result<Option<String>, MaintenanceError> {
     let contents = match files::look(path) {
         Found::Nothing => return Ok(None),
-        // Whoever may write there would have us show, or overwrite, a file of their choice.
+        // A user who may write there could make deploykit show, or overwrite, a file of their choice.
         Found::Link(_) => Err(std::io::Error::other("it is a symbolic link")),
         Found::File if !owners::is_ours(path) => {
             Err(std::io::Error::other("it belongs to somebody else, who is neither the caller nor root"))

@@ -27,7 +27,7 @@ pub enum Want {
     Stop,
     /// All run.
     Start,
-    /// Those that run, or have failed, run anew; those that somebody stopped stay so, but for those that others rely on.
+    /// Services that run, or have failed, are restarted. Stopped services stay stopped, except those that others rely on.
     Restart,
 }
 

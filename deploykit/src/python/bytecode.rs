@@ -100,7 +100,7 @@ fn take(old: &Path, compiled: &[PathBuf], new: &Path) -> io::Result<bool> {
         let mut file = File::from(file);
         let owner = file.metadata()?;
         file.by_ref().take(HEADER as u64).read_to_end(&mut bytes)?;
-        // Whoever else could write there could run code in the staged virtualenv, too.
+        // Another user who can write there could run code in the staged virtualenv, too.
         let is_ours = owner.is_file() && [rustix::process::geteuid().as_raw(), 0].contains(&owner.uid());
         if !is_ours || bytes.get(4..HEADER) != Some(&stamp(&before)[..]) {
             continue;

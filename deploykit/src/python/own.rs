@@ -72,7 +72,7 @@ const LARGEST_TEXT: u64 = 1 << 20;
 pub struct OwnFiles {
     /// What goes along, from the top of the virtualenv.
     pub files: BTreeSet<PathBuf>,
-    /// What cannot go along: nobody knows what it is.
+    /// What cannot be carried over, because its purpose is unknown.
     pub unknown: BTreeSet<PathBuf>,
     /// Tells one state of it from another, wherever the virtualenv lies.
     pub fingerprint: String,

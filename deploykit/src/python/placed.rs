@@ -1,4 +1,4 @@
-//! Bytecode of the checkout that was compiled beforehand, so that the web need not do it while nobody is served.
+//! Bytecode of the checkout that was compiled beforehand, so that the web need not compile it in the window.
 
 use std::fs;
 use std::io;

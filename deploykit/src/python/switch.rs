@@ -196,7 +196,7 @@ fn kept_path(virtualenv: &Path, count: usize) -> PathBuf {
     }
 }
 
-/// Returns the directories that links replaced and that nobody removed yet, oldest first.
+/// Returns the directories that links replaced and that still exist, oldest first.
 #[must_use]
 pub fn kept_originals(virtualenv: &Path) -> Vec<PathBuf> {
     (1..)
@@ -229,7 +229,7 @@ pub fn prune(virtualenvs: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<
             && files::look(&path) == Found::Directory
             && !fs::canonicalize(&path).is_ok_and(|path| kept.contains(&path))
         {
-            // Without its marker, what is left after an interruption is nobody's virtualenv.
+            // Without its marker, the rest that an interruption left is no virtualenv.
             files::remove_file(&path.join(names::COMPLETE))?;
             files::remove_tree(&path)?;
             removed.push(path);

@@ -16,11 +16,11 @@ const MODE: u32 = 0o600;
 ///
 /// # Errors
 ///
-/// When the file cannot be read or written, the name or value cannot stand in it, or somebody else changes it meanwhile.
+/// When the file cannot be read or written, the name or value cannot stand in it, or another program changes it meanwhile.
 pub fn set(path: &Path, name: &str, value: &str) -> Result<(), SecretsError> {
     let old = contents(path)?;
     let new = with(Edit { path, name, value }, old.as_deref().unwrap_or_default())?;
-    // Nobody locks such a file; whoever saved it in an editor meanwhile must not lose that.
+    // Editors do not lock such a file: what a person saved meanwhile must not be lost.
     if contents(path)? != old {
         return Err(SecretsError::Changed { path: path.to_owned() });
     }

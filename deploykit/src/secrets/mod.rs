@@ -141,7 +141,7 @@ pub enum SecretsError {
         /// The file.
         path: PathBuf,
     },
-    /// Somebody else changed the file meanwhile; nothing was written.
+    /// Another program changed the file meanwhile; nothing was written.
     #[error("`{}` was changed by somebody else meanwhile", path.display())]
     Changed {
         /// The file.

@@ -21,7 +21,7 @@ const FIRST: Duration = Duration::from_secs(2);
 /// The longest pause between two looks at what must stay up.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// How long somebody unknown may have the service's socket before the start fails.
+/// How long an unknown process may have the service's socket before the start fails.
 const STRANGER: Duration = Duration::from_secs(2);
 
 /// How far back a log's last line may lie to be shown for a death that was found late.
@@ -113,7 +113,7 @@ impl ServiceAction {
         let mut state = manager.state()?;
         let started_meanwhile = !self.old.is_empty() && !state.main.is_empty() && self.is_new(&state).is_ok();
         if started_meanwhile {
-            // Whoever started it since it was stopped did so with half of either version.
+            // What was started since the stop runs with a mixture of both versions.
             stop_together(&[self], host)?;
         }
         let leftover = !state.status.is_up() && self.before.living().next().is_some();
@@ -128,7 +128,7 @@ impl ServiceAction {
             log::warn!("{}", error_chain(&error));
         }
         self.socket.open()?;
-        // Each may have changed the state; else nothing is asked twice, while nobody is served.
+        // Each may have changed the state. Otherwise nothing is asked twice, because the site is down meanwhile.
         if started_meanwhile || leftover || self.socket.hold.is_some() {
             state = manager.state()?;
         }
@@ -163,7 +163,7 @@ impl ServiceAction {
         }
     }
 
-    /// Waits until nobody has the socket that the service is to listen at: it would fail, or serve beside another one.
+    /// Waits until no process has the socket that the service is to listen at: it would fail, or serve beside another one.
     fn wait_for_socket(&self, state: &ServiceState, host: &Host) -> Result<(), ServiceError> {
         let since = Instant::now();
         loop {

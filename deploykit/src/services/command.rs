@@ -23,7 +23,7 @@ pub struct CommandManager {
     pub stop: Vec<String>,
     /// Exits with 0 when the service runs, with something else when it does not; 126 and 127 mean that it cannot be known.
     pub status: Vec<String>,
-    /// Its listening socket is kept while it is stopped, and whoever starts it waits for [`Service::hold`] to go.
+    /// Its listening socket is kept while it is stopped, and the program that starts it waits for [`Service::hold`] to go.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
     /// The directory that they run in; default: the caller's own.

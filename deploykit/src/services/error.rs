@@ -38,7 +38,7 @@ pub enum ServiceError {
         /// The address.
         server: String,
     },
-    /// The socket's file, or the port, is one that nobody listens to.
+    /// The socket's file, or the port, is one on which nothing listens.
     #[error("supervisord does not run: nobody answers at `{server}`")]
     NobodyAnswers {
         /// The address.
@@ -56,7 +56,7 @@ pub enum ServiceError {
         /// The address.
         server: String,
     },
-    /// Somebody listens and says nothing.
+    /// Something listens and does not answer.
     #[error("no answer from `{server}` within {:.0} s", deadline.as_secs_f64())]
     NoAnswer {
         /// The address.
@@ -182,7 +182,7 @@ pub enum ServiceError {
         /// How long it was waited for.
         timeout: Duration,
     },
-    /// Somebody listens where the service is to listen.
+    /// Another process listens where the service is to listen.
     #[error("service `{service}` is not started: `{address}` is in use by {holders}, which {}", if *old { "did not end with it" } else { "does not belong to it" })]
     SocketTaken {
         /// The service.

@@ -33,7 +33,7 @@ pub struct Gunicorn {
     /// The file that it writes the number of its master process to.
     pub pidfile: PathBuf,
     /// Starts it and returns, such as `gunicorn --daemon --pid FILE site.wsgi`; runs with the site's variables. Empty:
-    /// whoever holds its socket restarts it whenever it ends, unless the service's socket gate exists.
+    /// the holder of its socket restarts it whenever it ends, unless the service's socket gate exists.
     pub start: Vec<String>,
     /// The directory to start it in; default: the caller's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ pub(super) struct Session<'a> {
     gunicorn: &'a Gunicorn,
     host: &'a Host,
     started: Option<Started>,
-    /// Whoever holds its socket is about to start it.
+    /// The holder of its socket is about to start it.
     awaited: bool,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
 
     fn after_start(&mut self, otherwise: (Status, String)) -> (Status, String) {
         if self.awaited {
-            return (Status::Starting, "whoever holds its socket has not started it yet".to_owned());
+            return (Status::Starting, "the holder of its socket has not started it yet".to_owned());
         }
         let Some(started) = &self.started else { return otherwise };
         let on_its_way = self.is_on_its_way(&started.mark);

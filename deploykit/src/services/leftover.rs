@@ -33,7 +33,7 @@ pub(super) struct Leftovers<'a> {
     sent: BTreeSet<(ProcessId, bool)>,
     names: BTreeMap<ProcessId, String>,
     refused: Option<(ProcessId, Errno)>,
-    /// We, and whoever started us: a job of the service may be what runs deploykit.
+    /// deploykit and the processes that started it: a job of the service may run deploykit.
     spared: BTreeSet<i32>,
 }
 

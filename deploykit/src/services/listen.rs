@@ -70,7 +70,7 @@ fn unix_entry(line: &[u8]) -> Option<Entry> {
     counts.then(|| Entry { address: Address::Unix(path.to_owned()), inode, user: None })
 }
 
-/// Tells gunicorn's control socket, which nobody asks for pages: every gunicorn of a user takes the same path over.
+/// Tells gunicorn's control socket, which serves no pages: every gunicorn of a user takes the same path over.
 /// Source: gunicorn's setting `control_socket`.
 fn is_control(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "gunicorn.ctl")
@@ -85,7 +85,7 @@ fn owners(inodes: &BTreeSet<u64>) -> Vec<ProcessId> {
         .collect()
 }
 
-/// Finds where these processes listen, and nobody else does: what others have open as well outlives them.
+/// Finds where only these processes listen: a socket that others have open as well outlives them.
 pub(super) fn listening(processes: &[ProcessId]) -> Vec<Listening> {
     let own = processes.iter().filter_map(|process| Process::new(process.pid).ok());
     let own: BTreeSet<u64> = own.flat_map(|process| open_sockets(&process).collect::<Vec<_>>()).collect();

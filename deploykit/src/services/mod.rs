@@ -81,7 +81,7 @@ pub struct Service {
     /// false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sudo: bool,
-    /// Its socket gate: whoever holds its socket starts it only once this file is gone. Default: none.
+    /// Its socket gate: the holder of its socket starts it only once this file is gone. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<PathBuf>,
     /// How processes are known whose manager knows none; for a [`Manager::Command`] that is the site's only web service.
@@ -89,7 +89,7 @@ pub struct Service {
     pub serves: Option<Serves>,
 }
 
-/// How the processes of a web service are known that nobody manages: they listen there, and run the site's code.
+/// How deploykit knows the processes of a web service without a manager: they listen there, and run the site's code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serves {
     /// Where they listen.
@@ -174,7 +174,7 @@ pub enum Status {
     Starting,
     /// It was told to end and has not ended yet.
     Stopping,
-    /// It does not run, and nobody wants it to: never started, stopped, or ended as it should.
+    /// It does not run, and is not meant to: never started, stopped, or ended as it should.
     Stopped,
     /// It died, and its manager is about to start it again.
     Retrying,
@@ -295,7 +295,7 @@ pub(crate) trait ServiceManager {
         Ok(Limits::default())
     }
 
-    /// Tells whether nobody but us ends what does not end by itself.
+    /// Tells whether only deploykit ends processes that do not end by themselves.
     fn leaves_killing_to_us(&self) -> bool {
         false
     }
@@ -382,7 +382,7 @@ pub(crate) fn default_start_timeout() -> Duration {
     Duration::from_secs(60)
 }
 
-/// How long a service must run at least that nobody said anything of.
+/// How long a service must run at least, unless its settings say otherwise.
 pub(crate) const STAY_UP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

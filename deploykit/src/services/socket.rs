@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 use super::{Listening, ProcessId, ServiceState};
 use crate::host::files::{self, FileError};
 
-/// What the file says to whoever finds it.
+/// The contents of the file, for a person who finds it.
 const HELD: &str = "deploykit keeps this service stopped; `deploykit status` says why.\n";
 
-/// What becomes of the requests, and of whoever would start the service by itself, while a service is stopped.
+/// What becomes of the requests, and of programs that would start the service by themselves, while it is stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// Who keeps the listening socket, so that requests wait; `None`: it closes with the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
-    /// Whoever starts the service waits while this file exists.
+    /// The program that starts the service waits while this file exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<PathBuf>,
     /// systemd's units that would start the service for the next request, and are stopped with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<String>,
-    /// Where it listens itself, with nobody else: nothing is started while somebody else does.
+    /// Where only the service listens: nothing is started while another process listens there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listens: Vec<Listening>,
 }

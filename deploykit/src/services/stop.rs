@@ -16,7 +16,7 @@ const ASK: Duration = Duration::from_millis(50);
 
 /// Stops services: asks for the end of each in the order of the list, then waits until all have ended.
 ///
-/// Whoever relies on another one is told first, and those that need long to finish what they have do so at the same time.
+/// A service that relies on another one is told first. Services that need long to finish their work do so at the same time.
 /// Each one is waited for, whatever becomes of the others.
 ///
 /// # Errors

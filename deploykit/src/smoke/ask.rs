@@ -49,7 +49,7 @@ pub(super) fn once(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, S
 pub(super) fn until_deadline(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
     let started = Instant::now();
     let gate = Gate::new(AT_ONCE);
-    // Once a page is known to be wrong the check has failed: nobody waits for the others any more.
+    // Once a page is known to be wrong the check has failed: the other pages are not waited for.
     let failed = AtomicBool::new(false);
     all(check, host, |target| {
         let mut retries = Retries::new(check.settle);

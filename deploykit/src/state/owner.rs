@@ -177,7 +177,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// When it is, or may be, somebody else's.
+    /// When it is, or may be, another site's.
     pub fn belongs_to(&self, configuration: &Path, repository: &Path) -> Result<Option<Owner>, OwnerError> {
         if files::look(&self.directory) == files::Found::Nothing {
             return Ok(None);
@@ -197,7 +197,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// When it is, or may be, somebody else's, or the record cannot be written.
+    /// When it is, or may be, another site's, or the record cannot be written.
     pub fn record_owner(&self, configuration: &Path, repository: &Path) -> Result<Owner, OwnerError> {
         if let Some(owner) = self.belongs_to(configuration, repository)? {
             return Ok(owner);
@@ -208,7 +208,7 @@ impl State {
         Ok(owner)
     }
 
-    /// Returns the newest run if it is unfinished, whoever wrote it.
+    /// Returns the newest run if it is unfinished, no matter which site wrote it.
     ///
     /// # Errors
     ///
@@ -236,7 +236,7 @@ impl State {
         let aside = free.unwrap_or(aside);
         files::private_directory(&aside)?;
         files::remove_tree(&self.staged_tree())?;
-        // The record goes last: until then the directory is somebody else's.
+        // The record goes last: until then the directory is another site's.
         let names =
             ["runs", "current.json", "started.json", "beside.json", "plan.log", "environments", RECORD];
         for name in names.into_iter().filter(|name| virtualenvs || *name != "environments") {

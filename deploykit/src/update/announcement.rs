@@ -20,7 +20,7 @@ use crate::update::{Request, Start};
 
 type Failed = Box<dyn Error + Send + Sync>;
 
-/// Why nobody is told, and no page is shown.
+/// Why users are not told, and no page is shown.
 const SHORT: &str = "the window will be short, and requests wait meanwhile";
 
 /// The announcement of one update.
@@ -29,7 +29,7 @@ pub(super) struct Announcement {
     /// The site's commands; `None`: users are not told, and the reason.
     commands: Result<Commands, &'static str>,
     page: Option<Page>,
-    /// The window will be short, and requests wait meanwhile: nobody is told, and no page is shown.
+    /// The window will be short, and requests wait meanwhile: users are not told, and no page is shown.
     short: bool,
     message: String,
     notice: Duration,
@@ -73,7 +73,7 @@ impl Announcement {
         })
     }
 
-    /// Returns when the window opens, seen from now; `None`: at once, and nobody is told.
+    /// Returns when the window opens, seen from now; `None`: at once, without telling users.
     pub(super) fn starts(&self) -> Result<Option<Timestamp>, Failed> {
         let now = Timestamp::now();
         let told = self.commands.is_ok();
@@ -207,7 +207,7 @@ pub fn maintenance_on(
     })
 }
 
-/// Makes the operation that ends maintenance, whoever turned it on: the announcement and the page.
+/// Makes the operation that ends maintenance, the announcement and the page, no matter who turned it on.
 ///
 /// # Errors
 ///

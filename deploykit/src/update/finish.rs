@@ -49,7 +49,7 @@ pub struct Update<'o> {
     /// The names of the static files that it adds.
     pub(super) added: Vec<String>,
     pub(super) _mark: Option<Mark>,
-    /// The last to go: nobody else begins while what was prepared is put away.
+    /// Dropped last: no other run begins while the staged parts are removed.
     pub(super) lock: Lock,
 }
 
@@ -66,7 +66,7 @@ impl Update<'_> {
     ///
     /// When the run cannot be recorded before anything was touched.
     pub fn run(mut self) -> Result<Report, UpdateError> {
-        // Whoever was asked may have thought about it: the notice counts from now.
+        // The person may have taken a while to confirm: the notice counts from now.
         let announced = self.announcement.steps().map_err(|source| self.refused(source))?;
         for step in announced {
             if let Some(old) = self.plan.steps.iter_mut().find(|old| old.id == step.id) {
@@ -217,7 +217,7 @@ impl Update<'_> {
     }
 }
 
-/// What is done when a run has come to its end, whoever brought it there.
+/// The work at the end of a run: of an update, a rollback or a recovery.
 pub(super) struct Ending<'e, 'o> {
     pub site: &'e Site,
     pub state: &'e State,
@@ -315,7 +315,7 @@ fn backups(run: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(is_one).collect()
 }
 
-/// An update that nobody ran is no run.
+/// An update that was not run is no run.
 impl Drop for Update<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.context.django.take() {

@@ -58,7 +58,7 @@ pub struct Request {
     pub look: bool,
     /// A rollback restores the copy of the database that the update made, instead of reversing its migrations.
     pub from_copy: bool,
-    /// Nobody will run it: it leaves no trace in the history.
+    /// It will not be run: it leaves no trace in the history.
     pub only_plan: bool,
 }
 

@@ -243,7 +243,7 @@ pub(super) fn kept_output(directory: &Path, number: usize) -> PathBuf {
     directory.join(number.to_string())
 }
 
-/// Records the state of the database, and counts its rows for whoever restores the copy.
+/// Records the state of the database, and counts its rows, for a later restore of the copy.
 fn database(
     context: &mut Context,
     project: &Project,

@@ -188,7 +188,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         } else {
             let run = self.state.new_run()?;
             let path = run.transcript();
-            // From here on whoever follows the run from elsewhere sees it.
+            // From here on `status --follow` sees the run.
             self.events.keep_in(files::open_private(&run.events())?);
             self.run = Some(run);
             path

@@ -65,7 +65,7 @@ pub(super) enum Course {
     },
 }
 
-/// A plan with what its announcement can be made anew of.
+/// A plan, and its announcement, from which the steps can be made again with a later time.
 pub(super) struct Planned {
     pub plan: Plan,
     pub announcement: Announcement,

@@ -220,7 +220,7 @@ impl<'o> Preparation<'_, 'o> {
     ) -> Result<(Database, String), Failed> {
         let now = session.state(&self.host)?;
         let left = &done.kept.database;
-        // Without migrations to reverse, nobody minds a table that somebody else has made.
+        // Without migrations to reverse, a table that another program created does not matter.
         if now.applied != left.applied || done.migrate.is_some() && now != *left {
             let (run, lines) = (done.run.clone(), left.differences(&now));
             return Err(RollbackError::DatabaseMoved { run, lines }.into());

@@ -48,7 +48,7 @@ impl<'p> Services<'p> {
         self.restart.stops(Role::Web)
     }
 
-    /// Tells whether nobody needs to be told of a window that is expected to be like this.
+    /// Tells whether users need not be told of a window with this forecast.
     pub(super) fn is_short(&self, forecast: Forecast) -> bool {
         let config = self.site.config();
         let mut web = self.restart.stop.iter().filter(|action| action.service.role == Role::Web).peekable();

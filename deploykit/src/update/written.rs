@@ -81,7 +81,7 @@ pub(super) struct Carrying {
     /// `STATIC_ROOT`, where that is in the tree and not linked.
     pub static_root: Option<PathBuf>,
     pub tree: StagedTree,
-    /// Paths of the tree that are somebody else's matter.
+    /// Paths of the tree that are handled elsewhere.
     pub excluded: Vec<PathBuf>,
     /// The run's.
     pub directory: PathBuf,

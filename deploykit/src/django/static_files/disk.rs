@@ -89,7 +89,7 @@ pub(super) fn keep(
     let names: Vec<PathBuf> = names.iter().map(|name| names::path(name)).collect();
     for directory in names.iter().map(|name| files::parent(name)).collect::<BTreeSet<_>>() {
         keep_directory(from, to, directory).at("keep", &from.join(directory))?;
-        // What somebody who was killed left half copied would go live.
+        // What a killed run left half copied would go live.
         files::remove_temporary(&to.join(directory))?;
     }
     let kept = host.on_all_cores(&names, |name| {
@@ -159,7 +159,7 @@ pub(super) fn like(model: &Path, directory: &Path) -> io::Result<()> {
     let Ok(model) = fs::metadata(model) else { return Ok(()) };
     let found = fs::metadata(directory)?;
     if (found.uid(), found.gid()) != (model.uid(), model.gid()) {
-        // Only root may give a file away; whoever may not has the files that it would have had by hand.
+        // Only root may give a file to another user; for others the owner is the same as after `collectstatic` by hand.
         let _ = chown(directory, Some(model.uid()), Some(model.gid()));
     }
     fs::set_permissions(directory, Permissions::from_mode(model.permissions().mode() & 0o7777))

@@ -72,7 +72,7 @@ impl LateFiles {
     pub fn perform(&self, host: &Host) -> Result<Vec<String>, DjangoError> {
         let swap = &self.swap;
         let live = inode(&swap.live);
-        // Where nothing is live, nobody deleted anything either.
+        // Where nothing is live, nothing was deleted either.
         if live == swap.wanted || live.is_none() {
             return Ok(Vec::new());
         }

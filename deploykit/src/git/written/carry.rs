@@ -35,7 +35,7 @@ pub struct CarryWritten {
     pub record: PathBuf,
     /// Whether the staged tree is looked through; otherwise only what is awaited counts.
     pub looks: bool,
-    /// Paths of the tree that are somebody else's matter.
+    /// Paths of the tree that are handled elsewhere.
     #[serde(default, with = "crate::names::many")]
     pub excluded: Vec<PathBuf>,
     /// Files that the run itself makes in the live checkout, as a new database.

@@ -86,7 +86,7 @@ pub(super) fn replace(from: &Path, to: &Path) -> Result<(), FileError> {
     rename(from, to)
 }
 
-/// Removes what somebody who was killed left half copied or half removed beside a path.
+/// Removes what a killed run left half copied or half removed beside a path.
 pub(super) fn remove_half(path: &Path) -> Result<(), FileError> {
     files::remove_tree(&files::parent(path).join(names::CARRY))
 }

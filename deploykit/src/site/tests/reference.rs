@@ -1,6 +1,7 @@
 //! The reference of the keys.
 
 use super::*;
+use crate::services::ManagerKind;
 use crate::site::{describe, reference};
 
 #[test]
@@ -24,7 +25,7 @@ fn what_the_reference_shows_of_a_section_can_be_read() {
     let text: String = reference().iter().map(|section| format!("{section}\n")).collect();
     let config = parsed(&text);
     assert_eq!(config.git.branch, "main");
-    assert_eq!(config.services.len(), 5);
+    assert_eq!(config.services.len(), 1 + ManagerKind::ALL.len());
 }
 
 #[test]

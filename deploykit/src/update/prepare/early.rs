@@ -20,7 +20,7 @@ impl Preparation<'_, '_> {
         else {
             return Ok(());
         };
-        // Why it cannot be planned is told by whoever builds it.
+        // The later build reports why it cannot be planned.
         match install.plan(&self.host) {
             Ok(Prepared::Upgrade(_) | Prepared::Ready(_)) => {
                 Err(PreparationError::VirtualenvShut { service, user, directory })

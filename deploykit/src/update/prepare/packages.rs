@@ -60,7 +60,7 @@ impl Early {
         Some(early)
     }
 
-    /// Copies the files with those that they include. What is missing is missed by whoever reads them.
+    /// Copies the files with those that they include. The installer reports missing files.
     fn take(&self, site: &Site, target: &Tree) -> Option<()> {
         let inside =
             |file: &PathBuf| file.strip_prefix(&site.config().site.repository).ok().map(Path::to_owned);
