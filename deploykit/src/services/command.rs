@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Flags, Origin, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status};
+use super::{
+    Connected, Flags, Origin, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status,
+};
 use crate::command::Command;
 use crate::host::{Host, Output};
 use crate::keys::{Raw, Reader, Section, Table, keys};
@@ -70,12 +72,8 @@ impl Settings for CommandManager {
         self.status == described.status || (!self.start.is_empty() && self.start == described.start)
     }
 
-    fn connect<'a>(
-        &'a self,
-        service: &'a Service,
-        host: &'a Host,
-    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
-        Ok(Box::new(Session::new(service, self, host)))
+    fn connect<'a>(&'a self, service: &'a Service, host: &'a Host) -> Connected<'a> {
+        Ok(Box::new(Session { service, manager: self, host, started: false }))
     }
 
     fn can_use_sudo() -> bool {
@@ -103,11 +101,7 @@ pub(super) struct Session<'a> {
     started: bool,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(service: &'a Service, manager: &'a CommandManager, host: &'a Host) -> Self {
-        Session { service, manager, host, started: false }
-    }
-
+impl Session<'_> {
     fn run(&self, what: &'static str, argv: &[String], deadline: Duration) -> Result<Output, ServiceError> {
         let prefix: &[&str] = if self.service.sudo { &["sudo", "-n"] } else { &[] };
         self.run_with(prefix, what, argv, deadline)
@@ -120,14 +114,10 @@ impl<'a> Session<'a> {
         argv: &[String],
         deadline: Duration,
     ) -> Result<Output, ServiceError> {
-        let service = || self.service.name.clone();
-        if argv.is_empty() {
-            return Err(ServiceError::NoSetting { service: service(), setting: what });
-        }
-        let argv: Vec<String> =
-            prefix.iter().map(|word| (*word).to_owned()).chain(argv.iter().cloned()).collect();
-        let Some(mut command) = Command::from_argv(&argv) else {
-            return Err(ServiceError::NoSetting { service: service(), setting: what });
+        let words = prefix.iter().copied().chain(argv.iter().map(String::as_str));
+        let words: Vec<String> = words.map(str::to_owned).collect();
+        let Some(mut command) = Command::from_argv(&words).filter(|_| !argv.is_empty()) else {
+            return Err(ServiceError::NoSetting { service: self.service.name.clone(), setting: what });
         };
         if let Some(directory) = &self.manager.directory {
             command = command.directory(directory);

@@ -10,15 +10,15 @@ use procfs::process::all_processes;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{Limits, graceful_of};
+use super::limits::{Limits, graceful_of, option};
 use super::pidfile::{Seen, real};
 use super::{
-    Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status,
-    socket,
+    Connected, Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings,
+    Socket, Status, socket,
 };
 use crate::command::Command;
 use crate::host::files::{self, FileError};
-use crate::host::{CommandError, Host, Output};
+use crate::host::{Host, Output};
 use crate::keys::{Reader, Section, Table, keys};
 
 /// Marks what a start command leaves running, so that a failed start is seen at once.
@@ -71,12 +71,8 @@ impl Settings for Gunicorn {
         real(&self.pidfile) == real(&described.pidfile)
     }
 
-    fn connect<'a>(
-        &'a self,
-        service: &'a Service,
-        host: &'a Host,
-    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
-        Ok(Box::new(Session::new(service, self, host)))
+    fn connect<'a>(&'a self, service: &'a Service, host: &'a Host) -> Connected<'a> {
+        Ok(Box::new(Session { service, gunicorn: self, host, started: None, awaited: false }))
     }
 
     fn commands(&self) -> [&[String]; 3] {
@@ -117,11 +113,7 @@ enum Master {
     Alive(ProcessId),
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(service: &'a Service, gunicorn: &'a Gunicorn, host: &'a Host) -> Self {
-        Session { service, gunicorn, host, started: None, awaited: false }
-    }
-
+impl Session<'_> {
     fn master(&self) -> Result<Master, ServiceError> {
         let path = &self.gunicorn.pidfile;
         let read = || std::io::Result::Ok((std::fs::read_to_string(path)?, std::fs::metadata(path)?));
@@ -200,7 +192,7 @@ impl ServiceManager for Session<'_> {
         Ok(ServiceState {
             main,
             detail: self.host.redactor().redact(&detail).into_owned(),
-            logs: log_files(&self.gunicorn.start, self.gunicorn.directory.as_deref()),
+            logs: log_file(&self.gunicorn.start, self.gunicorn.directory.as_deref()).into_iter().collect(),
             ..ServiceState::new(&self.service.name, status)
         })
     }
@@ -232,13 +224,10 @@ impl ServiceManager for Session<'_> {
     }
 
     fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
-        if self.gunicorn.start.is_empty() {
+        let Some(mut command) = Command::from_argv(&self.gunicorn.start) else {
             self.awaited = true;
             return Ok(());
-        }
-        let service = || self.service.name.clone();
-        let nothing = || ServiceError::NoSetting { service: service(), setting: "start" };
-        let mut command = Command::from_argv(&self.gunicorn.start).ok_or_else(nothing)?;
+        };
         match self.master()? {
             Master::Alive(_) => return Ok(()),
             // gunicorn refuses to start while the file names a process that exists, whatever that is: a zombie, too.
@@ -251,10 +240,7 @@ impl ServiceManager for Session<'_> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let mark = format!("{}-{}", std::process::id(), now.as_nanos());
         let command = command.with_site_variables().env(MARKER, &mark).deadline(self.service.start_timeout);
-        let output = self.host.run(&command).map_err(|source| match source {
-            CommandError::Cancelled { .. } => ServiceError::Cancelled { service: service() },
-            source => ServiceError::Command { service: service(), what: "start", source: Box::new(source) },
-        })?;
+        let output = self.host.run(&command).map_err(|source| self.service.failed("start", source))?;
         self.started = Some(Started { mark, output, nothing_since: None });
         Ok(())
     }
@@ -271,23 +257,10 @@ impl ServiceManager for Session<'_> {
     }
 }
 
-/// Finds gunicorn's log files among its arguments; those named in a configuration file are not seen.
-fn log_files(argv: &[String], directory: Option<&Path>) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut words = argv.iter();
-    while let Some(word) = words.next() {
-        let (name, value) = match word.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (word.as_str(), None),
-        };
-        if matches!(name, "--error-logfile" | "--log-file")
-            && let Some(value) = value.or_else(|| words.next().map(String::as_str))
-            && value != "-"
-        {
-            files.push(directory.map_or_else(|| PathBuf::from(value), |directory| directory.join(value)));
-        }
-    }
-    files
+/// Finds gunicorn's log file among its arguments; one that is named in a configuration file is not seen.
+fn log_file(argv: &[String], directory: Option<&Path>) -> Option<PathBuf> {
+    let file = option(argv, &["--error-logfile", "--log-file"]).filter(|file| file != "-")?;
+    Some(directory.map_or_else(|| PathBuf::from(&file), |directory| directory.join(&file)))
 }
 
 #[cfg(test)]
@@ -299,9 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn log_files_are_found_among_the_arguments() {
-        let argv =
-            words("gunicorn --error-logfile a.log --log-file=/b.log --access-logfile c.log --log-file -");
-        assert_eq!(log_files(&argv, Some(Path::new("/srv"))), [PathBuf::from("/srv/a.log"), "/b.log".into()]);
+    fn the_log_file_is_found_among_the_arguments() {
+        let found = |line: &str| log_file(&words(line), Some(Path::new("/srv")));
+        assert_eq!(found("gunicorn --error-logfile a.log --access-logfile c.log"), Some("/srv/a.log".into()));
+        assert_eq!(found("gunicorn --error-logfile a.log --log-file=/b.log app"), Some("/b.log".into()));
+        assert_eq!(found("gunicorn --error-logfile a.log --log-file -"), None);
+        assert_eq!(found("gunicorn --access-logfile c.log"), None);
     }
 }

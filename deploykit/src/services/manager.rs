@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Service, ServiceError, ServiceManager};
+use super::{Connected, Service, ServiceError};
 use crate::command::Command;
 use crate::host::{CommandError, Host};
 use crate::keys::{Reader, Section};
@@ -47,11 +47,7 @@ pub(crate) trait Settings {
     }
 
     /// Connects to the manager.
-    fn connect<'a>(
-        &'a self,
-        service: &'a Service,
-        host: &'a Host,
-    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError>;
+    fn connect<'a>(&'a self, service: &'a Service, host: &'a Host) -> Connected<'a>;
 
     /// Returns the commands that the settings give: start, stop and status. Each is empty where the manager knows it.
     fn commands(&self) -> [&[String]; 3] {

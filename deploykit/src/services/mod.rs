@@ -164,7 +164,7 @@ manager::managers! {
 }
 
 /// Whether a service runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
@@ -175,6 +175,7 @@ pub enum Status {
     /// It was told to end and has not ended yet.
     Stopping,
     /// It does not run, and is not meant to: never started, stopped, or ended as it should.
+    #[default]
     Stopped,
     /// It died, and its manager is about to start it again.
     Retrying,
@@ -204,7 +205,7 @@ impl fmt::Display for Status {
 }
 
 /// What a service was seen doing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceState {
     /// The service's name.
     pub service: String,
@@ -234,17 +235,7 @@ impl ServiceState {
     /// Makes the state of a service without known processes.
     #[must_use]
     pub fn new(service: impl Into<String>, status: Status) -> Self {
-        ServiceState {
-            service: service.into(),
-            status,
-            main: Vec::new(),
-            pids: Vec::new(),
-            detail: String::new(),
-            logs: Vec::new(),
-            startsecs: Duration::ZERO,
-            socket: Socket::default(),
-            cautions: Vec::new(),
-        }
+        ServiceState { service: service.into(), status, ..ServiceState::default() }
     }
 
     /// Tells whether none of it runs, nor will by itself.
@@ -311,6 +302,9 @@ pub(crate) trait ServiceManager {
     }
 }
 
+/// A connection, or why there is none.
+pub(crate) type Connected<'a> = Result<Box<dyn ServiceManager + 'a>, ServiceError>;
+
 impl Service {
     /// Makes a service with the default times.
     pub fn new(name: impl Into<String>, role: Role, manager: Manager) -> Self {
@@ -366,10 +360,7 @@ impl Service {
         self.manager.settings().can_be_stopped()
     }
 
-    pub(crate) fn connect<'a>(
-        &'a self,
-        host: &'a Host,
-    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
+    pub(crate) fn connect<'a>(&'a self, host: &'a Host) -> Connected<'a> {
         self.manager.settings().connect(self, host)
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use procfs::process::Process;
 
+use super::limits::option;
 use super::{Gunicorn, ProcessId};
 use crate::host::users::shown_user;
 
@@ -66,16 +67,7 @@ impl Seen {
 
     /// Returns the pidfile that its command line names; `None` when that is relative to an unknown directory.
     fn pidfile(&self) -> Option<PathBuf> {
-        let mut words = self.words.iter();
-        let name = loop {
-            let word = words.next()?.as_str();
-            if matches!(word, "-p" | "--pid") {
-                break words.next()?.as_str();
-            }
-            if let Some(name) = word.strip_prefix("--pid=") {
-                break name;
-            }
-        };
+        let name = option(&self.words, &["-p", "--pid"])?;
         if name.starts_with('/') { Some(name.into()) } else { Some(self.directory.as_ref()?.join(name)) }
     }
 

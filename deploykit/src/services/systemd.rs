@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, graceful_of};
 use super::{
-    Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings, Socket, Status,
+    Connected, Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings,
+    Socket, Status,
 };
 use crate::command::Command;
 use crate::host::{CommandError, Host, Output, TAIL_LINES};
@@ -65,11 +66,7 @@ impl Settings for Systemd {
         self.user == described.user && full_name(unit) == full_name(described_name)
     }
 
-    fn connect<'a>(
-        &'a self,
-        service: &'a Service,
-        host: &'a Host,
-    ) -> Result<Box<dyn ServiceManager + 'a>, ServiceError> {
+    fn connect<'a>(&'a self, service: &'a Service, host: &'a Host) -> Connected<'a> {
         Ok(Box::new(Session::new(service, self, host)))
     }
 

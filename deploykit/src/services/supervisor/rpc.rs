@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use dxr::{FaultResponse, MethodCall, MethodResponse, Value};
 use ureq::Agent;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -69,7 +71,7 @@ impl Client {
         let body = format!("<?xml version=\"1.0\"?>{body}");
         let mut request = self.agent.post(&self.url).header("Content-Type", "text/xml");
         if let Some((user, password)) = &self.address.credentials {
-            let pair = base64(format!("{user}:{password}").as_bytes());
+            let pair = STANDARD.encode(format!("{user}:{password}"));
             request = request.header("Authorization", format!("Basic {pair}"));
         }
         let mut response = request.send(body).map_err(|error| CallError::Other(self.failed(error)))?;
@@ -116,32 +118,9 @@ pub(super) fn answer(body: &[u8]) -> Option<Result<Value, (i32, String)>> {
     Some(Err((fault.code(), fault.string().to_owned())))
 }
 
-/// Source: RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let part = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
-        let bits = part(0) << 16 | part(1) << 8 | part(2);
-        for place in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place > chunk.len() { '=' } else { char::from(letter) });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_user_and_password_are_encoded() {
-        assert_eq!(base64(b"Aladdin:open sesame"), "QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(base64(b"abc"), "YWJj");
-        assert_eq!(base64(b"ab"), "YWI=");
-        assert_eq!(base64(b""), "");
-    }
 
     #[test]
     fn values_and_faults_are_read_as_supervisor_writes_them() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use dxr::Value;
 
-use super::{Info, STARTSECS};
+use super::STARTSECS;
+use super::processes::{Info, member};
 use crate::services::Origin;
 use crate::services::limits::Limits;
 
@@ -66,17 +67,15 @@ pub(super) fn origin_from(answer: &Value, infos: &[Info]) -> Origin {
     origin
 }
 
-pub(super) fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    match value {
-        Value::Struct(members) => members.get(name),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::State;
     use super::*;
+
+    #[test]
+    fn settings_of_another_shape_are_none() {
+        assert_eq!(startsecs_from(&Value::Array(vec![Value::Integer(1)]), &[]), STARTSECS);
+    }
 
     #[test]
     fn the_settings_of_a_stopped_program_name_its_files() {
