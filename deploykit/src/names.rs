@@ -37,6 +37,13 @@ pub(crate) fn join(root: &Path, text: &str) -> PathBuf {
     if text.contains(ESCAPE) { root.join(path(text)) } else { root.join(text) }
 }
 
+/// Returns the directories above a relative path, the topmost first.
+pub(crate) fn above(path: &Path) -> Vec<&Path> {
+    let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|one| !one.as_os_str().is_empty()).collect();
+    above.reverse();
+    above
+}
+
 /// Removes `.` and `..` from a path, without looking at links.
 #[must_use]
 pub fn normal(path: &Path) -> PathBuf {

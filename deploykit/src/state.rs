@@ -1,7 +1,7 @@
 //! The state directory of a site: its owner, its lock, its runs, and the record of the last good update.
 
 #[cfg(test)]
-mod former;
+mod former_tests;
 mod owner;
 mod seen;
 mod started;
@@ -176,7 +176,7 @@ impl State {
         if path.is_file() && *known == self.known() {
             return Ok(());
         }
-        files::write_whole(&path, serde_json::to_string(known).unwrap_or_default().as_bytes(), 0o600)
+        write(&path, known)
     }
 
     /// Returns the runs, oldest first.
@@ -293,8 +293,7 @@ impl State {
     ///
     /// When it cannot be written.
     pub fn set_current(&self, current: &Current) -> Result<(), FileError> {
-        let text = serde_json::to_string(current).unwrap_or_default();
-        files::write_whole(&self.directory.join("current.json"), text.as_bytes(), 0o600)
+        write(&self.directory.join("current.json"), current)
     }
 }
 
@@ -329,8 +328,7 @@ impl RunDirectory {
     ///
     /// When it cannot be written.
     pub fn set_kept(&self, kept: &Kept) -> Result<(), FileError> {
-        let text = serde_json::to_string(kept).unwrap_or_default();
-        files::write_whole(&self.kept_file(), text.as_bytes(), 0o600)
+        write(&self.kept_file(), kept)
     }
 
     /// Returns the file of what it left for its rollback.
@@ -345,8 +343,7 @@ impl RunDirectory {
     ///
     /// When it cannot be written.
     pub fn set_next(&self, next: &Next) -> Result<(), FileError> {
-        let text = serde_json::to_string(next).unwrap_or_default();
-        files::write_whole(&self.path.join("current.json"), text.as_bytes(), 0o600)
+        write(&self.path.join("current.json"), next)
     }
 
     /// Returns that; the default when it cannot be read: the next update then looks closer.
@@ -375,6 +372,11 @@ impl RunDirectory {
 /// Reads what was written by this site; what others put there is as if it was not.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&files::read_private(path).ok()??).ok()
+}
+
+/// Writes something for its owner alone.
+fn write(path: &Path, value: &impl Serialize) -> Result<(), FileError> {
+    files::write_whole(path, serde_json::to_string(value).unwrap_or_default().as_bytes(), 0o600)
 }
 
 /// Splits a run's name for sorting; `None` when it is none.

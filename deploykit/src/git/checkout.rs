@@ -13,6 +13,9 @@ use super::{fix, hooks, locks, submodules};
 use crate::command::Command;
 use crate::host::Host;
 
+/// Makes a command of git, with or without the repository's hooks.
+type Git = fn(&Repository) -> Command;
+
 impl Checkout {
     /// Makes it so.
     ///
@@ -35,12 +38,12 @@ impl Checkout {
                 self.switch_back(host, &repository, &head)?;
             } else if killed {
                 fix()?;
-                self.switch(host, &repository, &head, Hooks::Run)?;
-            } else if let Err(error) = self.switch(host, &repository, &head, Hooks::Run) {
+                self.switch(host, &repository, &head, Repository::git)?;
+            } else if let Err(error) = self.switch(host, &repository, &head, Repository::git) {
                 if repository.head(&self.branch)? != head || !fix()? {
                     return Err(error);
                 }
-                self.switch(host, &repository, &head, Hooks::Run)?;
+                self.switch(host, &repository, &head, Repository::git)?;
             }
         } else if self.restore {
             fix()?;
@@ -51,13 +54,13 @@ impl Checkout {
 
     /// Switches, whatever the repository's hooks say: no hook may stop an undo.
     fn switch_back(&self, host: &Host, repository: &Repository, head: &Head) -> Result<(), GitError> {
-        let Err(error) = self.switch(host, repository, head, Hooks::Run) else { return Ok(()) };
+        let Err(error) = self.switch(host, repository, head, Repository::git) else { return Ok(()) };
         let head = repository.head(&self.branch)?;
         self.expect(repository, &head)?;
         log::debug!("{}; again without hooks", crate::error_chain(&error));
         locks::remove_stale(host, repository, &self.branch)?;
         fix::fix(host, repository, self, &head, true)?;
-        self.switch(host, repository, &head, Hooks::Skip)?;
+        self.switch(host, repository, &head, Repository::git_without_hooks)?;
         host.notice(&format!(
             "the checkout was brought back without Git hooks, since with them it failed: {}",
             crate::error_chain(&error)
@@ -81,19 +84,13 @@ impl Checkout {
         })
     }
 
-    fn switch(
-        &self,
-        host: &Host,
-        repository: &Repository,
-        head: &Head,
-        hooks: Hooks,
-    ) -> Result<(), GitError> {
+    fn switch(&self, host: &Host, repository: &Repository, head: &Head, git: Git) -> Result<(), GitError> {
         let top = repository.top.as_path();
         if self.restore && head.commit != self.to.commit {
             submodules::give_up(host, repository, &head.commit, &self.to.commit)?;
         }
         if head.branch != self.to.branch || head.commit != self.to.commit {
-            let checkout = hooks.git(repository).args([
+            let checkout = git(repository).args([
                 "-c",
                 "advice.detachedHead=false",
                 "checkout",
@@ -129,7 +126,7 @@ impl Checkout {
                 hooks::tell(host, &format!("the checkout of {}", short(&self.to.commit)), &error);
             }
         }
-        self.place_branch(host, repository, hooks)
+        self.place_branch(host, repository, git)
     }
 
     /// Tells whether git has done its part: it moves HEAD last.
@@ -150,13 +147,13 @@ impl Checkout {
         Ok(!edits.iter().any(is_half))
     }
 
-    fn place_branch(&self, host: &Host, repository: &Repository, hooks: Hooks) -> Result<(), GitError> {
+    fn place_branch(&self, host: &Host, repository: &Repository, git: Git) -> Result<(), GitError> {
         let there = repository.head(&self.branch)?.branch_commit;
         if there == self.to.branch_commit {
             return Ok(());
         }
         let name = format!("refs/heads/{}", self.branch);
-        let command = hooks.git(repository).args(["update-ref", "-m", "deploykit"]);
+        let command = git(repository).args(["update-ref", "-m", "deploykit"]);
         let old = there.unwrap_or_else(|| git2::Oid::ZERO_SHA1.to_string());
         let command = match &self.to.branch_commit {
             Some(commit) => command.args([name, commit.clone(), old]),
@@ -174,21 +171,5 @@ impl Checkout {
     #[must_use]
     pub fn repository(&self) -> &Path {
         &self.repository
-    }
-}
-
-/// Whether git runs the repository's hooks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hooks {
-    Run,
-    Skip,
-}
-
-impl Hooks {
-    fn git(self, repository: &Repository) -> Command {
-        match self {
-            Hooks::Run => repository.git(),
-            Hooks::Skip => repository.git_without_hooks(),
-        }
     }
 }

@@ -89,10 +89,7 @@ fn look_at(
     tracked: &HashSet<&Path>,
     found: &mut BTreeSet<PathBuf>,
 ) {
-    let mut directories: Vec<&Path> =
-        path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
-    directories.reverse();
-    for directory in directories {
+    for directory in crate::names::above(path) {
         match fs::symlink_metadata(top.join(directory)) {
             Ok(there) if there.is_dir() => {}
             Ok(_) => {

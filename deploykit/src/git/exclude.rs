@@ -4,7 +4,6 @@
 //! Source: <https://git-scm.com/docs/gitignore>
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -51,10 +50,7 @@ impl Exclude {
     ///
     /// When the file cannot be read or written.
     pub fn perform(&self) -> Result<(), FileError> {
-        let text = match fs::read(&self.file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            result => result.at("read", &self.file)?,
-        };
+        let text = files::read(&self.file).at("read", &self.file)?.unwrap_or_default();
         let changed = self.changed(&text);
         if changed == text {
             return Ok(());

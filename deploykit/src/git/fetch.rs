@@ -79,8 +79,7 @@ impl Fetch<'_> {
             command = command.arg(format!("+refs/tags/*:{TAGS}/{remote}/*"));
         }
         if let Err(error) = host.run(&transporting(command, self.deadline)) {
-            let url = host.redactor().redact(&url).into_owned();
-            return Err(self.explain(host, &repository, url, error));
+            return Err(self.explain(host, &repository, &url, error));
         }
         let missing = || GitError::BranchNotFound {
             remote: remote.to_owned(),
@@ -107,10 +106,7 @@ impl Fetch<'_> {
         let output = match host.run(&transporting(command, self.deadline)) {
             Ok(output) => output,
             Err(CommandError::Failed { .. }) => return Ok(None),
-            Err(error) => {
-                let url = host.redactor().redact(&self.url(repository)?).into_owned();
-                return Err(self.explain(host, repository, url, error));
-            }
+            Err(error) => return Err(self.explain(host, repository, &self.url(repository)?, error)),
         };
         let mut lines = output.stdout.lines().filter_map(|line| line.split_once('\t'));
         Ok(lines.find(|(_, name)| *name == branch).map(|(tip, _)| tip.to_owned()))
@@ -133,8 +129,8 @@ impl Fetch<'_> {
 
     /// git ends with the same code for a missing branch and for a remote that cannot be reached: the list of the
     /// remote's branches tells.
-    fn explain(&self, host: &Host, repository: &Repository, url: String, error: CommandError) -> GitError {
-        let remote = self.remote.to_owned();
+    fn explain(&self, host: &Host, repository: &Repository, url: &str, error: CommandError) -> GitError {
+        let (remote, url) = (self.remote.to_owned(), host.redactor().redact(url).into_owned());
         match &error {
             CommandError::DeadlinePassed { deadline, .. } => {
                 return GitError::RemoteSilent { remote, url, deadline: *deadline };
@@ -158,8 +154,7 @@ impl Fetch<'_> {
 
 /// Lets git pack what has piled up, in the background, as it does by itself after a fetch.
 fn tidy_up(host: &Host, repository: &Repository) {
-    let config = repository.git2.config().and_then(|config| config.get_bool("maintenance.auto"));
-    if matches!(config, Ok(false)) {
+    if !repository.flag("maintenance.auto", true) {
         return;
     }
     let command = || repository.git().args(["maintenance", "run", "--auto", "--quiet"]);

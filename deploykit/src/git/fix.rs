@@ -23,6 +23,7 @@ use super::repository::{Repository, oid};
 use super::tree::Tree;
 use crate::host::Host;
 use crate::host::files;
+use crate::names;
 
 /// Where a work tree's changes are kept that would otherwise be lost.
 const KEPT: &str = "refs/deploykit/kept";
@@ -108,10 +109,8 @@ pub(crate) fn fix(
 
 /// Tells whether something that is no directory is at a path, and not behind a link.
 fn is_file(top: &Path, path: &Path) -> bool {
-    let directories = path.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
-    let in_real_directories = directories
-        .map(|directory| fs::symlink_metadata(top.join(directory)))
-        .all(|directory| directory.is_ok_and(|directory| directory.is_dir()));
+    let is_real = |directory: &Path| files::look(&top.join(directory)) == files::Found::Directory;
+    let in_real_directories = names::above(path).into_iter().all(is_real);
     in_real_directories && fs::symlink_metadata(top.join(path)).is_ok_and(|found| !found.is_dir())
 }
 
@@ -199,7 +198,7 @@ fn keep<'p>(
         let list = nul_separated(paths.iter().copied().filter(is_known));
         let mut add =
             aside().args(["add", "--all", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]);
-        if is_sparse(repository) {
+        if repository.is_sparse() {
             add = add.arg("--sparse");
         }
         host.run(&add.input(list))?;
@@ -241,7 +240,7 @@ fn restore(host: &Host, repository: &Repository, commit: Oid, paths: &[PathBuf])
         .arg(format!("--source={commit}"))
         .input(nul_separated(paths.iter().map(PathBuf::as_path)));
     host.run(&command).in_repository(&repository.top)?;
-    if is_sparse(repository) {
+    if repository.is_sparse() {
         // `restore` writes files that the sparse checkout leaves out.
         let command = repository.git_without_hooks().args(["sparse-checkout", "reapply"]);
         host.run(&command).in_repository(&repository.top)?;
@@ -249,14 +248,9 @@ fn restore(host: &Host, repository: &Repository, commit: Oid, paths: &[PathBuf])
     Ok(())
 }
 
-fn is_sparse(repository: &Repository) -> bool {
-    repository.git2.config().and_then(|config| config.get_bool("core.sparseCheckout")).unwrap_or(false)
-}
-
 /// Removes the directories of a removed file that are empty now.
 fn remove_empty_directories(top: &Path, path: &Path) {
-    let directories = path.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
-    for directory in directories {
+    for directory in names::above(path).into_iter().rev() {
         if fs::remove_dir(top.join(directory)).is_err() {
             return;
         }

@@ -68,11 +68,7 @@ pub(super) fn hidden_changes(
     repository: &Repository,
     index: &[Entry],
 ) -> Result<Vec<LocalChange>, GitError> {
-    let config = repository.git2.config();
-    let flag = |name: &str, default| {
-        config.as_ref().ok().and_then(|config| config.get_bool(name).ok()).unwrap_or(default)
-    };
-    let (sparse, has_modes) = (flag("core.sparseCheckout", false), flag("core.fileMode", true));
+    let (sparse, has_modes) = (repository.is_sparse(), repository.flag("core.fileMode", true));
     let (mut changes, mut asked) = (Vec::new(), Vec::new());
     for entry in index {
         let Some(kind) = entry.hidden else { continue };

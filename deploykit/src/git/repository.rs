@@ -99,6 +99,16 @@ impl Repository {
         self.git2.config().map(|config| Credentials::of(&config)).unwrap_or_default()
     }
 
+    /// Returns a boolean of git's configuration.
+    pub(crate) fn flag(&self, name: &str, default: bool) -> bool {
+        self.git2.config().and_then(|config| config.get_bool(name)).unwrap_or(default)
+    }
+
+    /// Tells whether some files of the commit are left out of the checkout.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.flag("core.sparseCheckout", false)
+    }
+
     /// Reads HEAD, and where `branch` is.
     pub(crate) fn head(&self, branch: &str) -> Result<Head, GitError> {
         let head = self.git2.find_reference("HEAD").reading("HEAD")?;

@@ -78,8 +78,7 @@ impl StagedTree {
         // Only the owner may read and write the tree, even if others may write beside it: it shows the site's secrets.
         fs::DirBuilder::new().mode(0o700).create(&self.path).at("create the directory", &self.path)?;
         // Hooks are meant for the live checkout.
-        let add = live.git().args(["-c", "core.hooksPath=/dev/null"]);
-        let add = add.arg(format!("--git-dir={}", live.git2.path().display()));
+        let add = live.git_without_hooks().arg(format!("--git-dir={}", live.git2.path().display()));
         let add = add.args(["worktree", "add", "--detach", "--force", "--quiet", "--"]).arg(&self.path);
         host.run(&add.arg(&self.commit)).in_repository(&live.top)?;
         submodules::populate(host, live, &self.commit, || self.git())
@@ -224,9 +223,7 @@ impl Mirror<'_> {
     /// Makes the directories above a path in the staged tree; `false` when a file or a link is in the way, which belongs to
     /// the target or leads into the live checkout.
     fn make_directories(&self, path: &Path) -> Result<bool, GitError> {
-        let mut directories: Vec<&Path> = path.ancestors().skip(1).collect();
-        directories.reverse();
-        for directory in directories {
+        for directory in names::above(path) {
             let directory = self.next.join(directory);
             match look(&directory) {
                 Found::Directory => {}

@@ -199,12 +199,8 @@ impl Search<'_> {
     /// Tells whether a tracked file was changed by something other than the preparation, which copies local changes.
     fn is_changed(&self, change: &LocalChange) -> bool {
         let (staged, live) = (self.tree.path.join(&change.path), self.tree.repository.join(&change.path));
-        let is_below_link = change
-            .path
-            .ancestors()
-            .skip(1)
-            .filter(|above| !above.as_os_str().is_empty())
-            .any(|above| matches!(look(&self.tree.path.join(above)), Found::Link(_)));
+        let is_link = |above: &Path| matches!(look(&self.tree.path.join(above)), Found::Link(_));
+        let is_below_link = crate::names::above(&change.path).into_iter().any(is_link);
         let is_same = || match (fs::read(&staged), fs::read(&live)) {
             (Ok(staged), Ok(live)) => staged == live,
             (Err(_), Err(_)) => look(&staged) == look(&live),

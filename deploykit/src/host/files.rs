@@ -36,15 +36,9 @@ pub(crate) trait InPath<T> {
     fn at(self, what: &'static str, path: &Path) -> Result<T, FileError>;
 }
 
-impl<T> InPath<T> for io::Result<T> {
+impl<T, E: Into<io::Error>> InPath<T> for Result<T, E> {
     fn at(self, what: &'static str, path: &Path) -> Result<T, FileError> {
-        self.map_err(|source| FileError { what, path: path.to_owned(), source })
-    }
-}
-
-impl<T> InPath<T> for Result<T, rustix::io::Errno> {
-    fn at(self, what: &'static str, path: &Path) -> Result<T, FileError> {
-        self.map_err(io::Error::from).at(what, path)
+        self.map_err(|source| FileError { what, path: path.to_owned(), source: source.into() })
     }
 }
 
@@ -92,6 +86,19 @@ fn keep_owner(file: &File, old: &fs::Metadata) -> io::Result<()> {
         fchown(file, Some(old.uid()), Some(old.gid()))?;
     }
     Ok(())
+}
+
+/// Reads a file; `None`: there is none.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(contents) => Ok(Some(contents)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a file; one that is not there is fine.

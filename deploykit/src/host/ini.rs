@@ -28,11 +28,9 @@ impl Sections {
 
     /// Returns a value by its key in lower case; the last one counts.
     pub fn get(&self, section: &str, key: &str) -> Option<&str> {
-        let keys =
+        let mut keys =
             self.0.iter().rev().filter(|(name, _)| name == section).flat_map(|(_, keys)| keys.iter().rev());
-        keys.map(|(name, value)| (name, value.as_str()))
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        keys.find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 }
 

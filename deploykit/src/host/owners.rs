@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::files::{self, FileError, InPath};
-use super::users::user_name;
+use super::users::{name_in, user_name};
 
 /// Why a file is not trusted.
 #[derive(Debug, Error)]
@@ -103,21 +103,12 @@ fn read(path: &str) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// Returns the name of a number in a text like `/etc/passwd` or `/etc/group`.
-fn name_of(table: &str, number: u32) -> Option<String> {
-    table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(number)).then(|| name.to_owned())
-    })
-}
-
 impl Caller<'_> {
     fn owns(&self, path: &Path, owner: u32) -> Result<(), DistrustError> {
         if [self.user, 0].contains(&owner) {
             return Ok(());
         }
-        let name = |user| name_of(self.passwd, user).unwrap_or_else(|| format!("user {user}"));
+        let name = |user| name_in(self.passwd, user).unwrap_or_else(|| format!("user {user}"));
         let (owner, caller) = (name(owner), name(self.user));
         Err(DistrustError::Foreign { path: path.to_owned(), owner, caller })
     }
@@ -126,7 +117,7 @@ impl Caller<'_> {
         let who = if mode & 0o002 != 0 {
             "everyone".to_owned()
         } else if mode & 0o020 != 0 && !self.is_private(group, owner) {
-            match name_of(self.group, group) {
+            match name_in(self.group, group) {
                 Some(name) => format!("group `{name}`"),
                 None => format!("group {group}"),
             }
@@ -139,8 +130,8 @@ impl Caller<'_> {
     /// Tells whether a group has no member but this user. Where the machine does not know the user, who may come from
     /// a directory service, the numbers tell.
     fn is_private(&self, group: u32, owner: u32) -> bool {
-        let Some(name) = name_of(self.passwd, owner) else {
-            return group == owner && name_of(self.group, group).is_none();
+        let Some(name) = name_in(self.passwd, owner) else {
+            return group == owner && name_in(self.group, group).is_none();
         };
         let primary = |line: &str| line.split(':').nth(3).and_then(|field| field.parse().ok()) == Some(group);
         let users: Vec<&str> = self

@@ -64,12 +64,14 @@ fn has_access_list(path: &Path) -> bool {
     rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]).is_ok_and(|length| length > 0)
 }
 
-/// Source: `passwd(5)`.
-fn name_in(passwd: &str, uid: u32) -> Option<String> {
-    passwd.lines().find_map(|line| {
+/// Returns the name of a number in a text like `/etc/passwd` or `/etc/group`.
+///
+/// Source: `passwd(5)` and `group(5)`.
+pub(super) fn name_in(table: &str, number: u32) -> Option<String> {
+    table.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        (fields.nth(1)?.parse() == Ok(number)).then(|| name.to_owned())
     })
 }
 

@@ -119,28 +119,12 @@ impl Connect {
 
 /// Looks up the address to connect to.
 #[derive(Debug)]
-pub(super) struct To(Target);
-
-#[derive(Debug)]
-enum Target {
+pub(super) enum To {
+    /// That of the URL.
     Url,
     Address(String),
     /// The connector knows by itself.
     Nowhere,
-}
-
-impl To {
-    pub(super) fn url() -> Self {
-        To(Target::Url)
-    }
-
-    pub(super) fn address(target: &str) -> Self {
-        To(Target::Address(target.to_owned()))
-    }
-
-    pub(super) fn nowhere() -> Self {
-        To(Target::Nowhere)
-    }
 }
 
 /// A name that could not be looked up; tells the error apart from those of a connection.
@@ -158,9 +142,9 @@ impl Resolver for To {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let resolver = DefaultResolver::default();
-        let found = match &self.0 {
-            Target::Url => resolver.resolve(uri, config, timeout),
-            Target::Address(target) => {
+        let found = match self {
+            To::Url => resolver.resolve(uri, config, timeout),
+            To::Address(target) => {
                 let target: Uri = target.parse().map_err(|_| ureq::Error::BadUri(target.clone()))?;
                 let host = target.host().unwrap_or_default();
                 let port = target.port_u16().unwrap_or_else(|| super::port(uri));
@@ -171,7 +155,7 @@ impl Resolver for To {
                     .build()?;
                 resolver.resolve(&uri, config, timeout)
             }
-            Target::Nowhere => {
+            To::Nowhere => {
                 let mut none = self.empty();
                 none.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
                 Ok(none)

@@ -203,10 +203,12 @@ fn agent(connect: Option<&Connect>, roots: RootCerts, proxy: Option<&Proxy>) -> 
     match connect {
         Some(Connect::Unix(path)) => {
             let connector = unix::UnixConnector { path: path.clone() };
-            Agent::with_parts(config, Connector::<()>::chain(connector, ShortHeads), To::nowhere())
+            Agent::with_parts(config, Connector::<()>::chain(connector, ShortHeads), To::Nowhere)
         }
-        Some(Connect::Tcp { target, .. }) => Agent::with_parts(config, default(), To::address(target)),
-        None => Agent::with_parts(config, default(), To::url()),
+        Some(Connect::Tcp { target, .. }) => {
+            Agent::with_parts(config, default(), To::Address(target.clone()))
+        }
+        None => Agent::with_parts(config, default(), To::Url),
     }
 }
 

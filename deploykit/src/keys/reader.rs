@@ -112,10 +112,15 @@ impl<'d> Reader<'d> {
         let value = self.get(key)?;
         let result = read(value);
         if result.is_none() {
-            let found = kind(value.get_ref());
-            self.problem(value.span(), &self.name(key), format!("expected {what}, found {found}"));
+            self.other_kind(value, &self.name(key), what);
         }
         result
+    }
+
+    /// Reports a value that is not `what` is expected.
+    fn other_kind(&self, value: &Value<'d>, key: &str, what: &str) {
+        let found = kind(value.get_ref());
+        self.problem(value.span(), key, format!("expected {what}, found {found}"));
     }
 
     pub(crate) fn text(&self, key: &'static str) -> Option<String> {
@@ -162,13 +167,11 @@ impl<'d> Reader<'d> {
     pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         let text = self
             .expect(key, "a duration such as \"20m\"", |value| value.get_ref().as_str().map(str::to_owned))?;
-        match text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()) {
-            Some(duration) => Some(duration),
-            None => {
-                self.wrong(key, format!("`{text}` is not a duration; write \"30s\", \"20m\" or \"1h 30m\""));
-                None
-            }
+        let duration = text.parse::<SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
+        if duration.is_none() {
+            self.wrong(key, format!("`{text}` is not a duration; write \"30s\", \"20m\" or \"1h 30m\""));
         }
+        duration
     }
 
     /// Reads a string that is one of these.
@@ -191,10 +194,7 @@ impl<'d> Reader<'d> {
         for value in values.iter() {
             match value.get_ref().as_str() {
                 Some(text) => texts.push(text.to_owned()),
-                None => {
-                    let found = kind(value.get_ref());
-                    self.problem(value.span(), &self.name(key), format!("expected a string, found {found}"));
-                }
+                None => self.other_kind(value, &self.name(key), "a string"),
             }
         }
         Some(texts)
@@ -231,11 +231,7 @@ impl<'d> Reader<'d> {
                 Some(text) => pairs.push((name.get_ref().to_string(), text.to_owned())),
                 None => {
                     let path = format!("{}.{}", self.name(key), name.get_ref());
-                    self.problem(
-                        value.span(),
-                        &path,
-                        format!("expected a string, found {}", kind(value.get_ref())),
-                    );
+                    self.other_kind(value, &path, "a string");
                 }
             }
         }
@@ -262,9 +258,7 @@ impl<'d> Reader<'d> {
                 DeValue::String(text) => {
                     items.push((Some(text.to_string()), self.child(DeTable::new(), value.span(), path)));
                 }
-                other => {
-                    self.problem(value.span(), &path, format!("expected a table, found {}", kind(other)))
-                }
+                _ => self.other_kind(value, &path, "a table"),
             }
         }
         items

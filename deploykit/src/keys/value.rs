@@ -1,6 +1,6 @@
 //! The types of values: how each is read from TOML, described, and written as TOML.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Reader;
@@ -66,15 +66,9 @@ impl Toml for String {
     }
 }
 
-impl Toml for Path {
-    fn toml(&self) -> String {
-        self.display().to_string().toml()
-    }
-}
-
 impl Toml for PathBuf {
     fn toml(&self) -> String {
-        self.as_path().toml()
+        self.display().to_string().toml()
     }
 }
 

@@ -181,6 +181,15 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     std::iter::successors(Some(error), |&error| wrapped(error).or_else(move || error.source()))
 }
 
+/// Returns the error inside, if the error is one of these variants.
+macro_rules! passed_on {
+    ($error:ident; $($kind:ident::$variant:ident,)+) => {
+        $(if let Some($kind::$variant(inside)) = $error.downcast_ref() {
+            return Some(inside);
+        })+
+    };
+}
+
 /// Returns the error that this one only passes on.
 fn wrapped<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     if let Some(action) = error.downcast_ref::<ActionError>() {
@@ -202,58 +211,25 @@ fn wrapped<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'sta
     if let Some(error) = error.downcast_ref::<Box<CommandError>>() {
         return Some(error.as_ref());
     }
-    match error.downcast_ref() {
-        Some(SmokeError::Command(error)) => return Some(error),
-        Some(SmokeError::Settings(error)) => return Some(error),
-        _ => {}
-    }
-    match error.downcast_ref() {
-        Some(PythonError::Command(error)) => return Some(error),
-        Some(PythonError::File(error)) => return Some(error),
-        _ => {}
-    }
-    match error.downcast_ref() {
-        Some(DjangoError::Command(error)) => return Some(error),
-        Some(DjangoError::File(error)) => return Some(error),
-        _ => {}
-    }
-    match error.downcast_ref() {
-        Some(DjangoManageError::Django(error)) => return Some(error),
-        Some(DjangoManageError::Git(error)) => return Some(error),
-        _ => {}
-    }
     if let Some(ApplyError::Prepare(error)) = error.downcast_ref() {
         return Some(error.as_ref());
     }
-    if let Some(MaintenanceError::Django(error)) = error.downcast_ref() {
-        return Some(error);
-    }
-    if let Some(GitError::File(error)) = error.downcast_ref() {
-        return Some(error);
-    }
-    if let Some(ServiceError::File(error)) = error.downcast_ref() {
-        return Some(error);
-    }
+    passed_on!(error;
+        SmokeError::Command, SmokeError::Settings, PythonError::Command, PythonError::File,
+        DjangoError::Command, DjangoError::File, DjangoManageError::Django, DjangoManageError::Git,
+        MaintenanceError::Django, GitError::File, ServiceError::File,
+    );
     None
 }
 
 fn tail_of<'e>(error: &'e (dyn Error + 'static)) -> &'e [String] {
-    if let Some(error) = error.downcast_ref::<CommandError>() {
-        return error.tail();
-    }
-    if let Some(error) = error.downcast_ref::<PythonError>() {
-        return error.tail();
-    }
-    if let Some(error) = error.downcast_ref::<ServiceError>() {
-        return error.tail();
-    }
-    if let Some(error) = error.downcast_ref::<DjangoError>() {
-        return error.tail();
-    }
     if let Some(GitError::Unsigned { tail, .. }) = error.downcast_ref() {
         return tail;
     }
-    &[]
+    let tail = error.downcast_ref().map(CommandError::tail);
+    let tail = tail.or_else(|| error.downcast_ref().map(PythonError::tail));
+    let tail = tail.or_else(|| error.downcast_ref().map(ServiceError::tail));
+    tail.or_else(|| error.downcast_ref().map(DjangoError::tail)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Sets one secret and leaves everything else as it is.
 
-use std::io;
 use std::path::Path;
 
 use super::{Edit, Format, SecretsError, decode, dotenv, json, without_mark};
@@ -53,11 +52,7 @@ fn is_name(format: Format, name: &str) -> bool {
 
 /// Returns what is in a file; `None`: there is no file.
 fn contents(path: &Path) -> Result<Option<Vec<u8>>, SecretsError> {
-    match std::fs::read(path) {
-        Ok(contents) => Ok(Some(contents)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(SecretsError::Read { path: path.to_owned(), source }),
-    }
+    files::read(path).map_err(|source| SecretsError::Read { path: path.to_owned(), source })
 }
 
 /// Reads bytes as a secrets file of either format, and sets a secret in it.

@@ -67,9 +67,8 @@ fn parse<'t>(path: &Path, text: &'t str) -> Result<Object<'t>, SecretsError> {
 
 fn json_error(path: &Path, error: &ParseError) -> SecretsError {
     let reason = match error.kind() {
-        // These may quote the file.
+        // It may quote the file.
         ParseErrorKind::String(_) => "a string has a wrong escape or no end".to_owned(),
-        ParseErrorKind::Custom(_) => "it cannot be read as JSON".to_owned(),
         kind => {
             let text = kind.to_string();
             let mut chars = text.chars();

@@ -54,7 +54,7 @@ impl Edit<'_> {
 /// let path = directory.path().join("secrets.json");
 /// std::fs::write(&path, r#"{"SECRET_KEY": "hunter22", "EMAIL": {"password": "swordfish"}}"#)?;
 /// let secrets = SecretsFile::read(&path)?;
-/// assert_eq!(secrets.missing(["SECRET_KEY", "API_KEY"]), ["API_KEY"]);
+/// assert!(secrets.names().contains("SECRET_KEY"));
 /// assert_eq!(secrets.values().count(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -250,11 +250,6 @@ impl SecretsFile {
     /// Returns its values with what is known of each.
     pub(crate) fn sensitive(&self) -> &Sensitive {
         &self.sensitive
-    }
-
-    /// Returns those of the names that the file lacks, in their order.
-    pub fn missing<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
-        names.into_iter().filter(|name| !self.names.contains(*name)).map(str::to_owned).collect()
     }
 }
 

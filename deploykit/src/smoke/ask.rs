@@ -1,6 +1,5 @@
 //! Asks for several pages at once, each until it is as expected or is known not to be.
 
-use std::error::Error as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -9,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::page::{Page, PageResult, Problem};
 use super::text::{excerpt, resolve};
 use super::{SmokeCheck, SmokeError};
+use crate::error::error_chain;
 use crate::host::Host;
-use crate::http::{Client, HttpError, parse_url, port};
+use crate::http::{Client, parse_url, port};
 
 /// How many pages are asked for at the same time: enough to be quick, too few to look like an attack.
 pub const AT_ONCE: usize = 8;
@@ -231,7 +231,7 @@ fn attempt(target: &Target, host: &Host, timeout: Duration) -> PageResult {
         },
         Err(error) => {
             let problem =
-                Problem::NoAnswer { reason: redact(&reason(&error)), temporary: error.is_temporary() };
+                Problem::NoAnswer { reason: redact(&error_chain(&error)), temporary: error.is_temporary() };
             PageResult { problems: vec![problem], ..result }
         }
     }
@@ -245,17 +245,6 @@ fn without(problem: Problem, redact: &impl Fn(&str) -> String) -> Problem {
         }
         problem => problem,
     }
-}
-
-/// An error with its causes, as one line.
-fn reason(error: &HttpError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 /// Lets a few through at a time.
@@ -284,6 +273,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::HttpError;
 
     fn status(found: u16) -> [Problem; 1] {
         [Problem::Status { expected: Some(200), found }]

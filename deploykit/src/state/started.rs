@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::seen::{Print, SETTINGS};
-use super::{Seen, State, read};
-use crate::host::files::{self, FileError};
+use super::{Seen, State, read, write};
+use crate::host::files::FileError;
 
 /// Files as they were when the services started, or when deploykit first saw them after that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,8 +109,7 @@ impl State {
         if *started == self.started() {
             return Ok(());
         }
-        let text = serde_json::to_string(started).unwrap_or_default();
-        files::write_whole(&self.started_file(), text.as_bytes(), 0o600)
+        write(&self.started_file(), started)
     }
 
     /// Records that these services have just started and have read the present files, while `others` run on.

@@ -80,9 +80,7 @@ impl StagedTree {
         let is_ours =
             known.parent().is_some_and(|parent| parent == all_known) && look(&known) == Found::Nothing;
         // Which files are there was decided when the tree was made.
-        let is_sparse =
-            live.git2.config().and_then(|config| config.get_bool("core.sparseCheckout")).unwrap_or(false);
-        if !is_ours || is_sparse || submodules::has_submodules(&live.top, &self.commit)? {
+        if !is_ours || live.is_sparse() || submodules::has_submodules(&live.top, &self.commit)? {
             return Ok(None);
         }
         fs::create_dir_all(&all_known).at("create the directory", &all_known)?;

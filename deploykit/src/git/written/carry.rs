@@ -19,6 +19,7 @@ use crate::git::error::GitError;
 use crate::git::staged_tree::StagedTree;
 use crate::host::Host;
 use crate::host::files::{self, FileError, Found, InPath, look};
+use crate::names;
 
 /// Why something is not carried over after all.
 const APPEARED: &str = "something else appeared there in the live checkout meanwhile";
@@ -60,7 +61,7 @@ impl CarryWritten {
     pub fn carried(&self) -> Vec<PathBuf> {
         let path = |entry: &Entry| match entry {
             Entry::Brought { path, .. } | Entry::Exchanged { path } | Entry::Awaited { path } => {
-                Some(path.path())
+                Some(path.to_path_buf())
             }
             Entry::Moved { .. } | Entry::PutAside { .. } => None,
         };
@@ -164,9 +165,7 @@ impl CarryWritten {
             else {
                 continue;
             };
-            let path = path.path();
-            let above: Vec<&Path> = path.ancestors().skip(1).collect();
-            for directory in above.into_iter().rev() {
+            for directory in names::above(path) {
                 if look(&self.live(directory)) == Found::Nothing
                     && !missing.iter().any(|one| one == directory)
                 {
@@ -181,34 +180,31 @@ impl CarryWritten {
     fn carry(&self, record: &Record) -> Result<(), GitError> {
         self.remove_halves(record)?;
         for directory in &record.made {
-            self.make_directory(&directory.path())?;
+            self.make_directory(directory)?;
         }
         for entry in &record.entries {
             match entry {
-                Entry::Brought { path, .. } => self.bring(&path.path())?,
+                Entry::Brought { path, .. } => self.bring(path)?,
                 Entry::Exchanged { path } => {
-                    let path = path.path();
-                    if matches!(look(&self.staged(&path)), Found::File | Found::Directory) {
-                        rename(&self.live(&path), &self.aside(&path))?;
+                    if matches!(look(&self.staged(path)), Found::File | Found::Directory) {
+                        rename(&self.live(path), &self.aside(path))?;
                     }
-                    self.bring(&path)?;
+                    self.bring(path)?;
                 }
                 Entry::Moved { from, to } => {
-                    let (from, to) = (from.path(), to.path());
-                    if look(&self.live(&to)) == Found::Nothing {
-                        rename(&self.live(&from), &self.live(&to))?;
+                    if look(&self.live(to)) == Found::Nothing {
+                        rename(&self.live(from), &self.live(to))?;
                     }
-                    self.lead_to_live(&to)?;
+                    self.lead_to_live(to)?;
                 }
                 Entry::PutAside { path } => {
-                    let path = path.path();
-                    if look(&self.aside(&path)) == Found::Nothing {
-                        rename(&self.live(&path), &self.aside(&path))?;
+                    if look(&self.aside(path)) == Found::Nothing {
+                        rename(&self.live(path), &self.aside(path))?;
                     }
                 }
                 Entry::Awaited { path } => {
                     // Only where it was taken out before.
-                    for path in database_files(&path.path()) {
+                    for path in database_files(path) {
                         if look(&self.live(&path)) == Found::Nothing {
                             rename(&self.taken(&path), &self.live(&path))?;
                         }
@@ -225,16 +221,15 @@ impl CarryWritten {
         for entry in &record.entries {
             match entry {
                 Entry::Brought { path, files, .. } => {
-                    paths.insert(path.path());
+                    paths.insert(path.to_path_buf());
                     for (name, _) in files {
-                        let name = name.path();
                         let inner = name.ancestors().filter(|name| !name.as_os_str().is_empty());
-                        paths.extend(inner.map(|inner| path.path().join(inner)));
+                        paths.extend(inner.map(|inner| path.join(inner)));
                     }
                 }
-                Entry::Moved { from, to } => paths.extend([from.path(), to.path()]),
+                Entry::Moved { from, to } => paths.extend([from.to_path_buf(), to.to_path_buf()]),
                 Entry::Exchanged { path } | Entry::PutAside { path } | Entry::Awaited { path } => {
-                    paths.insert(path.path());
+                    paths.insert(path.to_path_buf());
                 }
             }
         }
@@ -312,36 +307,34 @@ impl CarryWritten {
         self.remove_halves(&record)?;
         for entry in record.entries.iter().rev() {
             match entry {
-                Entry::Brought { path, seen, files } => self.take_out(&path.path(), *seen, files)?,
+                Entry::Brought { path, seen, files } => self.take_out(path, *seen, files)?,
                 Entry::Exchanged { path } => {
-                    let path = path.path();
-                    let (live, aside) = (self.live(&path), self.aside(&path));
+                    let (live, aside) = (self.live(path), self.aside(path));
                     if look(&aside) != Found::Nothing {
-                        replace(&live, &self.taken(&path))?;
+                        replace(&live, &self.taken(path))?;
                         rename(&aside, &live)?;
                     }
                 }
                 Entry::Moved { from, to } => {
-                    let (from, to) = (self.live(&from.path()), self.live(&to.path()));
+                    let (from, to) = (self.live(from), self.live(to));
                     if look(&from) == Found::Nothing {
                         rename(&to, &from)?;
                     }
                 }
                 Entry::PutAside { path } => {
-                    let path = path.path();
-                    if look(&self.live(&path)) == Found::Nothing {
-                        rename(&self.aside(&path), &self.live(&path))?;
+                    if look(&self.live(path)) == Found::Nothing {
+                        rename(&self.aside(path), &self.live(path))?;
                     }
                 }
                 Entry::Awaited { path } => {
-                    for path in database_files(&path.path()) {
+                    for path in database_files(path) {
                         replace(&self.live(&path), &self.taken(&path))?;
                     }
                 }
             }
         }
         for directory in record.made.iter().rev() {
-            remove_if_empty(&self.live(&directory.path()))?;
+            remove_if_empty(&self.live(directory))?;
         }
         Ok(())
     }
@@ -354,7 +347,7 @@ impl CarryWritten {
             return if is_ours { replace(&live, &self.taken(path)) } else { Ok(()) };
         }
         for (name, seen) in files {
-            let inner = path.join(name.path());
+            let inner = path.join(name.as_os_str());
             if Seen::of(&self.live(&inner)) == Some(*seen) {
                 replace(&self.live(&inner), &self.taken(&inner))?;
             }

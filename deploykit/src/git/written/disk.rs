@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::record::{Name, Seen};
-use crate::host::copies::are_same;
+use crate::host::Host;
+use crate::host::copies::{self, are_same};
 use crate::host::files::{self, FileError, Found, InPath, look};
 use crate::names;
 
@@ -126,23 +127,11 @@ fn carry(from: &Path, to: &Path) -> Result<(), FileError> {
     files::remove_tree(&half)
 }
 
-/// Copies a file, a link or a directory with all that is in it, with times and modes.
+/// Copies a file, a link or a directory with all that is in it.
 fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
-    let found = fs::symlink_metadata(from).at("look at", from)?;
-    if found.is_symlink() {
-        return symlink(fs::read_link(from).at("read", from)?, to).at("link", to);
+    match look(from) {
+        Found::Link(target) => symlink(target, to).at("link", to),
+        // Once begun, it is not interrupted.
+        _ => copies::copy(&Host::new(), from, to),
     }
-    if found.is_dir() {
-        fs::create_dir(to).at("create the directory", to)?;
-        for entry in fs::read_dir(from).at("read", from)? {
-            let name = entry.at("read", from)?.file_name();
-            copy(&from.join(&name), &to.join(&name))?;
-        }
-        let mode = fs::Permissions::from_mode(found.permissions().mode() & 0o7777);
-        return fs::set_permissions(to, mode).at("set the mode of", to);
-    }
-    fs::copy(from, to).at("copy", from)?;
-    let times = fs::FileTimes::new().set_modified(found.modified().at("look at", from)?);
-    let file = fs::File::options().write(true).open(to).at("open", to)?;
-    file.set_times(times).at("set the time of", to)
 }

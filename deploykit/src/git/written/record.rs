@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -39,9 +40,11 @@ impl From<&Path> for Name {
     }
 }
 
-impl Name {
-    pub(super) fn path(&self) -> PathBuf {
-        self.0.clone()
+impl Deref for Name {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -79,11 +82,8 @@ pub(super) struct Record {
 impl Record {
     /// Reads a record; one that is not there is empty.
     pub(super) fn read(path: &Path) -> Result<Self, FileError> {
-        match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).at("read", path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
-            Err(error) => Err(error).at("read", path),
-        }
+        let Some(bytes) = files::read(path).at("read", path)? else { return Ok(Record::default()) };
+        serde_json::from_slice(&bytes).map_err(io::Error::from).at("read", path)
     }
 
     pub(super) fn write(&self, path: &Path) -> Result<(), FileError> {
@@ -94,10 +94,7 @@ impl Record {
 
 /// Reads names that each end with a zero byte.
 pub(super) fn read_names(path: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        other => other.at("read", path)?,
-    };
+    let bytes = files::read(path).at("read", path)?.unwrap_or_default();
     let names = bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     Ok(names.map(|name| PathBuf::from(OsString::from_vec(name.to_owned()))).collect())
 }
