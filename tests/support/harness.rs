@@ -2,6 +2,8 @@
 
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
@@ -16,6 +18,9 @@ pub struct Test {
     pub name: &'static str,
     pub run: fn(),
 }
+
+/// How long each test took that has ended.
+static TOOK: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 
 /// What a test unwinds with that cannot be run here.
 struct Skipped(String);
@@ -32,7 +37,8 @@ pub fn leave_out(reason: &str) -> ! {
     resume_unwind(Box::new(Skipped(reason.to_owned())))
 }
 
-/// The `main` of a test binary. It takes the arguments of Rust's own harness, and `RUST_TEST_THREADS`.
+/// The `main` of a test binary. It takes the arguments of Rust's own harness, and `RUST_TEST_THREADS`; it lists as many of the
+/// slowest tests as `TEST_DURATIONS` says.
 pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let threads = std::env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
@@ -43,15 +49,32 @@ pub fn main() -> ExitCode {
             Some((_, module)) => format!("{module}::{}", test.name),
             None => test.name.to_owned(),
         };
-        Trial::ignorable_test(name, move || match catch_unwind(test.run) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(payload) => match payload.downcast::<Skipped>() {
-                Ok(skipped) => Ok(Completion::ignored_with(skipped.0)),
-                Err(panic) => resume_unwind(panic),
-            },
+        Trial::ignorable_test(name.clone(), move || {
+            let start = Instant::now();
+            let end = catch_unwind(test.run);
+            TOOK.lock().expect("no test panics while it holds this").push((start.elapsed(), name));
+            match end {
+                Ok(()) => Ok(Completion::Completed),
+                Err(payload) => match payload.downcast::<Skipped>() {
+                    Ok(skipped) => Ok(Completion::ignored_with(skipped.0)),
+                    Err(panic) => resume_unwind(panic),
+                },
+            }
         })
     });
     let mut trials: Vec<Trial> = trials.collect();
     trials.sort_by(|one, other| one.name().cmp(other.name()));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(count) = std::env::var("TEST_DURATIONS").ok().and_then(|count| count.parse().ok()) {
+        print_slowest(count);
+    }
+    conclusion.exit_code()
+}
+
+fn print_slowest(count: usize) {
+    let mut took = TOOK.lock().expect("no test panics while it holds this");
+    took.sort_by(|one, other| other.cmp(one));
+    for (duration, name) in took.iter().take(count) {
+        println!("{:8.1} s  {name}", duration.as_secs_f64());
+    }
 }
