@@ -55,6 +55,5 @@ pub(crate) mod fuzzing {
 pub(crate) use build::vacant;
 pub(crate) use installer::{find_uv, holds_credentials, index_of_pip};
 pub(crate) use packages::SEEDS;
-pub(crate) use requirements::included;
 pub(crate) use switch::remove_half_built;
 pub(crate) use virtualenv::scripts_of;

@@ -101,26 +101,6 @@ impl Requirements {
         }
         Ok(())
     }
-
-    /// Tells whether they mean the same wherever their files lie.
-    pub(crate) fn stand_alone(&self) -> bool {
-        let is_beside = |line: &String| {
-            let place = value(line, "-f", "--find-links");
-            place.is_some_and(|place| !place.contains("://") && Path::new(place).is_relative())
-        };
-        self.local.is_none() && !self.options.iter().any(is_beside)
-    }
-}
-
-/// Returns the files that the requirements file at `file` includes.
-pub(crate) fn included(file: &Path, text: &str) -> Vec<PathBuf> {
-    let directory = file.parent().unwrap_or(Path::new(""));
-    let lines = logical_lines(text);
-    let names = lines.iter().filter_map(|(_, line)| match classify(line, directory) {
-        Line::Include(name) if !name.contains("://") => Some(names::normal(&directory.join(name))),
-        _ => None,
-    });
-    names.collect()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -288,29 +268,6 @@ mod tests {
         assert_ne!(read(&one).fingerprint, found.fingerprint);
         let arguments = Requirements::read(&[one], directory.path(), &["--pre".into()]).unwrap();
         assert_ne!(arguments.fingerprint, found.fingerprint);
-    }
-
-    #[test]
-    fn what_is_included_lies_where_the_line_says() {
-        let text = "-r base.txt\n-c ../pins/c.txt # all\n--requirement=https://host/r.txt\nDjango\n";
-        let expected = [Path::new("one/base.txt"), Path::new("pins/c.txt")];
-        assert_eq!(included(Path::new("one/top.txt"), text), expected);
-    }
-
-    #[test]
-    fn what_points_beside_the_file_does_not_stand_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let stands = |text: &str| {
-            let file = directory.path().join("r.txt");
-            fs::write(&file, text).unwrap();
-            Requirements::read(&[file], directory.path(), &[]).unwrap().stand_alone()
-        };
-        for text in ["Django>=5", "--find-links https://host/w", "-f /opt/wheels", "x @ https://host/x.whl"] {
-            assert!(stands(text), "{text}");
-        }
-        for text in ["--find-links wheels", "-fwheels", "-e .", "./libs/x"] {
-            assert!(!stands(text), "{text}");
-        }
     }
 
     #[test]

@@ -350,12 +350,6 @@ impl Site {
         names::beside(&self.config.site.repository, names::NEXT)
     }
 
-    /// Returns the temporary directory beside the checkout for the requirements of the next version.
-    pub(crate) fn next_requirements(&self) -> PathBuf {
-        // Beside the staged tree: installers read the settings in the directories above.
-        self.staged_tree().with_extension("requirements.deploykit-next")
-    }
-
     /// Returns where a path of the checkout is in another tree of the same project.
     #[must_use]
     pub(crate) fn in_tree(&self, path: &Path, tree: &Path) -> PathBuf {

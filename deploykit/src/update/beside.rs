@@ -99,9 +99,7 @@ impl Mark {
         if !tree.is_known() {
             files::nothing_at(&tree.path)?;
         }
-        files::nothing_at(&site.next_requirements())?;
-        let mark =
-            Mark { state: site.state(), directories: vec![site.staged_tree(), site.next_requirements()] };
+        let mark = Mark { state: site.state(), directories: vec![site.staged_tree()] };
         mark.state.set_beside(&mark.directories)?;
         Ok(mark)
     }

@@ -46,8 +46,6 @@ use settled::Look;
 struct Running {
     step: StepKind,
     since: Instant,
-    /// When it ended, if that was before anybody looked.
-    until: Option<Instant>,
 }
 
 /// What the rest of a preparation stands on, but for the environment.
@@ -208,7 +206,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok((states, text))
         })?;
         let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
-        let (Ground { mut beside, tree, seeded }, packages) = self.ground_and_packages(moved, &states)?;
+        let Ground { mut beside, tree, seeded } = self.ground(moved)?;
+        let packages = self.step(StepKind::StagedVirtualenv, |this| this.packages(&tree, &states))?;
         let environment = match &packages {
             Packages::Ready(ready) => ready.staged.clone(),
             Packages::Unchanged { .. } | Packages::Upgrade(_) => self.site.virtualenv()?.to_owned(),
@@ -338,7 +337,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     fn begin_step(&mut self, step: StepKind) -> Running {
         let (phase, reason) = (Phase::Prepare, String::new());
         self.events.send(Event::StepStarted { phase, step: step.clone(), reason });
-        Running { step, since: Instant::now(), until: None }
+        Running { step, since: Instant::now() }
     }
 
     /// Tells what came of it; a failure ends the preparation.
@@ -347,11 +346,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         running: Running,
         result: Result<(T, String), Failed>,
     ) -> Result<T, UpdateError> {
-        let Running { step, since, until } = running;
+        let Running { step, since } = running;
         match result {
             Ok((value, outcome)) => {
-                let (phase, duration_ms) =
-                    (Phase::Prepare, crate::millis::of(until.unwrap_or_else(Instant::now) - since));
+                let (phase, duration_ms) = (Phase::Prepare, crate::millis::of(since.elapsed()));
                 self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 Ok(value)
             }
