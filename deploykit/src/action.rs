@@ -127,6 +127,18 @@ pub enum ActionError {
     Smoke(#[from] crate::smoke::SmokeError),
 }
 
+/// Makes a function that returns what an action of one kind holds; `None` of any other kind.
+macro_rules! held_by {
+    ($kind:ident) => {
+        |action: &Action| match action {
+            Action::$kind(held) => Some(held.clone()),
+            _ => None,
+        }
+    };
+}
+
+pub(crate) use held_by;
+
 impl Action {
     /// Tells whether the action leaves the site unchanged, so that nothing is to undo.
     #[must_use]

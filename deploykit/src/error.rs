@@ -16,3 +16,10 @@ pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+/// Logs a failure that makes no difference to what follows, such as a leftover that cannot be removed.
+pub(crate) fn warn<T, E: std::error::Error + 'static>(result: Result<T, E>) {
+    if let Err(error) = result {
+        log::warn!("{}", error_chain(&error));
+    }
+}

@@ -7,10 +7,10 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use thiserror::Error;
 
-use crate::action::{Action, ActionError, Context, executor};
+use crate::action::{Action, Context, executor};
 pub use crate::error::error_chain;
+use crate::error::warn;
 use crate::event::{Event, Observer, Outcome, Record};
 use crate::host::Host;
 use crate::journal::{Begun, Entry, Journal, JournalError};
@@ -63,6 +63,11 @@ impl<'o> Events<'o> {
         }
     }
 
+    /// Tells a person something, secrets removed.
+    pub(crate) fn notice(&mut self, host: &Host, text: &str) {
+        self.send(Event::Notice { text: host.redactor().redact(text).into_owned() });
+    }
+
     /// Sends one event.
     pub fn send(&mut self, event: Event) {
         if let Event::Notice { text } = &event {
@@ -95,16 +100,8 @@ pub struct Course {
     pub undone: Vec<(StepKind, bool)>,
 }
 
-/// Why a step stopped.
-#[derive(Debug, Error)]
-enum Stopped {
-    /// An action failed, or the end was requested.
-    #[error(transparent)]
-    Action(#[from] ActionError),
-    /// What was done could not be recorded.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
+/// Why a step stopped: an action failed, the end was requested, or what was done could not be recorded.
+type Stopped = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of undoing.
 #[derive(Debug)]
@@ -194,7 +191,7 @@ impl Runner<'_, '_> {
             };
             let done = match self.journal.append(&entry) {
                 Err(error) if begun.is_empty() => return Err(error),
-                Err(error) => Err(Stopped::Journal(error)),
+                Err(error) => Err(error.into()),
                 Ok(()) => {
                     if !begun.iter().any(|earlier| earlier.id == step.id) {
                         begun.push(step);
@@ -251,11 +248,7 @@ impl Runner<'_, '_> {
     }
 
     /// Reports why a step failed, and returns its failure for the report.
-    fn failure(&mut self, step: &Step, stopped: Stopped) -> Failure {
-        let error: Box<dyn std::error::Error + Send + Sync> = match stopped {
-            Stopped::Action(error) => Box::new(error),
-            Stopped::Journal(error) => Box::new(error),
-        };
+    fn failure(&mut self, step: &Step, error: Stopped) -> Failure {
         let mut failure =
             Failure::new(step.id.clone(), step.phase, error.as_ref(), self.context.host.redactor());
         failure.cause = error.into();
@@ -367,9 +360,7 @@ impl Runner<'_, '_> {
 
     /// Writes an entry whose loss a recovery can bear, because undoing twice does no harm.
     fn write(&mut self, entry: &Entry) {
-        if let Err(error) = self.journal.append(entry) {
-            log::warn!("{}", error_chain(&error));
-        }
+        warn(self.journal.append(entry));
     }
 }
 

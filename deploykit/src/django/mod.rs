@@ -40,5 +40,6 @@ pub use protocol::{MigrationProgress, Phase};
 pub use rows::RowCounts;
 pub use session::Session;
 pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
+pub(crate) use static_rules::originals;
 pub use static_rules::{StaticRecord, StaticSources, When};
 pub(crate) use time_zone::spelled_time_zone;

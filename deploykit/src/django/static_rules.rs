@@ -18,6 +18,17 @@ pub enum When {
     Never,
 }
 
+impl When {
+    /// Tells whether it is done, given whether it is needed.
+    pub(crate) fn is_wanted(self, is_needed: bool) -> bool {
+        match self {
+            When::Auto => is_needed,
+            When::Always => true,
+            When::Never => false,
+        }
+    }
+}
+
 /// What `collectstatic` would collect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticSources {
@@ -96,7 +107,7 @@ impl Evidence {
 }
 
 /// Returns the names that a file may be a variant of: itself, uncompressed, without the hash in its name.
-fn originals(name: &str) -> Vec<String> {
+pub(crate) fn originals(name: &str) -> Vec<String> {
     let mut found = vec![name.to_owned()];
     if let Some(plain) = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".br")) {
         found.push(plain.into());
@@ -149,17 +160,9 @@ pub(super) struct StaticState {
 impl StaticState {
     /// Tells whether it has to be collected.
     pub(super) fn needs_collecting(&self, collect: When, clear: When) -> bool {
-        match collect {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => {
-                self.stale + self.unknown + self.unlisted > 0
-                    || self.other_storage
-                    // Which files would go can only be told from a fresh set.
-                    || clear == When::Always
-                    || (clear == When::Auto && self.obsolete > 0)
-            }
-        }
+        // Which files would go can only be told from a fresh set.
+        let clears = clear.is_wanted(self.obsolete > 0);
+        collect.is_wanted(self.stale + self.unknown + self.unlisted > 0 || self.other_storage || clears)
     }
 }
 

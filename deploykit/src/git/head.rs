@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::short;
 
 /// Where HEAD is, and where the branch that an update moves is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The branch that HEAD is attached to; `None`: HEAD is detached.
     pub branch: Option<String>,

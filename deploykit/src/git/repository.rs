@@ -13,7 +13,7 @@ use super::{Head, executable};
 use crate::command::Command;
 
 /// A commit as people see it in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// The full id.
     pub id: String,

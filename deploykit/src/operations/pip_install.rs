@@ -1,14 +1,13 @@
 //! Installs the required packages of a site into a new virtualenv beside the live one.
 //!
-//! The course: [`observe`](PipInstall::observe) reads files, [`decide`](PipInstall::decide) tells whether an installer must
-//! be asked at all, [`resolve`](PipInstall::resolve) asks it, and [`compare`](PipInstall::compare) says what to build.
-//! [`plan`](PipInstall::plan) is all of it; [`Upgrade::build`] builds what was planned, and the [`Switch`] brings it live.
+//! The course: `observe` reads files, `decide` tells whether an installer must be asked at all, `resolve` asks it, and
+//! `compare` says what to build. [`plan`](PipInstall::plan) is all of it; [`Upgrade::build`] builds what was planned, and the
+//! [`Switch`] brings it live.
 
 mod movable;
 mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,31 +77,25 @@ impl Record {
 
 /// What was observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VirtualenvFacts {
+struct VirtualenvFacts {
     /// The live virtualenv.
-    pub virtualenv: Virtualenv,
-    /// The requirements.
-    pub requirements: Requirements,
+    virtualenv: Virtualenv,
+    requirements: Requirements,
     /// Where uv is, if it is installed.
-    pub uv: Option<PathBuf>,
+    uv: Option<PathBuf>,
     /// A directory that is not writable and would have to be.
-    pub unwritable: Option<PathBuf>,
+    unwritable: Option<PathBuf>,
     /// Whether the virtualenv is a mount of its own.
-    pub mount_point: bool,
+    mount_point: bool,
     /// What tells pip, and not uv, where packages come from: a file or a variable.
-    pub index_of_pip: Option<PathBuf>,
-    /// A directory above the virtualenvs that other users cannot enter, while they can enter the live virtualenv.
-    pub shut: Option<PathBuf>,
+    index_of_pip: Option<PathBuf>,
 }
 
 /// Whether an installer has to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Nothing is to do.
-    Unchanged {
-        /// Why.
-        reason: String,
-    },
+enum Decision {
+    /// Nothing is to do, and why.
+    Unchanged(String),
     /// This one has to be asked.
     Resolve(Tool),
 }
@@ -133,6 +126,24 @@ impl Prepared {
             Prepared::Ready(ready) => ready.change(),
         }
     }
+
+    /// Returns the virtualenv that goes live, if a new one is needed.
+    pub(crate) fn goes_live(&self) -> Option<&Ready> {
+        match self {
+            Prepared::Unchanged { .. } => None,
+            Prepared::Upgrade(upgrade) => Some(&upgrade.goes_live),
+            Prepared::Ready(ready) => Some(ready),
+        }
+    }
+
+    /// Returns what a successful update leaves for the next one.
+    pub(crate) fn record(&self) -> &Record {
+        match self {
+            Prepared::Unchanged { record, .. } => record,
+            Prepared::Upgrade(upgrade) => &upgrade.goes_live.record,
+            Prepared::Ready(ready) => &ready.record,
+        }
+    }
 }
 
 impl PipInstall {
@@ -160,11 +171,7 @@ impl PipInstall {
     }
 
     /// Looks at the virtualenv and the requirements; starts no program.
-    ///
-    /// # Errors
-    ///
-    /// When there is no virtualenv, or a requirements file is missing.
-    pub fn observe(&self, host: &Host) -> Result<VirtualenvFacts, PythonError> {
+    fn observe(&self, host: &Host) -> Result<VirtualenvFacts, PythonError> {
         let requirements = Requirements::read(&self.requirements, &self.directory, &self.extra_args)?;
         let virtualenv = Virtualenv::read(&self.virtualenv)?;
         let neighbours = files::parent(&self.virtualenv);
@@ -184,16 +191,17 @@ impl PipInstall {
             unwritable: unwritable.map(Path::to_owned),
             mount_point: files::look(&self.virtualenv) == Found::Directory
                 && trial::is_mount_point(&self.virtualenv),
-            shut: if shut(&self.virtualenv).is_none() { shut(&self.virtualenvs) } else { None },
         })
     }
 
-    /// Decides whether an installer has to be asked.
-    ///
-    /// # Errors
-    ///
-    /// When the observed state does not allow a new virtualenv.
-    pub fn decide(&self, facts: &VirtualenvFacts) -> Result<Decision, PythonError> {
+    /// Tells whether all is as the last successful update recorded it; starts no program.
+    pub(crate) fn is_as_recorded(&self, host: &Host) -> bool {
+        let facts = self.observe(host).ok();
+        facts.is_some_and(|facts| matches!(self.decide(&facts), Ok(Decision::Unchanged(_))))
+    }
+
+    /// Decides whether an installer has to be asked; fails when the observed state does not allow a new virtualenv.
+    fn decide(&self, facts: &VirtualenvFacts) -> Result<Decision, PythonError> {
         if let Some(index) =
             self.extra_args.iter().position(|argument| crate::python::holds_credentials(argument))
         {
@@ -216,7 +224,7 @@ impl PipInstall {
             // A plan compares as much as an update.
             let reason =
                 "the requirements and the installed packages are as deploykit last saw them".to_owned();
-            return Ok(Decision::Unchanged { reason });
+            return Ok(Decision::Unchanged(reason));
         }
         if facts.mount_point {
             return Err(PythonError::DifferentFileSystem { path: self.virtualenv.clone() });
@@ -224,13 +232,7 @@ impl PipInstall {
         if let Some(directory) = &facts.unwritable {
             return Err(PythonError::VirtualenvNotWritable { directory: directory.clone() });
         }
-        if virtualenv.base.is_none() {
-            return Err(PythonError::BasePythonGone {
-                virtualenv: self.virtualenv.clone(),
-                home: virtualenv.home.clone(),
-                python: virtualenv.python.clone(),
-            });
-        }
+        virtualenv.base()?;
         let has_pip = virtualenv.packages.get("pip").is_some();
         let of_pip = facts.index_of_pip.as_ref();
         match (self.installer, &facts.uv) {
@@ -248,16 +250,7 @@ impl PipInstall {
     }
 
     /// Asks the installer what the requirements mean today; changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such set of packages, the index cannot be reached, or the time is over.
-    pub fn resolve(
-        &self,
-        host: &Host,
-        facts: &VirtualenvFacts,
-        tool: &Tool,
-    ) -> Result<Resolved, PythonError> {
+    fn resolve(&self, host: &Host, facts: &VirtualenvFacts, tool: &Tool) -> Result<Resolved, PythonError> {
         Resolution {
             tool,
             virtualenv: &facts.virtualenv,
@@ -272,11 +265,7 @@ impl PipInstall {
     }
 
     /// Holds what was resolved against what is installed.
-    ///
-    /// # Errors
-    ///
-    /// When the Python for a new virtualenv is gone.
-    pub fn compare(
+    fn compare(
         &self,
         facts: &VirtualenvFacts,
         tool: &Tool,
@@ -299,13 +288,7 @@ impl PipInstall {
             }
             return Ok(Prepared::Unchanged { reason, record });
         }
-        let Some(base) = live.base.clone() else {
-            return Err(PythonError::BasePythonGone {
-                virtualenv: self.virtualenv.clone(),
-                home: live.home.clone(),
-                python: live.python.clone(),
-            });
-        };
+        let base = live.base()?.to_owned();
         let seeds: BTreeMap<String, String> = SEEDS
             .into_iter()
             .filter(|name| packages.get(name).is_none())
@@ -339,16 +322,9 @@ impl PipInstall {
         let warnings = [unasked_text(&build), own.summary()].into_iter().flatten().collect();
         let (switch, back) = Switch::pair(&build.virtualenv, &build.staged)?;
         let hides = Exclude::pair(&switch.makes());
-        Ok(Prepared::Upgrade(Box::new(Upgrade {
-            changes,
-            build,
-            switch,
-            back,
-            hides,
-            record,
-            warnings,
-            shut: facts.shut.clone(),
-        })))
+        let staged = build.staged.clone();
+        let goes_live = Ready { hides, record, warnings, ..Ready::new(staged, changes, switch, back) };
+        Ok(Prepared::Upgrade(Box::new(Upgrade { build, goes_live })))
     }
 
     /// Says what would be done, and why; changes nothing.
@@ -359,7 +335,7 @@ impl PipInstall {
     pub fn plan(&self, host: &Host) -> Result<Prepared, PythonError> {
         let facts = self.observe(host)?;
         match self.decide(&facts)? {
-            Decision::Unchanged { reason } => {
+            Decision::Unchanged(reason) => {
                 let record = self.record.clone().unwrap_or_default();
                 Ok(Prepared::Unchanged { reason, record })
             }
@@ -410,16 +386,6 @@ fn unasked_text(build: &Build) -> Option<String> {
 /// Returns a directory, or the nearest existing one above it.
 fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|path| path.is_dir()).unwrap_or(path)
-}
-
-/// Returns the first directory on the way to `path` that other users cannot enter.
-fn shut(path: &Path) -> Option<PathBuf> {
-    let path = std::fs::canonicalize(nearest(path)).ok()?;
-    let directories: Vec<&Path> = path.ancestors().collect();
-    let is_shut = |directory: &Path| {
-        std::fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o001 == 0)
-    };
-    directories.into_iter().rev().find(|directory| is_shut(directory)).map(Path::to_owned)
 }
 
 #[cfg(test)]

@@ -126,10 +126,8 @@ impl Build {
 
         // Half a virtualenv is of no use, and on a full disk the site needs the room.
         let built = self.build(host, budget, &wanted);
-        if built.is_err()
-            && let Err(error) = files::remove_tree(&self.staged)
-        {
-            log::warn!("{}", crate::error_chain(&error));
+        if built.is_err() {
+            crate::error::warn(files::remove_tree(&self.staged));
         }
         built
     }

@@ -172,13 +172,7 @@ impl Resolution<'_> {
         if release(version) >= FIRST_PIP_WITH_REPORT {
             return Ok(self.virtualenv.path.clone());
         }
-        let Some(base) = &self.virtualenv.base else {
-            return Err(PythonError::BasePythonGone {
-                virtualenv: self.virtualenv.path.clone(),
-                home: self.virtualenv.home.clone(),
-                python: self.virtualenv.python.clone(),
-            });
-        };
+        let base = self.virtualenv.base()?;
         let staged = scratch.join("pip");
         let make = isolated(Command::new(base).args(["-m", "venv"]).arg(&staged)).deadline(budget.left());
         host.run(&make).map_err(|error| self.failed(error))?;

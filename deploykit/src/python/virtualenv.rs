@@ -77,6 +77,15 @@ impl Virtualenv {
         Ok(read)
     }
 
+    /// Returns the Python that it was made with.
+    pub(crate) fn base(&self) -> Result<&Path, PythonError> {
+        self.base.as_deref().ok_or_else(|| PythonError::BasePythonGone {
+            virtualenv: self.path.clone(),
+            home: self.home.clone(),
+            python: self.python.clone(),
+        })
+    }
+
     fn add_packages(&mut self, directory: &Path) {
         let names: BTreeSet<String> = names_in(directory).collect();
         // pip renames what it is about to remove to `~name`: a leftover of an interrupted run.

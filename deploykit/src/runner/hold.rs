@@ -4,7 +4,6 @@ use jiff::Timestamp;
 
 use super::{Runner, error_chain};
 use crate::action::{Action, executor};
-use crate::event::Event;
 use crate::journal::{Begun, Entry};
 use crate::plan::StepKind;
 
@@ -32,8 +31,7 @@ impl Runner<'_, '_> {
         }
         for error in executor::perform_each(hold, self.context) {
             let text = format!("while holding the site in maintenance: {}", error_chain(&error));
-            let text = self.context.host.redactor().redact(&text).into_owned();
-            self.events.send(Event::Notice { text });
+            self.events.notice(&self.context.host, &text);
         }
         again
     }
@@ -58,7 +56,7 @@ mod tests {
     use super::*;
     use crate::action::Context;
     use crate::command::Command;
-    use crate::event::{Outcome, Record};
+    use crate::event::{Event, Outcome, Record};
     use crate::host::{Cancel, Host};
     use crate::journal::{Journal, left_to_undo};
     use crate::plan::{Phase, Step};

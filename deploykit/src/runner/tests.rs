@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::action::ActionError;
 use crate::command::Command;
 use crate::host::Swap;
 use crate::host::{CommandError, Redactor};

@@ -13,7 +13,7 @@ use crate::host::Swap;
 use crate::names::shown_path;
 use crate::operations::django_manage::{Migrations, Prepared, StaticSet};
 use crate::operations::git_update::Target;
-use crate::operations::pip_install::{Prepared as Packages, Record};
+use crate::operations::pip_install::Prepared as Packages;
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
 use crate::plan::{LaterRollback, RollbackWay};
@@ -24,7 +24,7 @@ use crate::update::Request;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::forecast::Known;
-use crate::update::recipe::{Answers, Course, Planned, Recipe};
+use crate::update::recipe::{Answers, Planned, Recipe};
 use crate::update::services::Services;
 use crate::update::written::Carrying;
 
@@ -63,14 +63,6 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn record(&self) -> &Record {
-        match &self.packages {
-            Packages::Unchanged { record, .. } => record,
-            Packages::Upgrade(upgrade) => &upgrade.record,
-            Packages::Ready(ready) => &ready.record,
-        }
-    }
-
     /// Tells whether anything about the site has to change.
     fn is_needed(&self, target: &Target) -> bool {
         matches!(target, Target::Move(_))

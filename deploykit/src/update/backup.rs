@@ -35,12 +35,7 @@ struct Expected {
 
 /// Tells whether a copy is wanted before these migrations.
 pub(super) fn is_wanted(backup: When, plan: &MigrationPlan) -> bool {
-    let wanted = match backup {
-        When::Never => false,
-        When::Always => true,
-        When::Auto => plan.wants_backup(),
-    };
-    wanted && !plan.pending.is_empty()
+    backup.is_wanted(plan.wants_backup()) && !plan.pending.is_empty()
 }
 
 /// Looks how a copy can be made that is needed for these reasons, and refuses what could not be done in the window.

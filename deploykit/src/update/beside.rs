@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use crate::django::{self, Project};
+use crate::error::warn;
 use crate::git::{self, PathChange, StagedTree};
 use crate::host::{Host, files};
 use crate::names;
 use crate::python;
-use crate::runner::error_chain;
 use crate::site::Site;
 use crate::state::State;
 
@@ -151,13 +151,6 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
         warn(files::remove_temporary(directory));
     }
     warn(state.forget_beside());
-}
-
-/// A leftover is no failure.
-fn warn<T, E: std::error::Error + 'static>(result: Result<T, E>) {
-    if let Err(error) = result {
-        log::warn!("{}", error_chain(&error));
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::action::Context;
+use crate::error::warn;
 use crate::event::{Event, Outcome};
 use crate::host::users::own_name;
 use crate::host::{Host, files};
@@ -132,20 +133,20 @@ impl Update<'_> {
                     if report.outcome == Outcome::Updated {
                         ending.keep(&run, &report, &plan.steps, next);
                     }
-                    self.tidy();
+                    self.context.close();
+                    self.beside.put_away();
                     prune(&self.site, &self.state, &self.context.host, report.outcome);
                 }
                 Err(error) => {
                     self.beside.stays = true;
-                    self.notice(&format!(
-                        "{}; run `deploykit recover` once it can be written",
-                        error_chain(&error)
-                    ));
+                    let text =
+                        format!("{}; run `deploykit recover` once it can be written", error_chain(&error));
+                    self.events.notice(&self.context.host, &text);
                 }
             }
         }
         if let Err(error) = run.set_report(&report) {
-            self.notice(&error_chain(&error));
+            self.events.notice(&self.context.host, &error_chain(&error));
         }
         let (site, state, context, events) = (&self.site, &self.state, &mut self.context, &mut self.events);
         Ending { site, state, context, events }.hooks(&report);
@@ -167,8 +168,8 @@ impl Update<'_> {
         // It is kept in the history: a person asked for it.
         let run = self.run.take();
         let report = Report { outcome: Outcome::Refused, ..self.begun(run.as_ref()) };
-        if let Some(Err(error)) = run.map(|run| run.set_report(&report)) {
-            log::warn!("{}", error_chain(&error));
+        if let Some(run) = run {
+            warn(run.set_report(&report));
         }
         UpdateError::Prepare { step: StepKind::Announce, source, report: Box::new(report) }
     }
@@ -202,19 +203,6 @@ impl Update<'_> {
             ..Report::begun(run, environment, self.started)
         }
     }
-
-    /// Puts away what is needed no more. A leftover is no failure of an update.
-    fn tidy(&mut self) {
-        if let Some(session) = self.context.django.take() {
-            session.close(&self.context.host);
-        }
-        self.beside.put_away();
-    }
-
-    fn notice(&mut self, text: &str) {
-        let text = self.context.host.redactor().redact(text).into_owned();
-        self.events.send(Event::Notice { text });
-    }
 }
 
 /// The work at the end of a run: of an update, a rollback or a recovery.
@@ -233,7 +221,8 @@ impl Ending<'_, '_> {
             let course = (report.from.as_str(), report.to.as_str(), steps);
             let kept = past::keep(self.site, self.state, run, course, next.added, self.context);
             if let Err(error) = kept {
-                self.notice(&format!("this update cannot be rolled back: {}", error_chain(error.as_ref())));
+                let text = format!("this update cannot be rolled back: {}", error_chain(error.as_ref()));
+                self.events.notice(&self.context.host, &text);
             }
         }
         let mut current = next.current;
@@ -253,7 +242,7 @@ impl Ending<'_, '_> {
         }
         let kept = self.state.set_current(&current).and_then(|()| self.state.set_started(&started));
         if let Err(error) = kept {
-            self.notice(&error_chain(&error));
+            self.events.notice(&self.context.host, &error_chain(&error));
         }
     }
 
@@ -270,14 +259,9 @@ impl Ending<'_, '_> {
             let Some(command) = self.site.command(argv) else { continue };
             let command = command.input(text.clone()).deadline(HOOK);
             if let Err(error) = self.context.host.uninterrupted().run_unread(&command) {
-                self.notice(&format!("hook: {}", error_chain(&error)));
+                self.events.notice(&self.context.host, &format!("hook: {}", error_chain(&error)));
             }
         }
-    }
-
-    fn notice(&mut self, text: &str) {
-        let text = self.context.host.redactor().redact(text).into_owned();
-        self.events.send(Event::Notice { text });
     }
 }
 
@@ -298,9 +282,7 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host, outcome: Outcome) {
     let copies = runs.iter().rev().filter(|run| !stands(run)).map(|run| backups(&run.path));
     for copies in copies.filter(|copies| !copies.is_empty()).skip(BACKUPS) {
         for path in copies {
-            if let Err(error) = files::remove_tree(&path) {
-                log::warn!("{}", error_chain(&error));
-            }
+            warn(files::remove_tree(&path));
         }
     }
 }
@@ -318,13 +300,9 @@ fn backups(run: &Path) -> Vec<PathBuf> {
 /// An update that was not run is no run.
 impl Drop for Update<'_> {
     fn drop(&mut self) {
-        if let Some(session) = self.context.django.take() {
-            session.close(&self.context.host);
-        }
-        if let Some(run) = &self.run
-            && let Err(error) = files::remove_tree(&run.path)
-        {
-            log::warn!("{}", error_chain(&error));
+        self.context.close();
+        if let Some(run) = &self.run {
+            warn(files::remove_tree(&run.path));
         }
     }
 }
@@ -336,9 +314,7 @@ pub(super) fn sync(site: &Site, beside: &[PathBuf]) {
     let beside = beside.iter().map(|path| files::parent(path));
     let own = [config.site.repository.as_path()].into_iter().chain(config.python.virtualenv.as_deref());
     for path in beside.chain(own) {
-        if let Err(error) = files::sync_file_system(path) {
-            log::warn!("{}", error_chain(&error));
-        }
+        warn(files::sync_file_system(path));
     }
 }
 

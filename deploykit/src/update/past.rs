@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::action::{Action, Context};
+use crate::action::{Action, Context, held_by};
 use crate::django::{DatabaseState, DjangoError, Project, RowCounts, Session};
 use crate::event::Outcome;
 use crate::git;
@@ -203,7 +203,7 @@ pub(super) fn keep(
     let static_files =
         put_aside.as_ref().map(|(_, directory)| KeptStatic { directory: directory.clone(), added });
     // Before the directory moves: what is moved and not written down would stay for ever.
-    let outputs: Vec<&Swap> = undo().filter_map(output).collect();
+    let outputs: Vec<Swap> = undo().filter_map(held_by!(SwapOutput)).collect();
     let directory = (!outputs.is_empty()).then(|| names::beside(&site.config().site.repository, &run.name));
     run.set_kept(&Kept {
         current: state.current(),
@@ -228,14 +228,6 @@ pub(super) fn keep(
         files::rename(aside, &directory)?;
     }
     Ok(())
-}
-
-/// Returns the swap of an output.
-pub(super) fn output(action: &Action) -> Option<&Swap> {
-    match action {
-        Action::SwapOutput(swap) => Some(swap),
-        _ => None,
-    }
 }
 
 /// Returns the place of one of them, in the order of the undo.
@@ -308,15 +300,12 @@ pub(super) fn prune_built(
 
 /// Returns the virtualenvs, and the directories in the place of the link, that the ways back of these updates lead to.
 fn switched_from(updates: &[Past]) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let switches = updates.iter().flat_map(Past::undo).filter_map(|action| match action {
-        Action::SwitchVirtualenv(back) => Some(back),
-        _ => None,
-    });
+    let switches = updates.iter().flat_map(Past::undo).filter_map(held_by!(SwitchVirtualenv));
     let (mut environments, mut originals) = (Vec::new(), Vec::new());
     for back in switches {
         match back.staged() {
             Some(environment) => environments.push(environment),
-            None => originals.push(back.kept.clone()),
+            None => originals.push(back.kept),
         }
     }
     (environments, originals)

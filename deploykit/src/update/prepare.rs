@@ -19,6 +19,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::django::Project;
+use crate::error::warn;
 use crate::event::{Event, Observer};
 use crate::git::StagedTree;
 use crate::host::files;
@@ -27,14 +28,13 @@ use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::{Phase, StepKind};
-use crate::runner::{Events, error_chain};
+use crate::runner::Events;
 use crate::site::Site;
 use crate::state::{Current, RunDirectory, Seen, State};
 use crate::update::answers::{Facts, pending};
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
-use crate::update::recipe::Planned;
 use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
@@ -46,13 +46,6 @@ use settled::Look;
 struct Running {
     step: StepKind,
     since: Instant,
-}
-
-/// What the rest of a preparation stands on, but for the environment.
-struct Ground {
-    tree: StagedTree,
-    seeded: Seeded,
-    beside: Beside,
 }
 
 /// Any error of a step.
@@ -206,12 +199,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok((states, text))
         })?;
         let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
-        let Ground { mut beside, tree, seeded } = self.ground(moved)?;
+        let (mut beside, tree, seeded) = self.ground(moved)?;
         let packages = self.step(StepKind::StagedVirtualenv, |this| this.packages(&tree, &states))?;
-        let environment = match &packages {
-            Packages::Ready(ready) => ready.staged.clone(),
-            Packages::Unchanged { .. } | Packages::Upgrade(_) => self.site.virtualenv()?.to_owned(),
-        };
+        let virtualenv = self.site.virtualenv()?;
+        let environment = packages.goes_live().map_or(virtualenv, |ready| &ready.staged);
         let project = Project {
             python: environment.join("bin/python"),
             directory: self.site.in_tree(&config.site.project, &tree.path),
@@ -227,30 +218,24 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
         self.own_steps(StepKind::Check, &tree, Some(&project))?;
         let packages_stay = matches!(packages, Packages::Unchanged { .. });
-        if packages_stay && let Err(source) = self.keep_outputs(&tree, &seeded) {
-            return Err(self.fail(StepKind::Outputs, source));
+        if packages_stay {
+            let kept = self.keep_outputs(&tree, &seeded);
+            self.or_fail(StepKind::Outputs, kept)?;
         }
         // Django collects beside what follows, which has nothing to do with static files.
         let collect = self.begin_step(StepKind::Collect);
         let collecting = self.begin_collect(&mut session, &site, moved, &tree, &mut beside);
-        let collecting = match collecting {
-            Ok(collecting) => collecting,
-            Err(source) => return Err(self.fail(collect.step, source)),
-        };
+        let collecting = self.or_fail(StepKind::Collect, collecting)?;
         let (plan, before, backup) =
             self.step(StepKind::Migrations, |this| this.migrations(&project, &mut session, &apart))?;
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps(StepKind::Collect, &tree, Some(&project))?;
         let kept = if packages_stay { self.keep_outputs(&tree, &seeded) } else { Ok(()) };
-        let outputs = match kept.and_then(|()| self.made_outputs(&tree, &seeded, &site)) {
-            Ok(outputs) => outputs,
-            Err(source) => return Err(self.fail(StepKind::Outputs, source)),
-        };
-        let carrying = match self.written(&tree, apart, &outputs, static_root, !plan.pending.is_empty()) {
-            Ok(carrying) => carrying,
-            Err(source) => return Err(self.fail(StepKind::Plan, source)),
-        };
+        let outputs = kept.and_then(|()| self.made_outputs(&tree, &seeded, &site));
+        let outputs = self.or_fail(StepKind::Outputs, outputs)?;
+        let carrying = self.written(&tree, apart, &outputs, static_root, !plan.pending.is_empty());
+        let carrying = self.or_fail(StepKind::Plan, carrying)?;
         let migrations = match carrying.migrates_live() {
             true => pending(plan, before, backup.as_ref(), self.site.project()?),
             false => {
@@ -278,7 +263,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
     }
 
     /// Checks the target out beside the live checkout, and looks at what needs no environment.
-    fn ground(&mut self, moved: Option<&Move>) -> Result<Ground, UpdateError> {
+    fn ground(&mut self, moved: Option<&Move>) -> Result<(Beside, StagedTree, Seeded), UpdateError> {
         let config = self.site.config();
         let (beside, tree, seeded) = self.step(StepKind::StagedTree, |this| {
             let mut exclude = this.declared_outputs();
@@ -302,13 +287,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
             self.step(StepKind::Secrets, |this| this.secrets(moved))?;
         }
         self.own_steps(StepKind::StagedTree, &tree, None)?;
-        Ok(Ground { beside, tree, seeded })
+        Ok((beside, tree, seeded))
     }
 
     /// Refuses a time of which it is known beforehand that it is too soon.
     pub(super) fn refuse_too_soon(&mut self) -> Result<(), UpdateError> {
         let refused = super::announcement::refuse_too_soon(self.site, self.request.start, &self.to);
-        refused.map_err(|source| self.fail(StepKind::Announce, source))
+        self.or_fail(StepKind::Announce, refused)
     }
 
     /// Returns the directory of the run; a mere plan has none.
@@ -347,14 +332,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         result: Result<(T, String), Failed>,
     ) -> Result<T, UpdateError> {
         let Running { step, since } = running;
-        match result {
-            Ok((value, outcome)) => {
-                let (phase, duration_ms) = (Phase::Prepare, crate::millis::of(since.elapsed()));
-                self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
-                Ok(value)
-            }
-            Err(source) => Err(self.fail(step, source)),
-        }
+        let (value, outcome) = self.or_fail(step.clone(), result)?;
+        let (phase, duration_ms) = (Phase::Prepare, crate::millis::of(since.elapsed()));
+        self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
+        Ok(value)
     }
 
     /// Makes the plan of what was found.
@@ -363,29 +344,25 @@ impl<'s, 'o> Preparation<'s, 'o> {
             commit: self.to.clone(),
             settings: self.site.fingerprint().to_owned(),
             seen: self.seen(&facts),
-            packages: Some(facts.record().clone()),
+            packages: Some(facts.packages.record().clone()),
             static_files: facts.collected.as_ref().ok().map(|collected| collected.record.clone()),
         };
         let commits = [self.from.clone(), self.to.clone()];
-        let planned = match facts.plan(self.site, &self.request, target, commits, &self.host) {
-            Ok(planned) => planned,
-            Err(source) => return Err(self.fail(StepKind::Plan, source)),
-        };
+        let planned = facts.plan(self.site, &self.request, target, commits, &self.host);
+        let planned = self.or_fail(StepKind::Plan, planned)?;
         let Facts { session, beside, states, collected, .. } = facts;
         let added = collected.map(|collected| collected.added).unwrap_or_default();
-        let Some(Planned { plan, announcement }) = planned else {
+        let Some(planned) = planned else {
             session.close(&self.host);
             current.settle();
             // What the services have not read yet stays unread: nothing starts them.
             let started = self.started(current.seen.as_ref());
             let written = self.state.set_current(&current).and_then(|()| self.state.set_started(&started));
-            if let Err(error) = written {
-                log::warn!("{}", error_chain(&error));
-            }
+            warn(written);
             let reason = "Nothing to do: the code, the packages, the static files and the database are as they must be.";
             return Ok(self.unchanged(reason.to_owned()));
         };
-        let ready = Ready { plan, announcement, session, current, beside, added };
+        let ready = Ready { planned, session, current, beside, added };
         Ok(Prepared::Ready(self.ready(&states, ready)))
     }
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, ActionError, Context, executor};
-use crate::django::{self, Project, RestoreDatabase};
+use crate::action::{Action, ActionError, Context, executor, held_by};
+use crate::django::{self, Project};
+use crate::error::warn;
 use crate::event::{Event, Observer, Outcome};
 use crate::host::files;
 use crate::host::{Cancel, Host};
@@ -173,9 +174,7 @@ impl Recovery<'_, '_> {
             if outcome == Outcome::Updated {
                 ending.keep(&run, &report, planned, run.next());
             }
-            if let Some(session) = context.django.take() {
-                session.close(&host);
-            }
+            context.close();
             sweep(site, &state, &host.uninterrupted());
             prune(site, &state, &host, outcome);
         }
@@ -217,11 +216,8 @@ impl Recovery<'_, '_> {
         let undone = executor::undo(&step.change.undo, self.runner.context);
         let undone = undone.and_then(|()| {
             // What is done anew from here may have to be undone with the copy once more.
-            let restores = step.change.undo.iter().filter_map(|action| match action {
-                Action::RestoreDatabase(restore) => Some(restore),
-                _ => None,
-            });
-            restores.into_iter().try_for_each(RestoreDatabase::forget).map_err(ActionError::from)
+            let mut restores = step.change.undo.iter().filter_map(held_by!(RestoreDatabase));
+            restores.try_for_each(|restore| restore.forget()).map_err(ActionError::from)
         });
         let redactor = self.runner.context.host.redactor();
         undone.map_err(|error| redactor.redact(&error_chain(&error)).into_owned())
@@ -266,10 +262,8 @@ fn take_down(hold: &[Action], planned: &[Step]) {
     let is_planned =
         |action| planned.is_empty() || planned.iter().any(|step| step.change.actions.contains(action));
     for action in hold.iter().filter(|action| !is_planned(action)) {
-        if let Action::WriteFile { path, .. } = action
-            && let Err(error) = files::remove_file(path)
-        {
-            log::warn!("{}", error_chain(&error));
+        if let Action::WriteFile { path, .. } = action {
+            warn(files::remove_file(path));
         }
     }
 }

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::action::Action;
+use crate::action::{Action, held_by};
 use crate::django::reasons::{grouped, reasons};
-use crate::django::{Migrate, Project, RestoreDatabase, ReversedMigration, Session, SiteFacts, When};
+use crate::django::{Migrate, Project, RestoreDatabase, ReversedMigration, Session, SiteFacts};
 use crate::event::Event;
 use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
 use crate::host::Swap;
@@ -125,7 +125,7 @@ impl<'o> Preparation<'_, 'o> {
         let states = self.step(StepKind::Services, |this| {
             // What the window does with the static files is tried before anything stops, too.
             if let Some(place) = done.static_files.as_ref().and_then(StaticWay::moves) {
-                this.try_to_move(place)?;
+                this.try_to_move(&place)?;
             }
             this.services()
         })?;
@@ -207,7 +207,7 @@ impl<'o> Preparation<'_, 'o> {
                 names.join(", ")
             ));
         }
-        let ready = StagedVirtualenv::again(place, changes, back.clone(), there.clone());
+        let ready = StagedVirtualenv::new(place, changes, back.clone(), there.clone());
         Ok((Packages::Ready(Box::new(ready)), text))
     }
 
@@ -236,23 +236,18 @@ impl<'o> Preparation<'_, 'o> {
             return Err(RollbackError::Irreversible { reasons: obstacles, copy }.into());
         }
         let reasons = answers::backup_reasons(&reversed);
-        let wanted = match self.site.config().database.backup {
-            When::Never => false,
-            When::Always => !reversed.is_empty(),
-            When::Auto => !reasons.is_empty(),
-        };
+        let wanted = self.site.config().database.backup.is_wanted(!reasons.is_empty());
+        let wanted = wanted && !reversed.is_empty();
         let backup = if wanted { Some(self.backup(project, &reasons, session)?) } else { None };
         let text = format!("{} to reverse", reversed.len());
         Ok((Database { reversed, backup, copy: None }, text))
     }
 
     fn assemble_rollback(mut self, facts: Facts, session: Session) -> Result<Box<Update<'o>>, UpdateError> {
-        let Planned { plan, announcement } = match self.rollback_plan(&facts, session.boot_time()) {
-            Ok(planned) => planned,
-            Err(source) => return Err(self.fail(StepKind::Plan, source)),
-        };
+        let planned = self.rollback_plan(&facts, session.boot_time());
+        let planned = self.or_fail(StepKind::Plan, planned)?;
         let (current, beside, added) = (facts.done.kept.current, Beside::default(), Vec::new());
-        let ready = Ready { plan, announcement, session, current, beside, added };
+        let ready = Ready { planned, session, current, beside, added };
         Ok(self.ready(&facts.states, ready))
     }
 
@@ -318,53 +313,32 @@ impl Done {
             }
             None => None,
         };
-        let carried = |action: &Action| match action {
-            Action::CarryWritten(carry) => carry.again(),
-            _ => None,
-        };
         let mut outputs = Vec::new();
-        for (number, back) in past.undo().filter_map(past::output).enumerate() {
+        for (number, back) in past.undo().filter_map(held_by!(SwapOutput)).enumerate() {
             let directory = kept.outputs.as_ref().ok_or_else(|| gone(past.run.kept_file()))?;
             let place = past::kept_output(directory, number);
             if files::inode(&place) != back.wanted {
                 return Err(gone(place));
             }
-            let back = Swap { aside: place, ..back.clone() };
+            let back = Swap { aside: place, ..back };
             let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
             outputs.push((back, there));
         }
-        let switch = |action: &Action| match action {
-            Action::SwitchVirtualenv(switch) => Some(switch.clone()),
-            _ => None,
-        };
+        let switch = held_by!(SwitchVirtualenv);
         Ok(Done {
-            code: past.actions().find_map(|action| match action {
-                Action::Checkout(made) => Some(made.clone()),
-                _ => None,
-            }),
+            code: past.actions().find_map(held_by!(Checkout)),
             environment: past.actions().find_map(switch).zip(past.undo().find_map(switch)),
             static_files,
-            hidden: past
-                .undo()
-                .filter_map(|action| match action {
-                    Action::Exclude(exclude) => Some(exclude.clone()),
-                    _ => None,
-                })
-                .collect(),
+            hidden: past.undo().filter_map(held_by!(Exclude)).collect(),
             outputs,
-            migrate: past.actions().find_map(|action| match action {
-                Action::Migrate(migrate) => Some(migrate.clone()),
-                _ => None,
-            }),
-            written: past.actions().filter_map(carried).collect(),
-            restore: past.undo().find_map(|action| match action {
-                Action::RestoreDatabase(restore) => Some(restore.clone()),
-                _ => None,
-            }),
-            pages: past.undo().find_map(|action| match action {
-                Action::SmokeCheck(check) => Some(check.clone()),
-                _ => None,
-            }),
+            migrate: past.actions().find_map(held_by!(Migrate)),
+            written: past
+                .actions()
+                .filter_map(held_by!(CarryWritten))
+                .filter_map(|carry| carry.again())
+                .collect(),
+            restore: past.undo().find_map(held_by!(RestoreDatabase)),
+            pages: past.undo().find_map(held_by!(SmokeCheck)),
             inserted: Inserted::default(),
             run,
             kept,

@@ -215,11 +215,9 @@ impl Collecting {
         let record = StaticRecord::from(&self.sources);
         let Some(aside) = &self.aside else { return Ok(Collected::nothing(record)) };
         let collected = session.end_collect(host).and_then(|()| {
-            let goes = |name: &String| match self.clear {
-                _ if self.tracked.contains(name) => false,
-                When::Always => true,
-                When::Never => false,
-                When::Auto => self.evidence.is_obsolete(name, &self.sources.sources),
+            let goes = |name: &String| {
+                !self.tracked.contains(name)
+                    && self.clear.is_wanted(self.evidence.is_obsolete(name, &self.sources.sources))
             };
             if self.tracked.iter().any(|name| !is_placeholder(name)) {
                 return in_place(host, &self.root, aside, &self.live, &self.tracked, record);
@@ -250,8 +248,8 @@ impl Collecting {
 
     /// Removes the fresh set, of which nothing is needed.
     fn remove(&self) {
-        if let Some(Err(error)) = self.aside.as_deref().map(files::remove_tree) {
-            log::warn!("{}", crate::error_chain(&error));
+        if let Some(aside) = &self.aside {
+            crate::error::warn(files::remove_tree(aside));
         }
     }
 }

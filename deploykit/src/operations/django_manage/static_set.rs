@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::action::Action;
-use crate::django::{Collected, LateFiles};
-use crate::error::error_chain;
+use crate::django::{Collected, LateFiles, originals};
+use crate::error::warn;
 use crate::git::{Exclude, GitError, counted};
 use crate::host::files;
 use crate::operations::{Change, Check};
@@ -43,9 +43,7 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        if let Err(error) = files::remove_tree(&self.0) {
-            log::warn!("{}", error_chain(&error));
-        }
+        warn(files::remove_tree(&self.0));
     }
 }
 
@@ -113,11 +111,8 @@ fn static_details(collected: &Collected) -> Vec<String> {
     // A compressed or hashed copy adds nothing to the name of its file.
     let all = collected.removed.iter().chain(&collected.added).chain(&collected.changed);
     let all: BTreeSet<&str> = all.map(String::as_str).collect();
-    let is_copy = |name: &str| {
-        let plain = name.strip_suffix(".gz").or(name.strip_suffix(".br"));
-        plain.is_some_and(|plain| all.contains(plain))
-            || without_hash(name).is_some_and(|plain| all.contains(plain.as_str()))
-    };
+    let is_copy =
+        |name: &str| originals(name).iter().any(|plain| plain != name && all.contains(plain.as_str()));
     let marked = |names: &[String], mark: char| {
         let own = names.iter().filter(|name| !is_copy(name));
         own.map(|name| format!("{mark} {}", crate::names::shown(name))).collect::<Vec<_>>()
@@ -131,14 +126,6 @@ fn static_details(collected: &Collected) -> Vec<String> {
         lines.push(format!("and {}", counted(more, "more file")));
     }
     lines
-}
-
-/// Returns the name of the file that a manifest storage made a copy of: `site.css` of `site.0123456789ab.css`.
-fn without_hash(name: &str) -> Option<String> {
-    let (rest, extension) = name.rsplit_once('.')?;
-    let (stem, hash) = rest.rsplit_once('.')?;
-    let is_hash = hash.len() == 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_hash.then(|| format!("{stem}.{extension}"))
 }
 
 #[cfg(test)]

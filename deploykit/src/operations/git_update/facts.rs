@@ -18,7 +18,7 @@ use crate::host::{CommandError, Host};
 pub(super) const READ: usize = 1000;
 
 /// What was observed of a checkout and of the target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitFacts {
     /// The top of the checkout.
     pub repository: PathBuf,
@@ -80,28 +80,7 @@ impl GitFacts {
     /// Makes the facts of a checkout about which nothing more is known than where it is and where it is to go.
     #[must_use]
     pub fn new(repository: PathBuf, head: Head, target: Commit, upstream: String) -> Self {
-        GitFacts {
-            repository,
-            head,
-            target,
-            upstream,
-            target_is_older: false,
-            local_commits: Vec::new(),
-            diverged: Vec::new(),
-            lost: Vec::new(),
-            incoming: Vec::new(),
-            incoming_count: 0,
-            rebase: None,
-            operation: None,
-            index_lock: None,
-            local_changes: Vec::new(),
-            changes: Vec::new(),
-            obstacles: Vec::new(),
-            unwritable: Vec::new(),
-            signature: None,
-            submodules: false,
-            filters: Vec::new(),
-        }
+        GitFacts { repository, head, target, upstream, ..GitFacts::default() }
     }
 
     /// Returns the commit to go to.

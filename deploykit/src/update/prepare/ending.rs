@@ -3,23 +3,22 @@
 use super::{Failed, Preparation};
 use crate::action::Context;
 use crate::django::Session;
+use crate::error::warn;
 use crate::event::{Event, Outcome};
 use crate::host::files;
 use crate::names;
-use crate::plan::{Phase, Plan, StepKind};
+use crate::plan::{Phase, StepKind};
 use crate::report::{Failure, FailureKind, Report};
-use crate::runner::error_chain;
 use crate::services::{LogMark, ServiceState};
 use crate::state::{Current, RunDirectory, Unread};
-use crate::update::announcement::Announcement;
 use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
+use crate::update::recipe::Planned;
 use crate::update::{Prepared, Update};
 
 /// What a preparation hands over, beside what it began with.
 pub(in crate::update) struct Ready {
-    pub plan: Plan,
-    pub announcement: Announcement,
+    pub planned: Planned,
     pub session: Session,
     pub current: Current,
     pub beside: Beside,
@@ -29,7 +28,7 @@ pub(in crate::update) struct Ready {
 impl<'o> Preparation<'_, 'o> {
     /// Ends with a run that may begin. The logs are marked now: what they say from here on may be about it.
     pub(in crate::update) fn ready(self, states: &[ServiceState], ready: Ready) -> Box<Update<'o>> {
-        let Ready { mut plan, announcement, session, current, beside, added } = ready;
+        let Ready { planned: Planned { mut plan, announcement }, session, current, beside, added } = ready;
         let unread = self.unread().into_iter().map(|Unread { path, since }| {
             let named = format!("`{}` has changed since {since:.0}", names::shown_path(&path));
             format!("{named}; the services read it when this run starts them")
@@ -67,15 +66,22 @@ impl<'o> Preparation<'_, 'o> {
         let (error, tail) = (failure.error.clone(), failure.tail.clone());
         self.events.send(Event::StepFailed { phase, step: step.clone(), error, tail });
         let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };
-        if let Some(run) = &self.run
-            && let Err(error) = run.set_report(&report)
-        {
-            log::warn!("{}", error_chain(&error));
+        if let Some(run) = &self.run {
+            warn(run.set_report(&report));
         }
         let duration_ms = report.duration_ms;
         let run = report.run.clone().unwrap_or_default();
         self.events.send(Event::RunFinished { run, outcome: Outcome::Refused, duration_ms, window_ms: None });
         UpdateError::Prepare { step, source, report: Box::new(report) }
+    }
+
+    /// Returns the value of a step; a failure ends the preparation.
+    pub(in crate::update) fn or_fail<T>(
+        &mut self,
+        step: StepKind,
+        result: Result<T, Failed>,
+    ) -> Result<T, UpdateError> {
+        result.map_err(|source| self.fail(step, source))
     }
 
     /// Makes a report of how far it came.
@@ -103,10 +109,8 @@ impl<'o> Preparation<'_, 'o> {
             report.unread.push(path);
         }
         // A run in which nothing was to do is no run.
-        if let Some(run) = self.run.take()
-            && let Err(error) = files::remove_tree(&run.path)
-        {
-            log::warn!("{}", error_chain(&error));
+        if let Some(run) = self.run.take() {
+            warn(files::remove_tree(&run.path));
         }
         Prepared::Unchanged(Box::new(report))
     }

@@ -77,10 +77,8 @@ impl Preparation<'_, '_> {
             })?;
         }
         // What Django writes, which boots there, reaches the live site.
-        match copies.map(|mut copies| copies.rejoin()) {
-            Some(Err(error)) => Err(self.fail(anchor, error.into())),
-            _ => Ok(()),
-        }
+        let rejoined = copies.map_or(Ok(()), |mut copies| copies.rejoin());
+        self.or_fail(anchor, rejoined.map_err(Into::into))
     }
 }
 
@@ -232,9 +230,7 @@ impl Copies {
 /// The copies do not outlive the steps.
 impl Drop for Copies {
     fn drop(&mut self) {
-        if let Err(error) = self.rejoin() {
-            log::warn!("{}", crate::error_chain(&error));
-        }
+        crate::error::warn(self.rejoin());
     }
 }
 

@@ -34,31 +34,23 @@ impl Preparation<'_, '_> {
     /// Checks that the services can use the staged virtualenv.
     fn look_at(&mut self, packages: Packages, states: &[ServiceState]) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
-        let text = match &packages {
-            Packages::Unchanged { reason, .. } => reason.clone(),
-            Packages::Upgrade(upgrade) => pip_install::summary(&upgrade.changes),
-            Packages::Ready(ready) => {
-                let virtualenv = self.site.virtualenv()?;
-                self.try_to_move(virtualenv)?;
-                ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
-                past::prune_built(self.site, &self.state, ready.staged.clone())?;
-                let bin = virtualenv.join("bin");
-                if let Some((service, program)) =
-                    program_of(&config.services, states, &bin, &ready.missing_scripts)
-                {
-                    return Err(
-                        PreparationError::ProgramMissing { service, program: bin.join(program) }.into()
-                    );
-                }
-                if !ready.missing_scripts.is_empty() {
-                    let scripts = ready.missing_scripts.join("`, `");
-                    self.notice(format!(
-                        "the staged virtualenv has no `bin/{scripts}`, which the live one has"
-                    ));
-                }
-                pip_install::summary(&ready.changes)
-            }
+        let Some(ready) = packages.goes_live() else {
+            let reason = packages.change().into_change().reason;
+            return Ok((packages, reason));
         };
+        let virtualenv = self.site.virtualenv()?;
+        self.try_to_move(virtualenv)?;
+        ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
+        past::prune_built(self.site, &self.state, ready.staged.clone())?;
+        let bin = virtualenv.join("bin");
+        if let Some((service, program)) = program_of(&config.services, states, &bin, &ready.missing_scripts) {
+            return Err(PreparationError::ProgramMissing { service, program: bin.join(program) }.into());
+        }
+        if !ready.missing_scripts.is_empty() {
+            let scripts = ready.missing_scripts.join("`, `");
+            self.notice(format!("the staged virtualenv has no `bin/{scripts}`, which the live one has"));
+        }
+        let text = pip_install::summary(&ready.changes);
         Ok((packages, text))
     }
 }

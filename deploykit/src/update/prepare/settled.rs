@@ -6,7 +6,6 @@ use super::Preparation;
 use crate::django::When;
 use crate::git::counted;
 use crate::host::Host;
-use crate::operations::pip_install::Decision;
 use crate::site::{Environment, Site};
 use crate::state::{Current, Seen, Started, State, Unread};
 use crate::update::answers::Facts;
@@ -33,9 +32,7 @@ fn changed(site: &Site, host: &Host, current: &Current) -> Option<String> {
     }
     let Some(seen) = &current.seen else { return Some("an earlier version updated last".to_owned()) };
     let packages_stay = || {
-        let Ok(install) = site.pip_install_after(current.packages.clone()) else { return false };
-        let facts = install.observe(host).ok();
-        facts.is_some_and(|facts| matches!(install.decide(&facts), Ok(Decision::Unchanged { .. })))
+        site.pip_install_after(current.packages.clone()).is_ok_and(|install| install.is_as_recorded(host))
     };
     if !site.config().python.requirements.is_empty() && !packages_stay() {
         return Some("the packages have changed".to_owned());

@@ -1,10 +1,10 @@
 //! Rolls back the static files of a finished update, and undoes that.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::action::Action;
+use crate::action::{Action, held_by};
 use crate::django::{LateFiles, PlacedFiles};
 use crate::host::Swap;
 use crate::host::files;
@@ -28,10 +28,7 @@ impl StaticWay {
             Action::Swap(back) if files::inode(&kept.directory) == back.wanted => {
                 let back = Swap { aside: aside.clone(), ..back.clone() };
                 let there = Swap { wanted: files::inode(&back.live), ..back.clone() };
-                let late = past.actions().find_map(|action| match action {
-                    Action::LinkLateFiles(late) => Some(late.clone()),
-                    _ => None,
-                });
+                let late = past.actions().find_map(held_by!(LinkLateFiles));
                 let (others, removed) = late.map(|late| (late.others, late.removed)).unwrap_or_default();
                 let steps_until = past.steps_after_static();
                 let with = |swap: Swap, removed: Vec<String>, steps_until| {
@@ -56,12 +53,9 @@ impl StaticWay {
     }
 
     /// Returns the directory that is exchanged whole.
-    pub(super) fn moves(&self) -> Option<&Path> {
+    pub(super) fn moves(&self) -> Option<PathBuf> {
         let StaticWay::Swap { back, .. } = self else { return None };
-        back.iter().find_map(|action| match action {
-            Action::Swap(back) => Some(back.live.as_path()),
-            _ => None,
-        })
+        back.iter().find_map(held_by!(Swap)).map(|back| back.live)
     }
 
     /// Returns the actions that restore them, and the actions that undo that.
