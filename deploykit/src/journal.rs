@@ -13,11 +13,14 @@ use thiserror::Error;
 
 use crate::action::Action;
 use crate::event::Outcome;
-use crate::host::files::{self, FileError};
+use crate::host::files::{self, FileError, InPath};
 use crate::plan::{Phase, Step, StepKind};
 
 /// The version of the format; a journal of a newer one is refused.
 pub const VERSION: u32 = 1;
+
+/// What could not be done, where it could not be written or synced.
+const WRITE: &str = "write the journal";
 
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,27 +111,9 @@ pub enum Entry {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// It cannot be opened.
+    /// It cannot be opened, read, written or synced.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It cannot be written or synced.
-    #[error("cannot write the journal `{}`", path.display())]
-    Write {
-        /// The journal.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// It cannot be read.
-    #[error("cannot read the journal `{}`", path.display())]
-    Read {
-        /// The journal.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
     /// A line other than the last one is no entry.
     #[error("the journal `{}` is damaged in line {line}", path.display())]
     Damaged {
@@ -170,13 +155,9 @@ impl Journal {
     /// When the file cannot be opened, or what it holds is no journal.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let file = files::open_private(path)?;
-        let bytes =
-            std::fs::read(path).map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
-        let (_, length) = parse(&bytes, path)?;
+        let (_, length) = parse(&bytes_of(path)?, path)?;
         let mut journal = Journal { path: path.to_owned(), file, length };
-        files::sync_directory(files::parent(path))
-            .and_then(|()| journal.cut())
-            .map_err(|source| JournalError::Write { path: path.to_owned(), source })?;
+        files::sync_directory(files::parent(path)).and_then(|()| journal.cut()).at(WRITE, path)?;
         Ok(journal)
     }
 
@@ -201,7 +182,7 @@ impl Journal {
             self.length += line.len() as u64;
             Ok(())
         });
-        result.map_err(|source| JournalError::Write { path: self.path.clone(), source })
+        Ok(result.at(WRITE, &self.path)?)
     }
 
     /// Cuts off what is behind the last whole entry.
@@ -224,10 +205,12 @@ impl Journal {
     ///
     /// When it cannot be read, is damaged before its last line, or comes from a newer deploykit.
     pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| JournalError::Read { path: path.to_owned(), source })?;
-        parse(&bytes, path).map(|(entries, _)| entries)
+        parse(&bytes_of(path)?, path).map(|(entries, _)| entries)
     }
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).at("read the journal", path)
 }
 
 /// Returns the whole entries, and where the last of them ends.
@@ -300,10 +283,17 @@ pub fn is_finished(entries: &[Entry]) -> bool {
 /// Returns whether the run that wrote these entries can be finished: it says what it planned, and has undone nothing.
 #[must_use]
 pub fn can_finish(entries: &[Entry]) -> bool {
-    let is_planned =
-        matches!(entries.first(), Some(Entry::RunStarted { planned, .. }) if !planned.is_empty());
+    way_forward(entries).is_ok()
+}
+
+/// Returns all steps of a run that can be finished, or why it cannot.
+pub(crate) fn way_forward(entries: &[Entry]) -> Result<&[Step], &'static str> {
     let is_undo = |entry: &Entry| matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. });
-    is_planned && !entries.iter().any(is_undo)
+    match entries.first() {
+        _ if entries.iter().any(is_undo) => Err("its undo has begun"),
+        Some(Entry::RunStarted { planned, .. }) if !planned.is_empty() => Ok(planned),
+        _ => Err("its journal does not list its planned steps"),
+    }
 }
 
 /// Returns the step that could not be undone, for which the site is held; `None`: the run was interrupted, or a recovery

@@ -152,12 +152,17 @@ impl Runner<'_, '_> {
         hold: &[Action],
         opened: Option<Instant>,
     ) -> Result<Course, JournalError> {
+        self.with_notices(|this| this.go_through(begun.to_vec(), steps, hold, opened))
+    }
+
+    /// Passes on what actions tell a person while they work.
+    fn with_notices<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let host = self.context.host.clone();
         self.context.host = host.with_notices();
-        let course = self.go_through(begun.to_vec(), steps, hold, opened);
+        let result = work(self);
         self.tell_notices();
         self.context.host = host;
-        course
+        result
     }
 
     fn go_through<'s>(
@@ -300,15 +305,11 @@ impl Runner<'_, '_> {
 
     /// Undoes steps in the given order; used by a failing run and by a recovery.
     pub(crate) fn undo(&mut self, begun: &[Begun<'_>], hold: &[Action]) -> Undone {
-        let host = self.context.host.clone();
-        self.context.host = host.with_notices();
-        let undone = self.undo_all(begun, hold, &host);
-        self.tell_notices();
-        self.context.host = host;
-        undone
+        self.with_notices(|this| this.undo_all(begun, hold))
     }
 
-    fn undo_all(&mut self, begun: &[Begun<'_>], hold: &[Action], host: &Host) -> Undone {
+    fn undo_all(&mut self, begun: &[Begun<'_>], hold: &[Action]) -> Undone {
+        let host = self.context.host.clone();
         let mut undone =
             Undone { outcome: Outcome::RolledBack, failed: None, steps: Vec::new(), serves: None };
         let steps = begun.iter().filter(|begun| !begun.undo.is_empty()).count();

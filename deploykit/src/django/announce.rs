@@ -118,9 +118,8 @@ impl Announce {
     ///
     /// [`DjangoError::Command`] when the command fails, [`DjangoError::NotAnnounced`] when it only says that it did not.
     pub fn perform(&self, host: &Host) -> Result<(), DjangoError> {
-        let status = |path: &PathBuf| read_status(path);
         if let Some(path) = &self.status_file
-            && unreached(self.expected, status(path)?.as_ref()).is_none()
+            && unreached(self.expected, read_status(path)?.as_ref()).is_none()
         {
             return Ok(());
         }
@@ -130,7 +129,7 @@ impl Announce {
         }
         let output = host.run(&command)?;
         let why = match &self.status_file {
-            Some(path) => unreached(self.expected, status(path)?.as_ref()),
+            Some(path) => unreached(self.expected, read_status(path)?.as_ref()),
             None => aborted(&output.stdout).then(|| "it aborted".to_owned()),
         };
         match why {

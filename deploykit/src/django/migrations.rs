@@ -287,11 +287,11 @@ impl DatabaseState {
 }
 
 /// Does something with the waiting session of this project, or with a fresh one.
-pub(crate) fn with_session<T>(
+pub(crate) fn with_session<T, E: From<DjangoError>>(
     context: &mut Context,
     project: &Project,
-    work: impl FnOnce(&mut Session, &Host) -> Result<T, DjangoError>,
-) -> Result<T, DjangoError> {
+    work: impl FnOnce(&mut Session, &Host) -> Result<T, E>,
+) -> Result<T, E> {
     let host = context.host.clone();
     if let Some(session) = &mut context.django
         && session.stands_for(project)

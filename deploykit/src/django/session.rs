@@ -1,5 +1,7 @@
 //! A booted Django that answers and waits.
 
+mod database;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +11,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::migrations::Observed;
 use super::probe::{self, LOADER};
 use super::project::path_with;
 use super::protocol::{self, Line};
-use super::{
-    BackupFacts, CheckReport, DatabaseState, DjangoError, MigrationId, MigrationPlan, MigrationProgress,
-    Project, ReversedMigration, SiteFacts, StaticSources,
-};
+use super::{CheckReport, DjangoError, MigrationProgress, Project, SiteFacts, StaticSources};
 use crate::host::process::Process;
 use crate::host::{CommandError, Host};
 use crate::names;
@@ -118,12 +116,6 @@ impl Session {
         self.boot_time
     }
 
-    /// Returns the project that it was booted from.
-    #[must_use]
-    pub fn project(&self) -> &Project {
-        &self.project
-    }
-
     /// Tells whether it runs the code and the environment of this project.
     #[must_use]
     pub fn stands_for(&self, project: &Project) -> bool {
@@ -154,7 +146,7 @@ impl Session {
 
     /// Tells whether it answers.
     pub fn responds(&mut self, host: &Host) -> bool {
-        self.ask::<Nothing>(host, "ping", json!({ "do": "ping" }), Some(PING)).is_ok()
+        self.tell(host, "ping", json!({ "do": "ping" }), Some(PING)).is_ok()
     }
 
     /// Says what the site is.
@@ -183,131 +175,6 @@ impl Session {
         Ok(report)
     }
 
-    /// Says which migrations wait, in their order.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read, or the migrations contradict it or each other.
-    pub fn migrations(&mut self, host: &Host) -> Result<MigrationPlan, DjangoError> {
-        self.ask(host, "migration plan", json!({ "do": "migrations", "database": DATABASE }), Some(READ))
-    }
-
-    /// Looks at the applied migrations and the schema.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub fn state(&mut self, host: &Host) -> Result<DatabaseState, DjangoError> {
-        let request = json!({ "do": "state", "database": DATABASE });
-        self.ask::<Observed>(host, "database state", request, Some(READ)).map(DatabaseState::from)
-    }
-
-    /// Applies these migrations, which must be what waits; those of them that are applied already are left out.
-    ///
-    /// # Errors
-    ///
-    /// [`DjangoError::StateMoved`] when the database or the code is not what was planned with; then nothing was done.
-    /// [`DjangoError::MigrationFailed`] when one fails.
-    pub fn migrate(
-        &mut self,
-        host: &Host,
-        before: &[MigrationId],
-        plan: &[MigrationId],
-    ) -> Result<(), DjangoError> {
-        let request = json!({ "do": "migrate", "database": DATABASE, "applied": before, "plan": plan });
-        self.ask::<Nothing>(host, "migrate", request, None).map(|_| ())
-    }
-
-    /// Says what [`restore`](Session::restore) would reverse, newest first; changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`DjangoError::StateMoved`] when a migration of `before` is not applied any more, or the code lacks one that is.
-    pub fn reversal(
-        &mut self,
-        host: &Host,
-        before: &[MigrationId],
-    ) -> Result<Vec<ReversedMigration>, DjangoError> {
-        #[derive(Deserialize)]
-        struct Reversal {
-            migrations: Vec<ReversedMigration>,
-        }
-        let request = json!({ "do": "reversal", "database": DATABASE, "applied": before });
-        self.ask::<Reversal>(host, "reversal plan", request, Some(READ)).map(|answer| answer.migrations)
-    }
-
-    /// Restores the database: reverses what was applied since, and compares migrations and schema with `before`.
-    ///
-    /// # Errors
-    ///
-    /// [`DjangoError::Irreversible`] when that would lose something; then nothing was done.
-    /// [`DjangoError::SchemaDiffers`] when the schema is not what it was.
-    pub fn restore(&mut self, host: &Host, before: &DatabaseState) -> Result<(), DjangoError> {
-        if self.state(host)? == *before {
-            return Ok(());
-        }
-        let request = json!({ "do": "reverse", "database": DATABASE, "applied": before.applied });
-        self.ask::<Nothing>(host, "reverse migrations", request, None)?;
-        self.compare(host, before)
-    }
-
-    /// Waits for a database that restarts, and ends what a killed process left running in it: the server would go on with it
-    /// unexpectedly once a lock is free.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be reached, or what is running in it does not end.
-    pub fn settle(&mut self, host: &Host) -> Result<(), DjangoError> {
-        self.ask::<Nothing>(host, "connect", json!({ "do": "settle", "database": DATABASE }), Some(READ))
-            .map(|_| ())
-    }
-
-    /// Returns what must be known before the database is copied, such as its size.
-    ///
-    /// # Errors
-    ///
-    /// When no copy could be made or restored: [`DjangoError::Unsupported`] for other engines than SQLite,
-    /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
-    /// [`DjangoError::NotOwned`], [`DjangoError::RightsMissing`].
-    pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
-        self.ask(host, "backup", json!({ "do": "backup_facts", "database": DATABASE }), Some(READ))
-    }
-
-    /// Copies the database into a file that only its owner can read. A file that is there already is kept.
-    ///
-    /// # Errors
-    ///
-    /// Like [`backup_facts`](Session::backup_facts), and [`DjangoError::Tool`] when the database's own program fails.
-    pub fn backup(&mut self, host: &Host, path: &Path) -> Result<(), DjangoError> {
-        let request = json!({ "do": "backup", "database": DATABASE, "path": names::text(path) });
-        self.ask::<Nothing>(host, "backup", request, None).map(|_| ())
-    }
-
-    /// Restores the database from a copy, and compares migrations and schema with `before`.
-    ///
-    /// # Errors
-    ///
-    /// Like [`backup`](Session::backup), and when the copy holds something else.
-    pub fn restore_backup(
-        &mut self,
-        host: &Host,
-        before: &DatabaseState,
-        path: &Path,
-    ) -> Result<(), DjangoError> {
-        let request = json!({ "do": "restore_backup", "database": DATABASE, "path": names::text(path) });
-        self.ask::<Nothing>(host, "restore", request, None)?;
-        self.compare(host, before)
-    }
-
-    /// Fails where migrations and schema are not what they were.
-    pub(super) fn compare(&mut self, host: &Host, before: &DatabaseState) -> Result<(), DjangoError> {
-        let now = self.state(host)?;
-        if now == *before {
-            return Ok(());
-        }
-        Err(DjangoError::SchemaDiffers { lines: before.differences(&now) })
-    }
-
     /// Says what `collectstatic` would collect and from where.
     ///
     /// # Errors
@@ -328,7 +195,7 @@ impl Session {
         let target = names::text(target);
         let nice = host.niceness();
         let request = json!({ "do": "begin_collect", "target": target, "seeded": seeded, "nice": nice });
-        self.ask::<Nothing>(host, "collect static files", request, Some(READ)).map(|_| ())
+        self.tell(host, "collect static files", request, Some(READ))
     }
 
     /// Waits until the static files are collected.
@@ -338,7 +205,7 @@ impl Session {
     /// [`DjangoError::NotRelocatable`] when the storage would write somewhere else; [`DjangoError::Collect`] when
     /// collecting fails, as for a stylesheet that names a missing file.
     pub fn end_collect(&mut self, host: &Host) -> Result<(), DjangoError> {
-        self.ask::<Nothing>(host, "collect static files", json!({ "do": "end_collect" }), None).map(|_| ())
+        self.tell(host, "collect static files", json!({ "do": "end_collect" }), None)
     }
 
     /// Runs a command of `manage.py` that asks nothing.
@@ -348,7 +215,7 @@ impl Session {
     /// When it raises an exception, does not end in time, or the process fails.
     pub fn command(&mut self, host: &Host, argv: &[String], limit: Duration) -> Result<(), DjangoError> {
         let request = json!({ "do": "command", "argv": argv });
-        self.ask::<Nothing>(host, "command", request, Some(limit)).map(|_| ())
+        self.tell(host, "command", request, Some(limit))
     }
 
     /// Compiles sources of the tree `top` for the checkout `live`; returns the files of bytecode. All paths are from the
@@ -396,6 +263,17 @@ impl Session {
         let answer = self.answer(host, during, limit)?;
         serde_json::from_value(answer)
             .map_err(|error| DjangoError::Garbled { during, line: error.to_string() })
+    }
+
+    /// Asks for something to be done that has nothing to say.
+    fn tell(
+        &mut self,
+        host: &Host,
+        during: &'static str,
+        request: Value,
+        limit: Option<Duration>,
+    ) -> Result<(), DjangoError> {
+        self.ask::<Nothing>(host, during, request, limit).map(|_| ())
     }
 
     fn write(&mut self, host: &Host, during: &'static str, line: &str) -> Result<(), DjangoError> {

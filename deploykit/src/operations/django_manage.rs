@@ -142,16 +142,21 @@ impl Operation for DjangoManage {
     /// Uses the Django of the context if it is booted for this project, and boots one otherwise. Static files are collected beside
     /// the live ones, into a hidden directory that the site does not see.
     fn prepare(&self, context: &mut Context) -> Result<Prepared, DjangoManageError> {
-        if let Task::Command(args) = &self.task {
-            return match args.as_slice() {
-                [] => Err(DjangoManageError::NoCommand),
-                args => Ok(Prepared::Command {
-                    command: Box::new(self.project.manage(args)),
-                    args: args.to_vec(),
-                }),
-            };
+        match &self.task {
+            Task::Command(args) if args.is_empty() => Err(DjangoManageError::NoCommand),
+            Task::Command(args) => {
+                let command = Box::new(self.project.manage(args));
+                Ok(Prepared::Command { command, args: args.clone() })
+            }
+            Task::Check => with_session(context, &self.project, system_checks),
+            Task::Migrate => with_session(context, &self.project, |session, host| {
+                let (plan, before) = (session.migrations(host)?, session.state(host)?);
+                Ok(Prepared::Migrations(Box::new(Migrations::new(plan, before, self.project.clone()))))
+            }),
+            Task::CollectStatic { clear } => {
+                with_session(context, &self.project, |session, host| self.collect(*clear, session, host))
+            }
         }
-        with_session(context, &self.project, |session, host| Ok(self.ask(session, host)))?
     }
 
     fn change(&self, prepared: &Prepared) -> Check {
@@ -174,32 +179,28 @@ impl DjangoManage {
         DjangoManage { project, task }
     }
 
-    fn ask(&self, session: &mut Session, host: &Host) -> Result<Prepared, DjangoManageError> {
-        match &self.task {
-            Task::Command(_) => Err(DjangoManageError::NoCommand),
-            Task::Check => {
-                let messages: Vec<CheckMessage> = session.check(host, None)?.errors().cloned().collect();
-                match messages.is_empty() {
-                    true => Ok(Prepared::Checked),
-                    false => Err(DjangoManageError::Problems { messages }),
-                }
-            }
-            Task::Migrate => {
-                let (plan, before) = (session.migrations(host)?, session.state(host)?);
-                Ok(Prepared::Migrations(Box::new(Migrations::new(plan, before, self.project.clone()))))
-            }
-            Task::CollectStatic { clear } => {
-                let root = session.facts(host)?.static_files.root.ok_or(DjangoManageError::NoStaticRoot)?;
-                let root = self.project.directory.join(root);
-                let tracked = tracked_around(&root)?;
-                let (collect, clear, record, deleted) = (When::Auto, *clear, None, Vec::new());
-                let copied = false;
-                let files = StaticFiles { root, collect, clear, record, deleted, tracked, copied };
-                let collected = files.prepare(host, session)?;
-                let aside = (!collected.is_unchanged()).then(|| Aside(files.aside()));
-                Ok(Prepared::Static(Box::new(StaticSet { aside, ..StaticSet::of(&collected) })))
-            }
-        }
+    fn collect(
+        &self,
+        clear: When,
+        session: &mut Session,
+        host: &Host,
+    ) -> Result<Prepared, DjangoManageError> {
+        let root = session.facts(host)?.static_files.root.ok_or(DjangoManageError::NoStaticRoot)?;
+        let root = self.project.directory.join(root);
+        let tracked = tracked_around(&root)?;
+        let (collect, record, deleted, copied) = (When::Auto, None, Vec::new(), false);
+        let files = StaticFiles { root, collect, clear, record, deleted, tracked, copied };
+        let collected = files.prepare(host, session)?;
+        let aside = (!collected.is_unchanged()).then(|| Aside(files.aside()));
+        Ok(Prepared::Static(Box::new(StaticSet { aside, ..StaticSet::of(&collected) })))
+    }
+}
+
+fn system_checks(session: &mut Session, host: &Host) -> Result<Prepared, DjangoManageError> {
+    let messages: Vec<CheckMessage> = session.check(host, None)?.errors().cloned().collect();
+    match messages.is_empty() {
+        true => Ok(Prepared::Checked),
+        false => Err(DjangoManageError::Problems { messages }),
     }
 }
 

@@ -258,9 +258,7 @@ fn turn_on(
         change.after = format!("announced for {at}");
         // Only what deploykit turned on is turned off.
         change.undo.push(match (&facts.status.announced, &announcement.status_file) {
-            (Some(old), Some(path)) => {
-                Action::WriteFile { path: path.clone(), contents: old.contents.clone(), mode: 0o644 }
-            }
+            (Some(old), Some(path)) => write(path, &old.contents),
             _ => announcement.action(announcement.off.clone(), Expected::Off),
         });
     }
@@ -272,7 +270,7 @@ fn turn_on(
         }
         let contents = page.html.clone().unwrap_or_else(|| default_page(message.unwrap_or(MESSAGE)));
         change.details.push(format!("the page `{}`", page.path.display()));
-        change.actions.push(Action::WriteFile { path: page.path.clone(), contents, mode: 0o644 });
+        change.actions.push(write(&page.path, &contents));
         change.undo.insert(0, Action::RemoveFile { path: page.path.clone() });
         change.after = join(&change.after, "the page is shown");
     }
@@ -297,28 +295,17 @@ fn turn_off(settings: &Maintenance, facts: &Facts) -> Check {
     if let (Some(page), Some(contents)) = (&settings.page, &facts.status.page) {
         change.details.push(format!("the page `{}`", page.path.display()));
         change.actions.push(Action::RemoveFile { path: page.path.clone() });
-        change.undo.push(Action::WriteFile {
-            path: page.path.clone(),
-            contents: contents.clone(),
-            mode: 0o644,
-        });
+        change.undo.push(write(&page.path, contents));
     }
-    if let Some(announcement) = &settings.announcement {
-        let off = announcement.action(announcement.off.clone(), Expected::Off);
+    // Without a status file it cannot be seen whether it is on.
+    if let Some(announcement) = &settings.announcement
+        && (announcement.status_file.is_none() || facts.status.announced.is_some())
+    {
+        change.details.push(format!("manage.py {}", announcement.off.join(" ")));
+        change.actions.push(announcement.action(announcement.off.clone(), Expected::Off));
         match (&announcement.status_file, &facts.status.announced) {
-            (Some(path), Some(old)) => {
-                change.details.push(format!("manage.py {}", announcement.off.join(" ")));
-                change.actions.push(off);
-                let contents = old.contents.clone();
-                change.undo.insert(0, Action::WriteFile { path: path.clone(), contents, mode: 0o644 });
-            }
-            (Some(_), None) => {}
-            // Whether it is on cannot be seen.
-            (None, _) => {
-                change.details.push(format!("manage.py {}", announcement.off.join(" ")));
-                change.actions.push(off);
-                change.irreversible = Some("what was announced before is not known".into());
-            }
+            (Some(path), Some(old)) => change.undo.insert(0, write(path, &old.contents)),
+            _ => change.irreversible = Some("what was announced before is not known".into()),
         }
     }
     if change.actions.is_empty() {
@@ -326,6 +313,10 @@ fn turn_off(settings: &Maintenance, facts: &Facts) -> Check {
     }
     change.reason = "maintenance is to be off".into();
     Check::Change(change)
+}
+
+fn write(path: &Path, contents: &str) -> Action {
+    Action::WriteFile { path: path.to_owned(), contents: contents.to_owned(), mode: 0o644 }
 }
 
 /// Fills a command's template, in the site's own time.

@@ -1,11 +1,15 @@
 //! Stops and starts the services of a site, in the order that its users notice least.
 
+mod restart;
+
 use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, Context};
 use crate::host::Host;
 use crate::operations::{Change, Check, Operation};
 use crate::services::{Before, Goal, Role, Service, ServiceAction, ServiceError, ServiceState, Status};
+
+pub use restart::Restart;
 
 /// Stops, starts or restarts services.
 ///
@@ -29,90 +33,6 @@ pub enum Want {
     Start,
     /// Services that run, or have failed, are restarted. Stopped services stay stopped, except those that others rely on.
     Restart,
-}
-
-/// The parts of a restart, for those who do something in between.
-///
-/// The stops name the processes that they wait for, and the starts those that must not be in charge any more.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Restart {
-    /// Stops what runs or is about to: workers, then the web.
-    pub stop: Vec<ServiceAction>,
-    /// Starts what ran before or has failed, and what others rely on: that, then the web, then workers.
-    pub start: Vec<ServiceAction>,
-    /// Waits until what was started has run for long enough, in the same order.
-    pub stay_up: Vec<ServiceAction>,
-    /// Starts exactly what ran before, whatever runs now: the undo of the stops.
-    pub undo: Vec<ServiceAction>,
-}
-
-impl Restart {
-    /// Tells whether a service of this role stops.
-    #[must_use]
-    pub fn stops(&self, role: Role) -> bool {
-        self.stop.iter().any(|action| action.service.role == role)
-    }
-
-    /// Tells whether a service of this role starts.
-    #[must_use]
-    pub fn starts(&self, role: Role) -> bool {
-        self.start.iter().any(|action| action.service.role == role)
-    }
-
-    /// Stops the services of one role. The undo starts those that ran.
-    #[must_use]
-    pub fn stopping(&self, role: Role) -> Check {
-        let stop: Vec<&ServiceAction> = of(&self.stop, role).collect();
-        let details = stop.iter().filter_map(|action| socket(action)).collect();
-        let undo = of(&self.undo, role).cloned().map(Action::Service).collect();
-        one_part(&stop, "none runs", Change { details, undo, ..Change::default() })
-    }
-
-    /// Starts the services of one role. The undo stops exactly these, except required ones. The undo of a stop starts what ran
-    /// before.
-    #[must_use]
-    pub fn starting(&self, role: Role) -> Check {
-        let start: Vec<&ServiceAction> = of(&self.start, role).collect();
-        let stop = |action: &&ServiceAction| {
-            Action::Service(ServiceAction { goal: Goal::Stopped, old: Vec::new(), ..(*action).clone() })
-        };
-        let undo = start.iter().filter(|_| role != Role::Required).map(stop).collect();
-        let none = if role == Role::Required { "all run" } else { "none ran" };
-        one_part(&start, none, Change { undo, ..Change::default() })
-    }
-
-    /// Waits until the started services have run for their `stay-up` time.
-    #[must_use]
-    pub fn staying_up(&self) -> Check {
-        one_part(&self.stay_up.iter().collect::<Vec<_>>(), "nothing was started", Change::default())
-    }
-}
-
-fn of(actions: &[ServiceAction], role: Role) -> impl Iterator<Item = &ServiceAction> {
-    actions.iter().filter(move |action| action.service.role == role)
-}
-
-/// Completes a part of a restart; `none` is the reason where there is nothing to do.
-fn one_part(actions: &[&ServiceAction], none: &str, change: Change) -> Check {
-    if actions.is_empty() {
-        return Check::unchanged(none);
-    }
-    let names: Vec<&str> = actions.iter().map(|action| action.service.name.as_str()).collect();
-    let actions = actions.iter().map(|action| Action::Service((*action).clone())).collect();
-    Check::Change(Change { reason: names.join(", "), actions, ..change })
-}
-
-/// Returns what happens to the socket of a service, where that is known.
-fn socket(stop: &ServiceAction) -> Option<String> {
-    let name = &stop.service.name;
-    match (&stop.socket.holder, stop.socket.units.as_slice()) {
-        (Some(holder), _) => Some(format!("{holder} keeps the socket of `{name}`")),
-        (None, []) => None,
-        (None, units) => Some(format!(
-            "`{}` would restart `{name}` and is stopped as well: its unit does not wait at the socket gate",
-            units.join("`, `")
-        )),
-    }
 }
 
 impl ServiceControl {

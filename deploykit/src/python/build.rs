@@ -20,7 +20,7 @@ use super::resolve::release;
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::digest;
-use crate::host::files::{self, FileError};
+use crate::host::files::{self, FileError, InPath};
 use crate::host::{CommandError, Host, Output, with_umask};
 use crate::names::COMPLETE;
 
@@ -213,6 +213,11 @@ impl Build {
         host.run(&command).map(|_| ()).map_err(|error| failed("making the virtualenv", error))
     }
 
+    /// Makes a command of the installer that works on the staged virtualenv.
+    fn installer(&self, words: &[&str], budget: Budget) -> Command {
+        self.tool.command(&self.staged, words).directory(&self.directory).deadline(budget.left())
+    }
+
     fn install(&self, host: &Host, budget: Budget) -> Result<Output, PythonError> {
         let constraints = private_file(files::parent(&self.staged), &self.packages.constraints())?;
         let mut args: Vec<&Path> = Vec::new();
@@ -227,13 +232,7 @@ impl Build {
             args.extend(["-r".as_ref(), file.as_path()]);
         }
         args.extend(["-c".as_ref(), constraints.path()]);
-        let command = self
-            .tool
-            .command(&self.staged, &["install"])
-            .args(args)
-            .args(&self.extra_args)
-            .directory(&self.directory)
-            .deadline(budget.left());
+        let command = self.installer(&["install"], budget).args(args).args(&self.extra_args);
         host.run(&command).map_err(|error| failed("installing the packages", error))
     }
 
@@ -263,13 +262,8 @@ impl Build {
         let requirement = format!("pip>={newer}");
         let options = wanted.options.join("\n") + "\n" + &requirement + "\n";
         let options = private_file(files::parent(&self.staged), &options)?;
-        let command = self
-            .tool
-            .command(&self.staged, &["install", "--upgrade"])
-            .args([Path::new("-r"), options.path()])
-            .args(&self.extra_args)
-            .directory(&self.directory)
-            .deadline(budget.left());
+        let command = self.installer(&["install", "--upgrade"], budget);
+        let command = command.args([Path::new("-r"), options.path()]).args(&self.extra_args);
         match host.run(&command) {
             Ok(_) => Ok(true),
             Err(error @ CommandError::Cancelled { .. }) => Err(error.into()),
@@ -315,15 +309,11 @@ impl Build {
             }
         }
         let marker = Marker { python: self.python.clone(), packages, own };
-        let text = serde_json::to_vec(&marker).map_err(|error| FileError {
-            what: "write",
-            path: self.staged.join(COMPLETE),
-            source: error.into(),
-        })?;
+        let path = self.staged.join(COMPLETE);
+        let text = serde_json::to_vec(&marker).map_err(io::Error::from).at("write", &path)?;
         // The marker must not survive a power failure that the packages did not.
-        sync(&self.staged)?;
-        files::write_whole(&self.staged.join(COMPLETE), &text, 0o644)?;
-        Ok(())
+        files::sync_file_system(&self.staged)?;
+        Ok(files::write_whole(&path, &text, 0o644)?)
     }
 }
 
@@ -389,13 +379,6 @@ fn private_file(directory: &Path, text: &str) -> Result<tempfile::NamedTempFile,
         Ok(file)
     })()
     .map_err(|source| FileError { what: "write into", path: directory.to_owned(), source }.into())
-}
-
-fn sync(staged: &Path) -> Result<(), PythonError> {
-    let at = |source: io::Error| FileError { what: "sync", path: staged.to_owned(), source };
-    let directory = fs::File::open(staged).map_err(at)?;
-    rustix::fs::syncfs(&directory).map_err(|error| at(error.into()))?;
-    Ok(())
 }
 
 #[cfg(test)]

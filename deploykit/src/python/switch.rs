@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
-use crate::host::files::{self, FileError, Found};
+use crate::host::files::{self, Found, InPath};
 use crate::names;
 
 /// What is to be at the virtualenv's path. At every instant something is there.
@@ -127,15 +127,13 @@ impl Switch {
             Found::Link(now) if now == to => self.tidy(),
             Found::Directory => {
                 files::link(&self.kept, to)?;
-                match exchange(&self.virtualenv, &self.kept)? {
-                    Exchanged::Yes => Ok(()),
-                    // Whatever is half done of this, `directory` and this itself find what is missing.
-                    Exchanged::NeverHere => {
-                        files::remove_file(&self.kept)?;
-                        files::rename(&self.virtualenv, &self.kept)?;
-                        Ok(files::link(&self.virtualenv, to)?)
-                    }
+                if exchange(&self.virtualenv, &self.kept)? {
+                    return Ok(());
                 }
+                // Whatever is half done of this, `directory` and this itself find what is missing.
+                files::remove_file(&self.kept)?;
+                files::rename(&self.virtualenv, &self.kept)?;
+                Ok(files::link(&self.virtualenv, to)?)
             }
             _ => Ok(files::link(&self.virtualenv, to)?),
         }
@@ -146,7 +144,7 @@ impl Switch {
             (Found::Directory, _) => {}
             (Found::Nothing, Found::Directory) => files::rename(&self.kept, &self.virtualenv)?,
             (_, Found::Directory) => {
-                if exchange(&self.virtualenv, &self.kept)? == Exchanged::NeverHere {
+                if !exchange(&self.virtualenv, &self.kept)? {
                     files::remove_file(&self.virtualenv)?;
                     files::rename(&self.kept, &self.virtualenv)?;
                 }
@@ -165,18 +163,11 @@ impl Switch {
     }
 }
 
-/// Whether two paths were exchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exchanged {
-    Yes,
-    /// The file system cannot exchange: they are renamed one after another, and nothing is there for a moment.
-    NeverHere,
-}
-
-fn exchange(one: &Path, other: &Path) -> Result<Exchanged, PythonError> {
+/// Exchanges two paths. `false`: the file system cannot. Then they are renamed one after another, and nothing is there for a moment.
+fn exchange(one: &Path, other: &Path) -> Result<bool, PythonError> {
     match files::exchange(one, other) {
-        Ok(()) => Ok(Exchanged::Yes),
-        Err(error) if files::cannot_exchange(&error) => Ok(Exchanged::NeverHere),
+        Ok(()) => Ok(true),
+        Err(error) if files::cannot_exchange(&error) => Ok(false),
         Err(error) => Err(match error.source.raw_os_error() {
             Some(code)
                 if code == rustix::io::Errno::BUSY.raw_os_error()
@@ -212,9 +203,8 @@ pub fn kept_originals(virtualenv: &Path) -> Vec<PathBuf> {
 /// When the system refuses.
 pub fn prune(virtualenvs: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<Vec<PathBuf>, PythonError> {
     let entries = match fs::read_dir(virtualenvs) {
-        Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(FileError { what: "read", path: virtualenvs.to_owned(), source }.into()),
+        entries => entries.at("read", virtualenvs)?,
     };
     let kept: Vec<PathBuf> = keep
         .iter()

@@ -162,11 +162,10 @@ fn undone_before(step: &Step, inserted: &[(StepKind, Step)]) -> Vec<Step> {
 fn own_steps(site: &Site, project: &Project, host: &Host, step: &Step) -> Vec<Step> {
     let config = site.config();
     let own = config.steps.iter().filter(|own| own.after == step.id).map(|own| {
-        let (command, reason) = match &own.task {
-            OwnTask::Manage(args) => {
-                (project.manage(args.iter().map(String::as_str)), format!("manage.py {}", args.join(" ")))
-            }
-            OwnTask::Run(argv) => (own_command(argv, &config.site.repository, project, host), argv.join(" ")),
+        let command = own_command(&own.task, &config.site.repository, project, host);
+        let reason = match &own.task {
+            OwnTask::Manage(args) => format!("manage.py {}", args.join(" ")),
+            OwnTask::Run(argv) => argv.join(" "),
         };
         let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
         Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }
@@ -174,9 +173,13 @@ fn own_steps(site: &Site, project: &Project, host: &Host, step: &Step) -> Vec<St
     own.collect()
 }
 
-/// Makes a program of the site's own, run in a tree, as in the project's activated virtualenv; `./name` is a file of that
-/// tree.
-pub(super) fn own_command(argv: &[String], tree: &Path, project: &Project, host: &Host) -> Command {
+/// Makes the command of a step of the site's own. A program runs in a tree, as in the project's activated virtualenv; `./name` is a
+/// file of that tree.
+pub(super) fn own_command(task: &OwnTask, tree: &Path, project: &Project, host: &Host) -> Command {
+    let argv = match task {
+        OwnTask::Manage(args) => return project.manage(args),
+        OwnTask::Run(argv) => argv,
+    };
     let program = argv.first().map_or("", String::as_str);
     let program = match program.strip_prefix("./") {
         Some(rest) => tree.join(rest),

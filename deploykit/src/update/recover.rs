@@ -10,7 +10,7 @@ use crate::error::warn;
 use crate::event::{Event, Observer, Outcome};
 use crate::host::files;
 use crate::host::{Cancel, Host};
-use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo};
+use crate::journal::{Begun, Entry, Journal, JournalError, is_finished, left_to_undo, way_forward};
 use crate::plan::{Phase, Step, StepKind, requests_wait};
 use crate::report::{Cause, Failure, FailureKind, Report, StepReport};
 use crate::runner::{Events, Runner, Undone, error_chain, is_open, mark_undone};
@@ -54,7 +54,8 @@ pub fn recover_forward(
     observer: impl Observer,
 ) -> Result<Option<Report>, UpdateError> {
     Recovery::begin(site, cancel, observer, |recovery, begun, hold, entries| {
-        let planned = way_forward(&recovery.run.name, entries)?;
+        let run = recovery.run.name.clone();
+        let planned = way_forward(entries).map_err(|reason| UpdateError::NoWayForward { run, reason })?;
         let done = |step: &Step| {
             entries
                 .iter()
@@ -94,18 +95,6 @@ pub fn recover_forward(
         recovery.report.failure = course.failure;
         Ok(course.outcome)
     })
-}
-
-/// Returns all steps of a run that may still be finished.
-fn way_forward<'e>(run: &str, entries: &'e [Entry]) -> Result<&'e [Step], UpdateError> {
-    let no_way = |reason| Err(UpdateError::NoWayForward { run: run.to_owned(), reason });
-    if entries.iter().any(|entry| matches!(entry, Entry::StepUndone { .. } | Entry::UndoFailed { .. })) {
-        return no_way("its undo has begun");
-    }
-    match entries.first() {
-        Some(Entry::RunStarted { planned, .. }) if !planned.is_empty() => Ok(planned),
-        _ => no_way("its journal does not list its planned steps"),
-    }
 }
 
 /// A recovery under way.

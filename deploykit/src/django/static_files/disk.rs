@@ -46,6 +46,14 @@ pub(super) fn walk(
     Ok(found)
 }
 
+/// Lists the entries of a directory; none of one that is gone.
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
+    match fs::read_dir(directory) {
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        entries => entries?.collect(),
+    }
+}
+
 /// Returns the [name](names::text) of an entry and whether it is a directory; `None`: it is no static file.
 pub(super) fn entry_of(directory: &str, entry: &DirEntry) -> io::Result<Option<(String, bool)>> {
     let kind = entry.file_type()?;
@@ -123,7 +131,7 @@ fn keep_file(source: &Path, target: &Path, how: Keep) -> io::Result<bool> {
     }
 }
 
-fn is_missing(error: &io::Error) -> bool {
+pub(super) fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 

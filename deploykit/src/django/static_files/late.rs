@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::DjangoError;
-use super::disk::{Keep, entry_of, keep, listing, walk};
+use super::disk::{Keep, entries, entry_of, is_missing, keep, listing, walk};
 use super::others::{Others, is_the_same};
 use crate::host::Host;
 use crate::host::Swap;
@@ -155,12 +155,8 @@ impl Directories {
             if changed(&names::join(root, directory)).is_ok_and(|changed| changed == *seen) {
                 continue;
             }
-            let entries = match fs::read_dir(names::join(other, directory)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries?,
-            };
-            for entry in entries {
-                if let Some((name, false)) = entry_of(directory, &entry?)? {
+            for entry in entries(&names::join(other, directory))? {
+                if let Some((name, false)) = entry_of(directory, &entry)? {
                     found.push(name);
                 }
             }
@@ -176,16 +172,13 @@ impl Directories {
         let mut found = Vec::new();
         for (directory, seen) in &self.0 {
             let place = names::join(root, directory);
-            let entries = match changed(&place) {
+            match changed(&place) {
                 Ok(changed) if changed == *seen => continue,
-                changed => changed.and_then(|_| fs::read_dir(&place)),
-            };
-            let entries = match entries {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries?,
-            };
-            for entry in entries {
-                match entry_of(directory, &entry?)? {
+                Err(error) if !is_missing(&error) => return Err(error),
+                _ => {}
+            }
+            for entry in entries(&place)? {
+                match entry_of(directory, &entry)? {
                     Some((name, true)) if self.0.contains_key(&name) => {}
                     Some((name, true)) => {
                         let inside = listing(&names::join(root, &name))?;

@@ -85,13 +85,8 @@ impl Build {
         }
         let text = options.join("\n") + "\n" + &missing.constraints();
         let file = private_file(files::parent(&self.staged), &text)?;
-        let command = self
-            .tool
-            .command(&self.staged, &["install", "--no-deps"])
-            .args([Path::new("-r"), file.path()])
-            .args(&self.extra_args)
-            .directory(&self.directory)
-            .deadline(budget.left());
+        let command = self.installer(&["install", "--no-deps"], budget);
+        let command = command.args([Path::new("-r"), file.path()]).args(&self.extra_args);
         let step = "installing the packages that no requirement asks for";
         host.run(&command).map(|_| ()).map_err(|error| failed(step, error))
     }

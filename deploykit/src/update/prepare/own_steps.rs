@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::host::copies::{Copyable, Limit, Stamps, are_same, copy, copyable, stamps};
 use crate::host::files::{self, FileError, InPath};
 use crate::plan::StepKind;
-use crate::site::{Config, OwnTask};
+use crate::site::Config;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::recipe::own_command;
 
@@ -59,10 +59,7 @@ impl Preparation<'_, '_> {
                 Some(project) => project.clone(),
                 None => Project { directory, ..self.site.project()? },
             };
-            let command = match &step.task {
-                OwnTask::Manage(args) => project.manage(args.iter().map(String::as_str)),
-                OwnTask::Run(argv) => own_command(argv, &tree.path, &project, &self.host),
-            };
+            let command = own_command(&step.task, &tree.path, &project, &self.host);
             let own = StepKind::Own(step.name.clone());
             self.step(own.clone(), |this| {
                 let copies: &mut Copies = match &mut copies {

@@ -63,7 +63,7 @@ impl Facts {
         let static_files = match &self.done.static_files {
             None => Check::unchanged("the update changed no static files"),
             Some(way) => {
-                let (actions, undo) = way.actions();
+                let (actions, undo) = (way.back.clone(), way.there.clone());
                 let reason = "the files from before the update".to_owned();
                 let set = StaticSet { reason, actions, undo, ..StaticSet::default() };
                 Prepared::Static(Box::new(set)).change()

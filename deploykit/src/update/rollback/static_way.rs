@@ -13,11 +13,9 @@ use crate::update::past::Past;
 
 /// How the previous static files are restored, and how that is undone.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum StaticWay {
-    /// All at once, after what came in since.
-    Swap { back: Vec<Action>, there: Vec<Action> },
-    /// One by one.
-    Place { back: PlacedFiles, there: PlacedFiles },
+pub(super) struct StaticWay {
+    pub back: Vec<Action>,
+    pub there: Vec<Action>,
 }
 
 impl StaticWay {
@@ -41,12 +39,13 @@ impl StaticWay {
                     late.into_iter().chain([Action::Swap(swap)]).collect()
                 };
                 let back = with(back, kept.added.clone(), steps_until);
-                Some(StaticWay::Swap { back, there: with(there, removed, None) })
+                Some(StaticWay { back, there: with(there, removed, None) })
             }
             Action::PlaceFiles(back) => {
                 let back = PlacedFiles { aside: aside.clone(), ..back.clone() };
-                let there = back.way_back();
-                back.is_there().then_some(StaticWay::Place { back, there })
+                let (is_there, there) = (back.is_there(), back.way_back());
+                let [back, there] = [back, there].map(|files| vec![Action::PlaceFiles(files)]);
+                is_there.then_some(StaticWay { back, there })
             }
             _ => None,
         })
@@ -54,17 +53,6 @@ impl StaticWay {
 
     /// Returns the directory that is exchanged whole.
     pub(super) fn moves(&self) -> Option<PathBuf> {
-        let StaticWay::Swap { back, .. } = self else { return None };
-        back.iter().find_map(held_by!(Swap)).map(|back| back.live)
-    }
-
-    /// Returns the actions that restore them, and the actions that undo that.
-    pub(super) fn actions(&self) -> (Vec<Action>, Vec<Action>) {
-        match self.clone() {
-            StaticWay::Swap { back, there } => (back, there),
-            StaticWay::Place { back, there } => {
-                (vec![Action::PlaceFiles(back)], vec![Action::PlaceFiles(there)])
-            }
-        }
+        self.back.iter().find_map(held_by!(Swap)).map(|back| back.live)
     }
 }
