@@ -24,7 +24,7 @@ use crate::update::Request;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::forecast::Known;
-use crate::update::recipe::{Answers, Planned, Recipe};
+use crate::update::recipe::{Answers, Course, Planned, Recipe};
 use crate::update::services::Services;
 use crate::update::written::Carrying;
 

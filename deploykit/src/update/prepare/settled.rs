@@ -31,9 +31,8 @@ fn changed(site: &Site, host: &Host, current: &Current) -> Option<String> {
         return Some("the configuration, the variables or the secrets have changed".to_owned());
     }
     let Some(seen) = &current.seen else { return Some("an earlier version updated last".to_owned()) };
-    let packages_stay = || {
-        site.pip_install_after(current.packages.clone()).is_ok_and(|install| install.is_as_recorded(host))
-    };
+    let packages_stay =
+        || site.pip_install_after(current.packages.clone()).is_ok_and(|install| install.is_as_recorded(host));
     if !site.config().python.requirements.is_empty() && !packages_stay() {
         return Some("the packages have changed".to_owned());
     }
