@@ -144,6 +144,18 @@ fn modules_use_lower_layers_only() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn the_ways_in_the_architecture_lead_through_their_files() {
+    let architecture = read("ARCHITECTURE.md");
+    let ways: Vec<_> = blocks(&architecture).into_iter().filter(|(language, _)| language == "way").collect();
+    assert_eq!(ways.len(), 2);
+    for line in ways.iter().flat_map(|(_, way)| way.lines()) {
+        let (file, kind) = line.split_once(char::is_whitespace).unwrap();
+        let kind = pattern(&format!(r"\b{}\b", kind.trim()));
+        assert!(kind.is_match(&read(Path::new("deploykit/src").join(file))), "`{file}` has no {kind}");
+    }
+}
+
 fn uses_of_higher_layers(source: &str, listed: &str, architecture: &str) -> Vec<String> {
     let mut layers = BTreeMap::new();
     for (layer, line) in listed.lines().enumerate() {
