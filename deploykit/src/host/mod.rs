@@ -96,7 +96,7 @@ pub struct Output {
 impl Output {
     /// Returns the standard output byte for byte: names of files need not be UTF-8.
     #[must_use]
-    pub fn stdout_bytes(&self) -> &[u8] {
+    pub(crate) fn stdout_bytes(&self) -> &[u8] {
         self.stdout_bytes.as_deref().unwrap_or(self.stdout.as_bytes())
     }
 }
@@ -244,7 +244,7 @@ impl Host {
 
     /// Returns the same host, whose commands run to their end whatever is requested meanwhile.
     #[must_use]
-    pub fn uninterrupted(&self) -> Self {
+    pub(crate) fn uninterrupted(&self) -> Self {
         Host { cancel: None, ..self.clone() }
     }
 
@@ -260,7 +260,7 @@ impl Host {
     /// Where the umask of this process is another, each program is started on a thread that has a umask of its own; where a
     /// container forbids that, a warning is logged, and [`Umask::set_for_process`] at the start of the program helps.
     #[must_use]
-    pub fn with_umask(mut self, umask: Option<Umask>) -> Self {
+    pub(crate) fn with_umask(mut self, umask: Option<Umask>) -> Self {
         self.umask = umask;
         self
     }
@@ -339,7 +339,7 @@ impl Host {
     /// # Errors
     ///
     /// See [`CommandError`].
-    pub fn run_with_lines(
+    pub(crate) fn run_with_lines(
         &self,
         command: &Command,
         on_line: &mut dyn FnMut(Stream, &str),
