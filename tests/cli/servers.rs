@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use regex::Regex;
+use regex_lite::Regex;
 use snapbox::prelude::*;
 use snapbox::{assert_data_eq, str};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use deploykit::plan::StepKind;
 use deploykit::site::Config;
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::support::root;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
+use regex_lite::Regex;
 
 /// Returns the `TIME_ZONE` that a settings module, or one that it imports with `*`, assigns as a plain string.
 pub(crate) fn spelled_time_zone(directory: &Path, module: &str) -> Option<String> {

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use regex::{Captures, Regex};
+use regex_lite::{Captures, Regex};
 
 use decode::Decoded;
 

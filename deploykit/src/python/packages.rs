@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -261,7 +261,7 @@ pub(crate) fn normal_version(version: &str) -> String {
     let mut normal = public.to_owned();
     if let Some(suffix) = SUFFIX.as_ref() {
         normal = suffix
-            .replace_all(&normal, |found: &regex::Captures<'_>| {
+            .replace_all(&normal, |found: &regex_lite::Captures<'_>| {
                 let number = if found[2].is_empty() { "0" } else { &found[2] };
                 match &found[1] {
                     "alpha" | "a" => format!("a{number}"),

@@ -163,7 +163,7 @@ pub enum SecretsError {
     Pattern {
         /// What is wrong with it.
         #[source]
-        source: regex::Error,
+        source: regex_lite::Error,
     },
     /// The pattern captures nothing.
     #[error("the pattern for secrets needs a group, `(…)`, around the name")]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use percent_encoding::percent_decode_str;
-use regex::Regex;
+use regex_lite::Regex;
 
 /// Values that are in many secrets files without being secret; hiding them would hide half of every message.
 const WELL_KNOWN: [&str; 16] = [

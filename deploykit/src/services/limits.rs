@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procfs::process::Process;
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::ProcessId;
 

@@ -46,10 +46,8 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
     if secrets.pattern != DEFAULT_PATTERN
         && let Err(error) = compile_pattern(&secrets.pattern)
     {
-        let text = crate::error_chain(&error);
-        // The first lines repeat the pattern.
-        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        report("secrets.pattern", reason.to_owned());
+        let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        report("secrets.pattern", reason);
     }
     if database.restore_command.is_some() && database.backup_command.is_none() {
         let message = "`backup-command` is missing: it makes the copy that `restore-command` restores";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::git::Tree;
 use crate::secrets::{SecretsCheck, SecretsFile, SecretsOutcome, asked_for, compile_pattern};

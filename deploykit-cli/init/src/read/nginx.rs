@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use deploykit::internal::names;
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::program::is_log;
 

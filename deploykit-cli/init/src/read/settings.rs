@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::expression;
 use super::files::text;
@@ -144,7 +144,7 @@ pub(crate) fn default_settings(text: &str) -> Option<String> {
 
 /// Returns the expression that is assigned to a name last, without its comments.
 pub(crate) fn assignment(text: &str, name: &str) -> Option<String> {
-    let pattern = format!(r"(?m)^[ \t]*{}[ \t]*(?::[^=\n]*)?=[ \t]*", regex::escape(name));
+    let pattern = format!(r"(?m)^[ \t]*{}[ \t]*(?::[^=\n]*)?=[ \t]*", regex_lite::escape(name));
     let found = Regex::new(&pattern)
         .ok()?
         .find_iter(text)

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::files::{is_template, text};
 use super::program::{Program, is_log, words};
@@ -93,7 +93,7 @@ fn environment(text: &str) -> Vec<(String, String)> {
     let Ok(pattern) = Regex::new(r#"(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^,\s]*))"#) else {
         return Vec::new();
     };
-    let value = |found: &regex::Captures<'_>| {
+    let value = |found: &regex_lite::Captures<'_>| {
         (2..=4).find_map(|n| found.get(n)).map(|found| found.as_str().to_owned())
     };
     pattern

@@ -113,7 +113,7 @@ fn types_and_values_are_checked() {
 8: smoke.connect: expected `HOST:PORT` or `unix:/PATH`, found `unix:`
 9: smoke.timeout: `fast` is not a duration; write "30s", "20m" or "1h 30m"
 10: smoke.commands: expected an array of strings such as ["./check"]
-12: secrets.pattern: unclosed group
+12: secrets.pattern: found open group without closing ')'
 13: secrets.required: expected a string, found an integer
 15: maintenance.on: `off` is missing: `off` undoes what `on` did
 16: maintenance.notice: `-5m` is not a duration; write "30s", "20m" or "1h 30m"

@@ -27,7 +27,7 @@ fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
 /srv/site/deploykit.toml:1: `site.settings`: is missing
 /srv/site/deploykit.toml:1: `python.virtualenv`: `venv` is not an absolute path
 /srv/site/deploykit.toml:1: `site.project`: is not inside the repository `/srv/site/checkout`
-/srv/site/deploykit.toml:1: `secrets.pattern`: unclosed group
+/srv/site/deploykit.toml:1: `secrets.pattern`: found open group without closing ')'
 /srv/site/deploykit.toml:1: `database.restore-command`: `backup-command` is missing: it makes the copy that `restore-command` restores
 /srv/site/deploykit.toml:1: `database.deadline`: expected at least "1s"
 /srv/site/deploykit.toml:1: `maintenance.on`: `off` is missing: `off` undoes what `on` did
