@@ -81,7 +81,7 @@ pub enum Command {
     Services(ServicesCommand),
     /// Update the checkout to the newest commit
     GitUpdate(GitUpdateArgs),
-    /// Update the virtualenv to match the requirements
+    /// Update the virtualenv to match the requirements or a lock file
     PipInstall(PipInstallArgs),
     /// Run a manage.py command with the site's variables
     Manage(ManageArgs),
@@ -324,6 +324,15 @@ pub struct PipInstallArgs {
     /// A requirements file; may be given several times
     #[arg(short, long = "requirement", value_name = "FILE")]
     pub requirements: Vec<PathBuf>,
+    /// A lock file instead: uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml
+    #[arg(long, value_name = "FILE", conflicts_with = "requirements")]
+    pub lock: Option<PathBuf>,
+    /// A dependency group of the lock; may be given several times
+    #[arg(long = "group", value_name = "NAME", requires = "lock")]
+    pub groups: Vec<String>,
+    /// An extra of the project; may be given several times
+    #[arg(long = "extra", value_name = "NAME", requires = "lock")]
+    pub extras: Vec<String>,
     /// pip, uv or auto
     #[arg(long, value_name = "NAME")]
     pub installer: Option<Installer>,

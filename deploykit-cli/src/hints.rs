@@ -1,6 +1,7 @@
 //! Hints: an error of the library says what failed, its hint says what to do.
 
 mod flags;
+mod locks;
 
 use std::error::Error;
 
@@ -217,7 +218,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::ProgramMissing { program, .. } => {
             let name = program.file_name().unwrap_or_default().display();
-            format!("add the package of `{name}` to the requirements: it was installed by hand, and a new virtualenv has only what they name")
+            format!("add the package of `{name}` to the requirements or the lock: it was installed by hand, and a new virtualenv has only what they name")
         }
         PreparationError::NotInTarget { key, .. } => {
             format!("push a version that has it, or set `{key}` to where it is now")
@@ -365,6 +366,7 @@ fn python(error: &PythonError) -> Option<String> {
             format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")
         }
         PythonError::Conflicts { .. } => "fix the requirements upstream".into(),
+        PythonError::Lock(error) => return locks::hint(error),
         _ => return None,
     })
 }

@@ -53,6 +53,11 @@ pub fn requirements(bytes: &[u8]) {
     crate::python::fuzzing::requirements(bytes);
 }
 
+/// Reads a lock file of each format.
+pub fn lock(bytes: &[u8]) {
+    crate::python::fuzzing::lock(bytes);
+}
+
 /// Reads a secrets file and sets a secret in it.
 pub fn secrets(bytes: &[u8]) {
     crate::secrets::fuzz(bytes);
@@ -159,5 +164,5 @@ mod tests {
         )*};
     }
 
-    no_bytes_make_them_panic! { config journal supervisor django pip requirements secrets page source }
+    no_bytes_make_them_panic! { config journal supervisor django pip requirements lock secrets page source }
 }

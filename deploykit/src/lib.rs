@@ -84,7 +84,7 @@ pub mod errors {
     pub use crate::http::{ConnectError, HttpError};
     pub use crate::journal::JournalError;
     pub use crate::lock::LockError;
-    pub use crate::python::PythonError;
+    pub use crate::python::{LockFileError, PythonError};
     pub use crate::services::ServiceError;
     pub use crate::smoke::SmokeError;
     pub use crate::state::OwnerError;

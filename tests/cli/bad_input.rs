@@ -399,7 +399,7 @@ Hint: set `file` in [secrets]
 exit code 2
 --- stderr
 Error: there are no requirements to install
-Hint: name a file with `-r requirements.txt`, or set `python.requirements` in the configuration
+Hint: name a file with `-r requirements.txt` or `--lock uv.lock`, or set `python.requirements` or `python.lock` in the configuration
 
 "#]]
         .raw()

@@ -33,7 +33,7 @@ Commands:
   maintenance  Announce maintenance, end it, or show whether it is on
   services     Stop or start services and wait for them, or show their status
   git-update   Update the checkout to the newest commit
-  pip-install  Update the virtualenv to match the requirements
+  pip-install  Update the virtualenv to match the requirements or a lock file
   manage       Run a manage.py command with the site's variables
   smoke-check  Request pages and check the answers
   secrets      Compare the secrets with what the code asks for, or set one
@@ -338,7 +338,7 @@ Options:
   -h, --help                    Print help
 
 ===== pip-install
-Update the virtualenv to match the requirements
+Update the virtualenv to match the requirements or a lock file
 
 Usage: deploykit pip-install [OPTIONS]
 
@@ -346,6 +346,10 @@ Options:
       --virtualenv <DIRECTORY>  The virtualenv; no configuration is needed then; default without
                                 one: $VIRTUAL_ENV
   -r, --requirement <FILE>      A requirements file; may be given several times
+      --lock <FILE>             A lock file instead: uv.lock, poetry.lock, pdm.lock, Pipfile.lock,
+                                pylock.toml
+      --group <NAME>            A dependency group of the lock; may be given several times
+      --extra <NAME>            An extra of the project; may be given several times
       --installer <NAME>        pip, uv or auto [possible values: auto, pip, uv]
       --check                   Show what would change, and change nothing
       --exit-code               With --check: exit with 10 when something would change

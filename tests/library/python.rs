@@ -1,6 +1,7 @@
 //! Environments with real pip and uv, from wheels that the tests make.
 
 mod keeps;
+mod locks;
 mod refused;
 
 use std::fs;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use deploykit::Cancel;
 use deploykit::internal::files::{Found, look};
 use deploykit::internal::python::{Installer, PythonError, UpgradeStrategy, Virtualenv, prune};
-use deploykit::operations::pip_install::{PipInstall, Prepared, Ready};
+use deploykit::operations::pip_install::{PipInstall, Prepared, Ready, Wanted};
 use deploykit::operations::{self, Check, Operation};
 use deploykit::{Action, CommandError, Context, Host};
 

@@ -363,11 +363,14 @@ fn answer(mut stream: TcpStream, directories: &[PathBuf]) -> Option<()> {
         .filter_map(Result::ok);
     let (status, kind, body) = if path.starts_with("/simple") {
         let mut links = String::new();
-        for file in files.filter_map(|entry| entry.file_name().into_string().ok()) {
+        for path in files.map(|entry| entry.path()) {
+            let file = path.file_name()?.to_str()?;
             let project = file.split('-').next().unwrap_or_default();
             if deploykit::internal::python::normalise(project) == deploykit::internal::python::normalise(name)
             {
-                links.push_str(&format!("<a href=\"/files/{file}\">{file}</a>\n"));
+                let hash: String =
+                    Sha256::digest(fs::read(&path).ok()?).iter().map(|byte| format!("{byte:02x}")).collect();
+                links.push_str(&format!("<a href=\"/files/{file}#sha256={hash}\">{file}</a>\n"));
             }
         }
         let status = if links.is_empty() { "404 Not Found" } else { "200 OK" };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use deploykit::internal::python::Installer;
-use deploykit::operations::pip_install::PipInstall;
+use deploykit::operations::pip_install::{Lock, PipInstall};
 use deploykit::{Site, Umask};
 
 use crate::args::{self, Global, PipInstallArgs};
@@ -42,13 +42,18 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         }
     };
     if !args.requirements.is_empty() {
-        install.requirements = args.requirements.iter().map(|file| super::absolute(file)).collect();
+        let files: Vec<PathBuf> = args.requirements.iter().map(|file| super::absolute(file)).collect();
+        install.wanted = files.into();
     }
-    if install.requirements.is_empty() {
+    if let Some(file) = &args.lock {
+        let (groups, extras) = (args.groups.clone(), args.extras.clone());
+        install.wanted = Lock { groups, extras, ..Lock::new(super::absolute(file)) }.into();
+    }
+    if install.wanted.is_empty() {
         return Err(Failure::message(
             crate::exit_code::USAGE,
             "there are no requirements to install",
-            "name a file with `-r requirements.txt`, or set `python.requirements` in the configuration",
+            "name a file with `-r requirements.txt` or `--lock uv.lock`, or set `python.requirements` or `python.lock` in the configuration",
         ));
     }
     if let Some(installer) = args.installer {

@@ -1,12 +1,14 @@
 //! Hints for sites that flags describe: they name flags instead of keys of the configuration.
 
 /// Words of hints, and the words for flags that replace them.
-const FLAGS: [(&str, &str); 12] = [
+const FLAGS: [(&str, &str); 14] = [
     ("`site.repository`", "`--repository`"),
     ("`git.branch`", "`--branch`"),
     ("set `git.local-changes = \"keep\"`", "add `--keep-changes`"),
     ("set `git.local-commits = \"rebase\"`", "add `--rebase`"),
     ("`python.virtualenv`", "`--virtualenv`"),
+    ("name its file in `python.requirements`", "give its file to `-r`"),
+    ("set `python.lock` to the lock file", "give the lock file to `--lock`"),
     ("set `python.installer = \"pip\"`", "add `--installer pip`"),
     ("`site.project`", "`--project`"),
     ("`site.settings`", "`--settings`"),
@@ -34,7 +36,7 @@ mod tests {
 
     #[test]
     fn every_word_is_one_of_a_hint() {
-        let hints = include_str!("../hints.rs").replace("\\\"", "\"");
+        let hints = [include_str!("../hints.rs"), include_str!("locks.rs")].concat().replace("\\\"", "\"");
         let unknown: Vec<&str> =
             FLAGS.iter().map(|(key, _)| *key).filter(|key| !hints.contains(key)).collect();
         assert!(unknown.is_empty(), "no hint says: {unknown:?}");

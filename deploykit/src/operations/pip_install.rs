@@ -1,4 +1,4 @@
-//! Installs the required packages of a site into a new virtualenv beside the live one.
+//! Installs the packages that a site needs into a new virtualenv beside the live one.
 //!
 //! The course: `observe` reads files, `decide` tells whether an installer must be asked at all, `resolve` asks it, and
 //! `compare` says what to build. [`plan`](PipInstall::plan) is all of it; [`Upgrade::build`] builds what was planned, and the
@@ -20,20 +20,20 @@ use crate::git::Exclude;
 use crate::host::files::{self, Found};
 use crate::host::{Host, trial};
 use crate::python::{
-    Build, PythonError, Requirements, Resolution, Resolved, SEEDS, Switch, Tool, Virtualenv,
+    Budget, Build, PythonError, Requirements, Resolution, Resolved, SEEDS, Switch, Tool, Virtualenv,
 };
 
-pub use crate::python::{Installer, Packages, UpgradeStrategy};
+pub use crate::python::{Installer, Lock, Packages, UpgradeStrategy, Wanted};
 pub(crate) use upgrade::summary;
 pub use upgrade::{Ready, Upgrade};
 
-/// Installs the packages that requirements files name.
+/// Installs the packages that requirements files or a lock file name.
 #[derive(Clone, Debug)]
 pub struct PipInstall {
     /// The path that the site uses; a directory or a link. It stays the same.
     pub virtualenv: PathBuf,
-    /// The requirements files; absolute.
-    pub requirements: Vec<PathBuf>,
+    /// The requirements files, or the lock file.
+    pub wanted: Wanted,
     /// The checkout or staged tree that they are part of. Relative paths in them start here.
     pub directory: PathBuf,
     /// The live checkout; the same as `directory` but for an update.
@@ -151,14 +151,14 @@ impl PipInstall {
     #[must_use]
     pub fn new(
         virtualenv: impl Into<PathBuf>,
-        requirements: Vec<PathBuf>,
+        wanted: impl Into<Wanted>,
         directory: impl Into<PathBuf>,
         virtualenvs: impl Into<PathBuf>,
     ) -> Self {
         let directory = directory.into();
         PipInstall {
             virtualenv: virtualenv.into(),
-            requirements,
+            wanted: wanted.into(),
             checkout: directory.clone(),
             directory,
             installer: Installer::Auto,
@@ -172,7 +172,7 @@ impl PipInstall {
 
     /// Looks at the virtualenv and the requirements; starts no program.
     fn observe(&self, host: &Host) -> Result<VirtualenvFacts, PythonError> {
-        let requirements = Requirements::read(&self.requirements, &self.directory, &self.extra_args)?;
+        let requirements = self.wanted.read(&self.directory, &self.extra_args)?;
         let virtualenv = Virtualenv::read(&self.virtualenv)?;
         let neighbours = files::parent(&self.virtualenv);
         let unwritable = [neighbours, nearest(&self.virtualenvs)]
@@ -222,8 +222,7 @@ impl PipInstall {
             && virtualenv.packages.changes_to(&record.packages).is_empty()
         {
             // A plan compares as much as an update.
-            let reason =
-                "the requirements and the installed packages are as deploykit last saw them".to_owned();
+            let reason = format!("{} and the installed packages are as deploykit last saw them", self.wanted);
             return Ok(Decision::Unchanged(reason));
         }
         if facts.mount_point {
@@ -249,12 +248,21 @@ impl PipInstall {
         }
     }
 
-    /// Asks the installer what the requirements mean today; changes nothing.
+    /// Asks the installer what the requirements mean today, or reads the lock; changes nothing.
     fn resolve(&self, host: &Host, facts: &VirtualenvFacts, tool: &Tool) -> Result<Resolved, PythonError> {
+        let requirements = match &self.wanted {
+            Wanted::Requirements(files) => files,
+            Wanted::Lock(lock) => {
+                let python = facts.virtualenv.path.join("bin/python");
+                let set = lock.read(host, &python, Budget::new(self.deadline))?;
+                let (packages, warnings) = (set.packages(), set.warnings);
+                return Ok(Resolved { packages, warnings, ..Resolved::default() });
+            }
+        };
         Resolution {
             tool,
             virtualenv: &facts.virtualenv,
-            requirements: &self.requirements,
+            requirements,
             directory: &self.directory,
             extra_args: &self.extra_args,
             virtualenvs: &self.virtualenvs,
@@ -272,7 +280,7 @@ impl PipInstall {
         resolved: Resolved,
     ) -> Result<Prepared, PythonError> {
         let live = &facts.virtualenv;
-        let Resolved { packages, unasked, newer_pip } = resolved;
+        let Resolved { packages, unasked, newer_pip, warnings } = resolved;
         let record = Record {
             fingerprint: facts.requirements.fingerprint.clone(),
             python: live.python.clone(),
@@ -282,7 +290,12 @@ impl PipInstall {
         let changes = live.packages.changes_to(&packages);
         if changes.is_empty() {
             let asked = packages.len() - unasked.len();
-            let mut reason = format!("the installed packages are the {asked} that the requirements ask for");
+            let mut reason = match &self.wanted {
+                Wanted::Requirements(_) => {
+                    format!("the installed packages are the {asked} that the requirements ask for")
+                }
+                Wanted::Lock(_) => format!("the installed packages are the {asked} of {}", self.wanted),
+            };
             if !unasked.is_empty() {
                 reason.push_str(&format!(", and {} that none asks for", unasked.len()));
             }
@@ -304,7 +317,7 @@ impl PipInstall {
             prompt: live.prompt.clone(),
             system_site_packages: live.system_site_packages,
             tool: tool.clone(),
-            requirements: self.requirements.clone(),
+            wanted: self.wanted.clone(),
             fingerprint: facts.requirements.fingerprint.clone(),
             directory: self.directory.clone(),
             extra_args: self.extra_args.clone(),
@@ -319,7 +332,8 @@ impl PipInstall {
         build.staged = crate::python::vacant(&self.virtualenvs, &self.virtualenv, &key, |place| {
             Build { staged: place.to_owned(), ..build.clone() }.is_complete()
         });
-        let warnings = [unasked_text(&build), own.summary()].into_iter().flatten().collect();
+        let more = [unasked_text(&build), own.summary()].into_iter().flatten();
+        let warnings = warnings.into_iter().chain(more).collect();
         let (switch, back) = Switch::pair(&build.virtualenv, &build.staged)?;
         let hides = Exclude::pair(&switch.makes());
         let staged = build.staged.clone();

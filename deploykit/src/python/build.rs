@@ -1,6 +1,7 @@
 //! Builds a virtualenv beside the live one, at the place where it stays.
 
 mod along;
+mod locked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +19,7 @@ use super::packages::{PackageChange, Packages, SEEDS, normalise};
 use super::requirements::Requirements;
 use super::resolve::release;
 use super::virtualenv::Virtualenv;
+use super::wanted::Wanted;
 use crate::command::Command;
 use crate::digest;
 use crate::host::files::{self, FileError, InPath};
@@ -42,8 +44,9 @@ pub struct Build {
     pub system_site_packages: bool,
     /// What installs.
     pub tool: Tool,
-    /// The requirements files.
-    pub requirements: Vec<PathBuf>,
+    /// The requirements files, or the lock file.
+    #[serde(rename = "requirements")]
+    pub wanted: Wanted,
     /// Their [fingerprint](Requirements::fingerprint) when they were resolved.
     pub fingerprint: String,
     /// The directory to run in.
@@ -107,7 +110,7 @@ impl Build {
         if is_live(&self.virtualenv, &self.staged) {
             return Err(PythonError::Live { staged: self.staged.clone() });
         }
-        let wanted = Requirements::read(&self.requirements, &self.directory, &self.extra_args)?;
+        let wanted = self.wanted.read(&self.directory, &self.extra_args)?;
         if wanted.fingerprint != self.fingerprint {
             return Err(PythonError::RequirementsChanged { directory: self.directory.clone() });
         }
@@ -142,7 +145,10 @@ impl Build {
         own.place_settings(&moved).map_err(at)?;
         self.take_along(host, &mut built)?;
         self.ensure_pip(host, budget)?;
-        let told = self.install(host, budget)?;
+        let told = match &self.wanted {
+            Wanted::Requirements(files) => self.install(host, budget, files)?,
+            Wanted::Lock(lock) => self.install_locked(host, budget, lock)?,
+        };
         self.install_unasked(host, budget, &wanted.options)?;
         let mut found = Virtualenv::read(&self.staged)?;
         if self.upgrade_pip(host, budget, wanted, told, &found, &mut built)? {
@@ -218,22 +224,23 @@ impl Build {
         self.tool.command(&self.staged, words).directory(&self.directory).deadline(budget.left())
     }
 
-    fn install(&self, host: &Host, budget: Budget) -> Result<Output, PythonError> {
+    fn install(&self, host: &Host, budget: Budget, files: &[PathBuf]) -> Result<Output, PythonError> {
         let constraints = private_file(files::parent(&self.staged), &self.packages.constraints())?;
-        let mut args: Vec<&Path> = Vec::new();
-        if self.tool == Tool::Pip {
-            // Compiled in one go afterwards.
-            args.push("--no-compile".as_ref());
-            if self.system_site_packages {
-                args.push("--ignore-installed".as_ref());
-            }
-        }
-        for file in &self.requirements {
-            args.extend(["-r".as_ref(), file.as_path()]);
-        }
+        let mut args: Vec<&Path> = files.iter().flat_map(|file| ["-r".as_ref(), file.as_path()]).collect();
         args.extend(["-c".as_ref(), constraints.path()]);
-        let command = self.installer(&["install"], budget).args(args).args(&self.extra_args);
+        let command =
+            self.installer(&["install"], budget).args(self.of_pip()).args(args).args(&self.extra_args);
         host.run(&command).map_err(|error| failed("installing the packages", error))
+    }
+
+    /// Returns what pip is told beside what to install.
+    fn of_pip(&self) -> &'static [&'static str] {
+        match (&self.tool, self.system_site_packages) {
+            (Tool::Uv { .. }, _) => &[],
+            // Compiled in one go afterwards.
+            (Tool::Pip, false) => &["--no-compile"],
+            (Tool::Pip, true) => &["--no-compile", "--ignore-installed"],
+        }
     }
 
     /// Acts on pip's notice that there is a newer one; returns whether it is installed now.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::lock::LockFileError;
 use super::packages::PackageChange;
 use crate::host::CommandError;
 use crate::host::files::FileError;
@@ -77,6 +78,9 @@ pub enum PythonError {
         /// The directory of the checkout.
         directory: PathBuf,
     },
+    /// The lock file cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockFileError),
     /// There is no set of packages that the requirements, the index and this Python allow.
     #[error("cannot resolve the requirements{} for Python {python}", of(requirement.as_deref()))]
     ResolutionFailed {
@@ -208,6 +212,7 @@ impl PythonError {
             PythonError::ResolutionFailed { source, .. } | PythonError::BuildFailed { source, .. } => {
                 source.tail()
             }
+            PythonError::Lock(LockFileError::Program { source, .. }) => source.tail(),
             PythonError::Command(error) => error.tail(),
             _ => &[],
         }

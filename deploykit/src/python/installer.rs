@@ -101,13 +101,38 @@ pub(crate) fn index_of_pip(
     directory: &Path,
     extra_args: &[String],
 ) -> Option<PathBuf> {
-    let variable = |name: &str| {
-        let site = host.variables().get(name).map(PathBuf::from);
-        site.or_else(|| std::env::var_os(name).map(PathBuf::from))
-            .filter(|value| !value.as_os_str().is_empty())
-    };
-    let home = variable("HOME").unwrap_or_default();
-    let settings = variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    if uv_knows_an_index(host, directory, extra_args) { None } else { told_to_pip(host, virtualenv) }
+}
+
+/// Tells whether files, variables or arguments name an index.
+pub(crate) fn knows_an_index(
+    host: &Host,
+    virtualenv: &Path,
+    directory: &Path,
+    extra_args: &[String],
+) -> bool {
+    uv_knows_an_index(host, directory, extra_args) || told_to_pip(host, virtualenv).is_some()
+}
+
+fn variable(host: &Host, name: &str) -> Option<PathBuf> {
+    let site = host.variables().get(name).map(PathBuf::from);
+    site.or_else(|| std::env::var_os(name).map(PathBuf::from)).filter(|value| !value.as_os_str().is_empty())
+}
+
+/// Returns the home directory, and that of settings.
+fn homes(host: &Host) -> [PathBuf; 2] {
+    let home = variable(host, "HOME").unwrap_or_default();
+    let settings = variable(host, "XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    [home, settings]
+}
+
+fn says(file: &Path, what: &[&str]) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().any(|line| what.iter().any(|what| line.trim_start().replace('_', "-").starts_with(what)))
+}
+
+fn uv_knows_an_index(host: &Host, directory: &Path, extra_args: &[String]) -> bool {
+    let [_, settings] = homes(host);
     let of_uv = [
         "UV_DEFAULT_INDEX",
         "UV_INDEX",
@@ -118,24 +143,20 @@ pub(crate) fn index_of_pip(
         "UV_CONFIG_FILE",
     ];
     let files_of_uv = [settings.join("uv/uv.toml"), "/etc/uv/uv.toml".into(), directory.join("uv.toml")];
-    let says = |file: &Path, what: &[&str]| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        text.lines().any(|line| what.iter().any(|what| line.trim_start().replace('_', "-").starts_with(what)))
-    };
     let is_index = |argument: &String| {
         ["-i", "-f", "--index", "--default-index", "--extra-index", "--find-links", "--no-index"]
             .iter()
             .any(|name| argument.starts_with(name))
     };
-    if of_uv.iter().any(|name| variable(name).is_some())
+    of_uv.iter().any(|name| variable(host, name).is_some())
         || files_of_uv.iter().any(|file| file.exists())
         || says(&directory.join("pyproject.toml"), &["[tool.uv", "[[tool.uv.index"])
         || extra_args.iter().any(is_index)
-    {
-        return None;
-    }
-    let own = variable("PIP_CONFIG_FILE");
-    let files: Vec<PathBuf> = match own {
+}
+
+fn told_to_pip(host: &Host, virtualenv: &Path) -> Option<PathBuf> {
+    let [home, settings] = homes(host);
+    let files: Vec<PathBuf> = match variable(host, "PIP_CONFIG_FILE") {
         // Without any.
         Some(file) if file == Path::new("/dev/null") => Vec::new(),
         own => {
@@ -147,7 +168,7 @@ pub(crate) fn index_of_pip(
     let keys = ["index-url", "extra-index-url", "find-links", "no-index"];
     let variables = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"];
     let file = files.into_iter().find(|file| says(file, &keys));
-    file.or_else(|| variables.iter().find(|name| variable(name).is_some()).map(PathBuf::from))
+    file.or_else(|| variables.iter().find(|name| variable(host, name).is_some()).map(PathBuf::from))
 }
 
 /// Time that several programs share.

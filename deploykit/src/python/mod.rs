@@ -10,6 +10,7 @@ mod bytecode;
 mod error;
 mod installer;
 mod lines;
+mod lock;
 mod marker;
 mod own;
 mod packages;
@@ -19,10 +20,12 @@ mod resolve;
 mod share;
 mod switch;
 mod virtualenv;
+mod wanted;
 
 pub use build::{Build, Built};
 pub use error::PythonError;
 pub use installer::{Installer, Tool, newer_pip};
+pub use lock::{Lock, LockFileError};
 pub use own::OwnFiles;
 pub use packages::{Package, PackageChange, Packages, normalise};
 pub use placed::Bytecode;
@@ -30,6 +33,7 @@ pub use requirements::{LocalRequirement, Requirements};
 pub use resolve::{Resolution, Resolved, UpgradeStrategy, read_pip_report, read_uv_output};
 pub use switch::{Switch, Target, kept_originals, prune};
 pub use virtualenv::Virtualenv;
+pub use wanted::Wanted;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing {
@@ -50,10 +54,13 @@ pub(crate) mod fuzzing {
 
     /// Reads bytes as a requirements file.
     pub(crate) use super::requirements::fuzz as requirements;
+
+    /// Reads bytes as a lock file.
+    pub(crate) use super::lock::fuzz as lock;
 }
 
 pub(crate) use build::vacant;
-pub(crate) use installer::{find_uv, holds_credentials, index_of_pip};
+pub(crate) use installer::{Budget, find_uv, holds_credentials, index_of_pip};
 pub(crate) use packages::SEEDS;
 pub(crate) use switch::remove_half_built;
 pub(crate) use virtualenv::scripts_of;

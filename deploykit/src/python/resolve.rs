@@ -49,6 +49,8 @@ pub struct Resolved {
     pub unasked: BTreeSet<String>,
     /// The newer pip that pip told of.
     pub newer_pip: Option<String>,
+    /// What a person may want to know.
+    pub warnings: Vec<String>,
 }
 
 /// A question to an installer. It changes nothing that a site uses.
@@ -211,7 +213,7 @@ impl Resolution<'_> {
         let packages = packages.iter().filter(|(name, _)| !goes(name)).map(|(_, package)| package.clone());
         let packages: Packages = packages.collect();
         unasked.retain(|name| packages.get(name).is_some());
-        Resolved { packages, unasked, newer_pip }
+        Resolved { packages, unasked, newer_pip, warnings: Vec::new() }
     }
 
     /// uv prefers the versions that its output file holds already, but for the packages that it is told to upgrade.

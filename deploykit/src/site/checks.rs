@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::pages::wrong_path;
 use super::{Config, ConfigError, Mistakes, services, steps};
 use crate::keys::Problem;
+use crate::python::Lock;
 use crate::secrets::{DEFAULT_PATTERN, compile_pattern};
 
 /// Takes the key, from the top of the file, and what is wrong.
@@ -37,7 +38,7 @@ fn required(config: &Config, report: &mut Report<'_>) {
 
 /// Checks the values of the sections.
 pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
-    let Config { site, secrets, database, maintenance, smoke, .. } = config;
+    let Config { site, python, secrets, database, maintenance, smoke, .. } = config;
     if !site.project.starts_with(&site.repository) {
         let message = format!("is not inside the repository `{}`", site.repository.display());
         report("site.project", message);
@@ -55,6 +56,28 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
     }
     if database.deadline.as_secs() < 1 {
         report("database.deadline", "expected at least \"1s\"".to_owned());
+    }
+    if let Some(file) = &python.lock {
+        if !python.requirements.is_empty() {
+            report("python.lock", "`requirements` is set too: packages come from one of them".to_owned());
+            report("python.requirements", "`lock` is set too: packages come from one of them".to_owned());
+        }
+        if let Err(error) = Lock::new(file).check_name() {
+            report("python.lock", error.to_string());
+        }
+    }
+    let of_lock = [
+        ("groups", !python.groups.is_empty()),
+        ("extras", !python.extras.is_empty()),
+        ("project", python.project.is_some()),
+    ];
+    for (key, is_set) in of_lock {
+        if is_set && python.lock.is_none() {
+            report(
+                &format!("python.{key}"),
+                "`lock` is missing: the lock file that this selects from".to_owned(),
+            );
+        }
     }
     let pair = [("on", &maintenance.on), ("off", &maintenance.off)];
     for ((there, command), (lacking, other)) in [(pair[0], pair[1]), (pair[1], pair[0])] {

@@ -39,6 +39,7 @@ use crate::operations::maintenance::{Announcement, Page};
 use crate::operations::pip_install::{PipInstall, Record};
 use crate::operations::service_control::{ServiceControl, Want};
 use crate::operations::smoke_check::SmokeCheck;
+use crate::python::{Lock, Wanted};
 use crate::secrets::{SecretsFile, Sensitive};
 use crate::services::{CommandManager, Manager, Role, Serves};
 use crate::state::State;
@@ -222,7 +223,7 @@ impl Site {
             deadline: config.python.deadline,
             ..PipInstall::new(
                 self.virtualenv()?,
-                config.python.requirements.clone(),
+                config.python.wanted(),
                 &config.site.repository,
                 self.state().virtualenvs(),
             )
@@ -348,6 +349,19 @@ impl Site {
     #[must_use]
     pub fn staged_tree(&self) -> PathBuf {
         names::beside(&self.config.site.repository, names::NEXT)
+    }
+
+    /// Returns what says which packages the version in another tree of the project needs.
+    pub(crate) fn wanted_in(&self, tree: &Path) -> Wanted {
+        match self.config.python.wanted() {
+            Wanted::Requirements(files) => {
+                files.iter().map(|file| self.in_tree(file, tree)).collect::<Vec<_>>().into()
+            }
+            Wanted::Lock(lock) => {
+                let [file, project] = [&lock.file, &lock.project].map(|path| self.in_tree(path, tree));
+                Lock { file, project, ..lock }.into()
+            }
+        }
     }
 
     /// Returns where a path of the checkout is in another tree of the same project.

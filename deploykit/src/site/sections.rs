@@ -8,7 +8,7 @@ use crate::django::{DATABASE_DEADLINE, When};
 use crate::http::Connect;
 use crate::keys::{Environment, Raw, Reader, Value, choices, keys};
 use crate::operations::git_update::{LocalChanges, LocalCommits};
-use crate::python::{Installer, UpgradeStrategy};
+use crate::python::{Installer, Lock, UpgradeStrategy, Wanted};
 use crate::smoke::Page;
 
 choices!(When { "auto" => Auto, "always" => Always, "never" => Never });
@@ -89,15 +89,26 @@ keys! {
         /// The site's virtualenv. The first update that changes packages replaces the directory with a symbolic link.
         "virtualenv" => virtualenv: Option<PathBuf>, required "is missing: the directory of the site's virtualenv",
             example "../venv";
-        /// The requirements files. Without them, deploykit leaves the packages alone.
+        /// The requirements files. Without them and without a lock, deploykit leaves the packages alone.
         "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",
             example ["requirements/production.txt"];
+        /// The lock file, instead of requirements files: `uv.lock`, `poetry.lock`, `pdm.lock`, `Pipfile.lock`, `pylock.toml`
+        /// or `pylock.*.toml`. Exactly its packages are installed, and their hashes are checked. Packages that it does not
+        /// list are removed.
+        "lock" => lock: Option<PathBuf>, by one_in_repository, type "path in the repository", commented "uv.lock";
+        /// Dependency groups of the lock to install besides the project's own dependencies. For `Pipfile.lock`: categories.
+        "groups" => groups: Vec<String>, commented ["prod"];
+        /// Extras of the project to install from the lock.
+        "extras" => extras: Vec<String>, commented ["redis"];
+        /// The directory of the `pyproject.toml` or `Pipfile` that the lock belongs to.
+        "project" => project: Option<PathBuf>, by one_in_repository, type "path in the repository",
+            shown "the directory of the lock", commented "backend";
         /// `auto` uses uv if it is in `PATH`, otherwise the virtualenv's pip. It also uses pip if a `pip.conf` or a variable
         /// tells only pip where packages come from, because uv does not read these.
         "installer" => installer: Installer = Installer::Auto;
         /// Which packages to upgrade. `only-if-needed` works like `pip install -U -r`: packages that the requirements name
         /// get the newest version that the requirements allow; their dependencies change only as far as needed. `eager`
-        /// upgrades the dependencies as well.
+        /// upgrades the dependencies as well. With a lock this key has no effect.
         "upgrade" => upgrade: UpgradeStrategy = UpgradeStrategy::OnlyIfNeeded;
         /// More arguments for the installer. Passwords are rejected here: put them into `PIP_INDEX_URL` in `env-file`, into
         /// `pip.conf` or into `.netrc`.
@@ -247,6 +258,21 @@ fn project(reader: &Reader<'_>, key: &'static str) -> Option<PathBuf> {
 
 fn in_repository(reader: &Reader<'_>, key: &'static str) -> Option<Vec<PathBuf>> {
     Some(reader.texts(key)?.iter().map(|path| reader.in_repository(path)).collect())
+}
+
+fn one_in_repository(reader: &Reader<'_>, key: &'static str) -> Option<Option<PathBuf>> {
+    Some(Some(reader.in_repository(&reader.text(key)?)))
+}
+
+impl PythonSection {
+    /// Returns what says which packages the site needs.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        let Some(file) = &self.lock else { return self.requirements.clone().into() };
+        let lock = Lock::new(file);
+        let project = self.project.clone().unwrap_or(lock.project);
+        Lock { project, groups: self.groups.clone(), extras: self.extras.clone(), ..lock }.into()
+    }
 }
 
 /// Reads a command; an empty one is none.

@@ -28,7 +28,7 @@ impl Config {
             &self.smoke.ca,
         ];
         shown.extend(files.into_iter().flatten().map(|file| path(file)));
-        shown.extend(self.python.requirements.iter().map(|file| path(file)));
+        shown.extend(self.python.wanted().files().iter().map(|file| path(file)));
         shown.extend(self.logs.iter().flat_map(|(name, file)| [name.clone(), path(file)]));
         shown.extend(self.services.iter().map(|service| service.name.clone()));
         shown.extend(self.steps.iter().map(|step| step.name.clone()));

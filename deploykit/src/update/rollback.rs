@@ -182,8 +182,7 @@ impl<'o> Preparation<'_, 'o> {
             back.look()?;
         }
         let live = Virtualenv::read(virtualenv)?.packages;
-        if let Some(record) = self.state.current().packages.filter(|_| !config.python.requirements.is_empty())
-        {
+        if let Some(record) = self.state.current().packages.filter(|_| !config.python.wanted().is_empty()) {
             let changes = live.changes_to(&record.packages);
             if !changes.is_empty() {
                 let changes = changes.iter().map(ToString::to_string).collect();

@@ -179,6 +179,39 @@ pip-install: nothing to do: the installed packages are the 5 that the requiremen
 "#]]
         .raw()
     );
+    let installed = support::site::demo_site::run(
+        site.command(site.virtualenv.join("bin/python")).args(["-m", "pip", "freeze"]),
+    )
+    .unwrap();
+    let locked = installed.lines().map(|line| {
+        let (name, version) = line.split_once("==").unwrap();
+        let hash = "0".repeat(64);
+        format!("[[packages]]\nname = {name:?}\nversion = {version:?}\nwheels = [{{ hashes = {{ sha256 = {hash:?} }} }}]\n")
+    });
+    let lock = site.root.join("pylock.toml");
+    fs::write(&lock, format!("lock-version = \"1.0\"\n{}", locked.collect::<String>())).unwrap();
+    let lock = lock.display().to_string();
+    let install = ["pip-install", "--virtualenv", &virtualenv, "--lock", &lock];
+    assert_data_eq!(
+        text(away(&install).run()),
+        str![[r#"
+exit code 0
+--- stdout
+pip-install: nothing to do: the installed packages are the 5 of `pylock.toml`
+
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        text(away(&[&install[..], &["--group", "prod"]].concat()).run()),
+        str![[r#"
+exit code 4
+--- stderr
+Error: `/srv/pylock.toml` has no group `prod`: it has none
+
+"#]]
+        .raw()
+    );
     let more = site.root.join("more.txt");
     let names = fs::read_to_string(&requirements).unwrap();
     fs::write(&more, format!("{names}\nhumanize\n").replace("-r ", &format!("-r {checkout}/requirements/")))

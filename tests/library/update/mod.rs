@@ -5,6 +5,7 @@ mod environments;
 mod goes_back;
 mod held;
 mod inserted;
+mod locks;
 mod refuses;
 mod rolls_back;
 mod servers;

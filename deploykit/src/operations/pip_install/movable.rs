@@ -13,7 +13,8 @@ impl PipInstall {
         let lies_within = |path: &&PathBuf| {
             std::fs::canonicalize(nearest(path)).is_ok_and(|path| path.starts_with(&virtualenv))
         };
-        let others = self.requirements.iter().filter(|file| !file.starts_with(&self.directory));
+        let files = self.wanted.files();
+        let others = files.iter().filter(|file| !file.starts_with(&self.directory));
         if let Some(path) = [&self.checkout, &self.virtualenvs].into_iter().chain(others).find(lies_within) {
             return Err(PythonError::HoldsTheSite {
                 virtualenv: self.virtualenv.clone(),

@@ -280,6 +280,40 @@ fn ten_mistakes_are_shown_at_once() {
 }
 
 #[test]
+fn packages_come_from_requirements_or_from_a_lock() {
+    let problems = |keys: &str| {
+        let text = format!("[site]\nsettings = \"x\"\n[python]\nvirtualenv = \"venv\"\n{keys}\n");
+        parse_as(&text, None).map(|_| ()).map_err(|error| error.to_string())
+    };
+    problems("lock = \"uv.lock\"\ngroups = [\"prod\"]\nextras = [\"x\"]\nproject = \"backend\"").unwrap();
+    problems("lock = \"locks/pylock.prod.toml\"").unwrap();
+    assert_data_eq!(
+        problems("requirements = [\"r.txt\"]\nlock = \"poetry.lock\"").unwrap_err(),
+        str![[r#"
+/srv/site/deploykit.toml:5: `python.requirements`: `lock` is set too: packages come from one of them
+/srv/site/deploykit.toml:6: `python.lock`: `requirements` is set too: packages come from one of them
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        problems("groups = [\"prod\"]\nextras = [\"x\"]\nproject = \"backend\"").unwrap_err(),
+        str![[r#"
+/srv/site/deploykit.toml:5: `python.groups`: `lock` is missing: the lock file that this selects from
+/srv/site/deploykit.toml:6: `python.extras`: `lock` is missing: the lock file that this selects from
+/srv/site/deploykit.toml:7: `python.project`: `lock` is missing: the lock file that this selects from
+"#]]
+        .raw()
+    );
+    assert_data_eq!(
+        problems("lock = \"requirements.lock\"").unwrap_err(),
+        str![[r#"
+/srv/site/deploykit.toml:5: `python.lock`: `/srv/site/requirements.lock` is not named as a lock file: expected `uv.lock`, `poetry.lock`, `pdm.lock`, `Pipfile.lock`, `pylock.toml`, `pylock.*.toml`
+"#]]
+        .raw()
+    );
+}
+
+#[test]
 fn what_is_no_toml_is_shown_by_its_line() {
     let text = format!("{LEAST}[git\nbranch = \"main\nremote = = \"x\"\n");
     let error = parse_as(&text, None).unwrap_err().to_string();

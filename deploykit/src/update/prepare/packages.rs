@@ -15,14 +15,13 @@ impl Preparation<'_, '_> {
         tree: &StagedTree,
         states: &[ServiceState],
     ) -> Result<(Packages, String), Failed> {
-        let requirements = &self.site.config().python.requirements;
         let install = PipInstall {
-            requirements: requirements.iter().map(|file| self.site.in_tree(file, &tree.path)).collect(),
+            wanted: self.site.wanted_in(&tree.path),
             directory: tree.path.clone(),
             ..self.site.pip_install_after(self.last.packages.clone())?
         };
         self.can_be_reached(&install, states)?;
-        let packages = if requirements.is_empty() {
+        let packages = if install.wanted.is_empty() {
             let reason = "no requirements are configured".to_owned();
             Packages::Unchanged { reason, record: Record::default() }
         } else {

@@ -33,7 +33,7 @@ fn changed(site: &Site, host: &Host, current: &Current) -> Option<String> {
     let Some(seen) = &current.seen else { return Some("an earlier version updated last".to_owned()) };
     let packages_stay =
         || site.pip_install_after(current.packages.clone()).is_ok_and(|install| install.is_as_recorded(host));
-    if !site.config().python.requirements.is_empty() && !packages_stay() {
+    if !site.config().python.wanted().is_empty() && !packages_stay() {
         return Some("the packages have changed".to_owned());
     }
     seen.changed()
@@ -86,7 +86,7 @@ impl Preparation<'_, '_> {
         let config = self.site.config();
         let files = look.current.seen.as_ref().map_or(0, |seen| seen.files.len());
         let mut compared = vec!["commit".to_owned(), "configuration".to_owned(), "variables".to_owned()];
-        if !config.python.requirements.is_empty() {
+        if !config.python.wanted().is_empty() {
             compared.push("packages".to_owned());
         }
         if config.secrets.file.is_some() {

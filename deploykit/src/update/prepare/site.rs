@@ -21,9 +21,9 @@ impl Preparation<'_, '_> {
     pub(super) fn has_files(&self, tree: &StagedTree) -> Result<(), PreparationError> {
         let config = self.site.config();
         let manage = ("site.project", config.site.project.join("manage.py"));
-        let requirements =
-            config.python.requirements.iter().map(|file| ("python.requirements", file.clone()));
-        for (key, file) in std::iter::once(manage).chain(requirements) {
+        let key = if config.python.lock.is_some() { "python.lock" } else { "python.requirements" };
+        let packages = config.python.wanted().files().into_iter().map(|file| (key, file));
+        for (key, file) in std::iter::once(manage).chain(packages) {
             // What lies outside the checkout is not the new version's.
             if let Ok(path) = file.strip_prefix(&config.site.repository)
                 && !tree.path.join(path).exists()

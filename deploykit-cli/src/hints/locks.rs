@@ -1,0 +1,34 @@
+//! Hints about lock files.
+
+use deploykit::errors::LockFileError;
+
+pub(super) fn hint(error: &LockFileError) -> Option<String> {
+    Some(match error {
+        LockFileError::UnknownName { .. } => {
+            "files of `name==version` lines, such as those of pip-tools, belong into `python.requirements`".into()
+        }
+        LockFileError::Missing { .. } => {
+            "set `python.lock` to the lock file, and `python.project` to the directory of its `pyproject.toml` or `Pipfile`"
+                .into()
+        }
+        LockFileError::Version { file, update, .. } if file.ends_with("poetry.lock") => {
+            format!("run `{update}` with Poetry 2; or run `poetry export` and name its file in `python.requirements`")
+        }
+        LockFileError::Version { update, .. } | LockFileError::Stale { update, .. } => {
+            format!("run `{update}`, commit the lock file and push it")
+        }
+        LockFileError::OtherPython { .. } => {
+            "make a virtualenv with such a Python, let the services use it, and set `python.virtualenv`".into()
+        }
+        LockFileError::Incomplete { missing: "hash", .. } => {
+            "lock it from an index that has hashes, or export requirements and name their file in `python.requirements`".into()
+        }
+        LockFileError::Directory { .. } => {
+            "packages from directories of the checkout are not supported: build a wheel of it, or put it on PYTHONPATH in `site.env`".into()
+        }
+        LockFileError::NoUv { .. } => {
+            "install uv and add its directory to PATH in `site.env`; or run `uv export` and name its file in `python.requirements`".into()
+        }
+        _ => return None,
+    })
+}

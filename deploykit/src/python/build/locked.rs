@@ -1,0 +1,50 @@
+//! Installs exactly the packages of a lock.
+
+use std::path::Path;
+
+use super::{Build, failed, private_file};
+use crate::host::files;
+use crate::host::{Host, Output};
+use crate::python::error::PythonError;
+use crate::python::installer::{Budget, Tool, knows_an_index};
+use crate::python::lock::Lock;
+
+impl Build {
+    /// Installs in two steps: installers refuse repositories where hashes are required.
+    pub(super) fn install_locked(
+        &self,
+        host: &Host,
+        budget: Budget,
+        lock: &Lock,
+    ) -> Result<Output, PythonError> {
+        let set = lock.read(host, &self.virtualenv.join("bin/python"), budget)?;
+        let is_alone = !knows_an_index(host, &self.virtualenv, &self.directory, &self.extra_args);
+        let options = set.options(is_alone);
+        let [hashed, pinned] = set.requirements();
+        let mut told = Output::default();
+        // Each line has hashes. uv would require them of `tool.uv.constraint-dependencies`, too.
+        let checks = if self.tool == Tool::Pip { "--require-hashes" } else { "--verify-hashes" };
+        for (requirements, checks) in [(hashed, Some(checks)), (pinned, None)] {
+            if requirements.is_empty() {
+                continue;
+            }
+            // Not in arguments: an address may hold a password.
+            let text = options.iter().map(|line| format!("{line}\n")).collect::<String>() + &requirements;
+            let file = private_file(files::parent(&self.staged), &text)?;
+            // uv would stop at the first index that knows the name. What has the right hash is right from any index.
+            let any_index = matches!(self.tool, Tool::Uv { .. }) && !options.is_empty();
+            let command = self
+                .installer(&["install", "--no-deps"], budget)
+                .args(self.of_pip())
+                .args(checks)
+                .args(if any_index { &["--index-strategy", "unsafe-best-match"][..] } else { &[] })
+                .args([Path::new("-r"), file.path()])
+                .args(&self.extra_args);
+            let output =
+                host.run(&command).map_err(|error| failed("installing the locked packages", error))?;
+            told.stdout.push_str(&output.stdout);
+            told.stderr.push_str(&output.stderr);
+        }
+        Ok(told)
+    }
+}

@@ -1,0 +1,192 @@
+//! The set of packages that a lock means for one Python.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::super::packages::{Package, Packages, clean_url, normalise};
+use super::error::LockFileError;
+
+/// The index that installers use unless they are told of another one.
+const PYPI: &str = "https://pypi.org/simple";
+
+/// Where a locked package comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// An index; `None`: the one that the installer is set up with.
+    Index(Option<String>),
+    /// A file at a URL; its fragment may name a subdirectory.
+    Archive(String),
+    /// A file on this machine.
+    File(PathBuf),
+    /// A commit of a Git repository; the subdirectory may be empty.
+    Git { url: String, commit: String, subdirectory: String },
+}
+
+/// One package with all that an installer must know.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Locked {
+    pub(super) name: String,
+    /// Empty where the lock does not name it.
+    pub(super) version: String,
+    /// `sha256:` and digits.
+    pub(super) hashes: Vec<String>,
+    pub(super) source: Source,
+}
+
+impl Locked {
+    /// Checks that the entry says exactly what to install, in words that cannot mean anything else to an installer.
+    fn checked(self, lock: &Path) -> Result<Self, LockFileError> {
+        let Locked { name, version, hashes, source } = &self;
+        let missing =
+            |missing| LockFileError::Incomplete { file: lock.to_owned(), package: name.clone(), missing };
+        let is_made_of = |text: &str, more: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        };
+        let wrong = |problem: String| LockFileError::Unreadable { file: lock.to_owned(), problem };
+        if !is_made_of(name, "-_.") {
+            return Err(wrong(format!("`{}` is no name of a package", name.escape_debug())));
+        }
+        if !version.is_empty() && !is_made_of(version, ".+!-_") {
+            return Err(wrong(format!("`{}` is no version of `{name}`", version.escape_debug())));
+        }
+        if let Some(hash) = hashes.iter().find(|hash| !is_made_of(hash, ":")) {
+            return Err(wrong(format!("`{}` is no hash of `{name}`", hash.escape_debug())));
+        }
+        match source {
+            Source::Index(_) | Source::File(_) if version.is_empty() => return Err(missing("version")),
+            Source::Index(_) | Source::Archive(_) | Source::File(_) if hashes.is_empty() => {
+                return Err(missing("hash"));
+            }
+            Source::Git { commit, .. } if commit.len() < 40 || !is_made_of(commit, "") => {
+                return Err(missing("commit"));
+            }
+            _ => {}
+        }
+        let places: [&str; 2] = match source {
+            Source::Index(url) => [url.as_deref().unwrap_or_default(), ""],
+            Source::Archive(url) => [url, ""],
+            Source::Git { url, subdirectory, .. } => [url, subdirectory],
+            Source::File(_) => ["", ""],
+        };
+        if places.iter().any(|text| text.contains(|c: char| c.is_whitespace() || c.is_control())) {
+            return Err(wrong(format!("the address of `{name}` has white space in it")));
+        }
+        Ok(self)
+    }
+
+    fn package(&self) -> Package {
+        let origin = match &self.source {
+            Source::Index(_) | Source::File(_) => None,
+            Source::Archive(url) => Some(clean_url(url)),
+            Source::Git { url, commit, subdirectory } => {
+                let fragment = if subdirectory.is_empty() {
+                    String::new()
+                } else {
+                    format!("#subdirectory={subdirectory}")
+                };
+                Some(format!("git+{}@{commit}{fragment}", clean_url(url)))
+            }
+        };
+        Package { name: self.name.clone(), version: self.version.clone(), origin }
+    }
+
+    fn requirement(&self) -> String {
+        let Locked { name, version, .. } = self;
+        let mut line = match &self.source {
+            Source::Index(_) | Source::File(_) => format!("{name}=={version}"),
+            Source::Archive(url) => format!("{name} @ {url}"),
+            Source::Git { url, commit, subdirectory } if subdirectory.is_empty() => {
+                format!("{name} @ git+{url}@{commit}")
+            }
+            Source::Git { url, commit, subdirectory } => {
+                format!("{name} @ git+{url}@{commit}#subdirectory={subdirectory}")
+            }
+        };
+        for hash in &self.hashes {
+            let _ = write!(line, " --hash={hash}");
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// The packages that a lock means for one Python.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct LockedSet {
+    packages: BTreeMap<String, Locked>,
+    /// What a person may want to know.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl std::fmt::Debug for LockedSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address of an index may hold a password.
+        f.debug_struct("LockedSet").field("packages", &self.packages()).finish_non_exhaustive()
+    }
+}
+
+impl LockedSet {
+    /// Adds an entry of the lock file `lock`.
+    pub(super) fn add(&mut self, locked: Locked, lock: &Path) -> Result<(), LockFileError> {
+        let locked = locked.checked(lock)?;
+        let Some(known) = self.packages.get_mut(&normalise(&locked.name)) else {
+            self.packages.insert(normalise(&locked.name), locked);
+            return Ok(());
+        };
+        // PDM has a package with its extras as another entry.
+        if (&known.version, &known.source) == (&locked.version, &locked.source) {
+            let new: Vec<String> =
+                locked.hashes.into_iter().filter(|hash| !known.hashes.contains(hash)).collect();
+            known.hashes.extend(new);
+            return Ok(());
+        }
+        let [one, other] = [known.package(), locked.package()].map(|package| {
+            package
+                .origin
+                .map_or(package.version.clone(), |origin| format!("{} from {origin}", package.version))
+        });
+        Err(LockFileError::Twice { file: lock.to_owned(), package: locked.name, one, other })
+    }
+
+    /// Returns the set as it is compared with what is installed.
+    pub(crate) fn packages(&self) -> Packages {
+        self.packages.values().map(Locked::package).collect()
+    }
+
+    /// Returns the lines that tell an installer of the indexes and directories which the lock names. They may hold a
+    /// password. `is_alone`: nothing else tells the installer of an index.
+    pub(crate) fn options(&self, is_alone: bool) -> Vec<String> {
+        let mut indexes: Vec<&str> = Vec::new();
+        let mut directories: Vec<&Path> = Vec::new();
+        for locked in self.packages.values() {
+            match &locked.source {
+                Source::Index(url) => {
+                    let url = url.as_deref().unwrap_or(PYPI).trim_end_matches('/');
+                    if !indexes.contains(&url) {
+                        indexes.push(url);
+                    }
+                }
+                Source::File(file) => directories.extend(file.parent()),
+                _ => {}
+            }
+        }
+        let is_alone = is_alone && !indexes.contains(&PYPI);
+        let others = indexes.into_iter().filter(|url| *url != PYPI).enumerate();
+        // Hashes decide what is installed, whichever index has it.
+        let indexes = others.map(|(place, url)| {
+            let option = if is_alone && place == 0 { "--index-url" } else { "--extra-index-url" };
+            format!("{option} {url}")
+        });
+        directories.dedup();
+        let directories = directories.iter().map(|directory| format!("--find-links {}", directory.display()));
+        indexes.chain(directories).collect()
+    }
+
+    /// Returns the requirements whose hashes are checked, and those that a commit pins instead.
+    pub(crate) fn requirements(&self) -> [String; 2] {
+        let (pinned, hashed): (Vec<_>, Vec<_>) =
+            self.packages.values().partition(|locked| matches!(locked.source, Source::Git { .. }));
+        [hashed, pinned].map(|locked| locked.into_iter().map(Locked::requirement).collect())
+    }
+}
