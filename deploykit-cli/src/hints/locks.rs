@@ -14,6 +14,7 @@ pub(super) fn hint(error: &LockFileError) -> Option<String> {
         LockFileError::Version { file, update, .. } if file.ends_with("poetry.lock") => {
             format!("run `{update}` with Poetry 2; or run `poetry export` and name its file in `python.requirements`")
         }
+        LockFileError::Version { update: "", .. } => "lock again with a tool that writes this version".into(),
         LockFileError::Version { update, .. } | LockFileError::Stale { update, .. } => {
             format!("run `{update}`, commit the lock file and push it")
         }

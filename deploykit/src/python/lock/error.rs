@@ -44,7 +44,7 @@ pub enum LockFileError {
         found: String,
         /// `lock-version 2.1`.
         expected: &'static str,
-        /// The command that writes the expected version.
+        /// The command that writes the expected version; empty where several tools write such locks.
         update: &'static str,
     },
     /// The lock was not made from the dependencies that the project has now.

@@ -52,7 +52,7 @@ pub(super) struct Format {
     name: &'static str,
     /// What a lock is made from, in the project's directory.
     manifest: Option<&'static str>,
-    /// The command that updates a lock.
+    /// The command that updates a lock; empty where several tools write such locks.
     update: &'static str,
     read: fn(&Reading<'_>) -> Result<LockedSet, LockFileError>,
 }

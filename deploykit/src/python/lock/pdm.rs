@@ -23,8 +23,9 @@ fn read(reading: &Reading<'_>) -> Result<LockedSet, LockFileError> {
     }
     // Without it, packages do not say which groups they belong to.
     if !texts(metadata, "strategy").any(|strategy| strategy == "inherit_metadata") {
-        return Err(reading
-            .other_version("no strategy `inherit_metadata`".to_owned(), "it, as PDM writes by default"));
+        return Err(
+            reading.other_version("no strategy `inherit_metadata`".to_owned(), "PDM's default strategies")
+        );
     }
     let recorded = text(metadata, "content_hash").unwrap_or_default();
     if recorded != format!("sha256:{}", content_hash(manifest)) {

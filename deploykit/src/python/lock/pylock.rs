@@ -7,8 +7,7 @@ use serde_json::Value;
 use super::{Format, LockFileError, Locked, LockedSet, Reading, Source, git_url, items, text, texts};
 use crate::python::packages::normalise;
 
-pub(super) const FORMAT: Format =
-    Format { name: "pylock.toml", manifest: None, update: "the tool that made it", read };
+pub(super) const FORMAT: Format = Format { name: "pylock.toml", manifest: None, update: "", read };
 
 pub(super) const NAMED: Format = Format { name: "pylock.*.toml", ..FORMAT };
 

@@ -206,7 +206,7 @@ fn an_entry_that_does_not_say_exactly_what_to_install_is_refused() {
         (
             "pdm-groups/pdm.lock",
             ("pdm.lock", "\"inherit_metadata\"", ""),
-            "`pdm.lock` has no strategy `inherit_metadata`, expected it, as PDM writes by default",
+            "`pdm.lock` has no strategy `inherit_metadata`, expected PDM's default strategies",
         ),
         (
             "pdm-sources/pdm.lock",
