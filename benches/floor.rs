@@ -29,6 +29,27 @@ call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
 print(time.perf_counter() - began)
 "#;
 
+/// Boots Django, then runs each command of the first argument as `manage.py` does, and says how many seconds all took.
+const COMMANDS: &str = r#"
+import contextlib, io, json, sys, time
+import django
+django.setup()
+from django.core.management import execute_from_command_line
+took = 0
+for command in json.loads(sys.argv[1]):
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        execute_from_command_line(["manage.py", *command])
+    took += time.perf_counter() - began
+print(took)
+"#;
+
+/// Returns how many seconds commands take in a Django that is booted already, on the site as it is.
+pub fn commands(site: &DemoSite, commands: &[&[&str]]) -> Outcome<f64> {
+    let text = serde_json::to_string(commands)?;
+    Ok(run(site.python().args(["-c", COMMANDS, &text]))?.trim().parse()?)
+}
+
 /// Seconds of each part.
 pub struct Floor {
     pub stop: f64,

@@ -21,6 +21,8 @@ pub struct Stage {
     copy: PathBuf,
     /// How many seconds longer Django takes to boot.
     boot: Option<f64>,
+    /// What the configuration has besides.
+    more: String,
     _index: Index,
     directory: tempfile::TempDir,
 }
@@ -55,7 +57,7 @@ impl Stage {
         // As pip, with which people install, leaves it.
         run(site.python().args(["-m", "compileall", "-q"]).arg(site.virtualenv.join("lib")))?;
         let copy = directory.path().join("copy");
-        let mut stage = Stage { site, copy, boot: None, _index: index, directory };
+        let mut stage = Stage { site, copy, boot: None, more: String::new(), _index: index, directory };
         stage.update_once()?;
         big_site::publish_second(&stage.site)?;
         stage.site.add_secret(NEW_SECRET, "a-pinch-of-salt")?;
@@ -81,6 +83,11 @@ impl Stage {
         self.boot = Some(seconds);
     }
 
+    /// Adds to the configuration, from the next beginning on.
+    pub fn configure(&mut self, more: &str) {
+        more.clone_into(&mut self.more);
+    }
+
     /// Restores everything from the copy, and starts the site.
     pub fn begin(&mut self) -> Outcome<()> {
         self.site.stop();
@@ -88,6 +95,10 @@ impl Stage {
         run(Command::new("cp").arg("-a").args([&self.copy, &self.site.root]))?;
         if let Some(seconds) = self.boot {
             fs::write(self.site.root.join(BOOT), seconds.to_string())?;
+        }
+        if !self.more.is_empty() {
+            let text = fs::read_to_string(&self.site.config)?;
+            fs::write(&self.site.config, format!("{text}\n{}", self.more))?;
         }
         // To git, a copy is changed files; on a server it has seen them.
         let refresh = ["update-index", "-q", "--refresh"];

@@ -1,8 +1,8 @@
 //! What an update costs, side by side with what people do without deploykit, in one run and as ratios.
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
-//! `window`, `slow`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
-//! `runs`, `services`; `--boot SECONDS` says how slowly Django boots in `slow`, `--rounds N` how often each side runs.
+//! `window`, `slow`, `commands`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
+//! `runs`, `services`; `--boot SECONDS` says how slowly Django boots in `slow` and `commands`, `--rounds N` how often each side runs.
 //! `--markdown` writes the figures of these parts into `docs/measurements.md` too.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
@@ -40,9 +40,10 @@ const FETCH_PAIRS: usize = 101;
 /// How many seconds longer Django takes to boot in `slow`.
 const SLOW_BOOT: f64 = 6.0;
 
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "window",
     "slow",
+    "commands",
     "held",
     "nothing-new",
     "program",
@@ -141,7 +142,7 @@ fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
             measured.push((name, measure()?));
         }
     }
-    if !["window", "slow", "nothing-new"].into_iter().any(wants) {
+    if !["window", "slow", "commands", "nothing-new"].into_iter().any(wants) {
         return Ok(measured);
     }
     let mut stage = Stage::build(None)?;
@@ -154,6 +155,10 @@ fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
     if wants("slow") {
         let rounds = choice.rounds.unwrap_or(SLOW_ROUNDS);
         measured.push(("slow", window::slow_rows(&mut stage, rounds, choice.boot)?));
+    }
+    if wants("commands") {
+        let rounds = choice.rounds.unwrap_or(SLOW_ROUNDS);
+        measured.push(("commands", window::command_rows(&mut stage, rounds, choice.boot)?));
     }
     Ok(measured)
 }

@@ -1,5 +1,6 @@
 //! The window: the update, the same typed by hand, and the floor under both, in turn.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,45 @@ pub fn slow_rows(stage: &mut Stage, rounds: usize, seconds: f64) -> Outcome<Vec<
         Row::limited(&what("one boot, the SQL and the end of the web"), "x", 1.1, over_end),
         Row::shown(&what("one boot and the SQL"), "x", over_boot),
         Row::limited(&what("floor"), "x", 1.2, over_floor),
+    ])
+}
+
+/// What the site of the next part runs after its migrations.
+const COMMANDS: [&[&str]; 4] =
+    [&["check"], &["clearsessions"], &["showmigrations", "--plan"], &["dumpdata", "guestbook"]];
+
+/// The window of such a site with four commands of its own, against the window without them and what they take themselves.
+pub fn command_rows(stage: &mut Stage, rounds: usize, seconds: f64) -> Outcome<Vec<Row>> {
+    stage.boot_slowly(seconds);
+    let mut steps = String::new();
+    for (number, command) in COMMANDS.iter().enumerate() {
+        let _ = writeln!(
+            steps,
+            "[[steps]]\nname = \"own-{number}\"\nafter = \"migrate\"\nmanage = {}",
+            serde_json::to_string(command)?
+        );
+    }
+    let (mut ratios, mut own) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        stage.configure("");
+        let without = update(stage)?;
+        let themselves = floor::commands(&stage.site, &COMMANDS)?;
+        stage.configure(&steps);
+        let with = update(stage)?;
+        let ran = with.steps("window").matches("own-").count();
+        if ran != COMMANDS.len() {
+            return Err(format!("{ran} of the commands ran: {}", with.steps("window")).into());
+        }
+        println!("commands: {themselves:.2} s by themselves");
+        ratios.push(with.without_service / (without.without_service + themselves));
+        own.push(themselves);
+    }
+    stage.configure("");
+    let what = |what: &str| format!("boot + {seconds} s, four own commands: {what}");
+    Ok(vec![
+        // Four boots more would be 3.5 times as much.
+        Row::limited(&what("without service, with / without and the commands"), "x", 1.1, ratios),
+        Row::shown(&what("they themselves, Django booted"), "s", own),
     ])
 }
 

@@ -134,6 +134,7 @@ fn heading(phase: Phase) -> &'static str {
         Phase::Announce => "Before the window: users are told, the worker finishes what it has",
         Phase::Window => "The window: the site is down from stop-web to smoke-check",
         Phase::Finish => "Afterwards: release 2 serves",
+        Phase::After => "After the end: the site's own steps that follow `finish`",
     }
 }
 

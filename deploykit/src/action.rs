@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::command::Command;
 pub use crate::django::Context;
+use crate::django::DjangoError;
 use crate::host::Swap;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, with_umask};
@@ -185,7 +186,10 @@ impl Action {
 
     fn reach(&self, context: &mut Context) -> Result<(), ActionError> {
         match self {
-            Action::Run { command } => context.host.run_unread(command)?,
+            Action::Run { command } => context.run(command).map_err(|error| match error {
+                DjangoError::Command(error) => error.into(),
+                error => ActionError::from(error),
+            })?,
             Action::WriteFile { path, contents, mode } => {
                 files::write_whole(path, contents.as_bytes(), *mode)?;
             }

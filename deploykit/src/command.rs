@@ -43,6 +43,9 @@ pub struct Command {
     deadline_ms: Option<u64>,
     #[serde(skip)]
     secrets: Secrets,
+    /// What is read back from a journal does not: the Django that waited is gone.
+    #[serde(skip)]
+    may_be_forked: bool,
 }
 
 /// Environment variables whose values only the program sees.
@@ -68,6 +71,7 @@ impl Command {
             accepted: Vec::new(),
             deadline_ms: None,
             secrets: Secrets::default(),
+            may_be_forked: false,
         }
     }
 
@@ -138,6 +142,12 @@ impl Command {
         self
     }
 
+    /// Lets a command of `manage.py` run in a fork of the Django that waits, if there is one.
+    pub(crate) fn forked(mut self) -> Self {
+        self.may_be_forked = true;
+        self
+    }
+
     /// Returns the program.
     #[must_use]
     pub fn program(&self) -> &str {
@@ -170,6 +180,10 @@ impl Command {
 
     pub(crate) fn given_input(&self) -> Option<Vec<u8>> {
         self.input.as_deref().map(crate::names::text_bytes)
+    }
+
+    pub(crate) fn may_be_forked(&self) -> bool {
+        self.may_be_forked
     }
 
     pub(crate) fn accepts(&self, code: i32) -> bool {

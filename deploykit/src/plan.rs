@@ -25,6 +25,8 @@ pub enum Phase {
     Window,
     /// The web serves the new version; workers start.
     Finish,
+    /// The run is over; what follows undoes nothing when it fails.
+    After,
 }
 
 impl Phase {
@@ -36,6 +38,7 @@ impl Phase {
             Phase::Announce => "announce",
             Phase::Window => "window",
             Phase::Finish => "finish",
+            Phase::After => "after",
         }
     }
 }

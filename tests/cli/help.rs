@@ -61,7 +61,7 @@ Global options:
 
 Exit codes:
   0  done, or nothing to do
-  1  unexpected error
+  1  unexpected error; or updated, but a step after `finish` failed
   2  usage error
   3  configuration error
   4  refused, or failed before anything was changed

@@ -3,6 +3,7 @@
 mod announcing;
 mod booting;
 mod collecting;
+mod forking;
 mod history;
 mod losing;
 mod migrating;

@@ -1,6 +1,7 @@
 //! `recover`: rolls back or completes an interrupted or held update.
 
 use deploykit::event::Outcome;
+use deploykit::report::Report;
 use deploykit::update;
 
 use crate::args::{Global, RecoverArgs};
@@ -25,7 +26,7 @@ pub fn run(global: &Global, args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> {
     let report = report.map_err(|error| refused(&error, &site))?;
     match &report {
         // That is what was asked for.
-        Some(report) if is_wanted(report.outcome, args.forward) => {
+        Some(report) if is_wanted(report, args.forward) => {
             let answer = document(serde_json::json!({ "recovered": true, "report": report }));
             ui.result(&answer, &render_recovery(report));
             Ok(exit_code::DONE)
@@ -40,9 +41,9 @@ pub fn run(global: &Global, args: &RecoverArgs, ui: Ui) -> Result<u8, Failure> {
     }
 }
 
-fn is_wanted(outcome: Outcome, forward: bool) -> bool {
-    match outcome {
-        Outcome::Updated => forward,
+fn is_wanted(report: &Report, forward: bool) -> bool {
+    match report.outcome {
+        Outcome::Updated => forward && report.failure.is_none(),
         Outcome::RolledBack | Outcome::Refused => !forward,
         _ => false,
     }

@@ -138,6 +138,8 @@ fn describe(failure: &deploykit::report::Failure) -> String {
 /// Returns the exit code of an outcome.
 fn code(report: &Report) -> u8 {
     match report.outcome {
+        // Only a step that follows the end can have failed.
+        Outcome::Updated if report.failure.is_some() => exit_code::UNEXPECTED,
         Outcome::Updated | Outcome::Unchanged => exit_code::DONE,
         Outcome::Refused => exit_code::REFUSED,
         Outcome::RolledBack => exit_code::ROLLED_BACK,
@@ -151,6 +153,7 @@ fn code(report: &Report) -> u8 {
 pub fn outcome_text(report: &Report) -> String {
     let ended = match report.outcome {
         Outcome::Updated if report.rolls_back.is_some() => "done",
+        Outcome::Updated if report.failure.is_some() => "updated, but a step after the end failed",
         Outcome::Updated => "updated",
         Outcome::Unchanged => "nothing to do",
         Outcome::Refused => "refused",

@@ -24,7 +24,7 @@ pub fn render(plan: &Plan, verbose: bool, terminal: bool) -> String {
     let _ = writeln!(text, "{} ({})", paint(BOLD, &what), plan.environment);
     let width = plan.steps.iter().map(|step| step.id.as_str().chars().count()).max().unwrap_or(0);
     let lines = Lines { width, verbose, clipped: terminal && !verbose };
-    for phase in [Phase::Announce, Phase::Window, Phase::Finish] {
+    for phase in [Phase::Announce, Phase::Window, Phase::Finish, Phase::After] {
         let steps: Vec<&Step> =
             plan.steps.iter().filter(|step| step.phase == phase && step.is_needed()).collect();
         if !steps.is_empty() {
@@ -165,6 +165,7 @@ fn heading(phase: Phase, plan: &Plan) -> String {
             format!("{} ({basis})", paint(BOLD, &window))
         }
         Phase::Window => paint(BOLD, "Changes, without a window"),
+        Phase::After => paint(BOLD, "After the end; a failure undoes nothing"),
         _ => paint(BOLD, "Afterwards"),
     }
 }

@@ -192,6 +192,7 @@ impl Lines {
                     Phase::Announce => "Before the window",
                     Phase::Window => "Window",
                     Phase::Finish => "Afterwards",
+                    Phase::After => "After the end",
                 };
                 self.line(&paint(BOLD, title));
             }

@@ -60,6 +60,7 @@ fn ending(report: &Report) -> String {
     let mut text = String::new();
     let line = summary(report);
     let style = match report.outcome {
+        Outcome::Updated if report.failure.is_some() => WARN,
         Outcome::Updated | Outcome::Unchanged => GOOD,
         Outcome::Held | Outcome::Interrupted => BAD,
         _ => WARN,
@@ -71,6 +72,9 @@ fn ending(report: &Report) -> String {
     };
     match report.outcome {
         Outcome::Updated => {
+            if report.failure.is_some() {
+                text.push_str("  nothing is undone: the step runs after the end of the update\n");
+            }
             if let Some(later) = report.rollback.as_ref().filter(|later| later.way != RollbackWay::Possible) {
                 let _ = writeln!(text, "{}", rollback(later));
             }
@@ -210,6 +214,9 @@ pub fn hints(report: &Report) -> Vec<String> {
                 _ => "fix the cause",
             };
             hints.push(format!("{way}, then run `deploykit recover`"));
+        }
+        Outcome::Updated if report.failure.is_some() => {
+            hints.push("fix the cause, and run the step yourself: the next update runs it again only if it has something to do".to_owned());
         }
         Outcome::Interrupted => {
             hints.push("continue the rollback with `deploykit recover`".to_owned());

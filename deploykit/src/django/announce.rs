@@ -89,25 +89,22 @@ fn seconds_to_timestamp(seconds: f64) -> Option<Timestamp> {
 }
 
 impl Announce {
-    /// Does the same as [`perform`](Announce::perform), and spares the start of a process where a Django waits that can
-    /// end the announcement. The status file tells whether it did.
+    /// Does the same as [`perform`](Announce::perform), and spares the start of a process where a Django waits that can be
+    /// forked to end the announcement. The status file tells whether it did.
     ///
     /// # Errors
     ///
     /// Like [`perform`](Announce::perform).
     pub fn perform_within(&self, context: &mut Context) -> Result<(), DjangoError> {
+        let command = self.project.manage(&self.argv).deadline(DEADLINE);
         if self.expected == Expected::Off
             && let Some(path) = &self.status_file
             && read_status(path)?.is_some()
             && let Some(session) = &mut context.django
-            && session.stands_for(&self.project)
-            && let Err(error) = session.command(&context.host, &self.argv, DEADLINE)
+            && session.can_fork(&command)
+            && let Err(error) = session.run_forked(&context.host, &command)
         {
-            log::info!(
-                "`manage.py {}` is run once more: {}",
-                self.argv.join(" "),
-                crate::error_chain(&error)
-            );
+            log::info!("`{command}` is run once more: {}", crate::error_chain(&error));
         }
         self.perform(&context.host)
     }

@@ -10,6 +10,7 @@ mod backup;
 mod context;
 mod error;
 mod facts;
+mod fork;
 mod migrations;
 mod orphans;
 mod probe;
@@ -21,6 +22,7 @@ mod session;
 mod static_files;
 mod static_rules;
 mod time_zone;
+mod twin;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
 pub(crate) use backup::remove_half_copy;
@@ -28,6 +30,7 @@ pub use backup::{BACKUP_VARIABLE, BackupDatabase, BackupFacts, BackupRecord, Put
 pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
+pub use fork::Places;
 pub(crate) use migrations::with_session;
 pub use migrations::{
     DatabaseState, LackingMigration, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,

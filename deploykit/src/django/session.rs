@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::probe::{self, LOADER};
 use super::project::path_with;
 use super::protocol::{self, Line};
+use super::twin::Twin;
 use super::{CheckReport, DjangoError, MigrationProgress, Project, SiteFacts, StaticSources};
 use crate::host::process::Process;
 use crate::host::{CommandError, Host};
@@ -39,12 +40,14 @@ type Observer = Box<dyn FnMut(&MigrationProgress) + Send>;
 /// Between requests it holds no database connection and no lock. It ends when its standard input is closed, which also
 /// happens when this process dies, but never in the middle of a migration.
 pub struct Session {
-    project: Project,
+    pub(super) project: Project,
     /// Other places that the same code and environment have come to stand in.
     also: Vec<Project>,
     boot_time: Duration,
     /// `None` once it has ended.
-    process: Option<Process>,
+    pub(super) process: Option<Process>,
+    /// What commands are forked from, if there is such a fork.
+    pub(super) twin: Option<Twin>,
     progress: Vec<MigrationProgress>,
     observer: Option<Observer>,
 }
@@ -96,6 +99,7 @@ impl Session {
             also: Vec::new(),
             boot_time: Duration::ZERO,
             process: Some(process),
+            twin: None,
             progress: Vec::new(),
             observer: None,
         };
@@ -208,16 +212,6 @@ impl Session {
         self.tell(host, "collect static files", json!({ "do": "end_collect" }), None)
     }
 
-    /// Runs a command of `manage.py` that asks nothing.
-    ///
-    /// # Errors
-    ///
-    /// When it raises an exception, does not end in time, or the process fails.
-    pub fn command(&mut self, host: &Host, argv: &[String], limit: Duration) -> Result<(), DjangoError> {
-        let request = json!({ "do": "command", "argv": argv });
-        self.tell(host, "command", request, Some(limit))
-    }
-
     /// Compiles sources of the tree `top` for the checkout `live`; returns the files of bytecode. All paths are from the
     /// top of either. What cannot be compiled is left out.
     ///
@@ -276,7 +270,7 @@ impl Session {
         self.ask::<Nothing>(host, during, request, limit).map(|_| ())
     }
 
-    fn write(&mut self, host: &Host, during: &'static str, line: &str) -> Result<(), DjangoError> {
+    pub(super) fn write(&mut self, host: &Host, during: &'static str, line: &str) -> Result<(), DjangoError> {
         let Some(process) = &mut self.process else {
             return Err(DjangoError::Silent { during, tail: Vec::new() });
         };
@@ -337,7 +331,7 @@ impl Session {
     }
 
     /// Says how the process ended.
-    fn ended(&mut self, during: &'static str) -> DjangoError {
+    pub(super) fn ended(&mut self, during: &'static str) -> DjangoError {
         let Some(mut process) = self.process.take() else {
             return DjangoError::Silent { during, tail: Vec::new() };
         };

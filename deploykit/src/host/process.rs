@@ -31,6 +31,19 @@ pub enum Stream {
     Stderr,
 }
 
+/// What a dialogue came to while it was waited for.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A line on the standard output.
+    Line(String),
+    /// The program ended without one.
+    Ended,
+    /// The end of the run was requested.
+    Cancelled,
+    /// The time is over.
+    Late,
+}
+
 /// A running program whose output arrives line by line.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -152,18 +165,45 @@ impl Process {
         limit: Option<Duration>,
         on_line: &mut dyn FnMut(Stream, &str),
     ) -> Result<Option<String>, CommandError> {
-        let asked = Instant::now();
+        let limit = limit.map(|limit| (Instant::now(), limit));
+        match self.next(limit, on_line) {
+            News::Line(line) => Ok(Some(line)),
+            News::Ended => Ok(None),
+            news => self.give_up(news, limit).map(|()| None),
+        }
+    }
+
+    /// Waits for the next line on the standard output, and leaves a program alone that is cancelled or late. `limit` is a time
+    /// and how long after it.
+    pub(crate) fn next(
+        &mut self,
+        limit: Option<(Instant, Duration)>,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> News {
         loop {
             self.hand_over_stderr(on_line);
             let at_end = self.stdout.source.is_none() || self.ended;
             if let Some(line) = self.stdout.next_line(at_end) {
-                return Ok(Some(line));
+                return News::Line(line);
             }
             if at_end {
-                return Ok(None);
+                return News::Ended;
             }
-            self.wait_for_news(limit.map(|limit| (asked, limit)))?;
+            if let Some(news) = self.wait(limit) {
+                return news;
+            }
         }
+    }
+
+    /// Hands over what is there of the standard error, its last line also without an end, and forgets the last lines that were
+    /// kept; returns these.
+    pub(crate) fn take_tail(&mut self) -> Vec<String> {
+        self.stderr.fill();
+        while let Some(line) = self.stderr.next_line(true) {
+            self.keep(Stream::Stderr, &line, &mut |_, _| ());
+        }
+        self.hand_over_stderr(&mut |_, _| ());
+        self.tail.drain(..).collect()
     }
 
     /// Reads to the end of the program.
@@ -199,26 +239,41 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It may be gone already.
-            let _ = kill_process_group(pid, signal);
-        }
+        signal_group(self.child.id(), signal);
     }
 
     /// Waits until there is output or an end; cancellation and deadline end the process group.
     fn wait_for_news(&mut self, limit: Option<(Instant, Duration)>) -> Result<(), CommandError> {
+        match self.wait(limit) {
+            None => Ok(()),
+            Some(news) => self.give_up(news, limit),
+        }
+    }
+
+    /// Ends the process group of a program that is cancelled or late.
+    fn give_up(&mut self, news: News, limit: Option<(Instant, Duration)>) -> Result<(), CommandError> {
+        self.end();
+        let command = self.line.clone();
+        match (news, limit) {
+            (News::Late, Some((_, deadline))) => {
+                let tail = self.tail.iter().cloned().collect();
+                Err(CommandError::DeadlinePassed { command, deadline, tail })
+            }
+            _ => Err(CommandError::Cancelled { command }),
+        }
+    }
+
+    /// Waits until there is output or an end, or says that it is cancelled or late.
+    fn wait(&mut self, limit: Option<(Instant, Duration)>) -> Option<News> {
         if self.host.is_cancelled() {
-            self.end();
-            return Err(CommandError::Cancelled { command: self.line.clone() });
+            return Some(News::Cancelled);
         }
         let timeout = match limit {
             None => None,
             Some((since, deadline)) => {
                 let left = deadline.saturating_sub(since.elapsed());
                 if left.is_zero() {
-                    self.end();
-                    let tail = self.tail.iter().cloned().collect();
-                    return Err(CommandError::DeadlinePassed { command: self.line.clone(), deadline, tail });
+                    return Some(News::Late);
                 }
                 Some(timespec(left))
             }
@@ -243,7 +298,7 @@ impl Process {
         self.stderr.fill();
         // A grandchild may keep the pipes open for ever: the end of the program itself is what counts.
         self.ended = ended;
-        Ok(())
+        None
     }
 
     fn hand_over(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
@@ -290,6 +345,36 @@ impl Process {
                 Err(CommandError::Killed { command, signal: signal.unwrap_or_default(), duration, tail })
             }
         }
+    }
+}
+
+/// The leader of a process group that a program of ours started.
+#[derive(Debug)]
+pub(crate) struct Grandchild {
+    id: u32,
+    pidfd: OwnedFd,
+}
+
+impl Grandchild {
+    /// Takes a process that its own parent has not waited for.
+    pub(crate) fn new(id: u32) -> io::Result<Self> {
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Grandchild { id, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+
+    /// Ends its process group, first politely.
+    pub(crate) fn end(&self) {
+        signal_group(self.id, Signal::TERM);
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ = poll(&mut fds, Some(&timespec(GRACE)));
+        signal_group(self.id, Signal::KILL);
+    }
+}
+
+fn signal_group(id: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        // It may be gone already.
+        let _ = kill_process_group(pid, signal);
     }
 }
 

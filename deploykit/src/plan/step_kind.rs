@@ -71,12 +71,14 @@ pub enum StepKind {
     StayUp,
     /// Ends the announcement.
     MaintenanceOff,
+    /// The end of the run, which only own steps follow; it does nothing itself.
+    Finish,
     /// An own step of the site, by its name.
     Own(String),
 }
 
 use StepKind::{
-    Announce, Backup, Check, Code, Collect, Fetch, MaintenanceOff, Migrate, Migrations, Outputs, Own,
+    Announce, Backup, Check, Code, Collect, Fetch, Finish, MaintenanceOff, Migrate, Migrations, Outputs, Own,
     Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck, StagedTree,
     StagedVirtualenv, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
     Virtualenv, Wait,
@@ -86,7 +88,7 @@ use StepKind::{
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 30] = [
+const STEPS: [(StepKind, &str, Phase, bool); 31] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -117,6 +119,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 30] = [
     (StartWorkers, "start-workers", Phase::Finish, ANCHOR),
     (StayUp, "stay-up", Phase::Finish, !ANCHOR),
     (MaintenanceOff, "maintenance-off", Phase::Finish, !ANCHOR),
+    (Finish, "finish", Phase::After, ANCHOR),
 ];
 
 /// Names that earlier versions wrote into journals, reports and configurations, with their current names.

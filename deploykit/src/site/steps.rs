@@ -17,6 +17,15 @@ pub struct OwnStep {
     pub task: OwnTask,
     /// The files that it makes, relative to the top of the checkout.
     pub outputs: Vec<PathBuf>,
+    /// It runs in a process of its own, also where the waiting Django could be forked.
+    pub process: bool,
+}
+
+impl OwnStep {
+    /// Tells whether it may run in a fork of the Django that waits: a command of the new version, once that is live.
+    pub(crate) fn may_be_forked(&self) -> bool {
+        matches!(self.task, OwnTask::Manage(_)) && !self.process && self.after >= StepKind::Virtualenv
+    }
 }
 
 /// What an own step runs.
@@ -41,6 +50,8 @@ keys! {
         "run" => run: Option<Vec<String>>, example ["npm", "run", "build"];
         /// A `manage.py` command.
         "manage" => manage: Option<Vec<String>>, commented ["compress", "--force"];
+        /// Runs `manage` in a process of its own, even where a fork of the waiting Django could run it.
+        "process" => process: bool = false;
         /// The files and directories that a step of the preparation creates, relative to the top of the repository.
         "outputs" => outputs: Vec<String>, type "array of paths", example ["dist", "node_modules"];
     }
@@ -84,6 +95,12 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
                 None
             }
         };
+        if keys.process && matches!(task, Some(OwnTask::Run(_))) {
+            reader.wrong(
+                "process",
+                "`run` always starts a process of its own; only `manage` can have `process`",
+            );
+        }
         let mut outputs = Vec::new();
         for text in keys.outputs {
             let output: PathBuf =
@@ -95,7 +112,7 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
         }
         reader.finish();
         if let (Some(name), Some(after), Some(task)) = (keys.name, keys.after, task) {
-            steps.push(OwnStep { name, after, task, outputs });
+            steps.push(OwnStep { name, after, task, outputs, process: keys.process });
         }
     }
     for wrong in nested_outputs(&steps) {

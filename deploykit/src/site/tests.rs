@@ -173,6 +173,12 @@ name = "warm"
 after = "start-web"
 run = ["./warm", "all"]
 
+[[steps]]
+name = "reindex"
+after = "finish"
+manage = ["reindex"]
+process = true
+
 [maintenance]
 on = ["maintenanceon", "{time}"]
 off = ["maintenanceoff"]
@@ -286,13 +292,14 @@ fn every_key_is_read() {
     assert_eq!(config.services, [gunicorn, redis, web2]);
     let step = |name: &str, after: &str, task| {
         let (name, after, outputs) = (name.into(), after.into(), Vec::new());
-        OwnStep { name, after, task, outputs }
+        OwnStep { name, after, task, outputs, process: false }
     };
     assert_eq!(
         config.steps,
         [
             step("compress", "static", OwnTask::Manage(texts(&["compress"]))),
             step("warm", "start-web", OwnTask::Run(texts(&["./warm", "all"]))),
+            OwnStep { process: true, ..step("reindex", "finish", OwnTask::Manage(texts(&["reindex"]))) },
         ]
     );
     assert_eq!(config.maintenance.on, Some(texts(&["maintenanceon", "{time}"])));

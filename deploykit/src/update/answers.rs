@@ -60,6 +60,8 @@ pub(super) struct Facts {
     pub carrying: Carrying,
     /// What the site's own steps made.
     pub outputs: Vec<Output>,
+    /// Why the waiting Django cannot be forked.
+    pub unforked: Option<String>,
 }
 
 impl Facts {
@@ -101,7 +103,7 @@ impl Facts {
             services: &services,
             known,
             answers: self.answers(site, target, &services),
-            course: Course::Update { rollback: self.rollback() },
+            course: Course::Update { rollback: self.rollback(), unforked: self.unforked.clone() },
             commits,
             notices: self.notices(site),
         };

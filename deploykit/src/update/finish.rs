@@ -1,19 +1,19 @@
 //! The second half of an update: announce, window, finish; then what is kept of it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::Context;
+use crate::action::{Context, executor};
 use crate::error::warn;
 use crate::event::{Event, Outcome};
 use crate::host::users::own_name;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, VERSION};
 use crate::lock::Lock;
-use crate::plan::{Plan, Step, StepKind};
-use crate::report::Report;
+use crate::plan::{Phase, Plan, Step, StepKind};
+use crate::report::{Failure, Report, StepReport};
 use crate::runner::{Course, Events, Runner, error_chain};
 use crate::services::LogMark;
 use crate::site::Site;
@@ -116,7 +116,7 @@ impl Update<'_> {
             logs: Some(&self.logs),
         };
         self.beside.stays = true;
-        let course = runner.run(&self.plan.steps, &self.plan.hold);
+        let course = runner.run(until_end(&self.plan.steps), &self.plan.hold);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
         let course = course?;
         let mut report = self.report(&run, course);
@@ -132,6 +132,8 @@ impl Update<'_> {
                         Ending { site: &self.site, state: &self.state, context, events: &mut self.events };
                     if report.outcome == Outcome::Updated {
                         ending.keep(&run, &report, &plan.steps, next);
+                        ending.follow(&run, &mut report, &plan.steps);
+                        report.duration_ms = crate::millis::of(self.events.elapsed());
                     }
                     self.context.close();
                     self.beside.put_away();
@@ -246,10 +248,49 @@ impl Ending<'_, '_> {
         }
     }
 
+    /// Runs the site's own steps that follow the end, until one fails. The run is over by then: whatever becomes of them, the new
+    /// version serves, and a rollback can still be asked for.
+    pub(super) fn follow(&mut self, run: &RunDirectory, report: &mut Report, steps: &[Step]) {
+        let steps = &steps[until_end(steps).len()..];
+        if steps.is_empty() {
+            return;
+        }
+        // Whoever kills what follows finds the run as it ended.
+        if let Err(error) = run.set_report(report) {
+            self.events.notice(&self.context.host, &error_chain(&error));
+        }
+        self.events.send(Event::PhaseStarted { phase: Phase::After });
+        for (number, step) in steps.iter().enumerate() {
+            let (id, phase, reason) = (step.id.clone(), step.phase, step.change.reason.clone());
+            self.events.send(Event::StepStarted { phase, step: id.clone(), reason: reason.clone() });
+            let started = Instant::now();
+            let done = executor::perform(&step.change.actions, self.context, |_| ());
+            let duration_ms = crate::millis::of(started.elapsed());
+            report.steps.push(StepReport { step: id.clone(), phase, duration_ms, undone: false });
+            let Err(error) = done else {
+                self.events.send(Event::StepFinished { phase, step: id, outcome: reason, duration_ms });
+                continue;
+            };
+            let mut failure = Failure::new(id.clone(), phase, &error, self.context.host.redactor());
+            failure.cause = Box::<dyn std::error::Error + Send + Sync>::from(error).into();
+            failure.transcript = Some(run.transcript());
+            let (error, tail) = (failure.error.clone(), failure.tail.clone());
+            self.events.send(Event::StepFailed { phase, step: id, error, tail });
+            report.failure = Some(failure);
+            let left: Vec<String> = steps[number + 1..].iter().map(|step| format!("`{}`", step.id)).collect();
+            if !left.is_empty() {
+                let text = format!("these steps were not run: {}", left.join(", "));
+                self.events.notice(&self.context.host, &text);
+            }
+            break;
+        }
+        self.events.add_notices(&mut report.notices);
+    }
+
     /// Tells the site's own programs what came of it.
     pub(super) fn hooks(&mut self, report: &Report) {
         let config = self.site.config();
-        let hooks = if report.outcome == Outcome::Updated {
+        let hooks = if report.outcome == Outcome::Updated && report.failure.is_none() {
             &config.hooks.after_success
         } else {
             &config.hooks.after_failure
@@ -263,6 +304,11 @@ impl Ending<'_, '_> {
             }
         }
     }
+}
+
+/// Returns the steps of the run itself, without those that follow its end.
+pub(super) fn until_end(steps: &[Step]) -> &[Step] {
+    &steps[..steps.partition_point(|step| step.phase < Phase::After)]
 }
 
 /// Removes what no rollback needs any more: the leftovers of past updates, and old backups.

@@ -35,7 +35,7 @@ pub enum InsertError {
 
 impl Update<'_> {
     /// Adds a step after another one, and after those that were added there before. The anchor is one of
-    /// [`StepKind::anchors`], or a step of the site's own; the step takes its phase from the anchor.
+    /// [`StepKind::anchors`] but for `finish`, or a step of the site's own; the step takes its phase from the anchor.
     ///
     /// The step is journalled, undone and recovered like any other: its actions and their undo are data, which another
     /// process performs after a crash. A [rollback](crate::update::rollback) of the finished update performs the recorded
@@ -130,7 +130,9 @@ impl Inserted {
 
 fn insert(steps: &mut Vec<Step>, anchor: &StepKind, mut step: Step) -> Result<(), InsertError> {
     let is_own = |step: &Step| step.id.is_own();
-    if !anchor.is_own() && !StepKind::anchors().any(|known| known == *anchor) {
+    // What follows the end is in no journal, so that no rollback could undo it.
+    let is_anchor = StepKind::anchors().any(|known| known == *anchor) && *anchor != StepKind::Finish;
+    if !anchor.is_own() && !is_anchor {
         return Err(InsertError::NoAnchor { anchor: anchor.clone() });
     }
     if !is_own(&step) || steps.iter().any(|other| other.id == step.id) {

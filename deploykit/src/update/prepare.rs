@@ -8,6 +8,7 @@ mod own_steps;
 mod packages;
 mod settled;
 mod site;
+mod twin;
 mod written;
 
 use std::error::Error;
@@ -209,10 +210,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
             ..self.site.project()?
         };
         self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
-        let (mut session, site, bytecode) = self.step(StepKind::Check, |this| {
+        let (mut session, site, bytecode, unforked) = self.step(StepKind::Check, |this| {
             let (mut session, site, found) = this.boot(&project, &tree)?;
             let bytecode = this.compile(&mut session, moved, &tree)?;
-            Ok(((session, site, bytecode), found))
+            let unforked = this.begin_twin(&mut session, &site, &project, &tree)?;
+            Ok(((session, site, bytecode, unforked), found))
         })?;
         let apart = Apart::of(&site, &tree);
         let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
@@ -236,6 +238,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let outputs = self.or_fail(StepKind::Outputs, outputs)?;
         let carrying = self.written(&tree, apart, &outputs, static_root, !plan.pending.is_empty());
         let carrying = self.or_fail(StepKind::Plan, carrying)?;
+        let unforked = self.end_twin(&mut session, unforked);
+        let unforked = self.or_fail(StepKind::Plan, unforked)?;
         let migrations = match carrying.migrates_live() {
             true => pending(plan, before, backup.as_ref(), self.site.project()?),
             false => {
@@ -259,6 +263,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             beside,
             carrying,
             outputs,
+            unforked,
         })
     }
 

@@ -20,8 +20,8 @@ use crate::update::past;
 use crate::update::services::Services;
 
 use StepKind::{
-    Backup, Code, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck, StartRequired, StartWeb,
-    StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
+    Backup, Code, Finish, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck, StartRequired,
+    StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
 };
 
 /// What the operations answered, in the order of an update.
@@ -56,6 +56,8 @@ pub(super) enum Course {
     Update {
         /// Whether it can be rolled back later.
         rollback: LaterRollback,
+        /// Why the waiting Django cannot be forked.
+        unforked: Option<String>,
     },
     Rollback {
         /// The finished update that is rolled back.
@@ -74,15 +76,19 @@ pub(super) struct Planned {
 impl Recipe<'_> {
     pub(super) fn plan(self) -> Result<Planned, Box<dyn Error + Send + Sync>> {
         let Recipe { site, request, services, answers, .. } = self;
-        let (rollback, rolls_back, inserted) = match self.course {
-            Course::Update { rollback } => (Some(rollback), None, Vec::new()),
-            Course::Rollback { run, inserted } => (None, Some(run), inserted),
+        let (rollback, rolls_back, inserted, unforked) = match self.course {
+            Course::Update { rollback, unforked } => (Some(rollback), None, Vec::new(), unforked),
+            Course::Rollback { run, inserted } => (None, Some(run), inserted, None),
         };
         let is_rollback = rolls_back.is_some();
         let step = |(kind, check)| Step::new(kind, check);
         let project = site.project()?;
+        let own = |step: &Step| match is_rollback {
+            true => Vec::new(),
+            false => own_steps(site, &project, self.host, step, unforked.as_deref()),
+        };
         let with_own = |step: Step| {
-            let own = if is_rollback { Vec::new() } else { own_steps(site, &project, self.host, &step) };
+            let own = own(&step);
             undone_before(&step, &inserted).into_iter().chain([step]).chain(own)
         };
         let mut changes = vec![
@@ -125,6 +131,7 @@ impl Recipe<'_> {
         ];
         let before = before.flat_map(with_own);
         let after = after.map(step).into_iter().flat_map(with_own);
+        let last = own(&Step::new(Finish, Check::unchanged("the run is over")));
         let [from, to] = self.commits;
         let plan = Plan {
             environment: site.config().environment.as_str().to_owned(),
@@ -134,7 +141,7 @@ impl Recipe<'_> {
             rollback,
             starts: announcement.starts()?,
             forecast,
-            steps: before.chain(window).chain(after).collect(),
+            steps: before.chain(window).chain(after).chain(last).collect(),
             notices: services.notices().into_iter().chain(self.notices).collect(),
             hold: services.hold(page),
         };
@@ -158,16 +165,27 @@ fn undone_before(step: &Step, inserted: &[(StepKind, Step)]) -> Vec<Step> {
     undone.map(|(_, undone)| Step { phase: step.phase, ..undone.clone() }).collect()
 }
 
-/// Returns the steps of the site itself that follow a step.
-fn own_steps(site: &Site, project: &Project, host: &Host, step: &Step) -> Vec<Step> {
+/// Returns the steps of the site itself that follow a step; `unforked` says why the waiting Django cannot be forked.
+fn own_steps(site: &Site, project: &Project, host: &Host, step: &Step, unforked: Option<&str>) -> Vec<Step> {
     let config = site.config();
     let own = config.steps.iter().filter(|own| own.after == step.id).map(|own| {
         let command = own_command(&own.task, &config.site.repository, project, host);
-        let reason = match &own.task {
-            OwnTask::Manage(args) => format!("manage.py {}", args.join(" ")),
-            OwnTask::Run(argv) => argv.join(" "),
+        let (command, reason, details) = match &own.task {
+            OwnTask::Manage(args) => {
+                let apart = match unforked {
+                    _ if own.process => Some("`process` is set"),
+                    _ if !own.may_be_forked() => Some("the new version is not live yet"),
+                    reason => reason,
+                };
+                let (command, place) = match apart {
+                    None => (command.forked(), "in a fork of the waiting Django".to_owned()),
+                    Some(reason) => (command, format!("in a process of its own: {reason}")),
+                };
+                (command, format!("manage.py {}", args.join(" ")), vec![place])
+            }
+            OwnTask::Run(argv) => (command, argv.join(" "), Vec::new()),
         };
-        let change = Change { reason, actions: vec![Action::Run { command }], ..Change::default() };
+        let change = Change { reason, details, actions: vec![Action::Run { command }], ..Change::default() };
         Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }
     });
     own.collect()
@@ -234,7 +252,9 @@ mod tests {
         let undone = rollback.into_iter().flat_map(|kind| undone_before(&step(kind), &inserted));
         let expected = inserted.iter().map(|(_, step)| step.id.clone());
         assert_eq!(undone.map(|step| step.id).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-        let anchors = StepKind::anchors().filter(|kind| kind.phase() != Some(Phase::Prepare));
+        // Nothing is inserted into the preparation or after the end.
+        let outside = [Some(Phase::Prepare), Some(Phase::After)];
+        let anchors = StepKind::anchors().filter(|kind| !outside.contains(&kind.phase()));
         assert_eq!(anchors.collect::<Vec<_>>(), update);
     }
 }

@@ -19,7 +19,7 @@ use crate::site::Site;
 use crate::state::RunDirectory;
 use crate::update::UpdateError;
 use crate::update::beside::sweep;
-use crate::update::finish::{Ending, prune, sync};
+use crate::update::finish::{Ending, prune, sync, until_end};
 
 /// Polling interval while a process ends.
 const LOOK: Duration = Duration::from_millis(100);
@@ -63,7 +63,7 @@ pub fn recover_forward(
         };
         let earlier: Vec<&Step> =
             planned.iter().filter(|step| begun.iter().any(|begun| *begun.step == step.id)).collect();
-        let left = planned
+        let left = until_end(planned)
             .iter()
             .filter(|step| step.is_needed() && (step.id == StepKind::SmokeCheck || !done(step)));
         // A migration without a transaction may be half done: it would do things twice if it were run again on top of that.
@@ -162,6 +162,7 @@ impl Recovery<'_, '_> {
             let mut ending = Ending { site, state: &state, context: &mut context, events: &mut events };
             if outcome == Outcome::Updated {
                 ending.keep(&run, &report, planned, run.next());
+                ending.follow(&run, &mut report, planned);
             }
             context.close();
             sweep(site, &state, &host.uninterrupted());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deploykit::Host;
 use deploykit::action::Context;
-use deploykit::internal::django::{Announce, DjangoError, Expected};
+use deploykit::internal::django::{Announce, DjangoError, Expected, Places};
 use deploykit::operations::maintenance::{Announcement, Goal, Maintenance, Page, announced_time};
 use deploykit::operations::{self, Check, Operation};
 use jiff::Timestamp;
@@ -98,7 +98,7 @@ fn an_exit_code_of_zero_is_not_believed() {
 }
 
 #[test]
-fn a_django_that_waits_ends_an_announcement_and_a_fresh_one_where_it_cannot() {
+fn a_django_that_is_forked_ends_an_announcement_and_a_fresh_one_where_it_cannot() {
     let Some(site) = Site::with_maintenance("UTC") else { return };
     let announce = |argv: &str| Announce {
         project: site.project.clone(),
@@ -107,17 +107,25 @@ fn a_django_that_waits_ends_an_announcement_and_a_fresh_one_where_it_cannot() {
         expected: Expected::Off,
         status_file: Some(site.path("maintenance.json")),
     };
-    let mut context = Context { django: Some(site.boot()), ..Context::default() };
+    let command = "shop/management/commands/maintenanceoff.py";
+    let anywhere = site.read(command);
+    let only_there = "import sys\nassert 'deploykit_probe' in sys.modules, 'a process of its own'\n";
+    site.write(command, &format!("{only_there}{anywhere}"));
+    let (host, mut session) = (Host::new(), site.boot());
     site.write("maintenance.json", "{}");
-    // No process could be started from here, and none is wanted.
-    let manage = site.read("manage.py");
-    site.write("manage.py", "raise SystemExit('nobody starts it')");
+    let mut apart = Context::default();
+    assert!(announce("maintenanceoff").perform_within(&mut apart).is_err());
+    assert!(site.path("maintenance.json").exists());
+    let (top, virtualenv) = (&*site.project.directory, site.project.python.parent().unwrap());
+    let places = Places { live: &site.project, tree: [top; 2], virtualenv: [virtualenv; 2] };
+    assert_eq!(session.begin_twin(&host, &places, || true).unwrap(), None);
+    assert_eq!(session.end_twin(&host).unwrap(), None);
+    let mut context = Context { django: Some(session), ..Context::default() };
     announce("maintenanceoff").perform_within(&mut context).unwrap();
     assert!(!site.path("maintenance.json").exists());
     site.write("maintenance.json", "{}");
     let error = announce("no-such-command").perform_within(&mut context).unwrap_err();
     assert!(matches!(error, DjangoError::Command(_)), "{error}");
-    site.write("manage.py", &manage);
     let error = announce("check").perform_within(&mut context).unwrap_err();
     assert!(error.to_string().ends_with("it is still announced"), "{error}");
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 
+from . import origin
 from .errors import guarded, text_of
 from .kinds import Json, Settings
 from .registry import answers
@@ -33,6 +34,15 @@ def load_application(path: str) -> None:
 @answers("check")
 def do_check(request: Json) -> Json:
     """Runs the system checks, and loads the URL configuration and the application."""
+    origin.LOADING = True
+    try:
+        return check(request)
+    finally:
+        origin.LOADING = False
+
+
+def check(request: Json) -> Json:
+    """Does it, and says what was found."""
     from django.conf import settings
     from django.core import checks
 

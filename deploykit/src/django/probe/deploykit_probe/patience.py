@@ -9,6 +9,7 @@ import time
 import traceback
 from typing import Any
 
+from . import origin
 from .answers import send
 from .connections import has_database
 from .errors import Failed, Refused, guarded
@@ -38,6 +39,8 @@ def be_patient(seconds: float) -> None:
 
 def limited(connection: Connection, **kwargs: Any) -> None:
     """Gives a new connection the limit for locks, unless the site has one of its own, and its name."""
+    if origin.LOADING:
+        origin.READ_AT_BOOT.add(connection.alias)
     ours = CHANGING and threading.current_thread() is threading.main_thread()
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

@@ -9,6 +9,9 @@ from .kinds import Executor, Migration, ProjectState
 # The attribute that methods have once they are replaced.
 MARK = "deploykit"
 
+# The methods that were replaced.
+ORIGINALS: dict[str, Callable[..., Any]] = {}
+
 
 def record_at_once() -> None:
     """Lets each migration and its record reach the database in one transaction, where it can be.
@@ -42,4 +45,13 @@ def record_at_once() -> None:
     for name in ("apply_migration", "unapply_migration"):
         original = getattr(MigrationExecutor, name)
         if not getattr(original, MARK, False):
+            ORIGINALS[name] = original
             setattr(MigrationExecutor, name, whole(original))
+
+
+def undo() -> None:
+    """Restores the methods."""
+    from django.db.migrations.executor import MigrationExecutor
+
+    for name, original in ORIGINALS.items():
+        setattr(MigrationExecutor, name, original)

@@ -15,6 +15,8 @@ from . import (  # noqa: F401
     bytecode,
     check,
     database,
+    fork,
+    origin,
     patience,
     rows,
     site,
@@ -46,6 +48,8 @@ def let_go() -> None:
 
 def serve(requests: IO[bytes]) -> None:
     """Answers one request after the other until the input ends."""
+    origin.LOADING = False
+    origin.INPUT.append(requests)
     send({"ok": {"pid": os.getpid()}})
     while True:
         line = requests.readline()
@@ -63,16 +67,20 @@ def serve(requests: IO[bytes]) -> None:
         send(answer)
 
 
-def booted(called: list[bool], limit: float, requests: IO[bytes]) -> Callable[..., None]:
+def booted(called: list[bool], limit: float, requests: IO[bytes], original: Callable[..., None]) -> Callable[..., None]:
     """Returns the replacement for Django's command line: it loads the site and answers."""
 
     def entry(*args: Any, **kwargs: Any) -> None:
-        """Loads the site once, whatever command `manage.py` runs, and answers until the input ends."""
+        """Loads the site once, whatever command `manage.py` runs, and answers until the input ends; a fork runs the command."""
+        if origin.FORKED:
+            original(*args, **kwargs)
+            return
         if called:
             return
         called.append(True)
         try:
             guarded("settings", load_settings)
+            origin.LOADING = True
             be_patient(limit)
             guarded("apps", load_apps)
             let_go()
@@ -124,9 +132,10 @@ def boot(requests: IO[bytes]) -> None:
     except BaseException as error:
         send(failure(Failed("no_django", error)))
         return
-    entry = booted(called, configuration["limit"], requests)
-    management.execute_from_command_line = entry
-    management.ManagementUtility.execute = entry
+    for owner, name in ((management, "execute_from_command_line"), (management.ManagementUtility, "execute")):
+        original = getattr(owner, name)
+        origin.REPLACED.append((owner, name, original))
+        setattr(owner, name, booted(called, configuration["limit"], requests, original))
     try:
         runpy.run_path("manage.py", run_name="__main__")
     except BaseException as error:

@@ -165,15 +165,6 @@ def do_facts(request: Json) -> Json:
     }
 
 
-@answers("command")
-def do_command(request: Json) -> Json:
-    """Runs a command of `manage.py`."""
-    from django.core.management import call_command
-
-    call_command(*request["argv"])
-    return {}
-
-
 @answers("ping")
 def do_ping(request: Json) -> Json:
     """Answers, to show that the process lives."""
