@@ -77,6 +77,38 @@ pub(crate) enum FoundManager {
         /// Whether it takes `sudo`: for everybody but root.
         sudo: bool,
     },
+    /// Neither: a uWSGI that was started by a command or by an emperor.
+    Uwsgi(Uwsgi),
+}
+
+/// A uWSGI that neither systemd nor supervisor runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uwsgi {
+    /// The file with the number of its master process.
+    pub(crate) pidfile: PathBuf,
+    /// Its `master-fifo`.
+    pub(crate) fifo: Option<PathBuf>,
+    /// Starts it and returns; empty for an emperor's vassal.
+    pub(crate) start: Vec<String>,
+    /// The vassal's file.
+    pub(crate) vassal: Option<PathBuf>,
+}
+
+/// A step of the site's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FoundStep {
+    /// Its name.
+    pub(crate) name: String,
+    /// The step that it follows.
+    pub(crate) after: &'static str,
+    /// It is a command of manage.py.
+    pub(crate) manage: bool,
+    /// Its command.
+    pub(crate) command: Vec<String>,
+    /// What it creates in the checkout.
+    pub(crate) outputs: Found<Vec<String>>,
+    /// What it was taken from.
+    pub(crate) source: String,
 }
 
 /// A service of the site.
@@ -134,14 +166,28 @@ pub struct Findings {
     pub(crate) virtualenv: Found<PathBuf>,
     /// The requirements files.
     pub(crate) requirements: Found<Vec<PathBuf>>,
+    /// The lock file.
+    pub(crate) lock: Found<PathBuf>,
+    /// The lock's groups.
+    pub(crate) groups: Found<Vec<String>>,
+    /// The lock's extras.
+    pub(crate) extras: Found<Vec<String>>,
     /// The file of the secrets.
     pub(crate) secrets_file: Found<PathBuf>,
     /// How the settings ask for a secret.
     pub(crate) secrets_pattern: Found<String>,
+    /// Secrets that the expression does not find.
+    pub(crate) secrets_required: Vec<String>,
     /// `STATIC_ROOT`, as it stands in the settings.
     pub(crate) static_root: Found<String>,
+    /// `static.collect`, when it is not `auto`.
+    pub(crate) collect: Found<String>,
     /// The services, the web first.
     pub(crate) services: Vec<FoundService>,
+    /// What runs besides them, as a question.
+    pub(crate) beside: Option<String>,
+    /// The site's own steps.
+    pub(crate) steps: Vec<FoundStep>,
     /// The commands that announce maintenance.
     pub(crate) maintenance: Found<FoundMaintenance>,
     /// The file that `maintenanceon` writes.
@@ -152,6 +198,10 @@ pub struct Findings {
     pub(crate) base: Found<String>,
     /// Where the web service itself listens.
     pub(crate) connect: Found<String>,
+    /// The first page, where the site is not at the top.
+    pub(crate) first_page: Option<String>,
+    /// Where every page redirects those who are not logged in.
+    pub(crate) login: Option<String>,
     /// Log files: name and path.
     pub(crate) logs: Vec<(String, PathBuf)>,
     /// What a person has to decide, with the lines of the written file.

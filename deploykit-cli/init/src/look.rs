@@ -7,16 +7,17 @@ use deploykit::internal::names;
 use deploykit::internal::owners::not_root_over_others;
 
 use crate::InitError;
-use crate::choose::{self, maintenance, packages, project, secrets, services, web};
-use crate::findings::{FILE_NAME, Findings, Found};
+use crate::choose::{self, maintenance, packages, project, secrets, services, steps, web};
+use crate::findings::{FILE_NAME, Findings, Found, in_backticks};
 use crate::read::around::Around;
 use crate::read::files::{Tree, text, walk};
 use crate::read::settings::Settings;
-use crate::read::{git, nginx};
+use crate::read::{git, literals, nginx};
 use crate::write;
+use deploykit::services::Role;
 
-/// Where supervisor, systemd and nginx have their settings on the usual distributions.
-const ELSEWHERE: [&str; 9] = [
+/// Where service managers, web servers and cron have their settings on the usual distributions.
+pub(crate) const PLACES: [&str; 21] = [
     "/etc/supervisor/supervisord.conf",
     "/etc/supervisor/conf.d",
     "/etc/supervisord.conf",
@@ -25,6 +26,18 @@ const ELSEWHERE: [&str; 9] = [
     "/etc/nginx/nginx.conf",
     "/etc/nginx/conf.d",
     "/etc/nginx/sites-enabled",
+    "/etc/apache2/apache2.conf",
+    "/etc/apache2/conf-enabled",
+    "/etc/apache2/sites-enabled",
+    "/etc/httpd/conf/httpd.conf",
+    "/etc/httpd/conf.d",
+    "/etc/caddy/Caddyfile",
+    "/etc/uwsgi",
+    "/etc/uwsgi/vassals",
+    "/etc/uwsgi-emperor/vassals",
+    "/etc/cron.d",
+    "/etc/crontab",
+    "/var/spool/cron/crontabs",
     "/usr/local/etc/supervisord.conf",
 ];
 
@@ -34,10 +47,10 @@ const ELSEWHERE: [&str; 9] = [
 ///
 /// See [`InitError`]: no checkout, no manage.py.
 pub fn look(directory: &Path, host: &Host) -> Result<Findings, InitError> {
-    look_also_in(directory, host, &ELSEWHERE.map(PathBuf::from))
+    look_also_in(directory, host, &PLACES.map(PathBuf::from))
 }
 
-/// Does what [`look`] does with other places than [`ELSEWHERE`]: files, or directories whose files are read.
+/// Does what [`look`] does with other places than [`PLACES`]: files, or directories whose files are read.
 pub(crate) fn look_also_in(
     directory: &Path,
     host: &Host,
@@ -74,34 +87,63 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     let virtualenvs = packages::virtualenvs(&top, tree);
     let programs = services::of_this_site(&top, &around.programs, &virtualenvs);
     let (programs, unsure) = services::without_doubles(&top, programs);
+    let served = programs.iter().any(|program| program.installed && web::role(&program.command) == Role::Web);
 
     findings.project = project::project(&top, tree, &programs)?;
     let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
     findings.settings = project::settings(&top, &project, tree, &programs);
     let env_files = [project.join(".env"), top.join(".env")];
     let dotenv = env_files.iter().find_map(|file| text(file));
-    findings.environment = project::environment(&findings.settings, dotenv.as_deref());
+    findings.environment = project::environment(&findings.settings, dotenv.as_deref(), served);
     let environment = findings.environment.value.clone().unwrap_or_default();
     let module = findings.settings.value.clone().unwrap_or_default();
-    let imported = project::import_directory(&top, &project, &module).unwrap_or_else(|| project.clone());
-    let mut settings = Settings::read(&imported, &module);
+    let imported = project::import_directory(&top, &project, &module, &programs);
+    let mut settings = Settings::read(&imported.unwrap_or_else(|| project.clone()), &module);
     settings.variables = dotenv.unwrap_or_default();
+    let starters = project::starters(&project, tree);
 
     findings.virtualenv = packages::virtualenv(&top, &virtualenvs, &programs);
-    findings.requirements = packages::requirements(&top, &project, tree, &environment);
-    let secrets = secrets::choose(&top, &project, tree, &settings, &programs);
+    let packages = packages::packages(&top, &project, tree, &environment);
+    (findings.requirements, findings.lock) = (packages.requirements, packages.lock);
+    (findings.groups, findings.extras) = (packages.groups, packages.extras);
+    let secrets = secrets::choose(&top, &project, tree, &settings, &starters, &programs);
     (findings.secrets_file, findings.secrets_pattern) = (secrets.file, secrets.pattern);
-    findings.env_file = secrets.env_file;
-    findings.env = services::variables(&top, &programs, findings.env_file.value.as_deref());
+    (findings.env_file, findings.secrets_required) = (secrets.env_file, secrets.required);
+    let is_read = |name: &str| {
+        let quoted = format!(r#"["']{name}["']"#);
+        settings.matches(&quoted) || starters.matches(&quoted)
+    };
+    let (env, secret) = services::variables(&top, &programs, findings.env_file.value.as_deref(), is_read);
+    findings.env = env;
+    if !secret.is_empty() {
+        let names = in_backticks(secret);
+        let question =
+            format!("manage.py needs {names} as the services get them; put them into a file for both");
+        findings.env_file.question = Some(question);
+    }
     findings.static_root = project::static_root(&top, &settings);
+    findings.collect = project::collect(&top, &findings.static_root);
+    findings.steps = steps::steps(&top, tree, &settings);
 
-    findings.services = services::services(&top, &programs, &unsure);
-    findings.connect = web::connect(&programs);
+    findings.connect = web::connect(&programs, &around.fronts);
     let env_files: Vec<PathBuf> = findings.env_file.value.iter().cloned().chain(env_files).collect();
-    let host = web::allowed_host(&settings, &env_files);
-    let nginx =
-        web::nginx_of_this_site(&top, &around.nginx, host.as_ref(), findings.connect.value.as_deref());
-    findings.base = web::base(&top, host, &nginx);
+    let hosts = web::allowed_hosts(&settings, &env_files);
+    let allowed = hosts.as_ref().map(|(hosts, _)| hosts.clone()).unwrap_or_default();
+    let fronts = web::of_this_site(&top, &around.fronts, &allowed, &programs);
+    findings.services = services::services(&top, &programs, &unsure, &fronts);
+    findings.beside = services::beside(&top, around, &programs, findings.virtualenv.value.as_slice());
+    let connect = findings.connect.value.clone();
+    let nginx = web::nginx_of_this_site(&top, &around.nginx, &fronts, connect.as_deref());
+    let secure =
+        settings.matches(r"\bSECURE_(?:SSL_REDIRECT|PROXY_SSL_HEADER|HSTS_SECONDS)[ \t]*=[ \t]*[^F0\s]");
+    (findings.base, findings.first_page) = web::base(&top, hosts, &fronts, connect.as_deref(), secure);
+    if settings.matches(r"\bLoginRequiredMiddleware\b") {
+        let login = settings.assigned("LOGIN_URL").map_or_else(
+            || Some("/accounts/login/".to_owned()),
+            |(_, url)| literals::strings(&url).into_iter().next(),
+        );
+        findings.login = login.filter(|url| url.starts_with('/'));
+    }
     findings.page = maintenance::page(&top, &nginx);
     findings.maintenance = maintenance::commands(&top, tree, &settings);
     findings.status_file = maintenance::status_file(&top, &settings);

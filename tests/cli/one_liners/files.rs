@@ -78,15 +78,17 @@ Hint: change it by hand, or look at what would be written with `deploykit init -
     let printed = document(site, "init-print", &["init", "--print"]);
     assert!(!site.config.exists());
     let wrote = on(site, &["init"]).run().expect(0);
-    assert_data_eq!(wrote.text(Some(site)), str![[r#"
+    assert_data_eq!(
+        wrote.text(Some(site)),
+        str![[r#"
 exit code 0
 --- stdout
 Wrote /srv/site/deploykit.toml
-Needs a person: `site.env`: the services get `DEMO_DATA`, `DEMO_WORKER_LINGERS`; if manage.py needs them, put them here, or secret ones into an env-file
-  at /srv/site/deploykit.toml:11
-Fix these lines, then look at what an update would do: deploykit plan
+Read it through, then look at what an update would do: deploykit plan
 
-"#]].raw());
+"#]]
+        .raw()
+    );
     assert_eq!(fs::read_to_string(&site.config).unwrap(), printed["configuration"].as_str().unwrap());
     // What is needed beside it is in the environment of whoever calls.
     let data = site.root.join("data").display().to_string();

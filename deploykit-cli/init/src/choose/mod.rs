@@ -6,6 +6,7 @@ pub(crate) mod packages;
 pub(crate) mod project;
 pub(crate) mod secrets;
 pub(crate) mod services;
+pub(crate) mod steps;
 pub(crate) mod web;
 
 use std::path::{Path, PathBuf};

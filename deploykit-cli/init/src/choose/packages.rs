@@ -6,15 +6,90 @@ use std::path::{Path, PathBuf};
 use super::{WORDS, is_aside, listed, narrow, says, says_words};
 use crate::findings::Found;
 use crate::read::files::{Tree, directory_name, entries_of, file_name, is_virtualenv, real, shown};
+use crate::read::git;
 use crate::read::program::Program;
+use crate::read::scripts::{self, Installs};
+
+/// What the packages come from: requirements files or a lock file.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Packages {
+    pub requirements: Found<Vec<PathBuf>>,
+    pub lock: Found<PathBuf>,
+    pub groups: Found<Vec<String>>,
+    pub extras: Found<Vec<String>>,
+}
+
+/// Lock files, and the tool of each.
+const LOCKS: [(&str, &str); 5] = [
+    ("uv.lock", "uv"),
+    ("poetry.lock", "poetry"),
+    ("pdm.lock", "pdm"),
+    ("Pipfile.lock", "pipenv"),
+    ("pylock.toml", "pylock"),
+];
+
+/// Chooses what the packages come from. Requirements files and a lock file are never taken together.
+pub(crate) fn packages(top: &Path, project: &Path, tree: &Tree, environment: &str) -> Packages {
+    let scripts = scripts::installs(tree);
+    let found = requirements(top, project, tree, environment);
+    let near = |name: &str| [project, top].into_iter().map(|at| at.join(name)).find(|path| path.is_file());
+    let mut locks: Vec<(PathBuf, &str)> =
+        LOCKS.iter().filter_map(|(name, tool)| Some((near(name)?, *tool))).collect();
+    narrow(&mut locks, |(_, tool)| scripts.iter().any(|script| script.locker == Some(*tool)));
+    let Some((lock, tool)) = locks.first().cloned() else {
+        return Packages { requirements: with_more(top, found, &scripts), ..Packages::default() };
+    };
+    let used = scripts.iter().find(|script| script.locker == Some(tool));
+    let by_pip = scripts.iter().find(|script| !script.requirements.is_empty() && script.locker.is_none());
+    let mut packages = Packages::default();
+    if found.value.is_some() && used.is_none() {
+        if let Some(script) = by_pip {
+            let source = shown(top, &script.file);
+            return Packages {
+                requirements: with_more(top, Found { source: Some(source), ..found }, &scripts),
+                ..packages
+            };
+        }
+        let files: Vec<&PathBuf> = found.value.iter().flatten().chain([&lock]).collect();
+        let question = format!("what do the packages come from? there are {}", listed(top, &files));
+        packages.requirements = Found::open(question);
+        return packages;
+    }
+    if locks.len() > 1 {
+        let files: Vec<&PathBuf> = locks.iter().map(|(file, _)| file).collect();
+        packages.lock =
+            Found::guess(lock, format!("which lock file is the site's? there are {}", listed(top, &files)));
+        return packages;
+    }
+    let source = used.map(|script| shown(top, &script.file));
+    if let (Some(script), Some(source)) = (used, &source) {
+        let listed = |names: &[String]| {
+            if names.is_empty() { Found::default() } else { Found::new(names.to_vec(), source.clone()) }
+        };
+        (packages.groups, packages.extras) = (listed(&script.groups), listed(&script.extras));
+    }
+    packages.lock = Found::new(lock, source.unwrap_or_default());
+    packages
+}
+
+/// Adds the requirements that git does not know and that the project's own script installs where they are.
+fn with_more(top: &Path, mut found: Found<Vec<PathBuf>>, scripts: &[Installs]) -> Found<Vec<PathBuf>> {
+    let Some(files) = &mut found.value else { return found };
+    for script in scripts {
+        let near = script.file.parent().unwrap_or(top);
+        for name in &script.requirements {
+            let file = near.join(name);
+            if file.is_file() && !files.contains(&file) && !git::is_tracked(top, &file) {
+                files.push(file);
+                found.source = Some(shown(top, &script.file));
+            }
+        }
+    }
+    found
+}
 
 /// Chooses the requirements files.
-pub(crate) fn requirements(
-    top: &Path,
-    project: &Path,
-    tree: &Tree,
-    environment: &str,
-) -> Found<Vec<PathBuf>> {
+fn requirements(top: &Path, project: &Path, tree: &Tree, environment: &str) -> Found<Vec<PathBuf>> {
     let is_candidate = |file: &&PathBuf| {
         let name = file_name(file).to_lowercase();
         let inside = says(&directory_name(file).to_lowercase(), &["requirements", "reqs", "requires"]);
@@ -60,18 +135,10 @@ pub(crate) fn requirements(
 }
 
 fn without_requirements(tree: &Tree) -> Found<Vec<PathBuf>> {
-    let others = [
-        ("uv.lock", "uv export --no-dev -o requirements.txt"),
-        ("poetry.lock", "poetry export -o requirements.txt"),
-        ("Pipfile.lock", "pipenv requirements > requirements.txt"),
-        ("pyproject.toml", "pip-compile -o requirements.txt"),
-    ];
-    let other = others.iter().find(|(name, _)| tree.named(name).next().is_some());
-    Found::open(match other {
-        Some((name, command)) => {
-            format!("the packages are in {name}; commit a requirements file, such as by `{command}`")
-        }
-        None => "there is no requirements file; without one, packages are left as they are".to_owned(),
+    Found::open(if tree.named("pyproject.toml").next().is_some() {
+        "the packages are in `pyproject.toml`; commit a lock file, such as by `uv lock`, or a requirements file"
+    } else {
+        "there is no requirements file; without one, packages are left as they are"
     })
 }
 
@@ -105,6 +172,12 @@ pub(crate) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> 
                 used.push((directory, program));
             }
         }
+    }
+    if is_virtualenv(top) {
+        // deploykit puts a link in the place of a virtualenv.
+        return Found::open(
+            "the virtualenv is the checkout itself; make one elsewhere, and name it here and in the services",
+        );
     }
     if let Some((directory, program)) = used.first() {
         let found = Found::new(directory.clone(), shown(top, &program.file));
@@ -178,7 +251,14 @@ mod tests {
         let site = Site::new(&[("requirements-dev.txt", "")]);
         assert!(site.requirements("production").question.is_some());
         let site = Site::new(&[("pyproject.toml", ""), ("uv.lock", "")]);
-        assert!(site.requirements("production").question.unwrap().contains("uv export"));
+        assert!(site.requirements("production").question.unwrap().contains("uv lock"));
+        let packages = packages(&site.top(), &site.top(), &site.tree(), "production");
+        assert_eq!(packages.lock.value, Some(site.top().join("uv.lock")));
+        assert_eq!(packages.requirements, Found::default());
+        let site = Site::new(&[("requirements.txt", ""), ("uv.lock", "")]);
+        let both = super::packages(&site.top(), &site.top(), &site.tree(), "production");
+        assert_eq!(both.lock, Found::default());
+        assert!(both.requirements.question.unwrap().contains("`requirements.txt`, `uv.lock`"));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{WORDS, is_aside, listed, narrow, says, says_words};
+use super::{WORDS, is_aside, listed, narrow, says, says_words, web};
 use crate::InitError;
 use crate::findings::{Found, in_backticks};
 use crate::read::files::{Tree, dotenv, entries_of, file_name, real, shown, text};
+use crate::read::git;
+use crate::read::literals::without_comments;
 use crate::read::program::Program;
-use crate::read::settings::{Settings, default_settings, module_file};
+use crate::read::settings::{Module, Settings, default_settings, module_file};
+use deploykit::services::Role;
 
 /// Chooses the directory of manage.py.
 pub(crate) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<Found<PathBuf>, InitError> {
@@ -37,15 +40,32 @@ pub(crate) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<
 }
 
 /// Returns the directory that the project's modules are imported from.
-pub(crate) fn import_directory(top: &Path, project: &Path, module: &str) -> Option<PathBuf> {
-    [project.to_owned(), project.join("src"), top.join("src"), top.to_owned()]
-        .into_iter()
+pub(crate) fn import_directory(
+    top: &Path,
+    project: &Path,
+    module: &str,
+    programs: &[&Program],
+) -> Option<PathBuf> {
+    let own = [project.to_owned(), project.join("src"), top.join("src"), top.to_owned()];
+    let paths = programs.iter().filter_map(|program| program.variable("PYTHONPATH"));
+    let given = paths.flat_map(|paths| paths.split(':').map(PathBuf::from).collect::<Vec<_>>());
+    given
+        .filter(|path| path.is_absolute())
+        .chain(own)
         .find(|directory| module_file(directory, module).is_some())
+}
+
+/// Returns `manage.py`, `wsgi.py` and `asgi.py` as settings: with the files that they load.
+pub(crate) fn starters(project: &Path, tree: &Tree) -> Settings {
+    let named = ["wsgi.py", "asgi.py"].into_iter().flat_map(|name| tree.named(name));
+    let files = named.filter(|file| file.starts_with(project)).cloned().chain([project.join("manage.py")]);
+    let files = files.filter_map(|file| Some((file.clone(), without_comments(&text(&file)?))));
+    Settings { files: files.collect(), ..Settings::default() }
 }
 
 /// Chooses `DJANGO_SETTINGS_MODULE`.
 pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Program]) -> Found<String> {
-    let exists = |module: &str| import_directory(top, project, module).is_some();
+    let exists = |module: &str| import_directory(top, project, module, programs).is_some();
     let mut named: Vec<(String, String)> = Vec::new();
     for program in programs {
         if let Some(module) = settings_of(program)
@@ -54,10 +74,13 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
             named.push((module, shown(top, &program.file)));
         }
     }
-    for directory in [project, top] {
-        let module = text(&directory.join(".env")).and_then(|text| dotenv(&text, "DJANGO_SETTINGS_MODULE"));
+    let starters = starters(project, tree);
+    let files: Vec<PathBuf> =
+        [project.join(".env"), top.join(".env")].into_iter().chain(starters.loaded()).collect();
+    for file in &files {
+        let module = text(file).and_then(|text| dotenv(&text, "DJANGO_SETTINGS_MODULE"));
         if let Some(module) = module.filter(|_| named.is_empty()) {
-            named.push((module, shown(top, &directory.join(".env"))));
+            named.push((module, shown(top, file)));
         }
     }
     if let Some((module, source)) = named.first() {
@@ -71,14 +94,23 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
         }
         return found;
     }
-    let inside = |file: &&PathBuf| file.starts_with(project) && !is_aside(top, file);
-    let starters = tree.named("wsgi.py").chain(tree.named("asgi.py")).filter(inside);
-    let own = project.join("manage.py");
-    let default =
-        starters.chain([&own]).find_map(|file| Some((default_settings(&text(file)?)?, file.clone())));
-    if let Some((module, file)) = default {
-        return by_default(top, project, &module, &file);
+    let variables = |name: &str| {
+        let own = programs.iter().find_map(|program| program.variable(name));
+        own.or_else(|| files.iter().find_map(|file| dotenv(&text(file)?, name)))
+    };
+    let served = programs.iter().any(|program| program.installed && web::role(&program.command) == Role::Web);
+    let usual = starters.files.iter().filter(|(file, _)| !is_aside(top, file));
+    let default = usual.clone().find_map(|(file, text)| Some((default_settings(text, &variables)?, file)));
+    match default {
+        Some((Module::Named(module), file)) => return by_default(top, project, &module, file, served),
+        Some((Module::Computed(expression), file)) => {
+            let why =
+                format!("`{}` computes it: `{expression}`; which one does the site use?", shown(top, file));
+            return Found::open(why);
+        }
+        None => {}
     }
+    let inside = |file: &&PathBuf| file.starts_with(project) && !is_aside(top, file);
     let files: Vec<&PathBuf> = tree.named("settings.py").filter(inside).collect();
     match files.as_slice() {
         [] => Found::open("neither services nor manage.py name the settings"),
@@ -91,14 +123,14 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
     }
 }
 
-/// Follows what wsgi.py or manage.py say, towards production when there are settings for it.
-fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<String> {
+/// Follows what wsgi.py or manage.py say; towards production when there are settings for it and nothing runs yet.
+fn by_default(top: &Path, project: &Path, module: &str, file: &Path, served: bool) -> Found<String> {
     let source = shown(top, file);
     let last = |module: &str| module.rsplit('.').next().unwrap_or(module).to_lowercase();
     if says_words(&last(module), "production") {
         return Found::new(module.to_owned(), source);
     }
-    let Some(directory) = import_directory(top, project, module) else {
+    let Some(directory) = import_directory(top, project, module, &[]) else {
         return Found::new(module.to_owned(), source).asking("this module was not found in the checkout");
     };
     // Of a package `settings` the modules in it, of a module the ones beside it.
@@ -111,14 +143,20 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<St
     };
     let modules = package.map(|package| entries_of(&package)).unwrap_or_default();
     let stems = modules.iter().filter_map(|path| file_name(path).strip_suffix(".py").map(str::to_owned));
-    let mut fitting: Vec<String> =
-        stems.filter(|stem| says_words(&stem.to_lowercase(), "production")).collect();
-    fitting.sort_by_key(|stem| stem != "production");
-    if let Some(stem) = fitting.first() {
-        let chosen = if parent.is_empty() { stem.clone() } else { format!("{parent}.{stem}") };
+    let mut fitting: Vec<String> = stems
+        .filter(|stem| ["production", "staging"].iter().any(|name| says_words(&stem.to_lowercase(), name)))
+        .collect();
+    fitting.sort_by_key(|stem| (stem != "production", !says_words(stem, "production")));
+    // What a package imports by itself, and what a running service starts with, is no default that somebody changes.
+    let package = module_file(&directory, module).filter(|file| file_name(file) == "__init__.py");
+    let text = package.and_then(|file| text(&file)).unwrap_or_default();
+    let chooses = text.lines().any(|line| line.contains("import *"));
+    let named = |stem: &String| if parent.is_empty() { stem.clone() } else { format!("{parent}.{stem}") };
+    if let Some(stem) = fitting.first().filter(|stem| says_words(stem, "production") && !served && !chooses) {
+        let chosen = named(stem);
         let found = Found::new(chosen, format!("the settings for production ({source} says {module})"));
-        let sure = fitting.len() == 1 || stem == "production";
-        return if sure { found } else { found.asking(format!("there are {}", in_backticks(fitting))) };
+        let all = in_backticks(fitting.iter().map(named));
+        return if fitting.len() == 1 { found } else { found.asking(format!("there are {all}")) };
     }
     let found = Found::new(module.to_owned(), source);
     if says_words(&last(module), "development") || says(&last(module), &["test", "tests"]) {
@@ -129,7 +167,7 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path) -> Found<St
 
 fn settings_of(program: &Program) -> Option<String> {
     if let Some(module) = program.variable("DJANGO_SETTINGS_MODULE") {
-        return Some(module.to_owned());
+        return Some(module);
     }
     let words = &program.command;
     let module = words.iter().enumerate().find_map(|(index, word)| {
@@ -145,18 +183,20 @@ fn settings_of(program: &Program) -> Option<String> {
     })
 }
 
-/// Says which environment this is: by the name of the settings, or by a variable of the `.env` file.
-pub(crate) fn environment(settings: &Found<String>, variables: Option<&str>) -> Found<String> {
+/// Says which environment this is: by the name of the settings, or by a variable of the `.env` file. What services run is
+/// no development, whatever its settings are called.
+pub(crate) fn environment(settings: &Found<String>, variables: Option<&str>, served: bool) -> Found<String> {
     let module = settings.value.as_deref().unwrap_or_default().to_lowercase();
     let last = module.rsplit('.').next().unwrap_or_default();
     let named = |text: &str| WORDS.iter().map(|(name, _)| *name).find(|name| says_words(text, name));
-    if let Some(name) = named(last) {
+    let fits = |name: &&str| !served || *name != "development";
+    if let Some(name) = named(last).filter(fits) {
         return Found::new(name.to_owned(), "the name of the settings");
     }
     let usual = ["SETTINGS_BASE", "DJANGO_ENV", "DJANGO_ENVIRONMENT", "ENVIRONMENT", "APP_ENV", "ENV"];
     let set = usual.iter().find_map(|variable| {
         let value = dotenv(variables?, variable)?.to_lowercase();
-        Some((named(&value)?, *variable))
+        Some((named(&value).filter(fits)?, *variable))
     });
     match set {
         Some((name, variable)) => Found::new(name.to_owned(), format!("{variable} in .env")),
@@ -170,6 +210,16 @@ pub(crate) fn static_root(top: &Path, settings: &Settings) -> Found<String> {
     let path = settings.path(file, &expression).map(|path| path.to_string_lossy().into_owned());
     let spelled = expression.lines().next().unwrap_or_default().chars().take(60).collect();
     Found::new(path.unwrap_or(spelled), shown(top, file))
+}
+
+/// Says whether static files are collected: not where they come with the commit.
+pub(crate) fn collect(top: &Path, static_root: &Found<String>) -> Found<String> {
+    let tracked = static_root.value.as_deref().is_some_and(|root| git::tracks_below(top, Path::new(root)));
+    if tracked {
+        Found::new("never".to_owned(), "git tracks files below STATIC_ROOT")
+    } else {
+        Found::default()
+    }
 }
 
 #[cfg(test)]
@@ -214,7 +264,7 @@ mod tests {
         };
         let (staging, prod, missing) = (program("a.staging"), program("a.prod"), program("b.c"));
         assert_eq!(site.settings(&[&staging]), Found::new("a.staging".into(), "/etc/x.conf"));
-        assert_eq!(environment(&site.settings(&[&staging]), None).value.as_deref(), Some("staging"));
+        assert_eq!(environment(&site.settings(&[&staging]), None, false).value.as_deref(), Some("staging"));
         assert!(site.settings(&[&staging, &prod]).question.unwrap().contains("`a.prod`"));
         assert!(site.settings(&[&missing]).question.is_some());
     }
@@ -222,10 +272,12 @@ mod tests {
     #[test]
     fn one_settings_file_for_all_learns_the_environment_from_a_variable() {
         let settings = Found::new("config.settings".to_owned(), "");
-        let is = |variables: &str| environment(&settings, Some(variables)).value.unwrap();
+        let is = |variables: &str| environment(&settings, Some(variables), false).value.unwrap();
         assert_eq!(is("SETTINGS_BASE=dev-local\n"), "development");
         assert_eq!(is("ENVIRONMENT='Staging'\n"), "staging");
         assert_eq!(is("ENVIRONMENT=blue\n"), "production");
+        let local = Found::new("config.local".to_owned(), "");
+        assert_eq!(environment(&local, None, true).value.as_deref(), Some("production"));
     }
 
     #[test]

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use crate::findings::Found;
 use crate::read::files::{Tree, file_name, shown, text};
 use crate::read::git;
+use crate::read::literals::without_comments;
 use crate::read::program::Program;
-use crate::read::settings::{Settings, matches};
+use crate::read::settings::{Settings, module_file};
+use regex_lite::Regex;
 
 /// What the settings read their secrets from, and how they ask.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
     pub file: Found<PathBuf>,
     pub pattern: Found<String>,
+    /// Names that no expression finds in the code.
+    pub required: Vec<String>,
     /// The same file, when it is the services' environment and the site does not read it by itself.
     pub env_file: Found<PathBuf>,
 }
@@ -23,41 +27,91 @@ pub(crate) fn choose(
     project: &Path,
     tree: &Tree,
     settings: &Settings,
+    starters: &Settings,
     programs: &[&Program],
 ) -> Secrets {
     let given = programs.iter().find_map(|program| {
-        let file = program.environment_files.iter().find(|file| file.is_file())?;
+        let file = program.environment_files.iter().rev().find(|file| file.is_file())?;
         Some((file.clone(), shown(top, &program.file)))
     });
     let names = ["secrets.json", ".env"];
-    let spelled = settings.paths_ending_in(&names);
-    let settings_file = settings.files.first().map(|(file, _)| shown(top, file)).unwrap_or_default();
+    let known = |file: &PathBuf| is_readable(file) && !is_example(top, file);
+    let spelled = [settings.paths_ending_in(&names), settings.loaded(), starters.loaded()].concat();
+    let reader = settings.files.first().map(|(file, _)| shown(top, file)).unwrap_or_default();
     let mut secrets = Secrets::default();
-    if let Some(file) = spelled.iter().find(|file| file.is_file()) {
-        secrets.file = Found::new(file.clone(), format!("what {settings_file} reads"));
+    if let Some(file) = spelled.iter().find(|file| known(file)) {
+        secrets.file = Found::new(file.clone(), format!("what {reader} reads"));
     } else if let Some((file, unit)) = &given {
         secrets.file = Found::new(file.clone(), unit.clone());
     } else if let Some(file) = lying_about(top, project, tree) {
         secrets.file = Found::new(file, "");
-    } else if let Some(file) = spelled.first() {
+    } else if let Some(file) = spelled.iter().find(|file| is_readable(file)) {
+        secrets.file = Found::new(file.clone(), format!("what {reader} reads, although git tracks it"));
+    } else if let Some(file) =
+        spelled.iter().find(|file| names.iter().any(|name| file.ends_with(name)) && !file.exists())
+    {
         secrets.file = Found::guess(file.clone(), "the settings read this file, and it is not there");
     }
     let json = secrets.file.value.as_ref().is_some_and(|file| file_name(file).ends_with(".json"));
-    secrets.pattern = pattern(settings, json, secrets.file.value.is_some());
+    secrets.pattern = pattern(settings, json);
+    secrets.required = fields(&imported(settings));
     if let Some((file, unit)) = given {
         secrets.env_file = Found::new(file, unit);
     } else if let Some(file) =
         secrets.file.value.as_ref().filter(|_| !json && secrets.file.question.is_none())
     {
-        let starters = ["manage.py", "wsgi.py", "asgi.py"].into_iter().flat_map(|name| tree.named(name));
-        let reads = r"\bread_env\b|\bload_dotenv\b|\bdecouple\b|\bdotenv\b";
-        let by_itself = settings.matches(reads)
-            || starters.filter_map(|file| text(file)).any(|text| matches(&text, reads));
+        let reads = r"\bread_env\b|\bload_dotenv\b|\bdecouple\b|\bdotenv\b|\bdotenv_values\b|\b_?env_file\b";
+        let by_itself = settings.matches(reads) || starters.matches(reads);
         if !by_itself {
             secrets.env_file = Found::new(file.clone(), "the site does not read it by itself");
         }
     }
     secrets
+}
+
+/// Tells whether deploykit can read a file of secrets: JSON, or lines of `NAME=value`.
+fn is_readable(file: &Path) -> bool {
+    let Some(text) = text(file) else { return false };
+    file_name(file).ends_with(".json") || deploykit::internal::dotenv::parse(&text).is_ok()
+}
+
+/// Reads the modules that the settings import names from: the classes of pydantic's settings stand there.
+fn imported(settings: &Settings) -> Vec<String> {
+    let Ok(import) = Regex::new(r"(?m)^from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+\w") else {
+        return Vec::new();
+    };
+    let mut texts = Vec::new();
+    for (file, own) in &settings.files {
+        texts.push(own.clone());
+        texts.extend(import.captures_iter(own).filter_map(|found| {
+            let from = file.ancestors().nth(found[1].len())?;
+            text(&module_file(from, &found[2])?).map(|text| without_comments(&text))
+        }));
+    }
+    texts
+}
+
+/// Returns the variables that the fields of pydantic's settings need: those without a default.
+fn fields(texts: &[String]) -> Vec<String> {
+    let (Ok(class), Ok(prefix), Ok(field)) = (
+        Regex::new(
+            r"(?m)^class[ \t]+\w+\([^)]*\bBaseSettings\b[^)]*\):[^\n]*\n((?:[ \t]+[^\n]*\n|[ \t]*\n)*)",
+        ),
+        Regex::new(r#"env_prefix[ \t]*=[ \t]*["'](\w*)["']"#),
+        Regex::new(r"(?m)^(?:    |\t)([a-z]\w*)[ \t]*:[ \t]*[^=\n]+$"),
+    ) else {
+        return Vec::new();
+    };
+    let mut names = Vec::new();
+    for text in texts {
+        for body in class.captures_iter(text) {
+            let prefix = prefix.captures(&body[1]).map(|found| found[1].to_owned()).unwrap_or_default();
+            names.extend(
+                field.captures_iter(&body[1]).map(|found| format!("{prefix}{}", &found[1]).to_uppercase()),
+            );
+        }
+    }
+    names
 }
 
 /// Parts of names of files that show what a file of secrets looks like.
@@ -85,7 +139,7 @@ fn lying_about(top: &Path, project: &Path, tree: &Tree) -> Option<PathBuf> {
 }
 
 /// Chooses the expression that finds the names of secrets; which of them have a default is found out where they are.
-fn pattern(settings: &Settings, json: bool, has_file: bool) -> Found<String> {
+fn pattern(settings: &Settings, json: bool) -> Found<String> {
     // An expression and the beginning of a call that it stands for.
     let mut openers: Vec<(&str, &str)> =
         vec![("get_secret()", r"\bget_secret\("), ("get_env_variable()", r"\bget_env_variable\(")];
@@ -105,14 +159,9 @@ fn pattern(settings: &Settings, json: bool, has_file: bool) -> Found<String> {
     if asked.is_empty() && !json {
         asked = used(&[("os.environ[]", r"\bos\.environ\[")]);
     }
-    if asked.is_empty() {
-        let question =
-            "how does the code ask for a secret? no call of a known function was found in the settings";
-        return if has_file { Found::open(question) } else { Found::default() };
-    }
     let names: Vec<&str> = asked.iter().map(|(name, _)| *name).collect();
-    if names == ["get_secret()"] {
-        // What deploykit looks for by itself.
+    // What deploykit looks for by itself; a question about another way would be one that few can answer.
+    if names.is_empty() || names == ["get_secret()"] {
         return Found::default();
     }
     let opener = asked.iter().map(|(_, opener)| *opener).collect::<Vec<_>>().join("|");
@@ -130,7 +179,7 @@ mod tests {
     }
 
     fn asked(text: &str, json: bool) -> Vec<String> {
-        let found = pattern(&settings(text), json, true);
+        let found = pattern(&settings(text), json);
         let pattern = found.value.unwrap_or_else(|| DEFAULT_PATTERN.to_owned());
         names_asked_for(text, &compile_pattern(&pattern).unwrap())
     }
@@ -165,9 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_way_needs_no_pattern_and_an_unknown_one_is_asked_about() {
-        assert_eq!(pattern(&settings("A = get_secret('A')"), true, true), Found::default());
-        assert!(pattern(&settings("A = vault('A')"), true, true).question.is_some());
-        assert_eq!(pattern(&settings("A = vault('A')"), false, false), Found::default());
+    fn the_usual_way_needs_no_pattern() {
+        assert_eq!(pattern(&settings("A = get_secret('A')"), true), Found::default());
+        assert_eq!(pattern(&settings("A = vault('A')"), true), Found::default());
+    }
+
+    #[test]
+    fn fields_without_a_default_are_required() {
+        let text = "class Env(BaseSettings):\n    model_config = SettingsConfigDict(env_prefix=\"A_\")\n\n    key: str\n    \
+                    debug: bool = False\n\nclass Other:\n    name: str\n";
+        assert_eq!(fields(&[text.to_owned()]), ["A_KEY"]);
     }
 }

@@ -8,7 +8,10 @@ use deploykit::services::Role;
 
 use super::web;
 use crate::findings::{Found, FoundManager, FoundService, in_backticks};
+use crate::read::around::Around;
+use crate::read::cron::Job;
 use crate::read::files::{directory_name, dotenv, file_name, real, shown, text};
+use crate::read::front::Front;
 use crate::read::program::Program;
 
 /// Variables that a shell has anyway, or that only the service itself needs.
@@ -62,11 +65,16 @@ pub(crate) fn of_this_site<'p>(top: &Path, all: &'p [Program], virtualenvs: &[Pa
     chosen(&own)
 }
 
-/// Of files with the same programs keeps the one that is installed, or is for production.
+/// Of files with the same programs keeps the one that is installed, or is for production. What the repository ships is no
+/// service beside what is installed.
 pub(crate) fn without_doubles<'p>(
     top: &Path,
     mut programs: Vec<&'p Program>,
 ) -> (Vec<&'p Program>, Vec<(PathBuf, PathBuf)>) {
+    let serves = |program: &&&Program| program.installed && web::role(&program.command) == Role::Web;
+    if programs.iter().any(|program| serves(&program)) {
+        programs.retain(|program| program.installed);
+    }
     let rank = |program: &Program| {
         let managed = program.config.is_some() || program.unit.is_some();
         let installed = !program.file.starts_with(top);
@@ -101,14 +109,18 @@ pub(crate) fn services(
     top: &Path,
     programs: &[&Program],
     unsure: &[(PathBuf, PathBuf)],
+    fronts: &[&Front],
 ) -> Vec<FoundService> {
     let mut services: Vec<FoundService> = programs
         .iter()
+        .filter(|program| program.shared.is_empty())
         .map(|program| {
             let twice = unsure.iter().find(|(kept, _)| *kept == program.file);
             let mut question = twice
                 .map(|(_, other)| format!("`{}` has the same program; which one runs?", shown(top, other)));
-            let manager = if let Some(unit) = program.unit.clone() {
+            let manager = if let Some(uwsgi) = program.uwsgi.clone() {
+                FoundManager::Uwsgi(uwsgi)
+            } else if let Some(unit) = program.unit.clone() {
                 if real(&program.file).starts_with(real(top)) && !program.file.starts_with("/etc") {
                     let why = "is this unit installed? it was found in the checkout only";
                     question.get_or_insert_with(|| why.to_owned());
@@ -124,8 +136,8 @@ pub(crate) fn services(
                 FoundManager::Supervisor { config, program }
             };
             FoundService {
-                name: program.name.clone(),
-                role: web::role(&program.command),
+                name: called(program),
+                role: web::role_behind(program, fronts),
                 manager,
                 stop_seconds: program.stop_seconds,
                 cautions: cautions(program),
@@ -136,14 +148,46 @@ pub(crate) fn services(
         .collect();
     services.sort_by_key(|service| service.role);
     // A group that can only be asked for as a whole is one service, of its most public role.
-    let mut asked: Vec<FoundManager> = Vec::new();
-    services.retain(|service| {
+    let mut groups: Vec<FoundService> = Vec::new();
+    for service in services {
         let grouped = matches!(&service.manager, FoundManager::Supervisor { program: Some(_), .. });
-        let again = grouped && asked.contains(&service.manager);
-        asked.push(service.manager.clone());
-        !again
-    });
-    services
+        match groups.iter_mut().find(|known| grouped && known.manager == service.manager) {
+            Some(known) => known.stop_seconds = known.stop_seconds.max(service.stop_seconds),
+            None => groups.push(service),
+        }
+    }
+    groups
+}
+
+/// Returns the name of a program's service: of several processes in a group only the group as a whole has one.
+fn called(program: &Program) -> String {
+    let whole =
+        program.process.is_none() || program.address.as_ref().is_some_and(|address| !address.contains(':'));
+    program.address.clone().filter(|_| whole).unwrap_or_else(|| program.name.clone())
+}
+
+/// Says what runs besides the services and may run in the middle of an update, or serves other sites, too.
+pub(crate) fn beside(
+    top: &Path,
+    around: &Around,
+    programs: &[&Program],
+    virtualenvs: &[PathBuf],
+) -> Option<String> {
+    if let Some(shared) = programs.iter().find(|program| !program.shared.is_empty()) {
+        let others = in_backticks(&shared.shared);
+        return Some(format!(
+            "`{}` serves the site, and {others} as well; may an update stop it?",
+            shared.name
+        ));
+    }
+    let places: Vec<PathBuf> = [top.to_owned()].into_iter().chain(virtualenvs.iter().cloned()).collect();
+    let own = |job: &&Job| {
+        job.often
+            && places.iter().any(|place| place.to_str().is_some_and(|place| job.command.contains(place)))
+    };
+    let job = around.jobs.iter().find(own)?;
+    let file = shown(top, &job.file);
+    Some(format!("`{file}` starts a job of the site several times an hour; may it run while an update runs?"))
 }
 
 /// Says where a program's manager is less patient than gunicorn, as far as the files tell.
@@ -157,7 +201,7 @@ fn cautions(program: &Program) -> Vec<String> {
     let limits = Limits {
         force: Some((Duration::from_secs(force.0), force.1)),
         one_only: program.kills_one.then_some(one_only),
-        graceful: graceful(&program.command, variable, &directory),
+        graceful: graceful(&program.command, &variable, &directory),
     };
     // `stop-timeout` is written to fit.
     if limits.graceful.is_some() { limits.cautions(Duration::MAX) } else { Vec::new() }
@@ -168,32 +212,38 @@ pub(crate) fn variables(
     top: &Path,
     programs: &[&Program],
     env_file: Option<&Path>,
-) -> Found<Vec<(String, String)>> {
+    is_read: impl Fn(&str) -> bool,
+) -> (Found<Vec<(String, String)>>, Vec<String>) {
     let known = env_file.and_then(text).unwrap_or_default();
-    let (mut plain, mut others, mut source) = (Vec::new(), Vec::new(), String::new());
+    let (mut plain, mut secret, mut source) = (Vec::new(), Vec::new(), String::new());
     for program in programs.iter().filter(|program| web::role(&program.command) != Role::Required) {
         for (name, value) in &program.environment {
             if OWN.contains(&name.as_str()) || dotenv(&known, name).is_some() {
                 continue;
             }
-            if PLAIN.contains(&name.as_str()) && !value.contains(['%', '$']) {
-                if !plain.iter().any(|(known, _)| known == name) {
-                    source = shown(top, &program.file);
-                    plain.push((name.clone(), value.clone()));
+            let own = PLAIN.contains(&name.as_str());
+            // A variable that nothing of the site reads is the service's own.
+            if !own && !is_read(name) {
+                continue;
+            }
+            if !own && is_secret(name, value) {
+                if !secret.contains(name) {
+                    secret.push(name.clone());
                 }
-            } else if !others.contains(name) {
-                others.push(name.clone());
+            } else if !value.contains(['%', '$']) && !plain.iter().any(|(known, _)| known == name) {
+                source = shown(top, &program.file);
+                plain.push((name.clone(), value.clone()));
             }
         }
     }
-    let mut found = if plain.is_empty() { Found::default() } else { Found::new(plain, source) };
-    if !others.is_empty() {
-        let names = in_backticks(others);
-        found.question = Some(format!(
-            "the services get {names}; if manage.py needs them, put them here, or secret ones into an env-file"
-        ));
-    }
-    found
+    (if plain.is_empty() { Found::default() } else { Found::new(plain, source) }, secret)
+}
+
+/// Tells whether a variable may be a secret, by its name or because it is a URL with a password.
+fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.to_uppercase();
+    let words = ["SECRET", "PASS", "TOKEN", "KEY", "DSN", "CREDENTIAL", "SALT", "AUTH"];
+    words.iter().any(|word| name.contains(word)) || value.contains("://") && value.contains('@')
 }
 
 /// Tells whether a file's name or directory says that it is for this environment.

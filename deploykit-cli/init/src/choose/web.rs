@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::findings::Found;
+use crate::findings::{Found, in_backticks};
 use crate::read::files::{dotenv, file_name, shown, text};
+use crate::read::front::{Front, Wsgi};
+use crate::read::literals;
 use crate::read::program::{Program, SERVERS};
 use crate::read::settings::{Settings, assignment};
-use crate::read::{literals, nginx};
 use deploykit::internal::names;
 use deploykit::services::Role;
 
@@ -17,6 +18,7 @@ const REQUIRED: [&str; 6] =
 pub(crate) fn role(command: &[String]) -> Role {
     let first = command.first().map(|word| file_name(Path::new(word))).unwrap_or_default();
     if server(command).is_some()
+        || first == "mod_wsgi"
         || first.contains("gunicorn")
         || command.iter().any(|word| word == "runserver")
     {
@@ -26,6 +28,13 @@ pub(crate) fn role(command: &[String]) -> Role {
     } else {
         Role::Worker
     }
+}
+
+/// Returns what a program is for; a worker that a web server passes requests to is a web service.
+pub(crate) fn role_behind(program: &Program, fronts: &[&Front]) -> Role {
+    let role = role(&program.command);
+    let asked = |word: &String| fronts.iter().any(|front| front.passes_to(word).is_some());
+    if role == Role::Worker && program.command.iter().any(asked) { Role::Web } else { role }
 }
 
 /// Returns the server that a command line starts, and its arguments.
@@ -40,8 +49,11 @@ fn server(command: &[String]) -> Option<(&'static str, &[String])> {
 
 /// Returns where a program listens.
 fn listens(program: &Program) -> Found<String> {
-    let Some((server, args)) = server(&program.command) else { return Found::default() };
     let source = file_name(&program.file);
+    if let Some(listens) = &program.listens {
+        return Found::new(listens.clone(), source);
+    }
+    let Some((server, args)) = server(&program.command) else { return Found::default() };
     let directory = program.directory.clone().unwrap_or_default();
     if let Some(socket) = &program.socket {
         return address(socket, &directory)
@@ -66,6 +78,12 @@ fn listens(program: &Program) -> Found<String> {
             Some(format!("{host}:{port}"))
         }),
         "gunicorn" | "hypercorn" => option(&["--bind", "-b"]),
+        "granian" => {
+            let host = option(&["--host"]).or_else(|| program.variable("GRANIAN_HOST"));
+            let port = option(&["--port"]).or_else(|| program.variable("GRANIAN_PORT"));
+            let host = host.unwrap_or_else(|| "127.0.0.1".to_owned());
+            Some(format!("{host}:{}", port.unwrap_or_else(|| "8000".to_owned())))
+        }
         "waitress-serve" => option(&["--listen"]),
         // uwsgi speaks a protocol of its own there.
         _ => return Found::default(),
@@ -77,6 +95,16 @@ fn listens(program: &Program) -> Found<String> {
                 "the web service listens at `{given}`, which is not an address that can be used as it stands"
             )),
         };
+    }
+    if server == "hypercorn" {
+        let file = directory.join(option(&["--config", "-c"]).unwrap_or_default());
+        let binds = text(&file).and_then(|text| text.parse::<toml::Table>().ok());
+        let bind = binds.and_then(|table| match table.get("bind")? {
+            toml::Value::Array(all) => all.first()?.as_str().map(str::to_owned),
+            one => one.as_str().map(str::to_owned),
+        });
+        let bind = bind.and_then(|bind| address(&bind, &directory));
+        return bind.map_or_else(Found::default, |bind| Found::new(bind, file_name(&file)));
     }
     if server != "gunicorn" {
         return Found::default();
@@ -124,60 +152,133 @@ fn address(text: &str, directory: &Path) -> Option<String> {
     (!number && host.chars().all(plain)).then(|| format!("{host}:{port}"))
 }
 
-/// Returns where the site's web service listens.
-pub(crate) fn connect(programs: &[&Program]) -> Found<String> {
-    let server = programs.iter().find(|program| role(&program.command) == Role::Web);
-    server.map(|program| listens(program)).unwrap_or_default()
+/// Returns where the site's web service listens: of several the one that gets most of the site.
+pub(crate) fn connect(programs: &[&Program], fronts: &[Front]) -> Found<String> {
+    let web = programs.iter().filter(|program| role(&program.command) == Role::Web);
+    let mut found: Vec<Found<String>> = web.map(|program| listens(program)).collect();
+    found.sort_by_key(|found| {
+        let address = found.value.as_deref().unwrap_or_default();
+        let paths = fronts.iter().filter_map(|front| front.passes_to(address)).map(str::len);
+        paths.min().unwrap_or(usize::MAX)
+    });
+    found.into_iter().next().unwrap_or_default()
 }
 
-/// Returns the public host that the settings allow.
-pub(crate) fn allowed_host(settings: &Settings, env_files: &[PathBuf]) -> Option<(String, PathBuf)> {
+/// Returns the public hosts that the settings allow, and where they stand.
+pub(crate) fn allowed_hosts(settings: &Settings, env_files: &[PathBuf]) -> Option<(Vec<String>, PathBuf)> {
     let (file, expression) = settings.assigned("ALLOWED_HOSTS")?;
-    if let Some(host) = public_host(&literals::strings(&expression)) {
-        return Some((host, file.to_owned()));
+    let hosts = public_hosts(&literals::strings(&expression));
+    if !hosts.is_empty() {
+        return Some((hosts, file.to_owned()));
     }
     let names = literals::strings(&expression);
     env_files.iter().find_map(|file| {
         let text = text(file)?;
         let hosts = names.iter().find_map(|name| dotenv(&text, name))?;
         let hosts: Vec<String> = hosts.split([',', ' ']).map(|host| host.trim().to_owned()).collect();
-        Some((public_host(&hosts)?, file.clone()))
+        Some((public_hosts(&hosts), file.clone())).filter(|(hosts, _)| !hosts.is_empty())
     })
+}
+
+/// Leaves out the virtual hosts of other sites.
+pub(crate) fn of_this_site<'f>(
+    top: &Path,
+    fronts: &'f [Front],
+    hosts: &[String],
+    programs: &[&Program],
+) -> Vec<&'f Front> {
+    let addresses: Vec<String> = programs.iter().filter_map(|program| listens(program).value).collect();
+    let mut about: Vec<&Front> = fronts
+        .iter()
+        .filter(|front| {
+            let passes = addresses.iter().any(|address| front.passes_to(address).is_some());
+            let runs = |wsgi: &Wsgi| wsgi.script.starts_with(top);
+            passes || front.wsgi.as_ref().is_some_and(runs)
+        })
+        .collect();
+    if about.is_empty() {
+        let named = |front: &&Front| {
+            front.file.starts_with(top) || front.names.iter().any(|name| hosts.contains(name))
+        };
+        about = fronts.iter().filter(named).collect();
+    }
+    // What sends others to the site has its names.
+    let names: Vec<&String> = about.iter().flat_map(|front| &front.names).collect();
+    let same = |front: &&Front| {
+        about.iter().any(|one| one == front) || front.names.iter().any(|name| names.contains(&name))
+    };
+    fronts.iter().filter(same).collect()
 }
 
 /// Leaves out nginx's files that are about other sites.
 pub(crate) fn nginx_of_this_site<'n>(
     top: &Path,
     all: &'n [(PathBuf, String)],
-    host: Option<&(String, PathBuf)>,
+    fronts: &[&Front],
     connect: Option<&str>,
 ) -> Vec<&'n (PathBuf, String)> {
-    let connect = connect.map(|address| address.trim_start_matches("unix:"));
+    let connect = connect.map(|address| address.trim_start_matches("uwsgi:").trim_start_matches("unix:"));
     let about = |(file, text): &&(PathBuf, String)| {
-        let named = host.is_some_and(|(host, _)| nginx::server_names(text).contains(host));
+        let named = fronts.iter().any(|front| front.file == *file);
         let at = |what: Option<&str>| what.is_some_and(|what| text.contains(what));
         file.starts_with(top) || named || at(connect) || at(top.to_str().filter(|top| top.len() > 1))
     };
     all.iter().filter(about).collect()
 }
 
-/// Chooses the public address: of the host that the settings allow, or else of one that nginx serves.
+/// Chooses the public address, and the first page: what the web server in front passes on, under a name that is allowed.
 pub(crate) fn base(
     top: &Path,
-    host: Option<(String, PathBuf)>,
-    nginx: &[&(PathBuf, String)],
-) -> Found<String> {
-    let mut served = nginx
-        .iter()
-        .filter_map(|(file, text)| Some((public_host(&nginx::server_names(text))?, file.clone())));
-    match host.or_else(|| served.next()) {
-        Some((host, file)) => Found::new(format!("https://{host}/"), shown(top, &file)),
-        None => Found::default(),
+    hosts: Option<(Vec<String>, PathBuf)>,
+    fronts: &[&Front],
+    connect: Option<&str>,
+    secure: bool,
+) -> (Found<String>, Option<String>) {
+    let (allowed, file) = hosts.unwrap_or_default();
+    let passed = |front: &&&Front| {
+        front.wsgi.is_some() || connect.is_some_and(|connect| front.passes_to(connect).is_some())
+    };
+    let mut serving: Vec<&&Front> = fronts.iter().filter(passed).collect();
+    if serving.is_empty() {
+        serving = fronts.iter().collect();
     }
+    serving.sort_by_key(|front| !front.https);
+    for front in serving {
+        let names = public_hosts(&front.names);
+        let name = names.iter().find(|name| allowed.contains(name)).or(names.first()).or(allowed.first());
+        let Some(name) = name else { continue };
+        let page = connect.and_then(|connect| front.passes_to(connect)).filter(|path| *path != "/");
+        let page = page.map(|path| format!("{}/", path.trim_end_matches('/')));
+        let scheme = if front.https { "https" } else { "http" };
+        return (Found::new(format!("{scheme}://{name}/"), shown(top, &front.file)), page);
+    }
+    let port = connect.and_then(|connect| connect.rsplit_once(':')).map_or("", |(_, port)| port);
+    let found = match allowed.as_slice() {
+        [] => Found::default(),
+        [only] if secure => Found::new(format!("https://{only}/"), shown(top, &file)),
+        [only] => Found::guess(
+            format!("https://{only}/"),
+            "no web server was found here; is it https, and at this host?",
+        ),
+        several => {
+            let at = |host: &String| {
+                if port.parse::<u16>().is_ok() {
+                    format!("http://{host}:{port}/")
+                } else {
+                    format!("https://{host}/")
+                }
+            };
+            Found::open(format!(
+                "no web server was found here; is it {}?",
+                in_backticks(several.iter().map(at))
+            ))
+        }
+    };
+    (found, None)
 }
 
-/// Returns the first of these that is the name of one public host.
-fn public_host(names: &[String]) -> Option<String> {
+/// Returns those that are the name of one public host.
+fn public_hosts(names: &[String]) -> Vec<String> {
     let is_name = |name: &str| {
         let labels: Vec<&str> = name.split('.').collect();
         labels.len() > 1
@@ -187,11 +288,17 @@ fn public_host(names: &[String]) -> Option<String> {
             && labels.last().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()))
             && !name.ends_with(".local")
     };
-    let concrete = names.iter().find(|name| is_name(name)).cloned();
+    let concrete: Vec<String> = names.iter().filter(|name| is_name(name)).cloned().collect();
+    if !concrete.is_empty() {
+        return concrete;
+    }
     // `.example.com` stands for the host itself, too.
-    concrete.or_else(|| {
-        names.iter().filter_map(|name| name.strip_prefix('.')).find(|name| is_name(name)).map(str::to_owned)
-    })
+    names
+        .iter()
+        .filter_map(|name| name.strip_prefix('.'))
+        .filter(|name| is_name(name))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -275,9 +382,9 @@ mod tests {
     #[test]
     fn a_public_host_is_one_that_others_can_ask() {
         let host =
-            |names: &[&str]| public_host(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(host(&["*", "localhost", "127.0.0.1", "a.example"]).as_deref(), Some("a.example"));
-        assert_eq!(host(&[".example.com", "[::1]"]).as_deref(), Some("example.com"));
-        assert_eq!(host(&["ALLOWED_HOSTS", "_", ""]), None);
+            |names: &[&str]| public_hosts(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(host(&["*", "localhost", "127.0.0.1", "a.example"]), ["a.example"]);
+        assert_eq!(host(&[".example.com", "[::1]"]), ["example.com"]);
+        assert_eq!(host(&["ALLOWED_HOSTS", "_", ""]), [""; 0]);
     }
 }

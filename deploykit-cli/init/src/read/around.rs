@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::cron::Job;
 use super::files::{Tree, directory_name, entries_of, file_name, real, text};
+use super::front::Front;
 use super::program::Program;
 use super::supervisor::Conf;
-use super::{script, supervisor, systemd};
+use super::uwsgi::Options;
+use super::{apache, caddy, cron, nginx, script, supervisor, systemd};
 
 /// The files of service managers and web servers.
 #[derive(Default)]
@@ -15,57 +18,210 @@ pub(crate) struct Around {
     pub programs: Vec<Program>,
     /// Files of nginx with their text.
     pub nginx: Vec<(PathBuf, String)>,
+    /// The virtual hosts of all web servers.
+    pub fronts: Vec<Front>,
+    /// What starts again and again: the file, what it starts, and whether it does so several times an hour.
+    pub jobs: Vec<Job>,
+}
+
+/// The kinds of files that have to be seen together.
+#[derive(Default)]
+struct Files {
+    confs: Vec<Conf>,
+    sockets: Vec<(String, String)>,
+    units: Vec<(PathBuf, String)>,
+    timers: Vec<(PathBuf, String, bool)>,
+    ini: Vec<(PathBuf, String)>,
+    jobs: Vec<Job>,
 }
 
 impl Around {
     /// Reads the files of the checkout and beside it, and those in other places: files, or directories of files.
     pub(crate) fn read(top: &Path, tree: &Tree, elsewhere: &[PathBuf]) -> Self {
-        let mut files: Vec<PathBuf> = elsewhere
-            .iter()
-            .flat_map(|place| if place.is_dir() { entries_of(place) } else { vec![place.clone()] })
-            .collect();
-        files.extend(tree.files.iter().filter(|file| is_settings(file)).cloned());
-        // A directory of many sites' configurations is common; which of them are this site's is decided later.
-        if let Some(parent) = top.parent().filter(|parent| parent.parent().is_some()) {
-            for entry in entries_of(parent) {
-                let name = file_name(&entry);
-                if ["conf", "config", "etc", "deploy", "supervisor", "supervisord", "nginx"]
-                    .contains(&name.as_str())
-                {
-                    files.extend(entries_of(&entry).into_iter().filter(|file| is_settings(file)));
-                } else if is_settings(&entry) {
-                    files.push(entry);
-                }
-            }
-        }
         let mut around = Around::default();
-        let (mut confs, mut sockets): (Vec<Conf>, Vec<(String, String)>) = (Vec::new(), Vec::new());
+        let mut found = Files::default();
         let mut seen = BTreeSet::new();
-        for file in files.into_iter().filter(|file| seen.insert(real(file))) {
-            let Some(text) = text(&file) else { continue };
-            let name = file_name(&file);
-            if let Some(stem) = name.strip_suffix(".socket") {
-                sockets.extend(systemd::socket(&text).map(|address| (stem.to_owned(), address)));
-            } else if name.ends_with(".service") {
-                around.programs.extend(systemd::parse(&text, &file));
-            } else if let Some(conf) = supervisor::parse(&text, &file) {
-                confs.push(conf);
-            } else if text.contains("server") && text.contains('{') && !text.contains("{%") {
-                around.nginx.push((file, text));
+        let installed: Vec<PathBuf> = elsewhere.iter().flat_map(|place| listed(place)).collect();
+        for file in &installed {
+            // Instances of a template are links to one file.
+            if seen.insert(real(file)) || file_name(file).contains('@') {
+                around.add(file, &mut found);
             }
         }
-        for program in &mut around.programs {
-            if let Some((_, address)) = sockets.iter().find(|(stem, _)| *stem == program.name) {
-                program.socket = Some(address.clone());
-            }
+        let own = tree.files.iter().filter(|file| is_settings(file)).cloned();
+        for file in own.chain(beside(top)).filter(|file| seen.insert(real(file))) {
+            around.add(&file, &mut found);
         }
-        around.programs.extend(supervisor::join(confs));
+        around.units(&found, &installed);
+        around.programs.extend(supervisor::join(found.confs));
         for program in &mut around.programs {
-            let started = script::words_of(program);
+            let (started, directory) = script::words_of(program);
             program.command.extend(started);
+            program.directory = program.directory.take().or(directory);
+            program.installed |= installed.contains(&program.file);
         }
+        around.uwsgi(&found.ini, &found.jobs);
+        around.jobs.extend(found.jobs.into_iter().filter(|job| !job.at_boot));
+        around.fronts.extend(nginx::fronts(&around.nginx));
+        around.apache();
         around
     }
+
+    fn add(&mut self, file: &Path, found: &mut Files) {
+        let Some(text) = text(file) else { return };
+        let (name, directory) = (file_name(file), directory_name(file));
+        if let Some(stem) = name.strip_suffix(".socket") {
+            found.sockets.extend(systemd::socket(&text).map(|address| (stem.to_owned(), address)));
+        } else if name.ends_with(".service") {
+            found.units.push((file.to_owned(), text));
+        } else if name.ends_with(".timer") {
+            let (unit, often) = systemd::timer(&text, file);
+            found.timers.push((file.to_owned(), unit, often));
+        } else if directory.starts_with("cron") {
+            found.jobs.extend(cron::parse(&text, file));
+        } else if text.lines().any(|line| line.trim() == "[uwsgi]") {
+            found.ini.push((file.to_owned(), text));
+        } else if let Some(conf) = supervisor::parse(&text, file) {
+            found.confs.push(conf);
+        } else if name == "Caddyfile" {
+            self.fronts.extend(caddy::parse(&text, file));
+        } else if text.to_lowercase().contains("<virtualhost") {
+            self.fronts.extend(apache::parse(&text, file));
+        } else if text.contains("server") && text.contains('{') && !text.contains("{%") {
+            self.nginx.push((file.to_owned(), text));
+        }
+    }
+
+    fn units(&mut self, found: &Files, installed: &[PathBuf]) {
+        for (file, unit) in &found.units {
+            let name = file_name(file);
+            let template = name.split_once('@').map_or(name.clone(), |(stem, _)| format!("{stem}@.service"));
+            let drop_in = |path: &&PathBuf| {
+                let directory = directory_name(path);
+                directory == format!("{name}.d") || directory == format!("{template}.d")
+            };
+            let drop_ins: Vec<String> =
+                installed.iter().filter(drop_in).filter_map(|path| text(path)).collect();
+            let job = found.timers.iter().find(|(_, unit, _)| *unit == name);
+            let Some(mut program) = systemd::parse(unit, file, &drop_ins) else {
+                self.jobs.extend(job.map(|(timer, _, often)| Job {
+                    file: timer.clone(),
+                    command: unit.clone(),
+                    often: *often,
+                    at_boot: false,
+                }));
+                continue;
+            };
+            if job.is_some()
+                || self
+                    .programs
+                    .iter()
+                    .any(|known| known.unit == program.unit && known.file.starts_with("/etc"))
+            {
+                continue;
+            }
+            program.socket = found
+                .sockets
+                .iter()
+                .find(|(stem, _)| *stem == program.name)
+                .map(|(_, address)| address.clone());
+            self.programs.push(program);
+        }
+    }
+
+    /// Adds what the options of a uWSGI say, and the ones that no manager runs.
+    fn uwsgi(&mut self, ini: &[(PathBuf, String)], jobs: &[Job]) {
+        let mut emperors =
+            vec![PathBuf::from("/etc/uwsgi/vassals"), PathBuf::from("/etc/uwsgi-emperor/vassals")];
+        self.programs.retain_mut(|program| {
+            let Some(options) = Options::of_command(program) else { return true };
+            if let Some(directory) = options.emperor() {
+                emperors.push(directory);
+                return false;
+            }
+            options.fill(program);
+            true
+        });
+        let mut files = ini.to_vec();
+        for file in emperors.iter().flat_map(|directory| entries_of(directory)) {
+            let text = if files.iter().any(|(known, _)| *known == file) { None } else { text(&file) };
+            files.extend(text.map(|text| (file, text)));
+        }
+        for (file, text) in &files {
+            let options = Options::of_ini(text, file);
+            let vassal = emperors.iter().any(|directory| file.parent() == Some(directory));
+            let name = file.to_string_lossy();
+            let at_boot = jobs.iter().find(|job| job.at_boot && job.command.contains(name.as_ref()));
+            if options.emperor().is_none() && (vassal || at_boot.is_some()) {
+                let start = at_boot.map(|job| job.command.as_str()).unwrap_or_default();
+                self.programs.extend(options.program(file, start, vassal));
+            }
+        }
+    }
+
+    /// Adds the Apache that runs a project itself.
+    fn apache(&mut self) {
+        for front in &self.fronts {
+            let Some(wsgi) = &front.wsgi else { continue };
+            // Other names that the same Apache serves, not only to send them elsewhere.
+            let foreign = self.fronts.iter().filter(|other| {
+                other.file.ancestors().nth(2) == front.file.ancestors().nth(2)
+                    && other.wsgi.as_ref() != Some(wsgi)
+                    && !other.names.iter().any(|name| front.names.contains(name))
+            });
+            let unit = if front.file.iter().any(|part| part == "httpd") { "httpd" } else { "apache2" };
+            self.programs.push(Program {
+                name: unit.to_owned(),
+                command: vec!["mod_wsgi".to_owned(), wsgi.script.to_string_lossy().into_owned()],
+                directory: wsgi.path.first().cloned(),
+                home: wsgi.home.clone(),
+                unit: Some(format!("{unit}.service")),
+                file: front.file.clone(),
+                installed: true,
+                shared: foreign.filter_map(|other| other.names.first().cloned()).collect(),
+                ..Program::default()
+            });
+        }
+    }
+}
+
+/// Lists the files of a place; of a directory those in it, and systemd's drop-ins and instances below it.
+fn listed(place: &Path) -> Vec<PathBuf> {
+    if !place.is_dir() {
+        return vec![place.to_owned()];
+    }
+    let (mut files, mut instances) = (Vec::new(), Vec::new());
+    for entry in entries_of(place) {
+        let name = file_name(&entry);
+        if name.ends_with(".service.d") {
+            files.extend(entries_of(&entry).into_iter().filter(|file| file_name(file).ends_with(".conf")));
+        } else if name.ends_with(".wants") {
+            let instance =
+                |file: &PathBuf| file_name(file).contains('@') && file_name(file).ends_with(".service");
+            instances.extend(entries_of(&entry).into_iter().filter(instance));
+        } else {
+            files.push(entry);
+        }
+    }
+    files.extend(instances);
+    files
+}
+
+/// Lists the files of settings beside the checkout: a directory of many sites' configurations is common. Which of them are
+/// this site's is decided later.
+fn beside(top: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Some(parent) = top.parent().filter(|parent| parent.parent().is_some()) else { return files };
+    for entry in entries_of(parent) {
+        let name = file_name(&entry);
+        if ["conf", "config", "etc", "deploy", "supervisor", "supervisord", "nginx"].contains(&name.as_str())
+        {
+            files.extend(entries_of(&entry).into_iter().filter(|file| is_settings(file)));
+        } else if is_settings(&entry) {
+            files.push(entry);
+        }
+    }
+    files
 }
 
 fn is_settings(file: &Path) -> bool {

@@ -50,6 +50,12 @@ fn tokens(expression: &str) -> Option<Vec<Token>> {
                 let word = &rest[..end];
                 if rest[end..].starts_with(['"', '\'']) {
                     // Of the prefixed strings only raw ones mean what they say.
+                    if ["f", "F"].contains(&word) {
+                        let length = string_length(&rest[end..]);
+                        tokens.extend(formatted(strings(&rest[end..end + length]).pop()?)?);
+                        rest = rest[end + length..].trim_start();
+                        continue;
+                    }
                     if !["r", "R", "u"].contains(&word) {
                         return None;
                     }
@@ -67,6 +73,35 @@ fn tokens(expression: &str) -> Option<Vec<Token>> {
         rest = rest[length..].trim_start();
     }
     Some(tokens)
+}
+
+/// Returns an f-string as a sum in brackets: `f"{A}/x"` is `("" + (A) + "/x")`.
+fn formatted(text: String) -> Option<Vec<Token>> {
+    let mut sum = vec![Token::Sign('('), Token::Text(String::new())];
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        sum.push(Token::Sign('+'));
+        if let Some(inner) = rest.strip_prefix('{') {
+            let end = inner.find('}')?;
+            if inner[..end].contains(['{', '!', ':']) {
+                return None;
+            }
+            sum.push(Token::Sign('('));
+            sum.extend(tokens(&inner[..end])?);
+            sum.push(Token::Sign(')'));
+            rest = &inner[end + 1..];
+        } else {
+            let end = rest.find('{').unwrap_or(rest.len());
+            // A doubled or a lone bracket, or an escape.
+            if rest[..end].contains(['}', '\\']) {
+                return None;
+            }
+            sum.push(Token::Text(rest[..end].to_owned()));
+            rest = &rest[end..];
+        }
+    }
+    sum.push(Token::Sign(')'));
+    Some(sum)
 }
 
 /// Computes a path expression; every value is the text of a path.
@@ -133,7 +168,9 @@ impl Parser<'_> {
                 }
                 // unipath's `ancestor(2)`
                 "ancestor" => ancestor(&value, self.number('(', ')')?)?,
-                "joinpath" | "child" => self.arguments()?.iter().fold(value, |path, part| join(&path, part)),
+                "joinpath" | "child" | "path" => {
+                    self.arguments()?.iter().fold(value, |path, part| join(&path, part))
+                }
                 _ => return None,
             };
         }

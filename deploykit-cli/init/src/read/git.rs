@@ -92,6 +92,16 @@ pub(crate) fn observe(repository: &Path, host: &Host) -> GitFacts {
     facts
 }
 
+/// Tells whether the checked out commit has a file below a directory.
+pub(crate) fn tracks_below(top: &Path, directory: &Path) -> bool {
+    let Some(inside) = directory.strip_prefix(top).ok().filter(|inside| !inside.as_os_str().is_empty())
+    else {
+        return false;
+    };
+    let tree = git::head(top).and_then(|head| git::Tree::open(top, &head.commit));
+    tree.and_then(|tree| tree.paths()).is_ok_and(|paths| paths.iter().any(|path| path.starts_with(inside)))
+}
+
 /// Tells whether the checked out commit has a file.
 pub(crate) fn is_tracked(top: &Path, file: &Path) -> bool {
     let Ok(inside) = file.strip_prefix(top) else { return false };

@@ -20,6 +20,24 @@ pub(crate) fn string_length(text: &str) -> usize {
     text.len()
 }
 
+/// Returns a text of Python with blanks in the place of its comments.
+pub(crate) fn without_comments(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\'', '#']) {
+        kept.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if rest.starts_with('#') {
+            rest = rest.find('\n').map_or("", |end| &rest[end..]);
+        } else {
+            let length = string_length(rest);
+            kept.push_str(&rest[..length]);
+            rest = &rest[length..];
+        }
+    }
+    kept + rest
+}
+
 /// Returns the string literals of an expression.
 pub(crate) fn strings(expression: &str) -> Vec<String> {
     let mut strings = Vec::new();

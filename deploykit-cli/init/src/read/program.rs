@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{file_name, is_virtualenv, real};
+use crate::findings::Uwsgi;
+
+use super::files::{dotenv, file_name, is_virtualenv, real, text};
 
 /// Programs that answer requests.
 pub(crate) const SERVERS: [&str; 7] =
@@ -34,12 +36,25 @@ pub(crate) struct Program {
     pub config: Option<PathBuf>,
     /// Its systemd unit; `None` for supervisor.
     pub unit: Option<String>,
+    /// It was found where its manager reads it, not only in the checkout.
+    pub installed: bool,
+    /// Where it listens according to a file of its own, as `smoke.connect` has it.
+    pub listens: Option<String>,
+    /// The virtualenv that a file of its own names.
+    pub home: Option<PathBuf>,
+    /// How it is managed when it is a uWSGI that neither systemd nor supervisor runs.
+    pub uwsgi: Option<Uwsgi>,
+    /// It serves these other sites, too.
+    pub shared: Vec<String>,
 }
 
 impl Program {
-    /// Returns the value of a variable that it gets.
-    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    /// Returns the value of a variable that it gets: of a file of variables, or else of its own definition.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        // systemd reads files after `Environment=`, and a later one replaces an earlier one.
+        let filed = self.environment_files.iter().rev().find_map(|file| dotenv(&text(file)?, name));
+        let own = || self.environment.iter().rfind(|(known, _)| known == name);
+        filed.or_else(|| own().map(|(_, value)| value.clone()))
     }
 
     /// Tells whether it runs in a directory, or names a file of it.
@@ -65,8 +80,10 @@ impl Program {
             let bin = if file_name(&path) == "bin" { path.as_path() } else { path.parent()? };
             (file_name(bin) == "bin").then(|| bin.parent().map(Path::to_owned)).flatten()
         });
-        let mut found: Vec<PathBuf> =
-            directories.chain(self.variable("VIRTUAL_ENV").map(PathBuf::from)).collect();
+        let mut found: Vec<PathBuf> = directories
+            .chain(self.home.clone())
+            .chain(self.variable("VIRTUAL_ENV").map(PathBuf::from))
+            .collect();
         found.retain(|directory| is_virtualenv(directory));
         found.dedup();
         found

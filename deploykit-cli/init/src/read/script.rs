@@ -1,13 +1,21 @@
 //! Reads the shell script that starts a program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files::{file_name, text};
 use super::program::{Program, SERVERS, words};
 
-/// Returns the words that a program's shell script starts something with; none when it is no script.
-pub(crate) fn words_of(program: &Program) -> Vec<String> {
+/// Returns the words that a program's shell script starts something with, and the directory that it changes to; none
+/// when it is no script.
+pub(crate) fn words_of(program: &Program) -> (Vec<String>, Option<PathBuf>) {
     let directory = program.directory.clone().unwrap_or_default();
+    let first = program.command.first().map(|word| file_name(Path::new(word))).unwrap_or_default();
+    if ["sh", "bash", "dash", "zsh"].contains(&first.as_str())
+        && let Some(flag) = program.command[1..].iter().position(|word| is_command_flag(word))
+    {
+        let inline = program.command.get(flag + 2).cloned().unwrap_or_default();
+        return script_words(&inline.replace("&&", "\n").replace(';', "\n"));
+    }
     let files =
         program.command.iter().take(2).map(|word| directory.join(word)).filter(|path| path.is_absolute());
     let script = files.filter_map(|path| text(&path)).find(|text| {
@@ -17,8 +25,14 @@ pub(crate) fn words_of(program: &Program) -> Vec<String> {
     script.map(|script| script_words(&script)).unwrap_or_default()
 }
 
-/// Returns the words of the line of a start script that starts something, with the script's own variables filled in.
-fn script_words(script: &str) -> Vec<String> {
+/// Tells whether a shell's argument says that the next one is a script: `-c`, `-lc`.
+fn is_command_flag(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|flags| flags.ends_with('c') && flags.chars().all(char::is_alphabetic))
+}
+
+/// Returns the words of the line of a start script that starts something, with the script's own variables filled in, and
+/// the directory that it changes to.
+fn script_words(script: &str) -> (Vec<String>, Option<PathBuf>) {
     let script = script.replace("\\\n", " ");
     let mut variables: Vec<(String, String)> = Vec::new();
     let fill = |line: &str, variables: &[(String, String)]| {
@@ -29,7 +43,7 @@ fn script_words(script: &str) -> Vec<String> {
             line.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value)
         })
     };
-    let mut found = Vec::new();
+    let (mut found, mut directory) = (Vec::new(), None);
     for line in script.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let assigned = line.strip_prefix("export ").unwrap_or(line);
         if let Some((name, value)) = assigned.split_once('=')
@@ -43,9 +57,16 @@ fn script_words(script: &str) -> Vec<String> {
         }
         let line = fill(line, &variables);
         let words = words(&line);
+        if let [command, path] = words.as_slice()
+            && command == "cd"
+            && path.starts_with('/')
+        {
+            directory = Some(PathBuf::from(path));
+        }
         let starts = |word: &String| {
             let name = file_name(Path::new(word));
-            SERVERS.contains(&name.as_str()) || ["celery", "manage.py", "activate"].contains(&name.as_str())
+            SERVERS.contains(&name.as_str())
+                || ["celery", "manage.py", "django-admin", "activate"].contains(&name.as_str())
         };
         if words.iter().any(starts) {
             found.extend(
@@ -55,7 +76,7 @@ fn script_words(script: &str) -> Vec<String> {
             );
         }
     }
-    found
+    (found, directory)
 }
 
 #[cfg(test)]
@@ -66,10 +87,21 @@ mod tests {
     fn a_start_script_is_read_with_its_variables() {
         let script = "#!/bin/bash\nSITE=/srv/site\nSITE_SOCK=$SITE/run/x.sock # here\n# gunicorn old\n\
                       source /srv/venv/bin/activate\nexec gunicorn app:application \\\n  --bind=unix:${SITE_SOCK}\n";
-        let words = script_words(script);
+        let (words, _) = script_words(script);
         assert_eq!(
             words,
             ["/srv/venv/bin/activate", "gunicorn", "app:application", "--bind=unix:/srv/site/run/x.sock"]
         );
+    }
+
+    #[test]
+    fn a_command_of_a_shell_is_a_script() {
+        let program = Program {
+            command: words("/bin/bash -lc 'cd /srv/site && exec /srv/venv/bin/gunicorn x -b :1'"),
+            ..Program::default()
+        };
+        let (words, directory) = words_of(&program);
+        assert_eq!(words, ["/srv/venv/bin/gunicorn", "x", "-b", ":1"]);
+        assert_eq!(directory, Some("/srv/site".into()));
     }
 }

@@ -8,7 +8,7 @@ use regex_lite::Regex;
 
 use super::expression;
 use super::files::text;
-use super::literals::{is_word, string_length};
+use super::literals::{is_word, string_length, strings, without_comments};
 use deploykit::internal::names;
 
 /// How deep names may refer to names.
@@ -36,7 +36,7 @@ impl Settings {
         if self.files.len() >= DEPTH || self.files.iter().any(|(known, _)| known == file) {
             return;
         }
-        let Some(text) = text(file) else { return };
+        let Some(text) = text(file).map(|text| without_comments(&text)) else { return };
         self.files.push((file.to_owned(), text.clone()));
         let Ok(import) = Regex::new(r"(?m)^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]+\(?\*") else {
             return;
@@ -83,6 +83,36 @@ impl Settings {
             self.value(file, &expression, depth)
         };
         expression::value(expression, &names, &self.variables)
+    }
+
+    /// Returns the files that are read for variables or secrets, whatever their names are.
+    pub fn loaded(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        let Ok(loads) = Regex::new(r"\b(?:read_env|load_dotenv|dotenv_values)\(|\b_?env_file[ \t]*=") else {
+            return paths;
+        };
+        let Ok(reads) = Regex::new(r"(\([^()]*\)|\w+)\.read_text\(") else { return paths };
+        for (file, text) in &self.files {
+            let mut expressions: Vec<String> = loads
+                .find_iter(text)
+                .map(|found| {
+                    let inner = cut(&text[found.end()..], true);
+                    let path = inner.split_once('=').filter(|(name, _)| name.trim().chars().all(is_word));
+                    path.map_or(inner.clone(), |(_, path)| path.to_owned())
+                })
+                .collect();
+            expressions.extend(reads.captures_iter(text).map(|found| found[1].to_owned()));
+            let expressions = expressions.iter().flat_map(|expression| {
+                let several = looped(text, expression);
+                if several.is_empty() { vec![expression.clone()] } else { several }
+            });
+            for path in expressions.filter_map(|expression| self.path(file, &expression)) {
+                if !paths.contains(&path) {
+                    paths.push(path);
+                }
+            }
+        }
+        paths
     }
 
     /// Returns every path whose last part is one of these names and that the files spell out.
@@ -135,11 +165,68 @@ pub(crate) fn module_file(directory: &Path, module: &str) -> Option<PathBuf> {
     [file, package].into_iter().find(|file| file.is_file())
 }
 
-/// Returns the module that `manage.py` or `wsgi.py` sets when the environment names none.
-pub(crate) fn default_settings(text: &str) -> Option<String> {
-    let pattern = r#"DJANGO_SETTINGS_MODULE["']\s*(?:,|\]\s*=)\s*["']([\w.]+)["']"#;
-    let found = Regex::new(pattern).ok()?.captures(text)?;
-    Some(found[1].to_owned())
+/// Returns the expressions that a name stands for in `for NAME in (…)`.
+fn looped(text: &str, name: &str) -> Vec<String> {
+    let pattern = format!(r"\bfor[ \t]+{}[ \t]+in[ \t]*[(\[]", regex_lite::escape(name));
+    let start = Regex::new(&pattern).ok().and_then(|pattern| pattern.find(text)).map(|found| found.end());
+    let Some(start) = start.filter(|_| !name.is_empty() && name.chars().all(is_word)) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    let mut rest = &text[start..];
+    loop {
+        let one = cut(rest, true);
+        if one.is_empty() {
+            return all;
+        }
+        let after = rest.find(&one).map_or(rest.len(), |at| at + one.len());
+        all.push(one);
+        match rest[after..].trim_start().strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return all,
+        }
+    }
+}
+
+/// Returns the module that `manage.py` or `wsgi.py` sets when the environment names none; `variables` knows what an
+/// f-string asks the environment for.
+pub(crate) fn default_settings(text: &str, variables: &dyn Fn(&str) -> Option<String>) -> Option<Module> {
+    let text = without_comments(text);
+    let start = Regex::new(r#"DJANGO_SETTINGS_MODULE["']\s*(?:,|\]\s*=)\s*(f?)(["'])"#).ok()?;
+    let found = start.captures(&text)?;
+    let literal = &text[found.get(2)?.start()..];
+    let value = strings(&literal[..string_length(literal)]).pop()?;
+    if found[1].is_empty() {
+        return is_module(&value).then_some(Module::Named(value));
+    }
+    let mut module = String::new();
+    let mut rest = value.as_str();
+    while let Some((before, inner)) = rest.split_once('{') {
+        let (inner, after) = inner.split_once('}')?;
+        module.push_str(before);
+        let asked = assignment(&text, inner.trim()).unwrap_or_else(|| inner.to_owned());
+        let mut names = strings(&asked).into_iter();
+        match names.next().and_then(|name| variables(&name)).or_else(|| names.next()) {
+            Some(value) => module.push_str(&value),
+            None => return Some(Module::Computed(value)),
+        }
+        rest = after;
+    }
+    module.push_str(rest);
+    Some(if is_module(&module) { Module::Named(module) } else { Module::Computed(value) })
+}
+
+/// A settings module as a starter of the project names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Module {
+    /// Its name.
+    Named(String),
+    /// An expression that nothing on the machine has the value of.
+    Computed(String),
+}
+
+fn is_module(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| is_word(c) || c == '.')
 }
 
 /// Returns the expression that is assigned to a name last, without its comments.
@@ -185,7 +272,6 @@ fn cut(text: &str, argument: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::literals::strings;
     use super::*;
 
     fn settings(text: &str) -> Settings {
@@ -297,10 +383,30 @@ environ.Env.read_env(BASE_DIR / '.env')
 
     #[test]
     fn manage_py_names_the_settings() {
-        let text = "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'a.b')";
-        assert_eq!(default_settings(text).as_deref(), Some("a.b"));
-        assert_eq!(default_settings("os.environ[\"DJANGO_SETTINGS_MODULE\"] = \"c\"").as_deref(), Some("c"));
-        assert_eq!(default_settings("setdefault('DJANGO_SETTINGS_MODULE', name)"), None);
+        let asked = |text: &str| default_settings(text, &|name| (name == "STAGE").then(|| "live".to_owned()));
+        let is = |text: &str, module: &str| {
+            assert_eq!(asked(text), Some(Module::Named(module.to_owned())), "{text}")
+        };
+        is("os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'a.b')", "a.b");
+        is(
+            "# setdefault('DJANGO_SETTINGS_MODULE', 'old')\nos.environ[\"DJANGO_SETTINGS_MODULE\"] = \"c\"",
+            "c",
+        );
+        is("setdefault('DJANGO_SETTINGS_MODULE', f\"a.{os.environ.get('STAGE', 'dev')}\")", "a.live");
+        is("s = os.getenv('STAGE')\nsetdefault('DJANGO_SETTINGS_MODULE', f'a.{s}')", "a.live");
+        is("setdefault('DJANGO_SETTINGS_MODULE', f\"a.{os.environ.get('OTHER', 'dev')}\")", "a.dev");
+        assert_eq!(asked("setdefault('DJANGO_SETTINGS_MODULE', name)"), None);
+        let computed = asked("setdefault('DJANGO_SETTINGS_MODULE', f'a.{os.environ[\"OTHER\"]}')");
+        assert!(matches!(computed, Some(Module::Computed(_))));
+    }
+
+    #[test]
+    fn files_that_are_loaded_are_found_whatever_they_are_called() {
+        let text = "HERE = Path('/srv/site')\nfor place in (HERE / 'a.conf', Path('/etc/a.conf')):\n    load_dotenv(place)\n\
+                    x = json.loads((HERE / 'etc' / 'x.json').read_text())\nSettings(_env_file=HERE / '.env')\n";
+        let found = settings(text).loaded();
+        let expected = ["/srv/site/a.conf", "/etc/a.conf", "/srv/site/.env", "/srv/site/etc/x.json"];
+        assert_eq!(found, expected.map(PathBuf::from));
     }
 
     #[test]

@@ -61,12 +61,16 @@ pub(crate) fn parse(text: &str, file: &Path) -> Option<Conf> {
                 let many = get("numprocs").is_some_and(|number| number != "1");
                 let process = get("process_name").unwrap_or_else(|| name.to_owned());
                 let process = process.replace("%(process_num)02d", "00").replace("%(process_num)d", "0");
+                // One process serves, the other one keeps the socket: docs/held-sockets.md.
+                let command = get("command").unwrap_or_default();
+                let held = kind == "fcgi-program" && many && command.contains("sleep infinity");
                 let file_of = |key: &str| get(key).map(PathBuf::from).filter(|path| is_log(path));
                 let log = file_of("stderr_logfile").or_else(|| file_of("stdout_logfile"));
                 conf.programs.push(Program {
                     name: name.to_owned(),
-                    process: (!many && !process.contains('%')).then_some(process),
-                    command: words(&get("command").unwrap_or_default()),
+                    process: (!many && !process.contains('%')).then(|| process.clone()),
+                    address: held.then(|| format!("{name}:{process}")),
+                    command: words(&command),
                     directory: get("directory").map(|directory| names::normal(&here.join(directory))),
                     environment: environment(&get("environment").unwrap_or_default()),
                     stop_seconds: get("stopwaitsecs").and_then(|seconds| seconds.parse().ok()),
@@ -138,13 +142,20 @@ pub(crate) fn join(mut confs: Vec<Conf>) -> Vec<Program> {
 fn addressed(confs: &[&Conf], config: Option<&Path>) -> Vec<Program> {
     let groups: Vec<&(String, Vec<String>)> = confs.iter().flat_map(|conf| &conf.groups).collect();
     let mut programs: Vec<Program> = confs.iter().flat_map(|conf| conf.programs.clone()).collect();
+    let several: Vec<String> = programs
+        .iter()
+        .filter(|program| program.process.is_none())
+        .map(|program| program.name.clone())
+        .collect();
     for program in &mut programs {
         program.config = config.map(Path::to_owned);
-        if let Some((group, _)) = groups.iter().find(|(_, names)| names.contains(&program.name)) {
-            // Of several processes in a group only the group as a whole has an address.
+        program.installed |= config.is_some();
+        if let Some((group, names)) = groups.iter().find(|(_, names)| names.contains(&program.name)) {
+            // Of several processes in a group only the group as a whole has an address; then the others are within it.
+            let whole = names.iter().any(|name| several.contains(name));
             program.address = Some(match &program.process {
-                Some(process) => format!("{group}:{process}"),
-                None => group.clone(),
+                Some(process) if !whole => format!("{group}:{process}"),
+                _ => group.clone(),
             });
         }
     }

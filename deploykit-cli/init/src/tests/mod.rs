@@ -90,9 +90,8 @@ impl Place {
     }
 }
 
-/// What holds for every file that is written.
-fn check(text: &str, questions: &[Question]) -> toml::Table {
-    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
+/// Every question stands above the line that it is about.
+fn check_lines(text: &str, questions: &[Question]) {
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines.len() <= 90, "{} lines:\n{text}", lines.len());
     let marked = lines.iter().filter(|line| line.starts_with("# NEEDS A PERSON: ")).count();
@@ -102,12 +101,18 @@ fn check(text: &str, questions: &[Question]) -> toml::Table {
         let key = question.key.rsplit('.').next().unwrap();
         assert!(line.contains(key), "{question:?} is not about `{line}`\n{text}");
     }
+}
+
+/// What holds for every file that is written.
+fn check(text: &str, questions: &[Question]) -> toml::Table {
+    check_lines(text, questions);
+    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
     let known = [
-        ("", "environment site git python secrets static services maintenance smoke logs"),
+        ("", "environment site git python secrets static services steps maintenance smoke logs"),
         ("site", "repository project settings env env-file"),
         ("git", "remote branch"),
-        ("python", "virtualenv requirements"),
-        ("secrets", "file pattern"),
+        ("python", "virtualenv requirements lock groups extras"),
+        ("secrets", "file required pattern"),
         ("static", "collect"),
         ("maintenance", "status-file page"),
         ("smoke", "base connect pages"),
@@ -171,7 +176,7 @@ fn coralnet() -> Place {
     );
     place.file(
         "config/nginx.conf",
-        "server {\n  server_name coralnet.example;\n  if (-f @SRV@/maintenance.html) { return 503; }\n}\n",
+        "server {\n  listen 443 ssl;\n  server_name coralnet.example;\n  if (-f @SRV@/maintenance.html) { return 503; }\n}\n",
     );
     place.file("../venv/pyvenv.cfg", "");
     place.commit();
@@ -203,7 +208,7 @@ virtualenv = "../venv"                     # found: config/supervisor.conf
 requirements = ["requirements/production.txt"] # found: the file for this environment
 
 [secrets]                                  # the names that new code asks for are compared with this file
-file = "project/config/settings/secrets.json" # found: what project/config/settings/production.py reads
+file = "project/config/settings/secrets.json" # found: what project/config/settings/production.py reads, although git tracks it
 
 [static]
 collect = "auto"                           # STATIC_ROOT in project/config/settings/base.py: /srv/static_serve
@@ -221,7 +226,7 @@ name = "celery"
 manager = "supervisor"
 config = "config/supervisor.conf"
 role = "worker"
-stop-timeout = "605s"                      # its manager may wait that long
+stop-timeout = "610s"
 
 [[services]]                               # found: config/supervisor.conf
 name = "redis"
@@ -234,7 +239,7 @@ status-file = "../tmp/maintenance.json"    # found: MAINTENANCE_STATUS_FILE_PATH
 page = "../maintenance.html"               # found: config/nginx.conf
 
 [smoke]
-base = "https://coralnet.example/"         # found: project/config/settings/production.py
+base = "https://coralnet.example/"         # found: config/nginx.conf
 connect = "127.0.0.1:8007"                 # found: supervisor.conf
 pages = ["/"]                              # add what must work: { path = "/about/", contains = "About" }
 

@@ -11,7 +11,7 @@ fn a_project_below_src_with_units_and_an_env_file() {
     place.file("src/shop/wsgi.py", "setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n");
     place.file(
         "src/shop/settings.py",
-        "SECRET_KEY = env('SECRET_KEY')\nDEBUG = env.bool('DEBUG', default=False)\nALLOWED_HOSTS = env.list('HOSTS')\n",
+        "SECRET_KEY = env('SECRET_KEY')\nDEBUG = env.bool('DEBUG', default=False)\nALLOWED_HOSTS = env.list('HOSTS')\nSECURE_SSL_REDIRECT = True\n",
     );
     place.file("requirements.txt", "Django\n");
     place.file("requirements-dev.txt", "pytest\n");
@@ -41,7 +41,7 @@ fn a_project_below_src_with_units_and_an_env_file() {
     assert_eq!(services.len(), 1, "{text}");
     assert_eq!(services[0]["manager"].as_str(), Some("systemd"), "{text}");
     assert_eq!(services[0]["unit"].as_str(), Some("shop.service"), "{text}");
-    assert_eq!(services[0]["stop-timeout"].as_str(), Some("95s"));
+    assert_eq!(services[0]["stop-timeout"].as_str(), Some("100s"));
     let pattern = compile_pattern(table["secrets"]["pattern"].as_str().unwrap()).unwrap();
     let asks = |code: &str| names_asked_for(code, &pattern);
     assert_eq!(asks("env('SECRET_KEY')"), ["SECRET_KEY"]);
@@ -163,7 +163,7 @@ fn a_page_without_an_address_behind_it_waits_for_a_person() {
     fs::remove_file(place.site.join("config/supervisor.conf")).unwrap();
     let (findings, text) = place.found();
     let keys: Vec<&str> = findings.questions.iter().map(|question| question.key.as_str()).collect();
-    assert_eq!(keys, ["services", "maintenance.page"], "{text}");
+    assert_eq!(keys, ["site.settings", "services", "maintenance.page"], "{text}");
     assert!(text.contains("\n# page = \"../maintenance.html\"\n"), "{text}");
     assert_eq!(
         findings.settings.value.as_deref(),

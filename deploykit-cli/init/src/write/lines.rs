@@ -110,6 +110,11 @@ pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
+/// Returns texts as an array of TOML.
+pub(super) fn array(texts: &[String]) -> String {
+    format!("[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
+}
+
 /// Returns a text between double quotes.
 fn basic(text: &str) -> String {
     // What JSON escapes TOML reads alike; it alone forbids a bare DEL.

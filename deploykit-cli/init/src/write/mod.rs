@@ -10,7 +10,7 @@ use deploykit::services::Role;
 use crate::InitError;
 use crate::findings::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
 use crate::read::files::shown;
-use lines::{Lines, NOT_UTF8, found, key, quoted};
+use lines::{Lines, NOT_UTF8, array, found, key, quoted};
 
 impl Findings {
     /// Returns the text of the `deploykit.toml` for the directory that was looked at.
@@ -79,6 +79,7 @@ impl Draft<'_> {
             self.services();
             self.maintenance();
         }
+        self.steps();
         self.smoke(development);
         self.logs();
     }
@@ -120,6 +121,10 @@ impl Draft<'_> {
         }
         let value = (!names.is_empty()).then(|| format!("[{}]", names.join(", ")));
         self.out.value("requirements", value, &found, "[\"requirements.txt\"]");
+        self.out.path("lock", &findings.lock, &repository, "\"uv.lock\"");
+        for (key, found) in [("groups", &findings.groups), ("extras", &findings.extras)] {
+            self.out.value(key, found.value.as_deref().map(array), found, "[]");
+        }
     }
 
     fn secrets(&mut self) {
@@ -130,6 +135,12 @@ impl Draft<'_> {
         }
         self.out.head("secrets", "[secrets]", "the names that new code asks for are compared with this file");
         self.out.path("file", file, &self.findings.directory, "\"secrets.json\"");
+        if !findings.secrets_required.is_empty() {
+            self.out.line(
+                &format!("required = {}", array(&findings.secrets_required)),
+                "fields without a default",
+            );
+        }
         self.out.text("pattern", pattern, "'''get_secret\\(\\s*[\"'](\\w+)[\"']'''");
     }
 
@@ -140,7 +151,10 @@ impl Draft<'_> {
             _ => "no STATIC_ROOT was found in the settings".to_owned(),
         };
         self.out.head("static", "[static]", "");
-        self.out.line("collect = \"auto\"", &note);
+        match (&self.findings.collect.value, &self.findings.collect.source) {
+            (Some(collect), Some(source)) => self.out.line(&format!("collect = {}", quoted(collect)), source),
+            _ => self.out.line("collect = \"auto\"", &note),
+        }
     }
 
     fn services(&mut self) {
@@ -149,7 +163,9 @@ impl Draft<'_> {
             self.service(service);
         }
         self.out.section = "";
-        let missing = if services.is_empty() {
+        let missing = if let Some(beside) = &self.findings.beside {
+            beside
+        } else if services.is_empty() {
             "no program of supervisor or systemd belongs to this checkout; what runs the site?"
         } else if services.iter().all(|service| service.role != Role::Web) {
             "none of the services answers requests; what does?"
@@ -181,7 +197,7 @@ impl Draft<'_> {
                 }
                 let config = quoted(&shown(&self.findings.directory, config));
                 self.out.line(&format!("config = {config}"), "");
-                if let Some(program) = program {
+                if let Some(program) = program.as_ref().filter(|program| **program != service.name) {
                     self.out.line(&format!("program = {}", quoted(program)), "what supervisor calls it");
                 }
                 service.stop_seconds.unwrap_or(10)
@@ -194,14 +210,27 @@ impl Draft<'_> {
                 }
                 service.stop_seconds.unwrap_or(90)
             }
+            FoundManager::Uwsgi(uwsgi) => {
+                self.out.line("manager = \"uwsgi\"", "");
+                let directory = &self.findings.directory;
+                let paths = [
+                    ("pidfile", Some(&uwsgi.pidfile)),
+                    ("fifo", uwsgi.fifo.as_ref()),
+                    ("vassal", uwsgi.vassal.as_ref()),
+                ];
+                for (key, path) in paths.into_iter().filter_map(|(key, path)| Some((key, path?))) {
+                    self.out.line(&format!("{key} = {}", quoted(&shown(directory, path))), "");
+                }
+                if !uwsgi.start.is_empty() {
+                    self.out.line(&format!("start = {}", array(&uwsgi.start)), "");
+                }
+                0
+            }
         };
         self.out.line(&format!("role = \"{}\"", service.role), "");
         // deploykit's own default is 30 s, and it has to be the more patient one.
         if patience >= 30 && service.role != Role::Required {
-            self.out.line(
-                &format!("stop-timeout = \"{}s\"", patience.saturating_add(5)),
-                "its manager may wait that long",
-            );
+            self.out.line(&format!("stop-timeout = \"{}s\"", patience.saturating_add(10)), "");
         }
         for caution in &service.cautions {
             self.out.wrapped(caution, "");
@@ -246,25 +275,50 @@ impl Draft<'_> {
         self.findings.connect.value.is_none() && self.findings.base.value.is_some()
     }
 
+    fn steps(&mut self) {
+        for step in &self.findings.steps {
+            self.out.blank();
+            self.out.section = "steps";
+            self.out.line("[[steps]]", &found(&step.source));
+            self.out.line(&format!("name = {}", quoted(&step.name)), "");
+            self.out.line(&format!("after = {}", quoted(step.after)), "");
+            let kind = if step.manage { "manage" } else { "run" };
+            self.out.line(&format!("{kind} = {}", array(&step.command)), "");
+            if let Some(question) = &step.outputs.question {
+                self.out.ask(&format!("{}.outputs", step.name), question);
+            }
+            if let Some(outputs) = &step.outputs.value {
+                self.out.line(&format!("outputs = {}", array(outputs)), "");
+            }
+        }
+    }
+
     fn smoke(&mut self, development: bool) {
         let findings = self.findings;
         self.out.head("smoke", "[smoke]", "");
         let mut base = findings.base.clone();
         let known = base.value.is_some();
-        if !known && !development {
+        if !known && !development && base.question.is_none() {
             base.question = Some("the site's public address; ALLOWED_HOSTS names no host".to_owned());
         }
         self.out.text("base", &base, "\"https://www.example.org/\"");
         let mut connect = findings.connect.clone();
         if connect.value.is_none() && connect.question.is_none() && !development {
-            let services = findings.services.iter().any(|service| service.role == Role::Web);
+            let apache = |service: &FoundService| ["apache2", "httpd"].contains(&service.name.as_str());
+            let services =
+                findings.services.iter().any(|service| service.role == Role::Web && !apache(service));
             // Without a service there is a greater question already.
             connect.question = services.then(|| "where does the web service itself listen?".to_owned());
         }
         self.out.text("connect", &connect, "\"127.0.0.1:8000\"");
         if known {
-            self.out
-                .line("pages = [\"/\"]", "add what must work: { path = \"/about/\", contains = \"About\" }");
+            let path = quoted(findings.first_page.as_deref().unwrap_or("/"));
+            let page = match &findings.login {
+                Some(login) => format!("{{ path = {path}, redirect = {} }}", quoted(login)),
+                None => path,
+            };
+            let note = "add what must work: { path = \"/about/\", contains = \"About\" }";
+            self.out.line(&format!("pages = [{page}]"), note);
         } else {
             self.out.line("# pages = [\"/\"]", "with `base`");
         }

@@ -1,0 +1,106 @@
+//! Reads how the project's own scripts install its packages: hints, no more.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{Tree, file_name, text};
+use super::program::words;
+
+/// Programs that install from a lock file, and the command of theirs that does.
+const LOCKERS: [(&str, &[&str]); 4] = [
+    ("uv", &["sync"]),
+    ("poetry", &["install", "sync"]),
+    ("pdm", &["install", "sync"]),
+    ("pipenv", &["install", "sync"]),
+];
+
+/// What a script installs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Installs {
+    pub file: PathBuf,
+    /// `uv`, `poetry`, `pdm` or `pipenv`.
+    pub locker: Option<&'static str>,
+    pub groups: Vec<String>,
+    pub extras: Vec<String>,
+    /// The requirements files that pip gets.
+    pub requirements: Vec<String>,
+}
+
+/// Reads the scripts of a checkout, those for servers first.
+pub(crate) fn installs(tree: &Tree) -> Vec<Installs> {
+    let is_script = |file: &&PathBuf| {
+        let name = file_name(file).to_lowercase();
+        let known =
+            ["makefile", "justfile", "fabfile.py", "procfile", "install", "deploy", "upgrade", "update"];
+        name.ends_with(".sh") || name.starts_with("dockerfile") || known.contains(&name.as_str())
+    };
+    let scripts = tree.files.iter().filter(is_script).take(40);
+    let mut found: Vec<Installs> = scripts.filter_map(|file| read(&text(file)?, file)).collect();
+    found.sort_by_key(|installs| {
+        let name = file_name(&installs.file).to_lowercase();
+        !["deploy", "upgrade", "update", "install"].iter().any(|word| name.contains(word))
+    });
+    found
+}
+
+fn read(script: &str, file: &Path) -> Option<Installs> {
+    let mut found = Installs { file: file.to_owned(), ..Installs::default() };
+    for line in script.replace("\\\n", " ").lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let words = words(line);
+        for (index, word) in words.iter().enumerate() {
+            let rest = &words[index + 1..];
+            let program = word.rsplit(['/', '}']).next().unwrap_or(word);
+            let command = rest.first().map(String::as_str).unwrap_or_default();
+            if let Some((locker, _)) =
+                LOCKERS.iter().find(|(name, does)| *name == program && does.contains(&command))
+            {
+                found.locker = Some(locker);
+                let all = |names: &[&str]| options(rest, names);
+                found.groups = all(&["--group", "--with", "--only", "-G", "--categories", "--only-group"]);
+                found
+                    .groups
+                    .retain(|group| !["main", "default", "packages", "dev"].contains(&group.as_str()));
+                found.extras = all(&["--extra", "--extras", "-E"]);
+            } else if program == "pip" && command == "install" {
+                found.requirements.extend(options(rest, &["-r", "--requirement"]));
+            }
+        }
+    }
+    (found.locker.is_some() || !found.requirements.is_empty()).then_some(found)
+}
+
+/// Returns the values of options, those of one word divided at commas.
+fn options(words: &[String], names: &[&str]) -> Vec<String> {
+    let ends = words.iter().position(|word| ["&&", ";", "||", "|"].contains(&word.as_str()));
+    let words = &words[..ends.unwrap_or(words.len())];
+    let values = words.iter().enumerate().filter_map(|(index, word)| {
+        if names.contains(&word.as_str()) {
+            return words.get(index + 1).cloned();
+        }
+        let (name, value) = word.split_once('=')?;
+        names.contains(&name).then(|| value.to_owned())
+    });
+    values
+        .flat_map(|value| value.split([',', ' ']).map(str::to_owned).collect::<Vec<_>>())
+        .filter(|value| !value.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_says_what_it_installs() {
+        let read = |text: &str| read(text, Path::new("/x/deploy.sh"));
+        let uv = read("# uv sync --all-groups\nuv sync --frozen --no-dev --group production --extra=postgres && x --group y\n").unwrap();
+        assert_eq!(
+            (uv.locker, uv.groups, uv.extras),
+            (Some("uv"), vec!["production".to_owned()], vec!["postgres".to_owned()])
+        );
+        let poetry = read("RUN poetry install --only main,prod --no-root\n").unwrap();
+        assert_eq!((poetry.locker, poetry.groups), (Some("poetry"), vec!["prod".to_owned()]));
+        let pip = read("\"${VENV}/bin/pip\" install -r requirements.txt\n").unwrap();
+        assert_eq!(pip.requirements, ["requirements.txt"]);
+        assert_eq!(read("pip install uv\n"), None);
+    }
+}
