@@ -1,5 +1,6 @@
 //! `init` looks at realistic checkouts, made with the real git, and writes a configuration.
 
+mod layouts;
 mod unusual;
 
 use std::fs;
