@@ -379,7 +379,7 @@ pub struct SmokeCheckArgs {
     /// Maximum response time per page, such as 2s
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub within: Option<Duration>,
-    /// Connect to this address instead: 127.0.0.1:8000 or unix:/run/site.sock
+    /// Connect there instead: HOST:PORT, unix:/PATH, uwsgi:HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     pub connect: Option<String>,
     /// A PEM file with the certificate of a private CA

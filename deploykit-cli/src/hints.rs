@@ -226,6 +226,9 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::PagesOfNoWeb { service, .. } => {
             format!("write `role = \"web\"` into the `[[services]]` table that has `name = \"{service}\"`; without a `role` it is a worker")
         }
+        PreparationError::WouldNotStop { service, .. } => {
+            format!("make this change and restart `{service}` yourself, so that it applies")
+        }
         PreparationError::NoWeb => {
             "write `role = \"web\"` into the `[[services]]` table of the service that answers requests; without a `role` it is a worker".into()
         }

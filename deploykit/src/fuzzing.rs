@@ -38,6 +38,11 @@ pub fn supervisor(bytes: &[u8]) {
     crate::services::supervisor::fuzz(bytes);
 }
 
+/// Reads an ini file of uWSGI, and its words as a command line.
+pub fn uwsgi(bytes: &[u8]) {
+    crate::services::uwsgi_options::fuzz(&String::from_utf8_lossy(bytes));
+}
+
 /// Reads a line of the probe.
 pub fn django(bytes: &[u8]) {
     crate::django::protocol::fuzz(bytes);
@@ -164,5 +169,5 @@ mod tests {
         )*};
     }
 
-    no_bytes_make_them_panic! { config journal supervisor django pip requirements lock secrets page source }
+    no_bytes_make_them_panic! { config journal supervisor django pip requirements lock secrets page source uwsgi }
 }

@@ -307,12 +307,12 @@ Arguments:
 
 Options:
       --manager <MANAGER>         What manages the service; no configuration is needed then
-                                  [possible values: supervisor, systemd, command, gunicorn]
+                                  [possible values: supervisor, systemd, command, gunicorn, uwsgi]
       --supervisor-config <FILE>  supervisor: supervisord's configuration file (`--config` names
                                   deploykit's)
       --user                      systemd: the unit is one of `systemctl --user`
-      --pidfile <FILE>            gunicorn: its pidfile
-      --start <COMMAND>           gunicorn, command: the command that starts the service and returns
+      --pidfile <FILE>            gunicorn, uwsgi: its pidfile
+      --start <COMMAND>           gunicorn, uwsgi, command: the command that starts it and returns
       --stop <COMMAND>            command: the command that stops the service
       --status <COMMAND>          command: the command that exits with 0 while the service runs
       --check                     Show what would change, and change nothing
@@ -384,7 +384,7 @@ Options:
       --status <CODE>      The expected status of every page
       --redirect <URL>     The expected redirect of every page
       --within <TIME>      Maximum response time per page, such as 2s
-      --connect <ADDRESS>  Connect to this address instead: 127.0.0.1:8000 or unix:/run/site.sock
+      --connect <ADDRESS>  Connect there instead: HOST:PORT, unix:/PATH, uwsgi:HOST:PORT
       --ca <FILE>          A PEM file with the certificate of a private CA
       --deadline <TIME>    Repeat failing requests for at most this long, such as 60s
   -h, --help               Print help

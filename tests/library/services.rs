@@ -1,10 +1,11 @@
-//! Services under a real supervisord, as a real gunicorn daemon, and behind commands.
+//! Services under a real supervisord, as a real gunicorn or uWSGI daemon, and behind commands.
 
 mod commands;
 mod gunicorn;
 mod leftover;
 mod systemd;
 mod together;
+mod uwsgi;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

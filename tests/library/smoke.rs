@@ -1,4 +1,4 @@
-//! Smoke checks against real sockets, real TLS, a real gunicorn and a real nginx.
+//! Smoke checks against real sockets, real TLS, a real gunicorn, uWSGI and nginx.
 
 mod answers;
 mod servers;
@@ -17,6 +17,7 @@ use deploykit::operations::{self, ApplyError};
 use deploykit::{Cancel, Check, Command, Context, Host, Operation, Redactor, Variables};
 
 use crate::support::http::{PATIENCE, Reply, Running, Server, eventually, must};
+use crate::support::services::server;
 use crate::support::{program, skip, wheels};
 
 fn check(base: &str, pages: &[&str]) -> SmokeCheck {

@@ -158,19 +158,25 @@ pub fn state(service: &Service) -> ServiceState {
     service.state(&Host::new()).expect("the manager answers")
 }
 
-/// A virtualenv with gunicorn, made once and kept for later runs; `None` when the tools for it are missing.
+/// gunicorn's program; `None` when the tools for it are missing.
 pub fn gunicorn() -> Option<PathBuf> {
-    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| {
+    server("gunicorn")
+}
+
+/// A program of a virtualenv with gunicorn, uWSGI and uvicorn, made once and kept for later runs; `None` when the tools for
+/// it are missing.
+pub fn server(name: &str) -> Option<PathBuf> {
+    static PROGRAMS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let programs = PROGRAMS.get_or_init(|| {
         let (uv, wheels) = (super::program("uv")?, super::wheels()?);
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
         fs::create_dir_all(directory).expect("a directory below target");
-        let lock = File::create(directory.join("gunicorn.lock")).expect("a lock file");
+        let lock = File::create(directory.join("servers.lock")).expect("a lock file");
         lock.lock().expect("nobody holds it for long");
-        let venv = directory.join("gunicorn");
-        let (program, complete) = (venv.join("bin/gunicorn"), venv.join("complete"));
+        let venv = directory.join("servers");
+        let (programs, complete) = (venv.join("bin"), venv.join("complete"));
         if complete.exists() {
-            return Some(program);
+            return Some(programs);
         }
         let run = |args: &[&OsStr]| {
             let mut command = Command::new(&uv);
@@ -183,19 +189,26 @@ pub fn gunicorn() -> Option<PathBuf> {
             .into_iter()
             .chain([venv.as_os_str()])
             .collect::<Vec<_>>());
-        let install = ["pip", "install", "--quiet", "--offline", "--no-index", "gunicorn", "--find-links"];
-        run(&install.map(OsStr::new).into_iter().chain([wheels.as_os_str()]).collect::<Vec<_>>());
+        let install = ["pip", "install", "--quiet", "--offline", "--no-index", "--find-links"];
+        run(&install
+            .map(OsStr::new)
+            .into_iter()
+            .chain([wheels.as_os_str()])
+            .chain(["gunicorn", "uwsgi", "uvicorn"].map(OsStr::new))
+            .collect::<Vec<_>>());
         fs::write(complete, "").expect("the mark is written");
-        Some(program)
+        Some(programs)
     });
-    program.clone()
+    programs.as_ref().map(|programs| programs.join(name))
 }
 
-/// A directory with WSGI modules: `site`, which answers, and `broken`, which cannot be imported.
+/// A directory with WSGI modules: `mysite`, which answers, for `/slow` after two seconds and with a file `slow`, and
+/// `broken`, which cannot be imported.
 pub fn wsgi() -> TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let site =
-        "def app(environ, start):\n    start('200 OK', [('Content-Length', '5')])\n    return [b'hello']\n";
+    let site = "import time\n\ndef app(environ, start):\n    if environ['PATH_INFO'] == '/slow':\n        \
+                open('slow', 'w').close()\n        time.sleep(2)\n    \
+                start('200 OK', [('Content-Length', '5')])\n    return [b'hello']\n";
     fs::write(directory.path().join("mysite.py"), site).expect("written");
     fs::write(directory.path().join("broken.py"), "raise ImportError('no such thing')\n").expect("written");
     directory
@@ -268,4 +281,15 @@ pub fn answers(socket: &Path) -> bool {
     let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
     let mut text = String::new();
     asked.and_then(|()| stream.read_to_string(&mut text)).is_ok() && text.ends_with("hello")
+}
+
+/// Asks the uWSGI on a Unix socket for a page.
+pub fn uwsgi_answers(socket: &Path, path: &str) -> bool {
+    let check = deploykit::operations::smoke_check::SmokeCheck {
+        base: Some("http://site.example/".to_owned()),
+        connect: Some(deploykit::operations::smoke_check::Connect::UwsgiUnix(socket.to_owned())),
+        pages: vec![deploykit::operations::smoke_check::Page::new(path)],
+        ..Default::default()
+    };
+    check.run(&Host::new()).is_ok_and(|pages| pages.iter().all(|page| page.problems.is_empty()))
 }

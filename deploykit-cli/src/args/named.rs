@@ -53,10 +53,13 @@ pub struct ServiceArgs {
     /// systemd: the unit is one of `systemctl --user`
     #[arg(long, requires = "manager")]
     pub user: bool,
-    /// gunicorn: its pidfile
-    #[arg(long, value_name = "FILE", requires = "manager", required_if_eq("manager", "gunicorn"))]
+    /// gunicorn, uwsgi: its pidfile
+    #[arg(
+        long, value_name = "FILE", requires = "manager",
+        required_if_eq_any([("manager", "gunicorn"), ("manager", "uwsgi")]),
+    )]
     pub pidfile: Option<PathBuf>,
-    /// gunicorn, command: the command that starts the service and returns
+    /// gunicorn, uwsgi, command: the command that starts it and returns
     #[arg(long, value_name = "COMMAND", requires = "manager", value_parser = words)]
     pub start: Option<Words>,
     /// command: the command that stops the service

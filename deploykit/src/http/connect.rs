@@ -19,6 +19,8 @@ use ureq::unversioned::transport::NextTimeout;
 /// any other port, and every Unix socket, is taken for an application server behind the TLS server and asked in plain
 /// HTTP, with `X-Forwarded-Proto: https` for an `https` URL. A missing port is that of the URL.
 ///
+/// `uwsgi:127.0.0.1:8001` and `uwsgi:unix:/run/site.sock` are asked in the uwsgi protocol, as nginx' `uwsgi_pass` does.
+///
 /// # Examples
 ///
 /// ```
@@ -41,11 +43,15 @@ pub enum Connect {
     },
     /// A Unix socket.
     Unix(PathBuf),
+    /// A host and a port that speak the uwsgi protocol.
+    UwsgiTcp(String),
+    /// A Unix socket that speaks the uwsgi protocol.
+    UwsgiUnix(PathBuf),
 }
 
 /// Why a text is no address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected `HOST:PORT` or `unix:/PATH`, found `{text}`")]
+#[error("expected `HOST:PORT`, `unix:/PATH`, `uwsgi:HOST:PORT` or `uwsgi:unix:/PATH`, found `{text}`")]
 #[non_exhaustive]
 pub struct ConnectError {
     /// The text.
@@ -57,6 +63,14 @@ impl FromStr for Connect {
 
     fn from_str(text: &str) -> Result<Self, ConnectError> {
         let error = || ConnectError { text: text.to_owned() };
+        if let Some(rest) = text.strip_prefix("uwsgi:") {
+            // nginx writes `uwsgi://host:port`, too.
+            return match rest.strip_prefix("//").unwrap_or(rest).parse().map_err(|_| error())? {
+                Connect::Unix(path) => Ok(Connect::UwsgiUnix(path)),
+                Connect::Tcp { tls: None, target } if has_port(&target) => Ok(Connect::UwsgiTcp(target)),
+                _ => Err(error()),
+            };
+        }
         if let Some(path) = text.strip_prefix("unix:") {
             // curl and nginx write `unix:///path` and `unix:/path:`, too.
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -69,12 +83,16 @@ impl FromStr for Connect {
         };
         let target = target.strip_suffix('/').unwrap_or(target);
         let authority: ureq::http::uri::Authority = target.parse().map_err(|_| error())?;
-        let has_port = target.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let valid = !authority.host().is_empty()
             && !target.contains('@')
-            && (authority.port_u16().is_some() || !has_port);
+            && (authority.port_u16().is_some() || !has_port(target));
         if valid { Ok(Connect::Tcp { tls, target: target.to_owned() }) } else { Err(error()) }
     }
+}
+
+/// Tells whether a port, or what stands in its place, follows the host.
+fn has_port(target: &str) -> bool {
+    target.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'))
 }
 
 impl TryFrom<String> for Connect {
@@ -98,6 +116,8 @@ impl fmt::Display for Connect {
             Connect::Tcp { tls: Some(false), target } => write!(f, "http://{target}"),
             Connect::Tcp { tls: Some(true), target } => write!(f, "https://{target}"),
             Connect::Unix(path) => write!(f, "unix:{}", path.display()),
+            Connect::UwsgiTcp(target) => write!(f, "uwsgi:{target}"),
+            Connect::UwsgiUnix(path) => write!(f, "uwsgi:unix:{}", path.display()),
         }
     }
 }
@@ -106,7 +126,7 @@ impl Connect {
     /// Tells whether this address is asked in plain HTTP for a URL.
     pub(super) fn speaks_plain(&self, uri: &Uri) -> bool {
         match self {
-            Connect::Unix(_) => true,
+            Connect::Unix(_) | Connect::UwsgiTcp(_) | Connect::UwsgiUnix(_) => true,
             Connect::Tcp { tls: Some(tls), .. } => !tls,
             Connect::Tcp { tls: None, target } => {
                 let own = super::port(uri);
@@ -186,6 +206,9 @@ mod tests {
             "unix:/run/site.sock",
             "http://127.0.0.1:8000",
             "https://10.0.0.5:8443",
+            "uwsgi:127.0.0.1:8001",
+            "uwsgi:[::1]:8001",
+            "uwsgi:unix:/run/site.sock",
         ] {
             let connect: Connect = text.parse().unwrap();
             assert_eq!(connect.to_string(), text);
@@ -193,6 +216,8 @@ mod tests {
             assert_eq!(serde_json::from_str::<Connect>(&json).unwrap(), connect);
         }
         assert_eq!("unix:///run/s".parse(), Ok(Connect::Unix("/run/s".into())));
+        assert_eq!("uwsgi://unix:/run/s".parse(), Ok(Connect::UwsgiUnix("/run/s".into())));
+        assert_eq!("uwsgi://127.0.0.1:1".parse(), Ok(Connect::UwsgiTcp("127.0.0.1:1".to_owned())));
     }
 
     #[test]
@@ -209,6 +234,12 @@ mod tests {
             "a b",
             "me@host:80",
             "h/p",
+            "uwsgi:",
+            "uwsgi::3031",
+            "uwsgi:host",
+            "uwsgi:/run/s",
+            "uwsgi:uwsgi:host:1",
+            "uwsgi:http://host:1",
         ] {
             assert!(text.parse::<Connect>().is_err(), "{text:?}");
         }
@@ -224,6 +255,7 @@ mod tests {
             ("https://127.0.0.1:8443", "https://example.org/", false),
             ("http://127.0.0.1:443", "https://example.org/", true),
             ("unix:/run/site.sock", "https://example.org/", true),
+            ("uwsgi:127.0.0.1:443", "https://example.org/", true),
             ("127.0.0.1:8000", "http://example.org/", true),
         ] {
             let connect: Connect = connect.parse().unwrap();

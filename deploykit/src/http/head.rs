@@ -1,9 +1,12 @@
-//! Removes unneeded headers from answers that have very many: the HTTP library takes 128 at most, browsers and servers far more.
+//! Heads in forms that the HTTP library neither writes nor takes: requests in the uwsgi protocol, and answers with very many
+//! headers. The library takes 128 at most, browsers and servers far more.
 
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
+
+use super::uwsgi;
 
 /// With how many headers an answer is handed over as it is.
 const MANY: usize = 100;
@@ -25,35 +28,41 @@ const KEPT: [&str; 8] = [
 
 /// Wraps every connection.
 #[derive(Debug)]
-pub(super) struct ShortHeads;
+pub(super) struct Heads {
+    /// Requests are made in the uwsgi protocol.
+    pub(super) uwsgi: bool,
+}
 
-impl<In: Transport> Connector<In> for ShortHeads {
-    type Out = Shortening<In>;
+impl<In: Transport> Connector<In> for Heads {
+    type Out = Adapted<In>;
 
     fn connect(&self, details: &ConnectionDetails, inner: Option<In>) -> Result<Option<Self::Out>, Error> {
         let config = details.config;
         let buffers = || LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(inner.map(|inner| Shortening {
+        Ok(inner.map(|inner| Adapted {
             inner,
             buffers: buffers(),
+            request: self.uwsgi.then(Vec::new),
             head: Some(Vec::new()),
             ready: Vec::new(),
         }))
     }
 }
 
-/// A connection whose answers have few headers.
+/// A connection whose requests are in its protocol, and whose answers have few headers.
 #[derive(Debug)]
-pub(super) struct Shortening<T> {
+pub(super) struct Adapted<T> {
     inner: T,
     buffers: LazyBuffers,
+    /// What there is of the head of a request that becomes a uwsgi packet.
+    request: Option<Vec<u8>>,
     /// What came of the head so far; `None` in the body.
     head: Option<Vec<u8>>,
     /// What is to be handed over.
     ready: Vec<u8>,
 }
 
-impl<T: Transport> Shortening<T> {
+impl<T: Transport> Adapted<T> {
     fn take(&mut self, input: &[u8], more: bool) {
         let Some(head) = &mut self.head else {
             self.ready.extend_from_slice(input);
@@ -81,13 +90,22 @@ impl<T: Transport> Shortening<T> {
     }
 }
 
-impl<T: Transport> Transport for Shortening<T> {
+impl<T: Transport> Transport for Adapted<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let packet;
         let mut rest = &self.buffers.output()[..amount];
+        if let Some(head) = &mut self.request {
+            head.extend_from_slice(rest);
+            if !head.ends_with(b"\r\n\r\n") {
+                return Ok(());
+            }
+            packet = uwsgi::packet(&String::from_utf8_lossy(&std::mem::take(head)))?;
+            rest = &packet;
+        }
         while !rest.is_empty() {
             let output = self.inner.buffers().output();
             let length = rest.len().min(output.len());

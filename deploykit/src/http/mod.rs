@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod head;
 pub(crate) mod unix;
+mod uwsgi;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub use error::HttpError;
 
 use body::{About, Text};
 use connect::To;
-use head::ShortHeads;
+use head::Heads;
 
 /// The most that is read of a body, in bytes: 1 MiB.
 pub const BODY_LIMIT: u64 = 1 << 20;
@@ -199,16 +200,17 @@ fn agent(connect: Option<&Connect>, roots: RootCerts, proxy: Option<&Proxy>) -> 
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .proxy(proxy.cloned())
         .build();
-    let default = || DefaultConnector::default().chain(ShortHeads);
+    let heads = Heads { uwsgi: matches!(connect, Some(Connect::UwsgiTcp(_) | Connect::UwsgiUnix(_))) };
     match connect {
-        Some(Connect::Unix(path)) => {
+        Some(Connect::Unix(path) | Connect::UwsgiUnix(path)) => {
             let connector = unix::UnixConnector { path: path.clone() };
-            Agent::with_parts(config, Connector::<()>::chain(connector, ShortHeads), To::Nowhere)
+            Agent::with_parts(config, Connector::<()>::chain(connector, heads), To::Nowhere)
         }
-        Some(Connect::Tcp { target, .. }) => {
-            Agent::with_parts(config, default(), To::Address(target.clone()))
+        Some(Connect::Tcp { target, .. } | Connect::UwsgiTcp(target)) => {
+            let to = To::Address(target.clone());
+            Agent::with_parts(config, DefaultConnector::default().chain(heads), to)
         }
-        None => Agent::with_parts(config, default(), To::Url),
+        None => Agent::with_parts(config, DefaultConnector::default().chain(heads), To::Url),
     }
 }
 

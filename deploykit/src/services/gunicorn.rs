@@ -2,30 +2,19 @@
 //!
 //! Source: <https://docs.gunicorn.org/en/stable/signals.html>, and `gunicorn/pidfile.py` for when the file comes and goes.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use procfs::process::all_processes;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::daemon::{self, Daemon, Session};
 use super::limits::{Limits, graceful_of, option};
-use super::pidfile::{Seen, real};
+use super::pidfile::{Identity, real};
 use super::{
-    Connected, Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings,
-    Socket, Status, socket,
+    Connected, Flags, ProcessId, Service, ServiceError, ServiceState, Settings, Socket, Status, socket,
 };
-use crate::command::Command;
-use crate::host::files::{self, FileError};
-use crate::host::{Host, Output};
+use crate::host::Host;
 use crate::keys::{Reader, Section, Table, keys};
-
-/// Marks what a start command leaves running, so that a failed start is seen at once.
-const MARKER: &str = "DEPLOYKIT_START";
-
-/// How long nothing at all may be left of a start before it counts as failed.
-const NOTHING: Duration = Duration::from_millis(500);
 
 /// A gunicorn without a manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +61,7 @@ impl Settings for Gunicorn {
     }
 
     fn connect<'a>(&'a self, service: &'a Service, host: &'a Host) -> Connected<'a> {
-        Ok(Box::new(Session { service, gunicorn: self, host, started: None, awaited: false }))
+        Ok(Box::new(Session::new(service, self, host)))
     }
 
     fn commands(&self) -> [&[String]; 3] {
@@ -84,176 +73,59 @@ impl Settings for Gunicorn {
     }
 }
 
-pub(super) struct Session<'a> {
-    service: &'a Service,
-    gunicorn: &'a Gunicorn,
-    host: &'a Host,
-    started: Option<Started>,
-    /// The holder of its socket is about to start it.
-    awaited: bool,
-}
-
-/// A start command that has returned.
-struct Started {
-    mark: String,
-    output: Output,
-    /// Since when nothing is left of it.
-    nothing_since: Option<Instant>,
-}
-
-/// What a pidfile leads to.
-enum Master {
-    /// There is no file: gunicorn ended as it should, or never started.
-    NoFile,
-    /// The file names a process that has ended.
-    Gone(i32),
-    /// The file names a process that is something else, and what shows that.
-    Foreign(i32, String),
-    /// It runs.
-    Alive(ProcessId),
-}
-
-impl Session<'_> {
-    fn master(&self) -> Result<Master, ServiceError> {
-        let path = &self.gunicorn.pidfile;
-        let read = || std::io::Result::Ok((std::fs::read_to_string(path)?, std::fs::metadata(path)?));
-        let (text, file) = match read() {
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Master::NoFile),
-            Err(source) => return Err(FileError { what: "read", path: path.clone(), source }.into()),
-        };
-        let pid = text.trim().parse().ok().filter(|pid| *pid > 1);
-        let pid: i32 = pid.ok_or_else(|| ServiceError::Pidfile { path: path.clone() })?;
-        Ok(match ProcessId::of(pid) {
-            None => Master::Gone(pid),
-            Some(process) => {
-                match Seen::of(&process).stranger(self.gunicorn, file.uid(), file.modified().ok()) {
-                    Some(what) => Master::Foreign(pid, what),
-                    None => Master::Alive(process),
-                }
-            }
-        })
+impl Identity for Gunicorn {
+    fn name(&self) -> &'static str {
+        "gunicorn"
     }
 
-    /// Tells whether anything is left of the start command: a daemon on its way to its pidfile.
-    fn is_on_its_way(&self, mark: &str) -> bool {
-        let variable = std::ffi::OsStr::new(MARKER);
-        let Ok(all) = all_processes() else { return true };
-        all.filter_map(Result::ok).any(|process| {
-            process.environ().is_ok_and(|found| found.get(variable).is_some_and(|value| value == mark))
-        })
+    fn pidfile(&self) -> &Path {
+        &self.pidfile
     }
 
-    fn after_start(&mut self, otherwise: (Status, String)) -> (Status, String) {
-        if self.awaited {
-            return (Status::Starting, "the holder of its socket has not started it yet".to_owned());
-        }
-        let Some(started) = &self.started else { return otherwise };
-        let on_its_way = self.is_on_its_way(&started.mark);
-        let Some(started) = &mut self.started else { return otherwise };
-        if on_its_way {
-            started.nothing_since = None;
-            return (Status::Starting, "it has not written its pidfile yet".to_owned());
-        }
-        // Between the end of the start command and the first look at its daemon the process list may miss a fork.
-        let since = *started.nothing_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < NOTHING {
-            return (Status::Starting, "nothing is left of its start command".to_owned());
-        }
-        let mut detail = "its start command came to its end and left nothing running".to_owned();
-        if started.output.tail.is_empty() {
-            // A daemon's standard error goes nowhere, and its log is not open yet when it loads the application.
-            detail.push_str(" and said nothing; started without `--daemon` it shows why");
-        } else {
-            detail = format!("{detail}; it said: {}", started.output.tail.join(" / "));
-        }
-        (Status::Failed, detail)
+    fn pidfile_options(&self) -> &'static [&'static str] {
+        &["-p", "--pid"]
+    }
+
+    fn start(&self) -> (&[String], Option<&Path>) {
+        (&self.start, self.directory.as_deref())
+    }
+
+    fn is_title(&self, word: &str) -> bool {
+        word.starts_with("gunicorn:")
     }
 }
 
-impl ServiceManager for Session<'_> {
-    fn state(&mut self) -> Result<ServiceState, ServiceError> {
-        let mut main = Vec::new();
-        let (status, detail) = match self.master()? {
-            Master::Alive(process) => {
-                main.push(process);
-                (Status::Running, format!("process {}", process.pid))
-            }
-            Master::NoFile => self.after_start((Status::Stopped, "there is no pidfile".to_owned())),
-            Master::Gone(pid) => {
-                let detail = format!("it died: its pidfile names process {pid}, which has ended");
-                self.after_start((Status::Failed, detail))
-            }
-            Master::Foreign(pid, what) => {
-                let detail = format!("it died: its pidfile names process {pid}, {what}");
-                self.after_start((Status::Failed, detail))
-            }
-        };
-        Ok(ServiceState {
-            main,
-            detail: self.host.redactor().redact(&detail).into_owned(),
-            logs: log_file(&self.gunicorn.start, self.gunicorn.directory.as_deref()).into_iter().collect(),
-            ..ServiceState::new(&self.service.name, status)
-        })
+impl Daemon for Gunicorn {
+    fn detaches(&self) -> &'static str {
+        "--daemon"
     }
 
-    fn origin(&mut self) -> Result<Origin, ServiceError> {
-        let directory = self.gunicorn.directory.clone().or_else(|| std::env::current_dir().ok());
-        let mut origin = Origin::default();
-        origin.add(self.gunicorn.start.iter().map(String::as_str), directory.as_deref());
-        origin.add_file(&self.gunicorn.pidfile);
-        if let Master::Alive(process) = self.master()? {
-            origin.add_processes([process]);
-        }
-        Ok(origin)
+    /// gunicorn removes the file when it ends as it should.
+    fn after(&self, pid: i32) -> (Status, String) {
+        (Status::Failed, format!("it died: its pidfile names process {pid}, which has ended"))
     }
 
-    fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
-        let kept = self.gunicorn.start.is_empty();
+    fn put_up(&self) -> Result<&'static str, ServiceError> {
+        Ok("the holder of its socket has not started it yet")
+    }
+
+    fn take_down(&self, service: &Service, master: Option<ProcessId>, _: &Host) -> Result<(), ServiceError> {
+        daemon::signal(service, master, Signal::TERM)
+    }
+
+    fn socket(&self, service: &Service, state: &ServiceState) -> Socket {
+        let kept = self.start.is_empty();
         let holder = if kept { socket::parent_that_holds(state) } else { None };
-        Ok(Socket { holder, hold: self.service.hold.clone().filter(|_| kept), ..Socket::default() })
+        Socket { holder, hold: service.hold.clone().filter(|_| kept), ..Socket::default() }
     }
 
-    fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
-        let graceful = state.main.first().and_then(|main| graceful_of(*main, &self.gunicorn.start));
-        Ok(Limits { graceful, ..Limits::default() })
+    fn limits(&self, state: &ServiceState) -> Limits {
+        let graceful = state.main.first().and_then(|main| graceful_of(*main, &self.start));
+        Limits { graceful, ..Limits::default() }
     }
 
-    fn leaves_killing_to_us(&self) -> bool {
-        true
-    }
-
-    fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
-        let Some(mut command) = Command::from_argv(&self.gunicorn.start) else {
-            self.awaited = true;
-            return Ok(());
-        };
-        match self.master()? {
-            Master::Alive(_) => return Ok(()),
-            // gunicorn refuses to start while the file names a process that exists, whatever that is: a zombie, too.
-            Master::Foreign(..) | Master::Gone(_) => files::remove_file(&self.gunicorn.pidfile)?,
-            Master::NoFile => {}
-        }
-        if let Some(directory) = &self.gunicorn.directory {
-            command = command.directory(directory);
-        }
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let mark = format!("{}-{}", std::process::id(), now.as_nanos());
-        let command = command.with_site_variables().env(MARKER, &mark).deadline(self.service.start_timeout);
-        let output = self.host.run(&command).map_err(|source| self.service.failed("start", source))?;
-        self.started = Some(Started { mark, output, nothing_since: None });
-        Ok(())
-    }
-
-    fn stop(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
-        self.started = None;
-        self.awaited = false;
-        let Master::Alive(process) = self.master()? else { return Ok(()) };
-        process.signal(Signal::TERM).map_err(|source| ServiceError::Signal {
-            service: self.service.name.clone(),
-            pid: process.pid,
-            source: source.into(),
-        })
+    fn logs(&self) -> Vec<PathBuf> {
+        log_file(&self.start, self.directory.as_deref()).into_iter().collect()
     }
 }
 

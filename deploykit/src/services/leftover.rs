@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use super::uwsgi_options::is_process;
 use super::{Kill, ProcessId, Service, ServiceError, ServiceManager};
 use crate::host::Host;
 use crate::host::processes::own_line;
@@ -21,6 +22,12 @@ pub(super) const LEAST: Duration = Duration::from_secs(5);
 
 /// How long a killed process may take to go: it may be inside a system call that cannot be interrupted.
 const DEATH: Duration = Duration::from_secs(5);
+
+/// Returns the signal that tells a process to end: SIGTERM reloads a uWSGI.
+fn polite(process: ProcessId) -> Signal {
+    let words = process.words();
+    if words.first().is_some_and(|word| is_process(word)) { Signal::INT } else { Signal::TERM }
+}
 
 /// The way of one service's leftover processes to their end.
 pub(super) struct Leftovers<'a> {
@@ -93,13 +100,16 @@ impl<'a> Leftovers<'a> {
         kill: bool,
         manager: &mut dyn ServiceManager,
     ) -> Result<(), ServiceError> {
-        let signal = if kill { Signal::KILL } else { Signal::TERM };
         let mut refused = false;
+        let mut signal = Signal::KILL;
         for process in processes {
             if !self.sent.insert((*process, kill)) {
                 continue;
             }
             self.names.insert(*process, process.describe());
+            if !kill {
+                signal = polite(*process);
+            }
             if let Err(error) = process.signal(signal) {
                 self.refused = Some((*process, error));
                 refused = true;

@@ -10,6 +10,7 @@ use procfs::process::Process;
 use regex_lite::Regex;
 
 use super::ProcessId;
+use super::uwsgi_options::{OnSignal, options_of};
 
 /// gunicorn's own default for `graceful_timeout`.
 const GRACEFUL: Duration = Duration::from_secs(30);
@@ -23,13 +24,23 @@ pub struct Limits {
     pub one_only: Option<&'static str>,
     /// How long gunicorn lets its workers finish; `None`: it is no gunicorn, or nobody knows.
     pub graceful: Option<Duration>,
+    /// The signal that ends the service, and the setting that would send SIGINT instead.
+    pub signal: Option<(i32, &'static str)>,
+    /// Why the signal does not end it, and what to change.
+    pub reloads: Option<String>,
+    /// What else is to be known of the stop.
+    pub more: Vec<String>,
 }
 
 impl Limits {
     /// Says what makes it likely that a stop fails or leaves something behind.
     #[must_use]
     pub fn cautions(&self, stop_timeout: Duration) -> Vec<String> {
-        let mut cautions = Vec::new();
+        let mut cautions = self.more.clone();
+        if let (Some(reloads), Some((force, setting))) = (&self.reloads, self.force) {
+            cautions.push(format!("{reloads}; its manager kills it after {} (`{setting}`)", seconds(force)));
+            return cautions;
+        }
         if let (Some((force, setting)), Some(graceful), Some(one)) =
             (self.force, self.graceful, self.one_only)
             && force <= graceful
@@ -56,6 +67,59 @@ impl Limits {
         }
         cautions
     }
+}
+
+impl Limits {
+    /// Adds what is known of the server that a process is.
+    pub(super) fn of_server(mut self, process: ProcessId) -> Self {
+        let words = process.words();
+        if words.iter().take(8).any(|word| file_name(word) == "daphne") {
+            self.more.push("daphne cuts off the requests under way".to_owned());
+        }
+        let (Some((number, setting)), Some(options)) = (self.signal, options_of(process)) else {
+            return self;
+        };
+        let signal = match number {
+            1 => "SIGHUP".to_owned(),
+            2 => "SIGINT".to_owned(),
+            3 => "SIGQUIT".to_owned(),
+            15 => "SIGTERM".to_owned(),
+            number => format!("signal {number}"),
+        };
+        let place =
+            options.file().map_or_else(|| "its options".to_owned(), |file| format!("`{}`", file.display()));
+        match options.on_signal(number) {
+            OnSignal::Ends => {}
+            OnSignal::CutsOff => self.more.push(format!("{signal} cuts off the requests under way in uWSGI")),
+            OnSignal::Reloads => {
+                let way_out = if number == 15 {
+                    format!("`die-on-term = true` to {place}, or ")
+                } else {
+                    String::new()
+                };
+                let text = format!("{signal} reloads uWSGI and does not end it: add {way_out}`{setting}`");
+                if options.whole {
+                    self.reloads = Some(text);
+                } else {
+                    self.more.push(format!(
+                        "not all options of uWSGI can be read; unless they say otherwise, {text}"
+                    ));
+                }
+            }
+        }
+        self
+    }
+
+    /// Returns why the service cannot be stopped within this time.
+    #[must_use]
+    pub fn obstacle(&self, stop_timeout: Duration) -> Option<String> {
+        let is_killed = self.force.is_some_and(|(force, _)| force <= stop_timeout);
+        self.reloads.clone().filter(|_| !is_killed)
+    }
+}
+
+fn file_name(word: &str) -> &str {
+    word.rsplit('/').next().unwrap_or(word)
 }
 
 fn seconds(time: Duration) -> String {
@@ -91,7 +155,9 @@ pub fn graceful(command: &[String], variable: &str, directory: &Path) -> Option<
     let file = directory.join(PathBuf::from(file.strip_prefix("file:").unwrap_or(&file)));
     let Ok(text) = std::fs::read_to_string(file) else { return Some(GRACEFUL) };
     if !text.contains("graceful_timeout") {
-        return Some(GRACEFUL);
+        // What it takes from elsewhere is not looked at.
+        let is_whole = !text.contains("import *") && !text.contains("exec(");
+        return is_whole.then_some(GRACEFUL);
     }
     let number = Regex::new(r"(?m)^graceful_timeout\s*=\s*(\d+)\s*(?:#.*)?$").ok()?;
     number.captures_iter(&text).last()?[1].parse().ok().map(Duration::from_secs)
@@ -144,6 +210,7 @@ mod tests {
             force: Some((second(force), "stopwaitsecs")),
             one_only: Some("killasgroup = false"),
             graceful: Some(second(30)),
+            ..Limits::default()
         };
         assert_eq!(
             supervisor(10).cautions(second(30)),
@@ -158,6 +225,14 @@ mod tests {
             ["it may take 30 s to end (`graceful-timeout`), and `stop-timeout` is 20 s"]
         );
         assert!(Limits { one_only: None, ..supervisor(10) }.cautions(second(30)).is_empty());
+        let reloads = Limits { reloads: Some("SIGTERM reloads uWSGI".to_owned()), ..Limits::default() };
+        assert_eq!(reloads.obstacle(second(30)).as_deref(), Some("SIGTERM reloads uWSGI"));
+        let killed = Limits { graceful: None, reloads: reloads.reloads, ..supervisor(10) };
+        assert_eq!(killed.obstacle(second(30)), None);
+        assert_eq!(
+            killed.cautions(second(30)),
+            ["SIGTERM reloads uWSGI; its manager kills it after 10 s (`stopwaitsecs`)"]
+        );
         let other = Limits { graceful: None, ..supervisor(90) };
         assert_eq!(
             other.cautions(second(30)),
@@ -184,6 +259,9 @@ mod tests {
         assert_eq!(found(&format!("{gunicorn} app"), ""), Some(12));
         std::fs::write(&file, "graceful_timeout = 2 * 60\n").unwrap();
         assert_eq!(found(&format!("{gunicorn} app"), ""), None, "it is computed");
+        std::fs::write(&file, "from shared import *\n").unwrap();
+        assert_eq!(found(&format!("{gunicorn} app"), ""), None, "it may stand elsewhere");
+        std::fs::write(&file, "graceful_timeout = 2 * 60\n").unwrap();
         std::fs::rename(&file, directory.path().join("g.py")).unwrap();
         assert_eq!(found(&format!("{gunicorn} app"), ""), Some(30));
         assert_eq!(found(&format!("{gunicorn} --config=g.py app"), ""), None);

@@ -8,6 +8,7 @@
 
 mod action;
 mod command;
+mod daemon;
 mod error;
 mod gunicorn;
 mod leftover;
@@ -21,6 +22,8 @@ mod socket;
 mod stop;
 pub(crate) mod supervisor;
 mod systemd;
+mod uwsgi;
+pub(crate) mod uwsgi_options;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,6 +48,7 @@ pub use socket::Socket;
 pub(crate) use stop::stop_together;
 pub use supervisor::{Server, Supervisor};
 pub use systemd::Systemd;
+pub use uwsgi::Uwsgi;
 
 use crate::host::Host;
 use limits::Limits;
@@ -161,6 +165,8 @@ manager::managers! {
     "command" => Command(CommandManager);
     /// A gunicorn that runs by itself and is found by its pidfile.
     "gunicorn" => Gunicorn(Gunicorn);
+    /// A uWSGI that runs by itself, or as a vassal, and is found by its pidfile.
+    "uwsgi" => Uwsgi(Uwsgi);
 }
 
 /// Whether a service runs.
@@ -229,6 +235,9 @@ pub struct ServiceState {
     /// [`Role::Web`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cautions: Vec<String>,
+    /// Why it cannot be stopped in time, and what to change. Only [`Service::state`] looks, for [`Role::Web`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
 }
 
 impl ServiceState {
@@ -340,7 +349,9 @@ impl Service {
             state.socket.listens = listen::listening(&state.pids);
         }
         if self.role == Role::Web && !state.main.is_empty() {
-            state.cautions = manager.limits(&state)?.cautions(self.stop_timeout);
+            let limits = manager.limits(&state)?;
+            state.obstacle = limits.obstacle(self.stop_timeout);
+            state.cautions = limits.cautions(self.stop_timeout);
         }
         Ok(state)
     }

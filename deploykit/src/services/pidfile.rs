@@ -1,19 +1,37 @@
-//! Whether the process that a pidfile names is the gunicorn that wrote it, or one that got its number later.
+//! Whether the process that a pidfile names is the server that wrote it, or one that got its number later.
 //!
 //! A pidfile outlives a crash and a reboot, and process numbers are used again: by any program, and by another site's
-//! gunicorn. Such a process is never stopped and never counts as running.
+//! server. Such a process is never stopped and never counts as running.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use procfs::process::Process;
 
+use super::ProcessId;
 use super::limits::option;
-use super::{Gunicorn, ProcessId};
 use crate::host::users::shown_user;
 
 /// How much later than its pidfile a process may seem to have started: the kernel counts its start in ticks.
 const SLACK: Duration = Duration::from_secs(2);
+
+/// How a kind of server is known by its command line.
+pub(super) trait Identity {
+    /// Returns the name of its program.
+    fn name(&self) -> &'static str;
+
+    /// Returns the file that it writes the number of its master process to.
+    fn pidfile(&self) -> &Path;
+
+    /// Returns the options that name this file.
+    fn pidfile_options(&self) -> &'static [&'static str];
+
+    /// Returns the command that starts it, and its working directory; empty where somebody else starts it.
+    fn start(&self) -> (&[String], Option<&Path>);
+
+    /// Tells whether a word is the title that it gives to its processes.
+    fn is_title(&self, word: &str) -> bool;
+}
 
 /// A process as `/proc` shows it.
 #[derive(Clone, Debug)]
@@ -37,44 +55,46 @@ impl Seen {
         }
     }
 
-    /// Says what shows that this is not the gunicorn that wrote its number into the file; `None` when it is.
+    /// Says what shows that this is not the server that wrote its number into the file; `None` when it is.
     pub(super) fn stranger(
         &self,
-        gunicorn: &Gunicorn,
+        daemon: &dyn Identity,
         owner: u32,
         written: Option<SystemTime>,
     ) -> Option<String> {
-        let program = gunicorn.start.first().map(Path::new).and_then(Path::file_name);
+        let server = daemon.name();
+        let program = daemon.start().0.first().map(Path::new).and_then(Path::file_name);
         let program = program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if !is_gunicorn(&self.words, &program) {
+        if !is_server(&self.words, daemon, &program) {
             let name = self.name.as_deref().unwrap_or("another user's");
             return Some(format!("which is now `{name}`"));
         }
         // Root may write the file for others.
         if let Some(user) = self.user.filter(|user| owner != 0 && *user != owner) {
             let (user, owner) = (shown_user(user), shown_user(owner));
-            return Some(format!("a gunicorn of {user}, and the file belongs to {owner}"));
+            return Some(format!("a {server} of {user}, and the file belongs to {owner}"));
         }
-        let own = self.pidfile();
-        if let Some(own) = own.as_ref().filter(|own| real(own) != real(&gunicorn.pidfile)) {
-            return Some(format!("a gunicorn whose pidfile is `{}`", own.display()));
+        let own = self.pidfile(daemon.pidfile_options());
+        if let Some(own) = own.as_ref().filter(|own| real(own) != real(daemon.pidfile())) {
+            return Some(format!("a {server} whose pidfile is `{}`", own.display()));
         }
         let is_later = self.started.zip(written).is_some_and(|(started, written)| started > written + SLACK);
         // A clock that was set meanwhile makes a process seem later, too.
-        (is_later && own.is_none() && !self.is_started_by(gunicorn))
-            .then(|| "a gunicorn that started after the file was written".to_owned())
+        (is_later && own.is_none() && !self.is_started_by(daemon))
+            .then(|| format!("a {server} that started after the file was written"))
     }
 
     /// Returns the pidfile that its command line names; `None` when that is relative to an unknown directory.
-    fn pidfile(&self) -> Option<PathBuf> {
-        let name = option(&self.words, &["-p", "--pid"])?;
+    fn pidfile(&self, options: &[&str]) -> Option<PathBuf> {
+        let name = option(&self.words, options)?;
         if name.starts_with('/') { Some(name.into()) } else { Some(self.directory.as_ref()?.join(name)) }
     }
 
     /// Tells whether it has the arguments of the start command, in the same directory.
-    fn is_started_by(&self, gunicorn: &Gunicorn) -> bool {
-        let (ours, wanted) = (arguments(&self.words), arguments(&gunicorn.start));
-        let same_place = match (&gunicorn.directory, &self.directory) {
+    fn is_started_by(&self, daemon: &dyn Identity) -> bool {
+        let (start, directory) = daemon.start();
+        let (ours, wanted) = (arguments(&self.words, daemon.name()), arguments(start, daemon.name()));
+        let same_place = match (directory, &self.directory) {
             (Some(wanted), Some(found)) => real(wanted) == real(found),
             _ => true,
         };
@@ -91,19 +111,18 @@ pub(super) fn real(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
-/// Returns the arguments of a gunicorn's command line.
-fn arguments(words: &[String]) -> Option<&[String]> {
-    let place =
-        words.iter().position(|word| Path::new(word).file_name().is_some_and(|name| name == "gunicorn"))?;
-    words.get(place + 1..)
+/// Returns the arguments of a server's command line.
+fn arguments<'w>(words: &'w [String], server: &str) -> Option<&'w [String]> {
+    let is_server = |word: &String| Path::new(word).file_name().is_some_and(|name| name == server);
+    words.get(words.iter().position(is_server)? + 1..)
 }
 
-/// Tells whether a command line is gunicorn's, as a script, a module or by its changed title, or that of its own start
+/// Tells whether a command line is the server's, as a script, a module or by its changed title, or that of its own start
 /// program.
-fn is_gunicorn(words: &[String], program: &str) -> bool {
+fn is_server(words: &[String], daemon: &dyn Identity, program: &str) -> bool {
     let named = |word: &String| {
         let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy();
-        name == "gunicorn" || word.starts_with("gunicorn:") || (!program.is_empty() && name == program)
+        name == daemon.name() || daemon.is_title(word) || (!program.is_empty() && name == program)
     };
     let module = words.iter().skip_while(|word| *word != "-m").nth(1);
     let script = words.iter().skip(1).find(|word| !word.starts_with('-'));
@@ -113,6 +132,7 @@ fn is_gunicorn(words: &[String], program: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::Gunicorn;
 
     fn words(line: &str) -> Vec<String> {
         line.split(' ').map(str::to_owned).collect()
@@ -123,13 +143,13 @@ mod tests {
         for line in
             ["/venv/bin/python /venv/bin/gunicorn -D", "python3 -u -m gunicorn app", "gunicorn: master [app]"]
         {
-            assert!(is_gunicorn(&words(line), "start.sh"), "{line}");
+            assert!(is_server(&words(line), &Gunicorn::default(), "start.sh"), "{line}");
         }
-        assert!(is_gunicorn(&words("/bin/sh /srv/start.sh"), "start.sh"));
-        assert!(!is_gunicorn(&words("vi notes about a gunicorn"), "start.sh"));
-        assert!(!is_gunicorn(&words("tail -f /var/log/gunicorn.log"), "start.sh"));
-        assert!(!is_gunicorn(&words("sleep 300"), ""));
-        assert!(!is_gunicorn(&[], ""));
+        assert!(is_server(&words("/bin/sh /srv/start.sh"), &Gunicorn::default(), "start.sh"));
+        assert!(!is_server(&words("vi notes about a gunicorn"), &Gunicorn::default(), "start.sh"));
+        assert!(!is_server(&words("tail -f /var/log/gunicorn.log"), &Gunicorn::default(), "start.sh"));
+        assert!(!is_server(&words("sleep 300"), &Gunicorn::default(), ""));
+        assert!(!is_server(&[], &Gunicorn::default(), ""));
     }
 
     /// A user without a name.

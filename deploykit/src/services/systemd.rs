@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 const PROPERTIES: &str = "--property=LoadState,LoadError,ActiveState,SubState,Result,MainPID,Job,NRestarts,\
                           NeedDaemonReload,TriggeredBy,ExecStartPre,ExecMainCode,ExecMainStatus,\
-                          TimeoutStopUSec,KillMode,ExecStart,ExecStop,WorkingDirectory,Triggers";
+                          TimeoutStopUSec,KillMode,KillSignal,ExecStart,ExecStop,WorkingDirectory,Triggers";
 
 /// A unit of a running systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,7 +216,8 @@ impl ServiceManager for Session<'_> {
     fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
         let shown = self.show()?;
         let graceful = state.main.first().and_then(|main| graceful_of(*main, &[]));
-        Ok(Limits { graceful, ..shown.limits() })
+        let limits = Limits { graceful, ..shown.limits() };
+        Ok(state.main.first().map_or_else(|| limits.clone(), |main| limits.clone().of_server(*main)))
     }
 
     fn start(&mut self, socket: &Socket) -> Result<(), ServiceError> {
@@ -231,7 +232,11 @@ impl ServiceManager for Session<'_> {
     }
 
     fn signal_rest(&mut self, signal: Signal) -> Result<bool, ServiceError> {
-        let signal = if signal == Signal::KILL { "--signal=SIGKILL" } else { "--signal=SIGTERM" };
+        let signal = match signal {
+            Signal::KILL => "--signal=SIGKILL",
+            Signal::INT => "--signal=SIGINT",
+            _ => "--signal=SIGTERM",
+        };
         // It would meet us, too, where we are a job of the unit.
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         if own.lines().any(|line| line.split('/').any(|part| part == self.unit)) {

@@ -101,7 +101,7 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
         && !smoke.pages.is_empty()
     {
         let message = "`smoke.connect` is missing: while the page is up, the public address answers 503; give the \
-                       address that gunicorn listens on";
+                       address that the application server listens on";
         report("maintenance.page", message.to_owned());
     }
 }

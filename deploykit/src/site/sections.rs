@@ -192,7 +192,8 @@ keys! {
     pub struct SmokeSection in "[smoke]" {
         /// The URL that paths belong to. Its host is sent in the `Host` header.
         "base" => base: Option<String>, type "URL", shown "required for paths", example "https://coralnet.example/";
-        /// Where to connect instead: gunicorn itself.
+        /// Where to connect instead: the application server itself. `uwsgi:127.0.0.1:8001` and `uwsgi:unix:/run/site.sock` are
+        /// asked in the uwsgi protocol.
         "connect" => connect: Option<Connect>, shown "the base's address", example "127.0.0.1:8000";
         /// A PEM file with the certificate of a private authority.
         "ca" => ca: Option<PathBuf>, shown "public authorities", example "/etc/ssl/private-ca.pem";
@@ -228,7 +229,7 @@ const PAGES: &str = r#"[
 
 impl Value for Connect {
     fn kind() -> String {
-        "`\"address:port\"` or `\"unix:/path\"`".to_owned()
+        "`\"address:port\"` or `\"unix:/path\"`, behind `uwsgi:` for the uwsgi protocol".to_owned()
     }
 
     fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {

@@ -204,8 +204,8 @@ impl SmokeCheck {
     pub(crate) fn address(&self) -> Option<Address> {
         let base = self.base.as_deref().and_then(|base| parse_url(base).ok());
         let (host, port) = match &self.connect {
-            Some(Connect::Unix(path)) => return Some(Address::Unix(path.clone())),
-            Some(Connect::Tcp { target, .. }) => {
+            Some(Connect::Unix(path) | Connect::UwsgiUnix(path)) => return Some(Address::Unix(path.clone())),
+            Some(Connect::Tcp { target, .. } | Connect::UwsgiTcp(target)) => {
                 let target = parse_url(&format!("http://{target}/")).ok()?;
                 let port = target.port_u16().or_else(|| base.as_ref().map(port))?;
                 (target.host()?.to_owned(), port)
@@ -284,6 +284,8 @@ mod tests {
         assert_eq!(address(public, Some("127.0.0.1:8000")).as_deref(), Some("127.0.0.1:8000"));
         assert_eq!(address(public, Some("https://[::1]")).as_deref(), Some("[::1]:443"));
         assert_eq!(address(public, Some("unix:/run/s")).as_deref(), Some("/run/s"));
+        assert_eq!(address(public, Some("uwsgi:unix:/run/s")).as_deref(), Some("/run/s"));
+        assert_eq!(address(public, Some("uwsgi:localhost:8001")).as_deref(), Some("127.0.0.1:8001"));
         assert_eq!(address(Some("http://localhost:81/"), None).as_deref(), Some("127.0.0.1:81"));
         assert_eq!(address(public, None), None);
         assert_eq!(address(None, None), None);

@@ -6,6 +6,7 @@ mod goes_back;
 mod held;
 mod inserted;
 mod locks;
+mod other_servers;
 mod own_steps;
 mod refuses;
 mod rolls_back;

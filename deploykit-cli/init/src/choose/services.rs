@@ -202,6 +202,7 @@ fn cautions(program: &Program) -> Vec<String> {
         force: Some((Duration::from_secs(force.0), force.1)),
         one_only: program.kills_one.then_some(one_only),
         graceful: graceful(&program.command, &variable, &directory),
+        ..Limits::default()
     };
     // `stop-timeout` is written to fit.
     if limits.graceful.is_some() { limits.cautions(Duration::MAX) } else { Vec::new() }

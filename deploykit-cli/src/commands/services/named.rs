@@ -109,7 +109,8 @@ fn service(name: &str, args: &ServiceArgs, kind: ManagerKind) -> Service {
         stop: words(&args.stop),
         status: words(&args.status),
     };
-    let role = if kind == ManagerKind::Gunicorn { Role::Web } else { Role::Worker };
+    let is_web = matches!(kind, ManagerKind::Gunicorn | ManagerKind::Uwsgi);
+    let role = if is_web { Role::Web } else { Role::Worker };
     Service::new(name, role, kind.of_flags(flags))
 }
 

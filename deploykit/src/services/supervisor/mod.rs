@@ -181,7 +181,8 @@ impl ServiceManager for Session<'_> {
         let settings = self.settings.as_ref().map(|settings| limits_from(settings, &self.infos));
         let (limits, command) = settings.unwrap_or_default();
         let graceful = state.main.first().and_then(|main| graceful_of(*main, &command));
-        Ok(Limits { graceful, ..limits })
+        let limits = Limits { graceful, ..limits };
+        Ok(state.main.first().map_or_else(|| limits.clone(), |main| limits.clone().of_server(*main)))
     }
 
     /// supervisord closes the socket of an `[fcgi-program:x]` with the last process of it, so another one must have it.

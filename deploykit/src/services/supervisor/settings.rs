@@ -51,7 +51,11 @@ pub(super) fn limits_from(answer: &Value, infos: &[Info]) -> (Limits, Vec<String
     let limits = Limits {
         force: force.map(|force| (force, "stopwaitsecs")),
         one_only: one_only.then_some("killasgroup = false"),
-        graceful: None,
+        signal: match all.first().and_then(|config| member(config, "stopsignal")) {
+            Some(Value::Integer(signal)) => Some((*signal, "stopsignal=INT` in supervisor's `[program:x]")),
+            _ => None,
+        },
+        ..Limits::default()
     };
     (limits, command)
 }

@@ -73,7 +73,16 @@ impl Shown {
                 "none" => Some("KillMode=none"),
                 _ => None,
             },
-            graceful: None,
+            // A command of its own ends it.
+            signal: match self.get("ExecStop") {
+                "" => self
+                    .get("KillSignal")
+                    .parse()
+                    .ok()
+                    .map(|signal| (signal, "KillSignal=SIGINT` in its unit's `[Service]")),
+                _ => None,
+            },
+            ..Limits::default()
         }
     }
 

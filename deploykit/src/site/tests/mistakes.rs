@@ -110,7 +110,7 @@ fn types_and_values_are_checked() {
 4: git.verify-signature: expected a boolean, found a string
 5: git.deadline: expected a duration such as "20m", found an integer
 7: smoke.base: expected a URL that starts with `http://` or `https://`
-8: smoke.connect: expected `HOST:PORT` or `unix:/PATH`, found `unix:`
+8: smoke.connect: expected `HOST:PORT`, `unix:/PATH`, `uwsgi:HOST:PORT` or `uwsgi:unix:/PATH`, found `unix:`
 9: smoke.timeout: `fast` is not a duration; write "30s", "20m" or "1h 30m"
 10: smoke.commands: expected an array of strings such as ["./check"]
 12: secrets.pattern: found open group without closing ')'
@@ -172,8 +172,8 @@ fn services_lack_nothing() {
         ),
         str![[r#"
 1: services[0].name: is missing
-1: services[0].manager: is missing: `supervisor`, `systemd`, `command` or `gunicorn`
-4: services[1].manager: `upstart` is not one of `supervisor`, `systemd`, `command`, `gunicorn`
+1: services[0].manager: is missing: `supervisor`, `systemd`, `command`, `gunicorn` or `uwsgi`
+4: services[1].manager: `upstart` is not one of `supervisor`, `systemd`, `command`, `gunicorn`, `uwsgi`
 5: services[2].config: is missing
 6: services[2].name: there are two services named `a`
 8: services[2].role: `db` is not one of `web`, `worker`, `required`
@@ -239,7 +239,7 @@ fn pages_and_the_page_fit_together() {
     assert_data_eq!(
         mistakes("[maintenance]\npage = \"www/m.html\"\n[smoke]\nbase = \"https://example.org\"\npages = [\"/\"]\n"),
         str![[r#"
-2: maintenance.page: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that gunicorn listens on
+2: maintenance.page: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that the application server listens on
 
 "#]].raw()
     );
@@ -276,7 +276,7 @@ fn ten_mistakes_are_shown_at_once() {
 /srv/site/deploykit.toml:9: `python.installer`: `conda` is not one of `auto`, `pip`, `uv`
 /srv/site/deploykit.toml:11: `static.collect`: expected a string, found a boolean
 /srv/site/deploykit.toml:13: `database.backup`: `yes` is not one of `auto`, `always`, `never`
-/srv/site/deploykit.toml:14: `services[0].manager`: is missing: `supervisor`, `systemd`, `command` or `gunicorn`
+/srv/site/deploykit.toml:14: `services[0].manager`: is missing: `supervisor`, `systemd`, `command`, `gunicorn` or `uwsgi`
 /srv/site/deploykit.toml:17: `smoke.base`: expected a string, found an integer
 "#]].raw());
 }

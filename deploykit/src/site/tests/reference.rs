@@ -38,7 +38,7 @@ fn a_key_is_described_by_its_name_and_by_that_of_its_section() {
     assert_eq!(names("[static]"), ["static.collect", "static.clear"]);
     assert_eq!(names("git.branch"), ["git.branch"]);
     assert_eq!(names("deadline"), ["git.deadline", "python.deadline", "database.deadline", "smoke.deadline"]);
-    assert_eq!(names("services.start"), ["services.start", "services.start"]);
+    assert_eq!(names("services.start"), ["services.start"; 3]);
     assert!(names("smoke").contains(&"smoke.pages.path".to_owned()));
     let near = |name: &str| describe(name).unwrap_err().near;
     assert_eq!(near("git.brnch").as_deref(), Some("git.branch"));

@@ -32,7 +32,7 @@ fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
 /srv/site/deploykit.toml:1: `database.deadline`: expected at least "1s"
 /srv/site/deploykit.toml:1: `maintenance.on`: `off` is missing: `off` undoes what `on` did
 /srv/site/deploykit.toml:1: `smoke.base`: expected a URL that starts with `http://` or `https://`
-/srv/site/deploykit.toml:1: `maintenance.page`: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that gunicorn listens on
+/srv/site/deploykit.toml:1: `maintenance.page`: `smoke.connect` is missing: while the page is up, the public address answers 503; give the address that the application server listens on
 /srv/site/deploykit.toml:1: `services[1].name`: there are two services named `gunicorn`
 /srv/site/deploykit.toml:1: `services[2].sudo`: only `manager = "command"` and `manager = "systemd"` run commands with sudo
 /srv/site/deploykit.toml:1: `steps[0].name`: `migrate` is a built-in step

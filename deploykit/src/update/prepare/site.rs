@@ -80,6 +80,7 @@ impl Preparation<'_, '_> {
     pub(in crate::update) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
         let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
         let states = control.observe(&self.host)?;
+        Self::web_can_stop(&states)?;
         let text =
             states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
         Ok((states, text.join(", ")))
