@@ -295,7 +295,7 @@ impl Host {
         &self.redactor
     }
 
-    /// Returns the cancellation, unless this host is [`uninterrupted`](Host::uninterrupted).
+    /// Returns the cancellation; `None`: nothing interrupts the programs of this host.
     #[must_use]
     pub fn cancel(&self) -> Option<&Cancel> {
         self.cancel.as_ref()

@@ -137,6 +137,7 @@ impl Layout {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         let text = findings.to_toml();
         check_lines(&text, &findings.questions);
+        place.check_is_read(&text, &findings.questions);
         let code: Vec<&str> = self
             .files
             .iter()
