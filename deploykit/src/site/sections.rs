@@ -125,7 +125,8 @@ keys! {
         "file" => file: Option<PathBuf>, example "secrets.json";
         /// Names that must be present in addition to those that the code reads.
         "required" => required: Vec<String>, example ["EMAIL_HOST_PASSWORD"];
-        /// Matches the code that reads a secret. The first group is the secret's name.
+        /// Matches the code that reads a secret. The first group is the secret's name. `\w`, `\d` and `\s` match ASCII
+        /// characters only, and there is no `\p{…}`.
         "pattern" => pattern: String = crate::secrets::DEFAULT_PATTERN, type "regular expression";
     }
 }
