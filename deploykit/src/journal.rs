@@ -148,7 +148,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a new or existing journal. An incomplete last line is cut off, so that the next entry starts a new line.
+    /// Opens a new or existing journal. An incomplete last line is removed, so that the next entry starts a new line.
     ///
     /// # Errors
     ///

@@ -74,7 +74,7 @@ impl Limits {
     pub(super) fn of_server(mut self, process: ProcessId) -> Self {
         let words = process.words();
         if words.iter().take(8).any(|word| file_name(word) == "daphne") {
-            self.more.push("daphne cuts off the requests under way".to_owned());
+            self.more.push("daphne interrupts running requests".to_owned());
         }
         let (Some((number, setting)), Some(options)) = (self.signal, options_of(process)) else {
             return self;
@@ -90,7 +90,7 @@ impl Limits {
             options.file().map_or_else(|| "its options".to_owned(), |file| format!("`{}`", file.display()));
         match options.on_signal(number) {
             OnSignal::Ends => {}
-            OnSignal::CutsOff => self.more.push(format!("{signal} cuts off the requests under way in uWSGI")),
+            OnSignal::Interrupts => self.more.push(format!("{signal} interrupts running requests in uWSGI")),
             OnSignal::Reloads => {
                 let way_out = if number == 15 {
                     format!("`die-on-term = true` to {place}, or ")

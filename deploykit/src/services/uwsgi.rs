@@ -57,7 +57,7 @@ keys! {
         "start" => start: Vec<String>, shown "required without `vassal`",
             example ["/srv/site/venv/bin/uwsgi", "--ini", "/srv/site/uwsgi.ini"];
         /// uWSGI's `master-fifo`. deploykit writes `q` to it, and uWSGI ends when the requests under way are complete. Without
-        /// it, SIGINT ends uWSGI, and cuts off these requests.
+        /// it, SIGINT ends uWSGI and interrupts running requests.
         "fifo" => fifo: Option<PathBuf>, shown "SIGINT", example "/srv/site/run/app.fifo";
         /// The file of the vassal, if an emperor runs uWSGI. deploykit renames it to stop the vassal, and back to start it.
         "vassal" => vassal: Option<PathBuf>, shown "no emperor", commented "/etc/uwsgi/vassals/app.ini";
@@ -203,7 +203,7 @@ impl Daemon for Uwsgi {
             Ok(()) => Ok(()),
             Err(error) => {
                 let text = format!(
-                    "service `{}`: SIGINT ends it, and cuts off the requests under way: cannot write to `{}`: {error}",
+                    "service `{}`: SIGINT ends it and interrupts running requests: cannot write to `{}`: {error}",
                     service.name,
                     fifo.display()
                 );
@@ -216,18 +216,18 @@ impl Daemon for Uwsgi {
 
     fn limits(&self, _state: &ServiceState) -> Limits {
         let mut more = Vec::new();
-        let cuts = "cuts off the requests under way";
+        let interrupts = "interrupts running requests";
         let is_fifo = |fifo: &PathBuf| fifo.metadata().is_ok_and(|found| found.file_type().is_fifo());
         match (&self.vassal, &self.fifo) {
             (Some(_), _) => {
                 more.extend(self.fixed().map(|error| crate::error::error_chain(&error)));
-                more.push(format!("its emperor {cuts}"));
+                more.push(format!("its emperor {interrupts}"));
             }
             (None, None) => {
-                more.push(format!("SIGINT {cuts}; its `master-fifo`, as `fifo`, would let them end"))
+                more.push(format!("SIGINT {interrupts}; its `master-fifo`, as `fifo`, would let them end"))
             }
             (None, Some(fifo)) if !is_fifo(fifo) => {
-                more.push(format!("SIGINT {cuts}: there is no FIFO `{}`", fifo.display()));
+                more.push(format!("SIGINT {interrupts}: there is no FIFO `{}`", fifo.display()));
             }
             (None, Some(_)) => {
                 let options = self.options();

@@ -210,9 +210,9 @@ impl Options {
         match (signal, hook.map(str::trim)) {
             (_, Some("gracefully_kill_them_all")) => OnSignal::Ends,
             (1, None) if ends => OnSignal::Ends,
-            (15, None) if ends || self.is_on("die-on-term") => OnSignal::CutsOff,
+            (15, None) if ends || self.is_on("die-on-term") => OnSignal::Interrupts,
             (1 | 15, None) => OnSignal::Reloads,
-            _ => OnSignal::CutsOff,
+            _ => OnSignal::Interrupts,
         }
     }
 }
@@ -223,7 +223,7 @@ pub(super) enum OnSignal {
     /// It ends when the requests under way are complete.
     Ends,
     /// It ends at once.
-    CutsOff,
+    Interrupts,
     /// It does not end.
     Reloads,
 }
@@ -322,12 +322,12 @@ mod tests {
         let on = |text: &str, signal| ini(&format!("[uwsgi]\n{text}\n")).1.on_signal(signal);
         assert_eq!(on("", 15), OnSignal::Reloads);
         assert_eq!(on("", 1), OnSignal::Reloads);
-        assert_eq!(on("", 2), OnSignal::CutsOff);
-        assert_eq!(on("", 3), OnSignal::CutsOff);
-        assert_eq!(on("die-on-term = true", 15), OnSignal::CutsOff);
+        assert_eq!(on("", 2), OnSignal::Interrupts);
+        assert_eq!(on("", 3), OnSignal::Interrupts);
+        assert_eq!(on("die-on-term = true", 15), OnSignal::Interrupts);
         assert_eq!(on("die-on-term = false", 15), OnSignal::Reloads);
         assert_eq!(on("die-on-term = true", 1), OnSignal::Reloads);
-        assert_eq!(on("exit-on-reload = true", 15), OnSignal::CutsOff);
+        assert_eq!(on("exit-on-reload = true", 15), OnSignal::Interrupts);
         assert_eq!(on("exit-on-reload = true", 1), OnSignal::Ends);
         assert_eq!(on("hook-master-start = unix_signal:15 gracefully_kill_them_all", 15), OnSignal::Ends);
     }

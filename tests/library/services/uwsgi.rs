@@ -87,7 +87,7 @@ fn a_uwsgi_that_does_not_read_its_fifo_ends_at_once() {
     perform(&service, Goal::StaysUp).unwrap();
     let before = state(&service);
     assert!(
-        before.cautions[0].starts_with("SIGINT cuts off the requests under way: there is no FIFO `"),
+        before.cautions[0].starts_with("SIGINT interrupts running requests: there is no FIFO `"),
         "{before:?}"
     );
     perform(&service, Goal::Stopped).unwrap();
@@ -178,7 +178,7 @@ fn a_supervisor_whose_signal_reloads_uwsgi_is_told_of() {
         }
         let is_graceful = lines.starts_with("hook");
         let cuts_off =
-            before.cautions.iter().any(|text| text.ends_with(" cuts off the requests under way in uWSGI"));
+            before.cautions.iter().any(|text| text.ends_with(" interrupts running requests in uWSGI"));
         assert_eq!(cuts_off, !is_graceful, "{before:?}");
         let slow = slow(site.path());
         perform(&web, Goal::Stopped).unwrap();

@@ -20,7 +20,7 @@ pub(crate) struct Around {
     pub nginx: Vec<(PathBuf, String)>,
     /// The virtual hosts of all web servers.
     pub fronts: Vec<Front>,
-    /// What starts again and again: the file, what it starts, and whether it does so several times an hour.
+    /// Scheduled jobs: the file, what it starts, and whether it does so several times an hour.
     pub jobs: Vec<Job>,
 }
 
