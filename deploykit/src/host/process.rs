@@ -1,23 +1,24 @@
 //! One running program: a process group of its own, read without threads, ended as a whole.
 
+mod start;
+
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpriority_process, kill_process_group, pidfd_open, setpriority_process,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::cancel::timespec;
 use super::capture::Capture;
 use super::{CommandError, Host, Output, TAIL_LINES, with_umask};
 use crate::command::Command;
+
+pub(super) use start::{NICE, hand_over, lower_priority};
+use start::{builder, input_file, start_error};
 
 /// How long a process group has to end after SIGTERM before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -384,72 +385,6 @@ impl Drop for Process {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             self.end();
         }
-    }
-}
-
-/// How nice a program is at low priority; the kernel's default for disks follows from it.
-///
-/// Source: <https://docs.kernel.org/block/ioprio.html>
-pub(super) const NICE: i32 = 10;
-
-/// Lowers the priority of a program that has just begun, or of this thread; of one that has children already, it would be
-/// too late for these.
-pub(super) fn lower_priority(pid: Option<Pid>) {
-    let now = getpriority_process(pid).unwrap_or_default();
-    if let Err(error) = setpriority_process(pid, now.max(NICE)) {
-        log::debug!("the priority of {pid:?} stays: {error}");
-    }
-}
-
-/// Makes what std starts: program, arguments, directory, environment.
-fn builder(host: &Host, command: &Command, line: &str) -> Result<std::process::Command, CommandError> {
-    let mut builder = std::process::Command::new(command.program());
-    builder.args(command.arguments());
-    if let Some(directory) = command.working_directory() {
-        if !directory.is_dir() {
-            return Err(CommandError::NoDirectory {
-                command: line.to_owned(),
-                directory: directory.to_owned(),
-            });
-        }
-        builder.current_dir(directory);
-    }
-    if command.wants_site_environment() {
-        builder.envs(host.variables().iter());
-    }
-    for (name, value) in command.variables() {
-        match value {
-            Some(value) => builder.env(name, value),
-            None => builder.env_remove(name),
-        };
-    }
-    builder.envs(command.secret_variables());
-    Ok(builder)
-}
-
-/// Runs a program on our own streams, as a shell's `exec` would, and returns what a shell's `$?` would be.
-pub(super) fn hand_over(host: &Host, command: &Command) -> Result<i32, CommandError> {
-    let line = command.to_string();
-    let mut builder = builder(host, command, &line)?;
-    let status = with_umask(host.umask, || builder.status());
-    let status = status.map_err(|source| start_error(host, command, source))?;
-    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
-}
-
-/// Returns a file in memory: there may be no `/tmp`, or no room in it, and an undo has to go on all the same.
-fn input_file(input: &[u8]) -> io::Result<Stdio> {
-    let mut file = File::from(memfd_create("deploykit-input", MemfdFlags::CLOEXEC)?);
-    file.write_all(input)?;
-    file.rewind()?;
-    Ok(file.into())
-}
-
-fn start_error(host: &Host, command: &Command, source: io::Error) -> CommandError {
-    if source.kind() == io::ErrorKind::NotFound {
-        CommandError::NotFound { program: command.program().to_owned() }
-    } else {
-        let command = host.redactor().redact(&command.to_string()).into_owned();
-        CommandError::Start { command, source }
     }
 }
 
