@@ -308,11 +308,12 @@ fn git(error: &GitError) -> Option<String> {
             }) =>
         {
             "`git update-index --no-assume-unchanged FILE` and `--no-skip-worktree FILE` show hidden changes; undo them, or \
-             set `git.local-changes = \"keep\"`: this keeps changes that the update does not collide with"
+             set `git.local-changes = \"keep\"`: this keeps changes that do not conflict with the update"
                 .into()
         }
         GitError::LocalChanges { .. } => {
-            "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: this keeps changes that the update does not collide with".into()
+            "commit them upstream, undo them, or set `git.local-changes = \"keep\"`: \
+             this keeps changes that do not conflict with the update".into()
         }
         GitError::Collision { .. } => "move these files away, or take the change upstream; nothing was overwritten".into(),
         GitError::Unwritable { .. } => "give the user who updates the right to change them, or unmount what is mounted there".into(),

@@ -153,7 +153,7 @@ fn code(report: &Report) -> u8 {
 pub fn outcome_text(report: &Report) -> String {
     let ended = match report.outcome {
         Outcome::Updated if report.rolls_back.is_some() => "done",
-        Outcome::Updated if report.failure.is_some() => "updated, but a step after the end failed",
+        Outcome::Updated if report.failure.is_some() => "updated, but a step after `finish` failed",
         Outcome::Updated => "updated",
         Outcome::Unchanged => "nothing to do",
         Outcome::Refused => "refused",

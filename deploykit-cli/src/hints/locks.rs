@@ -5,7 +5,7 @@ use deploykit::errors::LockFileError;
 pub(super) fn hint(error: &LockFileError) -> Option<String> {
     Some(match error {
         LockFileError::UnknownName { .. } => {
-            "files of `name==version` lines, such as those of pip-tools, belong into `python.requirements`".into()
+            "files of `name==version` lines, such as those of pip-tools, belong in `python.requirements`".into()
         }
         LockFileError::Missing { .. } => {
             "set `python.lock` to the lock file, and `python.project` to the directory of its `pyproject.toml` or `Pipfile`"
@@ -14,18 +14,22 @@ pub(super) fn hint(error: &LockFileError) -> Option<String> {
         LockFileError::Version { file, update, .. } if file.ends_with("poetry.lock") => {
             format!("run `{update}` with Poetry 2; or run `poetry export` and name its file in `python.requirements`")
         }
-        LockFileError::Version { update: "", .. } => "lock again with a tool that writes this version".into(),
+        LockFileError::Version { update: "", .. } => {
+            "regenerate the lock file with a tool that writes this version".into()
+        }
         LockFileError::Version { update, .. } | LockFileError::Stale { update, .. } => {
             format!("run `{update}`, commit the lock file and push it")
         }
         LockFileError::OtherPython { .. } => {
-            "make a virtualenv with such a Python, let the services use it, and set `python.virtualenv`".into()
+            "create a virtualenv with such a Python, let the services use it, and set `python.virtualenv`".into()
         }
         LockFileError::Incomplete { missing: "hash", .. } => {
-            "lock it from an index that has hashes, or export requirements and name their file in `python.requirements`".into()
+            "lock the package from an index that provides hashes, \
+             or export requirements and name their file in `python.requirements`".into()
         }
         LockFileError::Directory { .. } => {
-            "packages from directories of the checkout are not supported: build a wheel of it, or put it on PYTHONPATH in `site.env`".into()
+            "packages from directories of the checkout are not supported: \
+             build a wheel of the package, or add its directory to PYTHONPATH in `site.env`".into()
         }
         LockFileError::NoUv { .. } => {
             "install uv and add its directory to PATH in `site.env`; or run `uv export` and name its file in `python.requirements`".into()

@@ -216,7 +216,11 @@ pub fn hints(report: &Report) -> Vec<String> {
             hints.push(format!("{way}, then run `deploykit recover`"));
         }
         Outcome::Updated if report.failure.is_some() => {
-            hints.push("fix the cause, and run the step yourself: the next update runs it again only if it has something to do".to_owned());
+            hints.push(
+                "fix the cause and run the step yourself: \
+                 an update that finds nothing to do does not run the step"
+                    .to_owned(),
+            );
         }
         Outcome::Interrupted => {
             hints.push("continue the rollback with `deploykit recover`".to_owned());

@@ -153,17 +153,17 @@ impl<'a> Session<'a> {
         // Between the end of the start command and the first look at its daemon the process list may miss a fork.
         let since = *started.nothing_since.get_or_insert_with(Instant::now);
         if since.elapsed() < NOTHING {
-            return (Status::Starting, "nothing is left of its start command".to_owned());
+            return (Status::Starting, "no process of its start command is running".to_owned());
         }
-        let mut detail = "its start command came to its end and left nothing running".to_owned();
+        let mut detail = "its start command ended and left nothing running".to_owned();
         if started.output.tail.is_empty() {
             // A daemon's standard error goes nowhere, and its log is not open yet when it loads the application.
             detail = format!(
-                "{detail} and said nothing; started without `{}` it shows why",
+                "{detail}, without output; to see the error, run the command without `{}`",
                 self.daemon.detaches()
             );
         } else {
-            detail = format!("{detail}; it said: {}", started.output.tail.join(" / "));
+            detail = format!("{detail}; its output: {}", started.output.tail.join(" / "));
         }
         (Status::Failed, detail)
     }

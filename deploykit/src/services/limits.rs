@@ -28,7 +28,7 @@ pub struct Limits {
     pub signal: Option<(i32, &'static str)>,
     /// Why the signal does not end it, and what to change.
     pub reloads: Option<String>,
-    /// What else is to be known of the stop.
+    /// Further effects of a stop, as fragments: `daphne interrupts running requests`.
     pub more: Vec<String>,
 }
 

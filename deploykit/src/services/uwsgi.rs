@@ -75,11 +75,13 @@ impl Settings for Uwsgi {
         let UwsgiKeys { pidfile, start, fifo, vassal, directory } = UwsgiKeys::read(reader);
         match (&vassal, start.is_empty()) {
             (None, true) => reader
-                .wrong("start", "is missing: the command that starts uWSGI, or `vassal` for an emperor's"),
+                .wrong("start", "is missing: the command that starts uWSGI; a vassal needs `vassal` instead"),
             (Some(_), false) => reader.wrong("start", "cannot be used with `vassal`: the emperor starts it"),
             (Some(_), true) if fifo.is_some() => {
-                reader
-                    .wrong("fifo", "cannot be used with `vassal`: the emperor restarts what ends by itself");
+                reader.wrong(
+                    "fifo",
+                    "cannot be used with `vassal`: the emperor restarts a uWSGI that `q` ends",
+                );
             }
             _ => {}
         }
@@ -160,7 +162,7 @@ impl Daemon for Uwsgi {
     fn after(&self, pid: i32) -> (Status, String) {
         match self.vassal {
             Some(_) => {
-                (Status::Retrying, format!("process {pid} has ended, and the emperor is to start it again"))
+                (Status::Retrying, format!("process {pid} has ended; the emperor has not restarted it yet"))
             }
             None => (Status::Stopped, format!("process {pid}, which its pidfile names, has ended")),
         }
@@ -170,9 +172,9 @@ impl Daemon for Uwsgi {
         let vassal = self.vassal.as_deref().filter(|vassal| !vassal.exists())?;
         let down = down(vassal);
         let text = if down.exists() {
-            format!("kept down: its file is `{}`", down.display())
+            format!("kept stopped: the vassal's file is renamed to `{}`", down.display())
         } else {
-            format!("there is no file `{}`", vassal.display())
+            format!("the vassal's file `{}` does not exist", vassal.display())
         };
         Some(text)
     }
@@ -203,7 +205,8 @@ impl Daemon for Uwsgi {
             Ok(()) => Ok(()),
             Err(error) => {
                 let text = format!(
-                    "service `{}`: SIGINT ends it and interrupts running requests: cannot write to `{}`: {error}",
+                    "service `{}`: cannot write to the FIFO `{}`: {error}; \
+                     sending SIGINT, which interrupts running requests",
                     service.name,
                     fifo.display()
                 );
@@ -223,9 +226,9 @@ impl Daemon for Uwsgi {
                 more.extend(self.fixed().map(|error| crate::error::error_chain(&error)));
                 more.push(format!("its emperor {interrupts}"));
             }
-            (None, None) => {
-                more.push(format!("SIGINT {interrupts}; its `master-fifo`, as `fifo`, would let them end"))
-            }
+            (None, None) => more.push(format!(
+                "SIGINT {interrupts}; with `fifo` set to uWSGI's `master-fifo`, they complete"
+            )),
             (None, Some(fifo)) if !is_fifo(fifo) => {
                 more.push(format!("SIGINT {interrupts}: there is no FIFO `{}`", fifo.display()));
             }
@@ -248,7 +251,7 @@ impl Daemon for Uwsgi {
     }
 }
 
-/// Returns where the file of a vassal is while that is kept down.
+/// Returns the path of a vassal's file while deploykit keeps the vassal stopped.
 fn down(vassal: &Path) -> PathBuf {
     let mut name = vassal.as_os_str().to_owned();
     name.push(DOWN);
@@ -260,7 +263,7 @@ fn tell(fifo: &Path) -> io::Result<()> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut file = OpenOptions::new().write(true).custom_flags(flags).open(fifo)?;
     if !file.metadata()?.file_type().is_fifo() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no FIFO"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a FIFO"));
     }
     file.write_all(b"q")
 }

@@ -73,10 +73,7 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
     ];
     for (key, is_set) in of_lock {
         if is_set && python.lock.is_none() {
-            report(
-                &format!("python.{key}"),
-                "`lock` is missing: the lock file that this selects from".to_owned(),
-            );
+            report(&format!("python.{key}"), "cannot be used without `lock`".to_owned());
         }
     }
     let pair = [("on", &maintenance.on), ("off", &maintenance.off)];

@@ -255,7 +255,7 @@ impl Ending<'_, '_> {
         if steps.is_empty() {
             return;
         }
-        // Whoever kills what follows finds the run as it ended.
+        // A kill during these steps must not change the recorded outcome.
         if let Err(error) = run.set_report(report) {
             self.events.notice(&self.context.host, &error_chain(&error));
         }
@@ -343,7 +343,7 @@ fn backups(run: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(is_one).collect()
 }
 
-/// An update that was not run is no run.
+/// Removes the run directory of an update that was planned and not run.
 impl Drop for Update<'_> {
     fn drop(&mut self) {
         self.context.close();

@@ -111,7 +111,7 @@ impl Inserted {
                 Action::WriteFile { path, contents, .. } => {
                     let is_left = std::fs::read(path).is_ok_and(|found| found == contents.as_bytes());
                     (!is_left).then(|| {
-                        format!("`{}` is no longer as the step `{}` wrote it", path.display(), step.id)
+                        format!("`{}` has changed since the step `{}` wrote it", path.display(), step.id)
                     })
                 }
                 _ => None,

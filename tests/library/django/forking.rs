@@ -208,7 +208,7 @@ impl Forking {
         }
     }
 
-    /// Returns what the same command comes to in a process of its own.
+    /// Returns how the same command ends in a process of its own.
     fn apart(&self, args: &[&str]) -> Result<(), CommandError> {
         self.host.run_unread(&self.project.manage([&["say"], args].concat()))
     }

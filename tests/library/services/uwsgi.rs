@@ -122,7 +122,11 @@ fn a_vassal_is_stopped_and_started_by_its_file() {
     assert!(!alive(&before.pids) && !vassal.exists());
     let stopped = state(&service);
     assert_eq!(stopped.status, Status::Stopped);
-    assert!(stopped.detail.starts_with("kept down: its file is `"), "{}", stopped.detail);
+    assert!(
+        stopped.detail.starts_with("kept stopped: the vassal's file is renamed to `"),
+        "{}",
+        stopped.detail
+    );
     perform(&service, Goal::Running).unwrap();
     perform(&service, Goal::StaysUp).unwrap();
     assert!(vassal.exists());

@@ -81,7 +81,7 @@ fn an_inserted_step_is_done_undone_and_recovered() {
     fs::write(&file, "edited").unwrap();
     let rollback = update::rollback(&load(&site), None, &Request::default(), None, |_: &Record| ()).unwrap();
     let notices = &rollback.plan().notices;
-    let edited = format!("`{}` is no longer as the step `tool` wrote it", file.display());
+    let edited = format!("`{}` has changed since the step `tool` wrote it", file.display());
     assert!(notices.contains(&edited), "{notices:?}");
     let report = rollback.run().unwrap();
     assert_eq!(report.outcome, Outcome::Updated, "{:#?}", report.failure);

@@ -6,7 +6,7 @@ use crate::read::git::GitFacts;
 /// Decides which remote and branch the site follows.
 pub(crate) fn decide(facts: &GitFacts) -> (Found<String>, Found<String>) {
     if let Some(failed) = &facts.failed {
-        let question = format!("git could not be asked for it: {failed}");
+        let question = format!("git failed: {failed}");
         return (
             Found::guess("origin".to_owned(), question.clone()),
             Found::guess("main".to_owned(), question),
@@ -45,7 +45,7 @@ fn branch(facts: &GitFacts, remote: &str) -> Found<String> {
     let Some(current) = &facts.branch else {
         let usual =
             || known.iter().find(|name| ["main", "master"].contains(*name)).map(|name| (*name).to_owned());
-        let question = "the checkout is on no branch; which one does the site follow?";
+        let question = "HEAD is detached; which branch does the site follow?";
         return Found::guess(head.or_else(usual).unwrap_or_else(|| "main".to_owned()), question);
     };
     if let Some(upstream) = facts.upstream_branch.as_ref().filter(|upstream| *upstream != current) {
@@ -104,7 +104,7 @@ mod tests {
     fn what_is_not_plain_is_asked() {
         let (_, branch) = decide(&facts(&["origin"], None, &["origin/master"]));
         assert_eq!(branch.value.as_deref(), Some("master"));
-        assert!(branch.question.unwrap().contains("on no branch"));
+        assert!(branch.question.unwrap().contains("HEAD is detached"));
 
         let (_, branch) = decide(&facts(&["origin"], Some("hotfix"), &["origin/master"]));
         assert_eq!(

@@ -38,5 +38,5 @@ pub(crate) fn page(top: &Path, nginx: &[&(PathBuf, String)]) -> Found<PathBuf> {
     let Some((page, file)) = page else { return Found::default() };
     let is_there = page.parent().is_some_and(Path::is_dir);
     let found = Found::new(page, shown(top, file));
-    if is_there { found } else { found.asking("nginx looks for this file, and its directory is not there") }
+    if is_there { found } else { found.asking("nginx looks for this file, but its directory does not exist") }
 }

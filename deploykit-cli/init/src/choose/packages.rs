@@ -176,7 +176,7 @@ pub(crate) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> 
     if is_virtualenv(top) {
         // deploykit puts a link in the place of a virtualenv.
         return Found::open(
-            "the virtualenv is the checkout itself; make one elsewhere, and name it here and in the services",
+            "the virtualenv is the checkout itself; create one elsewhere, and set its path here and in the services",
         );
     }
     if let Some((directory, program)) = used.first() {
@@ -185,7 +185,7 @@ pub(crate) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> 
             return found;
         }
         let directories: Vec<&PathBuf> = used.iter().map(|(directory, _)| directory).collect();
-        return found.asking(format!("the services use several: {}", listed(top, &directories)));
+        return found.asking(format!("the services use several virtualenvs: {}", listed(top, &directories)));
     }
     let mut candidates: Vec<&PathBuf> = all.iter().collect();
     narrow(&mut candidates, |directory| has_django(directory));
@@ -199,7 +199,7 @@ pub(crate) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> 
         [only] => Found::new((*only).clone(), if has_django(only) { "has Django" } else { "pyvenv.cfg" }),
         [first, ..] => Found::guess(
             (*first).clone(),
-            format!("which one does the site use? there are {}", listed(top, &candidates)),
+            format!("which virtualenv does the site use? there are {}", listed(top, &candidates)),
         ),
     }
 }

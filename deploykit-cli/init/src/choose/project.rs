@@ -86,11 +86,11 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
     if let Some((module, source)) = named.first() {
         let found = Found::new(module.clone(), source.clone());
         if !exists(module) {
-            return found.asking("the services name this module, and it was not found in the checkout");
+            return found.asking("the services name this module, but the checkout does not contain it");
         }
         if named.len() > 1 {
             let names = in_backticks(named.iter().map(|(name, _)| name));
-            return found.asking(format!("the services name different ones: {names}"));
+            return found.asking(format!("the services name different settings modules: {names}"));
         }
         return found;
     }
@@ -104,8 +104,10 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
     match default {
         Some((Module::Named(module), file)) => return by_default(top, project, &module, file, served),
         Some((Module::Computed(expression), file)) => {
-            let why =
-                format!("`{}` computes it: `{expression}`; which one does the site use?", shown(top, file));
+            let why = format!(
+                "`{}` computes the name: `{expression}`; which settings does the site use?",
+                shown(top, file)
+            );
             return Found::open(why);
         }
         None => {}
@@ -118,7 +120,8 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
             let module = first.strip_prefix(project).unwrap_or(first).with_extension("");
             let module: Vec<String> = module.iter().map(|part| part.to_string_lossy().into_owned()).collect();
             let found = Found::new(module.join("."), shown(top, first));
-            if rest.is_empty() { found } else { found.asking(format!("there are {}", listed(top, &files))) }
+            let question = format!("which settings does the site use? there are {}", listed(top, &files));
+            if rest.is_empty() { found } else { found.asking(question) }
         }
     }
 }
@@ -156,7 +159,8 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path, served: boo
         let chosen = named(stem);
         let found = Found::new(chosen, format!("the settings for production ({source} says {module})"));
         let all = in_backticks(fitting.iter().map(named));
-        return if fitting.len() == 1 { found } else { found.asking(format!("there are {all}")) };
+        let question = format!("which settings does the site use? there are {all}");
+        return if fitting.len() == 1 { found } else { found.asking(question) };
     }
     let found = Found::new(module.to_owned(), source);
     if says_words(&last(module), "development") || says(&last(module), &["test", "tests"]) {

@@ -50,7 +50,7 @@ pub(crate) fn choose(
     } else if let Some(file) =
         spelled.iter().find(|file| names.iter().any(|name| file.ends_with(name)) && !file.exists())
     {
-        secrets.file = Found::guess(file.clone(), "the settings read this file, and it is not there");
+        secrets.file = Found::guess(file.clone(), "the settings read this file, but it does not exist");
     }
     let json = secrets.file.value.as_ref().is_some_and(|file| file_name(file).ends_with(".json"));
     secrets.pattern = pattern(settings, json);

@@ -12,7 +12,7 @@ use deploykit::internal::limits::systemd_seconds;
 pub(crate) fn parse(text: &str, file: &Path, drop_ins: &[String]) -> Option<Program> {
     let unit = file_name(file);
     let name = unit.strip_suffix(".service")?;
-    // A unit that ends in `@` is a mould for others.
+    // A unit whose name ends in `@` is a template.
     if name.is_empty() || name.ends_with('@') || is_template(text) {
         return None;
     }

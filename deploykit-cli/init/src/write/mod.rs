@@ -393,7 +393,7 @@ mod tests {
                 logs: logs.into_iter().collect(),
                 ..Findings::default()
             };
-            // Two variables of one name would be a mistake of whoever found them.
+            // Two variables of one name would be a mistake of the reader.
             let twice = findings.env.value.iter().flatten().map(|(name, _)| name).collect::<Vec<_>>();
             prop_assume!(twice.len() < 2 || twice[0] != twice[1]);
             let (text, questions) = draft(&findings);

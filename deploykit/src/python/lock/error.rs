@@ -80,7 +80,7 @@ pub enum LockFileError {
         python: String,
     },
     /// The lock is for other platforms.
-    #[error("`{}` is only for {}", file.display(), quoted(environments))]
+    #[error("`{}` does not support this platform, only {}", file.display(), quoted(environments))]
     OtherPlatform {
         /// The lock file.
         file: PathBuf,

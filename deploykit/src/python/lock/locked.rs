@@ -45,13 +45,13 @@ impl Locked {
         };
         let wrong = |problem: String| LockFileError::Unreadable { file: lock.to_owned(), problem };
         if !is_made_of(name, "-_.") {
-            return Err(wrong(format!("`{}` is no name of a package", name.escape_debug())));
+            return Err(wrong(format!("`{}` is not a package name", name.escape_debug())));
         }
         if !version.is_empty() && !is_made_of(version, ".+!-_") {
-            return Err(wrong(format!("`{}` is no version of `{name}`", version.escape_debug())));
+            return Err(wrong(format!("`{}` is not a version of `{name}`", version.escape_debug())));
         }
         if let Some(hash) = hashes.iter().find(|hash| !is_made_of(hash, ":")) {
-            return Err(wrong(format!("`{}` is no hash of `{name}`", hash.escape_debug())));
+            return Err(wrong(format!("`{}` is not a hash of `{name}`", hash.escape_debug())));
         }
         match source {
             Source::Index(_) | Source::File(_) if version.is_empty() => return Err(missing("version")),
@@ -70,7 +70,7 @@ impl Locked {
             Source::File(_) => ["", ""],
         };
         if places.iter().any(|text| text.contains(|c: char| c.is_whitespace() || c.is_control())) {
-            return Err(wrong(format!("the address of `{name}` has white space in it")));
+            return Err(wrong(format!("the URL of `{name}` contains whitespace")));
         }
         Ok(self)
     }

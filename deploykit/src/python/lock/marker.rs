@@ -31,7 +31,7 @@ impl Markers {
     /// Tells whether a marker is true. The error is the part that is not understood.
     pub(super) fn meet(&self, marker: &str) -> Result<bool, String> {
         if marker.matches('(').count() > MOST_PARENTHESES {
-            return Err("it has too many parentheses".to_owned());
+            return Err("too many parentheses".to_owned());
         }
         let mut parser = Parser { markers: self, tokens: tokens(marker)?, at: 0 };
         let met = parser.any()?;
@@ -144,7 +144,8 @@ impl<'m> Parser<'m> {
         let negated = operator == "not" && self.has(Token::Word("in"));
         let operator = if negated { "in" } else { operator };
         let right = self.operand()?;
-        let met = compare(left, operator, right).ok_or_else(|| format!("`{operator}` does not fit here"))?;
+        let met = compare(left, operator, right)
+            .ok_or_else(|| format!("operator `{operator}` does not apply to its operands"))?;
         Ok(met != negated)
     }
 
@@ -157,7 +158,7 @@ impl<'m> Parser<'m> {
                 // `os.name` and `platform.machine` are old spellings.
                 let plain = name.replace('.', "_");
                 let value = self.markers.variables.get(&plain);
-                let value = value.ok_or_else(|| format!("`{name}` is no known variable"))?;
+                let value = value.ok_or_else(|| format!("unknown variable `{name}`"))?;
                 let is_version = ["python_version", "python_full_version", "implementation_version"];
                 Ok(if is_version.contains(&plain.as_str()) {
                     Operand::Version(value)
@@ -166,7 +167,7 @@ impl<'m> Parser<'m> {
                 })
             }
             Some(token) => Err(format!("unexpected `{}`", token.text())),
-            None => Err("it ends too early".to_owned()),
+            None => Err("unexpected end of the marker".to_owned()),
         }
     }
 }

@@ -96,7 +96,7 @@ struct Program<'r> {
 }
 
 impl Lock {
-    /// Makes one of a file, with the project's own dependencies only.
+    /// Returns the selection of the project's own dependencies, without groups and extras.
     #[must_use]
     pub fn new(file: impl Into<PathBuf>) -> Self {
         let file = file.into();
@@ -223,7 +223,7 @@ impl Reading<'_> {
                 required: required.to_owned(),
                 python: python.to_owned(),
             }),
-            None => Err(self.unreadable(format!("`{required}` is no version of Python"))),
+            None => Err(self.unreadable(format!("`{required}` is not a version specifier for Python"))),
         }
     }
 

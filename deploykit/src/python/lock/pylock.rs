@@ -63,9 +63,7 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Option<Lo
     if let Some(vcs) = entry.get("vcs") {
         let kind = text(vcs, "type").unwrap_or_default();
         if kind != "git" {
-            return Err(
-                reading.unreadable(format!("`{name}` comes from `{kind}`, and only git is supported"))
-            );
+            return Err(reading.unreadable(format!("`{name}` has the VCS type `{kind}`, expected `git`")));
         }
         let field = |key| text(vcs, key).unwrap_or_default();
         return Ok(Some(locked(
@@ -86,7 +84,9 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Option<Lo
                 Ok(Some(locked(hashes, Source::Archive(format!("{url}{fragment}")))))
             }
             (None, Some(path)) => reading.file(name, version, path, hashes).map(Some),
-            (None, None) => Err(reading.unreadable(format!("`{name}` has no address"))),
+            (None, None) => {
+                Err(reading.unreadable(format!("the archive of `{name}` has neither `url` nor `path`")))
+            }
         };
     }
     let files = || entry.get("sdist").into_iter().chain(items(entry, "wheels"));

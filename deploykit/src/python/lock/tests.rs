@@ -231,7 +231,7 @@ fn an_entry_that_does_not_say_exactly_what_to_install_is_refused() {
         (
             "pylock-of-uv/pylock.toml",
             ("pylock.toml", "created-by", "environments = [\"sys_platform == 'win32'\"]\ncreated-by"),
-            "`pylock.toml` is only for `sys_platform == 'win32'`",
+            "`pylock.toml` does not support this platform, only `sys_platform == 'win32'`",
         ),
         (
             "pylock-of-uv/pylock.toml",
@@ -241,12 +241,12 @@ fn an_entry_that_does_not_say_exactly_what_to_install_is_refused() {
         (
             "pylock-of-uv/pylock.toml",
             ("pylock.toml", "python_full_version < '3.11'", "moon == 'full'"),
-            "cannot read `pylock.toml`: marker `moon == 'full'` of `asgiref`: `moon` is no known variable",
+            "cannot read `pylock.toml`: marker `moon == 'full'` of `asgiref`: unknown variable `moon`",
         ),
         (
             "pylock-of-pip/pylock.prod.toml",
             ("pylock.prod.toml", "\"3.12.1\"", "\"3.12.1\\n--index-url https://evil.example\""),
-            "cannot read `pylock.prod.toml`: `3.12.1\\n--index-url https://evil.example` is no version of `asgiref`",
+            "cannot read `pylock.prod.toml`: `3.12.1\\n--index-url https://evil.example` is not a version of `asgiref`",
         ),
     ] {
         let error = changed(path, &[changes], &[]).unwrap_err();

@@ -125,7 +125,7 @@ pub(super) fn describe(infos: &[Info]) -> String {
 }
 
 pub(super) fn infos_from(answer: &Value) -> Result<Vec<Info>, String> {
-    let Value::Array(list) = answer else { return Err("the processes are no list".to_owned()) };
+    let Value::Array(list) = answer else { return Err("the process list is not an array".to_owned()) };
     list.iter().map(info_from).collect()
 }
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn answers_of_another_shape_are_errors() {
-        assert_eq!(infos_from(&Value::Boolean(true)).unwrap_err(), "the processes are no list");
+        assert_eq!(infos_from(&Value::Boolean(true)).unwrap_err(), "the process list is not an array");
         let list = Value::Array(vec![Value::Integer(1)]);
         assert_eq!(infos_from(&list).unwrap_err(), "a process without `group`");
     }

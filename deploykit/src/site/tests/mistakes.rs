@@ -300,9 +300,9 @@ fn packages_come_from_requirements_or_from_a_lock() {
     assert_data_eq!(
         problems("groups = [\"prod\"]\nextras = [\"x\"]\nproject = \"backend\"").unwrap_err(),
         str![[r#"
-/srv/site/deploykit.toml:5: `python.groups`: `lock` is missing: the lock file that this selects from
-/srv/site/deploykit.toml:6: `python.extras`: `lock` is missing: the lock file that this selects from
-/srv/site/deploykit.toml:7: `python.project`: `lock` is missing: the lock file that this selects from
+/srv/site/deploykit.toml:5: `python.groups`: cannot be used without `lock`
+/srv/site/deploykit.toml:6: `python.extras`: cannot be used without `lock`
+/srv/site/deploykit.toml:7: `python.project`: cannot be used without `lock`
 "#]]
         .raw()
     );

@@ -177,7 +177,7 @@ def be_twin(request: Json, requests: IO[bytes], answers: IO[bytes]) -> NoReturn:
 
 
 def tell(answers: IO[bytes], value: Json) -> None:
-    """Answers; whoever asked may be gone."""
+    """Writes an answer; ends this process if the reader has ended."""
     try:
         answers.write(json.dumps(value).encode("utf-8") + b"\n")
     except BrokenPipeError:

@@ -64,7 +64,7 @@ class Moves:
         return None
 
     def moved(self, value: Any) -> Any:
-        """Returns a value with its paths replaced; one that cannot be made anew is returned as it is."""
+        """Returns a value with its paths replaced; a value that cannot be rebuilt is returned unchanged."""
         if self.named(value) is None:
             return value
         kind = type(value)
@@ -112,7 +112,7 @@ class Moves:
             try:
                 self.change(owners.get(id(holder), holder))
             except Exception:
-                # What cannot be changed is found by whoever looks afterwards.
+                # The search for remaining paths finds what cannot be changed.
                 continue
 
     def change(self, holder: Any) -> None:
