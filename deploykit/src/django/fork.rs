@@ -127,7 +127,9 @@ impl Session {
         let begun: Begun = self.ask(&steady, "command", request, Some(READ))?;
         let start = |source| CommandError::Start { command: line.clone(), source };
         let fork = Grandchild::new(begun.pid).map_err(start)?;
-        self.write(host, "command", &json!({ "do": "join" }).to_string())?;
+        let join = self.write(host, "command", &json!({ "do": "join" }).to_string());
+        // What is left running would act beside the undo.
+        join.inspect_err(|_| fork.end())?;
         let mut limit = command.time_limit().map(|limit| (started, limit));
         let mut given_up = None;
         let end: End = loop {
@@ -142,6 +144,11 @@ impl Session {
                             line: error.to_string(),
                         };
                         break serde_json::from_value(answer).map_err(garbled)?;
+                    }
+                    Some(Line::Fault(fault)) => {
+                        fork.end();
+                        let program = self.project.manage_py();
+                        return Err(fault.into_error("command", &program, host.redactor()));
                     }
                     _ => {
                         fork.end();
