@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::packages::{Package, Packages, clean_url, normalise};
 use super::error::LockFileError;
+use crate::names;
 
 /// The index that installers use unless they are told of another one.
 const PYPI: &str = "https://pypi.org/simple";
@@ -63,14 +64,18 @@ impl Locked {
             }
             _ => {}
         }
+        let directory;
         let places: [&str; 2] = match source {
             Source::Index(url) => [url.as_deref().unwrap_or_default(), ""],
             Source::Archive(url) => [url, ""],
             Source::Git { url, subdirectory, .. } => [url, subdirectory],
-            Source::File(_) => ["", ""],
+            Source::File(file) => {
+                directory = names::text(file);
+                [&directory, ""]
+            }
         };
         if places.iter().any(|text| text.contains(|c: char| c.is_whitespace() || c.is_control())) {
-            return Err(wrong(format!("the URL of `{name}` contains whitespace")));
+            return Err(wrong(format!("the URL or the path of `{name}` contains whitespace")));
         }
         Ok(self)
     }

@@ -303,6 +303,12 @@ fn a_wheel_beside_the_lock_is_found_there() {
     assert_eq!(set.requirements()[0], format!("x==1 --hash=sha256:{}\n", digest::sha256(b"wheel")));
     assert_eq!(set.options(true), [format!("--find-links {}/wheels", directory.path().display())]);
     assert_eq!(set.packages().len(), 1, "the project itself is not installed");
+
+    // In a requirements file, a new line is another option, and a blank ends the path.
+    fs::rename(directory.path().join("wheels"), directory.path().join("two words")).unwrap();
+    fs::write(directory.path().join("pylock.toml"), text.replace("wheels/", "two words/")).unwrap();
+    let error = read_as(&Lock::new(directory.path().join("pylock.toml")), "3.11.7").unwrap_err();
+    assert!(error.to_string().ends_with("the URL or the path of `x` contains whitespace"), "{error}");
 }
 
 #[test]
