@@ -133,7 +133,6 @@ impl Update<'_> {
                     if report.outcome == Outcome::Updated {
                         ending.keep(&run, &report, &plan.steps, next);
                         ending.follow(&run, &mut report, &plan.steps);
-                        report.duration_ms = crate::millis::of(self.events.elapsed());
                     }
                     self.context.close();
                     self.beside.put_away();
@@ -255,6 +254,7 @@ impl Ending<'_, '_> {
         if steps.is_empty() {
             return;
         }
+        let began = Instant::now();
         // A kill during these steps must not change the recorded outcome.
         if let Err(error) = run.set_report(report) {
             self.events.notice(&self.context.host, &error_chain(&error));
@@ -284,6 +284,7 @@ impl Ending<'_, '_> {
             }
             break;
         }
+        report.duration_ms += crate::millis::of(began.elapsed());
         self.events.add_notices(&mut report.notices);
     }
 

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::action::Action;
 use crate::operations::Change;
-use crate::plan::{Step, StepKind};
+use crate::plan::{Phase, Step, StepKind};
 use crate::update::Update;
 use crate::update::past::Past;
 use crate::update::recipe::mind_own_steps;
@@ -141,6 +141,9 @@ fn insert(steps: &mut Vec<Step>, anchor: &StepKind, mut step: Step) -> Result<()
     let Some(at) = steps.iter().position(|step| step.id == *anchor) else {
         return Err(InsertError::NotPlanned { anchor: anchor.clone() });
     };
+    if steps[at].phase == Phase::After {
+        return Err(InsertError::NoAnchor { anchor: anchor.clone() });
+    }
     step.phase = steps[at].phase;
     let own = steps[at + 1..].iter().take_while(|step| is_own(step)).count();
     steps.insert(at + 1 + own, step);
@@ -152,7 +155,6 @@ fn insert(steps: &mut Vec<Step>, anchor: &StepKind, mut step: Step) -> Result<()
 mod tests {
     use super::*;
     use crate::operations::Check;
-    use crate::plan::Phase;
 
     fn steps(names: &[&str]) -> Vec<Step> {
         names.iter().map(|name| Step::new(StepKind::from(*name), Check::unchanged(""))).collect()
@@ -190,5 +192,8 @@ mod tests {
         assert_eq!(error("unknown", "one"), "the plan has no step `unknown`");
         assert_eq!(error("code", "compress"), "there is a step `compress` already");
         assert_eq!(error("code", "static"), "there is a step `static` already");
+        plan[2].phase = Phase::After;
+        let error = insert(&mut plan, &"compress".into(), steps(&["one"]).remove(0)).unwrap_err();
+        assert_eq!(error.to_string(), "no step can be inserted after `compress`");
     }
 }
