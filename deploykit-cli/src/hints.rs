@@ -226,9 +226,6 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::PagesOfNoWeb { service, .. } => {
             format!("write `role = \"web\"` into the `[[services]]` table that has `name = \"{service}\"`; without a `role` it is a worker")
         }
-        PreparationError::WouldNotStop { service, .. } => {
-            format!("make this change and restart `{service}` yourself, so that it applies")
-        }
         PreparationError::NoWeb => {
             "write `role = \"web\"` into the `[[services]]` table of the service that answers requests; without a `role` it is a worker".into()
         }
@@ -422,6 +419,9 @@ fn service(error: &ServiceError) -> Option<String> {
         ServiceError::Systemd { source, .. } if source.tail().join(" ").contains("uthentication") => {
             "`sudo = true` lets it run `sudo -n systemctl`; a polkit rule can allow it, too"
                 .into()
+        }
+        ServiceError::WouldNotStop { service, .. } => {
+            format!("make this change and restart `{service}` yourself, so that it applies")
         }
         ServiceError::StillRunning { .. } => {
             "raise `stop-timeout`; with `kill = \"auto\"`, deploykit kills the processes that still run after that time"

@@ -196,12 +196,24 @@ impl Operation for ServiceControl {
         if let Some(service) = self.services.iter().find(fixed).filter(|_| stops) {
             return Err(ServiceError::CannotStop { service: service.name.clone() });
         }
-        self.observe(&context.host)
+        let states = self.observe(&context.host)?;
+        if stops {
+            can_stop(&states)?;
+        }
+        Ok(states)
     }
 
     fn change(&self, states: &Vec<ServiceState>) -> Check {
         self.decide(states)
     }
+}
+
+/// Fails for a service whose stop would fail.
+pub(crate) fn can_stop(states: &[ServiceState]) -> Result<(), ServiceError> {
+    let found = states.iter().find_map(|state| Some((&state.service, state.obstacle.as_ref()?)));
+    found.map_or(Ok(()), |(service, reason)| {
+        Err(ServiceError::WouldNotStop { service: service.clone(), reason: reason.clone() })
+    })
 }
 
 /// Makes an action on a service that was seen in this state.

@@ -162,6 +162,14 @@ pub enum ServiceError {
         /// The service.
         service: String,
     },
+    /// The manager's signal would not end the service within its `stop-timeout`.
+    #[error("service `{service}` would not stop: {reason}")]
+    WouldNotStop {
+        /// The service.
+        service: String,
+        /// Why, and what to change.
+        reason: String,
+    },
     /// Processes of the service live on.
     #[error("service `{service}` still runs {:.0} s after it was told to end: {}", timeout.as_secs_f64(), listed(processes))]
     StillRunning {

@@ -100,23 +100,22 @@ impl<'a> Leftovers<'a> {
         kill: bool,
         manager: &mut dyn ServiceManager,
     ) -> Result<(), ServiceError> {
-        let mut refused = false;
-        let mut signal = Signal::KILL;
+        let mut refused = None;
         for process in processes {
             if !self.sent.insert((*process, kill)) {
                 continue;
             }
             self.names.insert(*process, process.describe());
-            if !kill {
-                signal = polite(*process);
-            }
+            let signal = if kill { Signal::KILL } else { polite(*process) };
             if let Err(error) = process.signal(signal) {
                 self.refused = Some((*process, error));
-                refused = true;
+                refused = Some(signal);
             }
         }
         // Who may not signal another user's processes may be allowed to ask their manager for that.
-        if refused && manager.signal_rest(signal)? {
+        if let Some(signal) = refused
+            && manager.signal_rest(signal)?
+        {
             self.refused = None;
         }
         Ok(())

@@ -235,7 +235,7 @@ pub struct ServiceState {
     /// [`Role::Web`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cautions: Vec<String>,
-    /// Why it cannot be stopped in time, and what to change. Only [`Service::state`] looks, for [`Role::Web`].
+    /// Why it cannot be stopped in time, and what to change. Only [`Service::state`] looks, but not for [`Role::Required`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obstacle: Option<String>,
 }
@@ -348,10 +348,12 @@ impl Service {
         if state.socket.holder.is_none() && state.socket.units.is_empty() {
             state.socket.listens = listen::listening(&state.pids);
         }
-        if self.role == Role::Web && !state.main.is_empty() {
+        if self.role != Role::Required && !state.main.is_empty() {
             let limits = manager.limits(&state)?;
             state.obstacle = limits.obstacle(self.stop_timeout);
-            state.cautions = limits.cautions(self.stop_timeout);
+            if self.role == Role::Web {
+                state.cautions = limits.cautions(self.stop_timeout);
+            }
         }
         Ok(state)
     }

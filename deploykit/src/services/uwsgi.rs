@@ -113,8 +113,8 @@ impl Uwsgi {
     /// Returns the options that it is started with.
     fn options(&self) -> Option<Options> {
         match &self.vassal {
-            Some(vassal) if vassal.exists() => Some(Options::of_file(vassal)),
-            Some(vassal) => Some(Options::of_file(&down(vassal))),
+            Some(vassal) if vassal.exists() => Some(Options::of_vassal(vassal, vassal)),
+            Some(vassal) => Some(Options::of_vassal(&down(vassal), vassal)),
             None => Options::of(
                 &self.start,
                 &std::collections::BTreeMap::new(),

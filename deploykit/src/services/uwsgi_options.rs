@@ -65,11 +65,16 @@ impl Options {
         Some(options)
     }
 
-    /// Reads an ini file and those that it includes.
-    pub(super) fn of_file(file: &Path) -> Self {
-        let directory = crate::host::files::parent(file).to_owned();
-        let mut options = Options { values: Vec::new(), directory, file: None, whole: true };
-        options.include(&file.to_string_lossy(), 0);
+    /// Reads the file of a vassal, which is called `name` while it is in use, and the files that it includes.
+    pub(super) fn of_vassal(file: &Path, name: &Path) -> Self {
+        let directory = crate::host::files::parent(name).to_owned();
+        let mut options = Options { values: Vec::new(), directory, file: Some(name.to_owned()), whole: true };
+        let is_ini = name.extension().is_some_and(|extension| extension == "ini");
+        let is_small = file.metadata().is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
+        match std::fs::read(file) {
+            Ok(bytes) if is_ini && is_small => options.read(&String::from_utf8_lossy(&bytes), name, 0),
+            _ => options.whole = false,
+        }
         options
     }
 

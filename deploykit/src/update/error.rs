@@ -175,14 +175,6 @@ pub enum PreparationError {
         /// Where it listens.
         address: String,
     },
-    /// The stop of a service that answers requests would fail in the window.
-    #[error("service `{service}` would not stop: {reason}")]
-    WouldNotStop {
-        /// The service.
-        service: String,
-        /// Why, and what to change.
-        reason: String,
-    },
     /// There are services and pages, and no service answers requests.
     #[error("`smoke.pages` are to be checked, and no service has `role = \"web\"`")]
     NoWeb,

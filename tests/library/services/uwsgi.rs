@@ -122,6 +122,7 @@ fn a_vassal_is_stopped_and_started_by_its_file() {
     assert!(!alive(&before.pids) && !vassal.exists());
     let stopped = state(&service);
     assert_eq!(stopped.status, Status::Stopped);
+    assert_eq!(stopped.logs, before.logs);
     assert!(
         stopped.detail.starts_with("kept stopped: the vassal's file is renamed to `"),
         "{}",
@@ -163,6 +164,12 @@ fn a_supervisor_whose_signal_reloads_uwsgi_is_told_of() {
         assert!(reloads.is_none_or(|text| text.starts_with(expected.unwrap())), "{reloads:?}");
         // It is as it was told: the master has the same number, and its workers are others.
         if expected.is_some() {
+            for role in [Role::Web, Role::Worker] {
+                let services = vec![Service { role, ..web.clone() }];
+                let restart = ServiceControl { services, want: Want::Restart };
+                let refusal = restart.check(&Host::new()).unwrap_err();
+                assert!(matches!(refusal, ServiceError::WouldNotStop { .. }), "{refusal:?}");
+            }
             signal(Signal::TERM, before.main[0].pid);
             let workers = |pids: &[ProcessId]| pids.iter().filter(|one| !before.main.contains(one)).count();
             assert_eq!(workers(&before.pids), 2);

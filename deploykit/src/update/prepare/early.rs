@@ -29,14 +29,6 @@ impl Preparation<'_, '_> {
         }
     }
 
-    /// Refuses a web service whose stop would fail in the window.
-    pub(super) fn web_can_stop(states: &[ServiceState]) -> Result<(), PreparationError> {
-        let found = states.iter().find_map(|state| Some((state, state.obstacle.as_ref()?)));
-        found.map_or(Ok(()), |(state, reason)| {
-            Err(PreparationError::WouldNotStop { service: state.service.clone(), reason: reason.clone() })
-        })
-    }
-
     /// Refuses a configuration whose pages are answered by what an update does not stop as the web: they would show the
     /// old version, or nothing, when the new one is to be checked.
     pub(super) fn web_is_known(&self, states: &[ServiceState]) -> Result<(), Failed> {

@@ -8,7 +8,7 @@ use crate::host::files::{self, Found};
 use crate::host::trial;
 use crate::names;
 use crate::operations::git_update::Move;
-use crate::operations::service_control::Want;
+use crate::operations::service_control::{Want, can_stop};
 use crate::operations::smoke_check::PageResult;
 use crate::secrets::Missing;
 use crate::services::{Role, ServiceState, Status};
@@ -80,7 +80,7 @@ impl Preparation<'_, '_> {
     pub(in crate::update) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
         let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
         let states = control.observe(&self.host)?;
-        Self::web_can_stop(&states)?;
+        can_stop(&states)?;
         let text =
             states.iter().map(|state| format!("{} {}", state.service, state.status)).collect::<Vec<_>>();
         Ok((states, text.join(", ")))
