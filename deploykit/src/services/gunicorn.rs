@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::daemon::{self, Daemon, Session};
-use super::limits::{Limits, graceful_of, option};
+use super::limits::{Limits, option};
 use super::pidfile::{Identity, real};
 use super::{
     Connected, Flags, ProcessId, Service, ServiceError, ServiceState, Settings, Socket, Status, socket,
@@ -120,8 +120,7 @@ impl Daemon for Gunicorn {
     }
 
     fn limits(&self, state: &ServiceState) -> Limits {
-        let graceful = state.main.first().and_then(|main| graceful_of(*main, &self.start));
-        Limits { graceful, ..Limits::default() }
+        Limits::default().of_servers(&state.main, &self.start)
     }
 
     fn logs(&self) -> Vec<PathBuf> {

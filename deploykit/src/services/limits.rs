@@ -3,6 +3,7 @@
 //! Source: `stopwaitsecs` and `killasgroup` of supervisor, `TimeoutStopSec` and `KillMode` of `systemd.service(5)` and
 //! `systemd.kill(5)`, `graceful_timeout` of gunicorn.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,8 +71,18 @@ impl Limits {
 }
 
 impl Limits {
-    /// Adds what is known of the server that a process is.
-    pub(super) fn of_server(mut self, process: ProcessId) -> Self {
+    /// Adds what is known of the servers that these processes are; `command` has started them.
+    pub(super) fn of_servers(self, processes: &[ProcessId], command: &[String]) -> Self {
+        processes.iter().fold(self, |mut limits, process| {
+            limits.graceful = limits.graceful.or_else(|| graceful_of(*process, command));
+            let mut limits = limits.of_server(*process);
+            let mut seen = BTreeSet::new();
+            limits.more.retain(|text| seen.insert(text.clone()));
+            limits
+        })
+    }
+
+    fn of_server(mut self, process: ProcessId) -> Self {
         let words = process.words();
         if words.iter().take(8).any(|word| file_name(word) == "daphne") {
             self.more.push("daphne interrupts running requests".to_owned());
@@ -99,7 +110,7 @@ impl Limits {
                 };
                 let text = format!("{signal} reloads uWSGI and does not end it: add {way_out}`{setting}`");
                 if options.whole {
-                    self.reloads = Some(text);
+                    self.reloads.get_or_insert(text);
                 } else {
                     self.more.push(format!(
                         "not all options of uWSGI can be read; unless they say otherwise, {text}"
@@ -127,7 +138,7 @@ fn seconds(time: Duration) -> String {
 }
 
 /// Returns how long a running gunicorn lets its workers finish; `None` when it is none, or says so where nobody looks.
-pub(super) fn graceful_of(process: ProcessId, otherwise: &[String]) -> Option<Duration> {
+fn graceful_of(process: ProcessId, otherwise: &[String]) -> Option<Duration> {
     let words = process.words();
     // Its title may have replaced its arguments.
     let words = if arguments(&words).is_some() { words } else { otherwise.to_vec() };

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{Limits, graceful_of};
+use super::limits::Limits;
 use super::{
     Connected, Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings,
     Socket, Status,
@@ -214,10 +214,7 @@ impl ServiceManager for Session<'_> {
     }
 
     fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
-        let shown = self.show()?;
-        let graceful = state.main.first().and_then(|main| graceful_of(*main, &[]));
-        let limits = Limits { graceful, ..shown.limits() };
-        Ok(state.main.first().map_or_else(|| limits.clone(), |main| limits.clone().of_server(*main)))
+        Ok(self.show()?.limits().of_servers(&state.main, &[]))
     }
 
     fn start(&mut self, socket: &Socket) -> Result<(), ServiceError> {

@@ -197,3 +197,27 @@ fn a_supervisor_whose_signal_reloads_uwsgi_is_told_of() {
         assert!(!alive(&before.pids));
     }
 }
+
+#[test]
+fn a_uwsgi_that_is_second_in_its_group_is_seen() {
+    let Some(program) = server("uwsgi") else { return };
+    let site = site("");
+    let programs = format!(
+        "[program:first]\ncommand = sleep 600\nautostart = false\n\
+         [program:web]\ncommand = {} --ini site.ini\ndirectory = {}\nautostart = false\nstopwaitsecs = 25\n\
+         [group:site]\nprograms = first,web\n",
+        program.display(),
+        site.path().display()
+    );
+    let Some(supervisord) = Supervisord::start(&programs) else { return };
+    let group = supervisord.service("site");
+    perform(&group, Goal::Running).unwrap();
+    perform(&group, Goal::StaysUp).unwrap();
+    let before = state(&group);
+    assert!(
+        before.obstacle.is_some_and(|text| text.starts_with("SIGTERM reloads uWSGI")),
+        "{:?}",
+        before.pids
+    );
+    before.pids.into_iter().for_each(kill);
+}

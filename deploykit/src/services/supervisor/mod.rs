@@ -13,7 +13,7 @@ use std::time::Duration;
 use dxr::Value;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{Limits, graceful_of};
+use super::limits::Limits;
 use super::pidfile::real;
 use super::{
     Connected, Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings,
@@ -178,11 +178,20 @@ impl ServiceManager for Session<'_> {
     }
 
     fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
-        let settings = self.settings.as_ref().map(|settings| limits_from(settings, &self.infos));
-        let (limits, command) = settings.unwrap_or_default();
-        let graceful = state.main.first().and_then(|main| graceful_of(*main, &command));
-        let limits = Limits { graceful, ..limits };
-        Ok(state.main.first().map_or_else(|| limits.clone(), |main| limits.clone().of_server(*main)))
+        let Some(settings) = &self.settings else {
+            return Ok(Limits::default().of_servers(&state.main, &[]));
+        };
+        // The programs of a group may differ in command and signal.
+        let all = limits_from(settings, &self.infos).0;
+        Ok(self.infos.iter().fold(all, |limits, info| {
+            let (own, command) = limits_from(settings, std::slice::from_ref(info));
+            let process: Vec<ProcessId> = ProcessId::of(info.pid).into_iter().collect();
+            let known = limits.reloads.is_some();
+            let limits = Limits { signal: own.signal, ..limits }.of_servers(&process, &command);
+            // How long it may take counts for the program that only reloads.
+            let force = if limits.reloads.is_some() && !known { own.force } else { limits.force };
+            Limits { force, ..limits }
+        }))
     }
 
     /// supervisord closes the socket of an `[fcgi-program:x]` with the last process of it, so another one must have it.
