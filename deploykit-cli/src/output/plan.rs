@@ -165,7 +165,7 @@ fn heading(phase: Phase, plan: &Plan) -> String {
             format!("{} ({basis})", paint(BOLD, &window))
         }
         Phase::Window => paint(BOLD, "Changes, without a window"),
-        Phase::After => paint(BOLD, "After the end; a failure undoes nothing"),
+        Phase::After => paint(BOLD, "After the update; a failure undoes nothing"),
         _ => paint(BOLD, "Afterwards"),
     }
 }

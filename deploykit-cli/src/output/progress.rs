@@ -192,7 +192,7 @@ impl Lines {
                     Phase::Announce => "Before the window",
                     Phase::Window => "Window",
                     Phase::Finish => "Afterwards",
-                    Phase::After => "After the end",
+                    Phase::After => "After the update",
                 };
                 self.line(&paint(BOLD, title));
             }

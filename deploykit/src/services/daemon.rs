@@ -26,18 +26,18 @@ pub(super) trait Daemon: Identity {
     /// Returns the option that lets it run in the background.
     fn detaches(&self) -> &'static str;
 
-    /// Says how it is when its pidfile names a process that has ended.
+    /// Returns the status of the service, and its reason, if the pidfile names a process that has ended.
     fn after(&self, pid: i32) -> (Status, String);
 
-    /// Returns why somebody else keeps it stopped, if that is so.
+    /// Returns why its starter, such as an emperor, keeps the server stopped; `None`: it does not.
     fn kept_down(&self) -> Option<String> {
         None
     }
 
-    /// Lets somebody else start it, and says what is waited for.
+    /// Lets an emperor or the holder of the socket start the server. Returns what deploykit waits for.
     fn put_up(&self) -> Result<&'static str, ServiceError>;
 
-    /// Asks for its end.
+    /// Tells the server to end.
     fn take_down(
         &self,
         service: &Service,
@@ -45,15 +45,15 @@ pub(super) trait Daemon: Identity {
         host: &Host,
     ) -> Result<(), ServiceError>;
 
-    /// Returns what becomes of its listening socket while it is stopped.
+    /// Returns who keeps the listening socket while the server is stopped.
     fn socket(&self, _service: &Service, _state: &ServiceState) -> Socket {
         Socket::default()
     }
 
-    /// Returns what is known of its stop.
+    /// Returns how long a stop of the server may take, and its effects.
     fn limits(&self, state: &ServiceState) -> Limits;
 
-    /// Returns its log files.
+    /// Returns the log files of the server.
     fn logs(&self) -> Vec<PathBuf>;
 }
 

@@ -351,7 +351,7 @@ impl Site {
         names::beside(&self.config.site.repository, names::NEXT)
     }
 
-    /// Returns what says which packages the version in another tree of the project needs.
+    /// Returns the requirements files or the lock file of another tree of the project.
     pub(crate) fn wanted_in(&self, tree: &Path) -> Wanted {
         match self.config.python.wanted() {
             Wanted::Requirements(files) => {
