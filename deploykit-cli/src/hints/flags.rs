@@ -1,7 +1,7 @@
 //! Hints for sites that flags describe: they name flags instead of keys of the configuration.
 
 /// Words of hints, and the words for flags that replace them.
-const FLAGS: [(&str, &str); 14] = [
+const FLAGS: [(&str, &str); 18] = [
     ("`site.repository`", "`--repository`"),
     ("`git.branch`", "`--branch`"),
     ("set `git.local-changes = \"keep\"`", "add `--keep-changes`"),
@@ -9,6 +9,13 @@ const FLAGS: [(&str, &str); 14] = [
     ("`python.virtualenv`", "`--virtualenv`"),
     ("name its file in `python.requirements`", "give its file to `-r`"),
     ("set `python.lock` to the lock file", "give the lock file to `--lock`"),
+    (
+        ", and `python.project` to the directory of its `pyproject.toml` or `Pipfile`",
+        ", with its `pyproject.toml` or `Pipfile` beside it",
+    ),
+    ("belong in `python.requirements`", "are for `-r`"),
+    ("to PATH in `site.env`", "to PATH"),
+    ("to PYTHONPATH in `site.env`", "to PYTHONPATH"),
     ("set `python.installer = \"pip\"`", "add `--installer pip`"),
     ("`site.project`", "`--project`"),
     ("`site.settings`", "`--settings`"),
@@ -31,6 +38,9 @@ mod tests {
     fn a_hint_names_flags_in_the_place_of_keys() {
         let hint = "commit them upstream, or set `git.local-changes = \"keep\"`: then they stay";
         assert_eq!(in_flags(hint), "commit them upstream, or add `--keep-changes`: then they stay");
+        let hint = "set `python.lock` to the lock file, and `python.project` to the directory of its `pyproject.toml` or `Pipfile`";
+        let flags = "give the lock file to `--lock`, with its `pyproject.toml` or `Pipfile` beside it";
+        assert_eq!(in_flags(hint), flags);
         assert_eq!(in_flags("chmod go-w /srv"), "chmod go-w /srv");
     }
 
