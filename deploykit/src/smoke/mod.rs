@@ -180,6 +180,11 @@ impl SmokeCheck {
         ask::once(self, host)
     }
 
+    /// Asks for every page until it is as expected, at most until the deadline, and returns what came like [`run`](SmokeCheck::run).
+    pub(crate) fn wait(&self, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
+        ask::until_deadline(self, host)
+    }
+
     /// Returns the check for the same site after it was brought back to the state in which it answered `baseline`.
     ///
     /// Pages that did not answer then, or with a status of 500 and more, are left out. Those that were as expected stay,

@@ -3,12 +3,13 @@
 use std::process::Command;
 
 use deploykit::Host;
-use deploykit::services::Service;
+use deploykit::operations::service_control::Want;
+use deploykit::services::{Role, Service, Status};
 
 use super::goes_back::{PATIENCE, publish_release_2, site_state};
 use super::*;
 use crate::support::releases::publish_broken_home;
-use crate::support::services::{Cleaner, server};
+use crate::support::services::{Cleaner, eventually, kill, server};
 use crate::support::site::TestSite;
 
 /// Replaces the line that starts gunicorn in supervisor's configuration.
@@ -144,4 +145,26 @@ fn uvicorn_under_supervisor() {
     command(&site, &uvicorn, &more);
     site.start().unwrap_or_else(|error| panic!("{error}"));
     goes_there_and_back(&site);
+}
+
+#[test]
+fn a_web_that_is_starting_is_waited_for() {
+    let Some(mut site) = TestSite::builder().build() else { return };
+    let text = fs::read_to_string(&site.supervisor_config).unwrap();
+    let gunicorn =
+        text.lines().find_map(|line| line.strip_prefix("command=").filter(|it| it.contains("/gunicorn")));
+    command(&site, &format!("sh -c 'sleep 2; exec {}'", gunicorn.unwrap()), "startsecs=4\n");
+    site.start().unwrap_or_else(|error| panic!("{error}"));
+    publish_release_2(&site);
+    let state =
+        || load(&site).service_control(&[Role::Web], Want::Start).observe(&Host::new()).unwrap().remove(0);
+    // supervisord starts again what dies.
+    let before = state();
+    before.pids.iter().copied().for_each(kill);
+    eventually("gunicorn is starting again", || {
+        let now = state();
+        now.status == Status::Starting && now.main != before.main
+    });
+    updated(&site);
+    assert_eq!(site.release().as_deref(), Some("2"));
 }

@@ -94,10 +94,13 @@ impl Preparation<'_, '_> {
         let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
             return Ok((Vec::new(), "no pages are configured".to_owned()));
         };
-        let results = check.run(&self.host)?;
-        let web_rests = config.services.iter().zip(states).any(|(service, state)| {
-            service.role == Role::Web && matches!(state.status, Status::Stopped | Status::Failed)
-        });
+        let is_web = |status: Status| {
+            let mut services = config.services.iter().zip(states);
+            services.any(|(service, state)| service.role == Role::Web && state.status == status)
+        };
+        let starts = is_web(Status::Starting);
+        let results = if starts { check.wait(&self.host)? } else { check.run(&self.host)? };
+        let web_rests = is_web(Status::Stopped) || is_web(Status::Failed);
         let refuses = config.environment != Environment::Development && !web_rests && !self.request.broken;
         if refuses && results.iter().all(|page| !page.problems.is_empty()) {
             return Err(PreparationError::PagesBroken { failing: results }.into());
