@@ -411,7 +411,7 @@ fn django(error: &DjangoError) -> Option<String> {
 fn service(error: &ServiceError) -> Option<String> {
     Some(match error {
         ServiceError::NobodyAnswers { .. } | ServiceError::NoSocket { .. } => {
-            "is supervisord running?".into()
+            "start supervisord; if it runs, correct the service's `config`".into()
         }
         ServiceError::UnknownUnit { .. } => {
             "name it with `unit`; `user = true` when it is one of `systemctl --user`".into()

@@ -343,7 +343,7 @@ Preparing; the site serves as before
   ✗ fetch [S] s
 
 Error: step `fetch` failed: `/here` is not the top of a Git checkout
-Nothing is changed: the site serves as before.
+Nothing was changed on the site.
 Hint: set `site.repository` to the directory that holds `.git`
 
 "#]]

@@ -231,7 +231,7 @@ Preparing; the site serves as before
   ✗ fetch [S] s
 
 Error: step `fetch` failed: there is no branch, tag or commit `nosuchbranch` on the remote `origin`
-Nothing is changed: the site serves as before.
+Nothing was changed on the site.
 
 "#]]
         .raw()

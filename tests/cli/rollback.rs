@@ -38,7 +38,7 @@ Preparing; the site serves as before
   ✗ run [S] s
 
 Error: step `run` failed: there is no finished update to roll back
-Nothing is changed: the site serves as before.
+Nothing was changed on the site.
 
 "#]]
         .raw()
@@ -197,7 +197,7 @@ Preparing; the site serves as before
   ✗ run [S] s
 
 Error: step `run` failed: run [RUN] cannot be rolled back: it failed, was rolled back, or is a rollback itself
-Nothing is changed: the site serves as before.
+Nothing was changed on the site.
 Hint: `deploykit history` lists the runs
 
 "#]]
@@ -296,7 +296,7 @@ Preparing; the site serves as before
   ✗ code [S] s
 
 Error: step `code` failed: HEAD is at `main` ([COMMIT]), and run [RUN] left it at `main` ([COMMIT])
-Nothing is changed: [COMMIT] serves as before.
+Nothing was changed: [COMMIT] is still the live version.
 Hint: undo that by hand first; nothing was changed
 
 "#]]

@@ -29,7 +29,7 @@ fn what_becomes_of_the_copy_is_said_before_and_after() {
     let refused = on(&site, &["update", "-y"]).run().expect(4).text(Some(&site));
     assert_data_eq!(lines(&refused, &["Error", "pg_dump", "Hint", "Nothing"]), str![[r#"
 Error: step `migrations` failed: `pg_dump` is not installed, and the database cannot be copied and restored without it
-Nothing is changed: [COMMIT] serves as before.
+Nothing was changed: [COMMIT] is still the live version.
 Hint: install it (Debian: postgresql-client), or add its directory to PATH in `site.env`, or name a program of your own in `database.backup-command`
 
 "#]].raw());

@@ -42,7 +42,7 @@ Preparing; the site serves as before
   ✗ pause [S] s
 
 Interrupted during step `pause`
-Nothing is changed: [COMMIT] serves as before.
+Nothing was changed: [COMMIT] is still the live version.
 
 "#]]
         .raw()

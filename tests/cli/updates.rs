@@ -71,7 +71,7 @@ Preparing; the site serves as before
   ✗ secrets [S] s
 
 Error: step `secrets` failed: secrets are missing in `/srv/site/secrets.json`: `VISITOR_SALT` (asked for in project/config/settings/base.py:29)
-Nothing is changed: [COMMIT] serves as before.
+Nothing was changed: [COMMIT] is still the live version.
 Hint: deploykit secrets set VISITOR_SALT
 
 "#]].raw());

@@ -1,7 +1,7 @@
 //! Hints for sites that flags describe: they name flags instead of keys of the configuration.
 
 /// Words of hints, and the words for flags that replace them.
-const FLAGS: [(&str, &str); 18] = [
+const FLAGS: [(&str, &str); 19] = [
     ("`site.repository`", "`--repository`"),
     ("`git.branch`", "`--branch`"),
     ("set `git.local-changes = \"keep\"`", "add `--keep-changes`"),
@@ -20,6 +20,7 @@ const FLAGS: [(&str, &str); 18] = [
     ("`site.project`", "`--project`"),
     ("`site.settings`", "`--settings`"),
     ("`smoke.base`", "`--base`"),
+    ("correct the service's `config`", "correct `--supervisor-config`"),
     ("name it with `unit`", "name the unit"),
     ("`user = true` when", "add `--user` when"),
     ("`sudo = true` lets it run `sudo -n systemctl`", "call deploykit with `sudo`"),

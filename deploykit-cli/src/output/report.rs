@@ -126,11 +126,9 @@ fn summary(report: &Report) -> String {
             text
         }
         Outcome::Unchanged => "Nothing to do.".to_owned(),
-        Outcome::Refused if report.from.is_empty() => {
-            "Nothing is changed: the site serves as before.".to_owned()
-        }
+        Outcome::Refused if report.from.is_empty() => "Nothing was changed on the site.".to_owned(),
         Outcome::Refused => {
-            format!("Nothing is changed: {} serves as before.", short(&report.from))
+            format!("Nothing was changed: {} is still the live version.", short(&report.from))
         }
         Outcome::RolledBack => {
             let down = down.map_or(String::new(), |down| format!("; {down}"));

@@ -156,7 +156,7 @@ fn flags_of_services_belong_to_a_manager() {
     says(&stopped, 0, "  web  stopped  there is no pidfile");
     let silent = ["services", "stop", "web", "--manager", "supervisor", "--supervisor-config", "s.conf"];
     fs::write(place.path("s.conf"), "[unix_http_server]\nfile = %(here)s/none\n").unwrap();
-    says(&place.run(&silent), 4, "is supervisord running?");
+    says(&place.run(&silent), 4, "start supervisord; if it runs, correct `--supervisor-config`");
 }
 
 #[test]
