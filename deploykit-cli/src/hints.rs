@@ -2,6 +2,7 @@
 
 mod flags;
 mod locks;
+mod services;
 
 use std::error::Error;
 
@@ -17,7 +18,6 @@ use deploykit::internal::state::OwnerError;
 use deploykit::operations::maintenance::MaintenanceError;
 use deploykit::operations::smoke_check::{PageResult, SmokeError};
 use deploykit::report::Report;
-use deploykit::services::ServiceError;
 use deploykit::site::{ClaimError, ConfigError, UnknownKey};
 use deploykit::update::{PreparationError, RollbackError, UpdateError};
 use deploykit_init::InitError;
@@ -62,7 +62,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ActionError::Command(error) => hint(error),
             ActionError::Git(error) => git(error),
             ActionError::Python(error) => python(error),
-            ActionError::Service(error) => service(error),
+            ActionError::Service(error) => services::hint(error),
             ActionError::Django(error) => django(error),
             ActionError::Smoke(error) => hint(error),
             _ => None,
@@ -113,7 +113,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return django(error);
     }
     if let Some(error) = error.downcast_ref() {
-        return service(error);
+        return services::hint(error);
     }
     if let Some(SmokeError::Pages { failing, .. }) = error.downcast_ref() {
         let to = failing.iter().find_map(PageResult::redirects_to)?;
@@ -404,37 +404,6 @@ fn django(error: &DjangoError) -> Option<String> {
         DjangoError::NotOwned { .. } => {
             "let that user own them, or name programs of your own in `database.backup-command` and `database.restore-command`".into()
         }
-        _ => return None,
-    })
-}
-
-fn service(error: &ServiceError) -> Option<String> {
-    Some(match error {
-        ServiceError::NobodyAnswers { .. } | ServiceError::NoSocket { .. } => {
-            "start supervisord; if it runs, correct the service's `config`".into()
-        }
-        ServiceError::UnknownUnit { .. } => {
-            "name it with `unit`; `user = true` when it is one of `systemctl --user`".into()
-        }
-        ServiceError::Systemd { source, .. } if source.tail().join(" ").contains("uthentication") => {
-            "`sudo = true` lets it run `sudo -n systemctl`; a polkit rule can allow it, too"
-                .into()
-        }
-        ServiceError::WouldNotStop { service, .. } => {
-            format!("make this change and restart `{service}` yourself, so that it applies")
-        }
-        ServiceError::StillRunning { .. } => {
-            "raise `stop-timeout`; with `kill = \"auto\"`, deploykit kills the processes that still run after that time"
-                .into()
-        }
-        ServiceError::SocketTaken { old: true, .. } => {
-            "end these processes; with `kill = \"auto\"` deploykit kills them after `stop-timeout`".into()
-        }
-        ServiceError::SocketTaken { .. } => "stop these processes, or let them use another address".into(),
-        ServiceError::Signal { .. } => {
-            "let the user who runs deploykit end the service's processes, or stop the service with `systemctl`".into()
-        }
-        ServiceError::Several { errors } => return errors.iter().find_map(service),
         _ => return None,
     })
 }

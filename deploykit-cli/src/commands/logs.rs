@@ -57,7 +57,7 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
 
 /// Returns what the managers and the configuration name.
 fn files(site: &Site) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let control = site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Start);
+    let control = site.service_control(Role::ALL, Want::Start);
     let states = match control.observe(&site.host(None)) {
         Ok(states) => states,
         // A manager that does not answer is when logs are wanted most.

@@ -15,8 +15,6 @@ use crate::output::Ui;
 use crate::output::human::table;
 use crate::output::json::{Done, document};
 
-const ROLES: [Role; 3] = [Role::Required, Role::Web, Role::Worker];
-
 pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Failure> {
     let (want, check) = match command {
         ServicesCommand::Stop(args) => (Some(Want::Stop), args.check),
@@ -73,7 +71,7 @@ fn started_and_others(
     control: &ServiceControl,
     host: &Host,
 ) -> Result<(Vec<String>, Vec<String>), Failure> {
-    let all = site.service_control(&[Role::Web, Role::Worker], control.want);
+    let all = site.service_control(&[Role::Web, Role::Worker, Role::Timer], control.want);
     let states = all.observe(host).map_err(|error| Failure::refused(&error))?;
     let runs = states.iter().filter(|state| !state.is_at_rest() || !state.pids.is_empty());
     let mut others: Vec<String> = runs.map(|state| state.service.clone()).collect();
@@ -88,7 +86,7 @@ fn started_and_others(
 
 /// Returns the services of the site that have these names, or all.
 fn chosen(site: &Site, names: &[String]) -> Result<Vec<Service>, Failure> {
-    let mut services = site.service_control(&ROLES, Want::Start).services;
+    let mut services = site.service_control(Role::ALL, Want::Start).services;
     if let Some(unknown) = names.iter().find(|name| !services.iter().any(|known| known.name == **name)) {
         let known: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

@@ -13,7 +13,8 @@ pub use restart::Restart;
 
 /// Stops, starts or restarts services.
 ///
-/// Workers stop before the web and start after it; what others rely on starts first and never stops. Those of one role
+/// Timers stop before the workers, and these before the web; they start in the reverse order. What others rely on starts first
+/// and never stops. Those of one role
 /// start in the order in which they are given; they are told to end in the reverse order, and waited for together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceControl {
@@ -112,7 +113,7 @@ impl ServiceControl {
     /// Returns the actions that stop the services, and those that start the ones that ran.
     fn stop(&self, states: &[ServiceState]) -> (Vec<ServiceAction>, Vec<ServiceAction>) {
         let runs = |(service, state): &(&Service, &ServiceState)| {
-            service.role != Role::Required && !(state.is_at_rest() && state.pids.is_empty())
+            service.role != Role::Required && !state.has_ended()
         };
         let mut touched: Vec<_> = self.sorted(states).filter(runs).collect();
         // A service that restarted repeatedly or was stopping did not run before, and would fail to start.
@@ -152,6 +153,7 @@ impl ServiceControl {
             Role::Required => 0,
             Role::Web => 1,
             Role::Worker => 2,
+            Role::Timer => 3,
         });
         pairs.into_iter()
     }
@@ -162,7 +164,7 @@ impl ServiceControl {
             (Want::Restart, Role::Required, status) if status.is_up() => {
                 "; others rely on it, so it is left alone"
             }
-            (Want::Restart, Role::Web | Role::Worker, Status::Stopped) => "; it stays so",
+            (Want::Restart, Role::Web | Role::Worker | Role::Timer, Status::Stopped) => "; it stays so",
             (Want::Stop, _, Status::Retrying) => "; it stays stopped, even if this is undone",
             _ => "",
         };
@@ -324,6 +326,23 @@ mod tests {
         let change = change(Want::Stop, &states);
         assert_eq!(told(&change.actions), ["Stopped beat 0", "Stopped web 1"]);
         assert_eq!(told(&change.undo), ["Running web 0"]);
+    }
+
+    #[test]
+    fn timers_stop_first_and_start_last_and_their_jobs_are_waited_for() {
+        let states = ALL.map(|(name, role, status)| match name {
+            "beat" => (name, Role::Timer, status),
+            _ => (name, role, status),
+        });
+        let stop = change(Want::Restart, &states);
+        assert_eq!(told(&stop.actions[..3]), ["Stopped beat 1", "Stopped celery 1", "Stopped web 1"]);
+        assert_eq!(told(&stop.undo), ["Running web 0", "Running celery 0", "Running beat 0"]);
+        // Its timer was stopped before, and stays so.
+        let (control, mut states) = control(Want::Restart, &with(states, "beat", Status::Stopped));
+        states[3].jobs.push("its job `beat.service`".to_owned());
+        let Check::Change(change) = control.decide(&states) else { panic!("nothing to do") };
+        assert_eq!(told(&change.actions[..1]), ["Stopped beat 0"]);
+        assert_eq!(told(&change.undo), ["Running web 0", "Running celery 0"]);
     }
 
     #[test]

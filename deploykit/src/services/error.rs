@@ -190,6 +190,16 @@ pub enum ServiceError {
         /// How long it was waited for.
         timeout: Duration,
     },
+    /// A timer has stopped, and a job that it started before has not ended.
+    #[error("timer `{service}` is stopped, and {} still runs after {:.0} s", listed(jobs), timeout.as_secs_f64())]
+    JobRuns {
+        /// The timer.
+        service: String,
+        /// Its jobs: `` its job `mail.service` (process 12) ``.
+        jobs: Vec<String>,
+        /// How long it was waited for.
+        timeout: Duration,
+    },
     /// Another process listens where the service is to listen.
     #[error("service `{service}` is not started: `{address}` is in use by {holders}, which {}", if *old { "did not end with it" } else { "does not belong to it" })]
     SocketTaken {

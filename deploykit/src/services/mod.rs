@@ -124,8 +124,15 @@ pub enum Role {
     Web,
     /// Works on jobs: stopped before the web, started after it.
     Worker,
+    /// Starts jobs by the clock: stopped before the workers, started after them.
+    Timer,
     /// Others rely on it: started when it does not run, never stopped.
     Required,
+}
+
+impl Role {
+    /// All roles, in the order of a start.
+    pub const ALL: &[Role] = &[Role::Required, Role::Web, Role::Worker, Role::Timer];
 }
 
 impl fmt::Display for Role {
@@ -133,6 +140,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Role::Web => "web",
             Role::Worker => "worker",
+            Role::Timer => "timer",
             Role::Required => "required",
         })
     }
@@ -221,6 +229,9 @@ pub struct ServiceState {
     pub main: Vec<ProcessId>,
     /// Those and all of their descendants.
     pub pids: Vec<ProcessId>,
+    /// The jobs of a timer that run now, as a message shows them. Its stop waits for them and never ends them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<String>,
     /// The manager's own words, secrets removed: `BACKOFF: Exited too quickly`.
     pub detail: String,
     /// The files that its output goes to.
@@ -251,6 +262,11 @@ impl ServiceState {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         matches!(self.status, Status::Stopped | Status::Failed) && self.main.is_empty()
+    }
+
+    /// Tells whether a stop has nothing to do and nothing to wait for.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_at_rest() && self.pids.is_empty() && self.jobs.is_empty()
     }
 }
 

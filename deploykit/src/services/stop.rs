@@ -120,11 +120,16 @@ impl<'a> Stop<'a> {
             self.asked = true;
         }
         self.looked = Instant::now();
-        if at_rest && self.left.is_empty() {
+        if at_rest && self.left.is_empty() && state.jobs.is_empty() {
             self.leftovers.report(self.host);
             return Ok(true);
         }
         let is_over = self.since.elapsed() >= self.action.service.stop_timeout;
+        if at_rest && self.left.is_empty() {
+            let (service, timeout) = (self.action.service.name.clone(), self.action.service.stop_timeout);
+            let jobs = state.jobs;
+            return if is_over { Err(ServiceError::JobRuns { service, jobs, timeout }) } else { Ok(false) };
+        }
         if at_rest || is_over && self.manager.leaves_killing_to_us() {
             let ended = self.leftovers.end(&self.left, &self.sure, self.manager.as_mut());
             return ended.map(|()| false).inspect_err(|_| self.leftovers.report(self.host));

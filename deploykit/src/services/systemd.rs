@@ -151,6 +151,21 @@ impl<'a> Session<'a> {
             .collect())
     }
 
+    /// Returns the jobs of a timer that run now: they run on when the timer is stopped.
+    fn jobs(&self, shown: &Shown) -> Result<Vec<String>, ServiceError> {
+        let mut jobs = Vec::new();
+        if self.unit.ends_with(".timer") {
+            for unit in shown.get("Triggers").split_whitespace() {
+                let job = self.show_unit(unit)?;
+                if job.is_at_work() {
+                    let process = job.main().map(|main| format!(" (process {})", main.pid));
+                    jobs.push(format!("its job `{unit}`{}", process.unwrap_or_default()));
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
     /// Tells whether its start is waiting at the service's socket gate.
     fn is_held(&self, shown: &Shown) -> bool {
         let Some(hold) = &self.service.hold else { return false };
@@ -164,6 +179,10 @@ impl ServiceManager for Session<'_> {
         let held = self.is_held(&shown);
         let mut status = shown.status(held);
         let mut detail = shown.detail(&self.unit);
+        let jobs = self.jobs(&shown)?;
+        if !jobs.is_empty() {
+            detail = format!("{detail}; {} runs", jobs.join(", "));
+        }
         if held && shown.get("SubState") == "start-pre" {
             detail.push_str("; it waits until it may start");
         } else if status == Status::Stopped && !held {
@@ -175,6 +194,7 @@ impl ServiceManager for Session<'_> {
         }
         Ok(ServiceState {
             main: shown.main().into_iter().collect(),
+            jobs,
             detail: self.host.redactor().redact(&detail).into_owned(),
             ..ServiceState::new(&self.service.name, status)
         })

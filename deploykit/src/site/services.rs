@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::keys::{Environment, Reader, Section, Table, choices, keys};
 use crate::services::{Kill, Manager, ManagerKind, Role, Service};
 
-choices!(Role { "web" => Web, "worker" => Worker, "required" => Required });
+choices!(Role { "web" => Web, "worker" => Worker, "timer" => Timer, "required" => Required });
 choices!(Kill { "auto" => Auto, "never" => Never });
 
 /// Maximum length of a service name, in bytes; a file name may have 255.
@@ -20,7 +20,8 @@ keys! {
         "name" => name: Option<String>, required "is missing", example "gunicorn";
         /// The service manager: what starts and stops the service.
         "manager" => manager: Option<ManagerKind>, shown "required", example "systemd";
-        /// A `required` service is started if it is not running, and never stopped.
+        /// A `timer` starts jobs by the clock: a systemd timer, celery beat. A `required` service is started if it is not
+        /// running, and never stopped.
         "role" => role: Role = Role::Worker, example "web";
         /// How long the service's processes may take to end.
         "stop-timeout" => stop_timeout: Duration = crate::services::default_stop_timeout();

@@ -17,7 +17,7 @@ use crate::update::Request;
 use crate::update::announcement::Announcement;
 use crate::update::forecast::{Known, forecast};
 use crate::update::past;
-use crate::update::services::Services;
+use crate::update::services::{BACKGROUND, Services};
 
 use StepKind::{
     Backup, Code, Finish, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck, StartRequired,
@@ -102,10 +102,10 @@ impl Recipe<'_> {
             // As the undo of the update would: migrations are reversed while the code that brought them is still live.
             changes.reverse();
         }
-        let stop = [(StopWeb, services.stop(Role::Web)), (Backup, answers.backup)];
+        let stop = [(StopWeb, services.stop(&[Role::Web])), (Backup, answers.backup)];
         let start = [
-            (StartRequired, services.start(Role::Required)),
-            (StartWeb, services.start(Role::Web)),
+            (StartRequired, services.start(&[Role::Required])),
+            (StartWeb, services.start(&[Role::Web])),
             (SmokeCheck, answers.smoke_check),
         ];
         let window = stop.into_iter().chain(changes).chain(start);
@@ -122,10 +122,10 @@ impl Recipe<'_> {
 
         let before = [announce, wait]
             .into_iter()
-            .chain([(StopWorkers, services.stop(Role::Worker)), (PageUp, page_up)].map(step));
+            .chain([(StopWorkers, services.stop(BACKGROUND)), (PageUp, page_up)].map(step));
         let after = [
             (PageDown, page_down),
-            (StartWorkers, services.start(Role::Worker)),
+            (StartWorkers, services.start(BACKGROUND)),
             (StayUp, services.stay_up()),
             (MaintenanceOff, maintenance_off),
         ];

@@ -17,7 +17,8 @@ const UNMANAGED: &str = "no services are managed in development";
 /// In how many times the boot of Django, whatever else a service does at its start, it has shown whether it lives.
 const BOOTS: u32 = 3;
 
-const ROLES: [Role; 3] = [Role::Web, Role::Worker, Role::Required];
+/// The roles that stop before the window opens.
+pub(super) const BACKGROUND: &[Role] = &[Role::Worker, Role::Timer];
 
 /// The makers of these steps.
 pub(super) struct Services<'p> {
@@ -35,7 +36,7 @@ impl<'p> Services<'p> {
         baseline: &'p [PageResult],
         boot: Duration,
     ) -> Self {
-        let mut control = site.service_control(&ROLES, Want::Restart);
+        let mut control = site.service_control(Role::ALL, Want::Restart);
         for service in &mut control.services {
             service.stay_up.get_or_insert_with(|| STAY_UP.max(boot * BOOTS));
         }
@@ -58,13 +59,13 @@ impl<'p> Services<'p> {
             && forecast.window() <= config.maintenance.hold
     }
 
-    /// Stops the services of one role, if they run.
-    pub(super) fn stop(&self, role: Role) -> Check {
-        let mut change = match self.restart.stopping(role) {
+    /// Stops the services of these roles, if they run.
+    pub(super) fn stop(&self, roles: &[Role]) -> Check {
+        let mut change = match self.restart.stopping(roles) {
             Check::Change(change) => change,
             unchanged @ Check::Unchanged { .. } => return self.unmanaged(unchanged),
         };
-        if role == Role::Web
+        if roles == [Role::Web]
             && !change.undo.is_empty()
             && let Some(check) = self.site.smoke_check()
         {
@@ -74,17 +75,17 @@ impl<'p> Services<'p> {
                 change.undo.push(Action::SmokeCheck(check));
             }
         }
-        // The undo starts the workers last. The page goes down before all services have proven to stay up.
-        if role == Role::Worker || !self.restart.stops(Role::Worker) {
+        // The undo starts workers and timers last. The page goes down before all services have proven to stay up.
+        if roles == BACKGROUND || !BACKGROUND.iter().any(|role| self.restart.stops(*role)) {
             let stays = |action: &ServiceAction| ServiceAction { goal: Goal::StaysUp, ..action.clone() };
             change.undo.extend(self.restart.undo.iter().map(stays).map(Action::Service));
         }
         Check::Change(change)
     }
 
-    /// Starts the services of one role that are to run.
-    pub(super) fn start(&self, role: Role) -> Check {
-        self.unmanaged(self.restart.starting(role))
+    /// Starts the services of these roles that are to run.
+    pub(super) fn start(&self, roles: &[Role]) -> Check {
+        self.unmanaged(self.restart.starting(roles))
     }
 
     /// Checks that the started services still run after their `stay-up` time.
@@ -132,7 +133,8 @@ impl<'p> Services<'p> {
                 .filter(move |(service, _)| service.role == role)
                 .map(|(service, state)| Action::Service(action(service, state, Goal::Stopped)))
         };
-        page.into_iter().chain(stop(Role::Web)).chain(stop(Role::Worker)).collect()
+        let stops = [Role::Web, Role::Timer, Role::Worker].into_iter().flat_map(stop);
+        page.into_iter().chain(stops).collect()
     }
 
     /// Says which services do not run, and will not, and which may not end as they should.
@@ -147,6 +149,11 @@ impl<'p> Services<'p> {
         let cautions = self.states.iter().flat_map(|state| {
             state.cautions.iter().map(|caution| format!("stop of `{}`: {caution}", state.service))
         });
-        stopped.chain(cautions).collect()
+        let jobs = services.iter().zip(self.states).filter(|(_, state)| !state.jobs.is_empty());
+        let jobs = jobs.map(|(service, state)| {
+            let (jobs, timeout) = (state.jobs.join(", "), service.stop_timeout.as_secs());
+            format!("stop of `{}`: waits up to {timeout} s for {jobs}, which runs now", service.name)
+        });
+        stopped.chain(cautions).chain(jobs).collect()
     }
 }

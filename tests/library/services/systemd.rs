@@ -188,3 +188,48 @@ fn what_a_socket_starts_is_kept_from_it() {
     operations::apply(&control(Want::Restart), &mut context).unwrap();
     assert_eq!((ask().unwrap().body.as_str(), hold.exists()), ("hello", false));
 }
+
+#[test]
+fn a_timer_is_stopped_once_its_job_has_ended_by_itself() {
+    if !inside(&a_timer_is_stopped_once_its_job_has_ended_by_itself) {
+        return;
+    }
+    // It ends when it is told to through a file, and writes down how it ended.
+    let job = "while [ ! -e /run/go-on ]; do sleep 0.05; done; echo done > /run/ended";
+    unit("mail.service", &format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c '{job}'\n"));
+    unit("mail.timer", "[Timer]\nOnActiveSec=0\nOnUnitActiveSec=600\nAccuracySec=1ms\n");
+    let timer = Systemd { unit: Some("mail.timer".to_owned()), user: false };
+    let timer = quick(Service::new("mail", Role::Timer, Manager::Systemd(timer)));
+    let control = |want| ServiceControl { services: vec![timer.clone()], want };
+    let mut context = Context::default();
+    operations::apply(&control(Want::Start), &mut context).unwrap();
+    until_unit_is("mail.service", "activating");
+    let busy = state(&timer);
+    assert_eq!(busy.status, Status::Running, "{}", busy.detail);
+    assert!(busy.jobs[0].starts_with("its job `mail.service` (process "), "{:?}", busy.jobs);
+
+    // A job that takes too long fails the stop, runs on, and does not keep the timer from its start.
+    let impatient = Service { stop_timeout: Duration::from_millis(300), ..timer.clone() };
+    let error = perform(&impatient, Goal::Stopped).unwrap_err();
+    let ServiceError::JobRuns { jobs, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(jobs, &busy.jobs);
+    assert_eq!(state(&timer).status, Status::Stopped);
+    perform(&timer, Goal::Running).unwrap();
+    perform(&timer, Goal::StaysUp).unwrap();
+    assert_eq!(state(&timer).jobs, busy.jobs, "the same job still runs");
+
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| {
+            perform(&Service { stop_timeout: Duration::from_secs(60), ..timer.clone() }, Goal::Stopped)
+        });
+        until_unit_is("mail.timer", "inactive");
+        assert!(!stop.is_finished() && !Path::new("/run/ended").exists());
+        fs::write("/run/go-on", "").unwrap();
+        stop.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read_to_string("/run/ended").unwrap(), "done\n");
+    assert!(state(&timer).jobs.is_empty());
+    // Stopped before, it stays so.
+    operations::apply(&control(Want::Restart), &mut context).unwrap();
+    assert_eq!(state(&timer).status, Status::Stopped);
+}

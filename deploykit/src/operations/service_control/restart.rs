@@ -11,9 +11,9 @@ use crate::services::{Goal, Role, ServiceAction};
 /// The stops name the processes that they wait for, and the starts those that must not be in charge any more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
-    /// Stops what runs or is about to: workers, then the web.
+    /// Stops what runs or is about to: timers, then workers, then the web.
     pub stop: Vec<ServiceAction>,
-    /// Starts what ran before or has failed, and what others rely on: that, then the web, then workers.
+    /// Starts what ran before or has failed, and what others rely on: that, then the web, then workers, then timers.
     pub start: Vec<ServiceAction>,
     /// Waits until what was started has run for long enough, in the same order.
     pub stay_up: Vec<ServiceAction>,
@@ -34,25 +34,25 @@ impl Restart {
         self.start.iter().any(|action| action.service.role == role)
     }
 
-    /// Stops the services of one role. The undo starts those that ran.
+    /// Stops the services of these roles. The undo starts those that ran.
     #[must_use]
-    pub fn stopping(&self, role: Role) -> Check {
-        let stop: Vec<&ServiceAction> = of(&self.stop, role).collect();
+    pub fn stopping(&self, roles: &[Role]) -> Check {
+        let stop: Vec<&ServiceAction> = of(&self.stop, roles).collect();
         let details = stop.iter().filter_map(|action| socket(action)).collect();
-        let undo = of(&self.undo, role).cloned().map(Action::Service).collect();
+        let undo = of(&self.undo, roles).cloned().map(Action::Service).collect();
         one_part(&stop, "none runs", Change { details, undo, ..Change::default() })
     }
 
-    /// Starts the services of one role. The undo stops exactly these, except required ones. The undo of a stop starts what ran
+    /// Starts the services of these roles. The undo stops exactly these, except required ones. The undo of a stop starts what ran
     /// before.
     #[must_use]
-    pub fn starting(&self, role: Role) -> Check {
-        let start: Vec<&ServiceAction> = of(&self.start, role).collect();
+    pub fn starting(&self, roles: &[Role]) -> Check {
+        let start: Vec<&ServiceAction> = of(&self.start, roles).collect();
         let stop = |action: &&ServiceAction| {
             Action::Service(ServiceAction { goal: Goal::Stopped, old: Vec::new(), ..(*action).clone() })
         };
-        let undo = start.iter().filter(|_| role != Role::Required).map(stop).collect();
-        let none = if role == Role::Required { "all run" } else { "none ran" };
+        let undo = start.iter().filter(|action| action.service.role != Role::Required).map(stop).collect();
+        let none = if roles == [Role::Required] { "all run" } else { "none ran" };
         one_part(&start, none, Change { undo, ..Change::default() })
     }
 
@@ -63,8 +63,8 @@ impl Restart {
     }
 }
 
-fn of(actions: &[ServiceAction], role: Role) -> impl Iterator<Item = &ServiceAction> {
-    actions.iter().filter(move |action| action.service.role == role)
+fn of<'a>(actions: &'a [ServiceAction], roles: &[Role]) -> impl Iterator<Item = &'a ServiceAction> {
+    actions.iter().filter(|action| roles.contains(&action.service.role))
 }
 
 /// Completes a part of a restart; `none` is the reason where there is nothing to do.

@@ -64,6 +64,13 @@ impl Shown {
         }
     }
 
+    /// Tells whether a job of a timer has not ended yet; `RemainAfterExit` keeps one active that has.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.status(false) != Status::Stopped
+            && self.status(false) != Status::Failed
+            && self.get("SubState") != "exited"
+    }
+
     pub(super) fn limits(&self) -> Limits {
         let force = systemd_seconds(self.get("TimeoutStopUSec")).map(Duration::from_secs);
         Limits {
@@ -142,6 +149,15 @@ mod tests {
         assert_eq!(shown("activating", "start-pre", "Job=9").status(true), Status::Stopped);
         assert_eq!(shown("inactive", "dead", "Job=9").status(true), Status::Stopped);
         assert_eq!(shown("active", "running", "").status(true), Status::Running);
+    }
+
+    #[test]
+    fn a_job_is_at_work_until_it_has_ended() {
+        let at_work = |state, sub| shown(state, sub, "").is_at_work();
+        assert!(at_work("activating", "start") && at_work("active", "running"));
+        assert!(at_work("activating", "auto-restart") && at_work("deactivating", "stop-sigterm"));
+        assert!(!at_work("active", "exited") && !at_work("inactive", "dead") && !at_work("failed", "failed"));
+        assert!(shown("inactive", "dead", "Job=9").is_at_work(), "its start waits for its turn");
     }
 
     #[test]

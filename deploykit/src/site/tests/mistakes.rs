@@ -176,7 +176,7 @@ fn services_lack_nothing() {
 4: services[1].manager: `upstart` is not one of `supervisor`, `systemd`, `command`, `gunicorn`, `uwsgi`
 5: services[2].config: is missing
 6: services[2].name: there are two services named `a`
-8: services[2].role: `db` is not one of `web`, `worker`, `required`
+8: services[2].role: `db` is not one of `web`, `worker`, `timer`, `required`
 9: services[2].sudo: only `manager = "command"` and `manager = "systemd"` run commands with sudo
 10: services[3].start: is missing
 10: services[3].status: is missing: a command that exits with 0 while the service runs

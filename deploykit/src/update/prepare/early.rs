@@ -47,7 +47,7 @@ impl Preparation<'_, '_> {
         // What others rely on may be the server in front of the web.
         let wrong = pairs.find(|(service, state)| match service.role {
             Role::Web => false,
-            Role::Worker => serves(state),
+            Role::Worker | Role::Timer => serves(state),
             Role::Required => !has_web && serves(state),
         });
         match (wrong, address) {

@@ -78,7 +78,7 @@ impl Preparation<'_, '_> {
     }
 
     pub(in crate::update) fn services(&mut self) -> Result<(Vec<ServiceState>, String), Failed> {
-        let control = self.site.service_control(&[Role::Web, Role::Worker, Role::Required], Want::Restart);
+        let control = self.site.service_control(Role::ALL, Want::Restart);
         let states = control.observe(&self.host)?;
         can_stop(&states)?;
         let text =

@@ -1,0 +1,37 @@
+//! Hints about services.
+
+use deploykit::services::ServiceError;
+
+pub(super) fn hint(error: &ServiceError) -> Option<String> {
+    Some(match error {
+        ServiceError::NobodyAnswers { .. } | ServiceError::NoSocket { .. } => {
+            "start supervisord; if it runs, correct the service's `config`".into()
+        }
+        ServiceError::UnknownUnit { .. } => {
+            "name it with `unit`; `user = true` when it is one of `systemctl --user`".into()
+        }
+        ServiceError::Systemd { source, .. } if source.tail().join(" ").contains("uthentication") => {
+            "`sudo = true` lets it run `sudo -n systemctl`; a polkit rule can allow it, too"
+                .into()
+        }
+        ServiceError::WouldNotStop { service, .. } => {
+            format!("make this change and restart `{service}` yourself, so that it applies")
+        }
+        ServiceError::StillRunning { .. } => {
+            "raise `stop-timeout`; with `kill = \"auto\"`, deploykit kills the processes that still run after that time"
+                .into()
+        }
+        ServiceError::JobRuns { service, .. } => {
+            format!("update when the job does not run, or raise `stop-timeout` of `{service}`")
+        }
+        ServiceError::SocketTaken { old: true, .. } => {
+            "end these processes; with `kill = \"auto\"` deploykit kills them after `stop-timeout`".into()
+        }
+        ServiceError::SocketTaken { .. } => "stop these processes, or let them use another address".into(),
+        ServiceError::Signal { .. } => {
+            "let the user who runs deploykit end the service's processes, or stop the service with `systemctl`".into()
+        }
+        ServiceError::Several { errors } => return errors.iter().find_map(hint),
+        _ => return None,
+    })
+}
