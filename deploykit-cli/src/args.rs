@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::named::{CheckArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words};
+pub use self::named::{CheckArgs, ExecArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words};
 use crate::exit_code;
 
 /// Updates a Django site on its own server, and rolls back when a step fails
@@ -85,6 +85,8 @@ pub enum Command {
     PipInstall(PipInstallArgs),
     /// Run a manage.py command with the site's variables
     Manage(ManageArgs),
+    /// Run a job, such as one of cron, that waits while an update changes the site
+    Exec(ExecArgs),
     /// Request pages and check the answers
     SmokeCheck(SmokeCheckArgs),
     /// Compare the secrets with what the code asks for, or set one

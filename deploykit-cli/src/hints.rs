@@ -19,7 +19,7 @@ use deploykit::operations::maintenance::MaintenanceError;
 use deploykit::operations::smoke_check::{PageResult, SmokeError};
 use deploykit::report::Report;
 use deploykit::site::{ClaimError, ConfigError, UnknownKey};
-use deploykit::update::{PreparationError, RollbackError, UpdateError};
+use deploykit::update::{JobError, PreparationError, RollbackError, UpdateError};
 use deploykit_init::InitError;
 
 pub use flags::in_flags;
@@ -63,6 +63,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ActionError::Git(error) => git(error),
             ActionError::Python(error) => python(error),
             ActionError::Service(error) => services::hint(error),
+            ActionError::Jobs(error) => services::of_jobs(error),
             ActionError::Django(error) => django(error),
             ActionError::Smoke(error) => hint(error),
             _ => None,
@@ -114,6 +115,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref() {
         return services::hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<JobError>() {
+        return services::of_job(error);
     }
     if let Some(SmokeError::Pages { failing, .. }) = error.downcast_ref() {
         let to = failing.iter().find_map(PageResult::redirects_to)?;

@@ -56,6 +56,8 @@ pub enum Action {
         /// What for.
         reason: String,
     },
+    /// Waits until no job of the site runs.
+    WaitForJobs(crate::jobs::WaitForJobs),
     /// Exchanges two neighbours on the disk.
     Swap(Swap),
     /// Brings to the checkout what a step of the site's own made in the staged tree, or what was there before.
@@ -111,6 +113,9 @@ pub enum ActionError {
     /// The end of the run was requested.
     #[error("interrupted")]
     Interrupted,
+    /// A job.
+    #[error(transparent)]
+    Jobs(#[from] crate::jobs::JobsError),
     /// git.
     #[error(transparent)]
     Git(#[from] crate::git::GitError),
@@ -145,7 +150,10 @@ impl Action {
     #[must_use]
     pub fn leaves_nothing(&self) -> bool {
         match self {
-            Action::Wait { .. } | Action::SmokeCheck(_) | Action::BackupDatabase(_) => true,
+            Action::Wait { .. }
+            | Action::WaitForJobs(_)
+            | Action::SmokeCheck(_)
+            | Action::BackupDatabase(_) => true,
             Action::Service(action) => action.goal == Goal::StaysUp,
             _ => false,
         }
@@ -157,7 +165,11 @@ impl Action {
     pub fn can_be_cut_short(&self) -> bool {
         matches!(
             self,
-            Action::Wait { .. } | Action::SmokeCheck(_) | Action::Run { .. } | Action::BuildVirtualenv(_)
+            Action::Wait { .. }
+                | Action::WaitForJobs(_)
+                | Action::SmokeCheck(_)
+                | Action::Run { .. }
+                | Action::BuildVirtualenv(_)
         )
     }
 
@@ -196,6 +208,7 @@ impl Action {
             Action::RemoveFile { path } => files::remove_file(path)?,
             Action::RemoveTree { path } => files::remove_tree(path)?,
             Action::Wait { until, .. } => wait(*until, &context.host, Timestamp::now)?,
+            Action::WaitForJobs(wait) => wait.perform(&context.host)?,
             Action::Swap(swap) | Action::SwapOutput(swap) => swap.perform()?,
             Action::PlaceFiles(placed) => placed.perform()?,
             Action::LinkLateFiles(late) => late.perform(&context.host).map(|_| ())?,

@@ -58,6 +58,7 @@ pub mod fuzzing;
 mod git;
 mod host;
 mod http;
+mod jobs;
 mod journal;
 mod keys;
 mod lock;
@@ -82,6 +83,7 @@ pub mod errors {
     pub use crate::host::files::FileError;
     pub use crate::host::owners::DistrustError;
     pub use crate::http::{ConnectError, HttpError};
+    pub use crate::jobs::JobsError;
     pub use crate::journal::JournalError;
     pub use crate::lock::LockError;
     pub use crate::python::{LockFileError, PythonError};

@@ -138,6 +138,12 @@ impl Lock {
         Ok(())
     }
 
+    /// Tells whether the process that holds the lock started this one, as a step or a hook.
+    #[must_use]
+    pub fn is_inside(path: &Path) -> bool {
+        Lock::holder(path).is_some_and(|holder| is_above(holder.pid))
+    }
+
     /// Returns who holds the lock; `None` when it is free or the holder is unknown. Takes nothing.
     #[must_use]
     pub fn holder(path: &Path) -> Option<Holder> {

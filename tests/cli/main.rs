@@ -15,6 +15,7 @@ mod control_characters;
 mod failures;
 mod held;
 mod help;
+mod jobs;
 mod locks;
 mod one_liners;
 mod readme;

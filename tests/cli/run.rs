@@ -63,6 +63,11 @@ impl Cli {
         self
     }
 
+    pub fn in_directory(mut self, directory: &Path) -> Cli {
+        self.command.current_dir(directory);
+        self
+    }
+
     /// Lets the caller have another umask than this process.
     pub fn umask(mut self, umask: &str) -> Cli {
         let mut command = Command::new("/bin/sh");
@@ -195,6 +200,10 @@ impl Running {
 
     pub fn stderr(&self) -> String {
         self.stderr.as_ref().map(Reader::text).unwrap_or_default()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -1,6 +1,8 @@
-//! Arguments of `services`, and flags that replace keys of the configuration.
+//! Arguments of `services` and `exec`, and flags that replace keys of the configuration.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -100,6 +102,19 @@ pub struct ProjectArgs {
     /// DJANGO_SETTINGS_MODULE; default: what manage.py says
     #[arg(long, value_name = "MODULE", requires = "project")]
     pub settings: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Do not wait: exit with 0, without running the command, while an update changes the site
+    #[arg(long, conflicts_with = "wait")]
+    pub skip: bool,
+    /// Fail if the site is still being changed after this time
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::duration)]
+    pub wait: Duration,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// Reads a kind of manager by its name in the configuration.

@@ -4,6 +4,7 @@ mod adopt;
 mod completions;
 mod docs;
 mod env;
+mod exec;
 mod git_update;
 mod history;
 mod init;
@@ -59,6 +60,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
         Command::GitUpdate(args) => git_update::run(global, &args, ui),
         Command::PipInstall(args) => pip_install::run(global, &args, ui),
         Command::Manage(args) => manage::run(global, &args, ui),
+        Command::Exec(args) => exec::run(global, &args, ui),
         Command::SmokeCheck(args) => smoke_check::run(global, &args, ui),
         Command::Secrets(command) => secrets::run(global, &command, ui),
         Command::Logs(args) => logs::run(global, &args, ui),

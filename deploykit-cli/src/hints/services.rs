@@ -1,6 +1,8 @@
-//! Hints about services.
+//! Hints about services and jobs.
 
+use deploykit::errors::JobsError;
 use deploykit::services::ServiceError;
+use deploykit::update::JobError;
 
 pub(super) fn hint(error: &ServiceError) -> Option<String> {
     Some(match error {
@@ -32,6 +34,26 @@ pub(super) fn hint(error: &ServiceError) -> Option<String> {
             "let the user who runs deploykit end the service's processes, or stop the service with `systemctl`".into()
         }
         ServiceError::Several { errors } => return errors.iter().find_map(hint),
+        _ => return None,
+    })
+}
+
+pub(super) fn of_jobs(error: &JobsError) -> Option<String> {
+    match error {
+        JobsError::StillRun { .. } => {
+            Some("update when these jobs do not run, or raise `maintenance.wait-for-jobs`".into())
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn of_job(error: &JobError) -> Option<String> {
+    Some(match error {
+        JobError::Blocked { running: true, .. } => "raise `--wait`, or skip the job with `--skip`".into(),
+        JobError::Blocked { .. } => {
+            "see `deploykit status`; jobs run again after `deploykit recover`, or with `--forward`".into()
+        }
+        JobError::State(_) => "run the job as the user who updates the site".into(),
         _ => return None,
     })
 }

@@ -220,6 +220,22 @@ pub fn open_private(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
+/// Opens a file that is there, if it is one of ours.
+///
+/// # Errors
+///
+/// When the system refuses, or it is a symbolic link or another user's file.
+pub fn open_existing(path: &Path) -> Result<File, FileError> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path).at("open", path)?;
+    let found = file.metadata().at("look at", path)?;
+    if found.is_file() && found.uid() == own_user() {
+        Ok(file)
+    } else {
+        refuse(path, "it is not a file of ours".to_owned())
+    }
+}
+
 fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }

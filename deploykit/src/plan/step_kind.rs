@@ -39,7 +39,9 @@ pub enum StepKind {
     Announce,
     /// Waits until the announced time.
     Wait,
-    /// Stops the workers.
+    /// Waits until the jobs of `deploykit exec` have ended.
+    Jobs,
+    /// Stops the timers and the workers.
     StopWorkers,
     /// Shows the maintenance page.
     PageUp,
@@ -65,7 +67,7 @@ pub enum StepKind {
     SmokeCheck,
     /// Removes the maintenance page.
     PageDown,
-    /// Starts the workers.
+    /// Starts the workers and the timers.
     StartWorkers,
     /// Waits until the started services have run for their `stay-up` time.
     StayUp,
@@ -78,8 +80,8 @@ pub enum StepKind {
 }
 
 use StepKind::{
-    Announce, Backup, Check, Code, Collect, Fetch, Finish, MaintenanceOff, Migrate, Migrations, Outputs, Own,
-    Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck, StagedTree,
+    Announce, Backup, Check, Code, Collect, Fetch, Finish, Jobs, MaintenanceOff, Migrate, Migrations,
+    Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck, StagedTree,
     StagedVirtualenv, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
     Virtualenv, Wait,
 };
@@ -88,7 +90,7 @@ use StepKind::{
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 31] = [
+const STEPS: [(StepKind, &str, Phase, bool); 32] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -103,6 +105,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 31] = [
     (Plan, "plan", Phase::Prepare, !ANCHOR),
     (Announce, "announce", Phase::Announce, !ANCHOR),
     (Wait, "wait", Phase::Announce, !ANCHOR),
+    (Jobs, "jobs", Phase::Announce, !ANCHOR),
     (StopWorkers, "stop-workers", Phase::Announce, ANCHOR),
     (PageUp, "page-up", Phase::Window, ANCHOR),
     (StopWeb, "stop-web", Phase::Window, ANCHOR),

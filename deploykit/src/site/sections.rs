@@ -180,6 +180,9 @@ keys! {
         "message" => message: String = "The site is being updated and will be back in a few minutes.";
         /// How long beforehand users are told. `"0s"`: not at all.
         "notice" => notice: Duration = minutes(20);
+        /// How long an update waits for the jobs that `deploykit exec` runs, before anything stops. It is refused if one runs
+        /// longer.
+        "wait-for-jobs" => wait_for_jobs: Duration = minutes(10);
         /// `needed` skips the announcement and the page if the sockets are held and the window is expected to take no longer
         /// than `hold`.
         "when" => when: AnnounceWhen = AnnounceWhen::Always, in Staging AnnounceWhen::Needed;

@@ -14,6 +14,7 @@ mod finish;
 mod forecast;
 mod history;
 mod inserted;
+mod jobs;
 mod past;
 mod prepare;
 mod recipe;
@@ -31,6 +32,7 @@ pub use announcement::{maintenance_off, maintenance_on};
 pub use error::{PreparationError, RollbackError, UpdateError};
 pub use finish::Update;
 pub use inserted::InsertError;
+pub use jobs::{JobError, begin_job};
 pub use recover::{recover, recover_forward, report_of};
 pub use secrets::{check_secrets, check_secrets_of};
 

@@ -16,12 +16,13 @@ use crate::site::{OwnTask, Site};
 use crate::update::Request;
 use crate::update::announcement::Announcement;
 use crate::update::forecast::{Known, forecast};
+use crate::update::jobs;
 use crate::update::past;
 use crate::update::services::{BACKGROUND, Services};
 
 use StepKind::{
-    Backup, Code, Finish, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck, StartRequired,
-    StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
+    Backup, Code, Finish, Jobs, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck,
+    StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
 };
 
 /// What the operations answered, in the order of an update.
@@ -120,8 +121,10 @@ impl Recipe<'_> {
         let page_down = announcement.page_down(&page_up);
         let maintenance_off = Announcement::off(&announce);
 
+        let jobs = jobs::wait(site).map(|check| (Jobs, check));
         let before = [announce, wait]
             .into_iter()
+            .chain(jobs.map(step))
             .chain([(StopWorkers, services.stop(BACKGROUND)), (PageUp, page_up)].map(step));
         let after = [
             (PageDown, page_down),

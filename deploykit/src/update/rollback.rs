@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! PREPARE   run · code · packages · secrets · services · pages · check · migrations
-//! ANNOUNCE  announce · wait · stop-workers
+//! ANNOUNCE  announce · wait · jobs · stop-workers
 //! WINDOW    page-up → stop-web → backup → migrate → static → virtualenv → code → start-required → start-web
 //!           → smoke-check → page-down
 //! FINISH    start-workers · stay-up · maintenance-off

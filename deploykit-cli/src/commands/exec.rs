@@ -1,0 +1,47 @@
+//! `exec`: runs a job that must not run while the site is changed.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use deploykit::Site;
+use deploykit::update::{JobError, begin_job};
+
+use crate::args::{ExecArgs, Global};
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::output::Ui;
+
+/// The exit code of a program that exists and cannot be run, as `env` and shells have it.
+const NOT_RUNNABLE: u8 = 126;
+
+/// The exit code of a program that does not exist.
+const NOT_FOUND: u8 = 127;
+
+/// The command takes the place of this process: its exit code and its signals are its own.
+pub fn run(global: &Global, args: &ExecArgs, ui: Ui) -> Result<u8, Failure> {
+    let path = match &global.config {
+        Some(path) => path.clone(),
+        None => deploykit::site::find(&super::here()?)?,
+    };
+    // Not as other commands read it: the job keeps the caller's umask.
+    let site = Site::load_partial(&path, global.environment.as_deref())?;
+    let host = site.host(None);
+    let patience = if args.skip { Duration::ZERO } else { args.wait };
+    let registered = match begin_job(&site, &args.command, patience, &host) {
+        Err(JobError::Blocked { run, .. }) if args.skip => {
+            ui.say(&format!("skipped: run {run} is not over"));
+            return Ok(exit_code::DONE);
+        }
+        other => other.map_err(|error| Failure::refused(&error))?,
+    };
+    let Some((program, words)) = args.command.split_first() else { return Ok(exit_code::USAGE) };
+    if let Some(registered) = &registered {
+        let handed_on = registered.hand_on();
+        handed_on.map_err(|error| Failure::message(exit_code::UNEXPECTED, error.to_string(), None))?;
+    }
+    let error = Command::new(program).args(words).exec();
+    let found = error.kind() != std::io::ErrorKind::NotFound;
+    let code = if found { NOT_RUNNABLE } else { NOT_FOUND };
+    Err(Failure::message(code, format!("cannot run `{}`: {error}", program.display()), None))
+}

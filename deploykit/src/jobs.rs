@@ -1,0 +1,248 @@
+//! Jobs that `deploykit exec` runs, such as those of cron: an update waits for their end, and they wait for its.
+//!
+//! A job has a file with a lock. The program of the job inherits the lock, so it lasts as long as any process of the job that
+//! keeps its files open, whoever is killed. `sudo` closes the files of its caller: its process itself counts as well.
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::io::{FdFlags, fcntl_setfd};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::git::counted;
+use crate::host::files::{self, FileError, InPath};
+use crate::host::{Host, ProcessId, users};
+
+/// Polling interval while jobs end.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A job that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its process.
+    pub process: ProcessId,
+    /// The user.
+    pub user: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Its command line, secrets removed.
+    pub command: String,
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Job { process, command, since, .. } = self;
+        let ended = if process.is_alive() { "" } else { ", which has ended and left processes" };
+        write!(f, "`{command}` (process {}{ended}, since {since:.0})", process.pid)
+    }
+}
+
+/// Why a step that waits for jobs failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JobsError {
+    /// Jobs run for longer than an update waits.
+    #[error("after {:.0} s, {} still {}: {}", limit.as_secs_f64(), counted(jobs.len(), "job"), if jobs.len() == 1 { "runs" } else { "run" }, listed(jobs))]
+    StillRun {
+        /// The jobs.
+        jobs: Vec<Job>,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The run was cancelled meanwhile.
+    #[error("waiting for jobs was interrupted")]
+    Cancelled,
+}
+
+/// Lists jobs for a message.
+pub(crate) fn listed(jobs: &[Job]) -> String {
+    jobs.iter().map(Job::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The directory with the files of the jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jobs {
+    #[serde(with = "crate::names::one")]
+    directory: PathBuf,
+}
+
+impl Jobs {
+    /// Names the directory without making it.
+    #[must_use]
+    pub fn at(directory: PathBuf) -> Self {
+        Jobs { directory }
+    }
+
+    /// Tells whether the site has ever had a job.
+    #[must_use]
+    pub fn are_used(&self) -> bool {
+        self.directory.is_dir()
+    }
+
+    /// Registers this process as a job.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made, as in the directory of another user.
+    pub fn register(&self, command: String) -> Result<Registered, FileError> {
+        files::private_directory(&self.directory)?;
+        // The program that takes the place of this one cannot remove its file: the next job does.
+        let _ = self.running();
+        let since = Timestamp::now();
+        let pid = std::process::id().cast_signed();
+        let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, started: 0 });
+        let path = self.directory.join(format!("{pid}-{}", since.as_millisecond()));
+        let mut file = locked(&path)?;
+        let job = Job { process, user: users::own_name(), since, command };
+        let text = serde_json::to_string(&job).unwrap_or_default();
+        file.write_all(text.as_bytes()).at("write", &path)?;
+        Ok(Registered { file, path })
+    }
+
+    /// Returns the jobs that run, oldest first, and removes the files of those that were killed.
+    #[must_use]
+    pub fn running(&self) -> Vec<Job> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let mut jobs: Vec<Job> = entries.filter_map(|entry| running(&entry.path())).collect();
+        jobs.sort_by_key(|job| job.since);
+        jobs
+    }
+}
+
+/// Opens a file and locks it; one that somebody took for a leftover meanwhile is made again.
+fn locked(path: &Path) -> Result<File, FileError> {
+    use std::os::unix::fs::MetadataExt;
+    loop {
+        let file = files::open_private(path)?;
+        file.lock().at("lock", path)?;
+        if file.metadata().at("look at", path)?.ino() == files::inode(path).unwrap_or_default() {
+            return Ok(file);
+        }
+    }
+}
+
+/// Returns the job of a file if it runs; removes the file otherwise.
+fn running(path: &Path) -> Option<Job> {
+    let file = files::open_existing(path).ok()?;
+    let is_locked = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let job: Option<Job> = serde_json::from_str(&text).ok();
+    // One that is being written is registered in a moment, and looks for itself afterwards.
+    let is_alive = job.as_ref().is_some_and(|job| job.process.started > 0 && job.process.is_alive());
+    if !is_locked && !is_alive {
+        crate::error::warn(files::remove_file(path));
+        return None;
+    }
+    job
+}
+
+/// This process, registered as a job until it is dropped or all processes of the job have ended.
+#[derive(Debug)]
+pub struct Registered {
+    file: File,
+    path: PathBuf,
+}
+
+impl Registered {
+    /// Lets the program that takes the place of this process inherit the registration.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn hand_on(&self) -> std::io::Result<()> {
+        Ok(fcntl_setfd(&self.file, FdFlags::empty())?)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        crate::error::warn(files::remove_file(&self.path));
+    }
+}
+
+/// Waits until no job runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WaitForJobs {
+    /// Where they are registered.
+    pub jobs: Jobs,
+    /// For how long at most.
+    #[serde(rename = "limit_ms", with = "crate::millis")]
+    pub limit: Duration,
+}
+
+impl WaitForJobs {
+    /// Waits.
+    ///
+    /// # Errors
+    ///
+    /// When jobs still run after the limit, and when the end of the run is requested.
+    pub fn perform(&self, host: &Host) -> Result<(), JobsError> {
+        let since = Instant::now();
+        loop {
+            let jobs = self.jobs.running();
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            if since.elapsed() >= self.limit {
+                return Err(JobsError::StillRun { jobs, limit: self.limit });
+            }
+            if !host.wait(LOOK) {
+                return Err(JobsError::Cancelled);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_runs_until_its_lock_and_its_process_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let jobs = Jobs::at(directory.path().join("jobs"));
+        assert!(!jobs.are_used() && jobs.running().is_empty());
+        let first = jobs.register("backup --all".to_owned()).unwrap();
+        let second = jobs.register("clear".to_owned()).unwrap();
+        let commands: Vec<String> = jobs.running().into_iter().map(|job| job.command).collect();
+        assert_eq!(commands, ["backup --all", "clear"]);
+        let wait = WaitForJobs { jobs: jobs.clone(), limit: Duration::ZERO };
+        let error = wait.perform(&Host::new()).unwrap_err().to_string();
+        let start =
+            format!("after 0 s, 2 jobs still run: `backup --all` (process {}, since ", std::process::id());
+        assert!(error.starts_with(&start), "{error}");
+        drop(first);
+        assert_eq!(jobs.running().len(), 1);
+        // As `sudo` closes the files of its caller: the process lives.
+        second.file.unlock().unwrap();
+        assert_eq!(jobs.running()[0].command, "clear");
+        drop(second);
+        wait.perform(&Host::new()).unwrap();
+        assert!(jobs.are_used());
+    }
+
+    #[test]
+    fn what_a_kill_leaves_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let jobs = Jobs::at(directory.path().to_owned());
+        let job = Job {
+            process: ProcessId { pid: std::process::id().cast_signed(), started: 1 },
+            user: "site".to_owned(),
+            since: Timestamp::now(),
+            command: "backup".to_owned(),
+        };
+        let path = directory.path().join("1-1");
+        std::fs::write(&path, serde_json::to_string(&job).unwrap()).unwrap();
+        let lock = File::open(&path).unwrap();
+        lock.lock().unwrap();
+        assert_eq!(jobs.running(), std::slice::from_ref(&job), "a process of it still has the lock");
+        assert!(job.to_string().contains(", which has ended and left processes, "), "{job}");
+        lock.unlock().unwrap();
+        assert!(jobs.running().is_empty() && !path.exists());
+    }
+}

@@ -1,0 +1,185 @@
+//! Jobs of cron, which `exec` keeps out of an update.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::documents::assert_documented;
+use crate::run::{Running, on, wait_for};
+use crate::support::releases::publish_good;
+use crate::support::site::TestSite;
+use crate::support::snapshot::{Snapshot, assert_same};
+use crate::updates::Pause;
+
+/// Starts a job that writes a line into a file, and then runs until it is told to end.
+fn started(site: &TestSite, name: &str, flags: &[&str]) -> Running {
+    let line = format!("echo {name} >> ran; while [ ! -e end ]; do sleep 0.05; done");
+    let args = [&["exec"], flags, &["--", "sh", "-c", &line]].concat();
+    on(site, &args).in_directory(&site.root).env("DEPLOYKIT_CONFIG", site.config.to_str().unwrap()).start()
+}
+
+fn ran(site: &TestSite) -> String {
+    fs::read_to_string(site.root.join("ran")).unwrap_or_default()
+}
+
+#[test]
+fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let site = &site;
+    let exec = |args: &[&str]| on(site, &[&["exec"], args].concat());
+
+    // It is the command: directory, input, output, exit code.
+    let done = exec(&["--", "sh", "-c", "pwd; cat; echo oops >&2; exit 7"]).input("said").run();
+    let done = done.expect(7);
+    assert_eq!(done.stdout, format!("{}\nsaid", site.checkout.display()));
+    assert_eq!(done.stderr, "oops\n");
+    exec(&["--skip", "--", "true"]).run().expect(0);
+    let done = exec(&["--", "no-such-program", "x"]).run().expect(127);
+    assert!(done.stderr.contains("cannot run `no-such-program`: No such file"), "{}", done.stderr);
+    exec(&["--", "/"]).run().expect(126);
+    exec(&["true"]).run().expect(2);
+
+    // Two jobs that run: the plan names them, and an update that does not want to wait is refused.
+    fs::write(
+        &site.config,
+        fs::read_to_string(&site.config)
+            .unwrap()
+            .replace("[maintenance]\n", "[maintenance]\nwait-for-jobs = \"1s\"\n"),
+    )
+    .unwrap();
+    publish_good(site, "jobs");
+    let (first, second) = (started(site, "first", &[]), started(site, "second", &["--skip"]));
+    wait_for("both jobs run", || ran(site).lines().count() == 2);
+    let plan = on(site, &["plan"]).run().expect(0);
+    let (_, rows) = plan.stdout.split_once("  jobs  ").expect("a row");
+    assert!(
+        rows.trim_start().starts_with("2 jobs run now; waits up to 1 s for their end\n"),
+        "{}",
+        plan.stdout
+    );
+    assert!(rows.contains(&format!("(process {}, since ", first.id())), "{}", plan.stdout);
+    assert_documented("plan", &on(site, &["plan", "--json"]).run().expect(0).json());
+    let before = Snapshot::of(site);
+    let refused = on(site, &["update", "-y"]).run().expect(4);
+    let said = &refused.stderr;
+    assert!(
+        said.contains("after 1 s, 2 jobs still run:") && said.contains("`sh -c 'echo first >> ran; "),
+        "{said}"
+    );
+    assert!(said.contains(&format!("(process {}, since ", second.id())), "{said}");
+    assert!(said.contains("or raise `maintenance.wait-for-jobs`"), "{said}");
+    assert_same(&before, &Snapshot::of(site));
+
+    // A job that is killed leaves nothing in the way, and one that ends in time is waited for.
+    first.signal(Signal::KILL);
+    let config = fs::read_to_string(&site.config).unwrap();
+    fs::write(&site.config, config.replace("wait-for-jobs = \"1s\"", "wait-for-jobs = \"5m\"")).unwrap();
+    drop(first);
+    let pause = Pause::after(site, "code");
+    let update = on(site, &["update", "-y"]).start();
+    wait_for("the update waits for the job", || {
+        let entry = "\"entry\":\"step_started\",\"step\":\"jobs\"";
+        let runs = fs::read_dir(site.config.with_file_name(".deploykit/runs")).unwrap().flatten();
+        runs.map(|run| run.path().join("journal.jsonl")).any(|journal| {
+            fs::read_to_string(journal).is_ok_and(|text| text.ends_with("\n") && last_is(&text, entry))
+        })
+    });
+    // From now on, none starts.
+    let skipped = exec(&["--skip", "--", "touch", "skipped"]).run().expect(0);
+    assert!(skipped.stderr.starts_with("skipped: run "), "{}", skipped.stderr);
+    let late = exec(&["--wait", "200ms", "--", "touch", "late"]).run().expect(4);
+    assert!(late.stderr.contains(" is changing the site\n"), "{}", late.stderr);
+    let waiting = started(site, "third", &[]);
+    assert!(!ran(site).contains("third"));
+    fs::write(site.root.join("end"), "").unwrap();
+    second.finish().expect(0);
+    pause.wait();
+    exec(&["--skip", "--", "touch", "skipped"]).run().expect(0);
+    assert!(!ran(site).contains("third"));
+
+    // A killed update keeps jobs out until it is rolled back.
+    update.signal(Signal::KILL);
+    drop(update);
+    let late = exec(&["--wait", "200ms", "--", "touch", "late"]).run().expect(4);
+    assert!(late.stderr.contains(" is unfinished\n"), "{}", late.stderr);
+    pause.go_on();
+    on(site, &["recover"]).run().expect(0);
+    waiting.finish().expect(0);
+    assert!(ran(site).ends_with("third\n"));
+    assert!(!site.checkout.join("late").exists() && !site.checkout.join("skipped").exists());
+    site.wait_until_serving(Duration::from_secs(60)).unwrap();
+}
+
+/// Tells whether the last line of a journal has this.
+fn last_is(journal: &str, entry: &str) -> bool {
+    journal.lines().last().is_some_and(|line| line.contains(entry))
+}
+
+#[test]
+fn a_job_meets_the_signals_of_its_group_and_dies_of_them() {
+    let Some(site) = TestSite::builder().build() else { return };
+    let Some(setsid) = crate::support::program("setsid") else { return };
+    let mut command = Command::new(setsid);
+    command.args([env!("CARGO_BIN_EXE_deploykit"), "exec", "--", "sh", "-c", "echo $$; sleep 600; true"]);
+    let mut job = command.current_dir(site.config.parent().unwrap()).stdout(Stdio::piped()).spawn().unwrap();
+    let jobs = site.config.with_file_name(".deploykit/jobs");
+    wait_for("it runs", || fs::read_dir(&jobs).is_ok_and(|jobs| jobs.count() == 1));
+    kill_process_group(Pid::from_child(&job), Signal::TERM).unwrap();
+    assert_eq!(job.wait().unwrap().signal(), Some(15));
+}
+
+#[test]
+fn cron_runs_a_job_once_the_run_before_it_is_over() {
+    crate::support::leave_out_if_fast("cron");
+    if !rustix::process::geteuid().is_root() {
+        crate::support::skip("only root can run a cron of its own")
+    }
+    let Some(cron) = crate::support::program("cron") else { return };
+    let directory = tempfile::Builder::new().prefix("deploykit-cron-").tempdir().unwrap();
+    let path = directory.path();
+    let config = path.join("deploykit.toml");
+    fs::write(&config, "environment = \"production\"\n").unwrap();
+    assert!(Command::new("git").args(["init", "--quiet"]).arg(path).status().unwrap().success());
+
+    // A run in its window, and a crontab whose entries run when cron starts.
+    let run = path.join(".deploykit/runs/20261128-1");
+    let journal = run.join("journal.jsonl");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&run).unwrap();
+    fs::write(&journal, JOURNAL).unwrap();
+    let exec = format!("@reboot {} -c {} exec", env!("CARGO_BIN_EXE_deploykit"), config.display());
+    let touch = |name: &str| format!("touch {}", path.join(name).display());
+    let (skipped, ran) = (touch("skipped"), touch("ran"));
+    let tab = format!("{exec} -- {ran}\n{exec} --skip -- {skipped}\n@reboot {}\n", touch("began"));
+    fs::write(path.join("crontab"), tab).unwrap();
+    let script = "mount --make-rprivate / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /etc/cron.d && \
+                  mount --bind /dev/null /etc/crontab && mount -t tmpfs -o mode=1730 tmpfs /var/spool/cron/crontabs && \
+                  crontab crontab && exec \"$0\" -f";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "setpriv", "--pdeathsig", "KILL", "sh", "-c", script]).arg(cron);
+    let mut cron = command.current_dir(path).spawn().unwrap();
+    wait_for("cron runs its entries", || path.join("began").exists());
+    let registered = || fs::read_dir(path.join(".deploykit/jobs")).is_ok_and(|jobs| jobs.count() > 0);
+    wait_for("the job was refused at first", || !registered() && path.join(".deploykit/jobs").exists());
+    assert!(!path.join("ran").exists());
+    fs::write(&journal, format!("{JOURNAL}{OVER}")).unwrap();
+    wait_for("the job runs", || path.join("ran").exists());
+    assert!(!path.join("skipped").exists());
+    cron.kill().unwrap();
+    cron.wait().unwrap();
+}
+
+/// A journal of a run that stopped the web.
+const JOURNAL: &str = concat!(
+    r#"{"entry":"run_started","version":1,"run":"20261128-1","time":"2026-11-28T18:30:00Z","pid":1,"#,
+    r#""user":"root","environment":"production","from":"a","to":"b","hold":[],"beside":[],"planned":[]}"#,
+    "\n",
+    r#"{"entry":"step_started","step":"stop-web","phase":"window","time":"2026-11-28T18:30:00Z","actions":[],"undo":[]}"#,
+    "\n"
+);
+
+/// Its last line.
+const OVER: &str = "{\"entry\":\"run_finished\",\"outcome\":\"updated\",\"time\":\"2026-11-28T18:31:00Z\"}\n";
