@@ -22,6 +22,7 @@ mod readme;
 mod servers;
 mod signals;
 mod silence;
+mod sites;
 mod terminals;
 mod trust;
 mod updates;

@@ -11,8 +11,27 @@ use crate::read::settings::{Settings, assignment};
 use deploykit::internal::names;
 use deploykit::services::Role;
 
-const REQUIRED: [&str; 6] =
-    ["redis-server", "valkey-server", "memcached", "rabbitmq-server", "postgres", "mariadbd"];
+/// Programs that serve the site and hold none of its code: they never stop in a window.
+const REQUIRED: [&str; 18] = [
+    "apache2",
+    "caddy",
+    "elasticsearch",
+    "haproxy",
+    "httpd",
+    "mariadbd",
+    "meilisearch",
+    "memcached",
+    "minio",
+    "mysqld",
+    "nginx",
+    "pgbouncer",
+    "postgres",
+    "rabbitmq-server",
+    "redis-server",
+    "traefik",
+    "valkey-server",
+    "varnishd",
+];
 
 /// Returns what a command line is for.
 pub(crate) fn role(command: &[String]) -> Role {
@@ -377,6 +396,7 @@ mod tests {
         assert_eq!(is("/v/bin/celery -A x worker"), Role::Worker);
         assert_eq!(is("/v/bin/python manage.py run_huey"), Role::Worker);
         assert_eq!(is("/usr/bin/redis-server /etc/redis.conf"), Role::Required);
+        assert_eq!(is("/usr/sbin/nginx -g 'daemon off;'"), Role::Required);
     }
 
     #[test]

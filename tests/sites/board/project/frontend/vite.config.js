@@ -1,0 +1,3 @@
+export default {
+  build: { rollupOptions: { input: "src/main.js", output: { entryFileNames: "board.js" } } },
+};
