@@ -132,8 +132,13 @@ Arguments:
   [DIRECTORY]  The directory to look at [default: .]
 
 Options:
-      --print  Print the configuration instead of writing it
-  -h, --help   Print help
+      --print       Print the configuration instead of writing it
+      --check       Show what the configuration that is there does not agree with on the site, and
+                    change nothing
+      --exit-code   With --check: exit with 10 when something differs
+      --files-only  Read files only: do not boot Django, do not ask service managers, and request no
+                    pages
+  -h, --help        Print help
 
 ===== adopt
 Make the state of a copied, moved or restored site this one's

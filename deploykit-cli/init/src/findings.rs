@@ -8,6 +8,12 @@ use deploykit::services::Role;
 /// The name of the file.
 pub(crate) const FILE_NAME: &str = "deploykit.toml";
 
+/// What a question begins with, in a comment above the line that it is about.
+pub(crate) const MARK: &str = "NEEDS A PERSON:";
+
+/// The source of what the booted Django said.
+pub(crate) const ASKED: &str = "asked Django";
+
 /// A value, what it was taken from, and what a person has to say about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found<T> {
@@ -130,6 +136,24 @@ pub(crate) struct FoundService {
     pub(crate) question: Option<String>,
 }
 
+/// A page of the site, with what it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FoundPage {
+    /// Its path.
+    pub(crate) path: String,
+    /// Its status, when that is neither 200 nor a redirect.
+    pub(crate) status: Option<u16>,
+    /// Where it redirects to.
+    pub(crate) redirect: Option<String>,
+}
+
+impl FoundPage {
+    /// Makes a page that answers 200.
+    pub(crate) fn new(path: impl Into<String>) -> Self {
+        FoundPage { path: path.into(), ..FoundPage::default() }
+    }
+}
+
 /// The commands that announce maintenance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FoundMaintenance {
@@ -142,8 +166,10 @@ pub(crate) enum FoundMaintenance {
 /// Everything that was found. Paths are absolute.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// The directory that the file is for.
+    /// The directory of the file, where relative paths start.
     pub(crate) directory: PathBuf,
+    /// The file to write.
+    pub(crate) file: PathBuf,
     /// A configuration that is there already, here or in a directory of the checkout above.
     pub(crate) existing: Option<PathBuf>,
     /// `production`, `staging` or `development`.
@@ -182,6 +208,10 @@ pub struct Findings {
     pub(crate) static_root: Found<String>,
     /// `static.collect`, when it is not `auto`.
     pub(crate) collect: Found<String>,
+    /// `static.clear`, when it is not `auto`.
+    pub(crate) clear: Found<String>,
+    /// The databases, as far as Django was asked: `default` (postgresql).
+    pub(crate) databases: Vec<String>,
     /// The services, the web first.
     pub(crate) services: Vec<FoundService>,
     /// What runs besides them, as a question.
@@ -198,12 +228,16 @@ pub struct Findings {
     pub(crate) base: Found<String>,
     /// Where the web service itself listens.
     pub(crate) connect: Found<String>,
-    /// The first page, where the site is not at the top.
-    pub(crate) first_page: Option<String>,
-    /// Where every page redirects those who are not logged in.
-    pub(crate) login: Option<String>,
+    /// The settings make browsers use https.
+    pub(crate) secure: bool,
+    /// The pages that must work.
+    pub(crate) pages: Found<Vec<FoundPage>>,
+    /// More pages that are worth a question: those where people log in.
+    pub(crate) more_pages: Vec<String>,
     /// Log files: name and path.
     pub(crate) logs: Vec<(String, PathBuf)>,
+    /// What could not be asked, and why: Django, the pages.
+    pub(crate) unasked: Vec<String>,
     /// What a person has to decide, with the lines of the written file.
     pub questions: Vec<Question>,
 }

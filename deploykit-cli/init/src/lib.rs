@@ -5,6 +5,8 @@
 //! [`Findings::to_toml`] is a pure function of it. What could not be found, or could be more than one thing, is a
 //! [`Question`] with the line of the file that waits for the answer.
 //!
+//! The caller may boot Django and ask for pages, and hand in the answers: [`Findings::ask_django`], [`Findings::pages_answered`].
+//!
 //! `read/` has one file for each source, and decides nothing. `choose/` decides what is the site's. `write.rs` writes.
 
 #![forbid(unsafe_code)]
@@ -14,15 +16,20 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")
 )]
 
+mod asked;
 mod choose;
+mod compare;
 mod error;
 mod findings;
 mod look;
+mod open;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use compare::Difference;
 pub use error::InitError;
 pub use findings::{Findings, Question};
-pub use look::look;
+pub use look::{Request, look};
+pub use open::open_questions;

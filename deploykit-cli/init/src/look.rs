@@ -8,12 +8,11 @@ use deploykit::internal::owners::not_root_over_others;
 
 use crate::InitError;
 use crate::choose::{self, maintenance, packages, project, secrets, services, steps, web};
-use crate::findings::{FILE_NAME, Findings, Found, in_backticks};
+use crate::findings::{FILE_NAME, Findings, Found, FoundPage, in_backticks};
 use crate::read::around::Around;
 use crate::read::files::{Tree, text, walk};
 use crate::read::settings::Settings;
 use crate::read::{git, literals, nginx};
-use crate::write;
 use deploykit::services::Role;
 
 /// Where service managers, web servers and cron have their settings on the usual distributions.
@@ -41,45 +40,81 @@ pub(crate) const PLACES: [&str; 21] = [
     "/usr/local/etc/supervisord.conf",
 ];
 
+/// What to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// A directory of the site's checkout, or the one above it.
+    pub directory: PathBuf,
+    /// The configuration to write; default: `deploykit.toml` in that directory.
+    pub file: Option<PathBuf>,
+    /// The environment; default: what the settings and the `.env` file say.
+    pub environment: Option<String>,
+}
+
+impl From<&Path> for Request {
+    fn from(directory: &Path) -> Self {
+        Request { directory: directory.to_owned(), ..Request::default() }
+    }
+}
+
 /// Looks at the site around a directory; reads files of the checkout, beside it and where servers have their settings, and asks git.
 ///
 /// # Errors
 ///
 /// See [`InitError`]: no checkout, no manage.py.
-pub fn look(directory: &Path, host: &Host) -> Result<Findings, InitError> {
-    look_also_in(directory, host, &PLACES.map(PathBuf::from))
+pub fn look(request: &Request, host: &Host) -> Result<Findings, InitError> {
+    look_also_in(request, host, &PLACES.map(PathBuf::from))
 }
 
 /// Does what [`look`] does with other places than [`PLACES`]: files, or directories whose files are read.
 pub(crate) fn look_also_in(
-    directory: &Path,
+    request: &Request,
     host: &Host,
     elsewhere: &[PathBuf],
 ) -> Result<Findings, InitError> {
-    let read = |source| InitError::Read { path: directory.to_owned(), source };
-    std::fs::read_dir(directory).map_err(read)?;
-    let directory = names::normal(&std::path::absolute(directory).map_err(read)?);
+    let read = |source| InitError::Read { path: request.directory.clone(), source };
+    std::fs::read_dir(&request.directory).map_err(read)?;
+    let absolute = |path: &Path| std::path::absolute(path).map(|path| names::normal(&path)).map_err(read);
+    let directory = absolute(&request.directory)?;
     let repository = git::find(&directory)?;
     not_root_over_others(&repository)?;
-    let above = directory.ancestors().take_while(|above| above.starts_with(&repository));
-    let there = [directory.as_path(), &repository]
-        .into_iter()
-        .chain(above)
-        .map(|directory| directory.join(FILE_NAME));
-    let existing = there.into_iter().find(|path| path.symlink_metadata().is_ok());
+    let file = match &request.file {
+        Some(file) => absolute(file)?,
+        None => directory.join(FILE_NAME),
+    };
+    let existing = match &request.file {
+        Some(_) => Some(file.clone()).filter(|path| path.symlink_metadata().is_ok()),
+        None => configuration_above(&directory, &repository),
+    };
     let git = git::observe(&repository, host);
     let tree = walk(&repository, host);
     let around = Around::read(&repository, &tree, elsewhere);
     if host.is_cancelled() {
         return Err(InitError::Cancelled { directory });
     }
-    let mut findings = Findings { directory: directory.clone(), existing, ..Findings::default() };
+    let mut findings = Findings {
+        directory: file.parent().unwrap_or(&directory).to_owned(),
+        file: file.clone(),
+        existing,
+        ..Findings::default()
+    };
+    if let Some(environment) = &request.environment {
+        findings.environment = Found::new(environment.clone(), "--environment");
+    }
     (findings.remote, findings.branch) = choose::git::decide(&git);
     let source = if repository == directory { "" } else { "the git checkout" };
     findings.repository = Found::new(repository, source);
     fill(&mut findings, &tree, &around)?;
-    findings.questions = write::draft(&findings).1;
+    findings.number();
     Ok(findings)
+}
+
+/// Finds the configuration of a directory, or of those above it in the checkout.
+fn configuration_above(directory: &Path, repository: &Path) -> Option<PathBuf> {
+    let above = directory.ancestors().take_while(|above| above.starts_with(repository));
+    let mut there =
+        [directory, repository].into_iter().chain(above).map(|directory| directory.join(FILE_NAME));
+    there.find(|path| path.symlink_metadata().is_ok())
 }
 
 fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), InitError> {
@@ -91,10 +126,13 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
 
     findings.project = project::project(&top, tree, &programs)?;
     let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
-    findings.settings = project::settings(&top, &project, tree, &programs);
+    let wanted = findings.environment.value.clone();
+    findings.settings = project::settings(&top, &project, tree, &programs, wanted.as_deref());
     let env_files = [project.join(".env"), top.join(".env")];
     let dotenv = env_files.iter().find_map(|file| text(file));
-    findings.environment = project::environment(&findings.settings, dotenv.as_deref(), served);
+    if wanted.is_none() {
+        findings.environment = project::environment(&findings.settings, dotenv.as_deref(), served);
+    }
     let environment = findings.environment.value.clone().unwrap_or_default();
     let module = findings.settings.value.clone().unwrap_or_default();
     let imported = project::import_directory(&top, &project, &module, &programs);
@@ -136,13 +174,19 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     let nginx = web::nginx_of_this_site(&top, &around.nginx, &fronts, connect.as_deref());
     let secure =
         settings.matches(r"\bSECURE_(?:SSL_REDIRECT|PROXY_SSL_HEADER|HSTS_SECONDS)[ \t]*=[ \t]*[^F0\s]");
-    (findings.base, findings.first_page) = web::base(&top, hosts, &fronts, connect.as_deref(), secure);
+    findings.secure = secure;
+    let first_page;
+    (findings.base, first_page) = web::base(&top, hosts, &fronts, connect.as_deref(), secure);
+    let mut page = FoundPage::new(first_page.as_deref().unwrap_or("/"));
     if settings.matches(r"\bLoginRequiredMiddleware\b") {
         let login = settings.assigned("LOGIN_URL").map_or_else(
             || Some("/accounts/login/".to_owned()),
             |(_, url)| literals::strings(&url).into_iter().next(),
         );
-        findings.login = login.filter(|url| url.starts_with('/'));
+        page.redirect = login.filter(|url| url.starts_with('/'));
+    }
+    if findings.base.value.is_some() {
+        findings.pages.value = Some(vec![page]);
     }
     findings.page = maintenance::page(&top, &nginx);
     findings.maintenance = maintenance::commands(&top, tree, &settings);

@@ -1,38 +1,73 @@
-//! `init`: looks at the site here and writes its configuration.
+//! `init`: looks at the site here, asks its Django and its pages, and writes its configuration.
 
-use crate::args::InitArgs;
+mod ask;
+mod check;
+
+use deploykit::Host;
+use deploykit_init::{Findings, Request};
+
+use crate::args::{Global, InitArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::output::human::{BOLD, WARN, paint};
 use crate::output::json::document;
 
-pub fn run(args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
-    let host = super::host(None)?;
-    let findings = deploykit_init::look(&args.directory, &host).map_err(|error| Failure::refused(&error))?;
+pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
+    let request = Request {
+        directory: args.directory.clone(),
+        file: global.config.clone(),
+        environment: global.environment.clone(),
+    };
+    if args.check {
+        return check::run(global, args, ui);
+    }
+    let findings = look(&request, args, ui)?;
+    let (questions, unasked) = (&findings.questions, findings.unasked());
     if args.print {
         let text = findings.to_toml();
-        let answer = serde_json::json!({ "configuration": text, "questions": &findings.questions });
+        let answer = serde_json::json!({ "configuration": text, "questions": questions, "unasked": unasked });
         ui.exact(&document(answer), &text)?;
         return Ok(exit_code::DONE);
     }
     let path = findings.write().map_err(|error| Failure::refused(&error))?;
-    let questions = &findings.questions;
     let mut text = format!("{} {}\n", paint(BOLD, "Wrote"), path.display());
+    for why in unasked {
+        text.push_str(&format!("{} {why}\n", paint(WARN, "Note:")));
+    }
     for question in questions {
-        let place = format!("{}:{}", path.display(), question.line);
-        text.push_str(&format!(
-            "{} `{}`: {}\n  at {place}\n",
-            paint(WARN, "Needs a person:"),
-            question.key,
-            question.why
-        ));
+        text.push_str(&format!("{}\n", super::plan::open_question(question, &path)));
     }
     text.push_str(if questions.is_empty() {
         "Read it through, then look at what an update would do: deploykit plan\n"
     } else {
         "Fix these lines, then look at what an update would do: deploykit plan\n"
     });
-    ui.result(&document(serde_json::json!({ "path": path, "questions": questions })), &text);
+    let answer = serde_json::json!({ "path": path, "questions": questions, "unasked": unasked });
+    ui.result(&document(answer), &text);
     Ok(exit_code::DONE)
+}
+
+/// Looks at the site; then asks its Django and its pages, as the configuration found says, unless only files are wanted.
+fn look(request: &Request, args: &InitArgs, ui: Ui) -> Result<Findings, Failure> {
+    let cancel = super::cancel()?;
+    let host = Host::new().with_cancel(cancel.clone());
+    let mut findings = deploykit_init::look(request, &host).map_err(|error| Failure::refused(&error))?;
+    if !args.print {
+        findings.may_be_written().map_err(|error| Failure::refused(&error))?;
+    }
+    if args.files_only {
+        return Ok(findings);
+    }
+    match ask::site(&findings) {
+        Ok(site) => {
+            ask::django(&mut findings, &site, &cancel, ui);
+            ask::pages(&mut findings, &cancel);
+        }
+        Err(why) => findings.django_failed(&why, false),
+    }
+    if host.is_cancelled() {
+        return Err(Failure::message(exit_code::REFUSED, "interrupted; nothing was written", None));
+    }
+    Ok(findings)
 }

@@ -46,7 +46,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
     let global = &cli.global;
     let by_flags = cli.command.names_its_site();
     let result = match cli.command {
-        Command::Init(args) => init::run(&args, ui),
+        Command::Init(args) => init::run(global, &args, ui),
         Command::Adopt(args) => adopt::run(global, &args, ui),
         Command::Plan(args) => plan::run(global, &args, ui),
         Command::Update(args) => update::run(global, &args, ui),

@@ -1,14 +1,20 @@
 //! `plan`: what an update would do. It prepares in earnest, so that what it says is what will happen.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
+use deploykit::Site;
+use deploykit::services::Role;
+use deploykit::site::Environment;
 use deploykit::update::{self, Prepared, Request};
+use deploykit_init::{Question, open_questions};
 use serde::Serialize;
 
 use crate::args::{Global, PlanArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
+use crate::output::human::{WARN, paint};
 use crate::output::json::{Planned, document};
 use crate::output::plan::render;
 use crate::output::progress::Progress;
@@ -21,6 +27,10 @@ struct Answer<'p> {
     /// Why not.
     reason: Option<String>,
     plan: Option<Planned<'p>>,
+    /// The questions of `init` that are still open in the configuration.
+    questions: &'p [Question],
+    /// What the configuration lacks to update a whole site.
+    warnings: &'p [String],
 }
 
 pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
@@ -37,20 +47,68 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
     let progress = Progress::new(ui);
     let prepared = update::prepare(&site, &request, Some(super::cancel()?), progress.clone());
     progress.flush();
-    match prepared.map_err(|error| super::update::refused(&error, &site))? {
+    let (questions, warnings) = (open_questions(&site.config().text), lacks(&site));
+    let (questions, warnings) = (questions.as_slice(), warnings.as_slice());
+    let unsettled = unsettled(&site, questions, warnings);
+    let refused = |error| {
+        let mut failure = super::update::refused(&error, &site);
+        let path = site.config().path.display();
+        let open =
+            questions.iter().map(|one| format!("answer `{}` in {path}:{}: {}", one.key, one.line, one.why));
+        failure.hints.extend(open);
+        failure
+    };
+    match prepared.map_err(refused)? {
         Prepared::Unchanged(report) => {
             let reason = report.notices.join("\n");
             let text = super::update::unchanged(&report);
-            ui.answer(&document(Answer { update: false, reason: Some(reason), plan: None }), &text)?;
+            let answer = Answer { update: false, reason: Some(reason), plan: None, questions, warnings };
+            ui.answer(&document(answer), &format!("{text}{unsettled}"))?;
             Ok(exit_code::DONE)
         }
         Prepared::Ready(update) => {
             let plan = update.plan();
             ui.say("");
-            let answer = Answer { update: true, reason: None, plan: Some(plan.into()) };
+            let answer = Answer { update: true, reason: None, plan: Some(plan.into()), questions, warnings };
             let text = render(plan, ui.verbose > 0, std::io::stdout().is_terminal());
-            ui.answer(&document(answer), &format!("{}\n", text.trim_end()))?;
+            ui.answer(&document(answer), &format!("{}\n{unsettled}", text.trim_end()))?;
             Ok(if args.exit_code { exit_code::WAITING } else { exit_code::DONE })
         }
     }
+}
+
+/// Says what a configuration lacks so that an update leaves something out.
+fn lacks(site: &Site) -> Vec<String> {
+    let config = site.config();
+    let serves = config.environment != Environment::Development;
+    let mut lacks = Vec::new();
+    if serves && config.services.iter().all(|service| service.role != Role::Web) {
+        lacks.push("no service has the role `web`: what serves the site is not restarted, and goes on with the old code");
+    }
+    if serves && site.smoke_check().is_none() {
+        lacks.push("[smoke] has no page and no command: whether the new version works is not checked");
+    }
+    if config.python.requirements.is_empty() && config.python.lock.is_none() {
+        lacks.push("[python] has neither `requirements` nor `lock`: packages are left as they are");
+    }
+    lacks.into_iter().map(str::to_owned).collect()
+}
+
+/// Writes the open questions and what is lacking for a person.
+fn unsettled(site: &Site, questions: &[Question], warnings: &[String]) -> String {
+    let mut text = String::new();
+    for question in questions {
+        text.push_str(&format!("{}\n", open_question(question, &site.config().path)));
+    }
+    for warning in warnings {
+        text.push_str(&format!("{} {warning}.\n", paint(WARN, "Warning:")));
+    }
+    text
+}
+
+/// Writes an open question for a person, and where it stands.
+pub fn open_question(question: &Question, path: &Path) -> String {
+    let what = paint(WARN, "Needs a person:");
+    let place = format!("{}:{}", path.display(), question.line);
+    format!("{what} `{}`: {}\n  at {place}", question.key, question.why)
 }

@@ -66,6 +66,12 @@ impl fmt::Debug for Session {
 #[derive(Debug, Deserialize)]
 struct Nothing {}
 
+/// A path on the site, if there is one.
+#[derive(Debug, Deserialize)]
+struct Login {
+    path: Option<String>,
+}
+
 impl Session {
     /// Boots the site: `manage.py` as it is, then the settings, then the apps. At most 120 s.
     ///
@@ -160,6 +166,16 @@ impl Session {
     /// When the static files' storage or a database's driver cannot be loaded, or the process fails.
     pub fn facts(&mut self, host: &Host) -> Result<SiteFacts, DjangoError> {
         self.ask(host, "facts", json!({ "do": "facts" }), Some(READ))
+    }
+
+    /// Says where the site sends those who are not logged in, as far as `LOGIN_URL` names a page.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn login_url(&mut self, host: &Host) -> Result<Option<String>, DjangoError> {
+        let login: Login = self.ask(host, "login page", json!({ "do": "login_url" }), Some(READ))?;
+        Ok(login.path)
     }
 
     /// Runs the system checks and loads the URL configuration and the application.

@@ -85,6 +85,8 @@ exit code 0
 --- stdout
 Wrote /srv/site/deploykit.toml
 Read it through, then look at what an update would do: deploykit plan
+--- stderr
+Booting Django once to ask for its settings; nothing is changed
 
 "#]]
         .raw()
@@ -116,9 +118,103 @@ Preparing; the site serves as before
 "#]]
         .raw()
     );
+    let written = fs::read_to_string(&site.config).unwrap();
     fs::remove_file(&site.config).unwrap();
     document(site, "init", &["init"]);
+    compared(site, &written);
     fs::write(&site.config, old).unwrap();
+}
+
+/// What the configuration says otherwise than the site is named, and what is open in it.
+fn compared(site: &TestSite, written: &str) {
+    let data = site.root.join("data").display().to_string();
+    let check = || on(site, &["init", "--check", "--exit-code"]).env("DEMO_DATA", &data).run();
+    assert_data_eq!(
+        check().text(Some(site)),
+        str![[r#"
+exit code 0
+--- stdout
+/srv/site/deploykit.toml has what was found on the site.
+--- stderr
+Booting Django once to ask for its settings; nothing is changed
+
+"#]]
+        .raw()
+    );
+    let (start, rest) = written.split_once("[[services]]").unwrap();
+    let without_the_first = &rest[rest.find("[[services]]").unwrap()..];
+    let changed = format!("{start}{without_the_first}").replace("pages = [\"/\"]", "pages = [\"/none/\"]");
+    let open = changed.replace("[smoke]\n", "[smoke]\n# NEEDS A PERSON: which pages\n#   must work?\n");
+    fs::write(&site.config, open.replace("branch = \"main\"", "branch = \"old\"")).unwrap();
+    assert_data_eq!(
+        check().text(Some(site)),
+        str![[r#"
+exit code 10
+--- stdout
+git.branch: the file has `old`, found `main` (the branch that is checked out)
+services.gunicorn: the file lacks `web of supervisor` (../supervisor.conf)
+smoke.pages: `/none/`: expected status 200, got 404 ("Not Found")
+Needs a person: `smoke.base`: which pages must work?
+  at /srv/site/deploykit.toml:42
+--- stderr
+Booting Django once to ask for its settings; nothing is changed
+
+"#]]
+        .raw()
+    );
+    let document = on(site, &["init", "--check", "--json"]).env("DEMO_DATA", &data).run().expect(0);
+    assert_documented("init-check", &document.json());
+    let without = |word: &str, text: &str| -> String {
+        text.lines().filter(|line| !line.starts_with(word)).map(|line| format!("{line}\n")).collect()
+    };
+    let plan = || on(site, &["plan"]).env("DEMO_DATA", &data).run();
+    fs::write(&site.config, &open).unwrap();
+    assert_data_eq!(
+        plan().text(Some(site)),
+        str![[r#"
+exit code 4
+--- stderr
+Preparing; the site serves as before
+  ✓ fetch [S] s  [COMMIT] is the newest
+  ✗ services [S] s
+
+Error: step `services` failed: `smoke.pages` are to be checked, and no service has `role = "web"`
+Nothing was changed: [COMMIT] is still the live version.
+Hint: write `role = "web"` into the `[[services]]` table of the service that answers requests; without a `role` it is a worker
+Hint: answer `smoke.base` in /srv/site/deploykit.toml:42: which pages must work?
+
+"#]]
+        .raw()
+    );
+    fs::write(&site.config, without("pages = ", &without("requirements = ", &open))).unwrap();
+    assert_data_eq!(
+        plan().text(Some(site)),
+        str![[r#"
+exit code 0
+--- stdout
+Nothing to do: the code, the packages, the static files and the database are as they must be.
+`/srv/site/secrets.json` has changed since [TIME]; services read it when they start.
+Hint: make the services read the files: `deploykit services restart`
+Needs a person: `smoke.base`: which pages must work?
+  at /srv/site/deploykit.toml:41
+Warning: no service has the role `web`: what serves the site is not restarted, and goes on with the old code.
+Warning: [smoke] has no page and no command: whether the new version works is not checked.
+Warning: [python] has neither `requirements` nor `lock`: packages are left as they are.
+--- stderr
+Preparing; the site serves as before
+  ✓ fetch [S] s  [COMMIT] is the newest
+  ✓ services [S] s  worker running
+  ✓ pages [S] s  no pages are configured
+  ✓ staged-tree [S] s
+  ✓ secrets [S] s  1 required secret found
+  ✓ staged-virtualenv [S] s  no requirements are configured
+  ✓ check [S] s  Django [VERSION] boots, no errors
+  ✓ migrations [S] s  none pending
+  ✓ collect [S] s  nothing changes
+
+"#]]
+        .raw()
+    );
 }
 
 /// The operations of a checkout and a virtualenv that nobody wrote a configuration for.

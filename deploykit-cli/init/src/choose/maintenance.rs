@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use deploykit::internal::django::SiteFacts;
+
 use crate::findings::{Found, FoundMaintenance};
 use crate::read::files::{Tree, directory_name, shown};
 use crate::read::nginx;
@@ -16,6 +18,21 @@ pub(crate) fn commands(top: &Path, tree: &Tree, settings: &Settings) -> Found<Fo
         return Found::new(FoundMaintenance::Own, shown(top, app));
     }
     if settings.matches(r#"["']maintenance_mode["']"#) {
+        return Found::new(FoundMaintenance::Package, "INSTALLED_APPS");
+    }
+    Found::default()
+}
+
+/// Corrects what was found by what Django knows.
+pub(crate) fn known_to_django(found: Found<FoundMaintenance>, facts: &SiteFacts) -> Found<FoundMaintenance> {
+    let command = |name: &str| facts.commands.iter().any(|command| command == name);
+    if command("maintenanceon") && command("maintenanceoff") {
+        if found.value == Some(FoundMaintenance::Own) {
+            return found;
+        }
+        return Found::new(FoundMaintenance::Own, "an installed package");
+    }
+    if command("maintenance_mode") {
         return Found::new(FoundMaintenance::Package, "INSTALLED_APPS");
     }
     Found::default()

@@ -63,8 +63,14 @@ pub(crate) fn starters(project: &Path, tree: &Tree) -> Settings {
     Settings { files: files.collect(), ..Settings::default() }
 }
 
-/// Chooses `DJANGO_SETTINGS_MODULE`.
-pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Program]) -> Found<String> {
+/// Chooses `DJANGO_SETTINGS_MODULE`; `wanted` is the environment that somebody asked for.
+pub(crate) fn settings(
+    top: &Path,
+    project: &Path,
+    tree: &Tree,
+    programs: &[&Program],
+    wanted: Option<&str>,
+) -> Found<String> {
     let exists = |module: &str| import_directory(top, project, module, programs).is_some();
     let mut named: Vec<(String, String)> = Vec::new();
     for program in programs {
@@ -102,7 +108,9 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
     let usual = starters.files.iter().filter(|(file, _)| !is_aside(top, file));
     let default = usual.clone().find_map(|(file, text)| Some((default_settings(text, &variables)?, file)));
     match default {
-        Some((Module::Named(module), file)) => return by_default(top, project, &module, file, served),
+        Some((Module::Named(module), file)) => {
+            return by_default(top, project, &module, file, served, wanted);
+        }
         Some((Module::Computed(expression), file)) => {
             let why = format!(
                 "`{}` computes the name: `{expression}`; which settings does the site use?",
@@ -127,10 +135,18 @@ pub(crate) fn settings(top: &Path, project: &Path, tree: &Tree, programs: &[&Pro
 }
 
 /// Follows what wsgi.py or manage.py say; towards production when there are settings for it and nothing runs yet.
-fn by_default(top: &Path, project: &Path, module: &str, file: &Path, served: bool) -> Found<String> {
+fn by_default(
+    top: &Path,
+    project: &Path,
+    module: &str,
+    file: &Path,
+    served: bool,
+    wanted: Option<&str>,
+) -> Found<String> {
+    let environment = wanted.unwrap_or("production");
     let source = shown(top, file);
     let last = |module: &str| module.rsplit('.').next().unwrap_or(module).to_lowercase();
-    if says_words(&last(module), "production") {
+    if says_words(&last(module), environment) {
         return Found::new(module.to_owned(), source);
     }
     let Some(directory) = import_directory(top, project, module, &[]) else {
@@ -147,23 +163,24 @@ fn by_default(top: &Path, project: &Path, module: &str, file: &Path, served: boo
     let modules = package.map(|package| entries_of(&package)).unwrap_or_default();
     let stems = modules.iter().filter_map(|path| file_name(path).strip_suffix(".py").map(str::to_owned));
     let mut fitting: Vec<String> = stems
-        .filter(|stem| ["production", "staging"].iter().any(|name| says_words(&stem.to_lowercase(), name)))
+        .filter(|stem| [environment, "staging"].iter().any(|name| says_words(&stem.to_lowercase(), name)))
         .collect();
-    fitting.sort_by_key(|stem| (stem != "production", !says_words(stem, "production")));
+    fitting.sort_by_key(|stem| (stem != environment, !says_words(stem, environment)));
     // What a package imports by itself, and what a running service starts with, is no default that somebody changes.
     let package = module_file(&directory, module).filter(|file| file_name(file) == "__init__.py");
     let text = package.and_then(|file| text(&file)).unwrap_or_default();
     let chooses = text.lines().any(|line| line.contains("import *"));
     let named = |stem: &String| if parent.is_empty() { stem.clone() } else { format!("{parent}.{stem}") };
-    if let Some(stem) = fitting.first().filter(|stem| says_words(stem, "production") && !served && !chooses) {
+    if let Some(stem) = fitting.first().filter(|stem| says_words(stem, environment) && !served && !chooses) {
         let chosen = named(stem);
-        let found = Found::new(chosen, format!("the settings for production ({source} says {module})"));
+        let found = Found::new(chosen, format!("the settings for {environment} ({source} says {module})"));
         let all = in_backticks(fitting.iter().map(named));
         let question = format!("which settings does the site use? there are {all}");
         return if fitting.len() == 1 { found } else { found.asking(question) };
     }
     let found = Found::new(module.to_owned(), source);
-    if says_words(&last(module), "development") || says(&last(module), &["test", "tests"]) {
+    let other = environment != "development" && says_words(&last(module), "development");
+    if other || says(&last(module), &["test", "tests"]) {
         return found.asking("these are not the settings of a server, and no others were found");
     }
     found
@@ -233,7 +250,7 @@ mod tests {
 
     impl Site {
         fn settings(&self, programs: &[&Program]) -> Found<String> {
-            settings(&self.top(), &self.top(), &self.tree(), programs)
+            settings(&self.top(), &self.top(), &self.tree(), programs, None)
         }
     }
 

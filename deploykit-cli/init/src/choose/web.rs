@@ -297,7 +297,7 @@ pub(crate) fn base(
 }
 
 /// Returns those that are the name of one public host.
-fn public_hosts(names: &[String]) -> Vec<String> {
+pub(crate) fn public_hosts(names: &[String]) -> Vec<String> {
     let is_name = |name: &str| {
         let labels: Vec<&str> = name.split('.').collect();
         labels.len() > 1

@@ -1,5 +1,6 @@
 //! `init` looks at realistic checkouts, made with the real git, and writes a configuration.
 
+mod asked;
 mod layouts;
 mod unusual;
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::findings::{FoundMaintenance, FoundManager};
-use crate::look::look_also_in;
+use crate::look::{Request, look_also_in};
 use crate::{Findings, InitError, Question};
 use deploykit::Host;
 use deploykit::services::Role;
@@ -69,7 +70,7 @@ impl Place {
     }
 
     fn look(&self) -> Result<Findings, InitError> {
-        look_also_in(&self.site, &Host::new(), &[self.elsewhere()])
+        look_also_in(&Request::from(self.site.as_path()), &Host::new(), &[self.elsewhere()])
     }
 
     /// What is written is read without a mistake, but for the lines that need a person.
@@ -109,12 +110,13 @@ fn check(text: &str, questions: &[Question]) -> toml::Table {
     check_lines(text, questions);
     let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
     let known = [
-        ("", "environment site git python secrets static services steps maintenance smoke logs"),
+        ("", "environment site git python secrets static database services steps maintenance smoke logs"),
         ("site", "repository project settings env env-file"),
         ("git", "remote branch"),
         ("python", "virtualenv requirements lock groups extras"),
         ("secrets", "file required pattern"),
-        ("static", "collect"),
+        ("static", "collect clear"),
+        ("database", ""),
         ("maintenance", "status-file page"),
         ("smoke", "base connect pages"),
     ];
@@ -255,14 +257,14 @@ gunicorn = "/srv/log/gunicorn.log"
 fn it_is_the_same_from_a_directory_below_and_from_the_one_above() {
     let place = coralnet();
     let below = place.site.join("project");
-    let findings = look_also_in(&below, &Host::new(), &[]).unwrap();
+    let findings = look_also_in(&Request::from(below.as_path()), &Host::new(), &[]).unwrap();
     let table = check(&findings.to_toml(), &findings.questions);
     assert_eq!(table["site"]["repository"].as_str(), Some(".."));
     assert_eq!(table["site"]["project"].as_str(), Some("project"));
     assert_eq!(table["python"]["virtualenv"].as_str(), Some("../../venv"));
 
     let above = place.site.parent().unwrap();
-    let findings = look_also_in(above, &Host::new(), &[]).unwrap();
+    let findings = look_also_in(&Request::from(above), &Host::new(), &[]).unwrap();
     let table = check(&findings.to_toml(), &findings.questions);
     assert_eq!(table["site"]["repository"].as_str(), Some("coralnet"));
     assert_eq!(table["python"]["virtualenv"].as_str(), Some("venv"));
@@ -302,7 +304,7 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
     let error = again.write().unwrap_err();
     assert_eq!(error.to_string(), format!("there is a configuration already: `{}`", path.display()));
     // From a directory below it would be found as well.
-    let below = look_also_in(&place.site.join("project"), &Host::new(), &[]).unwrap();
+    let below = look_also_in(&Request::from(&*place.site.join("project")), &Host::new(), &[]).unwrap();
     assert!(matches!(below.write(), Err(InitError::Exists { .. })));
     assert!(!place.site.join("project/deploykit.toml").exists());
 }
@@ -334,14 +336,15 @@ fn what_is_no_site_is_refused_with_the_reason() {
         format!("there is no `manage.py` in `{}` or up to three directories below it", place.site.display())
     );
     let nowhere = tempfile::tempdir().unwrap();
-    let error = look_also_in(nowhere.path(), &Host::new(), &[]).unwrap_err();
+    let error = look_also_in(&Request::from(nowhere.path()), &Host::new(), &[]).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` is not inside a git checkout", nowhere.path().display()));
     for name in ["a", "b"] {
         fs::create_dir_all(nowhere.path().join(name).join(".git")).unwrap();
     }
-    let error = look_also_in(nowhere.path(), &Host::new(), &[]).unwrap_err();
+    let error = look_also_in(&Request::from(nowhere.path()), &Host::new(), &[]).unwrap_err();
     assert!(matches!(error, InitError::NotACheckout { checkouts, .. } if checkouts.len() == 2));
-    let error = look_also_in(&nowhere.path().join("missing"), &Host::new(), &[]).unwrap_err();
+    let error =
+        look_also_in(&Request::from(&*nowhere.path().join("missing")), &Host::new(), &[]).unwrap_err();
     assert!(matches!(error, InitError::Read { .. }), "{error}");
 }
 
@@ -394,6 +397,7 @@ fn a_cancelled_look_ends() {
     let place = coralnet();
     let cancel = deploykit::Cancel::new().unwrap();
     cancel.request();
-    let error = look_also_in(Path::new(&place.site), &Host::new().with_cancel(cancel), &[]).unwrap_err();
+    let error = look_also_in(&Request::from(place.site.as_path()), &Host::new().with_cancel(cancel), &[])
+        .unwrap_err();
     assert!(matches!(error, InitError::Cancelled { .. }), "{error}");
 }

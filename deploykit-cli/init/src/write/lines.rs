@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::findings::{Found, Question};
+use crate::findings::{Found, MARK, Question};
 use crate::read::files::shown;
 
 /// Where the comments after values start.
@@ -77,7 +77,7 @@ impl Lines {
     /// Writes a question above the line that is about to come.
     pub(super) fn ask(&mut self, key: &str, question: &str) {
         let key = if self.section.is_empty() { key.to_owned() } else { format!("{}.{key}", self.section) };
-        self.wrapped(&format!("NEEDS A PERSON: {question}"), "  ");
+        self.wrapped(&format!("{MARK} {question}"), "  ");
         self.questions.push(Question { key, why: question.to_owned(), line: self.lines.len() + 1 });
     }
 

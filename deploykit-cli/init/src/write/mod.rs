@@ -1,5 +1,6 @@
 //! Writes down what was found, for an administrator to read.
 
+mod checks;
 mod lines;
 
 use std::io;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use deploykit::services::Role;
 
 use crate::InitError;
-use crate::findings::{FILE_NAME, Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
+use crate::findings::{ASKED, Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
 use crate::read::files::shown;
 use lines::{Lines, NOT_UTF8, array, found, key, quoted};
 
@@ -19,16 +20,31 @@ impl Findings {
         draft(self).0
     }
 
-    /// Writes `deploykit.toml` into that directory and returns its path.
+    /// Lists the questions anew, with the lines where they stand.
+    pub(crate) fn number(&mut self) {
+        self.questions = draft(self).1;
+    }
+
+    /// Fails when there is a configuration already.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError::Exists`].
+    pub fn may_be_written(&self) -> Result<(), InitError> {
+        match &self.existing {
+            Some(path) => Err(InitError::Exists { path: path.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the file and returns its path.
     ///
     /// # Errors
     ///
     /// [`InitError::Exists`] when there is one, [`InitError::Write`] when the system refuses.
     pub fn write(&self) -> Result<PathBuf, InitError> {
-        if let Some(path) = &self.existing {
-            return Err(InitError::Exists { path: path.clone() });
-        }
-        let path = self.directory.join(FILE_NAME);
+        self.may_be_written()?;
+        let path = self.file.clone();
         let written = std::fs::File::create_new(&path).and_then(|mut file| {
             io::Write::write_all(&mut file, self.to_toml().as_bytes())?;
             file.sync_all()
@@ -64,7 +80,13 @@ impl Draft<'_> {
         self.out.comment(
             "How deploykit updates this site. `deploykit init` looked at it and wrote down what it found.",
         );
-        self.out.comment("What stands below NEEDS A PERSON is a guess or a gap. Relative paths start at this file's directory.");
+        self.out.comment(
+            "What stands below NEEDS A PERSON is a guess or a gap: answer it, then remove that comment.",
+        );
+        self.out.comment("Relative paths start at this file's directory.");
+        for why in &self.findings.unasked {
+            self.out.wrapped(why, "  ");
+        }
         let environment = self.findings.environment.clone();
         self.out.text("environment", &environment, "\"production\"");
         self.site();
@@ -72,6 +94,7 @@ impl Draft<'_> {
         self.python();
         self.secrets();
         self.static_files();
+        self.databases();
         if development {
             self.out.blank();
             self.out.comment("In development, services are left alone and nothing is announced.");
@@ -148,12 +171,23 @@ impl Draft<'_> {
         let (root, source) = (&self.findings.static_root.value, &self.findings.static_root.source);
         let note = match (root, source) {
             (Some(root), Some(source)) => format!("STATIC_ROOT in {source}: {root}"),
+            (None, Some(source)) => source.clone(),
             _ => "no STATIC_ROOT was found in the settings".to_owned(),
         };
         self.out.head("static", "[static]", "");
         match (&self.findings.collect.value, &self.findings.collect.source) {
             (Some(collect), Some(source)) => self.out.line(&format!("collect = {}", quoted(collect)), source),
             _ => self.out.line("collect = \"auto\"", &note),
+        }
+        if let (Some(clear), Some(source)) = (&self.findings.clear.value, &self.findings.clear.source) {
+            self.out.line(&format!("clear = {}", quoted(clear)), source);
+        }
+    }
+
+    fn databases(&mut self) {
+        if !self.findings.databases.is_empty() {
+            let databases = self.findings.databases.join(", ");
+            self.out.head("database", "[database]", &format!("{ASKED}: {databases}"));
         }
     }
 
@@ -290,48 +324,6 @@ impl Draft<'_> {
             if let Some(outputs) = &step.outputs.value {
                 self.out.line(&format!("outputs = {}", array(outputs)), "");
             }
-        }
-    }
-
-    fn smoke(&mut self, development: bool) {
-        let findings = self.findings;
-        self.out.head("smoke", "[smoke]", "");
-        let mut base = findings.base.clone();
-        let known = base.value.is_some();
-        if !known && !development && base.question.is_none() {
-            base.question = Some("the site's public address; ALLOWED_HOSTS names no host".to_owned());
-        }
-        self.out.text("base", &base, "\"https://www.example.org/\"");
-        let mut connect = findings.connect.clone();
-        if connect.value.is_none() && connect.question.is_none() && !development {
-            let apache = |service: &FoundService| ["apache2", "httpd"].contains(&service.name.as_str());
-            let services =
-                findings.services.iter().any(|service| service.role == Role::Web && !apache(service));
-            // Without a service there is a greater question already.
-            connect.question = services.then(|| "where does the web service itself listen?".to_owned());
-        }
-        self.out.text("connect", &connect, "\"127.0.0.1:8000\"");
-        if known {
-            let path = quoted(findings.first_page.as_deref().unwrap_or("/"));
-            let page = match &findings.login {
-                Some(login) => format!("{{ path = {path}, redirect = {} }}", quoted(login)),
-                None => path,
-            };
-            let note = "add what must work: { path = \"/about/\", contains = \"About\" }";
-            self.out.line(&format!("pages = [{page}]"), note);
-        } else {
-            self.out.line("# pages = [\"/\"]", "with `base`");
-        }
-    }
-
-    fn logs(&mut self) {
-        if self.findings.logs.is_empty() {
-            return;
-        }
-        self.out.head("logs", "[logs]", "");
-        for (name, path) in &self.findings.logs {
-            let path = quoted(&shown(&self.findings.directory, path));
-            self.out.line(&format!("{} = {path}", key(name)), "");
         }
     }
 }

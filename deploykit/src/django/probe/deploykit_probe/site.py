@@ -165,6 +165,18 @@ def do_facts(request: Json) -> Json:
     }
 
 
+@answers("login_url")
+def do_login_url(request: Json) -> Json:
+    """Returns where the site sends those who are not logged in."""
+    from django.conf import settings
+    from django.shortcuts import resolve_url
+
+    try:
+        return {"path": str(resolve_url(settings.LOGIN_URL))}
+    except Exception:  # No such page, or a URL configuration that `check` reports.
+        return {"path": None}
+
+
 @answers("ping")
 def do_ping(request: Json) -> Json:
     """Answers, to show that the process lives."""

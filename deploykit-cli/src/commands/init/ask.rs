@@ -1,0 +1,73 @@
+//! Asks the site's Django and its running pages for what files do not tell.
+
+use std::time::Duration;
+
+use deploykit::internal::django::Session;
+use deploykit::operations::smoke_check::{Page, SmokeCheck};
+use deploykit::site::{Config, ConfigError};
+use deploykit::{Cancel, Site, error_chain};
+use deploykit_init::Findings;
+
+use crate::output::Ui;
+
+/// How long Django may take to boot.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// Returns the site as the findings configure it, or why they make none, in one line.
+pub fn site(findings: &Findings) -> Result<Site, String> {
+    let config = Config::parse(&findings.to_toml(), findings.file(), None).and_then(Site::new);
+    config.map_err(|error| match error {
+        // The question above the key has the rest.
+        ConfigError::Invalid(mistakes) => {
+            let keys: Vec<String> =
+                mistakes.problems.iter().map(|problem| format!("`{}`", problem.key)).collect();
+            format!("{} must be known first", keys.join(" and "))
+        }
+        error => error_chain(&error),
+    })
+}
+
+/// Boots Django once, and asks for the real settings.
+pub fn django(findings: &mut Findings, site: &Site, cancel: &Cancel, ui: Ui) {
+    let project = match site.project() {
+        Ok(project) => project,
+        Err(error) => return findings.django_failed(&error_chain(&error), false),
+    };
+    if !project.python.exists() {
+        let why = format!("there is no `{}`", project.python.display());
+        return findings.django_failed(&why, false);
+    }
+    ui.say("Booting Django once to ask for its settings; nothing is changed");
+    let host = site.host(Some(cancel.clone()));
+    let asked = Session::boot_within(&host, &project, BOOT)
+        .and_then(|mut session| Ok((session.facts(&host)?, session.login_url(&host)?)));
+    match asked {
+        Ok((facts, login)) => findings.ask_django(&project.settings, &facts, login),
+        Err(error) => {
+            let why = host.redactor().redact(&error_chain(&error)).into_owned();
+            findings.django_failed(&why, !host.is_cancelled());
+        }
+    }
+}
+
+/// Asks the running site for its pages, again where the first answer corrects the address.
+pub fn pages(findings: &mut Findings, cancel: &Cancel) {
+    for _ in 0..2 {
+        let paths = findings.pages_to_ask();
+        let Ok(site) = site(findings) else { return };
+        if paths.is_empty() {
+            return;
+        }
+        let smoke = &site.config().smoke;
+        let check = SmokeCheck {
+            base: smoke.base.clone(),
+            connect: smoke.connect.clone(),
+            pages: paths.iter().map(Page::new).collect(),
+            ..SmokeCheck::default()
+        };
+        let Ok(results) = check.run(&site.host(Some(cancel.clone()))) else { return };
+        if !findings.pages_answered(&results) {
+            return;
+        }
+    }
+}
