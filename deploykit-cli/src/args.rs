@@ -129,13 +129,13 @@ pub struct InitArgs {
     /// Print the configuration instead of writing it
     #[arg(long)]
     pub print: bool,
-    /// Show what the configuration that is there does not agree with on the site, and change nothing
+    /// Compare the existing configuration with the site, and change nothing
     #[arg(long, conflicts_with = "print")]
     pub check: bool,
     /// With --check: exit with 10 when something differs
     #[arg(long, requires = "check")]
     pub exit_code: bool,
-    /// Read files only: do not boot Django, do not ask service managers, and request no pages
+    /// Read files only: do not boot Django, and ask neither services nor pages
     #[arg(long)]
     pub files_only: bool,
 }

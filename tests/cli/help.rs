@@ -133,11 +133,9 @@ Arguments:
 
 Options:
       --print       Print the configuration instead of writing it
-      --check       Show what the configuration that is there does not agree with on the site, and
-                    change nothing
+      --check       Compare the existing configuration with the site, and change nothing
       --exit-code   With --check: exit with 10 when something differs
-      --files-only  Read files only: do not boot Django, do not ask service managers, and request no
-                    pages
+      --files-only  Read files only: do not boot Django, and ask neither services nor pages
   -h, --help        Print help
 
 ===== adopt
