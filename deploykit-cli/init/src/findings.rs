@@ -214,8 +214,10 @@ pub struct Findings {
     pub(crate) databases: Vec<String>,
     /// The services, the web first.
     pub(crate) services: Vec<FoundService>,
-    /// What runs besides them, as a question.
-    pub(crate) beside: Option<String>,
+    /// Which of them serves other sites as well, as a question.
+    pub(crate) shared: Option<String>,
+    /// Which jobs of cron may run in the middle of an update, as a question.
+    pub(crate) jobs: Option<String>,
     /// The site's own steps.
     pub(crate) steps: Vec<FoundStep>,
     /// The commands that announce maintenance.

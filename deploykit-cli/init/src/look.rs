@@ -16,7 +16,7 @@ use crate::read::{git, literals, nginx};
 use deploykit::services::Role;
 
 /// Where service managers, web servers and cron have their settings on the usual distributions.
-pub(crate) const PLACES: [&str; 21] = [
+pub(crate) const PLACES: [&str; 22] = [
     "/etc/supervisor/supervisord.conf",
     "/etc/supervisor/conf.d",
     "/etc/supervisord.conf",
@@ -32,6 +32,7 @@ pub(crate) const PLACES: [&str; 21] = [
     "/etc/httpd/conf.d",
     "/etc/caddy/Caddyfile",
     "/etc/uwsgi",
+    "/etc/uwsgi/apps-enabled",
     "/etc/uwsgi/vassals",
     "/etc/uwsgi-emperor/vassals",
     "/etc/cron.d",
@@ -121,7 +122,9 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     let top = findings.repository.value.clone().unwrap_or_default();
     let virtualenvs = packages::virtualenvs(&top, tree);
     let programs = services::of_this_site(&top, &around.programs, &virtualenvs);
-    let (programs, unsure) = services::without_doubles(&top, programs);
+    let (mut programs, unsure) = services::without_doubles(&top, programs);
+    // What the web service says counts first.
+    programs.sort_by_key(|program| web::role(&program.command) != Role::Web);
     let served = programs.iter().any(|program| program.installed && web::role(&program.command) == Role::Web);
 
     findings.project = project::project(&top, tree, &programs)?;
@@ -169,7 +172,8 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     let allowed = hosts.as_ref().map(|(hosts, _)| hosts.clone()).unwrap_or_default();
     let fronts = web::of_this_site(&top, &around.fronts, &allowed, &programs);
     findings.services = services::services(&top, &programs, &unsure, &fronts);
-    findings.beside = services::beside(&top, around, &programs, findings.virtualenv.value.as_slice());
+    findings.shared = services::shared(&programs);
+    findings.jobs = services::jobs(&top, around, findings.virtualenv.value.as_slice());
     let connect = findings.connect.value.clone();
     let nginx = web::nginx_of_this_site(&top, &around.nginx, &fronts, connect.as_deref());
     let secure =

@@ -42,6 +42,7 @@ pub(crate) fn known_to_django(found: Found<FoundMaintenance>, facts: &SiteFacts)
 pub(crate) fn status_file(top: &Path, settings: &Settings) -> Found<PathBuf> {
     let mut names = settings.names(r"\w*MAINTENANCE\w*(?:FILE|PATH)\w*");
     names.dedup();
+    names.retain(|name| !["EXEMPT", "IGNORE", "PATHS", "URL"].iter().any(|other| name.contains(other)));
     // Of several none is more likely than the others.
     let [name] = &names[..] else { return Found::default() };
     let Some((file, expression)) = settings.assigned(name) else { return Found::default() };

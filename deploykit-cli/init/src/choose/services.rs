@@ -166,28 +166,27 @@ fn called(program: &Program) -> String {
     program.address.clone().filter(|_| whole).unwrap_or_else(|| program.name.clone())
 }
 
-/// Says what runs besides the services and may run in the middle of an update, or serves other sites, too.
-pub(crate) fn beside(
-    top: &Path,
-    around: &Around,
-    programs: &[&Program],
-    virtualenvs: &[PathBuf],
-) -> Option<String> {
-    if let Some(shared) = programs.iter().find(|program| !program.shared.is_empty()) {
-        let others = in_backticks(&shared.shared);
-        return Some(format!(
-            "`{}` serves the site, and {others} as well; may an update stop it?",
-            shared.name
-        ));
-    }
+/// Says which service of the site serves other sites, too.
+pub(crate) fn shared(programs: &[&Program]) -> Option<String> {
+    let shared = programs.iter().find(|program| !program.shared.is_empty())?;
+    let others = in_backticks(&shared.shared);
+    Some(format!("`{}` serves the site, and {others} as well; may an update stop it?", shared.name))
+}
+
+/// Says which jobs of cron may run in the middle of an update.
+pub(crate) fn jobs(top: &Path, around: &Around, virtualenvs: &[PathBuf]) -> Option<String> {
     let places: Vec<PathBuf> = [top.to_owned()].into_iter().chain(virtualenvs.iter().cloned()).collect();
     let own = |job: &&Job| {
         job.often
+            && !job.command.contains("deploykit exec")
             && places.iter().any(|place| place.to_str().is_some_and(|place| job.command.contains(place)))
     };
     let job = around.jobs.iter().find(own)?;
     let file = shown(top, &job.file);
-    Some(format!("`{file}` starts a job of the site several times an hour; may it run while an update runs?"))
+    Some(format!(
+        "`{file}` starts a job of the site several times an hour; start it through `deploykit exec`, so that it and updates \
+         wait for each other?"
+    ))
 }
 
 /// Says where a program's manager is less patient than gunicorn, as far as the files tell.

@@ -44,13 +44,24 @@ pub(crate) fn role(command: &[String]) -> Role {
         Role::Web
     } else if REQUIRED.contains(&first.as_str()) {
         Role::Required
+    } else if is_scheduler(command) {
+        Role::Timer
     } else {
         Role::Worker
     }
 }
 
+/// Tells whether a command only starts jobs by the clock, which others run.
+fn is_scheduler(command: &[String]) -> bool {
+    let named = |name: &str| command.iter().any(|word| file_name(Path::new(word)) == name);
+    (named("celery") && named("beat")) || named("celerybeat") || named("rqscheduler")
+}
+
 /// Returns what a program is for; a worker that a web server passes requests to is a web service.
 pub(crate) fn role_behind(program: &Program, fronts: &[&Front]) -> Role {
+    if program.unit.as_ref().is_some_and(|unit| unit.ends_with(".timer")) {
+        return Role::Timer;
+    }
     let role = role(&program.command);
     let asked = |word: &String| fronts.iter().any(|front| front.passes_to(word).is_some());
     if role == Role::Worker && program.command.iter().any(asked) { Role::Web } else { role }
@@ -94,14 +105,14 @@ fn listens(program: &Program) -> Found<String> {
         "uvicorn" | "daphne" => option(&["--uds", "-u"]).map(|path| format!("unix:{path}")).or_else(|| {
             let port = option(&["--port", "-p"]).unwrap_or_else(|| "8000".to_owned());
             let host = option(&["--host", "-b", "--bind"]).unwrap_or_else(|| "127.0.0.1".to_owned());
-            Some(format!("{host}:{port}"))
+            Some(joined(&host, &port))
         }),
         "gunicorn" | "hypercorn" => option(&["--bind", "-b"]),
         "granian" => {
             let host = option(&["--host"]).or_else(|| program.variable("GRANIAN_HOST"));
             let port = option(&["--port"]).or_else(|| program.variable("GRANIAN_PORT"));
             let host = host.unwrap_or_else(|| "127.0.0.1".to_owned());
-            Some(format!("{host}:{}", port.unwrap_or_else(|| "8000".to_owned())))
+            Some(joined(&host, &port.unwrap_or_else(|| "8000".to_owned())))
         }
         "waitress-serve" => option(&["--listen"]),
         // uwsgi speaks a protocol of its own there.
@@ -141,6 +152,15 @@ fn listens(program: &Program) -> Found<String> {
             Found::new(format!("127.0.0.1:{port}"), "PORT of gunicorn")
         }
         _ => Found::new("127.0.0.1:8000".to_owned(), "where gunicorn listens when it is told nothing"),
+    }
+}
+
+/// Joins a host and a port; an IPv6 address without brackets gets them.
+fn joined(host: &str, port: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 
@@ -261,7 +281,8 @@ pub(crate) fn base(
     if serving.is_empty() {
         serving = fronts.iter().collect();
     }
-    serving.sort_by_key(|front| !front.https);
+    // What the repository ships is an example beside what is installed.
+    serving.sort_by_key(|front| (front.file.starts_with(top), !front.https));
     for front in serving {
         let names = public_hosts(&front.names);
         let name = names.iter().find(|name| allowed.contains(name)).or(names.first()).or(allowed.first());
@@ -356,6 +377,7 @@ mod tests {
         is("gunicorn x -b $ADDRESS", None);
         is("env A=b /v/bin/python -m gunicorn x -b :1", Some("127.0.0.1:1"));
         is("uvicorn x --host 0.0.0.0 --port 80", Some("127.0.0.1:80"));
+        is("granian --host :: --port 81 x", Some("[::1]:81"));
         is("uvicorn x --uds /run/u.sock", Some("unix:/run/u.sock"));
         is("daphne -b 127.0.0.1 -p 8005 x", Some("127.0.0.1:8005"));
         is("uwsgi --ini x.ini", None);
@@ -393,7 +415,9 @@ mod tests {
         assert_eq!(is("/v/bin/gunicorn x"), Role::Web);
         assert_eq!(is("/srv/site/bin/gunicorn_start"), Role::Web);
         assert_eq!(is("/v/bin/python manage.py runserver"), Role::Web);
-        assert_eq!(is("/v/bin/celery -A x worker"), Role::Worker);
+        assert_eq!(is("/v/bin/celery -A x worker -B"), Role::Worker);
+        assert_eq!(is("/v/bin/celery --app x beat -l info"), Role::Timer);
+        assert_eq!(is("/v/bin/python manage.py rqscheduler"), Role::Timer);
         assert_eq!(is("/v/bin/python manage.py run_huey"), Role::Worker);
         assert_eq!(is("/usr/bin/redis-server /etc/redis.conf"), Role::Required);
         assert_eq!(is("/usr/sbin/nginx -g 'daemon off;'"), Role::Required);

@@ -20,7 +20,7 @@ pub(crate) struct Around {
     pub nginx: Vec<(PathBuf, String)>,
     /// The virtual hosts of all web servers.
     pub fronts: Vec<Front>,
-    /// Scheduled jobs: the file, what it starts, and whether it does so several times an hour.
+    /// Jobs of cron.
     pub jobs: Vec<Job>,
 }
 
@@ -30,7 +30,7 @@ struct Files {
     confs: Vec<Conf>,
     sockets: Vec<(String, String)>,
     units: Vec<(PathBuf, String)>,
-    timers: Vec<(PathBuf, String, bool)>,
+    timers: Vec<(PathBuf, String)>,
     ini: Vec<(PathBuf, String)>,
     jobs: Vec<Job>,
 }
@@ -75,8 +75,7 @@ impl Around {
         } else if name.ends_with(".service") {
             found.units.push((file.to_owned(), text));
         } else if name.ends_with(".timer") {
-            let (unit, often) = systemd::timer(&text, file);
-            found.timers.push((file.to_owned(), unit, often));
+            found.timers.push((file.to_owned(), systemd::timer(&text, file)));
         } else if directory.starts_with("cron") {
             found.jobs.extend(cron::parse(&text, file));
         } else if text.lines().any(|line| line.trim() == "[uwsgi]") {
@@ -102,22 +101,15 @@ impl Around {
             };
             let drop_ins: Vec<String> =
                 installed.iter().filter(drop_in).filter_map(|path| text(path)).collect();
-            let job = found.timers.iter().find(|(_, unit, _)| *unit == name);
-            let Some(mut program) = systemd::parse(unit, file, &drop_ins) else {
-                self.jobs.extend(job.map(|(timer, _, often)| Job {
-                    file: timer.clone(),
-                    command: unit.clone(),
-                    often: *often,
-                    at_boot: false,
-                }));
-                continue;
-            };
-            if job.is_some()
-                || self
-                    .programs
-                    .iter()
-                    .any(|known| known.unit == program.unit && known.file.starts_with("/etc"))
-            {
+            let timer = found.timers.iter().find(|(_, unit)| *unit == name);
+            let Some(mut program) = systemd::parse(unit, file, &drop_ins, timer.is_some()) else { continue };
+            if let Some((timer, _)) = timer {
+                // The timer is stopped; its job is waited for.
+                program.unit = Some(file_name(timer));
+                program.file.clone_from(timer);
+            }
+            let known = |known: &Program| known.unit == program.unit && known.file.starts_with("/etc");
+            if self.programs.iter().any(known) {
                 continue;
             }
             program.socket = found
@@ -227,7 +219,7 @@ fn beside(top: &Path) -> Vec<PathBuf> {
 fn is_settings(file: &Path) -> bool {
     let (name, directory) = (file_name(file), directory_name(file));
     let extension = file.extension().unwrap_or_default().to_string_lossy();
-    let known = ["conf", "ini", "service", "socket", "nginx"].contains(&extension.as_ref());
+    let known = ["conf", "ini", "service", "socket", "timer", "nginx"].contains(&extension.as_ref());
     file.is_file()
         && (known || name.contains("nginx") || directory.contains("nginx") || directory.starts_with("sites-"))
 }

@@ -8,8 +8,9 @@ use super::files::{file_name, is_template};
 use super::program::{Program, is_log, words};
 use deploykit::internal::limits::systemd_seconds;
 
-/// Reads the service unit in a file and its drop-ins; `None` for anything that is no lasting service.
-pub(crate) fn parse(text: &str, file: &Path, drop_ins: &[String]) -> Option<Program> {
+/// Reads the service unit in a file and its drop-ins; `None` for anything that is neither a lasting service nor the job of a
+/// timer.
+pub(crate) fn parse(text: &str, file: &Path, drop_ins: &[String], is_job: bool) -> Option<Program> {
     let unit = file_name(file);
     let name = unit.strip_suffix(".service")?;
     // A unit whose name ends in `@` is a template.
@@ -30,7 +31,7 @@ pub(crate) fn parse(text: &str, file: &Path, drop_ins: &[String]) -> Option<Prog
     };
     for (key, value) in keys(&text, "Service") {
         match key {
-            "Type" if value == "oneshot" => return None,
+            "Type" if value == "oneshot" && !is_job => return None,
             "ExecStart" if value.is_empty() => program.command.clear(),
             "ExecStart" => program.command = words(value.trim_start_matches(['-', '@', ':', '+', '!'])),
             "WorkingDirectory" => program.directory = Some(PathBuf::from(value.trim_start_matches('-'))),
@@ -56,27 +57,12 @@ pub(crate) fn parse(text: &str, file: &Path, drop_ins: &[String]) -> Option<Prog
     (what != "supervisord").then_some(program)
 }
 
-/// Reads which unit a timer starts, and whether it does so within the hour.
-pub(crate) fn timer(text: &str, file: &Path) -> (String, bool) {
+/// Returns the unit that a timer starts.
+pub(crate) fn timer(text: &str, file: &Path) -> String {
+    let named = keys(text, "Timer").filter(|(key, _)| *key == "Unit").last();
     let stem = file_name(file);
     let stem = stem.strip_suffix(".timer").unwrap_or(&stem);
-    let (mut unit, mut often) = (format!("{stem}.service"), false);
-    for (key, value) in keys(text, "Timer") {
-        match key {
-            "Unit" => unit = value.to_owned(),
-            "OnCalendar" => {
-                // `*:0/5` and `minutely` are within every hour; `*:30` and `hourly` are once in it.
-                let minutes = value.split_whitespace().last().unwrap_or_default();
-                let minutes = minutes.strip_prefix("*:");
-                often |= value == "minutely" || minutes.is_some_and(|rest| rest.contains(['/', '*', ',']));
-            }
-            "OnUnitActiveSec" | "OnUnitInactiveSec" => {
-                often |= systemd_seconds(value).is_some_and(|seconds| seconds < 3600);
-            }
-            _ => {}
-        }
-    }
-    (unit, often)
+    named.map_or_else(|| format!("{stem}.service"), |(_, unit)| unit.to_owned())
 }
 
 /// Reads the address that a socket unit listens at.
@@ -113,7 +99,7 @@ mod tests {
         let text = "[Unit]\nDescription=site\n[Service]\nWorkingDirectory=/srv/site\nEnvironmentFile=-/srv/site/.env\n\
                     Environment=\"DJANGO_SETTINGS_MODULE=a.b\" LANG=C.UTF-8\nExecStart=/srv/venv/bin/gunicorn \\\n  -b :8000 a.wsgi\n\
                     TimeoutStopSec=5min 20s\nStandardError=append:/var/log/site.log\n[Install]\nWantedBy=multi-user.target\n";
-        let program = parse(text, Path::new("/etc/systemd/system/site.service"), &[]).unwrap();
+        let program = parse(text, Path::new("/etc/systemd/system/site.service"), &[], false).unwrap();
         assert_eq!(program.name, "site");
         assert_eq!(program.command, ["/srv/venv/bin/gunicorn", "-b", ":8000", "a.wsgi"]);
         assert_eq!(program.environment_files, [PathBuf::from("/srv/site/.env")]);
@@ -124,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_no_lasting_service_is_left_out() {
-        let unit = |text: &str, name: &str| parse(text, &Path::new("/x").join(name), &[]);
+        let unit = |text: &str, name: &str| parse(text, &Path::new("/x").join(name), &[], false);
         assert_eq!(unit("[Service]\nType=oneshot\nExecStart=/bin/x\n", "backup.service"), None);
         assert_eq!(unit("[Service]\nExecStart=/usr/bin/supervisord -c x\n", "supervisor.service"), None);
         assert_eq!(unit("[Service]\nExecStart=/bin/x\n", "x@.service"), None);
@@ -135,21 +121,18 @@ mod tests {
     fn drop_ins_change_a_unit_and_an_instance_fills_its_template() {
         let text = "[Service]\nEnvironment=A=1\nExecStart=/bin/old\n";
         let drop_in = "[Service]\nEnvironment=A=2\nExecStart=\nExecStart=/bin/new -Q %i\n".to_owned();
-        let program = parse(text, Path::new("/x/celery@fast.service"), &[drop_in]).unwrap();
+        let program = parse(text, Path::new("/x/celery@fast.service"), &[drop_in], false).unwrap();
         assert_eq!(program.variable("A").as_deref(), Some("2"));
         assert_eq!(program.command, ["/bin/new", "-Q", "fast"]);
     }
 
     #[test]
-    fn a_timer_names_its_unit_and_how_often() {
+    fn a_timer_names_its_unit() {
         let timer = |text: &str| timer(text, Path::new("/x/mail.timer"));
-        assert_eq!(timer("[Timer]\nOnCalendar=*:0/2\n"), ("mail.service".to_owned(), true));
-        assert_eq!(
-            timer("[Timer]\nOnCalendar=*-*-* *:30\nUnit=a.service\n"),
-            ("a.service".to_owned(), false)
-        );
-        assert!(timer("[Timer]\nOnUnitActiveSec=5min\n").1);
-        assert!(!timer("[Timer]\nOnCalendar=daily\n").1);
+        assert_eq!(timer("[Timer]\nOnCalendar=*:0/2\n"), "mail.service");
+        assert_eq!(timer("[Timer]\nOnCalendar=*-*-* *:30\nUnit=a.service\n"), "a.service");
+        let job = "[Service]\nType=oneshot\nExecStart=/bin/x\n";
+        assert!(parse(job, Path::new("/x/mail.service"), &[], true).is_some());
     }
 
     #[test]

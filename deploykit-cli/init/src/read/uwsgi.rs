@@ -89,6 +89,26 @@ impl Options {
 
     /// Adds to a program what its options say.
     pub(crate) fn fill(&self, program: &mut Program) {
+        let filled = self.with_variables(program);
+        filled.fill_with(program);
+    }
+
+    /// Fills in what the options take from the environment: `$(PORT)`.
+    fn with_variables(&self, program: &Program) -> Self {
+        let fill = |value: &String| {
+            let mut value = value.clone();
+            while let Some((before, rest)) = value.split_once("$(")
+                && let Some((name, after)) = rest.split_once(')')
+                && let Some(known) = program.variable(name)
+            {
+                value = format!("{before}{known}{after}");
+            }
+            value
+        };
+        Options(self.0.iter().map(|(name, value)| (name.clone(), fill(value))).collect())
+    }
+
+    fn fill_with(&self, program: &mut Program) {
         let directory = program.directory.clone().unwrap_or_default();
         let directory = self.path(&["chdir"], &directory).unwrap_or(directory);
         program.home = self.path(&["home", "virtualenv", "venv", "pyhome", "H"], &directory);
@@ -100,7 +120,7 @@ impl Options {
         let log = self.path(&["daemonize", "logto2", "logto"], &directory);
         program.log = log.filter(|path| is_log(path)).or(program.log.take());
         let address = |names: &[&str]| {
-            let address = names.iter().find_map(|name| self.get(name))?;
+            let address = names.iter().find_map(|name| self.get(name)).filter(|it| !it.contains('$'))?;
             Some(if address.contains(':') || address.parse::<u16>().is_ok() {
                 address
                     .strip_prefix(':')

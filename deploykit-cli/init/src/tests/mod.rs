@@ -193,7 +193,8 @@ fn a_site_as_it_is_run_leaves_no_question() {
     assert_eq!(findings.questions, [], "{text}");
     let shown = text.replace(place.directory.path().to_str().unwrap(), "");
     let expected = r#"# How deploykit updates this site. `deploykit init` looked at it and wrote down what it found.
-# What stands below NEEDS A PERSON is a guess or a gap. Relative paths start at this file's directory.
+# What stands below NEEDS A PERSON is a guess or a gap: answer it, then remove that comment.
+# Relative paths start at this file's directory.
 environment = "production"                 # found: the name of the settings
 
 [site]

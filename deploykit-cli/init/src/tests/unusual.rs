@@ -87,7 +87,7 @@ fn of_two_projects_the_one_that_the_services_run_is_the_sites() {
     place.commit();
     let (findings, text) = place.found();
     let asked = &findings.questions[0];
-    assert_eq!((asked.key.as_str(), asked.line), ("site.project", 8), "{text}");
+    assert_eq!((asked.key.as_str(), asked.line), ("site.project", 9), "{text}");
     assert_eq!(asked.why, "which project is the site's? there are `a/manage.py`, `b/manage.py`");
 
     place.file("../../etc/two.conf", "[program:web]\ncommand=/usr/bin/gunicorn b.wsgi\ndirectory=@SITE@/b\n");

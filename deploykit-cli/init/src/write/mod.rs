@@ -197,8 +197,8 @@ impl Draft<'_> {
             self.service(service);
         }
         self.out.section = "";
-        let missing = if let Some(beside) = &self.findings.beside {
-            beside
+        let missing = if let Some(shared) = &self.findings.shared {
+            shared
         } else if services.is_empty() {
             "no program of supervisor or systemd belongs to this checkout; what runs the site?"
         } else if services.iter().all(|service| service.role != Role::Web) {
@@ -262,8 +262,11 @@ impl Draft<'_> {
             }
         };
         self.out.line(&format!("role = \"{}\"", service.role), "");
-        // deploykit's own default is 30 s, and it has to be the more patient one.
-        if patience >= 30 && service.role != Role::Required {
+        let is_timer =
+            matches!(&service.manager, FoundManager::Systemd { unit, .. } if unit.ends_with(".timer"));
+        if is_timer {
+            self.out.line("stop-timeout = \"10m\"", "the longest that its job may take");
+        } else if patience >= 30 && service.role != Role::Required {
             self.out.line(&format!("stop-timeout = \"{}s\"", patience.saturating_add(10)), "");
         }
         for caution in &service.cautions {
@@ -287,6 +290,10 @@ impl Draft<'_> {
             self.out.path("status-file", &findings.status_file, &self.findings.directory, "");
         } else if let Some(source) = &findings.status_file.source {
             self.out.line("# status-file = \"\"", &format!("computed: {source}"));
+        }
+        if let Some(jobs) = &findings.jobs {
+            self.out.ask("wait-for-jobs", jobs);
+            self.out.comment("wait-for-jobs = \"10m\"");
         }
         match &findings.page.value {
             None => {
