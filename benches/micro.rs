@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use deploykit::action::Action;
 use deploykit::internal::django::{
-    DatabaseState, Migrate, MigrationId, MigrationPlan, PendingMigration, Project, RestoreDatabase,
+    DatabaseState, MigrationId, MigrationPlan, PendingMigration, Project, RestoreDatabase,
 };
 use deploykit::internal::journal::{Entry, Journal};
 use deploykit::operations::Operation;
@@ -124,9 +124,9 @@ fn plan(criterion: &mut Criterion) {
     let migrations = MigrationPlan { pending: pending.collect(), applied, ..MigrationPlan::default() };
     let project = Project::new("/srv/venv/bin/python", "/srv/site/project", "config.settings.production");
     let backup = Some("/srv/site/.deploykit/runs/1/backup.sqlite3".into());
-    let migrate = Migrate { project: project.clone(), before: before.clone(), plan: migrations.ids() };
-    let restore = RestoreDatabase::new(project.clone(), before, backup);
-    let prepared = Prepared::Migrations(Box::new(Migrations { plan: migrations, migrate, restore }));
+    let restore = RestoreDatabase::new(project.clone(), before.clone(), backup);
+    let migrations = Migrations { restore, ..Migrations::new(migrations, before, project.clone()) };
+    let prepared = Prepared::Migrations(vec![migrations]);
     let operation = DjangoManage::new(project, Task::Migrate);
     let make = || {
         let check = operation.change(black_box(&prepared));

@@ -198,6 +198,18 @@ fn distrust(error: &DistrustError) -> Option<String> {
 
 fn preparation(error: &PreparationError) -> Option<String> {
     Some(match error {
+        PreparationError::NoAlias { key, .. } => {
+            format!("correct `{key}`, or add the alias to `DATABASES` in the settings")
+        }
+        PreparationError::Pooled { alias } => {
+            format!("add an alias to `DATABASES` that connects to the server itself, and name it in `[database]`: `direct = {{ {alias} = \"…\" }}`")
+        }
+        PreparationError::DirectElsewhere { .. } => {
+            "let it have the NAME of the other one, and the HOST and PORT of the server itself".into()
+        }
+        PreparationError::SameDatabase { twin, .. } => {
+            format!("remove `{twin}` from `database.migrate`")
+        }
         PreparationError::SecretsMissing { missing, .. } => {
             let names: Vec<&str> = missing.iter().map(|missing| missing.name.as_str()).collect();
             format!("deploykit secrets set {}", names.join("; deploykit secrets set "))
@@ -378,6 +390,7 @@ fn python(error: &PythonError) -> Option<String> {
 
 fn django(error: &DjangoError) -> Option<String> {
     Some(match error {
+        DjangoError::InDatabase { source, .. } => return django(source),
         DjangoError::NoManage { .. } => {
             "set `site.project` to the directory of manage.py, inside the repository".into()
         }

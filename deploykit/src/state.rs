@@ -88,9 +88,22 @@ pub struct Kept {
     /// The rows that the database had then; only where a copy of it was made.
     #[serde(default)]
     pub rows: Option<crate::django::RowCounts>,
+    /// The other databases that it migrates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<KeptDatabase>,
     /// The directory with the previous outputs of the site's own steps; `None`: they stayed.
     #[serde(default)]
     pub outputs: Option<PathBuf>,
+}
+
+/// One of several databases as a finished update left it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptDatabase {
+    /// The database as the update left it, with its alias.
+    pub database: crate::django::DatabaseState,
+    /// The rows that it had then; only where a copy of it was made.
+    #[serde(default)]
+    pub rows: Option<crate::django::RowCounts>,
 }
 
 /// Static files that a finished update put aside.

@@ -3,6 +3,7 @@
 mod connections;
 mod copies;
 mod hangs;
+mod pooled;
 mod refused;
 mod schema;
 
@@ -60,7 +61,7 @@ fn migrate(site: &Site) -> (DatabaseState, Result<(), DjangoError>, Context) {
 
 fn backup(site: &Site) -> BackupDatabase {
     let (project, path) = (site.project.clone(), site.path("backup"));
-    BackupDatabase { project, path, facts: None, command: None }
+    BackupDatabase::new(project, path)
 }
 
 fn restore(site: &Site, before: &DatabaseState, copied: bool) -> RestoreDatabase {

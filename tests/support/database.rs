@@ -268,6 +268,16 @@ impl Database {
         self.try_sql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// Runs SQL as the owner through a pooler that listens in another directory.
+    #[track_caller]
+    pub fn through(&self, port: u16, directory: &str, sql: &str) -> String {
+        let mut command = self.client_for(sql, false);
+        let output = command.env("PGHOST", directory).env("PGPORT", port.to_string()).output();
+        let output = output.expect("the client starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
     /// Runs SQL of the server's administrator in this database.
     #[track_caller]
     pub fn sql_as_admin(&self, sql: &str) -> String {
@@ -383,7 +393,7 @@ UNION ALL SELECT 'table', table_name, table_type, engine, table_collation, '', '
     FROM information_schema.tables WHERE table_schema = DATABASE()
 ORDER BY 1, 2, 3, 4";
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod django;
 pub mod harness;
 pub mod http;
+pub mod pooler;
 pub mod releases;
 pub mod services;
 pub mod site;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::migrations::with_session;
+use super::project::DEFAULT;
 use super::{Context, DatabaseState, DjangoError, Project, Session};
 use crate::command::Command;
 use crate::host::Host;
@@ -18,6 +19,9 @@ pub const BACKUP_VARIABLE: &str = "DEPLOYKIT_BACKUP";
 
 /// What the mark of a copy that was restored is called, behind the copy's name.
 const RESTORED: &str = ".restored";
+
+/// The variable that names the database to a site's own commands, by its alias.
+pub const DATABASE_VARIABLE: &str = "DEPLOYKIT_DATABASE";
 
 /// What the name of a copy ends with until it is whole.
 const HALF: &str = ".part";
@@ -31,7 +35,7 @@ pub struct BackupFacts {
     pub size_bytes: u64,
 }
 
-/// What a copy came to; it stands beside the copy, as `backup.json`, and stays when the copy goes.
+/// What a copy came to; it stands beside the copy, as `backup.json` or `backup.ALIAS.json`, and stays when the copy goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRecord {
     /// What was copied.
@@ -44,10 +48,21 @@ pub struct BackupRecord {
 }
 
 impl BackupRecord {
-    /// Reads the record of a run's directory, if there is one.
+    /// Reads the record of a database in a run's directory, if there is one.
     #[must_use]
-    pub fn read(directory: &Path) -> Option<BackupRecord> {
-        serde_json::from_str(&std::fs::read_to_string(directory.join("backup.json")).ok()?).ok()
+    pub fn read(directory: &Path, alias: &str) -> Option<BackupRecord> {
+        let text = std::fs::read_to_string(directory.join(backup_file(alias, "json"))).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}
+
+/// Names a file of a database's copy; an own command's has no ending.
+pub(crate) fn backup_file(alias: &str, ending: &str) -> String {
+    match (alias, ending) {
+        (DEFAULT, "") => "backup".to_owned(),
+        (DEFAULT, ending) => format!("backup.{ending}"),
+        (alias, "") => format!("backup.{alias}.copy"),
+        (alias, ending) => format!("backup.{alias}.{ending}"),
     }
 }
 
@@ -58,6 +73,9 @@ pub struct BackupDatabase {
     pub project: Project,
     /// The file; its directory exists.
     pub path: PathBuf,
+    /// The alias of the database.
+    #[serde(default = "default_alias")]
+    pub database: String,
     /// What is copied, as far as it is known.
     #[serde(default)]
     pub facts: Option<BackupFacts>,
@@ -66,13 +84,28 @@ pub struct BackupDatabase {
     pub command: Option<Command>,
 }
 
+fn default_alias() -> String {
+    DEFAULT.to_owned()
+}
+
 impl BackupDatabase {
+    /// Makes one that copies the default database with its own programs.
+    #[must_use]
+    pub fn new(project: Project, path: PathBuf) -> Self {
+        BackupDatabase { project, path, database: default_alias(), facts: None, command: None }
+    }
+
     /// Makes the copy.
     ///
     /// # Errors
     ///
     /// See [`Session::backup`]; of a command, when it fails or writes nothing.
     pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
+        let copied = self.copy(context);
+        self.project.databases.named(&self.database, copied)
+    }
+
+    fn copy(&self, context: &mut Context) -> Result<(), DjangoError> {
         if files::look(&self.path) != Found::Nothing {
             return Ok(());
         }
@@ -80,8 +113,9 @@ impl BackupDatabase {
         match &self.command {
             Some(command) => self.by_command(command, &context.host)?,
             None => {
-                let copied =
-                    with_session(context, &self.project, |session, host| session.backup(host, &self.path));
+                let copied = with_session(context, &self.project, |session, host| {
+                    session.on(&self.database).backup(host, &self.path)
+                });
                 if copied.is_err() {
                     // One that was killed leaves half of it.
                     files::remove_tree(&beside(&self.path, HALF))?;
@@ -94,13 +128,15 @@ impl BackupDatabase {
         let duration_ms = crate::millis::of(started.elapsed());
         let text =
             serde_json::to_string(&BackupRecord { facts, file_bytes, duration_ms }).unwrap_or_default();
-        Ok(files::write_whole(&self.path.with_file_name("backup.json"), text.as_bytes(), 0o600)?)
+        let record = self.path.with_file_name(backup_file(&self.database, "json"));
+        Ok(files::write_whole(&record, text.as_bytes(), 0o600)?)
     }
 
     fn by_command(&self, command: &Command, host: &Host) -> Result<(), DjangoError> {
         let part = beside(&self.path, HALF);
         files::remove_tree(&part)?;
-        if let Err(error) = host.run_unread(&command.clone().env(BACKUP_VARIABLE, &part)) {
+        let command = command.clone().env(BACKUP_VARIABLE, &part).env(DATABASE_VARIABLE, &self.database);
+        if let Err(error) = host.run_unread(&command) {
             files::remove_tree(&part)?;
             return Err(error.into());
         }
@@ -162,8 +198,8 @@ impl RestoreDatabase {
     ///
     /// See [`Session::restore`] and [`Session::restore_backup`]; [`DjangoError::NotRestored`] where there is a copy.
     pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
-        with_session(context, &self.project, |session, host| {
-            let settled = session.settle(host);
+        let restored = with_session(context, &self.project, |session, host| {
+            let settled = session.on(&self.before.database).settle(host);
             match &self.backup {
                 Some(backup) if files::look(backup) != Found::Nothing => {
                     let result = settled.and_then(|()| self.put_back(backup, session, host));
@@ -175,7 +211,8 @@ impl RestoreDatabase {
                 // The copy comes before the first migration: without it, none was begun.
                 _ => settled.and_then(|()| session.restore(host, &self.before)),
             }
-        })
+        });
+        self.project.databases.named(&self.before.database, restored)
     }
 
     /// Forgets that the copy was restored: what follows may change the database again before it is undone.
@@ -195,13 +232,16 @@ impl RestoreDatabase {
                 Err(error) => host.note(&format!("the copy is restored: {}", crate::error_chain(&error))),
             }
         }
-        if files::look(&mark) != Found::Nothing && session.state(host)? == self.before {
+        if files::look(&mark) != Found::Nothing
+            && session.on(&self.before.database).state(host)? == self.before
+        {
             return Ok(());
         }
         match &self.put_back {
             PutBack::Itself => session.restore_backup(host, &self.before, backup)?,
             PutBack::Command(command) => {
-                host.run_unread(&command.clone().env(BACKUP_VARIABLE, backup))?;
+                let command = command.clone().env(DATABASE_VARIABLE, &self.before.database);
+                host.run_unread(&command.env(BACKUP_VARIABLE, backup))?;
                 session.compare(host, &self.before)?;
             }
             PutBack::ByHand => return session.restore(host, &self.before),

@@ -303,6 +303,15 @@ pub enum DjangoError {
         #[source]
         source: Box<DjangoError>,
     },
+    /// What failed concerns one of several databases.
+    #[error("database `{database}`")]
+    InDatabase {
+        /// Its alias in `DATABASES`.
+        database: String,
+        /// What failed.
+        #[source]
+        source: Box<DjangoError>,
+    },
     /// `django.contrib.staticfiles` is not installed.
     #[error("`django.contrib.staticfiles` is not among the installed apps")]
     NoStaticFiles,
@@ -373,6 +382,7 @@ impl DjangoError {
             | DjangoError::Backup { raised }
             | DjangoError::Collect { raised }
             | DjangoError::Raised { raised, .. } => Some(raised),
+            DjangoError::InDatabase { source, .. } => source.raised(),
             _ => None,
         }
     }
@@ -387,7 +397,7 @@ impl DjangoError {
             DjangoError::Silent { tail, .. }
             | DjangoError::NotAnnounced { tail, .. }
             | DjangoError::Tool { tail, .. } => tail,
-            DjangoError::NotRestored { source, .. } => source.tail(),
+            DjangoError::NotRestored { source, .. } | DjangoError::InDatabase { source, .. } => source.tail(),
             _ => self.raised().map_or(&[], |raised| &raised.traceback),
         }
     }

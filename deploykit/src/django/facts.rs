@@ -77,6 +77,9 @@ pub struct Database {
     /// The file, for SQLite.
     #[serde(with = "crate::names::maybe")]
     pub file: Option<PathBuf>,
+    /// Other aliases that the settings give the same database, and the one that it mirrors.
+    #[serde(default)]
+    pub twins: Vec<String>,
 }
 
 impl SiteFacts {

@@ -139,7 +139,8 @@ pub struct LackingMigration {
     pub installed: bool,
 }
 
-/// What waits in another database than the default one. Only databases that `migrate` was used on are looked at.
+/// What waits in a database that deploykit does not migrate. It is looked at where `migrate` was used on it, or where routers
+/// keep models of its own in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherDatabase {
     /// Its alias.
@@ -154,11 +155,11 @@ pub struct OtherDatabase {
 /// What waits, in the order in which it would be applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrationPlan {
-    /// What waits in the default database.
+    /// What waits in the database.
     pub pending: Vec<PendingMigration>,
     /// What is applied there, sorted.
     pub applied: Vec<MigrationId>,
-    /// What waits elsewhere; `migrate` does not touch it.
+    /// What waits in databases that are not migrated.
     pub others: Vec<OtherDatabase>,
     /// Squashed migrations that stand for applied ones and are not recorded yet: a run of `migrate` records them.
     #[serde(default)]
@@ -326,9 +327,11 @@ impl Migrate {
     ///
     /// See [`Session::migrate`].
     pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
-        with_session(context, &self.project, |session, host| {
-            session.migrate(host, &self.before.applied, &self.plan)
-        })
+        let alias = &self.before.database;
+        let migrated = with_session(context, &self.project, |session, host| {
+            session.on(alias).migrate(host, &self.before.applied, &self.plan)
+        });
+        self.project.databases.named(alias, migrated)
     }
 }
 

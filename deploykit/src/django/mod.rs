@@ -25,8 +25,10 @@ mod time_zone;
 mod twin;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
-pub(crate) use backup::remove_half_copy;
-pub use backup::{BACKUP_VARIABLE, BackupDatabase, BackupFacts, BackupRecord, PutBack, RestoreDatabase};
+pub use backup::{
+    BACKUP_VARIABLE, BackupDatabase, BackupFacts, BackupRecord, DATABASE_VARIABLE, PutBack, RestoreDatabase,
+};
+pub(crate) use backup::{backup_file, remove_half_copy};
 pub use context::Context;
 pub use error::{Conflict, DjangoError, Irreversible, Part, Raised};
 pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFacts};
@@ -37,11 +39,11 @@ pub use migrations::{
     ReversedMigration,
 };
 pub(crate) use orphans::orphans;
-pub(crate) use project::DATABASE_DEADLINE;
-pub use project::Project;
+pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};
+pub use project::{Databases, Project};
 pub use protocol::{MigrationProgress, Phase};
 pub use rows::RowCounts;
-pub use session::Session;
+pub use session::{Pooling, Session};
 pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
 pub(crate) use static_rules::originals;
 pub use static_rules::{StaticRecord, StaticSources, When};

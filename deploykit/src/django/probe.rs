@@ -40,6 +40,7 @@ const MODULES: &[(&str, &str)] = modules![
     "moved",
     "origin",
     "patience",
+    "pooling",
     "record",
     "registry",
     "rows",

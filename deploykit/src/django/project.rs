@@ -1,11 +1,13 @@
 //! Where a Django project is and what runs it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::DjangoError;
 use crate::command::Command;
 
 /// A Django project with the Python that runs it.
@@ -20,6 +22,46 @@ pub struct Project {
     /// How long its database may take to let somebody in, to give a lock, and to show that it lives.
     #[serde(default = "patience")]
     pub database_deadline: Duration,
+    /// The databases that are migrated.
+    #[serde(default, skip_serializing_if = "Databases::is_usual")]
+    pub databases: Databases,
+}
+
+/// The alias that Django uses where nothing else is said.
+pub(crate) const DEFAULT: &str = "default";
+
+/// The databases of a project that are migrated, copied and restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Databases {
+    /// Their aliases in `DATABASES`, in the order in which they are migrated.
+    pub migrate: Vec<String>,
+    /// Aliases with the alias through which each is migrated and copied in its place: past a connection pooler.
+    #[serde(default)]
+    pub direct: BTreeMap<String, String>,
+}
+
+impl Default for Databases {
+    fn default() -> Self {
+        Databases { migrate: vec![DEFAULT.to_owned()], direct: BTreeMap::new() }
+    }
+}
+
+impl Databases {
+    fn is_usual(&self) -> bool {
+        *self == Databases::default()
+    }
+
+    /// Tells whether messages have to say which database they are about.
+    #[must_use]
+    pub fn are_several(&self) -> bool {
+        self.migrate.len() > 1
+    }
+
+    /// Names the database in an error, where there are several.
+    pub(crate) fn named<T>(&self, alias: &str, result: Result<T, DjangoError>) -> Result<T, DjangoError> {
+        let named = |source| DjangoError::InDatabase { database: alias.to_owned(), source: Box::new(source) };
+        if self.are_several() { result.map_err(named) } else { result }
+    }
 }
 
 /// How long a database may take where nothing else is said.
@@ -38,7 +80,8 @@ impl Project {
         settings: impl Into<String>,
     ) -> Self {
         let (python, directory, settings) = (python.into(), directory.into(), settings.into());
-        Project { python, directory, settings, database_deadline: DATABASE_DEADLINE }
+        let databases = Databases::default();
+        Project { python, directory, settings, database_deadline: DATABASE_DEADLINE, databases }
     }
 
     /// Makes a command for `manage.py`, in the site's environment and as in an activated virtualenv.

@@ -33,6 +33,9 @@ pub struct MigrationProgress {
     pub backwards: bool,
     /// How long it took, in seconds, once it is finished.
     pub seconds: Option<f64>,
+    /// The alias of the database.
+    #[serde(default)]
+    pub database: Option<String>,
 }
 
 /// One line of the probe.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::session::{DATABASE, READ};
+use super::session::READ;
 use super::{DjangoError, Session};
 use crate::host::Host;
 
@@ -44,7 +44,8 @@ impl Session {
     ///
     /// When the database cannot be read.
     pub fn rows(&mut self, host: &Host, limit: Duration) -> Result<RowCounts, DjangoError> {
-        let request = json!({ "do": "rows", "database": DATABASE, "seconds": limit.as_secs_f64() });
+        let mut request = self.about("rows");
+        request["seconds"] = json!(limit.as_secs_f64());
         self.ask(host, "count rows", request, Some(READ))
     }
 }

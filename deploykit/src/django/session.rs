@@ -2,6 +2,8 @@
 
 mod database;
 
+pub use database::Pooling;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,9 +31,6 @@ pub(super) const READ: Duration = Duration::from_secs(600);
 /// How long an idle process may take to show that it lives.
 const PING: Duration = Duration::from_secs(30);
 
-/// The database that migrations are applied to.
-pub(super) const DATABASE: &str = "default";
-
 /// Hears of each migration's beginning and end.
 type Observer = Box<dyn FnMut(&MigrationProgress) + Send>;
 
@@ -48,6 +47,8 @@ pub struct Session {
     pub(super) process: Option<Process>,
     /// What commands are forked from, if there is such a fork.
     pub(super) twin: Option<Twin>,
+    /// The alias that the next question is about, where it is not the default one.
+    on: Option<String>,
     progress: Vec<MigrationProgress>,
     observer: Option<Observer>,
 }
@@ -106,6 +107,7 @@ impl Session {
             boot_time: Duration::ZERO,
             process: Some(process),
             twin: None,
+            on: None,
             progress: Vec::new(),
             observer: None,
         };
@@ -338,7 +340,10 @@ impl Session {
 
     fn hear(&mut self, host: &Host, progress: MigrationProgress) {
         if let Some(seconds) = progress.seconds {
-            host.note(&format!("{} took {seconds:.2} s", progress.migration));
+            let several = self.project.databases.are_several();
+            let place = progress.database.as_ref().filter(|_| several);
+            let place = place.map(|alias| format!(" in `{alias}`")).unwrap_or_default();
+            host.note(&format!("{}{place} took {seconds:.2} s", progress.migration));
         }
         if let Some(observer) = &mut self.observer {
             observer(&progress);

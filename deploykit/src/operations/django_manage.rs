@@ -5,7 +5,7 @@ mod static_set;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Change, Check, Operation};
+use super::{Change, Check, Operation, of_databases};
 use crate::action::{Action, Context};
 use crate::command::Command;
 use crate::django::{
@@ -15,7 +15,7 @@ use crate::django::{
 use crate::git::{GitError, counted};
 use crate::host::Host;
 
-pub use crate::django::{Project, SiteFacts, When};
+pub use crate::django::{Databases, Project, SiteFacts, When};
 pub(crate) use static_set::static_summary;
 pub use static_set::{Aside, StaticSet};
 use static_set::{place, tracked_around};
@@ -84,15 +84,15 @@ pub enum Prepared {
     },
     /// The system checks found no error.
     Checked,
-    /// Pending migrations.
-    Migrations(Box<Migrations>),
-    /// Applied migrations that are reversed.
-    Reversal(Box<Reversal>),
+    /// The migrations of each database, in their order.
+    Migrations(Vec<Migrations>),
+    /// Applied migrations that are reversed, of each database in their order.
+    Reversal(Vec<Reversal>),
     /// Static files that go live.
     Static(Box<StaticSet>),
 }
 
-/// Pending migrations, and their undo.
+/// The pending migrations of a database, and their undo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Migrations {
     /// What is pending.
@@ -101,6 +101,8 @@ pub struct Migrations {
     pub migrate: Migrate,
     /// Restores the database to its previous state.
     pub restore: RestoreDatabase,
+    /// There is no database yet that could be restored.
+    pub is_new: bool,
 }
 
 impl Migrations {
@@ -108,7 +110,13 @@ impl Migrations {
     #[must_use]
     pub fn new(plan: MigrationPlan, before: DatabaseState, project: Project) -> Self {
         let migrate = Migrate { project: project.clone(), before: before.clone(), plan: plan.ids() };
-        Migrations { plan, migrate, restore: RestoreDatabase::new(project, before, None) }
+        Migrations { plan, migrate, restore: RestoreDatabase::new(project, before, None), is_new: false }
+    }
+
+    /// Returns the alias of the database.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        &self.migrate.before.database
     }
 
     /// Tells whether deploykit itself can restore a copy of the database.
@@ -150,8 +158,18 @@ impl Operation for DjangoManage {
             }
             Task::Check => with_session(context, &self.project, system_checks),
             Task::Migrate => with_session(context, &self.project, |session, host| {
-                let (plan, before) = (session.migrations(host)?, session.state(host)?);
-                Ok(Prepared::Migrations(Box::new(Migrations::new(plan, before, self.project.clone()))))
+                let look = |alias: &String| {
+                    let (plan, before) =
+                        (session.on(alias).migrations(host)?, session.on(alias).state(host)?);
+                    Ok(Migrations::new(plan, before, self.project.clone()))
+                };
+                self.project
+                    .databases
+                    .migrate
+                    .iter()
+                    .map(look)
+                    .collect::<Result<_, _>>()
+                    .map(Prepared::Migrations)
             }),
             Task::CollectStatic { clear } => {
                 with_session(context, &self.project, |session, host| self.collect(*clear, session, host))
@@ -231,11 +249,16 @@ fn run(command: &Command, args: &[String]) -> Check {
     })
 }
 
-fn migrate(migrations: &Migrations) -> Check {
-    let Migrations { plan, migrate, restore } = migrations;
-    if !plan.is_due() {
-        return Check::unchanged("no migrations are pending in the database");
-    }
+fn migrate(migrations: &[Migrations]) -> Check {
+    let is_due = |one: &&Migrations| one.plan.is_due();
+    let changes = migrations.iter().filter(is_due).map(|one| (one.alias(), migrate_one(one))).collect();
+    let databases = if migrations.len() > 1 { "any of the databases" } else { "the database" };
+    let unchanged = || Check::unchanged(format!("no migrations are pending in {databases}"));
+    of_databases(migrations.len() > 1, changes).map_or_else(unchanged, Check::Change)
+}
+
+fn migrate_one(migrations: &Migrations) -> Change {
+    let Migrations { plan, migrate, restore, is_new } = migrations;
     let pending = plan.pending.iter().map(|migration| {
         let operations = migration.operations.join(", ");
         if operations.is_empty() {
@@ -246,7 +269,7 @@ fn migrate(migrations: &Migrations) -> Check {
     });
     let unrecorded = plan.unrecorded.iter().map(|id| format!("{id}: only recorded"));
     let applied = |count| format!("{} applied", counted(count, "migration"));
-    Check::Change(Change {
+    Change {
         reason: match plan.pending.len() {
             0 => format!("{} to record", counted(plan.unrecorded.len(), "squashed migration")),
             count => counted(count, "migration"),
@@ -255,21 +278,24 @@ fn migrate(migrations: &Migrations) -> Check {
         after: applied(plan.applied.len() + plan.pending.len()),
         details: pending.chain(unrecorded).collect(),
         actions: vec![Action::Migrate(migrate.clone())],
-        undo: vec![Action::RestoreDatabase(restore.clone())],
-        irreversible: if migrations.has_copy() { None } else { plan.irreversible() },
+        undo: if *is_new { Vec::new() } else { vec![Action::RestoreDatabase(restore.clone())] },
+        irreversible: if migrations.has_copy() || *is_new { None } else { plan.irreversible() },
         ..Change::default()
-    })
+    }
 }
 
-fn reverse(reversal: &Reversal) -> Check {
-    let Reversal { reason, reversed, restore, undo } = reversal;
-    Check::Change(Change {
-        reason: reason.clone(),
-        details: reversed.iter().map(|one| one.id.to_string()).collect(),
-        actions: vec![Action::RestoreDatabase(restore.clone())],
-        undo: vec![undo.clone()],
+fn reverse(reversals: &[Reversal]) -> Check {
+    let change = |reversal: &Reversal| Change {
+        reason: reversal.reason.clone(),
+        details: reversal.reversed.iter().map(|one| one.id.to_string()).collect(),
+        actions: vec![Action::RestoreDatabase(reversal.restore.clone())],
+        undo: vec![reversal.undo.clone()],
         ..Change::default()
-    })
+    };
+    let changes = reversals.iter().map(|one| (one.restore.before.database.as_str(), change(one))).collect();
+    let several = reversals.iter().any(|one| one.restore.project.databases.are_several());
+    let unchanged = || Check::unchanged("the update applied no migrations");
+    of_databases(several || reversals.len() > 1, changes).map_or_else(unchanged, Check::Change)
 }
 
 fn list(messages: &[CheckMessage]) -> String {
@@ -288,13 +314,8 @@ mod tests {
         Project::new("/v/bin/python", "/s", "s")
     }
 
-    fn state() -> DatabaseState {
-        DatabaseState {
-            database: "default".into(),
-            applied: Vec::new(),
-            schema: Vec::new(),
-            digest: "d".into(),
-        }
+    fn state(alias: &str) -> DatabaseState {
+        DatabaseState { database: alias.into(), applied: Vec::new(), schema: Vec::new(), digest: "d".into() }
     }
 
     fn pending(name: &str, irreversible: &[&str]) -> PendingMigration {
@@ -313,10 +334,31 @@ mod tests {
 
     fn migrations(pending: Vec<PendingMigration>, backup: Option<PathBuf>) -> Check {
         let plan = MigrationPlan { pending, ..MigrationPlan::default() };
-        let migrate = Migrate { project: project(), before: state(), plan: plan.ids() };
-        let restore = RestoreDatabase::new(project(), state(), backup);
-        let prepared = Prepared::Migrations(Box::new(Migrations { plan, migrate, restore }));
-        DjangoManage::new(project(), Task::Migrate).change(&prepared)
+        let restore = RestoreDatabase::new(project(), state("default"), backup);
+        let migrations = Migrations { restore, ..Migrations::new(plan, state("default"), project()) };
+        DjangoManage::new(project(), Task::Migrate).change(&Prepared::Migrations(vec![migrations]))
+    }
+
+    #[test]
+    fn each_of_several_databases_is_named_and_undone_in_the_reverse_order() {
+        let of = |alias, pending| {
+            let plan = MigrationPlan { pending, ..MigrationPlan::default() };
+            Migrations::new(plan, state(alias), project())
+        };
+        let all = |events| vec![of("default", vec![pending("0002", &[])]), of("events", events)];
+        let check =
+            Prepared::Migrations(all(vec![pending("0002", &["RunSQL"]), pending("0003", &[])])).change();
+        let both = change(check);
+        assert_eq!(both.reason, "`default`: 1 migration; `events`: 2 migrations");
+        assert_eq!(both.details[1], "`events`: shop.0002: Add field price to item");
+        assert_eq!(both.irreversible.unwrap(), "`events`: `shop.0002`: RunSQL");
+        let restored = both.undo.iter().map(|action| match action {
+            Action::RestoreDatabase(restore) => restore.before.database.as_str(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(restored.collect::<Vec<_>>(), ["events", "default"]);
+        let one = change(Prepared::Migrations(all(Vec::new())).change());
+        assert_eq!((one.reason.as_str(), one.actions.len()), ("`default`: 1 migration", 1));
     }
 
     #[test]

@@ -211,6 +211,26 @@ impl Check {
     }
 }
 
+/// Makes one change of those of each database, in this order; undone in the reverse order. `several`: each is named.
+pub(crate) fn of_databases(several: bool, changes: Vec<(&str, Change)>) -> Option<Change> {
+    if !several {
+        return changes.into_iter().next().map(|(_, change)| change);
+    }
+    let named = |alias: &str, text: &str| format!("`{alias}`: {text}");
+    let mut whole = Change::default();
+    let (mut reasons, mut irreversible) = (Vec::new(), Vec::new());
+    for (alias, change) in changes {
+        reasons.push(named(alias, &change.reason));
+        irreversible.extend(change.irreversible.map(|reason| named(alias, &reason)));
+        whole.details.extend(change.details.iter().map(|line| named(alias, line)));
+        whole.actions.extend(change.actions);
+        whole.undo.splice(0..0, change.undo);
+    }
+    whole.reason = reasons.join("; ");
+    whole.irreversible = (!irreversible.is_empty()).then(|| irreversible.join("; "));
+    (!reasons.is_empty()).then_some(whole)
+}
+
 /// An operation that failed, and whether its changes were undone.
 #[derive(Debug, Error)]
 #[non_exhaustive]

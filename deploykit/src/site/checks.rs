@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::pages::wrong_path;
-use super::{Config, ConfigError, Mistakes, services, steps};
+use super::{Config, ConfigError, DatabaseSection, Mistakes, services, steps};
 use crate::keys::Problem;
 use crate::python::Lock;
 use crate::secrets::{DEFAULT_PATTERN, compile_pattern};
@@ -54,6 +54,7 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
         let message = "`backup-command` is missing: it makes the copy that `restore-command` restores";
         report("database.restore-command", message.to_owned());
     }
+    databases(&config.database, report);
     if database.deadline.as_secs() < 1 {
         report("database.deadline", "expected at least \"1s\"".to_owned());
     }
@@ -100,6 +101,31 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
         let message = "`smoke.connect` is missing: while the page is up, the public address answers 503; give the \
                        address that the application server listens on";
         report("maintenance.page", message.to_owned());
+    }
+}
+
+/// Checks the aliases of databases.
+fn databases(database: &DatabaseSection, report: &mut Report<'_>) {
+    let mut seen = BTreeSet::new();
+    if database.migrate.is_empty() {
+        report("database.migrate", "names no database; without this key, `default` is migrated".to_owned());
+    }
+    for alias in &database.migrate {
+        // It is part of a file name.
+        if alias.is_empty() || alias.contains(['/', '\0']) || alias.starts_with('.') {
+            report("database.migrate", format!("`{alias}` is not a usable alias"));
+        }
+        if !seen.insert(alias) {
+            report("database.migrate", format!("`{alias}` is named twice"));
+        }
+    }
+    for (alias, direct) in &database.direct {
+        if !seen.contains(alias) {
+            report("database.direct", format!("`{alias}` is not in `migrate`"));
+        }
+        if seen.contains(direct) {
+            report("database.direct", format!("`{direct}` is in `migrate`: it would be migrated twice"));
+        }
     }
 }
 

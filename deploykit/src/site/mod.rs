@@ -29,7 +29,7 @@ pub use sections::{
 };
 pub use steps::{OwnStep, OwnTask};
 
-use crate::django::{Project, SiteFacts};
+use crate::django::{Databases, Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
 use crate::host::{Cancel, Host, Redactor, Umask, Variables, owners};
 pub use crate::keys::{Environment, Key, Problem, Section};
@@ -245,6 +245,10 @@ impl Site {
             directory: config.site.project.clone(),
             settings: settings.clone(),
             database_deadline: config.database.deadline,
+            databases: Databases {
+                migrate: config.database.migrate.clone(),
+                direct: config.database.direct.iter().cloned().collect(),
+            },
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::pages::pages;
-use crate::django::{DATABASE_DEADLINE, When};
+use crate::django::{DATABASE_DEADLINE, DEFAULT, When};
 use crate::http::Connect;
 use crate::keys::{Environment, Raw, Reader, Value, choices, keys};
 use crate::operations::git_update::{LocalChanges, LocalCommits};
@@ -155,6 +155,11 @@ keys! {
         "restore-command" => restore_command: Option<Vec<String>>, by command, example ["./put-database-back"];
         /// How long the database may take to accept a connection, to grant a lock, and to show that it is alive.
         "deadline" => deadline: Duration = DATABASE_DEADLINE;
+        /// The aliases in `DATABASES` that are migrated and copied, in this order; they are undone in the reverse order.
+        "migrate" => migrate: Vec<String> = vec![DEFAULT.to_owned()];
+        /// Aliases with the alias through which each is migrated and copied instead: a connection to the same database that does
+        /// not pass through a connection pooler, such as PgBouncer.
+        "direct" => direct: Vec<(String, String)>, shown "none", example Raw("{ default = \"direct\" }");
     }
 }
 

@@ -4,9 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use crate::action::Action;
-use crate::django::{
-    Collected, DatabaseState, MigrationPlan, Project, RestoreDatabase, Session, SiteFacts, When,
-};
+use crate::django::{Collected, PendingMigration, Project, RestoreDatabase, Session, SiteFacts, When};
 use crate::git::CarryWritten;
 use crate::host::Host;
 use crate::host::Swap;
@@ -15,7 +13,7 @@ use crate::operations::django_manage::{Migrations, Prepared, StaticSet};
 use crate::operations::git_update::Target;
 use crate::operations::pip_install::Prepared as Packages;
 use crate::operations::smoke_check::PageResult;
-use crate::operations::{Change, Check};
+use crate::operations::{Change, Check, of_databases};
 use crate::plan::{LaterRollback, RollbackWay};
 use crate::python::Bytecode;
 use crate::services::{Service, ServiceState};
@@ -48,8 +46,8 @@ pub(super) struct Facts {
     pub site: SiteFacts,
     /// Bytecode of the checkout, in the staged tree.
     pub bytecode: Option<Bytecode>,
-    pub migrations: Migrations,
-    pub backup: Option<Backup>,
+    /// Each database that is migrated, in its order.
+    pub databases: Vec<InDatabase>,
     /// The static files beside the live ones, or why there are none.
     pub collected: Result<Collected, String>,
     /// The services, in the order of the configuration.
@@ -64,13 +62,20 @@ pub(super) struct Facts {
     pub unforked: Option<String>,
 }
 
+/// The migrations of a database, and the copy that is made before them.
+#[derive(Debug)]
+pub(super) struct InDatabase {
+    pub migrations: Migrations,
+    pub backup: Option<Backup>,
+}
+
 impl Facts {
     /// Tells whether anything about the site has to change.
     fn is_needed(&self, target: &Target) -> bool {
         matches!(target, Target::Move(_))
             || !matches!(self.packages, Packages::Unchanged { .. })
             || self.collected.as_ref().is_ok_and(|collected| !collected.is_unchanged())
-            || self.migrations.plan.is_due()
+            || self.databases.iter().any(|database| database.migrations.plan.is_due())
             || !self.outputs.is_empty()
     }
 
@@ -90,9 +95,9 @@ impl Facts {
         let services = Services::new(site, &self.states, &self.baseline, boot);
         let known = Known {
             boot,
-            migrations: self.migrations.plan.pending.len(),
+            migrations: self.pending().count(),
             boots: self.carrying.migrates_live(),
-            copy: self.backup.as_ref().map(Backup::duration).unwrap_or_default(),
+            copy: self.backups().map(Backup::duration).sum(),
             ..Known::default()
         };
         let recipe = Recipe {
@@ -127,7 +132,8 @@ impl Facts {
         if let Some(carry) = self.carrying.at_static() {
             static_files = carried(static_files, carry, Vec::new());
         }
-        let migrations = Prepared::Migrations(Box::new(self.migrations.clone()));
+        let migrations = self.databases.iter().map(|database| database.migrations.clone());
+        let migrations = Prepared::Migrations(migrations.collect());
         Answers {
             backup: self.backup(site),
             code,
@@ -140,16 +146,33 @@ impl Facts {
     }
 
     fn backup(&self, site: &Site) -> Check {
-        let plan = &self.migrations.plan;
-        match &self.backup {
-            Some(backup) => Check::Change(backup.change(plan)),
-            None if plan.pending.is_empty() => Check::unchanged("no migrations are pending"),
-            None if self.carrying.apart.is_new => Check::unchanged("the database is new"),
-            None if site.config().database.backup == When::Never => {
-                Check::unchanged("`database.backup` is `never`")
-            }
-            None => Check::unchanged("the migrations can be reversed"),
+        let changes = self.databases.iter().filter_map(|database| {
+            let Migrations { plan, .. } = &database.migrations;
+            Some((database.migrations.alias(), database.backup.as_ref()?.change(plan)))
+        });
+        if let Some(change) = of_databases(self.are_several(), changes.collect()) {
+            return Check::Change(change);
         }
+        let is_old = |database: &InDatabase| !database.migrations.is_new;
+        Check::unchanged(match site.config().database.backup {
+            _ if self.pending().next().is_none() => "no migrations are pending",
+            _ if !self.databases.iter().any(is_old) => "the database is new",
+            When::Never => "`database.backup` is `never`",
+            _ => "the migrations can be reversed",
+        })
+    }
+
+    fn pending(&self) -> impl Iterator<Item = &PendingMigration> {
+        self.databases.iter().flat_map(|database| &database.migrations.plan.pending)
+    }
+
+    fn backups(&self) -> impl Iterator<Item = &Backup> {
+        self.databases.iter().filter_map(|database| database.backup.as_ref())
+    }
+
+    /// Tells whether messages say which database they are about.
+    fn are_several(&self) -> bool {
+        self.databases.len() > 1
     }
 
     /// Brings the outputs of the site's own steps live; `None` where they have none.
@@ -175,11 +198,11 @@ impl Facts {
         let Check::Change(mut change) = check else { return check };
         let carry = self.carrying.at_migrate();
         let (carry, take_out) = (Action::CarryWritten(carry.clone()), Action::TakeOutWritten(carry));
-        match (self.carrying.apart.is_new, self.carrying.migrates_live()) {
+        let is_new = self.carrying.apart.new_files().next().is_some();
+        match (is_new, self.carrying.migrates_live()) {
             (true, _) => {
-                // There is no database yet that could be restored.
                 change.actions.insert(0, carry);
-                (change.undo, change.irreversible) = (vec![take_out], None);
+                change.undo.push(take_out);
             }
             (false, true) => {}
             (false, false) => {
@@ -192,42 +215,47 @@ impl Facts {
 
     /// Says whether the update can be rolled back once it is finished.
     fn rollback(&self) -> LaterRollback {
-        let reason = self.migrations.plan.irreversible();
-        let way = match (&reason, self.migrations.has_copy()) {
-            (None, _) => RollbackWay::Possible,
-            (Some(_), true) => RollbackWay::FromCopy,
-            (Some(_), false) => RollbackWay::Impossible,
-        };
-        LaterRollback { way, reason }
+        let (mut way, mut reasons) = (RollbackWay::Possible, Vec::new());
+        for InDatabase { migrations, .. } in &self.databases {
+            let Some(reason) = migrations.plan.irreversible() else { continue };
+            way = match (migrations.has_copy(), way) {
+                (true, RollbackWay::Possible | RollbackWay::FromCopy) => RollbackWay::FromCopy,
+                _ => RollbackWay::Impossible,
+            };
+            reasons.push(self.named(migrations.alias(), reason));
+        }
+        LaterRollback { way, reason: (!reasons.is_empty()).then(|| reasons.join("; ")) }
+    }
+
+    fn named(&self, alias: &str, text: String) -> String {
+        if self.are_several() { format!("`{alias}`: {text}") } else { text }
     }
 
     fn notices(&self, site: &Site) -> Vec<String> {
         let is_on = self.site.debug && site.config().environment == Environment::Production;
         let debug = is_on.then(|| "DEBUG is on in the new version's settings".to_owned());
-        let (carrying, migrations) = (&self.carrying, &self.migrations.plan);
-        let boots = carrying.apart.notice(self.session.boot_time());
-        let boots = boots.filter(|_| !migrations.pending.is_empty());
-        let half = backup::warning(self.backup.as_ref(), migrations);
-        let half = half.filter(|_| !carrying.apart.is_new);
+        let boots = self.carrying.apart.notice(self.session.boot_time());
+        let boots = boots.filter(|_| self.pending().next().is_some());
+        let half = self.databases.iter().filter_map(|InDatabase { migrations, backup }| {
+            let half = backup::warning(backup.as_ref(), &migrations.plan).filter(|_| !migrations.is_new)?;
+            Some(self.named(migrations.alias(), half))
+        });
         debug.into_iter().chain(boots).chain(half).collect()
     }
 }
 
-/// Pairs pending migrations with their undo; they run in this project.
-pub(super) fn pending(
-    plan: MigrationPlan,
-    before: DatabaseState,
-    backup: Option<&Backup>,
-    project: Project,
-) -> Migrations {
-    let restore = backup.map(|backup| RestoreDatabase {
-        project: project.clone(),
-        ..backup.restore(before.clone(), plan.is_reversed_first())
-    });
-    let migrations = Migrations::new(plan, before, project);
-    match restore {
-        Some(restore) => Migrations { restore, ..migrations },
-        None => migrations,
+impl InDatabase {
+    /// Lets them run in this project.
+    pub(super) fn within(self, project: &Project) -> Self {
+        let InDatabase { migrations, backup } = self;
+        let Migrations { plan, migrate, is_new, .. } = migrations;
+        let restore = backup.as_ref().map(|backup| RestoreDatabase {
+            project: project.clone(),
+            ..backup.restore(migrate.before.clone(), plan.is_reversed_first())
+        });
+        let migrations = Migrations::new(plan, migrate.before, project.clone());
+        let restore = restore.unwrap_or_else(|| migrations.restore.clone());
+        InDatabase { migrations: Migrations { restore, is_new, ..migrations }, backup }
     }
 }
 

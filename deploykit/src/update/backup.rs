@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::action::Action;
 use crate::django::{
     BackupDatabase, BackupFacts, BackupRecord, DatabaseState, DjangoError, MigrationPlan, Project, PutBack,
-    RestoreDatabase, Session, When,
+    RestoreDatabase, Session, When, backup_file,
 };
 use crate::host::Host;
 use crate::host::files::InPath;
@@ -17,6 +17,7 @@ use crate::state::RunDirectory;
 use crate::update::error::PreparationError;
 
 /// A copy that will be made.
+#[derive(Debug)]
 pub(super) struct Backup {
     pub action: BackupDatabase,
     pub put_back: PutBack,
@@ -38,44 +39,57 @@ pub(super) fn is_wanted(backup: When, plan: &MigrationPlan) -> bool {
     backup.is_wanted(plan.wants_backup()) && !plan.pending.is_empty()
 }
 
-/// Looks how a copy can be made that is needed for these reasons, and refuses what could not be done in the window.
+/// A copy that is asked for.
+pub(super) struct Asked<'a> {
+    pub project: &'a Project,
+    /// The alias of the database.
+    pub alias: &'a str,
+    /// Why it is needed.
+    pub reasons: &'a [String],
+    /// How many bytes the copies of other databases take before.
+    pub taken: u64,
+}
+
+/// Looks how a copy can be made, and refuses what could not be done in the window.
 pub(super) fn prepare(
     site: &Site,
-    project: &Project,
-    reasons: &[String],
+    asked: &Asked<'_>,
     session: &mut Session,
     host: &Host,
     run: &Path,
 ) -> Result<Backup, Box<dyn Error + Send + Sync>> {
     let config = site.config();
+    let (project, database) = (asked.project.clone(), asked.alias.to_owned());
+    let file = |ending: &str| run.join(backup_file(asked.alias, ending));
     let own = |argv: &Option<Vec<String>>| argv.as_ref().and_then(|argv| site.command(argv));
     if let Some(command) = own(&config.database.backup_command) {
         let put_back = own(&config.database.restore_command).map_or(PutBack::ByHand, PutBack::Command);
-        let (path, command) = (run.join("backup"), Some(command));
-        let action = BackupDatabase { project: project.clone(), path, facts: None, command };
+        let action =
+            BackupDatabase { project, path: file(""), database, facts: None, command: Some(command) };
         return Ok(Backup { action, put_back, expected: None });
     }
-    let facts = match session.backup_facts(host) {
+    let facts = match session.on(asked.alias).backup_facts(host) {
         Err(DjangoError::Unsupported { engine, .. }) => {
-            let reason = reasons.join("; ");
+            let reason = asked.reasons.join("; ");
             return Err(PreparationError::BackupUnsupported { engine, reason }.into());
         }
         other => other?,
     };
     let runs = site.state().runs().unwrap_or_default();
-    let expected = expect(&facts, &runs);
+    let expected = expect(&facts, asked.alias, &runs);
     let free = rustix::fs::statvfs(run).at("look at", run)?;
     let free = free.f_bavail.saturating_mul(free.f_frsize);
-    if free < expected.file_bytes {
-        let (directory, needed) = (run.to_owned(), size(expected.file_bytes));
+    let needed = expected.file_bytes.saturating_add(asked.taken);
+    if free < needed {
+        let (directory, needed) = (run.to_owned(), size(needed));
         return Err(PreparationError::NoRoom { directory, needed, free: size(free) }.into());
     }
-    let path = run.join(match facts.vendor.as_str() {
-        "sqlite" => "backup.sqlite3",
-        "postgresql" => "backup.dump",
-        _ => "backup.sql",
+    let path = file(match facts.vendor.as_str() {
+        "sqlite" => "sqlite3",
+        "postgresql" => "dump",
+        _ => "sql",
     });
-    let action = BackupDatabase { project: project.clone(), path, facts: Some(facts), command: None };
+    let action = BackupDatabase { project, path, database, facts: Some(facts), command: None };
     Ok(Backup { action, put_back: PutBack::Itself, expected: Some(expected) })
 }
 
@@ -115,6 +129,11 @@ impl Backup {
         RestoreDatabase { project, before, backup, put_back: self.put_back.clone(), reverse_first }
     }
 
+    /// Returns how many bytes it is expected to take, as far as that is known.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.expected.map_or(0, |expected| expected.file_bytes)
+    }
+
     /// Returns how long it is expected to take.
     pub(super) fn duration(&self) -> Duration {
         self.expected.map_or(Duration::ZERO, |expected| expected.duration)
@@ -140,11 +159,11 @@ impl Expected {
 
 /// Expects what the last copy of the same kind came to, scaled to the size of today; without one, what a middling
 /// machine was seen to do.
-fn expect(facts: &BackupFacts, runs: &[RunDirectory]) -> Expected {
+fn expect(facts: &BackupFacts, alias: &str, runs: &[RunDirectory]) -> Expected {
     let last = runs
         .iter()
         .rev()
-        .filter_map(|run| BackupRecord::read(&run.path))
+        .filter_map(|run| BackupRecord::read(&run.path, alias))
         .find(|record| record.facts.vendor == facts.vendor && record.facts.size_bytes > 0);
     if let Some(last) = last {
         let scaled = |value: u64| {
@@ -195,7 +214,7 @@ mod tests {
 
     fn backup(expected: Option<Expected>, put_back: PutBack) -> Backup {
         let project = Project::new("p", "d", "s");
-        let action = BackupDatabase { project, path: "b".into(), facts: None, command: None };
+        let action = BackupDatabase::new(project, "b".into());
         Backup { action, put_back, expected }
     }
 
@@ -269,10 +288,10 @@ mod tests {
             run("20260101-3", record("mysql", 1, 1, 1)),
             run("20260101-4", None),
         ];
-        let expected = expect(&facts("postgresql", 2_000_000), &runs);
+        let expected = expect(&facts("postgresql", 2_000_000), "default", &runs);
         let duration = Duration::from_secs(8);
         assert_eq!(expected, Expected { file_bytes: 600_000, duration, measured: true });
-        let rule = expect(&facts("sqlite", 120_000_000), &runs);
+        let rule = expect(&facts("sqlite", 120_000_000), "default", &runs);
         let duration = Duration::from_secs(1);
         assert_eq!(rule, Expected { file_bytes: 120_000_000, duration, measured: false });
     }

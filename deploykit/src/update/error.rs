@@ -103,6 +103,40 @@ pub enum PreparationError {
         /// Where it came from.
         path: PathBuf,
     },
+    /// The settings have no such database.
+    #[error("`{key}` names `{alias}`, and `DATABASES` has only {}", quoted(known))]
+    NoAlias {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The alias.
+        alias: String,
+        /// The aliases that there are.
+        known: Vec<String>,
+    },
+    /// Two aliases are the same database: it would be migrated and restored twice.
+    #[error("`{alias}` and `{twin}` in `database.migrate` are the same database")]
+    SameDatabase {
+        /// An alias.
+        alias: String,
+        /// The other one.
+        twin: String,
+    },
+    /// A pooler gives each transaction another session: the programs that copy would leave settings in sessions of the site.
+    #[error(
+        "alias `{alias}` reaches its server through a connection pooler in transaction mode, where the database cannot be copied"
+    )]
+    Pooled {
+        /// The alias.
+        alias: String,
+    },
+    /// The direct alias is another database.
+    #[error("`database.direct` names `{direct}` for `{alias}`, and it is another database")]
+    DirectElsewhere {
+        /// The alias.
+        alias: String,
+        /// The one in its place.
+        direct: String,
+    },
     /// The migrations need a backup that deploykit cannot make.
     #[error(
         "a copy of the database is needed before the migrations ({reason}), and a copy of {engine} is not supported"
@@ -349,6 +383,10 @@ pub enum RollbackError {
 
 fn redirect(pages: usize) -> String {
     if pages == 1 { "a page redirects".to_owned() } else { format!("{pages} pages redirect") }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn list(failing: &[PageResult]) -> String {

@@ -338,7 +338,8 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host, outcome: Outcome) {
 fn backups(run: &Path) -> Vec<PathBuf> {
     let is_one = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        (name == "backup" || name.starts_with("backup.")) && name != "backup.json"
+        // The records stay.
+        (name == "backup" || name.starts_with("backup.")) && !name.ends_with(".json")
     };
     let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(is_one).collect()

@@ -1,24 +1,33 @@
 //! What a person should know of the migrations beside those that will be applied.
 
 use crate::django::reasons::named;
-use crate::django::{LackingMigration, MigrationId, MigrationPlan};
-use crate::git::counted;
+use crate::django::{LackingMigration, MigrationId, MigrationPlan, OtherDatabase};
 
-/// Says what is odd about the history of migrations, and what is pending in other databases.
+/// Says what is pending in databases that are not migrated.
+pub(super) fn of_others(others: &[OtherDatabase]) -> Vec<String> {
+    let one = |other: &OtherDatabase| {
+        let alias = &other.database;
+        if let Some(unknown) = &other.unknown {
+            return Some(format!(
+                "alias `{alias}` is not in `database.migrate`, and which of its migrations are applied is not known ({unknown})"
+            ));
+        }
+        let (count, are) = match other.pending.len() {
+            0 => return None,
+            1 => ("1 migration".to_owned(), "is"),
+            count => (format!("{count} migrations"), "are"),
+        };
+        Some(format!(
+            "alias `{alias}` has {count} that {are} not applied, and is not in `database.migrate`: add it there, or migrate it \
+             by hand: manage.py migrate --database {alias}"
+        ))
+    };
+    others.iter().filter_map(one).collect()
+}
+
+/// Says what is odd about the history of migrations.
 pub(super) fn notices(plan: &MigrationPlan) -> Vec<String> {
     let mut notices = Vec::new();
-    for other in &plan.others {
-        let name = &other.database;
-        if let Some(unknown) = &other.unknown {
-            notices.push(format!(
-                "what is pending in the database `{name}` is not known ({unknown}); migrate it by hand"
-            ));
-        } else if !other.pending.is_empty() {
-            let count = counted(other.pending.len(), "migration");
-            let flags = format!("manage.py migrate --database {name}");
-            notices.push(format!("pending in the database `{name}`: {count}; migrate it by hand: {flags}"));
-        }
-    }
     let lacking = |is_wanted: fn(&LackingMigration) -> bool| -> Vec<&MigrationId> {
         plan.lacking.iter().filter(|one| is_wanted(one)).map(|one| &one.id).collect()
     };
@@ -58,7 +67,6 @@ pub(super) fn notices(plan: &MigrationPlan) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::django::OtherDatabase;
 
     fn id(name: &str) -> MigrationId {
         MigrationId { app: "shop".into(), name: name.into() }
@@ -93,15 +101,14 @@ mod tests {
             pending,
             unknown: unknown.map(str::to_owned),
         };
-        let plan = |other| MigrationPlan { others: vec![other], ..MigrationPlan::default() };
-        let said = notices(&plan(other(vec![id("0001")], None)));
+        let said = |pending, unknown| of_others(&[other(pending, unknown)]).concat();
         assert_eq!(
-            said,
-            [
-                "pending in the database `users`: 1 migration; migrate it by hand: manage.py migrate --database users"
-            ]
+            said(vec![id("0001")], None),
+            "alias `users` has 1 migration that is not applied, and is not in `database.migrate`: add it there, or migrate it \
+             by hand: manage.py migrate --database users"
         );
-        assert!(notices(&plan(other(vec![], None))).is_empty());
-        assert!(notices(&plan(other(vec![], Some("KeyError")))).concat().contains("KeyError"));
+        assert!(said(vec![id("0001"), id("0002")], None).contains("2 migrations that are not applied"));
+        assert!(said(vec![], None).is_empty());
+        assert!(said(vec![], Some("KeyError")).contains("KeyError"));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::action::{Action, Context, held_by};
-use crate::django::{DatabaseState, DjangoError, Project, RowCounts, Session};
+use crate::django::{DjangoError, Project, Session};
 use crate::event::Outcome;
 use crate::git;
 use crate::host::Swap;
@@ -17,7 +17,7 @@ use crate::journal::{Entry, Journal, JournalError};
 use crate::names;
 use crate::plan::{Step, StepKind};
 use crate::site::Site;
-use crate::state::{Kept, KeptStatic, RunDirectory, State};
+use crate::state::{Kept, KeptDatabase, KeptStatic, RunDirectory, State};
 
 /// How long rows are counted.
 pub(super) const COUNTING: Duration = Duration::from_secs(5);
@@ -195,11 +195,12 @@ pub(super) fn keep(
         _ => None,
     });
     let put_aside = aside.map(|(aside, live)| (aside, names::beside(live, &run.name)));
-    let is_copied = steps
-        .iter()
-        .flat_map(|step| &step.change.actions)
-        .any(|action| matches!(action, Action::BackupDatabase(_)));
-    let (database, rows) = database(context, &site.project()?, is_copied)?;
+    let actions = steps.iter().flat_map(|step| &step.change.actions);
+    let copied: Vec<String> =
+        actions.filter_map(held_by!(BackupDatabase)).map(|backup| backup.database).collect();
+    let mut databases = databases(context, &site.project()?, &copied)?;
+    // A configuration names one at least.
+    let KeptDatabase { database, rows } = databases.remove(0);
     let static_files =
         put_aside.as_ref().map(|(_, directory)| KeptStatic { directory: directory.clone(), added });
     // Before the directory moves: what is moved and not written down would stay for ever.
@@ -210,6 +211,7 @@ pub(super) fn keep(
         database,
         static_files,
         rows,
+        others: databases,
         outputs: directory.clone(),
     })?;
     if let Some(directory) = directory {
@@ -235,21 +237,24 @@ pub(super) fn kept_output(directory: &Path, number: usize) -> PathBuf {
     directory.join(number.to_string())
 }
 
-/// Records the state of the database, and counts its rows, for a later restore of the copy.
-fn database(
+/// Records the state of each database that is migrated, and counts the rows of those that were copied, for a later restore.
+fn databases(
     context: &mut Context,
     project: &Project,
-    is_copied: bool,
-) -> Result<(DatabaseState, Option<RowCounts>), DjangoError> {
+    copied: &[String],
+) -> Result<Vec<KeptDatabase>, DjangoError> {
     let host = context.host.uninterrupted();
-    let look = |session: &mut Session| {
-        let state = session.state(&host)?;
-        let rows = is_copied.then(|| session.rows(&host, COUNTING));
+    let look_at = |session: &mut Session, alias: &String| {
+        let database = session.on(alias).state(&host)?;
+        let rows = copied.contains(alias).then(|| session.on(alias).rows(&host, COUNTING));
         let rows = rows.and_then(|rows| {
             rows.inspect_err(|error| host.note(&format!("rows not counted: {}", crate::error_chain(error))))
                 .ok()
         });
-        Ok((state, rows))
+        Ok(KeptDatabase { database, rows })
+    };
+    let look = |session: &mut Session| -> Result<Vec<KeptDatabase>, DjangoError> {
+        project.databases.migrate.iter().map(|alias| look_at(session, alias)).collect()
     };
     if let Some(session) = &mut context.django
         && session.stands_for(project)

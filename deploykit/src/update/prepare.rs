@@ -1,5 +1,6 @@
 //! The first half of an update: everything that can be done while the site serves.
 
+mod databases;
 mod django;
 mod early;
 mod ending;
@@ -32,7 +33,7 @@ use crate::plan::{Phase, StepKind};
 use crate::runner::Events;
 use crate::site::Site;
 use crate::state::{Current, RunDirectory, Seen, State};
-use crate::update::answers::{Facts, pending};
+use crate::update::answers::Facts;
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::past;
@@ -216,7 +217,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let unforked = this.begin_twin(&mut session, &site, &project, &tree)?;
             Ok(((session, site, bytecode, unforked), found))
         })?;
-        let apart = Apart::of(&site, &tree);
+        let apart = Apart::of(&site, &tree, &config.database.migrate);
         let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
         self.own_steps(StepKind::Check, &tree, Some(&project))?;
         let packages_stay = matches!(packages, Packages::Unchanged { .. });
@@ -228,25 +229,27 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collect = self.begin_step(StepKind::Collect);
         let collecting = self.begin_collect(&mut session, &site, moved, &tree, &mut beside);
         let collecting = self.or_fail(StepKind::Collect, collecting)?;
-        let (plan, before, backup) =
-            self.step(StepKind::Migrations, |this| this.migrations(&project, &mut session, &apart))?;
+        let databases =
+            self.step(StepKind::Migrations, |this| this.migrations(&project, &mut session, &site, &apart))?;
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps(StepKind::Collect, &tree, Some(&project))?;
         let kept = if packages_stay { self.keep_outputs(&tree, &seeded) } else { Ok(()) };
         let outputs = kept.and_then(|()| self.made_outputs(&tree, &seeded, &site));
         let outputs = self.or_fail(StepKind::Outputs, outputs)?;
-        let carrying = self.written(&tree, apart, &outputs, static_root, !plan.pending.is_empty());
+        let migrates = databases.iter().any(|database| !database.migrations.plan.pending.is_empty());
+        let carrying = self.written(&tree, apart, &outputs, static_root, migrates);
         let carrying = self.or_fail(StepKind::Plan, carrying)?;
         let unforked = self.end_twin(&mut session, unforked);
         let unforked = self.or_fail(StepKind::Plan, unforked)?;
-        let migrations = match carrying.migrates_live() {
-            true => pending(plan, before, backup.as_ref(), self.site.project()?),
+        let project = match carrying.migrates_live() {
+            true => self.site.project()?,
             false => {
                 session.also_stands_for(self.site.project()?);
-                pending(plan, before, backup.as_ref(), project)
+                project
             }
         };
+        let databases = databases.into_iter().map(|database| database.within(&project)).collect();
         if let Some(moved) = moved {
             beside.keep_open(&config.site.repository, &moved.changes);
         }
@@ -255,8 +258,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             session,
             site,
             bytecode,
-            migrations,
-            backup,
+            databases,
             collected,
             states,
             baseline,

@@ -23,7 +23,9 @@ use jiff::Timestamp;
 
 use crate::action::{Action, held_by};
 use crate::django::reasons::{grouped, reasons};
-use crate::django::{Migrate, Project, RestoreDatabase, ReversedMigration, Session, SiteFacts};
+use crate::django::{
+    DatabaseState, Migrate, Project, RestoreDatabase, ReversedMigration, RowCounts, Session, SiteFacts,
+};
 use crate::event::Event;
 use crate::git::{self, CarryWritten, Checkout, Exclude, GitError, Head, counted, short};
 use crate::host::Swap;
@@ -35,9 +37,9 @@ use crate::plan::{Phase, StepKind};
 use crate::python::{OwnFiles, Switch, Virtualenv};
 use crate::services::ServiceState;
 use crate::smoke::SmokeCheck;
-use crate::state::{Kept, State};
+use crate::state::{Kept, KeptDatabase, State};
 use crate::update::Update;
-use crate::update::backup::Backup;
+use crate::update::backup::{Asked, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::forecast::Known;
@@ -65,26 +67,57 @@ struct Done {
     hidden: Vec<Exclude>,
     /// The same of what the site's own steps made.
     outputs: Vec<(Swap, Swap)>,
-    migrate: Option<Migrate>,
+    /// The databases that it migrates, in their order.
+    databases: Vec<DoneDatabase>,
     /// What was carried over to the live checkout.
     written: Vec<CarryWritten>,
-    /// What would have brought the database back, had the update failed.
-    restore: Option<RestoreDatabase>,
     /// The pages as they were before the update.
     pages: Option<SmokeCheck>,
     /// The steps of a tool.
     inserted: Inserted,
 }
 
-/// How the database is restored.
-#[derive(Default)]
+/// What an update did to a database.
+struct DoneDatabase {
+    /// The database as the update left it.
+    left: DatabaseState,
+    /// The rows that it had then, where a copy of it was made.
+    rows: Option<RowCounts>,
+    migrate: Option<Migrate>,
+    /// What would have brought it back, had the update failed.
+    restore: Option<RestoreDatabase>,
+}
+
+/// How a database is restored.
 struct Database {
+    done: DoneDatabase,
     /// The migrations to be reversed, newest first.
     reversed: Vec<ReversedMigration>,
     /// The copy of the update that is restored instead.
     copy: Option<FromCopy>,
     /// The copy that is made before.
     backup: Option<Backup>,
+}
+
+/// What a database is looked at for.
+struct Looked<'a> {
+    run: &'a str,
+    project: &'a Project,
+    /// How many bytes the copies of other databases take before.
+    taken: u64,
+    several: bool,
+}
+
+impl<'a> Looked<'a> {
+    /// Names the database in lines about it, where there are several.
+    fn named(&self, alias: &str, lines: Vec<String>) -> Vec<String> {
+        let named = |line| if self.several { format!("`{alias}`: {line}") } else { line };
+        lines.into_iter().map(named).collect()
+    }
+
+    fn asked(&self, alias: &'a str, reasons: &'a [String]) -> Asked<'a> {
+        Asked { project: self.project, alias, reasons, taken: self.taken }
+    }
 }
 
 /// Everything that the plan is made of.
@@ -95,7 +128,8 @@ struct Facts {
     packages: Packages,
     project: Project,
     site: SiteFacts,
-    database: Database,
+    /// In the order of the update.
+    databases: Vec<Database>,
     states: Vec<ServiceState>,
     baseline: Vec<PageResult>,
 }
@@ -104,7 +138,7 @@ impl<'o> Preparation<'_, 'o> {
     /// Checks that a rollback is possible, and makes its plan.
     pub(super) fn roll_back(mut self, wanted: Option<&str>) -> Result<Box<Update<'o>>, UpdateError> {
         self.events.send(Event::PhaseStarted { phase: Phase::Prepare });
-        let done = self.step(StepKind::Run, |this| {
+        let mut done = self.step(StepKind::Run, |this| {
             let past = choose(&this.state, wanted)?;
             (this.to, this.from) = past.commits();
             let own = &this.site.config().steps;
@@ -138,12 +172,12 @@ impl<'o> Preparation<'_, 'o> {
             let text = format!("Django {} boots", facts.django);
             Ok(((session, facts), text))
         })?;
-        let database = self.step(StepKind::Migrations, |this| match this.request.from_copy {
-            true => this.by_copy(&done, &project, &mut session),
-            false => this.reversed(&done, &project, &mut session),
+        let databases = std::mem::take(&mut done.databases);
+        let databases = self.step(StepKind::Migrations, |this| {
+            this.databases(&done.run, databases, &project, &mut session)
         })?;
         let target = moved.map(|moved| Target::Move(Box::new(moved)));
-        let facts = Facts { done, target, packages, project, site, database, states, baseline };
+        let facts = Facts { done, target, packages, project, site, databases, states, baseline };
         self.assemble_rollback(facts, session)
     }
 
@@ -210,36 +244,70 @@ impl<'o> Preparation<'_, 'o> {
         Ok((Packages::Ready(Box::new(ready)), text))
     }
 
-    /// Checks that the database is as the update left it, and that its migrations can be reversed.
-    fn reversed(
-        &mut self,
-        done: &Done,
+    /// Finds out how each database is restored.
+    fn databases(
+        &self,
+        run: &str,
+        databases: Vec<DoneDatabase>,
         project: &Project,
         session: &mut Session,
+    ) -> Result<(Vec<Database>, String), Failed> {
+        // Those that the update did not copy can only be reversed.
+        let is_copied = |done: &DoneDatabase| done.restore.as_ref().is_some_and(|one| one.backup.is_some());
+        let from_copy = self.request.from_copy;
+        if from_copy && !databases.iter().any(is_copied) {
+            return Err(RollbackError::NoCopy { run: run.to_owned() }.into());
+        }
+        let several = databases.len() > 1;
+        let (mut found, mut texts) = (Vec::new(), Vec::new());
+        for done in databases {
+            let alias = done.left.database.clone();
+            let backups = found.iter().filter_map(|one: &Database| one.backup.as_ref());
+            let taken = backups.map(Backup::file_bytes).sum();
+            let looked = Looked { run, project, taken, several };
+            let (database, text) = match from_copy && is_copied(&done) {
+                true => self.by_copy(&looked, done, session)?,
+                false => self.reversed(&looked, done, session)?,
+            };
+            texts.push(if several { format!("`{alias}`: {text}") } else { text });
+            found.push(database);
+        }
+        Ok((found, texts.join(", ")))
+    }
+
+    /// Checks that a database is as the update left it, and that its migrations can be reversed.
+    fn reversed(
+        &self,
+        looked: &Looked<'_>,
+        done: DoneDatabase,
+        session: &mut Session,
     ) -> Result<(Database, String), Failed> {
-        let now = session.state(&self.host)?;
-        let left = &done.kept.database;
+        let alias = done.left.database.as_str();
+        let databases = &looked.project.databases;
+        let now = databases.named(alias, session.on(alias).state(&self.host))?;
         // Without migrations to reverse, a table that another program created does not matter.
-        if now.applied != left.applied || done.migrate.is_some() && now != *left {
-            let (run, lines) = (done.run.clone(), left.differences(&now));
+        if now.applied != done.left.applied || done.migrate.is_some() && now != done.left {
+            let (run, lines) = (looked.run.to_owned(), looked.named(alias, done.left.differences(&now)));
             return Err(RollbackError::DatabaseMoved { run, lines }.into());
         }
         let Some(migrate) = &done.migrate else {
-            return Ok((Database::default(), "the update applied none".to_owned()));
+            let database = Database { done, reversed: Vec::new(), copy: None, backup: None };
+            return Ok((database, "the update applied none".to_owned()));
         };
-        let reversed = session.reversal(&self.host, &migrate.before.applied)?;
+        let reversal = session.on(alias).reversal(&self.host, &migrate.before.applied);
+        let reversed = databases.named(alias, reversal)?;
         let obstacles = reversed.iter().flat_map(|one| reasons(&one.id, &one.obstacles));
         let obstacles = grouped(&obstacles.collect::<Vec<_>>());
         if !obstacles.is_empty() {
             let copy = done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned);
-            return Err(RollbackError::Irreversible { reasons: obstacles, copy }.into());
+            return Err(RollbackError::Irreversible { reasons: looked.named(alias, obstacles), copy }.into());
         }
         let reasons = answers::backup_reasons(&reversed);
         let wanted = self.site.config().database.backup.is_wanted(!reasons.is_empty());
         let wanted = wanted && !reversed.is_empty();
-        let backup = if wanted { Some(self.backup(project, &reasons, session)?) } else { None };
+        let backup = if wanted { Some(self.backup(&looked.asked(alias, &reasons), session)?) } else { None };
         let text = format!("{} to reverse", reversed.len());
-        Ok((Database { reversed, backup, copy: None }, text))
+        Ok((Database { done, reversed, backup, copy: None }, text))
     }
 
     fn assemble_rollback(mut self, facts: Facts, session: Session) -> Result<Box<Update<'o>>, UpdateError> {
@@ -255,8 +323,8 @@ impl<'o> Preparation<'_, 'o> {
         let services = Services::new(site, &facts.states, &facts.baseline, boot);
         let known = Known {
             boot,
-            migrations: facts.database.reversed.len(),
-            copy: facts.database.backup.as_ref().map(Backup::duration).unwrap_or_default(),
+            migrations: facts.databases.iter().map(|database| database.reversed.len()).sum(),
+            copy: facts.backups().map(|(_, backup)| backup.duration()).sum(),
             put_back: facts.put_back(),
             ..Known::default()
         };
@@ -330,17 +398,37 @@ impl Done {
             static_files,
             hidden: past.undo().filter_map(held_by!(Exclude)).collect(),
             outputs,
-            migrate: past.actions().find_map(held_by!(Migrate)),
+            databases: DoneDatabase::of(past, &kept),
             written: past
                 .actions()
                 .filter_map(held_by!(CarryWritten))
                 .filter_map(|carry| carry.again())
                 .collect(),
-            restore: past.undo().find_map(held_by!(RestoreDatabase)),
             pages: past.undo().find_map(held_by!(SmokeCheck)),
             inserted: Inserted::default(),
             run,
             kept,
         })
+    }
+}
+
+impl DoneDatabase {
+    /// Reads what an update did to each database.
+    fn of(past: &Past, kept: &Kept) -> Vec<DoneDatabase> {
+        let first = KeptDatabase { database: kept.database.clone(), rows: kept.rows.clone() };
+        let all = [first].into_iter().chain(kept.others.iter().cloned());
+        all.map(|KeptDatabase { database: left, rows }| DoneDatabase {
+            migrate: past
+                .actions()
+                .filter_map(held_by!(Migrate))
+                .find(|migrate| migrate.before.database == left.database),
+            restore: past
+                .undo()
+                .filter_map(held_by!(RestoreDatabase))
+                .find(|restore| restore.before.database == left.database),
+            left,
+            rows,
+        })
+        .collect()
     }
 }

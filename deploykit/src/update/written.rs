@@ -19,38 +19,56 @@ const SHOWN: usize = 20;
 /// What of the new version's data lies in the staged tree instead of the live checkout. All paths are from its top.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Apart {
-    /// The file of the default database.
-    pub database: Option<PathBuf>,
-    /// Whether neither tree has that file yet.
-    pub is_new: bool,
+    /// The files of the databases that are migrated.
+    pub databases: Vec<DatabaseFile>,
     /// Directories of uploads.
     pub uploads: Vec<PathBuf>,
 }
 
+/// The file of a database.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct DatabaseFile {
+    pub alias: String,
+    pub path: PathBuf,
+    /// Whether neither tree has it yet.
+    pub is_new: bool,
+}
+
 impl Apart {
     /// Looks where a site that was booted in the staged tree keeps its data.
-    pub(super) fn of(site: &SiteFacts, tree: &StagedTree) -> Self {
-        let default = site.databases.iter().find(|database| database.alias == "default");
-        let database = default.and_then(|database| inside(database.file.as_deref()?, &tree.path));
-        let is_missing =
-            |file: &PathBuf| !tree.path.join(file).exists() && !tree.repository.join(file).exists();
-        let is_new = database.as_ref().is_some_and(is_missing);
+    pub(super) fn of(site: &SiteFacts, tree: &StagedTree, migrated: &[String]) -> Self {
+        let databases = site.databases.iter().filter(|database| migrated.contains(&database.alias));
+        let databases = databases.filter_map(|database| {
+            let path = inside(database.file.as_deref()?, &tree.path)?;
+            let is_new = !tree.path.join(&path).exists() && !tree.repository.join(&path).exists();
+            Some(DatabaseFile { alias: database.alias.clone(), path, is_new })
+        });
         let uploads = site.uploads.iter().filter_map(|directory| inside(directory, &tree.path)).collect();
-        Apart { database, is_new, uploads }
+        Apart { databases: databases.collect(), uploads }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.database.is_none() && self.uploads.is_empty()
+        self.databases.is_empty() && self.uploads.is_empty()
+    }
+
+    /// Tells whether a database does not exist yet.
+    pub(super) fn is_new(&self, alias: &str) -> bool {
+        self.new_files().any(|file| file.alias == alias)
+    }
+
+    /// Returns the databases that do not exist yet.
+    pub(super) fn new_files(&self) -> impl Iterator<Item = &DatabaseFile> {
+        self.databases.iter().filter(|file| file.is_new)
     }
 
     /// Says that Django boots in the window for it.
     pub(super) fn notice(&self, boot: Duration) -> Option<String> {
-        let what = match (&self.database, self.uploads.first()) {
-            (Some(file), _) if self.is_new => {
-                format!("the database `{}` does not exist yet and starts empty", file.display())
+        let what = match (self.databases.first(), self.uploads.first()) {
+            (Some(file), _) if file.is_new => {
+                format!("the database `{}` does not exist yet and starts empty", file.path.display())
             }
             (Some(file), _) => {
-                format!("the database `{}` is not linked into the staged tree", file.display())
+                format!("the database `{}` is not linked into the staged tree", file.path.display())
             }
             (None, Some(directory)) => {
                 format!("the uploads below `{}` are not linked into the staged tree", directory.display())
@@ -135,8 +153,7 @@ impl Carrying {
 
     /// Returns what carries over what the migrations wrote; with a new database, what removes that again.
     pub(super) fn at_migrate(&self) -> CarryWritten {
-        let awaited: Vec<PathBuf> =
-            self.apart.database.iter().filter(|_| self.apart.is_new).cloned().collect();
+        let awaited: Vec<PathBuf> = self.apart.new_files().map(|file| file.path.clone()).collect();
         CarryWritten { looks: !self.migrates_live(), awaited, ..self.carry(MIGRATE) }
     }
 }

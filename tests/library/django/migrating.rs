@@ -252,8 +252,7 @@ fn a_backup_brings_back_what_cannot_be_reversed_and_only_once() {
     site.migration("0002_drop", "0001_initial", "", "migrations.RemoveField('item', 'name')");
     let backup = site.path("backup.sqlite3");
     let mut context = Context::default();
-    let action =
-        BackupDatabase { project: site.project.clone(), path: backup.clone(), facts: None, command: None };
+    let action = BackupDatabase::new(site.project.clone(), backup.clone());
     action.perform(&mut context).unwrap();
     let (before, result, mut context) = migrate(&site);
     result.unwrap();

@@ -1,6 +1,7 @@
 //! The whole update through the library, on a site that serves: compared before and after, whole.
 
 mod beside;
+mod databases;
 mod environments;
 mod goes_back;
 mod held;

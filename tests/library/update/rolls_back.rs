@@ -75,7 +75,7 @@ pub fn from_copy(site: &DemoSite) -> (Report, Told) {
 
 /// Rolls the last update back, and fails the test unless that ends well.
 #[track_caller]
-fn rolled_back(site: &DemoSite) -> (Report, Told) {
+pub fn rolled_back(site: &DemoSite) -> (Report, Told) {
     let (result, told) = rollback_of(site, None, |_| (), &mut |_| ());
     match result {
         Ok(report) if report.outcome == Outcome::Updated => {

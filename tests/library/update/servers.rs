@@ -6,8 +6,9 @@ use super::goes_back::{PATIENCE, assert_as_before, publish_release_2, rolled_bac
 use super::*;
 use crate::database::on_each_engine;
 use crate::support::database::{CANARY, Database, Engine};
+use crate::support::pooler::Pooler;
 use crate::support::program;
-use crate::support::releases::{publish_irreversible_migration_and_broken_page, write};
+use crate::support::releases::{publish_column, publish_irreversible_migration_and_broken_page, write};
 use crate::support::site::TestSite;
 use crate::support::snapshot::Snapshot;
 
@@ -16,6 +17,38 @@ on_each_engine! {
     a_migration_that_raises_after_others_were_applied,
     a_migration_that_cannot_be_reversed_is_taken_back_by_the_copy,
     a_copy_that_cannot_be_put_back_holds_the_site,
+}
+
+/// What is found out in the preparation, and the way out of it.
+#[test]
+fn a_pooler_is_named_in_the_plan_and_gone_past() {
+    let Some(site) = site_on(Engine::PostgreSql) else { return };
+    let file = site.root.join("data/database.json");
+    let straight = fs::read_to_string(&file).unwrap();
+    let Some(pooler) = Pooler::before(&Database::of(&straight), "transaction") else { return };
+    fs::write(&file, pooler.settings()).unwrap();
+    let local = format!("from .base import DATABASES\n\nDATABASES[\"direct\"] = {straight}\n");
+    fs::write(site.checkout.join("project/config/settings/local.py"), local).unwrap();
+    publish_column(&site);
+
+    let loaded = load(&site);
+    let mut unheard = |_: &Record| ();
+    let Ok(Prepared::Ready(update)) = update::prepare(&loaded, &Request::default(), None, &mut unheard)
+    else {
+        panic!("there is something to do")
+    };
+    let notices = update.plan().notices.join("\n");
+    assert!(notices.contains("alias `default` reaches its server through a connection pooler"), "{notices}");
+    update.discard();
+
+    configure(&site, "[maintenance]\n", "[database]\nbackup = \"always\"\n\n[maintenance]\n");
+    let error = run_update(&site).expect_err("it cannot be copied");
+    assert!(deploykit::error_chain(&error).contains("cannot be copied"), "{error:?}");
+    configure(&site, "[database]\n", "[database]\ndirect = { default = \"direct\" }\n");
+    let (report, told) = updated(&site);
+    assert!(!report.notices.concat().contains("pooler") && told.done().contains(&"backup"), "{report:#?}");
+    let (_, told) = super::rolls_back::from_copy(&site);
+    assert!(told.done().contains(&"migrate"));
 }
 
 /// A site that serves, on a server, whose programs are seen at their work.

@@ -3,22 +3,61 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{DATABASE, READ, Session};
+use super::{READ, Session};
 use crate::django::migrations::Observed;
+use crate::django::project::DEFAULT;
 use crate::django::{BackupFacts, DatabaseState, DjangoError, MigrationId, MigrationPlan, ReversedMigration};
 use crate::host::Host;
 use crate::names;
 
+/// What a server says of a database and of who stands before it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Pooling {
+    /// A pooler gives each transaction another session of the server: settings and locks of a session do not hold.
+    pub shares: bool,
+    /// What tells the database from any other one.
+    pub place: Vec<String>,
+}
+
 impl Session {
+    /// Lets the next question or change be about this database instead of the default one.
+    pub fn on(&mut self, alias: &str) -> &mut Self {
+        self.on = Some(alias.to_owned());
+        self
+    }
+
+    /// Makes a request about the database of [`on`](Session::on).
+    pub(in crate::django) fn about(&mut self, what: &'static str) -> Value {
+        let alias = self.on.take().unwrap_or_else(|| DEFAULT.to_owned());
+        json!({ "do": what, "direct": self.project.databases.direct.get(&alias), "database": alias })
+    }
+
+    /// Says whether a pooler stands before the database, and which database of which server it is; `direct`: as it is migrated,
+    /// otherwise as the site reaches it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn pooling(&mut self, host: &Host, direct: bool) -> Result<Pooling, DjangoError> {
+        let mut request = self.about("pooling");
+        if !direct {
+            request["direct"] = Value::Null;
+        }
+        self.ask(host, "connection", request, Some(READ))
+    }
+
     /// Says which migrations wait, in their order.
     ///
     /// # Errors
     ///
     /// When the database cannot be read, or the migrations contradict it or each other.
     pub fn migrations(&mut self, host: &Host) -> Result<MigrationPlan, DjangoError> {
-        self.ask(host, "migration plan", json!({ "do": "migrations", "database": DATABASE }), Some(READ))
+        let mut request = self.about("migrations");
+        let databases = &self.project.databases;
+        request["migrated"] = databases.migrate.iter().chain(databases.direct.values()).cloned().collect();
+        self.ask(host, "migration plan", request, Some(READ))
     }
 
     /// Looks at the applied migrations and the schema.
@@ -27,7 +66,7 @@ impl Session {
     ///
     /// When the database cannot be read.
     pub fn state(&mut self, host: &Host) -> Result<DatabaseState, DjangoError> {
-        let request = json!({ "do": "state", "database": DATABASE });
+        let request = self.about("state");
         self.ask::<Observed>(host, "database state", request, Some(READ)).map(DatabaseState::from)
     }
 
@@ -43,7 +82,9 @@ impl Session {
         before: &[MigrationId],
         plan: &[MigrationId],
     ) -> Result<(), DjangoError> {
-        let request = json!({ "do": "migrate", "database": DATABASE, "applied": before, "plan": plan });
+        let mut request = self.about("migrate");
+        request["applied"] = json!(before);
+        request["plan"] = json!(plan);
         self.tell(host, "migrate", request, None)
     }
 
@@ -61,7 +102,8 @@ impl Session {
         struct Reversal {
             migrations: Vec<ReversedMigration>,
         }
-        let request = json!({ "do": "reversal", "database": DATABASE, "applied": before });
+        let mut request = self.about("reversal");
+        request["applied"] = json!(before);
         self.ask::<Reversal>(host, "reversal plan", request, Some(READ)).map(|answer| answer.migrations)
     }
 
@@ -72,10 +114,11 @@ impl Session {
     /// [`DjangoError::Irreversible`] when that would lose something; then nothing was done.
     /// [`DjangoError::SchemaDiffers`] when the schema is not what it was.
     pub fn restore(&mut self, host: &Host, before: &DatabaseState) -> Result<(), DjangoError> {
-        if self.state(host)? == *before {
+        if self.on(&before.database).state(host)? == *before {
             return Ok(());
         }
-        let request = json!({ "do": "reverse", "database": DATABASE, "applied": before.applied });
+        let mut request = self.on(&before.database).about("reverse");
+        request["applied"] = json!(before.applied);
         self.tell(host, "reverse migrations", request, None)?;
         self.compare(host, before)
     }
@@ -87,7 +130,8 @@ impl Session {
     ///
     /// When it cannot be reached, or what is running in it does not end.
     pub fn settle(&mut self, host: &Host) -> Result<(), DjangoError> {
-        self.tell(host, "connect", json!({ "do": "settle", "database": DATABASE }), Some(READ))
+        let request = self.about("settle");
+        self.tell(host, "connect", request, Some(READ))
     }
 
     /// Returns what must be known before the database is copied, such as its size.
@@ -98,7 +142,8 @@ impl Session {
     /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
     /// [`DjangoError::NotOwned`], [`DjangoError::RightsMissing`].
     pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
-        self.ask(host, "backup", json!({ "do": "backup_facts", "database": DATABASE }), Some(READ))
+        let request = self.about("backup_facts");
+        self.ask(host, "backup", request, Some(READ))
     }
 
     /// Copies the database into a file that only its owner can read. A file that is there already is kept.
@@ -107,7 +152,8 @@ impl Session {
     ///
     /// Like [`backup_facts`](Session::backup_facts), and [`DjangoError::Tool`] when the database's own program fails.
     pub fn backup(&mut self, host: &Host, path: &Path) -> Result<(), DjangoError> {
-        let request = json!({ "do": "backup", "database": DATABASE, "path": names::text(path) });
+        let mut request = self.about("backup");
+        request["path"] = json!(names::text(path));
         self.tell(host, "backup", request, None)
     }
 
@@ -122,7 +168,8 @@ impl Session {
         before: &DatabaseState,
         path: &Path,
     ) -> Result<(), DjangoError> {
-        let request = json!({ "do": "restore_backup", "database": DATABASE, "path": names::text(path) });
+        let mut request = self.on(&before.database).about("restore_backup");
+        request["path"] = json!(names::text(path));
         self.tell(host, "restore", request, None)?;
         self.compare(host, before)
     }
@@ -133,7 +180,7 @@ impl Session {
         host: &Host,
         before: &DatabaseState,
     ) -> Result<(), DjangoError> {
-        let now = self.state(host)?;
+        let now = self.on(&before.database).state(host)?;
         if now == *before {
             return Ok(());
         }

@@ -2,18 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::{Failed, Preparation};
-use crate::django::{
-    CheckReport, Collected, Collecting, DatabaseState, MigrationPlan, Project, Session, SiteFacts,
-    StaticFiles, When,
-};
+use super::{Failed, Preparation, databases};
+use crate::django::{CheckReport, Collected, Collecting, Project, Session, SiteFacts, StaticFiles, When};
 use crate::git::{ChangeStatus, StagedTree, Tree, counted, tracked_below};
 use crate::names;
-use crate::operations::django_manage::static_summary;
+use crate::operations::django_manage::{Migrations, static_summary};
 use crate::operations::git_update::Move;
 use crate::plan::StepKind;
 use crate::python::Bytecode;
-use crate::update::backup::{self, Backup};
+use crate::update::answers::InDatabase;
+use crate::update::backup::{self, Asked, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
 use crate::update::history;
@@ -68,27 +66,59 @@ impl Preparation<'_, '_> {
         Ok((!files.is_empty()).then_some(Bytecode { from, to, files }))
     }
 
-    #[expect(clippy::type_complexity, reason = "three facts of one step")]
     pub(super) fn migrations(
         &mut self,
         project: &Project,
         session: &mut Session,
+        site: &SiteFacts,
         apart: &Apart,
-    ) -> Result<((MigrationPlan, DatabaseState, Option<Backup>), String), Failed> {
-        let plan = session.migrations(&self.host)?;
-        let state = session.state(&self.host)?;
-        for notice in history::notices(&plan) {
-            self.notice(notice);
+    ) -> Result<(Vec<InDatabase>, String), Failed> {
+        databases::check(&project.databases, &site.databases)?;
+        let several = project.databases.are_several();
+        let (mut found, mut texts) = (Vec::new(), Vec::new());
+        for alias in &project.databases.migrate {
+            let backups = found.iter().filter_map(|one: &InDatabase| one.backup.as_ref());
+            let taken = backups.map(Backup::file_bytes).sum();
+            let (one, text) = self.migrations_of(alias, project, session, apart, taken)?;
+            // They are the same for each.
+            let others = if found.is_empty() { one.migrations.plan.others.as_slice() } else { &[] };
+            for notice in history::of_others(others).into_iter().chain(history::notices(&one.migrations.plan))
+            {
+                self.notice(notice);
+            }
+            if databases::is_pooled(&project.databases, alias, session, &self.host)?
+                && !one.migrations.plan.pending.is_empty()
+            {
+                self.notice(databases::pooled(alias));
+            }
+            texts.push(if several { format!("`{alias}`: {text}") } else { text });
+            found.push(one);
         }
-        if let Some(file) = apart.database.as_ref().filter(|_| !plan.pending.is_empty())
-            && Tree::open(&self.site.config().site.repository, &self.to)?.holds(file)
+        Ok((found, texts.join(", ")))
+    }
+
+    fn migrations_of(
+        &self,
+        alias: &str,
+        project: &Project,
+        session: &mut Session,
+        apart: &Apart,
+        taken: u64,
+    ) -> Result<(InDatabase, String), Failed> {
+        let databases = &project.databases;
+        let plan = databases.named(alias, session.on(alias).migrations(&self.host))?;
+        let state = databases.named(alias, session.on(alias).state(&self.host))?;
+        let file = apart.databases.iter().find(|file| file.alias == alias);
+        if let Some(file) = file.filter(|_| !plan.pending.is_empty())
+            && Tree::open(&self.site.config().site.repository, &self.to)?.holds(&file.path)
         {
-            return Err(PreparationError::DatabaseTracked { path: file.clone() }.into());
+            return Err(PreparationError::DatabaseTracked { path: file.path.clone() }.into());
         }
         // A new database is removed again when the update fails.
-        let wanted = !apart.is_new && backup::is_wanted(self.site.config().database.backup, &plan);
-        let backup = match wanted {
-            true => Some(self.backup(project, &plan.backup_reasons(), session)?),
+        let is_new = apart.is_new(alias);
+        let reasons = plan.backup_reasons();
+        let backup = match !is_new && backup::is_wanted(self.site.config().database.backup, &plan) {
+            true => Some(self.backup(&Asked { project, alias, reasons: &reasons, taken }, session)?),
             false => None,
         };
         let text = match plan.pending.len() {
@@ -96,16 +126,21 @@ impl Preparation<'_, '_> {
             0 => "none pending".to_owned(),
             count => format!("{count} pending"),
         };
-        Ok(((plan, state, backup), text))
+        let migrations = Migrations { is_new, ..Migrations::new(plan, state, project.clone()) };
+        Ok((InDatabase { migrations, backup }, text))
     }
 
     pub(in crate::update) fn backup(
         &self,
-        project: &Project,
-        reasons: &[String],
+        asked: &Asked<'_>,
         session: &mut Session,
     ) -> Result<Backup, Failed> {
-        backup::prepare(self.site, project, reasons, session, &self.host, &self.directory())
+        let (databases, alias) = (&asked.project.databases, asked.alias);
+        let by_command = self.site.config().database.backup_command.is_some();
+        if !by_command && databases::is_pooled(databases, alias, session, &self.host)? {
+            return Err(PreparationError::Pooled { alias: alias.to_owned() }.into());
+        }
+        backup::prepare(self.site, asked, session, &self.host, &self.directory())
     }
 
     /// Lets Django collect; or says why it does not.

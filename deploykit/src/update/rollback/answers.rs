@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::Facts;
+use super::{Database, Facts};
 use crate::action::Action;
 use crate::django::reasons::{grouped, reasons};
-use crate::django::{Migrate, PutBack, RestoreDatabase, ReversedMigration};
+use crate::django::{Migrate, Project, PutBack, RestoreDatabase, ReversedMigration};
 use crate::git::{CarryWritten, Exclude, counted};
 use crate::operations::django_manage::{Prepared, Reversal, StaticSet};
-use crate::operations::{Change, Check};
+use crate::operations::{Change, Check, of_databases};
 use crate::site::Site;
 use crate::smoke::SmokeCheck;
 use crate::update::backup::Backup;
@@ -34,23 +34,79 @@ pub(super) fn backup_reasons(reversed: &[ReversedMigration]) -> Vec<String> {
     grouped(&all.collect::<Vec<_>>())
 }
 
-impl Facts {
-    fn backup_reasons(&self) -> Vec<String> {
-        match &self.database.copy {
-            Some(_) => vec![format!("the copy of run {} replaces the database", self.done.run)],
-            None => backup_reasons(&self.database.reversed),
-        }
+impl Database {
+    pub(super) fn alias(&self) -> &str {
+        &self.done.left.database
     }
 
-    /// Returns how long it takes to restore the copy of the update, which was about as large as the database is now.
-    pub(super) fn put_back(&self) -> Duration {
-        let copy = self.database.copy.as_ref().and(self.database.backup.as_ref());
-        copy.map(Backup::duration).unwrap_or_default()
+    fn backup_reasons(&self, run: &str) -> Vec<String> {
+        match &self.copy {
+            Some(_) => vec![format!("the copy of run {run} replaces the database")],
+            None => backup_reasons(&self.reversed),
+        }
     }
 
     /// Returns the copy from which deploykit itself can restore the new version's database.
     fn way_forward(&self) -> Option<&Backup> {
-        self.database.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
+        self.backup.as_ref().filter(|backup| backup.put_back != PutBack::ByHand)
+    }
+
+    /// Returns how the database is restored; `None` where the update left it as it was.
+    fn reversal(&self, run: &str, project: &Project) -> Option<Reversal> {
+        let left = self.done.left.clone();
+        if let (Some(copy), Some(backup)) = (&self.copy, self.way_forward()) {
+            return Some(copy.reversal(run, backup));
+        }
+        // Without migrations to reverse there may be records of squashed ones.
+        let migrate = self.done.migrate.as_ref().filter(|migrate| migrate.before.applied != left.applied)?;
+        let undo = match self.way_forward() {
+            Some(backup) => Action::RestoreDatabase(backup.restore(left, false)),
+            None => Action::Migrate(Migrate { project: project.clone(), ..migrate.clone() }),
+        };
+        let reason = match self.reversed.len() {
+            0 => "the records of squashed migrations".to_owned(),
+            count => format!("{} to reverse", counted(count, "migration")),
+        };
+        let restore = RestoreDatabase::new(project.clone(), migrate.before.clone(), None);
+        Some(Reversal { reason, reversed: self.reversed.clone(), restore, undo })
+    }
+
+    /// Returns what is lost of the data written since the update.
+    fn losses(&self) -> Vec<String> {
+        if let Some(copy) = &self.copy {
+            return copy.losses.clone();
+        }
+        let mut notices: Vec<String> = self
+            .reversed
+            .iter()
+            .filter(|one| !one.drops.is_empty())
+            .map(|one| format!("`{}` is reversed: {} are lost", one.id, one.drops.join(" and ")))
+            .collect();
+        let unknown = self.reversed.iter().flat_map(|one| reasons(&one.id, &one.unknown));
+        let unknown = grouped(&unknown.collect::<Vec<_>>());
+        if !notices.is_empty() && self.way_forward().is_none() {
+            notices.push(
+                "they are lost even if the rollback fails: no copy of the database is restored then"
+                    .to_owned(),
+            );
+        }
+        notices.extend(unknown.into_iter().map(|text| format!("reversed by the site's own code: {text}")));
+        notices
+    }
+}
+
+impl Facts {
+    /// Returns how long it takes to restore the copies of the update, which were about as large as the databases are now.
+    pub(super) fn put_back(&self) -> Duration {
+        self.backups()
+            .filter(|(database, _)| database.copy.is_some())
+            .map(|(_, backup)| backup.duration())
+            .sum()
+    }
+
+    /// Returns the copies that are made, each with its database.
+    pub(super) fn backups(&self) -> impl Iterator<Item = (&Database, &Backup)> {
+        self.databases.iter().filter_map(|database| Some((database, database.backup.as_ref()?)))
     }
 
     /// Returns the change of each operation.
@@ -75,13 +131,14 @@ impl Facts {
             None if self.done.static_files.is_some() => (virtualenv, self.shown(static_files)),
             None => (virtualenv, static_files),
         };
-        let migrate = match self.reversal() {
-            None => Check::unchanged("the update applied no migrations"),
-            Some(reversal) => {
-                self.carried(MIGRATE).fold(Prepared::Reversal(Box::new(reversal)).change(), |check, carry| {
-                    check.then(Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry))
-                })
-            }
+        // Backwards, as the undo of the update would.
+        let reversals = self.databases.iter().rev();
+        let reversals = reversals.filter_map(|one| one.reversal(&self.done.run, &self.project));
+        let migrate = match Prepared::Reversal(reversals.collect()).change() {
+            change @ Check::Change(_) => self.carried(MIGRATE).fold(change, |check, carry| {
+                check.then(Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry))
+            }),
+            unchanged => unchanged,
         };
         Answers {
             backup: self.backup(),
@@ -95,34 +152,17 @@ impl Facts {
     }
 
     fn backup(&self) -> Check {
-        match &self.database.backup {
-            Some(backup) => {
-                Check::Change(backup.change_for("to return to the new version", self.backup_reasons()))
+        let changes = self.backups().map(|(database, backup)| {
+            let reasons = database.backup_reasons(&self.done.run);
+            (database.alias(), backup.change_for("to return to the new version", reasons))
+        });
+        match of_databases(self.databases.len() > 1, changes.collect()) {
+            Some(change) => Check::Change(change),
+            None if self.databases.iter().all(|database| database.reversed.is_empty()) => {
+                Check::unchanged("no migrations are reversed")
             }
-            None if self.database.reversed.is_empty() => Check::unchanged("no migrations are reversed"),
             None => Check::unchanged("the migrations can be applied again"),
         }
-    }
-
-    /// Returns how the database is restored; `None` where the update left it as it was.
-    fn reversal(&self) -> Option<Reversal> {
-        let (project, left) = (self.project.clone(), self.done.kept.database.clone());
-        if let (Some(copy), Some(backup)) = (&self.database.copy, self.way_forward()) {
-            return Some(copy.reversal(&self.done.run, backup));
-        }
-        // Without migrations to reverse there may be records of squashed ones.
-        let migrate = self.done.migrate.as_ref().filter(|migrate| migrate.before.applied != left.applied)?;
-        let undo = match self.way_forward() {
-            Some(backup) => Action::RestoreDatabase(backup.restore(left, false)),
-            None => Action::Migrate(Migrate { project: project.clone(), ..migrate.clone() }),
-        };
-        let reason = match self.database.reversed.len() {
-            0 => "the records of squashed migrations".to_owned(),
-            count => format!("{} to reverse", counted(count, "migration")),
-        };
-        let reversed = self.database.reversed.clone();
-        let restore = RestoreDatabase::new(project, migrate.before.clone(), None);
-        Some(Reversal { reason, reversed, restore, undo })
     }
 
     /// Shows git again what the update hid from it.
@@ -196,25 +236,12 @@ impl Facts {
 
     /// Returns what is lost of the data written since the update.
     pub(super) fn losses(&self) -> Vec<String> {
-        if let Some(copy) = &self.database.copy {
-            return copy.losses.clone();
-        }
-        let mut notices: Vec<String> = self
-            .database
-            .reversed
-            .iter()
-            .filter(|one| !one.drops.is_empty())
-            .map(|one| format!("`{}` is reversed: {} are lost", one.id, one.drops.join(" and ")))
-            .collect();
-        let unknown = self.database.reversed.iter().flat_map(|one| reasons(&one.id, &one.unknown));
-        let unknown = grouped(&unknown.collect::<Vec<_>>());
-        if !notices.is_empty() && self.way_forward().is_none() {
-            notices.push(
-                "they are lost even if the rollback fails: no copy of the database is restored then"
-                    .to_owned(),
-            );
-        }
-        notices.extend(unknown.into_iter().map(|text| format!("reversed by the site's own code: {text}")));
-        notices
+        let several = self.databases.len() > 1;
+        let of = |database: &Database| {
+            let alias = database.alias().to_owned();
+            let named = move |text| if several { format!("`{alias}`: {text}") } else { text };
+            database.losses().into_iter().map(named).collect::<Vec<_>>()
+        };
+        self.databases.iter().flat_map(of).collect()
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Database, Done, Failed};
+use super::{Database, DoneDatabase, Failed, Looked};
 use crate::action::Action;
-use crate::django::{DatabaseState, Project, PutBack, RestoreDatabase, RowCounts, Session};
+use crate::django::{DatabaseState, PutBack, RestoreDatabase, RowCounts, Session};
 use crate::host::files::{self, Found};
 use crate::operations::django_manage::Reversal;
 use crate::update::backup::Backup;
@@ -33,12 +33,13 @@ pub(super) fn usable(restore: &RestoreDatabase) -> Option<&Path> {
 impl Preparation<'_, '_> {
     /// Checks that the copy exists and that the present database can be copied too, and finds what would be lost.
     pub(super) fn by_copy(
-        &mut self,
-        done: &Done,
-        project: &Project,
+        &self,
+        looked: &Looked<'_>,
+        done: DoneDatabase,
         session: &mut Session,
     ) -> Result<(Database, String), Failed> {
-        let run = || done.run.clone();
+        let run = || looked.run.to_owned();
+        let alias = done.left.database.as_str();
         let Some((restore, path)) =
             done.restore.as_ref().and_then(|restore| Some((restore, restore.backup.clone()?)))
         else {
@@ -50,21 +51,21 @@ impl Preparation<'_, '_> {
         if usable(restore).is_none() {
             return Err(RollbackError::CopyByHand { copy: path }.into());
         }
-        let now = session.state(&self.host)?;
-        let reason = format!("the copy of run {} replaces the database", done.run);
-        let backup = self.backup(project, &[reason], session)?;
+        let now = session.on(alias).state(&self.host)?;
+        let reason = format!("the copy of run {} replaces the database", looked.run);
+        let backup = self.backup(&looked.asked(alias, &[reason]), session)?;
         if backup.put_back == PutBack::ByHand {
             return Err(RollbackError::CopyByHand { copy: backup.action.path.clone() }.into());
         }
-        let rows = session.rows(&self.host, COUNTING)?;
-        let losses = losses(done, &path, &restore.before, &now, &rows);
+        let rows = session.on(alias).rows(&self.host, COUNTING)?;
+        let losses = losses((looked.run, &done.rows), &path, &restore.before, &now, &rows);
         // The code that is live does it: the staged tree that the update migrated from is gone.
-        let (project, before) = (project.clone(), restore.before.clone());
+        let (project, before) = (looked.project.clone(), restore.before.clone());
         let put_back = restore.put_back.clone();
         let restore = RestoreDatabase { put_back, ..RestoreDatabase::new(project, before, Some(path)) };
-        let text = format!("the copy of run {} exists", done.run);
+        let text = format!("the copy of run {} exists", looked.run);
         let copy = Some(FromCopy { restore, now, losses });
-        Ok((Database { copy, backup: Some(backup), reversed: Vec::new() }, text))
+        Ok((Database { done, copy, backup: Some(backup), reversed: Vec::new() }, text))
     }
 }
 
@@ -82,7 +83,7 @@ impl FromCopy {
 
 /// Says what was written since the copy, as far as the database tells.
 fn losses(
-    done: &Done,
+    (run, before_rows): (&str, &Option<RowCounts>),
     copy: &Path,
     before: &DatabaseState,
     now: &DatabaseState,
@@ -107,17 +108,15 @@ fn losses(
     if !new.is_empty() {
         losses.push(format!("tables that the copy does not have are lost: {}", new.join(", ")));
     }
-    match &done.kept.rows {
+    match before_rows {
         Some(then) => {
             let changed = rows.since(then);
             losses.push(match changed.as_slice() {
                 [] => format!(
-                    "since run {} ended, no table gained or lost rows; rows that were changed are not counted",
-                    done.run
+                    "since run {run} ended, no table gained or lost rows; rows that were changed are not counted"
                 ),
                 _ => format!(
-                    "since run {} ended: {}; rows that were changed are not counted",
-                    done.run,
+                    "since run {run} ended: {}; rows that were changed are not counted",
                     changed.join(", ")
                 ),
             });

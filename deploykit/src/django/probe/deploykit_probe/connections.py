@@ -49,3 +49,61 @@ class Looked:
         if self.path and os.path.exists(self.path) and os.path.getsize(self.path) == 0:
             self.connection.close()
             os.unlink(self.path)
+
+
+def twins(alias: str) -> list[str]:
+    """Returns the other aliases that the settings give the same database; a mirror is what it mirrors."""
+    from django.db import connections
+
+    mirrored = (connections.settings[alias].get("TEST") or {}).get("MIRROR")
+    place = place_of(alias)
+    return sorted(other for other in connections if other != alias and (other == mirrored or place_of(other) == place))
+
+
+def place_of(alias: str) -> tuple[str, ...]:
+    """Returns what tells a database from another one."""
+    from django.db import connections
+
+    settings, connection = connections.settings[alias], connections[alias]
+    if connection.vendor == "sqlite":
+        path = sqlite_file(connection)
+        return ("sqlite", os.path.realpath(path) if path else "in memory: " + alias)
+    options = settings.get("OPTIONS") or {}
+    name = settings.get("NAME") or options.get("service") or options.get("read_default_file") or alias
+    host = options.get("host") or settings.get("HOST") or options.get("unix_socket") or ""
+    return (connection.vendor, str(name), str(host), str(settings.get("PORT") or options.get("port") or ""))
+
+
+class Directed:
+    """Leads an alias, for one request, to the database of another one: past a pooler that keeps no sessions."""
+
+    def __init__(self, alias: str | None, direct: str | None) -> None:
+        """Takes the alias and the one in its place; `None`: the alias stays what it is."""
+        self.alias, self.direct = alias, direct
+
+    def __enter__(self) -> None:
+        """Connections that are opened from now on go there, also those of the site's own code."""
+        from django.db import connections
+
+        if self.alias and self.direct:
+            self.settings = connections.settings[self.alias]
+            let_connections_go(self.alias)
+            connections.settings[self.alias] = connections.settings[self.direct]
+
+    def __exit__(self, *exception: object) -> None:
+        """Restores what the settings say."""
+        from django.db import connections
+
+        if self.alias and self.direct:
+            let_connections_go(self.alias)
+            connections.settings[self.alias] = self.settings
+
+
+def let_connections_go(alias: str) -> None:
+    """Closes this thread's connection, with its pool, so that the next one is made of the settings."""
+    from django.db import connections
+
+    connection = connections[alias]
+    connection.close()
+    getattr(connection, "close_pool", lambda: None)()
+    del connections[alias]

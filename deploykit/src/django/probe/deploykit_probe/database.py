@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable
 
 from .answers import send
-from .connections import Looked, has_database, reach
+from .connections import Looked, has_database, reach, twins
 from .errors import Failed, Refused, guarded
 from .history import lacking, required_strays, squashes_of, to_reverse, unrecorded
 from .identities import identities, identity, key_of, keys_of, moved
@@ -60,8 +60,9 @@ def do_migrations(request: Json) -> Json:
     from django.core.management import get_commands
 
     alias = request["database"]
+    rest = others(request.get("migrated") or [alias])
     if not has_database(alias):
-        return {"pending": [], "applied": [], "others": others(alias)}
+        return {"pending": [], "applied": [], "others": rest}
     with Looked(alias) as connection:
         executor = executor_of(connection, alias)
         state = guarded("migrations", executor._create_project_state, True, database=alias)
@@ -95,27 +96,40 @@ def do_migrations(request: Json) -> Json:
         }
         apps = {row["app"] for row in found["lacking"]}
         found["required"] = guarded("database", required_strays, connection, judge.state, apps, database=alias) if apps else []
-    return dict(found, others=others(alias))
+    return dict(found, others=rest)
 
 
-def others(alias: str) -> list[Json]:
-    """What waits in the other databases that `migrate --database` was used on."""
+def others(migrated: list[str]) -> list[Json]:
+    """What waits in databases that nothing migrates, where somebody did before or where routers keep models of their own."""
     from django.db import connections
     from django.db.migrations.executor import MigrationExecutor
 
     found = []
     for other in sorted(connections):
-        if other == alias or not has_database(other):
+        if other in migrated or not has_database(other):
             continue
         try:
+            if set(twins(other)) & set(migrated):
+                continue
             with Looked(other) as connection:
                 executor = MigrationExecutor(connection)
-                if executor.recorder.has_table():
+                if executor.recorder.has_table() or has_models_of_its_own(other):
                     pending = [identity(key_of(migration)) for migration in pending_of(executor)]
                     found.append({"database": other, "pending": pending})
         except Exception as error:
             found.append({"database": other, "pending": [], "unknown": type(error).__name__})
     return found
+
+
+def has_models_of_its_own(alias: str) -> bool:
+    """Tells whether routers let a model be made in this database and not in the default one."""
+    from django.apps import apps
+    from django.db import router
+
+    if not router.routers:
+        return False
+    models = [model for model in apps.get_models() if model._meta.managed]
+    return any(router.allow_migrate_model(alias, one) and not router.allow_migrate_model("default", one) for one in models)
 
 
 @answers("state")
@@ -136,9 +150,9 @@ def do_state(request: Json) -> Json:
 class Progress:
     """Tells the start and the end of each migration, and hands on to whoever wants to know it too."""
 
-    def __init__(self, original: Callable[..., Any] | None = None) -> None:
-        """Takes the function that is called as well."""
-        self.original = original
+    def __init__(self, alias: str, original: Callable[..., Any] | None = None) -> None:
+        """Takes the database, and the function that is called as well."""
+        self.alias, self.original = alias, original
         self.running: Key | None = None
         self.since = 0.0
 
@@ -156,7 +170,7 @@ class Progress:
     def tell(self, migration: Migration, phase: str, backwards: bool, seconds: float | None) -> None:
         """Tells deploykit of the start or the end of a migration."""
         event = dict(identity(key_of(migration)), event="migration", phase=phase, backwards=backwards, seconds=seconds)
-        send(event)
+        send(dict(event, database=self.alias))
 
     def fields(self) -> Json:
         """Returns the migration that runs, for an error."""
@@ -192,7 +206,7 @@ def do_migrate(request: Json) -> Json:
     # Also when nothing waits any more: one that was interrupted may not have told everybody (`post_migrate`).
     app = get_commands()["migrate"]
     command = load_command_class(app, "migrate") if isinstance(app, str) else app
-    progress = Progress(getattr(command, "migration_progress_callback", None))
+    progress = Progress(alias, getattr(command, "migration_progress_callback", None))
     command.migration_progress_callback = progress
     try:
         call_command(command, database=alias, interactive=False, verbosity=1, skip_checks=True)
@@ -236,7 +250,7 @@ def do_reverse(request: Json) -> Json:
     if not has_database(alias):
         return {}
     connection = connections[alias]
-    progress = Progress()
+    progress = Progress(alias)
     begin_to_change(connection, alias)
     executor = executor_of(connection, alias, progress)
     before = keys_of(request["applied"])

@@ -14,6 +14,7 @@ from .answers import send
 from .connections import has_database
 from .errors import Failed, Refused, guarded
 from .kinds import Connection, Json
+from .pooling import keeps_no_session
 from .registry import answers
 from .sql import rows_of
 
@@ -44,7 +45,8 @@ def limited(connection: Connection, **kwargs: Any) -> None:
     ours = CHANGING and threading.current_thread() is threading.main_thread()
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            if rows_of(cursor, "SHOW lock_timeout")[0][0] == "0":
+            # Through such a pooler it would stay for whoever gets the session next.
+            if rows_of(cursor, "SHOW lock_timeout")[0][0] == "0" and not keeps_no_session(connection):
                 cursor.execute("SET lock_timeout = %d" % int(LIMIT * 1000))
             if ours:
                 cursor.execute("SET application_name = '%s'" % CHANGES)

@@ -18,12 +18,15 @@ from . import (  # noqa: F401
     fork,
     origin,
     patience,
+    pooling,
     rows,
     site,
     static,
 )
 from .answers import ANSWERS, received, seal, send
+from .connections import Directed
 from .errors import Failed, failure, guarded
+from .kinds import Json
 from .patience import Watched, be_patient
 from .registry import ANSWERING
 
@@ -46,6 +49,19 @@ def let_go() -> None:
                 traceback.print_exc()
 
 
+def answered(request: Json) -> Json:
+    """Answers a request."""
+    alias = request.get("database")
+    try:
+        with Directed(alias, request.get("direct")), Watched(alias):
+            try:
+                return {"ok": ANSWERING[request["do"]](request)}
+            except BaseException as error:
+                return failure(error)
+    except BaseException as error:
+        return failure(error)
+
+
 def serve(requests: IO[bytes]) -> None:
     """Answers one request after the other until the input ends."""
     origin.LOADING = False
@@ -56,11 +72,7 @@ def serve(requests: IO[bytes]) -> None:
         if not line:
             return
         request = received(json.loads(line.decode("utf-8")))
-        with Watched(request.get("database")):
-            try:
-                answer = {"ok": ANSWERING[request["do"]](request)}
-            except BaseException as error:
-                answer = failure(error)
+        answer = answered(request)
         let_go()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from typing import Any
 
-from .connections import sqlite_file
+from .connections import sqlite_file, twins
 from .errors import guarded
 from .kinds import Json, Settings
 from .registry import answers
@@ -102,10 +102,11 @@ def database_facts(alias: str) -> Json:
     from django.db import connections
 
     settings = connections.settings[alias]
-    facts = {"alias": alias, "engine": settings.get("ENGINE") or "", "vendor": "", "file": None}
+    facts: Json = {"alias": alias, "engine": settings.get("ENGINE") or "", "vendor": "", "file": None, "twins": []}
     facts["vendor"] = guarded("database", lambda: connections[alias].vendor, database=alias)
     if facts["vendor"] == "sqlite":
         facts["file"] = sqlite_file(connections[alias])
+    facts["twins"] = guarded("database", twins, alias, database=alias)
     return facts
 
 

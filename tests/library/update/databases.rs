@@ -1,0 +1,187 @@
+//! A site with two databases: both are migrated, copied and taken back, in order.
+
+use deploykit::plan::RollbackWay;
+
+use super::goes_back::{PATIENCE, assert_as_before, kill_at, rolled_back, withdraw};
+use super::*;
+use crate::support::releases::{append, edit, write};
+use crate::support::site::TestSite;
+use crate::support::site::demo_site::run;
+use crate::support::snapshot::Snapshot;
+
+const SETTINGS: &str = "project/config/settings/base.py";
+const VIEWS: &str = "project/guestbook/views.py";
+
+const SECOND: &str = "
+DATABASES[\"events\"] = {\"ENGINE\": \"django.db.backends.sqlite3\", \"NAME\": DATA / \"events.sqlite3\"}
+DATABASES[\"replica\"] = dict(DATABASES[\"default\"], TEST={\"MIRROR\": \"default\"})
+DATABASE_ROUTERS = [\"config.routers.Events\"]
+";
+
+const ROUTER: &str = "class Events:
+    def allow_migrate(self, db, app_label, model_name=None, **hints):
+        if model_name is not None:
+            return db == (\"events\" if model_name == \"visit\" else \"default\")
+
+    def db_for_write(self, model, **hints):
+        return \"events\" if model.__name__ == \"Visit\" else None
+
+    db_for_read = db_for_write
+";
+
+const VISIT: &str = "
+
+class Visit(models.Model):
+    page = models.CharField(max_length=80)
+";
+
+fn migration(name: &str, before: &str, operations: &str) -> [String; 2] {
+    let text = format!(
+        "import os\nimport signal\nfrom django.db import migrations, models\n\n\ndef shout(apps, schema_editor):\n    \
+         alias = schema_editor.connection.alias\n    if alias == \"events\" and os.path.exists({KILL:?}):\n        os.kill(os.getppid(), signal.SIGKILL)\n    \
+         model = apps.get_model(\"guestbook\", \"visit\" if alias == \"events\" else \"entry\")\n    \
+         for row in model.objects.using(alias):\n        if alias == \"events\":\n            row.page = row.page.upper()\n        \
+         else:\n            row.text = row.text.upper()\n        row.save(using=alias)\n\n\n\
+         class Migration(migrations.Migration):\n    dependencies = [(\"guestbook\", \"{before}\")]\n    operations = [{operations}]\n"
+    );
+    [format!("project/guestbook/migrations/{name}.py"), text]
+}
+
+/// The mark that lets a migration of `events` kill who runs the update.
+const KILL: &str = "/tmp/deploykit-test-no-such-mark";
+
+/// Returns all of the second database as SQL.
+fn events(site: &DemoSite) -> String {
+    let mut command = site.python();
+    let file = site.root.join("data/events.sqlite3");
+    command.args(["-c", "import sqlite3, sys; print('\\n'.join(sqlite3.connect(sys.argv[1]).iterdump()))"]);
+    run(command.arg(file)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[track_caller]
+fn refused(site: &DemoSite, expected: &str) {
+    let error = run_update(site).expect_err("not refused");
+    let said = deploykit::error_chain(&error);
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn two_databases_go_there_and_back_together() {
+    let Some(site) = TestSite::builder().start() else { return };
+    site.publish(|tree| {
+        append(tree, SETTINGS, SECOND);
+        write(tree, "project/config/routers.py", ROUTER);
+        append(tree, "project/guestbook/models.py", VISIT);
+        let id = "(\"id\", models.BigAutoField(primary_key=True))";
+        let create =
+            format!("migrations.CreateModel(\"Visit\", [{id}, (\"page\", models.CharField(max_length=80))])");
+        let [path, text] = migration("0002_visit", "0001_initial", &create);
+        write(tree, &path, &text);
+    })
+    .unwrap();
+
+    // A database that is forgotten is named, and a wrong one refused.
+    let loaded = load(&site);
+    let mut watch = |_: &Record| ();
+    let Ok(Prepared::Ready(update)) = update::prepare(&loaded, &Request::default(), None, &mut watch) else {
+        panic!("there is something to do")
+    };
+    let notices = update.plan().notices.join("\n");
+    assert!(notices.contains("alias `events` has 4 migrations that are not applied"), "{notices}");
+    assert!(!notices.contains("replica"), "{notices}");
+    update.discard();
+    configure(&site, "[maintenance]\n", "[database]\nmigrate = [\"default\", \"event\"]\n\n[maintenance]\n");
+    refused(
+        &site,
+        "`database.migrate` names `event`, and `DATABASES` has only `default`, `events`, `replica`",
+    );
+    configure(&site, "\"event\"", "\"replica\"");
+    refused(&site, "`default` and `replica` in `database.migrate` are the same database");
+    configure(&site, "\"replica\"", "\"events\"");
+
+    let (_, told) = updated(&site);
+    let found = told.outcome("migrations").unwrap();
+    assert_eq!(found, "`default`: 1 pending, `events`: 4 pending");
+    assert!(events(&site).contains("CREATE TABLE \"guestbook_visit\""), "{}", events(&site));
+    let mut add = site.python();
+    add.args(["-c", "import django; django.setup(); from guestbook.models import Visit; Visit.objects.create(page='home')"]);
+    run(&mut add).unwrap();
+    site.write_entry("Ada", "hello").unwrap();
+
+    // What fails afterwards brings both back, each as it needs.
+    let shout = |site: &DemoSite, breaks: bool, reverse: &str| {
+        site.publish(|tree| {
+            let code = format!("migrations.RunPython(shout{reverse})");
+            let operations = format!(
+                "migrations.AddField(\"visit\", \"seen\", models.BooleanField(default=False)), \
+                 migrations.AddField(\"entry\", \"seen\", models.BooleanField(default=False)), {code}"
+            );
+            let [path, text] = migration("0003_shout", "0002_visit", &operations);
+            write(tree, &path, &text.replace(KILL, &site.root.join("kill").display().to_string()));
+            if breaks {
+                edit(
+                    tree,
+                    VIEWS,
+                    "def home(request):\n",
+                    "def home(request):\n    raise RuntimeError(\"no\")\n",
+                );
+            }
+        })
+        .unwrap()
+    };
+    let before = events(&site);
+    shout(&site, true, "");
+    let (failure, _, told) = rolled_back(&site);
+    assert_eq!(failure.step, "smoke-check");
+    assert!(told.done().contains(&"backup") && told.undone().contains(&"migrate"), "{told:?}");
+    assert_eq!(events(&site), before);
+    let copies = load(&site).state().runs().unwrap().pop().unwrap().path;
+    let copied = |name: &str| copies.join(name).exists();
+    assert!(copied("backup.sqlite3") && copied("backup.events.sqlite3") && copied("backup.events.json"));
+    withdraw(&site);
+
+    // Killed between the two: the first is migrated, the second at work.
+    shout(&site, false, "");
+    let whole = Snapshot::of(&site);
+    fs::write(site.root.join("kill"), "").unwrap();
+    kill_at(&site, "never");
+    fs::remove_file(site.root.join("kill")).unwrap();
+    assert_ne!(Snapshot::of(&site).differences(&whole), Vec::<String>::new());
+    let report =
+        update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().expect("an unfinished run");
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}", report.failure);
+    assert_as_before(&site, &whole);
+    assert_eq!(events(&site), before);
+
+    // There, and back from both copies.
+    let (report, _) = updated(&site);
+    let later = report.rollback.unwrap();
+    assert_eq!(later.way, RollbackWay::FromCopy);
+    let reason = later.reason.unwrap();
+    assert!(
+        reason.contains("`default`: `guestbook.0003_shout`") && reason.contains("`events`: "),
+        "{reason}"
+    );
+    assert!(events(&site).contains("'HOME'"), "{}", events(&site));
+    let (_, told) = super::rolls_back::from_copy(&site);
+    assert!(told.notices().contains("`events`: the copy of the database is of"), "{}", told.notices());
+    assert_as_before(&site, &whole);
+    assert_eq!(events(&site), before);
+
+    // And back by the migrations themselves.
+    withdraw(&site);
+    site.publish(|tree| {
+        let field = "models.BooleanField(default=False)";
+        let operations = format!(
+            "migrations.AddField(\"visit\", \"seen\", {field}), migrations.AddField(\"entry\", \"seen\", {field})"
+        );
+        let [path, text] = migration("0003_seen", "0002_visit", &operations);
+        write(tree, &path, &text);
+    })
+    .unwrap();
+    updated(&site);
+    assert!(events(&site).contains("\"seen\""));
+    super::rolls_back::rolled_back(&site);
+    site.wait_until_serving(PATIENCE).unwrap();
+    assert!(!events(&site).contains("\"seen\""));
+}
