@@ -31,6 +31,7 @@ fn facts(place: &Place) -> SiteFacts {
             engine: String::new(),
             vendor: "postgresql".to_owned(),
             file: None,
+            twins: Vec::new(),
         }],
         maintenance_status_file: Some("/srv/status.json".into()),
         commands: vec!["maintenanceon".to_owned(), "maintenanceoff".to_owned()],
