@@ -390,6 +390,9 @@ fn python(error: &PythonError) -> Option<String> {
 
 fn django(error: &DjangoError) -> Option<String> {
     Some(match error {
+        DjangoError::NoCommand { .. } => {
+            "correct `database.migrate-command`; `manage.py help` lists the commands".into()
+        }
         DjangoError::InDatabase { source, .. } => return django(source),
         DjangoError::NoManage { .. } => {
             "set `site.project` to the directory of manage.py, inside the repository".into()

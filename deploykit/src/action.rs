@@ -90,6 +90,8 @@ pub enum Action {
     Service(ServiceAction),
     /// Applies migrations.
     Migrate(crate::django::Migrate),
+    /// Migrates by a command of the site's own.
+    MigrateByCommand(crate::django::MigrateByCommand),
     /// Copies the database into a file.
     BackupDatabase(crate::django::BackupDatabase),
     /// Restores the database to a recorded state.
@@ -222,6 +224,7 @@ impl Action {
             Action::SwitchVirtualenv(switch) => switch.perform()?,
             Action::Service(service) => service.perform(&context.host)?,
             Action::Migrate(migrate) => migrate.perform(context)?,
+            Action::MigrateByCommand(migrate) => migrate.perform(context)?,
             Action::BackupDatabase(backup) => backup.perform(context)?,
             Action::RestoreDatabase(restore) => restore.perform(context)?,
             Action::Announce(announce) => announce.perform_within(context)?,

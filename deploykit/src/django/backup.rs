@@ -179,13 +179,17 @@ pub struct RestoreDatabase {
     /// the copy then stays.
     #[serde(default)]
     pub reverse_first: bool,
+    /// Nothing but the copy undoes what was done: a command of the site's own did it. Without one, the database must be as it was.
+    #[serde(default)]
+    pub only_copy: bool,
 }
 
 impl RestoreDatabase {
     /// Makes one that restores this copy with the programs of the database, or reverses the migrations where there is no copy.
     #[must_use]
     pub fn new(project: Project, before: DatabaseState, backup: Option<PathBuf>) -> Self {
-        RestoreDatabase { project, before, backup, put_back: PutBack::Itself, reverse_first: false }
+        let (put_back, reverse_first, only_copy) = (PutBack::Itself, false, false);
+        RestoreDatabase { project, before, backup, put_back, reverse_first, only_copy }
     }
 
     /// Restores it, unless it is as it was.
@@ -209,7 +213,7 @@ impl RestoreDatabase {
                     })
                 }
                 // The copy comes before the first migration: without it, none was begun.
-                _ => settled.and_then(|()| session.restore(host, &self.before)),
+                _ => settled.and_then(|()| self.reverse(session, host)),
             }
         });
         self.project.databases.named(&self.before.database, restored)
@@ -222,6 +226,10 @@ impl RestoreDatabase {
     /// When the mark cannot be removed.
     pub(crate) fn forget(&self) -> Result<(), FileError> {
         self.backup.as_deref().map_or(Ok(()), |backup| files::remove_file(&beside(backup, RESTORED)))
+    }
+
+    fn reverse(&self, session: &mut Session, host: &Host) -> Result<(), DjangoError> {
+        if self.only_copy { session.compare(host, &self.before) } else { session.restore(host, &self.before) }
     }
 
     fn put_back(&self, backup: &Path, session: &mut Session, host: &Host) -> Result<(), DjangoError> {
@@ -244,7 +252,7 @@ impl RestoreDatabase {
                 host.run_unread(&command.env(BACKUP_VARIABLE, backup))?;
                 session.compare(host, &self.before)?;
             }
-            PutBack::ByHand => return session.restore(host, &self.before),
+            PutBack::ByHand => return self.reverse(session, host),
         }
         Ok(files::write_whole(&mark, b"", 0o600)?)
     }

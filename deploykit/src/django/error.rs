@@ -214,6 +214,21 @@ pub enum DjangoError {
         #[source]
         raised: Box<Raised>,
     },
+    /// The project has no such command.
+    #[error("there is no command `{command}`")]
+    NoCommand {
+        /// The command.
+        command: String,
+    },
+    /// The site's own command that migrates failed.
+    #[error("`manage.py {command}` failed")]
+    MigrateCommand {
+        /// The command.
+        command: String,
+        /// The exception.
+        #[source]
+        raised: Box<Raised>,
+    },
     /// A migration could not be reversed.
     #[error("reversing {} failed", migration.as_ref().map_or_else(|| "the migrations".to_owned(), |id| format!("`{id}`")))]
     ReversalFailed {
@@ -378,6 +393,7 @@ impl DjangoError {
             | DjangoError::Database { raised, .. }
             | DjangoError::Inconsistent { raised }
             | DjangoError::MigrationFailed { raised, .. }
+            | DjangoError::MigrateCommand { raised, .. }
             | DjangoError::ReversalFailed { raised, .. }
             | DjangoError::Backup { raised }
             | DjangoError::Collect { raised }

@@ -335,6 +335,27 @@ impl Migrate {
     }
 }
 
+/// Migrates by a command of the site's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MigrateByCommand {
+    /// The project that has it.
+    pub project: Project,
+    /// The command of `manage.py` with its arguments.
+    pub argv: Vec<String>,
+}
+
+impl MigrateByCommand {
+    /// Runs it in the waiting Django.
+    ///
+    /// # Errors
+    ///
+    /// See [`Session::migrate_by`].
+    pub fn perform(&self, context: &mut Context) -> Result<(), DjangoError> {
+        let first = self.project.databases.migrate.first().cloned().unwrap_or_default();
+        with_session(context, &self.project, |session, host| session.on(&first).migrate_by(host, &self.argv))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,8 +35,8 @@ pub use facts::{CheckMessage, CheckReport, Database, Level, SiteFacts, StaticFac
 pub use fork::Places;
 pub(crate) use migrations::with_session;
 pub use migrations::{
-    DatabaseState, LackingMigration, Migrate, MigrationId, MigrationPlan, OtherDatabase, PendingMigration,
-    ReversedMigration,
+    DatabaseState, LackingMigration, Migrate, MigrateByCommand, MigrationId, MigrationPlan, OtherDatabase,
+    PendingMigration, ReversedMigration,
 };
 pub(crate) use orphans::orphans;
 pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};

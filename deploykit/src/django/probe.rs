@@ -39,6 +39,7 @@ const MODULES: &[(&str, &str)] = modules![
     "misfits",
     "moved",
     "origin",
+    "own_command",
     "patience",
     "pooling",
     "record",

@@ -38,11 +38,14 @@ pub struct Databases {
     /// Aliases with the alias through which each is migrated and copied in its place: past a connection pooler.
     #[serde(default)]
     pub direct: BTreeMap<String, String>,
+    /// The command of `manage.py` that migrates in place of `migrate`, with its arguments.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
 }
 
 impl Default for Databases {
     fn default() -> Self {
-        Databases { migrate: vec![DEFAULT.to_owned()], direct: BTreeMap::new() }
+        Databases { migrate: vec![DEFAULT.to_owned()], direct: BTreeMap::new(), command: None }
     }
 }
 

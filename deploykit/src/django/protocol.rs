@@ -125,6 +125,10 @@ impl Fault {
             "existing" => DjangoError::Existing { things: self.names },
             "conflicts" => DjangoError::Conflicts { apps: self.apps },
             "state_moved" => DjangoError::StateMoved { unexpected: self.unexpected, missing: self.missing },
+            "no_command" => DjangoError::NoCommand { command: self.what.unwrap_or_default() },
+            "migrate_command" => {
+                DjangoError::MigrateCommand { command: self.what.unwrap_or_default(), raised }
+            }
             "migration" => DjangoError::MigrationFailed { migration: self.migration, raised },
             "reversal" => DjangoError::ReversalFailed { migration: self.migration, raised },
             "irreversible" => DjangoError::Irreversible { migrations: self.migrations },

@@ -248,6 +248,7 @@ impl Site {
             databases: Databases {
                 migrate: config.database.migrate.clone(),
                 direct: config.database.direct.iter().cloned().collect(),
+                command: config.database.migrate_command.clone(),
             },
         })
     }

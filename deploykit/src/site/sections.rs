@@ -157,6 +157,10 @@ keys! {
         "deadline" => deadline: Duration = DATABASE_DEADLINE;
         /// The aliases in `DATABASES` that are migrated and copied, in this order; they are undone in the reverse order.
         "migrate" => migrate: Vec<String> = vec![DEFAULT.to_owned()];
+        /// The command of `manage.py` that migrates in place of `migrate`, such as that of django-tenants. What it does is not
+        /// known beforehand: the database is copied first, and only the copy undoes it.
+        "migrate-command" => migrate_command: Option<Vec<String>>, by command,
+            example ["migrate_schemas", "--executor", "multiprocessing"];
         /// Aliases with the alias through which each is migrated and copied instead: a connection to the same database that does
         /// not pass through a connection pooler, such as PgBouncer.
         "direct" => direct: Vec<(String, String)>, shown "none", example Raw("{ default = \"direct\" }");

@@ -22,6 +22,7 @@ use crate::update::Request;
 use crate::update::backup::{self, Backup};
 use crate::update::beside::Beside;
 use crate::update::forecast::Known;
+use crate::update::migrate_command::MigrateCommand;
 use crate::update::recipe::{Answers, Course, Planned, Recipe};
 use crate::update::services::Services;
 use crate::update::written::Carrying;
@@ -48,6 +49,8 @@ pub(super) struct Facts {
     pub bytecode: Option<Bytecode>,
     /// Each database that is migrated, in its order.
     pub databases: Vec<InDatabase>,
+    /// What migrates in place of `migrate`.
+    pub command: Option<MigrateCommand>,
     /// The static files beside the live ones, or why there are none.
     pub collected: Result<Collected, String>,
     /// The services, in the order of the configuration.
@@ -76,6 +79,7 @@ impl Facts {
             || !matches!(self.packages, Packages::Unchanged { .. })
             || self.collected.as_ref().is_ok_and(|collected| !collected.is_unchanged())
             || self.databases.iter().any(|database| database.migrations.plan.is_due())
+            || self.command.as_ref().is_some_and(MigrateCommand::is_due)
             || !self.outputs.is_empty()
     }
 
@@ -95,7 +99,7 @@ impl Facts {
         let services = Services::new(site, &self.states, &self.baseline, boot);
         let known = Known {
             boot,
-            migrations: self.pending().count(),
+            migrations: self.pending().count() + usize::from(self.runs_command()),
             boots: self.carrying.migrates_live(),
             copy: self.backups().map(Backup::duration).sum(),
             ..Known::default()
@@ -132,15 +136,13 @@ impl Facts {
         if let Some(carry) = self.carrying.at_static() {
             static_files = carried(static_files, carry, Vec::new());
         }
-        let migrations = self.databases.iter().map(|database| database.migrations.clone());
-        let migrations = Prepared::Migrations(migrations.collect());
         Answers {
             backup: self.backup(site),
             code,
             outputs: self.outputs(site),
             virtualenv: self.packages.change().brief(),
             static_files,
-            migrate: self.migrate(migrations.change().brief()),
+            migrate: self.migrate(self.migrations()),
             smoke_check: services.smoke_check(),
         }
     }
@@ -148,18 +150,40 @@ impl Facts {
     fn backup(&self, site: &Site) -> Check {
         let changes = self.databases.iter().filter_map(|database| {
             let Migrations { plan, .. } = &database.migrations;
-            Some((database.migrations.alias(), database.backup.as_ref()?.change(plan)))
+            let backup = database.backup.as_ref()?;
+            let change = match &self.command {
+                Some(command) => {
+                    backup.change_for("only the copy can undo the migrations", vec![command.reason()])
+                }
+                None => backup.change(plan),
+            };
+            Some((database.migrations.alias(), change))
         });
         if let Some(change) = of_databases(self.are_several(), changes.collect()) {
             return Check::Change(change);
         }
         let is_old = |database: &InDatabase| !database.migrations.is_new;
         Check::unchanged(match site.config().database.backup {
-            _ if self.pending().next().is_none() => "no migrations are pending",
+            _ if self.pending().next().is_none() && !self.runs_command() => "no migrations are pending",
             _ if !self.databases.iter().any(is_old) => "the database is new",
             When::Never => "`database.backup` is `never`",
             _ => "the migrations can be reversed",
         })
+    }
+
+    /// Applies what is pending, or runs the site's own command.
+    fn migrations(&self) -> Check {
+        let migrations: Vec<&Migrations> = self.databases.iter().map(|one| &one.migrations).collect();
+        let (Some(command), Some(first)) = (&self.command, migrations.first()) else {
+            return Prepared::Migrations(migrations.into_iter().cloned().collect()).change().brief();
+        };
+        let old = || migrations.iter().filter(|one| !one.is_new);
+        let undo = old().rev().map(|one| Action::RestoreDatabase(one.restore.clone())).collect();
+        command.change(&first.migrate.project, undo, old().all(|one| one.has_copy()))
+    }
+
+    fn runs_command(&self) -> bool {
+        self.command.as_ref().is_some_and(MigrateCommand::runs)
     }
 
     fn pending(&self) -> impl Iterator<Item = &PendingMigration> {
@@ -217,7 +241,9 @@ impl Facts {
     fn rollback(&self) -> LaterRollback {
         let (mut way, mut reasons) = (RollbackWay::Possible, Vec::new());
         for InDatabase { migrations, .. } in &self.databases {
-            let Some(reason) = migrations.plan.irreversible() else { continue };
+            let by_command = self.command.as_ref().filter(|command| command.runs());
+            let by_command = by_command.map(MigrateCommand::reason);
+            let Some(reason) = by_command.or_else(|| migrations.plan.irreversible()) else { continue };
             way = match (migrations.has_copy(), way) {
                 (true, RollbackWay::Possible | RollbackWay::FromCopy) => RollbackWay::FromCopy,
                 _ => RollbackWay::Impossible,
@@ -246,15 +272,16 @@ impl Facts {
 
 impl InDatabase {
     /// Lets them run in this project.
-    pub(super) fn within(self, project: &Project) -> Self {
+    pub(super) fn within(self, project: &Project, only_copy: bool) -> Self {
         let InDatabase { migrations, backup } = self;
         let Migrations { plan, migrate, is_new, .. } = migrations;
         let restore = backup.as_ref().map(|backup| RestoreDatabase {
             project: project.clone(),
-            ..backup.restore(migrate.before.clone(), plan.is_reversed_first())
+            ..backup.restore(migrate.before.clone(), plan.is_reversed_first() && !only_copy)
         });
         let migrations = Migrations::new(plan, migrate.before, project.clone());
         let restore = restore.unwrap_or_else(|| migrations.restore.clone());
+        let restore = RestoreDatabase { only_copy, ..restore };
         InDatabase { migrations: Migrations { restore, is_new, ..migrations }, backup }
     }
 }

@@ -126,7 +126,8 @@ impl Backup {
     /// Returns what restores the database to `before` from the copy.
     pub(super) fn restore(&self, before: DatabaseState, reverse_first: bool) -> RestoreDatabase {
         let (project, backup) = (self.action.project.clone(), Some(self.action.path.clone()));
-        RestoreDatabase { project, before, backup, put_back: self.put_back.clone(), reverse_first }
+        let put_back = self.put_back.clone();
+        RestoreDatabase { put_back, reverse_first, ..RestoreDatabase::new(project, before, backup) }
     }
 
     /// Returns how many bytes it is expected to take, as far as that is known.

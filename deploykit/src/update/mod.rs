@@ -15,6 +15,7 @@ mod forecast;
 mod history;
 mod inserted;
 mod jobs;
+mod migrate_command;
 mod past;
 mod prepare;
 mod recipe;

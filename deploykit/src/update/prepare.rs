@@ -36,6 +36,7 @@ use crate::state::{Current, RunDirectory, Seen, State};
 use crate::update::answers::Facts;
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
+use crate::update::migrate_command::MigrateCommand;
 use crate::update::past;
 use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
@@ -229,7 +230,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collect = self.begin_step(StepKind::Collect);
         let collecting = self.begin_collect(&mut session, &site, moved, &tree, &mut beside);
         let collecting = self.or_fail(StepKind::Collect, collecting)?;
-        let databases =
+        let (databases, command) =
             self.step(StepKind::Migrations, |this| this.migrations(&project, &mut session, &site, &apart))?;
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
@@ -237,7 +238,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let kept = if packages_stay { self.keep_outputs(&tree, &seeded) } else { Ok(()) };
         let outputs = kept.and_then(|()| self.made_outputs(&tree, &seeded, &site));
         let outputs = self.or_fail(StepKind::Outputs, outputs)?;
-        let migrates = databases.iter().any(|database| !database.migrations.plan.pending.is_empty());
+        let by_command = command.as_ref().is_some_and(MigrateCommand::runs);
+        let migrates =
+            by_command || databases.iter().any(|database| !database.migrations.plan.pending.is_empty());
         let carrying = self.written(&tree, apart, &outputs, static_root, migrates);
         let carrying = self.or_fail(StepKind::Plan, carrying)?;
         let unforked = self.end_twin(&mut session, unforked);
@@ -249,7 +252,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 project
             }
         };
-        let databases = databases.into_iter().map(|database| database.within(&project)).collect();
+        let databases = databases.into_iter().map(|database| database.within(&project, by_command)).collect();
         if let Some(moved) = moved {
             beside.keep_open(&config.site.repository, &moved.changes);
         }
@@ -259,6 +262,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             site,
             bytecode,
             databases,
+            command,
             collected,
             states,
             baseline,

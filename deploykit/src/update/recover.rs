@@ -349,6 +349,7 @@ fn wait_for_orphans(begun: &[Begun<'_>], host: &Host, events: &mut Events<'_>) -
         .flat_map(|begun| begun.actions)
         .filter_map(|action| match action {
             Action::Migrate(migrate) => Some(migrate.project.clone()),
+            Action::MigrateByCommand(migrate) => Some(migrate.project.clone()),
             Action::BackupDatabase(backup) => Some(backup.project.clone()),
             Action::RestoreDatabase(restore) => Some(restore.project.clone()),
             _ => None,

@@ -44,6 +44,7 @@ use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::forecast::Known;
 use crate::update::inserted::Inserted;
+use crate::update::migrate_command;
 use crate::update::past::{self, Past};
 use crate::update::prepare::{Preparation, Ready};
 use crate::update::recipe::{Course, Planned, Recipe};
@@ -84,6 +85,8 @@ struct DoneDatabase {
     /// The rows that it had then, where a copy of it was made.
     rows: Option<RowCounts>,
     migrate: Option<Migrate>,
+    /// The command of the site's own that migrated.
+    command: Option<Vec<String>>,
     /// What would have brought it back, had the update failed.
     restore: Option<RestoreDatabase>,
 }
@@ -290,6 +293,13 @@ impl<'o> Preparation<'_, 'o> {
             let (run, lines) = (looked.run.to_owned(), looked.named(alias, done.left.differences(&now)));
             return Err(RollbackError::DatabaseMoved { run, lines }.into());
         }
+        if let Some(argv) = &done.command
+            && done.restore.as_ref().is_none_or(|restore| restore.before != done.left)
+        {
+            let copy = done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned);
+            let reasons = looked.named(alias, vec![migrate_command::reason(argv)]);
+            return Err(RollbackError::Irreversible { reasons, copy }.into());
+        }
         let Some(migrate) = &done.migrate else {
             let database = Database { done, reversed: Vec::new(), copy: None, backup: None };
             return Ok((database, "the update applied none".to_owned()));
@@ -422,6 +432,7 @@ impl DoneDatabase {
                 .actions()
                 .filter_map(held_by!(Migrate))
                 .find(|migrate| migrate.before.database == left.database),
+            command: past.actions().find_map(held_by!(MigrateByCommand)).map(|command| command.argv),
             restore: past
                 .undo()
                 .filter_map(held_by!(RestoreDatabase))

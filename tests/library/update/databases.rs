@@ -1,4 +1,4 @@
-//! A site with two databases: both are migrated, copied and taken back, in order.
+//! Sites with two databases, and with a command of their own that migrates.
 
 use deploykit::plan::RollbackWay;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::support::releases::{append, edit, write};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::run;
-use crate::support::snapshot::Snapshot;
+use crate::support::snapshot::{Snapshot, assert_same};
 
 const SETTINGS: &str = "project/config/settings/base.py";
 const VIEWS: &str = "project/guestbook/views.py";
@@ -184,4 +184,93 @@ fn two_databases_go_there_and_back_together() {
     super::rolls_back::rolled_back(&site);
     site.wait_until_serving(PATIENCE).unwrap();
     assert!(!events(&site).contains("\"seen\""));
+}
+
+const COMMAND: &str = "import os
+import signal
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+
+class Command(BaseCommand):
+    def add_arguments(self, parser):
+        parser.add_argument(\"--tenants\")
+        parser.add_argument(\"--plan\", action=\"store_true\")
+
+    def handle(self, *args, **options):
+        # Its own `--plan` is not heeded.
+        call_command(\"migrate\")
+        if (settings.DATA / \"kill\").exists():
+            os.kill(os.getppid(), signal.SIGKILL)
+        if (settings.DATA / \"fail\").exists():
+            raise CommandError(\"tenant two failed\")
+";
+
+#[test]
+fn a_command_of_the_site_s_own_migrates_and_the_copy_undoes_it() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let add = |name: &str, before: &str| {
+        site.publish(|tree| {
+            write(tree, "project/guestbook/management/commands/migrate_all.py", COMMAND);
+            let field = name.trim_start_matches(|letter: char| !letter.is_alphabetic());
+            let operation =
+                format!("migrations.AddField(\"entry\", {field:?}, models.BooleanField(default=False))");
+            let [path, text] = migration(name, before, &operation);
+            write(tree, &path, &text);
+        })
+        .unwrap()
+    };
+    add("0002_seen", "0001_initial");
+    let key = |argv: &str| format!("[database]\nmigrate-command = {argv}\n");
+    configure(&site, "[maintenance]\n", &format!("{}\n[maintenance]\n", key("[\"migrate_al\"]")));
+    refused(&site, "there is no command `migrate_al`");
+    configure(
+        &site,
+        &key("[\"migrate_al\"]"),
+        &key("[\"migrate_all\", \"--tenant\", \"all\", \"--nothing\"]"),
+    );
+    refused(&site, "unrecognized arguments: --nothing");
+    configure(&site, ", \"--nothing\"", "");
+
+    // Although Django could reverse the migration: what else the command did is not known.
+    let before = Snapshot::of(&site);
+    let mark = |name: &str| site.root.join("data").join(name);
+    fs::write(mark("fail"), "").unwrap();
+    let with_mark = Snapshot::of(&site);
+    let (failure, report, told) = rolled_back(&site);
+    assert_eq!(told.outcome("migrations").unwrap(), "`migrate_all` cannot be asked what is pending");
+    assert!(failure.error.contains("`manage.py migrate_all` failed"), "{}", failure.error);
+    assert!(failure.tail.concat().contains("tenant two failed"), "{:#?}", failure.tail);
+    assert!(told.done().contains(&"backup"), "{told:?}");
+    assert_eq!(report.rollback.unwrap().way, RollbackWay::FromCopy);
+    assert_same(&with_mark, &Snapshot::of(&site));
+    fs::rename(mark("fail"), mark("kill")).unwrap();
+    kill_at(&site, "never");
+    fs::remove_file(mark("kill")).unwrap();
+    let report =
+        update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().expect("an unfinished run");
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}", report.failure);
+    assert_as_before(&site, &before);
+
+    updated(&site);
+    let error = update::rollback(&load(&site), None, &Request::default(), None, &mut |_: &Record| ()).err();
+    let said = deploykit::error_chain(&error.expect("only the copy undoes it"));
+    assert!(said.contains("`manage.py migrate_all --tenant all`: what it changes is not known"), "{said}");
+    super::rolls_back::from_copy(&site);
+    assert_as_before(&site, &before);
+
+    // Nothing of the database has changed: it may stay.
+    updated(&site);
+    crate::support::releases::publish_good(&site, "three");
+    let (_, told) = updated(&site);
+    assert!(told.done().contains(&"migrate"), "{told:?}");
+    super::rolls_back::rolled_back(&site);
+
+    // Django's own command says what is pending.
+    configure(&site, &key("[\"migrate_all\", \"--tenant\", \"all\"]"), &key("[\"migrate\", \"--noinput\"]"));
+    let (_, told) = updated(&site);
+    assert_eq!(told.outcome("migrations").unwrap(), "none pending, says `migrate --plan`");
+    assert_eq!(told.skipped("backup").unwrap(), "no migrations are pending");
 }

@@ -66,7 +66,8 @@ impl Session {
     ///
     /// When the database cannot be read.
     pub fn state(&mut self, host: &Host) -> Result<DatabaseState, DjangoError> {
-        let request = self.about("state");
+        let mut request = self.about("state");
+        request["everywhere"] = json!(self.project.databases.command.is_some());
         self.ask::<Observed>(host, "database state", request, Some(READ)).map(DatabaseState::from)
     }
 
@@ -85,6 +86,31 @@ impl Session {
         let mut request = self.about("migrate");
         request["applied"] = json!(before);
         request["plan"] = json!(plan);
+        self.tell(host, "migrate", request, None)
+    }
+
+    /// Tells whether the `--plan` of a command that migrates can be asked what waits.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::NoCommand`]; when it does not take its arguments.
+    pub fn plans(&mut self, host: &Host, argv: &[String]) -> Result<bool, DjangoError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            plans: bool,
+        }
+        let request = json!({ "do": "own_command", "argv": argv });
+        self.ask::<Answer>(host, "migrate command", request, Some(READ)).map(|answer| answer.plans)
+    }
+
+    /// Runs a command that migrates.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::MigrateCommand`] when it fails.
+    pub fn migrate_by(&mut self, host: &Host, argv: &[String]) -> Result<(), DjangoError> {
+        let mut request = self.about("migrate_by_command");
+        request["argv"] = json!(argv);
         self.tell(host, "migrate", request, None)
     }
 

@@ -68,6 +68,7 @@ mod tests {
     fn wanted(migrate: &[&str], direct: &[(&str, &str)]) -> Databases {
         Databases {
             migrate: migrate.iter().map(|alias| (*alias).to_owned()).collect(),
+            command: None,
             direct: direct.iter().map(|(alias, other)| ((*alias).to_owned(), (*other).to_owned())).collect(),
         }
     }

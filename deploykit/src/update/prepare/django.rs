@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Failed, Preparation, databases};
-use crate::django::{CheckReport, Collected, Collecting, Project, Session, SiteFacts, StaticFiles, When};
+use crate::django::{
+    CheckReport, Collected, Collecting, MigrationPlan, Project, Session, SiteFacts, StaticFiles, When,
+};
 use crate::git::{ChangeStatus, StagedTree, Tree, counted, tracked_below};
 use crate::names;
 use crate::operations::django_manage::{Migrations, static_summary};
@@ -15,10 +17,14 @@ use crate::update::backup::{self, Asked, Backup};
 use crate::update::beside::Beside;
 use crate::update::error::PreparationError;
 use crate::update::history;
+use crate::update::migrate_command::MigrateCommand;
 use crate::update::written::Apart;
 
 /// How many sources are compiled beforehand at most: their names stand in the journal.
 const MOST_SOURCES: usize = 2000;
+
+/// The databases that are migrated, and the command that does so in place of `migrate`.
+type Migrating = (Vec<InDatabase>, Option<MigrateCommand>);
 
 impl Preparation<'_, '_> {
     pub(super) fn boot(
@@ -72,14 +78,21 @@ impl Preparation<'_, '_> {
         session: &mut Session,
         site: &SiteFacts,
         apart: &Apart,
-    ) -> Result<(Vec<InDatabase>, String), Failed> {
+    ) -> Result<(Migrating, String), Failed> {
         databases::check(&project.databases, &site.databases)?;
+        let command = match &project.databases.command {
+            Some(argv) => Some(MigrateCommand::look(argv, project, session, &self.host)?),
+            None => None,
+        };
         let several = project.databases.are_several();
         let (mut found, mut texts) = (Vec::new(), Vec::new());
         for alias in &project.databases.migrate {
             let backups = found.iter().filter_map(|one: &InDatabase| one.backup.as_ref());
             let taken = backups.map(Backup::file_bytes).sum();
-            let (one, text) = self.migrations_of(alias, project, session, apart, taken)?;
+            let (one, text) = match &command {
+                Some(command) => self.by_command(alias, command, project, session, apart, taken)?,
+                None => self.migrations_of(alias, project, session, apart, taken)?,
+            };
             // They are the same for each.
             let others = if found.is_empty() { one.migrations.plan.others.as_slice() } else { &[] };
             for notice in history::of_others(others).into_iter().chain(history::notices(&one.migrations.plan))
@@ -87,14 +100,38 @@ impl Preparation<'_, '_> {
                 self.notice(notice);
             }
             if databases::is_pooled(&project.databases, alias, session, &self.host)?
-                && !one.migrations.plan.pending.is_empty()
+                && command.as_ref().map_or(!one.migrations.plan.pending.is_empty(), MigrateCommand::runs)
             {
                 self.notice(databases::pooled(alias));
             }
             texts.push(if several { format!("`{alias}`: {text}") } else { text });
             found.push(one);
         }
-        Ok((found, texts.join(", ")))
+        let text = command.as_ref().map_or_else(|| texts.join(", "), MigrateCommand::found);
+        Ok(((found, command), text))
+    }
+
+    /// Looks at a database that a command of the site's own migrates: nothing but a copy could undo that.
+    fn by_command(
+        &self,
+        alias: &str,
+        command: &MigrateCommand,
+        project: &Project,
+        session: &mut Session,
+        apart: &Apart,
+        taken: u64,
+    ) -> Result<(InDatabase, String), Failed> {
+        let state = project.databases.named(alias, session.on(alias).state(&self.host))?;
+        let is_new = apart.is_new(alias);
+        let reasons = [command.reason()];
+        let wanted = !is_new && command.runs() && self.site.config().database.backup != When::Never;
+        let backup = match wanted {
+            true => Some(self.backup(&Asked { project, alias, reasons: &reasons, taken }, session)?),
+            false => None,
+        };
+        let plan = MigrationPlan { applied: state.applied.clone(), ..MigrationPlan::default() };
+        let migrations = Migrations { is_new, ..Migrations::new(plan, state, project.clone()) };
+        Ok((InDatabase { migrations, backup }, String::new()))
     }
 
     fn migrations_of(

@@ -19,6 +19,7 @@ from .patience import begin_to_change
 from .record import record_at_once
 from .registry import answers
 from .schema import schema_of
+from .sql import rows_of
 from .tables import Names
 
 
@@ -144,7 +145,23 @@ def do_state(request: Json) -> Json:
         reach(connection, alias)
         applied = guarded("database", MigrationRecorder(connection).applied_migrations, database=alias)
         schema = guarded("database", schema_of, connection, database=alias)
+        if request.get("everywhere") and connection.vendor == "postgresql":
+            schema = sorted(schema + guarded("database", records_elsewhere, connection, database=alias))
     return {"database": alias, "applied": identities(applied), "schema": schema}
+
+
+def records_elsewhere(connection: Connection) -> list[str]:
+    """Tells which migrations are applied in each other schema, as a digest: there may be hundreds of schemas."""
+    with connection.cursor() as cursor:
+        sql = "SELECT nspname, format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        sql += " WHERE relname = 'django_migrations' AND relkind = 'r' AND nspname <> current_schema() ORDER BY 1"
+        tables = rows_of(cursor, sql)
+        found = []
+        for schema, table in tables:
+            digest = "SELECT count(*), md5(string_agg(app || '.' || name, ',' ORDER BY app, name)) FROM %s" % table
+            count, text = rows_of(cursor, digest)[0]
+            found.append("migrations of %s: %d, %s" % (schema, count, text))
+    return found
 
 
 class Progress:

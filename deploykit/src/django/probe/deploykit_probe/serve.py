@@ -17,6 +17,7 @@ from . import (  # noqa: F401
     database,
     fork,
     origin,
+    own_command,
     patience,
     pooling,
     rows,

@@ -60,7 +60,8 @@ def test_every_request_has_one_function() -> None:
     """The registry has what `session.rs` asks for, and takes no name twice."""
     names = (
         "backup backup_facts begin_collect begin_twin check compile end_collect end_twin facts fork join login_url migrate"
-        " migrations ping pooling restore_backup reversal reverse rows settle state static_sources"
+        " migrate_by_command migrations own_command ping pooling"
+        " restore_backup reversal reverse rows settle state static_sources"
     )
     assert sorted(ANSWERING) == names.split()
     with pytest.raises(ValueError, match="`ping`"):
