@@ -9,6 +9,15 @@ use deploykit::operations::smoke_check::PageResult;
 use crate::choose::{maintenance, project, web};
 use crate::findings::{ASKED, Findings, Found, FoundPage};
 
+/// What keeps Django from booting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The virtualenv, which has no Django or no Python.
+    Virtualenv,
+    /// The settings, or what they need.
+    Settings,
+}
+
 impl Findings {
     /// Returns the file that is written.
     #[must_use]
@@ -24,13 +33,19 @@ impl Findings {
 
     /// Records that Django could not be booted, for this reason.
     ///
-    /// `broken`: it was started with the configuration as it is, and failed; so an update would fail, too.
-    pub fn django_failed(&mut self, why: &str, broken: bool) {
+    /// `broken`: the virtualenv, or else the settings, do not work as they are configured, so an update would fail, too.
+    pub fn django_failed(&mut self, why: &str, broken: Option<Broken>) {
         let why = why.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         self.unasked.push(format!("Django was not asked: {why}"));
-        if broken && self.settings.question.is_none() {
-            let module = self.settings.value.clone().unwrap_or_default();
-            self.settings.question = Some(format!("Django does not boot with `{module}`: {why}"));
+        match broken {
+            Some(Broken::Virtualenv) if self.virtualenv.question.is_none() => {
+                self.virtualenv.question = Some(format!("Django does not start with it: {why}"));
+            }
+            Some(Broken::Settings) if self.settings.question.is_none() => {
+                let module = self.settings.value.clone().unwrap_or_default();
+                self.settings.question = Some(format!("Django does not boot with `{module}`: {why}"));
+            }
+            _ => {}
         }
         self.number();
     }

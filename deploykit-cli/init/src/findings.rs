@@ -220,6 +220,8 @@ pub struct Findings {
     pub(crate) jobs: Option<String>,
     /// The site's own steps.
     pub(crate) steps: Vec<FoundStep>,
+    /// Which commands may be further steps, as a question, and the first of them.
+    pub(crate) more_steps: Option<(String, FoundStep)>,
     /// The commands that announce maintenance.
     pub(crate) maintenance: Found<FoundMaintenance>,
     /// The file that `maintenanceon` writes.

@@ -28,6 +28,7 @@ mod read;
 mod tests;
 mod write;
 
+pub use asked::Broken;
 pub use compare::Difference;
 pub use error::InitError;
 pub use findings::{Findings, Question};

@@ -165,6 +165,9 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     findings.static_root = project::static_root(&top, &settings);
     findings.collect = project::collect(&top, &findings.static_root);
     findings.steps = steps::steps(&top, tree, &settings);
+    let (later, more) = steps::of_updates(&top, tree);
+    findings.steps.extend(later);
+    findings.more_steps = more;
 
     findings.connect = web::connect(&programs, &around.fronts);
     let env_files: Vec<PathBuf> = findings.env_file.value.iter().cloned().chain(env_files).collect();

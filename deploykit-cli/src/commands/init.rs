@@ -64,7 +64,7 @@ fn look(request: &Request, args: &InitArgs, ui: Ui) -> Result<Findings, Failure>
             ask::django(&mut findings, &site, &cancel, ui);
             ask::pages(&mut findings, &cancel);
         }
-        Err(why) => findings.django_failed(&why, false),
+        Err(why) => findings.django_failed(&why, None),
     }
     if host.is_cancelled() {
         return Err(Failure::message(exit_code::REFUSED, "interrupted; nothing was written", None));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{WORDS, is_aside, listed, narrow, says, says_words};
 use crate::findings::Found;
-use crate::read::files::{Tree, directory_name, entries_of, file_name, is_virtualenv, real, shown};
+use crate::read::files::{Tree, directory_name, entries_of, file_name, is_virtualenv, real, shown, text};
 use crate::read::git;
 use crate::read::program::Program;
 use crate::read::scripts::{self, Installs};
@@ -67,9 +67,21 @@ pub(crate) fn packages(top: &Path, project: &Path, tree: &Tree, environment: &st
             if names.is_empty() { Found::default() } else { Found::new(names.to_vec(), source.clone()) }
         };
         (packages.groups, packages.extras) = (listed(&script.groups), listed(&script.extras));
+        if script.all_extras {
+            packages.extras = listed(&all_extras(&lock));
+        }
     }
     packages.lock = Found::new(lock, source.unwrap_or_default());
     packages
+}
+
+/// Returns the names of the extras of the project that a lock file belongs to.
+fn all_extras(lock: &Path) -> Vec<String> {
+    let project =
+        text(&lock.with_file_name("pyproject.toml")).and_then(|text| text.parse::<toml::Table>().ok());
+    let extras =
+        project.as_ref().and_then(|project| project.get("project")?.get("optional-dependencies")?.as_table());
+    extras.map(|extras| extras.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// Adds the requirements that git does not know and that the project's own script installs where they are.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{WORDS, is_aside, listed, narrow, says, says_words, web};
 use crate::InitError;
 use crate::findings::{Found, in_backticks};
-use crate::read::files::{Tree, dotenv, entries_of, file_name, real, shown, text};
+use crate::read::files::{Tree, directory_name, dotenv, entries_of, file_name, real, shown, text};
 use crate::read::git;
 use crate::read::literals::without_comments;
 use crate::read::program::Program;
@@ -123,7 +123,17 @@ pub(crate) fn settings(
     let inside = |file: &&PathBuf| file.starts_with(project) && !is_aside(top, file);
     let files: Vec<&PathBuf> = tree.named("settings.py").filter(inside).collect();
     match files.as_slice() {
-        [] => Found::open("neither services nor manage.py name the settings"),
+        [] => {
+            let package =
+                |file: &&PathBuf| inside(file) && directory_name(file) == "settings" && is_for_a_server(file);
+            let modules: Vec<&PathBuf> = tree.files.iter().filter(package).collect();
+            let why = "neither services nor manage.py name the settings";
+            Found::open(if modules.is_empty() {
+                why.to_owned()
+            } else {
+                format!("{why}; there are {}", listed(top, &modules))
+            })
+        }
         [first, rest @ ..] => {
             let module = first.strip_prefix(project).unwrap_or(first).with_extension("");
             let module: Vec<String> = module.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -132,6 +142,16 @@ pub(crate) fn settings(
             if rest.is_empty() { found } else { found.asking(question) }
         }
     }
+}
+
+/// Tells whether a file of a package of settings can be that of a server.
+fn is_for_a_server(file: &Path) -> bool {
+    let name = file_name(file).to_lowercase();
+    let stem = name.strip_suffix(".py").filter(|stem| !stem.starts_with('_') && !stem.contains('.'));
+    stem.is_some_and(|stem| {
+        !says_words(stem, "development")
+            && !says(stem, &["base", "common", "ci", "test", "tests", "testing", "docker"])
+    })
 }
 
 /// Follows what wsgi.py or manage.py say; towards production when there are settings for it and nothing runs yet.

@@ -4,16 +4,88 @@ use std::path::{Path, PathBuf};
 
 use regex_lite::Regex;
 
-use crate::findings::{Found, FoundStep};
+use deploykit::internal::names;
+
+use crate::findings::{Found, FoundStep, in_backticks};
 use crate::read::files::{Tree, entries_of, file_name, shown, text};
+use crate::read::scripts;
 use crate::read::settings::Settings;
+
+/// Commands that an update has in its own steps, or that are no part of one.
+const OWN: [&str; 19] = [
+    "check",
+    "clearcache",
+    "collectstatic",
+    "compilemessages",
+    "compress",
+    "createsuperuser",
+    "dbshell",
+    "dumpdata",
+    "flush",
+    "loaddata",
+    "makemessages",
+    "makemigrations",
+    "migrate",
+    "runserver",
+    "shell",
+    "showmigrations",
+    "sqlmigrate",
+    "test",
+    "testserver",
+];
+/// Beginnings of the names of commands that fill caches and search indexes, or tidy up: the site serves without them.
+const LATER: [&str; 12] = [
+    "buildwatson",
+    "clear_cache",
+    "clear_expired",
+    "clearsessions",
+    "index_",
+    "prime_cache",
+    "rebuild_index",
+    "reindex",
+    "search_index",
+    "update_index",
+    "update_search",
+    "warm",
+];
+
+/// Chooses among the commands that the project's own script for updates runs: those that need not be in the window are
+/// steps; the others are a question, with the first of them.
+pub(crate) fn of_updates(top: &Path, tree: &Tree) -> (Vec<FoundStep>, Option<(String, FoundStep)>) {
+    let Some((script, mut commands)) = scripts::commands_of_updates(top, tree) else {
+        return (Vec::new(), None);
+    };
+    let mut seen = Vec::new();
+    commands.retain(|words| {
+        let new = !seen.contains(words) && !OWN.contains(&words[0].as_str());
+        seen.push(words.clone());
+        new
+    });
+    let source = shown(top, &script);
+    let step = |words: &Vec<String>, after| FoundStep {
+        name: words[0].clone(),
+        after,
+        manage: true,
+        command: words.clone(),
+        outputs: Found::default(),
+        source: source.clone(),
+    };
+    let is_later = |words: &&Vec<String>| LATER.iter().any(|start| words[0].starts_with(start));
+    let (later, others): (Vec<_>, Vec<_>) = commands.iter().partition(is_later);
+    let question = others.first().map(|first| {
+        let names = in_backticks(others.iter().map(|words| words.join(" ")));
+        (format!("`{source}` also runs {names}; which of them does an update need?"), step(first, "migrate"))
+    });
+    (later.into_iter().map(|words| step(words, "finish")).collect(), question)
+}
 
 /// Chooses the steps, in their order.
 pub(crate) fn steps(top: &Path, tree: &Tree, settings: &Settings) -> Vec<FoundStep> {
     let ignored = text(&top.join(".gitignore")).unwrap_or_default();
     let packages: Vec<&PathBuf> = tree.named("package.json").collect();
+    let run = scripts::node_scripts(tree);
     let mut steps: Vec<FoundStep> =
-        packages.iter().flat_map(|file| frontend(top, file, packages.len() > 1)).collect();
+        packages.iter().flat_map(|file| frontend(top, file, packages.len() > 1, &run)).collect();
     let step = |name: &str, after, manage: &[&str], outputs, source: String| FoundStep {
         name: name.to_owned(),
         after,
@@ -38,12 +110,26 @@ pub(crate) fn steps(top: &Path, tree: &Tree, settings: &Settings) -> Vec<FoundSt
     steps
 }
 
-/// Returns the steps that install a frontend's packages and build it; none when it has no build.
-fn frontend(top: &Path, file: &Path, several: bool) -> Vec<FoundStep> {
+/// Returns the steps that install a frontend's packages and build it; none when it has no build. `run` are the scripts of
+/// packages that the project's own scripts run.
+fn frontend(top: &Path, file: &Path, several: bool, run: &[String]) -> Vec<FoundStep> {
     let package = text(file).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let scripts =
         package.as_ref().and_then(|package| package["scripts"].as_object()).cloned().unwrap_or_default();
-    let Some(build) = scripts.get("build").and_then(|build| build.as_str()) else { return Vec::new() };
+    let builds = |name: &&str| {
+        let words: Vec<&str> = name.split([':', '-', '_', '.']).collect();
+        let other = ["watch", "dev", "test", "install"].iter().any(|other| words.contains(other));
+        !other && words.iter().any(|word| ["build", "compile", "production", "prod", "dist"].contains(word))
+    };
+    let known = |name: &&str| scripts.contains_key(*name);
+    let used = run.iter().map(String::as_str).filter(builds).find(known);
+    let usual = || ["build", "build:prod", "build-prod", "production"].into_iter().find(known);
+    let Some((name, build)) = used
+        .or_else(usual)
+        .and_then(|name| Some((name.to_owned(), scripts.get(&name.to_owned())?.as_str()?)))
+    else {
+        return Vec::new();
+    };
     let directory = file.parent().unwrap_or(top);
     let inside = shown(top, directory);
     let path = |name: &str| if inside == "." { name.to_owned() } else { format!("{inside}/{name}") };
@@ -65,9 +151,20 @@ fn frontend(top: &Path, file: &Path, several: bool) -> Vec<FoundStep> {
     let called = scripts.iter().filter(|(name, _)| build.contains(&format!("run {name}")));
     let text =
         called.filter_map(|(_, script)| script.as_str()).fold(build.to_owned(), |all, one| all + "\n" + one);
-    let outputs = match output(directory, &text) {
-        Some(output) => Found::new(vec![path(&output)], ""),
-        None => Found::guess(vec![path("dist")], "what does the build create?"),
+    // What lies outside of the checkout is said by nobody but a person.
+    let within = |output: String| {
+        let real = names::normal(&directory.join(output));
+        real.strip_prefix(top).ok().filter(|inside| !inside.as_os_str().is_empty()).map(|_| shown(top, &real))
+    };
+    let all: Vec<String> = output(directory, &text).into_iter().filter_map(within).collect();
+    let outputs = match all.as_slice() {
+        [] => Found::guess(vec![path("dist")], "what does the build create?"),
+        [only] => Found::new(vec![only.clone()], ""),
+        [.., last] => {
+            let question =
+                format!("what does the build create? its configuration names {}", in_backticks(&all));
+            Found::guess(vec![last.clone()], question)
+        }
     };
     let suffix =
         if several && inside != "." { format!("-{}", inside.replace('/', "-")) } else { String::new() };
@@ -81,12 +178,12 @@ fn frontend(top: &Path, file: &Path, several: bool) -> Vec<FoundStep> {
     };
     vec![
         step("node-packages", command(install), Found::new(vec![path("node_modules")], "")),
-        step("build", command(&["run", "build"]), outputs),
+        step("build", command(&["run", &name]), outputs),
     ]
 }
 
-/// Returns the directory that a build creates, seen from the package.
-fn output(directory: &Path, script: &str) -> Option<String> {
+/// Returns the directories that a build may create, seen from the package.
+fn output(directory: &Path, script: &str) -> Vec<String> {
     let first = |pattern: &str, text: &str| {
         let found = Regex::new(pattern).ok()?.captures(text)?;
         Some(found[1].trim_start_matches("./").trim_end_matches('/').to_owned())
@@ -111,9 +208,15 @@ fn output(directory: &Path, script: &str) -> Option<String> {
         let pattern = r#"path\s*:\s*path\.(?:resolve|join)\(\s*__dirname\s*,\s*["']([\w./-]+)["']\s*\)"#;
         first(pattern, &config).or_else(|| (!config.contains("path:")).then(|| "dist".to_owned()))
     };
-    let found = given.or_else(sass).or_else(vite).or_else(webpack)?;
-    // What lies outside of the package is said by nobody but a person.
-    (!found.starts_with("..") && !found.starts_with('/')).then_some(found)
+    let angular = || {
+        let config = text(&directory.join("angular.json")).filter(|_| script.contains("ng build"))?;
+        let path = Regex::new(r#""outputPath"\s*:\s*(?:\{\s*"base"\s*:\s*)?"([\w./-]+)""#).ok()?;
+        let mut all: Vec<String> = path.captures_iter(&config).map(|found| found[1].to_owned()).collect();
+        all.dedup();
+        Some(all)
+    };
+    let one = given.or_else(sass).or_else(vite).or_else(webpack);
+    one.map(|found| vec![found]).or_else(angular).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -138,5 +241,39 @@ mod tests {
         let unknown = outputs(&[("package.json", r#"{"scripts": {"build": "node build.js"}}"#)]);
         assert!(unknown[1].1.question.is_some());
         assert_eq!(outputs(&[("package.json", r#"{"scripts": {"test": "jest"}}"#)]), []);
+        let named = (
+            "package.json",
+            r#"{"scripts": {"watch": "x", "webpack:build:prod": "webpack --mode production"}}"#,
+        );
+        let docker = ("Dockerfile", "RUN npm ci\nRUN npm run webpack:build:prod && npm run webpack:test\n");
+        assert_eq!(outputs(&[named, docker])[1].0, "npm run webpack:build:prod");
+        let angular = outputs(&[
+            ("ui/package.json", r#"{"scripts": {"build": "ng build"}}"#),
+            ("ui/angular.json", r#"{"outputPath": {"base": "../src/static/app/"}}"#),
+        ]);
+        assert_eq!(angular[1].1.value, Some(vec!["src/static/app".to_owned()]));
+    }
+
+    #[test]
+    fn commands_of_a_script_for_updates_are_steps_or_a_question() {
+        let script = "#!/bin/bash\n# manage.py old\nCOMMAND=\"python3 app/manage.py migrate\"\n\
+                      COMMAND=\"python3 app/manage.py trace_paths --no-input\"\npython manage.py collectstatic --no-input\n\
+                      python manage.py reindex --lazy || exit 1\npython manage.py clearsessions\n";
+        let site =
+            Site::new(&[("upgrade.sh", script), ("docs/x/update.sh", "manage.py migrate; manage.py x")]);
+        let (steps, question) = of_updates(&site.top(), &site.tree());
+        let told: Vec<(String, &str)> =
+            steps.iter().map(|step| (step.command.join(" "), step.after)).collect();
+        assert_eq!(told, [("reindex --lazy".to_owned(), "finish"), ("clearsessions".to_owned(), "finish")]);
+        let (why, first) = question.unwrap();
+        assert_eq!(
+            why,
+            "`upgrade.sh` also runs `trace_paths --no-input`; which of them does an update need?"
+        );
+        assert_eq!(first.command, ["trace_paths", "--no-input"]);
+        assert_eq!(
+            of_updates(&site.top(), &Site::new(&[("update.sh", "manage.py x")]).tree()),
+            (Vec::new(), None)
+        );
     }
 }

@@ -139,8 +139,16 @@ impl Around {
             let text = if files.iter().any(|(known, _)| *known == file) { None } else { text(&file) };
             files.extend(text.map(|text| (file, text)));
         }
+        let is_app =
+            |file: &Path| file.parent().is_some_and(|directory| directory.ends_with("uwsgi/apps-enabled"));
+        let apps: Vec<&PathBuf> = files.iter().map(|(file, _)| file).filter(|file| is_app(file)).collect();
         for (file, text) in &files {
             let options = Options::of_ini(text, file);
+            if is_app(file) {
+                let others = apps.iter().filter(|other| **other != file);
+                self.programs.push(options.app(file, others.map(|other| file_name(other)).collect()));
+                continue;
+            }
             let vassal = emperors.iter().any(|directory| file.parent() == Some(directory));
             let name = file.to_string_lossy();
             let at_boot = jobs.iter().find(|job| job.at_boot && job.command.contains(name.as_ref()));

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Tree, file_name, text};
 use super::program::words;
+use regex_lite::Regex;
 
 /// Programs that install from a lock file, and the command of theirs that does.
 const LOCKERS: [(&str, &[&str]); 4] = [
-    ("uv", &["sync"]),
+    ("uv", &["sync", "export"]),
     ("poetry", &["install", "sync"]),
     ("pdm", &["install", "sync"]),
     ("pipenv", &["install", "sync"]),
@@ -21,25 +22,68 @@ pub(crate) struct Installs {
     pub locker: Option<&'static str>,
     pub groups: Vec<String>,
     pub extras: Vec<String>,
+    /// All extras of the project.
+    pub all_extras: bool,
     /// The requirements files that pip gets.
     pub requirements: Vec<String>,
 }
 
+/// Returns the scripts of a package of Node that the project's own scripts run: `npm run build:prod`.
+pub(crate) fn node_scripts(tree: &Tree) -> Vec<String> {
+    let Ok(run) = Regex::new(r"\b(?:npm|pnpm|yarn)[ \t]+(?:run[ \t]+)?([\w:.-]+)") else { return Vec::new() };
+    let texts: Vec<String> = scripts(tree).filter_map(|file| text(file)).collect();
+    texts.iter().flat_map(|text| run.captures_iter(text).map(|found| found[1].to_owned())).collect()
+}
+
+/// Returns the commands of manage.py that the project's own script for updates runs, and that script: the first one that
+/// migrates.
+pub(crate) fn commands_of_updates(top: &Path, tree: &Tree) -> Option<(PathBuf, Vec<Vec<String>>)> {
+    let words_of_updates = ["upgrade", "update", "deploy", "release", "postdeploy"];
+    let is_update = |file: &&PathBuf| {
+        let name = file_name(file).to_lowercase();
+        let stem = name.strip_suffix(".sh").unwrap_or(&name).replace(['-', '_'], "");
+        let near = file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 2);
+        near && (words_of_updates.contains(&stem.as_str()) || name == "procfile")
+    };
+    let manage =
+        Regex::new(r"(?:manage\.py|-m[ \t]+manage|django-admin)[ \t]+([a-z][\w-]*)((?:[ \t]+[\w./=:-]+)*)")
+            .ok()?;
+    tree.files.iter().filter(is_update).find_map(|file| {
+        let text = text(file)?.replace("\\\n", " ");
+        let release = file_name(file) != "Procfile";
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#') && (release || line.starts_with("release:")));
+        let found = lines.flat_map(|line| {
+            manage.captures_iter(line).map(|found| {
+                let mut words = vec![found[1].to_owned()];
+                words.extend(found[2].split_whitespace().map(str::to_owned));
+                words
+            })
+        });
+        let commands: Vec<Vec<String>> = found.collect();
+        commands.iter().any(|words| words[0] == "migrate").then(|| (file.clone(), commands))
+    })
+}
+
 /// Reads the scripts of a checkout, those for servers first.
 pub(crate) fn installs(tree: &Tree) -> Vec<Installs> {
+    let mut found: Vec<Installs> = scripts(tree).filter_map(|file| read(&text(file)?, file)).collect();
+    found.sort_by_key(|installs| {
+        let name = file_name(&installs.file).to_lowercase();
+        !["deploy", "upgrade", "update", "install"].iter().any(|word| name.contains(word))
+    });
+    found
+}
+
+fn scripts(tree: &Tree) -> impl Iterator<Item = &PathBuf> {
     let is_script = |file: &&PathBuf| {
         let name = file_name(file).to_lowercase();
         let known =
             ["makefile", "justfile", "fabfile.py", "procfile", "install", "deploy", "upgrade", "update"];
         name.ends_with(".sh") || name.starts_with("dockerfile") || known.contains(&name.as_str())
     };
-    let scripts = tree.files.iter().filter(is_script).take(40);
-    let mut found: Vec<Installs> = scripts.filter_map(|file| read(&text(file)?, file)).collect();
-    found.sort_by_key(|installs| {
-        let name = file_name(&installs.file).to_lowercase();
-        !["deploy", "upgrade", "update", "install"].iter().any(|word| name.contains(word))
-    });
-    found
+    tree.files.iter().filter(is_script).take(40)
 }
 
 fn read(script: &str, file: &Path) -> Option<Installs> {
@@ -60,6 +104,7 @@ fn read(script: &str, file: &Path) -> Option<Installs> {
                     .groups
                     .retain(|group| !["main", "default", "packages", "dev"].contains(&group.as_str()));
                 found.extras = all(&["--extra", "--extras", "-E"]);
+                found.all_extras = rest.iter().any(|word| word == "--all-extras");
             } else if program == "pip" && command == "install" {
                 found.requirements.extend(options(rest, &["-r", "--requirement"]));
             }
@@ -102,5 +147,7 @@ mod tests {
         let pip = read("\"${VENV}/bin/pip\" install -r requirements.txt\n").unwrap();
         assert_eq!(pip.requirements, ["requirements.txt"]);
         assert_eq!(read("pip install uv\n"), None);
+        let export = read("RUN uv export --no-dev --all-extras --format requirements-txt\n").unwrap();
+        assert_eq!((export.locker, export.all_extras), (Some("uv"), true));
     }
 }

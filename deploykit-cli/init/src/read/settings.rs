@@ -82,7 +82,8 @@ impl Settings {
             let (file, expression) = own.or_else(|| self.assigned(name))?;
             self.value(file, &expression, depth)
         };
-        expression::value(expression, &names, &self.variables)
+        let found = expression::value(expression, &names, &self.variables);
+        found.or_else(|| expression::value(otherwise(expression)?, &names, &self.variables))
     }
 
     /// Returns the files that are read for variables or secrets, whatever their names are.
@@ -91,7 +92,7 @@ impl Settings {
         let Ok(loads) = Regex::new(r"\b(?:read_env|load_dotenv|dotenv_values)\(|\b_?env_file[ \t]*=") else {
             return paths;
         };
-        let Ok(reads) = Regex::new(r"(\([^()]*\)|\w+)\.read_text\(") else { return paths };
+        let Ok(reads) = Regex::new(r"(\([^()]*\)|\w+)\.(?:read_text|open)\(") else { return paths };
         for (file, text) in &self.files {
             let mut expressions: Vec<String> = loads
                 .find_iter(text)
@@ -146,6 +147,15 @@ impl Settings {
     pub fn matches(&self, pattern: &str) -> bool {
         self.files.iter().any(|(_, text)| matches(text, pattern))
     }
+}
+
+/// Returns what an expression is without a variable of the environment: `B` of `A if NAME in os.environ else B`.
+fn otherwise(expression: &str) -> Option<&str> {
+    let inner = expression.trim();
+    let inner = inner.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(inner);
+    let (first, last) = inner.rsplit_once(" else ").or_else(|| inner.rsplit_once("else "))?;
+    let condition = first.split_once(" if ")?.1;
+    condition.contains("environ").then_some(last.trim())
 }
 
 /// Tells whether a pattern is in a text.
@@ -326,6 +336,14 @@ LONG = os.path.join(
         assert_eq!(settings.path(&file, &expression), Some("/a/x".into()));
         settings.variables = "DIR=/b\n".into();
         assert_eq!(settings.path(&file, &expression), Some("/b/x".into()));
+    }
+
+    #[test]
+    fn without_a_variable_of_the_environment_its_alternative_counts() {
+        let text = "DATA = (\n  Path(os.environ[key]) if key in os.environ else Path('/srv/data')\n)\nX = DATA / 'x'\n\
+                    with (DATA / 'conf' / 'secrets.json').open() as file:\n    pass\n";
+        assert_eq!(path(text, "X").as_deref(), Some("/srv/data/x"));
+        assert_eq!(settings(text).loaded(), [PathBuf::from("/srv/data/conf/secrets.json")]);
     }
 
     #[test]

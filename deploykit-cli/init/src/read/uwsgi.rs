@@ -137,6 +137,27 @@ impl Options {
         }
     }
 
+    /// Returns the program of an ini file that Debian's one service of uWSGI runs beside these others.
+    pub(crate) fn app(&self, file: &Path, others: Vec<String>) -> Program {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut program = Program {
+            name: "uwsgi".to_owned(),
+            command: vec!["uwsgi".to_owned(), "--ini".to_owned(), file.to_string_lossy().into_owned()],
+            unit: Some("uwsgi.service".to_owned()),
+            file: file.to_owned(),
+            installed: true,
+            shared: others,
+            ..Program::default()
+        };
+        self.fill(&mut program);
+        // /usr/share/uwsgi/conf/default.ini
+        let socket = format!("uwsgi:unix:/run/uwsgi/app/{stem}/socket");
+        let log = PathBuf::from(format!("/var/log/uwsgi/app/{stem}.log"));
+        program.listens.get_or_insert(socket);
+        program.log.get_or_insert(log);
+        program
+    }
+
     /// Returns the program of an ini file whose uWSGI runs without systemd and supervisor: a vassal, or started by a command.
     pub(crate) fn program(&self, file: &Path, start: &str, vassal: bool) -> Option<Program> {
         let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -175,6 +196,31 @@ mod tests {
         assert_eq!(program.listens.as_deref(), Some("127.0.0.1:8000"));
         assert_eq!(program.environment.len(), 2);
         assert_eq!((program.name.as_str(), program.uwsgi.unwrap().pidfile), ("app", "/srv/app.pid".into()));
+    }
+
+    #[test]
+    fn an_app_of_debians_service_has_its_defaults() {
+        let ini = "[uwsgi]\nproject = shop\nbase_dir = /var/www/shop\nchdir = %(base_dir)/public\n\
+                   virtualenv = %(chdir)/.venv\nenv = DJANGO_SETTINGS_MODULE=%(project).settings\n";
+        let file = Path::new("/etc/uwsgi/apps-enabled/shop.ini");
+        let program = Options::of_ini(ini, file).app(file, Vec::new());
+        assert_eq!(program.unit.as_deref(), Some("uwsgi.service"));
+        assert_eq!(program.listens.as_deref(), Some("uwsgi:unix:/run/uwsgi/app/shop/socket"));
+        assert_eq!(program.home.as_deref(), Some(Path::new("/var/www/shop/public/.venv")));
+        assert_eq!(program.variable("DJANGO_SETTINGS_MODULE").as_deref(), Some("shop.settings"));
+    }
+
+    #[test]
+    fn options_take_variables_of_the_program() {
+        let ini = "[uwsgi]\nhttp-socket = :$(PORT)\nvirtualenv = $(VENV)\n";
+        let mut program =
+            Program { environment: vec![("PORT".to_owned(), "8200".to_owned())], ..Program::default() };
+        Options::of_ini(ini, Path::new("/x.ini")).fill(&mut program);
+        assert_eq!(program.listens.as_deref(), Some("127.0.0.1:8200"));
+        program.environment.clear();
+        program.listens = None;
+        Options::of_ini(ini, Path::new("/x.ini")).fill(&mut program);
+        assert_eq!(program.listens, None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use deploykit::internal::django::{Database, SiteFacts, StaticFacts};
 use deploykit::operations::smoke_check::{PageResult, Problem};
 
 use super::*;
+use crate::asked::Broken;
 
 fn facts(place: &Place) -> SiteFacts {
     SiteFacts {
@@ -179,12 +180,14 @@ fn a_redirect_to_https_corrects_the_address() {
 fn a_django_that_does_not_boot_is_named_in_the_file() {
     let place = computed();
     let mut findings = place.look().unwrap();
-    findings.django_failed("there is no `/srv/venv/bin/python`", false);
+    findings.django_failed("there is no `/srv/venv/bin/python`", None);
     assert!(findings.questions.iter().all(|question| question.key != "site.settings"));
     assert!(findings.to_toml().contains("# Django was not asked: there is no `/srv/venv/bin/python`"));
-    findings.django_failed("KeyError:\n'DB_PASSWORD'", true);
+    findings.django_failed("KeyError:\n'DB_PASSWORD'", Some(Broken::Settings));
     let question = findings.questions.iter().find(|question| question.key == "site.settings").unwrap();
     assert_eq!(question.why, "Django does not boot with `config.settings`: KeyError: 'DB_PASSWORD'");
+    findings.django_failed("No module named 'django'", Some(Broken::Virtualenv));
+    assert!(findings.questions.iter().any(|question| question.key == "python.virtualenv"));
 }
 
 #[test]

@@ -59,6 +59,24 @@ impl Lines {
         }
     }
 
+    /// Writes an array of strings, on several lines where it is long.
+    pub(super) fn list(&mut self, key: &str, texts: &[String]) {
+        let line = format!("{key} = {}", array(texts));
+        if line.chars().count() <= WIDTH {
+            return self.line(&line, "");
+        }
+        self.lines.push(format!("{key} = ["));
+        let mut line = String::from("   ");
+        for text in texts {
+            let item = format!(" {},", quoted(text));
+            if line.chars().count() + item.chars().count() > WIDTH && line.trim() != "" {
+                self.lines.push(std::mem::replace(&mut line, String::from("   ")));
+            }
+            line.push_str(&item);
+        }
+        self.lines.extend([line, "]".to_owned()]);
+    }
+
     /// Writes a value, with its question above it; a question without a value stands above an example.
     pub(super) fn value<T>(&mut self, key: &str, value: Option<String>, meta: &Found<T>, example: &str) {
         if let Some(question) = &meta.question {

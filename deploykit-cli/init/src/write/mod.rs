@@ -329,7 +329,17 @@ impl Draft<'_> {
                 self.out.ask(&format!("{}.outputs", step.name), question);
             }
             if let Some(outputs) = &step.outputs.value {
-                self.out.line(&format!("outputs = {}", array(outputs)), "");
+                self.out.list("outputs", outputs);
+            }
+        }
+        if let Some((question, step)) = &self.findings.more_steps {
+            self.out.blank();
+            self.out.section = "";
+            self.out.ask("steps", question);
+            let name = format!("name = {}", quoted(&step.name));
+            let manage = format!("manage = {}", array(&step.command));
+            for line in ["[[steps]]".to_owned(), name, format!("after = {}", quoted(step.after)), manage] {
+                self.out.comment(&line);
             }
         }
     }

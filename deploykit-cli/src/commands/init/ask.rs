@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use deploykit::internal::django::Session;
+use deploykit::internal::django::{DjangoError, Part, Session};
 use deploykit::operations::smoke_check::{Page, SmokeCheck};
 use deploykit::site::{Config, ConfigError};
 use deploykit::{Cancel, Site, error_chain};
-use deploykit_init::Findings;
+use deploykit_init::{Broken, Findings};
 
 use crate::output::Ui;
 
@@ -31,11 +31,11 @@ pub fn site(findings: &Findings) -> Result<Site, String> {
 pub fn django(findings: &mut Findings, site: &Site, cancel: &Cancel, ui: Ui) {
     let project = match site.project() {
         Ok(project) => project,
-        Err(error) => return findings.django_failed(&error_chain(&error), false),
+        Err(error) => return findings.django_failed(&error_chain(&error), None),
     };
     if !project.python.exists() {
         let why = format!("there is no `{}`", project.python.display());
-        return findings.django_failed(&why, false);
+        return findings.django_failed(&why, Some(Broken::Virtualenv));
     }
     ui.say("Booting Django once to ask for its settings; nothing is changed");
     let host = site.host(Some(cancel.clone()));
@@ -45,7 +45,14 @@ pub fn django(findings: &mut Findings, site: &Site, cancel: &Cancel, ui: Ui) {
         Ok((facts, login)) => findings.ask_django(&project.settings, &facts, login),
         Err(error) => {
             let why = host.redactor().redact(&error_chain(&error)).into_owned();
-            findings.django_failed(&why, !host.is_cancelled());
+            let part = match error {
+                _ if host.is_cancelled() => None,
+                DjangoError::Broken { part: Part::Django, .. } | DjangoError::Start { .. } => {
+                    Some(Broken::Virtualenv)
+                }
+                _ => Some(Broken::Settings),
+            };
+            findings.django_failed(&why, part);
         }
     }
 }
