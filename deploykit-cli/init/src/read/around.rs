@@ -28,7 +28,7 @@ pub(crate) struct Around {
 #[derive(Default)]
 struct Files {
     confs: Vec<Conf>,
-    sockets: Vec<(String, String)>,
+    sockets: Vec<(PathBuf, String)>,
     units: Vec<(PathBuf, String)>,
     timers: Vec<(PathBuf, String)>,
     ini: Vec<(PathBuf, String)>,
@@ -70,8 +70,8 @@ impl Around {
     fn add(&mut self, file: &Path, found: &mut Files) {
         let Some(text) = text(file) else { return };
         let (name, directory) = (file_name(file), directory_name(file));
-        if let Some(stem) = name.strip_suffix(".socket") {
-            found.sockets.extend(systemd::socket(&text).map(|address| (stem.to_owned(), address)));
+        if name.ends_with(".socket") {
+            found.sockets.extend(systemd::socket(&text).map(|address| (file.to_owned(), address)));
         } else if name.ends_with(".service") {
             found.units.push((file.to_owned(), text));
         } else if name.ends_with(".timer") {
@@ -112,11 +112,10 @@ impl Around {
             if self.programs.iter().any(known) {
                 continue;
             }
-            program.socket = found
-                .sockets
-                .iter()
-                .find(|(stem, _)| *stem == program.name)
-                .map(|(_, address)| address.clone());
+            // A socket that only the repository ships holds nothing for a service that is installed.
+            let socket = file.with_file_name(format!("{}.socket", program.name));
+            let held = found.sockets.iter().find(|(file, _)| *file == socket);
+            program.socket = held.map(|(_, address)| address.clone());
             self.programs.push(program);
         }
     }

@@ -35,8 +35,8 @@ impl Draft<'_> {
             self.out.ask("pages", question);
         }
         let advice = "add what must work: { path = \"/about/\", contains = \"About\" }";
-        let note = findings.pages.source.as_deref().map(|source| format!("{source}; {advice}"));
-        self.out.line(&format!("pages = [{}]", pages.join(", ")), note.as_deref().unwrap_or(advice));
+        let note = findings.pages.source.as_deref().unwrap_or(advice);
+        self.out.line(&format!("pages = [{}]", pages.join(", ")), note);
     }
 
     pub(super) fn logs(&mut self) {
