@@ -121,7 +121,9 @@ pub(crate) fn settings(
         None => {}
     }
     let inside = |file: &&PathBuf| file.starts_with(project) && !is_aside(top, file);
-    let files: Vec<&PathBuf> = tree.named("settings.py").filter(inside).collect();
+    let mut files: Vec<&PathBuf> = tree.named("settings.py").filter(inside).collect();
+    // An app may have a module of that name as well.
+    narrow(&mut files, |file| text(file).is_some_and(|text| text.contains("ROOT_URLCONF")));
     match files.as_slice() {
         [] => {
             let package =
@@ -327,5 +329,11 @@ mod tests {
         let site = Site::new(&[("manage.py", manage), ("a/local.py", "")]);
         assert!(site.settings(&[]).question.is_some());
         assert!(Site::new(&[("manage.py", "")]).settings(&[]).value.is_none());
+        let app = ("shop/settings.py", "PRICE = 1\n");
+        let site = Site::new(&[("manage.py", ""), app, ("zoo/settings.py", "ROOT_URLCONF = 'zoo.urls'\n")]);
+        assert_eq!(site.settings(&[]), Found::new("zoo.settings".to_owned(), "zoo/settings.py"));
+        let site = Site::new(&[("manage.py", ""), ("a/settings/base.py", ""), ("a/settings/prod.py", "")]);
+        let question = site.settings(&[]).question.unwrap();
+        assert!(question.contains("`a/settings/prod.py`") && !question.contains("base"), "{question}");
     }
 }

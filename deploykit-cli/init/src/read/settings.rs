@@ -239,14 +239,13 @@ fn is_module(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| is_word(c) || c == '.')
 }
 
-/// Returns the expression that is assigned to a name last, without its comments.
+/// Returns the expression that is assigned to a name last, without its comments. What stands in a branch counts only where
+/// nothing else does: it is for tests, mostly.
 pub(crate) fn assignment(text: &str, name: &str) -> Option<String> {
     let pattern = format!(r"(?m)^[ \t]*{}[ \t]*(?::[^=\n]*)?=[ \t]*", regex_lite::escape(name));
-    let found = Regex::new(&pattern)
-        .ok()?
-        .find_iter(text)
-        .filter(|found| !text[found.end()..].starts_with('='))
-        .last()?;
+    let pattern = Regex::new(&pattern).ok()?;
+    let all = pattern.find_iter(text).filter(|found| !text[found.end()..].starts_with('='));
+    let found = all.max_by_key(|found| (!found.as_str().starts_with([' ', '\t']), found.start()))?;
     Some(cut(&text[found.end()..], false)).filter(|expression| !expression.is_empty())
 }
 
@@ -380,6 +379,8 @@ LONG = os.path.join(
         assert_eq!(assignment(text, "T").as_deref(), Some("['t']"));
         assert_eq!(assignment(text, "X"), None);
         assert_eq!(assignment("A = 1\nA = 2", "A").as_deref(), Some("2"));
+        assert_eq!(assignment("A = 1\nif 'test' in sys.argv:\n    A = 2\n", "A").as_deref(), Some("1"));
+        assert_eq!(assignment("if x:\n    A = 1\nelse:\n    A = 2\n", "A").as_deref(), Some("2"));
         assert_eq!(assignment("A = 'x#y' # z", "A").as_deref(), Some("'x#y'"));
         assert_eq!(assignment("A = 'never closed\nB = 2", "A").as_deref(), Some("'never closed"));
     }
