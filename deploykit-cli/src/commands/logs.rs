@@ -1,10 +1,10 @@
-//! `logs`: the last lines of the services' logs and of the files in `[logs]`.
+//! `logs`: the last lines of the services' logs and journals, and of the files in `[logs]`.
 
 use std::path::PathBuf;
 
 use deploykit::Site;
 use deploykit::operations::service_control::Want;
-use deploykit::services::{NewLines, Role, last_lines_of};
+use deploykit::services::{JournalUnit, NewLines, Role, last_lines_of, last_lines_of_unit};
 
 use crate::args::{Global, LogsArgs};
 use crate::exit_code;
@@ -16,9 +16,9 @@ use crate::output::json::document;
 pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::partial_site(global)?;
     let host = site.host(None);
-    let mut files = files(&site)?;
+    let mut sources = sources(&site);
     if let Some(name) = &args.name {
-        let mut known: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        let mut known: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
         known.dedup();
         if !known.contains(&name.as_str()) {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -29,18 +29,27 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
                 "add the file to [logs] in the configuration",
             ));
         }
-        files.retain(|(known, _)| known == name);
+        sources.retain(|(known, _)| known == name);
     }
-    let logs: Vec<NewLines> = files
-        .into_iter()
-        .map(|(name, path)| NewLines { name, lines: last_lines_of(&host, &path, args.lines), path })
-        .collect();
+    let read = |(name, source)| match source {
+        Source::File(path) => NewLines { name, lines: last_lines_of(&host, &path, args.lines), path },
+        Source::Journal(unit) => NewLines {
+            name,
+            path: unit.command().into(),
+            lines: last_lines_of_unit(&host, &unit, args.lines),
+        },
+    };
+    let logs: Vec<NewLines> = sources.into_iter().map(read).collect();
     let mut text = String::new();
     for log in &logs {
         text.push_str(&paint(DIM, &format!("--- {} ({})", log.name, log.path.display())));
         text.push('\n');
         if log.lines.is_empty() {
-            let why = if log.path.exists() { "empty" } else { "there is no such file" };
+            let why = match log.path.is_absolute() {
+                true if log.path.exists() => "empty",
+                true => "there is no such file",
+                false => "nothing, or no permission: the groups `systemd-journal` and `adm` may read it",
+            };
             text.push_str(&format!("({why})\n"));
         }
         for line in &log.lines {
@@ -55,8 +64,15 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     Ok(exit_code::DONE)
 }
 
+/// Where lines are.
+#[derive(PartialEq)]
+enum Source {
+    File(PathBuf),
+    Journal(JournalUnit),
+}
+
 /// Returns what the managers and the configuration name.
-fn files(site: &Site) -> Result<Vec<(String, PathBuf)>, Failure> {
+fn sources(site: &Site) -> Vec<(String, Source)> {
     let control = site.service_control(Role::ALL, Want::Start);
     let states = match control.observe(&site.host(None)) {
         Ok(states) => states,
@@ -66,14 +82,18 @@ fn files(site: &Site) -> Result<Vec<(String, PathBuf)>, Failure> {
             Vec::new()
         }
     };
-    let mut files: Vec<(String, PathBuf)> = states
-        .into_iter()
-        .flat_map(|state| state.logs.into_iter().map(move |path| (state.service.clone(), path)))
-        .collect();
-    for (name, path) in &site.config().logs {
-        if !files.iter().any(|(_, known)| known == path) {
-            files.push((name.clone(), path.clone()));
+    let mut sources: Vec<(String, Source)> = Vec::new();
+    for state in states {
+        let files = state.logs.into_iter().map(Source::File);
+        for source in files.chain(state.journal.map(Source::Journal)) {
+            sources.push((state.service.clone(), source));
         }
     }
-    Ok(files)
+    for (name, path) in &site.config().logs {
+        let source = Source::File(path.clone());
+        if !sources.iter().any(|(_, known)| *known == source) {
+            sources.push((name.clone(), source));
+        }
+    }
+    sources
 }

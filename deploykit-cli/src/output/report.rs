@@ -166,7 +166,7 @@ fn describe(text: &mut String, failure: &Failure) {
     let error = unwind(&indented(&failure.error));
     let _ = writeln!(text, "{} step `{}` failed: {error}", paint(BAD, "Error:"), failure.step);
     // A service that did not stay up ends with the same lines as its log.
-    let in_log = failure.logs.iter().any(|log| log.lines.ends_with(&failure.tail));
+    let in_log = failure.logs.iter().any(|log| failure.tail.iter().all(|line| log.lines.contains(line)));
     if !failure.tail.is_empty() && !in_log {
         lines(text, &format!("its last {}", counted(failure.tail.len())), &failure.tail);
     }

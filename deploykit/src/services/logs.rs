@@ -9,16 +9,32 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::ServiceState;
+use super::journal::{JournalUnit, or_reason};
 use crate::host::Host;
 use crate::host::files::parent;
 
 /// How much of one file is read at most, from its end: a program in a loop writes gigabytes.
 const MOST: u64 = 1 << 20;
 
-/// Where log files ended at some moment.
+/// How many lines of one journal are read at most.
+const MOST_OF_JOURNAL: usize = 5000;
+
+/// What starts a traceback of Python.
+const TRACEBACK: &str = "Traceback (most recent call last):";
+
+/// Where log files and journals ended at some moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogMark {
     files: Vec<Marked>,
+    #[serde(default)]
+    units: Vec<MarkedUnit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct MarkedUnit {
+    name: String,
+    unit: JournalUnit,
+    since: SystemTime,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,19 +51,23 @@ struct Marked {
 pub struct NewLines {
     /// The service, or the name that the log was given.
     pub name: String,
-    /// The file.
+    /// The file, or the command that shows the journal.
     pub path: PathBuf,
     /// Its last lines, oldest first, secrets removed.
     pub lines: Vec<String>,
 }
 
 impl LogMark {
-    /// Marks the ends of the files that services write their output to.
+    /// Marks the ends of the files and journals that services write their output to.
     #[must_use]
     pub fn of_states(states: &[ServiceState]) -> Self {
         let files =
             states.iter().flat_map(|state| state.logs.iter().map(|path| (state.service.as_str(), path)));
-        LogMark::of_files(files)
+        let units = states.iter().filter_map(|state| {
+            let (name, since) = (state.service.clone(), SystemTime::now());
+            Some(MarkedUnit { name, unit: state.journal.clone()?, since })
+        });
+        LogMark { units: units.collect(), ..LogMark::of_files(files) }
     }
 
     /// Marks the ends of named files; one that is not there yet counts from its beginning.
@@ -77,28 +97,30 @@ impl LogMark {
                 self.files.push(marked);
             }
         }
+        self.units.extend(other.units);
         self
     }
 
-    /// Returns the last lines of each file that were written since, at most `max_lines` of each, secrets removed.
+    /// Returns the last lines of each file and journal that were written since, at most `max_lines` of each, secrets removed. If
+    /// there are more, the first traceback comes first: what failed later is often its consequence.
     ///
     /// A file that was rotated meanwhile is followed: the rest of the old one, where it still stands beside it, and all
     /// of the new one. One that was cut short counts from its beginning. Files without news, and those that cannot be
     /// read, are left out.
     #[must_use]
     pub fn new_lines(&self, host: &Host, max_lines: usize) -> Vec<NewLines> {
-        self.files
-            .iter()
-            .filter_map(|marked| {
-                let text = marked.new_text();
-                let lines = last_lines(host, &text, max_lines);
-                (!lines.is_empty()).then(|| NewLines {
-                    name: marked.name.clone(),
-                    path: marked.path.clone(),
-                    lines,
-                })
-            })
-            .collect()
+        let files = self.files.iter().map(|marked| NewLines {
+            name: marked.name.clone(),
+            path: marked.path.clone(),
+            lines: last_lines(host, &marked.new_text(), usize::MAX),
+        });
+        let units = self.units.iter().map(|MarkedUnit { name, unit, since }| NewLines {
+            name: name.clone(),
+            path: unit.command().into(),
+            lines: or_reason(unit.lines(host, Some(*since), MOST_OF_JOURNAL)),
+        });
+        let telling = files.chain(units).map(|new| NewLines { lines: telling(new.lines, max_lines), ..new });
+        telling.filter(|new| !new.lines.is_empty()).collect()
     }
 }
 
@@ -168,6 +190,28 @@ fn read_from(path: &Path, from: u64) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// Returns at most so many of the lines: the end of the first traceback in up to half of them, then the last ones.
+fn telling(lines: Vec<String>, max_lines: usize) -> Vec<String> {
+    let count = lines.len();
+    if count <= max_lines {
+        return lines;
+    }
+    let last = |number: usize| lines[count - number..].to_vec();
+    let Some(begin) = lines.iter().position(|line| line.contains(TRACEBACK)) else { return last(max_lines) };
+    // Its own lines are indented; the error follows.
+    let inside = lines[begin + 1..].iter().take_while(|line| line.starts_with(char::is_whitespace)).count();
+    let end = (begin + inside + 2).min(count);
+    let shown = (end - begin).min(max_lines / 2);
+    // It is among the last ones anyway.
+    if shown < 2 || begin + max_lines >= count {
+        return last(max_lines);
+    }
+    let mut telling = vec![lines[begin].clone()];
+    telling.extend_from_slice(&lines[end - (shown - 1)..end]);
+    telling.extend(last((max_lines - shown).min(count - end)));
+    telling
+}
+
 fn last_lines(host: &Host, text: &[u8], max_lines: usize) -> Vec<String> {
     let text = String::from_utf8_lossy(text);
     let mut lines: Vec<String> = text
@@ -211,6 +255,39 @@ mod tests {
         assert_eq!(lines(&mark, 1), ["half", "fresh"]);
         let stored: LogMark = serde_json::from_str(&serde_json::to_string(&mark).unwrap()).unwrap();
         assert_eq!(stored, mark);
+    }
+
+    #[test]
+    fn the_first_traceback_comes_first() {
+        let text = |from: usize, to: usize| (from..to).map(|number| format!("line {number}"));
+        let trace = |error: &str| {
+            let inside = (0..6).map(|number| format!("  File {number}"));
+            std::iter::once(TRACEBACK.to_owned()).chain(inside).chain([error.to_owned()]).collect::<Vec<_>>()
+        };
+        let lines: Vec<String> = text(0, 5)
+            .chain(trace("ImportError: the first"))
+            .chain(text(5, 50))
+            .chain(trace("ImportError: the second"))
+            .chain(["Reason: Worker failed to boot.".to_owned()])
+            .collect();
+        assert_eq!(
+            telling(lines.clone(), 8),
+            [
+                TRACEBACK,
+                "  File 4",
+                "  File 5",
+                "ImportError: the first",
+                "  File 4",
+                "  File 5",
+                "ImportError: the second",
+                "Reason: Worker failed to boot."
+            ]
+        );
+        assert_eq!(telling(lines.clone(), 1000), lines);
+        assert_eq!(telling(lines[..5].to_vec(), 2), ["line 3", "line 4"]);
+        let end = &lines[lines.len() - 9..];
+        assert_eq!(telling([&lines[20..30], end].concat(), 10).last(), end.last());
+        assert_eq!(telling(vec![TRACEBACK.to_owned(), "x".to_owned()], 1), ["x"]);
     }
 
     #[test]

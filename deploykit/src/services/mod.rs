@@ -11,6 +11,7 @@ mod command;
 mod daemon;
 mod error;
 mod gunicorn;
+mod journal;
 mod leftover;
 pub(crate) mod limits;
 mod listen;
@@ -38,6 +39,7 @@ pub use action::{Before, Goal, ServiceAction};
 pub use command::CommandManager;
 pub use error::ServiceError;
 pub use gunicorn::Gunicorn;
+pub use journal::{JournalUnit, last_lines_of_unit};
 pub use listen::Listening;
 pub(crate) use listen::listeners;
 pub use logs::{LogMark, NewLines, last_lines_of};
@@ -236,6 +238,9 @@ pub struct ServiceState {
     pub detail: String,
     /// The files that its output goes to.
     pub logs: Vec<PathBuf>,
+    /// The unit whose journal its output goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalUnit>,
     /// How long it must run before its manager calls it running; zero where the manager has no such time.
     #[serde(rename = "startsecs_ms", with = "crate::millis")]
     pub startsecs: Duration,

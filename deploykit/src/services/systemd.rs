@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::journal::{JournalUnit, or_reason};
 use super::limits::Limits;
 use super::{
     Connected, Flags, Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Settings,
@@ -24,7 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 const PROPERTIES: &str = "--property=LoadState,LoadError,ActiveState,SubState,Result,MainPID,Job,NRestarts,\
                           NeedDaemonReload,TriggeredBy,ExecStartPre,ExecMainCode,ExecMainStatus,\
-                          TimeoutStopUSec,KillMode,KillSignal,ExecStart,ExecStop,WorkingDirectory,Triggers";
+                          TimeoutStopUSec,KillMode,KillSignal,ExecStart,ExecStop,WorkingDirectory,Triggers,\
+                          StandardOutput,StandardError";
 
 /// A unit of a running systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +106,10 @@ impl<'a> Session<'a> {
             command = command.env("XDG_RUNTIME_DIR", format!("/run/user/{own}"));
         }
         command.env("LC_ALL", "C").deadline(DEADLINE)
+    }
+
+    fn journal(&self) -> JournalUnit {
+        JournalUnit { unit: self.unit.clone(), user: self.user }
     }
 
     fn run(&self, command: &Command) -> Result<Output, ServiceError> {
@@ -195,6 +201,7 @@ impl ServiceManager for Session<'_> {
         Ok(ServiceState {
             main: shown.main().into_iter().collect(),
             jobs,
+            journal: shown.uses_journal().then(|| self.journal()),
             detail: self.host.redactor().redact(&detail).into_owned(),
             ..ServiceState::new(&self.service.name, status)
         })
@@ -265,16 +272,7 @@ impl ServiceManager for Session<'_> {
     }
 
     fn last_words(&mut self) -> Vec<String> {
-        let since = self.opened.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let since = format!("--since=@{since}");
-        let lines = format!("--lines={TAIL_LINES}");
-        let which = format!("{}={}", if self.user { "--user-unit" } else { "--unit" }, self.unit);
-        let args = [which.as_str(), &since, &lines, "--no-pager", "--output=cat", "--quiet"];
-        // Not everybody may read the journal, and the failure itself is told without it.
-        match self.host.run(&self.command("journalctl", &args, false)) {
-            Ok(output) => output.tail,
-            Err(error) => vec![format!("(its journal cannot be read: {error})")],
-        }
+        or_reason(self.journal().lines(self.host, Some(self.opened), TAIL_LINES))
     }
 }
 

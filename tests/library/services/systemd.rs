@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use deploykit::services::{Socket, Systemd};
+use deploykit::services::{Socket, Systemd, last_lines_of_unit};
 
 use super::*;
 use crate::support::site::demo_site::{Address, Port, visitor};
@@ -57,6 +57,30 @@ fn every_state_of_systemd_is_told_apart() {
         error.tail().iter().any(|line| line == "the last words")
     });
     assert_eq!(state(&dies).status, Status::Failed);
+    assert_eq!(
+        last_lines_of_unit(&Host::new(), &state(&dies).journal.unwrap(), 100)[..1],
+        ["the last words"]
+    );
+    if let Some(gunicorn) = gunicorn() {
+        let site = wsgi();
+        let command = format!("{} --no-control-socket nosuch:app", gunicorn.display());
+        write("broken", &format!("WorkingDirectory={}\nExecStart={command}\n", site.path().display()));
+        let broken = unit_service("broken");
+        let mark = LogMark::of_states(&[state(&broken)]);
+        let error =
+            perform(&broken, Goal::Running).and_then(|()| perform(&broken, Goal::StaysUp)).unwrap_err();
+        eventually("the journal says why", || {
+            let new = mark.new_lines(&Host::new(), 20);
+            let has = |text: &str| new.iter().any(|log| log.lines.iter().any(|line| line.ends_with(text)));
+            let command = Path::new("journalctl --unit=broken.service");
+            has("ModuleNotFoundError: No module named 'nosuch'")
+                && has("Worker failed to boot.")
+                && new.iter().all(|log| log.lines.len() <= 20 && log.path == command)
+        });
+        assert!(matches!(error, ServiceError::Died { .. }), "{error:?}");
+    }
+    write("logs", "ExecStart=/bin/echo said\nStandardOutput=append:/run/logs.log\nStandardError=null\n");
+    assert_eq!(state(&unit_service("logs")).journal, None);
     perform(&dies, Goal::Stopped).expect("nothing of it runs");
 
     let again = unit_service("again");

@@ -64,6 +64,13 @@ impl Shown {
         }
     }
 
+    /// Tells whether its output goes to the journal.
+    pub(super) fn uses_journal(&self) -> bool {
+        let is_journal =
+            |name: &str| matches!(self.get(name), "journal" | "journal+console" | "syslog" | "kmsg");
+        is_journal("StandardOutput") || is_journal("StandardError")
+    }
+
     /// Tells whether a job of a timer has not ended yet; `RemainAfterExit` keeps one active that has.
     pub(super) fn is_at_work(&self) -> bool {
         self.status(false) != Status::Stopped
@@ -149,6 +156,14 @@ mod tests {
         assert_eq!(shown("activating", "start-pre", "Job=9").status(true), Status::Stopped);
         assert_eq!(shown("inactive", "dead", "Job=9").status(true), Status::Stopped);
         assert_eq!(shown("active", "running", "").status(true), Status::Running);
+    }
+
+    #[test]
+    fn the_output_of_a_unit_goes_to_the_journal_or_to_files() {
+        let journal = |more| shown("active", "running", more).uses_journal();
+        assert!(journal("StandardOutput=journal\nStandardError=inherit"));
+        assert!(journal("StandardOutput=append\nStandardError=journal"));
+        assert!(!journal("StandardOutput=append\nStandardError=append"));
     }
 
     #[test]
