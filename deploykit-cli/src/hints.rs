@@ -8,6 +8,7 @@ use std::error::Error;
 
 use deploykit::CommandError;
 use deploykit::action::ActionError;
+use deploykit::errors::MemoryError;
 use deploykit::internal::django::DjangoError;
 use deploykit::internal::git::{GitError, LocalChangeKind};
 use deploykit::internal::journal::JournalError;
@@ -64,6 +65,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ActionError::Python(error) => python(error),
             ActionError::Service(error) => services::hint(error),
             ActionError::Jobs(error) => services::of_jobs(error),
+            ActionError::Memory(error) => hint(error),
             ActionError::Django(error) => django(error),
             ActionError::Smoke(error) => hint(error),
             _ => None,
@@ -115,6 +117,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref() {
         return services::hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<MemoryError>() {
+        return Some(services::of_memory(error));
     }
     if let Some(error) = error.downcast_ref::<JobError>() {
         return services::of_job(error);

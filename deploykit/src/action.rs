@@ -56,6 +56,8 @@ pub enum Action {
         /// What for.
         reason: String,
     },
+    /// Fails unless so much memory is available.
+    NeedMemory(crate::host::NeedsMemory),
     /// Waits until no job of the site runs.
     WaitForJobs(crate::jobs::WaitForJobs),
     /// Exchanges two neighbours on the disk.
@@ -115,6 +117,9 @@ pub enum ActionError {
     /// The end of the run was requested.
     #[error("interrupted")]
     Interrupted,
+    /// There is less memory than a step needs.
+    #[error(transparent)]
+    Memory(#[from] crate::host::MemoryError),
     /// A job.
     #[error(transparent)]
     Jobs(#[from] crate::jobs::JobsError),
@@ -154,6 +159,7 @@ impl Action {
         match self {
             Action::Wait { .. }
             | Action::WaitForJobs(_)
+            | Action::NeedMemory(_)
             | Action::SmokeCheck(_)
             | Action::BackupDatabase(_) => true,
             Action::Service(action) => action.goal == Goal::StaysUp,
@@ -210,6 +216,7 @@ impl Action {
             Action::RemoveFile { path } => files::remove_file(path)?,
             Action::RemoveTree { path } => files::remove_tree(path)?,
             Action::Wait { until, .. } => wait(*until, &context.host, Timestamp::now)?,
+            Action::NeedMemory(need) => need.check()?,
             Action::WaitForJobs(wait) => wait.perform(&context.host)?,
             Action::Swap(swap) | Action::SwapOutput(swap) => swap.perform()?,
             Action::PlaceFiles(placed) => placed.perform()?,

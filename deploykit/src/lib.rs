@@ -80,6 +80,7 @@ pub mod update;
 pub mod errors {
     pub use crate::django::DjangoError;
     pub use crate::git::GitError;
+    pub use crate::host::MemoryError;
     pub use crate::host::files::FileError;
     pub use crate::host::owners::DistrustError;
     pub use crate::http::{ConnectError, HttpError};

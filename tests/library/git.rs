@@ -15,7 +15,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use deploykit::internal::git::{ChangeStatus, Collision, GitError, Obstacle, StagedTree, Tree};
+use deploykit::internal::git::{ChangeStatus, Collision, GitError, Obstacle, Parked, StagedTree, Tree};
 use deploykit::operations::git_update::{GitUpdate, LocalChanges, LocalCommits, Notice, Target};
 use deploykit::operations::{perform as perform_change, undo};
 use deploykit::{Check, Context, Host, Operation};

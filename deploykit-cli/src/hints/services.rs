@@ -1,6 +1,6 @@
 //! Hints about services and jobs.
 
-use deploykit::errors::JobsError;
+use deploykit::errors::{JobsError, MemoryError};
 use deploykit::services::ServiceError;
 use deploykit::update::JobError;
 
@@ -36,6 +36,10 @@ pub(super) fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::Several { errors } => return errors.iter().find_map(hint),
         _ => return None,
     })
+}
+
+pub(super) fn of_memory(_: &MemoryError) -> String {
+    "end what uses the memory, raise the limit, or lower `needs-memory` of the step".into()
 }
 
 pub(super) fn of_jobs(error: &JobsError) -> Option<String> {

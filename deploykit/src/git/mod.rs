@@ -40,7 +40,7 @@ pub use head::{Checkout, Head};
 pub use local_change::{LocalChange, LocalChangeKind};
 pub use rebase::Rebase;
 pub use repository::{Commit, commit_of, head};
-pub use staged_tree::StagedTree;
+pub use staged_tree::{Parked, StagedTree};
 pub use tree::Tree;
 pub use unwritable::Unwritable;
 pub use written::{CarryWritten, Written};

@@ -38,6 +38,15 @@ pub struct StagedTree {
     pub commit: String,
 }
 
+/// Where the tree of the last preparation waits, and what the site's own steps left in it for their next run.
+#[derive(Clone, Copy, Debug)]
+pub struct Parked<'p> {
+    /// The directory.
+    pub place: &'p Path,
+    /// Paths from the top of the tree.
+    pub keep: &'p [PathBuf],
+}
+
 impl StagedTree {
     /// Checks a commit out at `path`, replacing an earlier tree there. Where one is [parked](StagedTree::park), it is used,
     /// and only what differs is written.
@@ -53,7 +62,7 @@ impl StagedTree {
         path: &Path,
         commit: &str,
         exclude: &[PathBuf],
-        parked: Option<&Path>,
+        parked: Option<Parked<'_>>,
     ) -> Result<StagedTree, GitError> {
         let live = Repository::open(repository)?;
         let path = std::path::absolute(path).at("find", path)?;
@@ -63,7 +72,7 @@ impl StagedTree {
             fs::create_dir_all(parent).at("create the directory", parent)?;
         }
         let taken_up = match parked {
-            Some(place) => next.take_up(host, &live, place)?,
+            Some(parked) => next.take_up(host, &live, parked)?,
             None => false,
         };
         if !taken_up {

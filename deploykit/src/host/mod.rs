@@ -12,6 +12,7 @@ pub mod dotenv;
 pub mod files;
 pub mod glob;
 pub mod ini;
+mod memory;
 pub mod owners;
 pub(crate) mod process;
 pub(crate) mod processes;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use cancel::Cancel;
+pub use memory::{MemoryError, NeedsMemory};
 pub use process::Stream;
 pub use processes::ProcessId;
 pub use redact::Redactor;

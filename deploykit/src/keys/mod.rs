@@ -7,12 +7,14 @@
 mod problem;
 mod reader;
 mod reference;
+mod size;
 mod value;
 
 pub use problem::Problem;
 pub(crate) use reader::{Problems, Reader, merge, nearest, place};
 pub use reference::{Key, Section};
 pub(crate) use reference::{Row, default_text};
+pub use size::Size;
 pub(crate) use value::{Raw, Toml, Value, choices};
 
 use serde::{Deserialize, Serialize};

@@ -146,11 +146,11 @@ fn items(config: &Config, report: &mut Report<'_>) {
         if let Some(wrong) = steps::wrong_name(&step.name, &config.steps[..index]) {
             report(&format!("steps[{index}].name"), wrong);
         }
-        for output in &step.outputs {
-            let shown = output.display().to_string();
-            let kept = |output: &Path| config.kept_at(output);
-            if let Some(wrong) = steps::wrong_output(&shown, output, Some(&step.after), kept) {
-                report(&format!("steps[{index}].outputs"), wrong);
+        let outputs = step.outputs.iter().map(|path| (path, "outputs"));
+        for (path, key) in outputs.chain(step.cache.iter().map(|path| (path, "cache"))) {
+            let (shown, kept) = (path.display().to_string(), |path: &Path| config.kept_at(path));
+            if let Some(wrong) = steps::wrong_path(&shown, path, Some(&step.after), key, kept) {
+                report(&format!("steps[{index}].{key}"), wrong);
             }
         }
     }

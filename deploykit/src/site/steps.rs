@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use crate::keys::{Reader, Table, Value, keys};
+use crate::host::NeedsMemory;
+use crate::keys::{Reader, Size, Table, Value, keys};
 use crate::plan::{Phase, StepKind};
 
 /// A step that the configuration defines.
@@ -17,11 +18,20 @@ pub struct OwnStep {
     pub task: OwnTask,
     /// The files that it makes, relative to the top of the checkout.
     pub outputs: Vec<PathBuf>,
+    /// What it keeps in the staged tree for its next run, relative to the top of the checkout.
+    pub cache: Vec<PathBuf>,
+    /// How much memory it needs; `None`: nobody looks.
+    pub needs_memory: Option<Size>,
     /// It runs in a process of its own, also where the waiting Django could be forked.
     pub process: bool,
 }
 
 impl OwnStep {
+    /// Returns the memory that it needs, to be compared with what there is.
+    pub(crate) fn memory(&self) -> Option<NeedsMemory> {
+        self.needs_memory.map(|needed| NeedsMemory { step: self.name.clone(), needed })
+    }
+
     /// Tells whether it may run in a fork of the Django that waits: a command of the new version, once that is live.
     pub(crate) fn may_be_forked(&self) -> bool {
         matches!(self.task, OwnTask::Manage(_)) && !self.process && self.after >= StepKind::Virtualenv
@@ -53,7 +63,13 @@ keys! {
         /// Runs `manage` in a process of its own, even where a fork of the waiting Django could run it.
         "process" => process: bool = false;
         /// The files and directories that a step of the preparation creates, relative to the top of the repository.
-        "outputs" => outputs: Vec<String>, type "array of paths", example ["dist", "node_modules"];
+        "outputs" => outputs: Vec<String>, type "array of paths", example ["dist"];
+        /// Directories that a step of the preparation keeps for its next run, relative to the top of the repository. They never
+        /// go live, and the step never sees the live ones.
+        "cache" => cache: Vec<String>, type "array of paths", example ["node_modules"];
+        /// The memory that the step needs. If less is available, the update is refused at its beginning, and the step fails
+        /// before it runs.
+        "needs-memory" => needs_memory: Option<Size>, example "4 GB";
     }
 }
 
@@ -101,18 +117,30 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
                 "`run` always starts a process of its own; only `manage` can have `process`",
             );
         }
-        let mut outputs = Vec::new();
-        for text in keys.outputs {
-            let output: PathBuf =
-                Path::new(&text).components().filter(|part| *part != Component::CurDir).collect();
-            match wrong_output(&text, &output, keys.after.as_ref(), &kept) {
-                Some(problem) => reader.wrong("outputs", problem),
-                None => outputs.push(output),
+        let paths = |key: &'static str, texts: Vec<String>| {
+            let mut paths = Vec::new();
+            for text in texts {
+                let path: PathBuf =
+                    Path::new(&text).components().filter(|part| *part != Component::CurDir).collect();
+                match wrong_path(&text, &path, keys.after.as_ref(), key, &kept) {
+                    Some(problem) => reader.wrong(key, problem),
+                    None => paths.push(path),
+                }
             }
-        }
+            paths
+        };
+        let (outputs, cache) = (paths("outputs", keys.outputs), paths("cache", keys.cache));
         reader.finish();
         if let (Some(name), Some(after), Some(task)) = (keys.name, keys.after, task) {
-            steps.push(OwnStep { name, after, task, outputs, process: keys.process });
+            steps.push(OwnStep {
+                name,
+                after,
+                task,
+                outputs,
+                cache,
+                needs_memory: keys.needs_memory,
+                process: keys.process,
+            });
         }
     }
     for wrong in nested_outputs(&steps) {
@@ -130,11 +158,12 @@ pub(super) fn wrong_name(name: &str, others: &[OwnStep]) -> Option<String> {
     }
 }
 
-/// Returns why a path cannot be an output of a step.
-pub(super) fn wrong_output(
+/// Returns why a path cannot be an output of a step, or a cache.
+pub(super) fn wrong_path(
     shown: &str,
     output: &Path,
     after: Option<&StepKind>,
+    key: &str,
     kept: impl Fn(&Path) -> Option<PathBuf>,
 ) -> Option<String> {
     let is_inside = output.components().all(|part| matches!(part, Component::Normal(_)));
@@ -146,14 +175,19 @@ pub(super) fn wrong_output(
     }
     let is_late = after.is_some_and(|after| after.phase() != Some(Phase::Prepare));
     is_late
-        .then(|| "only a step of the preparation can have outputs; this step runs in the checkout".to_owned())
+        .then(|| format!("only a step of the preparation can have `{key}`; this step runs in the checkout"))
 }
 
 /// Returns what is wrong with outputs that contain one another.
 pub(super) fn nested_outputs(steps: &[OwnStep]) -> Vec<String> {
-    let all: BTreeSet<&PathBuf> = steps.iter().flat_map(|step| &step.outputs).collect();
-    let pairs = all.iter().zip(all.iter().skip(1)).filter(|(outer, inner)| inner.starts_with(outer));
+    let outputs = steps.iter().flat_map(|step| step.outputs.iter().map(|path| (path, "output")));
+    let caches = steps.iter().flat_map(|step| step.cache.iter().map(|path| (path, "cache")));
+    let all: BTreeSet<(&PathBuf, &str)> = outputs.chain(caches).collect();
+    let pairs =
+        all.iter().zip(all.iter().skip(1)).filter(|((outer, _), (inner, _))| inner.starts_with(outer));
     pairs
-        .map(|(outer, inner)| format!("output `{}` is inside output `{}`", inner.display(), outer.display()))
+        .map(|((outer, kind), (inner, other))| {
+            format!("{other} `{}` is inside {kind} `{}`", inner.display(), outer.display())
+        })
         .collect()
 }

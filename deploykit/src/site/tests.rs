@@ -292,7 +292,7 @@ fn every_key_is_read() {
     assert_eq!(config.services, [gunicorn, redis, web2]);
     let step = |name: &str, after: &str, task| {
         let (name, after, outputs) = (name.into(), after.into(), Vec::new());
-        OwnStep { name, after, task, outputs, process: false }
+        OwnStep { name, after, task, outputs, cache: Vec::new(), needs_memory: None, process: false }
     };
     assert_eq!(
         config.steps,

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use crate::django::Project;
 use crate::error::warn;
 use crate::event::{Event, Observer};
-use crate::git::StagedTree;
+use crate::git::{Parked, StagedTree};
 use crate::host::files;
 use crate::host::{Cancel, Host};
 use crate::lock::Lock;
@@ -31,7 +31,7 @@ use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::{Phase, StepKind};
 use crate::runner::Events;
-use crate::site::Site;
+use crate::site::{OwnStep, Site};
 use crate::state::{Current, RunDirectory, Seen, State};
 use crate::update::answers::Facts;
 use crate::update::beside::{Beside, Mark, sweep};
@@ -199,6 +199,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let states = self.step(StepKind::Services, |this| {
             let (states, text) = this.services()?;
             this.web_is_known(&states)?;
+            config.steps.iter().filter_map(OwnStep::memory).try_for_each(|need| need.check())?;
             Ok((states, text))
         })?;
         let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
@@ -277,7 +278,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
     fn ground(&mut self, moved: Option<&Move>) -> Result<(Beside, StagedTree, Seeded), UpdateError> {
         let config = self.site.config();
         let (beside, tree, seeded) = self.step(StepKind::StagedTree, |this| {
-            let mut exclude = this.declared_outputs();
+            let caches: Vec<PathBuf> =
+                config.steps.iter().flat_map(|step| step.cache.iter().cloned()).collect();
+            // Neither is linked, and neither is a name of the live site.
+            let made = [this.declared_outputs(), caches.clone()].concat();
+            let mut exclude = made.clone();
             exclude.push(this.state.directory().to_owned());
             let (repository, path, commit) =
                 (config.site.repository.clone(), this.site.staged_tree(), this.to.clone());
@@ -286,12 +291,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let parked = this.state.staged_tree();
             let beside = Beside::new(tree.clone(), parked.clone());
             let StagedTree { repository, path, commit } = &tree;
-            let tree = StagedTree::prepare(&this.host, repository, path, commit, &exclude, Some(&parked))?;
+            let parked = Parked { place: &parked, keep: &caches };
+            let tree = StagedTree::prepare(&this.host, repository, path, commit, &exclude, Some(parked))?;
             this.has_files(&tree)?;
             this.filters(&tree)?;
             let seeded = this.seed_outputs(&tree)?;
             // Before anything reads them: what is edited from here on was not seen.
-            this.seen = Some(Seen::look(&tree.path, &tree.repository, &this.declared_outputs()));
+            this.seen = Some(Seen::look(&tree.path, &tree.repository, &made));
             Ok(((beside, tree, seeded), String::new()))
         })?;
         if config.secrets.file.is_some() || !config.secrets.required.is_empty() {

@@ -188,7 +188,9 @@ fn own_steps(site: &Site, project: &Project, host: &Host, step: &Step, unforked:
             }
             OwnTask::Run(argv) => (command, argv.join(" "), Vec::new()),
         };
-        let change = Change { reason, details, actions: vec![Action::Run { command }], ..Change::default() };
+        let actions =
+            own.memory().map(Action::NeedMemory).into_iter().chain([Action::Run { command }]).collect();
+        let change = Change { reason, details, actions, ..Change::default() };
         Step { id: StepKind::Own(own.name.clone()), phase: step.phase, change }
     });
     own.collect()

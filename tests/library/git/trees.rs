@@ -196,7 +196,10 @@ fn a_parked_tree_is_brought_to_the_commit_and_to_what_the_live_one_sees_now() {
     let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
     let host = Host::new();
     let first = head(live);
-    let prepare = |commit: &str| StagedTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap();
+    let prepare = |commit: &str| {
+        StagedTree::prepare(&host, live, &path, commit, &[], Some(Parked { place: &parked, keep: &[] }))
+            .unwrap()
+    };
     let inode = |name: &str| {
         let found = fs::metadata(path.join(name)).unwrap();
         (std::os::unix::fs::MetadataExt::ino(&found), found.modified().unwrap())
@@ -233,13 +236,43 @@ fn a_parked_tree_is_brought_to_the_commit_and_to_what_the_live_one_sees_now() {
 }
 
 #[test]
+fn what_steps_keep_for_their_next_run_stays_in_a_parked_tree() {
+    let repositories = Repositories::new(FILES);
+    let live = &repositories.live;
+    write(&live.join(".git/info/exclude"), "/.deploykit/\n/web/\n");
+    let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
+    let (host, commit) = (Host::new(), head(live));
+    // A site that was built by hand before.
+    repositories.write("web/node modules/live", "live");
+    let keep = ["web/node modules".into(), "web/[cache]".into()];
+    let prepare = |keep: &[PathBuf]| {
+        StagedTree::prepare(&host, live, &path, &commit, keep, Some(Parked { place: &parked, keep })).unwrap()
+    };
+    let tree = prepare(&[]);
+    assert!(path.join("web").is_symlink());
+    tree.park(&host, &parked).unwrap();
+    let tree = prepare(&keep);
+    assert!(!path.join("web/node modules").exists());
+    for file in ["web/node modules/a/b.js", "web/[cache]/x", "web/other/y"] {
+        write(&path.join(file), "made");
+    }
+    tree.park(&host, &parked).unwrap();
+    prepare(&keep);
+    assert_eq!(fs::read_to_string(path.join("web/node modules/a/b.js")).unwrap(), "made");
+    assert!(path.join("web/[cache]/x").exists() && !path.join("web/other").exists());
+    let left: Vec<_> = files_below(&live.join("web")).into_keys().collect();
+    assert_eq!(left, ["node modules", "node modules/live"].map(PathBuf::from));
+}
+
+#[test]
 fn a_parked_tree_that_cannot_be_used_is_made_anew() {
     let repositories = Repositories::new(FILES);
     let live = &repositories.live;
     write(&live.join(".git/info/exclude"), "/.deploykit/\n");
     let [path, parked] = ["beside", "parked"].map(|name| live.join(".deploykit").join(name));
     let (host, commit) = (Host::new(), head(live));
-    let prepare = || StagedTree::prepare(&host, live, &path, &commit, &[], Some(&parked));
+    let prepare =
+        || StagedTree::prepare(&host, live, &path, &commit, &[], Some(Parked { place: &parked, keep: &[] }));
     for damaged in [".git", "a.py", "index", "HEAD"] {
         prepare().unwrap().park(&host, &parked).unwrap();
         let part = if ["index", "HEAD"].contains(&damaged) { "git" } else { "files" };
@@ -288,7 +321,8 @@ fn a_directory_that_is_tracked_for_its_name_is_the_live_one() {
     let host = Host::new();
     let prepare = |commit: &str| {
         Repositories::update(&repositories).fetch(&host).unwrap();
-        StagedTree::prepare(&host, live, &path, commit, &[], Some(&parked)).unwrap()
+        StagedTree::prepare(&host, live, &path, commit, &[], Some(Parked { place: &parked, keep: &[] }))
+            .unwrap()
     };
     let first = repositories.publish("first", &[("uploads/.gitkeep", "\n")]);
     perform(&plan_move(&repositories.update()).checkout);

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::StagedTree;
+use super::{Parked, StagedTree};
 use crate::git::error::{GitError, InRepository};
 use crate::git::executable::git;
 use crate::git::repository::Repository;
@@ -51,7 +51,12 @@ impl StagedTree {
     }
 
     /// Brings a parked tree here and to the commit; `false` when there is none that can be used.
-    pub(super) fn take_up(&self, host: &Host, live: &Repository, place: &Path) -> Result<bool, GitError> {
+    pub(super) fn take_up(
+        &self,
+        host: &Host,
+        live: &Repository,
+        Parked { place, keep }: Parked<'_>,
+    ) -> Result<bool, GitError> {
         files::own_directory(place, None)?;
         let known = self.unpark(live, place)?;
         forget(place)?;
@@ -59,7 +64,7 @@ impl StagedTree {
             self.remove(host)?;
             return Ok(false);
         };
-        match self.bring_to_commit(host, live, &known) {
+        match self.bring_to_commit(host, live, &known, keep) {
             Ok(()) => Ok(true),
             Err(error) if host.is_cancelled() => Err(error),
             Err(error) => {
@@ -90,7 +95,13 @@ impl StagedTree {
     }
 
     /// Removes what the last preparation linked and made, and writes the files of the commit that differ.
-    fn bring_to_commit(&self, host: &Host, live: &Repository, known: &Path) -> Result<(), GitError> {
+    fn bring_to_commit(
+        &self,
+        host: &Host,
+        live: &Repository,
+        known: &Path,
+        keep: &[PathBuf],
+    ) -> Result<(), GitError> {
         let lock = known.join("index.lock");
         if lock.exists() {
             fs::remove_file(&lock).at("remove", &lock)?;
@@ -102,7 +113,15 @@ impl StagedTree {
                 .arg(format!("--work-tree={}", self.path.display()))
                 .args(["-c", "core.hooksPath=/dev/null"])
         };
-        host.run(&git().args(["clean", "-ffdxq"])).in_repository(&live.top)?;
+        let mut clean = git().args(["clean", "-ffdxq"]);
+        for path in keep {
+            // A link leads into the live checkout: the path was not kept before.
+            if matches!(look(&self.path.join(path)), Found::Link(_)) {
+                files::remove_file(&self.path.join(path))?;
+            }
+            clean = clean.arg(format!("--exclude=/{}", pattern(path)));
+        }
+        host.run(&clean).in_repository(&live.top)?;
         let checkout = git().args(["checkout", "--force", "--detach", "--quiet", &self.commit]);
         host.run(&checkout).in_repository(&live.top).map(|_| ())
     }
@@ -119,6 +138,12 @@ impl StagedTree {
 fn known_by(tree: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(tree.join(".git")).ok()?;
     Some(PathBuf::from(text.trim_end().strip_prefix("gitdir: ")?))
+}
+
+/// Writes a path as a pattern of `.gitignore`.
+fn pattern(path: &Path) -> String {
+    let escaped = |c: char| if "*?[\\ !#".contains(c) { format!("\\{c}") } else { c.to_string() };
+    path.display().to_string().chars().map(escaped).collect()
 }
 
 fn forget(place: &Path) -> Result<(), GitError> {

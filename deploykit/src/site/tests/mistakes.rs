@@ -63,16 +63,20 @@ fn outputs_are_paths_that_a_preparation_can_exchange() {
     let mut text = step("staged-tree", "[\"dist\", \"./made/x.mo\", \"/tmp\", \"../up\", \".\", \".git/x\"]");
     text += &step("collect", "[\"dist/inner\", \".deploykit\"]");
     text += &step("code", "[\"late\"]");
+    text += "[[steps]]\nname = \"more\"\nafter = \"check\"\nrun = [\"x\"]\ncache = [\"dist\", \"/x\"]\nneeds-memory = \"4G\"\n";
     assert_data_eq!(
         mistakes(&text),
         str![[r#"
+1: steps: output `dist` is inside cache `dist`
 1: steps: output `dist/inner` is inside output `dist`
 5: steps[0].outputs: `/tmp` is not a relative path inside the repository
 5: steps[0].outputs: `../up` is not a relative path inside the repository
 5: steps[0].outputs: `.` is not a relative path inside the repository
 5: steps[0].outputs: `.git/x` is not a relative path inside the repository
 10: steps[1].outputs: `.deploykit` would replace `/srv/site/.deploykit`
-15: steps[2].outputs: only a step of the preparation can have outputs; this step runs in the checkout
+15: steps[2].outputs: only a step of the preparation can have `outputs`; this step runs in the checkout
+20: steps[3].cache: `/x` is not a relative path inside the repository
+21: steps[3].needs-memory: `4G` is not a size; write "512 MB" or "4 GB"
 
 "#]]
         .raw()

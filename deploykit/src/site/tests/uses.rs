@@ -37,7 +37,7 @@ fn a_configuration_that_was_changed_in_code_is_checked_like_a_file() {
 /srv/site/deploykit.toml:1: `services[2].sudo`: only `manager = "command"` and `manager = "systemd"` run commands with sudo
 /srv/site/deploykit.toml:1: `steps[0].name`: `migrate` is a built-in step
 /srv/site/deploykit.toml:1: `steps[0].outputs`: `../up` is not a relative path inside the repository
-/srv/site/deploykit.toml:1: `steps[1].outputs`: only a step of the preparation can have outputs; this step runs in the checkout
+/srv/site/deploykit.toml:1: `steps[1].outputs`: only a step of the preparation can have `outputs`; this step runs in the checkout
 /srv/site/deploykit.toml:1: `smoke.pages[1].path`: `about` does not start with `/`, `http://` or `https://`
 "#]].raw());
 }

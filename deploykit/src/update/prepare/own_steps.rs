@@ -18,6 +18,9 @@ use crate::update::recipe::own_command;
 /// What is copied for the steps, of all that the staged tree shows of the live one.
 const LIMIT: Limit = Limit { entries: 20_000, bytes: 1 << 29 };
 
+/// The same of what only builds write into: a build that empties it, as `npm ci` does, must not meet the live one.
+const LIMIT_OF_BUILDS: Limit = Limit { entries: 300_000, bytes: 1 << 32 };
+
 /// How many files are looked at of what is not copied.
 const LOOKED_AT: usize = 100_000;
 
@@ -66,6 +69,7 @@ impl Preparation<'_, '_> {
                     Some(copies) => copies,
                     None => copies.insert(Copies::take(&this.host, tree, config)?),
                 };
+                step.memory().map_or(Ok(()), |need| need.check())?;
                 this.host.run_unread(&command)?;
                 for notice in copies.look(&own)? {
                     this.notice(notice);
@@ -101,11 +105,11 @@ struct Copies {
 
 impl Copies {
     /// Replaces links into the live tree by copies. What is too large stays linked, and is looked at afterwards; what the
-    /// site writes as it serves stays linked, and so do the secret files.
+    /// site writes as it serves stays linked, and so do the secret files. What only builds write into never does.
     fn take(host: &Host, tree: &StagedTree, config: &Config) -> Result<Copies, FileError> {
         let secret = [&config.secrets.file, &config.site.env_file];
         let (live, staged) = (tree.repository.clone(), tree.path.clone());
-        let mut limit = LIMIT;
+        let (mut limit, mut limit_of_builds) = (LIMIT, LIMIT_OF_BUILDS);
         let mut copies = Copies { live, staged, places: Vec::new() };
         for inside in copies.links()? {
             let (live, staged) = (copies.live.join(&inside), copies.staged.join(&inside));
@@ -116,13 +120,20 @@ impl Copies {
                 continue;
             }
             let is_secret = secret.iter().any(|file| file.as_ref() == Some(&live));
-            let found = if is_secret { Copyable::No } else { copyable(&live, &mut limit) };
+            let is_of_builds = has_part(&inside, &OF_BUILDS);
+            let limit = if is_of_builds { &mut limit_of_builds } else { &mut limit };
+            let found = if is_secret { Copyable::No } else { copyable(&live, limit) };
+            if is_of_builds && found == Copyable::No {
+                files::remove_file(&staged)?;
+                copies.places.push(Place { inside, is_copy: true, is_quiet: true, stamps: Stamps::new() });
+                continue;
+            }
             let is_copy = match found {
                 Copyable::InUse => continue,
                 Copyable::Yes => copies.copy(host, &inside)?,
                 Copyable::No => false,
             };
-            let is_quiet = is_copy || is_secret || has_part(&inside, &OF_BUILDS);
+            let is_quiet = is_copy || is_secret || is_of_builds;
             let looked = if is_copy { stamps(&staged, usize::MAX) } else { stamps(&live, LOOKED_AT) };
             match looked {
                 Some(stamps) => copies.places.push(Place { inside, is_copy, is_quiet, stamps }),

@@ -23,7 +23,8 @@ impl Preparation<'_, '_> {
     ) -> Result<Carrying, Failed> {
         // What the site's own steps make goes live another way.
         let made = outputs.iter().map(|output| output.path.clone());
-        let excluded: Vec<PathBuf> = self.declared_outputs().into_iter().chain(made).collect();
+        let caches = self.site.config().steps.iter().flat_map(|step| step.cache.iter().cloned());
+        let excluded: Vec<PathBuf> = self.declared_outputs().into_iter().chain(made).chain(caches).collect();
         let found = Written::find(&self.host, tree, &excluded, &[])?;
         if let Some((path, why)) = found.in_the_way() {
             return Err(GitError::NotCarried { path: path.to_owned(), why }.into());
