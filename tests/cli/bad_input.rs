@@ -161,7 +161,7 @@ error: `git.brnach`: unknown key; did you mean `branch`?
    |
  7 | brnach = "main"
    | ^^^^^^
-error: `git.deadline`: `soon` is not a duration; write "30s", "20m" or "1h 30m"
+error: `git.deadline`: `soon` is not a duration; write "30s", "20m", "1h 30m" or "7d"
   --> /here/deploykit.toml:8:12
    |
  8 | deadline = "soon"
@@ -208,7 +208,7 @@ exit code 3
 --- stdout
 {
   "version": 1,
-  "error": "/here/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`\n/here/deploykit.toml:3: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"\n/here/deploykit.toml:4: `site.project`: is not inside the repository `/here`\n/here/deploykit.toml:7: `git.brnach`: unknown key; did you mean `branch`?\n/here/deploykit.toml:8: `git.deadline`: `soon` is not a duration; write \"30s\", \"20m\" or \"1h 30m\"\n/here/deploykit.toml:11: `python.virtualenv`: expected a string, found an integer\n/here/deploykit.toml:12: `python.requirements`: expected an array of strings, found a string\n/here/deploykit.toml:16: `services[0].manager`: `supervisord` is not one of `supervisor`, `systemd`, `command`, `gunicorn`, `uwsgi`; did you mean `supervisor`?\n/here/deploykit.toml:19: `services[1].config`: is missing\n/here/deploykit.toml:20: `services[1].name`: there are two services named `gunicorn`\n/here/deploykit.toml:24: `smoke.pages[0].path`: `about` does not start with `/`, `http://` or `https://`\n/here/deploykit.toml:26: `staging`: unknown key",
+  "error": "/here/deploykit.toml:1: `environment`: `prod` is not one of `production`, `staging`, `development`\n/here/deploykit.toml:3: `site.settings`: is missing: the site's DJANGO_SETTINGS_MODULE, such as \"config.settings\"\n/here/deploykit.toml:4: `site.project`: is not inside the repository `/here`\n/here/deploykit.toml:7: `git.brnach`: unknown key; did you mean `branch`?\n/here/deploykit.toml:8: `git.deadline`: `soon` is not a duration; write \"30s\", \"20m\", \"1h 30m\" or \"7d\"\n/here/deploykit.toml:11: `python.virtualenv`: expected a string, found an integer\n/here/deploykit.toml:12: `python.requirements`: expected an array of strings, found a string\n/here/deploykit.toml:16: `services[0].manager`: `supervisord` is not one of `supervisor`, `systemd`, `command`, `gunicorn`, `uwsgi`; did you mean `supervisor`?\n/here/deploykit.toml:19: `services[1].config`: is missing\n/here/deploykit.toml:20: `services[1].name`: there are two services named `gunicorn`\n/here/deploykit.toml:24: `smoke.pages[0].path`: `about` does not start with `/`, `http://` or `https://`\n/here/deploykit.toml:26: `staging`: unknown key",
   "exit_code": 3,
   "tail": [],
   "hints": [],
@@ -237,7 +237,7 @@ error: `git.brnach`: unknown key; did you mean `branch`?
    |
  7 | brnach = "main"
    | ^^^^^^
-error: `git.deadline`: `soon` is not a duration; write "30s", "20m" or "1h 30m"
+error: `git.deadline`: `soon` is not a duration; write "30s", "20m", "1h 30m" or "7d"
   --> /here/deploykit.toml:8:12
    |
  8 | deadline = "soon"

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Whether to do something.
@@ -58,11 +60,46 @@ pub struct StaticRecord {
     pub storage: Option<String>,
     /// The names that the finders gave.
     pub names: BTreeSet<String>,
+    /// Files that are kept although they are obsolete, and since when they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub obsolete: BTreeMap<String, Timestamp>,
 }
 
 impl From<&StaticSources> for StaticRecord {
     fn from(sources: &StaticSources) -> Self {
-        StaticRecord { storage: sources.storage.clone(), names: sources.sources.keys().cloned().collect() }
+        let (storage, names) = (sources.storage.clone(), sources.sources.keys().cloned().collect());
+        StaticRecord { storage, names, obsolete: BTreeMap::new() }
+    }
+}
+
+/// The obsolete files of the live directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Obsolete {
+    /// Those that go now.
+    pub due: BTreeSet<String>,
+    /// Those that stay for a while, since pages that are open name them, and since when they are obsolete.
+    pub since: BTreeMap<String, Timestamp>,
+}
+
+impl Obsolete {
+    /// Divides them; `record` is that of the last update.
+    pub(super) fn of<'a>(
+        names: impl Iterator<Item = &'a String>,
+        record: Option<&StaticRecord>,
+        keep: Duration,
+        now: Timestamp,
+    ) -> Self {
+        let mut obsolete = Obsolete::default();
+        for name in names {
+            let since = record.and_then(|record| record.obsolete.get(name)).copied().unwrap_or(now);
+            let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            if passed >= keep {
+                obsolete.due.insert(name.clone());
+            } else {
+                obsolete.since.insert(name.clone(), since);
+            }
+        }
+        obsolete
     }
 }
 
@@ -149,7 +186,7 @@ pub(super) struct StaticState {
     pub stale: usize,
     /// Sources that are not on the disk, so that nothing can be said.
     pub unknown: usize,
-    /// Obsolete files in the live directory.
+    /// Obsolete files in the live directory that are not kept any longer.
     pub obsolete: usize,
     /// Sources that the live manifest does not name.
     pub unlisted: usize,
@@ -193,6 +230,27 @@ mod tests {
         {
             assert_eq!(without_hash(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn obsolete_files_stay_for_their_time() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let names = ["a.js".to_owned(), "b.js".to_owned()];
+        let keep = Duration::from_secs(100);
+        let first = Obsolete::of(names[..1].iter(), None, keep, at(1000));
+        assert_eq!((first.due.len(), first.since["a.js"]), (0, at(1000)));
+        let record = StaticRecord { obsolete: first.since, ..StaticRecord::default() };
+        let stored = serde_json::to_string(&record).unwrap();
+        let record: StaticRecord = serde_json::from_str(&stored).unwrap();
+        let later = |now| Obsolete::of(names.iter(), Some(&record), keep, at(now));
+        assert_eq!(later(1099).since, [("a.js".to_owned(), at(1000)), ("b.js".to_owned(), at(1099))].into());
+        assert_eq!(later(1100).due, ["a.js".to_owned()].into());
+        assert_eq!(later(1100).since, [("b.js".to_owned(), at(1100))].into());
+        // The clock was set back.
+        assert_eq!(later(900).since["a.js"], at(1000));
+        assert_eq!(Obsolete::of(names.iter(), None, Duration::ZERO, at(1000)).due.len(), 2);
+        let former: StaticRecord = serde_json::from_str("{\"storage\":null,\"names\":[]}").unwrap();
+        assert_eq!(former, StaticRecord::default());
     }
 
     #[test]

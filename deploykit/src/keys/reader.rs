@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -167,9 +167,14 @@ impl<'d> Reader<'d> {
     pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         let text = self
             .expect(key, "a duration such as \"20m\"", |value| value.get_ref().as_str().map(str::to_owned))?;
-        let duration = text.parse::<SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
+        let span = text.parse::<Span>().ok();
+        let duration = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+        let duration = duration.and_then(|duration| duration.try_into().ok());
         if duration.is_none() {
-            self.wrong(key, format!("`{text}` is not a duration; write \"30s\", \"20m\" or \"1h 30m\""));
+            self.wrong(
+                key,
+                format!("`{text}` is not a duration; write \"30s\", \"20m\", \"1h 30m\" or \"7d\""),
+            );
         }
         duration
     }

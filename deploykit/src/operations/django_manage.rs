@@ -207,7 +207,8 @@ impl DjangoManage {
         let root = self.project.directory.join(root);
         let tracked = tracked_around(&root)?;
         let (collect, record, deleted, copied) = (When::Auto, None, Vec::new(), false);
-        let files = StaticFiles { root, collect, clear, record, deleted, tracked, copied };
+        let keep_old = std::time::Duration::ZERO;
+        let files = StaticFiles { root, collect, clear, keep_old, record, deleted, tracked, copied };
         let collected = files.prepare(host, session)?;
         let aside = (!collected.is_unchanged()).then(|| Aside(files.aside()));
         Ok(Prepared::Static(Box::new(StaticSet { aside, ..StaticSet::of(&collected) })))

@@ -139,6 +139,8 @@ keys! {
         /// Whether to remove obsolete files below `STATIC_ROOT`, which no source has. `auto`: only those known to come from a
         /// source that is gone.
         "clear" => clear: When = When::Auto;
+        /// How long files stay that `clear = "auto"` would remove, so that pages that are open still find their scripts and styles.
+        "keep-old" => keep_old: Duration = seconds(0), example "7d";
     }
 }
 

@@ -1,11 +1,12 @@
 //! Static files collected beside the live ones.
 
 mod alone;
+mod old;
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use deploykit::Host;
 use deploykit::internal::django::{Collected, DjangoError, StaticFiles, StaticRecord, When};
@@ -45,6 +46,7 @@ fn files(site: &Site) -> StaticFiles {
         root: site.path("www/static"),
         collect: When::Auto,
         clear: When::Auto,
+        keep_old: Duration::ZERO,
         record: None,
         deleted: Vec::new(),
         tracked: Default::default(),
@@ -311,7 +313,7 @@ fn without_a_manifest_the_last_update_or_git_tells_what_is_obsolete() {
     let deleted = prepare(&|files| files.deleted = vec!["shop/static/shop/old.js".into()]);
     assert_eq!(deleted.removed, old);
     let storage = deleted.record.storage.clone();
-    let record = StaticRecord { storage, names: old.iter().cloned().collect() };
+    let record = StaticRecord { storage, names: old.iter().cloned().collect(), ..StaticRecord::default() };
     assert_eq!(prepare(&|files| files.record = Some(record.clone())).removed, old);
     assert!(
         prepare(&|files| (files.record, files.clear) = (Some(record.clone()), When::Never)).is_unchanged()

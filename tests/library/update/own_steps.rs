@@ -6,6 +6,8 @@ use super::*;
 use crate::support::releases::*;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::NEW_SECRET;
+use crate::support::snapshot::{Snapshot, assert_same};
+use crate::support::{program, skip};
 
 /// A step that writes where it runs into a file of its name.
 fn writes(site: &DemoSite, name: &str, after: &str, more: &str) -> String {
@@ -128,4 +130,102 @@ fn what_fails_after_the_end_undoes_nothing() {
     let rollback = update::rollback(&loaded, None, &Request::default(), None, |_: &Record| ()).unwrap();
     assert_eq!(rollback.run().unwrap().outcome, Outcome::Updated);
     assert_ne!(site.release().as_deref(), Some("second"));
+}
+
+/// What `tests/install` fetched of npm: the files of a project that builds with Vite, and npm's cache.
+fn vite() -> Option<PathBuf> {
+    let directory = tools().join("vite");
+    let found = directory.join("package-lock.json").exists() && program("npm").is_some();
+    if found { Some(directory) } else { skip("`vite` is missing from the test tools; run tests/run") }
+}
+
+#[test]
+fn bundles_of_vite_go_live_and_the_old_ones_stay_for_open_pages() {
+    let Some(vite) = vite() else { return };
+    let Some(site) = TestSite::builder().start() else { return };
+    let root = site.root.display();
+    let npm = format!(
+        "npm ci --offline --ignore-scripts --no-audit --no-fund --cache {}",
+        vite.join("cache").display()
+    );
+    // As a project's own script has it: installed packages are used again while the lock is the same.
+    let script = format!(
+        "set -e; cd frontend; if cmp -s package-lock.json node_modules/lock; then echo reused; else {npm}; \
+         cp package-lock.json node_modules/lock; fi >> {root}/installed; npx vite build"
+    );
+    site.publish(|tree| {
+        for file in ["package.json", "package-lock.json"] {
+            write(tree, &format!("frontend/{file}"), &fs::read_to_string(vite.join(file)).unwrap());
+        }
+        write(tree, "frontend/main.js", "import './main.css'\nconsole.log('the first')\n");
+        write(tree, "frontend/main.css", "body { color: red }\n");
+        write(
+            tree,
+            "frontend/vite.config.js",
+            "export default { build: { outDir: '../project/guestbook/static/bundles', emptyOutDir: true,\n\
+             rollupOptions: { input: 'main.js' } } }\n",
+        );
+        write(tree, "build.sh", &script);
+        write(
+            tree,
+            ".gitignore",
+            "__pycache__/\n*.pyc\n/deploykit.toml\n/secrets.json\nbundles/\nnode_modules/\n",
+        );
+    })
+    .unwrap();
+    add(
+        &site,
+        "[[steps]]\nname = \"bundles\"\nafter = \"staged-tree\"\nrun = [\"sh\", \"build.sh\"]\n\
+         outputs = [\"project/guestbook/static/bundles\"]\ncache = [\"frontend/node_modules\"]\n\
+         needs-memory = \"1000000 TB\"\n[static]\nkeep-old = \"7d\"\n",
+    );
+    // A person installed packages in the live checkout, too.
+    write(&site.checkout, "frontend/node_modules/own", "mine\n");
+    let before = Snapshot::of(&site);
+    let error = run_update(&site).unwrap_err();
+    let UpdateError::Prepare { step, source, .. } = &error else { panic!("{error}") };
+    assert_eq!(step, "services");
+    let said = deploykit::error_chain(source.as_ref());
+    assert!(said.starts_with("step `bundles` needs 1000000000.0 GB of memory, and "), "{said}");
+    assert_same(&before, &Snapshot::of(&site));
+
+    configure(&site, "needs-memory = \"1000000 TB\"", "needs-memory = \"1 MB\"");
+    updated(&site);
+    let bundles = || -> Vec<String> {
+        let names = fs::read_dir(site.static_root.join("bundles/assets")).unwrap().flatten();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".js"))
+            .collect();
+        // One of Django's storage has its own hash besides.
+        names.retain(|name| name.matches('.').count() == 1);
+        names.sort();
+        names
+    };
+    let first = bundles();
+    assert_eq!(first.len(), 1, "{first:?}");
+    site.publish(|tree| write(tree, "frontend/main.js", "import './main.css'\nconsole.log('the second')\n"))
+        .unwrap();
+    updated(&site);
+    let both = bundles();
+    assert!(both.len() == 2 && both.contains(&first[0]), "{both:?}");
+    let installed = fs::read_to_string(site.root.join("installed")).unwrap();
+    assert!(installed.ends_with("reused\n") && installed.contains("added "), "{installed}");
+    let built = fs::read_dir(site.checkout.join("project/guestbook/static/bundles/assets")).unwrap().count();
+    assert_eq!(built, 2, "the output has the new bundle and its style");
+    assert_eq!(files_in(&site.checkout.join("frontend/node_modules")), ["own"]);
+    assert_tidy(&site);
+
+    let rollback = update::rollback(&load(&site), None, &Request::default(), None, |_: &Record| ())
+        .unwrap()
+        .run()
+        .unwrap();
+    assert_eq!(rollback.outcome, Outcome::Updated, "{rollback:#?}");
+    assert_eq!(bundles(), first);
+    assert_eq!(files_in(&site.checkout.join("frontend/node_modules")), ["own"]);
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
 }

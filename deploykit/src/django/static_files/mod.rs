@@ -10,10 +10,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::static_rules::{Evidence, StaticState};
+use super::static_rules::{Evidence, Obsolete, StaticState};
 use super::{DjangoError, Session, StaticRecord, StaticSources, When};
 use crate::host::Swap;
 use crate::host::files::{self, InPath};
@@ -39,6 +41,8 @@ pub struct StaticFiles {
     /// Whether files that are no longer collected go. `auto`: those that were collected once, with their hashed and
     /// compressed variants; what nobody collected (caches, uploads) stays. `always`: all; `never`: none.
     pub clear: When,
+    /// How long obsolete files stay where [`clear`](StaticFiles::clear) is `auto`: pages that are open name them.
+    pub keep_old: Duration,
     /// What the last update collected, if that is known.
     pub record: Option<StaticRecord>,
     /// Paths that the update deletes from the repository.
@@ -100,7 +104,7 @@ pub struct Collecting {
     live: BTreeSet<String>,
     directories: Directories,
     sources: StaticSources,
-    evidence: Evidence,
+    obsolete: Obsolete,
     /// The directory beside the live one; `None`: nothing has to be collected.
     aside: Option<PathBuf>,
     tracked: BTreeSet<String>,
@@ -131,7 +135,9 @@ impl StaticFiles {
         let manifest = manifest(&root);
         let evidence = self.evidence(manifest.as_ref(), &sources);
         let same = seed::same(host, &root, &live, &sources);
-        let state = self.state(&live, &sources, manifest.as_ref(), &evidence, &same);
+        let obsolete = live.iter().filter(|name| evidence.is_obsolete(name, &sources.sources));
+        let obsolete = Obsolete::of(obsolete, self.record.as_ref(), self.keep_old, Timestamp::now());
+        let state = self.state(&sources, manifest.as_ref(), &obsolete, &same);
         let clear = if self.is_git_s() { When::Never } else { self.clear };
         let aside = state.needs_collecting(self.collect, clear).then(|| names::beside(&root, names::NEXT));
         // A fresh set tells which files go.
@@ -139,7 +145,7 @@ impl StaticFiles {
         let tracked = self.tracked.clone();
         let keep = if self.copied { Keep::Copied } else { Keep::Linked };
         let collecting =
-            Collecting { root, clear, live, directories, sources, evidence, aside, tracked, keep };
+            Collecting { root, clear, live, directories, sources, obsolete, aside, tracked, keep };
         if let Some(aside) = &collecting.aside {
             with_umask(host.umask(), || make_room(&collecting.root, aside))?;
             let begun = if seeded { collecting.seed(host, aside, &same) } else { Ok(()) };
@@ -165,7 +171,8 @@ impl StaticFiles {
     }
 
     fn evidence(&self, manifest: Option<&BTreeSet<String>>, sources: &StaticSources) -> Evidence {
-        let recorded = self.record.iter().flat_map(|record| record.names.iter());
+        let recorded =
+            self.record.iter().flat_map(|record| record.names.iter().chain(record.obsolete.keys()));
         Evidence {
             names: recorded.chain(manifest.into_iter().flatten()).cloned().collect(),
             deleted: self.deleted.clone(),
@@ -175,10 +182,9 @@ impl StaticFiles {
 
     fn state(
         &self,
-        live: &BTreeSet<String>,
         sources: &StaticSources,
         manifest: Option<&BTreeSet<String>>,
-        evidence: &Evidence,
+        obsolete: &Obsolete,
         same: &BTreeSet<String>,
     ) -> StaticState {
         let mut state = StaticState::default();
@@ -193,7 +199,7 @@ impl StaticFiles {
                 Some(_) => {}
             }
         }
-        state.obsolete = live.iter().filter(|name| evidence.is_obsolete(name, &sources.sources)).count();
+        state.obsolete = obsolete.due.len();
         state.other_storage = self.record.as_ref().is_some_and(|record| record.storage != sources.storage);
         state
     }
@@ -212,12 +218,14 @@ impl Collecting {
     ///
     /// Like [`StaticFiles::prepare`].
     pub fn finish(self, host: &Host, session: &mut Session) -> Result<Collected, DjangoError> {
-        let record = StaticRecord::from(&self.sources);
+        let mut record = StaticRecord::from(&self.sources);
+        if self.clear != When::Always {
+            record.obsolete.clone_from(&self.obsolete.since);
+        }
         let Some(aside) = &self.aside else { return Ok(Collected::nothing(record)) };
         let collected = session.end_collect(host).and_then(|()| {
             let goes = |name: &String| {
-                !self.tracked.contains(name)
-                    && self.clear.is_wanted(self.evidence.is_obsolete(name, &self.sources.sources))
+                !self.tracked.contains(name) && self.clear.is_wanted(self.obsolete.due.contains(name))
             };
             if self.tracked.iter().any(|name| !is_placeholder(name)) {
                 return in_place(host, &self.root, aside, &self.live, &self.tracked, record);

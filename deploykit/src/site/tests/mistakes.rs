@@ -115,12 +115,12 @@ fn types_and_values_are_checked() {
 5: git.deadline: expected a duration such as "20m", found an integer
 7: smoke.base: expected a URL that starts with `http://` or `https://`
 8: smoke.connect: expected `HOST:PORT`, `unix:/PATH`, `uwsgi:HOST:PORT` or `uwsgi:unix:/PATH`, found `unix:`
-9: smoke.timeout: `fast` is not a duration; write "30s", "20m" or "1h 30m"
+9: smoke.timeout: `fast` is not a duration; write "30s", "20m", "1h 30m" or "7d"
 10: smoke.commands: expected an array of strings such as ["./check"]
 12: secrets.pattern: found open group without closing ')'
 13: secrets.required: expected a string, found an integer
 15: maintenance.on: `off` is missing: `off` undoes what `on` did
-16: maintenance.notice: `-5m` is not a duration; write "30s", "20m" or "1h 30m"
+16: maintenance.notice: `-5m` is not a duration; write "30s", "20m", "1h 30m" or "7d"
 18: hooks.after-success: expected an array of strings such as ["./check"]
 20: logs.nginx: expected a string, found an array
 
@@ -156,7 +156,7 @@ fn durations_are_written_as_people_write_them() {
     let notice =
         |text: &str| parsed(&format!("{LEAST}[maintenance]\nnotice = \"{text}\"\n")).maintenance.notice;
     for (text, seconds) in
-        [("0s", 0), ("30s", 30), ("20m", 1200), ("1h 30m", 5400), ("1h30m", 5400), ("2 minutes", 120)]
+        [("0s", 0), ("30s", 30), ("20m", 1200), ("1h 30m", 5400), ("1h30m", 5400), ("7d", 604_800)]
     {
         assert_eq!(notice(text), Duration::from_secs(seconds), "{text}");
     }
@@ -184,7 +184,7 @@ fn services_lack_nothing() {
 9: services[2].sudo: only `manager = "command"` and `manager = "systemd"` run commands with sudo
 10: services[3].start: is missing
 10: services[3].status: is missing: a command that exits with 0 while the service runs
-13: services[3].stop-timeout: `x` is not a duration; write "30s", "20m" or "1h 30m"
+13: services[3].stop-timeout: `x` is not a duration; write "30s", "20m", "1h 30m" or "7d"
 14: services[3].pidfile: unknown key
 15: services[4].pidfile: is missing
 15: services[4].start: is missing

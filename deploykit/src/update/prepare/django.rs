@@ -218,6 +218,7 @@ impl Preparation<'_, '_> {
             tracked,
             collect,
             clear,
+            keep_old: config.static_files.keep_old,
             record: self.last.static_files.clone(),
             deleted: deleted.map(names::text).collect(),
             copied: config.steps.iter().any(|step| step.after >= StepKind::Static),
