@@ -32,7 +32,7 @@ pub use steps::{OwnStep, OwnTask};
 use crate::django::{Databases, Project, SiteFacts};
 use crate::host::files::{FileError, InPath};
 use crate::host::{Cancel, Host, Redactor, Umask, Variables, owners};
-pub use crate::keys::{Environment, Key, Problem, Section};
+pub use crate::keys::{Environment, Key, Problem, Section, Size};
 use crate::names;
 use crate::operations::git_update::GitUpdate;
 use crate::operations::maintenance::{Announcement, Page};

@@ -35,7 +35,7 @@ fn a_key_is_described_by_its_name_and_by_that_of_its_section() {
         found.into_iter().flat_map(|section| section.keys).map(|key| key.name).collect()
     };
     assert_eq!(names("secrets"), ["secrets.file", "secrets.required", "secrets.pattern"]);
-    assert_eq!(names("[static]"), ["static.collect", "static.clear"]);
+    assert_eq!(names("[static]"), ["static.collect", "static.clear", "static.keep-old"]);
     assert_eq!(names("git.branch"), ["git.branch"]);
     assert_eq!(names("deadline"), ["git.deadline", "python.deadline", "database.deadline", "smoke.deadline"]);
     assert_eq!(names("services.start"), ["services.start"; 3]);
