@@ -417,8 +417,15 @@ fn django(error: &DjangoError) -> Option<String> {
             "make a merge migration upstream: manage.py makemigrations --merge".into()
         }
         DjangoError::ToolMissing { program } => {
-            let package = if program.starts_with('p') { "postgresql-client" } else { "mariadb-client" };
-            format!("install it (Debian: {package}), or add its directory to PATH in `site.env`, or name a program of your own in `database.backup-command`")
+            let package = match program.as_str() {
+                "mysqldump" | "mysql" => "MySQL's own: mysql-client",
+                other if other.starts_with('p') => "Debian: postgresql-client",
+                _ => "Debian: mariadb-client",
+            };
+            format!("install it ({package}), or add its directory to PATH in `site.env`, or name a program of your own in `database.backup-command`")
+        }
+        DjangoError::ToolForeign { server, .. } => {
+            format!("install {server}'s client programs and put their directory first in PATH in `site.env`, or name programs of your own in `database.backup-command` and `database.restore-command`")
         }
         DjangoError::ToolTooOld { .. } => {
             "install the tools of the server's version, and put their directory first in PATH in `site.env`".into()

@@ -291,6 +291,16 @@ pub enum DjangoError {
         /// The server and its version.
         server: String,
     },
+    /// A program that copies the database belongs to another kind of server.
+    #[error("`{program}` is {maker}'s, and the database is one of {server}")]
+    ToolForeign {
+        /// Its name.
+        program: String,
+        /// Whose program it is: `MariaDB` or `MySQL`.
+        maker: String,
+        /// Whose server it is.
+        server: String,
+    },
     /// The site's database user may not replace all that is in the database, so that a copy could not be restored.
     #[error("the site's database user does not own {}, so a copy could not be restored", some(names))]
     NotOwned {

@@ -42,6 +42,7 @@ const MODULES: &[(&str, &str)] = modules![
     "own_command",
     "patience",
     "pooling",
+    "programs_mysql",
     "record",
     "registry",
     "rows",

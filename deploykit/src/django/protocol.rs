@@ -143,6 +143,11 @@ impl Fault {
                 tail: raised.traceback,
             },
             "tool_missing" => DjangoError::ToolMissing { program: self.what.unwrap_or_default() },
+            "tool_foreign" => DjangoError::ToolForeign {
+                program: self.what.unwrap_or_default(),
+                maker: self.version.unwrap_or_default(),
+                server: self.engine.unwrap_or_default(),
+            },
             "tool_too_old" => DjangoError::ToolTooOld {
                 program: self.what.unwrap_or_default(),
                 version: self.version.unwrap_or_default(),

@@ -106,12 +106,14 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     assert!(told.done().contains(&"backup"), "{told:?}");
     let notices = told.notices();
     assert!(
-        notices.contains("pending in the database `archive`: 6 migrations; migrate it by hand: manage.py migrate --database archive"),
+        notices.contains(
+            "alias `archive` has 6 migrations that are not applied, and is not in `database.migrate`"
+        ),
         "{notices}"
     );
     assert!(
         notices.contains(
-            "what is pending in the database `broken` is not known (DatabaseError); migrate it by hand"
+            "alias `broken` is not in `database.migrate`, and which of its migrations are applied is not known (DatabaseError)"
         ),
         "{notices}"
     );

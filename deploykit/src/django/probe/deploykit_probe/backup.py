@@ -14,9 +14,7 @@ from .registry import answers
 
 def way_of(connection: Connection, sqlite: T, postgresql: T, mariadb: T) -> T:
     """Chooses by the engine."""
-    ways = {"sqlite": sqlite, "postgresql": postgresql}
-    if connection.vendor == "mysql" and connection.mysql_is_mariadb:
-        return mariadb
+    ways = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mariadb}
     if connection.vendor not in ways:
         raise Refused("unsupported", what="backup", engine=connection.vendor)
     return ways[connection.vendor]

@@ -1,59 +1,18 @@
-"""Copies of MariaDB."""
+"""Copies of MariaDB and MySQL."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import subprocess
 from typing import IO, Iterable
 
 from . import patience
 from .errors import Refused
-from .kinds import Connection, Cursor, Json
+from .kinds import Connection, Cursor
+from .programs_mysql import dump_arguments, options_text, program
 from .sql import rows_of
-from .tools import copy_with, feed_tool, path_of, run_tool, tool, touch, unnamed_file
-
-
-def mariadb_tool(name: str, older: str) -> str:
-    """Returns the path of one of MariaDB's programs, which may have its older name."""
-    program = tool(name, older)
-    said = run_tool([program, "--version"], dict(os.environ), stdout=subprocess.PIPE).stdout.decode("utf-8")
-    # MySQL has programs of the older names, too.
-    if "MariaDB" not in said:
-        raise Refused("tool_missing", what=name)
-    return program
-
-
-def mariadb_options(connection: Connection) -> str:
-    """Returns the text of an option file with which the programs connect."""
-    settings = connection.settings_dict
-    options = settings.get("OPTIONS") or {}
-    host = str(settings.get("HOST") or "")
-    given: Json = options["ssl"] if isinstance(options.get("ssl"), dict) else {}
-    ssl = {name: given.get(name) or options.get("ssl_" + name) for name in ("ca", "capath", "cert", "key", "cipher")}
-    mode = str(options.get("ssl_mode") or "")
-    verified = options.get("ssl_verify_cert") or options.get("ssl_verify_identity") or mode.startswith("VERIFY_")
-    encrypted = any(ssl.values()) or verified or mode == "REQUIRED"
-    found = {
-        "user": options.get("user") or settings.get("USER"),
-        "password": options.get("password") or options.get("passwd") or settings.get("PASSWORD"),
-        "socket": host if host.startswith("/") else options.get("unix_socket"),
-        "host": options.get("host") or (None if host.startswith("/") else host),
-        "port": options.get("port") or settings.get("PORT"),
-        "ssl": "1" if encrypted else "0" if mode == "DISABLED" or options.get("ssl_disabled") else None,
-        "default-character-set": "utf8mb4",
-        # As for Django: what is not asked for is not verified.
-        "loose-ssl-verify-server-cert": "1" if verified else None if encrypted else "0",
-    }
-    found.update(("ssl-" + name, value) for name, value in ssl.items())
-    lines = ["!include %s" % options["read_default_file"]] if options.get("read_default_file") else []
-    lines.append("[client]")
-    for name, value in found.items():
-        if value:
-            value = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            lines.append('%s="%s"' % (name, value))
-    return "\n".join(lines) + "\n"
+from .tools import copy_with, feed_tool, path_of, touch, unnamed_file
 
 
 def mariadb_name(cursor: Cursor) -> str:
@@ -80,9 +39,14 @@ MARIADB_OWNED = (
 )
 
 
-def mariadb_rights(cursor: Cursor, database: str) -> set[str]:
+def mariadb_rights(cursor: Cursor, database: str, mariadb: bool) -> set[str]:
     """The rights that the site's user has to this database as a whole."""
-    return granted((line for (line,) in rows_of(cursor, "SHOW GRANTS")), database)
+    grants = "SHOW GRANTS"
+    if not mariadb:
+        # MySQL names the rights of roles only where they are asked for.
+        roles = rows_of(cursor, "SELECT CURRENT_ROLE()")[0][0]
+        grants += "" if roles in (None, "NONE") else " FOR CURRENT_USER() USING %s" % roles
+    return granted((line for (line,) in rows_of(cursor, grants)), database)
 
 
 def granted(grants: Iterable[str], database: str) -> set[str]:
@@ -101,9 +65,20 @@ def granted(grants: Iterable[str], database: str) -> set[str]:
     return found
 
 
-def mariadb_checked(cursor: Cursor, database: str) -> None:
+def mysql_trusts(cursor: Cursor, database: str) -> bool:
+    """Tells whether MySQL lets an ordinary user make triggers and functions again: with a binary log it may not."""
+    if not rows_of(cursor, "SELECT @@log_bin AND NOT @@log_bin_trust_function_creators")[0][0]:
+        return True
+    sql = "SELECT (SELECT count(*) FROM information_schema.triggers WHERE trigger_schema = DATABASE())"
+    sql += " + (SELECT count(*) FROM information_schema.routines WHERE routine_schema = DATABASE())"
+    return not rows_of(cursor, sql)[0][0]
+
+
+def mariadb_checked(cursor: Cursor, database: str, mariadb: bool) -> None:
     """Fails when the site's user could not recreate what is in the database."""
-    rights = mariadb_rights(cursor, database)
+    rights = mariadb_rights(cursor, database, mariadb)
+    if not mariadb and "SUPER" not in rights and not mysql_trusts(cursor, database):
+        raise Refused("rights", names=["SUPER, as `log_bin_trust_function_creators` is off"])
     if "ALL PRIVILEGES" not in rights:
         sql = "SELECT count(*) FROM information_schema.%s WHERE %s = DATABASE()"
         missing = set()
@@ -113,7 +88,7 @@ def mariadb_checked(cursor: Cursor, database: str) -> None:
                 missing |= needed - rights
         if missing:
             raise Refused("rights", names=sorted(missing))
-    if rights & {"SUPER", "SET USER"}:
+    if rights & {"SUPER", "SET USER", "SET_USER_ID", "SET_ANY_DEFINER"}:
         return
     foreign = []
     for table, name, schema in MARIADB_OWNED:
@@ -125,17 +100,20 @@ def mariadb_checked(cursor: Cursor, database: str) -> None:
 
 def mariadb_facts(connection: Connection) -> int:
     """Returns the size in bytes; refused where a copy could not be restored."""
-    mariadb_tool("mariadb-dump", "mysqldump")
-    mariadb_tool("mariadb", "mysql")
+    program(connection, "dump")
+    program(connection, "client")
     with connection.cursor() as cursor:
-        mariadb_checked(cursor, mariadb_name(cursor))
+        mariadb_checked(cursor, mariadb_name(cursor), connection.mysql_is_mariadb)
+        if not connection.mysql_is_mariadb:
+            # Otherwise it may be a day old.
+            cursor.execute("SET SESSION information_schema_stats_expiry = 0")
         sql = "SELECT coalesce(sum(data_length), 0) FROM information_schema.tables WHERE table_schema = DATABASE()"
         return int(rows_of(cursor, sql)[0][0])
 
 
 def mariadb_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
-    """Copies a MariaDB database into this file."""
-    program = mariadb_tool("mariadb-dump", "mysqldump")
+    """Copies a MariaDB or MySQL database into this file."""
+    dump = program(connection, "dump")
     # Only where there are some: reading them takes rights that a site need not have.
     extra = []
     with connection.cursor() as cursor:
@@ -146,9 +124,9 @@ def mariadb_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
         tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type LIKE 'BASE%'"
         touch(cursor, [connection.ops.quote_name(table) for (table,) in rows_of(cursor, tables)])
     connection.close()
-    options = unnamed_file(mariadb_options(connection))
-    argv = [program, "--defaults-file=" + path_of(options), "--single-transaction", "--quick", "--hex-blob"]
-    argv += ["--skip-add-locks", "--no-tablespaces"] + extra + [name]
+    options = unnamed_file(options_text(connection))
+    argv = [dump, "--defaults-file=" + path_of(options)]
+    argv += dump_arguments(connection.mysql_is_mariadb) + extra + [name]
     try:
         copy_with(argv, dict(os.environ), path, files=(options,), stdout=file)
     finally:
@@ -156,12 +134,12 @@ def mariadb_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
 
 
 def mariadb_restore(connection: Connection, path: str) -> None:
-    """Restores a MariaDB database from a complete copy."""
+    """Restores a MariaDB or MySQL database from a complete copy."""
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - 200))
         if b"-- Dump completed" not in file.read():
             raise ValueError("the copy has no end: %s" % path)
-    program = mariadb_tool("mariadb", "mysql")
+    client = program(connection, "client")
     statements = ["SET lock_wait_timeout = %d;" % max(1, patience.LIMIT), "SET FOREIGN_KEY_CHECKS = 0;"]
     kinds = (
         ("CASE table_type WHEN 'VIEW' THEN 'VIEW' WHEN 'SEQUENCE' THEN 'SEQUENCE' ELSE 'TABLE' END", "table"),
@@ -175,7 +153,7 @@ def mariadb_restore(connection: Connection, path: str) -> None:
             for kind, thing in rows_of(cursor, sql % (word, table, table, table)):
                 statements.append("DROP %s IF EXISTS %s;" % (kind, connection.ops.quote_name(thing)))
     connection.close()
-    options = unnamed_file(mariadb_options(connection))
+    options = unnamed_file(options_text(connection))
 
     def write(stream: IO[bytes]) -> None:
         """Writes the statements that drop what there is, then the copy."""
@@ -183,7 +161,7 @@ def mariadb_restore(connection: Connection, path: str) -> None:
         with open(path, "rb") as file:
             shutil.copyfileobj(file, stream, 1 << 20)
 
-    argv = [program, "--defaults-file=" + path_of(options), "--batch", name]
+    argv = [client, "--defaults-file=" + path_of(options), "--batch", name]
     try:
         feed_tool(argv, dict(os.environ), write, files=(options,))
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from .connections import has_database, place_of, sqlite_file
+from .connections import has_database, place_of
 from .errors import guarded
 from .kinds import Connection, Json
 from .registry import answers
@@ -13,6 +13,12 @@ from .sql import rows_of
 
 # How often two connections are asked which session of the server they have.
 ASKED = 10
+
+# What tells a database of a server from any other one.
+SERVER = {
+    "postgresql": "SELECT datname, oid, pg_postmaster_start_time() FROM pg_database WHERE datname = current_database()",
+    "mysql": "SELECT DATABASE(), @@hostname, @@port, @@datadir",
+}
 
 # What was found out, by what connects.
 KNOWN: dict[Any, bool] = {}
@@ -69,21 +75,16 @@ def do_pooling(request: Json) -> Json:
     alias = request["database"]
     if not has_database(alias):
         return {"shares": False, "place": []}
-    connection = connections[alias]
+    connection = guarded("database", lambda: connections[alias], database=alias)
+    if connection.vendor not in SERVER:
+        # A connection to a file that is not there makes it.
+        return {"shares": False, "place": list(place_of(alias))}
     guarded("database", connection.ensure_connection, database=alias)
     shared = guarded("database", keeps_no_session, connection, database=alias)
     return {"shares": shared, "place": guarded("database", server_of, connection, database=alias)}
 
 
 def server_of(connection: Connection) -> list[str]:
-    """Returns what tells a database of a server from any other one."""
-    sql = {
-        "postgresql": "SELECT current_database(), pg_postmaster_start_time(), oid FROM pg_database"
-        " WHERE datname = current_database()",
-        "mysql": "SELECT DATABASE(), @@hostname, @@port, @@datadir",
-    }.get(connection.vendor)
-    if sql is None:
-        path = sqlite_file(connection) if connection.vendor == "sqlite" else None
-        return [path] if path else list(place_of(connection.alias))
+    """Returns what the server says of the database."""
     with connection.cursor() as cursor:
-        return [str(value) for value in rows_of(cursor, sql)[0]]
+        return [str(value) for value in rows_of(cursor, SERVER[connection.vendor])[0]]

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from deploykit_probe import answers, lines
-from deploykit_probe.backup_mariadb import granted, mariadb_options
+from deploykit_probe.backup_mariadb import granted
 from deploykit_probe.backup_postgresql import postgresql_environment
 from deploykit_probe.errors import Failed, Refused, failure, guarded, text_of
 from deploykit_probe.history import lacking, originals_of, unrecorded
 from deploykit_probe.kinds import Key
+from deploykit_probe.programs_mysql import check_version, dump_arguments, options_text
 from deploykit_probe.schema import constraint_line
 
 
@@ -149,13 +150,18 @@ def test_applied_migrations_that_the_code_lacks_are_named() -> None:
 
 def connection_with(**settings: Any) -> SimpleNamespace:
     """Returns a connection with these settings, as far as the programs need it."""
-    return SimpleNamespace(settings_dict=settings)
+    return SimpleNamespace(settings_dict=settings, mysql_is_mariadb=True)
+
+
+def mysql_with(**settings: Any) -> SimpleNamespace:
+    """Returns a connection to a MySQL server."""
+    return SimpleNamespace(settings_dict=settings, mysql_is_mariadb=False, mysql_version=(8, 0, 36))
 
 
 def test_the_option_file_of_mariadb_is_quoted() -> None:
     """A password may hold whatever it likes; a socket is no host."""
     connection = connection_with(HOST="/run/db.sock", USER="site", PASSWORD='a"b\\c', PORT="", OPTIONS={})
-    text = mariadb_options(connection).splitlines()
+    text = options_text(connection).splitlines()
     assert text[0] == "[client]"
     assert 'password="a\\"b\\\\c"' in text
     assert 'socket="/run/db.sock"' in text
@@ -165,12 +171,70 @@ def test_the_option_file_of_mariadb_is_quoted() -> None:
 
 def test_mariadb_verifies_only_what_django_verifies() -> None:
     """Encryption follows the options of the driver."""
-    verified = mariadb_options(connection_with(OPTIONS={"ssl": {"ca": "/ca.pem"}, "ssl_verify_cert": True}))
+    verified = options_text(connection_with(OPTIONS={"ssl": {"ca": "/ca.pem"}, "ssl_verify_cert": True}))
     assert 'ssl-ca="/ca.pem"' in verified
     assert 'loose-ssl-verify-server-cert="1"' in verified
-    encrypted = mariadb_options(connection_with(OPTIONS={"ssl_mode": "REQUIRED"}))
+    encrypted = options_text(connection_with(OPTIONS={"ssl_mode": "REQUIRED"}))
     assert 'ssl="1"' in encrypted
     assert "verify" not in encrypted
+
+
+@pytest.mark.parametrize(
+    "options, mode",
+    [
+        ({}, None),
+        ({"ssl_mode": "DISABLED"}, "DISABLED"),
+        ({"ssl_disabled": True}, "DISABLED"),
+        ({"ssl": {"ca": "/ca.pem"}}, "REQUIRED"),
+        ({"ssl_mode": "VERIFY_CA", "ssl": {"ca": "/ca.pem"}}, "VERIFY_CA"),
+        ({"ssl_verify_identity": True}, "VERIFY_IDENTITY"),
+    ],
+)
+def test_mysql_has_a_mode_where_mariadb_has_switches(options: dict[str, Any], mode: str | None) -> None:
+    """Its programs end at an option of MariaDB's."""
+    text = options_text(mysql_with(HOST="db", OPTIONS=options))
+    lines = text.splitlines()
+    assert [line for line in lines if line.startswith("ssl-mode")] == (['ssl-mode="%s"' % mode] if mode else [])
+    assert not any(line.startswith(("ssl=", "loose-ssl")) for line in lines)
+    # `caching_sha2_password` without TLS.
+    assert ('loose-get-server-public-key="1"' in lines) == (mode == "DISABLED")
+
+
+MYSQL_SAYS = "mysqldump  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)\n"
+UBUNTU_SAYS = "mysql  Ver 8.0.36-0ubuntu0.22.04.1 for Linux on x86_64 ((Ubuntu))\n"
+PERCONA_SAYS = "mysqldump  Ver 8.4.0-1 for Linux on x86_64 (Percona Server (GPL), Release 1, Revision 7cf5e0e)\n"
+OLD_SAYS = "mysqldump  Ver 10.13 Distrib 5.7.44, for Linux (x86_64)\n"
+MARIADB_SAYS = "mysqldump  Ver 10.19 Distrib 10.11.6-MariaDB, for debian-linux-gnu (x86_64)\n"
+NEWER_MARIADB_SAYS = "mysqldump from 11.8.3-MariaDB, client 10.19 for debian-linux-gnu (x86_64)\n"
+
+
+def test_each_server_has_programs_of_its_own() -> None:
+    """MariaDB's have the names of MySQL's, and neither reads all that the other writes."""
+    for said in (MYSQL_SAYS, UBUNTU_SAYS, PERCONA_SAYS):
+        check_version("mysqldump", said, "MySQL", (8, 0, 36))
+    for said in (MARIADB_SAYS, NEWER_MARIADB_SAYS):
+        check_version("mysqldump", said, "MariaDB", (10, 11, 6))
+        with pytest.raises(Refused) as caught:
+            check_version("mysqldump", said, "MySQL", (8, 0, 36))
+        assert caught.value.fields == {"kind": "tool_foreign", "what": "mysqldump", "version": "MariaDB", "engine": "MySQL"}
+    with pytest.raises(Refused) as caught:
+        check_version("mysql", UBUNTU_SAYS, "MariaDB", (10, 11, 6))
+    assert caught.value.fields["kind"] == "tool_foreign"
+
+
+def test_programs_older_than_mysql_are_refused() -> None:
+    """Those of 5.7 call themselves 10.13 or 14.14, and name their release."""
+    for said, server in ((OLD_SAYS, (8, 0, 36)), (MYSQL_SAYS, (9, 1, 0))):
+        with pytest.raises(Refused) as caught:
+            check_version("mysqldump", said, "MySQL", server)
+        assert caught.value.fields["kind"] == "tool_too_old"
+    check_version("mysqldump", PERCONA_SAYS, "MySQL", (8, 0, 36))
+
+
+def test_a_copy_of_mysql_leaves_the_server_s_own_out() -> None:
+    """MariaDB's program knows neither option."""
+    more = set(dump_arguments(False)) - set(dump_arguments(True))
+    assert more == {"--set-gtid-purged=OFF", "--column-statistics=0"}
 
 
 def test_postgresql_is_connected_by_variables() -> None:
