@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use deploykit::internal::django::SiteFacts;
+use deploykit::internal::django::{Database, SiteFacts};
 use deploykit::internal::names;
 use deploykit::operations::smoke_check::PageResult;
 
 use crate::choose::{maintenance, project, web};
-use crate::findings::{ASKED, Findings, Found, FoundPage};
+use crate::findings::{ASKED, Findings, Found, FoundPage, MIGRATE_SCHEMAS};
 
 /// What keeps Django from booting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,17 @@ impl Findings {
             None => Found::default(),
         };
         self.maintenance = maintenance::known_to_django(self.maintenance.clone(), facts);
+        // Of several aliases of one database, the first one, or `default`, stands for it.
+        let first = |one: &&Database| {
+            one.alias == "default" || one.twins.iter().all(|twin| twin != "default" && *twin > one.alias)
+        };
         self.databases =
-            facts.databases.iter().map(|one| format!("`{}` ({})", one.alias, one.vendor)).collect();
+            facts.databases.iter().filter(first).map(|one| (one.alias.clone(), one.vendor.clone())).collect();
+        self.migrate_command = if facts.commands.iter().any(|command| command == MIGRATE_SCHEMAS) {
+            Found::new(vec![MIGRATE_SCHEMAS.to_owned()], format!("{ASKED}: it has this command"))
+        } else {
+            Found::default()
+        };
         if self.base.question.is_some() || self.base.value.is_none() {
             let hosts = web::public_hosts(&facts.allowed_hosts);
             if !hosts.is_empty() {

@@ -14,6 +14,9 @@ pub(crate) const MARK: &str = "NEEDS A PERSON:";
 /// The source of what the booted Django said.
 pub(crate) const ASKED: &str = "asked Django";
 
+/// The command of django-tenants and its relatives that migrates every schema.
+pub(crate) const MIGRATE_SCHEMAS: &str = "migrate_schemas";
+
 /// A value, what it was taken from, and what a person has to say about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found<T> {
@@ -210,10 +213,14 @@ pub struct Findings {
     pub(crate) collect: Found<String>,
     /// `static.clear`, when it is not `auto`.
     pub(crate) clear: Found<String>,
-    /// The databases, as far as Django was asked: `default` (postgresql).
-    pub(crate) databases: Vec<String>,
+    /// The databases by alias and vendor, as far as Django was asked.
+    pub(crate) databases: Vec<(String, String)>,
+    /// The command that migrates in place of `migrate`.
+    pub(crate) migrate_command: Found<Vec<String>>,
     /// The services, the web first.
     pub(crate) services: Vec<FoundService>,
+    /// What the project's own files start elsewhere: the file and the command.
+    pub(crate) starts: Vec<(String, String)>,
     /// Which of them serves other sites as well, as a question.
     pub(crate) shared: Option<String>,
     /// Which jobs of cron may run in the middle of an update, as a question.

@@ -8,11 +8,11 @@ use deploykit::internal::owners::not_root_over_others;
 
 use crate::InitError;
 use crate::choose::{self, maintenance, packages, project, secrets, services, steps, web};
-use crate::findings::{FILE_NAME, Findings, Found, FoundPage, in_backticks};
+use crate::findings::{FILE_NAME, Findings, Found, FoundPage, MIGRATE_SCHEMAS, in_backticks};
 use crate::read::around::Around;
-use crate::read::files::{Tree, text, walk};
+use crate::read::files::{Tree, shown, text, walk};
 use crate::read::settings::Settings;
-use crate::read::{git, literals, nginx};
+use crate::read::{git, literals, nginx, scripts};
 use deploykit::services::Role;
 
 /// Where service managers, web servers and cron have their settings on the usual distributions.
@@ -164,6 +164,9 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     }
     findings.static_root = project::static_root(&top, &settings);
     findings.collect = project::collect(&top, &findings.static_root);
+    if settings.matches(r#"["'](?:django_tenants|tenant_schemas)["']"#) {
+        findings.migrate_command = Found::new(vec![MIGRATE_SCHEMAS.to_owned()], "INSTALLED_APPS");
+    }
     findings.steps = steps::steps(&top, tree, &settings);
     let (later, more) = steps::of_updates(&top, tree);
     findings.steps.extend(later);
@@ -176,6 +179,7 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     let fronts = web::of_this_site(&top, &around.fronts, &allowed, &programs);
     findings.services = services::services(&top, &programs, &unsure, &fronts);
     findings.shared = services::shared(&programs);
+    findings.starts = scripts::starts(&top).into_iter().map(|(file, it)| (shown(&top, &file), it)).collect();
     findings.jobs = services::jobs(&top, around, findings.virtualenv.value.as_slice());
     let connect = findings.connect.value.clone();
     let nginx = web::nginx_of_this_site(&top, &around.nginx, &fronts, connect.as_deref());

@@ -28,6 +28,24 @@ pub(crate) struct Installs {
     pub requirements: Vec<String>,
 }
 
+/// Returns what the project's own files start where it runs in containers or on a platform: the file and the command.
+pub(crate) fn starts(top: &Path) -> Vec<(PathBuf, String)> {
+    let files = [
+        ("Procfile", r"(?m)^web:[ \t]*(.+)$"),
+        ("docker-compose.yml", r#"(?m)^[ \t]+command:[ \t]*["']?([^\n|>\[][^\n]*?)["']?$"#),
+        ("compose.yml", r#"(?m)^[ \t]+command:[ \t]*["']?([^\n|>\[][^\n]*?)["']?$"#),
+        ("Dockerfile", r"(?m)^CMD[ \t]+(.+)$"),
+    ];
+    let found = files.into_iter().filter_map(|(name, pattern)| {
+        let file = top.join(name);
+        let (text, pattern) = (text(&file)?, Regex::new(pattern).ok()?);
+        let last = pattern.captures_iter(&text).last()?;
+        let command: String = last[1].replace(['"', '[', ']'], "").replace(", ", " ");
+        Some((file, command.trim().to_owned()))
+    });
+    found.collect()
+}
+
 /// Returns the scripts of a package of Node that the project's own scripts run: `npm run build:prod`.
 pub(crate) fn node_scripts(tree: &Tree) -> Vec<String> {
     let Ok(run) = Regex::new(r"\b(?:npm|pnpm|yarn)[ \t]+(?:run[ \t]+)?([\w:.-]+)") else { return Vec::new() };

@@ -130,6 +130,22 @@ fn what_would_harm_the_site_is_found_in_the_real_settings() {
     assert!(tracked.to_toml().contains("collect = \"never\""), "{}", tracked.to_toml());
     let uploads = with(&|facts| facts.uploads = vec!["/srv/static/uploads".into()]);
     assert!(uploads.to_toml().contains("clear = \"never\""), "{}", uploads.to_toml());
+    let events = Database {
+        alias: "events".to_owned(),
+        engine: String::new(),
+        vendor: "sqlite".to_owned(),
+        file: None,
+        twins: Vec::new(),
+    };
+    let twin = Database { alias: "replica".to_owned(), twins: vec!["default".to_owned()], ..events.clone() };
+    let several = with(&|facts| facts.databases.extend([events.clone(), twin.clone()]));
+    let question = several.questions.iter().find(|question| question.key == "database.migrate").unwrap();
+    assert_eq!(
+        question.why,
+        "which databases does an update migrate? there are `default` (postgresql), `events` (sqlite)"
+    );
+    let tenants = with(&|facts| facts.commands.push("migrate_schemas".to_owned()));
+    assert!(tenants.to_toml().contains("migrate-command = [\"migrate_schemas\"]"), "{}", tenants.to_toml());
     let other = with(&|facts| facts.settings = "config.other".to_owned());
     assert_eq!(other.settings.value.as_deref(), Some("config.other"));
 }

@@ -116,7 +116,7 @@ fn check(text: &str, questions: &[Question]) -> toml::Table {
         ("python", "virtualenv requirements lock groups extras"),
         ("secrets", "file required pattern"),
         ("static", "collect clear"),
-        ("database", ""),
+        ("database", "migrate-command"),
         ("maintenance", "status-file page"),
         ("smoke", "base connect pages"),
     ];

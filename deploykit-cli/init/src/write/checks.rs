@@ -3,8 +3,8 @@
 use deploykit::services::Role;
 
 use super::Draft;
-use super::lines::{key, quoted};
-use crate::findings::{FoundPage, FoundService};
+use super::lines::{array, key, quoted};
+use crate::findings::{ASKED, FoundPage, FoundService};
 use crate::read::files::shown;
 
 impl Draft<'_> {
@@ -37,6 +37,24 @@ impl Draft<'_> {
         let advice = "add what must work: { path = \"/about/\", contains = \"About\" }";
         let note = findings.pages.source.as_deref().unwrap_or(advice);
         self.out.line(&format!("pages = [{}]", pages.join(", ")), note);
+    }
+
+    pub(super) fn databases(&mut self) {
+        let (databases, command) = (&self.findings.databases, &self.findings.migrate_command);
+        if databases.is_empty() && command.value.is_none() {
+            return;
+        }
+        let listed: Vec<String> =
+            databases.iter().map(|(alias, vendor)| format!("`{alias}` ({vendor})")).collect();
+        let listed = listed.join(", ");
+        let note = if databases.is_empty() { String::new() } else { format!("{ASKED}: {listed}") };
+        self.out.head("database", "[database]", &note);
+        if databases.len() > 1 {
+            self.out.ask("migrate", &format!("which databases does an update migrate? there are {listed}"));
+            let aliases: Vec<String> = databases.iter().map(|(alias, _)| alias.clone()).collect();
+            self.out.comment(&format!("migrate = {}", array(&aliases)));
+        }
+        self.out.value("migrate-command", command.value.as_deref().map(array), command, "");
     }
 
     pub(super) fn logs(&mut self) {

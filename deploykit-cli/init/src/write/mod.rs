@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use deploykit::services::Role;
 
 use crate::InitError;
-use crate::findings::{ASKED, Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
+use crate::findings::{Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
 use crate::read::files::shown;
 use lines::{Lines, NOT_UTF8, array, found, key, quoted};
 
@@ -184,13 +184,6 @@ impl Draft<'_> {
         }
     }
 
-    fn databases(&mut self) {
-        if !self.findings.databases.is_empty() {
-            let databases = self.findings.databases.join(", ");
-            self.out.head("database", "[database]", &format!("{ASKED}: {databases}"));
-        }
-    }
-
     fn services(&mut self) {
         let services = &self.findings.services;
         for service in services {
@@ -200,7 +193,7 @@ impl Draft<'_> {
         let missing = if let Some(shared) = &self.findings.shared {
             shared
         } else if services.is_empty() {
-            "no program of supervisor or systemd belongs to this checkout; what runs the site?"
+            &self.what_runs_it()
         } else if services.iter().all(|service| service.role != Role::Web) {
             "none of the services answers requests; what does?"
         } else {
@@ -211,6 +204,15 @@ impl Draft<'_> {
         let example = ["[[services]]", "name = \"gunicorn\"", "manager = \"supervisor\"", "role = \"web\""];
         self.out.lines.extend(example.iter().map(|line| format!("# {line}")));
         self.out.comment(&format!("config = \"{SUPERVISORD}\""));
+    }
+
+    /// Asks what runs the site, with what the project's own files start.
+    fn what_runs_it(&self) -> String {
+        let starts =
+            self.findings.starts.iter().map(|(file, command)| format!("`{file}` starts `{command}`"));
+        let starts: Vec<String> = starts.take(2).collect();
+        let hint = if starts.is_empty() { String::new() } else { format!(" ({})", starts.join("; ")) };
+        format!("no program of supervisor or systemd belongs to this checkout; what runs the site?{hint}")
     }
 
     fn service(&mut self, service: &FoundService) {
