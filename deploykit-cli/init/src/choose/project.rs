@@ -201,6 +201,9 @@ fn by_default(
         return if fitting.len() == 1 { found } else { found.asking(question) };
     }
     let found = Found::new(module.to_owned(), source);
+    if !served && wanted.is_none() && says(&last(module), &["docker", "compose", "container", "ci"]) {
+        return found.asking("these settings are for containers; which ones does this server use?");
+    }
     let other = environment != "development" && says_words(&last(module), "development");
     if other || says(&last(module), &["test", "tests"]) {
         return found.asking("these are not the settings of a server, and no others were found");
@@ -328,6 +331,9 @@ mod tests {
         let manage = "setdefault('DJANGO_SETTINGS_MODULE', 'a.local')";
         let site = Site::new(&[("manage.py", manage), ("a/local.py", "")]);
         assert!(site.settings(&[]).question.is_some());
+        let manage = "setdefault('DJANGO_SETTINGS_MODULE', 'a.docker_compose')";
+        let site = Site::new(&[("manage.py", manage), ("a/docker_compose.py", "")]);
+        assert!(site.settings(&[]).question.unwrap().contains("containers"));
         assert!(Site::new(&[("manage.py", "")]).settings(&[]).value.is_none());
         let app = ("shop/settings.py", "PRICE = 1\n");
         let site = Site::new(&[("manage.py", ""), app, ("zoo/settings.py", "ROOT_URLCONF = 'zoo.urls'\n")]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::{Tree, file_name, text};
-use super::program::words;
+use super::program::{SERVERS, words};
 use regex_lite::Regex;
 
 /// Programs that install from a lock file, and the command of theirs that does.
@@ -39,9 +39,11 @@ pub(crate) fn starts(top: &Path) -> Vec<(PathBuf, String)> {
     let found = files.into_iter().filter_map(|(name, pattern)| {
         let file = top.join(name);
         let (text, pattern) = (text(&file)?, Regex::new(pattern).ok()?);
-        let last = pattern.captures_iter(&text).last()?;
-        let command: String = last[1].replace(['"', '[', ']'], "").replace(", ", " ");
-        Some((file, command.trim().to_owned()))
+        let commands = pattern
+            .captures_iter(&text)
+            .map(|found| found[1].replace(['"', '[', ']'], "").replace(", ", " "));
+        let serves = |command: &String| SERVERS.iter().any(|server| command.contains(server));
+        Some((file, commands.filter(serves).last()?.trim().to_owned()))
     });
     found.collect()
 }
@@ -151,6 +153,20 @@ fn options(words: &[String], names: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_started_elsewhere_is_a_hint() {
+        let top = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(top.path().join(name), text).unwrap();
+        write(
+            "docker-compose.yml",
+            "services:\n  web:\n    command: gunicorn a.wsgi\n  jobs:\n    command: celery -A a worker\n",
+        );
+        write("Procfile", "release: x\nweb: uwsgi ./a.ini\nworker: y\n");
+        write("Dockerfile", "CMD [\"gunicorn\", \"-b\", \":80\", \"a.wsgi\"]\n");
+        let told: Vec<String> = starts(top.path()).into_iter().map(|(_, command)| command).collect();
+        assert_eq!(told, ["uwsgi ./a.ini", "gunicorn a.wsgi", "gunicorn -b :80 a.wsgi"]);
+    }
 
     #[test]
     fn a_script_says_what_it_installs() {
