@@ -163,7 +163,10 @@ pub fn gunicorn() -> Option<PathBuf> {
     server("gunicorn")
 }
 
-/// A program of a virtualenv with gunicorn, uWSGI and uvicorn, made once and kept for later runs; `None` when the tools for
+/// The packages of the servers.
+const SERVERS: [&str; 6] = ["gunicorn", "uwsgi", "uvicorn", "daphne", "hypercorn", "granian"];
+
+/// A program of a virtualenv with all servers, made once and kept for later runs; `None` when the tools for
 /// it are missing.
 pub fn server(name: &str) -> Option<PathBuf> {
     static PROGRAMS: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -175,7 +178,7 @@ pub fn server(name: &str) -> Option<PathBuf> {
         lock.lock().expect("nobody holds it for long");
         let venv = directory.join("servers");
         let (programs, complete) = (venv.join("bin"), venv.join("complete"));
-        if complete.exists() {
+        if fs::read_to_string(&complete).is_ok_and(|made| made == SERVERS.join(" ")) {
             return Some(programs);
         }
         let run = |args: &[&OsStr]| {
@@ -194,9 +197,9 @@ pub fn server(name: &str) -> Option<PathBuf> {
             .map(OsStr::new)
             .into_iter()
             .chain([wheels.as_os_str()])
-            .chain(["gunicorn", "uwsgi", "uvicorn"].map(OsStr::new))
+            .chain(SERVERS.map(OsStr::new))
             .collect::<Vec<_>>());
-        fs::write(complete, "").expect("the mark is written");
+        fs::write(complete, SERVERS.join(" ")).expect("the mark is written");
         Some(programs)
     });
     programs.as_ref().map(|programs| programs.join(name))

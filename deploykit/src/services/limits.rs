@@ -84,9 +84,7 @@ impl Limits {
 
     fn of_server(mut self, process: ProcessId) -> Self {
         let words = process.words();
-        if words.iter().take(8).any(|word| file_name(word) == "daphne") {
-            self.more.push("daphne interrupts running requests".to_owned());
-        }
+        self.more.extend(interrupts(&words).map(str::to_owned));
         let (Some((number, setting)), Some(options)) = (self.signal, options_of(process)) else {
             return self;
         };
@@ -127,6 +125,18 @@ impl Limits {
         let is_killed = self.force.is_some_and(|(force, _)| force <= stop_timeout);
         self.reloads.clone().filter(|_| !is_killed)
     }
+}
+
+/// Says whether a server of ASGI interrupts running requests when it is told to end; uvicorn and granian complete them, as seen with
+/// daphne 4.2, hypercorn 0.18, granian 2.8 and uvicorn 0.54.
+fn interrupts(words: &[String]) -> Option<&'static str> {
+    let is = |name: &str| words.iter().take(8).any(|word| file_name(word) == name);
+    if is("daphne") {
+        return Some("daphne interrupts running requests");
+    }
+    let workers = option(words, &["-w", "--workers"]).and_then(|number| number.parse().ok());
+    let is_several = workers.is_some_and(|number: u32| number > 1);
+    (is("hypercorn") && is_several).then_some("hypercorn with several workers interrupts running requests")
 }
 
 fn file_name(word: &str) -> &str {
@@ -250,6 +260,19 @@ mod tests {
             ["it may take 90 s to end (`stopwaitsecs`), and `stop-timeout` is 30 s"]
         );
         assert!(Limits::default().cautions(second(30)).is_empty());
+    }
+
+    #[test]
+    fn servers_that_interrupt_requests_are_known_by_their_commands() {
+        let found = |command: &str| interrupts(&command.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(found("/v/bin/python /v/bin/daphne -p 8000 site.asgi:application").is_some());
+        assert!(found("/v/bin/python /v/bin/hypercorn -w 2 site.asgi").is_some());
+        assert!(found("python -m hypercorn --workers=4 site.asgi").is_some());
+        for command in
+            ["/v/bin/hypercorn site.asgi", "hypercorn -w 1 site", "granian --workers 2 site", "uvicorn site"]
+        {
+            assert_eq!(found(command), None, "{command}");
+        }
     }
 
     #[test]
