@@ -1,5 +1,6 @@
 //! Services under a real supervisord, as a real gunicorn or uWSGI daemon, and behind commands.
 
+mod apache;
 mod asgi;
 mod commands;
 mod gunicorn;
