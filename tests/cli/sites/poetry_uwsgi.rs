@@ -40,7 +40,7 @@ fn from_init_to_a_rollback() {
     place.serve(&["shop", "shop-celery", "shop-beat", "nginx"]);
 
     let text = place.init(&[]);
-    let roles = [["shop", "web"], ["shop-celery", "worker"], ["shop-beat", "worker"], ["nginx", "required"]];
+    let roles = [["shop", "web"], ["shop-celery", "worker"], ["shop-beat", "timer"], ["nginx", "required"]];
     for [unit, role] in roles {
         let expected = format!("unit = \"{unit}.service\"\nrole = \"{role}\"\n");
         assert!(text.contains(&expected), "no {expected}\n{text}");

@@ -98,7 +98,7 @@ fn settings_that_no_text_tells_are_asked_for() {
     let text = findings.to_toml();
     check(&text, &findings.questions);
     for part in [
-        "STATIC_ROOT in asked Django: /srv/static",
+        "STATIC_ROOT is /srv/static (asked Django)",
         "[database]                                 # asked Django: `default` (postgresql)",
         "status-file = ",
         "www.example.org",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use deploykit::services::Role;
 
 use crate::InitError;
-use crate::findings::{Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
+use crate::findings::{ASKED, Findings, Found, FoundMaintenance, FoundManager, FoundService, Question};
 use crate::read::files::shown;
 use lines::{Lines, NOT_UTF8, array, found, key, quoted};
 
@@ -170,6 +170,7 @@ impl Draft<'_> {
     fn static_files(&mut self) {
         let (root, source) = (&self.findings.static_root.value, &self.findings.static_root.source);
         let note = match (root, source) {
+            (Some(root), Some(source)) if source == ASKED => format!("STATIC_ROOT is {root} ({source})"),
             (Some(root), Some(source)) => format!("STATIC_ROOT in {source}: {root}"),
             (None, Some(source)) => source.clone(),
             _ => "no STATIC_ROOT was found in the settings".to_owned(),
