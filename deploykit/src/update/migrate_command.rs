@@ -84,7 +84,7 @@ impl MigrateCommand {
         }
         let (project, argv) = (project.clone(), self.argv.clone());
         let details = match &self.planned {
-            Some(Planned::Lines(lines)) => lines.clone(),
+            Some(Planned::Lines(lines)) if !lines.is_empty() => lines.clone(),
             _ => vec![self.found()],
         };
         Check::Change(Change {
@@ -110,8 +110,14 @@ fn read(text: &str) -> Planned {
     if plans > 0 && plans == empty {
         return Planned::Nothing;
     }
-    let said = |line: &&str| !line.trim().is_empty() && !line.trim_end().ends_with(NONE);
-    Planned::Lines(text.lines().filter(said).map(|line| line.trim_end().to_owned()).collect())
+    // The command's own words between them are no migrations.
+    let is_one = |line: &&str| {
+        let last = line.split_whitespace().last().and_then(|word| word.split_once('.'));
+        last.is_some_and(|(app, name)| {
+            !app.is_empty() && name.starts_with(|letter: char| letter.is_ascii_digit())
+        })
+    };
+    Planned::Lines(text.lines().filter(is_one).map(|line| line.trim_end().to_owned()).collect())
 }
 
 #[cfg(test)]
@@ -132,7 +138,7 @@ mod tests {
         let Planned::Lines(lines) = read(&(part("public", NONE) + &part("one", "shop.0002_price"))) else {
             panic!("something is pending")
         };
-        assert_eq!(lines[2], "[standard:one]   shop.0002_price");
+        assert_eq!(lines, ["[standard:one]   shop.0002_price"]);
         // What cannot be read is no promise.
         assert_eq!(read(""), Planned::Lines(Vec::new()));
         assert_ne!(read(&format!("{HEADING}\n  {NONE}\n{HEADING}\n")), Planned::Nothing);

@@ -192,6 +192,7 @@ import signal
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
 
 class Command(BaseCommand):
@@ -205,6 +206,8 @@ class Command(BaseCommand):
         if (settings.DATA / \"kill\").exists():
             os.kill(os.getppid(), signal.SIGKILL)
         if (settings.DATA / \"fail\").exists():
+            # As the schema of a tenant stays in a connection.
+            connection.introspection = None
             raise CommandError(\"tenant two failed\")
 ";
 

@@ -99,6 +99,14 @@ class Directed:
             connections.settings[self.alias] = self.settings
 
 
+def let_all_go() -> None:
+    """Lets every database have a new connection: django-tenants leaves the schema of a tenant in one that failed."""
+    from django.db import connections
+
+    for alias in connections:
+        let_connections_go(alias)
+
+
 def let_connections_go(alias: str) -> None:
     """Closes this thread's connection, with its pool, so that the next one is made of the settings."""
     from django.db import connections

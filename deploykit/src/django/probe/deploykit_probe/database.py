@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable
 
 from .answers import send
-from .connections import Looked, has_database, reach, twins
+from .connections import Looked, has_database, let_all_go, reach, twins
 from .errors import Failed, Refused, guarded
 from .history import lacking, required_strays, squashes_of, to_reverse, unrecorded
 from .identities import identities, identity, key_of, keys_of, moved
@@ -229,6 +229,9 @@ def do_migrate(request: Json) -> Json:
         call_command(command, database=alias, interactive=False, verbosity=1, skip_checks=True)
     except BaseException as error:
         raise Failed("migration", error, **progress.fields()) from error
+    finally:
+        if app != "django.core":
+            let_all_go()
     return {}
 
 

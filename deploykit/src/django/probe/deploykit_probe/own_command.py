@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .connections import let_all_go
 from .errors import Failed, Refused, guarded
 from .kinds import Json
 from .losses import definer
@@ -56,4 +57,6 @@ def do_migrate_by_command(request: Json) -> Json:
         if isinstance(error, SystemExit) and not error.code:
             return {}
         raise Failed("migrate_command", error, what=request["argv"][0]) from error
+    finally:
+        let_all_go()
     return {}
