@@ -347,6 +347,9 @@ pub struct PipInstallArgs {
     /// pip, uv or auto
     #[arg(long, value_name = "NAME")]
     pub installer: Option<Installer>,
+    /// The Python to build with: a version, or the path of an interpreter
+    #[arg(long, value_name = "PYTHON")]
+    pub python: Option<String>,
     #[command(flatten)]
     pub check: CheckArgs,
 }

@@ -366,7 +366,7 @@ fn python(error: &PythonError) -> Option<String> {
             "set `python.virtualenv` to the directory that holds `pyvenv.cfg`".into()
         }
         PythonError::LocalRequirement { .. } => {
-            "requirements that point into the checkout are not supported: build a package of it, or put it on PYTHONPATH in `site.env`".into()
+            "write the path from the top of the checkout, as in `-e ./lib`; that directory needs a pyproject.toml or a setup.py".into()
         }
         PythonError::CredentialsInArguments { .. } => {
             "put the address into PIP_INDEX_URL in `site.env-file`, or the password into pip.conf or .netrc".into()
@@ -383,6 +383,24 @@ fn python(error: &PythonError) -> Option<String> {
         PythonError::IndexOfPip { .. } => {
             "set `python.installer = \"pip\"`, or set the index for uv as UV_DEFAULT_INDEX in `site.env-file`"
                 .into()
+        }
+        PythonError::BasePythonGone { .. } => {
+            "set `python.python` to a Python that is installed: the next update builds a new virtualenv with it".into()
+        }
+        PythonError::OtherPython { .. } | PythonError::PythonNotFound { .. } => {
+            "install such a Python and name it as `python.python`: the next update builds a new virtualenv with it".into()
+        }
+        PythonError::PythonNotUsable { .. } => {
+            "set `python.python` to the path of an interpreter, or to its version".into()
+        }
+        PythonError::BuiltInPlace { .. } => {
+            "install it without `-e`: then its modules are built into the virtualenv".into()
+        }
+        PythonError::PipTooOld { .. } => {
+            "upgrade it with `bin/python -m pip install --upgrade pip`, or install uv".into()
+        }
+        PythonError::SourcesWithoutGit { .. } => {
+            "packages of a directory need git, to tell which files belong to them".into()
         }
         PythonError::UnaskedEditable { name, .. } | PythonError::CannotTakeAlong { name, .. } => {
             format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")

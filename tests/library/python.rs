@@ -1,7 +1,9 @@
 //! Environments with real pip and uv, from wheels that the tests make.
 
+mod interpreters;
 mod keeps;
 mod locks;
+mod of_checkout;
 mod refused;
 
 use std::fs;

@@ -56,6 +56,9 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
             "name a file with `-r requirements.txt` or `--lock uv.lock`, or set `python.requirements` or `python.lock` in the configuration",
         ));
     }
+    if let Some(python) = &args.python {
+        install.python = Some(python.clone());
+    }
     if let Some(installer) = args.installer {
         install.installer = match installer {
             args::Installer::Auto => Installer::Auto,

@@ -21,15 +21,14 @@ pub(super) fn hint(error: &LockFileError) -> Option<String> {
             format!("run `{update}`, commit the lock file and push it")
         }
         LockFileError::OtherPython { .. } => {
-            "create a virtualenv with such a Python, let the services use it, and set `python.virtualenv`".into()
+            "install such a Python and name it as `python.python`: the next update builds a new virtualenv with it".into()
         }
         LockFileError::Incomplete { missing: "hash", .. } => {
             "lock the package from an index that provides hashes, \
              or export requirements and name their file in `python.requirements`".into()
         }
         LockFileError::Directory { .. } => {
-            "packages from directories of the checkout are not supported: \
-             build a wheel of the package, or add its directory to PYTHONPATH in `site.env`".into()
+            "move the package into the repository, or lock a wheel of it".into()
         }
         LockFileError::NoUv { .. } => {
             "install uv and add its directory to PATH in `site.env`; or run `uv export` and name its file in `python.requirements`".into()

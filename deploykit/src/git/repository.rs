@@ -36,6 +36,21 @@ pub fn head(repository: &Path) -> Result<Head, GitError> {
     Repository::open(repository)?.head("")
 }
 
+/// Returns the ids of what the commit of a checkout has at these paths; `None` where it has nothing.
+pub(crate) fn contents_at<'p>(
+    checkout: &Path,
+    paths: impl IntoIterator<Item = &'p Path>,
+) -> Result<Vec<Option<String>>, GitError> {
+    let repository = Repository::open(checkout)?;
+    let commit = repository.head("")?.commit;
+    let tree = repository.tree(oid(&commit)?)?;
+    let ids = paths.into_iter().map(|path| match path.as_os_str().is_empty() {
+        true => Some(tree.id().to_string()),
+        false => tree.get_path(path).ok().map(|entry| entry.id().to_string()),
+    });
+    Ok(ids.collect())
+}
+
 /// Returns the full id of the commit that a revision names here, without asking the remote; a bare branch name also means
 /// the remote's branch.
 ///

@@ -5,14 +5,16 @@
 //! [`Switch`] brings it live.
 
 mod movable;
+mod of_checkout;
+mod python;
+mod record;
 mod upgrade;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use serde::{Deserialize, Serialize};
 
 use super::{Check, Operation};
 use crate::action::Context;
@@ -20,10 +22,14 @@ use crate::git::Exclude;
 use crate::host::files::{self, Found};
 use crate::host::{Host, trial};
 use crate::python::{
-    Budget, Build, PythonError, Requirements, Resolution, Resolved, SEEDS, Switch, Tool, Virtualenv,
+    Budget, Build, LockedSet, PackageChange, PythonError, Required, Requirements, Resolution, Resolved,
+    SEEDS, Source, Switch, Tool, Virtualenv,
 };
 
 pub use crate::python::{Installer, Lock, Packages, UpgradeStrategy, Wanted};
+use of_checkout::OfCheckout;
+use python::Python;
+pub use record::Record;
 pub(crate) use upgrade::summary;
 pub use upgrade::{Ready, Upgrade};
 
@@ -49,30 +55,11 @@ pub struct PipInstall {
     pub record: Option<Record>,
     /// How far packages move; default: [`UpgradeStrategy::OnlyIfNeeded`].
     pub upgrade: UpgradeStrategy,
+    /// The Python that the virtualenv is to have: a version such as `3.12`, or the path of an interpreter; default: the one
+    /// that it has.
+    pub python: Option<String>,
     /// For resolving, and again for building; default: 30 minutes.
     pub deadline: Duration,
-}
-
-/// What a successful update leaves for the next one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The hash of the requirements files and of the installer's arguments.
-    pub fingerprint: String,
-    /// The Python, `3.11`.
-    pub python: String,
-    /// What was resolved.
-    pub packages: Packages,
-    /// The normalised names of those that no requirement asks for.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub unasked: BTreeSet<String>,
-}
-
-impl Record {
-    /// Returns the normalised names of what the requirements asked for, with all that it depends on.
-    fn asked(&self) -> BTreeSet<String> {
-        let names = self.packages.iter().map(|(name, _)| name.to_owned());
-        names.filter(|name| !self.unasked.contains(name)).collect()
-    }
 }
 
 /// What was observed.
@@ -89,6 +76,8 @@ struct VirtualenvFacts {
     mount_point: bool,
     /// What tells pip, and not uv, where packages come from: a file or a variable.
     index_of_pip: Option<PathBuf>,
+    /// What the project says of the Python that it is for.
+    required: Required,
 }
 
 /// Whether an installer has to be asked.
@@ -98,6 +87,16 @@ enum Decision {
     Unchanged(String),
     /// This one has to be asked.
     Resolve(Tool),
+}
+
+/// What is to be installed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Answer {
+    resolved: Resolved,
+    /// The packages of the checkout.
+    sources: Vec<Source>,
+    /// The lock, where there is one.
+    locked: Option<LockedSet>,
 }
 
 /// What is to be done about the packages.
@@ -166,6 +165,7 @@ impl PipInstall {
             virtualenvs: virtualenvs.into(),
             record: None,
             upgrade: UpgradeStrategy::OnlyIfNeeded,
+            python: None,
             deadline: Duration::from_secs(30 * 60),
         }
     }
@@ -191,6 +191,10 @@ impl PipInstall {
             unwritable: unwritable.map(Path::to_owned),
             mount_point: files::look(&self.virtualenv) == Found::Directory
                 && trial::is_mount_point(&self.virtualenv),
+            required: Required::read(match &self.wanted {
+                Wanted::Lock(lock) => &lock.project,
+                Wanted::Requirements(_) => &self.directory,
+            }),
         })
     }
 
@@ -219,7 +223,9 @@ impl PipInstall {
             && !requirements.remote
             && record.fingerprint == requirements.fingerprint
             && record.python == virtualenv.python
-            && virtualenv.packages.changes_to(&record.packages).is_empty()
+            && record.required == self.required_of_python(facts)
+            && record.changes_since(&virtualenv.packages, &self.checkout).is_empty()
+            && self.has_sources_of(record, facts)
         {
             // A plan compares as much as an update.
             let reason = format!("{} and the installed packages are as deploykit last saw them", self.wanted);
@@ -231,7 +237,9 @@ impl PipInstall {
         if let Some(directory) = &facts.unwritable {
             return Err(PythonError::VirtualenvNotWritable { directory: directory.clone() });
         }
-        virtualenv.base()?;
+        if self.python.is_none() {
+            virtualenv.base()?;
+        }
         let has_pip = virtualenv.packages.get("pip").is_some();
         let of_pip = facts.index_of_pip.as_ref();
         match (self.installer, &facts.uv) {
@@ -249,27 +257,45 @@ impl PipInstall {
     }
 
     /// Asks the installer what the requirements mean today, or reads the lock; changes nothing.
-    fn resolve(&self, host: &Host, facts: &VirtualenvFacts, tool: &Tool) -> Result<Resolved, PythonError> {
+    fn resolve(
+        &self,
+        host: &Host,
+        facts: &VirtualenvFacts,
+        tool: &Tool,
+        python: &Python,
+    ) -> Result<Answer, PythonError> {
         let requirements = match &self.wanted {
             Wanted::Requirements(files) => files,
             Wanted::Lock(lock) => {
-                let python = facts.virtualenv.path.join("bin/python");
-                let set = lock.read(host, &python, Budget::new(self.deadline))?;
-                let (packages, warnings) = (set.packages(), set.warnings);
-                return Ok(Resolved { packages, warnings, ..Resolved::default() });
+                let own = facts.virtualenv.path.join("bin/python");
+                let python = python.other().unwrap_or(&own);
+                let (lock, notice) = self.with_project(lock, facts);
+                let set = lock.read(host, python, Budget::new(self.deadline))?;
+                let sources = set.sources(&self.directory, &lock.file)?;
+                let (packages, warnings) =
+                    (set.packages(), set.warnings.iter().cloned().chain(notice).collect());
+                let resolved = Resolved { packages, warnings, ..Resolved::default() };
+                return Ok(Answer { resolved, sources, locked: Some(set) });
             }
         };
-        Resolution {
+        let sources = facts.requirements.sources.clone();
+        let others = self.others(&facts.virtualenv.packages, &sources);
+        let installed = &facts.virtualenv.packages;
+        let formerly = self.record.as_ref().map(|record| record.asked(installed, &self.checkout));
+        let formerly = formerly.unwrap_or_default();
+        let resolution = Resolution {
             tool,
-            virtualenv: &facts.virtualenv,
+            virtualenv: &Virtualenv { packages: others, ..facts.virtualenv.clone() },
             requirements,
             directory: &self.directory,
             extra_args: &self.extra_args,
             virtualenvs: &self.virtualenvs,
             upgrade: self.upgrade,
-            formerly: &self.record.as_ref().map(Record::asked).unwrap_or_default(),
-        }
-        .run(host, self.deadline)
+            formerly: &formerly,
+            sources: &sources,
+            base: python.other(),
+        };
+        Ok(Answer { resolved: resolution.run(host, self.deadline)?, sources, locked: None })
     }
 
     /// Holds what was resolved against what is installed.
@@ -277,19 +303,26 @@ impl PipInstall {
         &self,
         facts: &VirtualenvFacts,
         tool: &Tool,
-        resolved: Resolved,
+        python: &Python,
+        Answer { resolved, sources, locked }: Answer,
     ) -> Result<Prepared, PythonError> {
         let live = &facts.virtualenv;
         let Resolved { packages, unasked, newer_pip, warnings } = resolved;
+        let OfCheckout { sources, state, changes: of_checkout } = self.of_checkout(sources, facts)?;
         let record = Record {
             fingerprint: facts.requirements.fingerprint.clone(),
-            python: live.python.clone(),
+            python: python.found.name.clone(),
+            required: self.required_of_python(facts),
             packages: packages.clone(),
             unasked: unasked.clone(),
+            sources: sources.clone(),
+            source_state: state.clone(),
         };
-        let changes = live.packages.changes_to(&packages);
+        let mut changes: Vec<PackageChange> = python.change.iter().cloned().collect();
+        changes.extend(self.others(&live.packages, &sources).changes_to(&packages));
+        changes.extend(of_checkout);
         if changes.is_empty() {
-            let asked = packages.len() - unasked.len();
+            let asked = packages.len() + sources.len() - unasked.len();
             let mut reason = match &self.wanted {
                 Wanted::Requirements(_) => {
                     format!("the installed packages are the {asked} that the requirements ask for")
@@ -301,9 +334,13 @@ impl PipInstall {
             }
             return Ok(Prepared::Unchanged { reason, record });
         }
-        let base = live.base()?.to_owned();
+        let base = match python.other() {
+            Some(program) => program.to_owned(),
+            None => live.base()?.to_owned(),
+        };
         let seeds: BTreeMap<String, String> = SEEDS
             .into_iter()
+            .filter(|_| python.other().is_none())
             .filter(|name| packages.get(name).is_none())
             .filter_map(|name| Some((name.to_owned(), live.packages.get(name)?.version.clone())))
             .collect();
@@ -313,16 +350,21 @@ impl PipInstall {
             staged: PathBuf::new(),
             virtualenv: self.virtualenv.clone(),
             base,
-            python: live.python.clone(),
+            python: python.found.name.clone(),
+            interpreter: python.other().map(Path::to_owned),
             prompt: live.prompt.clone(),
             system_site_packages: live.system_site_packages,
             tool: tool.clone(),
             wanted: self.wanted.clone(),
             fingerprint: facts.requirements.fingerprint.clone(),
             directory: self.directory.clone(),
+            checkout: self.checkout.clone(),
             extra_args: self.extra_args.clone(),
             packages,
             unasked,
+            sources,
+            source_state: state,
+            locked,
             own: own.fingerprint.clone(),
             seeds,
             newer_pip,
@@ -332,9 +374,12 @@ impl PipInstall {
         build.staged = crate::python::vacant(&self.virtualenvs, &self.virtualenv, &key, |place| {
             Build { staged: place.to_owned(), ..build.clone() }.is_complete()
         });
-        let more = [unasked_text(&build), own.summary()].into_iter().flatten();
+        let more = [python.warning.clone(), unasked_text(&build), own.summary()].into_iter().flatten();
         let warnings = warnings.into_iter().chain(more).collect();
-        let (switch, back) = Switch::pair(&build.virtualenv, &build.staged)?;
+        let (mut switch, back) = Switch::pair(&build.virtualenv, &build.staged)?;
+        if !build.sources.is_empty() && self.directory != self.checkout {
+            switch.sources = Some([self.directory.clone(), self.checkout.clone()]);
+        }
         let hides = Exclude::pair(&switch.makes());
         let staged = build.staged.clone();
         let goes_live = Ready { hides, record, warnings, ..Ready::new(staged, changes, switch, back) };
@@ -354,8 +399,9 @@ impl PipInstall {
                 Ok(Prepared::Unchanged { reason, record })
             }
             Decision::Resolve(tool) => {
-                let resolved = self.resolve(host, &facts, &tool)?;
-                self.compare(&facts, &tool, resolved)
+                let python = self.python(host, &facts)?;
+                let answer = self.resolve(host, &facts, &tool, &python)?;
+                self.compare(&facts, &tool, &python, answer)
             }
         }
     }

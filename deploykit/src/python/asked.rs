@@ -15,7 +15,7 @@ pub(crate) struct Wish {
     pub(crate) name: String,
     pub(crate) extras: BTreeSet<String>,
     /// The extras of whoever wishes for it that bring it; empty: it is always wanted.
-    only_with: BTreeSet<String>,
+    pub(super) only_with: BTreeSet<String>,
 }
 
 impl Wish {
@@ -60,8 +60,9 @@ fn extras_of(marker: &str) -> BTreeSet<String> {
     values.collect()
 }
 
-/// Returns what the files ask for, those that they include too; constraints ask for nothing.
-pub(super) fn wishes_in(files: &[PathBuf]) -> Option<Vec<Wish>> {
+/// Returns what the files ask for by name, those that they include too; constraints ask for nothing. `is_local` tells of a
+/// line whether it names a package of the checkout.
+pub(super) fn wishes_in(files: &[PathBuf], is_local: &dyn Fn(&str) -> bool) -> Option<Vec<Wish>> {
     let mut wishes = Vec::new();
     let mut waiting: Vec<PathBuf> = files.to_vec();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -83,7 +84,7 @@ pub(super) fn wishes_in(files: &[PathBuf]) -> Option<Vec<Wish>> {
                 continue;
             }
             let target = value(&line, "-e", "--editable");
-            if target.is_none() && line.starts_with('-') {
+            if target.is_none() && line.starts_with('-') || is_local(&line) {
                 continue;
             }
             wishes.push(wish_of(target.unwrap_or(&line))?);

@@ -2,6 +2,7 @@
 
 mod along;
 mod locked;
+mod of_checkout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,18 +14,20 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip};
+use super::lock::LockedSet;
 use super::marker::Marker;
 use super::own::{Moved, OwnFiles};
 use super::packages::{PackageChange, Packages, SEEDS, normalise};
 use super::requirements::Requirements;
 use super::resolve::release;
+use super::sources::{Copied, Source, point};
 use super::virtualenv::Virtualenv;
 use super::wanted::Wanted;
 use crate::command::Command;
 use crate::digest;
 use crate::host::files::{self, FileError, InPath};
 use crate::host::{CommandError, Host, Output, with_umask};
-use crate::names::COMPLETE;
+use crate::names::{self, COMPLETE};
 
 /// A virtualenv that is to be there, with exactly these packages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +41,9 @@ pub struct Build {
     pub base: PathBuf,
     /// The version of that Python, `3.11`.
     pub python: String,
+    /// That Python, if it is another one than that of the virtualenv: nothing is shared then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<PathBuf>,
     /// What a shell shows while it is active.
     pub prompt: String,
     /// Whether it sees the packages of the system.
@@ -49,8 +55,11 @@ pub struct Build {
     pub wanted: Wanted,
     /// Their [fingerprint](Requirements::fingerprint) when they were resolved.
     pub fingerprint: String,
-    /// The directory to run in.
+    /// The directory to run in: the top of the checkout or staged tree that the requirements are part of.
     pub directory: PathBuf,
+    /// The live checkout.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub checkout: PathBuf,
     /// More arguments for the installer; without passwords.
     pub extra_args: Vec<String>,
     /// What is to be installed.
@@ -61,6 +70,15 @@ pub struct Build {
     /// The [fingerprint](OwnFiles::fingerprint) of what people have put into the virtualenv.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub own: String,
+    /// The packages of the checkout that are installed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+    /// What tells one state of these packages from another; empty without any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source_state: String,
+    /// What the lock means, where it was read already.
+    #[serde(skip)]
+    pub(crate) locked: Option<LockedSet>,
     /// pip, setuptools and wheel of the virtualenv, as far as the requirements do not mention them: what a site may use
     /// without saying so.
     pub seeds: BTreeMap<String, String>,
@@ -104,10 +122,15 @@ impl Build {
         for place in [directory, &self.staged] {
             files::own_directory(place, None)?;
         }
+        let is_live = is_live(&self.virtualenv, &self.staged);
         if self.is_complete() {
+            // It may have been live once.
+            if !self.sources.is_empty() && !is_live {
+                point(&self.staged, &self.checkout, &self.directory)?;
+            }
             return Ok(Built { reused: true, ..Built::default() });
         }
-        if is_live(&self.virtualenv, &self.staged) {
+        if is_live {
             return Err(PythonError::Live { staged: self.staged.clone() });
         }
         let wanted = self.wanted.read(&self.directory, &self.extra_args)?;
@@ -138,17 +161,28 @@ impl Build {
     fn build(&self, host: &Host, budget: Budget, wanted: &Requirements) -> Result<Built, PythonError> {
         let mut built = Built::default();
         self.make(host, budget)?;
-        let own = OwnFiles::read(&self.virtualenv)?;
+        let mut own = OwnFiles::read(&self.virtualenv)?;
+        if self.interpreter.is_some() {
+            built.warnings.extend(own.leave_to_another_python());
+        }
         let moved = Moved::new(&self.virtualenv, &self.staged);
         let at = |source| FileError { what: "take files along to", path: self.staged.clone(), source };
         // The installer reads them.
         own.place_settings(&moved).map_err(at)?;
         self.take_along(host, &mut built)?;
-        self.ensure_pip(host, budget)?;
-        let told = match &self.wanted {
-            Wanted::Requirements(files) => self.install(host, budget, files)?,
-            Wanted::Lock(lock) => self.install_locked(host, budget, lock)?,
+        self.ensure_pip(host, budget, &mut built)?;
+        let copied = match self.sources.is_empty() {
+            true => None,
+            false => Some(Copied::make(host, &self.directory, files::parent(&self.staged), budget)?),
         };
+        let run_in = copied.as_ref().map_or(&self.directory, |copied| &copied.path);
+        let told = match &self.wanted {
+            Wanted::Requirements(files) => self.install(host, budget, files, run_in)?,
+            Wanted::Lock(lock) => self.install_locked(host, budget, lock, run_in)?,
+        };
+        if let Some(copied) = &copied {
+            self.keep_nothing_of(copied)?;
+        }
         self.install_unasked(host, budget, &wanted.options)?;
         let mut found = Virtualenv::read(&self.staged)?;
         if self.upgrade_pip(host, budget, wanted, told, &found, &mut built)? {
@@ -173,7 +207,10 @@ impl Build {
     /// Tells whether the virtualenv is there, finished, and still holds what it was built with.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let is_ours = |marker: Marker| marker.python == self.python && marker.own == self.own;
+        let is_ours = |marker: Marker| {
+            (marker.python, marker.own, marker.sources)
+                == (self.python.clone(), self.own.clone(), self.source_state.clone())
+        };
         Marker::read(&self.staged).is_some_and(is_ours)
             && Virtualenv::read(&self.staged).is_ok_and(|found| self.differences(&found).is_empty())
     }
@@ -181,11 +218,15 @@ impl Build {
     /// Returns the name of the virtualenv: what is in it.
     #[must_use]
     pub fn key(&self) -> String {
-        let key = self.packages.key(&self.python, self.system_site_packages);
-        if self.own.is_empty() {
-            key
-        } else {
-            digest::sha256(format!("{key} {}", self.own).as_bytes())[..16].to_owned()
+        let mut key = self.packages.key(&self.python, self.system_site_packages);
+        if let Some(interpreter) = &self.interpreter {
+            key.push_str(&names::text(interpreter));
+            key = digest::sha256(key.as_bytes())[..16].to_owned();
+        }
+        match (self.own.as_str(), self.source_state.as_str()) {
+            ("", "") => key,
+            (own, "") => digest::sha256(format!("{key} {own}").as_bytes())[..16].to_owned(),
+            (own, sources) => digest::sha256(format!("{key} {own} {sources}").as_bytes())[..16].to_owned(),
         }
     }
 
@@ -200,7 +241,7 @@ impl Build {
                 expected.insert(seed.clone());
             }
         }
-        expected.changes_to(&found.packages)
+        expected.changes_to(&self.without_sources(&found.packages))
     }
 
     fn make(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
@@ -224,12 +265,19 @@ impl Build {
         self.tool.command(&self.staged, words).directory(&self.directory).deadline(budget.left())
     }
 
-    fn install(&self, host: &Host, budget: Budget, files: &[PathBuf]) -> Result<Output, PythonError> {
+    fn install(
+        &self,
+        host: &Host,
+        budget: Budget,
+        files: &[PathBuf],
+        run_in: &Path,
+    ) -> Result<Output, PythonError> {
         let constraints = private_file(files::parent(&self.staged), &self.packages.constraints())?;
         let mut args: Vec<&Path> = files.iter().flat_map(|file| ["-r".as_ref(), file.as_path()]).collect();
         args.extend(["-c".as_ref(), constraints.path()]);
         let command =
             self.installer(&["install"], budget).args(self.of_pip()).args(args).args(&self.extra_args);
+        let command = self.tool.for_sources(command, &self.sources, run_in).directory(run_in);
         host.run(&command).map_err(|error| failed("installing the packages", error))
     }
 
@@ -315,7 +363,8 @@ impl Build {
                 package.version.clone_from(&installed.version);
             }
         }
-        let marker = Marker { python: self.python.clone(), packages, own };
+        let sources = self.source_state.clone();
+        let marker = Marker { python: self.python.clone(), packages, own, sources };
         let path = self.staged.join(COMPLETE);
         let text = serde_json::to_vec(&marker).map_err(io::Error::from).at("write", &path)?;
         // The marker must not survive a power failure that the packages did not.
@@ -338,6 +387,11 @@ pub(crate) fn vacant(
         place = virtualenvs.join(format!("{key}-{count}"));
     }
     place
+}
+
+/// Without packages of the checkout it makes no difference.
+fn is_unknown(checkout: &Path) -> bool {
+    checkout.as_os_str().is_empty()
 }
 
 fn is_live(virtualenv: &Path, staged: &Path) -> bool {

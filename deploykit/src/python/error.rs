@@ -35,6 +35,33 @@ pub enum PythonError {
         /// `3.11`.
         python: String,
     },
+    /// The configuration names a version of Python that is not on this machine.
+    #[error("no Python {wanted} is installed")]
+    PythonNotFound {
+        /// `3.12`.
+        wanted: String,
+    },
+    /// The configured Python does not run.
+    #[error("cannot use the Python `{}`", path.display())]
+    PythonNotUsable {
+        /// The configured path.
+        path: PathBuf,
+        /// How it ended.
+        #[source]
+        source: Box<CommandError>,
+    },
+    /// The project is for other Pythons.
+    #[error("`{}` requires Python {required}, and `{}` is Python {python}", file.display(), program.display())]
+    OtherPython {
+        /// The file that says so.
+        file: PathBuf,
+        /// What it requires: `>=3.12`.
+        required: String,
+        /// The full version of the Python.
+        python: String,
+        /// The Python that would be used.
+        program: PathBuf,
+    },
     /// pip is to install, and the virtualenv has none.
     #[error("`{}` has no pip", virtualenv.display())]
     NoPip {
@@ -56,8 +83,8 @@ pub enum PythonError {
         #[source]
         source: std::io::Error,
     },
-    /// A requirement points into the checkout: it cannot be installed beside the live virtualenv.
-    #[error("`{}`, line {line}: `{text}` is inside of the checkout", file.display())]
+    /// A requirement names something of this machine that the staged tree may not have.
+    #[error("`{}`, line {line}: `{text}` is not the path of a package from the top of the checkout", file.display())]
     LocalRequirement {
         /// The requirements file.
         file: PathBuf,
@@ -77,6 +104,30 @@ pub enum PythonError {
     RequirementsChanged {
         /// The directory of the checkout.
         directory: PathBuf,
+    },
+    /// Without git it is not known which files packages of the checkout are made of.
+    #[error("cannot install packages of `{}`: {problem}", directory.display())]
+    SourcesWithoutGit {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The extension modules of an editable package belong among its sources, and only the live checkout may have them.
+    #[error("`{}`, an editable package of the checkout, builds `{}` among its sources", package_path(path), file.display())]
+    BuiltInPlace {
+        /// The package, from the top of the checkout.
+        path: PathBuf,
+        /// What was built, from there, too.
+        file: PathBuf,
+    },
+    /// The installer is too old for editable packages of the checkout.
+    #[error(
+        "pip {version} cannot install editable packages as deploykit needs it: pip 21.3 or newer is required"
+    )]
+    PipTooOld {
+        /// Its version.
+        version: String,
     },
     /// The lock file cannot be used.
     #[error(transparent)]
@@ -221,6 +272,11 @@ impl PythonError {
 
 fn of(requirement: Option<&str>) -> String {
     requirement.map_or_else(String::new, |requirement| format!(": nothing satisfies `{requirement}`"))
+}
+
+/// The checkout itself is `.`.
+fn package_path(path: &std::path::Path) -> std::path::Display<'_> {
+    if path.as_os_str().is_empty() { std::path::Path::new(".").display() } else { path.display() }
 }
 
 fn paths(files: &[PathBuf]) -> String {

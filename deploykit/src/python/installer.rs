@@ -114,7 +114,7 @@ pub(crate) fn knows_an_index(
     uv_knows_an_index(host, directory, extra_args) || told_to_pip(host, virtualenv).is_some()
 }
 
-fn variable(host: &Host, name: &str) -> Option<PathBuf> {
+pub(super) fn variable(host: &Host, name: &str) -> Option<PathBuf> {
     let site = host.variables().get(name).map(PathBuf::from);
     site.or_else(|| std::env::var_os(name).map(PathBuf::from)).filter(|value| !value.as_os_str().is_empty())
 }

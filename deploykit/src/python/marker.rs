@@ -15,6 +15,13 @@ pub(crate) struct Marker {
     pub(crate) packages: Packages,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) own: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) sources: String,
+}
+
+/// Returns the state of the packages of the checkout that a virtualenv was built with; empty where that is not known.
+pub(crate) fn installed_state(virtualenv: &Path) -> String {
+    Marker::read(virtualenv).map(|marker| marker.sources).unwrap_or_default()
 }
 
 impl Marker {

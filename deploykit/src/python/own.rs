@@ -18,7 +18,7 @@ use crate::host::files::{self, FileError, Found, InPath};
 use crate::names::COMPLETE;
 use packaged::Packaged;
 
-pub(in crate::python) use moved::Moved;
+pub(in crate::python) use moved::{Moved, replace};
 
 /// The directories of a virtualenv that hold programs and what they read, as the ones of the same name below `/usr` do.
 const READ_ONLY: [&str; 9] = ["bin", "etc", "include", "lib", "lib64", "libexec", "man", "sbin", "share"];
@@ -119,6 +119,17 @@ impl OwnFiles {
         differ.map(|(file, _)| file.clone()).chain(settings).collect()
     }
 
+    /// Leaves out what lies among the packages: their directory has another name in the virtualenv of another Python.
+    /// Returns a warning about it.
+    pub(in crate::python) fn leave_to_another_python(&mut self) -> Option<String> {
+        let (left, kept) = std::mem::take(&mut self.files)
+            .into_iter()
+            .partition::<BTreeSet<_>, _>(|file| file.starts_with("lib") || file.starts_with("lib64"));
+        self.files = kept;
+        let names: Vec<String> = left.iter().map(|file| format!("`{}`", file.display())).collect();
+        (!names.is_empty()).then(|| format!("not taken along to another Python: {}", names.join(", ")))
+    }
+
     /// Returns what goes along in a few words; `None`: nothing to speak of.
     #[must_use]
     pub fn summary(&self) -> Option<String> {
@@ -165,6 +176,7 @@ impl OwnFiles {
                 let of_the_tools = among_packages
                     && (name.starts_with('~')
                         || HOOKS.contains(&name.as_str())
+                        || name.ends_with(".egg-link")
                         || name.ends_with(".dist-info")
                         || name.ends_with(".egg-info"));
                 if name == "__pycache__" || of_the_tools || packages.owns(&path) {

@@ -54,7 +54,13 @@ impl Package {
 
     /// Returns the directory that it is imported from, when that is outside of the packages.
     pub(crate) fn editable_from(&self) -> Option<PathBuf> {
-        let path = self.origin.as_ref()?.strip_prefix(EDITABLE)?.strip_prefix("file://")?;
+        self.origin.as_ref()?.starts_with(EDITABLE).then(|| self.installed_from()).flatten()
+    }
+
+    /// Returns the directory or file of this machine that it was installed from.
+    pub(crate) fn installed_from(&self) -> Option<PathBuf> {
+        let origin = self.origin.as_ref()?;
+        let path = origin.strip_prefix(EDITABLE).unwrap_or(origin).strip_prefix("file://")?;
         let path = path.split('#').next().unwrap_or_default();
         Some(PathBuf::from(percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()))
     }

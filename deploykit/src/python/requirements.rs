@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::asked::{Wish, wishes_in};
 use super::error::PythonError;
 use super::lines::{is_name, logical_lines, value};
+use super::sources::Source;
 use crate::digest;
 use crate::names;
 
@@ -21,7 +22,9 @@ pub struct Requirements {
     pub fingerprint: String,
     /// Whether something is included from the network, so that the contents cannot be known without asking.
     pub remote: bool,
-    /// The first requirement that points into the checkout.
+    /// The packages of the checkout that they name.
+    pub sources: Vec<Source>,
+    /// The first requirement that names something else of the checkout, or something beside it.
     pub local: Option<LocalRequirement>,
     /// The lines that say where packages come from (`--index-url`, `--find-links`), paths made absolute. They may hold a
     /// password.
@@ -36,13 +39,14 @@ impl std::fmt::Debug for Requirements {
             .field("files", &self.files)
             .field("fingerprint", &self.fingerprint)
             .field("remote", &self.remote)
+            .field("sources", &self.sources)
             .field("local", &self.local)
             .field("wishes", &self.wishes)
             .finish_non_exhaustive()
     }
 }
 
-/// A requirement that is a directory or file of the checkout.
+/// A requirement that is a directory or file which cannot be installed from the staged tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalRequirement {
     /// The requirements file.
@@ -69,7 +73,7 @@ impl Requirements {
             let _ = writeln!(text, "\0argument {argument}");
         }
         found.fingerprint = digest::sha256(text.as_bytes());
-        found.wishes = wishes_in(files);
+        found.wishes = wishes_in(files, &|line| matches!(classify(line, directory), Line::Local { .. }));
         Ok(found)
     }
 
@@ -93,10 +97,14 @@ impl Requirements {
                     self.add(&names::normal(&above.join(name)), directory, text)?;
                 }
                 Line::Option => self.options.push(with_absolute_path(&content, above)),
-                Line::Local if self.local.is_none() => {
-                    self.local = Some(LocalRequirement { file: file.to_owned(), line, text: content });
-                }
-                Line::Local | Line::Other => {}
+                Line::Local { target, editable } => match Source::read(target, editable) {
+                    Some(source) if source.is_package(directory) => self.sources.push(source),
+                    _ if self.local.is_none() => {
+                        self.local = Some(LocalRequirement { file: file.to_owned(), line, text: content });
+                    }
+                    _ => {}
+                },
+                Line::Other => {}
             }
         }
         Ok(())
@@ -110,7 +118,10 @@ enum Line<'t> {
     /// Where packages come from, and in which form.
     Option,
     /// Something of the checkout.
-    Local,
+    Local {
+        target: &'t str,
+        editable: bool,
+    },
     Other,
 }
 
@@ -121,7 +132,8 @@ fn classify<'t>(line: &'t str, directory: &Path) -> Line<'t> {
         }
     }
     if let Some(target) = value(line, "-e", "--editable") {
-        return if is_local(target, true, directory) { Line::Local } else { Line::Other };
+        let is_local = is_local(target, true, directory);
+        return if is_local { Line::Local { target, editable: true } } else { Line::Other };
     }
     if line.starts_with('-') {
         // Hashes are required where they are given anyway; what else there is concerns the build of single packages.
@@ -136,7 +148,7 @@ fn classify<'t>(line: &'t str, directory: &Path) -> Line<'t> {
         Some((name, target)) if is_name(name) => (target.trim_start(), true),
         _ => (line, false),
     };
-    if is_local(target, direct, directory) { Line::Local } else { Line::Other }
+    if is_local(target, direct, directory) { Line::Local { target, editable: false } } else { Line::Other }
 }
 
 /// Tells whether a requirement is something of the checkout. A relative path always is: it would lead elsewhere from
@@ -222,7 +234,7 @@ mod tests {
             "/srv/site/x",
             "x@./x",
         ] {
-            assert_eq!(kind(line), Line::Local, "{line}");
+            assert!(matches!(kind(line), Line::Local { .. }), "{line}");
         }
         for line in [
             "Django>=4.2,<5 ; python_version >= '3.9'",

@@ -14,8 +14,9 @@ use tempfile::TempDir;
 use super::asked::{Needs, Wish, asked, needs_of};
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip, refusal};
-use super::packages::{Package, Packages, SEEDS, normal_version};
+use super::packages::{Package, Packages, SEEDS, normal_version, normalise};
 use super::requirements::Requirements;
+use super::sources::{Copied, Source};
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -74,6 +75,10 @@ pub struct Resolution<'a> {
     /// The normalised names of what the requirements asked for at the last update: what they ask for no more goes, unless
     /// something needs it that stays.
     pub formerly: &'a BTreeSet<String>,
+    /// The packages of the checkout that the requirements name: they are asked for what they depend on.
+    pub sources: &'a [Source],
+    /// Another Python than that of the virtualenv, in which nothing is installed yet.
+    pub base: Option<&'a Path>,
 }
 
 /// pip 22.2 brought `--report`.
@@ -91,10 +96,39 @@ impl Resolution<'_> {
     pub fn run(&self, host: &Host, deadline: Duration) -> Result<Resolved, PythonError> {
         let budget = Budget::new(deadline);
         let scratch = self.scratch()?;
+        let copied = match self.sources.is_empty() {
+            true => None,
+            false => Some(Copied::make(host, self.directory, scratch.path(), budget)?),
+        };
+        let directory = copied.as_ref().map_or(self.directory, |copied| &copied.path);
+        let fresh = self.base.map(|base| self.fresh(host, budget, scratch.path(), base)).transpose()?;
+        let asked = Resolution { directory, virtualenv: fresh.as_ref().unwrap_or(self.virtualenv), ..*self };
         match self.tool {
-            Tool::Uv { .. } => self.ask_uv(host, budget, scratch.path()),
-            Tool::Pip => self.ask_pip(host, budget, scratch.path()),
+            Tool::Uv { .. } => asked.ask_uv(host, budget, scratch.path()),
+            Tool::Pip => asked.ask_pip(host, budget, scratch.path()),
         }
+    }
+
+    /// Makes an empty virtualenv for the moment, which gets its packages from where the live one has its.
+    fn fresh(
+        &self,
+        host: &Host,
+        budget: Budget,
+        scratch: &Path,
+        base: &Path,
+    ) -> Result<Virtualenv, PythonError> {
+        let path = scratch.join("python");
+        let command = match self.tool {
+            Tool::Pip => Command::new(base).args(["-m", "venv"]).arg(&path),
+            Tool::Uv { program } => Command::new(program).args(["venv", "--python"]).arg(base).arg(&path),
+        };
+        let make = isolated(command).deadline(budget.left());
+        host.run(&make).map_err(|error| self.failed(error))?;
+        let settings = self.virtualenv.path.join("pip.conf");
+        if settings.is_file() {
+            fs::copy(settings, path.join("pip.conf")).map_err(|source| in_scratch(&path, source))?;
+        }
+        Virtualenv::read(&path)
     }
 
     fn scratch(&self) -> Result<TempDir, PythonError> {
@@ -137,13 +171,14 @@ impl Resolution<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             result => result.map_err(|source| in_scratch(&report, source))?,
         };
-        let changes = read_pip_report(&text)?;
+        let (of_checkout, changes) = self.apart(read_pip_report(&text)?);
         let mut needs = needs_of(&self.virtualenv.path);
         needs.extend(needs_in_report(&text));
         let wishes = Requirements::read(self.requirements, self.directory, self.extra_args)?.wishes;
         let packages = self.laid_over(&changes);
         let unasked = match wishes {
-            Some(wishes) => {
+            Some(mut wishes) => {
+                wishes.extend(of_checkout);
                 let asked = asked(&packages, &wishes, &needs);
                 let others = packages
                     .iter()
@@ -163,7 +198,21 @@ impl Resolution<'_> {
         changes.iter().map(|(_, package)| package.clone()).chain(kept).collect()
     }
 
+    /// Returns the packages of the checkout among those that an installer named, and the others.
+    fn apart(&self, named: Packages) -> (Vec<Wish>, Packages) {
+        let is_source = |package: &Package| {
+            !self.sources.is_empty()
+                && package.installed_from().is_some_and(|path| path.starts_with(self.directory))
+        };
+        let (sources, others): (Vec<_>, Vec<_>) = named.iter().partition(|(_, package)| is_source(package));
+        let extras = self.sources.iter().flat_map(|source| &source.extras).map(|name| normalise(name));
+        let extras: BTreeSet<String> = extras.collect();
+        let wishes = sources.iter().map(|(name, _)| Wish { extras: extras.clone(), ..Wish::of(name) });
+        (wishes.collect(), others.into_iter().map(|(_, package)| package.clone()).collect())
+    }
+
     fn with_requirements(&self, command: Command, budget: Budget) -> Command {
+        let command = self.tool.for_sources(command, self.sources, self.directory);
         self.requirements
             .iter()
             .fold(command, |command, file| command.args([Path::new("-r"), file]))
@@ -233,7 +282,13 @@ impl Resolution<'_> {
         }
         let mut args = vec!["--no-annotate"];
         args.extend(named.iter().flat_map(|name| ["--upgrade-package", name.as_str()]));
-        let wanted = read_uv_output(&self.compile(host, budget, &answer, &args)?)?;
+        let compiled = self.compile(host, budget, &answer, &args)?;
+        let is_source = |line: &&str| {
+            Source::read(line, false)
+                .is_some_and(|read| self.sources.iter().any(|source| source.path == read.path))
+        };
+        let lines = compiled.lines().filter(|line| !is_source(line)).map(|line| format!("{line}\n"));
+        let (_, wanted) = self.apart(read_uv_output(&lines.collect::<String>())?);
         let is_other = |name: &str| wanted.get(name).is_none();
         let unasked = installed.iter().filter(|(name, _)| is_other(name)).map(|(name, _)| name.to_owned());
         let unasked = unasked.collect();
@@ -256,6 +311,7 @@ impl Resolution<'_> {
             .args(self.extra_args)
             .directory(self.directory)
             .deadline(budget.left());
+        let command = self.tool.for_sources(command, self.sources, self.directory);
         host.run(&command).map_err(|error| self.failed(error))?;
         fs::read_to_string(answer).map_err(|source| in_scratch(answer, source))
     }
@@ -304,6 +360,8 @@ mod tests {
             virtualenvs: Path::new("/"),
             upgrade: UpgradeStrategy::OnlyIfNeeded,
             formerly: &["jedi", "old", "six"].map(str::to_owned).into(),
+            sources: &[],
+            base: None,
         };
         let unasked = ["pip", "ipython", "jedi", "old"].map(str::to_owned).into();
         let found = resolution.resolved(set, unasked, &needs, None);

@@ -149,7 +149,7 @@ fn place(path: &Path, packages: &Path, staged: &Path) -> Option<PathBuf> {
     path.components().all(|part| matches!(part, Component::Normal(_))).then(|| base.join(path))
 }
 
-fn hash_of(contents: &[u8]) -> String {
+pub(super) fn hash_of(contents: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(contents))
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
+use super::sources::point;
 use crate::host::files::{self, Found, InPath};
 use crate::names;
 
@@ -23,6 +24,9 @@ pub struct Switch {
     /// Where the directory is, or is to be, that a link replaces.
     #[serde(with = "crate::names::one")]
     pub kept: PathBuf,
+    /// The staged tree and the checkout, for packages of the checkout that are to be imported from there once this is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<[PathBuf; 2]>,
 }
 
 /// What can be at a virtualenv's path.
@@ -75,7 +79,8 @@ impl Switch {
             .map(|count| kept_path(virtualenv, count))
             .find(|path| files::look(path) != Found::Directory)
             .unwrap_or_default();
-        let switch = |target| Switch { virtualenv: virtualenv.to_owned(), target, kept: kept.clone() };
+        let switch =
+            |target| Switch { virtualenv: virtualenv.to_owned(), target, kept: kept.clone(), sources: None };
         Ok((switch(Target::Virtualenv(staged.to_owned())), switch(now)))
     }
 
@@ -86,6 +91,9 @@ impl Switch {
     /// When the virtualenv is not complete, the old directory is gone, or the system refuses.
     pub fn perform(&self) -> Result<(), PythonError> {
         self.look()?;
+        if let (Some([from, to]), Target::Virtualenv(staged)) = (&self.sources, &self.target) {
+            point(staged, from, to)?;
+        }
         match &self.target {
             Target::Virtualenv(to) | Target::Link(to) => self.link(to),
             Target::Directory => self.directory(),

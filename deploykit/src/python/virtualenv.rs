@@ -79,11 +79,16 @@ impl Virtualenv {
 
     /// Returns the Python that it was made with.
     pub(crate) fn base(&self) -> Result<&Path, PythonError> {
-        self.base.as_deref().ok_or_else(|| PythonError::BasePythonGone {
+        self.base.as_deref().ok_or_else(|| self.gone())
+    }
+
+    /// Returns the error of a virtualenv whose Python does not run.
+    pub(crate) fn gone(&self) -> PythonError {
+        PythonError::BasePythonGone {
             virtualenv: self.path.clone(),
             home: self.home.clone(),
             python: self.python.clone(),
-        })
+        }
     }
 
     fn add_packages(&mut self, directory: &Path) {

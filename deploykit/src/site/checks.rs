@@ -58,6 +58,9 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
     if database.deadline.as_secs() < 1 {
         report("database.deadline", "expected at least \"1s\"".to_owned());
     }
+    if python.python.as_deref().is_some_and(|python| !is_python(python)) {
+        report("python.python", "expected a version such as \"3.12\", or an absolute path".to_owned());
+    }
     if let Some(file) = &python.lock {
         if !python.requirements.is_empty() {
             report("python.lock", "`requirements` is set too: packages come from one of them".to_owned());
@@ -71,6 +74,7 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
         ("groups", !python.groups.is_empty()),
         ("extras", !python.extras.is_empty()),
         ("project", python.project.is_some()),
+        ("install-project", python.install_project.is_some()),
     ];
     for (key, is_set) in of_lock {
         if is_set && python.lock.is_none() {
@@ -130,6 +134,12 @@ fn databases(database: &DatabaseSection, report: &mut Report<'_>) {
 }
 
 /// Checks each service, step and page. The reader does this while it reads them, and knows the places of mistakes.
+/// Tells whether a Python is named: `3.12`, `3.12.1`, `/usr/bin/python3.12`.
+fn is_python(text: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    text.starts_with('/') || ((2..=3).contains(&text.split('.').count()) && text.split('.').all(is_number))
+}
+
 fn items(config: &Config, report: &mut Report<'_>) {
     let mut names = BTreeSet::new();
     for (index, service) in config.services.iter().enumerate() {

@@ -218,6 +218,7 @@ impl Site {
         Ok(PipInstall {
             installer: config.python.installer,
             upgrade: config.python.upgrade,
+            python: config.python.python.clone(),
             extra_args: config.python.extra_args.clone(),
             record,
             deadline: config.python.deadline,

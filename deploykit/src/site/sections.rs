@@ -89,6 +89,9 @@ keys! {
         /// The site's virtualenv. The first update that changes packages replaces the directory with a symbolic link.
         "virtualenv" => virtualenv: Option<PathBuf>, required "is missing: the directory of the site's virtualenv",
             example "../venv";
+        /// The Python of the virtualenv: a version such as `3.12`, or the path of an interpreter. If it is another one than the
+        /// virtualenv has, the next update builds the whole virtualenv anew. Without this key it stays as it is.
+        "python" => python: Option<String>, example "3.12";
         /// The requirements files. Without them and without a lock, deploykit leaves the packages alone.
         "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",
             example ["requirements/production.txt"];
@@ -103,6 +106,9 @@ keys! {
         /// The directory of the `pyproject.toml` or `Pipfile` that the lock belongs to.
         "project" => project: Option<PathBuf>, by one_in_repository, type "path in the repository",
             shown "the directory of the lock", commented "backend";
+        /// Whether to install the project of the lock itself, as an editable package. If this is not set: if the live
+        /// virtualenv has it. Other packages of the checkout that a lock lists are always installed.
+        "install-project" => install_project: Option<bool>, commented "true";
         /// `auto` uses uv if it is in `PATH`, otherwise the virtualenv's pip. It also uses pip if a `pip.conf` or a variable
         /// tells only pip where packages come from, because uv does not read these.
         "installer" => installer: Installer = Installer::Auto;
@@ -287,7 +293,8 @@ impl PythonSection {
         let Some(file) = &self.lock else { return self.requirements.clone().into() };
         let lock = Lock::new(file);
         let project = self.project.clone().unwrap_or(lock.project);
-        Lock { project, groups: self.groups.clone(), extras: self.extras.clone(), ..lock }.into()
+        let (groups, extras) = (self.groups.clone(), self.extras.clone());
+        Lock { project, groups, extras, install_project: self.install_project, ..lock }.into()
     }
 }
 

@@ -220,7 +220,7 @@ impl<'o> Preparation<'_, 'o> {
         }
         let live = Virtualenv::read(virtualenv)?.packages;
         if let Some(record) = self.state.current().packages.filter(|_| !config.python.wanted().is_empty()) {
-            let changes = live.changes_to(&record.packages);
+            let changes = record.changes_since(&live, &config.site.repository);
             if !changes.is_empty() {
                 let changes = changes.iter().map(ToString::to_string).collect();
                 return Err(RollbackError::PackagesChanged { run: run(), changes }.into());

@@ -63,14 +63,7 @@ fn a_site_locked_by_uv() {
     let index = Index::serve(vec![site.options.wheels.clone().unwrap(), site.extra_wheels.clone()]);
     configure(&site, "env = {", &format!("env = {{ UV_DEFAULT_INDEX = \"{}\",", index.url));
     let python = Virtualenv::read(&site.virtualenv).unwrap().python;
-    let write = |tree: &Path, default: &[String], prod: &[String]| {
-        // Django names packages for Windows that no test has.
-        let text = format!(
-            "[project]\nname = \"demo\"\nversion = \"1\"\nrequires-python = \">={python}\"\ndependencies = {default:?}\n\n\
-             [dependency-groups]\ndev = [\"demo-never\"]\nprod = {prod:?}\n\n\
-             [tool.uv]\nenvironments = [\"sys_platform == 'linux'\"]\n"
-        );
-        write(tree, "pyproject.toml", &text);
+    let lock = |tree: &Path| {
         let mut command: Command = site.command(&uv);
         ["UV_NO_INDEX", "UV_FIND_LINKS"].into_iter().for_each(|name| {
             command.env_remove(name);
@@ -80,8 +73,57 @@ fn a_site_locked_by_uv() {
         run(command.env("UV_DEFAULT_INDEX", &index.url).current_dir(tree))
             .unwrap_or_else(|error| panic!("{error}"));
     };
+    let write = |tree: &Path, default: &[String], prod: &[String]| {
+        // Django names packages for Windows that no test has.
+        let text = format!(
+            "[project]\nname = \"demo\"\nversion = \"1\"\nrequires-python = \">={python}\"\ndependencies = {default:?}\n\n\
+             [dependency-groups]\ndev = [\"demo-never\"]\nprod = {prod:?}\n\n\
+             [tool.uv]\nenvironments = [\"sys_platform == 'linux'\"]\n"
+        );
+        write(tree, "pyproject.toml", &text);
+        lock(tree);
+    };
     make_wheel(&site, "demo-never", "1.0", &[], "");
     course(&site, "pyproject.toml", "uv.lock", &write);
+
+    // The project becomes a package itself.
+    configure(&site, "groups = [", "install-project = true\ngroups = [");
+    let publish = |version: &str| {
+        let packaged = |tree: &Path| {
+            let text = fs::read_to_string(tree.join("pyproject.toml")).unwrap();
+            let (text, _) = text.split_once("\n[build-system]").unwrap_or((&text, ""));
+            let more = "\n[build-system]\nrequires = [\"setuptools\"]\nbuild-backend = \"setuptools.build_meta\"\n\n\
+                        [project.scripts]\ndemo-where = \"demo_where:main\"\n\n\
+                        [tool.setuptools]\npackages = [\"demo_where\"]\npackage-dir = { demo_where = \"src/where\" }\n";
+            crate::support::releases::write(tree, "pyproject.toml", &format!("{text}{more}"));
+            let module = format!("def main():\n    print({version:?}, __file__)\n");
+            crate::support::releases::write(tree, "src/where/__init__.py", &module);
+            lock(tree);
+        };
+        site.publish_as(version, packaged).unwrap();
+    };
+    let place = fs::canonicalize(&site.checkout).unwrap().join("src/where/__init__.py");
+    let where_is = || run(&mut Command::new(site.virtualenv.join("bin/demo-where"))).unwrap();
+    for version in ["one", "two"] {
+        publish(version);
+        let (_, told) = updated(&site);
+        assert!(told.outcome("staged-virtualenv").unwrap().contains("demo"));
+        assert_eq!(where_is().trim(), format!("{version} {}", place.display()));
+        let live = fs::canonicalize(&site.virtualenv).unwrap();
+        let named = Command::new("grep").args(["-rlF", ".deploykit-next"]).arg(live).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&named.stdout), "");
+        assert_eq!(run_update(&site).unwrap().outcome, Outcome::Unchanged);
+    }
+    roll_back(&site);
+    assert_eq!(where_is().trim(), format!("one {}", place.display()));
+    assert_tidy(&site);
+}
+
+fn roll_back(site: &DemoSite) {
+    let loaded = load(site);
+    let mut watch = |_: &Record| ();
+    let rollback = update::rollback(&loaded, None, &Request::default(), None, &mut watch).unwrap();
+    assert_eq!(rollback.run().unwrap().outcome, Outcome::Updated);
 }
 
 fn course(site: &DemoSite, manifest: &str, lock: &str, write: &WriteLock<'_>) {
@@ -143,10 +185,7 @@ fn course(site: &DemoSite, manifest: &str, lock: &str, write: &WriteLock<'_>) {
     refused(&["installing the locked packages failed"]);
 
     // Back to the packages of the first lock, and over again.
-    let loaded = load(site);
-    let mut watch = |_: &Record| ();
-    let rollback = update::rollback(&loaded, None, &Request::default(), None, &mut watch).unwrap();
-    assert_eq!(rollback.run().unwrap().outcome, Outcome::Updated);
+    roll_back(site);
     assert_eq!(has_extra(), None);
     publish("Lock the right hash", &|tree| write(tree, &base, &next));
     updated(site);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::action::Action;
 use crate::operations::Change;
-use crate::python::{LocalRequirement, Package};
+use crate::python::{Interpreter, LocalRequirement, Package};
 
 fn packages(pins: &[(&str, &str)]) -> Packages {
     pins.iter().map(|(name, version)| Package::new(*name, *version)).collect()
@@ -35,8 +35,17 @@ fn recorded(pins: &[(&str, &str)]) -> Option<Record> {
     })
 }
 
-fn resolved(pins: &[(&str, &str)]) -> Resolved {
-    Resolved { packages: packages(pins), ..Resolved::default() }
+fn python() -> Python {
+    let (name, version) = ("3.11".to_owned(), "3.11.7".to_owned());
+    Python {
+        found: Interpreter { program: "/usr/bin/python3.11".into(), name, version },
+        ..Python::default()
+    }
+}
+
+fn resolved(pins: &[(&str, &str)]) -> Answer {
+    let resolved = Resolved { packages: packages(pins), ..Resolved::default() };
+    Answer { resolved, ..Answer::default() }
 }
 
 #[test]
@@ -106,7 +115,10 @@ fn what_forbids_a_new_environment_is_named() {
     assert_eq!(gone, "the Python 3.11 of `/srv/venv` is gone from `/usr/bin`");
     let local = LocalRequirement { file: "/srv/site/r.txt".into(), line: 3, text: "-e .".into() };
     let local = error(&|facts| facts.requirements.local = Some(local.clone()));
-    assert_eq!(local, "`/srv/site/r.txt`, line 3: `-e .` is inside of the checkout");
+    assert_eq!(
+        local,
+        "`/srv/site/r.txt`, line 3: `-e .` is not the path of a package from the top of the checkout"
+    );
     let secret = ["--pre", "--index-url=https://me:hunter2@host/"].map(str::to_owned).to_vec();
     let error = PipInstall { extra_args: secret, ..operation() }.decide(&good).unwrap_err().to_string();
     assert_eq!(error, "argument 2 for the installer holds a user name or password");
@@ -142,7 +154,7 @@ fn a_virtualenv_with_the_site_or_its_files_in_it_is_not_replaced() {
     std::os::unix::fs::symlink(live.join("code"), directory.path().join("site")).unwrap();
     let elsewhere = PipInstall { virtualenv: live.clone(), ..operation() };
     let error = |operation: &PipInstall| {
-        let planned = operation.compare(&facts(&[]), &Tool::Pip, resolved(&[("a", "1")]));
+        let planned = operation.compare(&facts(&[]), &Tool::Pip, &python(), resolved(&[("a", "1")]));
         planned.unwrap_err().to_string().replace(&*directory.path().to_string_lossy(), "")
     };
     for (checkout, virtualenvs, shown) in [
@@ -164,21 +176,22 @@ fn a_virtualenv_with_the_site_or_its_files_in_it_is_not_replaced() {
 fn an_editable_package_of_the_checkout_does_not_stay_unnoticed() {
     let mut wanted = resolved(&[("a", "1")]);
     let origin = Some("editable:file:///srv/site/my%20lib".to_owned());
-    wanted.packages.insert(Package { name: "Mine".into(), version: "1".into(), origin });
-    wanted.unasked.insert("mine".into());
-    let error = operation().compare(&facts(&[]), &Tool::Pip, wanted.clone()).unwrap_err().to_string();
+    wanted.resolved.packages.insert(Package { name: "Mine".into(), version: "1".into(), origin });
+    wanted.resolved.unasked.insert("mine".into());
+    let error =
+        operation().compare(&facts(&[]), &Tool::Pip, &python(), wanted.clone()).unwrap_err().to_string();
     let expected = "no requirement asks for `Mine`, which is installed as editable from `/srv/site/my lib`";
     assert_eq!(error, expected);
     let live = tempfile::tempdir().unwrap();
     let virtualenv = live.path().to_owned();
     let elsewhere = PipInstall { checkout: "/srv/other".into(), virtualenv, ..operation() };
-    elsewhere.compare(&facts(&[]), &Tool::Pip, wanted).unwrap();
+    elsewhere.compare(&facts(&[]), &Tool::Pip, &python(), wanted).unwrap();
 }
 
 #[test]
 fn what_is_the_same_is_not_built() {
     let facts = facts(&[("Django", "4.2"), ("pip", "23.0"), ("setuptools", "65")]);
-    let planned = operation().compare(&facts, &Tool::Pip, resolved(&[("django", "4.2")])).unwrap();
+    let planned = operation().compare(&facts, &Tool::Pip, &python(), resolved(&[("django", "4.2")])).unwrap();
     let Prepared::Unchanged { reason, record } = planned else { panic!("{planned:?}") };
     assert_eq!(reason, "the installed packages are the 1 that the requirements ask for");
     assert_eq!(Some(record), recorded(&[("django", "4.2")]));
@@ -197,8 +210,8 @@ fn a_change_says_what_and_how_to_go_back() {
     std::fs::write(live.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
     std::fs::write(live.join("lib/python3.11/site-packages/mine.pth"), "").unwrap();
     let mut wanted = resolved(&[("Django", "5.2"), ("humanize", "4.1"), ("ipython", "8"), ("wheel", "0.48")]);
-    wanted.unasked.insert("ipython".into());
-    let planned = operation.compare(&facts, &Tool::Pip, wanted).unwrap();
+    wanted.resolved.unasked.insert("ipython".into());
+    let planned = operation.compare(&facts, &Tool::Pip, &python(), wanted).unwrap();
     let Prepared::Upgrade(upgrade) = planned else { panic!("{planned:?}") };
     assert_eq!(upgrade.build.seeds, BTreeMap::from([("pip".to_owned(), "23.0".to_owned())]));
     let change = operation.change(&Prepared::Upgrade(upgrade)).into_change();

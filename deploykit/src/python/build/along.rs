@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Build, Built, failed, private_file};
 use crate::command::Command;
-use crate::host::Host;
 use crate::host::files::{self, FileError};
+use crate::host::{CommandError, Host};
 use crate::python::bytecode;
 use crate::python::error::PythonError;
 use crate::python::installer::{Budget, Tool, isolated};
@@ -20,6 +20,9 @@ impl Build {
     /// Takes along what stays as it is, and what the site has and its requirements do not mention: gunicorn may use
     /// `pkg_resources` without a word. The installer is left with what changes.
     pub(super) fn take_along(&self, host: &Host, built: &mut Built) -> Result<(), PythonError> {
+        if self.interpreter.is_some() {
+            return Ok(());
+        }
         let live = Virtualenv::read(&self.virtualenv)?;
         let there = Virtualenv::read(&self.staged)?.packages;
         let (beside, seeds): (Vec<_>, Vec<_>) =
@@ -92,13 +95,31 @@ impl Build {
     }
 
     /// Unpacks the pip that comes with Python where that of the live virtualenv could not be taken along.
-    pub(super) fn ensure_pip(&self, host: &Host, budget: Budget) -> Result<(), PythonError> {
-        if self.tool != Tool::Pip || Virtualenv::read(&self.staged)?.packages.get("pip").is_some() {
+    pub(super) fn ensure_pip(
+        &self,
+        host: &Host,
+        budget: Budget,
+        built: &mut Built,
+    ) -> Result<(), PythonError> {
+        let has_pip =
+            |path: &Path| Ok::<_, PythonError>(Virtualenv::read(path)?.packages.get("pip").is_some());
+        let is_needed = self.tool == Tool::Pip;
+        if has_pip(&self.staged)? || !is_needed && (self.interpreter.is_none() || !has_pip(&self.virtualenv)?)
+        {
             return Ok(());
         }
         let python = self.staged.join("bin/python");
         let command = isolated(Command::new(python).args(["-m", "ensurepip"])).deadline(budget.left());
-        host.run(&command).map(|_| ()).map_err(|error| failed("unpacking pip", error))
+        match host.run(&command) {
+            Ok(_) => Ok(()),
+            Err(CommandError::Failed { .. }) if !is_needed => {
+                built
+                    .warnings
+                    .push("the staged virtualenv has no pip: its Python comes without one".to_owned());
+                Ok(())
+            }
+            Err(error) => Err(failed("unpacking pip", error)),
+        }
     }
 
     /// Compiles beforehand what the first start would compile, in the maintenance window.
@@ -107,7 +128,8 @@ impl Build {
         let python = self.staged.join("bin/python");
         let command = isolated(Command::new(python).args(["-m", "compileall", "-q"]));
         let at = |source| FileError { what: "look at", path: self.staged.clone(), source };
-        let missing = bytecode::take_along(host, &self.virtualenv, &self.staged).map_err(at)?;
+        let from = if self.interpreter.is_some() { &self.staged } else { &self.virtualenv };
+        let missing = bytecode::take_along(host, from, &self.staged).map_err(at)?;
         let command = match missing.len() {
             0 => return Ok(()),
             1..=MOST_ALONE => {

@@ -8,6 +8,7 @@ use crate::host::{Host, Output};
 use crate::python::error::PythonError;
 use crate::python::installer::{Budget, Tool, knows_an_index};
 use crate::python::lock::Lock;
+use crate::python::sources::Source;
 
 impl Build {
     /// Installs in two steps: installers refuse repositories where hashes are required.
@@ -16,15 +17,24 @@ impl Build {
         host: &Host,
         budget: Budget,
         lock: &Lock,
+        run_in: &Path,
     ) -> Result<Output, PythonError> {
-        let set = lock.read(host, &self.virtualenv.join("bin/python"), budget)?;
+        let read;
+        let set = match &self.locked {
+            Some(set) => set,
+            None => {
+                read = lock.read(host, &self.virtualenv.join("bin/python"), budget)?;
+                &read
+            }
+        };
         let is_alone = !knows_an_index(host, &self.virtualenv, &self.directory, &self.extra_args);
         let options = set.options(is_alone);
         let [hashed, pinned] = set.requirements();
         let mut told = Output::default();
         // Each line has hashes. uv would require them of `tool.uv.constraint-dependencies`, too.
         let checks = if self.tool == Tool::Pip { "--require-hashes" } else { "--verify-hashes" };
-        for (requirements, checks) in [(hashed, Some(checks)), (pinned, None)] {
+        let of_checkout: String = self.sources.iter().map(Source::requirement).collect();
+        for (requirements, checks) in [(hashed, Some(checks)), (pinned, None), (of_checkout, None)] {
             if requirements.is_empty() {
                 continue;
             }
@@ -40,6 +50,7 @@ impl Build {
                 .args(if any_index { &["--index-strategy", "unsafe-best-match"][..] } else { &[] })
                 .args([Path::new("-r"), file.path()])
                 .args(&self.extra_args);
+            let command = self.tool.for_sources(command, &self.sources, run_in).directory(run_in);
             let output =
                 host.run(&command).map_err(|error| failed("installing the locked packages", error))?;
             told.stdout.push_str(&output.stdout);

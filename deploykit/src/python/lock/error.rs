@@ -97,15 +97,15 @@ pub enum LockFileError {
         /// `version`, `hash` or `commit`.
         missing: &'static str,
     },
-    /// An entry is a directory, which cannot be installed beside the live virtualenv.
-    #[error("`{package}` in `{}` is the directory `{path}`", file.display())]
+    /// An entry is a directory that is not a package of the checkout.
+    #[error("`{package}` in `{}` is the directory `{}`, which is not a package of the checkout", file.display(), path.display())]
     Directory {
         /// The lock file.
         file: PathBuf,
         /// The name of the package.
         package: String,
-        /// The directory, as the lock names it.
-        path: String,
+        /// The directory.
+        path: PathBuf,
     },
     /// Two versions of a package apply.
     #[error("`{}` has `{package}` twice: {one} and {other}", file.display())]

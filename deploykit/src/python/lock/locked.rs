@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::super::packages::{Package, Packages, clean_url, normalise};
+use super::super::sources;
 use super::error::LockFileError;
 use crate::names;
 
@@ -22,6 +23,8 @@ pub(super) enum Source {
     File(PathBuf),
     /// A commit of a Git repository; the subdirectory may be empty.
     Git { url: String, commit: String, subdirectory: String },
+    /// A directory on this machine.
+    Directory { path: PathBuf, editable: bool, extras: Vec<String> },
 }
 
 /// One package with all that an installer must know.
@@ -73,6 +76,7 @@ impl Locked {
                 directory = names::text(file);
                 [&directory, ""]
             }
+            Source::Directory { .. } => [""; 2],
         };
         if places.iter().any(|text| text.contains(|c: char| c.is_whitespace() || c.is_control())) {
             return Err(wrong(format!("the URL or the path of `{name}` contains whitespace")));
@@ -82,7 +86,7 @@ impl Locked {
 
     fn package(&self) -> Package {
         let origin = match &self.source {
-            Source::Index(_) | Source::File(_) => None,
+            Source::Index(_) | Source::File(_) | Source::Directory { .. } => None,
             Source::Archive(url) => Some(clean_url(url)),
             Source::Git { url, commit, subdirectory } => {
                 let fragment = if subdirectory.is_empty() {
@@ -99,7 +103,7 @@ impl Locked {
     fn requirement(&self) -> String {
         let Locked { name, version, .. } = self;
         let mut line = match &self.source {
-            Source::Index(_) | Source::File(_) => format!("{name}=={version}"),
+            Source::Index(_) | Source::File(_) | Source::Directory { .. } => format!("{name}=={version}"),
             Source::Archive(url) => format!("{name} @ {url}"),
             Source::Git { url, commit, subdirectory } if subdirectory.is_empty() => {
                 format!("{name} @ git+{url}@{commit}")
@@ -154,9 +158,30 @@ impl LockedSet {
         Err(LockFileError::Twice { file: lock.to_owned(), package: locked.name, one, other })
     }
 
-    /// Returns the set as it is compared with what is installed.
+    /// Returns the set as it is compared with what is installed, without the packages of the checkout.
     pub(crate) fn packages(&self) -> Packages {
-        self.packages.values().map(Locked::package).collect()
+        self.installed().map(Locked::package).collect()
+    }
+
+    fn installed(&self) -> impl Iterator<Item = &Locked> {
+        self.packages.values().filter(|locked| !matches!(locked.source, Source::Directory { .. }))
+    }
+
+    /// Returns the packages of the checkout that has its top at `top`.
+    pub(crate) fn sources(&self, top: &Path, lock: &Path) -> Result<Vec<sources::Source>, LockFileError> {
+        let mut found = Vec::new();
+        for locked in self.packages.values() {
+            let Source::Directory { path, editable, extras } = &locked.source else { continue };
+            let inside = path.strip_prefix(top).ok();
+            let source = inside.and_then(|inside| sources::Source::at(inside, *editable, extras.clone()));
+            let outside = || LockFileError::Directory {
+                file: lock.to_owned(),
+                package: locked.name.clone(),
+                path: path.clone(),
+            };
+            found.push(source.filter(|source| source.is_package(top)).ok_or_else(outside)?);
+        }
+        Ok(found)
     }
 
     /// Returns the lines that tell an installer of the indexes and directories which the lock names. They may hold a
@@ -191,7 +216,7 @@ impl LockedSet {
     /// Returns the requirements whose hashes are checked, and those that a commit pins instead.
     pub(crate) fn requirements(&self) -> [String; 2] {
         let (pinned, hashed): (Vec<_>, Vec<_>) =
-            self.packages.values().partition(|locked| matches!(locked.source, Source::Git { .. }));
+            self.installed().partition(|locked| matches!(locked.source, Source::Git { .. }));
         [hashed, pinned].map(|locked| locked.into_iter().map(Locked::requirement).collect())
     }
 }

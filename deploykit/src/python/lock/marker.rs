@@ -252,7 +252,7 @@ fn compare_versions(left: &str, operator: &str, right: &str) -> Option<bool> {
 /// Poetry's `^3.11`, `~3.11`, `*` and `||` are understood as well.
 ///
 /// Source: <https://python-poetry.org/docs/dependency-specification/>
-pub(super) fn allows(required: &str, python: &str) -> Option<bool> {
+pub(in crate::python) fn allows(required: &str, python: &str) -> Option<bool> {
     let mut alternatives = required.split("||").map(|all| {
         let mut parts = all.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty()).peekable();
         let mut allowed = true;

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use super::installer::Budget;
 use super::packages::normalise;
+use super::sources;
 use crate::digest;
 use crate::host::Host;
 use crate::names;
@@ -32,6 +33,7 @@ pub use error::LockFileError;
 pub(crate) use locked::LockedSet;
 use locked::{Locked, Source};
 use marker::Markers;
+pub(super) use marker::allows;
 
 /// A lock file, and what of it is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct Lock {
     pub groups: Vec<String>,
     /// Extras of the project that are wanted.
     pub extras: Vec<String>,
+    /// Whether the project itself is installed, as an editable package; `None`: if the live virtualenv has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install_project: Option<bool>,
 }
 
 /// How the locks of a tool are read.
@@ -154,7 +159,34 @@ impl Lock {
         budget: Budget,
     ) -> Result<LockedSet, LockFileError> {
         let markers = python::markers(self, host, python, budget)?;
-        self.read_for(markers, Some(Program { host, python, budget }))
+        let mut set = self.read_for(markers, Some(Program { host, python, budget }))?;
+        if self.install_project == Some(true) {
+            set.add(self.itself(), &self.file)?;
+        }
+        Ok(set)
+    }
+
+    /// Returns the entry of the project itself.
+    fn itself(&self) -> Locked {
+        let name = self.project_name().unwrap_or_else(|| "project".to_owned());
+        let path = names::normal(&self.project);
+        let source = Source::Directory { path, editable: true, extras: self.extras.clone() };
+        Locked { name, version: String::new(), hashes: Vec::new(), source }
+    }
+
+    /// Returns the name of the project, as it is compared.
+    pub(crate) fn project_name(&self) -> Option<String> {
+        sources::Source::default().name(&self.project)
+    }
+
+    /// Tells whether its tool would install the project itself, too.
+    pub(crate) fn is_of_a_package(&self) -> bool {
+        let file = self.project.join("pyproject.toml");
+        let manifest = read(&file).and_then(|text| parse(&file, &text)).unwrap_or_default();
+        let is_off = ["/tool/uv/package", "/tool/poetry/package-mode", "/tool/pdm/distribution"]
+            .iter()
+            .any(|key| manifest.pointer(key) == Some(&Value::Bool(false)));
+        manifest.get("build-system").is_some() && !is_off && !self.file.ends_with("Pipfile.lock")
     }
 
     fn read_for(
@@ -239,24 +271,27 @@ impl Reading<'_> {
         text(entry, "name").ok_or_else(|| self.unreadable("an entry has no name"))
     }
 
-    /// Returns the error of an entry that is a directory.
-    fn directory(&self, package: &str, path: &str) -> LockFileError {
-        let (file, package) = (self.lock.file.clone(), package.to_owned());
-        LockFileError::Directory { file, package, path: path.to_owned() }
+    /// Returns an entry that is a directory.
+    fn directory(&self, name: &str, path: &str, editable: bool) -> Locked {
+        let path = names::normal(&files_directory(&self.lock.file).join(path));
+        let source = Source::Directory { path, editable, extras: Vec::new() };
+        Locked { name: name.to_owned(), version: String::new(), hashes: Vec::new(), source }
     }
 
-    /// Returns an entry that is a file beside the lock, as it is on this machine.
+    /// Returns an entry that is a file or directory beside the lock, as it is on this machine.
     fn file(
         &self,
         name: &str,
-        version: &str,
+        entry: &Value,
         path: &str,
         hashes: Vec<String>,
     ) -> Result<Locked, LockFileError> {
         let file = names::normal(&files_directory(&self.lock.file).join(path));
         if file.is_dir() {
-            return Err(self.directory(name, path));
+            let editable = entry.get("editable").and_then(Value::as_bool).unwrap_or_default();
+            return Ok(self.directory(name, path, editable));
         }
+        let version = text(entry, "version").unwrap_or_default().trim_start_matches('=');
         let hashes = if hashes.is_empty() {
             let bytes =
                 fs::read(&file).map_err(|source| LockFileError::Missing { file: file.clone(), source })?;

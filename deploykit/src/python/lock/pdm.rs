@@ -65,7 +65,7 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Locked, L
     } else if let Some(url) = text(entry, "url") {
         Source::Archive(url.to_owned())
     } else if let Some(path) = text(entry, "path") {
-        return reading.file(name, version, path, hashes);
+        return reading.file(name, entry, path, hashes);
     } else {
         Source::Index(None)
     };

@@ -58,10 +58,10 @@ fn package(reading: &Reading<'_>, meta: &Value, name: &str, entry: &Value) -> Re
         let field = |key| text(entry, key).unwrap_or_default().to_owned();
         Source::Git { url: git_url(url), commit: field("ref"), subdirectory: field("subdirectory") }
     } else if let Some(path) = text(entry, "path") {
-        return reading.file(name, version, path, hashes);
+        return reading.file(name, entry, path, hashes);
     } else if let Some(file) = text(entry, "file") {
         if !file.contains("://") {
-            return reading.file(name, version, file, hashes);
+            return reading.file(name, entry, file, hashes);
         }
         Source::Archive(file.to_owned())
     } else {

@@ -73,8 +73,11 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Locked, L
             commit: field("resolved_reference").to_owned(),
             subdirectory: field("subdirectory").to_owned(),
         },
-        "file" => return reading.file(name, version, field("url"), hashes),
-        "directory" => return Err(reading.directory(name, field("url"))),
+        "file" => return reading.file(name, entry, field("url"), hashes),
+        "directory" => {
+            let editable = entry.get("develop").and_then(Value::as_bool).unwrap_or_default();
+            return Ok(reading.directory(name, field("url"), editable));
+        }
         kind => return Err(reading.unreadable(format!("`{name}` has a source of the unknown type `{kind}`"))),
     };
     Ok(Locked { name: name.to_owned(), version: version.to_owned(), hashes, source })

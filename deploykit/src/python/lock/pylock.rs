@@ -58,7 +58,8 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Option<Lo
         |hashes, source| Locked { name: name.to_owned(), version: version.to_owned(), hashes, source };
     if let Some(directory) = entry.get("directory") {
         let path = text(directory, "path").unwrap_or_default();
-        return if path == "." { Ok(None) } else { Err(reading.directory(name, path)) };
+        let editable = directory.get("editable").and_then(Value::as_bool).unwrap_or_default();
+        return Ok((path != ".").then(|| reading.directory(name, path, editable)));
     }
     if let Some(vcs) = entry.get("vcs") {
         let kind = text(vcs, "type").unwrap_or_default();
@@ -83,7 +84,7 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Option<Lo
                 let fragment = subdirectory.map(|name| format!("#subdirectory={name}")).unwrap_or_default();
                 Ok(Some(locked(hashes, Source::Archive(format!("{url}{fragment}")))))
             }
-            (None, Some(path)) => reading.file(name, version, path, hashes).map(Some),
+            (None, Some(path)) => reading.file(name, entry, path, hashes).map(Some),
             (None, None) => {
                 Err(reading.unreadable(format!("the archive of `{name}` has neither `url` nor `path`")))
             }
@@ -93,7 +94,7 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Option<Lo
     let hashes: Vec<String> = files().filter_map(hash).collect();
     let is_here = |file: &Value| text(file, "url").is_none() && text(file, "index").is_none();
     if let Some(path) = files().filter(|file| is_here(file)).find_map(|file| text(file, "path")) {
-        return reading.file(name, version, path, hashes).map(Some);
+        return reading.file(name, entry, path, hashes).map(Some);
     }
     Ok(Some(locked(hashes, Source::Index(text(entry, "index").map(str::to_owned)))))
 }

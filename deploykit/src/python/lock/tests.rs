@@ -190,11 +190,6 @@ fn an_entry_that_does_not_say_exactly_what_to_install_is_refused() {
         (poetry, ("poetry.lock", COMMIT, "main"), "`locklib` in `poetry.lock` has no commit"),
         (
             poetry,
-            ("poetry.lock", "type = \"git\"", "type = \"directory\""),
-            "`locklib` in `poetry.lock` is the directory `https://git.example/team/lib.git`",
-        ),
-        (
-            poetry,
             ("poetry.lock", "\"2.1\"", "\"3.0\""),
             "`poetry.lock` has lock-version `3.0`, expected `2.1`, which Poetry 2 writes",
         ),
@@ -217,11 +212,6 @@ fn an_entry_that_does_not_say_exactly_what_to_install_is_refused() {
             "pipenv-git/Pipfile.lock",
             ("Pipfile.lock", "\"==1.17.0\"", "\"*\""),
             "`six` in `Pipfile.lock` has no version",
-        ),
-        (
-            "pylock-of-uv/pylock.toml",
-            ("pylock.toml", "vcs = { type = \"git\"", "directory = { path = \"libs/x\""),
-            "`locklib` in `pylock.toml` is the directory `libs/x`",
         ),
         (
             "pylock-of-uv/pylock.toml",
@@ -254,6 +244,48 @@ fn an_entry_that_does_not_say_exactly_what_to_install_is_refused() {
         let directory = regex_lite::Regex::new("`/[^`]*/([^`/]+)`").unwrap();
         assert_eq!(directory.replace_all(&shown, "`$1`"), expected);
     }
+}
+
+#[test]
+fn directories_are_packages_of_the_checkout() {
+    let git = "type = \"git\"\nurl = \"https://git.example/team/lib.git\"";
+    let directory = tempfile::tempdir().unwrap();
+    let top = fs::canonicalize(directory.path()).unwrap();
+    fs::create_dir_all(top.join("libs/x")).unwrap();
+    fs::write(top.join("libs/x/setup.py"), "").unwrap();
+    let checks = |path: &str, changes: &[(&str, &str, &str)], editable: bool| {
+        let name = Path::new(path).file_name().unwrap();
+        for file in fs::read_dir(fixture(path).parent().unwrap()).unwrap().map(|entry| entry.unwrap().path())
+        {
+            let mut text = fs::read_to_string(&file).unwrap();
+            for (_, from, to) in changes.iter().filter(|(changed, ..)| file.ends_with(changed)) {
+                assert!(text.contains(from), "{from} in {path}");
+                text = text.replace(from, to);
+            }
+            fs::write(top.join(file.file_name().unwrap()), text).unwrap();
+        }
+        let lock = Lock::new(top.join(name));
+        let set = read_as(&lock, "3.11.7").unwrap();
+        assert!(set.packages().get("locklib").is_none(), "{path}");
+        assert!(!set.requirements().concat().contains("locklib"), "{path}");
+        let sources = set.sources(&top, &lock.file).unwrap();
+        assert_eq!(
+            sources,
+            [sources::Source::at(Path::new("libs/x"), editable, Vec::new()).unwrap()],
+            "{path}"
+        );
+        let error = set.sources(&top.join("elsewhere"), &lock.file).unwrap_err().to_string();
+        assert!(error.ends_with("/libs/x`, which is not a package of the checkout"), "{error}");
+    };
+    let directory_of = |editable: &str| format!("type = \"directory\"\nurl = \"libs/x\"{editable}");
+    let [copied, editable] = [directory_of(""), directory_of("\n# develop")];
+    let develop = ("poetry.lock", "develop = false", "develop = true");
+    checks("poetry-sources/poetry.lock", &[("poetry.lock", git, &copied)], false);
+    checks("poetry-sources/poetry.lock", &[("poetry.lock", git, &editable), develop], true);
+    let vcs = "vcs = { type = \"git\"";
+    checks("pylock-of-uv/pylock.toml", &[("pylock.toml", vcs, "directory = { path = \"libs/x\"")], false);
+    let path = "directory = { editable = true, path = \"libs/x\"";
+    checks("pylock-of-uv/pylock.toml", &[("pylock.toml", vcs, path)], true);
 }
 
 #[test]

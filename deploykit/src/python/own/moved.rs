@@ -88,7 +88,7 @@ impl<'a> Moved<'a> {
 }
 
 /// Replaces a path wherever it is not the beginning of another name.
-fn replace(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+pub(in crate::python) fn replace(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut replaced = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = memchr::memmem::find(rest, old) {

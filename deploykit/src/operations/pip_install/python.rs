@@ -1,0 +1,55 @@
+//! The Python of the next virtualenv.
+
+use std::path::Path;
+
+use super::{PipInstall, VirtualenvFacts};
+use crate::host::Host;
+use crate::python::{Interpreter, PackageChange, PythonError, is_version};
+
+/// The Python of the next virtualenv.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Python {
+    pub(super) found: Interpreter,
+    /// How the virtualenv changes, if it has another one.
+    pub(super) change: Option<PackageChange>,
+    /// What the project prefers.
+    pub(super) warning: Option<String>,
+}
+
+impl Python {
+    /// Returns the program, if the virtualenv has another Python.
+    pub(super) fn other(&self) -> Option<&Path> {
+        self.change.as_ref().map(|_| self.found.program.as_path())
+    }
+}
+
+impl PipInstall {
+    /// Returns what the configuration and the project say of the Python, for comparing with what was recorded.
+    pub(super) fn required_of_python(&self, facts: &VirtualenvFacts) -> String {
+        let wanted = self.python.iter().map(String::as_str).chain(facts.required.words());
+        wanted.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Finds the Python that is configured, or asks that of the virtualenv; fails when the project is for other ones.
+    pub(super) fn python(&self, host: &Host, facts: &VirtualenvFacts) -> Result<Python, PythonError> {
+        let virtualenv = &facts.virtualenv;
+        // A link to the Python may lead elsewhere than when the virtualenv was made.
+        let own = Interpreter::ask(host, &virtualenv.path.join("bin/python")).ok();
+        let Some(wanted) = &self.python else {
+            let found = own.ok_or_else(|| virtualenv.gone())?;
+            let warning = facts.required.check(&found)?;
+            return Ok(Python { found, change: None, warning });
+        };
+        let found = Interpreter::find(host, wanted, &virtualenv.path)?;
+        let warning = facts.required.check(&found)?;
+        let is_it = |own: &Interpreter| own.program == found.program || is_version(&own.version, wanted);
+        let is_same = own.as_ref().is_some_and(is_it) && found.name == virtualenv.python;
+        let from = own.map_or_else(|| virtualenv.python.clone(), |own| own.version);
+        let to = match from == found.version {
+            true => format!("{} of `{}`", found.version, found.program.display()),
+            false => found.version.clone(),
+        };
+        let change = PackageChange { name: "Python".to_owned(), from: Some(from), to: Some(to) };
+        Ok(Python { found, change: (!is_same).then_some(change), warning })
+    }
+}

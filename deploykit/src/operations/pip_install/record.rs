@@ -1,0 +1,47 @@
+//! What is remembered of an installation.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::python::{PackageChange, Packages, Source, without};
+
+/// What a successful update leaves for the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The hash of the requirements files and of the installer's arguments.
+    pub fingerprint: String,
+    /// The Python, `3.11`.
+    pub python: String,
+    /// What the configuration and the project said of the Python.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub required: String,
+    /// What was resolved.
+    pub packages: Packages,
+    /// The normalised names of those that no requirement asks for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unasked: BTreeSet<String>,
+    /// The packages of the checkout, which are not among the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+    /// What tells one state of these from another; empty without any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source_state: String,
+}
+
+impl Record {
+    /// Returns the normalised names of what the requirements asked for, with all that it depends on.
+    pub(super) fn asked(&self, installed: &Packages, checkout: &Path) -> BTreeSet<String> {
+        let names = self.packages.iter().map(|(name, _)| name);
+        let names = names.filter(|name| !self.unasked.contains(*name));
+        let others = without(installed, &self.sources, checkout, &[]);
+        let of_checkout = installed.iter().map(|(name, _)| name).filter(|name| others.get(name).is_none());
+        names.chain(of_checkout).map(str::to_owned).collect()
+    }
+
+    /// Returns from what was recorded to what is installed now.
+    pub(crate) fn changes_since(&self, installed: &Packages, checkout: &Path) -> Vec<PackageChange> {
+        without(installed, &self.sources, checkout, &[]).changes_to(&self.packages)
+    }
+}
