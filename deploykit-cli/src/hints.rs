@@ -384,6 +384,18 @@ fn python(error: &PythonError) -> Option<String> {
             "set `python.installer = \"pip\"`, or set the index for uv as UV_DEFAULT_INDEX in `site.env-file`"
                 .into()
         }
+        PythonError::NotReplaceable { path, .. } => format!(
+            "make a virtualenv with its Python ({}/bin/python3 -m venv DIRECTORY), let the services use it, and set `python.virtualenv`; \
+             or leave out `python.requirements` and `python.lock`, and install packages by a step of your own",
+            path.display()
+        ),
+        PythonError::TrackedVirtualenv { .. } => {
+            "make a virtualenv that git does not track, let the services use it, and set `python.virtualenv`".into()
+        }
+        PythonError::DifferentFileSystem { path } => format!(
+            "make a virtualenv in a directory below it ({}/venv), let the services use it, and set `python.virtualenv`",
+            path.display()
+        ),
         PythonError::BasePythonGone { .. } => {
             "set `python.python` to a Python that is installed: the next update builds a new virtualenv with it".into()
         }

@@ -19,7 +19,23 @@ pub enum PythonError {
         /// The configured path.
         path: PathBuf,
     },
-    /// Something is there, but no virtualenv: a system Python, a conda virtualenv, another directory.
+    /// A Python that belongs to another tool is there, and no link may take its place.
+    #[error("`{}` is {what}, which deploykit does not replace", path.display())]
+    NotReplaceable {
+        /// The configured path.
+        path: PathBuf,
+        /// What it is: `a conda environment`.
+        what: &'static str,
+    },
+    /// git tracks files of the virtualenv.
+    #[error("git tracks `{}` in the virtualenv `{}`", file.display(), virtualenv.display())]
+    TrackedVirtualenv {
+        /// The configured path.
+        virtualenv: PathBuf,
+        /// One of the files, from the top of the virtualenv.
+        file: PathBuf,
+    },
+    /// Something is there, but no virtualenv.
     #[error("`{}` is not a virtualenv: it has no `pyvenv.cfg` with a `bin/python`", path.display())]
     NotAVirtualenv {
         /// The configured path.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::PythonError;
 use super::installer::{isolated, variable};
@@ -33,8 +34,8 @@ print(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 impl Interpreter {
     /// Asks a Python; `pyvenv.cfg` may say something that was true once.
-    pub(crate) fn ask(host: &Host, program: &Path) -> Result<Self, CommandError> {
-        let command = isolated(Command::new(program).args(["-I", "-S", "-c", PROGRAM]));
+    pub(crate) fn ask(host: &Host, program: &Path, deadline: Duration) -> Result<Self, CommandError> {
+        let command = isolated(Command::new(program).args(["-I", "-S", "-c", PROGRAM])).deadline(deadline);
         let output = host.run(&command)?;
         let mut lines = output.stdout.lines().map(str::to_owned);
         let mut next = || lines.next().unwrap_or_default();
@@ -42,16 +43,21 @@ impl Interpreter {
     }
 
     /// Finds the Python that `wanted` names: a path, or a version such as `3.12`. The one of the virtualenv comes first.
-    pub(crate) fn find(host: &Host, wanted: &str, virtualenv: &Path) -> Result<Self, PythonError> {
+    pub(crate) fn find(
+        host: &Host,
+        wanted: &str,
+        virtualenv: &Path,
+        deadline: Duration,
+    ) -> Result<Self, PythonError> {
         if wanted.contains('/') {
             let not_usable =
                 |source| PythonError::PythonNotUsable { path: wanted.into(), source: Box::new(source) };
-            return Interpreter::ask(host, Path::new(wanted)).map_err(not_usable);
+            return Interpreter::ask(host, Path::new(wanted), deadline).map_err(not_usable);
         }
         let own = virtualenv.join("bin/python");
         for program in [own].into_iter().chain(candidates(host, wanted)).filter(|program| program.is_file()) {
             // Those of version managers may refuse to run.
-            if let Ok(found) = Interpreter::ask(host, &program)
+            if let Ok(found) = Interpreter::ask(host, &program, deadline)
                 && is_version(&found.version, wanted)
             {
                 return Ok(found);

@@ -43,6 +43,9 @@ impl Virtualenv {
         if !path.exists() {
             return Err(PythonError::NoVirtualenv { path: path.to_owned() });
         }
+        if let Some(what) = not_replaceable(path) {
+            return Err(PythonError::NotReplaceable { path: path.to_owned(), what });
+        }
         let no_virtualenv = || PythonError::NotAVirtualenv { path: path.to_owned() };
         let settings = fs::read_to_string(path.join("pyvenv.cfg")).map_err(|_| no_virtualenv())?;
         // A link into a Python that is gone is still the mark of a virtualenv.
@@ -130,6 +133,21 @@ impl Virtualenv {
                 found.origin.clone_from(&built.origin);
             }
         }
+    }
+}
+
+/// Tells whose Python it is, if a link must not take its place.
+fn not_replaceable(path: &Path) -> Option<&'static str> {
+    let is_file = |name: &str| path.join(name).is_file();
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if path.join("conda-meta").is_dir() {
+        Some("a conda environment")
+    } else if real.starts_with("/nix/store") || real.starts_with("/gnu/store") {
+        Some("part of the Nix or Guix store")
+    } else if !is_file("pyvenv.cfg") && (is_file("bin/python3") || is_file("bin/python")) {
+        Some("an installation of Python and no virtualenv")
+    } else {
+        None
     }
 }
 
@@ -316,9 +334,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let missing = Virtualenv::read(&directory.path().join("x")).unwrap_err();
         assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
+        let other = Virtualenv::read(directory.path()).unwrap_err();
+        assert!(matches!(other, PythonError::NotAVirtualenv { .. }), "{other:?}");
+        let message = || {
+            let error = Virtualenv::read(directory.path()).unwrap_err().to_string();
+            error.replace(directory.path().to_str().unwrap(), "/x")
+        };
+        fs::create_dir_all(directory.path().join("bin")).unwrap();
+        fs::write(directory.path().join("bin/python3"), "").unwrap();
+        assert_eq!(
+            message(),
+            "`/x` is an installation of Python and no virtualenv, which deploykit does not replace"
+        );
         fs::create_dir(directory.path().join("conda-meta")).unwrap();
-        let conda = Virtualenv::read(directory.path()).unwrap_err();
-        assert!(matches!(conda, PythonError::NotAVirtualenv { .. }), "{conda:?}");
+        assert_eq!(message(), "`/x` is a conda environment, which deploykit does not replace");
     }
 
     proptest! {

@@ -218,8 +218,8 @@ impl<'o> Preparation<'_, 'o> {
             }
             back.look()?;
         }
-        let live = Virtualenv::read(virtualenv)?.packages;
         if let Some(record) = self.state.current().packages.filter(|_| !config.python.wanted().is_empty()) {
+            let live = Virtualenv::read(virtualenv)?.packages;
             let changes = record.changes_since(&live, &config.site.repository);
             if !changes.is_empty() {
                 let changes = changes.iter().map(ToString::to_string).collect();
@@ -232,7 +232,8 @@ impl<'o> Preparation<'_, 'o> {
         };
         self.try_to_move(virtualenv)?;
         let place = back.staged().unwrap_or_else(|| back.kept.clone());
-        let before = Virtualenv::read(&place)?;
+        let [live, before] = [virtualenv, &place].map(Virtualenv::read);
+        let (live, before) = (live?.packages, before?);
         let changes = live.changes_to(&before.packages);
         let text = pip_install::summary(&changes);
         let own = OwnFiles::read(virtualenv)?.differences(&OwnFiles::read_at(&place, virtualenv)?);

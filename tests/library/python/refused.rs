@@ -104,6 +104,33 @@ fn requirements_that_cannot_be_used_are_refused_before_anything_runs() {
 }
 
 #[test]
+fn a_python_that_no_link_may_replace_is_refused() {
+    let site = outdated();
+    let (host, operation) = (site.host(), operation(&site, Installer::Auto));
+    site.transcript();
+    let conda = site.virtualenv.join("conda-meta");
+    fs::create_dir(&conda).unwrap();
+    let error = operation.check(&host).unwrap_err();
+    let PythonError::NotReplaceable { what, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*what, "a conda environment");
+    assert_eq!(site.transcript(), "");
+    fs::remove_dir(conda).unwrap();
+
+    let tracked = site.checkout.join("venv");
+    fs::rename(&site.virtualenv, &tracked).unwrap();
+    let git = |words: &[&str]| {
+        let settings = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
+        run(std::process::Command::new("git").arg("-C").arg(&site.checkout).args(settings).args(words));
+    };
+    git(&["init", "-q"]);
+    git(&["add", "-f", "venv/pyvenv.cfg"]);
+    git(&["commit", "-qm", "a virtualenv"]);
+    let error = PipInstall { virtualenv: tracked, ..operation }.check(&host).unwrap_err();
+    let PythonError::TrackedVirtualenv { file, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(file, Path::new("pyvenv.cfg"));
+}
+
+#[test]
 fn requirements_that_change_between_plan_and_build_are_not_built() {
     let site = outdated();
     let host = site.host();
@@ -142,7 +169,7 @@ fn a_directory_without_python_or_pip_is_told_apart() {
     let other = check(&site.checkout);
     assert!(matches!(other, PythonError::NotAVirtualenv { .. }), "{other:?}");
     let system = check(Path::new("/usr"));
-    assert!(matches!(system, PythonError::NotAVirtualenv { .. }), "{system:?}");
+    assert!(matches!(system, PythonError::NotReplaceable { .. }), "{system:?}");
     let bare = site.directory.path().join("bare");
     run(std::process::Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&bare));
     let no_pip = check(&bare);

@@ -116,6 +116,15 @@ fn a_site_locked_by_uv() {
     }
     roll_back(&site);
     assert_eq!(where_is().trim(), format!("one {}", place.display()));
+
+    // A Python of another tool is left alone where nothing is to be installed.
+    configure(&site, "lock = \"uv.lock\"\ninstall-project = true\ngroups = [\"prod\"]\n", "");
+    fs::create_dir(fs::canonicalize(&site.virtualenv).unwrap().join("conda-meta")).unwrap();
+    publish("three");
+    updated(&site);
+    assert_eq!(where_is().trim(), format!("three {}", place.display()));
+    roll_back(&site);
+    assert_eq!(where_is().trim(), format!("one {}", place.display()));
     assert_tidy(&site);
 }
 

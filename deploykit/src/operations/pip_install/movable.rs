@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{PipInstall, nearest};
+use crate::git;
 use crate::python::{OwnFiles, Packages, PythonError};
 
 impl PipInstall {
@@ -20,6 +21,13 @@ impl PipInstall {
                 virtualenv: self.virtualenv.clone(),
                 path: path.clone(),
             });
+        }
+        // A checkout that cannot be read is the concern of whoever reads it.
+        let tracked = git::head(&self.checkout)
+            .and_then(|head| git::tracked_below(&self.checkout, &self.virtualenv, &[&head.commit]));
+        if let Some(file) = tracked.ok().and_then(|names| names.into_iter().next()) {
+            let virtualenv = self.virtualenv.clone();
+            return Err(PythonError::TrackedVirtualenv { virtualenv, file: crate::names::path(&file) });
         }
         let own = OwnFiles::read(&self.virtualenv)?;
         if own.unknown.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{PipInstall, VirtualenvFacts};
-use crate::host::Host;
+use crate::host::{CommandError, Host};
 use crate::python::{Interpreter, PackageChange, PythonError, is_version};
 
 /// The Python of the next virtualenv.
@@ -34,13 +34,18 @@ impl PipInstall {
     pub(super) fn python(&self, host: &Host, facts: &VirtualenvFacts) -> Result<Python, PythonError> {
         let virtualenv = &facts.virtualenv;
         // A link to the Python may lead elsewhere than when the virtualenv was made.
-        let own = Interpreter::ask(host, &virtualenv.path.join("bin/python")).ok();
+        let own = match Interpreter::ask(host, &virtualenv.path.join("bin/python"), self.deadline) {
+            Err(error @ (CommandError::Cancelled { .. } | CommandError::DeadlinePassed { .. })) => {
+                return Err(error.into());
+            }
+            asked => asked.ok(),
+        };
         let Some(wanted) = &self.python else {
             let found = own.ok_or_else(|| virtualenv.gone())?;
             let warning = facts.required.check(&found)?;
             return Ok(Python { found, change: None, warning });
         };
-        let found = Interpreter::find(host, wanted, &virtualenv.path)?;
+        let found = Interpreter::find(host, wanted, &virtualenv.path, self.deadline)?;
         let warning = facts.required.check(&found)?;
         let is_it = |own: &Interpreter| own.program == found.program || is_version(&own.version, wanted);
         let is_same = own.as_ref().is_some_and(is_it) && found.name == virtualenv.python;
