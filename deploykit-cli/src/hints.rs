@@ -142,7 +142,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     match error.downcast_ref()? {
         InitError::Exists { .. } => {
-            Some("change it by hand, or look at what would be written with `deploykit init --print`".into())
+            Some("compare it with the site: `deploykit init --check`, or look at what would be written: `deploykit init --print`".into())
         }
         InitError::NotACheckout { .. } => {
             Some("go to the site's checkout, or name it: `deploykit init DIRECTORY`".into())

@@ -41,6 +41,8 @@ impl Findings {
             Some(Broken::Virtualenv) if self.virtualenv.question.is_none() => {
                 self.virtualenv.question = Some(format!("Django does not start with it: {why}"));
             }
+            // Variables that are missing are asked for already.
+            Some(Broken::Settings) if self.env_file.question.is_some() => {}
             Some(Broken::Settings) if self.settings.question.is_none() => {
                 let module = self.settings.value.clone().unwrap_or_default();
                 self.settings.question = Some(format!("Django does not boot with `{module}`: {why}"));

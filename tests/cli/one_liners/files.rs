@@ -68,7 +68,7 @@ pub fn init(site: &TestSite) {
 exit code 4
 --- stderr
 Error: there is a configuration already: `/srv/site/deploykit.toml`
-Hint: change it by hand, or look at what would be written with `deploykit init --print`
+Hint: compare it with the site: `deploykit init --check`, or look at what would be written: `deploykit init --print`
 
 "#]]
         .raw()

@@ -202,6 +202,10 @@ fn a_django_that_does_not_boot_is_named_in_the_file() {
     findings.django_failed("KeyError:\n'DB_PASSWORD'", Some(Broken::Settings));
     let question = findings.questions.iter().find(|question| question.key == "site.settings").unwrap();
     assert_eq!(question.why, "Django does not boot with `config.settings`: KeyError: 'DB_PASSWORD'");
+    let mut open = place.look().unwrap();
+    open.env_file.question = Some("where is `DB_PASSWORD`?".to_owned());
+    open.django_failed("KeyError: 'DB_PASSWORD'", Some(Broken::Settings));
+    assert!(open.questions.iter().all(|question| question.key != "site.settings"));
     findings.django_failed("No module named 'django'", Some(Broken::Virtualenv));
     assert!(findings.questions.iter().any(|question| question.key == "python.virtualenv"));
 }
