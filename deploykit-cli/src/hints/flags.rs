@@ -1,7 +1,7 @@
 //! Hints for sites that flags describe: they name flags instead of keys of the configuration.
 
 /// Words of hints, and the words for flags that replace them.
-const FLAGS: [(&str, &str); 19] = [
+const FLAGS: [(&str, &str); 18] = [
     ("`site.repository`", "`--repository`"),
     ("`git.branch`", "`--branch`"),
     ("set `git.local-changes = \"keep\"`", "add `--keep-changes`"),
@@ -15,7 +15,6 @@ const FLAGS: [(&str, &str); 19] = [
     ),
     ("belong in `python.requirements`", "are for `-r`"),
     ("to PATH in `site.env`", "to PATH"),
-    ("to PYTHONPATH in `site.env`", "to PYTHONPATH"),
     ("set `python.installer = \"pip\"`", "add `--installer pip`"),
     ("`site.project`", "`--project`"),
     ("`site.settings`", "`--settings`"),
@@ -47,7 +46,8 @@ mod tests {
 
     #[test]
     fn every_word_is_one_of_a_hint() {
-        let hints = [include_str!("../hints.rs"), include_str!("locks.rs")].concat().replace("\\\"", "\"");
+        let hints = [include_str!("../hints.rs"), include_str!("locks.rs"), include_str!("services.rs")];
+        let hints = hints.concat().replace("\\\"", "\"");
         let unknown: Vec<&str> =
             FLAGS.iter().map(|(key, _)| *key).filter(|key| !hints.contains(key)).collect();
         assert!(unknown.is_empty(), "no hint says: {unknown:?}");
