@@ -264,6 +264,24 @@ fn a_restore_command_needs_a_backup_command() {
 }
 
 #[test]
+fn aliases_of_databases_are_named_once() {
+    let text = "[database]\nmigrate = [\"default\", \"a/b\", \"default\"]\ndirect = { default = \"default\", events = \"x\" }\n";
+    assert_data_eq!(
+        mistakes(text),
+        str![[r#"
+2: database.migrate: `a/b` is not a usable alias
+2: database.migrate: `default` is named twice
+3: database.direct: `default` is in `migrate`: it would be migrated twice
+3: database.direct: `events` is not in `migrate`
+
+"#]]
+        .raw()
+    );
+    let none = mistakes("[database]\nmigrate = []\n");
+    assert!(none.contains("names no database; without this key, `default` is migrated"), "{none}");
+}
+
+#[test]
 fn ten_mistakes_are_shown_at_once() {
     let text = "environment = \"prod\"\n[site]\nproject = \"..\"\n[git]\nbranch = 1\nbranhc = \"x\"\n[python]\n\
                 requirements = \"x.txt\"\ninstaller = \"conda\"\n[static]\ncollect = true\n[database]\nbackup = \"yes\"\n\
