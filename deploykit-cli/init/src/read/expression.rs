@@ -22,6 +22,15 @@ pub(crate) fn value(
     parser.tokens.is_empty().then_some(value)
 }
 
+/// Returns what an expression is without a variable of the environment: `B` of `A if NAME in os.environ else B`.
+pub(crate) fn otherwise(expression: &str) -> Option<&str> {
+    let inner = expression.trim();
+    let inner = inner.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(inner);
+    let (first, last) = inner.rsplit_once(" else ").or_else(|| inner.rsplit_once("else "))?;
+    let condition = first.split_once(" if ")?.1;
+    condition.contains("environ").then_some(last.trim())
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
     Name(String),

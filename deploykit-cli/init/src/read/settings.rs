@@ -83,7 +83,7 @@ impl Settings {
             self.value(file, &expression, depth)
         };
         let found = expression::value(expression, &names, &self.variables);
-        found.or_else(|| expression::value(otherwise(expression)?, &names, &self.variables))
+        found.or_else(|| expression::value(expression::otherwise(expression)?, &names, &self.variables))
     }
 
     /// Returns the files that are read for variables or secrets, whatever their names are.
@@ -147,15 +147,6 @@ impl Settings {
     pub fn matches(&self, pattern: &str) -> bool {
         self.files.iter().any(|(_, text)| matches(text, pattern))
     }
-}
-
-/// Returns what an expression is without a variable of the environment: `B` of `A if NAME in os.environ else B`.
-fn otherwise(expression: &str) -> Option<&str> {
-    let inner = expression.trim();
-    let inner = inner.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(inner);
-    let (first, last) = inner.rsplit_once(" else ").or_else(|| inner.rsplit_once("else "))?;
-    let condition = first.split_once(" if ")?.1;
-    condition.contains("environ").then_some(last.trim())
 }
 
 /// Tells whether a pattern is in a text.
