@@ -163,46 +163,50 @@ pub fn gunicorn() -> Option<PathBuf> {
     server("gunicorn")
 }
 
-/// The packages of the servers.
-const SERVERS: [&str; 6] = ["gunicorn", "uwsgi", "uvicorn", "daphne", "hypercorn", "granian"];
-
-/// A program of a virtualenv with all servers, made once and kept for later runs; `None` when the tools for
-/// it are missing.
+/// A program of a virtualenv with servers, made once and kept for later runs; `None` when the tools for it are missing.
 pub fn server(name: &str) -> Option<PathBuf> {
-    static PROGRAMS: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let programs = PROGRAMS.get_or_init(|| {
-        let (uv, wheels) = (super::program("uv")?, super::wheels()?);
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        fs::create_dir_all(directory).expect("a directory below target");
-        let lock = File::create(directory.join("servers.lock")).expect("a lock file");
-        lock.lock().expect("nobody holds it for long");
-        let venv = directory.join("servers");
-        let (programs, complete) = (venv.join("bin"), venv.join("complete"));
-        if fs::read_to_string(&complete).is_ok_and(|made| made == SERVERS.join(" ")) {
-            return Some(programs);
-        }
-        let run = |args: &[&OsStr]| {
-            let mut command = Command::new(&uv);
-            command.args(args).env("VIRTUAL_ENV", &venv).stdin(Stdio::null());
-            let output = command.output().expect("uv runs");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        };
-        run(&["venv", "--quiet", "--clear"]
-            .map(OsStr::new)
-            .into_iter()
-            .chain([venv.as_os_str()])
-            .collect::<Vec<_>>());
-        let install = ["pip", "install", "--quiet", "--offline", "--no-index", "--find-links"];
-        run(&install
-            .map(OsStr::new)
-            .into_iter()
-            .chain([wheels.as_os_str()])
-            .chain(SERVERS.map(OsStr::new))
-            .collect::<Vec<_>>());
-        fs::write(complete, SERVERS.join(" ")).expect("the mark is written");
-        Some(programs)
-    });
+    static WSGI: OnceLock<Option<PathBuf>> = OnceLock::new();
+    static ASGI: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let asgi = ["daphne", "hypercorn", "granian"];
+    let programs = match asgi.contains(&name) {
+        true => ASGI.get_or_init(|| installed("asgi-servers", asgi)),
+        false => WSGI.get_or_init(|| installed("servers", ["gunicorn", "uwsgi", "uvicorn"])),
+    };
     programs.as_ref().map(|programs| programs.join(name))
+}
+
+/// Returns the programs of a virtualenv of this name with these packages.
+fn installed(name: &str, packages: [&str; 3]) -> Option<PathBuf> {
+    let (uv, wheels) = (super::program("uv")?, super::wheels()?);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(directory).expect("a directory below target");
+    let lock = File::create(directory.join("servers.lock")).expect("a lock file");
+    lock.lock().expect("nobody holds it for long");
+    let venv = directory.join(name);
+    let (programs, complete) = (venv.join("bin"), venv.join("complete"));
+    if complete.exists() {
+        return Some(programs);
+    }
+    let run = |args: &[&OsStr]| {
+        let mut command = Command::new(&uv);
+        command.args(args).env("VIRTUAL_ENV", &venv).stdin(Stdio::null());
+        let output = command.output().expect("uv runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&["venv", "--quiet", "--clear"]
+        .map(OsStr::new)
+        .into_iter()
+        .chain([venv.as_os_str()])
+        .collect::<Vec<_>>());
+    let install = ["pip", "install", "--quiet", "--offline", "--no-index", "--find-links"];
+    run(&install
+        .map(OsStr::new)
+        .into_iter()
+        .chain([wheels.as_os_str()])
+        .chain(packages.map(OsStr::new))
+        .collect::<Vec<_>>());
+    fs::write(complete, "").expect("the mark is written");
+    Some(programs)
 }
 
 /// A directory with WSGI modules: `mysite`, which answers, for `/slow` after two seconds and with a file `slow`, and
