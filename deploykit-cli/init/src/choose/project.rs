@@ -17,7 +17,10 @@ pub(crate) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<
     let near = |file: &&PathBuf| file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 4);
     let all: Vec<&PathBuf> = tree.named("manage.py").filter(near).collect();
     let mut candidates = all.clone();
-    narrow(&mut candidates, |file| text(file).is_some_and(|text| text.to_lowercase().contains("django")));
+    let says = |file: &PathBuf, word: &str| text(file).is_some_and(|text| text.to_lowercase().contains(word));
+    // One that is only imported does nothing when it is run.
+    narrow(&mut candidates, |file| says(file, "__main__"));
+    narrow(&mut candidates, |file| says(file, "django"));
     narrow(&mut candidates, |file| !is_aside(top, file));
     if candidates.len() > 1 {
         narrow(&mut candidates, |file| {

@@ -19,12 +19,14 @@ pub(crate) fn parse(text: &str, file: &Path) -> Vec<Front> {
         let directive = directive.to_lowercase();
         if directive == "<virtualhost" {
             let https = arguments.iter().any(|address| address.ends_with(":443"));
-            open = Some((Front { file: file.to_owned(), https, ..Front::default() }, Wsgi::default()));
+            let wsgi = Wsgi { listens: Some(connected(&argument(0))), ..Wsgi::default() };
+            open = Some((Front { file: file.to_owned(), https, ..Front::default() }, wsgi));
         }
         let Some((front, wsgi)) = &mut open else { continue };
         front.text.extend([line, "\n"]);
         match directive.as_str() {
             "</virtualhost" => {
+                wsgi.listens = wsgi.listens.take().filter(|_| !front.https);
                 front.wsgi = (!wsgi.script.as_os_str().is_empty()).then(|| std::mem::take(wsgi));
                 fronts.extend(open.take().map(|(front, _)| front));
             }
@@ -56,6 +58,20 @@ pub(crate) fn parse(text: &str, file: &Path) -> Vec<Front> {
     fronts
 }
 
+/// Returns where a client of this machine connects for a virtual host's address: `*:80`, `127.0.0.1:8080`, `[::]:80`.
+fn connected(address: &str) -> String {
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (address, "80"),
+    };
+    let host = match host {
+        "" | "*" | "_default_" | "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
+    };
+    format!("{host}:{}", if port == "*" { "80" } else { port })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +90,14 @@ mod tests {
         assert_eq!(fronts[1].passes, [("/x".to_owned(), "127.0.0.1:1".to_owned())]);
         let wsgi = fronts[1].wsgi.clone().unwrap();
         assert_eq!((wsgi.script, wsgi.home), ("/srv/b/b/wsgi.py".into(), Some("/v".into())));
+        assert_eq!(wsgi.listens, None, "it is asked over TLS, at its own name");
+    }
+
+    #[test]
+    fn an_address_is_one_to_connect_to() {
+        let to = ["*:80", "*", "_default_:8080", "10.0.0.5:81", "[::]:80", "*:*"].map(connected);
+        let expected =
+            ["127.0.0.1:80", "127.0.0.1:80", "127.0.0.1:8080", "10.0.0.5:81", "[::1]:80", "127.0.0.1:80"];
+        assert_eq!(to, expected);
     }
 }

@@ -174,6 +174,7 @@ impl Around {
                 command: vec!["mod_wsgi".to_owned(), wsgi.script.to_string_lossy().into_owned()],
                 directory: wsgi.path.first().cloned(),
                 home: wsgi.home.clone(),
+                listens: wsgi.listens.clone(),
                 unit: Some(format!("{unit}.service")),
                 file: front.file.clone(),
                 installed: true,

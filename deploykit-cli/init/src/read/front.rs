@@ -22,6 +22,8 @@ pub(crate) struct Wsgi {
     pub script: PathBuf,
     pub home: Option<PathBuf>,
     pub path: Vec<PathBuf>,
+    /// Where it is asked without TLS, as `smoke.connect` has it.
+    pub listens: Option<String>,
 }
 
 impl Front {
