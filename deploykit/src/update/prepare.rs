@@ -214,7 +214,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
         let (mut session, site, bytecode, unforked) = self.step(StepKind::Check, |this| {
-            let (mut session, site, found) = this.boot(&project, &tree)?;
+            let (mut session, site, found) = this.boot(&project, &tree, &packages)?;
             let bytecode = this.compile(&mut session, moved, &tree)?;
             let unforked = this.begin_twin(&mut session, &site, &project, &tree)?;
             Ok(((session, site, bytecode, unforked), found))

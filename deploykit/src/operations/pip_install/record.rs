@@ -40,6 +40,14 @@ impl Record {
         names.chain(of_checkout).map(str::to_owned).collect()
     }
 
+    /// Tells whether a file of the checkout belongs to an editable package of it.
+    pub(crate) fn has_sources_at(&self, checkout: &Path, file: &Path) -> bool {
+        let real = std::fs::canonicalize(checkout).unwrap_or_else(|_| checkout.to_owned());
+        let at = |top: &Path, source: &Source| file.starts_with(top.join(&source.path));
+        let here = |source: &Source| at(checkout, source) || at(&real, source);
+        self.sources.iter().any(|source| source.editable && here(source))
+    }
+
     /// Returns from what was recorded to what is installed now.
     pub(crate) fn changes_since(&self, installed: &Packages, checkout: &Path) -> Vec<PackageChange> {
         without(installed, &self.sources, checkout, &[]).changes_to(&self.packages)

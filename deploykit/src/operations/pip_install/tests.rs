@@ -235,3 +235,17 @@ fn a_change_says_what_and_how_to_go_back() {
     back.perform().unwrap();
     assert!(live.is_dir(), "an undo before the deed does no harm");
 }
+
+#[test]
+fn an_editable_package_knows_its_files() {
+    let source = |path: &str, editable| Source { path: path.into(), editable, extras: Vec::new() };
+    let has = |sources: &[Source], file: &str| {
+        let record = Record { sources: sources.to_vec(), ..Record::default() };
+        record.has_sources_at(Path::new("/srv/site"), Path::new(file))
+    };
+    assert!(has(&[source("lib", true)], "/srv/site/lib/src/demo/__init__.py"));
+    assert!(!has(&[source("lib", true)], "/srv/site/library.py"));
+    assert!(!has(&[source("lib", false)], "/srv/site/lib/demo.py"), "its copy is in the virtualenv");
+    assert!(has(&[source("", true)], "/srv/site/project/settings.py"));
+    assert!(!has(&[], "/srv/site/project/settings.py"));
+}

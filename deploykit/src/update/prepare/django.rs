@@ -1,6 +1,6 @@
 //! What a preparation asks the booted Django of the new version, and lets it do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Failed, Preparation, databases};
 use crate::django::{
@@ -10,6 +10,7 @@ use crate::git::{ChangeStatus, StagedTree, Tree, counted, tracked_below};
 use crate::names;
 use crate::operations::django_manage::{Migrations, static_summary};
 use crate::operations::git_update::Move;
+use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::StepKind;
 use crate::python::Bytecode;
 use crate::update::answers::InDatabase;
@@ -31,19 +32,24 @@ impl Preparation<'_, '_> {
         &mut self,
         project: &Project,
         tree: &StagedTree,
+        packages: &Packages,
     ) -> Result<(Session, SiteFacts, String), Failed> {
         let config = self.site.config();
         // It migrates in the window: only root can raise a priority again.
         let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
         let facts = session.facts(&self.host)?;
         self.site.remember(&facts);
-        let foreign = facts.foreign_modules(&config.site.repository, &tree.path);
-        if let Some((name, path)) = foreign.first() {
-            return Err(PreparationError::NotRelocatable {
-                module: (*name).to_owned(),
-                path: (*path).to_owned(),
-            }
-            .into());
+        let live = &config.site.repository;
+        // An editable package that stays is the same in both trees.
+        let stays = |path: &Path| match packages {
+            Packages::Unchanged { record, .. } => record.has_sources_at(live, path),
+            _ => false,
+        };
+        let foreign = facts.foreign_modules(live, &tree.path);
+        if let Some((name, path)) = foreign.into_iter().find(|(_, path)| !stays(path)) {
+            return Err(
+                PreparationError::NotRelocatable { module: name.to_owned(), path: path.to_owned() }.into()
+            );
         }
         let report: CheckReport = session.check(&self.host, None)?;
         let errors: Vec<String> = report.errors().map(ToString::to_string).collect();
