@@ -19,7 +19,7 @@ kind, tree, wheels, python = sys.argv[1:]
 tree = Path(tree)
 INSTALLED = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
 installed = subprocess.run([python, "-c", INSTALLED], check=True, capture_output=True, text=True).stdout.split()
-names = sorted(re.sub("[-_.]+", "-", name).lower() for name in installed)
+names = sorted({re.sub("[-_.]+", "-", name).lower() for name in installed} - {"pip"})
 
 
 def digest(content, **form):

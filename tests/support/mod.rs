@@ -62,6 +62,13 @@ pub fn wheels() -> Option<PathBuf> {
     skip(&format!("`{}` is missing; run tests/run", directory.display()))
 }
 
+/// Returns what `tests/install` fetched of npm: the files of a project that builds with Vite, and npm's cache.
+pub fn vite() -> Option<PathBuf> {
+    let directory = tools().join("vite");
+    let found = directory.join("package-lock.json").exists() && program("npm").is_some();
+    if found { Some(directory) } else { skip("Vite is missing from the test tools; run tests/run") }
+}
+
 fn find_in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);

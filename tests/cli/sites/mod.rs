@@ -3,6 +3,7 @@
 //! `tests/sites/` has a directory for each, with its project and what its server has in `/etc`. Its services are units of a
 //! systemd of its own.
 
+mod pipenv_apache;
 mod poetry_uwsgi;
 mod uv_uvicorn;
 
@@ -23,6 +24,8 @@ struct Place {
     /// Where its people write new versions.
     author: PathBuf,
     checkout: PathBuf,
+    /// What its virtualenv is made with.
+    python: &'static str,
     /// What it is written from.
     files: PathBuf,
     /// What stands in these files in place of names.
@@ -31,16 +34,21 @@ struct Place {
 
 impl Place {
     /// Writes the project of that name into a remote and clones it, with texts in place of these names.
-    fn new(project: &str, texts: &[(&'static str, String)], before: impl FnOnce(&Place)) -> Place {
+    fn new(
+        project: &str,
+        python: &'static str,
+        texts: &[(&'static str, String)],
+        before: impl FnOnce(&Place),
+    ) -> Place {
         let directory = tempfile::Builder::new().prefix("site-").tempdir().unwrap();
         // Services of other users come by.
         fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let top = directory.path().display().to_string();
         let [author, checkout] = ["author", project].map(|name| directory.path().join(name));
         let files = root().join("tests/sites").join(project);
-        let mut place = Place { directory, author, checkout, files, texts: texts.to_vec() };
+        let mut place = Place { directory, author, checkout, files, texts: texts.to_vec(), python };
         let version = "import sys; print('%d.%d' % sys.version_info[:2], end='')";
-        place.texts.extend([("@ROOT@", top), ("@PYTHON@", place.run("python3", &["-c", version]))]);
+        place.texts.extend([("@ROOT@", top), ("@PYTHON@", place.run(python, &["-c", version]))]);
         place.write_out("project", &place.author);
         before(&place);
         place.author("git", &["init", "-q", "-b", "main"]);
@@ -133,7 +141,7 @@ impl Place {
 
     /// Makes `venv` with these packages, and what they need.
     fn virtualenv(&self, wheels: &Path, packages: &[&str]) {
-        self.run("uv", &["venv", "-q", "--python", "python3", "venv"]);
+        self.run("uv", &["venv", "-q", "--python", self.python, "venv"]);
         let into = ["pip", "install", "-q", "--python", "venv/bin/python", "--no-index", "--find-links"];
         self.run("uv", &[&into[..], &[wheels.to_str().unwrap()], packages].concat());
     }
@@ -207,8 +215,8 @@ struct Course<'c> {
     page: &'c dyn Fn() -> String,
     /// The file that has `RELEASE = "1"`, on which the pages depend.
     views: &'c str,
-    /// Writes another migration into the next version.
-    migrate: &'c dyn Fn(u32),
+    /// Writes what else is new into a version: a migration at least.
+    change: &'c dyn Fn(u32),
 }
 
 impl Course<'_> {
@@ -218,7 +226,7 @@ impl Course<'_> {
         let Course { place, page, .. } = self;
         assert!(page().contains("release 1,"), "{}", page());
         self.release("1", "2");
-        (self.migrate)(2);
+        (self.change)(2);
         place.publish("Release 2");
         let plan = place.deploykit(&["plan"]).run().expect(0);
         assert!(!plan.stdout.contains("Warning"), "{}", plan.stdout);
@@ -233,7 +241,7 @@ impl Course<'_> {
 
         place.edit(self.views, "    raise ValueError(RELEASE)\n", "");
         self.release("2", "3");
-        (self.migrate)(3);
+        (self.change)(3);
         place.publish("Release 3");
         let events = place.at("events.jsonl");
         let update = place.deploykit(&["update", "-y", "--now", "--events", &events]).start();

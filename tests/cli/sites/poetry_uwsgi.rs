@@ -19,7 +19,7 @@ fn from_init_to_a_rollback() {
     let index = Index::serve(vec![wheels.clone()]);
     let port = Port::reserve().unwrap();
     let texts = [("@INDEX@", index.url.clone()), ("@PORT@", port.number().to_string())];
-    let place = Place::new("shop", &texts, |place| {
+    let place = Place::new("shop", "python3", &texts, |place| {
         place.virtualenv(&wheels, &["django>=5,<6", "pymysql", "celery", "uwsgi"]);
         place.lock("poetry", &wheels);
     });
@@ -47,6 +47,6 @@ fn from_init_to_a_rollback() {
     }
     let address = format!("::{}", port.address());
     let page = || ask(&["--connect-to", &address], &format!("shop.example:{}", port.number()));
-    let migrate = |release| place.migration("src/orders/", "order", release);
-    Course { place: &place, page: &page, views: "src/orders/views.py", migrate: &migrate }.run();
+    let change = |release| place.migration("src/orders/", "order", release);
+    Course { place: &place, page: &page, views: "src/orders/views.py", change: &change }.run();
 }

@@ -7,7 +7,7 @@ use crate::support::releases::*;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::NEW_SECRET;
 use crate::support::snapshot::{Snapshot, assert_same};
-use crate::support::{program, skip};
+use crate::support::vite;
 
 /// A step that writes where it runs into a file of its name.
 fn writes(site: &DemoSite, name: &str, after: &str, more: &str) -> String {
@@ -130,13 +130,6 @@ fn what_fails_after_the_end_undoes_nothing() {
     let rollback = update::rollback(&loaded, None, &Request::default(), None, |_: &Record| ()).unwrap();
     assert_eq!(rollback.run().unwrap().outcome, Outcome::Updated);
     assert_ne!(site.release().as_deref(), Some("second"));
-}
-
-/// What `tests/install` fetched of npm: the files of a project that builds with Vite, and npm's cache.
-fn vite() -> Option<PathBuf> {
-    let directory = tools().join("vite");
-    let found = directory.join("package-lock.json").exists() && program("npm").is_some();
-    if found { Some(directory) } else { skip("`vite` is missing from the test tools; run tests/run") }
 }
 
 #[test]

@@ -1,3 +1,8 @@
 export default {
-  build: { rollupOptions: { input: "src/main.js", output: { entryFileNames: "board.js" } } },
+  build: {
+    rollupOptions: {
+      input: "src/main.js",
+      output: { entryFileNames: "board.js" },
+    },
+  },
 };
