@@ -96,7 +96,7 @@ impl Jobs {
         let since = Timestamp::now();
         let pid = std::process::id().cast_signed();
         let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, started: 0 });
-        let path = self.directory.join(format!("{pid}-{}", since.as_millisecond()));
+        let path = self.directory.join(format!("{pid}-{}", since.as_nanosecond()));
         let mut file = locked(&path)?;
         let job = Job { process, user: users::own_name(), since, command };
         let text = serde_json::to_string(&job).unwrap_or_default();
