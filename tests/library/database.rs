@@ -41,8 +41,8 @@ fn migrated(engine: Engine) -> Option<(Site, Database)> {
 fn migrated_on(database: &Database) -> Option<Site> {
     let site = Site::on(database)?;
     let (host, mut session) = (Host::new(), site.boot());
-    let plan = session.migrations(&host).expect("a plan");
-    session.migrate(&host, &plan.applied, &plan.ids()).expect("the first migrations");
+    let plan = session.on("default").migrations(&host).expect("a plan");
+    session.on("default").migrate(&host, &plan.applied, &plan.ids()).expect("the first migrations");
     database.sql("INSERT INTO shop_item (name) VALUES ('one'), ('two')");
     Some(site)
 }
@@ -51,8 +51,8 @@ fn migrated_on(database: &Database) -> Option<Site> {
 fn migrate(site: &Site) -> (DatabaseState, Result<(), DjangoError>, Context) {
     let host = Host::new();
     let mut session = site.boot();
-    let before = session.state(&host).expect("a state");
-    let plan = session.migrations(&host).expect("a plan").ids();
+    let before = session.on("default").state(&host).expect("a state");
+    let plan = session.on("default").migrations(&host).expect("a plan").ids();
     let mut context = Context { host, django: Some(session) };
     let action = Migrate { project: site.project.clone(), before: before.clone(), plan };
     let result = action.perform(&mut context);

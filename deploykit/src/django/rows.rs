@@ -1,14 +1,8 @@
 //! How many rows a database has, to say what would be lost.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use super::session::READ;
-use super::{DjangoError, Session};
-use crate::host::Host;
 
 /// The rows of each table, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,19 +28,6 @@ impl RowCounts {
             Some(format!("`{table}` has {difference} {rows} {word}"))
         };
         self.counts.iter().filter_map(differs).collect()
-    }
-}
-
-impl Session {
-    /// Counts the rows of each table, small tables first, for about this long.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
-    pub fn rows(&mut self, host: &Host, limit: Duration) -> Result<RowCounts, DjangoError> {
-        let mut request = self.about("rows");
-        request["seconds"] = json!(limit.as_secs_f64());
-        self.ask(host, "count rows", request, Some(READ))
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod database;
 
-pub use database::Pooling;
+pub use database::{OnDatabase, Pooling};
 
 use std::fmt;
 use std::io;
@@ -47,8 +47,6 @@ pub struct Session {
     pub(super) process: Option<Process>,
     /// What commands are forked from, if there is such a fork.
     pub(super) twin: Option<Twin>,
-    /// The alias that the next question is about, where it is not the default one.
-    on: Option<String>,
     progress: Vec<MigrationProgress>,
     observer: Option<Observer>,
 }
@@ -107,7 +105,6 @@ impl Session {
             boot_time: Duration::ZERO,
             process: Some(process),
             twin: None,
-            on: None,
             progress: Vec::new(),
             observer: None,
         };

@@ -38,7 +38,7 @@ fn hand_over(mut from: TcpStream, mut to: UnixStream) {
 fn there_and_back(site: &Site, database: &Database) {
     let facts = database.facts();
     backup(site).perform(&mut Context::default()).unwrap_or_else(|error| panic!("{error:?}"));
-    let before = site.boot().state(&Host::new()).expect("a state");
+    let before = site.boot().on("default").state(&Host::new()).expect("a state");
     database.sql("DELETE FROM shop_item");
     restore(site, &before, true).perform(&mut Context::default()).unwrap_or_else(|error| panic!("{error:?}"));
     assert_same(&facts, &database.facts());

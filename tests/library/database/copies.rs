@@ -93,7 +93,7 @@ fn half_of_a_failed_migration_is_seen_and_brought_back(engine: Engine) {
         "migrations.AddField('item', 'price', models.IntegerField(default=1)), migrations.RunPython(fill, unfill), \
          migrations.RunPython(fail, unfill)",
     );
-    let plan = site.boot().migrations(&Host::new()).unwrap();
+    let plan = site.boot().on("default").migrations(&Host::new()).unwrap();
     let risk = match engine {
         Engine::PostgreSql => "`shop.0002_half`: `atomic = False`",
         Engine::MariaDb => "`shop.0002_half`: the database commits each change of the schema at once",

@@ -43,13 +43,13 @@ fn a_server_that_stops_is_given_up_and_named(engine: Engine) {
     patient(&mut site, 1);
     let host = Host::new();
     let mut session = site.boot();
-    let before = session.state(&host).unwrap();
+    let before = session.on("default").state(&host).unwrap();
     let facts = database.facts();
 
     // Before anything.
     database.signal(Signal::STOP);
-    assert_mute(session.state(&host), "database state");
-    assert_mute(site.boot().migrations(&host), "migration plan");
+    assert_mute(session.on("default").state(&host), "database state");
+    assert_mute(site.boot().on("default").migrations(&host), "migration plan");
     database.signal(Signal::CONT);
 
     // While it copies: what there is of a copy goes.
@@ -87,8 +87,8 @@ fn a_server_that_stops_is_given_up_and_named(engine: Engine) {
         assert!(asleep, "the migration does not begin");
         stopped.signal(Signal::STOP);
     });
-    let plan = session.migrations(&host).unwrap().ids();
-    assert_mute(session.migrate(&host, &before.applied, &plan), "migrate");
+    let plan = session.on("default").migrations(&host).unwrap().ids();
+    assert_mute(session.on("default").migrate(&host, &before.applied, &plan), "migrate");
     let mut context = Context::default();
     let error = restore(&site, &before, true).perform(&mut context).expect_err("it does not answer");
     let place = format!("its copy from before the migrations is `{}`", site.path("backup").display());
@@ -182,8 +182,8 @@ fn what_a_killed_migration_left_in_the_server_is_ended_before_anything_else(engi
     let facts = database.facts();
     let host = Host::new();
     let mut session = site.boot();
-    let before = session.state(&host).unwrap();
-    let plan = session.migrations(&host).unwrap().ids();
+    let before = session.on("default").state(&host).unwrap();
+    let plan = session.on("default").migrations(&host).unwrap().ids();
     let locker = Locker::new(&database);
     let number = i32::try_from(session.id().unwrap()).unwrap();
     std::thread::scope(|scope| {
@@ -193,7 +193,7 @@ fn what_a_killed_migration_left_in_the_server_is_ended_before_anything_else(engi
                 .unwrap();
             assert!(waits, "the migration does not begin");
         });
-        session.migrate(&host, &before.applied, &plan).expect_err("it was killed");
+        session.on("default").migrate(&host, &before.applied, &plan).expect_err("it was killed");
     });
     restore(&site, &before, false).perform(&mut Context::default()).unwrap();
     assert_eq!(sessions(&database, "ALTER TABLE shop_item%"), 0);

@@ -20,8 +20,8 @@ fn site_behind(mode: &str) -> Option<(Site, Database, Pooler)> {
 fn migrations_and_copies_go_past_a_pooler_that_keeps_no_sessions() {
     let Some((site, database, pooler)) = site_behind("transaction") else { return };
     let (host, mut session) = (Host::new(), site.boot());
-    let through = session.pooling(&host, false).unwrap();
-    let past = session.pooling(&host, true).unwrap();
+    let through = session.on("default").pooling(&host, false).unwrap();
+    let past = session.on("default").pooling(&host, true).unwrap();
     assert!(through.shares && !past.shares, "{through:?} {past:?}");
     assert_eq!(through.place, past.place);
 
@@ -51,11 +51,11 @@ fn migrations_and_copies_go_past_a_pooler_that_keeps_no_sessions() {
     let shown = database.through(pooler.port, &pooler.database.host, "SHOW lock_timeout; SHOW search_path");
     assert_eq!(shown, "0\n\"$user\", public");
     // The site itself goes through the pooler again.
-    assert!(context.django.as_mut().unwrap().pooling(&host, false).unwrap().shares);
+    assert!(context.django.as_mut().unwrap().on("default").pooling(&host, false).unwrap().shares);
 }
 
 #[test]
 fn a_pooler_that_keeps_sessions_is_as_good_as_none() {
     let Some((site, _database, _pooler)) = site_behind("session") else { return };
-    assert!(!site.boot().pooling(&Host::new(), false).unwrap().shares);
+    assert!(!site.boot().on("default").pooling(&Host::new(), false).unwrap().shares);
 }

@@ -24,7 +24,10 @@ fn host_with(site: &Site, programs: &[&str]) -> Host {
 }
 
 fn asked(site: &Site, host: &Host) -> Result<deploykit::internal::django::BackupFacts, DjangoError> {
-    Session::boot(host, &site.project).unwrap_or_else(|error| panic!("{error:?}")).backup_facts(host)
+    Session::boot(host, &site.project)
+        .unwrap_or_else(|error| panic!("{error:?}"))
+        .on("default")
+        .backup_facts(host)
 }
 
 fn a_missing_tool_is_found_beforehand(engine: Engine) {

@@ -35,7 +35,7 @@ fn what_was_applied_is_seen_and_reversed(engine: Engine) {
     );
     let (before, result, mut context) = migrate(&site);
     result.unwrap();
-    let after = context.django.as_mut().unwrap().state(&Host::new()).unwrap();
+    let after = context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap();
     let differences = before.differences(&after);
     let expected: &[&str] = match engine {
         Engine::PostgreSql => &[
@@ -65,7 +65,7 @@ fn what_was_applied_is_seen_and_reversed(engine: Engine) {
     }
     for _ in 0..2 {
         restore(&site, &before, false).perform(&mut context).unwrap();
-        assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+        assert_eq!(context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap(), before);
     }
     assert_same(&facts, &database.facts());
 }
@@ -119,16 +119,20 @@ fn what_the_fingerprint_is_made_of(engine: Engine) {
         ],
     };
     let (host, mut session) = (Host::new(), site.boot());
-    let before = session.state(&host).unwrap();
+    let before = session.on("default").state(&host).unwrap();
     for (there, back) in changes {
         database.sql(there);
-        let changed = session.state(&host).unwrap();
+        let changed = session.on("default").state(&host).unwrap();
         assert_ne!(changed.digest, before.digest, "not seen: {there}");
         assert_ne!(before.differences(&changed), Vec::<String>::new(), "not told: {there}");
         database.sql(back);
-        assert_eq!(before.differences(&session.state(&host).unwrap()), Vec::<String>::new(), "{there}");
+        assert_eq!(
+            before.differences(&session.on("default").state(&host).unwrap()),
+            Vec::<String>::new(),
+            "{there}"
+        );
     }
     // Rows are not looked at, nor what counts them.
     database.sql("INSERT INTO shop_item (name) VALUES ('three')");
-    assert_eq!(session.state(&host).unwrap(), before);
+    assert_eq!(session.on("default").state(&host).unwrap(), before);
 }

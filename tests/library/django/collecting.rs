@@ -390,11 +390,11 @@ fn other_questions_are_answered_while_files_are_collected() {
     let Some(site) = slow(wait) else { return };
     let (host, mut session) = (Host::new().with_low_priority(true), site.boot());
     let collecting = files(&site).begin(&host, &mut session).unwrap();
-    assert!(!session.migrations(&host).unwrap().pending.is_empty());
+    assert!(!session.on("default").migrations(&host).unwrap().pending.is_empty());
     site.write("answered", "");
     let collected = collecting.finish(&host, &mut session).unwrap();
     assert_eq!(collected.added, ["shop/dot.svg", "shop/old.js", "shop/site.css"]);
-    session.migrations(&host).unwrap();
+    session.on("default").migrations(&host).unwrap();
     assert_eq!(session.facts(&host).unwrap().static_files.root, Some(site.path("www/static")));
 }
 

@@ -393,16 +393,16 @@ fn the_connection_of_a_command_is_its_own() {
     let Some(database) = Database::new(Engine::PostgreSql) else { return };
     let Some(site) = Site::on(&database) else { return };
     let (host, mut session) = (Host::new(), site.boot());
-    let plan = session.migrations(&host).unwrap();
-    session.migrate(&host, &plan.applied, &plan.ids()).unwrap();
+    let plan = session.on("default").migrations(&host).unwrap();
+    session.on("default").migrate(&host, &plan.applied, &plan.ids()).unwrap();
     database.sql("INSERT INTO shop_item (name) VALUES ('one'), ('two')");
     session.close(&host);
     let mut forking = Forking::of(&site).unwrap();
-    let before = forking.session.state(&host).unwrap();
+    let before = forking.session.on("default").state(&host).unwrap();
     for _ in 0..2 {
         assert_eq!(end(forking.say(&["rows"])).0, "0", "{}", forking.log());
     }
-    assert_eq!(forking.session.state(&host).unwrap(), before);
+    assert_eq!(forking.session.on("default").state(&host).unwrap(), before);
     let log = forking.log();
     let rows: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("rows ")).collect();
     assert_eq!(rows.len(), 2, "{log}");

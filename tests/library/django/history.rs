@@ -12,14 +12,15 @@ fn id(name: &str) -> MigrationId {
 }
 
 fn plan(site: &Site) -> MigrationPlan {
-    site.boot().migrations(&Host::new()).unwrap_or_else(|error| panic!("{error:?}"))
+    site.boot().on("default").migrations(&Host::new()).unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 /// Plans and migrates; returns the state of before.
 fn apply(site: &Site) -> (DatabaseState, Result<(), DjangoError>) {
     let (host, mut session) = (Host::new(), site.boot());
-    let (before, plan) = (session.state(&host).unwrap(), session.migrations(&host).unwrap());
-    (before, session.migrate(&host, &plan.applied, &plan.ids()))
+    let (before, plan) =
+        (session.on("default").state(&host).unwrap(), session.on("default").migrations(&host).unwrap());
+    (before, session.on("default").migrate(&host, &plan.applied, &plan.ids()))
 }
 
 /// A site whose first migrations are applied, with a row, `0002_price` and `0003_tax` on the disk.
@@ -46,7 +47,7 @@ fn assert_back(site: &Site, before: &DatabaseState) {
     for _ in 0..2 {
         session.restore(&host, before).unwrap_or_else(|error| panic!("{error:?}"));
     }
-    assert_eq!(session.state(&host).unwrap(), *before);
+    assert_eq!(session.on("default").state(&host).unwrap(), *before);
     assert_eq!(site.sql("SELECT name FROM shop_item"), "[('one',)]");
 }
 
@@ -146,7 +147,7 @@ fn an_applied_migration_that_the_code_lacks_is_named_with_what_it_left() {
 fn a_table_or_column_that_is_there_already_is_refused_beforehand() {
     let Some(site) = site() else { return };
     let refused = |expected: &[&str]| {
-        let error = site.boot().migrations(&Host::new()).unwrap_err();
+        let error = site.boot().on("default").migrations(&Host::new()).unwrap_err();
         let DjangoError::Existing { things } = &error else { panic!("{error:?}") };
         assert_eq!(things, expected);
     };
@@ -193,12 +194,12 @@ fn a_site_without_a_default_database_has_nothing_to_migrate() {
         let (host, mut session) = (Host::new(), site.boot());
         session.facts(&host).unwrap();
         assert!(session.check(&host, None).unwrap().errors().next().is_none());
-        let found = session.migrations(&host).unwrap();
+        let found = session.on("default").migrations(&host).unwrap();
         assert!(!found.is_due() && found.others.is_empty(), "{found:#?}");
-        let state = session.state(&host).unwrap();
+        let state = session.on("default").state(&host).unwrap();
         assert!(state.applied.is_empty() && state.schema.is_empty());
-        session.settle(&host).unwrap();
-        assert!(session.reversal(&host, &[]).unwrap().is_empty());
+        session.on("default").settle(&host).unwrap();
+        assert!(session.on("default").reversal(&host, &[]).unwrap().is_empty());
         session.restore(&host, &state).unwrap();
         assert!(!site.path("users.sqlite3").exists() && !site.path("db.sqlite3").exists());
         if settings.contains("users") {
@@ -206,7 +207,7 @@ fn a_site_without_a_default_database_has_nothing_to_migrate() {
             let made =
                 std::process::Command::new("sqlite3").arg(site.path("users.sqlite3")).arg(sql).status();
             assert!(made.unwrap().success());
-            let others = session.migrations(&host).unwrap().others;
+            let others = session.on("default").migrations(&host).unwrap().others;
             assert_eq!((others.len(), others[0].database.as_str()), (1, "users"));
             assert!(!others[0].pending.is_empty() && others[0].unknown.is_none(), "{others:#?}");
         }
@@ -218,13 +219,13 @@ fn a_site_without_a_default_database_has_nothing_to_migrate() {
 fn a_sqlite_file_that_is_not_there_yet_can_be_copied_and_put_back() {
     let Some(site) = Site::new() else { return };
     let (host, mut session) = (Host::new(), site.boot());
-    let before = session.state(&host).unwrap();
-    assert_eq!(session.backup_facts(&host).unwrap().size_bytes, 0);
+    let before = session.on("default").state(&host).unwrap();
+    assert_eq!(session.on("default").backup_facts(&host).unwrap().size_bytes, 0);
     let backup = site.path("backup.sqlite3");
-    session.backup(&host, &backup).unwrap();
+    session.on("default").backup(&host, &backup).unwrap();
     assert!(!site.path("db.sqlite3").exists());
     apply(&site).1.unwrap();
     session.restore_backup(&host, &before, &backup).unwrap();
-    assert_eq!(session.state(&host).unwrap(), before);
+    assert_eq!(session.on("default").state(&host).unwrap(), before);
     assert!(site.sql("SELECT name FROM sqlite_master").starts_with("[]"));
 }

@@ -11,20 +11,24 @@ type Said = (String, Vec<String>, Vec<String>, Vec<String>);
 
 /// What is said of the pending migrations.
 fn said(site: &Site) -> Vec<Said> {
-    let plan = site.boot().migrations(&Host::new()).unwrap_or_else(|error| panic!("{error:?}"));
+    let plan = site.boot().on("default").migrations(&Host::new()).unwrap_or_else(|error| panic!("{error:?}"));
     let said = plan.pending.into_iter();
     said.map(|one| (one.id.name, one.irreversible, one.losses, one.unknown)).collect()
 }
 
 fn apply(site: &Site) -> DatabaseState {
     let (host, mut session) = (Host::new(), site.boot());
-    let (before, plan) = (session.state(&host).unwrap(), session.migrations(&host).unwrap());
-    session.migrate(&host, &plan.applied, &plan.ids()).unwrap_or_else(|error| panic!("{error:?}"));
+    let (before, plan) =
+        (session.on("default").state(&host).unwrap(), session.on("default").migrations(&host).unwrap());
+    session
+        .on("default")
+        .migrate(&host, &plan.applied, &plan.ids())
+        .unwrap_or_else(|error| panic!("{error:?}"));
     before
 }
 
 fn obstacles(session: &mut Session, before: &DatabaseState) -> Vec<String> {
-    let reversed = session.reversal(&Host::new(), &before.applied).unwrap();
+    let reversed = session.on("default").reversal(&Host::new(), &before.applied).unwrap();
     reversed.into_iter().flat_map(|one| one.obstacles).collect()
 }
 
@@ -127,7 +131,7 @@ fn a_reversal_of_the_site_s_own_is_not_trusted_without_a_copy() {
     let unknown: Vec<_> = said(&site).into_iter().map(|(.., unknown)| unknown).collect();
     let expected: [&[String]; 7] = [&[], &[], &sql, &[], &sql, &sql, &[]];
     assert_eq!(unknown, expected);
-    let plan = site.boot().migrations(&Host::new()).unwrap();
+    let plan = site.boot().on("default").migrations(&Host::new()).unwrap();
     let by_code: Vec<_> =
         plan.pending.iter().filter(|one| !one.by_code.is_empty()).map(|one| &one.id.name).collect();
     assert_eq!(by_code, ["0002_step"]);
@@ -265,9 +269,9 @@ fn rows_that_an_operation_of_the_site_s_own_deleted_come_back_with_the_copy() {
          dependencies = [('shop', '0001_initial')]\n    operations = [Gone('Item')]\n",
     );
     let (host, mut session) = (Host::new(), site.boot());
-    assert!(session.migrations(&host).unwrap().wants_backup());
+    assert!(session.on("default").migrations(&host).unwrap().wants_backup());
     let backup = site.path("backup.sqlite3");
-    session.backup(&host, &backup).unwrap();
+    session.on("default").backup(&host, &backup).unwrap();
     let before = apply(&site);
     let restore = RestoreDatabase::new(site.project.clone(), before, Some(backup));
     restore.perform(&mut deploykit::action::Context::default()).unwrap();
@@ -285,10 +289,10 @@ fn the_copy_is_put_back_only_when_a_reversal_by_code_fails() {
         site.sql("UPDATE shop_item SET name = 'one'");
         migrations(&site, &[&format!("migrations.RunPython(fill, {reverse})")]);
         let (host, mut session) = (Host::new(), site.boot());
-        let plan = session.migrations(&host).unwrap();
+        let plan = session.on("default").migrations(&host).unwrap();
         assert!(plan.wants_backup() && plan.is_reversed_first());
         let backup = site.path(&format!("{reverse}.sqlite3"));
-        session.backup(&host, &backup).unwrap();
+        session.on("default").backup(&host, &backup).unwrap();
         let before = apply(&site);
         site.sql("INSERT INTO shop_item (name) VALUES ('written meanwhile')");
         let restore = RestoreDatabase {

@@ -29,15 +29,16 @@ fn migrated() -> Option<Site> {
 
 fn apply(site: &Site) -> Result<(), DjangoError> {
     let (host, mut session) = (Host::new(), site.boot());
-    let plan = session.migrations(&host)?;
-    session.migrate(&host, &plan.applied, &plan.ids())
+    let plan = session.on("default").migrations(&host)?;
+    session.on("default").migrate(&host, &plan.applied, &plan.ids())
 }
 
 /// Plans and migrates; returns the state of before, the result, and what the actions need.
 fn migrate(site: &Site) -> (DatabaseState, Result<(), DjangoError>, Context) {
     let host = Host::new();
     let mut session = site.boot();
-    let (before, plan) = (session.state(&host).unwrap(), session.migrations(&host).unwrap());
+    let (before, plan) =
+        (session.on("default").state(&host).unwrap(), session.on("default").migrations(&host).unwrap());
     let mut context = Context { host, django: Some(session) };
     let action = Migrate { project: site.project.clone(), before: before.clone(), plan: plan.ids() };
     let result = action.perform(&mut context);
@@ -53,7 +54,7 @@ fn restore(site: &Site, before: &DatabaseState, context: &mut Context) -> Result
 fn a_session_sees_what_changes_in_the_schema() {
     let Some(site) = migrated() else { return };
     let (host, mut session) = (Host::new(), site.boot());
-    let mut last = session.state(&host).unwrap();
+    let mut last = session.on("default").state(&host).unwrap();
     for sql in [
         "ALTER TABLE shop_item ADD COLUMN price integer NOT NULL DEFAULT 1",
         "CREATE INDEX by_price ON shop_item (price)",
@@ -64,9 +65,9 @@ fn a_session_sees_what_changes_in_the_schema() {
         "DROP TABLE other",
     ] {
         site.sql(sql);
-        let now = session.state(&host).unwrap();
+        let now = session.on("default").state(&host).unwrap();
         assert_ne!(now.schema, last.schema, "{sql}");
-        assert_eq!(now, site.boot().state(&host).unwrap(), "{sql}");
+        assert_eq!(now, site.boot().on("default").state(&host).unwrap(), "{sql}");
         last = now;
     }
 }
@@ -84,7 +85,7 @@ fn the_plan_says_what_would_happen_and_what_could_not_be_taken_back() {
         "",
         "migrations.AlterField('item', 'name', models.IntegerField()), migrations.SeparateDatabaseAndState(database_operations=[migrations.RunSQL('SELECT 1')])",
     );
-    let plan = site.boot().migrations(&Host::new()).unwrap();
+    let plan = site.boot().on("default").migrations(&Host::new()).unwrap();
     let ids: Vec<String> = plan.pending.iter().map(|migration| migration.id.to_string()).collect();
     assert_eq!(
         ids,
@@ -108,7 +109,7 @@ fn the_plan_says_what_would_happen_and_what_could_not_be_taken_back() {
 fn what_a_reversal_takes_along_and_what_stands_in_its_way_is_known_beforehand() {
     let Some(site) = migrated() else { return };
     let host = Host::new();
-    let before = site.boot().state(&host).unwrap();
+    let before = site.boot().on("default").state(&host).unwrap();
     let table = "migrations.CreateModel('Tag', [('id', models.BigAutoField(primary_key=True))]), \
                  migrations.CreateModel('Seen', [('id', models.BigAutoField(primary_key=True))], options={'managed': False})";
     site.migration("0002_tag", "0001_initial", "atomic = False", table);
@@ -117,25 +118,25 @@ fn what_a_reversal_takes_along_and_what_stands_in_its_way_is_known_beforehand() 
     );
     site.migration("0003_price", "0002_tag", "", &split);
     apply(&site).unwrap();
-    let after = site.boot().state(&host).unwrap();
-    let reversed = site.boot().reversal(&host, &before.applied).unwrap();
+    let after = site.boot().on("default").state(&host).unwrap();
+    let reversed = site.boot().on("default").reversal(&host, &before.applied).unwrap();
     let found: Vec<_> =
         reversed.iter().map(|one| (one.id.name.as_str(), one.transactional, one.drops.join(", "))).collect();
     let (price, tag) = ("the values of `item.price`".to_owned(), "the rows of `Tag`".to_owned());
     assert_eq!(found, [("0003_price", true, price), ("0002_tag", false, tag)]);
     assert!(reversed.iter().all(|one| one.obstacles.is_empty()), "{reversed:#?}");
-    assert!(site.boot().reversal(&host, &after.applied).unwrap().is_empty());
+    assert!(site.boot().on("default").reversal(&host, &after.applied).unwrap().is_empty());
 
     site.migration("0004_fill", "0003_price", "", "migrations.RunPython(fill)");
     site.migration("0005_drop", "0004_fill", "", "migrations.RemoveField('item', 'price')");
     apply(&site).unwrap();
-    let reversed = site.boot().reversal(&host, &after.applied).unwrap();
+    let reversed = site.boot().on("default").reversal(&host, &after.applied).unwrap();
     let obstacles: Vec<&String> = reversed.iter().flat_map(|one| &one.obstacles).collect();
     let lost = "reversing it would not restore the values of `item.price`";
     assert_eq!(obstacles, [lost, "RunPython without `reverse_code`"]);
     // Nothing was done by asking.
-    assert_eq!(site.boot().reversal(&host, &before.applied).unwrap().len(), 4);
-    let missing = site.boot().reversal(&host, &[shop("0009_gone")]).unwrap_err();
+    assert_eq!(site.boot().on("default").reversal(&host, &before.applied).unwrap().len(), 4);
+    let missing = site.boot().on("default").reversal(&host, &[shop("0009_gone")]).unwrap_err();
     assert!(matches!(missing, DjangoError::StateMoved { .. }), "{missing}");
 }
 
@@ -143,8 +144,8 @@ fn what_a_reversal_takes_along_and_what_stands_in_its_way_is_known_beforehand() 
 fn looking_at_a_database_that_is_not_there_makes_none() {
     let Some(site) = Site::new() else { return };
     let mut session = site.boot();
-    assert!(session.migrations(&Host::new()).unwrap().applied.is_empty());
-    assert!(session.state(&Host::new()).unwrap().schema.is_empty());
+    assert!(session.on("default").migrations(&Host::new()).unwrap().applied.is_empty());
+    assert!(session.on("default").state(&Host::new()).unwrap().schema.is_empty());
     assert!(!site.path("db.sqlite3").exists());
 }
 
@@ -175,7 +176,7 @@ fn what_was_applied_can_be_taken_back_wholly() {
         ]
     );
     assert!(session.progress()[1].seconds.is_some());
-    let after = session.state(&Host::new()).unwrap();
+    let after = session.on("default").state(&Host::new()).unwrap();
     let differences = before.differences(&after);
     assert!(
         differences.contains(&"+ table shop_item: column price integer not null".to_owned()),
@@ -185,7 +186,7 @@ fn what_was_applied_can_be_taken_back_wholly() {
     assert!(differences.contains(&"+ migration shop.0003_fill".to_owned()), "{differences:?}");
     for _ in 0..2 {
         restore(&site, &before, &mut context).unwrap();
-        assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+        assert_eq!(context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap(), before);
     }
     assert_eq!(site.sql("SELECT name FROM shop_item"), "[('empty',), ('empty',)]");
 }
@@ -206,10 +207,10 @@ fn the_third_of_three_fails_and_all_is_as_before() {
     assert_eq!(error.to_string(), "migration `shop.0004_fail` failed");
     assert_eq!(error.raised().unwrap().to_string(), "ValueError: the data is odd");
     assert!(error.tail().iter().any(|line| line.contains("0004_fail.py")), "{:?}", error.tail());
-    let now = context.django.as_mut().unwrap().state(&Host::new()).unwrap();
+    let now = context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap();
     assert!(now.applied.contains(&shop("0003_fill")) && !now.applied.contains(&shop("0004_fail")));
     restore(&site, &before, &mut context).unwrap();
-    assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+    assert_eq!(context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap(), before);
 }
 
 #[test]
@@ -242,7 +243,7 @@ fn what_would_be_lost_is_not_reversed() {
         error.to_string(),
         "the migrations cannot be reversed: `shop.0002_sql`: RunSQL without `reverse_sql`; `shop.0003_drop`: reversing it would not restore the values of `item.name`"
     );
-    let now = context.django.as_mut().unwrap().state(&Host::new()).unwrap();
+    let now = context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap();
     assert!(now.applied.contains(&shop("0003_drop")), "nothing was done");
 }
 
@@ -264,7 +265,7 @@ fn a_backup_brings_back_what_cannot_be_reversed_and_only_once() {
         Some(backup.clone()),
     ));
     restore.perform(&mut context).unwrap();
-    assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+    assert_eq!(context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap(), before);
     assert_eq!(site.sql("SELECT name FROM shop_item"), "[('one',), ('two',)]");
     site.sql("INSERT INTO shop_item (name) VALUES ('three')");
     restore.perform(&mut context).unwrap();
@@ -279,22 +280,23 @@ fn a_database_that_moved_on_is_not_migrated() {
     site.migration("0002_price", "0001_initial", "", PRICE);
     let host = Host::new();
     let mut session = site.boot();
-    let (before, plan) = (session.state(&host).unwrap(), session.migrations(&host).unwrap());
+    let (before, plan) =
+        (session.on("default").state(&host).unwrap(), session.on("default").migrations(&host).unwrap());
     site.sql(
         "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0009_theirs', '2026-01-01')",
     );
-    let error = session.migrate(&host, &before.applied, &plan.ids()).unwrap_err();
+    let error = session.on("default").migrate(&host, &before.applied, &plan.ids()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the migrations of the database are not those that were planned with: `shop.0009_theirs` was not expected"
     );
     site.sql("DELETE FROM django_migrations WHERE name = '0009_theirs'");
-    let error = session.migrate(&host, &before.applied, &[]).unwrap_err();
+    let error = session.on("default").migrate(&host, &before.applied, &[]).unwrap_err();
     assert!(
         matches!(&error, DjangoError::StateMoved { unexpected, .. } if unexpected == &[shop("0002_price")])
     );
-    session.migrate(&host, &before.applied, &plan.ids()).unwrap();
-    session.migrate(&host, &before.applied, &plan.ids()).unwrap();
+    session.on("default").migrate(&host, &before.applied, &plan.ids()).unwrap();
+    session.on("default").migrate(&host, &before.applied, &plan.ids()).unwrap();
 }
 
 #[test]
@@ -302,15 +304,15 @@ fn conflicts_odd_histories_and_unreadable_databases_are_told() {
     let Some(site) = migrated() else { return };
     site.migration("0002_one", "0001_initial", "", "");
     site.migration("0002_two", "0001_initial", "", "");
-    let error = site.boot().migrations(&Host::new()).unwrap_err();
+    let error = site.boot().on("default").migrations(&Host::new()).unwrap_err();
     assert_eq!(error.to_string(), "conflicting migrations: 0002_one and 0002_two in `shop`");
     std::fs::remove_file(site.path("shop/migrations/0002_two.py")).unwrap();
     site.sql("INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0002_one', '2026-01-01')");
     site.sql("DELETE FROM django_migrations WHERE app = 'shop' AND name = '0001_initial'");
-    let error = site.boot().migrations(&Host::new()).unwrap_err();
+    let error = site.boot().on("default").migrations(&Host::new()).unwrap_err();
     assert!(matches!(&error, DjangoError::Inconsistent { .. }), "{error:?}");
     site.write("db.sqlite3", "this is not a database, however long it is looked at, and never was one");
-    let error = site.boot().state(&Host::new()).unwrap_err();
+    let error = site.boot().on("default").state(&Host::new()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the database `default`");
     assert!(error.raised().unwrap().message.contains("not a database"), "{error:?}");
 }
@@ -329,15 +331,15 @@ fn a_squashed_migration_is_applied_and_taken_back() {
     let (before, result, mut context) = migrate(&site);
     result.unwrap();
     restore(&site, &before, &mut context).unwrap();
-    assert_eq!(context.django.as_mut().unwrap().state(&Host::new()).unwrap(), before);
+    assert_eq!(context.django.as_mut().unwrap().on("default").state(&Host::new()).unwrap(), before);
 }
 
 #[test]
 fn a_waiting_process_holds_no_lock() {
     let Some(site) = migrated() else { return };
     let mut session = site.boot();
-    session.state(&Host::new()).unwrap();
-    session.migrations(&Host::new()).unwrap();
+    session.on("default").state(&Host::new()).unwrap();
+    session.on("default").migrations(&Host::new()).unwrap();
     let pid = session.id().unwrap();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter(|entry| {
         let target = std::fs::read_link(entry.as_ref().unwrap().path()).unwrap_or_default();
@@ -378,7 +380,7 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
         class Migration(migrations.Migration):\n    dependencies = [('shop', '0001_initial')]\n    \
         operations = [migrations.RunPython(wait), migrations.AddField('item', 'price', models.IntegerField(default=1))]\n";
     site.write("shop/migrations/0002_slow.py", text);
-    let plan = site.boot().migrations(&Host::new()).unwrap();
+    let plan = site.boot().on("default").migrations(&Host::new()).unwrap();
 
     let directory = crate::support::root().join("deploykit/src/django");
     let source = std::fs::read_to_string(directory.join("probe.rs")).unwrap();
@@ -442,17 +444,17 @@ fn a_migration_and_its_record_are_one() {
     refuse("INSERT");
     let (before, result, _) = migrate(&site);
     assert!(format!("{:?}", result.unwrap_err()).contains("no record"));
-    let now = site.boot().state(&Host::new()).unwrap();
+    let now = site.boot().on("default").state(&Host::new()).unwrap();
     assert!(now == before, "{:?}", before.differences(&now));
     site.sql("DROP TRIGGER refuse");
     let (before, result, mut context) = migrate(&site);
     result.unwrap();
-    let after = site.boot().state(&Host::new()).unwrap();
+    let after = site.boot().on("default").state(&Host::new()).unwrap();
     refuse("DELETE");
     let error = restore(&site, &before, &mut context).unwrap_err();
     assert!(format!("{error:?}").contains("no record"));
     site.sql("DROP TRIGGER refuse");
-    let now = site.boot().state(&Host::new()).unwrap();
+    let now = site.boot().on("default").state(&Host::new()).unwrap();
     assert!(now == after, "{:?}", after.differences(&now));
     restore(&site, &before, &mut context).unwrap();
 }

@@ -1,14 +1,16 @@
 //! What a booted Django is asked of its database, and does with it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{READ, Session};
 use crate::django::migrations::Observed;
-use crate::django::project::DEFAULT;
-use crate::django::{BackupFacts, DatabaseState, DjangoError, MigrationId, MigrationPlan, ReversedMigration};
+use crate::django::{
+    BackupFacts, DatabaseState, DjangoError, MigrationId, MigrationPlan, ReversedMigration, RowCounts,
+};
 use crate::host::Host;
 use crate::names;
 
@@ -21,17 +23,18 @@ pub struct Pooling {
     pub place: Vec<String>,
 }
 
-impl Session {
-    /// Lets the next question or change be about this database instead of the default one.
-    pub fn on(&mut self, alias: &str) -> &mut Self {
-        self.on = Some(alias.to_owned());
-        self
-    }
+/// A database of a booted Django.
+#[derive(Debug)]
+pub struct OnDatabase<'s> {
+    session: &'s mut Session,
+    alias: &'s str,
+}
 
-    /// Makes a request about the database of [`on`](Session::on).
-    pub(in crate::django) fn about(&mut self, what: &'static str) -> Value {
-        let alias = self.on.take().unwrap_or_else(|| DEFAULT.to_owned());
-        json!({ "do": what, "direct": self.project.databases.direct.get(&alias), "database": alias })
+impl OnDatabase<'_> {
+    /// Makes a request about it.
+    fn about(&self, what: &'static str) -> Value {
+        let direct = self.session.project.databases.direct.get(self.alias);
+        json!({ "do": what, "direct": direct, "database": self.alias })
     }
 
     /// Says whether a pooler stands before the database, and which database of which server it is; `direct`: as it is migrated,
@@ -45,7 +48,7 @@ impl Session {
         if !direct {
             request["direct"] = Value::Null;
         }
-        self.ask(host, "connection", request, Some(READ))
+        self.session.ask(host, "connection", request, Some(READ))
     }
 
     /// Says which migrations wait, in their order.
@@ -55,9 +58,9 @@ impl Session {
     /// When the database cannot be read, or the migrations contradict it or each other.
     pub fn migrations(&mut self, host: &Host) -> Result<MigrationPlan, DjangoError> {
         let mut request = self.about("migrations");
-        let databases = &self.project.databases;
+        let databases = &self.session.project.databases;
         request["migrated"] = databases.migrate.iter().chain(databases.direct.values()).cloned().collect();
-        self.ask(host, "migration plan", request, Some(READ))
+        self.session.ask(host, "migration plan", request, Some(READ))
     }
 
     /// Looks at the applied migrations and the schema.
@@ -67,8 +70,8 @@ impl Session {
     /// When the database cannot be read.
     pub fn state(&mut self, host: &Host) -> Result<DatabaseState, DjangoError> {
         let mut request = self.about("state");
-        request["everywhere"] = json!(self.project.databases.command.is_some());
-        self.ask::<Observed>(host, "database state", request, Some(READ)).map(DatabaseState::from)
+        request["everywhere"] = json!(self.session.project.databases.command.is_some());
+        self.session.ask::<Observed>(host, "database state", request, Some(READ)).map(DatabaseState::from)
     }
 
     /// Applies these migrations, which must be what waits; those of them that are applied already are left out.
@@ -86,21 +89,7 @@ impl Session {
         let mut request = self.about("migrate");
         request["applied"] = json!(before);
         request["plan"] = json!(plan);
-        self.tell(host, "migrate", request, None)
-    }
-
-    /// Tells whether the `--plan` of a command that migrates can be asked what waits.
-    ///
-    /// # Errors
-    ///
-    /// [`DjangoError::NoCommand`]; when it does not take its arguments.
-    pub fn plans(&mut self, host: &Host, argv: &[String]) -> Result<bool, DjangoError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            plans: bool,
-        }
-        let request = json!({ "do": "own_command", "argv": argv });
-        self.ask::<Answer>(host, "migrate command", request, Some(READ)).map(|answer| answer.plans)
+        self.session.tell(host, "migrate", request, None)
     }
 
     /// Runs a command that migrates.
@@ -111,7 +100,7 @@ impl Session {
     pub fn migrate_by(&mut self, host: &Host, argv: &[String]) -> Result<(), DjangoError> {
         let mut request = self.about("migrate_by_command");
         request["argv"] = json!(argv);
-        self.tell(host, "migrate", request, None)
+        self.session.tell(host, "migrate", request, None)
     }
 
     /// Says what [`restore`](Session::restore) would reverse, newest first; changes nothing.
@@ -130,7 +119,75 @@ impl Session {
         }
         let mut request = self.about("reversal");
         request["applied"] = json!(before);
-        self.ask::<Reversal>(host, "reversal plan", request, Some(READ)).map(|answer| answer.migrations)
+        self.session
+            .ask::<Reversal>(host, "reversal plan", request, Some(READ))
+            .map(|answer| answer.migrations)
+    }
+
+    /// Waits for a database that restarts, and ends what a killed process left running in it: the server would go on with it
+    /// unexpectedly once a lock is free.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached, or what is running in it does not end.
+    pub fn settle(&mut self, host: &Host) -> Result<(), DjangoError> {
+        let request = self.about("settle");
+        self.session.tell(host, "connect", request, Some(READ))
+    }
+
+    /// Returns what must be known before the database is copied, such as its size.
+    ///
+    /// # Errors
+    ///
+    /// When no copy could be made or restored: [`DjangoError::Unsupported`] for other engines than SQLite,
+    /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
+    /// [`DjangoError::NotOwned`], [`DjangoError::RightsMissing`].
+    pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
+        let request = self.about("backup_facts");
+        self.session.ask(host, "backup", request, Some(READ))
+    }
+
+    /// Copies the database into a file that only its owner can read. A file that is there already is kept.
+    ///
+    /// # Errors
+    ///
+    /// Like [`backup_facts`](Self::backup_facts), and [`DjangoError::Tool`] when the database's own program fails.
+    pub fn backup(&mut self, host: &Host, path: &Path) -> Result<(), DjangoError> {
+        let mut request = self.about("backup");
+        request["path"] = json!(names::text(path));
+        self.session.tell(host, "backup", request, None)
+    }
+
+    /// Counts the rows of each table, small tables first, for about this long.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn rows(&mut self, host: &Host, limit: Duration) -> Result<RowCounts, DjangoError> {
+        let mut request = self.about("rows");
+        request["seconds"] = json!(limit.as_secs_f64());
+        self.session.ask(host, "count rows", request, Some(READ))
+    }
+}
+
+impl Session {
+    /// Returns the database of an alias, to be asked or changed.
+    pub fn on<'s>(&'s mut self, alias: &'s str) -> OnDatabase<'s> {
+        OnDatabase { session: self, alias }
+    }
+
+    /// Tells whether the `--plan` of a command that migrates can be asked what waits.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::NoCommand`]; when it does not take its arguments.
+    pub fn plans(&mut self, host: &Host, argv: &[String]) -> Result<bool, DjangoError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            plans: bool,
+        }
+        let request = json!({ "do": "own_command", "argv": argv });
+        self.ask::<Answer>(host, "migrate command", request, Some(READ)).map(|answer| answer.plans)
     }
 
     /// Restores the database: reverses what was applied since, and compares migrations and schema with `before`.
@@ -149,45 +206,11 @@ impl Session {
         self.compare(host, before)
     }
 
-    /// Waits for a database that restarts, and ends what a killed process left running in it: the server would go on with it
-    /// unexpectedly once a lock is free.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be reached, or what is running in it does not end.
-    pub fn settle(&mut self, host: &Host) -> Result<(), DjangoError> {
-        let request = self.about("settle");
-        self.tell(host, "connect", request, Some(READ))
-    }
-
-    /// Returns what must be known before the database is copied, such as its size.
-    ///
-    /// # Errors
-    ///
-    /// When no copy could be made or restored: [`DjangoError::Unsupported`] for other engines than SQLite,
-    /// PostgreSQL and MariaDB, [`DjangoError::ToolMissing`], [`DjangoError::ToolTooOld`],
-    /// [`DjangoError::NotOwned`], [`DjangoError::RightsMissing`].
-    pub fn backup_facts(&mut self, host: &Host) -> Result<BackupFacts, DjangoError> {
-        let request = self.about("backup_facts");
-        self.ask(host, "backup", request, Some(READ))
-    }
-
-    /// Copies the database into a file that only its owner can read. A file that is there already is kept.
-    ///
-    /// # Errors
-    ///
-    /// Like [`backup_facts`](Session::backup_facts), and [`DjangoError::Tool`] when the database's own program fails.
-    pub fn backup(&mut self, host: &Host, path: &Path) -> Result<(), DjangoError> {
-        let mut request = self.about("backup");
-        request["path"] = json!(names::text(path));
-        self.tell(host, "backup", request, None)
-    }
-
     /// Restores the database from a copy, and compares migrations and schema with `before`.
     ///
     /// # Errors
     ///
-    /// Like [`backup`](Session::backup), and when the copy holds something else.
+    /// Like [`backup`](OnDatabase::backup), and when the copy holds something else.
     pub fn restore_backup(
         &mut self,
         host: &Host,
