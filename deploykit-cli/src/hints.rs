@@ -1,5 +1,6 @@
 //! Hints: an error of the library says what failed, its hint says what to do.
 
+mod django;
 mod flags;
 mod locks;
 mod services;
@@ -9,7 +10,6 @@ use std::error::Error;
 use deploykit::CommandError;
 use deploykit::action::ActionError;
 use deploykit::errors::MemoryError;
-use deploykit::internal::django::DjangoError;
 use deploykit::internal::git::{GitError, LocalChangeKind};
 use deploykit::internal::journal::JournalError;
 use deploykit::internal::lock::LockError;
@@ -66,7 +66,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ActionError::Service(error) => services::hint(error),
             ActionError::Jobs(error) => services::of_jobs(error),
             ActionError::Memory(error) => hint(error),
-            ActionError::Django(error) => django(error),
+            ActionError::Django(error) => django::hint(error),
             ActionError::Smoke(error) => hint(error),
             _ => None,
         };
@@ -113,7 +113,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return python(error);
     }
     if let Some(error) = error.downcast_ref() {
-        return django(error);
+        return django::hint(error);
     }
     if let Some(error) = error.downcast_ref() {
         return services::hint(error);
@@ -419,53 +419,6 @@ fn python(error: &PythonError) -> Option<String> {
         }
         PythonError::Conflicts { .. } => "fix the requirements upstream".into(),
         PythonError::Lock(error) => return locks::hint(error),
-        _ => return None,
-    })
-}
-
-fn django(error: &DjangoError) -> Option<String> {
-    Some(match error {
-        DjangoError::NoCommand { .. } => {
-            "correct `database.migrate-command`; `manage.py help` lists the commands".into()
-        }
-        DjangoError::InDatabase { source, .. } => return django(source),
-        DjangoError::NoManage { .. } => {
-            "set `site.project` to the directory of manage.py, inside the repository".into()
-        }
-        DjangoError::NoSettings { .. } => "set `site.settings` to the site's DJANGO_SETTINGS_MODULE".into(),
-        DjangoError::Mute { .. } => {
-            "check that its server runs and accepts connections; `database.deadline` sets the timeout".into()
-        }
-        DjangoError::Busy { .. } => "end those sessions in the database, then run this again".into(),
-        DjangoError::Existing { .. } => {
-            "if it is what the migration would make, record the migration with `manage.py migrate APP NAME --fake`; else rename or remove it".into()
-        }
-        DjangoError::Inconsistent { .. } => {
-            "a release that had to be installed in between may have been skipped: update to that one first".into()
-        }
-        DjangoError::Conflicts { .. } => {
-            "make a merge migration upstream: manage.py makemigrations --merge".into()
-        }
-        DjangoError::ToolMissing { program } => {
-            let package = match program.as_str() {
-                "mysqldump" | "mysql" => "MySQL's own: mysql-client",
-                other if other.starts_with('p') => "Debian: postgresql-client",
-                _ => "Debian: mariadb-client",
-            };
-            format!("install it ({package}), or add its directory to PATH in `site.env`, or name a program of your own in `database.backup-command`")
-        }
-        DjangoError::ToolForeign { server, .. } => {
-            format!("install {server}'s client programs and put their directory first in PATH in `site.env`, or name programs of your own in `database.backup-command` and `database.restore-command`")
-        }
-        DjangoError::ToolTooOld { .. } => {
-            "install the tools of the server's version, and put their directory first in PATH in `site.env`".into()
-        }
-        DjangoError::RightsMissing { rights } => {
-            format!("GRANT {} ON that database to it, or name programs of your own in `database.backup-command` and `database.restore-command`", rights.join(", "))
-        }
-        DjangoError::NotOwned { .. } => {
-            "let that user own them, or name programs of your own in `database.backup-command` and `database.restore-command`".into()
-        }
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! Builds a virtualenv beside the live one, at the place where it stays.
 
 mod along;
+mod conflicts;
 mod locked;
 mod of_checkout;
 
@@ -17,7 +18,7 @@ use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::lock::LockedSet;
 use super::marker::Marker;
 use super::own::{Moved, OwnFiles};
-use super::packages::{PackageChange, Packages, SEEDS, normalise};
+use super::packages::{PackageChange, Packages, SEEDS};
 use super::requirements::Requirements;
 use super::resolve::release;
 use super::sources::{Copied, Source, point};
@@ -331,31 +332,6 @@ impl Build {
         }
     }
 
-    /// Returns the conflicts of packages that no requirement asks for: an installer leaves them in their place, too.
-    fn check_conflicts(
-        &self,
-        host: &Host,
-        budget: Budget,
-        found: &Virtualenv,
-    ) -> Result<Vec<String>, PythonError> {
-        if self.tool == Tool::Pip && found.packages.get("pip").is_none() {
-            return Ok(Vec::new());
-        }
-        let command = self.tool.command(&self.staged, &["check"]).accept([1]).deadline(budget.left());
-        let output = host.run(&command).map_err(|error| failed("checking the packages", error))?;
-        if output.code == 0 {
-            return Ok(Vec::new());
-        }
-        let lines = conflicts(&output, &self.packages, self.system_site_packages);
-        let is_unasked = |line: &String| self.unasked.contains(&normalise(complainer(line)));
-        let (unasked, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(is_unasked);
-        if lines.is_empty() && (self.system_site_packages || !unasked.is_empty()) {
-            let text = |line| format!("no requirement asks for it, but it stays, and conflicts: {line}");
-            return Ok(unasked.into_iter().map(text).collect());
-        }
-        Err(PythonError::Conflicts { lines })
-    }
-
     fn mark(&self, found: &Virtualenv, own: String) -> Result<(), PythonError> {
         let mut packages = self.packages.clone();
         for (name, installed) in found.packages.iter() {
@@ -401,28 +377,6 @@ fn is_live(virtualenv: &Path, staged: &Path) -> bool {
     }
 }
 
-/// Returns what `check` complains of. With the system's packages in view, only what concerns our own counts.
-fn conflicts(output: &Output, packages: &Packages, system: bool) -> Vec<String> {
-    output
-        .stdout
-        .lines()
-        .chain(output.stderr.lines())
-        .map(str::trim)
-        .filter(|line| {
-            line.contains(" requires ")
-                || line.contains(" has requirement ")
-                || line.contains(" is not supported")
-        })
-        .filter(|line| !system || packages.get(complainer(line)).is_some())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Returns the package that a line of `check` is about.
-fn complainer(line: &str) -> &str {
-    line.trim_start_matches("The package `").split([' ', '`']).next().unwrap_or_default()
-}
-
 fn failed(step: &'static str, error: CommandError) -> PythonError {
     match error {
         CommandError::Failed { .. } | CommandError::Killed { .. } => {
@@ -445,20 +399,6 @@ fn private_file(directory: &Path, text: &str) -> Result<tempfile::NamedTempFile,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::python::Package;
-
-    #[test]
-    fn conflicts_of_the_system_are_not_ours() {
-        let output = Output {
-            stdout: "a 1 has requirement b<2, but you have b 2.\nsys 1 requires x, which is not installed.\n"
-                .into(),
-            stderr: "Found 1 incompatibility\nThe package `a` requires `c`, but it's not installed\n".into(),
-            ..Output::default()
-        };
-        let packages: Packages = [Package::new("a", "1")].into_iter().collect();
-        assert_eq!(conflicts(&output, &packages, false).len(), 3);
-        assert_eq!(conflicts(&output, &packages, true).len(), 2);
-    }
 
     #[test]
     fn the_live_place_is_never_built_on() {
