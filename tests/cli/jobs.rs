@@ -31,6 +31,7 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     let Some(site) = TestSite::builder().start() else { return };
     let site = &site;
     let exec = |args: &[&str]| on(site, &[&["exec"], args].concat());
+    the_first_job_begins_after_the_plan(site);
 
     // It is the command: directory, input, output, exit code.
     let done = exec(&["--", "sh", "-c", "pwd; cat; echo oops >&2; exit 7"]).input("said").run();
@@ -81,13 +82,7 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     drop(first);
     let pause = Pause::after(site, "code");
     let update = on(site, &["update", "-y"]).start();
-    wait_for("the update waits for the job", || {
-        let entry = "\"entry\":\"step_started\",\"step\":\"jobs\"";
-        let runs = fs::read_dir(site.config.with_file_name(".deploykit/runs")).unwrap().flatten();
-        runs.map(|run| run.path().join("journal.jsonl")).any(|journal| {
-            fs::read_to_string(journal).is_ok_and(|text| text.ends_with("\n") && last_is(&text, entry))
-        })
-    });
+    wait_for_the_step(site);
     // From now on, none starts.
     let skipped = exec(&["--skip", "--", "touch", "skipped"]).run().expect(0);
     assert!(skipped.stderr.starts_with("skipped: run "), "{}", skipped.stderr);
@@ -112,6 +107,35 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     assert!(ran(site).ends_with("third\n"));
     assert!(!site.checkout.join("late").exists() && !site.checkout.join("skipped").exists());
     site.wait_until_serving(Duration::from_secs(60)).unwrap();
+}
+
+/// The plan has no step for jobs, since there was none; the run waits for the job all the same.
+fn the_first_job_begins_after_the_plan(site: &TestSite) {
+    publish_good(site, "first");
+    let Some(mut update) = on(site, &["update"]).on_terminal() else { return };
+    update.wait_for("[y/N]");
+    assert!(!update.screen().contains("jobs"), "{}", update.screen());
+    let job = started(site, "early", &[]);
+    wait_for("the job runs", || ran(site).contains("early"));
+    update.type_in("y\n");
+    wait_for_the_step(site);
+    fs::write(site.root.join("end"), "").unwrap();
+    job.finish().expect(0);
+    update.finish().expect(0);
+    for file in ["end", "ran"] {
+        fs::remove_file(site.root.join(file)).unwrap();
+    }
+}
+
+/// Waits until an update waits for jobs.
+fn wait_for_the_step(site: &TestSite) {
+    let entry = "\"entry\":\"step_started\",\"step\":\"jobs\"";
+    wait_for("an update waits for jobs", || {
+        let runs = fs::read_dir(site.config.with_file_name(".deploykit/runs")).unwrap().flatten();
+        runs.map(|run| run.path().join("journal.jsonl")).any(|journal| {
+            fs::read_to_string(journal).is_ok_and(|text| text.ends_with("\n") && last_is(&text, entry))
+        })
+    });
 }
 
 /// Tells whether the last line of a journal has this.

@@ -21,6 +21,7 @@ use crate::state::{Current, Next, RunDirectory, Started, State};
 use crate::update::announcement::Announcement;
 use crate::update::beside::{Beside, Mark};
 use crate::update::error::UpdateError;
+use crate::update::jobs;
 use crate::update::past;
 
 /// The copies of the database of how many updates that stand are kept, and of how many other runs that made one.
@@ -74,6 +75,7 @@ impl Update<'_> {
                 *old = step;
             }
         }
+        jobs::wait_within(&mut self.plan, &self.site);
         let run = match self.run.take() {
             Some(run) => run,
             None => self.state.new_run()?,

@@ -12,7 +12,7 @@ use crate::jobs::{Jobs, Registered, WaitForJobs};
 use crate::journal::{Entry, JournalError};
 use crate::lock::Lock;
 use crate::operations::{Change, Check};
-use crate::plan::StepKind;
+use crate::plan::{Plan, Step, StepKind};
 use crate::site::Site;
 use crate::state::State;
 
@@ -78,8 +78,24 @@ pub fn begin_job(
 /// Returns the run that jobs must not run beside.
 fn blocks(state: &State) -> Result<Option<String>, JournalError> {
     let Some((run, entries)) = state.unfinished()? else { return Ok(None) };
-    let waits = |entry: &Entry| matches!(entry, Entry::StepStarted { step, .. } if *step >= StepKind::Jobs);
-    Ok(entries.iter().any(waits).then_some(run.name))
+    let keeps_out = |entry: &Entry| match entry {
+        // Without that step the run would not wait.
+        Entry::RunStarted { planned, .. } => !planned.iter().any(|step| step.id == StepKind::Jobs),
+        Entry::StepStarted { step, .. } => *step >= StepKind::Jobs,
+        _ => false,
+    };
+    Ok(entries.iter().any(keeps_out).then_some(run.name))
+}
+
+/// Lets a run wait for jobs if the site's first one began after the plan was made.
+pub(super) fn wait_within(plan: &mut Plan, site: &Site) {
+    if plan.steps.iter().any(|step| step.id == StepKind::Jobs) {
+        return;
+    }
+    let after = plan.steps.iter().position(|step| step.id == StepKind::Wait).map_or(0, |at| at + 1);
+    if let Some(check) = wait(site) {
+        plan.steps.insert(after, Step::new(StepKind::Jobs, check));
+    }
 }
 
 fn jobs(state: &State) -> Jobs {
