@@ -139,27 +139,27 @@ pub struct LackingMigration {
     pub installed: bool,
 }
 
-/// What waits in a database that deploykit does not migrate. It is looked at where `migrate` was used on it, or where routers
-/// keep models of its own in it.
+/// The pending migrations of a database that deploykit does not migrate. Only databases that `migrate` ran on before, or that
+/// routers keep models in, are asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtherDatabase {
     /// Its alias.
     pub database: String,
-    /// What waits.
+    /// Its pending migrations.
     pub pending: Vec<MigrationId>,
     /// The exception that kept it from being known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
 }
 
-/// What waits, in the order in which it would be applied.
+/// The pending migrations, in the order in which they would be applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrationPlan {
-    /// What waits in the database.
+    /// Those of the database.
     pub pending: Vec<PendingMigration>,
     /// What is applied there, sorted.
     pub applied: Vec<MigrationId>,
-    /// What waits in databases that are not migrated.
+    /// Those of databases that are not migrated.
     pub others: Vec<OtherDatabase>,
     /// Squashed migrations that stand for applied ones and are not recorded yet: a run of `migrate` records them.
     #[serde(default)]

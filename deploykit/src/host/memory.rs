@@ -93,7 +93,7 @@ fn of_groups(root: &Path, own: &str) -> Vec<(Size, String)> {
     found
 }
 
-/// Returns what one group has left: what it caches of files, the kernel takes back.
+/// Returns how much memory one group may still use; the kernel frees cached files when it needs their memory.
 fn left(directory: &Path, [limit, usage, cached]: [&str; 3]) -> Option<Size> {
     let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();

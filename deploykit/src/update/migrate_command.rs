@@ -31,7 +31,7 @@ enum Planned {
 }
 
 impl MigrateCommand {
-    /// Looks whether there is such a command, and asks its own `--plan` where that is known to change nothing.
+    /// Fails if there is no such command. Asks its own `--plan` if that is known to change nothing.
     pub(super) fn look(
         argv: &[String],
         project: &Project,

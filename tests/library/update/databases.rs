@@ -140,7 +140,7 @@ fn two_databases_go_there_and_back_together() {
     assert!(copied("backup.sqlite3") && copied("backup.events.sqlite3") && copied("backup.events.json"));
     withdraw(&site);
 
-    // Killed between the two: the first is migrated, the second at work.
+    // Killed between the two: the first is migrated, the second is being migrated.
     shout(&site, false, "");
     let whole = Snapshot::of(&site);
     fs::write(site.root.join("kill"), "").unwrap();
