@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{File, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::git::counted;
 use crate::host::files::{self, FileError, InPath};
-use crate::host::{Host, ProcessId, users};
+use crate::host::{Host, ProcessId, processes, users};
 
 /// Polling interval while jobs end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -54,6 +54,9 @@ pub enum JobsError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// What jobs run cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The run was cancelled meanwhile.
     #[error("waiting for jobs was interrupted")]
     Cancelled,
@@ -105,12 +108,26 @@ impl Jobs {
     }
 
     /// Returns the jobs that run, oldest first, and removes the files of those that were killed.
-    #[must_use]
-    pub fn running(&self) -> Vec<Job> {
-        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let mut jobs: Vec<Job> = entries.filter_map(|entry| running(&entry.path())).collect();
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be read.
+    pub fn running(&self) -> Result<Vec<Job>, FileError> {
+        let mut jobs = Vec::new();
+        if self.are_used() {
+            for entry in std::fs::read_dir(&self.directory).at("list", &self.directory)? {
+                jobs.extend(running(&entry.at("list", &self.directory)?.path())?);
+            }
+        }
         jobs.sort_by_key(|job| job.since);
-        jobs
+        Ok(jobs)
+    }
+
+    /// Returns the jobs that this process has to wait for: it may run in a job itself.
+    pub(crate) fn others(&self) -> Result<Vec<Job>, FileError> {
+        let own = processes::own_line();
+        let jobs = self.running()?;
+        Ok(jobs.into_iter().filter(|job| !own.contains(&job.process.pid)).collect())
     }
 }
 
@@ -127,18 +144,25 @@ fn locked(path: &Path) -> Result<File, FileError> {
 }
 
 /// Returns the job of a file if it runs; removes the file otherwise.
-fn running(path: &Path) -> Option<Job> {
-    let file = files::open_existing(path).ok()?;
-    let is_locked = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+fn running(path: &Path) -> Result<Option<Job>, FileError> {
+    let file = match files::open_existing(path) {
+        Err(error) if error.source.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let is_locked = match file.try_lock() {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(error)) => return Err(error).at("lock", path),
+    };
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let job: Option<Job> = serde_json::from_str(&text).ok();
     // One that is being written is registered in a moment, and looks for itself afterwards.
     let is_alive = job.as_ref().is_some_and(|job| job.process.started > 0 && job.process.is_alive());
     if !is_locked && !is_alive {
         crate::error::warn(files::remove_file(path));
-        return None;
+        return Ok(None);
     }
-    job
+    Ok(job)
 }
 
 /// This process, registered as a job until it is dropped or all processes of the job have ended.
@@ -180,11 +204,11 @@ impl WaitForJobs {
     ///
     /// # Errors
     ///
-    /// When jobs still run after the limit, and when the end of the run is requested.
+    /// When jobs still run after the limit, when their files cannot be read, and when the end of the run is requested.
     pub fn perform(&self, host: &Host) -> Result<(), JobsError> {
         let since = Instant::now();
         loop {
-            let jobs = self.jobs.running();
+            let jobs = self.jobs.others()?;
             if jobs.is_empty() {
                 return Ok(());
             }
@@ -206,24 +230,55 @@ mod tests {
     fn a_job_runs_until_its_lock_and_its_process_are_gone() {
         let directory = tempfile::tempdir().unwrap();
         let jobs = Jobs::at(directory.path().join("jobs"));
-        assert!(!jobs.are_used() && jobs.running().is_empty());
+        let running = || jobs.running().unwrap();
+        assert!(!jobs.are_used() && running().is_empty());
         let first = jobs.register("backup --all".to_owned()).unwrap();
         let second = jobs.register("clear".to_owned()).unwrap();
-        let commands: Vec<String> = jobs.running().into_iter().map(|job| job.command).collect();
+        let commands: Vec<String> = running().into_iter().map(|job| job.command).collect();
         assert_eq!(commands, ["backup --all", "clear"]);
         let wait = WaitForJobs { jobs: jobs.clone(), limit: Duration::ZERO };
-        let error = wait.perform(&Host::new()).unwrap_err().to_string();
-        let start =
-            format!("after 0 s, 2 jobs still run: `backup --all` (process {}, since ", std::process::id());
-        assert!(error.starts_with(&start), "{error}");
+        wait.perform(&Host::new()).expect("a job that updates the site does not wait for itself");
         drop(first);
-        assert_eq!(jobs.running().len(), 1);
+        assert_eq!(running().len(), 1);
         // As `sudo` closes the files of its caller: the process lives.
         second.file.unlock().unwrap();
-        assert_eq!(jobs.running()[0].command, "clear");
+        assert_eq!(running()[0].command, "clear");
         drop(second);
+        assert!(jobs.are_used() && running().is_empty());
+    }
+
+    #[test]
+    fn jobs_of_other_processes_are_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let jobs = Jobs::at(directory.path().to_owned());
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let process = ProcessId::of(child.id().cast_signed()).unwrap();
+        let job = Job {
+            process,
+            user: "site".to_owned(),
+            since: Timestamp::now(),
+            command: "backup --all".to_owned(),
+        };
+        for name in ["a", "b"] {
+            std::fs::write(directory.path().join(name), serde_json::to_string(&job).unwrap()).unwrap();
+        }
+        let wait = WaitForJobs { jobs, limit: Duration::ZERO };
+        let error = wait.perform(&Host::new()).unwrap_err().to_string();
+        let start = format!("after 0 s, 2 jobs still run: `backup --all` (process {}, since ", child.id());
+        assert!(error.starts_with(&start), "{error}");
+        child.kill().unwrap();
+        child.wait().unwrap();
         wait.perform(&Host::new()).unwrap();
-        assert!(jobs.are_used());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_no_job() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("odd")).unwrap();
+        let wait =
+            WaitForJobs { jobs: Jobs::at(directory.path().to_owned()), limit: Duration::from_secs(600) };
+        let error = wait.perform(&Host::new()).unwrap_err();
+        assert!(matches!(error, JobsError::File(_)), "{error}");
     }
 
     #[test]
@@ -240,9 +295,10 @@ mod tests {
         std::fs::write(&path, serde_json::to_string(&job).unwrap()).unwrap();
         let lock = File::open(&path).unwrap();
         lock.lock().unwrap();
-        assert_eq!(jobs.running(), std::slice::from_ref(&job), "a process of it still has the lock");
+        let running = || jobs.running().unwrap();
+        assert_eq!(running(), std::slice::from_ref(&job), "a process of it still has the lock");
         assert!(job.to_string().contains(", which has ended and left processes, "), "{job}");
         lock.unlock().unwrap();
-        assert!(jobs.running().is_empty() && !path.exists());
+        assert!(running().is_empty() && !path.exists());
     }
 }

@@ -17,7 +17,7 @@ use crate::site::Site;
 use crate::state::State;
 
 /// Polling interval while a job waits for the end of a run.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a job may not run.
 #[derive(Debug, Error)]
@@ -46,7 +46,8 @@ pub enum JobError {
 ///
 /// # Errors
 ///
-/// [`JobError::Blocked`] when the run is not over in time.
+/// [`JobError::Blocked`] when the run is not over in time. [`JobError::State`] when the job cannot be registered, as in the
+/// directory of another user. [`JobError::Journal`] when the journal of the last run cannot be read.
 pub fn begin_job(
     site: &Site,
     command: &[OsString],
@@ -88,14 +89,15 @@ fn blocks(state: &State) -> Result<Option<String>, JournalError> {
 }
 
 /// Lets a run wait for jobs if the site's first one began after the plan was made.
-pub(super) fn wait_within(plan: &mut Plan, site: &Site) {
+pub(super) fn wait_within(plan: &mut Plan, site: &Site) -> Result<(), FileError> {
     if plan.steps.iter().any(|step| step.id == StepKind::Jobs) {
-        return;
+        return Ok(());
     }
     let after = plan.steps.iter().position(|step| step.id == StepKind::Wait).map_or(0, |at| at + 1);
-    if let Some(check) = wait(site) {
+    if let Some(check) = wait(site)? {
         plan.steps.insert(after, Step::new(StepKind::Jobs, check));
     }
+    Ok(())
 }
 
 fn jobs(state: &State) -> Jobs {
@@ -103,12 +105,12 @@ fn jobs(state: &State) -> Jobs {
 }
 
 /// Returns the step that waits for jobs; `None`: the site has never had any.
-pub(super) fn wait(site: &Site) -> Option<Check> {
+pub(super) fn wait(site: &Site) -> Result<Option<Check>, FileError> {
     let jobs = jobs(&site.state());
     if !jobs.are_used() {
-        return None;
+        return Ok(None);
     }
-    let running = jobs.running();
+    let running = jobs.others()?;
     let limit = site.config().maintenance.wait_for_jobs;
     let reason = match running.len() {
         0 => "no job runs now".to_owned(),
@@ -117,5 +119,5 @@ pub(super) fn wait(site: &Site) -> Option<Check> {
     };
     let details = running.iter().map(ToString::to_string).collect();
     let actions = vec![crate::action::Action::WaitForJobs(WaitForJobs { jobs, limit })];
-    Some(Check::Change(Change { reason, details, actions, ..Change::default() }))
+    Ok(Some(Check::Change(Change { reason, details, actions, ..Change::default() })))
 }

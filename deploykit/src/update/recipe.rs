@@ -121,7 +121,7 @@ impl Recipe<'_> {
         let page_down = announcement.page_down(&page_up);
         let maintenance_off = Announcement::off(&announce);
 
-        let jobs = jobs::wait(site).map(|check| (Jobs, check));
+        let jobs = jobs::wait(site)?.map(|check| (Jobs, check));
         let before = [announce, wait]
             .into_iter()
             .chain(jobs.map(step))
