@@ -24,12 +24,12 @@ const UNITS: [(&str, u64); 6] = [
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (gigabytes, megabytes) = (self.0 / 1_000_000_000, self.0 / 1_000_000);
         // Rounded down: never more than there is.
-        let tenths = self.0 / 100_000_000;
-        if tenths >= 10 {
-            write!(f, "{}.{} GB", tenths / 10, tenths % 10)
+        if self.0 > 0 && self.0 % 1_000_000_000 == 0 || gigabytes >= 10 {
+            write!(f, "{gigabytes} GB")
         } else {
-            write!(f, "{} MB", self.0 / 1_000_000)
+            write!(f, "{megabytes} MB")
         }
     }
 }
@@ -78,8 +78,9 @@ mod tests {
         for wrong in ["", "4", "GB", "4 gb", "-1 GB", "1.5 GB", "99999999999 TB"] {
             assert_eq!(bytes(wrong), Err(()), "{wrong}");
         }
-        assert_eq!(Size(1_999_999_999).to_string(), "1.9 GB");
-        assert_eq!(Size(999_999_999).to_string(), "999 MB");
-        assert_eq!(Size(4_000_000_000).to_string(), "4.0 GB");
+        assert_eq!(Size(1_999_999_999).to_string(), "1999 MB");
+        assert_eq!(Size(4 << 30).to_string(), "4294 MB");
+        assert_eq!(Size(15_999_999_999).to_string(), "15 GB");
+        assert_eq!(Size(4_000_000_000).to_string(), "4 GB");
     }
 }

@@ -12,6 +12,9 @@ use crate::host::{CommandError, Host};
 /// How long `journalctl` may take: it goes through files of gigabytes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long it may take after a failure: the site may be down meanwhile.
+const NEWS_DEADLINE: Duration = Duration::from_secs(3);
+
 /// A unit whose output goes to the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalUnit {
@@ -50,8 +53,9 @@ impl JournalUnit {
             args.push(format!("--since=@{}", since.as_secs()));
         }
         args.extend(["--no-pager", "--output=cat", "--quiet"].map(str::to_owned));
+        let deadline = if since.is_some() { NEWS_DEADLINE } else { DEADLINE };
         let output =
-            host.run(&Command::new("journalctl").args(args).env("LC_ALL", "C").deadline(DEADLINE))?;
+            host.run(&Command::new("journalctl").args(args).env("LC_ALL", "C").deadline(deadline))?;
         let lines = output.stdout.lines().filter(|line| !line.trim().is_empty());
         Ok(lines.map(|line| host.redactor().redact(line).into_owned()).collect())
     }

@@ -74,7 +74,7 @@ impl Limits {
     /// Adds what is known of the servers that these processes are; `command` has started them.
     pub(super) fn of_servers(self, processes: &[ProcessId], command: &[String]) -> Self {
         processes.iter().fold(self, |mut limits, process| {
-            limits.graceful = limits.graceful.or_else(|| graceful_of(*process, command));
+            limits.graceful = limits.graceful.max(graceful_of(*process, command));
             let mut limits = limits.of_server(*process);
             let mut seen = BTreeSet::new();
             limits.more.retain(|text| seen.insert(text.clone()));

@@ -133,13 +133,13 @@ fn databases(database: &DatabaseSection, report: &mut Report<'_>) {
     }
 }
 
-/// Checks each service, step and page. The reader does this while it reads them, and knows the places of mistakes.
 /// Tells whether a Python is named: `3.12`, `3.12.1`, `/usr/bin/python3.12`.
 fn is_python(text: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
     text.starts_with('/') || ((2..=3).contains(&text.split('.').count()) && text.split('.').all(is_number))
 }
 
+/// Checks each service, step and page. The reader does this while it reads them, and knows the places of mistakes.
 fn items(config: &Config, report: &mut Report<'_>) {
     let mut names = BTreeSet::new();
     for (index, service) in config.services.iter().enumerate() {

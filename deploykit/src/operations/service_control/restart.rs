@@ -1,10 +1,15 @@
 //! The parts of a restart, each as a change of its own.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::operations::{Change, Check};
 use crate::services::{Goal, Role, ServiceAction};
+
+/// How long an undo waits at least for the job that a timer started: as long as an update waits for jobs by default.
+const JOB: Duration = Duration::from_secs(10 * 60);
 
 /// The parts of a restart, for those who do something in between.
 ///
@@ -49,7 +54,17 @@ impl Restart {
     pub fn starting(&self, roles: &[Role]) -> Check {
         let start: Vec<&ServiceAction> = of(&self.start, roles).collect();
         let stop = |action: &&ServiceAction| {
-            Action::Service(ServiceAction { goal: Goal::Stopped, old: Vec::new(), ..(*action).clone() })
+            let mut service = action.service.clone();
+            if service.role == Role::Timer {
+                // It may have started a job at once, and an undo that does not wait for it would hold the site.
+                service.stop_timeout = service.stop_timeout.max(JOB);
+            }
+            Action::Service(ServiceAction {
+                goal: Goal::Stopped,
+                old: Vec::new(),
+                service,
+                ..(*action).clone()
+            })
         };
         let undo = start.iter().filter(|action| action.service.role != Role::Required).map(stop).collect();
         let none = if roles == [Role::Required] { "all run" } else { "none ran" };
