@@ -26,7 +26,7 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (gigabytes, megabytes) = (self.0 / 1_000_000_000, self.0 / 1_000_000);
         // Rounded down: never more than there is.
-        if self.0 > 0 && self.0 % 1_000_000_000 == 0 || gigabytes >= 10 {
+        if self.0 > 0 && self.0.is_multiple_of(1_000_000_000) || gigabytes >= 10 {
             write!(f, "{gigabytes} GB")
         } else {
             write!(f, "{megabytes} MB")
