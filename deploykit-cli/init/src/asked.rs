@@ -160,16 +160,12 @@ impl Findings {
         };
         self.pages.question = None;
         let redirect = first.redirects_to();
-        let host = |url: &str| {
-            url.split("://").nth(1).map(|rest| rest.split('/').next().unwrap_or_default().to_owned())
-        };
         if let (Some(target), Some(base)) = (&redirect, &self.base.value)
-            && base.starts_with("http://")
-            && target.starts_with("https://")
-            && let Some(name) = host(target)
+            && let (Some(old), Some(new)) = (base.strip_prefix("http://"), target.strip_prefix("https://"))
+            && site_name(old) == site_name(new)
         {
             let source = format!("{base} redirects there");
-            self.base = Found::new(format!("https://{name}/"), source);
+            self.base = Found::new(format!("https://{}/", host(new)), source);
             return true;
         }
         let Some(page) = answered(first) else { return false };
@@ -196,6 +192,21 @@ impl Findings {
         self.pages = Found::new(pages, "as the site answers");
         false
     }
+}
+
+/// Returns the host of a URL without its scheme, and its port.
+fn host(url: &str) -> &str {
+    url.split('/').next().unwrap_or(url)
+}
+
+/// Returns the host without its port and a leading `www.`: a site moves between these, a login server has another name.
+fn site_name(url: &str) -> String {
+    let host = host(url).to_lowercase();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => &host,
+    };
+    name.strip_prefix("www.").unwrap_or(name).to_owned()
 }
 
 /// Returns a page with what it answered; `None` when it did not.

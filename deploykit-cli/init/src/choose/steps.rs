@@ -8,7 +8,7 @@ use deploykit::internal::names;
 
 use crate::findings::{Found, FoundStep, in_backticks};
 use crate::read::files::{Tree, entries_of, file_name, shown, text};
-use crate::read::scripts;
+use crate::read::scripts::{self, ManageCommand};
 use crate::read::settings::Settings;
 
 /// Commands that an update has in its own steps, or that are no part of one.
@@ -56,27 +56,29 @@ pub(crate) fn of_updates(top: &Path, tree: &Tree) -> (Vec<FoundStep>, Option<(St
         return (Vec::new(), None);
     };
     let mut seen = Vec::new();
-    commands.retain(|words| {
-        let new = !seen.contains(words) && !OWN.contains(&words[0].as_str());
-        seen.push(words.clone());
+    commands.retain(|command| {
+        let new = !seen.contains(command) && !OWN.contains(&command.words[0].as_str());
+        seen.push(command.clone());
         new
     });
     let source = shown(top, &script);
-    let step = |words: &Vec<String>, after| FoundStep {
-        name: words[0].clone(),
+    let step = |command: &ManageCommand, after| FoundStep {
+        name: command.words[0].clone(),
         after,
         manage: true,
-        command: words.clone(),
+        command: command.words.clone(),
         outputs: Found::default(),
         source: source.clone(),
     };
-    let is_later = |words: &&Vec<String>| LATER.iter().any(|start| words[0].starts_with(start));
+    let is_later = |command: &&ManageCommand| {
+        command.plain && LATER.iter().any(|start| command.words[0].starts_with(start))
+    };
     let (later, others): (Vec<_>, Vec<_>) = commands.iter().partition(is_later);
     let question = others.first().map(|first| {
-        let names = in_backticks(others.iter().map(|words| words.join(" ")));
+        let names = in_backticks(others.iter().map(|command| command.words.join(" ")));
         (format!("`{source}` also runs {names}; which of them does an update need?"), step(first, "migrate"))
     });
-    (later.into_iter().map(|words| step(words, "finish")).collect(), question)
+    (later.into_iter().map(|command| step(command, "finish")).collect(), question)
 }
 
 /// Chooses the steps, in their order.
@@ -258,7 +260,8 @@ mod tests {
     fn commands_of_a_script_for_updates_are_steps_or_a_question() {
         let script = "#!/bin/bash\n# manage.py old\nCOMMAND=\"python3 app/manage.py migrate\"\n\
                       COMMAND=\"python3 app/manage.py trace_paths --no-input\"\npython manage.py collectstatic --no-input\n\
-                      python manage.py reindex --lazy || exit 1\npython manage.py clearsessions\n";
+                      python manage.py reindex --lazy || exit 1\npython manage.py clearsessions 2>/dev/null\n\
+                      python manage.py update_index --using \"$IDX\"\n";
         let site =
             Site::new(&[("upgrade.sh", script), ("docs/x/update.sh", "manage.py migrate; manage.py x")]);
         let (steps, question) = of_updates(&site.top(), &site.tree());
@@ -268,7 +271,7 @@ mod tests {
         let (why, first) = question.unwrap();
         assert_eq!(
             why,
-            "`upgrade.sh` also runs `trace_paths --no-input`; which of them does an update need?"
+            "`upgrade.sh` also runs `trace_paths --no-input`, `update_index --using $IDX`; which of them does an update need?"
         );
         assert_eq!(first.command, ["trace_paths", "--no-input"]);
         assert_eq!(

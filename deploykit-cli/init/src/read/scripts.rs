@@ -55,9 +55,34 @@ pub(crate) fn node_scripts(tree: &Tree) -> Vec<String> {
     texts.iter().flat_map(|text| run.captures_iter(text).map(|found| found[1].to_owned())).collect()
 }
 
+/// A command of manage.py that a script runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ManageCommand {
+    /// Its name and its arguments.
+    pub words: Vec<String>,
+    /// It means the same without a shell: it has no variables and no quotes.
+    pub plain: bool,
+}
+
+impl ManageCommand {
+    /// Reads the text up to the end of the command; `redirected`: a `<` or `>` ends it.
+    fn read(text: &str, redirected: bool) -> Self {
+        let text = text.split(" #").next().unwrap_or(text);
+        let text = match text.rsplit_once([' ', '\t']) {
+            // `2>/dev/null`
+            Some((before, last)) if redirected && last.parse::<u8>().is_ok() => before,
+            _ => text,
+        };
+        // What closes around the command: `su -c "manage.py x"`.
+        let inner = text.trim_end().trim_end_matches(['"', '\'', ')', '`']);
+        let plain = inner.chars().all(|c| c.is_alphanumeric() || " \t_./=:-".contains(c));
+        ManageCommand { words: words(if plain { inner } else { text }), plain }
+    }
+}
+
 /// Returns the commands of manage.py that the project's own script for updates runs, and that script: the first one that
 /// migrates.
-pub(crate) fn commands_of_updates(top: &Path, tree: &Tree) -> Option<(PathBuf, Vec<Vec<String>>)> {
+pub(crate) fn commands_of_updates(top: &Path, tree: &Tree) -> Option<(PathBuf, Vec<ManageCommand>)> {
     let words_of_updates = ["upgrade", "update", "deploy", "release", "postdeploy"];
     let is_update = |file: &&PathBuf| {
         let name = file_name(file).to_lowercase();
@@ -66,8 +91,7 @@ pub(crate) fn commands_of_updates(top: &Path, tree: &Tree) -> Option<(PathBuf, V
         near && (words_of_updates.contains(&stem.as_str()) || name == "procfile")
     };
     let manage =
-        Regex::new(r"(?:manage\.py|-m[ \t]+manage|django-admin)[ \t]+([a-z][\w-]*)((?:[ \t]+[\w./=:-]+)*)")
-            .ok()?;
+        Regex::new(r"(?:manage\.py|-m[ \t]+manage|django-admin)[ \t]+([a-z][^;&|<>]*)([<>]?)").ok()?;
     tree.files.iter().filter(is_update).find_map(|file| {
         let text = text(file)?.replace("\\\n", " ");
         let release = file_name(file) != "Procfile";
@@ -75,14 +99,11 @@ pub(crate) fn commands_of_updates(top: &Path, tree: &Tree) -> Option<(PathBuf, V
             .lines()
             .filter(|line| !line.trim_start().starts_with('#') && (release || line.starts_with("release:")));
         let found = lines.flat_map(|line| {
-            manage.captures_iter(line).map(|found| {
-                let mut words = vec![found[1].to_owned()];
-                words.extend(found[2].split_whitespace().map(str::to_owned));
-                words
-            })
+            let read = |found: regex_lite::Captures<'_>| ManageCommand::read(&found[1], !found[2].is_empty());
+            manage.captures_iter(line).map(read)
         });
-        let commands: Vec<Vec<String>> = found.collect();
-        commands.iter().any(|words| words[0] == "migrate").then(|| (file.clone(), commands))
+        let commands: Vec<ManageCommand> = found.collect();
+        commands.iter().any(|command| command.words[0] == "migrate").then(|| (file.clone(), commands))
     })
 }
 
@@ -166,6 +187,23 @@ mod tests {
         write("Dockerfile", "CMD [\"gunicorn\", \"-b\", \":80\", \"a.wsgi\"]\n");
         let told: Vec<String> = starts(top.path()).into_iter().map(|(_, command)| command).collect();
         assert_eq!(told, ["uwsgi ./a.ini", "gunicorn a.wsgi", "gunicorn -b :80 a.wsgi"]);
+    }
+
+    #[test]
+    fn only_a_command_without_shell_means_what_it_says() {
+        let is = |text: &str, redirected: bool, expected: &str, plain: bool| {
+            let command = ManageCommand::read(text, redirected);
+            assert_eq!((command.words.join("|").as_str(), command.plain), (expected, plain), "{text}");
+        };
+        is("clearsessions 2", true, "clearsessions", true);
+        is("warm 2", false, "warm|2", true);
+        is("warm 2 ", true, "warm|2", true);
+        is("reindex --lazy # daily", false, "reindex|--lazy", true);
+        is("clearsessions\"", false, "clearsessions", true);
+        is("update_index --using \"$INDEX\" 2", true, "update_index|--using|$INDEX", false);
+        is("update_index --using=$INDEX", false, "update_index|--using=$INDEX", false);
+        is("warm 'a b'", false, "warm|a b", false);
+        is("warm \"open", false, "warm|\"open", false);
     }
 
     #[test]

@@ -96,14 +96,15 @@ impl Options {
     /// Fills in what the options take from the environment: `$(PORT)`.
     fn with_variables(&self, program: &Program) -> Self {
         let fill = |value: &String| {
-            let mut value = value.clone();
-            while let Some((before, rest)) = value.split_once("$(")
-                && let Some((name, after)) = rest.split_once(')')
-                && let Some(known) = program.variable(name)
+            let (mut filled, mut rest) = (String::new(), value.as_str());
+            while let Some((before, after)) = rest.split_once("$(")
+                && let Some((name, end)) = after.split_once(')')
             {
-                value = format!("{before}{known}{after}");
+                let known = program.variable(name).unwrap_or_else(|| format!("$({name})"));
+                filled.extend([before, known.as_str()]);
+                rest = end;
             }
-            value
+            filled + rest
         };
         Options(self.0.iter().map(|(name, value)| (name.clone(), fill(value))).collect())
     }
@@ -221,6 +222,20 @@ mod tests {
         program.listens = None;
         Options::of_ini(ini, Path::new("/x.ini")).fill(&mut program);
         assert_eq!(program.listens, None);
+    }
+
+    #[test]
+    fn a_variable_that_names_itself_is_filled_in_once() {
+        let mut program = Program {
+            command: words("uwsgi --env P=$(PATH) --env Q=$(X):$(PATH) --env R=$(PATH"),
+            environment: vec![("PATH".to_owned(), "/x:$(PATH)".to_owned())],
+            ..Program::default()
+        };
+        Options::of_command(&program).unwrap().fill(&mut program);
+        let variable = |name: &str| program.variable(name).unwrap();
+        assert_eq!(variable("P"), "/x:$(PATH)");
+        assert_eq!(variable("Q"), "$(X):/x:$(PATH)");
+        assert_eq!(variable("R"), "$(PATH");
     }
 
     #[test]

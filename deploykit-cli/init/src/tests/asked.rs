@@ -190,6 +190,26 @@ fn a_redirect_to_https_corrects_the_address() {
     assert_eq!(findings.base.value.as_deref(), Some("https://www.example.org/"));
     assert!(!findings.pages_answered(&[answer("/", Some(200), None)]));
     assert_eq!(pages(&findings), "pages = [\"/\"]");
+    for (base, target, expected) in [
+        ("http://example.org:8000/", "https://www.example.org/x/", "https://www.example.org/"),
+        ("http://www.example.org/", "https://Example.org:8443?next=/", "https://Example.org:8443/"),
+    ] {
+        findings.base.value = Some(base.to_owned());
+        let index = PageResult { url: base.to_owned(), ..answer("/", Some(301), Some(target)) };
+        assert!(findings.pages_answered(&[index]));
+        assert_eq!(findings.base.value.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn a_redirect_to_a_login_server_is_a_page_and_not_the_address() {
+    let (_place, mut findings) = asked();
+    findings.base.value = Some("http://www.example.org/".to_owned());
+    let mut index = answer("/", Some(302), Some("https://sso.example.org/login?next=/"));
+    index.url = "http://www.example.org/".to_owned();
+    assert!(!findings.pages_answered(&[index]));
+    assert_eq!(findings.base.value.as_deref(), Some("http://www.example.org/"));
+    assert_eq!(pages(&findings), "pages = [{ path = \"/\", redirect = \"https://sso.example.org/login\" }]");
 }
 
 #[test]
