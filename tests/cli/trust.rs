@@ -178,6 +178,7 @@ fn the_state_of_a_copied_site_is_refused_until_it_is_adopted() {
     place.run(&["git-update"]).expect(0);
     let run = place.unfinished();
     says(&place.run(&["git-update"]), 4, "is unfinished");
+    says(&place.run(&["init", "--check"]), 4, "is unfinished");
     let elsewhere = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").arg("-a").args([&place.top, &elsewhere.path().join("copied")]).status();
     assert!(copied.unwrap().success());

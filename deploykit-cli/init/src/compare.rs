@@ -1,5 +1,6 @@
 //! Compares a configuration with the site as it is now.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use deploykit::services::Role;
@@ -78,6 +79,22 @@ impl Compared<'_> {
         self.key(key, meta, both, Clone::clone);
     }
 
+    /// Compares arrays whose order means nothing.
+    fn list<T: Ord + Clone>(
+        &mut self,
+        key: &str,
+        meta: &Found<Vec<T>>,
+        [configured, found]: [&Vec<T>; 2],
+        show: impl Fn(&T) -> String,
+    ) {
+        let sorted = |all: &Vec<T>| all.iter().cloned().collect::<BTreeSet<T>>();
+        if sorted(configured) != sorted(found) {
+            self.key(key, meta, [configured, found], |all| {
+                Some(all.iter().map(&show).collect::<Vec<_>>().join(", ")).filter(|all| !all.is_empty())
+            });
+        }
+    }
+
     /// Compares paths by what they lead to: a virtualenv may have become a link.
     fn path(&mut self, key: &str, meta: &Found<PathBuf>, [configured, found]: [Option<&Path>; 2]) {
         if configured.map(real) != found.map(real) {
@@ -116,17 +133,12 @@ impl Compared<'_> {
         let (was, is) = (&self.config.python, &self.found.python);
         let virtualenvs = [was.virtualenv.as_deref(), is.virtualenv.as_deref()];
         self.path("python.virtualenv", &findings.virtualenv, virtualenvs);
-        self.key(
-            "python.requirements",
-            &findings.requirements,
-            [&was.requirements, &is.requirements],
-            |files| joined(files.iter().map(|file| shown(file))),
-        );
+        let files = [&was.requirements, &is.requirements];
+        self.list("python.requirements", &findings.requirements, files, |file| shown(file));
         self.path("python.lock", &findings.lock, [was.lock.as_deref(), is.lock.as_deref()]);
         if was.lock == is.lock {
-            let list = |names: &Vec<String>| joined(names.iter().cloned());
-            self.key("python.groups", &findings.groups, [&was.groups, &is.groups], list);
-            self.key("python.extras", &findings.extras, [&was.extras, &is.extras], list);
+            self.list("python.groups", &findings.groups, [&was.groups, &is.groups], String::clone);
+            self.list("python.extras", &findings.extras, [&was.extras, &is.extras], String::clone);
         }
     }
 
@@ -139,14 +151,22 @@ impl Compared<'_> {
         self.key("static.collect", &findings.collect, [&was.collect, &is.collect], when);
         self.key("static.clear", &findings.clear, [&was.clear, &is.clear], when);
         let (was, is) = (&config.maintenance, &found.maintenance);
-        let files = [was.status_file.as_deref(), is.status_file.as_deref()];
-        self.path("maintenance.status-file", &findings.status_file, files);
+        // Without the key it is the file that Django says.
+        if was.status_file.is_some() {
+            let files = [was.status_file.as_deref(), is.status_file.as_deref()];
+            self.path("maintenance.status-file", &findings.status_file, files);
+        }
         self.path("maintenance.page", &findings.page, [was.page.as_deref(), is.page.as_deref()]);
         let (was, is) = (&config.smoke, &found.smoke);
-        self.text("smoke.base", &findings.base, [&was.base, &is.base]);
-        self.key("smoke.connect", &findings.connect, [&was.connect, &is.connect], |connect| {
-            connect.as_ref().map(ToString::to_string)
-        });
+        let site = |url: &Option<String>| url.as_ref().map(|url| url.trim_end_matches('/').to_lowercase());
+        if site(&was.base) != site(&is.base) {
+            self.text("smoke.base", &findings.base, [&was.base, &is.base]);
+        }
+        let text = |connect: &Option<_>| connect.as_ref().map(ToString::to_string);
+        let (was, is) = (text(&was.connect), text(&is.connect));
+        if was.as_deref().map(listener) != is.as_deref().map(listener) {
+            self.text("smoke.connect", &findings.connect, [&was, &is]);
+        }
     }
 
     fn services(&mut self) {
@@ -177,10 +197,10 @@ impl Compared<'_> {
     fn steps(&mut self) {
         for step in &self.found.steps {
             let known = self.findings.steps.iter().find(|known| known.name == step.name);
-            let Some(known) = known.filter(|_| self.config.steps.iter().all(|one| one.task != step.task))
-            else {
-                continue;
-            };
+            // One of that name is the administrator's own version of it.
+            let configured =
+                self.config.steps.iter().any(|one| one.name == step.name || one.task == step.task);
+            let Some(known) = known.filter(|_| !configured) else { continue };
             self.add(&format!("steps.{}", step.name), None, Some(known.command.join(" ")), &known.source);
         }
     }
@@ -188,6 +208,7 @@ impl Compared<'_> {
     /// Adds the files that the configuration names and that are gone.
     fn missing(&mut self) {
         let config = self.config;
+        let told: Vec<String> = self.all.iter().map(|one| one.key.clone()).collect();
         let python = config.python.virtualenv.as_ref().map(|directory| directory.join("bin/python"));
         let requirements =
             config.python.requirements.iter().map(|file| ("python.requirements", file.clone()));
@@ -200,7 +221,7 @@ impl Compared<'_> {
             one("secrets.file", &config.secrets.file),
         ];
         for (key, path) in named.into_iter().flatten().chain(requirements) {
-            if path.symlink_metadata().is_err() && self.all.iter().all(|one| one.key != key) {
+            if path.symlink_metadata().is_err() && !told.iter().any(|told| told == key) {
                 self.add(key, Some(shown(&path)), None, "does not exist");
             }
         }
@@ -211,6 +232,10 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn joined(names: impl Iterator<Item = String>) -> Option<String> {
-    Some(names.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty())
+/// Returns an address in the one way in which all that mean the same are written.
+fn listener(connect: &str) -> String {
+    match connect.split_once("unix:") {
+        Some((protocol, path)) => format!("{protocol}unix:{}", real(Path::new(path)).display()),
+        None => connect.replace("localhost", "127.0.0.1"),
+    }
 }

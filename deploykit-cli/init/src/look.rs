@@ -105,7 +105,7 @@ pub(crate) fn look_also_in(
     (findings.remote, findings.branch) = choose::git::decide(&git);
     let source = if repository == directory { "" } else { "the git checkout" };
     findings.repository = Found::new(repository, source);
-    fill(&mut findings, &tree, &around)?;
+    fill(&mut findings, &directory, &tree, &around)?;
     findings.number();
     Ok(findings)
 }
@@ -118,7 +118,7 @@ fn configuration_above(directory: &Path, repository: &Path) -> Option<PathBuf> {
     there.find(|path| path.symlink_metadata().is_ok())
 }
 
-fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), InitError> {
+fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around) -> Result<(), InitError> {
     let top = findings.repository.value.clone().unwrap_or_default();
     let virtualenvs = packages::virtualenvs(&top, tree);
     let programs = services::of_this_site(&top, &around.programs, &virtualenvs);
@@ -127,7 +127,7 @@ fn fill(findings: &mut Findings, tree: &Tree, around: &Around) -> Result<(), Ini
     programs.sort_by_key(|program| web::role(&program.command) != Role::Web);
     let served = programs.iter().any(|program| program.installed && web::role(&program.command) == Role::Web);
 
-    findings.project = project::project(&top, tree, &programs)?;
+    findings.project = project::project(&top, directory, tree, &programs)?;
     let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
     let wanted = findings.environment.value.clone();
     findings.settings = project::settings(&top, &project, tree, &programs, wanted.as_deref());

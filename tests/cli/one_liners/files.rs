@@ -141,6 +141,17 @@ Booting Django once to ask for its settings; nothing is changed
 "#]]
         .raw()
     );
+    assert_data_eq!(
+        said(site, &["init", "--check", "--files-only"]),
+        str![[r#"
+exit code 0
+--- stdout
+Note: Django, the services and the pages were not asked: `--files-only`
+/srv/site/deploykit.toml has what was found; what was not asked was not compared.
+
+"#]]
+        .raw()
+    );
     let (start, rest) = written.split_once("[[services]]").unwrap();
     let without_the_first = &rest[rest.find("[[services]]").unwrap()..];
     let changed = format!("{start}{without_the_first}").replace("pages = [\"/\"]", "pages = [\"/none/\"]");
@@ -153,7 +164,7 @@ exit code 10
 --- stdout
 git.branch: the file has `old`, found `main` (the branch that is checked out)
 services.gunicorn: the file lacks `web of supervisor` (../supervisor.conf)
-smoke.pages: `/none/`: expected status 200, got 404 ("Not Found")
+smoke.pages: the file has `/none/`: expected status 200, got 404 ("Not Found")
 Needs a person: `smoke.base`: which pages must work?
   at /srv/site/deploykit.toml:42
 --- stderr

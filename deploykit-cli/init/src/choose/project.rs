@@ -12,12 +12,20 @@ use crate::read::program::Program;
 use crate::read::settings::{Module, Settings, default_settings, module_file};
 use deploykit::services::Role;
 
-/// Chooses the directory of manage.py.
-pub(crate) fn project(top: &Path, tree: &Tree, programs: &[&Program]) -> Result<Found<PathBuf>, InitError> {
-    let near = |file: &&PathBuf| file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 4);
+/// Chooses the directory of manage.py: the one that `init` was called for, if it has one.
+pub(crate) fn project(
+    top: &Path,
+    directory: &Path,
+    tree: &Tree,
+    programs: &[&Program],
+) -> Result<Found<PathBuf>, InitError> {
+    let here = |file: &&PathBuf| directory != top && file.parent() == Some(directory);
+    let near =
+        |file: &&PathBuf| here(file) || file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 4);
     let all: Vec<&PathBuf> = tree.named("manage.py").filter(near).collect();
     let mut candidates = all.clone();
     let says = |file: &PathBuf, word: &str| text(file).is_some_and(|text| text.to_lowercase().contains(word));
+    narrow(&mut candidates, here);
     // One that is only imported does nothing when it is run.
     narrow(&mut candidates, |file| says(file, "__main__"));
     narrow(&mut candidates, |file| says(file, "django"));

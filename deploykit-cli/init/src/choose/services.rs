@@ -12,7 +12,7 @@ use crate::read::around::Around;
 use crate::read::cron::Job;
 use crate::read::files::{directory_name, dotenv, file_name, real, shown, text};
 use crate::read::front::Front;
-use crate::read::program::Program;
+use crate::read::program::{Program, words};
 
 /// Variables that a shell has anyway, or that only the service itself needs.
 const OWN: [&str; 11] = [
@@ -178,7 +178,7 @@ pub(crate) fn jobs(top: &Path, around: &Around, virtualenvs: &[PathBuf]) -> Opti
     let places: Vec<PathBuf> = [top.to_owned()].into_iter().chain(virtualenvs.iter().cloned()).collect();
     let own = |job: &&Job| {
         job.often
-            && !job.command.contains("deploykit exec")
+            && !waits(&job.command)
             && places.iter().any(|place| place.to_str().is_some_and(|place| job.command.contains(place)))
     };
     let job = around.jobs.iter().find(own)?;
@@ -187,6 +187,13 @@ pub(crate) fn jobs(top: &Path, around: &Around, virtualenvs: &[PathBuf]) -> Opti
         "`{file}` starts a job of the site several times an hour; start it through `deploykit exec`, so that it and updates \
          wait for each other?"
     ))
+}
+
+/// Tells whether a command goes through `deploykit exec`, with whatever options.
+fn waits(command: &str) -> bool {
+    let words = words(command);
+    let tool = words.iter().position(|word| file_name(Path::new(word)) == "deploykit");
+    tool.is_some_and(|tool| words[tool..].iter().take_while(|word| *word != "--").any(|word| word == "exec"))
 }
 
 /// Says where a program's manager is less patient than gunicorn, as far as the files tell.
@@ -249,4 +256,25 @@ fn is_secret(name: &str, value: &str) -> bool {
 /// Tells whether a file's name or directory says that it is for this environment.
 fn is_for(file: &Path, environment: &str) -> bool {
     file_name(file).contains(environment) || directory_name(file).contains(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_goes_through_exec_waits() {
+        for command in [
+            "deploykit exec -- /srv/site/manage.py x",
+            "/usr/local/bin/deploykit -c /srv/site/deploykit.toml exec --skip -- /srv/site/manage.py x",
+            "cd /srv/site && deploykit exec -- ./manage.py x",
+        ] {
+            assert!(waits(command), "{command}");
+        }
+        for command in
+            ["/srv/site/manage.py exec", "deploykit manage -- exec", "cat /srv/deploykit.toml exec"]
+        {
+            assert!(!waits(command), "{command}");
+        }
+    }
 }

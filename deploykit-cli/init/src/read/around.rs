@@ -53,17 +53,17 @@ impl Around {
             around.add(&file, &mut found);
         }
         around.units(&found, &installed);
-        around.programs.extend(supervisor::join(found.confs));
+        around.programs.extend(supervisor::join(std::mem::take(&mut found.confs)));
         for program in &mut around.programs {
             let (started, directory) = script::words_of(program);
             program.command.extend(started);
             program.directory = program.directory.take().or(directory);
             program.installed |= installed.contains(&program.file);
         }
-        around.uwsgi(&found.ini, &found.jobs);
+        around.uwsgi(&found, &installed);
         around.jobs.extend(found.jobs.into_iter().filter(|job| !job.at_boot));
         around.fronts.extend(nginx::fronts(&around.nginx));
-        around.apache();
+        around.apache(&installed);
         around
     }
 
@@ -121,7 +121,7 @@ impl Around {
     }
 
     /// Adds what the options of a uWSGI say, and the ones that no manager runs.
-    fn uwsgi(&mut self, ini: &[(PathBuf, String)], jobs: &[Job]) {
+    fn uwsgi(&mut self, found: &Files, installed: &[PathBuf]) {
         let mut emperors =
             vec![PathBuf::from("/etc/uwsgi/vassals"), PathBuf::from("/etc/uwsgi-emperor/vassals")];
         self.programs.retain_mut(|program| {
@@ -133,13 +133,15 @@ impl Around {
             options.fill(program);
             true
         });
-        let mut files = ini.to_vec();
+        let mut files = found.ini.clone();
         for file in emperors.iter().flat_map(|directory| entries_of(directory)) {
             let text = if files.iter().any(|(known, _)| *known == file) { None } else { text(&file) };
             files.extend(text.map(|text| (file, text)));
         }
-        let is_app =
-            |file: &Path| file.parent().is_some_and(|directory| directory.ends_with("uwsgi/apps-enabled"));
+        let is_app = |file: &PathBuf| {
+            let enabled = file.parent().is_some_and(|directory| directory.ends_with("uwsgi/apps-enabled"));
+            enabled && installed.contains(file)
+        };
         let apps: Vec<&PathBuf> = files.iter().map(|(file, _)| file).filter(|file| is_app(file)).collect();
         for (file, text) in &files {
             let options = Options::of_ini(text, file);
@@ -150,7 +152,7 @@ impl Around {
             }
             let vassal = emperors.iter().any(|directory| file.parent() == Some(directory));
             let name = file.to_string_lossy();
-            let at_boot = jobs.iter().find(|job| job.at_boot && job.command.contains(name.as_ref()));
+            let at_boot = found.jobs.iter().find(|job| job.at_boot && job.command.contains(name.as_ref()));
             if options.emperor().is_none() && (vassal || at_boot.is_some()) {
                 let start = at_boot.map(|job| job.command.as_str()).unwrap_or_default();
                 self.programs.extend(options.program(file, start, vassal));
@@ -159,7 +161,7 @@ impl Around {
     }
 
     /// Adds the Apache that runs a project itself.
-    fn apache(&mut self) {
+    fn apache(&mut self, installed: &[PathBuf]) {
         for front in &self.fronts {
             let Some(wsgi) = &front.wsgi else { continue };
             // Other names that the same Apache serves, not only to send them elsewhere.
@@ -177,7 +179,7 @@ impl Around {
                 listens: wsgi.listens.clone(),
                 unit: Some(format!("{unit}.service")),
                 file: front.file.clone(),
-                installed: true,
+                installed: installed.contains(&front.file),
                 shared: foreign.filter_map(|other| other.names.first().cloned()).collect(),
                 ..Program::default()
             });

@@ -266,6 +266,54 @@ fn a_configuration_is_compared_with_the_site() {
 }
 
 #[test]
+fn what_means_the_same_is_no_difference() {
+    let (place, mut findings) = asked();
+    let run = place.directory.path().join("run");
+    fs::create_dir(&run).unwrap();
+    std::os::unix::fs::symlink(&run, place.directory.path().join("var-run")).unwrap();
+    findings.requirements.value = Some(["a.txt", "b.txt"].map(|name| place.site.join(name)).to_vec());
+    let step = crate::findings::FoundStep {
+        name: "build".to_owned(),
+        after: "staged-tree",
+        manage: false,
+        command: vec!["npm".to_owned()],
+        outputs: crate::findings::Found::default(),
+        source: String::new(),
+    };
+    findings.steps = vec![step];
+    let file = place.site.join("deploykit.toml");
+    let keys = |findings: &Findings, text: &str| {
+        let config = Config::parse(text, &file, None).unwrap();
+        let all = findings.differences(&config).unwrap();
+        let told = all.into_iter().map(|one| (one.key, one.configured.unwrap_or_default()));
+        told.filter(|(key, _)| key != "python.virtualenv").collect::<Vec<_>>()
+    };
+    let written = findings.to_toml();
+    let gone = |name: &str| ("python.requirements".to_owned(), place.site.join(name).display().to_string());
+    assert_eq!(keys(&findings, &written), [gone("a.txt"), gone("b.txt")]);
+    for name in ["a.txt", "b.txt"] {
+        place.file(name, "");
+    }
+    let start = written.find("status-file = ").unwrap();
+    let status_file = written[start..].lines().next().unwrap();
+    let same = written
+        .replace("[\"a.txt\", \"b.txt\"]", "[\"b.txt\", \"a.txt\"]")
+        .replace("https://www.example.org/", "https://WWW.example.org")
+        .replace("127.0.0.1:8009", "localhost:8009")
+        .replace("run = [\"npm\"]", "run = [\"make\"]")
+        .replace(status_file, "");
+    assert_eq!(keys(&findings, &same), []);
+    let other = same.replace("localhost:8009", "localhost:8010").replace("\"b.txt\", ", "");
+    let told: Vec<String> = keys(&findings, &other).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(told, ["python.requirements", "smoke.connect"]);
+    let socket = |directory: &str| format!("unix:{}/{directory}/x.sock", place.directory.path().display());
+    findings.connect.value = Some(socket("run"));
+    let linked = findings.to_toml().replace(&socket("run"), &socket("var-run"));
+    assert!(linked.contains(&socket("var-run")));
+    assert_eq!(keys(&findings, &linked), []);
+}
+
+#[test]
 fn the_named_file_and_environment_are_obeyed() {
     let place = computed();
     place.file("config/settings_staging.py", "");

@@ -103,6 +103,35 @@ fn of_two_projects_the_one_that_the_services_run_is_the_sites() {
 }
 
 #[test]
+fn of_two_projects_the_one_that_is_named_is_the_sites() {
+    let place = Place::new("two");
+    for name in ["a", "b/c/d/e/f"] {
+        place.file(&format!("{name}/manage.py"), &manage("x.settings"));
+        place.file(&format!("{name}/x/settings.py"), "");
+    }
+    place.commit();
+    let deep = place.site.join("b/c/d/e/f");
+    let findings = look_also_in(&Request::from(deep.as_path()), &Host::new(), &[]).unwrap();
+    assert_eq!((&findings.project.value, &findings.project.question), (&Some(deep), &None));
+}
+
+#[test]
+fn what_the_checkout_ships_for_servers_is_not_installed() {
+    let place = Place::new("shop");
+    place.file("manage.py", &manage("shop.settings"));
+    place.file("shop/settings.py", "");
+    place.file("deploy/uwsgi/apps-enabled/shop.ini", "[uwsgi]\nchdir = @SITE@\nmodule = shop.wsgi\n");
+    place.commit();
+    let (findings, text) = place.found();
+    assert_eq!(findings.services, [], "{text}");
+    let apache = "<VirtualHost *:80>\nServerName shop.example\nWSGIScriptAlias / @SITE@/shop/wsgi.py\n</VirtualHost>\n";
+    place.file("deploy/apache2/sites-enabled/shop.conf", apache);
+    let (findings, text) = place.found();
+    let asked: Vec<&str> = findings.questions.iter().map(|question| question.key.as_str()).collect();
+    assert!(asked.contains(&"services.apache2.name"), "{text}");
+}
+
+#[test]
 fn programs_of_other_sites_are_left_out() {
     let place = coralnet();
     fs::remove_dir_all(place.site.join("config")).unwrap();

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use deploykit::internal::lock::{Lock, LockError};
+use deploykit::update::UpdateError;
 use deploykit::{Cancel, Host, Site, error_chain};
 use deploykit_init::{Difference, Request, open_questions};
 
@@ -23,9 +25,11 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
         file: Some(config.path.clone()),
         environment: Some(config.environment.as_str().to_owned()).filter(|_| global.environment.is_some()),
     };
+    refuse_in_the_middle(&site)?;
     let mut findings = deploykit_init::look(&request, &host).map_err(|error| Failure::refused(&error))?;
     if !args.files_only {
         ask::django(&mut findings, &site, &cancel, ui);
+        ask::pages(&mut findings, &cancel);
     }
     let mut differences = findings.differences(config)?;
     if !args.files_only {
@@ -35,7 +39,10 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     if host.is_cancelled() {
         return Err(Failure::message(exit_code::REFUSED, "interrupted", None));
     }
-    let (questions, unasked) = (open_questions(&config.text), findings.unasked());
+    let (questions, mut unasked) = (open_questions(&config.text), findings.unasked().to_vec());
+    if args.files_only {
+        unasked.push("Django, the services and the pages were not asked: `--files-only`".to_owned());
+    }
     let mut text = String::new();
     for one in &differences {
         let _ = writeln!(text, "{}", line(one));
@@ -43,11 +50,12 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     for question in &questions {
         let _ = writeln!(text, "{}", crate::commands::plan::open_question(question, &config.path));
     }
-    for why in unasked {
+    for why in &unasked {
         let _ = writeln!(text, "{} {why}", paint(WARN, "Note:"));
     }
     if differences.is_empty() {
-        let _ = writeln!(text, "{} has what was found on the site.", config.path.display());
+        let end = if unasked.is_empty() { " on the site" } else { "; what was not asked was not compared" };
+        let _ = writeln!(text, "{} has what was found{end}.", config.path.display());
     }
     let answer = serde_json::json!({
         "path": config.path, "differences": differences, "questions": questions, "unasked": unasked,
@@ -55,6 +63,18 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     ui.answer(&document(answer), &text)?;
     let differs = args.exit_code && !differences.is_empty();
     Ok(if differs { exit_code::WAITING } else { exit_code::DONE })
+}
+
+/// Refuses a site that is neither the old version nor the new one.
+fn refuse_in_the_middle(site: &Site) -> Result<(), Failure> {
+    let state = crate::commands::state(site)?;
+    let Some((run, entries)) = state.unfinished().map_err(|error| Failure::refused(&error))? else {
+        return Ok(());
+    };
+    Err(match Lock::holder(&state.lock()) {
+        Some(holder) => Failure::refused(&LockError::Held { holder: Some(holder) }),
+        None => Failure::refused(&UpdateError::unfinished(run.name, &entries)),
+    })
 }
 
 /// Returns the site of the configuration: the one of `--config`, or that of the directory.
@@ -96,8 +116,8 @@ fn pages(site: &Site, cancel: &Cancel) -> Vec<Difference> {
     let told = wrong.map(|result| Difference {
         key: "smoke.pages".to_owned(),
         configured: Some(result.path.clone()),
-        found: result.redirects_to().or_else(|| result.status.map(|status| status.to_string())),
-        source: result.to_string(),
+        found: None,
+        source: result.to_string().trim_start_matches(&format!("`{}`: ", result.path)).to_owned(),
     });
     told.collect()
 }
@@ -107,13 +127,11 @@ fn line(one: &Difference) -> String {
     let key = paint(BOLD, &format!("{}:", one.key));
     let source = if one.source.is_empty() { String::new() } else { format!(" ({})", one.source) };
     match (&one.configured, &one.found) {
-        (Some(configured), Some(found)) if one.key != "smoke.pages" => {
+        (Some(configured), Some(found)) => {
             format!("{key} the file has `{configured}`, found `{found}`{source}")
         }
         (None, Some(found)) => format!("{key} the file lacks `{found}`{source}"),
-        (Some(configured), None) if one.key != "smoke.pages" => {
-            format!("{key} the file has `{configured}`: {}", one.source)
-        }
-        _ => format!("{key} {}", one.source),
+        (Some(configured), None) => format!("{key} the file has `{configured}`: {}", one.source),
+        (None, None) => format!("{key} {}", one.source),
     }
 }
