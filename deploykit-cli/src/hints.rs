@@ -6,6 +6,8 @@ mod locks;
 mod services;
 
 use std::error::Error;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use deploykit::CommandError;
 use deploykit::action::ActionError;
@@ -84,6 +86,16 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(ConfigError::NotFound { .. }) = error.downcast_ref() {
         return Some("write one with `deploykit init`, or name it with `--config FILE`".into());
     }
+    if let Some(ConfigError::Read { path, source }) = error.downcast_ref()
+        && source.kind() == ErrorKind::NotFound
+    {
+        let variable = std::env::var_os("DEPLOYKIT_CONFIG").filter(|variable| Path::new(variable) == path);
+        let by = if variable.is_some() { "`DEPLOYKIT_CONFIG`" } else { "`--config`" };
+        let path = path.display();
+        return Some(format!(
+            "{by} names this file: correct it, or write the file with `deploykit init -c {path}`"
+        ));
+    }
     if let Some(UnknownKey { near, .. }) = error.downcast_ref() {
         let near = near.as_ref().map(|near| format!("did you mean `{near}`?"));
         return Some(near.unwrap_or_else(|| "list all keys: `deploykit docs`".to_owned()));
@@ -146,6 +158,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         }
         InitError::NotACheckout { .. } => {
             Some("go to the site's checkout, or name it: `deploykit init DIRECTORY`".into())
+        }
+        InitError::NoProject { .. } => {
+            Some("go to the directory of the site's `manage.py`, or name it: `deploykit init DIRECTORY`".into())
         }
         _ => None,
     }

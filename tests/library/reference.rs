@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
-use deploykit::site::{Section, describe, reference};
+use deploykit::site::{Config, Section, describe, reference};
 use snapbox::{Data, assert_data_eq};
 
 use crate::support::root;
@@ -99,4 +100,29 @@ fn every_key_has_a_description_and_an_example() {
     // Its keys are anything.
     let missing: Vec<_> = known.difference(&shown).filter(|key| *key != "logs.NAME").collect();
     assert!(missing.is_empty(), "no example of {missing:?}");
+}
+
+#[test]
+fn every_example_in_a_comment_is_read_where_it_belongs() {
+    let around = |section: &str, key: &str| match section {
+        "python" if key == "lock" => ("", ""),
+        "python" => ("lock = \"uv.lock\"\n", ""),
+        "services" => ("[[services]]\nname = \"app\"\nmanager = \"uwsgi\"\npidfile = \"/run/app.pid\"\n", ""),
+        "steps" => ("[[steps]]\nname = \"own\"\nafter = \"static\"\n", ""),
+        "smoke.pages" if key == "path" => ("[smoke]\nbase = \"https://a.example/\"\npages = [{ ", " }]"),
+        "smoke.pages" => ("[smoke]\nbase = \"https://a.example/\"\npages = [{ path = \"/\", ", " }]"),
+        other => panic!("where does `{key}` of `{other}` belong?"),
+    };
+    let mut read = 0;
+    for key in reference().iter().flat_map(|section| &section.keys) {
+        let Some(example) = key.example.strip_prefix("# ") else { continue };
+        let (section, name) = key.name.rsplit_once('.').unwrap();
+        let (before, after) = around(section, name);
+        let text =
+            format!("[site]\nsettings = \"a\"\n[python]\nvirtualenv = \"venv\"\n{before}{example}{after}\n");
+        let config = Config::parse(&text, Path::new("/srv/site/deploykit.toml"), None);
+        config.unwrap_or_else(|error| panic!("{}: {error}\n{text}", key.name));
+        read += 1;
+    }
+    assert!(read > 10, "{read}");
 }

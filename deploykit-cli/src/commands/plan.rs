@@ -53,8 +53,10 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
     let refused = |error| {
         let mut failure = super::update::refused(&error, &site);
         let path = site.config().path.display();
-        let open =
-            questions.iter().map(|one| format!("answer `{}` in {path}:{}: {}", one.key, one.line, one.why));
+        let open = questions.iter().map(|one| {
+            let what = if one.key.is_empty() { "the question".to_owned() } else { format!("`{}`", one.key) };
+            format!("answer {what} in {path}:{}: {}", one.line, one.why)
+        });
         failure.hints.extend(open);
         failure
     };
@@ -110,5 +112,6 @@ fn unsettled(site: &Site, questions: &[Question], warnings: &[String]) -> String
 pub fn open_question(question: &Question, path: &Path) -> String {
     let what = paint(WARN, "Needs a person:");
     let place = format!("{}:{}", path.display(), question.line);
-    format!("{what} `{}`: {}\n  at {place}", question.key, question.why)
+    let key = if question.key.is_empty() { String::new() } else { format!("`{}`: ", question.key) };
+    format!("{what} {key}{}\n  at {place}", question.why)
 }

@@ -108,7 +108,7 @@ keys! {
             shown "the directory of the lock", commented "backend";
         /// Whether to install the project of the lock itself, as an editable package. If this is not set: if the live
         /// virtualenv has it. Other packages of the checkout that a lock lists are always installed.
-        "install-project" => install_project: Option<bool>, commented "true";
+        "install-project" => install_project: Option<bool>, commented true;
         /// `auto` uses uv if it is in `PATH`, otherwise the virtualenv's pip. It also uses pip if a `pip.conf` or a variable
         /// tells only pip where packages come from, because uv does not read these.
         "installer" => installer: Installer = Installer::Auto;
