@@ -90,7 +90,7 @@ pub enum Command {
     PipInstall(PipInstallArgs),
     /// Run a manage.py command with the site's variables
     Manage(ManageArgs),
-    /// Run a job, such as one of cron, that waits while an update changes the site
+    /// Run a command, such as a job of cron, once no update is running
     Exec(ExecArgs),
     /// Request pages and check the answers
     SmokeCheck(SmokeCheckArgs),
@@ -140,7 +140,7 @@ pub struct InitArgs {
     /// With --check: exit with 10 when something differs
     #[arg(long, requires = "check")]
     pub exit_code: bool,
-    /// Read files only: do not boot Django, and ask neither services nor pages
+    /// Read files only: boot no Django, query no service, request no page
     #[arg(long)]
     pub files_only: bool,
 }

@@ -154,7 +154,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     match error.downcast_ref()? {
         InitError::Exists { .. } => {
-            Some("compare it with the site: `deploykit init --check`, or look at what would be written: `deploykit init --print`".into())
+            Some("run `deploykit init --check` to compare it with the site, or `deploykit init --print` to see what `init` would write".into())
         }
         InitError::NotACheckout { .. } => {
             Some("go to the site's checkout, or name it: `deploykit init DIRECTORY`".into())
@@ -224,8 +224,8 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::Pooled { alias } => {
             format!("add an alias to `DATABASES` that connects to the server itself, and name it in `[database]`: `direct = {{ {alias} = \"…\" }}`")
         }
-        PreparationError::DirectElsewhere { .. } => {
-            "let it have the NAME of the other one, and the HOST and PORT of the server itself".into()
+        PreparationError::DirectElsewhere { alias, direct, .. } => {
+            format!("in `DATABASES`, give `{direct}` the NAME of `{alias}`, and the HOST and PORT of the server itself")
         }
         PreparationError::SameDatabase { twin, .. } => {
             format!("remove `{twin}` from `database.migrate`")
@@ -408,26 +408,26 @@ fn python(error: &PythonError) -> Option<String> {
             "make a virtualenv that git does not track, let the services use it, and set `python.virtualenv`".into()
         }
         PythonError::DifferentFileSystem { path } => format!(
-            "make a virtualenv in a directory below it ({}/venv), let the services use it, and set `python.virtualenv`",
+            "make a virtualenv in `{}/venv`, let the services use it, and set `python.virtualenv`",
             path.display()
         ),
         PythonError::BasePythonGone { .. } => {
             "set `python.python` to a Python that is installed: the next update builds a new virtualenv with it".into()
         }
         PythonError::OtherPython { .. } | PythonError::PythonNotFound { .. } => {
-            "install such a Python and name it as `python.python`: the next update builds a new virtualenv with it".into()
+            "install such a Python and set `python.python` to its version: the next update builds a new virtualenv with it".into()
         }
         PythonError::PythonNotUsable { .. } => {
             "set `python.python` to the path of an interpreter, or to its version".into()
         }
         PythonError::BuiltInPlace { .. } => {
-            "install it without `-e`: then its modules are built into the virtualenv".into()
+            "install the package without `-e`: its extension modules then go into the virtualenv".into()
         }
         PythonError::PipTooOld { .. } => {
-            "upgrade it with `bin/python -m pip install --upgrade pip`, or install uv".into()
+            "upgrade pip with `bin/python -m pip install --upgrade pip`, or install uv".into()
         }
         PythonError::SourcesWithoutGit { .. } => {
-            "packages of a directory need git, to tell which files belong to them".into()
+            "install git and check that `git status` works in this directory".into()
         }
         PythonError::UnaskedEditable { name, .. } | PythonError::CannotTakeAlong { name, .. } => {
             format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")

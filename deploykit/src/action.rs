@@ -56,7 +56,7 @@ pub enum Action {
         /// What for.
         reason: String,
     },
-    /// Fails unless so much memory is available.
+    /// Fails if less memory is available than a step needs.
     NeedMemory(crate::host::NeedsMemory),
     /// Waits until no job of the site runs.
     WaitForJobs(crate::jobs::WaitForJobs),

@@ -1,4 +1,4 @@
-//! Jobs that `deploykit exec` runs, such as those of cron: an update waits for their end, and they wait for its.
+//! Jobs that `deploykit exec` runs, such as those of cron: an update waits for running jobs, and new jobs wait for the update.
 //!
 //! A job has a file with a lock. The program of the job inherits the lock, so it lasts as long as any process of the job that
 //! keeps its files open, whoever is killed. `sudo` closes the files of its caller: its process itself counts as well.
@@ -37,7 +37,7 @@ pub struct Job {
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Job { process, command, since, .. } = self;
-        let ended = if process.is_alive() { "" } else { ", which has ended and left processes" };
+        let ended = if process.is_alive() { "" } else { ", ended but left processes running" };
         write!(f, "`{command}` (process {}{ended}, since {since:.0})", process.pid)
     }
 }
@@ -297,7 +297,7 @@ mod tests {
         lock.lock().unwrap();
         let running = || jobs.running().unwrap();
         assert_eq!(running(), std::slice::from_ref(&job), "a process of it still has the lock");
-        assert!(job.to_string().contains(", which has ended and left processes, "), "{job}");
+        assert!(job.to_string().contains(", ended but left processes running, "), "{job}");
         lock.unlock().unwrap();
         assert!(running().is_empty() && !path.exists());
     }

@@ -28,6 +28,10 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// What the variables begin with that must not reach a program under test from the caller.
+pub const FOREIGN: [&str; 9] =
+    ["DEPLOYKIT_", "CLICOLOR", "RUST_", "PIP_", "UV_", "PYTHON", "DJANGO_", "NPM_CONFIG_", "npm_config_"];
+
 /// The binary with its arguments.
 pub struct Cli {
     command: Command,
@@ -42,7 +46,7 @@ pub fn deploykit(directory: impl AsRef<Path>, args: &[&str]) -> Cli {
     command.args(args).current_dir(directory).env("TZ", "UTC");
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let own = ["DEPLOYKIT_", "CLICOLOR", "RUST_"].iter().any(|prefix| text.starts_with(prefix));
+        let own = FOREIGN.iter().any(|prefix| text.starts_with(prefix));
         if own || ["NO_COLOR", "COLUMNS"].contains(&text.as_ref()) {
             command.env_remove(&name);
         }

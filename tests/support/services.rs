@@ -184,7 +184,8 @@ fn installed(name: &str, packages: [&str; 3]) -> Option<PathBuf> {
     lock.lock().expect("nobody holds it for long");
     let venv = directory.join(name);
     let (programs, complete) = (venv.join("bin"), venv.join("complete"));
-    if complete.exists() {
+    let made = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    if made(&complete).is_some_and(|complete| made(&super::tools().join("stamp")) < Some(complete)) {
         return Some(programs);
     }
     let run = |args: &[&OsStr]| {

@@ -15,7 +15,7 @@ use super::site::demo_site::wait_until;
 const INSIDE: &str = "DEPLOYKIT_TEST_INSIDE_SYSTEMD";
 
 /// How long a test may take inside.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Tells a test, which names itself, whether it runs under a systemd of its own. If not, it is started anew under one, to
 /// its end, and has nothing more to do itself. It takes root, and is skipped with a reason otherwise.

@@ -151,7 +151,7 @@ impl Findings {
         let Some(first) = results.first() else { return false };
         let Some(status) = first.status else {
             let why = first.problems.first().map(ToString::to_string).unwrap_or_default();
-            self.unasked.push(format!("No page was asked: `{}` did not answer: {why}", first.url));
+            self.unasked.push(format!("The pages are not known: `{}` did not answer: {why}", first.url));
             self.pages.question = Some(format!(
                 "`{}` did not answer ({why}); does the site run, and is this what it answers?",
                 first.path

@@ -106,10 +106,10 @@ pub struct ProjectArgs {
 
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// Do not wait: exit with 0, without running the command, while an update changes the site
+    /// Do not wait: skip the command and exit with 0
     #[arg(long, conflicts_with = "wait")]
     pub skip: bool,
-    /// Fail if the site is still being changed after this time
+    /// Timeout while an update changes the site or a run is unfinished
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::duration)]
     pub wait: Duration,
     /// The command and its arguments

@@ -30,7 +30,7 @@ pub fn run(global: &Global, args: &ExecArgs, ui: Ui) -> Result<u8, Failure> {
     let patience = if args.skip { Duration::ZERO } else { args.wait };
     let registered = match begin_job(&site, &args.command, patience, &host) {
         Err(JobError::Blocked { run, .. }) if args.skip => {
-            ui.say(&format!("skipped: run {run} is not over"));
+            ui.say(&format!("skipped: run {run} is changing the site or is unfinished"));
             return Ok(exit_code::DONE);
         }
         other => other.map_err(|error| Failure::refused(&error))?,

@@ -85,7 +85,7 @@ fn lacks(site: &Site) -> Vec<String> {
     let serves = config.environment != Environment::Development;
     let mut lacks = Vec::new();
     if serves && config.services.iter().all(|service| service.role != Role::Web) {
-        lacks.push("no service has the role `web`: what serves the site is not restarted, and goes on with the old code");
+        lacks.push("no service has the role `web`: the program that serves the site is not restarted and keeps running the old code");
     }
     if serves && site.smoke_check().is_none() {
         lacks.push("[smoke] has no page and no command: whether the new version works is not checked");

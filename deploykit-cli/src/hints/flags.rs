@@ -22,7 +22,7 @@ const FLAGS: [(&str, &str); 18] = [
     ("correct the service's `config`", "correct `--supervisor-config`"),
     ("name it with `unit`", "name the unit"),
     ("`user = true` when", "add `--user` when"),
-    ("`sudo = true` lets it run `sudo -n systemctl`", "call deploykit with `sudo`"),
+    ("set `sudo = true` to run `sudo -n systemctl`", "call deploykit with `sudo`"),
 ];
 
 /// Makes a hint name flags.

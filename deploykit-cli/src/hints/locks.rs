@@ -21,7 +21,7 @@ pub(super) fn hint(error: &LockFileError) -> Option<String> {
             format!("run `{update}`, commit the lock file and push it")
         }
         LockFileError::OtherPython { .. } => {
-            "install such a Python and name it as `python.python`: the next update builds a new virtualenv with it".into()
+            "install such a Python and set `python.python` to its version: the next update builds a new virtualenv with it".into()
         }
         LockFileError::Incomplete { missing: "hash", .. } => {
             "lock the package from an index that provides hashes, \

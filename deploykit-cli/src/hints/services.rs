@@ -13,7 +13,7 @@ pub(super) fn hint(error: &ServiceError) -> Option<String> {
             "name it with `unit`; `user = true` when it is one of `systemctl --user`".into()
         }
         ServiceError::Systemd { source, .. } if source.tail().join(" ").contains("uthentication") => {
-            "`sudo = true` lets it run `sudo -n systemctl`; a polkit rule can allow it, too"
+            "set `sudo = true` to run `sudo -n systemctl`, or add a polkit rule"
                 .into()
         }
         ServiceError::WouldNotStop { service, .. } => {
@@ -55,7 +55,7 @@ pub(super) fn of_job(error: &JobError) -> Option<String> {
     Some(match error {
         JobError::Blocked { running: true, .. } => "raise `--wait`, or skip the job with `--skip`".into(),
         JobError::Blocked { .. } => {
-            "see `deploykit status`; jobs run again after `deploykit recover`, or with `--forward`".into()
+            "run `deploykit recover`, or `deploykit recover --forward`; until then, jobs do not start".into()
         }
         JobError::State(_) => "run the job as the user who updates the site".into(),
         _ => return None,

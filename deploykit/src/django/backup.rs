@@ -35,7 +35,7 @@ pub struct BackupFacts {
     pub size_bytes: u64,
 }
 
-/// What a copy came to; it stands beside the copy, as `backup.json` or `backup.ALIAS.json`, and stays when the copy goes.
+/// The record of a copy: `backup.json` or `backup.ALIAS.json` beside the copy. The record stays when the copy is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRecord {
     /// What was copied.

@@ -215,7 +215,7 @@ pub enum DjangoError {
         raised: Box<Raised>,
     },
     /// The project has no such command.
-    #[error("there is no command `{command}`")]
+    #[error("`manage.py` has no command `{command}`")]
     NoCommand {
         /// The command.
         command: String,
@@ -292,7 +292,7 @@ pub enum DjangoError {
         server: String,
     },
     /// A program that copies the database belongs to another kind of server.
-    #[error("`{program}` is {maker}'s, and the database is one of {server}")]
+    #[error("`{program}` belongs to {maker}, but the database server is {server}")]
     ToolForeign {
         /// Its name.
         program: String,

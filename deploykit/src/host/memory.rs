@@ -15,7 +15,7 @@ const GROUPS: &str = "/sys/fs/cgroup";
 
 /// There is less memory than a step needs.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("step `{step}` needs {needed} of memory, and {available} are available ({source_of})")]
+#[error("step `{step}` needs {needed} of memory, but only {available} is available ({source_of})")]
 pub struct MemoryError {
     /// The step.
     pub step: String,
@@ -37,11 +37,11 @@ pub struct NeedsMemory {
 }
 
 impl NeedsMemory {
-    /// Compares it with what is available now, to the machine and to the control groups that this process is in.
+    /// Compares the need with the memory available now on the machine and in the control groups that this process is in.
     ///
     /// # Errors
     ///
-    /// When there is less. Where nothing says how much there is, there is enough.
+    /// When there is less. Succeeds when the available memory is not known.
     pub fn check(&self) -> Result<(), MemoryError> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let machine = of_machine(&read("/proc/meminfo"));
@@ -145,7 +145,7 @@ mod tests {
     fn what_is_not_there_is_said_with_both_sizes() {
         let need = NeedsMemory { step: "build".to_owned(), needed: Size(u64::MAX) };
         let error = need.check().unwrap_err().to_string();
-        assert!(error.starts_with("step `build` needs ") && error.contains(" are available ("), "{error}");
+        assert!(error.starts_with("step `build` needs ") && error.contains(" is available ("), "{error}");
         NeedsMemory { needed: Size(1), ..need }.check().unwrap();
     }
 }

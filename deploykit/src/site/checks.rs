@@ -117,7 +117,12 @@ fn databases(database: &DatabaseSection, report: &mut Report<'_>) {
     for alias in &database.migrate {
         // It is part of a file name.
         if alias.is_empty() || alias.contains(['/', '\0']) || alias.starts_with('.') {
-            report("database.migrate", format!("`{alias}` is not a usable alias"));
+            report(
+                "database.migrate",
+                format!(
+                    "`{alias}` cannot be used in a file name: it is empty, starts with `.` or contains `/`"
+                ),
+            );
         }
         if !seen.insert(alias) {
             report("database.migrate", format!("`{alias}` is named twice"));

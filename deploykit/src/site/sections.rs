@@ -89,8 +89,8 @@ keys! {
         /// The site's virtualenv. The first update that changes packages replaces the directory with a symbolic link.
         "virtualenv" => virtualenv: Option<PathBuf>, required "is missing: the directory of the site's virtualenv",
             example "../venv";
-        /// The Python of the virtualenv: a version such as `3.12`, or the path of an interpreter. If it is another one than the
-        /// virtualenv has, the next update builds the whole virtualenv anew. Without this key it stays as it is.
+        /// The Python of the virtualenv: a version such as `3.12`, or the path of an interpreter. If the virtualenv has another
+        /// one, the next update builds the whole virtualenv anew. Without this key it stays as it is.
         "python" => python: Option<String>, example "3.12";
         /// The requirements files. Without them and without a lock, deploykit leaves the packages alone.
         "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",
@@ -106,8 +106,8 @@ keys! {
         /// The directory of the `pyproject.toml` or `Pipfile` that the lock belongs to.
         "project" => project: Option<PathBuf>, by one_in_repository, type "path in the repository",
             shown "the directory of the lock", commented "backend";
-        /// Whether to install the project of the lock itself, as an editable package. If this is not set: if the live
-        /// virtualenv has it. Other packages of the checkout that a lock lists are always installed.
+        /// Whether to install the project of the lock itself, as an editable package. Without this key, it is
+        /// installed if the live virtualenv has it. Other packages of the checkout that a lock lists are always installed.
         "install-project" => install_project: Option<bool>, commented true;
         /// `auto` uses uv if it is in `PATH`, otherwise the virtualenv's pip. It also uses pip if a `pip.conf` or a variable
         /// tells only pip where packages come from, because uv does not read these.
@@ -145,7 +145,7 @@ keys! {
         /// Whether to remove obsolete files below `STATIC_ROOT`, which no source has. `auto`: only those known to come from a
         /// source that is gone.
         "clear" => clear: When = When::Auto;
-        /// How long files stay that `clear = "auto"` would remove, so that pages that are open still find their scripts and styles.
+        /// How long obsolete files stay before `clear = "auto"` removes them, so that open pages still find their scripts and styles.
         "keep-old" => keep_old: Duration = seconds(0), example "7d";
     }
 }
@@ -169,8 +169,8 @@ keys! {
         /// known beforehand: the database is copied first, and only the copy undoes it.
         "migrate-command" => migrate_command: Option<Vec<String>>, by command,
             example ["migrate_schemas", "--executor", "multiprocessing"];
-        /// Aliases with the alias through which each is migrated and copied instead: a connection to the same database that does
-        /// not pass through a connection pooler, such as PgBouncer.
+        /// For an alias, the alias through which it is migrated and copied: a connection to the same database that bypasses a
+        /// connection pooler such as PgBouncer.
         "direct" => direct: Vec<(String, String)>, shown "none", example Raw("{ default = \"direct\" }");
     }
 }

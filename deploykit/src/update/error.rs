@@ -104,7 +104,7 @@ pub enum PreparationError {
         path: PathBuf,
     },
     /// The settings have no such database.
-    #[error("`{key}` names `{alias}`, and `DATABASES` has only {}", quoted(known))]
+    #[error("`{key}` names `{alias}`, but `DATABASES` has only {}", quoted(known))]
     NoAlias {
         /// The key of the configuration.
         key: &'static str,
@@ -130,7 +130,7 @@ pub enum PreparationError {
         alias: String,
     },
     /// The direct alias is another database.
-    #[error("`database.direct` names `{direct}` for `{alias}`, and it is another database")]
+    #[error("`{direct}`, which `database.direct` names for `{alias}`, is another database")]
     DirectElsewhere {
         /// The alias.
         alias: String,

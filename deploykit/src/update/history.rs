@@ -12,14 +12,14 @@ pub(super) fn of_others(others: &[OtherDatabase]) -> Vec<String> {
                 "alias `{alias}` is not in `database.migrate`, and which of its migrations are applied is not known ({unknown})"
             ));
         }
-        let (count, are) = match other.pending.len() {
+        let count = match other.pending.len() {
             0 => return None,
-            1 => ("1 migration".to_owned(), "is"),
-            count => (format!("{count} migrations"), "are"),
+            1 => "1 pending migration".to_owned(),
+            count => format!("{count} pending migrations"),
         };
         Some(format!(
-            "alias `{alias}` has {count} that {are} not applied, and is not in `database.migrate`: add it there, or migrate it \
-             by hand: manage.py migrate --database {alias}"
+            "alias `{alias}` has {count}, and is not in `database.migrate`: add it there, or migrate it by hand: manage.py \
+             migrate --database {alias}"
         ))
     };
     others.iter().filter_map(one).collect()
@@ -104,10 +104,10 @@ mod tests {
         let said = |pending, unknown| of_others(&[other(pending, unknown)]).concat();
         assert_eq!(
             said(vec![id("0001")], None),
-            "alias `users` has 1 migration that is not applied, and is not in `database.migrate`: add it there, or migrate it \
-             by hand: manage.py migrate --database users"
+            "alias `users` has 1 pending migration, and is not in `database.migrate`: add it there, or migrate it by hand: manage.py \
+             migrate --database users"
         );
-        assert!(said(vec![id("0001"), id("0002")], None).contains("2 migrations that are not applied"));
+        assert!(said(vec![id("0001"), id("0002")], None).contains("2 pending migrations"));
         assert!(said(vec![], None).is_empty());
         assert!(said(vec![], Some("KeyError")).contains("KeyError"));
     }

@@ -114,8 +114,8 @@ pub(super) fn wait(site: &Site) -> Result<Option<Check>, FileError> {
     let limit = site.config().maintenance.wait_for_jobs;
     let reason = match running.len() {
         0 => "no job runs now".to_owned(),
-        1 => format!("1 job runs now; waits up to {} s for its end", limit.as_secs()),
-        count => format!("{count} jobs run now; waits up to {} s for their end", limit.as_secs()),
+        1 => format!("1 job runs now; the step waits up to {} s for its end", limit.as_secs()),
+        count => format!("{count} jobs run now; the step waits up to {} s for their end", limit.as_secs()),
     };
     let details = running.iter().map(ToString::to_string).collect();
     let actions = vec![crate::action::Action::WaitForJobs(WaitForJobs { jobs, limit })];

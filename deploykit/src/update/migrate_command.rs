@@ -58,7 +58,7 @@ impl MigrateCommand {
         matches!(self.planned, Some(Planned::Lines(_)))
     }
 
-    /// Says what is known of it, as what a step came to.
+    /// Describes what is known of the command, as the result of a step.
     pub(super) fn found(&self) -> String {
         let name = self.name();
         match &self.planned {

@@ -87,7 +87,7 @@ struct DoneDatabase {
     migrate: Option<Migrate>,
     /// The command of the site's own that migrated.
     command: Option<Vec<String>>,
-    /// What would have brought it back, had the update failed.
+    /// What would have restored it if the update had failed.
     restore: Option<RestoreDatabase>,
 }
 

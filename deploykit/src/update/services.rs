@@ -152,7 +152,7 @@ impl<'p> Services<'p> {
         let jobs = services.iter().zip(self.states).filter(|(_, state)| !state.jobs.is_empty());
         let jobs = jobs.map(|(service, state)| {
             let (jobs, timeout) = (state.jobs.join(", "), service.stop_timeout.as_secs());
-            format!("stop of `{}`: waits up to {timeout} s for {jobs}, which runs now", service.name)
+            format!("stop of `{}`: deploykit waits up to {timeout} s for {jobs}, running now", service.name)
         });
         stopped.chain(cautions).chain(jobs).collect()
     }

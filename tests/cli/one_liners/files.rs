@@ -68,7 +68,7 @@ pub fn init(site: &TestSite) {
 exit code 4
 --- stderr
 Error: there is a configuration already: `/srv/site/deploykit.toml`
-Hint: compare it with the site: `deploykit init --check`, or look at what would be written: `deploykit init --print`
+Hint: run `deploykit init --check` to compare it with the site, or `deploykit init --print` to see what `init` would write
 
 "#]]
         .raw()
@@ -86,7 +86,7 @@ exit code 0
 Wrote /srv/site/deploykit.toml
 Read it through, then look at what an update would do: deploykit plan
 --- stderr
-Booting Django once to ask for its settings; nothing is changed
+Booting Django once to read its settings
 
 "#]]
         .raw()
@@ -134,9 +134,9 @@ fn compared(site: &TestSite, written: &str) {
         str![[r#"
 exit code 0
 --- stdout
-/srv/site/deploykit.toml has what was found on the site.
+/srv/site/deploykit.toml: no differences from what was found on the site.
 --- stderr
-Booting Django once to ask for its settings; nothing is changed
+Booting Django once to read its settings
 
 "#]]
         .raw()
@@ -168,7 +168,7 @@ smoke.pages: the file has `/none/`: expected status 200, got 404 ("Not Found")
 Needs a person: `smoke.base`: which pages must work?
   at /srv/site/deploykit.toml:42
 --- stderr
-Booting Django once to ask for its settings; nothing is changed
+Booting Django once to read its settings
 
 "#]]
         .raw()
@@ -208,7 +208,7 @@ Nothing to do: the code, the packages, the static files and the database are as 
 Hint: make the services read the files: `deploykit services restart`
 Needs a person: `smoke.base`: which pages must work?
   at /srv/site/deploykit.toml:41
-Warning: no service has the role `web`: what serves the site is not restarted, and goes on with the old code.
+Warning: no service has the role `web`: the program that serves the site is not restarted and keeps running the old code.
 Warning: [smoke] has no page and no command: whether the new version works is not checked.
 Warning: [python] has neither `requirements` nor `lock`: packages are left as they are.
 --- stderr

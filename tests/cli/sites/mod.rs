@@ -13,7 +13,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::run::{Cli, Done, deploykit, wait_for};
+use crate::run::{Cli, Done, FOREIGN, deploykit, wait_for};
 use crate::support::site::demo_site::run;
 use crate::support::systemd::systemctl;
 use crate::support::{root, tools};
@@ -107,6 +107,11 @@ impl Place {
 
     fn command(&self, program: &str, directory: &Path) -> Command {
         let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if FOREIGN.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
         command.current_dir(directory).envs(variables());
         command
     }
@@ -208,6 +213,9 @@ fn variables() -> Vec<(&'static str, String)> {
     variables
 }
 
+/// The event with which the migrations begin.
+const MIGRATES: &str = "\"event\":\"step_started\",\"phase\":\"window\",\"step\":\"migrate\"";
+
 /// What a course of versions takes.
 struct Course<'c> {
     place: &'c Place,
@@ -245,19 +253,14 @@ impl Course<'_> {
         place.publish("Release 3");
         let events = place.at("events.jsonl");
         let update = place.deploykit(&["update", "-y", "--now", "--events", &events]).start();
-        wait_for("the migration", || {
-            fs::read_to_string(&events).is_ok_and(|text| text.contains("\"migrate\""))
-        });
+        wait_for("the migration", || fs::read_to_string(&events).is_ok_and(|text| text.contains(MIGRATES)));
         update.signal(Signal::KILL);
         assert_eq!(update.finish().code, None);
-        place.deploykit(&["recover"]).run();
-        let recovered = page();
-        let is_forward = recovered.contains("release 3,");
-        assert!(is_forward || recovered.contains("release 2,"), "{recovered}");
+        place.deploykit(&["recover"]).run().expect(0);
+        assert!(page().contains("release 2,"), "{}", page());
 
         place.deploykit(&["rollback", "-y"]).run().expect(0);
-        let expected = if is_forward { "release 2," } else { "release 1," };
-        assert!(page().contains(expected), "{recovered}\n{}", page());
+        assert!(page().contains("release 1,"), "{}", page());
         let status = place.deploykit(&["status", "--json"]).run().expect(0).json();
         assert_eq!(status["unfinished"], serde_json::Value::Null, "{status}");
     }

@@ -48,7 +48,7 @@ fn migration(name: &str, before: &str, operations: &str) -> [String; 2] {
 }
 
 /// The mark that lets a migration of `events` kill who runs the update.
-const KILL: &str = "/tmp/deploykit-test-no-such-mark";
+const KILL: &str = "@KILL@";
 
 /// Returns all of the second database as SQL.
 fn events(site: &DemoSite) -> String {
@@ -87,13 +87,13 @@ fn two_databases_go_there_and_back_together() {
         panic!("there is something to do")
     };
     let notices = update.plan().notices.join("\n");
-    assert!(notices.contains("alias `events` has 4 migrations that are not applied"), "{notices}");
+    assert!(notices.contains("alias `events` has 4 pending migrations"), "{notices}");
     assert!(!notices.contains("replica"), "{notices}");
     update.discard();
     configure(&site, "[maintenance]\n", "[database]\nmigrate = [\"default\", \"event\"]\n\n[maintenance]\n");
     refused(
         &site,
-        "`database.migrate` names `event`, and `DATABASES` has only `default`, `events`, `replica`",
+        "`database.migrate` names `event`, but `DATABASES` has only `default`, `events`, `replica`",
     );
     configure(&site, "\"event\"", "\"replica\"");
     refused(&site, "`default` and `replica` in `database.migrate` are the same database");
@@ -228,7 +228,7 @@ fn a_command_of_the_site_s_own_migrates_and_the_copy_undoes_it() {
     add("0002_seen", "0001_initial");
     let key = |argv: &str| format!("[database]\nmigrate-command = {argv}\n");
     configure(&site, "[maintenance]\n", &format!("{}\n[maintenance]\n", key("[\"migrate_al\"]")));
-    refused(&site, "there is no command `migrate_al`");
+    refused(&site, "`manage.py` has no command `migrate_al`");
     configure(
         &site,
         &key("[\"migrate_al\"]"),

@@ -37,7 +37,7 @@ pub fn django(findings: &mut Findings, site: &Site, cancel: &Cancel, ui: Ui) {
         let why = format!("there is no `{}`", project.python.display());
         return findings.django_failed(&why, Some(Broken::Virtualenv));
     }
-    ui.say("Booting Django once to ask for its settings; nothing is changed");
+    ui.say("Booting Django once to read its settings");
     let host = site.host(Some(cancel.clone()));
     let asked = Session::boot_within(&host, &project, BOOT)
         .and_then(|mut session| Ok((session.facts(&host)?, session.login_url(&host)?)));

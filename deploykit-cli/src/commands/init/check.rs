@@ -54,8 +54,9 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
         let _ = writeln!(text, "{} {why}", paint(WARN, "Note:"));
     }
     if differences.is_empty() {
-        let end = if unasked.is_empty() { " on the site" } else { "; what was not asked was not compared" };
-        let _ = writeln!(text, "{} has what was found{end}.", config.path.display());
+        let end = if unasked.is_empty() { "" } else { "; what was not asked was not compared" };
+        let _ =
+            writeln!(text, "{}: no differences from what was found on the site{end}.", config.path.display());
     }
     let answer = serde_json::json!({
         "path": config.path, "differences": differences, "questions": questions, "unasked": unasked,

@@ -14,7 +14,7 @@ use crate::django::{
 use crate::host::Host;
 use crate::names;
 
-/// What a server says of a database and of who stands before it.
+/// What a server reports about a database, and whether a pooler is in front of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Pooling {
     /// A pooler gives each transaction another session of the server: settings and locks of a session do not hold.
@@ -176,7 +176,7 @@ impl Session {
         OnDatabase { session: self, alias }
     }
 
-    /// Tells whether the `--plan` of a command that migrates can be asked what waits.
+    /// Tells whether the `--plan` of a command that migrates can be asked what is pending.
     ///
     /// # Errors
     ///

@@ -269,7 +269,7 @@ fn aliases_of_databases_are_named_once() {
     assert_data_eq!(
         mistakes(text),
         str![[r#"
-2: database.migrate: `a/b` is not a usable alias
+2: database.migrate: `a/b` cannot be used in a file name: it is empty, starts with `.` or contains `/`
 2: database.migrate: `default` is named twice
 3: database.direct: `default` is in `migrate`: it would be migrated twice
 3: database.direct: `events` is not in `migrate`

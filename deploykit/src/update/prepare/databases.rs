@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(said(wanted(&["default", "events"], &[])), Ok(()));
         assert_eq!(
             said(wanted(&["default", "event"], &[])).unwrap_err(),
-            "`database.migrate` names `event`, and `DATABASES` has only `default`, `events`, `replica`"
+            "`database.migrate` names `event`, but `DATABASES` has only `default`, `events`, `replica`"
         );
         let direct = said(wanted(&["default"], &[("default", "straight")])).unwrap_err();
         assert!(direct.starts_with("`database.direct` names `straight`"), "{direct}");

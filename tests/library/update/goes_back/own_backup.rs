@@ -106,9 +106,7 @@ fn a_copy_that_has_no_room_is_refused_beforehand_and_old_ones_go() {
     assert!(told.done().contains(&"backup"), "{told:?}");
     let notices = told.notices();
     assert!(
-        notices.contains(
-            "alias `archive` has 6 migrations that are not applied, and is not in `database.migrate`"
-        ),
+        notices.contains("alias `archive` has 6 pending migrations, and is not in `database.migrate`"),
         "{notices}"
     );
     assert!(
