@@ -35,7 +35,7 @@ Commands:
   git-update   Update the checkout to the newest commit
   pip-install  Update the virtualenv to match the requirements or a lock file
   manage       Run a manage.py command with the site's variables
-  exec         Run a job, such as one of cron, that waits while an update changes the site
+  exec         Run a command, such as a job of cron, once no update is running
   smoke-check  Request pages and check the answers
   secrets      Compare the secrets with what the code asks for, or set one
   logs         Show the last lines of the services' logs
@@ -135,7 +135,7 @@ Options:
       --print       Print the configuration instead of writing it
       --check       Compare the existing configuration with the site, and change nothing
       --exit-code   With --check: exit with 10 when something differs
-      --files-only  Read files only: do not boot Django, and ask neither services nor pages
+      --files-only  Read files only: boot no Django, query no service, request no page
   -h, --help        Print help
 
 ===== adopt
