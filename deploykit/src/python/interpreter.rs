@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::PythonError;
-use super::installer::{isolated, variable};
+use super::installer::{Budget, isolated, variable};
 use super::lock::allows;
 use super::virtualenv::names_in;
 use crate::command::Command;
@@ -21,6 +21,9 @@ pub(crate) struct Interpreter {
     /// With the patch level: `3.11.7`.
     pub(crate) version: String,
 }
+
+/// How long a program may take to say which Python it is. The shims of version managers may refuse to run, or wait.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const PROGRAM: &str = r#"
 import os, platform, sys
@@ -42,25 +45,44 @@ impl Interpreter {
         Ok(Interpreter { name: next(), version: next(), program: next().into() })
     }
 
-    /// Finds the Python that `wanted` names: a path, or a version such as `3.12`. The one of the virtualenv comes first.
+    /// Finds the Python that `wanted` names: a path, or a version such as `3.12`. The virtualenv's `own` comes first.
     pub(crate) fn find(
         host: &Host,
         wanted: &str,
-        virtualenv: &Path,
+        own: Option<&Interpreter>,
         deadline: Duration,
     ) -> Result<Self, PythonError> {
         if wanted.contains('/') {
-            let not_usable =
-                |source| PythonError::PythonNotUsable { path: wanted.into(), source: Box::new(source) };
-            return Interpreter::ask(host, Path::new(wanted), deadline).map_err(not_usable);
+            return Interpreter::ask(host, Path::new(wanted), deadline).map_err(|error| match error {
+                CommandError::Cancelled { .. } => error.into(),
+                _ => PythonError::PythonNotUsable { path: wanted.into(), source: Box::new(error) },
+            });
         }
-        let own = virtualenv.join("bin/python");
-        for program in [own].into_iter().chain(candidates(host, wanted)).filter(|program| program.is_file()) {
-            // Those of version managers may refuse to run.
-            if let Ok(found) = Interpreter::ask(host, &program, deadline)
-                && is_version(&found.version, wanted)
-            {
-                return Ok(found);
+        if let Some(own) = own.filter(|own| is_version(&own.version, wanted)) {
+            return Ok(own.clone());
+        }
+        let budget = Budget::new(deadline);
+        Interpreter::first(host, wanted, &candidates(host, wanted), PATIENCE, budget)
+    }
+
+    /// Returns the first of some programs that is a Python of a version; each has `patience` to answer.
+    fn first(
+        host: &Host,
+        wanted: &str,
+        programs: &[PathBuf],
+        patience: Duration,
+        budget: Budget,
+    ) -> Result<Self, PythonError> {
+        for program in programs.iter().filter(|program| program.is_file()) {
+            let left = budget.left();
+            match Interpreter::ask(host, program, left.min(patience)) {
+                Ok(found) if is_version(&found.version, wanted) => return Ok(found),
+                Err(error @ CommandError::Cancelled { .. }) => return Err(error.into()),
+                Err(error @ CommandError::DeadlinePassed { .. }) if left <= patience => {
+                    return Err(error.into());
+                }
+                Err(error) => log::info!("`{}` is passed over: {error}", program.display()),
+                Ok(_) => {}
             }
         }
         Err(PythonError::PythonNotFound { wanted: wanted.to_owned() })
@@ -143,7 +165,43 @@ impl Required {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_passed_over_and_an_interruption_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = |name: &str, script: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let programs = [
+            program("hangs", "exec sleep 100"),
+            program("refuses", "exit 127"),
+            program("older", "printf '3.11\\n3.11.9\\n/older\\n'"),
+            program("right", "printf '3.12\\n3.12.1\\n/right\\n'"),
+        ];
+        let [patience, long] = [Duration::from_secs(1), Duration::from_secs(60)];
+        let first = |host: &Host, programs: &[PathBuf], budget: Duration| {
+            Interpreter::first(host, "3.12", programs, patience, Budget::new(budget))
+        };
+        let host = Host::new();
+        assert_eq!(first(&host, &programs, long).unwrap().program, Path::new("/right"));
+        let error = first(&host, &programs[..3], long).unwrap_err();
+        assert!(matches!(error, PythonError::PythonNotFound { .. }), "{error}");
+        let error = first(&host, &programs, patience / 2).unwrap_err();
+        assert!(matches!(error, PythonError::Command(CommandError::DeadlinePassed { .. })), "{error}");
+        let cancel = crate::Cancel::new().unwrap();
+        cancel.request();
+        let host = host.with_cancel(cancel);
+        let error = first(&host, &programs, long).unwrap_err();
+        assert!(matches!(error, PythonError::Command(CommandError::Cancelled { .. })), "{error}");
+        let error = Interpreter::find(&host, programs[3].to_str().unwrap(), None, long).unwrap_err();
+        assert!(matches!(error, PythonError::Command(CommandError::Cancelled { .. })), "{error}");
+    }
 
     #[test]
     fn versions_are_compared_part_by_part() {

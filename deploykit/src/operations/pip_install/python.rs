@@ -45,7 +45,7 @@ impl PipInstall {
             let warning = facts.required.check(&found)?;
             return Ok(Python { found, change: None, warning });
         };
-        let found = Interpreter::find(host, wanted, &virtualenv.path, self.deadline)?;
+        let found = Interpreter::find(host, wanted, own.as_ref(), self.deadline)?;
         let warning = facts.required.check(&found)?;
         let is_it = |own: &Interpreter| own.program == found.program || is_version(&own.version, wanted);
         let is_same = own.as_ref().is_some_and(is_it) && found.name == virtualenv.python;
