@@ -1,6 +1,6 @@
 //! Installs exactly the packages of a lock.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Build, failed, private_file};
 use crate::host::files;
@@ -11,6 +11,11 @@ use crate::python::lock::Lock;
 use crate::python::sources::Source;
 
 impl Build {
+    /// Returns the Python that markers are evaluated for.
+    fn python_of_lock(&self) -> PathBuf {
+        self.interpreter.clone().unwrap_or_else(|| self.virtualenv.join("bin/python"))
+    }
+
     /// Installs in two steps: installers refuse repositories where hashes are required.
     pub(super) fn install_locked(
         &self,
@@ -23,7 +28,7 @@ impl Build {
         let set = match &self.locked {
             Some(set) => set,
             None => {
-                read = lock.read(host, &self.virtualenv.join("bin/python"), budget)?;
+                read = lock.read(host, &self.python_of_lock(), budget)?;
                 &read
             }
         };
@@ -57,5 +62,26 @@ impl Build {
             told.stderr.push_str(&output.stderr);
         }
         Ok(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_read_for_the_python_that_the_virtualenv_gets() {
+        let build = serde_json::json!({
+            "staged": "/srv/environments/key", "virtualenv": "/srv/venv", "base": "/usr/bin/python3.12",
+            "python": "3.12", "prompt": "", "system_site_packages": false, "tool": "pip", "requirements": [],
+            "fingerprint": "", "directory": "/srv/site", "extra_args": [], "packages": {}, "seeds": {},
+            "newer_pip": null, "deadline_ms": 1,
+        });
+        let mut build: Build = serde_json::from_value(build).unwrap();
+        assert_eq!(build.python_of_lock(), Path::new("/srv/venv/bin/python"));
+        build.interpreter = Some("/usr/bin/python3.12".into());
+        let text = serde_json::to_string(&build).unwrap();
+        let read: Build = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.python_of_lock(), Path::new("/usr/bin/python3.12"));
     }
 }
