@@ -21,14 +21,14 @@ use super::own::{Moved, OwnFiles};
 use super::packages::{PackageChange, Packages, SEEDS};
 use super::requirements::Requirements;
 use super::resolve::release;
-use super::sources::{Copied, Source, point};
+use super::sources::{Copied, Source};
 use super::virtualenv::Virtualenv;
 use super::wanted::Wanted;
 use crate::command::Command;
 use crate::digest;
-use crate::host::files::{self, FileError, InPath};
+use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, Output, with_umask};
-use crate::names::{self, COMPLETE};
+use crate::names;
 
 /// A virtualenv that is to be there, with exactly these packages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,10 +125,6 @@ impl Build {
         }
         let is_live = is_live(&self.virtualenv, &self.staged);
         if self.is_complete() {
-            // It may have been live once.
-            if !self.sources.is_empty() && !is_live {
-                point(&self.staged, &self.checkout, &self.directory)?;
-            }
             return Ok(Built { reused: true, ..Built::default() });
         }
         if is_live {
@@ -208,12 +204,23 @@ impl Build {
     /// Tells whether the virtualenv is there, finished, and still holds what it was built with.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let is_ours = |marker: Marker| {
-            (marker.python, marker.own, marker.sources)
-                == (self.python.clone(), self.own.clone(), self.source_state.clone())
+        let (Some(marker), Ok(found)) = (Marker::read(&self.staged), Virtualenv::read(&self.staged)) else {
+            return false;
         };
-        Marker::read(&self.staged).is_some_and(is_ours)
-            && Virtualenv::read(&self.staged).is_ok_and(|found| self.differences(&found).is_empty())
+        marker.python == self.python
+            && marker.own == self.own
+            && marker.sources == self.source_state
+            && marker.tree == self.tree()
+            && marker.of_checkout == self.of_checkout(&found.packages)
+            && self.differences(&found).is_empty()
+    }
+
+    /// Returns a place for it: its key, or beside that where another virtualenv has to stay.
+    pub(crate) fn vacant(&self, virtualenvs: &Path) -> PathBuf {
+        vacant(virtualenvs, &self.key(), |place| {
+            let here = Build { staged: place.to_owned(), ..self.clone() };
+            here.is_of_another_tree() || is_live(&self.virtualenv, place) && !here.is_complete()
+        })
     }
 
     /// Returns the name of the virtualenv: what is in it.
@@ -339,26 +346,25 @@ impl Build {
                 package.version.clone_from(&installed.version);
             }
         }
-        let sources = self.source_state.clone();
-        let marker = Marker { python: self.python.clone(), packages, own, sources };
-        let path = self.staged.join(COMPLETE);
-        let text = serde_json::to_vec(&marker).map_err(io::Error::from).at("write", &path)?;
+        let marker = Marker {
+            python: self.python.clone(),
+            packages,
+            own,
+            sources: self.source_state.clone(),
+            of_checkout: self.of_checkout(&found.packages),
+            tree: self.tree().to_owned(),
+        };
         // The marker must not survive a power failure that the packages did not.
         files::sync_file_system(&self.staged)?;
-        Ok(files::write_whole(&path, &text, 0o644)?)
+        Ok(marker.write(&self.staged)?)
     }
 }
 
-/// Returns a place for a virtualenv: `key`, or beside it when the live one is there.
-pub(crate) fn vacant(
-    virtualenvs: &Path,
-    virtualenv: &Path,
-    key: &str,
-    complete: impl Fn(&Path) -> bool,
-) -> PathBuf {
+/// Returns a place that is not taken: `key`, `key-2` and so on.
+fn vacant(virtualenvs: &Path, key: &str, is_taken: impl Fn(&Path) -> bool) -> PathBuf {
     let mut place = virtualenvs.join(key);
     let mut count = 1;
-    while is_live(virtualenv, &place) && !complete(&place) {
+    while is_taken(&place) {
         count += 1;
         place = virtualenvs.join(format!("{key}-{count}"));
     }
@@ -405,9 +411,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (virtualenvs, live) = (directory.path().join("environments"), directory.path().join("venv"));
         fs::create_dir_all(virtualenvs.join("key")).unwrap();
-        assert_eq!(vacant(&virtualenvs, &live, "key", |_| false), virtualenvs.join("key"));
+        let place = || vacant(&virtualenvs, "key", |place| is_live(&live, place));
+        assert_eq!(place(), virtualenvs.join("key"));
         std::os::unix::fs::symlink(virtualenvs.join("key"), &live).unwrap();
-        assert_eq!(vacant(&virtualenvs, &live, "key", |_| false), virtualenvs.join("key-2"));
-        assert_eq!(vacant(&virtualenvs, &live, "key", |_| true), virtualenvs.join("key"));
+        assert_eq!(place(), virtualenvs.join("key-2"));
     }
 }

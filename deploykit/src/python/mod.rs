@@ -62,12 +62,11 @@ pub(crate) mod fuzzing {
     pub(crate) use super::lock::fuzz as lock;
 }
 
-pub(crate) use build::vacant;
 pub(crate) use installer::{Budget, find_uv, holds_credentials, index_of_pip};
 pub(crate) use interpreter::{Interpreter, Required, is_version};
 pub(crate) use lock::LockedSet;
-pub(crate) use marker::installed_state;
+pub(crate) use marker::Marker;
 pub(crate) use packages::SEEDS;
-pub(crate) use sources::without;
+pub(crate) use sources::{names_without, without};
 pub(crate) use switch::remove_half_built;
 pub(crate) use virtualenv::scripts_of;

@@ -6,6 +6,7 @@
 mod copied;
 mod pointed;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -147,6 +148,12 @@ pub(crate) fn without(packages: &Packages, sources: &[Source], checkout: &Path, 
         !is_there && !names.iter().any(|known| known == name)
     };
     packages.iter().filter(is_other).map(|(_, package)| package.clone()).collect()
+}
+
+/// Returns the normalised names of installed packages that are not among the `others`.
+pub(crate) fn names_without(installed: &Packages, others: &Packages) -> BTreeSet<String> {
+    let names = installed.iter().map(|(name, _)| name);
+    names.filter(|name| others.get(name).is_none()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
+use super::marker::Marker;
 use super::sources::point;
 use crate::host::files::{self, Found, InPath};
 use crate::names;
@@ -92,7 +93,14 @@ impl Switch {
     pub fn perform(&self) -> Result<(), PythonError> {
         self.look()?;
         if let (Some([from, to]), Target::Virtualenv(staged)) = (&self.sources, &self.target) {
+            let incomplete = || PythonError::Incomplete { staged: staged.clone() };
+            let mut marker = Marker::read(staged).ok_or_else(incomplete)?;
+            // No preparation uses it from here on, even if this is interrupted halfway.
+            marker.tree = PathBuf::new();
+            marker.write(staged)?;
             point(staged, from, to)?;
+            marker.tree.clone_from(to);
+            marker.write(staged)?;
         }
         match &self.target {
             Target::Virtualenv(to) | Target::Link(to) => self.link(to),

@@ -173,17 +173,38 @@ fn editable_packages_are_of_the_staged_tree_until_they_are_live() {
         assert!(matches!(next.plan(&host).unwrap(), Prepared::Unchanged { .. }), "{tool}");
         assert_eq!(site.transcript(), "", "{tool}");
 
-        // Back, and forward again: it is there already, and of the staged tree once more.
+        // Back, and forward again: what has been live stays as it is, and another one is of the staged tree.
         git(&site.checkout, &["checkout", "-q", "--detach", "HEAD^"]);
         new.back.perform().unwrap();
         assert_eq!(of(&site.virtualenv, "demo-old"), old, "{tool}");
         next.record = None;
         let again = ready(&next, &host);
-        assert!(again.reused, "{tool}");
+        assert!(!again.reused && again.staged != new.staged, "{tool}");
+        assert_eq!(packaged.named_in(&new.staged), Vec::<PathBuf>::new(), "{tool}");
         assert!(of(&again.staged, "demo-new").starts_with("2.0 extra of 2.0 "), "{tool}");
-        assert!(!packaged.named_in(&again.staged).is_empty(), "{tool}");
+        let reused = ready(&next, &host);
+        assert!(reused.reused && reused.staged == again.staged, "{tool}");
+        assert!(!packaged.named_in(&reused.staged).is_empty(), "{tool}");
+        // It is not whole without a package of the checkout.
+        let uninstall = |virtualenv: &Path| {
+            let mut python = std::process::Command::new(virtualenv.join("bin/python"));
+            run(python.args(["-m", "pip", "uninstall", "-q", "-y", "extra-lib"]));
+        };
+        uninstall(&again.staged);
+        let again = ready(&next, &host);
+        assert!(!again.reused && again.staged == reused.staged, "{tool}");
+        packaged.code_goes_live();
         again.switch.perform().unwrap();
         assert_eq!(packaged.named_in(&site.virtualenv), Vec::<PathBuf>::new(), "{tool}");
+
+        // Nor is the live one.
+        next.record = Some(again.record);
+        assert!(matches!(next.plan(&host).unwrap(), Prepared::Unchanged { .. }), "{tool}");
+        uninstall(&site.virtualenv);
+        let repaired = ready(&next, &host);
+        assert_eq!(changes(&repaired), ["demo-site 2.0 → editable `.`", "+ lib editable `./lib`"], "{tool}");
+        assert_ne!(repaired.staged, again.staged, "{tool}");
+        assert!(of(&repaired.staged, "demo-new").starts_with("2.0 extra of 2.0 "), "{tool}");
     }
 }
 

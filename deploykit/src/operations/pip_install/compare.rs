@@ -82,10 +82,7 @@ impl PipInstall {
             newer_pip,
             deadline_ms: crate::millis::of(self.deadline),
         };
-        let key = build.key();
-        build.staged = crate::python::vacant(&self.virtualenvs, &self.virtualenv, &key, |place| {
-            Build { staged: place.to_owned(), ..build.clone() }.is_complete()
-        });
+        build.staged = build.vacant(&self.virtualenvs);
         let more = [python.warning.clone(), unasked_text(&build), own.summary()].into_iter().flatten();
         let warnings = warnings.into_iter().chain(more).collect();
         let (mut switch, back) = Switch::pair(&build.virtualenv, &build.staged)?;

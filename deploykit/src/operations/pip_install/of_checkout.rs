@@ -6,7 +6,7 @@ use super::{PipInstall, Record, VirtualenvFacts};
 use crate::digest;
 use crate::git;
 use crate::python::{
-    Lock, PackageChange, Packages, PythonError, Source, Wanted, installed_state, normalise, without,
+    Lock, Marker, PackageChange, Packages, PythonError, Source, Wanted, names_without, normalise, without,
 };
 
 /// The packages of the checkout that are wanted.
@@ -76,12 +76,13 @@ impl PipInstall {
         let state = self.state_of(&sources, &self.directory)?;
         let live = &facts.virtualenv.packages;
         let others = self.others(live, &sources);
-        let mut now = installed_state(&self.virtualenv);
-        // Somebody else installed them, who is taken to have done so from the checkout as it is.
-        if now.is_empty() && live.len() - others.len() == sources.len() {
-            now = self.state_of(&sources, &self.checkout)?;
-        }
-        if now == state {
+        let installed = names_without(live, &others);
+        let is_there = match Marker::read(&self.virtualenv).filter(|marker| !marker.sources.is_empty()) {
+            Some(marker) => marker.sources == state && marker.of_checkout == installed,
+            // Somebody else installed them, who is taken to have done so from the checkout as it is.
+            None => installed.len() == sources.len() && self.state_of(&sources, &self.checkout)? == state,
+        };
+        if is_there {
             return Ok(OfCheckout { sources, state, changes: Vec::new() });
         }
         let changes = sources.iter().map(|source| {

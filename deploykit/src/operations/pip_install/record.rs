@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::python::{PackageChange, Packages, Source, without};
+use crate::python::{PackageChange, Packages, Source, names_without, without};
 
 /// What a successful update leaves for the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,7 @@ impl Record {
         let names = self.packages.iter().map(|(name, _)| name);
         let names = names.filter(|name| !self.unasked.contains(*name));
         let others = without(installed, &self.sources, checkout, &[]);
-        let of_checkout = installed.iter().map(|(name, _)| name).filter(|name| others.get(name).is_none());
-        names.chain(of_checkout).map(str::to_owned).collect()
+        names.map(str::to_owned).chain(names_without(installed, &others)).collect()
     }
 
     /// Tells whether a file of the checkout belongs to an editable package of it.
