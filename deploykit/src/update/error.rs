@@ -258,6 +258,12 @@ pub enum PreparationError {
         /// What it holds.
         what: &'static str,
     },
+    /// A cache of a step is git's.
+    #[error("git tracks files in `{}`, the cache of a step", cache.display())]
+    CacheTracked {
+        /// The directory.
+        cache: PathBuf,
+    },
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,

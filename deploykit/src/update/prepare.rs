@@ -280,6 +280,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let (beside, tree, seeded) = self.step(StepKind::StagedTree, |this| {
             let caches: Vec<PathBuf> =
                 config.steps.iter().flat_map(|step| step.cache.iter().cloned()).collect();
+            this.caches_are_not_tracked(&caches)?;
             // Neither is linked, and neither is a name of the live site.
             let made = [this.declared_outputs(), caches.clone()].concat();
             let mut exclude = made.clone();

@@ -183,6 +183,11 @@ fn bundles_of_vite_go_live_and_the_old_ones_stay_for_open_pages() {
     assert_same(&before, &Snapshot::of(&site));
 
     configure(&site, "needs-memory = \"1000000 TB\"", "needs-memory = \"1 MB\"");
+    let cache = ["cache = [\"frontend/node_modules\"]", "cache = [\"frontend\"]"];
+    configure(&site, cache[0], cache[1]);
+    let UpdateError::Prepare { source, .. } = run_update(&site).unwrap_err() else { panic!("it is refused") };
+    assert_eq!(source.to_string(), "git tracks files in `frontend`, the cache of a step");
+    configure(&site, cache[1], cache[0]);
     updated(&site);
     let bundles = || -> Vec<String> {
         let names = fs::read_dir(site.static_root.join("bundles/assets")).unwrap().flatten();

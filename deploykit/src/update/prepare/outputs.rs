@@ -35,6 +35,15 @@ impl Preparation<'_, '_> {
         outputs.into_iter().cloned().collect()
     }
 
+    /// What git tracks is of a commit, and no cache.
+    pub(super) fn caches_are_not_tracked(&self, caches: &[PathBuf]) -> Result<(), Failed> {
+        let next = Tree::open(&self.site.config().site.repository, &self.to)?;
+        match caches.iter().find(|cache| next.holds(cache)) {
+            Some(cache) => Err(PreparationError::CacheTracked { cache: cache.clone() }.into()),
+            None => Ok(()),
+        }
+    }
+
     /// Gives the staged tree what is live of the outputs, to start from.
     pub(super) fn seed_outputs(&self, tree: &StagedTree) -> Result<Seeded, Failed> {
         let (outputs, mut seeded) = (self.outputs(tree)?, Seeded::new());
