@@ -281,6 +281,9 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::OutputElsewhere { .. } => "name a directory of the checkout itself".into(),
         PreparationError::OutputHolds { .. } => "name the directories in it that the step makes".into(),
+        PreparationError::CacheTracked { .. } => {
+            "name directories in `cache` of which git tracks nothing".into()
+        }
         PreparationError::Pointers { .. } => {
             "install git-lfs, and run `git lfs install` as the site's user; the site stays on the old version".into()
         }
@@ -414,11 +417,14 @@ fn python(error: &PythonError) -> Option<String> {
         PythonError::BasePythonGone { .. } => {
             "set `python.python` to a Python that is installed: the next update builds a new virtualenv with it".into()
         }
-        PythonError::OtherPython { .. } | PythonError::PythonNotFound { .. } => {
+        PythonError::PythonNotFound { .. } => {
+            "correct `python.python`, install that version, or set the absolute path of an interpreter".into()
+        }
+        PythonError::OtherPython { .. } => {
             "install such a Python and set `python.python` to its version: the next update builds a new virtualenv with it".into()
         }
-        PythonError::PythonNotUsable { .. } => {
-            "set `python.python` to the path of an interpreter, or to its version".into()
+        PythonError::PythonNotUsable { .. } | PythonError::NotAPython { .. } => {
+            "set `python.python` to the absolute path of an interpreter, or to its version".into()
         }
         PythonError::BuiltInPlace { .. } => {
             "install the package without `-e`: its extension modules then go into the virtualenv".into()

@@ -211,9 +211,10 @@ impl PipInstall {
         let VirtualenvFacts { virtualenv, requirements, .. } = facts;
         if let Some(local) = &requirements.local {
             return Err(PythonError::LocalRequirement {
-                file: local.file.clone(),
+                file: local.file.strip_prefix(&self.directory).unwrap_or(&local.file).to_owned(),
                 line: local.line,
                 text: local.text.clone(),
+                problem: local.problem,
             });
         }
         if let Some(record) = &self.record

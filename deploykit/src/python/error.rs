@@ -66,6 +66,14 @@ pub enum PythonError {
         #[source]
         source: Box<CommandError>,
     },
+    /// The configured program is no Python.
+    #[error("`{}` is no Python: asked for its version, it answered {}", path.display(), answered(answer))]
+    NotAPython {
+        /// The program.
+        path: PathBuf,
+        /// The first line of its output; empty without any.
+        answer: String,
+    },
     /// The project is for other Pythons.
     #[error("`{}` requires Python {required}, and `{}` is Python {python}", file.display(), program.display())]
     OtherPython {
@@ -100,14 +108,16 @@ pub enum PythonError {
         source: std::io::Error,
     },
     /// A requirement names something of this machine that the staged tree may not have.
-    #[error("`{}`, line {line}: `{text}` is not the path of a package from the top of the checkout", file.display())]
+    #[error("`{}`, line {line}: `{text}` names no package of the checkout: {}", file.display(), problem)]
     LocalRequirement {
-        /// The requirements file.
+        /// The requirements file, from the top of the checkout if it is in there.
         file: PathBuf,
         /// Its line, from 1.
         line: usize,
         /// The line.
         text: String,
+        /// Why it is none.
+        problem: &'static str,
     },
     /// An argument for the installer holds a password, and arguments are stored and visible in the list of processes.
     #[error("argument {position} for the installer holds a user name or password")]
@@ -293,6 +303,10 @@ fn of(requirement: Option<&str>) -> String {
 /// The checkout itself is `.`.
 fn package_path(path: &std::path::Path) -> std::path::Display<'_> {
     if path.as_os_str().is_empty() { std::path::Path::new(".").display() } else { path.display() }
+}
+
+fn answered(answer: &str) -> String {
+    if answer.is_empty() { "nothing".to_owned() } else { format!("`{answer}`") }
 }
 
 fn paths(files: &[PathBuf]) -> String {

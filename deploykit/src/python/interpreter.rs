@@ -37,12 +37,16 @@ print(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 impl Interpreter {
     /// Asks a Python; `pyvenv.cfg` may say something that was true once.
-    pub(crate) fn ask(host: &Host, program: &Path, deadline: Duration) -> Result<Self, CommandError> {
+    pub(crate) fn ask(host: &Host, program: &Path, deadline: Duration) -> Result<Self, PythonError> {
         let command = isolated(Command::new(program).args(["-I", "-S", "-c", PROGRAM])).deadline(deadline);
         let output = host.run(&command)?;
         let mut lines = output.stdout.lines().map(str::to_owned);
         let mut next = || lines.next().unwrap_or_default();
-        Ok(Interpreter { name: next(), version: next(), program: next().into() })
+        let found = Interpreter { name: next(), version: next(), program: next().into() };
+        if !found.version.starts_with(|c: char| c.is_ascii_digit()) || !found.program.is_absolute() {
+            return Err(PythonError::NotAPython { path: program.to_owned(), answer: found.name });
+        }
+        Ok(found)
     }
 
     /// Finds the Python that `wanted` names: a path, or a version such as `3.12`. The virtualenv's `own` comes first.
@@ -54,8 +58,10 @@ impl Interpreter {
     ) -> Result<Self, PythonError> {
         if wanted.contains('/') {
             return Interpreter::ask(host, Path::new(wanted), deadline).map_err(|error| match error {
-                CommandError::Cancelled { .. } => error.into(),
-                _ => PythonError::PythonNotUsable { path: wanted.into(), source: Box::new(error) },
+                PythonError::Command(error) if !matches!(error, CommandError::Cancelled { .. }) => {
+                    PythonError::PythonNotUsable { path: wanted.into(), source: Box::new(error) }
+                }
+                error => error,
             });
         }
         if let Some(own) = own.filter(|own| is_version(&own.version, wanted)) {
@@ -77,9 +83,11 @@ impl Interpreter {
             let left = budget.left();
             match Interpreter::ask(host, program, left.min(patience)) {
                 Ok(found) if is_version(&found.version, wanted) => return Ok(found),
-                Err(error @ CommandError::Cancelled { .. }) => return Err(error.into()),
-                Err(error @ CommandError::DeadlinePassed { .. }) if left <= patience => {
-                    return Err(error.into());
+                Err(error @ PythonError::Command(CommandError::Cancelled { .. })) => return Err(error),
+                Err(error @ PythonError::Command(CommandError::DeadlinePassed { .. }))
+                    if left <= patience =>
+                {
+                    return Err(error);
                 }
                 Err(error) => log::info!("`{}` is passed over: {error}", program.display()),
                 Ok(_) => {}
@@ -181,16 +189,24 @@ mod tests {
         let programs = [
             program("hangs", "exec sleep 100"),
             program("refuses", "exit 127"),
+            program("another", "echo hello"),
             program("older", "printf '3.11\\n3.11.9\\n/older\\n'"),
             program("right", "printf '3.12\\n3.12.1\\n/right\\n'"),
+            "/bin/true".into(),
         ];
         let [patience, long] = [Duration::from_secs(1), Duration::from_secs(60)];
         let first = |host: &Host, programs: &[PathBuf], budget: Duration| {
             Interpreter::first(host, "3.12", programs, patience, Budget::new(budget))
         };
         let host = Host::new();
+        for (number, answer) in [(2, "`hello`".to_owned()), (5, "nothing".to_owned())] {
+            let program = programs[number].to_str().unwrap();
+            let error = Interpreter::find(&host, program, None, long).unwrap_err().to_string();
+            let expected = format!("`{program}` is no Python: asked for its version, it answered {answer}");
+            assert_eq!(error, expected);
+        }
         assert_eq!(first(&host, &programs, long).unwrap().program, Path::new("/right"));
-        let error = first(&host, &programs[..3], long).unwrap_err();
+        let error = first(&host, &programs[..4], long).unwrap_err();
         assert!(matches!(error, PythonError::PythonNotFound { .. }), "{error}");
         let error = first(&host, &programs, patience / 2).unwrap_err();
         assert!(matches!(error, PythonError::Command(CommandError::DeadlinePassed { .. })), "{error}");
@@ -199,7 +215,7 @@ mod tests {
         let host = host.with_cancel(cancel);
         let error = first(&host, &programs, long).unwrap_err();
         assert!(matches!(error, PythonError::Command(CommandError::Cancelled { .. })), "{error}");
-        let error = Interpreter::find(&host, programs[3].to_str().unwrap(), None, long).unwrap_err();
+        let error = Interpreter::find(&host, programs[4].to_str().unwrap(), None, long).unwrap_err();
         assert!(matches!(error, PythonError::Command(CommandError::Cancelled { .. })), "{error}");
     }
 

@@ -229,7 +229,13 @@ fn shown(package: &Package) -> String {
     match &package.origin {
         None => package.version.clone(),
         Some(origin) if package.version.is_empty() => origin.clone(),
-        Some(origin) => format!("{} ({origin})", package.version),
+        // As people ask for it.
+        Some(origin) => match origin.strip_prefix(EDITABLE) {
+            Some(place) => {
+                format!("{} (-e {})", package.version, place.strip_prefix("file://").unwrap_or(place))
+            }
+            None => format!("{} ({origin})", package.version),
+        },
     }
 }
 
@@ -350,6 +356,18 @@ mod tests {
         assert_eq!(lines, ["django 4.2 → 5.2", "+ humanize 4.1", "- six 1.16"]);
         let wanted = set(&[("django", "5.2"), ("humanize", "4.1"), ("asgiref", "3.8"), ("pip", "24.0")]);
         assert_eq!(new.changes_to(&wanted)[0].to_string(), "+ pip 24.0");
+    }
+
+    #[test]
+    fn an_editable_package_is_shown_as_people_ask_for_it() {
+        let package = |origin: &str| Package { origin: Some(origin.to_owned()), ..Package::new("a", "1") };
+        let dropped = |origin: &str| {
+            let old: Packages = [package(origin)].into_iter().collect();
+            old.changes_to(&set(&[]))[0].to_string()
+        };
+        assert_eq!(dropped("editable:file:///srv/site/lib"), "- a 1 (-e /srv/site/lib)");
+        assert_eq!(dropped("editable:git+https://h/r@c0ffee"), "- a 1 (-e git+https://h/r@c0ffee)");
+        assert_eq!(dropped("file:///srv/site/lib"), "- a 1 (file:///srv/site/lib)");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct LocalRequirement {
     pub line: usize,
     /// The line.
     pub text: String,
+    /// Why it cannot be installed.
+    pub problem: &'static str,
 }
 
 impl Requirements {
@@ -99,8 +101,13 @@ impl Requirements {
                 Line::Option => self.options.push(with_absolute_path(&content, above)),
                 Line::Local { target, editable } => match Source::read(target, editable) {
                     Some(source) if source.is_package(directory) => self.sources.push(source),
-                    _ if self.local.is_none() => {
-                        self.local = Some(LocalRequirement { file: file.to_owned(), line, text: content });
+                    found if self.local.is_none() => {
+                        let problem = match found {
+                            Some(_) => "no `pyproject.toml` or `setup.py` is there",
+                            None => "it is not a path below the top of the checkout",
+                        };
+                        self.local =
+                            Some(LocalRequirement { file: file.to_owned(), line, text: content, problem });
                     }
                     _ => {}
                 },

@@ -89,8 +89,8 @@ keys! {
         /// The site's virtualenv. The first update that changes packages replaces the directory with a symbolic link.
         "virtualenv" => virtualenv: Option<PathBuf>, required "is missing: the directory of the site's virtualenv",
             example "../venv";
-        /// The Python of the virtualenv: a version such as `3.12`, or the path of an interpreter. If the virtualenv has another
-        /// one, the next update builds the whole virtualenv anew. Without this key it stays as it is.
+        /// The Python of the virtualenv: a version such as `3.12`, or the absolute path of an interpreter. If the virtualenv has
+        /// another one, the next update builds the whole virtualenv anew. Without this key it stays as it is.
         "python" => python: Option<String>, example "3.12";
         /// The requirements files. Without them and without a lock, deploykit leaves the packages alone.
         "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",

@@ -35,9 +35,11 @@ impl PipInstall {
         let virtualenv = &facts.virtualenv;
         // A link to the Python may lead elsewhere than when the virtualenv was made.
         let own = match Interpreter::ask(host, &virtualenv.path.join("bin/python"), self.deadline) {
-            Err(error @ (CommandError::Cancelled { .. } | CommandError::DeadlinePassed { .. })) => {
-                return Err(error.into());
-            }
+            Err(
+                error @ PythonError::Command(
+                    CommandError::Cancelled { .. } | CommandError::DeadlinePassed { .. },
+                ),
+            ) => return Err(error),
             asked => asked.ok(),
         };
         let Some(wanted) = &self.python else {

@@ -115,11 +115,13 @@ fn what_forbids_a_new_environment_is_named() {
         facts.virtualenv.home = "/usr/bin".into();
     });
     assert_eq!(gone, "the Python 3.11 of `/srv/venv` is gone from `/usr/bin`");
-    let local = LocalRequirement { file: "/srv/site/r.txt".into(), line: 3, text: "-e .".into() };
+    let problem = "no `pyproject.toml` or `setup.py` is there";
+    let local =
+        LocalRequirement { file: "/srv/site/r.txt".into(), line: 3, text: "-e ./lib".into(), problem };
     let local = error(&|facts| facts.requirements.local = Some(local.clone()));
     assert_eq!(
         local,
-        "`/srv/site/r.txt`, line 3: `-e .` is not the path of a package from the top of the checkout"
+        "`r.txt`, line 3: `-e ./lib` names no package of the checkout: no `pyproject.toml` or `setup.py` is there"
     );
     let secret = ["--pre", "--index-url=https://me:hunter2@host/"].map(str::to_owned).to_vec();
     let error = PipInstall { extra_args: secret, ..operation() }.decide(&good).unwrap_err().to_string();
