@@ -1,6 +1,6 @@
 //! PgBouncer between the site and PostgreSQL.
 
-use deploykit::internal::django::Databases;
+use deploykit::internal::django::{Databases, MigrateByCommand};
 
 use super::*;
 use crate::support::pooler::Pooler;
@@ -50,6 +50,23 @@ fn migrations_and_copies_go_past_a_pooler_that_keeps_no_sessions() {
     // Nothing of it is left in the sessions that the site gets.
     let shown = database.through(pooler.port, &pooler.database.host, "SHOW lock_timeout; SHOW search_path");
     assert_eq!(shown, "0\n\"$user\", public");
+
+    // A command of the site's own reaches each alias past it.
+    site.append("config/settings.py", "DATABASES['events'] = dict(DATABASES['default'])");
+    site.write(
+        "shop/management/commands/migrate_all.py",
+        "from django.core.management.base import BaseCommand, CommandError\nfrom django.db import connections\n\n\n\
+         class Command(BaseCommand):\n    def handle(self, *args, **options):\n        \
+         raise CommandError(' '.join(connections[alias].settings_dict['HOST'] for alias in ('default', 'events')))\n",
+    );
+    let mut behind = site.project.clone();
+    behind.databases.direct.insert("events".to_owned(), "direct".to_owned());
+    let argv = vec!["migrate_all".to_owned()];
+    let reached = MigrateByCommand { project: behind, argv }.perform(&mut Context::default()).unwrap_err();
+    let reached = deploykit::error_chain(&reached);
+    assert!(reached.contains(&format!("{0} {0}", database.host)), "{reached}");
+    assert!(!reached.contains(&pooler.database.host), "{reached}");
+
     // The site itself goes through the pooler again.
     assert!(context.django.as_mut().unwrap().on("default").pooling(&host, false).unwrap().shares);
 }

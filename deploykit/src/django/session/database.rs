@@ -1,5 +1,6 @@
 //! What a booted Django is asked of its database, and does with it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ pub struct OnDatabase<'s> {
 impl OnDatabase<'_> {
     /// Makes a request about it.
     fn about(&self, what: &'static str) -> Value {
-        let direct = self.session.project.databases.direct.get(self.alias);
+        let direct: BTreeMap<_, _> =
+            self.session.project.databases.direct.get_key_value(self.alias).into_iter().collect();
         json!({ "do": what, "direct": direct, "database": self.alias })
     }
 
@@ -92,13 +94,14 @@ impl OnDatabase<'_> {
         self.session.tell(host, "migrate", request, None)
     }
 
-    /// Runs a command that migrates.
+    /// Runs a command that migrates. Every alias is led past its pooler.
     ///
     /// # Errors
     ///
     /// [`DjangoError::MigrateCommand`] when it fails.
     pub fn migrate_by(&mut self, host: &Host, argv: &[String]) -> Result<(), DjangoError> {
         let mut request = self.about("migrate_by_command");
+        request["direct"] = json!(self.session.project.databases.direct);
         request["argv"] = json!(argv);
         self.session.tell(host, "migrate", request, None)
     }

@@ -75,28 +75,28 @@ def place_of(alias: str) -> tuple[str, ...]:
 
 
 class Directed:
-    """Leads an alias, for one request, to the database of another one: past a pooler that keeps no sessions."""
+    """Leads aliases, for one request, to the databases of other ones: past a pooler that keeps no sessions."""
 
-    def __init__(self, alias: str | None, direct: str | None) -> None:
-        """Takes the alias and the one in its place; `None`: the alias stays what it is."""
-        self.alias, self.direct = alias, direct
+    def __init__(self, direct: dict[str, str] | None) -> None:
+        """Takes the aliases, each with the one in its place."""
+        self.direct = direct or {}
 
     def __enter__(self) -> None:
         """Connections that are opened from now on go there, also those of the site's own code."""
         from django.db import connections
 
-        if self.alias and self.direct:
-            self.settings = connections.settings[self.alias]
-            let_connections_go(self.alias)
-            connections.settings[self.alias] = connections.settings[self.direct]
+        self.settings = {alias: connections.settings[alias] for alias in self.direct}
+        for alias, direct in self.direct.items():
+            let_connections_go(alias)
+            connections.settings[alias] = connections.settings[direct]
 
     def __exit__(self, *exception: object) -> None:
         """Restores what the settings say."""
         from django.db import connections
 
-        if self.alias and self.direct:
-            let_connections_go(self.alias)
-            connections.settings[self.alias] = self.settings
+        for alias, settings in self.settings.items():
+            let_connections_go(alias)
+            connections.settings[alias] = settings
 
 
 def let_all_go() -> None:

@@ -54,7 +54,7 @@ def answered(request: Json) -> Json:
     """Answers a request."""
     alias = request.get("database")
     try:
-        with Directed(alias, request.get("direct")), Watched(alias):
+        with Directed(request.get("direct")), Watched(alias):
             try:
                 return {"ok": ANSWERING[request["do"]](request)}
             except BaseException as error:
