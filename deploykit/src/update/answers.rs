@@ -261,7 +261,7 @@ impl Facts {
         let is_on = self.site.debug && site.config().environment == Environment::Production;
         let debug = is_on.then(|| "DEBUG is on in the new version's settings".to_owned());
         let boots = self.carrying.apart.notice(self.session.boot_time());
-        let boots = boots.filter(|_| self.pending().next().is_some());
+        let boots = boots.filter(|_| self.pending().next().is_some() || self.runs_command());
         let half = self.databases.iter().filter_map(|InDatabase { migrations, backup }| {
             let half = backup::warning(backup.as_ref(), &migrations.plan).filter(|_| !migrations.is_new)?;
             Some(self.named(migrations.alias(), half))

@@ -48,6 +48,8 @@ pub(super) struct Asked<'a> {
     pub reasons: &'a [String],
     /// How many bytes the copies of other databases take before.
     pub taken: u64,
+    /// It would be made through a pooler that keeps no sessions.
+    pub pooled: bool,
 }
 
 /// Looks how a copy can be made, and refuses what could not be done in the window.

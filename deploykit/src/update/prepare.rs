@@ -1,6 +1,6 @@
 //! The first half of an update: everything that can be done while the site serves.
 
-mod databases;
+pub(in crate::update) mod databases;
 mod django;
 mod early;
 mod ending;

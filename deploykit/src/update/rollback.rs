@@ -46,6 +46,7 @@ use crate::update::forecast::Known;
 use crate::update::inserted::Inserted;
 use crate::update::migrate_command;
 use crate::update::past::{self, Past};
+use crate::update::prepare::databases::{is_pooled, pooled};
 use crate::update::prepare::{Preparation, Ready};
 use crate::update::recipe::{Course, Planned, Recipe};
 use crate::update::services::Services;
@@ -70,6 +71,8 @@ struct Done {
     outputs: Vec<(Swap, Swap)>,
     /// The databases that it migrates, in their order.
     databases: Vec<DoneDatabase>,
+    /// The command of the site's own that migrated.
+    command: Option<Vec<String>>,
     /// What was carried over to the live checkout.
     written: Vec<CarryWritten>,
     /// The pages as they were before the update.
@@ -85,8 +88,6 @@ struct DoneDatabase {
     /// The rows that it had then, where a copy of it was made.
     rows: Option<RowCounts>,
     migrate: Option<Migrate>,
-    /// The command of the site's own that migrated.
-    command: Option<Vec<String>>,
     /// What would have restored it if the update had failed.
     restore: Option<RestoreDatabase>,
 }
@@ -105,6 +106,7 @@ struct Database {
 /// What a database is looked at for.
 struct Looked<'a> {
     run: &'a str,
+    command: Option<&'a [String]>,
     project: &'a Project,
     /// How many bytes the copies of other databases take before.
     taken: u64,
@@ -118,8 +120,8 @@ impl<'a> Looked<'a> {
         lines.into_iter().map(named).collect()
     }
 
-    fn asked(&self, alias: &'a str, reasons: &'a [String]) -> Asked<'a> {
-        Asked { project: self.project, alias, reasons, taken: self.taken }
+    fn asked(&self, alias: &'a str, reasons: &'a [String], pooled: bool) -> Asked<'a> {
+        Asked { project: self.project, alias, reasons, taken: self.taken, pooled }
     }
 }
 
@@ -176,9 +178,8 @@ impl<'o> Preparation<'_, 'o> {
             Ok(((session, facts), text))
         })?;
         let databases = std::mem::take(&mut done.databases);
-        let databases = self.step(StepKind::Migrations, |this| {
-            this.databases(&done.run, databases, &project, &mut session)
-        })?;
+        let databases =
+            self.step(StepKind::Migrations, |this| this.databases(&done, databases, &project, &mut session))?;
         let target = moved.map(|moved| Target::Move(Box::new(moved)));
         let facts = Facts { done, target, packages, project, site, databases, states, baseline };
         self.assemble_rollback(facts, session)
@@ -250,13 +251,14 @@ impl<'o> Preparation<'_, 'o> {
 
     /// Finds out how each database is restored.
     fn databases(
-        &self,
-        run: &str,
+        &mut self,
+        done: &Done,
         databases: Vec<DoneDatabase>,
         project: &Project,
         session: &mut Session,
     ) -> Result<(Vec<Database>, String), Failed> {
         // Those that the update did not copy can only be reversed.
+        let (run, command) = (done.run.as_str(), done.command.as_deref());
         let is_copied = |done: &DoneDatabase| done.restore.as_ref().is_some_and(|one| one.backup.is_some());
         let from_copy = self.request.from_copy;
         if from_copy && !databases.iter().any(is_copied) {
@@ -268,7 +270,7 @@ impl<'o> Preparation<'_, 'o> {
             let alias = done.left.database.clone();
             let backups = found.iter().filter_map(|one: &Database| one.backup.as_ref());
             let taken = backups.map(Backup::file_bytes).sum();
-            let looked = Looked { run, project, taken, several };
+            let looked = Looked { run, command, project, taken, several };
             let (database, text) = match from_copy && is_copied(&done) {
                 true => self.by_copy(&looked, done, session)?,
                 false => self.reversed(&looked, done, session)?,
@@ -281,7 +283,7 @@ impl<'o> Preparation<'_, 'o> {
 
     /// Checks that a database is as the update left it, and that its migrations can be reversed.
     fn reversed(
-        &self,
+        &mut self,
         looked: &Looked<'_>,
         done: DoneDatabase,
         session: &mut Session,
@@ -294,7 +296,7 @@ impl<'o> Preparation<'_, 'o> {
             let (run, lines) = (looked.run.to_owned(), looked.named(alias, done.left.differences(&now)));
             return Err(RollbackError::DatabaseMoved { run, lines }.into());
         }
-        if let Some(argv) = &done.command
+        if let Some(argv) = looked.command
             && done.restore.as_ref().is_none_or(|restore| restore.before != done.left)
         {
             let copy = done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned);
@@ -302,8 +304,12 @@ impl<'o> Preparation<'_, 'o> {
             return Err(RollbackError::Irreversible { reasons, copy }.into());
         }
         let Some(migrate) = &done.migrate else {
+            let text = match looked.command {
+                Some(_) => "the command left them and the schema as they were",
+                None => "the update applied none",
+            };
             let database = Database { done, reversed: Vec::new(), copy: None, backup: None };
-            return Ok((database, "the update applied none".to_owned()));
+            return Ok((database, text.to_owned()));
         };
         let reversal = session.on(alias).reversal(&self.host, &migrate.before.applied);
         let reversed = databases.named(alias, reversal)?;
@@ -316,7 +322,12 @@ impl<'o> Preparation<'_, 'o> {
         let reasons = answers::backup_reasons(&reversed);
         let wanted = self.site.config().database.backup.is_wanted(!reasons.is_empty());
         let wanted = wanted && !reversed.is_empty();
-        let backup = if wanted { Some(self.backup(&looked.asked(alias, &reasons), session)?) } else { None };
+        let is_pooled = !reversed.is_empty() && is_pooled(databases, alias, session, &self.host)?;
+        if is_pooled {
+            self.notice(pooled(alias));
+        }
+        let asked = looked.asked(alias, &reasons, is_pooled);
+        let backup = if wanted { Some(self.backup(&asked, session)?) } else { None };
         let text = format!("{} to reverse", reversed.len());
         Ok((Database { done, reversed, backup, copy: None }, text))
     }
@@ -341,6 +352,7 @@ impl<'o> Preparation<'_, 'o> {
         };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices: Vec<String> = facts.losses().into_iter().chain(facts.taken_out()).collect();
+        notices.extend(facts.left_by_command().map(|left| format!("{left}; what else it changed stays")));
         notices.extend(done.inserted.notices.iter().cloned());
         if !own.is_empty() {
             let made = facts.made(&site.config().site.repository);
@@ -410,6 +422,7 @@ impl Done {
             hidden: past.undo().filter_map(held_by!(Exclude)).collect(),
             outputs,
             databases: DoneDatabase::of(past, &kept),
+            command: past.actions().find_map(held_by!(MigrateByCommand)).map(|command| command.argv),
             written: past
                 .actions()
                 .filter_map(held_by!(CarryWritten))
@@ -433,7 +446,6 @@ impl DoneDatabase {
                 .actions()
                 .filter_map(held_by!(Migrate))
                 .find(|migrate| migrate.before.database == left.database),
-            command: past.actions().find_map(held_by!(MigrateByCommand)).map(|command| command.argv),
             restore: past
                 .undo()
                 .filter_map(held_by!(RestoreDatabase))

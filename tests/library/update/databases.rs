@@ -269,11 +269,43 @@ fn a_command_of_the_site_s_own_migrates_and_the_copy_undoes_it() {
     crate::support::releases::publish_good(&site, "three");
     let (_, told) = updated(&site);
     assert!(told.done().contains(&"migrate"), "{told:?}");
-    super::rolls_back::rolled_back(&site);
+    let (report, told) = super::rolls_back::rolled_back(&site);
+    let left = "`manage.py migrate_all --tenant all` left migrations and schema as they were";
+    assert_eq!(told.skipped("migrate").unwrap(), left);
+    assert!(report.notices.concat().contains(&format!("{left}; what else it changed stays")), "{report:#?}");
 
     // Django's own command says what is pending.
     configure(&site, &key("[\"migrate_all\", \"--tenant\", \"all\"]"), &key("[\"migrate\", \"--noinput\"]"));
     let (_, told) = updated(&site);
     assert_eq!(told.outcome("migrations").unwrap(), "none pending, says `migrate --plan`");
     assert_eq!(told.skipped("backup").unwrap(), "no migrations are pending");
+
+    // What the command may change elsewhere, in a database that does not exist yet, and in a file of a commit.
+    let plan = || {
+        let loaded = load(&site);
+        let mut watch = |_: &Record| ();
+        let Ok(Prepared::Ready(update)) = update::prepare(&loaded, &Request::default(), None, &mut watch)
+        else {
+            panic!("there is something to do")
+        };
+        let notices = update.plan().notices.join("\n");
+        update.discard();
+        notices
+    };
+    configure(&site, &key("[\"migrate\", \"--noinput\"]"), &key("[\"migrate_all\"]"));
+    let file = "Path(__file__).resolve().parent / \"events.sqlite3\"";
+    let second = format!(
+        "\nfrom pathlib import Path\nDATABASES[\"events\"] = {{\"ENGINE\": \"django.db.backends.sqlite3\", \"NAME\": {file}}}\n"
+    );
+    site.publish(|tree| append(tree, SETTINGS, &second)).unwrap();
+    let notices = plan();
+    assert!(notices.contains("what `migrate_all` changes there is neither copied nor restored"), "{notices}");
+    configure(&site, "[database]\n", "[database]\nmigrate = [\"default\", \"events\"]\n");
+    let notices = plan();
+    assert!(!notices.contains("neither copied nor restored"), "{notices}");
+    assert!(notices.contains("events.sqlite3` does not exist yet"), "{notices}");
+    assert!(notices.contains("Django boots in the window"), "{notices}");
+    let tracked = "project/config/settings/events.sqlite3";
+    site.publish(|tree| write(tree, tracked, "")).unwrap();
+    refused(&site, &format!("`{tracked}`"));
 }

@@ -47,6 +47,18 @@ fn a_pooler_is_named_in_the_plan_and_gone_past() {
     configure(&site, "[database]\n", "[database]\ndirect = { default = \"direct\" }\n");
     let (report, told) = updated(&site);
     assert!(!report.notices.concat().contains("pooler") && told.done().contains(&"backup"), "{report:#?}");
+
+    // What is reversed through it, too.
+    let keys = "direct = { default = \"direct\" }\nbackup = \"always\"\n";
+    configure(&site, keys, "backup = \"never\"\n");
+    let loaded = load(&site);
+    let mut unheard = |_: &Record| ();
+    let rollback = update::rollback(&loaded, None, &Request::default(), None, &mut unheard);
+    let rollback = rollback.unwrap_or_else(|error| panic!("{}", deploykit::error_chain(&error)));
+    let notices = rollback.plan().notices.join("\n");
+    assert!(notices.contains("alias `default` reaches its server through a connection pooler"), "{notices}");
+    rollback.discard();
+    configure(&site, "backup = \"never\"\n", keys);
     let (_, told) = super::rolls_back::from_copy(&site);
     assert!(told.done().contains(&"migrate"));
 }

@@ -28,7 +28,7 @@ pub(super) fn check(wanted: &Databases, there: &[Database]) -> Result<(), Prepar
 
 /// Tells whether a database is migrated through a pooler that keeps no sessions. Refuses a direct alias that leads through one, or
 /// to another database.
-pub(super) fn is_pooled(
+pub(in crate::update) fn is_pooled(
     wanted: &Databases,
     alias: &str,
     session: &mut Session,
@@ -47,8 +47,28 @@ pub(super) fn is_pooled(
     Ok(false)
 }
 
+/// Names the databases that a command of the site's own may migrate, and that nobody copies.
+pub(super) fn outside(wanted: &Databases, there: &[Database]) -> Vec<String> {
+    let command = wanted.command.iter().flatten().next().map_or("", String::as_str);
+    let is_known = |alias: &String| {
+        wanted.migrate.contains(alias) || wanted.direct.values().any(|direct| direct == alias)
+    };
+    // Django has a stand-in for `{}`.
+    let outside = there
+        .iter()
+        .filter(|one| one.vendor != "unknown" && !is_known(&one.alias) && !one.twins.iter().any(is_known));
+    outside
+        .map(|one| {
+            format!(
+                "alias `{}` is not in `database.migrate`: what `{command}` changes there is neither copied nor restored",
+                one.alias
+            )
+        })
+        .collect()
+}
+
 /// Warns of migrations through a pooler.
-pub(super) fn pooled(alias: &str) -> String {
+pub(in crate::update) fn pooled(alias: &str) -> String {
     format!(
         "alias `{alias}` reaches its server through a connection pooler in transaction mode, such as PgBouncer: settings and locks \
          of a session do not hold there, and a migration waits for a lock without a limit; add an alias to `DATABASES` that \
@@ -62,7 +82,8 @@ mod tests {
 
     fn database(alias: &str, twins: &[&str]) -> Database {
         let twins = twins.iter().map(|twin| (*twin).to_owned()).collect();
-        Database { alias: alias.into(), engine: String::new(), vendor: String::new(), file: None, twins }
+        let vendor = if alias == "nothing" { "unknown" } else { "sqlite" };
+        Database { alias: alias.into(), engine: String::new(), vendor: vendor.into(), file: None, twins }
     }
 
     fn wanted(migrate: &[&str], direct: &[(&str, &str)]) -> Databases {
@@ -91,5 +112,27 @@ mod tests {
         );
         // As it is migrated past a pooler.
         assert_eq!(said(wanted(&["default"], &[("default", "replica")])), Ok(()));
+    }
+
+    #[test]
+    fn a_database_that_a_command_may_change_and_nobody_copies_is_named() {
+        let there = [
+            database("default", &["replica"]),
+            database("replica", &["default"]),
+            database("events", &[]),
+            database("straight", &[]),
+            database("nothing", &[]),
+        ];
+        let said = |migrate: &[&str]| {
+            let command = Some(vec!["migrate_multi".to_owned(), "--all".to_owned()]);
+            outside(&Databases { command, ..wanted(migrate, &[("default", "straight")]) }, &there)
+        };
+        assert_eq!(
+            said(&["default"]),
+            [
+                "alias `events` is not in `database.migrate`: what `migrate_multi` changes there is neither copied nor restored"
+            ]
+        );
+        assert_eq!(said(&["default", "events"]), Vec::<String>::new());
     }
 }

@@ -95,9 +95,11 @@ impl Preparation<'_, '_> {
         for alias in &project.databases.migrate {
             let backups = found.iter().filter_map(|one: &InDatabase| one.backup.as_ref());
             let taken = backups.map(Backup::file_bytes).sum();
+            let pooled = databases::is_pooled(&project.databases, alias, session, &self.host)?;
+            let asked = Asked { project, alias, reasons: &[], taken, pooled };
             let (one, text) = match &command {
-                Some(command) => self.by_command(alias, command, project, session, apart, taken)?,
-                None => self.migrations_of(alias, project, session, apart, taken)?,
+                Some(command) => self.by_command(&asked, command, session, apart)?,
+                None => self.migrations_of(&asked, session, apart)?,
             };
             // They are the same for each.
             let others = if found.is_empty() { one.migrations.plan.others.as_slice() } else { &[] };
@@ -105,13 +107,18 @@ impl Preparation<'_, '_> {
             {
                 self.notice(notice);
             }
-            if databases::is_pooled(&project.databases, alias, session, &self.host)?
+            if pooled
                 && command.as_ref().map_or(!one.migrations.plan.pending.is_empty(), MigrateCommand::runs)
             {
                 self.notice(databases::pooled(alias));
             }
             texts.push(if several { format!("`{alias}`: {text}") } else { text });
             found.push(one);
+        }
+        if command.as_ref().is_some_and(MigrateCommand::runs) {
+            for notice in databases::outside(&project.databases, &site.databases) {
+                self.notice(notice);
+            }
         }
         let text = command.as_ref().map_or_else(|| texts.join(", "), MigrateCommand::found);
         Ok(((found, command), text))
@@ -120,19 +127,21 @@ impl Preparation<'_, '_> {
     /// Looks at a database that a command of the site's own migrates: nothing but a copy could undo that.
     fn by_command(
         &self,
-        alias: &str,
+        asked: &Asked<'_>,
         command: &MigrateCommand,
-        project: &Project,
         session: &mut Session,
         apart: &Apart,
-        taken: u64,
     ) -> Result<(InDatabase, String), Failed> {
+        let Asked { project, alias, .. } = *asked;
+        if command.runs() {
+            self.refuse_tracked(alias, apart)?;
+        }
         let state = project.databases.named(alias, session.on(alias).state(&self.host))?;
         let is_new = apart.is_new(alias);
         let reasons = [command.reason()];
         let wanted = !is_new && command.runs() && self.site.config().database.backup != When::Never;
         let backup = match wanted {
-            true => Some(self.backup(&Asked { project, alias, reasons: &reasons, taken }, session)?),
+            true => Some(self.backup(&Asked { reasons: &reasons, ..*asked }, session)?),
             false => None,
         };
         let plan = MigrationPlan { applied: state.applied.clone(), ..MigrationPlan::default() };
@@ -142,26 +151,22 @@ impl Preparation<'_, '_> {
 
     fn migrations_of(
         &self,
-        alias: &str,
-        project: &Project,
+        asked: &Asked<'_>,
         session: &mut Session,
         apart: &Apart,
-        taken: u64,
     ) -> Result<(InDatabase, String), Failed> {
+        let Asked { project, alias, .. } = *asked;
         let databases = &project.databases;
         let plan = databases.named(alias, session.on(alias).migrations(&self.host))?;
         let state = databases.named(alias, session.on(alias).state(&self.host))?;
-        let file = apart.databases.iter().find(|file| file.alias == alias);
-        if let Some(file) = file.filter(|_| !plan.pending.is_empty())
-            && Tree::open(&self.site.config().site.repository, &self.to)?.holds(&file.path)
-        {
-            return Err(PreparationError::DatabaseTracked { path: file.path.clone() }.into());
+        if !plan.pending.is_empty() {
+            self.refuse_tracked(alias, apart)?;
         }
         // A new database is removed again when the update fails.
         let is_new = apart.is_new(alias);
         let reasons = plan.backup_reasons();
         let backup = match !is_new && backup::is_wanted(self.site.config().database.backup, &plan) {
-            true => Some(self.backup(&Asked { project, alias, reasons: &reasons, taken }, session)?),
+            true => Some(self.backup(&Asked { reasons: &reasons, ..*asked }, session)?),
             false => None,
         };
         let text = match plan.pending.len() {
@@ -173,15 +178,24 @@ impl Preparation<'_, '_> {
         Ok((InDatabase { migrations, backup }, text))
     }
 
+    /// Refuses to migrate a file that the new commit brings.
+    fn refuse_tracked(&self, alias: &str, apart: &Apart) -> Result<(), Failed> {
+        if let Some(file) = apart.databases.iter().find(|file| file.alias == alias)
+            && Tree::open(&self.site.config().site.repository, &self.to)?.holds(&file.path)
+        {
+            return Err(PreparationError::DatabaseTracked { path: file.path.clone() }.into());
+        }
+        Ok(())
+    }
+
     pub(in crate::update) fn backup(
         &self,
         asked: &Asked<'_>,
         session: &mut Session,
     ) -> Result<Backup, Failed> {
-        let (databases, alias) = (&asked.project.databases, asked.alias);
         let by_command = self.site.config().database.backup_command.is_some();
-        if !by_command && databases::is_pooled(databases, alias, session, &self.host)? {
-            return Err(PreparationError::Pooled { alias: alias.to_owned() }.into());
+        if !by_command && asked.pooled {
+            return Err(PreparationError::Pooled { alias: asked.alias.to_owned() }.into());
         }
         backup::prepare(self.site, asked, session, &self.host, &self.directory())
     }

@@ -138,7 +138,7 @@ impl Facts {
             change @ Check::Change(_) => self.carried(MIGRATE).fold(change, |check, carry| {
                 check.then(Action::TakeOutWritten(carry.clone()), Action::CarryWritten(carry))
             }),
-            unchanged => unchanged,
+            unchanged => self.left_by_command().map_or(unchanged, Check::unchanged),
         };
         Answers {
             backup: self.backup(),
@@ -232,6 +232,13 @@ impl Facts {
             let more = if paths.len() > shown.len() { " and others" } else { "" };
             format!("files that the update's code wrote are moved to `{directory}`, unless they were changed since: {}{more}", shown.join(", "))
         })
+    }
+
+    /// Says what a command of the site's own did that no copy undoes.
+    pub(super) fn left_by_command(&self) -> Option<String> {
+        let argv = self.done.command.as_ref()?.join(" ");
+        let stays = self.databases.iter().any(|database| database.copy.is_none());
+        stays.then(|| format!("`manage.py {argv}` left migrations and schema as they were"))
     }
 
     /// Returns what is lost of the data written since the update.

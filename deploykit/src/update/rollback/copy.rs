@@ -7,13 +7,13 @@ use jiff::Timestamp;
 
 use super::{Database, DoneDatabase, Failed, Looked};
 use crate::action::Action;
-use crate::django::{DatabaseState, PutBack, RestoreDatabase, RowCounts, Session};
+use crate::django::{DatabaseState, Project, PutBack, RestoreDatabase, RowCounts, Session};
 use crate::host::files::{self, Found};
 use crate::operations::django_manage::Reversal;
 use crate::update::backup::Backup;
 use crate::update::error::RollbackError;
 use crate::update::past::COUNTING;
-use crate::update::prepare::Preparation;
+use crate::update::prepare::{Preparation, databases};
 
 /// A copy that takes the place of the database.
 pub(super) struct FromCopy {
@@ -28,6 +28,11 @@ pub(super) struct FromCopy {
 pub(super) fn usable(restore: &RestoreDatabase) -> Option<&Path> {
     let copy = restore.backup.as_deref().filter(|copy| files::look(copy) != Found::Nothing);
     copy.filter(|_| restore.put_back != PutBack::ByHand)
+}
+
+/// Returns what restores the copy in this project, after the update: what was written since goes.
+fn again(restore: &RestoreDatabase, project: &Project) -> RestoreDatabase {
+    RestoreDatabase { project: project.clone(), reverse_first: false, ..restore.clone() }
 }
 
 impl Preparation<'_, '_> {
@@ -53,16 +58,15 @@ impl Preparation<'_, '_> {
         }
         let now = session.on(alias).state(&self.host)?;
         let reason = format!("the copy of run {} replaces the database", looked.run);
-        let backup = self.backup(&looked.asked(alias, &[reason]), session)?;
+        let pooled = databases::is_pooled(&looked.project.databases, alias, session, &self.host)?;
+        let backup = self.backup(&looked.asked(alias, &[reason], pooled), session)?;
         if backup.put_back == PutBack::ByHand {
             return Err(RollbackError::CopyByHand { copy: backup.action.path.clone() }.into());
         }
         let rows = session.on(alias).rows(&self.host, COUNTING)?;
         let losses = losses((looked.run, &done.rows), &path, &restore.before, &now, &rows);
         // The code that is live does it: the staged tree that the update migrated from is gone.
-        let (project, before) = (looked.project.clone(), restore.before.clone());
-        let put_back = restore.put_back.clone();
-        let restore = RestoreDatabase { put_back, ..RestoreDatabase::new(project, before, Some(path)) };
+        let restore = again(restore, looked.project);
         let text = format!("the copy of run {} exists", looked.run);
         let copy = Some(FromCopy { restore, now, losses });
         Ok((Database { done, copy, backup: Some(backup), reversed: Vec::new() }, text))
@@ -128,4 +132,25 @@ fn losses(
         losses.push(format!("not counted, since they are too large: {}", left.join(", ")));
     }
     losses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_copy_undoes_is_not_reversed_when_it_is_gone() {
+        let before =
+            DatabaseState { database: "default".into(), applied: vec![], schema: vec![], digest: "d".into() };
+        let copy = Some("/s/backup.dump".into());
+        let of_update = RestoreDatabase {
+            only_copy: true,
+            reverse_first: true,
+            put_back: PutBack::ByHand,
+            ..RestoreDatabase::new(Project::new("/staged/python", "/staged", "s"), before, copy)
+        };
+        let project = Project::new("/live/python", "/live", "s");
+        let restore = again(&of_update, &project);
+        assert_eq!(restore, RestoreDatabase { project, reverse_first: false, ..of_update });
+    }
 }
