@@ -14,10 +14,19 @@ from .registry import answers
 
 def way_of(connection: Connection, sqlite: T, postgresql: T, mariadb: T) -> T:
     """Chooses by the engine."""
+    if connection.vendor == "mysql" and not connection.mysql_is_mariadb:
+        refuse_old_mysql(connection.mysql_version)
     ways = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mariadb}
     if connection.vendor not in ways:
         raise Refused("unsupported", what="backup", engine=connection.vendor)
     return ways[connection.vendor]
+
+
+def refuse_old_mysql(version: tuple[int, ...]) -> None:
+    """Refuses a server that lacks what copies rely on, such as roles."""
+    if version < (8,):
+        engine = "a MySQL server older than 8.0 (%s)" % ".".join(map(str, version))
+        raise Refused("unsupported", what="backup", engine=engine)
 
 
 @answers("backup_facts")

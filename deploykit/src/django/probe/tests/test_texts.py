@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deploykit_probe import answers, lines
+from deploykit_probe.backup import refuse_old_mysql
 from deploykit_probe.backup_mariadb import granted
 from deploykit_probe.backup_postgresql import postgresql_environment
 from deploykit_probe.errors import Failed, Refused, failure, guarded, text_of
@@ -229,6 +230,15 @@ def test_programs_older_than_mysql_are_refused() -> None:
             check_version("mysqldump", said, "MySQL", server)
         assert caught.value.fields["kind"] == "tool_too_old"
     check_version("mysqldump", PERCONA_SAYS, "MySQL", (8, 0, 36))
+
+
+def test_servers_older_than_mysql_8_are_refused() -> None:
+    """By their version, not by the first statement that they do not know."""
+    refuse_old_mysql((8, 0, 0))
+    with pytest.raises(Refused) as caught:
+        refuse_old_mysql((5, 7, 44))
+    engine = "a MySQL server older than 8.0 (5.7.44)"
+    assert caught.value.fields == {"kind": "unsupported", "what": "backup", "engine": engine}
 
 
 def test_a_copy_of_mysql_leaves_the_server_s_own_out() -> None:
