@@ -163,16 +163,17 @@ pub fn gunicorn() -> Option<PathBuf> {
     server("gunicorn")
 }
 
+/// Virtualenvs with servers, and the packages in each, which have the names of their programs.
+const SERVERS: [(&str, [&str; 3]); 2] =
+    [("servers", ["gunicorn", "uwsgi", "uvicorn"]), ("asgi-servers", ["daphne", "hypercorn", "granian"])];
+
 /// A program of a virtualenv with servers, made once and kept for later runs; `None` when the tools for it are missing.
 pub fn server(name: &str) -> Option<PathBuf> {
-    static WSGI: OnceLock<Option<PathBuf>> = OnceLock::new();
-    static ASGI: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let asgi = ["daphne", "hypercorn", "granian"];
-    let programs = match asgi.contains(&name) {
-        true => ASGI.get_or_init(|| installed("asgi-servers", asgi)),
-        false => WSGI.get_or_init(|| installed("servers", ["gunicorn", "uwsgi", "uvicorn"])),
-    };
-    programs.as_ref().map(|programs| programs.join(name))
+    static PROGRAMS: [OnceLock<Option<PathBuf>>; SERVERS.len()] = [const { OnceLock::new() }; SERVERS.len()];
+    let mut known = SERVERS.iter().zip(&PROGRAMS);
+    let ((venv, packages), programs) =
+        known.find(|((_, packages), _)| packages.contains(&name)).expect("a server of `SERVERS`");
+    programs.get_or_init(|| installed(venv, *packages)).as_ref().map(|programs| programs.join(name))
 }
 
 /// Returns the programs of a virtualenv of this name with these packages.
