@@ -38,8 +38,16 @@ pub(super) fn hint(error: &ServiceError) -> Option<String> {
     })
 }
 
-pub(super) fn of_memory(_: &MemoryError) -> String {
-    "end what uses the memory, raise the limit, or lower `needs-memory` of the step".into()
+pub(super) fn of_memory(error: &MemoryError) -> String {
+    let step = &error.step;
+    match error.group {
+        Some(_) => format!(
+            "raise the limit of the control group, such as `MemoryMax` of its systemd unit, or lower `needs-memory` of `{step}`"
+        ),
+        None => {
+            format!("stop other programs on the machine, add memory, or lower `needs-memory` of `{step}`")
+        }
+    }
 }
 
 pub(super) fn of_jobs(error: &JobsError) -> Option<String> {

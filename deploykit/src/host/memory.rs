@@ -15,7 +15,7 @@ const GROUPS: &str = "/sys/fs/cgroup";
 
 /// There is less memory than a step needs.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("step `{step}` needs {needed} of memory, but only {available} is available ({source_of})")]
+#[error("step `{step}` needs {needed} of memory (`needs-memory`), but only {available} is available {}", place(group.as_deref()))]
 pub struct MemoryError {
     /// The step.
     pub step: String,
@@ -23,8 +23,15 @@ pub struct MemoryError {
     pub needed: Size,
     /// What there is.
     pub available: Size,
-    /// What limits it: the machine or a control group.
-    pub source_of: String,
+    /// The control group that limits it; `None`: the machine does.
+    pub group: Option<PathBuf>,
+}
+
+fn place(group: Option<&Path>) -> String {
+    match group {
+        Some(group) => format!("below the limit of the control group `{}`", group.display()),
+        None => "to the machine (`MemAvailable`)".to_owned(),
+    }
 }
 
 /// The memory that a step of the site's own needs.
@@ -44,13 +51,14 @@ impl NeedsMemory {
     /// When there is less. Succeeds when the available memory is not known.
     pub fn check(&self) -> Result<(), MemoryError> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let machine = of_machine(&read("/proc/meminfo"));
+        let machine = of_machine(&read("/proc/meminfo")).map(|available| (available, None));
         let groups = of_groups(Path::new(GROUPS), &read("/proc/self/cgroup"));
+        let groups = groups.into_iter().map(|(available, group)| (available, Some(group)));
         let least = machine.into_iter().chain(groups).min_by_key(|(available, _)| *available);
         match least {
-            Some((available, source_of)) if available < self.needed => {
+            Some((available, group)) if available < self.needed => {
                 let (step, needed) = (self.step.clone(), self.needed);
-                Err(MemoryError { step, needed, available, source_of })
+                Err(MemoryError { step, needed, available, group })
             }
             _ => Ok(()),
         }
@@ -58,14 +66,14 @@ impl NeedsMemory {
 }
 
 /// Reads what the machine has left without swapping.
-fn of_machine(meminfo: &str) -> Option<(Size, String)> {
+fn of_machine(meminfo: &str) -> Option<Size> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some((Size(kilobytes * 1024), "MemAvailable of the machine".to_owned()))
+    Some(Size(kilobytes * 1024))
 }
 
 /// Reads what each control group above a process has left that has a limit. `own` is its `/proc/PID/cgroup`.
-fn of_groups(root: &Path, own: &str) -> Vec<(Size, String)> {
+fn of_groups(root: &Path, own: &str) -> Vec<(Size, PathBuf)> {
     let mut found = Vec::new();
     for line in own.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -86,7 +94,7 @@ fn of_groups(root: &Path, own: &str) -> Vec<(Size, String)> {
         for group in group.ancestors() {
             let directory: PathBuf = top.join(group.strip_prefix("/").unwrap_or(group));
             if let Some(left) = left(&directory, names) {
-                found.push((left, format!("limit of the control group `{}`", group.display())));
+                found.push((left, group.to_owned()));
             }
         }
     }
@@ -110,7 +118,7 @@ mod tests {
     #[test]
     fn the_machine_says_what_it_has_left() {
         let meminfo = "MemTotal:       16384000 kB\nMemFree:  100 kB\nMemAvailable:    2000 kB\n";
-        assert_eq!(of_machine(meminfo).unwrap().0, Size(2_048_000));
+        assert_eq!(of_machine(meminfo), Some(Size(2_048_000)));
         assert_eq!(of_machine("MemTotal: 5 kB\n"), None);
     }
 
@@ -132,20 +140,26 @@ mod tests {
         write("system.slice/web", "memory.max", "max\n");
         write("system.slice/web", "memory.current", "600\n");
         let found = of_groups(root.path(), "0::/system.slice/web\n");
-        assert_eq!(found, [(Size(400), "limit of the control group `/system.slice`".to_owned())]);
+        assert_eq!(found, [(Size(400), PathBuf::from("/system.slice"))]);
         assert_eq!(of_groups(root.path(), "0::/../other\n"), []);
         write("memory/user", "memory.limit_in_bytes", "5000\n");
         write("memory/user", "memory.usage_in_bytes", "4000\n");
         write("memory/user", "memory.stat", "inactive_file 9\ntotal_inactive_file 500\n");
         let found = of_groups(root.path(), "3:cpu,cpuacct:/user\n2:memory:/user\n");
-        assert_eq!(found, [(Size(1500), "limit of the control group `/user`".to_owned())]);
+        assert_eq!(found, [(Size(1500), PathBuf::from("/user"))]);
     }
 
     #[test]
     fn what_is_not_there_is_said_with_both_sizes() {
         let need = NeedsMemory { step: "build".to_owned(), needed: Size(u64::MAX) };
-        let error = need.check().unwrap_err().to_string();
-        assert!(error.starts_with("step `build` needs ") && error.contains(" is available ("), "{error}");
+        let error = need.check().unwrap_err();
+        let said = |group| {
+            let group = Option::<&str>::map(group, PathBuf::from);
+            MemoryError { available: Size(2_000_000_000), group, ..error.clone() }.to_string()
+        };
+        let start = "step `build` needs 18446744 TB of memory (`needs-memory`), but only 2 GB is available ";
+        assert_eq!(said(None), format!("{start}to the machine (`MemAvailable`)"));
+        assert_eq!(said(Some("/web")), format!("{start}below the limit of the control group `/web`"));
         NeedsMemory { needed: Size(1), ..need }.check().unwrap();
     }
 }

@@ -124,12 +124,17 @@ impl<'d> Reader<'d> {
     }
 
     pub(crate) fn text(&self, key: &'static str) -> Option<String> {
-        let text = self.expect(key, "a string", |value| value.get_ref().as_str().map(str::to_owned))?;
+        let text = self.string(key, "a string")?;
         if text.trim().is_empty() {
             self.wrong(key, "is empty");
             return None;
         }
         Some(text)
+    }
+
+    /// Reads a string; `what` says what else a value should have been.
+    pub(super) fn string(&self, key: &'static str, what: &str) -> Option<String> {
+        self.expect(key, what, |value| value.get_ref().as_str().map(str::to_owned))
     }
 
     pub(crate) fn flag(&self, key: &'static str) -> Option<bool> {
@@ -165,8 +170,7 @@ impl<'d> Reader<'d> {
 
     /// Reads a duration such as `"20m"`.
     pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
-        let text = self
-            .expect(key, "a duration such as \"20m\"", |value| value.get_ref().as_str().map(str::to_owned))?;
+        let text = self.string(key, "a duration such as \"20m\"")?;
         let span = text.parse::<Span>().ok();
         let duration = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
         let duration = duration.and_then(|duration| duration.try_into().ok());

@@ -24,13 +24,12 @@ const UNITS: [(&str, u64); 6] = [
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (gigabytes, megabytes) = (self.0 / 1_000_000_000, self.0 / 1_000_000);
+        let [megabytes, gigabytes, terabytes, ..] = UNITS;
+        let fits =
+            |(_, factor): &(_, u64)| self.0 > 0 && self.0.is_multiple_of(*factor) || self.0 / factor >= 10;
+        let (unit, factor) = [terabytes, gigabytes].into_iter().find(fits).unwrap_or(megabytes);
         // Rounded down: never more than there is.
-        if self.0 > 0 && self.0.is_multiple_of(1_000_000_000) || gigabytes >= 10 {
-            write!(f, "{gigabytes} GB")
-        } else {
-            write!(f, "{megabytes} MB")
-        }
+        write!(f, "{} {unit}", self.0 / factor)
     }
 }
 
@@ -51,10 +50,14 @@ impl Value for Size {
     }
 
     fn read(reader: &Reader<'_>, key: &'static str) -> Option<Self> {
-        let text = reader.text(key)?;
+        let text = reader.string(key, "a size such as \"4 GB\"")?;
         let size = text.parse().ok();
         if size.is_none() {
-            reader.wrong(key, format!("`{text}` is not a size; write \"512 MB\" or \"4 GB\""));
+            let units = UNITS.map(|(unit, _)| unit).join(", ");
+            reader.wrong(
+                key,
+                format!("`{text}` is not a size such as \"4 GB\": expected an integer and one of {units}"),
+            );
         }
         size
     }
@@ -82,5 +85,9 @@ mod tests {
         assert_eq!(Size(4 << 30).to_string(), "4294 MB");
         assert_eq!(Size(15_999_999_999).to_string(), "15 GB");
         assert_eq!(Size(4_000_000_000).to_string(), "4 GB");
+        assert_eq!(Size(1_500_000_000_000).to_string(), "1500 GB");
+        assert_eq!(Size(2_000_000_000_000).to_string(), "2 TB");
+        assert_eq!(Size(16 << 40).to_string(), "17 TB");
+        assert_eq!(Size(0).to_string(), "0 MB");
     }
 }

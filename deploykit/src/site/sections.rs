@@ -151,7 +151,7 @@ keys! {
 }
 
 keys! {
-    /// The copy of the database before migrations.
+    /// The databases: which aliases are migrated, by which command and through which connection, and how they are copied before.
     pub struct DatabaseSection in "[database]" {
         /// Whether to copy the database before migrations. `auto`: when a migration cannot be reversed, loses data, may stay
         /// half done, or is not understood (such as `RunPython`). MariaDB commits each schema change at once, so there
@@ -298,9 +298,14 @@ impl PythonSection {
     }
 }
 
-/// Reads a command; an empty one is none.
+/// Reads a command.
 fn command(reader: &Reader<'_>, key: &'static str) -> Option<Option<Vec<String>>> {
-    reader.texts(key).filter(|argv| !argv.is_empty()).map(Some)
+    let argv = reader.texts(key)?;
+    if argv.is_empty() {
+        reader.wrong(key, "names no command; name one, or remove the key");
+        return None;
+    }
+    Some(Some(argv))
 }
 
 const fn minutes(minutes: u64) -> Duration {

@@ -64,6 +64,7 @@ fn outputs_are_paths_that_a_preparation_can_exchange() {
     text += &step("collect", "[\"dist/inner\", \".deploykit\"]");
     text += &step("code", "[\"late\"]");
     text += "[[steps]]\nname = \"more\"\nafter = \"check\"\nrun = [\"x\"]\ncache = [\"dist\", \"/x\"]\nneeds-memory = \"4G\"\n";
+    text += "[[steps]]\nname = \"last\"\nafter = \"code\"\nrun = [\"x\"]\nneeds-memory = 4\n";
     assert_data_eq!(
         mistakes(&text),
         str![[r#"
@@ -76,7 +77,8 @@ fn outputs_are_paths_that_a_preparation_can_exchange() {
 10: steps[1].outputs: `.deploykit` would replace `/srv/site/.deploykit`
 15: steps[2].outputs: only a step of the preparation can have `outputs`; this step runs in the checkout
 20: steps[3].cache: `/x` is not a relative path inside the repository
-21: steps[3].needs-memory: `4G` is not a size; write "512 MB" or "4 GB"
+21: steps[3].needs-memory: `4G` is not a size such as "4 GB": expected an integer and one of MB, GB, TB, MiB, GiB, TiB
+26: steps[4].needs-memory: expected a size such as "4 GB", found an integer
 
 "#]]
         .raw()
@@ -276,6 +278,11 @@ fn aliases_of_databases_are_named_once() {
 
 "#]]
         .raw()
+    );
+    let none = mistakes("[database]\nmigrate-command = []\n");
+    assert!(
+        none.contains("database.migrate-command: names no command; name one, or remove the key"),
+        "{none}"
     );
     let none = mistakes("[database]\nmigrate = []\n");
     assert!(none.contains("names no database; without this key, `default` is migrated"), "{none}");
