@@ -3,6 +3,7 @@
 mod django;
 mod flags;
 mod locks;
+mod python;
 mod services;
 
 use std::error::Error;
@@ -16,7 +17,6 @@ use deploykit::internal::git::{GitError, LocalChangeKind};
 use deploykit::internal::journal::JournalError;
 use deploykit::internal::lock::LockError;
 use deploykit::internal::owners::DistrustError;
-use deploykit::internal::python::PythonError;
 use deploykit::internal::state::OwnerError;
 use deploykit::operations::maintenance::MaintenanceError;
 use deploykit::operations::smoke_check::{PageResult, SmokeError};
@@ -64,7 +64,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return match error {
             ActionError::Command(error) => hint(error),
             ActionError::Git(error) => git(error),
-            ActionError::Python(error) => python(error),
+            ActionError::Python(error) => python::hint(error),
             ActionError::Service(error) => services::hint(error),
             ActionError::Jobs(error) => services::of_jobs(error),
             ActionError::Memory(error) => hint(error),
@@ -122,7 +122,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return git(error);
     }
     if let Some(error) = error.downcast_ref() {
-        return python(error);
+        return python::hint(error);
     }
     if let Some(error) = error.downcast_ref() {
         return django::hint(error);
@@ -373,73 +373,6 @@ fn git(error: &GitError) -> Option<String> {
         GitError::IndexLocked { path, .. } => {
             format!("if no git is running, remove {}", path.display())
         }
-        _ => return None,
-    })
-}
-
-fn python(error: &PythonError) -> Option<String> {
-    Some(match error {
-        PythonError::NoPip { .. } => "install it with `bin/python -m ensurepip`, or install uv".into(),
-        PythonError::NoVirtualenv { .. } | PythonError::NotAVirtualenv { .. } => {
-            "set `python.virtualenv` to the directory that holds `pyvenv.cfg`".into()
-        }
-        PythonError::LocalRequirement { .. } => {
-            "write the path from the top of the checkout, as in `-e ./lib`; that directory needs a pyproject.toml or a setup.py".into()
-        }
-        PythonError::CredentialsInArguments { .. } => {
-            "put the address into PIP_INDEX_URL in `site.env-file`, or the password into pip.conf or .netrc".into()
-        }
-        PythonError::VirtualenvNotWritable { .. } => {
-            "let the site's user write to that directory: the virtualenv is replaced there".into()
-        }
-        PythonError::HoldsTheSite { .. } => {
-            "make a virtualenv elsewhere, let the services use it, and set `python.virtualenv`".into()
-        }
-        PythonError::UnknownFiles { .. } => {
-            "move them out of the virtualenv: a site that writes to them would keep the old ones".into()
-        }
-        PythonError::IndexOfPip { .. } => {
-            "set `python.installer = \"pip\"`, or set the index for uv as UV_DEFAULT_INDEX in `site.env-file`"
-                .into()
-        }
-        PythonError::NotReplaceable { path, .. } => format!(
-            "make a virtualenv with its Python ({}/bin/python3 -m venv DIRECTORY), let the services use it, and set `python.virtualenv`; \
-             or leave out `python.requirements` and `python.lock`, and install packages by a step of your own",
-            path.display()
-        ),
-        PythonError::TrackedVirtualenv { .. } => {
-            "make a virtualenv that git does not track, let the services use it, and set `python.virtualenv`".into()
-        }
-        PythonError::DifferentFileSystem { path } => format!(
-            "make a virtualenv in `{}/venv`, let the services use it, and set `python.virtualenv`",
-            path.display()
-        ),
-        PythonError::BasePythonGone { .. } => {
-            "set `python.python` to a Python that is installed: the next update builds a new virtualenv with it".into()
-        }
-        PythonError::PythonNotFound { .. } => {
-            "correct `python.python`, install that version, or set the absolute path of an interpreter".into()
-        }
-        PythonError::OtherPython { .. } => {
-            "install such a Python and set `python.python` to its version: the next update builds a new virtualenv with it".into()
-        }
-        PythonError::PythonNotUsable { .. } | PythonError::NotAPython { .. } => {
-            "set `python.python` to the absolute path of an interpreter, or to its version".into()
-        }
-        PythonError::BuiltInPlace { .. } => {
-            "install the package without `-e`: its extension modules then go into the virtualenv".into()
-        }
-        PythonError::PipTooOld { .. } => {
-            "upgrade pip with `bin/python -m pip install --upgrade pip`, or install uv".into()
-        }
-        PythonError::SourcesWithoutGit { .. } => {
-            "install git and check that `git status` works in this directory".into()
-        }
-        PythonError::UnaskedEditable { name, .. } | PythonError::CannotTakeAlong { name, .. } => {
-            format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")
-        }
-        PythonError::Conflicts { .. } => "fix the requirements upstream".into(),
-        PythonError::Lock(error) => return locks::hint(error),
         _ => return None,
     })
 }

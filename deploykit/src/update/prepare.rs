@@ -65,6 +65,8 @@ pub(super) struct Preparation<'s, 'o> {
     pub(super) lock: Lock,
     pub(super) events: Events<'o>,
     pub(super) run: Option<RunDirectory>,
+    /// Where every command with its output is.
+    transcript: Option<PathBuf>,
     pub(super) started: Timestamp,
     pub(super) from: String,
     pub(super) to: String,
@@ -100,6 +102,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             host,
             state,
             mark: None,
+            transcript: None,
             lock,
             events: Events::new(observer),
             run: None,
@@ -189,6 +192,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         };
         // The site still serves, and has the first claim to the machine.
         self.host = self.host.with_low_priority(true).with_transcript(files::open_private(&transcript)?);
+        self.transcript = Some(transcript);
         Ok(())
     }
 

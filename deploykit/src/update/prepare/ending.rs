@@ -10,7 +10,7 @@ use crate::names;
 use crate::plan::{Phase, StepKind};
 use crate::report::{Failure, FailureKind, Report};
 use crate::services::{LogMark, ServiceState};
-use crate::state::{Current, RunDirectory, Unread};
+use crate::state::{Current, Unread};
 use crate::update::beside::Beside;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::recipe::Planned;
@@ -62,7 +62,7 @@ impl<'o> Preparation<'_, 'o> {
         if interrupted {
             (failure.kind, failure.interrupted) = (FailureKind::Interrupted, true);
         }
-        failure.transcript = self.run.as_ref().map(RunDirectory::transcript);
+        failure.transcript.clone_from(&self.transcript);
         let (error, tail) = (failure.error.clone(), failure.tail.clone());
         self.events.send(Event::StepFailed { phase, step: step.clone(), error, tail });
         let report = Report { failure: Some(failure), ..self.report(Outcome::Refused) };
