@@ -13,6 +13,16 @@ Exit codes:
   7  interrupted: run `deploykit recover`
  10  an update is available (`plan --exit-code`), or something would change (`--check --exit-code`)";
 
+/// The exit codes of `exec`, for its help.
+pub const OF_EXEC: &str = "\
+Exit codes: that of the command, or
+  0  not run: the site is being changed, and `--skip` is given
+  2  usage error
+  3  configuration error
+  4  not run: the site was still being changed after `--wait`, or the job cannot be registered
+126  the program cannot be executed
+127  there is no such program";
+
 pub const DONE: u8 = 0;
 pub const UNEXPECTED: u8 = 1;
 pub const USAGE: u8 = 2;

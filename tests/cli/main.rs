@@ -17,6 +17,7 @@ mod held;
 mod help;
 mod jobs;
 mod locks;
+mod logs;
 mod one_liners;
 mod readme;
 mod servers;

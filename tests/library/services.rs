@@ -271,7 +271,7 @@ fn what_a_service_writes_after_a_mark_is_kept() {
     eventually("the line is there", || !mark.new_lines(&Host::new(), 5).is_empty());
     let lines = mark.new_lines(&Host::new(), 5);
     assert_eq!((lines[0].name.as_str(), lines[0].lines.as_slice()), ("web", ["hello".to_owned()].as_slice()));
-    assert!(lines[0].path.ends_with("web.log"));
+    assert!(lines[0].source.ends_with("web.log"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `exec`: runs a job that must not run while the site is changed.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -43,5 +44,9 @@ pub fn run(global: &Global, args: &ExecArgs, ui: Ui) -> Result<u8, Failure> {
     let error = Command::new(program).args(words).exec();
     let found = error.kind() != std::io::ErrorKind::NotFound;
     let code = if found { NOT_RUNNABLE } else { NOT_FOUND };
-    Err(Failure::message(code, format!("cannot run `{}`: {error}", program.display()), None))
+    let is_sought = !found && Path::new(program).components().count() == 1;
+    let hint = is_sought.then_some(
+        "write the absolute path of the program: the PATH of cron is short, often only `/usr/bin:/bin`",
+    );
+    Err(Failure::message(code, format!("cannot run `{}`: {error}", program.display()), hint))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use deploykit::Site;
 use deploykit::operations::service_control::Want;
-use deploykit::services::{JournalUnit, NewLines, Role, last_lines_of, last_lines_of_unit};
+use deploykit::services::{JournalUnit, NewLines, Role, ServiceError, last_lines_of, last_lines_of_unit};
 
 use crate::args::{Global, LogsArgs};
 use crate::exit_code;
@@ -16,11 +16,15 @@ use crate::output::json::document;
 pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::partial_site(global)?;
     let host = site.host(None);
-    let mut sources = sources(&site);
+    let (mut sources, failed) = sources(&site, args.name.as_deref());
     if let Some(name) = &args.name {
         let mut known: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
         known.dedup();
         if !known.contains(&name.as_str()) {
+            if let Some(error) = failed.filter(|_| site.config().services.iter().any(|one| one.name == *name))
+            {
+                return Err(Failure::refused(&error));
+            }
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let message = format!("there are no logs named `{name}`; there are: {known}");
             return Err(Failure::message(
@@ -31,22 +35,26 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
         }
         sources.retain(|(known, _)| known == name);
     }
+    // A manager that does not answer is when logs are wanted most.
+    if let Some(error) = failed {
+        log::warn!("{}", deploykit::error_chain(&error));
+    }
     let read = |(name, source)| match source {
-        Source::File(path) => NewLines { name, lines: last_lines_of(&host, &path, args.lines), path },
+        Source::File(path) => NewLines { name, lines: last_lines_of(&host, &path, args.lines), source: path },
         Source::Journal(unit) => NewLines {
             name,
-            path: unit.command().into(),
+            source: unit.command().into(),
             lines: last_lines_of_unit(&host, &unit, args.lines),
         },
     };
     let logs: Vec<NewLines> = sources.into_iter().map(read).collect();
     let mut text = String::new();
     for log in &logs {
-        text.push_str(&paint(DIM, &format!("--- {} ({})", log.name, log.path.display())));
+        text.push_str(&paint(DIM, &format!("--- {} ({})", log.name, log.source.display())));
         text.push('\n');
         if log.lines.is_empty() {
-            let why = match log.path.is_absolute() {
-                true if log.path.exists() => "empty",
+            let why = match log.source.is_absolute() {
+                true if log.source.exists() => "empty",
                 true => "there is no such file",
                 false => "nothing, or no permission: the groups `systemd-journal` and `adm` may read it",
             };
@@ -71,16 +79,16 @@ enum Source {
     Journal(JournalUnit),
 }
 
-/// Returns what the managers and the configuration name.
-fn sources(site: &Site) -> Vec<(String, Source)> {
-    let control = site.service_control(Role::ALL, Want::Start);
-    let states = match control.observe(&site.host(None)) {
-        Ok(states) => states,
-        // A manager that does not answer is when logs are wanted most.
-        Err(error) => {
-            log::warn!("{}", deploykit::error_chain(&error));
-            Vec::new()
-        }
+/// Returns what the managers and the configuration name, and why a manager did not answer. If `only` is a service, the managers of others
+/// are not asked.
+fn sources(site: &Site, only: Option<&str>) -> (Vec<(String, Source)>, Option<ServiceError>) {
+    let mut control = site.service_control(Role::ALL, Want::Start);
+    if control.services.iter().any(|service| Some(service.name.as_str()) == only) {
+        control.services.retain(|service| Some(service.name.as_str()) == only);
+    }
+    let (states, failed) = match control.observe(&site.host(None)) {
+        Ok(states) => (states, None),
+        Err(error) => (Vec::new(), Some(error)),
     };
     let mut sources: Vec<(String, Source)> = Vec::new();
     for state in states {
@@ -95,5 +103,5 @@ fn sources(site: &Site) -> Vec<(String, Source)> {
             sources.push((name.clone(), source));
         }
     }
-    sources
+    (sources, failed)
 }

@@ -171,7 +171,7 @@ fn describe(text: &mut String, failure: &Failure) {
         lines(text, &format!("its last {}", counted(failure.tail.len())), &failure.tail);
     }
     for log in &failure.logs {
-        lines(text, &format!("new in the log of {} ({})", log.name, log.path.display()), &log.lines);
+        lines(text, &format!("new in the log of {} ({})", log.name, log.source.display()), &log.lines);
     }
 }
 

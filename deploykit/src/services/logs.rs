@@ -52,7 +52,8 @@ pub struct NewLines {
     /// The service, or the name that the log was given.
     pub name: String,
     /// The file, or the command that shows the journal.
-    pub path: PathBuf,
+    #[serde(rename = "path")]
+    pub source: PathBuf,
     /// Its last lines, oldest first, secrets removed.
     pub lines: Vec<String>,
 }
@@ -111,12 +112,12 @@ impl LogMark {
     pub fn new_lines(&self, host: &Host, max_lines: usize) -> Vec<NewLines> {
         let files = self.files.iter().map(|marked| NewLines {
             name: marked.name.clone(),
-            path: marked.path.clone(),
+            source: marked.path.clone(),
             lines: last_lines(host, &marked.new_text(), usize::MAX),
         });
         let units = self.units.iter().map(|MarkedUnit { name, unit, since }| NewLines {
             name: name.clone(),
-            path: unit.command().into(),
+            source: unit.command().into(),
             lines: or_reason(unit.lines(host, Some(*since), MOST_OF_JOURNAL)),
         });
         let telling = files.chain(units).map(|new| NewLines { lines: telling(new.lines, max_lines), ..new });

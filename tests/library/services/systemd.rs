@@ -75,7 +75,7 @@ fn every_state_of_systemd_is_told_apart() {
             let command = Path::new("journalctl --unit=broken.service");
             has("ModuleNotFoundError: No module named 'nosuch'")
                 && has("Worker failed to boot.")
-                && new.iter().all(|log| log.lines.len() <= 20 && log.path == command)
+                && new.iter().all(|log| log.lines.len() <= 20 && log.source == command)
         });
         assert!(matches!(error, ServiceError::Died { .. }), "{error:?}");
     }
