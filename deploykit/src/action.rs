@@ -152,6 +152,11 @@ macro_rules! held_by {
 
 pub(crate) use held_by;
 
+/// Tells whether a step with these actions and this undo leaves nothing to undo.
+pub(crate) fn leave_nothing(actions: &[Action], undo: &[Action]) -> bool {
+    undo.is_empty() && actions.iter().all(Action::leaves_nothing)
+}
+
 impl Action {
     /// Tells whether the action leaves the site unchanged, so that nothing is to undo.
     #[must_use]

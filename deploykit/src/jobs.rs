@@ -3,6 +3,7 @@
 //! A job has a file with a lock. The program of the job inherits the lock, so it lasts as long as any process of the job that
 //! keeps its files open, whoever is killed. `sudo` closes the files of its caller: its process itself counts as well.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -17,6 +18,7 @@ use thiserror::Error;
 use crate::git::counted;
 use crate::host::files::{self, FileError, InPath};
 use crate::host::{Host, ProcessId, processes, users};
+use crate::keys::written;
 
 /// Polling interval while jobs end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -47,7 +49,7 @@ impl fmt::Display for Job {
 #[non_exhaustive]
 pub enum JobsError {
     /// Jobs run for longer than an update waits.
-    #[error("after {:.0} s, {} still {}: {}", limit.as_secs_f64(), counted(jobs.len(), "job"), if jobs.len() == 1 { "runs" } else { "run" }, listed(jobs))]
+    #[error("after {}, {} still {}: {}", written(*limit), counted(jobs.len(), "job"), if jobs.len() == 1 { "runs" } else { "run" }, listed(jobs))]
     StillRun {
         /// The jobs.
         jobs: Vec<Job>,
@@ -200,18 +202,26 @@ pub struct WaitForJobs {
 }
 
 impl WaitForJobs {
-    /// Waits.
+    /// Waits, and says how long it waited.
     ///
     /// # Errors
     ///
     /// When jobs still run after the limit, when their files cannot be read, and when the end of the run is requested.
     pub fn perform(&self, host: &Host) -> Result<(), JobsError> {
         let since = Instant::now();
+        let mut awaited = HashSet::new();
         loop {
             let jobs = self.jobs.others()?;
             if jobs.is_empty() {
+                host.say_outcome(&match awaited.len() {
+                    0 => "no job ran".to_owned(),
+                    count => {
+                        format!("waited {:.1} s for {}", since.elapsed().as_secs_f64(), counted(count, "job"))
+                    }
+                });
                 return Ok(());
             }
+            awaited.extend(jobs.iter().map(|job| (job.process.pid, job.since)));
             if since.elapsed() >= self.limit {
                 return Err(JobsError::StillRun { jobs, limit: self.limit });
             }
@@ -264,11 +274,21 @@ mod tests {
         }
         let wait = WaitForJobs { jobs, limit: Duration::ZERO };
         let error = wait.perform(&Host::new()).unwrap_err().to_string();
-        let start = format!("after 0 s, 2 jobs still run: `backup --all` (process {}, since ", child.id());
+        let start = format!("after 0s, 2 jobs still run: `backup --all` (process {}, since ", child.id());
         assert!(error.starts_with(&start), "{error}");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        wait.perform(&Host::new()).unwrap();
+        let killing = std::thread::spawn(move || {
+            std::thread::sleep(3 * LOOK);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let (host, wait) =
+            (Host::new().with_notices(), WaitForJobs { limit: Duration::from_secs(600), ..wait });
+        wait.perform(&host).unwrap();
+        killing.join().unwrap();
+        let outcome = host.take_outcome().unwrap();
+        assert!(outcome.starts_with("waited ") && outcome.ends_with(" s for 1 job"), "{outcome}");
+        wait.perform(&host).unwrap();
+        assert_eq!(host.take_outcome().as_deref(), Some("no job ran"));
     }
 
     #[test]

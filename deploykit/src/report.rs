@@ -98,4 +98,7 @@ pub struct StepReport {
     pub duration_ms: u64,
     /// Whether it was undone afterwards, or left nothing to undo.
     pub undone: bool,
+    /// Whether it leaves the site unchanged, as a wait or a check does, so that there is nothing to undo.
+    #[serde(default)]
+    pub leaves_nothing: bool,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, Context, executor};
+use crate::action::{Action, Context, executor, leave_nothing};
 pub use crate::error::error_chain;
 use crate::error::warn;
 use crate::event::{Event, Observer, Outcome, Record};
@@ -206,17 +206,23 @@ impl Runner<'_, '_> {
             };
             self.tell_notices();
             let duration_ms = crate::millis::of(started.elapsed());
-            let report = StepReport { step: step.id.clone(), phase: step.phase, duration_ms, undone: false };
-            reports.push(report);
+            reports.push(StepReport {
+                step: step.id.clone(),
+                phase: step.phase,
+                duration_ms,
+                undone: false,
+                leaves_nothing: leave_nothing(&step.change.actions, &step.change.undo),
+            });
             match done {
                 Ok(()) => {
                     window.after(&step.id);
                     let change = &step.change;
-                    let outcome = match (change.after.is_empty(), change.reason.is_empty()) {
+                    let planned = || match (change.after.is_empty(), change.reason.is_empty()) {
                         (true, _) => change.reason.clone(),
                         (_, true) => change.after.clone(),
                         _ => format!("{}: {}", change.after, change.reason),
                     };
+                    let outcome = self.context.host.take_outcome().unwrap_or_else(planned);
                     let (phase, step) = (step.phase, step.id.clone());
                     self.events.send(Event::StepFinished { phase, step, outcome, duration_ms });
                 }
@@ -341,7 +347,7 @@ impl Runner<'_, '_> {
                 let duration_ms = crate::millis::of(started.elapsed());
                 self.events.send(Event::StepUndone { step: step.clone(), duration_ms });
             }
-            if !undo.is_empty() || actions.iter().all(Action::leaves_nothing) {
+            if !undo.is_empty() || leave_nothing(actions, undo) {
                 undone.steps.push((step, true));
             }
         }

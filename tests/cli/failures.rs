@@ -104,7 +104,7 @@ Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
-  undone: smoke-check, start-web, code, stop-web, page-up, stop-workers, announce
+  undone: start-web, code, stop-web, page-up, stop-workers, announce
 Hint: fix what these lines say, push it, and run `deploykit update` again
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
 
@@ -224,7 +224,7 @@ Error: step `smoke-check` failed: 1 of 2 pages is not as expected: `/`: expected
 --- new in the log of worker (/srv/log/worker.log)
 Held: the site is in maintenance and its services are stopped. A person is needed.
   `migrate` could not be undone: the migrations cannot be reversed: `guestbook.0002_shout`: RunPython without `reverse_code`
-  undone: start-web, smoke-check
+  undone: start-web
   still done: announce, stop-workers, page-up, stop-web, code, migrate
 Hint: restore the database to its state before these migrations, then run `deploykit recover`
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
@@ -280,7 +280,7 @@ Rolling back: 6 steps to undo
 The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 Held: the site is in maintenance and its services are stopped. A person is needed.
   `migrate` could not be undone: the migrations cannot be reversed: `guestbook.0002_shout`: RunPython without `reverse_code`
-  undone: start-web, smoke-check
+  undone: start-web
   still done: announce, stop-workers, page-up, stop-web, code, migrate
 Hint: restore the database to its state before these migrations, then run `deploykit recover`
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
@@ -300,7 +300,7 @@ exit code 0
 --- stdout
 The update had failed at step `smoke-check`: 1 of 2 pages is not as expected: `/`: expected status 200, got 500 ("Server Error (500)") after [N] attempts in [S] s
 Rolled back: [COMMIT] serves again; the site was down for [S] s.
-  undone: smoke-check, start-web, migrate, code, stop-web, page-up, stop-workers, announce
+  undone: start-web, migrate, code, stop-web, page-up, stop-workers, announce
 --- stderr
 Rolling back: 6 steps to undo
   ↩ migrate [S] s

@@ -8,9 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use snapbox::prelude::*;
+use snapbox::{assert_data_eq, str};
 
 use crate::documents::assert_documented;
-use crate::run::{Running, on, wait_for};
+use crate::run::{Running, deploykit, on, wait_for};
 use crate::support::releases::publish_good;
 use crate::support::site::TestSite;
 use crate::support::snapshot::{Snapshot, assert_same};
@@ -42,6 +44,9 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     exec(&["--skip", "--", "true"]).run().expect(0);
     let done = exec(&["--", "no-such-program", "x"]).run().expect(127);
     assert!(done.stderr.contains("cannot run `no-such-program`: No such file"), "{}", done.stderr);
+    assert!(done.stderr.contains("\nHint: write the absolute path of the program: "), "{}", done.stderr);
+    let done = exec(&["--", "/no-such-program"]).run().expect(127);
+    assert!(!done.stderr.contains("Hint:"), "{}", done.stderr);
     exec(&["--", "/"]).run().expect(126);
     exec(&["true"]).run().expect(2);
 
@@ -59,7 +64,7 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     let plan = on(site, &["plan"]).run().expect(0);
     let (_, rows) = plan.stdout.split_once("  jobs  ").expect("a row");
     assert!(
-        rows.trim_start().starts_with("2 jobs run now; the step waits up to 1 s for their end\n"),
+        rows.trim_start().starts_with("2 jobs run now; the step waits up to 1s for their end\n"),
         "{}",
         plan.stdout
     );
@@ -69,7 +74,7 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     let refused = on(site, &["update", "-y"]).run().expect(4);
     let said = &refused.stderr;
     assert!(
-        said.contains("after 1 s, 2 jobs still run:") && said.contains("`sh -c 'echo first >> ran; "),
+        said.contains("after 1s, 2 jobs still run:") && said.contains("`sh -c 'echo first >> ran; "),
         "{said}"
     );
     assert!(said.contains(&format!("(process {}, since ", second.id())), "{said}");
@@ -87,6 +92,7 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     // From now on, none starts.
     let skipped = exec(&["--skip", "--", "touch", "skipped"]).run().expect(0);
     assert!(skipped.stderr.starts_with("skipped: run "), "{}", skipped.stderr);
+    assert_eq!(exec(&["-q", "--skip", "--", "touch", "skipped"]).run().expect(0).stderr, "");
     let late = exec(&["--wait", "200ms", "--", "touch", "late"]).run().expect(4);
     assert!(late.stderr.contains(" is changing the site\n"), "{}", late.stderr);
     let waiting = started(site, "third", &[]);
@@ -122,6 +128,8 @@ fn the_first_job_begins_after_the_plan(site: &TestSite) {
     wait_for_the_step(site);
     fs::write(site.root.join("end"), "").unwrap();
     job.finish().expect(0);
+    update.wait_for(" s for 1 job");
+    assert!(update.screen().contains("waited "), "{}", update.screen());
     update.finish().expect(0);
     for file in ["end", "ran"] {
         fs::remove_file(site.root.join(file)).unwrap();
@@ -142,6 +150,50 @@ fn wait_for_the_step(site: &TestSite) {
 /// Tells whether the last line of a journal has this.
 fn last_is(journal: &str, entry: &str) -> bool {
     journal.lines().last().is_some_and(|line| line.contains(entry))
+}
+
+#[test]
+fn the_help_has_the_exit_codes() {
+    assert_data_eq!(
+        deploykit("/", &["exec", "--help"]).run().expect(0).text(None),
+        str![[r#"
+exit code 0
+--- stdout
+Run a command, such as a job of cron, once no update is running
+
+Usage: deploykit exec [OPTIONS] -- <COMMAND>...
+
+Arguments:
+  <COMMAND>...  The command and its arguments
+
+Options:
+      --skip         Do not wait: skip the command and exit with 0
+      --wait <TIME>  Timeout while an update changes the site or a run is unfinished [default: 1h]
+  -h, --help         Print help
+
+Global options:
+  -c, --config <FILE>       The configuration; default: deploykit.toml here or in a directory above
+                            [env: DEPLOYKIT_CONFIG=]
+  -e, --environment <NAME>  Override the environment; default: the one in the configuration [env:
+                            DEPLOYKIT_ENVIRONMENT=] [possible values: production, staging,
+                            development]
+      --json                Print one JSON document on the standard output
+  -q, --quiet               Print errors only
+  -v, --verbose...          Print more; twice: every command
+      --color <WHEN>        When to use colour [default: auto] [possible values: auto, always,
+                            never]
+
+Exit codes: that of the command, or
+  0  not run: the site is being changed, and `--skip` is given
+  2  usage error
+  3  configuration error
+  4  not run: the site was still being changed after `--wait`, or the job cannot be registered
+126  the program cannot be executed
+127  there is no such program
+
+"#]]
+        .raw()
+    );
 }
 
 #[test]
@@ -180,10 +232,17 @@ fn cron_runs_a_job_once_the_run_before_it_is_over() {
     let journal = run.join("journal.jsonl");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&run).unwrap();
     fs::write(&journal, JOURNAL).unwrap();
-    let exec = format!("@reboot {} -c {} exec", env!("CARGO_BIN_EXE_deploykit"), config.display());
+    let exec = format!("{} -q -c {} exec", env!("CARGO_BIN_EXE_deploykit"), config.display());
     let touch = |name: &str| format!("touch {}", path.join(name).display());
-    let (skipped, ran) = (touch("skipped"), touch("ran"));
-    let tab = format!("{exec} --wait 2m -- {ran}\n{exec} --skip -- {skipped}; {}\n", touch("decided"));
+    let order = path.join("order");
+    let say = |word: &str| format!("echo {word} >> {}", order.display());
+    let tab = format!(
+        "@reboot {}; {exec} --wait 2m -- sh -c '{}'\n@reboot {exec} --skip -- {}; {}\n",
+        say("began"),
+        say("ran"),
+        touch("skipped"),
+        touch("decided")
+    );
     fs::write(path.join("crontab"), tab).unwrap();
     let script = "mount --make-rprivate / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /etc/cron.d && \
                   mount --bind /dev/null /etc/crontab && mount -t tmpfs -o mode=1730 tmpfs /var/spool/cron/crontabs && \
@@ -193,10 +252,13 @@ fn cron_runs_a_job_once_the_run_before_it_is_over() {
     let mut cron = command.current_dir(path).spawn().unwrap();
     wait_for("the other job is skipped", || path.join("decided").exists());
     let registered = || fs::read_dir(path.join(".deploykit/jobs")).is_ok_and(|jobs| jobs.count() > 0);
-    wait_for("the job was refused at first", || !registered() && path.join(".deploykit/jobs").exists());
-    assert!(!path.join("ran").exists());
+    let said = || fs::read_to_string(&order).unwrap_or_default();
+    wait_for("the first job begins", || said() == "began\n");
+    wait_for("no job is registered", || !registered() && path.join(".deploykit/jobs").exists());
+    fs::write(&order, "began\nover\n").unwrap();
     fs::write(&journal, format!("{JOURNAL}{OVER}")).unwrap();
-    wait_for("the job runs", || path.join("ran").exists());
+    wait_for("the job runs", || said().ends_with("ran\n"));
+    assert_eq!(said(), "began\nover\nran\n");
     assert!(!path.join("skipped").exists());
     cron.kill().unwrap();
     cron.wait().unwrap();

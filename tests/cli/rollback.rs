@@ -273,7 +273,7 @@ Error: step `smoke-check` failed: 2 of 2 pages are not as expected: `/`: expecte
 --- new in the log of gunicorn (/srv/log/gunicorn.log)
 --- new in the log of worker (/srv/log/worker.log)
 The rollback failed and is undone: [COMMIT] serves again; the site was down for [S] s.
-  undone: smoke-check, start-web, code, stop-web, page-up, stop-workers, announce
+  undone: start-web, code, stop-web, page-up, stop-workers, announce
 Hint: fix the cause, and run `deploykit rollback` again
 Hint: every command with all its output is in /srv/site/.deploykit/runs/[RUN]/output.log
 

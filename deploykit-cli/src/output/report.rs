@@ -33,7 +33,7 @@ pub fn render_past(report: &Report) -> String {
     let started = date_and_time(report.started);
     let mut text = format!("{}: {from} → {to} ({}), {started}\n", paint(BOLD, &what), report.environment);
     for step in &report.steps {
-        let mark = if step.undone { paint(WARN, "↩") } else { paint(GOOD, "✓") };
+        let mark = if step.undone && !step.leaves_nothing { paint(WARN, "↩") } else { paint(GOOD, "✓") };
         let failed = report.failure.as_ref().is_some_and(|failure| failure.step == step.step);
         let mark = if failed { paint(BAD, "✗") } else { mark };
         let _ = writeln!(text, "  {mark} {:<18} {:>9}", step.step, milliseconds(step.duration_ms));
@@ -67,7 +67,7 @@ fn ending(report: &Report) -> String {
     };
     let _ = writeln!(text, "{}", paint(style, &line));
     let names = |undone: bool| -> Vec<&str> {
-        let steps = report.steps.iter().filter(|step| step.undone == undone);
+        let steps = report.steps.iter().filter(|step| step.undone == undone && !step.leaves_nothing);
         steps.map(|step| step.step.as_str()).collect()
     };
     match report.outcome {
@@ -247,6 +247,9 @@ pub fn render_hints(hints: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use deploykit::plan::Phase;
+    use deploykit::report::StepReport;
+
     use super::*;
 
     #[test]
@@ -268,5 +271,24 @@ mod tests {
         assert_eq!(summary(&report), format!("The rollback failed and is undone: {down}"));
         report.rolls_back = None;
         assert_eq!(summary(&report), format!("Rolled back: {down}"));
+    }
+
+    #[test]
+    fn only_what_was_undone_is_listed() {
+        let step = |step: &str, undone, leaves_nothing| StepReport {
+            step: step.into(),
+            phase: Phase::Window,
+            duration_ms: 1,
+            undone,
+            leaves_nothing,
+        };
+        let steps = vec![step("jobs", true, true), step("stop-web", true, false), step("own", false, false)];
+        let mut report = Report { steps, outcome: Outcome::RolledBack, ..Report::default() };
+        assert!(ending(&report).contains("\n  undone: stop-web\n  cannot be undone: own\n"));
+        report.steps[0].undone = false;
+        report.outcome = Outcome::Held;
+        assert!(ending(&report).contains("\n  undone: stop-web\n  still done: own\n"));
+        let jobs = render_past(&report).lines().find(|line| line.contains("jobs")).map(ToOwned::to_owned);
+        assert!(jobs.is_some_and(|line| line.contains('✓')));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod variables;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -70,11 +70,18 @@ pub struct Host {
     redactor: Arc<Redactor>,
     cancel: Option<Cancel>,
     transcript: Option<Arc<Mutex<File>>>,
-    notices: Option<Arc<Mutex<Vec<String>>>>,
+    said: Option<Arc<Mutex<Said>>>,
     low_priority: bool,
     umask: Option<Umask>,
     /// Answers commands instead of programs.
     script: Option<Script>,
+}
+
+/// What actions said to a person.
+#[derive(Debug, Default)]
+struct Said {
+    notices: Vec<String>,
+    outcome: Option<String>,
 }
 
 /// What a program left behind.
@@ -377,28 +384,39 @@ impl Host {
         process::hand_over(self, command)
     }
 
-    /// Returns the same host, which collects [notices](Host::notice) until they are [taken](Host::take_notices).
+    /// Returns the same host, which collects [notices](Host::notice) and [outcomes](Host::say_outcome) until they are taken.
     pub(crate) fn with_notices(&self) -> Self {
-        Host { notices: Some(Arc::default()), ..self.clone() }
+        Host { said: Some(Arc::default()), ..self.clone() }
+    }
+
+    fn said(&self) -> Option<MutexGuard<'_, Said>> {
+        self.said.as_ref().map(|said| said.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Tells a person something that is no failure: through the host that collects notices, else as a warning.
     pub(crate) fn notice(&self, text: &str) {
         let text = self.redactor.redact(text).into_owned();
-        match &self.notices {
-            Some(notices) => notices.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text),
+        match self.said() {
+            Some(mut said) => said.notices.push(text),
             None => log::warn!("{text}"),
         }
     }
 
     /// Returns the notices since the last call.
     pub(crate) fn take_notices(&self) -> Vec<String> {
-        let notices = self.notices.iter();
-        notices
-            .flat_map(|notices| {
-                std::mem::take(&mut *notices.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-            })
-            .collect()
+        self.said().map(|mut said| std::mem::take(&mut said.notices)).unwrap_or_default()
+    }
+
+    /// Says how a step ended, where its plan could not know.
+    pub(crate) fn say_outcome(&self, text: &str) {
+        if let Some(mut said) = self.said() {
+            said.outcome = Some(text.to_owned());
+        }
+    }
+
+    /// Returns what was said last of how a step ended.
+    pub(crate) fn take_outcome(&self) -> Option<String> {
+        self.said().and_then(|mut said| said.outcome.take())
     }
 
     /// Adds a line to the transcript, if there is one. A transcript that cannot be written never fails a run.

@@ -15,7 +15,7 @@ pub(crate) use reader::{Problems, Reader, merge, nearest, place};
 pub use reference::{Key, Section};
 pub(crate) use reference::{Row, default_text};
 pub use size::Size;
-pub(crate) use value::{Raw, Toml, Value, choices};
+pub(crate) use value::{Raw, Toml, Value, choices, written};
 
 use serde::{Deserialize, Serialize};
 

@@ -86,9 +86,14 @@ impl Toml for usize {
 
 impl Toml for Duration {
     fn toml(&self) -> String {
-        let duration = jiff::SignedDuration::try_from(*self).unwrap_or(jiff::SignedDuration::MAX);
-        format!("{duration:#}").toml()
+        written(*self).toml()
     }
+}
+
+/// Returns a duration as a configuration has it: `1h 30m`.
+pub(crate) fn written(duration: Duration) -> String {
+    let duration = jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX);
+    format!("{duration:#}")
 }
 
 impl<T: Toml> Toml for Option<T> {

@@ -270,7 +270,13 @@ impl Ending<'_, '_> {
             let started = Instant::now();
             let done = executor::perform(&step.change.actions, self.context, |_| ());
             let duration_ms = crate::millis::of(started.elapsed());
-            report.steps.push(StepReport { step: id.clone(), phase, duration_ms, undone: false });
+            report.steps.push(StepReport {
+                step: id.clone(),
+                phase,
+                duration_ms,
+                undone: false,
+                leaves_nothing: false,
+            });
             let Err(error) = done else {
                 self.events.send(Event::StepFinished { phase, step: id, outcome: reason, duration_ms });
                 continue;

@@ -166,6 +166,7 @@ mod tests {
             phase: Phase::Window,
             duration_ms: *duration_ms,
             undone: false,
+            leaves_nothing: false,
         };
         Report {
             rolls_back: rolls_back.then(|| "20261122-1".to_owned()),

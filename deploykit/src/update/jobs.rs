@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::host::files::FileError;
 use crate::jobs::{Jobs, Registered, WaitForJobs};
 use crate::journal::{Entry, JournalError};
+use crate::keys::written;
 use crate::lock::Lock;
 use crate::operations::{Change, Check};
 use crate::plan::{Plan, Step, StepKind};
@@ -114,8 +115,8 @@ pub(super) fn wait(site: &Site) -> Result<Option<Check>, FileError> {
     let limit = site.config().maintenance.wait_for_jobs;
     let reason = match running.len() {
         0 => "no job runs now".to_owned(),
-        1 => format!("1 job runs now; the step waits up to {} s for its end", limit.as_secs()),
-        count => format!("{count} jobs run now; the step waits up to {} s for their end", limit.as_secs()),
+        1 => format!("1 job runs now; the step waits up to {} for its end", written(limit)),
+        count => format!("{count} jobs run now; the step waits up to {} for their end", written(limit)),
     };
     let details = running.iter().map(ToString::to_string).collect();
     let actions = vec![crate::action::Action::WaitForJobs(WaitForJobs { jobs, limit })];

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, ActionError, Context, executor, held_by};
+use crate::action::{Action, ActionError, Context, executor, held_by, leave_nothing};
 use crate::django::{self, Project};
 use crate::error::warn;
 use crate::event::{Event, Observer, Outcome};
@@ -292,9 +292,10 @@ fn first_report(run: &RunDirectory, entries: &[Entry]) -> Report {
                 report.started = *time;
                 report.requests_wait = requests_wait(planned);
             }
-            Entry::StepStarted { step, phase, .. } => {
+            Entry::StepStarted { step, phase, actions, undo, .. } => {
                 let (step, phase) = (step.clone(), *phase);
-                report.steps.push(StepReport { step, phase, duration_ms: 0, undone: false });
+                let leaves_nothing = leave_nothing(actions, undo);
+                report.steps.push(StepReport { step, phase, duration_ms: 0, undone: false, leaves_nothing });
             }
             Entry::StepFinished { step, duration_ms } => {
                 for report in report.steps.iter_mut().filter(|report| report.step == *step) {

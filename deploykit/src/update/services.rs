@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::action::Action;
 use crate::git::counted;
+use crate::keys::written;
 use crate::operations::service_control::{Restart, Want, action};
 use crate::operations::smoke_check::PageResult;
 use crate::operations::{Change, Check};
@@ -151,8 +152,8 @@ impl<'p> Services<'p> {
         });
         let jobs = services.iter().zip(self.states).filter(|(_, state)| !state.jobs.is_empty());
         let jobs = jobs.map(|(service, state)| {
-            let (jobs, timeout) = (state.jobs.join(", "), service.stop_timeout.as_secs());
-            format!("stop of `{}`: deploykit waits up to {timeout} s for {jobs}, running now", service.name)
+            let (jobs, timeout) = (state.jobs.join(", "), written(service.stop_timeout));
+            format!("stop of `{}`: deploykit waits up to {timeout} for {jobs}, running now", service.name)
         });
         stopped.chain(cautions).chain(jobs).collect()
     }
