@@ -111,7 +111,7 @@ impl Session {
         let directory = names::text(&project.directory);
         let seconds = project.database_deadline.as_secs_f64();
         let configuration = json!({ "directory": directory, "limit": seconds }).to_string();
-        for line in [Value::from(probe::program()).to_string(), configuration] {
+        for line in [Value::from(probe::PROGRAM).to_string(), configuration] {
             session.write(host, "boot", &line)?;
         }
         session.answer(host, "boot", Some(limit))?;

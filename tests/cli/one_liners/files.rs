@@ -147,7 +147,7 @@ Booting Django once to read its settings
 exit code 0
 --- stdout
 Note: Django, the services and the pages were not asked: `--files-only`
-/srv/site/deploykit.toml has what was found; what was not asked was not compared.
+/srv/site/deploykit.toml: no differences from what was found on the site; what was not asked was not compared.
 
 "#]]
         .raw()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import sys
+import zlib
 from typing import IO, Any
 
 PACKAGE = "deploykit_probe"
@@ -31,9 +34,9 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(code, module.__dict__)
 
 
-def start(sources: dict[str, str], requests: IO[bytes]) -> None:
+def start(packed: str, requests: IO[bytes]) -> None:
     """Imports the modules, all of them at once, and answers requests until the input ends."""
-    finder = Sources(sources)
+    finder = Sources(json.loads(zlib.decompress(base64.b64decode(packed))))
     sys.meta_path.insert(0, finder)
     try:
         serve = importlib.import_module(PACKAGE + ".serve")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,10 @@ LOADER = (
 
 
 def program() -> str:
-    """Returns the program as `probe.rs` makes it."""
+    """Returns the program as `build.rs` makes it."""
     sources = {path.stem: path.read_text("utf-8") for path in MODULES if path.stem != "loader"}
-    return "%s\n\nstart(%s, requests)\n" % ((PACKAGE / "loader.py").read_text("utf-8"), json.dumps(sources))
+    packed = base64.b64encode(zlib.compress(json.dumps(sources).encode()))
+    return "%s\n\nstart(%r, requests)\n" % ((PACKAGE / "loader.py").read_text("utf-8"), packed.decode())
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
