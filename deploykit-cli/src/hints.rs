@@ -209,7 +209,7 @@ fn distrust(error: &DistrustError) -> Option<String> {
             )
         }
         DistrustError::Writable { path, .. } => format!("chmod go-w {}", path.display()),
-        DistrustError::RootOverOther { owner, .. } => {
+        DistrustError::RootOverOther { owner, .. } | DistrustError::NotWritable { owner, .. } => {
             format!("run it as {owner}: `sudo -u {owner} deploykit …`")
         }
         _ => return None,

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
 use thiserror::Error;
 
 use super::files::{self, FileError, InPath};
@@ -38,6 +39,16 @@ pub enum DistrustError {
         path: PathBuf,
         /// The owner's name.
         owner: String,
+    },
+    /// The caller cannot write to a directory that a run changes.
+    #[error("`{}` belongs to {owner}, and {caller} cannot write to it", path.display())]
+    NotWritable {
+        /// The state directory, or the one in which it would be made.
+        path: PathBuf,
+        /// The owner's name.
+        owner: String,
+        /// The caller's name.
+        caller: String,
     },
     /// It cannot be read who owns it.
     #[error(transparent)]
@@ -91,6 +102,29 @@ pub fn not_root_over_others(path: &Path) -> Result<(), DistrustError> {
         return Ok(());
     }
     Err(DistrustError::RootOverOther { path: path.to_owned(), owner: user_name(owner) })
+}
+
+/// Refuses a state directory, there or still to be made, that is not the caller's to write.
+///
+/// # Errors
+///
+/// When it belongs to another user, or the directory above, in which it must be made, cannot be written.
+pub(crate) fn is_writable(state: &Path) -> Result<(), DistrustError> {
+    let Some((path, found)) = state.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)))
+    else {
+        return Ok(());
+    };
+    let user = rustix::process::geteuid().as_raw();
+    let refused = if path == state {
+        found.uid() != user
+    } else {
+        rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).is_err()
+    };
+    if !refused {
+        return Ok(());
+    }
+    let (owner, caller) = (user_name(found.uid()), user_name(user));
+    Err(DistrustError::NotWritable { path: path.to_owned(), owner, caller })
 }
 
 /// Tells whether a file is the caller's own or root's; one that cannot be looked at is not.
@@ -162,6 +196,26 @@ mod tests {
 
     fn alice() -> Caller<'static> {
         Caller { user: 1000, passwd: PASSWD, group: GROUP }
+    }
+
+    #[test]
+    fn a_state_directory_is_the_caller_s_to_write() {
+        let place = tempfile::tempdir().unwrap();
+        let (site, state) = (place.path().join("site"), place.path().join("site/.deploykit"));
+        fs::create_dir(&site).unwrap();
+        is_writable(&state).unwrap();
+        fs::create_dir(&state).unwrap();
+        is_writable(&state).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&state, Some(54_321), None).unwrap();
+            let error = is_writable(&state).unwrap_err().to_string();
+            assert!(error.contains("belongs to user 54321, and root cannot write to it"), "{error}");
+        } else {
+            fs::remove_dir(&state).unwrap();
+            fs::set_permissions(&site, fs::Permissions::from_mode(0o555)).unwrap();
+            let error = is_writable(&state).unwrap_err().to_string();
+            assert!(error.contains("cannot write to it"), "{error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::Site;
 use crate::git;
 use crate::host::Host;
 use crate::host::files::{self, FileError};
-use crate::host::owners::{DistrustError, is_ours, not_root_over_others};
+use crate::host::owners::{DistrustError, is_ours, is_writable, not_root_over_others};
 use crate::journal::JournalError;
 use crate::lock::{Lock, LockError};
 use crate::names;
@@ -133,6 +133,7 @@ impl Site {
     pub fn claim(&self, purpose: &str, patience: Duration, host: &Host) -> Result<Lock, ClaimError> {
         self.may_be_claimed()?;
         let state = self.state();
+        is_writable(state.directory())?;
         state.create()?;
         let lock = Lock::take(&state.lock(), purpose, patience, host)?;
         let owner = state.record_owner(&self.config.path, &self.config.site.repository)?;
