@@ -1,5 +1,6 @@
 //! Environments with real pip and uv, from wheels that the tests make.
 
+mod indexes;
 mod interpreters;
 mod keeps;
 mod locks;

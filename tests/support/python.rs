@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use deploykit::internal::python::{Installer, Tool};
 use deploykit::{Host, Variables};
 use sha2::{Digest, Sha256};
@@ -302,15 +302,20 @@ pub struct Index {
 impl Index {
     /// Serves the wheels in `directories`.
     pub fn serve(directories: Vec<PathBuf>) -> Index {
-        Index::start(Some(directories))
+        Index::start(Some(directories), None)
+    }
+
+    /// Serves them to a user with a password only.
+    pub fn private(directories: Vec<PathBuf>, user: &str, password: &str) -> Index {
+        Index::start(Some(directories), Some(BASE64_STANDARD.encode(format!("{user}:{password}"))))
     }
 
     /// Accepts connections and stays silent.
     pub fn silent() -> Index {
-        Index::start(None)
+        Index::start(None, None)
     }
 
-    fn start(directories: Option<Vec<PathBuf>>) -> Index {
+    fn start(directories: Option<Vec<PathBuf>>, person: Option<String>) -> Index {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -323,8 +328,8 @@ impl Index {
                 }
                 match (&directories, stream) {
                     (Some(directories), Ok(stream)) => {
-                        let directories = directories.clone();
-                        std::thread::spawn(move || answer(stream, &directories));
+                        let (directories, person) = (directories.clone(), person.clone());
+                        std::thread::spawn(move || answer(stream, &directories, person.as_deref()));
                     }
                     (None, Ok(stream)) => held.push(stream),
                     _ => {}
@@ -342,7 +347,7 @@ impl Drop for Index {
     }
 }
 
-fn answer(mut stream: TcpStream, directories: &[PathBuf]) -> Option<()> {
+fn answer(mut stream: TcpStream, directories: &[PathBuf], person: Option<&str>) -> Option<()> {
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
@@ -361,7 +366,13 @@ fn answer(mut stream: TcpStream, directories: &[PathBuf]) -> Option<()> {
         .filter_map(|directory| fs::read_dir(directory).ok())
         .flatten()
         .filter_map(Result::ok);
-    let (status, kind, body) = if path.starts_with("/simple") {
+    let knows = |line: &str| {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        name.eq_ignore_ascii_case("authorization") && value.trim().strip_prefix("Basic ") == person
+    };
+    let (status, kind, body) = if person.is_some() && !request.lines().any(knows) {
+        ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"packages\"", "text/plain", Vec::new())
+    } else if path.starts_with("/simple") {
         let mut links = String::new();
         for path in files.map(|entry| entry.path()) {
             let file = path.file_name()?.to_str()?;

@@ -30,9 +30,30 @@ pub(super) fn hint(error: &LockFileError) -> Option<String> {
         LockFileError::Directory { .. } => {
             "move the package into the repository, or lock a wheel of it".into()
         }
+        LockFileError::NoVariable { variable, .. } => format!("set {variable} in `site.env-file`"),
         LockFileError::NoUv { .. } => {
             "install uv and add its directory to PATH in `site.env`; or run `uv export` and name its file in `python.requirements`".into()
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_of_poetry_1_has_two_ways_out() {
+        let error = LockFileError::Version {
+            file: "/srv/site/poetry.lock".into(),
+            found: "lock-version `2.0`".to_owned(),
+            expected: "`2.1`, which Poetry 2 writes",
+            update: "poetry lock",
+        };
+        let hint = hint(&error).unwrap();
+        assert_eq!(
+            hint,
+            "run `poetry lock` with Poetry 2; or run `poetry export` and name its file in `python.requirements`"
+        );
+    }
 }

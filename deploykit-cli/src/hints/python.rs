@@ -74,6 +74,14 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
         PythonError::UnaskedEditable { name, .. } | PythonError::CannotTakeAlong { name, .. } => {
             format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")
         }
+        PythonError::AccessRefused { .. } => {
+            "let the site's user have the user name and password: in .netrc, by a keyring (`--keyring-provider subprocess` in \
+             `python.extra-args`), or in the address of the index, as PIP_INDEX_URL or UV_DEFAULT_INDEX in `site.env-file`"
+                .into()
+        }
+        PythonError::Constrained { .. } => {
+            "a lock decides about each version: remove the constraint from PIP_CONSTRAINT, UV_CONSTRAINT, pip.conf or `python.extra-args`, or lock anew with it".into()
+        }
         PythonError::Conflicts { .. } => "fix the requirements upstream".into(),
         PythonError::Lock(error) => return super::locks::hint(error),
         _ => return None,

@@ -172,6 +172,28 @@ pub enum PythonError {
         #[source]
         source: Box<CommandError>,
     },
+    /// An index does not accept the user and password, or got none.
+    #[error("access to `{url}` was refused: {status}")]
+    AccessRefused {
+        /// The address, without who asked.
+        url: String,
+        /// `401 Unauthorized`.
+        status: String,
+        /// How the installer ended, with its last lines.
+        #[source]
+        source: Box<CommandError>,
+    },
+    /// A constraint does not allow a version of the lock.
+    #[error("the constraint `{constraint}` contradicts `{}`", lock.display())]
+    Constrained {
+        /// The lock file.
+        lock: PathBuf,
+        /// The constraint, as the installer names it.
+        constraint: String,
+        /// How the installer ended, with its last lines.
+        #[source]
+        source: Box<CommandError>,
+    },
     /// The installer answered with something else than its documented format.
     #[error("cannot read what {installer} resolved: {problem}")]
     UnreadableResolution {
@@ -286,9 +308,10 @@ impl PythonError {
     #[must_use]
     pub fn tail(&self) -> &[String] {
         match self {
-            PythonError::ResolutionFailed { source, .. } | PythonError::BuildFailed { source, .. } => {
-                source.tail()
-            }
+            PythonError::ResolutionFailed { source, .. }
+            | PythonError::AccessRefused { source, .. }
+            | PythonError::Constrained { source, .. }
+            | PythonError::BuildFailed { source, .. } => source.tail(),
             PythonError::Lock(LockFileError::Program { source, .. }) => source.tail(),
             PythonError::Command(error) => error.tail(),
             _ => &[],

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::command::Command;
 use crate::host::Host;
@@ -150,8 +151,21 @@ fn uv_knows_an_index(host: &Host, directory: &Path, extra_args: &[String]) -> bo
     };
     of_uv.iter().any(|name| variable(host, name).is_some())
         || files_of_uv.iter().any(|file| file.exists())
-        || says(&directory.join("pyproject.toml"), &["[tool.uv", "[[tool.uv.index"])
+        || project_names_an_index(&directory.join("pyproject.toml"))
         || extra_args.iter().any(is_index)
+}
+
+/// Tells whether `[tool.uv]` of a project names an index.
+///
+/// Source: <https://docs.astral.sh/uv/reference/settings/>
+fn project_names_an_index(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let project: Value = toml::from_str(&text).unwrap_or_default();
+    let keys = ["index", "index-url", "extra-index-url", "find-links", "no-index"];
+    ["/tool/uv", "/tool/uv/pip"]
+        .iter()
+        .filter_map(|table| project.pointer(table))
+        .any(|table| keys.iter().any(|key| table.get(key).is_some()))
 }
 
 fn told_to_pip(host: &Host, virtualenv: &Path) -> Option<PathBuf> {

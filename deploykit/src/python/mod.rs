@@ -4,6 +4,7 @@
 //! (its scripts hold absolute paths), and [goes live](Switch) by one rename. What is installed is read from the files of
 //! the virtualenv, so knowing that nothing is to do costs no start of Python.
 
+mod access;
 mod asked;
 mod build;
 mod bytecode;

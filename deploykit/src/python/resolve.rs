@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::access;
 use super::asked::{Needs, Wish, asked, needs_of};
 use super::error::PythonError;
 use super::installer::{Budget, Tool, isolated, newer_pip, refusal};
@@ -20,7 +21,7 @@ use super::sources::{Copied, Source};
 use super::virtualenv::Virtualenv;
 use crate::command::Command;
 use crate::host::files::{self, FileError};
-use crate::host::{CommandError, Host};
+use crate::host::{CommandError, Host, Output};
 use crate::names::TEMPORARY;
 use answer::{named_in, needs_in_report};
 
@@ -86,6 +87,18 @@ const FIRST_PIP_WITH_REPORT: (u32, u32) = (22, 2);
 
 /// pip 22.3 brought `--python`, by which one pip looks at the packages of another virtualenv.
 const FIRST_PIP_FOR_OTHERS: (u32, u32) = (22, 3);
+
+/// Arguments that `uv pip install` has, and `uv pip compile` has not.
+const ONLY_TO_INSTALL: [&str; 8] = [
+    "--require-hashes",
+    "--verify-hashes",
+    "--no-verify-hashes",
+    "--compile-bytecode",
+    "--compile",
+    "--reinstall",
+    "--strict",
+    "--exact",
+];
 
 impl Resolution<'_> {
     /// Asks; `deadline` is for all programs together.
@@ -164,8 +177,7 @@ impl Resolution<'_> {
             // Editable packages are cloned even in a dry run: not into the live virtualenv.
             .args([Path::new("--src"), &scratch.join("src")])
             .args([Path::new("--report"), &report]);
-        let output =
-            host.run(&self.with_requirements(command, budget)).map_err(|error| self.failed(error))?;
+        let output = self.ask(host, budget, scratch, &self.with_requirements(command, budget))?;
         let text = match fs::read(&report) {
             // pip writes no report when there is nothing to install.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -295,6 +307,20 @@ impl Resolution<'_> {
         Ok(self.resolved(self.laid_over(&wanted), unasked, &needs_of(&self.virtualenv.path), None))
     }
 
+    /// Runs an installer that asks an index.
+    fn ask(
+        &self,
+        host: &Host,
+        budget: Budget,
+        scratch: &Path,
+        command: &Command,
+    ) -> Result<Output, PythonError> {
+        host.run(command).or_else(|error| {
+            let error = access::refused(host, self.tool, command, budget, error, scratch)?;
+            Err(self.failed(error))
+        })
+    }
+
     fn compile(
         &self,
         host: &Host,
@@ -308,11 +334,11 @@ impl Resolution<'_> {
             .args(args)
             .args([Path::new("--output-file"), answer])
             .args(self.requirements)
-            .args(self.extra_args)
+            .args(self.extra_args.iter().filter(|argument| !ONLY_TO_INSTALL.contains(&argument.as_str())))
             .directory(self.directory)
             .deadline(budget.left());
         let command = self.tool.for_sources(command, self.sources, self.directory);
-        host.run(&command).map_err(|error| self.failed(error))?;
+        self.ask(host, budget, files::parent(answer), &command)?;
         fs::read_to_string(answer).map_err(|source| in_scratch(answer, source))
     }
 

@@ -119,6 +119,16 @@ pub enum LockFileError {
         /// The other one.
         other: String,
     },
+    /// The address of an index names a variable that is not set.
+    #[error("the address of the index `{index}` of `{}` needs the variable `{variable}`, which is not set", file.display())]
+    NoVariable {
+        /// The lock file.
+        file: PathBuf,
+        /// The name of the index.
+        index: String,
+        /// The name of the variable.
+        variable: String,
+    },
     /// Only uv can read the lock, and there is no uv.
     #[error("only uv can read `{}`, and uv is not installed", file.display())]
     NoUv {

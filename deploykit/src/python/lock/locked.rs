@@ -1,12 +1,16 @@
 //! The set of packages that a lock means for one Python.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::super::packages::{Package, Packages, clean_url, normalise};
 use super::super::sources;
 use super::error::LockFileError;
+use super::index::host_of;
+use super::{Reading, text};
 use crate::names;
 
 /// The index that installers use unless they are told of another one.
@@ -124,6 +128,12 @@ impl Locked {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct LockedSet {
     packages: BTreeMap<String, Locked>,
+    /// More indexes that may have packages.
+    pub(super) indexes: Vec<String>,
+    /// Pages and directories with files of packages.
+    pub(super) links: Vec<String>,
+    /// Hosts whose certificates are not verified.
+    unverified: BTreeSet<String>,
     /// What a person may want to know.
     pub(crate) warnings: Vec<String>,
 }
@@ -156,6 +166,39 @@ impl LockedSet {
                 .map_or(package.version.clone(), |origin| format!("{} from {origin}", package.version))
         });
         Err(LockFileError::Twice { file: lock.to_owned(), package: locked.name, one, other })
+    }
+
+    /// Takes over whether the certificate of an index is verified.
+    pub(super) fn trust(&mut self, reading: &Reading<'_>, source: &Value) -> Result<(), LockFileError> {
+        let name = text(source, "name").unwrap_or_default();
+        if let (Some(false), Some(url)) =
+            (source.get("verify_ssl").and_then(Value::as_bool), text(source, "url"))
+        {
+            self.unverified.insert(host_of(&clean_url(&reading.with_variables(name, url)?)).to_owned());
+        }
+        Ok(())
+    }
+
+    /// Writes the addresses of indexes in another way.
+    pub(super) fn replace_indexes(&mut self, with: impl Fn(&str) -> String) {
+        for locked in self.packages.values_mut() {
+            if let Source::Index(Some(url)) = &mut locked.source {
+                *url = with(url);
+            }
+        }
+    }
+
+    /// Returns the hosts that are asked although they cannot prove who they are: pip demands that they are named. What comes
+    /// from them has the hash that the lock demands.
+    pub(crate) fn trusted(&self) -> BTreeSet<String> {
+        let of_packages = self.packages.values().filter_map(|locked| match &locked.source {
+            Source::Index(url) => url.as_ref(),
+            _ => None,
+        });
+        let plain =
+            of_packages.chain(&self.indexes).chain(&self.links).filter(|url| url.starts_with("http://"));
+        let plain = plain.map(|url| host_of(&clean_url(url)).to_owned());
+        plain.chain(self.unverified.iter().cloned()).collect()
     }
 
     /// Returns the set as it is compared with what is installed, without the packages of the checkout.
@@ -201,6 +244,10 @@ impl LockedSet {
                 _ => {}
             }
         }
+        if !indexes.is_empty() {
+            let more = self.indexes.iter().map(|url| url.trim_end_matches('/'));
+            indexes.extend(more.filter(|url| !indexes.contains(url)).collect::<Vec<_>>());
+        }
         let is_alone = is_alone && !indexes.contains(&PYPI);
         let others = indexes.into_iter().filter(|url| *url != PYPI).enumerate();
         // Hashes decide what is installed, whichever index has it.
@@ -209,8 +256,9 @@ impl LockedSet {
             format!("{option} {url}")
         });
         directories.dedup();
-        let directories = directories.iter().map(|directory| format!("--find-links {}", directory.display()));
-        indexes.chain(directories).collect()
+        let directories = directories.iter().map(|directory| directory.display().to_string());
+        let links = directories.chain(self.links.iter().cloned()).map(|link| format!("--find-links {link}"));
+        indexes.chain(links).collect()
     }
 
     /// Returns the requirements whose hashes are checked, and those that a commit pins instead.

@@ -6,6 +6,7 @@
 
 mod content_hash;
 mod error;
+mod index;
 mod locked;
 mod marker;
 mod pdm;

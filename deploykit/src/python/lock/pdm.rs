@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::content_hash::hash;
+use super::index::with_person;
 use super::{Format, LockFileError, Locked, LockedSet, Reading, Source, git_url, items, keys, text, texts};
 use crate::python::packages::normalise;
 
@@ -43,6 +44,7 @@ fn read(reading: &Reading<'_>) -> Result<LockedSet, LockFileError> {
         items(metadata, "targets").filter_map(|target| text(target, "requires_python")).collect();
     reading.is_for_this_python((!targets.is_empty()).then(|| targets.join("||")).as_deref())?;
     let mut set = LockedSet::default();
+    let default = add_sources(reading, &mut set)?;
     for entry in items(data, "package") {
         let name = reading.name_of(entry)?;
         let is_wanted = texts(entry, "groups").any(|group| {
@@ -50,13 +52,41 @@ fn read(reading: &Reading<'_>) -> Result<LockedSet, LockFileError> {
             group == DEFAULT || markers.groups.contains(&group_name) || markers.extras.contains(&group_name)
         });
         if is_wanted && reading.meets(name, text(entry, "marker"))? {
-            set.add(package(reading, name, entry)?, &reading.lock.file)?;
+            set.add(package(reading, name, entry, default.as_ref())?, &reading.lock.file)?;
         }
     }
     Ok(set)
 }
 
-fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Locked, LockFileError> {
+/// Adds the indexes of the project, which the lock does not name: each of them may have each package. Returns the one that
+/// takes the place of PyPI.
+fn add_sources(reading: &Reading<'_>, set: &mut LockedSet) -> Result<Option<String>, LockFileError> {
+    let own = reading.manifest.pointer("/tool/pdm").unwrap_or(&Value::Null);
+    let mut default = None;
+    for source in items(own, "source") {
+        let name = text(source, "name").unwrap_or_default();
+        let Some(written) = text(source, "url") else { continue };
+        let person = |key| text(source, key).map(|written| reading.with_variables(name, written)).transpose();
+        let url = reading.with_variables(name, written)?;
+        let url = with_person(&url, person("username")?.as_deref(), person("password")?.as_deref());
+        set.trust(reading, source)?;
+        if text(source, "type") == Some("find_links") {
+            set.links.push(url);
+        } else if name == "pypi" {
+            default = Some(url);
+        } else {
+            set.indexes.push(url);
+        }
+    }
+    Ok(default)
+}
+
+fn package(
+    reading: &Reading<'_>,
+    name: &str,
+    entry: &Value,
+    default: Option<&String>,
+) -> Result<Locked, LockFileError> {
     let version = text(entry, "version").unwrap_or_default();
     let hashes = items(entry, "files").filter_map(|file| text(file, "hash")).map(str::to_owned).collect();
     let source = if let Some(url) = text(entry, "git") {
@@ -67,7 +97,7 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Locked, L
     } else if let Some(path) = text(entry, "path") {
         return reading.file(name, entry, path, hashes);
     } else {
-        Source::Index(None)
+        Source::Index(default.cloned())
     };
     Ok(Locked { name: name.to_owned(), version: version.to_owned(), hashes, source })
 }

@@ -40,6 +40,9 @@ fn read(reading: &Reading<'_>) -> Result<LockedSet, LockFileError> {
     let full = text(requires, "python_full_version").map(|version| format!("=={version}"));
     reading.is_for_this_python(full.or(short).filter(|version| !version.contains("==*")).as_deref())?;
     let mut set = LockedSet::default();
+    for source in items(meta, "sources") {
+        set.trust(reading, source)?;
+    }
     let wanted = |name: &str| name == "default" || reading.markers.groups.contains(&normalise(name));
     for (_, packages) in data.as_object().into_iter().flatten().filter(|(name, _)| wanted(name)) {
         for (name, entry) in packages.as_object().into_iter().flatten() {
@@ -68,8 +71,10 @@ fn package(reading: &Reading<'_>, meta: &Value, name: &str, entry: &Value) -> Re
         let index = text(entry, "index");
         let named = items(meta, "sources").find(|source| index.is_some() && text(source, "name") == index);
         // Pipenv takes a package that names no index from the first one.
-        let index = named.or_else(|| items(meta, "sources").next()).and_then(|source| text(source, "url"));
-        Source::Index(index.map(str::to_owned))
+        let index = named
+            .or_else(|| items(meta, "sources").next())
+            .and_then(|source| Some((text(source, "name").unwrap_or_default(), text(source, "url")?)));
+        Source::Index(index.map(|(name, url)| reading.with_variables(name, url)).transpose()?)
     };
     Ok(Locked { name: name.to_owned(), version: version.to_owned(), hashes, source })
 }

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::content_hash::hash;
+use super::index::OF_POETRY;
 use super::{Format, LockFileError, Locked, LockedSet, Reading, Source, git_url, items, keys, text, texts};
 use crate::python::packages::normalise;
 
@@ -66,7 +67,9 @@ fn package(reading: &Reading<'_>, name: &str, entry: &Value) -> Result<Locked, L
     let field = |key| text(source, key).unwrap_or_default();
     let source = match field("type") {
         "" => Source::Index(None),
-        "legacy" => Source::Index(Some(field("url").to_owned())),
+        "legacy" => {
+            Source::Index(Some(reading.with_credentials(OF_POETRY, field("reference"), field("url"))))
+        }
         "url" => Source::Archive(field("url").to_owned()),
         "git" => Source::Git {
             url: git_url(field("url")),

@@ -198,6 +198,12 @@ fn an_entry_that_does_not_say_exactly_what_to_install_is_refused() {
             ("poetry.lock", "", ""),
             "`poetry.lock` has lock-version `2.0`, expected `2.1`, which Poetry 2 writes",
         ),
+        // Poetry 1.0 to 1.2.
+        (
+            "poetry-1/poetry.lock",
+            ("poetry.lock", "lock-version = \"2.0\"", "lock-version = \"1.1\""),
+            "`poetry.lock` has lock-version `1.1`, expected `2.1`, which Poetry 2 writes",
+        ),
         (
             "pdm-groups/pdm.lock",
             ("pdm.lock", "\"inherit_metadata\"", ""),

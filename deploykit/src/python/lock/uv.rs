@@ -17,6 +17,10 @@ use crate::host::CommandError;
 pub(super) const FORMAT: Format =
     Format { name: "uv.lock", manifest: Some("pyproject.toml"), update: "uv lock", read: export };
 
+/// The variables that tell uv of an index.
+const INDEXES: [&str; 6] =
+    ["UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"];
+
 /// How `uv lock --check` ends for a lock that is out of date; when it fails otherwise, it ends with 2.
 const STALE: i32 = 1;
 
@@ -35,6 +39,8 @@ fn export(reading: &Reading<'_>) -> Result<LockedSet, LockFileError> {
     match dynamic(reading) {
         None => {
             let check = command(&uv, program, lock.project.as_path(), &["lock", "--check", "--offline"]);
+            // With another index than that of the lock, uv would resolve anew.
+            let check = INDEXES.into_iter().fold(check, Command::env_remove);
             let output = program.host.run(&check.accept([STALE]));
             let output = output.map_err(|error| failed(reading, "`uv lock --check`", error))?;
             if output.code == STALE {
@@ -55,6 +61,7 @@ fn export(reading: &Reading<'_>) -> Result<LockedSet, LockFileError> {
     let data = parse(Path::new("pylock.toml"), &output.stdout)?;
     let markers = reading.markers.clone();
     let mut set = pylock::packages(&Reading { data, manifest: Value::Null, markers, ..*reading })?;
+    set.replace_indexes(|url| reading.with_credentials_of_uv(url));
     set.warnings = warnings;
     Ok(set)
 }
