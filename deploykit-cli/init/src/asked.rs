@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use deploykit::internal::django::{Database, SiteFacts};
 use deploykit::internal::names;
+use deploykit::internal::python::unfit;
 use deploykit::operations::smoke_check::PageResult;
 
 use crate::choose::{maintenance, project, web};
@@ -66,6 +67,11 @@ impl Findings {
             self.settings.question = Some(why.to_owned());
         }
         self.static_files(&top, facts);
+        // What the virtualenv's own file says may be of an older Python.
+        let fits = |directory: &Path| unfit(directory, &facts.python).is_none();
+        if fits(&top) && self.project.value.as_deref().is_none_or(fits) {
+            self.python = None;
+        }
         let project = self.project.value.clone().unwrap_or_else(|| top.clone());
         self.status_file = match &facts.maintenance_status_file {
             Some(file) => Found::new(names::normal(&project.join(file)), ASKED),

@@ -193,6 +193,8 @@ pub struct Findings {
     pub(crate) branch: Found<String>,
     /// The virtualenv.
     pub(crate) virtualenv: Found<PathBuf>,
+    /// Which Python the next update builds the virtualenv with, as a question, and a candidate.
+    pub(crate) python: Option<(String, String)>,
     /// The requirements files.
     pub(crate) requirements: Found<Vec<PathBuf>>,
     /// The lock file.

@@ -11,6 +11,7 @@ use crate::choose::{self, maintenance, packages, project, secrets, services, ste
 use crate::findings::{FILE_NAME, Findings, Found, FoundPage, MIGRATE_SCHEMAS, in_backticks};
 use crate::read::around::Around;
 use crate::read::files::{Tree, shown, text, walk};
+use crate::read::hints::Hints;
 use crate::read::settings::Settings;
 use crate::read::{git, literals, nginx, scripts};
 use deploykit::services::Role;
@@ -130,7 +131,8 @@ fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around)
     findings.project = project::project(&top, directory, tree, &programs)?;
     let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
     let wanted = findings.environment.value.clone();
-    findings.settings = project::settings(&top, &project, tree, &programs, wanted.as_deref());
+    let hints = Hints::read(&top, tree);
+    findings.settings = project::settings(&top, &project, tree, &programs, wanted.as_deref(), &hints);
     let env_files = [project.join(".env"), top.join(".env")];
     let dotenv = env_files.iter().find_map(|file| text(file));
     if wanted.is_none() {
@@ -144,7 +146,9 @@ fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around)
     let starters = project::starters(&project, tree);
 
     findings.virtualenv = packages::virtualenv(&top, &virtualenvs, &programs);
-    let packages = packages::packages(&top, &project, tree, &environment);
+    let packages = packages::packages(&top, &project, tree, &environment, &hints);
+    let version = findings.virtualenv.value.as_deref().and_then(packages::version);
+    findings.python = packages::python(&top, &project, version.as_deref(), &hints);
     (findings.requirements, findings.lock) = (packages.requirements, packages.lock);
     (findings.groups, findings.extras) = (packages.groups, packages.extras);
     let secrets = secrets::choose(&top, &project, tree, &settings, &starters, &programs);
@@ -167,8 +171,8 @@ fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around)
     if settings.matches(r#"["'](?:django_tenants|tenant_schemas)["']"#) {
         findings.migrate_command = Found::new(vec![MIGRATE_SCHEMAS.to_owned()], "INSTALLED_APPS");
     }
-    findings.steps = steps::steps(&top, tree, &settings);
-    let (later, more) = steps::of_updates(&top, tree);
+    findings.steps = steps::steps(&top, tree, &settings, &hints.docs);
+    let (later, more) = steps::of_updates(&top, tree, &hints.docs);
     findings.steps.extend(later);
     findings.more_steps = more;
 
@@ -179,7 +183,8 @@ fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around)
     let fronts = web::of_this_site(&top, &around.fronts, &allowed, &programs);
     findings.services = services::services(&top, &programs, &unsure, &fronts);
     findings.shared = services::shared(&programs);
-    findings.starts = scripts::starts(&top).into_iter().map(|(file, it)| (shown(&top, &file), it)).collect();
+    let starts = scripts::starts(&top).into_iter().map(|(file, it)| (shown(&top, &file), it));
+    findings.starts = hints.starts(&top).into_iter().chain(starts).collect();
     findings.jobs = services::jobs(&top, around, findings.virtualenv.value.as_slice());
     let connect = findings.connect.value.clone();
     let nginx = web::nginx_of_this_site(&top, &around.nginx, &fronts, connect.as_deref());

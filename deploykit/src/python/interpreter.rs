@@ -171,6 +171,19 @@ impl Required {
     }
 }
 
+/// Says which Python the project in a directory is for, when this version is another one.
+#[must_use]
+pub fn unfit(project: &Path, version: &str) -> Option<String> {
+    let python = Interpreter { version: version.to_owned(), ..Interpreter::default() };
+    match Required::read(project).check(&python) {
+        Ok(other) => other,
+        Err(PythonError::OtherPython { required, .. }) => {
+            Some(format!("`pyproject.toml` requires Python {required}; the virtualenv has {version}"))
+        }
+        Err(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -252,11 +265,15 @@ mod tests {
         assert_eq!(check("[project]\nrequires-python = \">=3.10,<3.12\"\n", "# of pyenv\n3.11\n"), Ok(None));
         let refused =
             "`/pyproject.toml` requires Python >=3.12, and `/usr/bin/python3.11` is Python 3.11.7".to_owned();
-        assert_eq!(check("[project]\nrequires-python = \">=3.12\"\n", ""), Err(refused));
+        assert_eq!(check("[project]\nrequires-python = \">=3.12\"\n", ""), Err(refused.clone()));
         let poetry = check("[tool.poetry.dependencies]\npython = \"^3.12\"\n", "");
         assert!(poetry.unwrap_err().contains("requires Python ^3.12"));
         let warned = "`.python-version` names Python 3.12.1; the virtualenv has 3.11.7".to_owned();
         assert_eq!(check("", "3.12.1\n"), Ok(Some(warned)));
         assert_eq!(check("", "pypy3.10\n"), Ok(None));
+        assert_eq!(unfit(directory.path(), "3.11.7"), None);
+        assert_eq!(check("[project]\nrequires-python = \">=3.12\"\n", "").unwrap_err(), refused);
+        let unfit = unfit(directory.path(), "3.11.7").unwrap();
+        assert_eq!(unfit, "`pyproject.toml` requires Python >=3.12; the virtualenv has 3.11.7");
     }
 }

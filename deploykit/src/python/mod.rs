@@ -28,6 +28,7 @@ mod wanted;
 pub use build::{Build, Built};
 pub use error::PythonError;
 pub use installer::{Installer, Tool, newer_pip};
+pub use interpreter::unfit;
 pub use lock::{Lock, LockFileError};
 pub use own::OwnFiles;
 pub use packages::{Package, PackageChange, Packages, normalise};

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use deploykit::internal::python::unfit;
+
 use super::{WORDS, is_aside, listed, narrow, says, says_words};
-use crate::findings::Found;
+use crate::findings::{Found, in_backticks};
 use crate::read::files::{Tree, directory_name, entries_of, file_name, is_virtualenv, real, shown, text};
 use crate::read::git;
+use crate::read::hints::{self, Hints};
 use crate::read::program::Program;
 use crate::read::scripts::{self, Installs};
 
@@ -29,18 +32,35 @@ const LOCKS: [(&str, &str); 5] = [
 ];
 
 /// Chooses what the packages come from. Requirements files and a lock file are never taken together.
-pub(crate) fn packages(top: &Path, project: &Path, tree: &Tree, environment: &str) -> Packages {
+pub(crate) fn packages(
+    top: &Path,
+    project: &Path,
+    tree: &Tree,
+    environment: &str,
+    hints: &Hints,
+) -> Packages {
     let scripts = scripts::installs(tree);
-    let found = requirements(top, project, tree, environment);
+    let (docs, ci) = (hints::installs(&hints.docs), hints::installs(&hints.ci));
+    let found = requirements(top, project, tree, environment, &docs, &ci);
     let near = |name: &str| [project, top].into_iter().map(|at| at.join(name)).find(|path| path.is_file());
     let mut locks: Vec<(PathBuf, &str)> =
         LOCKS.iter().filter_map(|(name, tool)| Some((near(name)?, *tool))).collect();
-    narrow(&mut locks, |(_, tool)| scripts.iter().any(|script| script.locker == Some(*tool)));
+    let mut locked_by = |installs: &[Installs]| {
+        narrow(&mut locks, |(_, tool)| installs.iter().any(|one| one.locker == Some(*tool)));
+    };
+    locked_by(&scripts);
+    locked_by(&docs);
     let Some((lock, tool)) = locks.first().cloned() else {
         return Packages { requirements: with_more(top, found, &scripts), ..Packages::default() };
     };
-    let used = scripts.iter().find(|script| script.locker == Some(tool));
-    let by_pip = scripts.iter().find(|script| !script.requirements.is_empty() && script.locker.is_none());
+    let is_told = |all: &[Installs]| all.iter().any(|one| one.locker == Some(tool) || by_pip_alone(one));
+    // Documents say what no script says.
+    let told = if is_told(&scripts) { &scripts } else { &docs };
+    let is_locker = |script: &&Installs| script.locker == Some(tool);
+    let is_by_pip = |script: &&Installs| by_pip_alone(script) && installs_one_of(script, &found);
+    // The first one is that of updates; one that exports the lock into a requirements file comes after it.
+    let first = told.iter().find(|script| is_locker(script) || is_by_pip(script));
+    let (used, by_pip) = (first.filter(is_locker), first.filter(is_by_pip));
     let mut packages = Packages::default();
     if found.value.is_some() && used.is_none() {
         if let Some(script) = by_pip {
@@ -51,7 +71,10 @@ pub(crate) fn packages(top: &Path, project: &Path, tree: &Tree, environment: &st
             };
         }
         let files: Vec<&PathBuf> = found.value.iter().flatten().chain([&lock]).collect();
-        let question = format!("what do the packages come from? there are {}", listed(top, &files));
+        let ci = ci.iter().find(|one| one.locker.is_some() || by_pip_alone(one));
+        let used = ci.map(|ci| format!("; `{}` uses {}", shown(top, &ci.file), ci.locker.unwrap_or("pip")));
+        let (files, used) = (listed(top, &files), used.unwrap_or_default());
+        let question = format!("what do the packages come from? there are {files}{used}");
         packages.requirements = Found::open(question);
         return packages;
     }
@@ -70,9 +93,36 @@ pub(crate) fn packages(top: &Path, project: &Path, tree: &Tree, environment: &st
         if script.all_extras {
             packages.extras = listed(&all_extras(&lock));
         }
+    } else if let Some(ci) = ci.iter().find(|one| one.locker == Some(tool) && !deployed(one).is_empty()) {
+        let (file, groups) = (shown(top, &ci.file), in_backticks(deployed(ci)));
+        packages.groups = Found::open(format!("`{file}` installs {groups} as well; does the site need it?"));
     }
     packages.lock = Found::new(lock, source.unwrap_or_default());
     packages
+}
+
+fn by_pip_alone(one: &Installs) -> bool {
+    !one.requirements.is_empty() && one.locker.is_none()
+}
+
+/// Tells whether one of the requirements files is what a script installs.
+fn installs_one_of(script: &Installs, found: &Found<Vec<PathBuf>>) -> bool {
+    let is_named =
+        |file: &PathBuf| script.requirements.iter().any(|name| file_name(Path::new(name)) == file_name(file));
+    found.value.iter().flatten().any(is_named)
+}
+
+/// Returns the groups that can be for a server.
+fn deployed(one: &Installs) -> Vec<&String> {
+    one.groups.iter().filter(|group| !is_for_developers(&group.to_lowercase())).collect()
+}
+
+fn is_for_developers(name: &str) -> bool {
+    let words = [
+        "check", "ci", "doc", "docs", "format", "lint", "linting", "test", "testing", "tests", "types",
+        "typing",
+    ];
+    says(name, &words) || says_words(name, "development")
 }
 
 /// Returns the names of the extras of the project that a lock file belongs to.
@@ -90,8 +140,9 @@ fn with_more(top: &Path, mut found: Found<Vec<PathBuf>>, scripts: &[Installs]) -
     for script in scripts {
         let near = script.file.parent().unwrap_or(top);
         for name in &script.requirements {
-            let file = near.join(name);
-            if file.is_file() && !files.contains(&file) && !git::is_tracked(top, &file) {
+            let file = [near, top].map(|at| at.join(name)).into_iter().find(|file| file.is_file());
+            let Some(file) = file else { continue };
+            if !files.contains(&file) && !git::is_tracked(top, &file) {
                 files.push(file);
                 found.source = Some(shown(top, &script.file));
             }
@@ -100,8 +151,15 @@ fn with_more(top: &Path, mut found: Found<Vec<PathBuf>>, scripts: &[Installs]) -
     found
 }
 
-/// Chooses the requirements files.
-fn requirements(top: &Path, project: &Path, tree: &Tree, environment: &str) -> Found<Vec<PathBuf>> {
+/// Chooses the requirements files; among equals those that the documents install.
+fn requirements(
+    top: &Path,
+    project: &Path,
+    tree: &Tree,
+    environment: &str,
+    docs: &[Installs],
+    ci: &[Installs],
+) -> Found<Vec<PathBuf>> {
     let is_candidate = |file: &&PathBuf| {
         let name = file_name(file).to_lowercase();
         let inside = says(&directory_name(file).to_lowercase(), &["requirements", "reqs", "requires"]);
@@ -139,10 +197,41 @@ fn requirements(top: &Path, project: &Path, tree: &Tree, environment: &str) -> F
             if rank(only) == 0 { "the file for this environment" } else { "" },
         ),
         [some, ..] => {
-            let question =
+            let named = |one: &Installs| -> Vec<PathBuf> {
+                let files = one.requirements.iter().filter_map(|name| named_file(top, &candidates, name));
+                files.filter(|file| rank(file) < 9).collect()
+            };
+            let told = |all: &[Installs]| -> Vec<(Vec<PathBuf>, String)> {
+                let told = all.iter().map(|one| (named(one), shown(top, &one.file)));
+                told.filter(|(files, _)| !files.is_empty()).collect()
+            };
+            let docs = told(docs);
+            if let Some((files, source)) =
+                docs.first().filter(|(files, _)| docs.iter().all(|(other, _)| other == files))
+            {
+                return Found::new(files.clone(), source.clone());
+            }
+            let mut question =
                 format!("which requirements are the site's? there are {}", listed(top, &candidates));
+            if let Some((files, source)) = told(ci).first() {
+                question.push_str(&format!(
+                    "; `{source}` installs {}",
+                    listed(top, &files.iter().collect::<Vec<_>>())
+                ));
+            }
             Found::guess(vec![(*some).clone()], question)
         }
+    }
+}
+
+/// Returns the only candidate that a command can mean by a name: `requirements/live.txt`, `$SITE/requirements.txt`.
+fn named_file(top: &Path, candidates: &[&PathBuf], name: &str) -> Option<PathBuf> {
+    let inside = |file: &PathBuf| Path::new(name).ends_with(file.strip_prefix(top).unwrap_or(file));
+    let exact: Vec<&PathBuf> = candidates.iter().filter(|file| inside(file)).copied().collect();
+    let near: Vec<&PathBuf> = candidates.iter().filter(|file| file.ends_with(name)).copied().collect();
+    match (exact.as_slice(), near.as_slice()) {
+        ([.., only], _) | ([], [only]) => Some((*only).clone()),
+        _ => None,
     }
 }
 
@@ -216,6 +305,38 @@ pub(crate) fn virtualenv(top: &Path, all: &[PathBuf], programs: &[&Program]) -> 
     }
 }
 
+/// Returns the version of Python that a virtualenv was made with.
+pub(crate) fn version(virtualenv: &Path) -> Option<String> {
+    let settings = text(&virtualenv.join("pyvenv.cfg"))?;
+    let version = settings.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        ["version", "version_info"].contains(&key.trim()).then(|| value.trim().to_owned())
+    })?;
+    // virtualenv writes `3.13.1.final.0`.
+    let numbers: Vec<&str> = version.split('.').take(3).collect();
+    Some(numbers.join("."))
+}
+
+/// Asks for the Python of the next virtualenv when the project is for another one than this version; CI knows candidates.
+pub(crate) fn python(
+    top: &Path,
+    project: &Path,
+    version: Option<&str>,
+    hints: &Hints,
+) -> Option<(String, String)> {
+    let (why, directory) = [project, top].into_iter().find_map(|at| Some((unfit(at, version?)?, at)))?;
+    let fitting: Vec<(String, PathBuf)> =
+        hints.pythons().into_iter().filter(|(version, _)| unfit(directory, version).is_none()).collect();
+    let question = format!("{why}; with which Python does the next update build it?");
+    let Some((first, file)) = fitting.first().cloned() else {
+        let named =
+            why.split(|c: char| !(c.is_ascii_digit() || c == '.')).find(|word| word.starts_with("3."));
+        return Some((question, named.unwrap_or("3.12").to_owned()));
+    };
+    let (file, all) = (shown(top, &file), in_backticks(fitting.iter().map(|(version, _)| version)));
+    Some((format!("{question} `{file}` has {all}"), first))
+}
+
 fn has_django(virtualenv: &Path) -> bool {
     let versions = entries_of(&virtualenv.join("lib"));
     versions.iter().any(|version| version.join("site-packages/django/__init__.py").is_file())
@@ -230,7 +351,7 @@ mod tests {
 
     impl Site {
         fn requirements(&self, environment: &str) -> Found<Vec<PathBuf>> {
-            requirements(&self.top(), &self.top(), &self.tree(), environment)
+            requirements(&self.top(), &self.top(), &self.tree(), environment, &[], &[])
         }
     }
 
@@ -264,13 +385,49 @@ mod tests {
         assert!(site.requirements("production").question.is_some());
         let site = Site::new(&[("pyproject.toml", ""), ("uv.lock", "")]);
         assert!(site.requirements("production").question.unwrap().contains("uv lock"));
-        let packages = packages(&site.top(), &site.top(), &site.tree(), "production");
+        let packages = packages(&site.top(), &site.top(), &site.tree(), "production", &Hints::default());
         assert_eq!(packages.lock.value, Some(site.top().join("uv.lock")));
         assert_eq!(packages.requirements, Found::default());
         let site = Site::new(&[("requirements.txt", ""), ("uv.lock", "")]);
-        let both = super::packages(&site.top(), &site.top(), &site.tree(), "production");
+        let both = super::packages(&site.top(), &site.top(), &site.tree(), "production", &Hints::default());
         assert_eq!(both.lock, Found::default());
         assert!(both.requirements.question.unwrap().contains("`requirements.txt`, `uv.lock`"));
+    }
+
+    #[test]
+    fn documents_decide_among_candidates_and_ci_is_quoted() {
+        let all = [("requirements.txt", ""), ("uv.lock", "")];
+        let with = |path: &'static str, text: &'static str| {
+            let site = Site::new(&[all[0], all[1], (path, text)]);
+            let hints = Hints::read(&site.top(), &site.tree());
+            packages(&site.top(), &site.top(), &site.tree(), "production", &hints)
+        };
+        let told = with("docs/install.md", "```\nuv sync --group live\n```\n");
+        assert_eq!(told.lock.source.as_deref(), Some("docs/install.md"));
+        assert_eq!((told.groups.value.unwrap(), told.requirements.value), (vec!["live".to_owned()], None));
+        let told =
+            with("docs/install.md", "```\n/srv/venv/bin/pip install -r /srv/site/requirements.txt\n```\n");
+        assert_eq!((names(&told.requirements), told.lock.value), (vec!["requirements.txt".to_owned()], None));
+        let upgrade = (
+            "scripts/upgrade.sh",
+            "pip install -r requirements.txt\npip install -r local_requirements.txt\n",
+        );
+        let export = ("scripts/export.sh", "uv export > requirements.txt\n");
+        let site = Site::new(&[all[0], all[1], upgrade, export, ("local_requirements.txt", "")]);
+        let told = packages(&site.top(), &site.top(), &site.tree(), "production", &Hints::default());
+        assert_eq!(names(&told.requirements), ["requirements.txt", "local_requirements.txt"]);
+        let told = with(".github/workflows/x.yml", "- run: uv sync\n");
+        let question = told.requirements.question.unwrap();
+        assert!(question.ends_with("`uv.lock`; `.github/workflows/x.yml` uses uv"), "{question}");
+    }
+
+    #[test]
+    fn a_virtualenv_of_another_python_is_asked_about() {
+        let site = Site::new(&[("pyproject.toml", "[project]\nrequires-python = '>=3.12'\n")]);
+        let asked = |version: &str| python(&site.top(), &site.top(), Some(version), &Hints::default());
+        assert_eq!(asked("3.12.1"), None);
+        assert_eq!(asked("3.11.2").map(|(_, example)| example).as_deref(), Some("3.12"));
+        assert_eq!(python(&site.top(), &site.top(), None, &Hints::default()), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::InitError;
 use crate::findings::{Found, in_backticks};
 use crate::read::files::{Tree, directory_name, dotenv, entries_of, file_name, real, shown, text};
 use crate::read::git;
+use crate::read::hints::{self, Hint, Hints};
 use crate::read::literals::without_comments;
 use crate::read::program::Program;
 use crate::read::settings::{Module, Settings, default_settings, module_file};
@@ -81,6 +82,7 @@ pub(crate) fn settings(
     tree: &Tree,
     programs: &[&Program],
     wanted: Option<&str>,
+    hints: &Hints,
 ) -> Found<String> {
     let exists = |module: &str| import_directory(top, project, module, programs).is_some();
     let mut named: Vec<(String, String)> = Vec::new();
@@ -111,6 +113,24 @@ pub(crate) fn settings(
         }
         return found;
     }
+    // What documents and CI name helps where the machine does not tell.
+    let hinted = |hints: &[Hint]| -> Vec<(String, String)> {
+        let named = hints::settings(hints).into_iter().filter(|(module, _)| {
+            let last = module.rsplit('.').next().unwrap_or(module);
+            exists(module) && is_for_a_server(Path::new(&format!("{last}.py")))
+        });
+        named.map(|(module, file)| (module, shown(top, &file))).collect()
+    };
+    let (docs, ci) = (hinted(&hints.docs), hinted(&hints.ci));
+    let ci = ci.first().map(|(module, file)| format!("; `{file}` has `{module}`")).unwrap_or_default();
+    let asking = |found: Found<String>| match (&found.question, docs.as_slice()) {
+        (None, _) => found,
+        (Some(_), [(module, file)]) => Found::new(module.clone(), file.clone()),
+        (Some(question), _) => {
+            let question = format!("{question}{ci}");
+            found.asking(question)
+        }
+    };
     let variables = |name: &str| {
         let own = programs.iter().find_map(|program| program.variable(name));
         own.or_else(|| files.iter().find_map(|file| dotenv(&text(file)?, name)))
@@ -120,14 +140,19 @@ pub(crate) fn settings(
     let default = usual.clone().find_map(|(file, text)| Some((default_settings(text, &variables)?, file)));
     match default {
         Some((Module::Named(module), file)) => {
-            return by_default(top, project, &module, file, served, wanted);
+            let found = by_default(top, project, &module, file, served, wanted);
+            return if served { found } else { asking(found) };
         }
         Some((Module::Computed(expression), file)) => {
             let why = format!(
                 "`{}` computes the name: `{expression}`; which settings does the site use?",
                 shown(top, file)
             );
-            return Found::open(why);
+            // The document knows the usual answer; the variable is set somewhere.
+            return match docs.as_slice() {
+                [(module, file)] => Found::guess(module.clone(), format!("{why} `{file}` has `{module}`")),
+                _ => Found::open(format!("{why}{ci}")),
+            };
         }
         None => {}
     }
@@ -141,18 +166,18 @@ pub(crate) fn settings(
                 |file: &&PathBuf| inside(file) && directory_name(file) == "settings" && is_for_a_server(file);
             let modules: Vec<&PathBuf> = tree.files.iter().filter(package).collect();
             let why = "neither services nor manage.py name the settings";
-            Found::open(if modules.is_empty() {
+            asking(Found::open(if modules.is_empty() {
                 why.to_owned()
             } else {
                 format!("{why}; there are {}", listed(top, &modules))
-            })
+            }))
         }
         [first, rest @ ..] => {
             let module = first.strip_prefix(project).unwrap_or(first).with_extension("");
             let module: Vec<String> = module.iter().map(|part| part.to_string_lossy().into_owned()).collect();
             let found = Found::new(module.join("."), shown(top, first));
             let question = format!("which settings does the site use? there are {}", listed(top, &files));
-            if rest.is_empty() { found } else { found.asking(question) }
+            if rest.is_empty() { found } else { asking(found.asking(question)) }
         }
     }
 }
@@ -286,7 +311,7 @@ mod tests {
 
     impl Site {
         fn settings(&self, programs: &[&Program]) -> Found<String> {
-            settings(&self.top(), &self.top(), &self.tree(), programs, None)
+            settings(&self.top(), &self.top(), &self.tree(), programs, None, &Hints::default())
         }
     }
 
@@ -335,6 +360,31 @@ mod tests {
         assert_eq!(is("ENVIRONMENT=blue\n"), "production");
         let local = Found::new("config.local".to_owned(), "");
         assert_eq!(environment(&local, None, true).value.as_deref(), Some("production"));
+    }
+
+    #[test]
+    fn documents_help_where_the_machine_does_not_tell() {
+        let told = |files: &[(&str, &str)]| {
+            let site = Site::new(files);
+            let hints = Hints::read(&site.top(), &site.tree());
+            settings(&site.top(), &site.top(), &site.tree(), &[], None, &hints)
+        };
+        let computed = ("manage.py", "setdefault('DJANGO_SETTINGS_MODULE', f'a.{os.environ[\"STAGE\"]}')");
+        let (prod, ci) = (("a/live.py", ""), (".gitlab-ci.yml", "run: ./manage.py x --settings=a.live"));
+        let docs =
+            ("docs/install.rst", "Variables\n=========\n\n::\n\n    export DJANGO_SETTINGS_MODULE=a.live\n");
+        let found = told(&[computed, prod, docs]);
+        assert_eq!(found.value.as_deref(), Some("a.live"));
+        assert!(found.question.unwrap().ends_with("`docs/install.rst` has `a.live`"));
+        let found = told(&[computed, prod, ci]);
+        assert_eq!(found.value, None);
+        assert!(found.question.unwrap().ends_with("; `.gitlab-ci.yml` has `a.live`"));
+        let container = ("manage.py", "setdefault('DJANGO_SETTINGS_MODULE', 'a.docker')");
+        let found = told(&[container, ("a/docker.py", ""), prod, docs]);
+        assert_eq!(found.value.as_deref(), Some("a.live"));
+        let other = ("docs/install.rst", "Setup\n=====\n\n::\n\n    ./manage.py migrate --settings a.shop\n");
+        let found = told(&[container, ("a/docker.py", ""), ("a/shop.py", ""), other]);
+        assert_eq!(found, Found::new("a.shop".to_owned(), "docs/install.rst"));
     }
 
     #[test]

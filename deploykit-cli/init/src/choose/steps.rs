@@ -6,8 +6,10 @@ use regex_lite::Regex;
 
 use deploykit::internal::names;
 
+use super::is_aside;
 use crate::findings::{Found, FoundStep, in_backticks};
 use crate::read::files::{Tree, entries_of, file_name, shown, text};
+use crate::read::hints::Hint;
 use crate::read::scripts::{self, ManageCommand};
 use crate::read::settings::Settings;
 
@@ -51,10 +53,18 @@ const LATER: [&str; 12] = [
 
 /// Chooses among the commands that the project's own script for updates runs: those that need not be in the window are
 /// steps; the others are a question, with the first of them.
-pub(crate) fn of_updates(top: &Path, tree: &Tree) -> (Vec<FoundStep>, Option<(String, FoundStep)>) {
-    let Some((script, mut commands)) = scripts::commands_of_updates(top, tree) else {
-        return (Vec::new(), None);
-    };
+pub(crate) fn of_updates(
+    top: &Path,
+    tree: &Tree,
+    docs: &[Hint],
+) -> (Vec<FoundStep>, Option<(String, FoundStep)>) {
+    let of_script = scripts::commands_of_updates(top, tree);
+    let is_script = of_script.is_some();
+    let of_docs = docs.iter().find_map(|hint| {
+        let commands = scripts::manage_commands(hint.updates.lines());
+        commands.iter().any(|command| command.words[0] == "migrate").then(|| (hint.file.clone(), commands))
+    });
+    let Some((script, mut commands)) = of_script.or(of_docs) else { return (Vec::new(), None) };
     let mut seen = Vec::new();
     commands.retain(|command| {
         let new = !seen.contains(command) && !OWN.contains(&command.words[0].as_str());
@@ -70,8 +80,9 @@ pub(crate) fn of_updates(top: &Path, tree: &Tree) -> (Vec<FoundStep>, Option<(St
         outputs: Found::default(),
         source: source.clone(),
     };
+    // Documents decide nothing.
     let is_later = |command: &&ManageCommand| {
-        command.plain && LATER.iter().any(|start| command.words[0].starts_with(start))
+        is_script && command.plain && LATER.iter().any(|start| command.words[0].starts_with(start))
     };
     let (later, others): (Vec<_>, Vec<_>) = commands.iter().partition(is_later);
     let question = others.first().map(|first| {
@@ -82,10 +93,10 @@ pub(crate) fn of_updates(top: &Path, tree: &Tree) -> (Vec<FoundStep>, Option<(St
 }
 
 /// Chooses the steps, in their order.
-pub(crate) fn steps(top: &Path, tree: &Tree, settings: &Settings) -> Vec<FoundStep> {
+pub(crate) fn steps(top: &Path, tree: &Tree, settings: &Settings, docs: &[Hint]) -> Vec<FoundStep> {
     let ignored = text(&top.join(".gitignore")).unwrap_or_default();
-    let packages: Vec<&PathBuf> = tree.named("package.json").collect();
-    let run = scripts::node_scripts(tree);
+    let packages: Vec<&PathBuf> = tree.named("package.json").filter(|file| !is_aside(top, file)).collect();
+    let run = scripts::node_scripts(tree, docs.iter().map(|hint| hint.text.as_str()));
     let mut steps: Vec<FoundStep> =
         packages.iter().flat_map(|file| frontend(top, file, packages.len() > 1, &run)).collect();
     let step = |name: &str, after, manage: &[&str], outputs, source: String| FoundStep {
@@ -230,7 +241,7 @@ mod tests {
     fn a_build_is_a_step_with_what_it_creates() {
         let outputs = |files: &[(&str, &str)]| {
             let site = Site::new(files);
-            let steps = steps(&site.top(), &site.tree(), &Settings::default());
+            let steps = steps(&site.top(), &site.tree(), &Settings::default(), &[]);
             steps.into_iter().map(|step| (step.command.join(" "), step.outputs)).collect::<Vec<_>>()
         };
         let vite = ("web/package.json", r#"{"scripts": {"build": "vite build"}}"#);
@@ -257,6 +268,13 @@ mod tests {
     }
 
     #[test]
+    fn the_frontend_of_the_documents_is_none_of_the_sites() {
+        let package = r#"{"scripts": {"build": "astro build"}}"#;
+        let site = Site::new(&[("docs/package.json", package)]);
+        assert_eq!(steps(&site.top(), &site.tree(), &Settings::default(), &[]), []);
+    }
+
+    #[test]
     fn commands_of_a_script_for_updates_are_steps_or_a_question() {
         let script = "#!/bin/bash\n# manage.py old\nCOMMAND=\"python3 app/manage.py migrate\"\n\
                       COMMAND=\"python3 app/manage.py trace_paths --no-input\"\npython manage.py collectstatic --no-input\n\
@@ -264,7 +282,7 @@ mod tests {
                       python manage.py update_index --using \"$IDX\"\n";
         let site =
             Site::new(&[("upgrade.sh", script), ("docs/x/update.sh", "manage.py migrate; manage.py x")]);
-        let (steps, question) = of_updates(&site.top(), &site.tree());
+        let (steps, question) = of_updates(&site.top(), &site.tree(), &[]);
         let told: Vec<(String, &str)> =
             steps.iter().map(|step| (step.command.join(" "), step.after)).collect();
         assert_eq!(told, [("reindex --lazy".to_owned(), "finish"), ("clearsessions".to_owned(), "finish")]);
@@ -275,7 +293,7 @@ mod tests {
         );
         assert_eq!(first.command, ["trace_paths", "--no-input"]);
         assert_eq!(
-            of_updates(&site.top(), &Site::new(&[("update.sh", "manage.py x")]).tree()),
+            of_updates(&site.top(), &Site::new(&[("update.sh", "manage.py x")]).tree(), &[]),
             (Vec::new(), None)
         );
     }

@@ -8,6 +8,7 @@ mod expression;
 pub(crate) mod files;
 pub(crate) mod front;
 pub(crate) mod git;
+pub(crate) mod hints;
 pub(crate) mod literals;
 pub(crate) mod nginx;
 pub(crate) mod program;

@@ -48,10 +48,12 @@ pub(crate) fn starts(top: &Path) -> Vec<(PathBuf, String)> {
     found.collect()
 }
 
-/// Returns the scripts of a package of Node that the project's own scripts run: `npm run build:prod`.
-pub(crate) fn node_scripts(tree: &Tree) -> Vec<String> {
+/// Returns the scripts of a package of Node that the project's own scripts run, and then those of its documents:
+/// `npm run build:prod`.
+pub(crate) fn node_scripts<'d>(tree: &Tree, docs: impl Iterator<Item = &'d str>) -> Vec<String> {
     let Ok(run) = Regex::new(r"\b(?:npm|pnpm|yarn)[ \t]+(?:run[ \t]+)?([\w:.-]+)") else { return Vec::new() };
-    let texts: Vec<String> = scripts(tree).filter_map(|file| text(file)).collect();
+    let texts: Vec<String> =
+        scripts(tree).filter_map(|file| text(file)).chain(docs.map(str::to_owned)).collect();
     texts.iter().flat_map(|text| run.captures_iter(text).map(|found| found[1].to_owned())).collect()
 }
 
@@ -90,21 +92,21 @@ pub(crate) fn commands_of_updates(top: &Path, tree: &Tree) -> Option<(PathBuf, V
         let near = file.strip_prefix(top).is_ok_and(|inside| inside.iter().count() <= 2);
         near && (words_of_updates.contains(&stem.as_str()) || name == "procfile")
     };
-    let manage =
-        Regex::new(r"(?:manage\.py|-m[ \t]+manage|django-admin)[ \t]+([a-z][^;&|<>]*)([<>]?)").ok()?;
     tree.files.iter().filter(is_update).find_map(|file| {
         let text = text(file)?.replace("\\\n", " ");
         let release = file_name(file) != "Procfile";
-        let lines = text
-            .lines()
-            .filter(|line| !line.trim_start().starts_with('#') && (release || line.starts_with("release:")));
-        let found = lines.flat_map(|line| {
-            let read = |found: regex_lite::Captures<'_>| ManageCommand::read(&found[1], !found[2].is_empty());
-            manage.captures_iter(line).map(read)
-        });
-        let commands: Vec<ManageCommand> = found.collect();
+        let commands = manage_commands(text.lines().filter(|line| release || line.starts_with("release:")));
         commands.iter().any(|command| command.words[0] == "migrate").then(|| (file.clone(), commands))
     })
+}
+
+/// Returns the commands of manage.py that lines of a shell run.
+pub(crate) fn manage_commands<'l>(lines: impl Iterator<Item = &'l str>) -> Vec<ManageCommand> {
+    let manage = Regex::new(r"(?:manage\.py|-m[ \t]+manage|django-admin)[ \t]+([a-z][^;&|<>]*)([<>]?)");
+    let Ok(manage) = manage else { return Vec::new() };
+    let read = |found: regex_lite::Captures<'_>| ManageCommand::read(&found[1], !found[2].is_empty());
+    let lines = lines.filter(|line| !line.trim_start().starts_with('#'));
+    lines.flat_map(|line| manage.captures_iter(line).map(read).collect::<Vec<_>>()).collect()
 }
 
 /// Reads the scripts of a checkout, those for servers first.
@@ -127,7 +129,8 @@ fn scripts(tree: &Tree) -> impl Iterator<Item = &PathBuf> {
     tree.files.iter().filter(is_script).take(40)
 }
 
-fn read(script: &str, file: &Path) -> Option<Installs> {
+/// Returns what a script installs.
+pub(super) fn read(script: &str, file: &Path) -> Option<Installs> {
     let mut found = Installs { file: file.to_owned(), ..Installs::default() };
     for line in script.replace("\\\n", " ").lines().filter(|line| !line.trim_start().starts_with('#')) {
         let words = words(line);
@@ -146,7 +149,7 @@ fn read(script: &str, file: &Path) -> Option<Installs> {
                     .retain(|group| !["main", "default", "packages", "dev"].contains(&group.as_str()));
                 found.extras = all(&["--extra", "--extras", "-E"]);
                 found.all_extras = rest.iter().any(|word| word == "--all-extras");
-            } else if program == "pip" && command == "install" {
+            } else if ["pip", "pip3"].contains(&program) && command == "install" {
                 found.requirements.extend(options(rest, &["-r", "--requirement"]));
             }
         }

@@ -113,7 +113,7 @@ fn check(text: &str, questions: &[Question]) -> toml::Table {
         ("", "environment site git python secrets static database services steps maintenance smoke logs"),
         ("site", "repository project settings env env-file"),
         ("git", "remote branch"),
-        ("python", "virtualenv requirements lock groups extras"),
+        ("python", "virtualenv python requirements lock groups extras"),
         ("secrets", "file required pattern"),
         ("static", "collect clear"),
         ("database", "migrate-command"),

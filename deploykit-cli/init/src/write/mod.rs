@@ -133,6 +133,9 @@ impl Draft<'_> {
         let findings = self.findings;
         self.out.head("python", "[python]", "");
         self.out.path("virtualenv", &findings.virtualenv, &self.findings.directory, "\"../venv\"");
+        if let Some((question, version)) = &findings.python {
+            self.out.text("python", &Found::open(question), &quoted(version));
+        }
         let repository = findings.repository.value.clone().unwrap_or_default();
         let mut found = findings.requirements.clone();
         let mut names = Vec::new();
