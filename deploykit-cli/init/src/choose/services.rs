@@ -66,14 +66,17 @@ pub(crate) fn of_this_site<'p>(top: &Path, all: &'p [Program], virtualenvs: &[Pa
 }
 
 /// Of files with the same programs keeps the one that is installed, or is for production. What the repository ships is no
-/// service beside what is installed.
+/// service beside what is installed, or lies beside the checkout.
 pub(crate) fn without_doubles<'p>(
     top: &Path,
     mut programs: Vec<&'p Program>,
 ) -> (Vec<&'p Program>, Vec<(PathBuf, PathBuf)>) {
-    let serves = |program: &&&Program| program.installed && web::role(&program.command) == Role::Web;
-    if programs.iter().any(|program| serves(&program)) {
+    let serves = |program: &Program| web::role(&program.command) == Role::Web;
+    let is_shipped = |program: &Program| program.file.starts_with(top);
+    if programs.iter().any(|program| serves(program) && program.installed) {
         programs.retain(|program| program.installed);
+    } else if programs.iter().any(|program| serves(program) && !is_shipped(program)) {
+        programs.retain(|program| !is_shipped(program));
     }
     let rank = |program: &Program| {
         let managed = program.config.is_some() || program.unit.is_some();

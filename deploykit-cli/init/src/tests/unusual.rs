@@ -132,6 +132,23 @@ fn what_the_checkout_ships_for_servers_is_not_installed() {
 }
 
 #[test]
+fn programs_beside_the_checkout_come_before_those_that_it_ships() {
+    let place = Place::new("shop");
+    place.file("manage.py", &manage("shop.settings"));
+    place.file("shop/settings.py", "");
+    place.file(
+        "supervisord.conf",
+        "[supervisord]\n[program:uwsgi]\ncommand=uwsgi --http :9090 --module shop.wsgi\n",
+    );
+    place.commit();
+    assert_eq!(place.found().0.services[0].name, "uwsgi");
+    let own = "[supervisord]\n[unix_http_server]\nfile=/x\n[program:shop]\ncommand=gunicorn shop.wsgi\ndirectory=@SITE@\n";
+    place.file("../conf/supervisor.conf", own);
+    let names: Vec<String> = place.found().0.services.into_iter().map(|service| service.name).collect();
+    assert_eq!(names, ["shop"]);
+}
+
+#[test]
 fn programs_of_other_sites_are_left_out() {
     let place = coralnet();
     fs::remove_dir_all(place.site.join("config")).unwrap();
