@@ -7,7 +7,7 @@ use deploykit::internal::names;
 use deploykit::internal::owners::not_root_over_others;
 
 use crate::InitError;
-use crate::choose::{self, maintenance, packages, project, secrets, services, steps, web};
+use crate::choose::{self, maintenance, packages, project, secrets, services, steps, virtualenv, web};
 use crate::findings::{FILE_NAME, Findings, Found, FoundPage, MIGRATE_SCHEMAS, in_backticks};
 use crate::read::around::Around;
 use crate::read::files::{Tree, shown, text, walk};
@@ -121,7 +121,7 @@ fn configuration_above(directory: &Path, repository: &Path) -> Option<PathBuf> {
 
 fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around) -> Result<(), InitError> {
     let top = findings.repository.value.clone().unwrap_or_default();
-    let virtualenvs = packages::virtualenvs(&top, tree);
+    let virtualenvs = virtualenv::virtualenvs(&top, tree);
     let programs = services::of_this_site(&top, &around.programs, &virtualenvs);
     let (mut programs, unsure) = services::without_doubles(&top, programs);
     // What the web service says counts first.
@@ -145,10 +145,10 @@ fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around)
     settings.variables = dotenv.unwrap_or_default();
     let starters = project::starters(&project, tree);
 
-    findings.virtualenv = packages::virtualenv(&top, &virtualenvs, &programs);
+    findings.virtualenv = virtualenv::virtualenv(&top, &virtualenvs, &programs);
     let packages = packages::packages(&top, &project, tree, &environment, &hints);
-    let version = findings.virtualenv.value.as_deref().and_then(packages::version);
-    findings.python = packages::python(&top, &project, version.as_deref(), &hints);
+    let version = findings.virtualenv.value.as_deref().and_then(virtualenv::version);
+    findings.python = virtualenv::python(&top, &project, version.as_deref(), &hints);
     (findings.requirements, findings.lock) = (packages.requirements, packages.lock);
     (findings.groups, findings.extras) = (packages.groups, packages.extras);
     let secrets = secrets::choose(&top, &project, tree, &settings, &starters, &programs);

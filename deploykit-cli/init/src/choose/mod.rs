@@ -7,6 +7,7 @@ pub(crate) mod project;
 pub(crate) mod secrets;
 pub(crate) mod services;
 pub(crate) mod steps;
+pub(crate) mod virtualenv;
 pub(crate) mod web;
 
 use std::path::{Path, PathBuf};
@@ -20,21 +21,6 @@ pub(crate) const WORDS: [(&str, &[&str]); 3] = [
     ("staging", &["staging", "stage"]),
     ("development", &["development", "dev", "local", "debug"]),
 ];
-/// Directories whose manage.py and requirements are for something else than running the site.
-const ASIDE: [&str; 11] = [
-    "test",
-    "tests",
-    "testing",
-    "example",
-    "examples",
-    "demo",
-    "sandbox",
-    "doc",
-    "docs",
-    "testproject",
-    "ci",
-];
-
 /// Tells whether a name contains one of the words, as a word.
 pub(crate) fn says(name: &str, words: &[&str]) -> bool {
     name.split(|c: char| !c.is_alphanumeric()).any(|part| words.contains(&part))
@@ -44,14 +30,6 @@ pub(crate) fn says(name: &str, words: &[&str]) -> bool {
 pub(crate) fn listed(top: &Path, paths: &[&PathBuf]) -> String {
     let more = if paths.len() > 4 { ", …" } else { "" };
     in_backticks(paths.iter().take(4).map(|path| shown(top, path))) + more
-}
-
-/// Tells whether a file is in a directory for something else than running the site.
-pub(crate) fn is_aside(top: &Path, file: &Path) -> bool {
-    let inside = file.strip_prefix(top).unwrap_or(file);
-    inside.parent().is_some_and(|directory| {
-        directory.iter().any(|part| ASIDE.contains(&part.to_string_lossy().as_ref()))
-    })
 }
 
 /// Keeps the candidates that fit, unless none does.

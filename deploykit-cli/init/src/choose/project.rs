@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{WORDS, is_aside, listed, narrow, says, says_words, web};
+use super::{WORDS, listed, narrow, says, says_words, web};
 use crate::InitError;
 use crate::findings::{Found, in_backticks};
-use crate::read::files::{Tree, directory_name, dotenv, entries_of, file_name, real, shown, text};
+use crate::read::files::{Tree, directory_name, dotenv, entries_of, file_name, is_aside, real, shown, text};
 use crate::read::git;
 use crate::read::hints::{self, Hint, Hints};
 use crate::read::literals::without_comments;

@@ -6,9 +6,8 @@ use regex_lite::Regex;
 
 use deploykit::internal::names;
 
-use super::is_aside;
 use crate::findings::{Found, FoundStep, in_backticks};
-use crate::read::files::{Tree, entries_of, file_name, shown, text};
+use crate::read::files::{Tree, entries_of, file_name, is_aside, shown, text};
 use crate::read::hints::Hint;
 use crate::read::scripts::{self, ManageCommand};
 use crate::read::settings::Settings;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::cron::Job;
-use super::files::{Tree, directory_name, entries_of, file_name, real, text};
+use super::files::{Tree, directory_name, entries_of, file_name, is_aside, is_below, real, text};
 use super::front::Front;
 use super::program::Program;
 use super::supervisor::Conf;
@@ -48,7 +48,10 @@ impl Around {
                 around.add(file, &mut found);
             }
         }
-        let own = tree.files.iter().filter(|file| is_settings(file)).cloned();
+        let is_own = |file: &&PathBuf| {
+            is_settings(file) && !is_aside(top, file) && !is_below(top, file, &["docker", "containers"])
+        };
+        let own = tree.files.iter().filter(is_own).cloned();
         for file in own.chain(beside(top)).filter(|file| seen.insert(real(file))) {
             around.add(&file, &mut found);
         }

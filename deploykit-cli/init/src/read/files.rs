@@ -17,6 +17,21 @@ const LARGEST: u64 = 512 * 1024;
 const SKIPPED: [&str; 7] =
     ["node_modules", "__pycache__", "site-packages", "static", "staticfiles", "media", "uploads"];
 
+/// Directories whose manage.py and requirements are for something else than running the site.
+const ASIDE: [&str; 11] = [
+    "test",
+    "tests",
+    "testing",
+    "example",
+    "examples",
+    "demo",
+    "sandbox",
+    "doc",
+    "docs",
+    "testproject",
+    "ci",
+];
+
 /// What stands in a checkout.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
@@ -148,6 +163,19 @@ pub(crate) fn seen_from(directory: &Path, path: &Path) -> PathBuf {
 /// Returns a path for a person, as [`seen_from`] a directory.
 pub(crate) fn shown(directory: &Path, path: &Path) -> String {
     seen_from(directory, path).to_string_lossy().into_owned()
+}
+
+/// Tells whether a file is in a directory for something else than running the site.
+pub(crate) fn is_aside(top: &Path, file: &Path) -> bool {
+    is_below(top, file, &ASIDE)
+}
+
+/// Tells whether a file is in a directory with one of these names, below the top.
+pub(crate) fn is_below(top: &Path, file: &Path, names: &[&str]) -> bool {
+    let inside = file.strip_prefix(top).unwrap_or(file);
+    inside.parent().is_some_and(|directory| {
+        directory.iter().any(|part| names.contains(&part.to_string_lossy().as_ref()))
+    })
 }
 
 /// Tells whether a text is the template of a file, to be filled in by Jinja or Django.

@@ -120,6 +120,10 @@ fn what_the_checkout_ships_for_servers_is_not_installed() {
     let place = Place::new("shop");
     place.file("manage.py", &manage("shop.settings"));
     place.file("shop/settings.py", "");
+    place.file(
+        "extras/docker/shop.service",
+        "[Service]\nWorkingDirectory=@SITE@\nExecStart=gunicorn shop.wsgi\n",
+    );
     place.file("deploy/uwsgi/apps-enabled/shop.ini", "[uwsgi]\nchdir = @SITE@\nmodule = shop.wsgi\n");
     place.commit();
     let (findings, text) = place.found();
