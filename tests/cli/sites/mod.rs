@@ -48,7 +48,11 @@ impl Place {
         let files = root().join("tests/sites").join(project);
         let mut place = Place { directory, author, checkout, files, texts: texts.to_vec(), python };
         let version = "import sys; print('%d.%d' % sys.version_info[:2], end='')";
-        place.texts.extend([("@ROOT@", top), ("@PYTHON@", place.run(python, &["-c", version]))]);
+        place.texts.extend([
+            ("@ROOT@", top),
+            ("@PYTHON@", place.run(python, &["-c", version])),
+            ("@DEPLOYKIT@", env!("CARGO_BIN_EXE_deploykit").to_owned()),
+        ]);
         place.write_out("project", &place.author);
         before(&place);
         place.author("git", &["init", "-q", "-b", "main"]);

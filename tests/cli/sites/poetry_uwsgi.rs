@@ -1,8 +1,9 @@
-//! Poetry, uWSGI behind nginx, MariaDB, a celery worker and its beat.
+//! Poetry, uWSGI behind nginx, MariaDB, a celery worker and its beat, a job of cron.
 
 use std::fs;
 
 use super::{Course, Place, ask};
+use crate::run::wait_for;
 use crate::support::database::{Database, Engine};
 use crate::support::python::Index;
 use crate::support::site::demo_site::Port;
@@ -14,7 +15,11 @@ fn from_init_to_a_rollback() {
     if !inside(&from_init_to_a_rollback) {
         return;
     }
-    let (Some(_), Some(_), Some(wheels)) = (program("uv"), program("nginx"), wheels()) else { return };
+    let (Some(_), Some(_), Some(_), Some(wheels)) =
+        (program("uv"), program("nginx"), program("cron"), wheels())
+    else {
+        return;
+    };
     let Some(database) = Database::new(Engine::MariaDb) else { return };
     let index = Index::serve(vec![wheels.clone()]);
     let port = Port::reserve().unwrap();
@@ -36,8 +41,10 @@ fn from_init_to_a_rollback() {
     for command in [&["migrate", "-v0"][..], &["collectstatic", "-v0", "--noinput"]] {
         place.run_in(&place.checkout, &python, &[&["src/manage.py"], command].concat());
     }
-    place.run("mount", &["-t", "tmpfs", "tmpfs", "/etc/nginx"]);
-    place.serve(&["shop", "shop-celery", "shop-beat", "nginx"]);
+    for directory in ["/etc/nginx", "/etc/cron.d"] {
+        place.run("mount", &["-t", "tmpfs", "tmpfs", directory]);
+    }
+    place.serve(&["shop", "shop-celery", "shop-beat", "nginx", "cron"]);
 
     let text = place.init(&[]);
     let roles = [["shop", "web"], ["shop-celery", "worker"], ["shop-beat", "timer"], ["nginx", "required"]];
@@ -49,4 +56,9 @@ fn from_init_to_a_rollback() {
     let page = || ask(&["--connect-to", &address], &format!("shop.example:{}", port.number()));
     let change = |release| place.migration("src/orders/", "order", release);
     Course { place: &place, page: &page, views: "src/orders/views.py", change: &change }.run();
+    // Each minute, unless the site is being changed.
+    let counted = place.directory.path().join("log/counted");
+    wait_for("the job of cron", || {
+        fs::read_to_string(&counted).is_ok_and(|text| text.contains("0 orders\n"))
+    });
 }
