@@ -242,7 +242,8 @@ fn a_configuration_that_does_not_fit() {
         publish_good(site, "redirected")
     });
     refusal.says(&["a page redirects where an answer is expected", "`/about`", "got 301 to `/about/`"]);
-    let refusal = trial.refuses("own", |site| {
+    let only_plan = Request { only_plan: true, ..Request::default() };
+    let refusal = trial.refuses_request("own", &only_plan, |site| {
         add(
             site,
             "[[steps]]\nname = \"own\"\nafter = \"collect\"\nrun = [\"sh\", \"-c\", \"echo no; exit 3\"]\n",
@@ -250,6 +251,9 @@ fn a_configuration_that_does_not_fit() {
         publish_good(site, "own")
     });
     refusal.says(&["exited with code 3", "no"]);
+    let transcript = refusal.transcript.expect("that of the plan");
+    assert!(transcript.ends_with(".deploykit/plan.log"), "{transcript:?}");
+    assert!(fs::read_to_string(transcript).unwrap().contains("exit 3"));
     let soon = Request { start: Start::In(Duration::from_secs(60)), ..Request::default() };
     let refusal = trial.refuses_request("announce", &soon, |site| {
         configure(site, "notice = \"0s\"", "notice = \"20m\"");
@@ -358,7 +362,7 @@ impl<'s> Trial<'s> {
                 let failure = report.failure.expect("what failed");
                 assert_eq!((failure.step.as_str(), failure.phase), (wanted, Phase::Prepare));
                 let done = told.done().iter().map(|step| (*step).to_owned()).collect();
-                Refusal { text, tail: failure.tail.join("\n"), done }
+                Refusal { text, tail: failure.tail.join("\n"), transcript: failure.transcript, done }
             }
             other => panic!("not refused: {other:#?}\n{}", self.site.logs()),
         };
@@ -409,6 +413,8 @@ struct Refusal {
     text: String,
     /// The last lines of the program that it is about.
     tail: String,
+    /// Where every command with its output is.
+    transcript: Option<PathBuf>,
     /// The steps that were done before.
     done: Vec<String>,
 }
