@@ -68,7 +68,9 @@ impl Compared<'_> {
         [configured, found]: [&V; 2],
         show: impl Fn(&V) -> Option<String>,
     ) {
-        let certain = meta.value.is_some() && meta.question.is_none();
+        let source = meta.source.as_ref();
+        let hinted = source.is_some_and(|source| self.findings.documents.contains(source));
+        let certain = meta.value.is_some() && meta.question.is_none() && !hinted;
         if certain && configured != found {
             let source = meta.source.clone().unwrap_or_default();
             self.add(key, show(configured), show(found), &source);
@@ -133,6 +135,9 @@ impl Compared<'_> {
         let (was, is) = (&self.config.python, &self.found.python);
         let virtualenvs = [was.virtualenv.as_deref(), is.virtualenv.as_deref()];
         self.path("python.virtualenv", &findings.virtualenv, virtualenvs);
+        if let (None, Some((why, _))) = (&was.python, &findings.python) {
+            self.add("python.python", None, None, why);
+        }
         let files = [&was.requirements, &is.requirements];
         self.list("python.requirements", &findings.requirements, files, |file| shown(file));
         self.path("python.lock", &findings.lock, [was.lock.as_deref(), is.lock.as_deref()]);

@@ -249,6 +249,8 @@ pub struct Findings {
     pub(crate) more_pages: Vec<String>,
     /// Log files: name and path.
     pub(crate) logs: Vec<(String, PathBuf)>,
+    /// The project's documents that gave hints: what they say is nobody's decision yet.
+    pub(crate) documents: Vec<String>,
     /// What could not be asked, and why: Django, the pages.
     pub(crate) unasked: Vec<String>,
     /// What a person has to decide, with the lines of the written file.

@@ -132,6 +132,7 @@ fn fill(findings: &mut Findings, directory: &Path, tree: &Tree, around: &Around)
     let project = findings.project.value.clone().unwrap_or_else(|| top.clone());
     let wanted = findings.environment.value.clone();
     let hints = Hints::read(&top, tree);
+    findings.documents = hints.docs.iter().map(|hint| shown(&top, &hint.file)).collect();
     findings.settings = project::settings(&top, &project, tree, &programs, wanted.as_deref(), &hints);
     let env_files = [project.join(".env"), top.join(".env")];
     let dotenv = env_files.iter().find_map(|file| text(file));

@@ -19,7 +19,7 @@ pub fn open_questions(text: &str) -> Vec<Question> {
         };
         let more = lines[index + 1..].iter().map_while(|line| comment(line)?.strip_prefix("  "));
         let parts: Vec<&str> = [first].into_iter().chain(more).map(str::trim).collect();
-        let why = parts.join(" ");
+        let why = parts.join(" ").trim().to_owned();
         let (key, line) =
             about(&lines, index + parts.len(), &section).unwrap_or_else(|| (section.clone(), index + 1));
         questions.push(Question { key, why, line });

@@ -171,11 +171,14 @@ impl Required {
     }
 }
 
-/// Says which Python the project in a directory is for, when this version is another one.
+/// Says which Python the project in a directory is for, when this version is another one. The patch level of
+/// `.python-version` does not count: with another one a virtualenv works on.
 #[must_use]
 pub fn unfit(project: &Path, version: &str) -> Option<String> {
     let python = Interpreter { version: version.to_owned(), ..Interpreter::default() };
-    match Required::read(project).check(&python) {
+    let mut required = Required::read(project);
+    required.preferred = required.preferred.split('.').take(2).collect::<Vec<_>>().join(".");
+    match required.check(&python) {
         Ok(other) => other,
         Err(PythonError::OtherPython { required, .. }) => {
             Some(format!("`pyproject.toml` requires Python {required}; the virtualenv has {version}"))
@@ -272,6 +275,10 @@ mod tests {
         assert_eq!(check("", "3.12.1\n"), Ok(Some(warned)));
         assert_eq!(check("", "pypy3.10\n"), Ok(None));
         assert_eq!(unfit(directory.path(), "3.11.7"), None);
+        assert!(check("", "3.12.1\n").unwrap().is_some());
+        assert_eq!(unfit(directory.path(), "3.12.3"), None);
+        let named = "`.python-version` names Python 3.12; the virtualenv has 3.11.7";
+        assert_eq!(unfit(directory.path(), "3.11.7").as_deref(), Some(named));
         assert_eq!(check("[project]\nrequires-python = \">=3.12\"\n", "").unwrap_err(), refused);
         let unfit = unfit(directory.path(), "3.11.7").unwrap();
         assert_eq!(unfit, "`pyproject.toml` requires Python >=3.12; the virtualenv has 3.11.7");

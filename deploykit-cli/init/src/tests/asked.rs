@@ -266,6 +266,23 @@ fn a_configuration_is_compared_with_the_site() {
 }
 
 #[test]
+fn documents_contradict_nobody_and_another_python_is_a_difference() {
+    let (place, mut findings) = asked();
+    let file = place.site.join("deploykit.toml");
+    let config = Config::parse(&findings.to_toml(), &file, None).unwrap();
+    findings.settings = crate::findings::Found::new("config.live".to_owned(), "docs/install.md");
+    findings.python =
+        Some(("`pyproject.toml` requires Python >=3.12; which one?".to_owned(), "3.12".to_owned()));
+    let keys = |findings: &Findings| -> Vec<String> {
+        let all = findings.differences(&config).unwrap();
+        all.into_iter().map(|one| one.key).filter(|key| key != "python.virtualenv").collect()
+    };
+    assert_eq!(keys(&findings), ["site.settings", "python.python"]);
+    findings.documents.push("docs/install.md".to_owned());
+    assert_eq!(keys(&findings), ["python.python"]);
+}
+
+#[test]
 fn what_means_the_same_is_no_difference() {
     let (place, mut findings) = asked();
     let run = place.directory.path().join("run");

@@ -27,8 +27,13 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     };
     refuse_in_the_middle(&site)?;
     let mut findings = deploykit_init::look(&request, &host).map_err(|error| Failure::refused(&error))?;
-    if !args.files_only {
+    let mut unasked = Vec::new();
+    if args.files_only {
+        unasked.push("Django, the services and the pages were not asked: `--files-only`".to_owned());
+    } else {
         ask::django(&mut findings, &site, &cancel, ui);
+        unasked.extend_from_slice(findings.unasked());
+        // Pages that do not answer are differences.
         ask::pages(&mut findings, &cancel);
     }
     let mut differences = findings.differences(config)?;
@@ -39,10 +44,7 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     if host.is_cancelled() {
         return Err(Failure::message(exit_code::REFUSED, "interrupted", None));
     }
-    let (questions, mut unasked) = (open_questions(&config.text), findings.unasked().to_vec());
-    if args.files_only {
-        unasked.push("Django, the services and the pages were not asked: `--files-only`".to_owned());
-    }
+    let questions = open_questions(&config.text);
     let mut text = String::new();
     for one in &differences {
         let _ = writeln!(text, "{}", line(one));
