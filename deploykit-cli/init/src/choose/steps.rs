@@ -60,7 +60,9 @@ pub(crate) fn of_updates(
     let of_script = scripts::commands_of_updates(top, tree);
     let is_script = of_script.is_some();
     let of_docs = docs.iter().find_map(|hint| {
-        let commands = scripts::manage_commands(hint.updates.lines());
+        let mut commands = scripts::manage_commands(hint.updates.lines());
+        // The others are in sentences.
+        commands.retain(|command| command.plain);
         commands.iter().any(|command| command.words[0] == "migrate").then(|| (hint.file.clone(), commands))
     });
     let Some((script, mut commands)) = of_script.or(of_docs) else { return (Vec::new(), None) };
@@ -107,7 +109,9 @@ pub(crate) fn steps(top: &Path, tree: &Tree, settings: &Settings, docs: &[Hint])
         source,
     };
     if ignored.lines().any(|line| ["*.mo", "**/*.mo"].contains(&line.trim())) {
-        let messages = tree.files.iter().filter(|file| file.extension().is_some_and(|it| it == "po"));
+        let is_message =
+            |file: &&PathBuf| file.extension().is_some_and(|it| it == "po") && !is_aside(top, file);
+        let messages = tree.files.iter().filter(is_message);
         let compiled: Vec<String> = messages.map(|file| shown(top, &file.with_extension("mo"))).collect();
         if !compiled.is_empty() {
             let outputs = Found::new(compiled, "");
@@ -269,8 +273,21 @@ mod tests {
     #[test]
     fn the_frontend_of_the_documents_is_none_of_the_sites() {
         let package = r#"{"scripts": {"build": "astro build"}}"#;
-        let site = Site::new(&[("docs/package.json", package)]);
+        let site = Site::new(&[("docs/package.json", package), ("docs/de.po", ""), (".gitignore", "*.mo\n")]);
         assert_eq!(steps(&site.top(), &site.tree(), &Settings::default(), &[]), []);
+    }
+
+    #[test]
+    fn commands_of_a_document_are_a_question() {
+        let text =
+            "# Upgrade\n```\n./manage.py migrate\n./manage.py reindex\n```\n    (run `manage.py warm`.)\n";
+        let site = Site::new(&[("docs/guide.md", text)]);
+        let hints = crate::read::hints::Hints::read(&site.top(), &site.tree());
+        let (steps, question) = of_updates(&site.top(), &site.tree(), &hints.docs);
+        assert_eq!(steps, []);
+        let (why, first) = question.unwrap();
+        assert_eq!(why, "`docs/guide.md` also runs `reindex`; which of them does an update need?");
+        assert_eq!(first.command, ["reindex"]);
     }
 
     #[test]

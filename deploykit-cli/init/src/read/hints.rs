@@ -69,7 +69,8 @@ impl Hints {
     /// Returns what the documents start: the file and the command.
     pub(crate) fn starts(&self, top: &Path) -> Vec<(String, String)> {
         let started = self.docs.iter().filter_map(|hint| {
-            let mut lines = hint.text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+            let text = hint.text.replace("\\\n", " ");
+            let mut lines = text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
             let serves = |line: &&str| SERVERS.iter().any(|server| line.contains(server));
             Some((shown(top, &hint.file), lines.rfind(serves)?.trim().to_owned()))
         });
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn only_sections_about_a_server_are_read() {
         let markdown = "# Shop\n```\nmake all\n```\n## Deployment\nText.\n\n    $ pip install -r requirements/live.txt\n\n\
-                        ### With Docker\n```\ndocker run\n```\n### By hand\n~~~ini\n[Service]\nExecStart=/x/gunicorn a\n~~~\n\
+                        ### With Docker\n```\ndocker run\n```\n### By hand\n~~~ini\n[Service]\nExecStart=/x/gunicorn \\\n    a\n~~~\n\
                         ## Development\n```\n# Deployment\npip install -r requirements/dev.txt\n```\n";
         let rst = "Guide\n=====\n\nUpgrading\n---------\n\n.. code-block:: console\n\n   $ ./manage.py migrate\n\n\
                    Tests\n-----\n\n::\n\n    ./manage.py test\n";
@@ -231,13 +232,13 @@ mod tests {
             of(&[("README.md", markdown), ("docs/guide.rst", rst), ("docs/development/setup.md", markdown)]);
         let told: Vec<(String, &str)> =
             hints.docs.iter().map(|hint| (shown(top.path(), &hint.file), hint.text.as_str())).collect();
-        let shop = "pip install -r requirements/live.txt\n[Service]\nExecStart=/x/gunicorn a\n";
+        let shop = "pip install -r requirements/live.txt\n[Service]\nExecStart=/x/gunicorn \\\na\n";
         assert_eq!(
             told,
             [("README.md".to_owned(), shop), ("docs/guide.rst".to_owned(), "./manage.py migrate\n")]
         );
         assert_eq!(hints.docs[1].updates, "./manage.py migrate\n");
-        assert_eq!(hints.starts(top.path()), [("README.md".to_owned(), "/x/gunicorn a".to_owned())]);
+        assert_eq!(hints.starts(top.path()), [("README.md".to_owned(), "/x/gunicorn  a".to_owned())]);
         assert_eq!(installs(&hints.docs)[0].requirements, ["requirements/live.txt"]);
     }
 
