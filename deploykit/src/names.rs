@@ -13,8 +13,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) use own::{
-    CARRY, COMPLETE, LETTERS, NEXT, ORIGINAL, SITE, TEMPORARY, TRIAL, UNFINISHED, beside, is_beside, is_own,
-    is_temporary, temporary_link,
+    CARRY, COMPLETE, LETTERS, NEXT, ORIGINAL, PACKAGES, SITE, TEMPORARY, TRIAL, UNFINISHED, beside,
+    is_beside, is_own, is_temporary, temporary_link,
 };
 
 /// Stands before the digits of a byte that is not UTF-8.

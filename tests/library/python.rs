@@ -1,5 +1,6 @@
 //! Environments with real pip and uv, from wheels that the tests make.
 
+mod in_place;
 mod indexes;
 mod interpreters;
 mod keeps;

@@ -101,6 +101,9 @@ pub struct PipInstallArgs {
     /// The Python to build with: a version, or the path of an interpreter
     #[arg(long, value_name = "PYTHON")]
     pub python: Option<String>,
+    /// Change the packages inside the virtualenv, and put no link in its place
+    #[arg(long, conflicts_with = "python")]
+    pub in_place: bool,
     #[command(flatten)]
     pub check: CheckArgs,
 }

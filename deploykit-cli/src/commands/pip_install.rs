@@ -59,6 +59,7 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
     if let Some(python) = &args.python {
         install.python = Some(python.clone());
     }
+    install.in_place |= args.in_place;
     if let Some(installer) = args.installer {
         install.installer = match installer {
             args::Installer::Auto => Installer::Auto,

@@ -38,6 +38,21 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
             "set `python.installer = \"pip\"`, or set the index for uv as UV_DEFAULT_INDEX in `site.env-file`"
                 .into()
         }
+        PythonError::NotReplaceable { in_place: true, path, .. } => format!(
+            "set `python.in-place = true` (`pip-install --in-place`), or make a virtualenv with its Python ({}/bin/python3 -m venv \
+             DIRECTORY), let the services use it, and set `python.virtualenv`",
+            path.display()
+        ),
+        PythonError::OfConda { names, .. } => format!(
+            "update them with `conda install {}`, or let the requirements allow the installed versions",
+            names.join(" ")
+        ),
+        PythonError::PythonStays { .. } => "remove `python.python`, or `python.in-place`".into(),
+        PythonError::CannotUpdateInPlace { name } => {
+            format!("install it anew by hand: `bin/python -m pip install --force-reinstall {name}`")
+        }
+        PythonError::NoRoom { .. } => "make room on the disk, or set `keep` to fewer updates".into(),
+        PythonError::ChangedMeanwhile { .. } => "start the update again".into(),
         PythonError::NotReplaceable { path, .. } => format!(
             "make a virtualenv with its Python ({}/bin/python3 -m venv DIRECTORY), let the services use it, and set `python.virtualenv`; \
              or leave out `python.requirements` and `python.lock`, and install packages by a step of your own",
@@ -47,7 +62,7 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
             "make a virtualenv that git does not track, let the services use it, and set `python.virtualenv`".into()
         }
         PythonError::DifferentFileSystem { path } => format!(
-            "make a virtualenv in `{}/venv`, let the services use it, and set `python.virtualenv`",
+            "set `python.in-place = true`, or make a virtualenv in `{}/venv`, let the services use it, and set `python.virtualenv`",
             path.display()
         ),
         PythonError::BasePythonGone { .. } => {

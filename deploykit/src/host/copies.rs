@@ -159,6 +159,20 @@ fn take_after(copy: &Path, found: &Metadata) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(found.mode() & 0o7777))
 }
 
+/// Returns how many bytes the files of a tree have.
+///
+/// # Errors
+///
+/// When something cannot be read.
+pub(crate) fn size(top: &Path) -> Result<u64, FileError> {
+    let mut bytes = 0;
+    walk(top, &mut |_, _, found| {
+        bytes += if found.is_file() { found.len() } else { 0 };
+        true
+    })?;
+    Ok(bytes)
+}
+
 /// Tells whether two trees are the same but for times: kinds, modes, contents, where links lead.
 ///
 /// # Errors
@@ -281,6 +295,7 @@ mod tests {
         File::open(one.join("b.js")).unwrap().set_times(old).unwrap();
         copy(&Host::new(), &one, &two).unwrap();
         assert!(are_same(&one, &two).unwrap());
+        assert_eq!([size(&one).unwrap(), size(&two).unwrap()], [2, 2]);
         assert_eq!(fs::metadata(two.join("b.js")).unwrap().modified().unwrap(), std::time::UNIX_EPOCH);
         assert_eq!(fs::read_link(two.join("link")).unwrap(), Path::new("deep/a.js"));
         fs::write(two.join("deep/a.js"), "c").unwrap();

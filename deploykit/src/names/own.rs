@@ -21,6 +21,9 @@ pub(crate) const TRIAL: &str = "trial";
 /// Marks a virtualenv as complete.
 pub(crate) const COMPLETE: &str = ".deploykit-complete";
 
+/// The directory inside a virtualenv that stays where it is, for its next and its previous packages.
+pub(crate) const PACKAGES: &str = ".deploykit-packages";
+
 /// Something half copied from another file system, or half removed after that. There is one at a time in a directory.
 pub(crate) const CARRY: &str = ".deploykit-carry.unfinished";
 
@@ -62,7 +65,7 @@ pub(crate) fn is_temporary(name: &OsStr) -> bool {
 /// Tells whether deploykit itself makes files of this name: its state, what it puts beside the directories of a site for a
 /// run or a rollback, temporary files, and markers.
 pub(crate) fn is_own(name: &OsStr) -> bool {
-    let inside = [".deploykit", COMPLETE, CARRY];
+    let inside = [".deploykit", COMPLETE, PACKAGES, CARRY];
     inside.iter().any(|own| name == *own) || is_temporary(name) || purpose_of(name).is_some()
 }
 

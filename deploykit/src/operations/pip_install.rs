@@ -55,6 +55,8 @@ pub struct PipInstall {
     /// The Python that the virtualenv is to have: a version such as `3.12`, or the path of an interpreter; default: the one
     /// that it has.
     pub python: Option<String>,
+    /// Whether the virtualenv stays where it is, and its packages are exchanged inside it; default: a link takes its place.
+    pub in_place: bool,
     /// For resolving, and again for building; default: 30 minutes.
     pub deadline: Duration,
 }
@@ -163,6 +165,7 @@ impl PipInstall {
             record: None,
             upgrade: UpgradeStrategy::OnlyIfNeeded,
             python: None,
+            in_place: false,
             deadline: Duration::from_secs(30 * 60),
         }
     }
@@ -170,11 +173,16 @@ impl PipInstall {
     /// Looks at the virtualenv and the requirements; starts no program.
     fn observe(&self, host: &Host) -> Result<VirtualenvFacts, PythonError> {
         let requirements = self.wanted.read(&self.directory, &self.extra_args)?;
+        Virtualenv::may_change(&self.virtualenv, self.in_place)?;
         let virtualenv = Virtualenv::read(&self.virtualenv)?;
-        let neighbours = files::parent(&self.virtualenv);
-        let unwritable = [neighbours, nearest(&self.virtualenvs)]
+        let changed = match self.in_place {
+            true => crate::python::in_place::changes(&self.virtualenv),
+            false => vec![files::parent(&self.virtualenv).to_owned()],
+        };
+        let unwritable = [nearest(&self.virtualenvs).to_owned()]
             .into_iter()
-            .find(|directory| access(*directory, Access::WRITE_OK | Access::EXEC_OK).is_err());
+            .chain(changed)
+            .find(|directory| access(directory, Access::WRITE_OK | Access::EXEC_OK).is_err());
         Ok(VirtualenvFacts {
             virtualenv,
             requirements,
@@ -185,7 +193,7 @@ impl PipInstall {
                 &self.directory,
                 &self.extra_args,
             ),
-            unwritable: unwritable.map(Path::to_owned),
+            unwritable,
             mount_point: files::look(&self.virtualenv) == Found::Directory
                 && trial::is_mount_point(&self.virtualenv),
             required: Required::read(match &self.wanted {
@@ -229,7 +237,7 @@ impl PipInstall {
             let reason = format!("{} and the installed packages are as deploykit last saw them", self.wanted);
             return Ok(Decision::Unchanged(reason));
         }
-        if facts.mount_point {
+        if facts.mount_point && !self.in_place {
             return Err(PythonError::DifferentFileSystem { path: self.virtualenv.clone() });
         }
         if let Some(directory) = &facts.unwritable {

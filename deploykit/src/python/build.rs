@@ -2,6 +2,7 @@
 
 mod along;
 mod conflicts;
+mod in_place;
 mod locked;
 mod of_checkout;
 
@@ -85,6 +86,9 @@ pub struct Build {
     pub seeds: BTreeMap<String, String>,
     /// The newer pip that pip told of while it resolved.
     pub newer_pip: Option<String>,
+    /// Where its packages are prepared for a virtualenv that stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<PathBuf>,
     /// Milliseconds for all programs together.
     pub deadline_ms: u64,
 }
@@ -119,6 +123,14 @@ impl Build {
     ///
     /// As [`perform`](Build::perform).
     pub fn run(&self, host: &Host) -> Result<Built, PythonError> {
+        let built = self.complete(host)?;
+        if let Some(place) = &self.place {
+            self.prepare_in(place, host)?;
+        }
+        Ok(built)
+    }
+
+    fn complete(&self, host: &Host) -> Result<Built, PythonError> {
         let directory = files::parent(&self.staged);
         for place in [directory, &self.staged] {
             files::own_directory(place, None)?;

@@ -26,6 +26,46 @@ pub enum PythonError {
         path: PathBuf,
         /// What it is: `a conda environment`.
         what: &'static str,
+        /// Whether its packages can be changed where it is.
+        in_place: bool,
+    },
+    /// conda knows nothing of what pip does to its packages.
+    #[error("conda installed {} in `{}`, which the requirements would change", quoted(names), virtualenv.display())]
+    OfConda {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+        /// The packages.
+        names: Vec<String>,
+    },
+    /// A virtualenv that stays where it is keeps its Python.
+    #[error("the packages of `{}` are changed in place, which keeps its Python {python}", virtualenv.display())]
+    PythonStays {
+        /// The virtualenv.
+        virtualenv: PathBuf,
+        /// Its Python, `3.11`.
+        python: String,
+    },
+    /// No record says which files belong to a package.
+    #[error("`{name}` cannot be changed in place: it is not known which files belong to it")]
+    CannotUpdateInPlace {
+        /// Its name.
+        name: String,
+    },
+    /// The copy of the packages, which restores them, does not fit.
+    #[error("the copy of the packages needs {} MB in `{}`, which has {} MB free", needed.div_ceil(1_000_000), directory.display(), free / 1_000_000)]
+    NoRoom {
+        /// The virtualenv.
+        directory: PathBuf,
+        /// In bytes.
+        needed: u64,
+        /// In bytes.
+        free: u64,
+    },
+    /// Somebody has installed something between the preparation and the window.
+    #[error("the packages in `{}` changed since the next ones were prepared", virtualenv.display())]
+    ChangedMeanwhile {
+        /// The virtualenv.
+        virtualenv: PathBuf,
     },
     /// git tracks files of the virtualenv.
     #[error("git tracks `{}` in the virtualenv `{}`", file.display(), virtualenv.display())]
@@ -330,6 +370,10 @@ fn package_path(path: &std::path::Path) -> std::path::Display<'_> {
 
 fn answered(answer: &str) -> String {
     if answer.is_empty() { "nothing".to_owned() } else { format!("`{answer}`") }
+}
+
+fn quoted(names: &[String]) -> String {
+    format!("`{}`", names.join("`, `"))
 }
 
 fn paths(files: &[PathBuf]) -> String {

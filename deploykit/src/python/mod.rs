@@ -1,6 +1,6 @@
 //! Python: virtualenvs, the packages in them, and the installers pip and uv.
 //!
-//! A virtualenv is never changed while a site uses it. A new one is [built](Build) beside it, at the place where it stays
+//! A virtualenv is never changed while a site uses it, but for one that must stay [in its place](in_place). A new one is [built](Build) beside it, at the place where it stays
 //! (its scripts hold absolute paths), and [goes live](Switch) by one rename. What is installed is read from the files of
 //! the virtualenv, so knowing that nothing is to do costs no start of Python.
 
@@ -9,6 +9,7 @@ mod asked;
 mod build;
 mod bytecode;
 mod error;
+pub(crate) mod in_place;
 mod installer;
 mod interpreter;
 mod lines;

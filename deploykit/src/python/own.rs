@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use super::error::PythonError;
 use crate::digest;
 use crate::host::files::{self, FileError, Found, InPath};
-use crate::names::COMPLETE;
+use crate::names::{COMPLETE, PACKAGES};
 use packaged::Packaged;
 
 pub(in crate::python) use moved::{Moved, replace};
@@ -24,9 +24,10 @@ pub(in crate::python) use moved::{Moved, replace};
 const READ_ONLY: [&str; 9] = ["bin", "etc", "include", "lib", "lib64", "libexec", "man", "sbin", "share"];
 
 /// What the tools leave at the top that make virtualenvs or install into them.
-const OF_TOOLS: [&str; 9] = [
+const OF_TOOLS: [&str; 10] = [
     "pyvenv.cfg",
     COMPLETE,
+    PACKAGES,
     ".gitignore",
     "CACHEDIR.TAG",
     ".lock",

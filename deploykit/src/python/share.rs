@@ -30,7 +30,7 @@ pub(crate) enum Taken {
 /// The longest first line of a script that every Linux starts an interpreter by.
 ///
 /// Source: <https://man7.org/linux/man-pages/man2/execve.2.html>
-const LONGEST_FIRST_LINE: usize = 127;
+pub(super) const LONGEST_FIRST_LINE: usize = 127;
 
 /// A file on its way.
 struct Move {
@@ -129,7 +129,7 @@ fn packages_of(staged: &Path) -> Option<PathBuf> {
 /// Returns the records of all packages' files, relative to the packages, by normalised names.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
-fn records_in(packages: &Path) -> BTreeMap<String, PathBuf> {
+pub(super) fn records_in(packages: &Path) -> BTreeMap<String, PathBuf> {
     names_in(packages)
         .filter_map(|directory| {
             let (name, _) = directory.strip_suffix(".dist-info")?.split_once('-')?;
@@ -184,7 +184,7 @@ fn script_for(contents: &[u8], staged: &Path) -> Script {
 }
 
 /// Links a file, or copies it where that cannot be. What another package has put there stays: it had the same record.
-fn share(old: &Path, new: &Path) -> io::Result<()> {
+pub(super) fn share(old: &Path, new: &Path) -> io::Result<()> {
     match link(old, new) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         // Another file system, one without links, too many links, or a file of another user.

@@ -19,7 +19,7 @@ use crate::command::Command;
 use crate::names;
 
 pub(in crate::python) use copied::Copied;
-pub(in crate::python) use pointed::point;
+pub(in crate::python) use pointed::{bytecode_of, point};
 
 /// A package of the checkout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

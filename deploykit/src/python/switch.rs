@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
+use super::in_place;
 use super::marker::Marker;
 use super::sources::point;
+use super::virtualenv::site_packages;
 use crate::host::files::{self, Found, InPath};
 use crate::names;
 
@@ -42,26 +44,64 @@ pub enum Target {
     /// The directory that was put away.
     #[serde(alias = "folder")]
     Directory,
+    /// The virtualenv stays; its packages are exchanged for those at this place inside it.
+    InPlace {
+        /// Where the next packages are, and those from before once the next ones are live.
+        #[serde(with = "crate::names::one")]
+        place: PathBuf,
+        /// Whether the next ones are to be live.
+        next: bool,
+    },
 }
 
 impl Switch {
-    /// Returns the virtualenv that it brings to the live path; `None`: the original directory.
+    /// Returns the virtualenv that it brings to the live path, or the place of packages; `None`: the original directory.
     #[must_use]
     pub fn staged(&self) -> Option<PathBuf> {
         match &self.target {
             Target::Virtualenv(staged) => Some(staged.clone()),
             Target::Link(to) => Some(files::parent(&self.virtualenv).join(to)),
+            Target::InPlace { place, .. } => Some(place.clone()),
             Target::Directory => None,
         }
+    }
+
+    /// Returns the directories and links that it replaces.
+    pub(crate) fn replaces(&self) -> Vec<PathBuf> {
+        match self.target {
+            Target::InPlace { .. } => {
+                site_packages(&self.virtualenv).into_iter().map(|(_, directory)| directory).collect()
+            }
+            _ => vec![self.virtualenv.clone()],
+        }
+    }
+
+    /// Tells whether the virtualenv stays where it is.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(self.target, Target::InPlace { .. })
     }
 
     /// Returns what it makes that was not there: paths, the last part of which may end with `*`.
     #[must_use]
     pub fn makes(&self) -> Vec<PathBuf> {
+        if self.is_in_place() {
+            return vec![self.virtualenv.join(names::PACKAGES)];
+        }
         let mut original = kept_path(&self.virtualenv, 1).into_os_string();
         original.push("*");
         let virtualenvs = self.staged().and_then(|path| Some(path.parent()?.to_owned()));
         [self.virtualenv.clone(), original.into()].into_iter().chain(virtualenvs).collect()
+    }
+
+    /// Makes the switch to the packages at a place in a virtualenv that stays, and the one that undoes it.
+    pub(crate) fn in_place(virtualenv: &Path, place: &Path) -> (Switch, Switch) {
+        let switch = |next| Switch {
+            virtualenv: virtualenv.to_owned(),
+            target: Target::InPlace { place: place.to_owned(), next },
+            kept: place.to_owned(),
+            sources: None,
+        };
+        (switch(true), switch(false))
     }
 
     /// Makes the switch to a virtualenv and the one that undoes it.
@@ -91,7 +131,9 @@ impl Switch {
     ///
     /// When the virtualenv is not complete, the old directory is gone, or the system refuses.
     pub fn perform(&self) -> Result<(), PythonError> {
-        self.look()?;
+        if !self.is_in_place() {
+            self.look()?;
+        }
         if let (Some([from, to]), Target::Virtualenv(staged)) = (&self.sources, &self.target) {
             let incomplete = || PythonError::Incomplete { staged: staged.clone() };
             let mut marker = Marker::read(staged).ok_or_else(incomplete)?;
@@ -105,6 +147,7 @@ impl Switch {
         match &self.target {
             Target::Virtualenv(to) | Target::Link(to) => self.link(to),
             Target::Directory => self.directory(),
+            Target::InPlace { place, next } => in_place::bring(&self.virtualenv, place, *next),
         }
     }
 
@@ -114,6 +157,7 @@ impl Switch {
         match (&self.target, files::look(&self.virtualenv)) {
             (Target::Virtualenv(to) | Target::Link(to), Found::Link(now)) => now == *to,
             (Target::Directory, found) => found == Found::Directory,
+            (Target::InPlace { place, next }, _) => in_place::is_live(place) == *next,
             _ => false,
         }
     }
@@ -130,7 +174,10 @@ impl Switch {
             Target::Directory if self.is_done() || files::look(&self.kept) == Found::Directory => {
                 return Ok(());
             }
-            Target::Directory => return Err(PythonError::OriginalGone { kept: self.kept.clone() }),
+            Target::InPlace { place, .. } if in_place::is_ready(place) => return Ok(()),
+            Target::Directory | Target::InPlace { .. } => {
+                return Err(PythonError::OriginalGone { kept: self.kept.clone() });
+            }
         };
         if place.join(mark).is_file() {
             return Ok(());
@@ -218,6 +265,7 @@ pub fn kept_originals(virtualenv: &Path) -> Vec<PathBuf> {
 ///
 /// When the system refuses.
 pub fn prune(virtualenvs: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<Vec<PathBuf>, PythonError> {
+    in_place::prune(virtualenv, keep)?;
     let entries = match fs::read_dir(virtualenvs) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.at("read", virtualenvs)?,

@@ -43,11 +43,13 @@ impl Virtualenv {
         if !path.exists() {
             return Err(PythonError::NoVirtualenv { path: path.to_owned() });
         }
-        if let Some(what) = not_replaceable(path) {
-            return Err(PythonError::NotReplaceable { path: path.to_owned(), what });
-        }
         let no_virtualenv = || PythonError::NotAVirtualenv { path: path.to_owned() };
-        let settings = fs::read_to_string(path.join("pyvenv.cfg")).map_err(|_| no_virtualenv())?;
+        let settings = match fs::read_to_string(path.join("pyvenv.cfg")) {
+            Ok(settings) => settings,
+            // An installation of Python is its own base.
+            Err(_) if is_installation(path) => format!("home = {}\n", path.join("bin").display()),
+            Err(_) => return Err(no_virtualenv()),
+        };
         // A link into a Python that is gone is still the mark of a virtualenv.
         if fs::symlink_metadata(path.join("bin/python")).is_err() {
             return Err(no_virtualenv());
@@ -78,6 +80,26 @@ impl Virtualenv {
         }
         read.trust_commits_of(Marker::read(path).as_ref());
         Ok(read)
+    }
+
+    /// Returns what is installed; nothing in what is no virtualenv.
+    pub(crate) fn installed(path: &Path) -> Packages {
+        let mut read = Virtualenv::default();
+        for (_, directory) in site_packages(path) {
+            read.add_packages(&directory);
+        }
+        read.trust_commits_of(Marker::read(path).as_ref());
+        read.packages
+    }
+
+    /// Checks that a link may take its place, or that its packages may be changed `in_place`.
+    pub(crate) fn may_change(path: &Path, in_place: bool) -> Result<(), PythonError> {
+        match owner_of(path) {
+            Some((what, can_be)) if !(in_place && can_be) => {
+                Err(PythonError::NotReplaceable { path: path.to_owned(), what, in_place: can_be })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the Python that it was made with.
@@ -136,19 +158,26 @@ impl Virtualenv {
     }
 }
 
-/// Tells whose Python it is, if a link must not take its place.
-fn not_replaceable(path: &Path) -> Option<&'static str> {
-    let is_file = |name: &str| path.join(name).is_file();
+/// Tells whose Python it is, if a link must not take its place; and whether its packages can be changed in place.
+fn owner_of(path: &Path) -> Option<(&'static str, bool)> {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if path.join("conda-meta").is_dir() {
-        Some("a conda environment")
-    } else if real.starts_with("/nix/store") || real.starts_with("/gnu/store") {
-        Some("part of the Nix or Guix store")
-    } else if !is_file("pyvenv.cfg") && (is_file("bin/python3") || is_file("bin/python")) {
-        Some("an installation of Python and no virtualenv")
-    } else {
+    let is_of_system = |name: String| path.join("lib").join(name).join("EXTERNALLY-MANAGED").is_file();
+    if real.starts_with("/nix/store") || real.starts_with("/gnu/store") {
+        Some(("part of the Nix or Guix store", false))
+    } else if path.join("conda-meta").is_dir() {
+        Some(("a conda environment", true))
+    } else if !is_installation(path) {
         None
+    } else if names_in(&path.join("lib")).any(is_of_system) {
+        Some(("the Python of the system's packages and no virtualenv", false))
+    } else {
+        Some(("an installation of Python and no virtualenv", true))
     }
+}
+
+fn is_installation(path: &Path) -> bool {
+    let is_file = |name: &str| path.join(name).is_file();
+    !is_file("pyvenv.cfg") && (is_file("bin/python3") || is_file("bin/python"))
 }
 
 /// Returns the programs in the `bin` of a virtualenv.
@@ -336,18 +365,29 @@ mod tests {
         assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
         let other = Virtualenv::read(directory.path()).unwrap_err();
         assert!(matches!(other, PythonError::NotAVirtualenv { .. }), "{other:?}");
-        let message = || {
-            let error = Virtualenv::read(directory.path()).unwrap_err().to_string();
-            error.replace(directory.path().to_str().unwrap(), "/x")
+        let message = |in_place: bool| {
+            let error = Virtualenv::may_change(directory.path(), in_place).err();
+            error.map(|error| error.to_string().replace(directory.path().to_str().unwrap(), "/x"))
         };
-        fs::create_dir_all(directory.path().join("bin")).unwrap();
-        fs::write(directory.path().join("bin/python3"), "").unwrap();
-        assert_eq!(
-            message(),
-            "`/x` is an installation of Python and no virtualenv, which deploykit does not replace"
-        );
+        let refused = |what: &str| Some(format!("`/x` is {what}, which deploykit does not replace"));
+        assert_eq!(message(false), None);
+        for made in ["bin", "lib/python3.11/site-packages"] {
+            fs::create_dir_all(directory.path().join(made)).unwrap();
+        }
+        for python in ["python", "python3.11"] {
+            fs::write(directory.path().join("bin").join(python), "").unwrap();
+        }
+        assert_eq!(message(false), refused("an installation of Python and no virtualenv"));
+        assert_eq!(message(true), None);
+        let base = Virtualenv::read(directory.path()).unwrap().base;
+        assert_eq!(base, Some(directory.path().join("bin/python3.11")));
+        let managed = directory.path().join("lib/python3.11/EXTERNALLY-MANAGED");
+        fs::write(&managed, "").unwrap();
+        let of_system = refused("the Python of the system's packages and no virtualenv");
+        assert_eq!([message(false), message(true)], [of_system.clone(), of_system]);
         fs::create_dir(directory.path().join("conda-meta")).unwrap();
-        assert_eq!(message(), "`/x` is a conda environment, which deploykit does not replace");
+        assert_eq!(message(false), refused("a conda environment"));
+        assert_eq!(message(true), None);
     }
 
     proptest! {

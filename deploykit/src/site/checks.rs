@@ -61,6 +61,10 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
     if python.python.as_deref().is_some_and(|python| !is_python(python)) {
         report("python.python", "expected a version such as \"3.12\", or an absolute path".to_owned());
     }
+    if python.in_place && python.python.is_some() {
+        let message = "`in-place` is set too: the virtualenv then keeps its Python";
+        report("python.python", message.to_owned());
+    }
     if let Some(file) = &python.lock {
         if !python.requirements.is_empty() {
             report("python.lock", "`requirements` is set too: packages come from one of them".to_owned());

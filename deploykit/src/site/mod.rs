@@ -219,6 +219,7 @@ impl Site {
             installer: config.python.installer,
             upgrade: config.python.upgrade,
             python: config.python.python.clone(),
+            in_place: config.python.in_place,
             extra_args: config.python.extra_args.clone(),
             record,
             deadline: config.python.deadline,

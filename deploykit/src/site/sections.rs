@@ -92,6 +92,10 @@ keys! {
         /// The Python of the virtualenv: a version such as `3.12`, or the absolute path of an interpreter. If the virtualenv has
         /// another one, the next update builds the whole virtualenv anew. Without this key it stays as it is.
         "python" => python: Option<String>, example "3.12";
+        /// Whether to change the packages inside the virtualenv, which stays where it is, instead of replacing it with a symbolic
+        /// link: for a conda environment, an installation of Python or a mount point. The previous packages stay beside the new
+        /// ones for the rollback.
+        "in-place" => in_place: bool;
         /// The requirements files. Without them and without a lock, deploykit leaves the packages alone.
         "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",
             example ["requirements/production.txt"];

@@ -15,6 +15,7 @@ use crate::host::Swap;
 use crate::host::{Host, files};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::names;
+use crate::operations::pip_install::Ready as StagedVirtualenv;
 use crate::plan::{Step, StepKind};
 use crate::site::Site;
 use crate::state::{Kept, KeptDatabase, KeptStatic, RunDirectory, State};
@@ -293,12 +294,13 @@ pub(super) fn prune(site: &Site, state: &State, host: &Host) -> Result<(), Box<d
 pub(super) fn prune_built(
     site: &Site,
     state: &State,
-    wanted: PathBuf,
+    wanted: &StagedVirtualenv,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = site.config();
     let standing = standing(state, config.keep)?;
     let (mut needed, _) = switched_from(&standing);
-    needed.push(wanted);
+    needed.push(wanted.staged.clone());
+    needed.extend(wanted.switch.staged());
     crate::python::prune(&state.virtualenvs(), site.virtualenv()?, &needed)?;
     Ok(())
 }

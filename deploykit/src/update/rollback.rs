@@ -220,7 +220,7 @@ impl<'o> Preparation<'_, 'o> {
             back.look()?;
         }
         if let Some(record) = self.state.current().packages.filter(|_| !config.python.wanted().is_empty()) {
-            let live = Virtualenv::read(virtualenv)?.packages;
+            let live = Virtualenv::installed(virtualenv);
             let changes = record.changes_since(&live, &config.site.repository);
             if !changes.is_empty() {
                 let changes = changes.iter().map(ToString::to_string).collect();
@@ -231,13 +231,16 @@ impl<'o> Preparation<'_, 'o> {
             let reason = "the update changed no packages".to_owned();
             return Ok((Packages::Unchanged { reason: reason.clone(), record: Record::default() }, reason));
         };
-        self.try_to_move(virtualenv)?;
+        for path in back.replaces() {
+            self.try_to_move(&path)?;
+        }
         let place = back.staged().unwrap_or_else(|| back.kept.clone());
-        let [live, before] = [virtualenv, &place].map(Virtualenv::read);
-        let (live, before) = (live?.packages, before?);
-        let changes = live.changes_to(&before.packages);
+        let changes = Virtualenv::installed(virtualenv).changes_to(&Virtualenv::installed(&place));
         let text = pip_install::summary(&changes);
-        let own = OwnFiles::read(virtualenv)?.differences(&OwnFiles::read_at(&place, virtualenv)?);
+        let own = match back.is_in_place() {
+            true => Vec::new(),
+            false => OwnFiles::read(virtualenv)?.differences(&OwnFiles::read_at(&place, virtualenv)?),
+        };
         if !own.is_empty() {
             let names: Vec<String> = own.iter().map(|file| format!("`{}`", file.display())).collect();
             self.notice(format!(

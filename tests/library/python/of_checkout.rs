@@ -209,6 +209,21 @@ fn editable_packages_are_of_the_staged_tree_until_they_are_live() {
 }
 
 #[test]
+fn editable_packages_are_changed_in_place() {
+    let Some(packaged) = Packaged::new() else { return };
+    let (site, host) = (&packaged.site, packaged.host());
+    let next = PipInstall { in_place: true, ..packaged.operation(Installer::Pip) };
+    let new = ready(&next, &host);
+    let checkout = fs::canonicalize(&site.checkout).unwrap();
+    packaged.code_goes_live();
+    new.switch.perform().unwrap();
+    let text = format!("2.0 extra of 2.0 {}", checkout.join("src/demo/__init__.py").display());
+    assert_eq!(of(&site.virtualenv, "demo-new"), text);
+    fs::remove_dir_all(site.virtualenv.join(".deploykit-packages")).unwrap();
+    assert_eq!(packaged.named_in(&site.virtualenv), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn other_packages_of_the_checkout_are_built_anew_with_every_change() {
     let Some(packaged) = Packaged::new() else { return };
     // Only uv keeps what it has built of a directory.

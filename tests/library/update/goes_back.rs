@@ -1,6 +1,7 @@
 //! An update that fails, or is interrupted, after it was begun: the site is as it was, wholly, and serves.
 
 mod database;
+mod in_place;
 mod interrupted;
 mod keeps;
 pub mod killed;

@@ -7,7 +7,9 @@ use super::of_checkout::OfCheckout;
 use super::python::Python;
 use super::{Answer, PipInstall, Prepared, Ready, Record, Upgrade, VirtualenvFacts};
 use crate::git::Exclude;
-use crate::python::{Build, PackageChange, PythonError, Resolved, SEEDS, Switch, Tool, Wanted};
+use crate::python::{
+    Build, OwnFiles, PackageChange, PythonError, Resolved, SEEDS, Switch, Tool, Wanted, in_place,
+};
 
 impl PipInstall {
     /// Holds what was resolved against what is installed.
@@ -46,6 +48,9 @@ impl PipInstall {
             }
             return Ok(Prepared::Unchanged { reason, record });
         }
+        if self.in_place {
+            self.may_be_in_place(&changes, python, live)?;
+        }
         let base = match python.other() {
             Some(program) => program.to_owned(),
             None => live.base()?.to_owned(),
@@ -56,7 +61,10 @@ impl PipInstall {
             .filter(|name| packages.get(name).is_none())
             .filter_map(|name| Some((name.to_owned(), live.packages.get(name)?.version.clone())))
             .collect();
-        let own = self.own_files()?;
+        let own = match self.in_place {
+            true => OwnFiles::read(&self.virtualenv)?,
+            false => self.own_files()?,
+        };
         self.look_at_editables(&packages, &unasked)?;
         let mut build = Build {
             staged: PathBuf::new(),
@@ -80,13 +88,23 @@ impl PipInstall {
             own: own.fingerprint.clone(),
             seeds,
             newer_pip,
+            place: None,
             deadline_ms: crate::millis::of(self.deadline),
         };
         build.staged = build.vacant(&self.virtualenvs);
-        let more = [python.warning.clone(), unasked_text(&build), own.summary()].into_iter().flatten();
+        let taken = if self.in_place { None } else { own.summary() };
+        let more = [python.warning.clone(), unasked_text(&build), taken].into_iter().flatten();
         let warnings = warnings.into_iter().chain(more).collect();
-        let (mut switch, back) = Switch::pair(&build.virtualenv, &build.staged)?;
-        if !build.sources.is_empty() && self.directory != self.checkout {
+        let (mut switch, back) = match self.in_place {
+            true => {
+                let key = build.staged.file_name().map(crate::names::text).unwrap_or_default();
+                let place = in_place::vacant(&build.virtualenv, &key);
+                build.place = Some(place.clone());
+                Switch::in_place(&build.virtualenv, &place)
+            }
+            false => Switch::pair(&build.virtualenv, &build.staged)?,
+        };
+        if !self.in_place && !build.sources.is_empty() && self.directory != self.checkout {
             switch.sources = Some([self.directory.clone(), self.checkout.clone()]);
         }
         let hides = Exclude::pair(&switch.makes());

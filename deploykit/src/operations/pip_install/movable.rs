@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::python::Python;
 use super::{PipInstall, nearest};
 use crate::git;
-use crate::python::{OwnFiles, Packages, PythonError};
+use crate::python::{OwnFiles, PackageChange, Packages, PythonError, Virtualenv, in_place, normalise};
 
 impl PipInstall {
     /// Returns what people have put into the virtualenv, when it can be replaced by another one with all of that.
@@ -35,6 +36,22 @@ impl PipInstall {
         }
         let virtualenv = self.virtualenv.clone();
         Err(PythonError::UnknownFiles { virtualenv, files: own.unknown.into_iter().collect() })
+    }
+
+    /// Checks that these packages of a virtualenv can be changed where it is.
+    pub(super) fn may_be_in_place(
+        &self,
+        changes: &[PackageChange],
+        python: &Python,
+        live: &Virtualenv,
+    ) -> Result<(), PythonError> {
+        let virtualenv = self.virtualenv.clone();
+        if python.change.is_some() {
+            return Err(PythonError::PythonStays { virtualenv, python: live.python.clone() });
+        }
+        let names = changes.iter().map(|change| normalise(&change.name)).collect();
+        let names: Vec<String> = in_place::of_conda(&self.virtualenv, &names)?.into_iter().collect();
+        if names.is_empty() { Ok(()) } else { Err(PythonError::OfConda { virtualenv, names }) }
     }
 
     /// Checks that editable packages which no requirement names lie where the next version finds them.

@@ -7,7 +7,7 @@ use crate::action::Action;
 use crate::git::{Exclude, counted};
 use crate::host::Host;
 use crate::operations::{Change, Check};
-use crate::python::{Build, Package, PackageChange, Packages, PythonError, Switch, scripts_of};
+use crate::python::{Build, Package, PackageChange, Packages, PythonError, Switch, in_place, scripts_of};
 
 /// A new virtualenv that is to be built and to go live.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,11 +50,15 @@ impl Upgrade {
     pub fn build(&self, host: &Host) -> Result<Ready, PythonError> {
         let built = self.build.run(host)?;
         let [live, next] = [&self.build.virtualenv, &self.build.staged].map(|path| scripts_of(path));
-        let missing = live.difference(&next).filter(|name| !comes_with_python(name));
+        let missing = match &self.build.place {
+            Some(place) => in_place::lost_programs(place),
+            None => live.difference(&next).cloned().collect(),
+        };
+        let missing = missing.into_iter().filter(|name| !comes_with_python(name));
         let mut ready = self.goes_live.clone();
         ready.reused = built.reused;
         ready.warnings.extend(built.warnings);
-        ready.missing_scripts = missing.cloned().collect();
+        ready.missing_scripts = missing.collect();
         Ok(ready)
     }
 
@@ -96,8 +100,9 @@ fn change(ready: &Ready, warnings: &[String]) -> Change {
         packages.collect::<Packages>().summary()
     };
     let warnings = warnings.iter().map(|warning| format!("! {warning}"));
+    let in_place = if ready.switch.is_in_place() { ", in place, inside the window" } else { "" };
     Change {
-        reason: summary(changes),
+        reason: summary(changes) + in_place,
         before: side(|change| change.from.as_ref()),
         after: side(|change| change.to.as_ref()),
         details: changes.iter().map(ToString::to_string).chain(warnings).collect(),

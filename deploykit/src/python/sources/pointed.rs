@@ -100,7 +100,7 @@ impl Paths {
 }
 
 /// Returns the bytecode of a module: it holds the same paths.
-fn bytecode_of(path: &Path) -> Vec<PathBuf> {
+pub(in crate::python) fn bytecode_of(path: &Path) -> Vec<PathBuf> {
     let Some(module) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".py")) else {
         return Vec::new();
     };

@@ -38,9 +38,11 @@ impl Preparation<'_, '_> {
             return Ok((packages, reason));
         };
         let virtualenv = self.site.virtualenv()?;
-        self.try_to_move(virtualenv)?;
+        for path in ready.switch.replaces() {
+            self.try_to_move(&path)?;
+        }
         ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
-        past::prune_built(self.site, &self.state, ready.staged.clone())?;
+        past::prune_built(self.site, &self.state, ready)?;
         let bin = virtualenv.join("bin");
         if let Some((service, program)) = program_of(&config.services, states, &bin, &ready.missing_scripts) {
             return Err(PreparationError::ProgramMissing { service, program: bin.join(program) }.into());

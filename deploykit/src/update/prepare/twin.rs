@@ -27,6 +27,10 @@ impl Preparation<'_, '_> {
             project.python.parent().and_then(|bin| bin.parent()).unwrap_or(&project.python).to_owned()
         };
         let (staged, virtualenv) = (top(project), top(&live));
+        if config.python.in_place && staged != virtualenv {
+            // Its modules are at other paths than the live ones will be.
+            return Ok(Some("the packages are changed in place".to_owned()));
+        }
         let places =
             Places { live: &live, tree: [&tree.path, &tree.repository], virtualenv: [&staged, &virtualenv] };
         let (repository, commit) = (tree.repository.clone(), self.to.clone());

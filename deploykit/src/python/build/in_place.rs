@@ -1,0 +1,35 @@
+//! The packages of the staged virtualenv for a live one that stays where it is.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::Build;
+use crate::host::Host;
+use crate::python::error::PythonError;
+use crate::python::in_place::Next;
+use crate::python::packages::SEEDS;
+use crate::python::virtualenv::Virtualenv;
+
+impl Build {
+    /// Prepares the next packages inside the live virtualenv.
+    pub(super) fn prepare_in(&self, place: &Path, host: &Host) -> Result<(), PythonError> {
+        let [live, staged] = [&self.virtualenv, &self.staged].map(|path| Virtualenv::installed(path));
+        let [old, new] = [&live, &staged].map(|packages| self.of_checkout(packages));
+        let is_free = |name: &str| self.packages.get(name).is_none() && SEEDS.contains(&name);
+        let others = |name: &str| !old.contains(name) && !new.contains(name) && !is_free(name);
+        let differ = live.iter().filter(|(name, _)| others(name));
+        let differ = differ.filter(|(name, package)| !staged.get(name).is_some_and(|new| package.is(new)));
+        let go: BTreeSet<String> =
+            differ.map(|(name, _)| name.to_owned()).chain(old.iter().cloned()).collect();
+        let come = staged.iter().map(|(name, _)| name).filter(|name| others(name));
+        let come = come.filter(|name| go.contains(*name) || live.get(name).is_none());
+        let come = come.map(str::to_owned).chain(new.iter().cloned()).collect();
+        let next = Next {
+            virtualenv: &self.virtualenv,
+            staged: &self.staged,
+            place,
+            trees: [&self.directory, &self.checkout],
+        };
+        next.prepare(host, &go, &come)
+    }
+}

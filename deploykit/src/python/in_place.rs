@@ -1,0 +1,333 @@
+//! Changes the packages of a virtualenv that stays where it is: a conda environment, an installation of Python, a mount.
+//!
+//! The staged virtualenv is built as any other. A copy of the live packages, inside the virtualenv, then gets what the staged
+//! one has of other versions. The window exchanges the two directories, so what was live is whole and comes back as it was.
+//! Programs and other files outside of the packages are replaced one by one, and their copies restore them.
+
+mod dropped;
+
+pub(crate) use dropped::of_conda;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::bytecode;
+use super::error::PythonError;
+use super::own::replace;
+use super::packages::Packages;
+use super::share::{LONGEST_FIRST_LINE, hash_of, records_in, share};
+use super::sources::point;
+use super::virtualenv::{Virtualenv, site_packages};
+use crate::host::copies;
+use crate::host::files::{self, FileError, Found, InPath};
+use crate::host::{Host, Swap};
+use crate::names::{PACKAGES, text};
+
+/// What tells that all is prepared, and what the window exchanges.
+const READY: &str = "ready.json";
+
+/// Where copies of the files are that lie elsewhere in the virtualenv and are replaced or removed.
+const REPLACED: &str = "replaced";
+
+/// The next packages of a virtualenv, on their way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Next<'a> {
+    pub(super) virtualenv: &'a Path,
+    /// The virtualenv that has them.
+    pub(super) staged: &'a Path,
+    /// Where they are prepared: inside the virtualenv.
+    pub(super) place: &'a Path,
+    /// The staged tree and the checkout, for packages of the checkout.
+    pub(super) trees: [&'a Path; 2],
+}
+
+/// What is prepared.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Ready {
+    /// For each directory of packages: the exchange and its undo.
+    directories: Vec<[Swap; 2]>,
+    /// Files elsewhere in the virtualenv, from its top: the next ones are below the place, those from before below [`REPLACED`].
+    files: BTreeSet<PathBuf>,
+    /// What was installed.
+    before: Packages,
+}
+
+/// Returns the first vacant place for the next packages: `key`, `key-2` and so on.
+pub(crate) fn vacant(virtualenv: &Path, key: &str) -> PathBuf {
+    let places = virtualenv.join(PACKAGES);
+    let mut place = places.join(key);
+    let mut count = 1;
+    while files::look(&place) != Found::Nothing {
+        count += 1;
+        place = places.join(format!("{key}-{count}"));
+    }
+    place
+}
+
+/// Returns the directories of a virtualenv in which something is made or removed.
+pub(crate) fn changes(virtualenv: &Path) -> Vec<PathBuf> {
+    let packages = site_packages(virtualenv).into_iter().map(|(_, packages)| packages);
+    let packages = packages.flat_map(|packages| [files::parent(&packages).to_owned(), packages]);
+    [virtualenv.to_owned(), virtualenv.join("bin")].into_iter().chain(packages).collect()
+}
+
+impl Next<'_> {
+    /// Prepares them: without those that `go`, with those that `come`, by their normalised names.
+    pub(super) fn prepare(
+        &self,
+        host: &Host,
+        go: &BTreeSet<String>,
+        come: &BTreeSet<String>,
+    ) -> Result<(), PythonError> {
+        files::remove_tree(self.place)?;
+        let made = self.make(host, go, come);
+        if made.is_err() {
+            crate::error::warn(files::remove_tree(self.place));
+        }
+        made
+    }
+
+    fn make(&self, host: &Host, go: &BTreeSet<String>, come: &BTreeSet<String>) -> Result<(), PythonError> {
+        let before = Virtualenv::installed(self.virtualenv);
+        let mut ready = Ready { before, ..Ready::default() };
+        self.has_room()?;
+        create(&self.place.join(REPLACED))?;
+        for (live, next) in self.directories() {
+            create(files::parent(&next))?;
+            copies::copy(host, &live, &next)?;
+        }
+        for name in go {
+            self.remove(name, &mut ready.files)?;
+        }
+        for name in come {
+            self.add(name, &mut ready.files)?;
+        }
+        bytecode::take_along(host, self.staged, self.place).at("take bytecode along to", self.place)?;
+        point(self.place, self.trees[0], self.trees[1])?;
+        for (live, next) in self.directories() {
+            let (there, back) = Swap::pair(&live, &next)?;
+            ready.directories.push([there, back]);
+        }
+        let path = self.place.join(READY);
+        let text = serde_json::to_vec(&ready).map_err(io::Error::from).at("write", &path)?;
+        // It must not survive a power failure that the packages did not.
+        files::sync_file_system(self.place)?;
+        Ok(files::write_whole(&path, &text, 0o600)?)
+    }
+
+    /// Returns the live directories of packages, each with its next one.
+    fn directories(&self) -> Vec<(PathBuf, PathBuf)> {
+        let live = site_packages(self.virtualenv).into_iter().map(|(_, directory)| directory);
+        live.map(|live| {
+            let inside = live.strip_prefix(self.virtualenv).unwrap_or(&live).to_owned();
+            (live, self.place.join(inside))
+        })
+        .collect()
+    }
+
+    fn has_room(&self) -> Result<(), PythonError> {
+        let found = rustix::fs::statvfs(self.virtualenv).at("look at", self.virtualenv)?;
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        let mut needed = 0;
+        for (_, directory) in site_packages(self.virtualenv) {
+            needed += copies::size(&directory)?;
+        }
+        if free < needed {
+            return Err(PythonError::NoRoom { directory: self.virtualenv.to_owned(), needed, free });
+        }
+        Ok(())
+    }
+
+    /// Adds a package of the staged virtualenv.
+    fn add(&self, name: &str, elsewhere: &mut BTreeSet<PathBuf>) -> Result<(), PythonError> {
+        let not_known = || PythonError::CannotUpdateInPlace { name: name.to_owned() };
+        let found = site_packages(self.staged).into_iter().find_map(|(_, packages)| {
+            let record = records_in(&packages).remove(name)?;
+            Some((packages, record))
+        });
+        let (packages, record) = found.ok_or_else(not_known)?;
+        let inside = packages.strip_prefix(self.staged).unwrap_or(&packages).to_owned();
+        let list = packages.join(&record);
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_path(&list)
+            .map_err(|error| FileError { what: "read", path: list.clone(), source: error.into() })?;
+        let mut writer =
+            csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+        for line in reader.records() {
+            let mut line = line.map_err(io::Error::from).at("read", &list)?;
+            let file = line.get(0).unwrap_or_default().to_owned();
+            let path = within(&inside, Path::new(&file)).ok_or_else(not_known)?;
+            let (from, to) = (self.staged.join(&path), self.place.join(&path));
+            let is_compiled = path.extension().is_some_and(|ending| ending == "pyc");
+            if is_compiled || Path::new(&file) == record {
+            } else if path.starts_with(&inside) {
+                share(&from, &to).at("copy", &from)?;
+            } else {
+                let contents = self.of_the_live(fs::read(&from).at("read", &from)?);
+                let hash = format!("sha256={}", hash_of(&contents));
+                line = [&file, &hash, &contents.len().to_string()].into_iter().collect();
+                create(files::parent(&to))?;
+                fs::write(&to, contents).at("write", &to)?;
+                let mode = fs::metadata(&from).at("look at", &from)?.permissions();
+                fs::set_permissions(&to, mode).at("write", &to)?;
+                self.keep(&path)?;
+                elsewhere.insert(path);
+            }
+            writer.write_record(&line).map_err(io::Error::from).at("read", &list)?;
+        }
+        let text = writer.into_inner().map_err(|error| error.into_error()).at("read", &list)?;
+        let list = self.place.join(&inside).join(&record);
+        // The staged one may be the same file.
+        files::remove_file(&list)?;
+        Ok(files::write_whole(&list, &text, 0o644)?)
+    }
+
+    /// Returns what a file is in the live virtualenv: its programs name its Python.
+    fn of_the_live(&self, contents: Vec<u8>) -> Vec<u8> {
+        let bytes = |path: &Path| std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
+        if contents.contains(&0) {
+            return contents;
+        }
+        let mut staged = vec![self.staged.to_owned()];
+        staged.extend(fs::canonicalize(self.staged));
+        let live = bytes(self.virtualenv);
+        let contents =
+            staged.iter().fold(contents, |contents, staged| replace(&contents, &bytes(staged), &live));
+        let end = contents.iter().position(|byte| *byte == b'\n').unwrap_or(contents.len());
+        let first = &contents[..end];
+        let is_short = end <= LONGEST_FIRST_LINE && !first.contains(&b' ');
+        let python = bytes(&self.virtualenv.join("bin/python"));
+        if is_short || !first.starts_with(&[b"#!", &python[..]].concat()) {
+            return contents;
+        }
+        // As pip writes it.
+        let start = [b"#!/bin/sh\n'''exec' \"", &python[..], b"\" \"$0\" \"$@\"\n' '''"].concat();
+        [&start, &contents[end..]].concat()
+    }
+
+    /// Copies a file that lies elsewhere in the virtualenv, if it is there.
+    fn keep(&self, path: &Path) -> Result<(), PythonError> {
+        let (live, kept) = (self.virtualenv.join(path), self.place.join(REPLACED).join(path));
+        if files::look(&live) != Found::File || files::look(&kept) != Found::Nothing {
+            return Ok(());
+        }
+        create(files::parent(&kept))?;
+        let found = fs::metadata(&live).at("look at", &live)?;
+        Ok(copies::copy_file(&live, &kept, &found).at("copy", &live)?)
+    }
+}
+
+/// Makes the next packages live, or those from before.
+///
+/// # Errors
+///
+/// When they are not there, or the system refuses.
+pub(super) fn bring(virtualenv: &Path, place: &Path, next: bool) -> Result<(), PythonError> {
+    let Some(ready) = Ready::read(place)? else {
+        // An exchange would have left it.
+        return if next { Err(PythonError::Incomplete { staged: place.to_owned() }) } else { Ok(()) };
+    };
+    if next && !ready.is_begun() && Virtualenv::installed(virtualenv) != ready.before {
+        return Err(PythonError::ChangedMeanwhile { virtualenv: virtualenv.to_owned() });
+    }
+    let from = if next { place.to_owned() } else { place.join(REPLACED) };
+    for file in &ready.files {
+        let (from, to) = (from.join(file), virtualenv.join(file));
+        match files::look(&from) {
+            Found::Nothing => files::remove_file(&to)?,
+            _ => put(&from, &to).at("write", &to)?,
+        }
+    }
+    for [there, back] in &ready.directories {
+        if next { there.perform()? } else { back.perform()? }
+    }
+    Ok(())
+}
+
+/// Tells whether the next packages are live.
+pub(super) fn is_live(place: &Path) -> bool {
+    Ready::read(place).is_ok_and(|ready| ready.is_some_and(|ready| ready.is_done()))
+}
+
+/// Tells whether all is there that [`bring`] needs.
+pub(super) fn is_ready(place: &Path) -> bool {
+    Ready::read(place).is_ok_and(|ready| ready.is_some())
+}
+
+/// Returns the programs that the virtualenv loses.
+pub(crate) fn lost_programs(place: &Path) -> Vec<String> {
+    let Ok(Some(ready)) = Ready::read(place) else { return Vec::new() };
+    let programs = ready.files.iter().filter_map(|file| file.strip_prefix("bin").ok());
+    let lost = programs.filter(|name| files::look(&place.join("bin").join(name)) == Found::Nothing);
+    lost.map(text).collect()
+}
+
+/// Removes what is prepared or kept in a virtualenv, but for these places.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub(super) fn prune(virtualenv: &Path, keep: &[PathBuf]) -> Result<(), FileError> {
+    let places = virtualenv.join(PACKAGES);
+    for place in fs::read_dir(&places).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if !keep.contains(&place) {
+            files::remove_tree(&place)?;
+        }
+    }
+    Ok(())
+}
+
+impl Ready {
+    /// Reads it; `None`: it is not there, or not whole.
+    fn read(place: &Path) -> Result<Option<Self>, FileError> {
+        let path = place.join(READY);
+        let Some(text) = files::read(&path).at("read", &path)? else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(&text).map_err(io::Error::from).at("read", &path)?))
+    }
+
+    fn is_done(&self) -> bool {
+        self.directories.iter().all(|[there, _]| files::inode(&there.live) == there.wanted)
+    }
+
+    /// Tells whether the exchange has begun.
+    fn is_begun(&self) -> bool {
+        self.directories.iter().any(|[_, back]| files::inode(&back.live) != back.wanted)
+    }
+}
+
+/// Returns the path of a file of a record from the top of the virtualenv; `None`: it is outside.
+fn within(packages: &Path, file: &Path) -> Option<PathBuf> {
+    let mut path = packages.to_owned();
+    for part in file.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir if path.pop() => {}
+            _ => return None,
+        }
+    }
+    Some(path)
+}
+
+fn create(directory: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(directory).at("create the directory", directory)
+}
+
+/// Puts a copy of a file in its place at once.
+fn put(from: &Path, to: &Path) -> io::Result<()> {
+    let directory = files::parent(to);
+    fs::create_dir_all(directory)?;
+    let made = files::temporary_file(directory)?;
+    copies::copy_file(from, made.path(), &fs::metadata(from)?)?;
+    made.persist(to).map_err(|error| error.error)?;
+    files::sync_directory(directory)
+}
+
+#[cfg(test)]
+mod tests;

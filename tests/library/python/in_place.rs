@@ -1,0 +1,64 @@
+//! Packages that are changed in a virtualenv that stays where it is.
+
+use super::*;
+use crate::support::disk::Disk;
+
+#[test]
+fn a_conda_environment_and_a_mount_keep_their_places() {
+    for (installer, tool) in tools() {
+        let (site, tool) = (outdated(), tool.name());
+        let (host, linked) = (site.host(), operation(&site, installer));
+        let operation = PipInstall { in_place: true, ..linked.clone() };
+        let mount = Disk::around(&site.virtualenv);
+        if mount.is_some() {
+            let error = linked.check(&host).unwrap_err();
+            assert!(matches!(error, PythonError::DifferentFileSystem { .. }), "{tool}: {error}");
+        }
+        fs::create_dir(site.virtualenv.join("conda-meta")).unwrap();
+        fs::write(site.virtualenv.join("own.sock"), "").unwrap();
+        let seen = || ["bin", "lib"].map(|part| tree_hash(&site.virtualenv.join(part)));
+        let (original, before) = (look(&site.virtualenv), seen());
+
+        let Check::Change(change) = operation.check(&host).unwrap() else { panic!("{tool}") };
+        assert_eq!(change.reason, "3 packages change, in place, inside the window", "{tool}");
+        let next = ready(&operation, &host);
+        assert_eq!((changes(&next), seen()), (CHANGES.map(str::to_owned).to_vec(), before.clone()), "{tool}");
+        assert_eq!(next.missing_scripts, [""; 0], "{tool}");
+        next.switch.look().unwrap();
+        assert!(!next.switch.is_done(), "{tool}");
+
+        // No installer and no index is needed any more.
+        fs::remove_dir_all(&next.staged).unwrap();
+        site.transcript();
+        for _ in 0..2 {
+            next.switch.perform().unwrap();
+            assert!(next.switch.is_done(), "{tool}");
+            assert_eq!(look(&site.virtualenv), original, "{tool}");
+            for (program, version) in [("alpha", "2.0"), ("beta", "1.0"), ("gamma", "3.0"), ("gone", "1.0")] {
+                assert_eq!(site.live(program, &[]), format!("{program} {version}"), "{tool}");
+            }
+        }
+        assert_eq!(site.transcript(), "", "{tool}");
+        site.live("python", &["-m", "pip", "check"]);
+        let again = PipInstall { record: Some(next.record.clone()), ..operation.clone() };
+        assert!(matches!(again.plan(&host).unwrap(), Prepared::Unchanged { .. }), "{tool}");
+
+        for _ in 0..2 {
+            next.back.perform().unwrap();
+            assert_eq!(seen(), before, "{tool}");
+        }
+        assert_eq!(site.live("alpha", &[]), "alpha 1.0", "{tool}");
+        prune(&site.virtualenvs, &site.virtualenv, &[]).unwrap();
+        let error = next.back.look().unwrap_err();
+        assert!(matches!(error, PythonError::OriginalGone { .. }), "{tool}: {error}");
+
+        // What conda installed is conda's.
+        let info = packages(&site.virtualenv).join("alpha-1.0.dist-info");
+        let listed = format!("{{\"files\": [\"{}/METADATA\"]}}", info.display());
+        fs::write(site.virtualenv.join("conda-meta/alpha-1.0-py_0.json"), listed).unwrap();
+        let error = operation.check(&host).unwrap_err().to_string();
+        let expected = format!("conda installed `alpha` in `{}`", site.virtualenv.display());
+        assert_eq!(error, format!("{expected}, which the requirements would change"), "{tool}");
+        drop(mount);
+    }
+}

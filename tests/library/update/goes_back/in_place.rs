@@ -1,0 +1,47 @@
+//! A conda environment, whose packages are changed where they are.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+use crate::support::releases::publish_broken_wsgi;
+use crate::support::site::TestSite;
+use crate::update::rolls_back;
+
+#[test]
+fn packages_that_are_changed_in_place_come_back() {
+    let Some(site) = TestSite::builder().start() else { return };
+    fs::create_dir(site.virtualenv.join("conda-meta")).unwrap();
+    let packages = || {
+        let library = names(&site.virtualenv.join("lib")).pop().unwrap();
+        fs::metadata(library.join("site-packages")).unwrap().ino()
+    };
+    let (before, old) = (Snapshot::of(&site), packages());
+    publish_release_2(&site);
+    let UpdateError::Prepare { source, .. } = run_update(&site).unwrap_err() else { panic!("it is refused") };
+    assert!(source.to_string().contains(" is a conda environment, "), "{source}");
+
+    configure(&site, "[python]\n", "[python]\nin-place = true\n");
+    for at in ["virtualenv started", "virtualenv finished"] {
+        kill_at(&site, at);
+        let report = update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().unwrap();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{at}: {:#?}\n{}", report.failure, site.logs());
+        assert_as_before(&site, &before);
+        assert_eq!(packages(), old, "{at}");
+    }
+    updated(&site);
+    assert_ne!(packages(), old);
+    assert!(site.virtualenv.is_dir() && !site.virtualenv.is_symlink());
+    assert_eq!(run_update(&site).unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(
+        names(&site.virtualenv.join(".deploykit-packages")).len(),
+        1,
+        "only what a rollback needs stays"
+    );
+    rolls_back::rolled_back(&site);
+    assert_same(&before, &Snapshot::of(&site));
+    assert_eq!(packages(), old);
+
+    publish_broken_wsgi(&site);
+    rolled_back(&site);
+    assert_eq!(packages(), old);
+}
