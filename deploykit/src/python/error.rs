@@ -20,7 +20,7 @@ pub enum PythonError {
         path: PathBuf,
     },
     /// A Python that belongs to another tool is there, and no link may take its place.
-    #[error("`{}` is {what}, which deploykit does not replace", path.display())]
+    #[error("`{}` is {what}; deploykit does not replace it", path.display())]
     NotReplaceable {
         /// The configured path.
         path: PathBuf,
@@ -92,7 +92,7 @@ pub enum PythonError {
         python: String,
     },
     /// The configuration names a version of Python that is not on this machine.
-    #[error("no Python {wanted} is installed")]
+    #[error("no Python {wanted} found in the virtualenv, in `PATH`, or among the Pythons of pyenv and uv")]
     PythonNotFound {
         /// `3.12`.
         wanted: String,
@@ -106,8 +106,8 @@ pub enum PythonError {
         #[source]
         source: Box<CommandError>,
     },
-    /// The configured program is no Python.
-    #[error("`{}` is no Python: asked for its version, it answered {}", path.display(), answered(answer))]
+    /// The configured program is not a Python interpreter.
+    #[error("`{}` is not a Python interpreter: asked for its version, it answered {}", path.display(), answered(answer))]
     NotAPython {
         /// The program.
         path: PathBuf,
@@ -188,9 +188,7 @@ pub enum PythonError {
         file: PathBuf,
     },
     /// The installer is too old for editable packages of the checkout.
-    #[error(
-        "pip {version} cannot install editable packages as deploykit needs it: pip 21.3 or newer is required"
-    )]
+    #[error("pip {version} is too old for editable packages of the checkout: pip 21.3 or newer is required")]
     PipTooOld {
         /// Its version.
         version: String,

@@ -83,6 +83,9 @@ impl Next<'_> {
         go: &BTreeSet<String>,
         come: &BTreeSet<String>,
     ) -> Result<(), PythonError> {
+        for directory in [files::parent(self.place), self.place] {
+            files::own_directory(directory, None)?;
+        }
         files::remove_tree(self.place)?;
         let made = self.make(host, go, come);
         if made.is_err() {

@@ -218,7 +218,9 @@ mod tests {
         for (number, answer) in [(2, "`hello`".to_owned()), (5, "nothing".to_owned())] {
             let program = programs[number].to_str().unwrap();
             let error = Interpreter::find(&host, program, None, long).unwrap_err().to_string();
-            let expected = format!("`{program}` is no Python: asked for its version, it answered {answer}");
+            let expected = format!(
+                "`{program}` is not a Python interpreter: asked for its version, it answered {answer}"
+            );
             assert_eq!(error, expected);
         }
         assert_eq!(first(&host, &programs, long).unwrap().program, Path::new("/right"));

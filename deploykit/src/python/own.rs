@@ -128,7 +128,8 @@ impl OwnFiles {
             .partition::<BTreeSet<_>, _>(|file| file.starts_with("lib") || file.starts_with("lib64"));
         self.files = kept;
         let names: Vec<String> = left.iter().map(|file| format!("`{}`", file.display())).collect();
-        (!names.is_empty()).then(|| format!("not taken along to another Python: {}", names.join(", ")))
+        (!names.is_empty())
+            .then(|| format!("not copied into the virtualenv of the other Python: {}", names.join(", ")))
     }
 
     /// Returns what goes along in a few words; `None`: nothing to speak of.

@@ -169,9 +169,9 @@ fn owner_of(path: &Path) -> Option<(&'static str, bool)> {
     } else if !is_installation(path) {
         None
     } else if names_in(&path.join("lib")).any(is_of_system) {
-        Some(("the Python of the system's packages and no virtualenv", false))
+        Some(("the system's Python, not a virtualenv", false))
     } else {
-        Some(("an installation of Python and no virtualenv", true))
+        Some(("a Python installation, not a virtualenv", true))
     }
 }
 
@@ -369,7 +369,7 @@ mod tests {
             let error = Virtualenv::may_change(directory.path(), in_place).err();
             error.map(|error| error.to_string().replace(directory.path().to_str().unwrap(), "/x"))
         };
-        let refused = |what: &str| Some(format!("`/x` is {what}, which deploykit does not replace"));
+        let refused = |what: &str| Some(format!("`/x` is {what}; deploykit does not replace it"));
         assert_eq!(message(false), None);
         for made in ["bin", "lib/python3.11/site-packages"] {
             fs::create_dir_all(directory.path().join(made)).unwrap();
@@ -377,13 +377,13 @@ mod tests {
         for python in ["python", "python3.11"] {
             fs::write(directory.path().join("bin").join(python), "").unwrap();
         }
-        assert_eq!(message(false), refused("an installation of Python and no virtualenv"));
+        assert_eq!(message(false), refused("a Python installation, not a virtualenv"));
         assert_eq!(message(true), None);
         let base = Virtualenv::read(directory.path()).unwrap().base;
         assert_eq!(base, Some(directory.path().join("bin/python3.11")));
         let managed = directory.path().join("lib/python3.11/EXTERNALLY-MANAGED");
         fs::write(&managed, "").unwrap();
-        let of_system = refused("the Python of the system's packages and no virtualenv");
+        let of_system = refused("the system's Python, not a virtualenv");
         assert_eq!([message(false), message(true)], [of_system.clone(), of_system]);
         fs::create_dir(directory.path().join("conda-meta")).unwrap();
         assert_eq!(message(false), refused("a conda environment"));

@@ -83,7 +83,9 @@ fn another_python_makes_a_whole_new_virtualenv_and_a_way_back() {
         assert!(changes[0].starts_with("Python ") && changes[0].contains(&version), "{tool}: {changes:?}");
         assert!(changes.contains(&"+ beta 1.0".to_owned()), "{tool}: {changes:?}");
         assert!(
-            new.warnings.iter().any(|text| text.contains("not taken along to another Python: `lib/")),
+            new.warnings
+                .iter()
+                .any(|text| text.contains("not copied into the virtualenv of the other Python: `lib/")),
             "{tool}: {:?}",
             new.warnings
         );
@@ -127,7 +129,7 @@ fn a_python_that_the_project_does_not_allow_is_refused_before_anything_is_built(
     let asked = site.transcript();
     assert!(!asked.contains("pip") && !site.virtualenvs.exists(), "{asked}");
     for (python, expected) in [
-        ("3.99", "no Python 3.99 is installed"),
+        ("3.99", "no Python 3.99 found in the virtualenv, in `PATH`, or among the Pythons of pyenv and uv"),
         ("/nowhere/python", "cannot use the Python `/nowhere/python`"),
     ] {
         let error =

@@ -61,7 +61,7 @@ impl PipInstall {
         let leaves_out = !wanted && lock.install_project.is_none() && lock.is_of_a_package();
         let notice = name.filter(|_| leaves_out).map(|name| {
             format!(
-                "`{name}` itself is not installed as a package, because the live virtualenv does not have it"
+                "`{name}` itself is not installed as a package, because the live virtualenv does not have it; `python.install-project = true` installs it"
             )
         });
         (Lock { install_project: Some(wanted), ..lock.clone() }, notice)

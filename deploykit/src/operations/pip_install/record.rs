@@ -25,7 +25,7 @@ pub struct Record {
     /// The packages of the checkout, which are not among the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
-    /// What tells one state of these from another; empty without any.
+    /// A digest of these packages; empty without any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source_state: String,
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::action::Action;
 use crate::operations::Change;
-use crate::python::{Interpreter, LocalRequirement, Package};
+use crate::python::{Interpreter, LocalRequirement, Package, PackageChange};
 
 fn packages(pins: &[(&str, &str)]) -> Packages {
     pins.iter().map(|(name, version)| Package::new(*name, *version)).collect()
@@ -174,6 +174,37 @@ fn a_virtualenv_with_the_site_or_its_files_in_it_is_not_replaced() {
     let expected =
         "the virtualenv `/venv` holds files that neither Python nor a package brought: `code`, `state`";
     assert_eq!(error(&elsewhere), expected);
+}
+
+#[test]
+fn what_stays_in_its_place_may_hold_the_site_and_keeps_its_python() {
+    let directory = tempfile::tempdir().unwrap();
+    let virtualenv = directory.path().join("venv");
+    for made in ["code", "lib/python3.11/site-packages"] {
+        std::fs::create_dir_all(virtualenv.join(made)).unwrap();
+    }
+    std::fs::write(virtualenv.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+    let checkout = virtualenv.join("code");
+    let operation = PipInstall { virtualenv: virtualenv.clone(), checkout, in_place: true, ..operation() };
+    let facts = VirtualenvFacts { mount_point: true, ..facts(&[("a", "1"), ("pip", "23.0")]) };
+    assert_eq!(operation.decide(&facts).unwrap(), Decision::Resolve(Tool::Pip));
+    let planned = operation.compare(&facts, &Tool::Pip, &python(), resolved(&[("a", "2")])).unwrap();
+    let Prepared::Upgrade(upgrade) = &planned else { panic!("{planned:?}") };
+    let place = upgrade.build.place.clone().unwrap();
+    assert_eq!(place, virtualenv.join(".deploykit-packages").join(upgrade.build.key()));
+    let [there, back] = [&upgrade.goes_live.switch, &upgrade.goes_live.back];
+    assert_eq!([there.staged(), back.staged()], [Some(place.clone()), Some(place.clone())]);
+    assert_eq!(there.makes(), [place.parent().unwrap()]);
+    assert_eq!(there.replaces(), [virtualenv.join("lib/python3.11/site-packages")]);
+    let text = serde_json::to_string(there).unwrap();
+    assert_eq!(serde_json::from_str::<crate::python::Switch>(&text).unwrap(), *there);
+    assert_eq!(planned.change().into_change().reason, "a 1 → 2, in place, inside the window");
+
+    let change = PackageChange { name: "Python".into(), from: Some("3.11".into()), to: Some("3.12".into()) };
+    let other = Python { change: Some(change), ..python() };
+    let error = operation.compare(&facts, &Tool::Pip, &other, resolved(&[("a", "2")])).unwrap_err();
+    let expected = "are changed in place, which keeps its Python 3.11";
+    assert!(error.to_string().ends_with(expected), "{error}");
 }
 
 #[test]

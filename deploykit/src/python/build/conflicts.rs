@@ -25,7 +25,7 @@ impl Build {
         let is_unasked = |line: &String| self.unasked.contains(&normalise(complainer(line)));
         let (unasked, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(is_unasked);
         if lines.is_empty() && (self.system_site_packages || !unasked.is_empty()) {
-            let text = |line| format!("no requirement asks for it, but it stays, and conflicts: {line}");
+            let text = |line| format!("a package that no requirement asks for is kept and conflicts: {line}");
             return Ok(unasked.into_iter().map(text).collect());
         }
         Err(PythonError::Conflicts { lines })

@@ -23,6 +23,18 @@ fn unknown_names_come_with_the_nearest_known_one() {
 }
 
 #[test]
+fn what_stays_in_its_place_keeps_its_python() {
+    assert_data_eq!(
+        mistakes("[python]\nin-place = true\npython = \"3.12\"\n"),
+        str![[r#"
+3: python.python: `in-place` is set too: the virtualenv then keeps its Python
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
 fn names_of_services_are_names_of_files() {
     let service =
         |name: &str| format!("[[services]]\nname = \"{name}\"\nmanager = \"systemd\"\nkill = \"always\"\n");

@@ -15,12 +15,12 @@ fn packages_that_are_changed_in_place_come_back() {
         let library = names(&site.virtualenv.join("lib")).pop().unwrap();
         fs::metadata(library.join("site-packages")).unwrap().ino()
     };
-    let (before, old) = (Snapshot::of(&site), packages());
     publish_release_2(&site);
     let UpdateError::Prepare { source, .. } = run_update(&site).unwrap_err() else { panic!("it is refused") };
-    assert!(source.to_string().contains(" is a conda environment, "), "{source}");
+    assert!(source.to_string().contains(" is a conda environment; "), "{source}");
 
     configure(&site, "[python]\n", "[python]\nin-place = true\n");
+    let (before, old) = (Snapshot::of(&site), packages());
     for at in ["virtualenv started", "virtualenv finished"] {
         kill_at(&site, at);
         let report = update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().unwrap();
