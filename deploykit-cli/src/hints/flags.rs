@@ -1,12 +1,14 @@
 //! Hints for sites that flags describe: they name flags instead of keys of the configuration.
 
 /// Words of hints, and the words for flags that replace them.
-const FLAGS: [(&str, &str); 18] = [
+const FLAGS: [(&str, &str); 20] = [
     ("`site.repository`", "`--repository`"),
     ("`git.branch`", "`--branch`"),
     ("set `git.local-changes = \"keep\"`", "add `--keep-changes`"),
     ("set `git.local-commits = \"rebase\"`", "add `--rebase`"),
     ("`python.virtualenv`", "`--virtualenv`"),
+    ("`python.python`", "`--python`"),
+    ("set `python.in-place = true`", "add `--in-place`"),
     ("name its file in `python.requirements`", "give its file to `-r`"),
     ("set `python.lock` to the lock file", "give the lock file to `--lock`"),
     (

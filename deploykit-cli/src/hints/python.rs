@@ -39,7 +39,7 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
                 .into()
         }
         PythonError::NotReplaceable { in_place: true, path, .. } => format!(
-            "set `python.in-place = true` (`pip-install --in-place`), or make a virtualenv with its Python ({}/bin/python3 -m venv \
+            "set `python.in-place = true`, or make a virtualenv with its Python ({}/bin/python3 -m venv \
              DIRECTORY), let the services use it, and set `python.virtualenv`",
             path.display()
         ),

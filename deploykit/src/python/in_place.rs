@@ -271,19 +271,25 @@ pub(crate) fn lost_programs(place: &Path) -> Vec<String> {
     lost.map(text).collect()
 }
 
-/// Removes what is prepared or kept in a virtualenv, but for these places.
+/// Removes what is prepared or kept in a virtualenv, but for the places that stay.
 ///
 /// # Errors
 ///
 /// When the system refuses.
-pub(super) fn prune(virtualenv: &Path, keep: &[PathBuf]) -> Result<(), FileError> {
+pub(super) fn prune(virtualenv: &Path, stays: impl Fn(&PathBuf) -> bool) -> Result<(), FileError> {
     let places = virtualenv.join(PACKAGES);
-    for place in fs::read_dir(&places).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        if !keep.contains(&place) {
-            files::remove_tree(&place)?;
-        }
+    let places = fs::read_dir(&places).into_iter().flatten().flatten().map(|entry| entry.path());
+    for place in places.filter(|place| !stays(place)) {
+        // Without it, the rest that an interruption left is nothing.
+        files::remove_file(&place.join(READY))?;
+        files::remove_tree(&place)?;
     }
     Ok(())
+}
+
+/// Removes what is half prepared, or half removed.
+pub(super) fn remove_half(virtualenv: &Path) -> Result<(), FileError> {
+    prune(virtualenv, |place| files::look(&place.join(READY)) != Found::Nothing)
 }
 
 impl Ready {

@@ -265,7 +265,7 @@ pub fn kept_originals(virtualenv: &Path) -> Vec<PathBuf> {
 ///
 /// When the system refuses.
 pub fn prune(virtualenvs: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<Vec<PathBuf>, PythonError> {
-    in_place::prune(virtualenv, keep)?;
+    in_place::prune(virtualenv, |place| keep.contains(place))?;
     let entries = match fs::read_dir(virtualenvs) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.at("read", virtualenvs)?,
@@ -299,6 +299,7 @@ pub fn prune(virtualenvs: &Path, virtualenv: &Path, keep: &[PathBuf]) -> Result<
 ///
 /// When the system refuses.
 pub(crate) fn remove_half_built(virtualenvs: &Path, virtualenv: &Path) -> Result<(), PythonError> {
+    in_place::remove_half(virtualenv)?;
     let live = fs::canonicalize(virtualenv).ok();
     for path in fs::read_dir(virtualenvs).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -28,9 +28,11 @@ impl Build {
         let (beside, seeds): (Vec<_>, Vec<_>) =
             self.seeds.iter().partition(|(name, _)| there.get(name).is_some());
         let not_taken = |name: &str, version: &str| format!("`{name}` {version} could not be taken along");
+        // A virtualenv that stays in its place has its own.
+        let is_missed = self.place.is_none();
         for (name, version) in beside {
             // Two versions side by side would be a broken installation.
-            if there.get(name).is_some_and(|there| there.version != *version) {
+            if is_missed && there.get(name).is_some_and(|there| there.version != *version) {
                 built.warnings.push(not_taken(name, version));
             }
         }
@@ -51,7 +53,7 @@ impl Build {
         for (name, taken) in names.iter().zip(host.on_all_cores(&names, take)) {
             match (taken.map_err(at)?, self.seeds.get(*name), self.packages.get(name)) {
                 (Taken::Whole, ..) => {}
-                (_, Some(version), _) => built.warnings.push(not_taken(name, version)),
+                (_, Some(version), _) if is_missed => built.warnings.push(not_taken(name, version)),
                 (Taken::Changed(file), _, Some(wanted)) => built.warnings.push(format!(
                     "`{file}` of {} {} was changed since it was installed; the staged virtualenv has it as its authors made it",
                     wanted.name, wanted.version

@@ -151,9 +151,13 @@ fn what_was_installed_meanwhile_is_never_lost() {
     let error = bring(live, place, true).unwrap_err();
     assert!(matches!(error, PythonError::ChangedMeanwhile { .. }), "{error}");
     assert_eq!(seen(live), before);
-    prune(live, std::slice::from_ref(place)).unwrap();
+    let half = vacant(live, "half");
+    fs::create_dir_all(&half).unwrap();
+    remove_half(live).unwrap();
+    assert!(is_ready(place) && !half.exists());
+    prune(live, |kept| kept == place).unwrap();
     assert!(is_ready(place));
-    prune(live, &[]).unwrap();
+    prune(live, |_| false).unwrap();
     assert!(matches!(bring(live, place, true), Err(PythonError::Incomplete { .. })));
     bring(live, place, false).unwrap();
     assert_eq!(seen(live), before);

@@ -25,9 +25,9 @@ fn unknown_names_come_with_the_nearest_known_one() {
 #[test]
 fn what_stays_in_its_place_keeps_its_python() {
     assert_data_eq!(
-        mistakes("[python]\nin-place = true\npython = \"3.12\"\n"),
+        mistakes("in-place = true\npython = \"3.12\"\n"),
         str![[r#"
-3: python.python: `in-place` is set too: the virtualenv then keeps its Python
+2: python.python: `in-place` is set too: the virtualenv then keeps its Python
 
 "#]]
         .raw()
