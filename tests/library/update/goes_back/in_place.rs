@@ -3,7 +3,6 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::support::releases::publish_broken_wsgi;
 use crate::support::site::TestSite;
 use crate::update::rolls_back;
 
@@ -41,7 +40,7 @@ fn packages_that_are_changed_in_place_come_back() {
     assert_same(&before, &Snapshot::of(&site));
     assert_eq!(packages(), old);
 
-    publish_broken_wsgi(&site);
+    add(&site, "[[steps]]\nname = \"fails\"\nafter = \"migrate\"\nrun = [\"false\"]\n");
     rolled_back(&site);
     assert_eq!(packages(), old);
 }
