@@ -77,7 +77,9 @@ impl PipInstall {
         let live = &facts.virtualenv.packages;
         let others = self.others(live, &sources);
         let installed = names_without(live, &others);
-        let is_there = match Marker::read(&self.virtualenv).filter(|marker| !marker.sources.is_empty()) {
+        // What is changed in place is not as it was built.
+        let marker = Marker::read(&self.virtualenv).filter(|_| !self.in_place);
+        let is_there = match marker.filter(|marker| !marker.sources.is_empty()) {
             Some(marker) => marker.sources == state && marker.of_checkout == installed,
             // Somebody else installed them, who is taken to have done so from the checkout as it is.
             None => installed.len() == sources.len() && self.state_of(&sources, &self.checkout)? == state,
