@@ -80,7 +80,7 @@ pub struct Build {
     pub source_state: String,
     /// What the lock means, where it was read already.
     #[serde(skip)]
-    pub(crate) locked: Option<LockedSet>,
+    pub(crate) locked: Option<Box<LockedSet>>,
     /// pip, setuptools and wheel of the virtualenv, as far as the requirements do not mention them: what a site may use
     /// without saying so.
     pub seeds: BTreeMap<String, String>,

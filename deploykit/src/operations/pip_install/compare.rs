@@ -84,7 +84,7 @@ impl PipInstall {
             unasked,
             sources,
             source_state: state,
-            locked,
+            locked: locked.map(Box::new),
             own: own.fingerprint.clone(),
             seeds,
             newer_pip,

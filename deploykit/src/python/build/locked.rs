@@ -31,7 +31,7 @@ impl Build {
     ) -> Result<Output, PythonError> {
         let read;
         let set = match &self.locked {
-            Some(set) => set,
+            Some(set) => &**set,
             None => {
                 read = lock.read(host, &self.python_of_lock(), budget)?;
                 &read
