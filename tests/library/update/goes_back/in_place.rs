@@ -20,13 +20,13 @@ fn packages_that_are_changed_in_place_come_back() {
 
     configure(&site, "[python]\n", "[python]\nin-place = true\n");
     let (before, old) = (Snapshot::of(&site), packages());
-    for at in ["virtualenv started", "virtualenv finished"] {
-        kill_at(&site, at);
-        let report = update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().unwrap();
-        assert_eq!(report.outcome, Outcome::RolledBack, "{at}: {:#?}\n{}", report.failure, site.logs());
-        assert_as_before(&site, &before);
-        assert_eq!(packages(), old, "{at}");
-    }
+    kill_at(&site, "virtualenv finished");
+    assert_ne!(packages(), old);
+    let report = update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert_as_before(&site, &before);
+    assert_eq!(packages(), old);
+
     updated(&site);
     assert_ne!(packages(), old);
     assert!(site.virtualenv.is_dir() && !site.virtualenv.is_symlink());
