@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::Outcome;
 use crate::demo_site::{DemoSite, run};
 use crate::program::{Cost, DEPLOYKIT, seconds};
-use crate::stage::Stage;
+use crate::stage::{Stage, directory_of};
 use crate::table::Row;
 
 const FILES: usize = 100_000;
@@ -27,6 +27,9 @@ const FEW_MODULES: usize = 8;
 
 /// How many pairs of ours and theirs are timed.
 const PAIRS: usize = 3;
+
+/// The same for what is nearly as quick with both.
+const LOCK_PAIRS: usize = 7;
 
 /// How often `status` is timed.
 const STATUS: usize = 20;
@@ -111,7 +114,9 @@ pub fn migrations() -> Outcome<Vec<Row>> {
 
 /// Many packages, of which the next update changes none, or two.
 pub fn packages() -> Outcome<Vec<Row>> {
-    let mut rows = two_of(&with_packages(PACKAGES, MODULES)?, PACKAGES)?;
+    let stage = with_packages(PACKAGES, MODULES)?;
+    let mut rows = two_of(&stage, PACKAGES)?;
+    rows.push(locked(&stage, PACKAGES)?);
     let stage = with_packages(MANY_PACKAGES, FEW_MODULES)?;
     rows.extend(none_of(&stage, MANY_PACKAGES)?);
     rows.extend(two_of(&stage, MANY_PACKAGES)?);
@@ -185,11 +190,7 @@ fn two_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
     let fresh = stage.beside("fresh");
     let (mut times, mut sizes) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS {
-        for entry in
-            fs::read_dir(&environments)?.flatten().map(|entry| entry.path()).filter(|path| *path != live)
-        {
-            fs::remove_dir_all(entry)?;
-        }
+        remove_staged(stage)?;
         let _ = fs::remove_dir_all(&fresh);
         let (_, ours) = planned(stage, &["staged-virtualenv"])?;
         let mut pip = stage.site.command(fresh.join("bin/python"));
@@ -218,6 +219,74 @@ fn two_of(stage: &Stage, count: usize) -> Outcome<Vec<Row>> {
         ),
     ])
 }
+
+/// Changes the same two packages with a lock and with requirements files: the staged virtualenv alone.
+fn locked(stage: &Stage, count: usize) -> Outcome<Row> {
+    let wheels = directory_of("BENCH_WHEELS", "bench-wheels")?;
+    let mut outcome = Ok(());
+    stage.site.publish(|tree| {
+        let mut write = stage.site.command(stage.site.virtualenv.join("bin/python"));
+        write.args(["-c", LOCK]).arg(tree.join("pylock.toml")).arg(&wheels).arg(&stage.site.extra_wheels);
+        outcome = run(&mut write).map(|_| ());
+    })?;
+    outcome?;
+    let with_requirements = fs::read_to_string(&stage.site.config)?;
+    let files = "requirements = [\"requirements/production.txt\"]";
+    let with_lock = with_requirements.replace(files, "lock = \"pylock.toml\"");
+    if with_lock == with_requirements {
+        return Err("the configuration has no requirements file".into());
+    }
+    let prepare = |config: &str| {
+        fs::write(&stage.site.config, config)?;
+        remove_staged(stage)?;
+        planned(stage, &["staged-virtualenv"]).map(|(_, seconds)| seconds)
+    };
+    let mut ratios = Vec::new();
+    for pair in 0..LOCK_PAIRS {
+        let before = if pair % 2 == 0 { Some(prepare(&with_requirements)?) } else { None };
+        let lock = prepare(&with_lock)?;
+        let requirements = before.map_or_else(|| prepare(&with_requirements), Ok)?;
+        println!(
+            "2 of {count} packages: with a lock {lock:.2} s, with requirements files {requirements:.2} s"
+        );
+        ratios.push(lock / requirements);
+    }
+    fs::write(&stage.site.config, with_requirements)?;
+    let what =
+        format!("2 of {count} packages change: staged virtualenv with a lock / with requirements files");
+    Ok(Row::limited(&what, "x", 1.1, ratios))
+}
+
+/// Removes the virtualenvs that are not live.
+fn remove_staged(stage: &Stage) -> Outcome<()> {
+    let live = fs::canonicalize(&stage.site.virtualenv)?;
+    let all = fs::read_dir(stage.site.checkout.join(".deploykit/environments"))?;
+    for staged in all.flatten().map(|entry| entry.path()).filter(|path| *path != live) {
+        fs::remove_dir_all(staged)?;
+    }
+    Ok(())
+}
+
+/// Writes `pylock.toml` for what is installed, with the second version of the first two packages.
+const LOCK: &str = r#"
+import hashlib, importlib.metadata, pathlib, re, sys
+lock, *directories = map(pathlib.Path, sys.argv[1:])
+wheels = {}
+for path in (path for directory in directories for path in directory.glob("*.whl")):
+    name, version = path.name.split("-")[:2]
+    wheels[re.sub("[-_.]+", "-", name).lower(), version] = path
+text = 'lock-version = "1.0"\ncreated-by = "bench"\n'
+for package in importlib.metadata.distributions():
+    name = re.sub("[-_.]+", "-", package.metadata["Name"]).lower()
+    version = "2" if name in ("package0", "package1") else package.version
+    wheel = wheels.get((name, version))
+    if wheel is None and name in ("pip", "setuptools", "wheel"):
+        continue
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    text += f'[[packages]]\nname = "{name}"\nversion = "{version}"\nwheels = [{{ name = "{wheel.name}", '
+    text += f'url = "https://files.example/{wheel.name}", hashes = {{ sha256 = "{digest}" }} }}]\n'
+lock.write_text(text)
+"#;
 
 /// A state directory with many past runs.
 pub fn runs() -> Outcome<Vec<Row>> {

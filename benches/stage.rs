@@ -158,7 +158,7 @@ impl Stage {
 }
 
 /// Finds what `benches/run` installed: named by a variable, or below `target`.
-fn directory_of(variable: &str, name: &str) -> Outcome<PathBuf> {
+pub fn directory_of(variable: &str, name: &str) -> Outcome<PathBuf> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name);
     let directory = std::env::var_os(variable).map_or_else(default, PathBuf::from);
     directory

@@ -14,6 +14,7 @@ use crate::python::error::PythonError;
 use crate::python::installer::{Budget, Tool, knows_an_index};
 use crate::python::lock::Lock;
 use crate::python::sources::Source;
+use crate::python::virtualenv::Virtualenv;
 
 impl Build {
     /// Returns the Python that markers are evaluated for.
@@ -39,7 +40,7 @@ impl Build {
         };
         let is_alone = !knows_an_index(host, &self.virtualenv, &self.directory, &self.extra_args);
         let options = set.options(is_alone);
-        let [hashed, pinned] = set.requirements();
+        let [hashed, pinned] = set.requirements(&Virtualenv::read(&self.staged)?.packages);
         let mut told = Output::default();
         // Each line has hashes. uv would require them of `tool.uv.constraint-dependencies`, too.
         let checks = if self.tool == Tool::Pip { "--require-hashes" } else { "--verify-hashes" };

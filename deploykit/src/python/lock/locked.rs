@@ -261,10 +261,16 @@ impl LockedSet {
         indexes.chain(links).collect()
     }
 
-    /// Returns the requirements whose hashes are checked, and those that a commit pins instead.
-    pub(crate) fn requirements(&self) -> [String; 2] {
+    /// Returns the requirements whose hashes are checked, and those that a commit pins instead. What is `there` already, of
+    /// an index, is left out: an installer would ask for all it has of it.
+    pub(crate) fn requirements(&self, there: &Packages) -> [String; 2] {
+        let is_there = |locked: &&Locked| {
+            let same = |found: &Package| found.is_of_index() && found.is(&locked.package());
+            matches!(locked.source, Source::Index(_)) && there.get(&normalise(&locked.name)).is_some_and(same)
+        };
+        let missing = self.installed().filter(|locked| !is_there(locked));
         let (pinned, hashed): (Vec<_>, Vec<_>) =
-            self.installed().partition(|locked| matches!(locked.source, Source::Git { .. }));
+            missing.partition(|locked| matches!(locked.source, Source::Git { .. }));
         [hashed, pinned].map(|locked| locked.into_iter().map(Locked::requirement).collect())
     }
 }

@@ -359,7 +359,9 @@ pub(crate) fn fuzz(bytes: &[u8]) {
         let Ok(data) = parse(&lock.file, &text) else { continue };
         let (manifest, markers) = (data.clone(), markers.clone());
         let reading = Reading { lock: &lock, format, data, manifest, markers, program: None };
-        let _ = (format.read)(&reading).map(|set| (set.packages(), set.options(true), set.requirements()));
+        let _ = (format.read)(&reading).map(|set| {
+            (set.packages(), set.options(true), set.requirements(&super::packages::Packages::new()))
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::super::packages::{Package, Packages};
 use super::*;
 
 fn fixture(path: &str) -> PathBuf {
@@ -102,7 +103,7 @@ fn sources_are_told_apart() {
 #[test]
 fn what_has_hashes_is_apart_from_what_has_a_commit() {
     let set = read_as(&lock("poetry-sources/poetry.lock", &[], &[]), "3.11.7").unwrap();
-    let [hashed, pinned] = set.requirements();
+    let [hashed, pinned] = set.requirements(&Packages::new());
     assert_eq!(pinned, format!("locklib @ git+https://git.example/team/lib.git@{COMMIT}\n"));
     let lines: Vec<&str> = hashed.lines().collect();
     assert_eq!(
@@ -117,6 +118,15 @@ fn what_has_hashes_is_apart_from_what_has_a_commit() {
         lines[1]
     );
     assert!(set.options(true).is_empty(), "what comes from PyPI needs no word");
+    // What was taken along is not installed again, but for another version and what comes from a URL.
+    let there: Packages = [("asgiref", "3.12.1"), ("six", "1.17.0")]
+        .into_iter()
+        .map(|(name, version)| Package::new(name, version))
+        .collect();
+    let [rest, _] = set.requirements(&there);
+    assert!(rest.starts_with("six @ ") && rest.lines().count() == 1, "{rest}");
+    let other: Packages = [Package::new("asgiref", "3.12.0")].into_iter().collect();
+    assert_eq!(set.requirements(&other)[0], hashed);
 }
 
 /// Copies a fixture, changes its files, and reads it.
@@ -273,7 +283,7 @@ fn directories_are_packages_of_the_checkout() {
         let lock = Lock::new(top.join(name));
         let set = read_as(&lock, "3.11.7").unwrap();
         assert!(set.packages().get("locklib").is_none(), "{path}");
-        assert!(!set.requirements().concat().contains("locklib"), "{path}");
+        assert!(!set.requirements(&Packages::new()).concat().contains("locklib"), "{path}");
         let sources = set.sources(&top, &lock.file).unwrap();
         assert_eq!(
             sources,
@@ -338,7 +348,10 @@ fn a_wheel_beside_the_lock_is_found_there() {
     let text = "lock-version = \"1.0\"\n[[packages]]\nname = \"x\"\nversion = \"1\"\narchive = { path = \"wheels/x-1-py3-none-any.whl\" }\n[[packages]]\nname = \"site\"\ndirectory = { path = \".\", editable = true }\n";
     fs::write(directory.path().join("pylock.toml"), text).unwrap();
     let set = read_as(&Lock::new(directory.path().join("pylock.toml")), "3.11.7").unwrap();
-    assert_eq!(set.requirements()[0], format!("x==1 --hash=sha256:{}\n", digest::sha256(b"wheel")));
+    assert_eq!(
+        set.requirements(&Packages::new())[0],
+        format!("x==1 --hash=sha256:{}\n", digest::sha256(b"wheel"))
+    );
     assert_eq!(set.options(true), [format!("--find-links {}/wheels", directory.path().display())]);
     assert_eq!(set.packages().len(), 1, "the project itself is not installed");
 
