@@ -254,7 +254,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::ProgramMissing { program, .. } => {
             let name = program.file_name().unwrap_or_default().display();
-            format!("add the package of `{name}` to the requirements or the lock: it was installed by hand, and a new virtualenv has only what they name")
+            format!("add the package of `{name}` to the requirements or the lock, or name the group of the lock that has it in `python.groups`: a new virtualenv has only what they name")
         }
         PreparationError::NotInTarget { key, .. } => {
             format!("push a version that has it, or set `{key}` to where it is now")
