@@ -44,7 +44,8 @@ impl Interpreter {
         let mut next = || lines.next().unwrap_or_default();
         let found = Interpreter { name: next(), version: next(), program: next().into() };
         if !found.version.starts_with(|c: char| c.is_ascii_digit()) || !found.program.is_absolute() {
-            return Err(PythonError::NotAPython { path: program.to_owned(), answer: found.name });
+            let answer = found.name.trim().to_owned();
+            return Err(PythonError::NotAPython { path: program.to_owned(), answer });
         }
         Ok(found)
     }
