@@ -276,7 +276,7 @@ pub(crate) fn lost_programs(place: &Path) -> Vec<String> {
 /// # Errors
 ///
 /// When the system refuses.
-pub(super) fn prune(virtualenv: &Path, stays: impl Fn(&PathBuf) -> bool) -> Result<(), FileError> {
+pub(crate) fn prune(virtualenv: &Path, stays: impl Fn(&PathBuf) -> bool) -> Result<(), FileError> {
     let places = virtualenv.join(PACKAGES);
     let places = fs::read_dir(&places).into_iter().flatten().flatten().map(|entry| entry.path());
     for place in places.filter(|place| !stays(place)) {

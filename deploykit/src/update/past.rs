@@ -305,6 +305,12 @@ pub(super) fn prune_built(
     Ok(())
 }
 
+/// Removes packages that a plan or a refused run prepared in the virtualenv: each copy takes as much room as what is live.
+pub(super) fn prune_places(site: &Site, state: &State) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let (needed, _) = switched_from(&standing(state, site.config().keep)?);
+    Ok(crate::python::in_place::prune(site.virtualenv()?, |place| needed.contains(place))?)
+}
+
 /// Returns the virtualenvs, and the directories in the place of the link, that the ways back of these updates lead to.
 fn switched_from(updates: &[Past]) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let switches = updates.iter().flat_map(Past::undo).filter_map(held_by!(SwitchVirtualenv));

@@ -25,9 +25,14 @@ impl Preparation<'_, '_> {
             let reason = "no requirements are configured".to_owned();
             Packages::Unchanged { reason, record: Record::default() }
         } else {
+            past::prune_places(self.site, &self.state)?;
             install.build(&self.host)?
         };
-        self.look_at(packages, states)
+        let looked = self.look_at(packages, states);
+        if self.request.only_plan {
+            past::prune_places(self.site, &self.state)?;
+        }
+        looked
     }
 
     /// Checks that the services can use the staged virtualenv.
