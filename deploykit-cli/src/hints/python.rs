@@ -51,6 +51,8 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
         PythonError::CannotUpdateInPlace { name } => {
             format!("install it anew by hand: `bin/python -m pip install --force-reinstall {name}`")
         }
+        PythonError::NamesStaged { .. } => "install it without `-e`".into(),
+        PythonError::DirectoryInTheWay { .. } => "move it away, if nothing needs it".into(),
         PythonError::NoRoom { .. } => "make room on the disk, or set `keep` to fewer updates".into(),
         PythonError::ChangedMeanwhile { .. } => "start the update again".into(),
         PythonError::NotReplaceable { path, .. } => format!(

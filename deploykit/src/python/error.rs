@@ -51,6 +51,20 @@ pub enum PythonError {
         /// Its name.
         name: String,
     },
+    /// A file of a package names the virtualenv that it was installed into, which does not stay.
+    #[error("`{name}` cannot be changed in place: it was built for the staged virtualenv, which `{}` names", file.display())]
+    NamesStaged {
+        /// Its name.
+        name: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A package has a file where a directory is.
+    #[error("`{}` is a directory, and a package has a file of that name", path.display())]
+    DirectoryInTheWay {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The copy of the packages, which restores them, does not fit.
     #[error("the copy of the packages needs {} MB in `{}`, which has {} MB free", needed.div_ceil(1_000_000), directory.display(), free / 1_000_000)]
     NoRoom {

@@ -4,22 +4,23 @@
 //! one has of other versions. The window exchanges the two directories, so what was live is whole and comes back as it was.
 //! Programs and other files outside of the packages are replaced one by one, and their copies restore them.
 
+mod added;
 mod dropped;
 
 pub(crate) use dropped::of_conda;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::bytecode;
 use super::error::PythonError;
-use super::own::replace;
 use super::packages::Packages;
-use super::share::{LONGEST_FIRST_LINE, hash_of, records_in, share};
 use super::sources::point;
 use super::virtualenv::{Virtualenv, site_packages};
 use crate::host::copies;
@@ -32,6 +33,9 @@ const READY: &str = "ready.json";
 
 /// Where copies of the files are that lie elsewhere in the virtualenv and are replaced or removed.
 const REPLACED: &str = "replaced";
+
+/// How many bytes stay free beside the copy of the packages.
+const RESERVE: u64 = 100_000_000;
 
 /// The next packages of a virtualenv, on their way.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +113,8 @@ impl Next<'_> {
         for name in come {
             self.add(name, &mut ready.files)?;
         }
+        self.complete()?;
+        self.is_writable(&ready.files)?;
         bytecode::take_along(host, self.staged, self.place).at("take bytecode along to", self.place)?;
         point(self.place, self.trees[0], self.trees[1])?;
         for (live, next) in self.directories() {
@@ -120,6 +126,20 @@ impl Next<'_> {
         // It must not survive a power failure that the packages did not.
         files::sync_file_system(self.place)?;
         Ok(files::write_whole(&path, &text, 0o600)?)
+    }
+
+    /// Refuses files of which the window could not replace one, or its undo.
+    fn is_writable(&self, files: &BTreeSet<PathBuf>) -> Result<(), PythonError> {
+        let live = files.iter().map(|file| self.virtualenv.join(file));
+        let mut above = live.filter_map(|file| {
+            let above = file.ancestors().skip(1).find(|above| files::look(above) != Found::Nothing);
+            above.map(Path::to_owned)
+        });
+        let refused = |above: &PathBuf| access(above, Access::WRITE_OK | Access::EXEC_OK).is_err();
+        match above.find(refused) {
+            Some(directory) => Err(PythonError::VirtualenvNotWritable { directory }),
+            None => Ok(()),
+        }
     }
 
     /// Returns the live directories of packages, each with its next one.
@@ -139,90 +159,26 @@ impl Next<'_> {
         for (_, directory) in site_packages(self.virtualenv) {
             needed += copies::size(&directory)?;
         }
+        // The programs, and what the site itself writes meanwhile.
+        needed += RESERVE;
         if free < needed {
             return Err(PythonError::NoRoom { directory: self.virtualenv.to_owned(), needed, free });
         }
         Ok(())
     }
 
-    /// Adds a package of the staged virtualenv.
-    fn add(&self, name: &str, elsewhere: &mut BTreeSet<PathBuf>) -> Result<(), PythonError> {
-        let not_known = || PythonError::CannotUpdateInPlace { name: name.to_owned() };
-        let found = site_packages(self.staged).into_iter().find_map(|(_, packages)| {
-            let record = records_in(&packages).remove(name)?;
-            Some((packages, record))
-        });
-        let (packages, record) = found.ok_or_else(not_known)?;
-        let inside = packages.strip_prefix(self.staged).unwrap_or(&packages).to_owned();
-        let list = packages.join(&record);
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .from_path(&list)
-            .map_err(|error| FileError { what: "read", path: list.clone(), source: error.into() })?;
-        let mut writer =
-            csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-        for line in reader.records() {
-            let mut line = line.map_err(io::Error::from).at("read", &list)?;
-            let file = line.get(0).unwrap_or_default().to_owned();
-            let path = within(&inside, Path::new(&file)).ok_or_else(not_known)?;
-            let (from, to) = (self.staged.join(&path), self.place.join(&path));
-            let is_compiled = path.extension().is_some_and(|ending| ending == "pyc");
-            if is_compiled || Path::new(&file) == record {
-            } else if path.starts_with(&inside) {
-                share(&from, &to).at("copy", &from)?;
-            } else {
-                let contents = self.of_the_live(fs::read(&from).at("read", &from)?);
-                let hash = format!("sha256={}", hash_of(&contents));
-                line = [&file, &hash, &contents.len().to_string()].into_iter().collect();
-                create(files::parent(&to))?;
-                fs::write(&to, contents).at("write", &to)?;
-                let mode = fs::metadata(&from).at("look at", &from)?.permissions();
-                fs::set_permissions(&to, mode).at("write", &to)?;
-                self.keep(&path)?;
-                elsewhere.insert(path);
-            }
-            writer.write_record(&line).map_err(io::Error::from).at("read", &list)?;
-        }
-        let text = writer.into_inner().map_err(|error| error.into_error()).at("read", &list)?;
-        let list = self.place.join(&inside).join(&record);
-        // The staged one may be the same file.
-        files::remove_file(&list)?;
-        Ok(files::write_whole(&list, &text, 0o644)?)
-    }
-
-    /// Returns what a file is in the live virtualenv: its programs name its Python.
-    fn of_the_live(&self, contents: Vec<u8>) -> Vec<u8> {
-        let bytes = |path: &Path| std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
-        if contents.contains(&0) {
-            return contents;
-        }
-        let mut staged = vec![self.staged.to_owned()];
-        staged.extend(fs::canonicalize(self.staged));
-        let live = bytes(self.virtualenv);
-        let contents =
-            staged.iter().fold(contents, |contents, staged| replace(&contents, &bytes(staged), &live));
-        let end = contents.iter().position(|byte| *byte == b'\n').unwrap_or(contents.len());
-        let first = &contents[..end];
-        let is_short = end <= LONGEST_FIRST_LINE && !first.contains(&b' ');
-        let python = bytes(&self.virtualenv.join("bin/python"));
-        if is_short || !first.starts_with(&[b"#!", &python[..]].concat()) {
-            return contents;
-        }
-        // As pip writes it.
-        let start = [b"#!/bin/sh\n'''exec' \"", &python[..], b"\" \"$0\" \"$@\"\n' '''"].concat();
-        [&start, &contents[end..]].concat()
-    }
-
-    /// Copies a file that lies elsewhere in the virtualenv, if it is there.
+    /// Copies what lies elsewhere in the virtualenv and is replaced or removed; if nothing is there, nothing is.
     fn keep(&self, path: &Path) -> Result<(), PythonError> {
         let (live, kept) = (self.virtualenv.join(path), self.place.join(REPLACED).join(path));
-        if files::look(&live) != Found::File || files::look(&kept) != Found::Nothing {
+        if files::look(&kept) != Found::Nothing {
             return Ok(());
         }
         create(files::parent(&kept))?;
-        let found = fs::metadata(&live).at("look at", &live)?;
-        Ok(copies::copy_file(&live, &kept, &found).at("copy", &live)?)
+        match files::look(&live) {
+            Found::Nothing => Ok(()),
+            Found::Directory => Err(PythonError::DirectoryInTheWay { path: live }),
+            _ => Ok(put(&live, &kept).at("copy", &live)?),
+        }
     }
 }
 
@@ -239,18 +195,13 @@ pub(super) fn bring(virtualenv: &Path, place: &Path, next: bool) -> Result<(), P
     if next && !ready.is_begun() && Virtualenv::installed(virtualenv) != ready.before {
         return Err(PythonError::ChangedMeanwhile { virtualenv: virtualenv.to_owned() });
     }
-    let from = if next { place.to_owned() } else { place.join(REPLACED) };
-    for file in &ready.files {
-        let (from, to) = (from.join(file), virtualenv.join(file));
-        match files::look(&from) {
-            Found::Nothing => files::remove_file(&to)?,
-            _ => put(&from, &to).at("write", &to)?,
-        }
+    if next {
+        ready.put_files(virtualenv, place)?;
+        return ready.directories.iter().try_for_each(|[there, _]| Ok(there.perform()?));
     }
-    for [there, back] in &ready.directories {
-        if next { there.perform()? } else { back.perform()? }
-    }
-    Ok(())
+    // This takes no room on the disk, and most of the packages are back whatever becomes of the rest.
+    ready.directories.iter().try_for_each(|[_, back]| back.perform())?;
+    ready.put_files(virtualenv, &place.join(REPLACED))
 }
 
 /// Tells whether the next packages are live.
@@ -300,6 +251,20 @@ impl Ready {
         Ok(Some(serde_json::from_slice(&text).map_err(io::Error::from).at("read", &path)?))
     }
 
+    /// Puts each file in its place, or removes it if there is none; tries all of them.
+    fn put_files(&self, virtualenv: &Path, from: &Path) -> Result<(), PythonError> {
+        let mut failed = None;
+        for file in &self.files {
+            let (from, to) = (from.join(file), virtualenv.join(file));
+            let done = match files::look(&from) {
+                Found::Nothing => files::remove_file(&to),
+                _ => put(&from, &to).at("write", &to),
+            };
+            failed = failed.or(done.err());
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
     fn is_done(&self) -> bool {
         self.directories.iter().all(|[there, _]| files::inode(&there.live) == there.wanted)
     }
@@ -328,14 +293,31 @@ fn create(directory: &Path) -> Result<(), FileError> {
     fs::create_dir_all(directory).at("create the directory", directory)
 }
 
-/// Puts a copy of a file in its place at once.
+/// Puts a copy of a file or link in its place at once, unless it is there already.
 fn put(from: &Path, to: &Path) -> io::Result<()> {
     let directory = files::parent(to);
     fs::create_dir_all(directory)?;
+    if let Found::Link(target) = files::look(from) {
+        let _ = fs::remove_file(to);
+        return files::link(to, &target).map_err(|error| error.source);
+    }
+    let found = fs::metadata(from)?;
+    if is_there(from, &found, to)? {
+        return Ok(());
+    }
     let made = files::temporary_file(directory)?;
-    copies::copy_file(from, made.path(), &fs::metadata(from)?)?;
+    copies::copy_file(from, made.path(), &found)?;
+    File::open(made.path())?.sync_all()?;
     made.persist(to).map_err(|error| error.error)?;
     files::sync_directory(directory)
+}
+
+/// Tells whether a file is like this one: contents, mode and time.
+fn is_there(from: &Path, found: &Metadata, to: &Path) -> io::Result<bool> {
+    let Ok(there) = fs::symlink_metadata(to) else { return Ok(false) };
+    let is_alike = there.is_file()
+        && (there.len(), there.mode(), there.modified()?) == (found.len(), found.mode(), found.modified()?);
+    Ok(is_alike && fs::read(from)? == fs::read(to)?)
 }
 
 #[cfg(test)]

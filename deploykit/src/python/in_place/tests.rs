@@ -142,6 +142,78 @@ fn an_exchange_that_was_interrupted_is_undone_and_done() {
 }
 
 #[test]
+fn what_a_package_that_went_shared_with_one_that_stays_is_there() {
+    let (_directory, paths) = site();
+    let [live, staged, place] = &paths;
+    install(live, "gone", "1", &[("gone.py", "1"), ("shared/mod.py", "1")]);
+    install(live, "stays", "1", &[("stays.py", "1"), ("shared/mod.py", "1")]);
+    install(staged, "stays", "1", &[("stays.py", "1"), ("shared/mod.py", "1")]);
+    // Another version of what is not asked for, and a file that no package has.
+    install(live, "pip", "24", &[("pip/new.py", "1")]);
+    install(staged, "pip", "23", &[("pip/old.py", "1")]);
+    fs::create_dir_all(live.join(LIB).join("a")).unwrap();
+    fs::write(live.join(LIB).join("a/more.py"), "stray").unwrap();
+    prepare(&paths);
+    let read = |file: &str| fs::read_to_string(place.join(LIB).join(file)).ok();
+    assert_eq!(read("shared/mod.py").as_deref(), Some("1"));
+    assert_eq!(read("a/more.py").as_deref(), Some("2"));
+    assert_eq!((read("pip/old.py"), read("pip/new.py").as_deref()), (None, Some("1")));
+    assert!(!place.join(LIB).join("pip-23.dist-info").exists());
+}
+
+#[test]
+fn links_and_directories_in_place_of_programs() {
+    let (_directory, paths) = site();
+    let [live, staged, place] = &paths;
+    let program = live.join("bin/a");
+    fs::remove_file(&program).unwrap();
+    std::os::unix::fs::symlink("/srv/wrapper", &program).unwrap();
+    prepare(&paths);
+    bring(live, place, true).unwrap();
+    assert!(program.is_file());
+    bring(live, place, false).unwrap();
+    assert_eq!(files::look(&program), Found::Link("/srv/wrapper".into()));
+    fs::remove_file(&program).unwrap();
+    fs::create_dir(&program).unwrap();
+    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let names = BTreeSet::from(["a".to_owned()]);
+    let error = next.prepare(&Host::new(), &names, &names).unwrap_err();
+    assert!(matches!(&error, PythonError::DirectoryInTheWay { path } if *path == program), "{error}");
+}
+
+#[test]
+fn a_package_that_lies_in_the_staged_virtualenv_is_refused() {
+    let (_directory, paths) = site();
+    let [live, staged, place] = &paths;
+    let source = staged.join("src/a").display().to_string();
+    install(staged, "a", "2", &[("__editable___a.pth", &source)]);
+    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let names = BTreeSet::from(["a".to_owned()]);
+    let error = next.prepare(&Host::new(), &names, &names).unwrap_err();
+    assert!(matches!(&error, PythonError::NamesStaged { name, .. } if name == "a"), "{error}");
+}
+
+#[test]
+fn a_directory_that_the_window_could_not_write_is_refused() {
+    // Root may write everywhere.
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_directory, paths) = site();
+    let [live, staged, place] = &paths;
+    let directory = live.join("share/doc");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o555)).unwrap();
+    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let error = next.prepare(&Host::new(), &BTreeSet::from(["gone".to_owned()]), &BTreeSet::new());
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    let error = error.unwrap_err();
+    assert!(
+        matches!(&error, PythonError::VirtualenvNotWritable { directory: found } if *found == directory),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_was_installed_meanwhile_is_never_lost() {
     let (_directory, paths) = site();
     let [live, _, place] = &paths;
