@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::findings::Found;
-use crate::read::files::{Tree, file_name, shown, text};
+use crate::read::files::{Tree, file_name, is_dotenv, shown, text};
 use crate::read::git;
 use crate::read::literals::without_comments;
 use crate::read::program::Program;
@@ -71,8 +71,7 @@ pub(crate) fn choose(
 
 /// Tells whether deploykit can read a file of secrets: JSON, or lines of `NAME=value`.
 fn is_readable(file: &Path) -> bool {
-    let Some(text) = text(file) else { return false };
-    file_name(file).ends_with(".json") || deploykit::internal::dotenv::parse(&text).is_ok()
+    (file_name(file).ends_with(".json") && text(file).is_some()) || is_dotenv(file)
 }
 
 /// Reads the modules that the settings import names from: the classes of pydantic's settings stand there.

@@ -8,6 +8,7 @@ use deploykit::internal::names;
 
 use crate::findings::{Found, FoundStep, in_backticks};
 use crate::read::files::{Tree, entries_of, file_name, is_aside, shown, text};
+use crate::read::git;
 use crate::read::hints::Hint;
 use crate::read::scripts::{self, ManageCommand};
 use crate::read::settings::Settings;
@@ -150,18 +151,30 @@ fn frontend(top: &Path, file: &Path, several: bool, run: &[String]) -> Vec<Found
     let inside = shown(top, directory);
     let path = |name: &str| if inside == "." { name.to_owned() } else { format!("{inside}/{name}") };
     let has = |name: &str| directory.join(name).is_file();
-    let (program, at, install): (&str, &str, &[&str]) = if has("pnpm-lock.yaml") {
-        ("pnpm", "--dir", &["install", "--frozen-lockfile"])
+    // Without a lock, or with one of the server's own, npm writes it.
+    let npm_lock = "package-lock.json";
+    let (mut installed, frozen): (_, &[&str]) =
+        (vec![path("node_modules")], &["install", "--frozen-lockfile"]);
+    let (program, at, install) = if has("pnpm-lock.yaml") {
+        ("pnpm", "--dir", frozen)
     } else if has("yarn.lock") {
-        ("yarn", "--cwd", &["install", "--frozen-lockfile"])
-    } else if has("package-lock.json") {
-        ("npm", "--prefix", &["ci"])
+        ("yarn", "--cwd", frozen)
+    } else if has(npm_lock) && git::is_tracked(top, &directory.join(npm_lock)) {
+        ("npm", "--prefix", ["ci"].as_slice())
+    } else if has("bun.lock") || has("bun.lockb") {
+        ("bun", "--cwd=", frozen)
     } else {
-        ("npm", "--prefix", &["install"])
+        installed.push(path(npm_lock));
+        ("npm", "--prefix", ["install"].as_slice())
     };
-    let command = |words: &[&str]| {
-        let place: &[&str] = if inside == "." { &[] } else { &[at, &inside] };
-        [&[program], place, words].concat().into_iter().map(str::to_owned).collect::<Vec<String>>()
+    let place = match inside.as_str() {
+        "." => Vec::new(),
+        inside if at.ends_with('=') => vec![format!("{at}{inside}")],
+        inside => vec![at.to_owned(), inside.to_owned()],
+    };
+    let command = |words: &[&str]| -> Vec<String> {
+        let words = words.iter().map(|word| (*word).to_owned());
+        std::iter::once(program.to_owned()).chain(place.clone()).chain(words).collect()
     };
     // A script may call another one: `npm run sass -- --style=compressed`.
     let called = scripts.iter().filter(|(name, _)| build.contains(&format!("run {name}")));
@@ -193,10 +206,14 @@ fn frontend(top: &Path, file: &Path, several: bool, run: &[String]) -> Vec<Found
         source: shown(top, file),
     };
     vec![
-        step("node-packages", command(install), Found::new(vec![path("node_modules")], "")),
+        step("node-packages", command(install), Found::new(installed, "")),
         step("build", command(&["run", &name]), outputs),
     ]
 }
+
+/// How a configuration in JavaScript names a directory beside itself.
+const BESIDE_ITSELF: &str =
+    r#"(?:path\.)?(?:resolve|join)\(\s*(?:__dirname|import\.meta\.dirname)\s*,\s*["']([\w./-]+)["']\s*\)"#;
 
 /// Returns the directories that a build may create, seen from the package.
 fn output(directory: &Path, script: &str) -> Vec<String> {
@@ -215,14 +232,15 @@ fn output(directory: &Path, script: &str) -> Vec<String> {
     };
     let vite = || {
         let config = config("vite.config").or_else(|| script.contains("vite").then(String::new))?;
-        let named = first(r#"outDir\s*:\s*["']([\w./-]+)["']"#, &config);
+        let named = first(r#"outDir\s*:\s*["']([\w./-]+)["']"#, &config)
+            .or_else(|| first(&format!(r"outDir\s*:\s*{BESIDE_ITSELF}"), &config));
         // An expression would be something else than the default.
         named.or_else(|| (!config.contains("outDir")).then(|| "dist".to_owned()))
     };
     let webpack = || {
         let config = config("webpack.config").or_else(|| script.contains("webpack").then(String::new))?;
-        let pattern = r#"path\s*:\s*path\.(?:resolve|join)\(\s*__dirname\s*,\s*["']([\w./-]+)["']\s*\)"#;
-        first(pattern, &config).or_else(|| (!config.contains("path:")).then(|| "dist".to_owned()))
+        first(&format!(r"path\s*:\s*{BESIDE_ITSELF}"), &config)
+            .or_else(|| (!config.contains("path:")).then(|| "dist".to_owned()))
     };
     let angular = || {
         let config = text(&directory.join("angular.json")).filter(|_| script.contains("ng build"))?;
@@ -254,7 +272,18 @@ mod tests {
             steps[1],
             ("yarn --cwd web run build".to_owned(), Found::new(vec!["web/dist".to_owned()], ""))
         );
+        let beside = "build: { outDir: resolve(__dirname, \"../static\") }";
+        let steps = outputs(&[vite, ("web/bun.lock", ""), ("web/vite.config.js", beside)]);
+        assert_eq!(steps[0].0, "bun --cwd=web install --frozen-lockfile");
+        assert_eq!(
+            steps[1],
+            ("bun --cwd=web run build".to_owned(), Found::new(vec!["static".to_owned()], ""))
+        );
         let unknown = outputs(&[("package.json", r#"{"scripts": {"build": "node build.js"}}"#)]);
+        let written = vec!["node_modules".to_owned(), "package-lock.json".to_owned()];
+        assert_eq!(unknown[0], ("npm install".to_owned(), Found::new(written, "")));
+        let untracked = outputs(&[vite, ("web/package-lock.json", "{}")]);
+        assert_eq!(untracked[0].0, "npm --prefix web install");
         assert!(unknown[1].1.question.is_some());
         assert_eq!(outputs(&[("package.json", r#"{"scripts": {"test": "jest"}}"#)]), []);
         let named = (

@@ -119,7 +119,7 @@ fn listens(program: &Program) -> Found<String> {
         _ => return Found::default(),
     };
     if let Some(given) = given {
-        return match address(&given, &directory) {
+        return match address(&program.filled(&given), &directory) {
             Some(address) => Found::new(address, source),
             None => Found::open(format!(
                 "the web service listens at `{given}`, which is not an address that can be used as it stands"
@@ -375,6 +375,7 @@ mod tests {
         is("gunicorn x -b localhost", Some("localhost:8000"));
         is("gunicorn x", Some("127.0.0.1:8000"));
         is("gunicorn x -b $ADDRESS", None);
+        is("gunicorn x -b :${PORT:-8003}", Some("127.0.0.1:8003"));
         is("env A=b /v/bin/python -m gunicorn x -b :1", Some("127.0.0.1:1"));
         is("uvicorn x --host 0.0.0.0 --port 80", Some("127.0.0.1:80"));
         is("granian --host :: --port 81 x", Some("[::1]:81"));
@@ -382,6 +383,18 @@ mod tests {
         is("daphne -b 127.0.0.1 -p 8005 x", Some("127.0.0.1:8005"));
         is("uwsgi --ini x.ini", None);
         is("celery -A x worker -b redis://", None);
+    }
+
+    #[test]
+    fn an_address_may_have_variables() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(".env");
+        std::fs::write(&file, "PORT=8471\n").unwrap();
+        let mut program = program("gunicorn x -b $HOST:${PORT}");
+        program.environment_files = vec![file];
+        assert!(listens(&program).question.is_some());
+        program.environment = vec![("HOST".to_owned(), "localhost".to_owned())];
+        assert_eq!(listens(&program).value.as_deref(), Some("localhost:8471"));
     }
 
     #[test]

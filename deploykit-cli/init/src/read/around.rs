@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use deploykit::internal::names;
+
 use super::cron::Job;
-use super::files::{Tree, directory_name, entries_of, file_name, is_aside, is_below, real, text};
+use super::files::{Tree, directory_name, entries_of, file_name, is_aside, is_below, is_dotenv, real, text};
 use super::front::Front;
 use super::program::Program;
 use super::supervisor::Conf;
@@ -58,9 +60,12 @@ impl Around {
         around.units(&found, &installed);
         around.programs.extend(supervisor::join(std::mem::take(&mut found.confs)));
         for program in &mut around.programs {
-            let (started, directory) = script::words_of(program);
-            program.command.extend(started);
-            program.directory = program.directory.take().or(directory);
+            let started = script::started(program);
+            program.command.extend(started.words);
+            program.directory = program.directory.take().or(started.directory);
+            let directory = program.directory.clone().unwrap_or_default();
+            let sourced = started.sourced.iter().map(|file| names::normal(&directory.join(file)));
+            program.environment_files.extend(sourced.filter(|file| is_dotenv(file)));
             program.installed |= installed.contains(&program.file);
         }
         around.uwsgi(&found, &installed);

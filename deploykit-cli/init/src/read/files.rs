@@ -120,6 +120,11 @@ pub(crate) fn dotenv(text: &str, name: &str) -> Option<String> {
     Some(found.value).filter(|value| !value.is_empty())
 }
 
+/// Tells whether a file has only lines of `NAME=value`, as deploykit reads them.
+pub(crate) fn is_dotenv(file: &Path) -> bool {
+    text(file).is_some_and(|text| deploykit::internal::dotenv::parse(&text).is_ok())
+}
+
 /// Returns the last part of a path, leniently decoded.
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

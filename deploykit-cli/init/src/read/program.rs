@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use regex_lite::{Captures, Regex};
+
 use crate::findings::Uwsgi;
 
 use super::files::{dotenv, file_name, is_virtualenv, real, text};
@@ -55,6 +57,19 @@ impl Program {
         let filed = self.environment_files.iter().rev().find_map(|file| dotenv(&text(file)?, name));
         let own = || self.environment.iter().rfind(|(known, _)| known == name);
         filed.or_else(|| own().map(|(_, value)| value.clone()))
+    }
+
+    /// Returns a word of its command line with its variables filled in: `$PORT`, `${PORT}`, `${PORT:-8000}`.
+    pub(crate) fn filled(&self, word: &str) -> String {
+        let Ok(variable) = Regex::new(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})") else {
+            return word.to_owned();
+        };
+        let value = |found: &Captures<'_>| {
+            let name = found.get(1).or(found.get(2)).map_or("", |name| name.as_str());
+            let usual = || found.get(3).map(|usual| usual.as_str().to_owned());
+            self.variable(name).or_else(usual).unwrap_or_else(|| found[0].to_owned())
+        };
+        variable.replace_all(word, value).into_owned()
     }
 
     /// Tells whether it runs in a directory, or names a file of it.

@@ -5,9 +5,19 @@ use std::path::{Path, PathBuf};
 use super::files::{file_name, text};
 use super::program::{Program, SERVERS, words};
 
-/// Returns the words that a program's shell script starts something with, and the directory that it changes to; none
-/// when it is no script.
-pub(crate) fn words_of(program: &Program) -> (Vec<String>, Option<PathBuf>) {
+/// What a shell script starts.
+#[derive(Default)]
+pub(crate) struct Started {
+    /// The words that it starts something with.
+    pub words: Vec<String>,
+    /// The directory that it changes to.
+    pub directory: Option<PathBuf>,
+    /// The files that it reads variables from: `. ./.env`.
+    pub sourced: Vec<PathBuf>,
+}
+
+/// Returns what a program's shell script starts; nothing when it is no script.
+pub(crate) fn started(program: &Program) -> Started {
     let directory = program.directory.clone().unwrap_or_default();
     let first = program.command.first().map(|word| file_name(Path::new(word))).unwrap_or_default();
     if ["sh", "bash", "dash", "zsh"].contains(&first.as_str())
@@ -30,9 +40,8 @@ fn is_command_flag(word: &str) -> bool {
     word.strip_prefix('-').is_some_and(|flags| flags.ends_with('c') && flags.chars().all(char::is_alphabetic))
 }
 
-/// Returns the words of the line of a start script that starts something, with the script's own variables filled in, and
-/// the directory that it changes to.
-fn script_words(script: &str) -> (Vec<String>, Option<PathBuf>) {
+/// Returns what the lines of a start script start, with the script's own variables filled in.
+fn script_words(script: &str) -> Started {
     let script = script.replace("\\\n", " ");
     let mut variables: Vec<(String, String)> = Vec::new();
     let fill = |line: &str, variables: &[(String, String)]| {
@@ -43,7 +52,7 @@ fn script_words(script: &str) -> (Vec<String>, Option<PathBuf>) {
             line.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value)
         })
     };
-    let (mut found, mut directory) = (Vec::new(), None);
+    let mut found = Started::default();
     for line in script.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let assigned = line.strip_prefix("export ").unwrap_or(line);
         if let Some((name, value)) = assigned.split_once('=')
@@ -61,7 +70,7 @@ fn script_words(script: &str) -> (Vec<String>, Option<PathBuf>) {
             && command == "cd"
             && path.starts_with('/')
         {
-            directory = Some(PathBuf::from(path));
+            found.directory = Some(PathBuf::from(path));
         }
         let starts = |word: &String| {
             let name = file_name(Path::new(word));
@@ -69,14 +78,18 @@ fn script_words(script: &str) -> (Vec<String>, Option<PathBuf>) {
                 || ["celery", "manage.py", "django-admin", "activate"].contains(&name.as_str())
         };
         if words.iter().any(starts) {
-            found.extend(
+            found.words.extend(
                 words
                     .into_iter()
                     .skip_while(|word| ["exec", "source", ".", "nohup"].contains(&word.as_str())),
             );
+        } else if let [command, path] = words.as_slice()
+            && [".", "source"].contains(&command.as_str())
+        {
+            found.sourced.push(PathBuf::from(path));
         }
     }
-    (found, directory)
+    found
 }
 
 #[cfg(test)]
@@ -87,7 +100,7 @@ mod tests {
     fn a_start_script_is_read_with_its_variables() {
         let script = "#!/bin/bash\nSITE=/srv/site\nSITE_SOCK=$SITE/run/x.sock # here\n# gunicorn old\n\
                       source /srv/venv/bin/activate\nexec gunicorn app:application \\\n  --bind=unix:${SITE_SOCK}\n";
-        let (words, _) = script_words(script);
+        let words = script_words(script).words;
         assert_eq!(
             words,
             ["/srv/venv/bin/activate", "gunicorn", "app:application", "--bind=unix:/srv/site/run/x.sock"]
@@ -97,11 +110,14 @@ mod tests {
     #[test]
     fn a_command_of_a_shell_is_a_script() {
         let program = Program {
-            command: words("/bin/bash -lc 'cd /srv/site && exec /srv/venv/bin/gunicorn x -b :1'"),
+            command: words(
+                "/bin/bash -lc 'cd /srv/site && set -a && . ./.env; exec /srv/venv/bin/gunicorn x -b :1'",
+            ),
             ..Program::default()
         };
-        let (words, directory) = words_of(&program);
-        assert_eq!(words, ["/srv/venv/bin/gunicorn", "x", "-b", ":1"]);
-        assert_eq!(directory, Some("/srv/site".into()));
+        let started = started(&program);
+        assert_eq!(started.words, ["/srv/venv/bin/gunicorn", "x", "-b", ":1"]);
+        assert_eq!(started.directory, Some("/srv/site".into()));
+        assert_eq!(started.sourced, [PathBuf::from("./.env")]);
     }
 }

@@ -51,7 +51,9 @@ pub(crate) fn starts(top: &Path) -> Vec<(PathBuf, String)> {
 /// Returns the scripts of a package of Node that the project's own scripts run, and then those of its documents:
 /// `npm run build:prod`.
 pub(crate) fn node_scripts<'d>(tree: &Tree, docs: impl Iterator<Item = &'d str>) -> Vec<String> {
-    let Ok(run) = Regex::new(r"\b(?:npm|pnpm|yarn)[ \t]+(?:run[ \t]+)?([\w:.-]+)") else { return Vec::new() };
+    let Ok(run) = Regex::new(r"\b(?:npm|pnpm|yarn|bun)[ \t]+(?:run[ \t]+)?([\w:.-]+)") else {
+        return Vec::new();
+    };
     let texts: Vec<String> =
         scripts(tree).filter_map(|file| text(file)).chain(docs.map(str::to_owned)).collect();
     texts.iter().flat_map(|text| run.captures_iter(text).map(|found| found[1].to_owned())).collect()
