@@ -276,8 +276,8 @@ fn preparation(error: &PreparationError) -> Option<String> {
             "check `smoke.base`, `smoke.connect` and the server that listens there; if the site is broken and this update fixes it, add `--broken`".into()
         }
         PreparationError::StepReachesLive { step, outputs, .. } => {
-            let outputs: Vec<String> = outputs.iter().map(|output| format!("\"{}\"", output.display())).collect();
-            format!("add `outputs = [{}]` to the step `{step}`: then it has a copy, which goes live in the window", outputs.join(", "))
+            let outputs: Vec<String> = outputs.iter().map(|output| format!("`\"{}\"`", output.display())).collect();
+            format!("add {} to `outputs` of the step `{step}`: then it has a copy, which goes live in the window", outputs.join(", "))
         }
         PreparationError::OutputElsewhere { .. } => "name a directory of the checkout itself".into(),
         PreparationError::OutputHolds { .. } => "name the directories in it that the step makes".into(),

@@ -15,7 +15,7 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
         );
     }
     Some(match error {
-        PythonError::NoPip { .. } => "install it with `bin/python -m ensurepip`, or install uv".into(),
+        PythonError::NoPip { .. } => "put `uv` into `PATH`, or install pip with `bin/python -m ensurepip`".into(),
         PythonError::NoVirtualenv { .. } | PythonError::NotAVirtualenv { .. } => {
             "set `python.virtualenv` to the directory that holds `pyvenv.cfg`".into()
         }

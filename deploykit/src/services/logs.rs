@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -207,10 +208,26 @@ fn telling(lines: Vec<String>, max_lines: usize) -> Vec<String> {
     if shown < 2 || begin + max_lines >= count {
         return last(max_lines);
     }
+    let from = end - (shown - 1);
+    // The error may come from deep within a library, far below the line of the site that matters.
+    let own = own_frame(&lines[begin..end]).map(|frame| begin + frame.start..begin + frame.end);
+    let above = own.filter(|frame| frame.start < from && frame.len() + 2 < shown).unwrap_or_default();
     let mut telling = vec![lines[begin].clone()];
-    telling.extend_from_slice(&lines[end - (shown - 1)..end]);
+    telling.extend_from_slice(&lines[above.clone()]);
+    telling.extend_from_slice(&lines[from + above.len()..end]);
     telling.extend(last((max_lines - shown).min(count - end)));
     telling
+}
+
+/// Returns the innermost frame of a traceback that is the site's own code: neither Python's nor a package's.
+fn own_frame(lines: &[String]) -> Option<Range<usize>> {
+    let is_frame = |line: &str| line.trim_start().starts_with("File \"");
+    let others = ["-packages/", "/lib/python", "\"<"];
+    let is_own = |line: &String| is_frame(line) && !others.iter().any(|other| line.contains(other));
+    let start = lines.iter().rposition(is_own)?;
+    let code = lines[start + 1..].iter();
+    let code = code.take_while(|line| line.starts_with(char::is_whitespace) && !is_frame(line)).count();
+    Some(start..start + 1 + code)
 }
 
 fn last_lines(host: &Host, text: &[u8], max_lines: usize) -> Vec<String> {
@@ -289,6 +306,31 @@ mod tests {
         let end = &lines[lines.len() - 9..];
         assert_eq!(telling([&lines[20..30], end].concat(), 10).last(), end.last());
         assert_eq!(telling(vec![TRACEBACK.to_owned(), "x".to_owned()], 1), ["x"]);
+    }
+
+    #[test]
+    fn the_sites_own_frame_is_shown() {
+        let frame =
+            |file: &str, code: &str| [format!("  File \"{file}\", line 1, in f"), format!("    {code}")];
+        let library =
+            |number: usize| frame("/srv/venv/lib/python3.11/site-packages/x.py", &number.to_string());
+        let own = frame("/srv/site/pages/views.py", "Check.objects.filter(nothing=1)");
+        let lines: Vec<String> = std::iter::once(TRACEBACK.to_owned())
+            .chain((0..5).flat_map(library))
+            .chain(own.clone())
+            .chain((5..15).flat_map(library))
+            .chain(["FieldError: nothing".to_owned()])
+            .chain((0..40).map(|number| format!("line {number}")))
+            .collect();
+        let [file, code] = library(14);
+        let error = "FieldError: nothing".to_owned();
+        let shown = telling(lines.clone(), 12);
+        assert_eq!(
+            shown[..6],
+            [TRACEBACK.to_owned(), own[0].clone(), own[1].clone(), file, code.clone(), error.clone()]
+        );
+        assert_eq!(shown.len(), 12);
+        assert_eq!(telling(lines, 6)[..3], [TRACEBACK.to_owned(), code, error]);
     }
 
     #[test]

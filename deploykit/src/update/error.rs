@@ -231,7 +231,7 @@ pub enum PreparationError {
         files: Vec<PathBuf>,
     },
     /// A step of the site's own wrote into what the live site uses.
-    #[error("step `{step}` writes into {}, which {}: {}", paths(outputs), reached(*touched), paths(written))]
+    #[error("step `{step}` writes into {}, which {}{}", paths(outputs), reached(*touched), in_them(outputs, written))]
     StepReachesLive {
         /// The step.
         step: StepKind,
@@ -294,6 +294,11 @@ pub(super) fn paths(paths: &[PathBuf]) -> String {
 
 fn reached(touched: bool) -> &'static str {
     if touched { "the live site uses, and has changed it there" } else { "the live site uses" }
+}
+
+/// Names the files, unless each is one of the places itself.
+fn in_them(places: &[PathBuf], files: &[PathBuf]) -> String {
+    if places == files { String::new() } else { format!(": {}", paths(files)) }
 }
 
 /// Why a finished update cannot be rolled back.
