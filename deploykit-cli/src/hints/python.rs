@@ -43,10 +43,16 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
              DIRECTORY), let the services use it, and set `python.virtualenv`",
             path.display()
         ),
-        PythonError::OfConda { names, .. } => format!(
+        PythonError::OfPackageManager { manager: "conda", names, .. } => format!(
             "update them with `conda install {}`, or let the requirements allow the installed versions",
             names.join(" ")
         ),
+        PythonError::OfPackageManager { .. } => {
+            "update them with the system's package manager, or let the requirements allow the installed versions".into()
+        }
+        PythonError::CannotTakeAlong { name, of_conda: true, .. } => {
+            format!("name it in the requirements, or run `conda remove {name}` if nothing needs it")
+        }
         PythonError::PythonStays { .. } => "remove `python.python`, or `python.in-place`".into(),
         PythonError::CannotUpdateInPlace { name } => {
             format!("install it anew by hand: `bin/python -m pip install --force-reinstall {name}`")

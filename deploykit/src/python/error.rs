@@ -29,11 +29,13 @@ pub enum PythonError {
         /// Whether its packages can be changed where it is.
         in_place: bool,
     },
-    /// conda knows nothing of what pip does to its packages.
-    #[error("conda installed {} in `{}`, which the requirements would change", quoted(names), virtualenv.display())]
-    OfConda {
+    /// conda and the package managers of systems know nothing of what pip does to their packages.
+    #[error("{manager} installed {} in `{}`, which the requirements would change", quoted(names), virtualenv.display())]
+    OfPackageManager {
         /// The virtualenv.
         virtualenv: PathBuf,
+        /// `conda`, `rpm` or `dpkg`.
+        manager: &'static str,
         /// The packages.
         names: Vec<String>,
     },
@@ -316,6 +318,8 @@ pub enum PythonError {
         name: String,
         /// Its version.
         version: String,
+        /// Whether conda installed it.
+        of_conda: bool,
     },
     /// A directory in which a link or a virtualenv must be made is not writable.
     #[error("cannot write to `{}`", directory.display())]

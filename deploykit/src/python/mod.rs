@@ -14,6 +14,7 @@ mod installer;
 mod interpreter;
 mod lines;
 mod lock;
+mod managed;
 mod marker;
 mod own;
 mod packages;
@@ -68,8 +69,9 @@ pub(crate) mod fuzzing {
 pub(crate) use installer::{Budget, find_uv, holds_credentials, index_of_pip};
 pub(crate) use interpreter::{Interpreter, Required, is_version};
 pub(crate) use lock::LockedSet;
+pub(crate) use managed::managed;
 pub(crate) use marker::Marker;
 pub(crate) use packages::SEEDS;
 pub(crate) use sources::{names_without, without};
 pub(crate) use switch::remove_half_built;
-pub(crate) use virtualenv::scripts_of;
+pub(crate) use virtualenv::{scripts_of, site_packages};

@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use super::packages::normalise;
+use super::packages::{Package, normalise};
 use super::virtualenv::{names_in, site_packages};
 use crate::host::files;
 
@@ -58,12 +58,13 @@ impl<'a> Sharing<'a> {
         Some(Sharing { records: records_in(&source), source, target, to })
     }
 
-    /// Takes an installed package from the one to the other, if it is as it was installed.
+    /// Takes an installed package from the one to the other, if it is as it was installed. One `of_conda` is taken as it is: conda
+    /// rewrites files and programs, and leaves some out.
     ///
     /// # Errors
     ///
     /// When a file cannot be read or placed.
-    pub(crate) fn take(&self, name: &str) -> io::Result<Taken> {
+    pub(crate) fn take(&self, name: &str, of_conda: Option<&Package>) -> io::Result<Taken> {
         let Some(record) = self.records.get(name) else { return Ok(Taken::NotKnown) };
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
@@ -78,13 +79,23 @@ impl<'a> Sharing<'a> {
             let path = Path::new(&file);
             // Bytecode is listed by some installers, and comes by itself; the record is written at the end.
             let is_compiled = path.extension().is_some_and(|extension| extension == "pyc");
+            if of_conda.is_some_and(|package| package.origin.is_none()) && path.ends_with("direct_url.json") {
+                continue;
+            }
             if !is_compiled && path != record {
                 let (old, Some(new)) = (self.source.join(path), place(path, &self.target, self.to)) else {
                     return Ok(Taken::NotKnown);
                 };
-                let Some(hash) = hash.strip_prefix("sha256=") else { return Ok(Taken::NotKnown) };
-                let Ok(contents) = fs::read(&old) else { return Ok(Taken::Changed(file)) };
-                if hash.trim_end_matches('=') != hash_of(&contents) {
+                let hash = hash.strip_prefix("sha256=").map(|hash| hash.trim_end_matches('='));
+                if hash.is_none() && of_conda.is_none() {
+                    return Ok(Taken::NotKnown);
+                }
+                let contents = match fs::read(&old) {
+                    Ok(contents) => contents,
+                    Err(_) if of_conda.is_some() => continue,
+                    Err(_) => return Ok(Taken::Changed(file)),
+                };
+                if of_conda.is_none() && hash != Some(&hash_of(&contents)) {
                     return Ok(Taken::Changed(file));
                 }
                 let is_program = new.starts_with(self.to.join("bin"));
@@ -214,7 +225,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     fn take(name: &str, from: &Path, to: &Path) -> io::Result<Taken> {
-        Sharing::new(from, to).unwrap().take(name)
+        Sharing::new(from, to).unwrap().take(name, None)
     }
 
     const PACKAGES: &str = "lib/python3.11/site-packages";
@@ -279,6 +290,29 @@ mod tests {
         }
         assert_eq!(take("another", &from, &to).unwrap(), Taken::NotKnown);
         assert_eq!(fs::read_dir(to.join(PACKAGES)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_package_of_conda_is_taken_as_it_is() {
+        let files =
+            [("demo.py", "a"), ("left_out.py", "b"), ("../../../bin/demo", "#!/build/bin/python\nx\n")];
+        let url = "Demo.One-1.dist-info/direct_url.json";
+        let (_directory, [from, to]) = virtualenvs(&[&files[..], &[(url, "{}")]].concat());
+        fs::write(from.join("bin/demo"), "#!/conda/bin/python\ny\n").unwrap();
+        fs::remove_file(from.join(PACKAGES).join("left_out.py")).unwrap();
+        assert!(matches!(take("demo-one", &from, &to).unwrap(), Taken::Changed(_)));
+        let package = Package::new("Demo.One", "1");
+        let taken = Sharing::new(&from, &to).unwrap().take("demo-one", Some(&package)).unwrap();
+        assert_eq!(taken, Taken::Whole);
+        let program = format!("#!{}/bin/python\ny\n", to.display());
+        assert_eq!(fs::read_to_string(to.join("bin/demo")).unwrap(), program);
+        let packages = to.join(PACKAGES);
+        assert_eq!(
+            ["demo.py", "left_out.py", url].map(|file| packages.join(file).exists()),
+            [true, false, false]
+        );
+        let record = fs::read_to_string(packages.join("Demo.One-1.dist-info/RECORD")).unwrap();
+        assert!(!record.contains("left_out") && !record.contains("direct_url"), "{record}");
     }
 
     #[test]

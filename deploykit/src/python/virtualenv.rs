@@ -1,14 +1,19 @@
 //! A virtualenv as its files describe it; no Python is started to read it.
 
+mod conda;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use conda::of_conda;
+
 use super::error::PythonError;
 use super::marker::Marker;
 use super::packages::{FILES_MISSING, Package, Packages, origin_of};
+use crate::host::files;
 
 /// What is known of a virtualenv.
 ///
@@ -79,6 +84,7 @@ impl Virtualenv {
             read.add_packages(&directory);
         }
         read.trust_commits_of(Marker::read(path).as_ref());
+        read.forget_builds_of_conda(path);
         Ok(read)
     }
 
@@ -89,6 +95,7 @@ impl Virtualenv {
             read.add_packages(&directory);
         }
         read.trust_commits_of(Marker::read(path).as_ref());
+        read.forget_builds_of_conda(path);
         read.packages
     }
 
@@ -145,6 +152,26 @@ impl Virtualenv {
         }
     }
 
+    /// Packages of conda name a directory of the machine that built them: their version says what they are.
+    fn forget_builds_of_conda(&mut self, path: &Path) {
+        let is_gone = |package: &Package| {
+            let from = package.installed_from().filter(|_| package.editable_from().is_none());
+            from.is_some_and(|from| !from.exists())
+        };
+        for (_, packages) in site_packages(path) {
+            let directories = names_in(&packages).filter(|directory| {
+                let name = directory.strip_suffix(".dist-info").and_then(|stem| stem.split('-').next());
+                name.and_then(|name| self.packages.get(name)).is_some_and(is_gone)
+            });
+            for directory in of_conda(path, &packages, directories.collect()) {
+                let name = directory.split('-').next().unwrap_or_default();
+                if let Some(package) = self.packages.get_mut(name) {
+                    package.origin = None;
+                }
+            }
+        }
+    }
+
     /// An editable package from a repository says where its clone is, not which commit: the build noted that.
     fn trust_commits_of(&mut self, marker: Option<&Marker>) {
         let Some(marker) = marker else { return };
@@ -161,14 +188,22 @@ impl Virtualenv {
 /// Tells whose Python it is, if a link must not take its place; and whether its packages can be changed in place.
 fn owner_of(path: &Path) -> Option<(&'static str, bool)> {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let is_of_system = |name: String| path.join("lib").join(name).join("EXTERNALLY-MANAGED").is_file();
+    let is_conda = path.join("conda-meta").is_dir();
+    let is_managed = || {
+        let libraries = ["lib", "lib64"].map(|library| path.join(library));
+        let mut pythons =
+            libraries.iter().flat_map(|library| names_in(library).map(|name| library.join(name)));
+        pythons.any(|python| python.join("EXTERNALLY-MANAGED").is_file())
+    };
     if real.starts_with("/nix/store") || real.starts_with("/gnu/store") {
         Some(("part of the Nix or Guix store", false))
-    } else if path.join("conda-meta").is_dir() {
+    } else if is_conda && is_managed() {
+        Some(("a conda environment that pip must not change (`EXTERNALLY-MANAGED`)", false))
+    } else if is_conda {
         Some(("a conda environment", true))
     } else if !is_installation(path) {
         None
-    } else if names_in(&path.join("lib")).any(is_of_system) {
+    } else if is_managed() {
         Some(("the system's Python, not a virtualenv", false))
     } else {
         Some(("a Python installation, not a virtualenv", true))
@@ -204,7 +239,7 @@ pub(crate) fn site_packages(path: &Path) -> Vec<(String, PathBuf)> {
         }
         let mut pythons: Vec<String> = names_in(&directory).filter(|name| name.contains("py")).collect();
         pythons.sort();
-        for python in pythons {
+        for python in pythons.into_iter().filter(|python| !is_another_name(&directory.join(python))) {
             let packages = directory.join(&python).join("site-packages");
             if packages.is_dir() {
                 found.push((python, packages));
@@ -212,6 +247,13 @@ pub(crate) fn site_packages(path: &Path) -> Vec<(String, PathBuf)> {
         }
     }
     found
+}
+
+/// Tells whether it is a link to something beside it: conda has `python3.1 -> python3.11`.
+fn is_another_name(path: &Path) -> bool {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    is_link && real(path).is_some_and(|to| to.parent() == real(files::parent(path)).as_deref())
 }
 
 fn base_python(settings: &BTreeMap<String, String>, home: &Path, python: &str) -> Option<PathBuf> {
@@ -300,101 +342,4 @@ pub(super) fn fuzz(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::os::unix::fs::symlink;
-
-    fn staged(directory: &Path, settings: &str) -> PathBuf {
-        let path = directory.join("venv");
-        let home = directory.join("home");
-        for made in [&home, &path.join("bin"), &path.join("lib/python3.11/site-packages")] {
-            fs::create_dir_all(made).unwrap();
-        }
-        fs::write(home.join("python3.11"), "").unwrap();
-        symlink(home.join("python3.11"), path.join("bin/python")).unwrap();
-        symlink("lib", path.join("lib64")).unwrap();
-        fs::write(path.join("pyvenv.cfg"), settings.replace("HOME", &home.to_string_lossy())).unwrap();
-        path
-    }
-
-    fn install(path: &Path, name: &str, version: &str, record: &str) -> PathBuf {
-        let info = path.join(format!("lib/python3.11/site-packages/{name}-{version}.dist-info"));
-        fs::create_dir_all(&info).unwrap();
-        let metadata =
-            format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\nName: of the text\n");
-        fs::write(info.join("METADATA"), metadata).unwrap();
-        fs::write(info.join("RECORD"), record).unwrap();
-        info
-    }
-
-    #[test]
-    fn a_virtualenv_is_read_from_its_files() {
-        let directory = tempfile::tempdir().unwrap();
-        let path =
-            staged(directory.path(), "home = HOME\nInclude-System-Site-Packages = TRUE\nprompt = 'site'\n");
-        install(&path, "Django", "5.2", "");
-        let read = Virtualenv::read(&path).unwrap();
-        assert_eq!(
-            (read.python.as_str(), read.prompt.as_str(), read.system_site_packages),
-            ("3.11", "site", true)
-        );
-        assert_eq!(read.base, Some(directory.path().join("home/python3.11")));
-        assert_eq!(read.packages, [Package::new("Django", "5.2")].into_iter().collect());
-        fs::remove_file(directory.path().join("home/python3.11")).unwrap();
-        assert_eq!(Virtualenv::read(&path).unwrap().base, None);
-    }
-
-    #[test]
-    fn a_package_whose_files_are_gone_is_noticed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = staged(directory.path(), "home = HOME\n");
-        let record =
-            "six.py,sha256=x,1\n__pycache__/six.pyc,,\n../../../bin/six,,\nsix-1.dist-info/RECORD,,\n";
-        install(&path, "six", "1", record);
-        let version = || Virtualenv::read(&path).unwrap().packages.get("six").unwrap().version.clone();
-        assert_eq!(version(), "1 with files missing");
-        fs::write(path.join("lib/python3.11/site-packages/six.py"), "").unwrap();
-        assert_eq!(version(), "1");
-    }
-
-    #[test]
-    fn other_directories_are_no_virtualenvs() {
-        let directory = tempfile::tempdir().unwrap();
-        let missing = Virtualenv::read(&directory.path().join("x")).unwrap_err();
-        assert!(matches!(missing, PythonError::NoVirtualenv { .. }), "{missing:?}");
-        let other = Virtualenv::read(directory.path()).unwrap_err();
-        assert!(matches!(other, PythonError::NotAVirtualenv { .. }), "{other:?}");
-        let message = |in_place: bool| {
-            let error = Virtualenv::may_change(directory.path(), in_place).err();
-            error.map(|error| error.to_string().replace(directory.path().to_str().unwrap(), "/x"))
-        };
-        let refused = |what: &str| Some(format!("`/x` is {what}; deploykit does not replace it"));
-        assert_eq!(message(false), None);
-        for made in ["bin", "lib/python3.11/site-packages"] {
-            fs::create_dir_all(directory.path().join(made)).unwrap();
-        }
-        for python in ["python", "python3.11"] {
-            fs::write(directory.path().join("bin").join(python), "").unwrap();
-        }
-        assert_eq!(message(false), refused("a Python installation, not a virtualenv"));
-        assert_eq!(message(true), None);
-        let base = Virtualenv::read(directory.path()).unwrap().base;
-        assert_eq!(base, Some(directory.path().join("bin/python3.11")));
-        let managed = directory.path().join("lib/python3.11/EXTERNALLY-MANAGED");
-        fs::write(&managed, "").unwrap();
-        let of_system = refused("the system's Python, not a virtualenv");
-        assert_eq!([message(false), message(true)], [of_system.clone(), of_system]);
-        fs::create_dir(directory.path().join("conda-meta")).unwrap();
-        assert_eq!(message(false), refused("a conda environment"));
-        assert_eq!(message(true), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_metadata_is_too_strange(bytes in any::<Vec<u8>>(), text in ".*") {
-            let _ = package_of(&bytes);
-            let _ = (top_level(&bytes), top_level(text.as_bytes()), settings_of(&text));
-        }
-    }
-}
+mod tests;

@@ -125,9 +125,12 @@ fn a_python_that_no_link_may_replace_is_refused() {
     git(&["init", "-q"]);
     git(&["add", "-f", "venv/pyvenv.cfg"]);
     git(&["commit", "-qm", "a virtualenv"]);
-    let error = PipInstall { virtualenv: tracked, ..operation }.check(&host).unwrap_err();
-    let PythonError::TrackedVirtualenv { file, .. } = &error else { panic!("{error:?}") };
-    assert_eq!(file, Path::new("pyvenv.cfg"));
+    for in_place in [false, true] {
+        let operation = PipInstall { virtualenv: tracked.clone(), in_place, ..operation.clone() };
+        let error = operation.check(&host).unwrap_err();
+        let PythonError::TrackedVirtualenv { file, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(file, Path::new("pyvenv.cfg"), "{in_place}");
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::python::Python;
 use super::{PipInstall, nearest};
 use crate::git;
-use crate::python::{OwnFiles, PackageChange, Packages, PythonError, Virtualenv, in_place, normalise};
+use crate::python::{
+    OwnFiles, PackageChange, Packages, PythonError, Virtualenv, managed, normalise, site_packages,
+};
 
 impl PipInstall {
     /// Returns what people have put into the virtualenv, when it can be replaced by another one with all of that.
@@ -23,19 +25,33 @@ impl PipInstall {
                 path: path.clone(),
             });
         }
-        // A checkout that cannot be read is the concern of whoever reads it.
-        let tracked = git::head(&self.checkout)
-            .and_then(|head| git::tracked_below(&self.checkout, &self.virtualenv, &[&head.commit]));
-        if let Some(file) = tracked.ok().and_then(|names| names.into_iter().next()) {
-            let virtualenv = self.virtualenv.clone();
-            return Err(PythonError::TrackedVirtualenv { virtualenv, file: crate::names::path(&file) });
-        }
+        self.is_not_tracked()?;
         let own = OwnFiles::read(&self.virtualenv)?;
         if own.unknown.is_empty() {
             return Ok(own);
         }
         let virtualenv = self.virtualenv.clone();
         Err(PythonError::UnknownFiles { virtualenv, files: own.unknown.into_iter().collect() })
+    }
+
+    /// Checks that git tracks nothing of the virtualenv.
+    fn is_not_tracked(&self) -> Result<(), PythonError> {
+        // A checkout that cannot be read is the concern of whoever reads it.
+        let tracked = git::head(&self.checkout)
+            .and_then(|head| git::tracked_below(&self.checkout, &self.virtualenv, &[&head.commit]));
+        let mut files = tracked.unwrap_or_default().into_iter().map(|file| crate::names::path(&file));
+        let whole = |path: &Path| std::fs::canonicalize(path).ok();
+        // A checkout may be the virtualenv itself, which stays: only its packages are exchanged.
+        let is_checkout = whole(&self.checkout) == whole(&self.virtualenv);
+        let packages = site_packages(&self.virtualenv);
+        let is_exchanged = |file: &PathBuf| {
+            let file = self.virtualenv.join(file);
+            !is_checkout || packages.iter().any(|(_, packages)| file.starts_with(packages))
+        };
+        let virtualenv = self.virtualenv.clone();
+        files
+            .find(is_exchanged)
+            .map_or(Ok(()), |file| Err(PythonError::TrackedVirtualenv { virtualenv, file }))
     }
 
     /// Checks that these packages of a virtualenv can be changed where it is.
@@ -49,9 +65,12 @@ impl PipInstall {
         if python.change.is_some() {
             return Err(PythonError::PythonStays { virtualenv, python: live.python.clone() });
         }
+        self.is_not_tracked()?;
         let names = changes.iter().map(|change| normalise(&change.name)).collect();
-        let names: Vec<String> = in_place::of_conda(&self.virtualenv, &names)?.into_iter().collect();
-        if names.is_empty() { Ok(()) } else { Err(PythonError::OfConda { virtualenv, names }) }
+        let managed = managed(&self.virtualenv, &names)?;
+        let Some(manager) = managed.values().next().copied() else { return Ok(()) };
+        let names = managed.into_iter().filter(|(_, by)| *by == manager).map(|(name, _)| name).collect();
+        Err(PythonError::OfPackageManager { virtualenv, manager, names })
     }
 
     /// Checks that editable packages which no requirement names lie where the next version finds them.

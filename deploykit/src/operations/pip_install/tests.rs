@@ -198,13 +198,65 @@ fn what_stays_in_its_place_may_hold_the_site_and_keeps_its_python() {
     assert_eq!(there.replaces(), [virtualenv.join("lib/python3.11/site-packages")]);
     let text = serde_json::to_string(there).unwrap();
     assert_eq!(serde_json::from_str::<crate::python::Switch>(&text).unwrap(), *there);
-    assert_eq!(planned.change().into_change().reason, "a 1 → 2, in place, inside the window");
+    assert_eq!(planned.change().into_change().reason, "a 1 → 2, in place");
 
     let change = PackageChange { name: "Python".into(), from: Some("3.11".into()), to: Some("3.12".into()) };
     let other = Python { change: Some(change), ..python() };
     let error = operation.compare(&facts, &Tool::Pip, &other, resolved(&[("a", "2")])).unwrap_err();
     let expected = "are changed in place, which keeps its Python 3.11";
     assert!(error.to_string().ends_with(expected), "{error}");
+}
+
+#[test]
+fn packages_that_git_tracks_are_not_changed_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let virtualenv = directory.path().join("venv");
+    let packages = "lib/python3.11/site-packages";
+    std::fs::create_dir_all(virtualenv.join(packages)).unwrap();
+    for file in ["pyvenv.cfg", "manage.py", "lib/python3.11/site-packages/a.py"] {
+        std::fs::write(virtualenv.join(file), "").unwrap();
+    }
+    let git = |words: &[&str]| {
+        let settings = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"];
+        let mut command = std::process::Command::new("git");
+        assert!(command.arg("-C").arg(&virtualenv).args(settings).args(words).status().unwrap().success());
+    };
+    git(&["init", "-q"]);
+    let error = |file: &str| {
+        git(&["add", file]);
+        git(&["commit", "-qm", file]);
+        let live = virtualenv.clone();
+        let operation =
+            PipInstall { virtualenv: live.clone(), checkout: live, in_place: true, ..operation() };
+        operation.compare(&facts(&[("a", "1")]), &Tool::Pip, &python(), resolved(&[("a", "2")])).err()
+    };
+    assert!(error("manage.py").is_none(), "the checkout is the virtualenv");
+    let tracked = error(packages).unwrap().to_string();
+    assert!(tracked.starts_with(&format!("git tracks `{packages}/a.py` in the virtualenv")), "{tracked}");
+}
+
+#[test]
+fn packages_of_a_package_manager_are_not_changed_in_place() {
+    let live = tempfile::tempdir().unwrap();
+    let operation = PipInstall { virtualenv: live.path().into(), in_place: true, ..operation() };
+    let info = live.path().join("lib/python3.11/site-packages/My_Lib-1.dist-info");
+    std::fs::create_dir_all(&info).unwrap();
+    std::fs::write(live.path().join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+    let error = |installer: &str| {
+        std::fs::write(info.join("INSTALLER"), format!("{installer}\n")).unwrap();
+        let wanted = resolved(&[("my-lib", "2")]);
+        operation
+            .compare(&facts(&[("My_Lib", "1")]), &Tool::Pip, &python(), wanted)
+            .err()
+            .map(|e| e.to_string())
+    };
+    for (installer, manager) in [("conda", "conda"), ("rpm", "rpm"), ("debian", "dpkg")] {
+        let place = live.path().display();
+        let expected =
+            format!("{manager} installed `my-lib` in `{place}`, which the requirements would change");
+        assert_eq!(error(installer), Some(expected));
+    }
+    assert_eq!(error("pip"), None);
 }
 
 #[test]

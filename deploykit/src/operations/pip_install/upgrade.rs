@@ -100,7 +100,7 @@ fn change(ready: &Ready, warnings: &[String]) -> Change {
         packages.collect::<Packages>().summary()
     };
     let warnings = warnings.iter().map(|warning| format!("! {warning}"));
-    let in_place = if ready.switch.is_in_place() { ", in place, inside the window" } else { "" };
+    let in_place = if ready.switch.is_in_place() { ", in place" } else { "" };
     Change {
         reason: summary(changes) + in_place,
         before: side(|change| change.from.as_ref()),

@@ -1,5 +1,6 @@
 //! What the staged virtualenv has from the live one, packages and their bytecode, and what is done where that cannot be.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Build, Built, failed, private_file};
@@ -9,7 +10,8 @@ use crate::host::{CommandError, Host};
 use crate::python::bytecode;
 use crate::python::error::PythonError;
 use crate::python::installer::{Budget, Tool, isolated};
-use crate::python::packages::{Package, Packages};
+use crate::python::managed::{CONDA, managed};
+use crate::python::packages::{Package, Packages, normalise};
 use crate::python::share::{Sharing, Taken};
 use crate::python::virtualenv::Virtualenv;
 
@@ -49,7 +51,11 @@ impl Build {
             seeds.iter().map(|(name, _)| name.as_str()).chain(stays.map(|(name, _)| name)).collect();
         let at = |source| FileError { what: "take packages along to", path: self.staged.clone(), source };
         let sharing = Sharing::new(&self.virtualenv, &self.staged);
-        let take = |name: &&str| sharing.as_ref().map_or(Ok(Taken::NotKnown), |sharing| sharing.take(name));
+        let conda = self.of_conda(names.iter().copied())?;
+        let take = |name: &&str| {
+            let of_conda = live.packages.get(name).filter(|_| conda.contains(*name));
+            sharing.as_ref().map_or(Ok(Taken::NotKnown), |sharing| sharing.take(name, of_conda))
+        };
         for (name, taken) in names.iter().zip(host.on_all_cores(&names, take)) {
             match (taken.map_err(at)?, self.seeds.get(*name), self.packages.get(name)) {
                 (Taken::Whole, ..) => {}
@@ -86,7 +92,8 @@ impl Build {
         }
         if let Some((_, package)) = missing.iter().find(|(_, package)| !package.is_of_index()) {
             let Package { name, version, .. } = package.clone();
-            return Err(PythonError::CannotTakeAlong { name, version });
+            let of_conda = !self.of_conda([normalise(&name).as_str()])?.is_empty();
+            return Err(PythonError::CannotTakeAlong { name, version, of_conda });
         }
         let text = options.join("\n") + "\n" + &missing.constraints();
         let file = private_file(files::parent(&self.staged), &text)?;
@@ -94,6 +101,19 @@ impl Build {
         let command = command.args([Path::new("-r"), file.path()]).args(&self.extra_args);
         let step = "installing the packages that no requirement asks for";
         host.run(&command).map(|_| ()).map_err(|error| failed(step, error))
+    }
+
+    /// Returns those of some packages that conda installed; only a virtualenv that stays in its place has such.
+    fn of_conda<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeSet<String>, PythonError> {
+        if self.place.is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let names = names.into_iter().map(str::to_owned).collect();
+        let managed = managed(&self.virtualenv, &names)?.into_iter();
+        Ok(managed.filter(|(_, by)| *by == CONDA).map(|(name, _)| name).collect())
     }
 
     /// Unpacks the pip that comes with Python where that of the live virtualenv could not be taken along.
