@@ -360,7 +360,7 @@ Options:
                                 place
       --check                   Show what would change, and change nothing
       --exit-code               With --check: exit with 10 when something would change
-  -h, --help                    Print help
+  -h, --help                    Print help (see more with '--help')
 
 ===== manage
 Run a manage.py command with the site's variables

@@ -102,6 +102,8 @@ pub struct PipInstallArgs {
     #[arg(long, value_name = "PYTHON")]
     pub python: Option<String>,
     /// Change the packages inside the virtualenv, and put no link in its place
+    ///
+    /// Every program that uses the virtualenv sees the change at once: stop those that deploykit does not manage.
     #[arg(long, conflicts_with = "python")]
     pub in_place: bool,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use deploykit::internal::python::Installer;
+use deploykit::internal::python::{Installer, keep_newest};
 use deploykit::operations::pip_install::{Lock, PipInstall};
 use deploykit::{Site, Umask};
 
@@ -68,7 +68,16 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         };
     }
     let host = super::host(site.as_ref())?;
-    super::say(&super::apply(&install, site.as_ref(), &host, args.check.check)?, args.check, ui)
+    let done = super::apply(&install, site.as_ref(), &host, args.check.check)?;
+    let code = super::say(&done, args.check, ui)?;
+    // No update of a site removes what its rollback needs no longer.
+    if install.in_place && site.is_none() && done.changed && !args.check.check {
+        let kept = keep_newest(&install.virtualenv).map_err(|error| Failure::refused(&error))?;
+        if let Some(kept) = kept {
+            ui.say(&format!("the previous packages are kept in `{}`", kept.display()));
+        }
+    }
+    Ok(code)
 }
 
 /// Returns the virtualenv that is active in the caller's shell.

@@ -56,6 +56,7 @@ pub struct PipInstall {
     /// that it has.
     pub python: Option<String>,
     /// Whether the virtualenv stays where it is, and its packages are exchanged inside it; default: a link takes its place.
+    /// Every program that uses the virtualenv sees the change at once.
     pub in_place: bool,
     /// For resolving, and again for building; default: 30 minutes.
     pub deadline: Duration,

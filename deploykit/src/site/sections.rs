@@ -94,7 +94,8 @@ keys! {
         "python" => python: Option<String>, example "3.12";
         /// Whether to change the packages inside the virtualenv, which stays where it is, instead of replacing it with a symbolic
         /// link: for a conda environment, an installation of Python or a mount point. The previous packages stay beside the new
-        /// ones for the rollback.
+        /// ones for the rollback. Every program that uses the virtualenv sees the change at once: stop those that deploykit does
+        /// not manage.
         "in-place" => in_place: bool;
         /// The requirements files. Without them and without a lock, deploykit leaves the packages alone.
         "requirements" => requirements: Vec<PathBuf>, by in_repository, type "array of paths in the repository",
