@@ -126,6 +126,17 @@ impl Prepared {
         }
     }
 
+    /// Likewise, in a few words, for what has a window.
+    pub(crate) fn change_in_window(&self) -> Check {
+        let mut check = self.change().brief();
+        if let Check::Change(change) = &mut check
+            && self.goes_live().is_some_and(|ready| ready.switch.is_in_place())
+        {
+            change.reason.push_str(", inside the window");
+        }
+        check
+    }
+
     /// Returns the virtualenv that goes live, if a new one is needed.
     pub(crate) fn goes_live(&self) -> Option<&Ready> {
         match self {

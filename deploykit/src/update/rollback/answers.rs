@@ -115,7 +115,7 @@ impl Facts {
             Some(target) => target.change(),
             None => Check::unchanged("the update brought no commits"),
         };
-        let virtualenv = self.packages.change().brief();
+        let virtualenv = self.packages.change_in_window();
         let static_files = match &self.done.static_files {
             None => Check::unchanged("the update changed no static files"),
             Some(way) => {
