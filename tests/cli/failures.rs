@@ -50,6 +50,7 @@ Preparing; the site serves as before
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
+  ✓ way-back [S] s  the present version boots as well
 
 Update [COMMIT] → [COMMIT] (production)
 
@@ -169,6 +170,7 @@ Preparing; the site serves as before
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  1 pending
   ✓ collect [S] s  nothing changes
+  ✓ way-back [S] s  the present version boots as well
 
 Update [COMMIT] → [COMMIT] (production)
 

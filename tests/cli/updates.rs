@@ -137,6 +137,7 @@ Preparing; the site serves as before
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
+  ✓ way-back [S] s  the present version boots as well
 
 
 "#]]
@@ -207,6 +208,7 @@ exit code 0
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
+  ✓ way-back [S] s  the present version boots as well
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window
   ✓ announce [S] s  users are told

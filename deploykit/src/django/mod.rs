@@ -43,7 +43,7 @@ pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};
 pub use project::{Databases, Project};
 pub use protocol::{MigrationProgress, Phase};
 pub use rows::RowCounts;
-pub use session::{OnDatabase, Pooling, Session};
+pub use session::{Booting, OnDatabase, Pooling, Session};
 pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
 pub(crate) use static_rules::originals;
 pub use static_rules::{StaticRecord, StaticSources, When};

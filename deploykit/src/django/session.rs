@@ -71,6 +71,31 @@ struct Login {
     path: Option<String>,
 }
 
+/// A site that is being booted.
+#[derive(Debug)]
+pub struct Booting {
+    session: Session,
+    since: Instant,
+}
+
+impl Booting {
+    /// Waits until it is booted, for at most 120 s from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the site does not load; see [`DjangoError`].
+    pub fn booted(self, host: &Host) -> Result<Session, DjangoError> {
+        self.booted_within(host, BOOT)
+    }
+
+    fn booted_within(self, host: &Host, limit: Duration) -> Result<Session, DjangoError> {
+        let Booting { mut session, since } = self;
+        session.answer(host, "boot", Some(limit))?;
+        session.boot_time = since.elapsed();
+        Ok(session)
+    }
+}
+
 impl Session {
     /// Boots the site: `manage.py` as it is, then the settings, then the apps. At most 120 s.
     ///
@@ -87,6 +112,15 @@ impl Session {
     ///
     /// Like [`boot`](Session::boot).
     pub fn boot_within(host: &Host, project: &Project, limit: Duration) -> Result<Session, DjangoError> {
+        Session::begin(host, project)?.booted_within(host, limit)
+    }
+
+    /// Begins to boot the site, beside other work; dropping it ends the process.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `manage.py` or no Python.
+    pub fn begin(host: &Host, project: &Project) -> Result<Booting, DjangoError> {
         if !project.manage_py().is_file() {
             return Err(DjangoError::NoManage { path: project.manage_py() });
         }
@@ -114,9 +148,7 @@ impl Session {
         for line in [Value::from(probe::PROGRAM).to_string(), configuration] {
             session.write(host, "boot", &line)?;
         }
-        session.answer(host, "boot", Some(limit))?;
-        session.boot_time = since.elapsed();
-        Ok(session)
+        Ok(Booting { session, since })
     }
 
     /// Returns how long it took to boot.

@@ -33,6 +33,8 @@ pub enum StepKind {
     Migrations,
     /// Collects the staged static files.
     Collect,
+    /// Boots the version that serves, as a failed update would.
+    WayBack,
     /// Makes the plan.
     Plan,
     /// Announces the maintenance to users.
@@ -83,14 +85,14 @@ use StepKind::{
     Announce, Backup, Check, Code, Collect, Fetch, Finish, Jobs, MaintenanceOff, Migrate, Migrations,
     Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck, StagedTree,
     StagedVirtualenv, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
-    Virtualenv, Wait,
+    Virtualenv, Wait, WayBack,
 };
 
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 32] = [
+const STEPS: [(StepKind, &str, Phase, bool); 33] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -102,6 +104,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 32] = [
     (Check, "check", Phase::Prepare, ANCHOR),
     (Migrations, "migrations", Phase::Prepare, !ANCHOR),
     (Collect, "collect", Phase::Prepare, ANCHOR),
+    (WayBack, "way-back", Phase::Prepare, !ANCHOR),
     (Plan, "plan", Phase::Prepare, !ANCHOR),
     (Announce, "announce", Phase::Announce, !ANCHOR),
     (Wait, "wait", Phase::Announce, !ANCHOR),

@@ -10,6 +10,7 @@ mod packages;
 mod settled;
 mod site;
 mod twin;
+mod way_back;
 mod written;
 
 use std::error::Error;
@@ -217,6 +218,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             ..self.site.project()?
         };
         self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
+        let present_version = self.begin_present_version();
+        let present_version = self.or_fail(StepKind::WayBack, present_version)?;
         let (mut session, site, bytecode, unforked) = self.step(StepKind::Check, |this| {
             let (mut session, site, found) = this.boot(&project, &tree, &packages)?;
             let bytecode = this.compile(&mut session, moved, &tree)?;
@@ -240,6 +243,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps(StepKind::Collect, &tree, Some(&project))?;
+        if let Some(version) = present_version {
+            self.step(StepKind::WayBack, |this| this.end_present_version(version))?;
+        }
         let kept = if packages_stay { self.keep_outputs(&tree, &seeded) } else { Ok(()) };
         let outputs = kept.and_then(|()| self.made_outputs(&tree, &seeded, &site));
         let outputs = self.or_fail(StepKind::Outputs, outputs)?;

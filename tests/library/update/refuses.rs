@@ -43,6 +43,26 @@ fn code_that_does_not_fit_the_server() {
     let refusal = trial.refuses("collect", publish_broken_stylesheet);
     refusal.says(&["guestbook/no-such-image.png", "guestbook/site.css"]);
     trial.is_fixed();
+    is_warned_of_secrets_that_are_the_next_version_s(&site);
+}
+
+/// The version that serves could not start again.
+fn is_warned_of_secrets_that_are_the_next_version_s(site: &TestSite) {
+    let settings = "project/config/settings/base.py";
+    let renamed = |tree: &Path| edit(tree, settings, "(\"SECRET_KEY\")", "(\"SIGNING_KEY\")");
+    site.publish_as("Another name", renamed).unwrap();
+    let text = fs::read_to_string(&site.secrets).unwrap();
+    fs::write(&site.secrets, text.replace("SECRET_KEY", "SIGNING_KEY")).unwrap();
+    let loaded = load(site);
+    let mut unheard = |_: &Record| ();
+    let Ok(Prepared::Ready(update)) = update::prepare(&loaded, &Request::default(), None, &mut unheard)
+    else {
+        panic!("the next version boots")
+    };
+    let notices = update.plan().notices.join("\n");
+    let warning = "a failed update could not start the present version again: it does not boot any more: ";
+    assert!(notices.contains(warning) && notices.contains("secrets.json has no SECRET_KEY"), "{notices}");
+    update.discard();
 }
 
 #[test]
