@@ -2,7 +2,7 @@
 //!
 //! The course: `observe` reads files, `decide` tells whether an installer must be asked at all, `resolve` asks it, and
 //! `compare` says what to build. [`plan`](PipInstall::plan) is all of it; [`Upgrade::build`] builds what was planned, and the
-//! [`Switch`] brings it live.
+//! [`Switch`](crate::python::Switch) brings it live.
 
 mod compare;
 mod movable;
