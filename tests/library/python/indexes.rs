@@ -375,31 +375,55 @@ fn each_lock_finds_its_private_index_with_the_variables_of_its_tool_and_the_inst
 }
 
 #[test]
-fn a_lock_goes_with_the_installer_s_index_and_with_constraints_that_allow_it() {
+fn each_lock_goes_with_constraints_that_allow_it_and_with_a_keyring() {
     let private = Private::new();
-    let lock = private.lock("pylock.toml");
     let (allows, forbids) = (private.path("allows.txt"), private.path("forbids.txt"));
     fs::write(&allows, "alpha>1\n").unwrap();
     fs::write(&forbids, "alpha<2\n").unwrap();
     let constraint =
         |file: &str| vec![("PIP_CONSTRAINT", file.to_owned()), ("UV_CONSTRAINT", file.to_owned())];
-    let told = private.told(&private.url());
-    for (installer, tool) in tools() {
-        let operation = PipInstall { wanted: lock.clone().into(), ..operation(&private.site, installer) };
-        let keyring = [private.told(&private.url_of("me")), private.keyring()].concat();
-        private.update("the installer's index, keyring", &operation, &private.host(&keyring), "2.0");
-        let allowing = private.host(&[told.clone(), constraint(&allows)].concat());
-        private.update("the installer's index, a constraint", &operation, &allowing, "2.0");
-        let hashes = vec![("PIP_REQUIRE_HASHES", "1".to_owned()), ("UV_REQUIRE_HASHES", "1".to_owned())];
-        let strict = PipInstall { extra_args: vec!["--require-hashes".into()], ..operation.clone() };
-        private.update("hashes demanded", &strict, &private.host(&[told.clone(), hashes].concat()), "2.0");
+    let hashes = vec![("PIP_REQUIRE_HASHES", "1".to_owned()), ("UV_REQUIRE_HASHES", "1".to_owned())];
+    for name in ["pylock.toml", "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"] {
+        if name == "uv.lock" && program("uv").is_none() {
+            continue;
+        }
+        let lock = private.lock(name);
+        let of_lock = name != "pylock.toml";
+        let told = if of_lock { private.own(name) } else { private.told(&private.url()) };
+        for (installer, tool) in tools() {
+            // With pip it is the same, and takes long.
+            if of_lock && installer == Installer::Pip {
+                continue;
+            }
+            let operation = PipInstall { wanted: lock.clone().into(), ..operation(&private.site, installer) };
+            let named = |what: &str| format!("{name}, {what}");
+            let keyring = match name {
+                "pdm.lock" | "Pipfile.lock" => None,
+                "pylock.toml" => Some([private.told(&private.url_of("me")), private.keyring()].concat()),
+                _ => Some([private.own(name)[..1].to_vec(), private.keyring()].concat()),
+            };
+            if let Some(keyring) = keyring {
+                private.update(&named("keyring"), &operation, &private.host(&keyring), "2.0");
+            }
+            let allowing = private.host(&[told.clone(), constraint(&allows)].concat());
+            private.update(&named("a constraint"), &operation, &allowing, "2.0");
+            let strict = PipInstall { extra_args: vec!["--require-hashes".into()], ..operation.clone() };
+            let host = private.host(&[told.clone(), hashes.clone()].concat());
+            private.update(&named("hashes demanded"), &strict, &host, "2.0");
 
-        let host = private.host(&told);
-        let by_argument = PipInstall { extra_args: vec!["-c".into(), forbids.clone()], ..operation.clone() };
-        let by_variable = private.host(&[told.clone(), constraint(&forbids)].concat());
-        for error in [private.failure(&by_argument, &host), private.failure(&operation, &by_variable)] {
-            let PythonError::Constrained { constraint, .. } = &error else { panic!("{tool:?}: {error:?}") };
-            assert_eq!(constraint, "alpha<2", "{tool:?}");
+            let by_argument =
+                PipInstall { extra_args: vec!["-c".into(), forbids.clone()], ..operation.clone() };
+            let by_variable = private.host(&[told.clone(), constraint(&forbids)].concat());
+            let errors = [
+                private.failure(&by_argument, &private.host(&told)),
+                private.failure(&operation, &by_variable),
+            ];
+            for error in errors {
+                let PythonError::Constrained { constraint, .. } = &error else {
+                    panic!("{name}, {tool:?}: {error:?}")
+                };
+                assert_eq!(constraint, "alpha<2", "{name}, {tool:?}");
+            }
         }
     }
 }
