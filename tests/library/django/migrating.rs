@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use deploykit::Host;
 use deploykit::action::{Action, Context};
 use deploykit::internal::django::{
@@ -10,6 +12,8 @@ use deploykit::internal::django::{
 };
 use deploykit::operations::django_manage::{DjangoManage, Task};
 use deploykit::operations::{self, Check, Operation};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 use crate::support::django::Site;
 
@@ -396,8 +400,10 @@ fn a_migration_goes_on_when_deploykit_is_gone() {
         modules.insert(name, std::fs::read_to_string(&path).unwrap().into());
     }
     let start = modules.remove("loader").unwrap();
-    let probe =
-        format!("{}\n\nstart({}, requests)\n", start.as_str().unwrap(), serde_json::Value::from(modules));
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&serde_json::to_vec(&modules).unwrap()).unwrap();
+    let modules = STANDARD.encode(packed.finish().unwrap());
+    let probe = format!("{}\n\nstart(\"{modules}\", requests)\n", start.as_str().unwrap());
     let mut child = Command::new(&site.project.python)
         .args(["-c", &loader])
         .current_dir(&site.project.directory)
