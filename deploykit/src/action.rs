@@ -1,6 +1,7 @@
 //! Everything that can change a site, as values: performed by one function, journalled before it happens.
 
 pub(crate) mod executor;
+mod pages;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::host::Swap;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, with_umask};
 use crate::services::{Goal, ServiceAction, stop_together};
+pub use pages::ServedPages;
 
 /// One change of the site: a state to reach, so that performing it twice, or after half of it, does no harm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,8 +102,8 @@ pub enum Action {
     RestoreDatabase(crate::django::RestoreDatabase),
     /// Runs one of the site's maintenance commands and checks its result.
     Announce(crate::django::Announce),
-    /// Asks for pages until they are as expected, or until the deadline.
-    SmokeCheck(crate::smoke::SmokeCheck),
+    /// Asks for pages until they are as expected, or known not to be.
+    SmokeCheck(ServedPages),
 }
 
 /// Why an action failed: the error of the part that performed it.

@@ -38,7 +38,7 @@ impl Operation for SmokeCheck {
         Check::Change(Change {
             reason,
             details,
-            actions: vec![Action::SmokeCheck(self.clone())],
+            actions: vec![Action::SmokeCheck(self.clone().into())],
             ..Change::default()
         })
     }

@@ -28,6 +28,9 @@ const DOUBT: Duration = Duration::from_millis(200);
 /// Polling interval for a cancellation while an answer is awaited.
 const WATCH: Duration = Duration::from_millis(50);
 
+/// Returns the name of a service that will not answer any more.
+pub(super) type GivenUp<'g> = &'g (dyn Fn() -> Option<String> + Sync);
+
 /// A page with its URL and the client that asks for it.
 struct Target<'c> {
     page: &'c Page,
@@ -46,7 +49,11 @@ pub(super) fn once(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, S
 }
 
 /// Asks for every page until it is as expected, was wrong for too long, or the deadline is over.
-pub(super) fn until_deadline(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
+pub(super) fn until_deadline(
+    check: &SmokeCheck,
+    host: &Host,
+    given_up: GivenUp<'_>,
+) -> Result<Vec<PageResult>, SmokeError> {
     let started = Instant::now();
     let gate = Gate::new(AT_ONCE);
     // Once a page is known to be wrong the check has failed: the other pages are not waited for.
@@ -64,7 +71,14 @@ pub(super) fn until_deadline(check: &SmokeCheck, host: &Host) -> Result<Vec<Page
             attempts += 1;
             // The deadline cut the last question short: what came before says more than that nothing came any more.
             let cut_short = time < check.timeout && result.status.is_none();
-            let result = before.take().filter(|_| cut_short).unwrap_or(result);
+            let mut result = before.take().filter(|_| cut_short).unwrap_or(result);
+            if result.problems.iter().any(Problem::is_temporary)
+                && let Some(service) = given_up()
+            {
+                result.problems = vec![Problem::ServiceFailed { service }];
+                failed.store(true, Ordering::SeqCst);
+                return Some(PageResult { attempts, elapsed: started.elapsed(), ..result });
+            }
             let next = retries.next(&result.problems, started.elapsed());
             if next == Next::Wrong {
                 failed.store(true, Ordering::SeqCst);

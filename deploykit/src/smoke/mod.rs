@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use ask::AT_ONCE;
+use ask::GivenUp;
 pub use page::{Page, PageResult, Problem};
 
 use crate::command::Command;
@@ -151,13 +152,22 @@ impl SmokeCheck {
         self.verify(host).map(|_| ())
     }
 
+    /// Does the same, unless a service is named that has been given up: then pages that do not answer are not asked for again.
+    pub(crate) fn perform_unless(&self, host: &Host, given_up: GivenUp<'_>) -> Result<(), SmokeError> {
+        self.verify_unless(host, given_up).map(|_| ())
+    }
+
     /// Does the same, and returns what the pages answered.
     ///
     /// # Errors
     ///
     /// Like [`perform`](SmokeCheck::perform).
     pub fn verify(&self, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
-        let results = self.judge(ask::until_deadline(self, host)?)?;
+        self.verify_unless(host, &|| None)
+    }
+
+    fn verify_unless(&self, host: &Host, given_up: GivenUp<'_>) -> Result<Vec<PageResult>, SmokeError> {
+        let results = self.judge(ask::until_deadline(self, host, given_up)?)?;
         for command in &self.commands {
             let mut command = command.clone().with_site_variables();
             if command.time_limit().is_none() {
@@ -182,7 +192,7 @@ impl SmokeCheck {
 
     /// Asks for every page until it is as expected, at most until the deadline, and returns what came like [`run`](SmokeCheck::run).
     pub(crate) fn wait(&self, host: &Host) -> Result<Vec<PageResult>, SmokeError> {
-        ask::until_deadline(self, host)
+        ask::until_deadline(self, host, &|| None)
     }
 
     /// Returns the check for the same site after it was brought back to the state in which it answered `baseline`.

@@ -47,6 +47,11 @@ pub enum Problem {
         /// A server that is just starting looks like this.
         temporary: bool,
     },
+    /// There is none, and there will be none.
+    ServiceFailed {
+        /// The service that serves the page.
+        service: String,
+    },
     /// Another status.
     Status {
         /// What it should be; `None`: a redirect, 3xx.
@@ -194,6 +199,9 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::NoAnswer { reason, .. } => f.write_str(reason),
+            Problem::ServiceFailed { service } => {
+                write!(f, "service `{service}` has failed, and is not started again")
+            }
             Problem::Status { expected: Some(expected), found } => {
                 write!(f, "expected status {expected}, got {found}")
             }

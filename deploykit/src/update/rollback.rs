@@ -368,7 +368,7 @@ impl<'o> Preparation<'_, 'o> {
             facts: &facts.site,
             services: &services,
             known,
-            answers: facts.answers(site, &services),
+            answers: facts.answers(&services),
             course: Course::Rollback { run: done.run.clone(), inserted: done.inserted.undone.clone() },
             commits: [self.from.clone(), self.to.clone()],
             notices,
@@ -431,7 +431,7 @@ impl Done {
                 .filter_map(held_by!(CarryWritten))
                 .filter_map(|carry| carry.again())
                 .collect(),
-            pages: past.undo().find_map(held_by!(SmokeCheck)),
+            pages: past.undo().find_map(held_by!(SmokeCheck)).map(|served| served.check),
             inserted: Inserted::default(),
             run,
             kept,

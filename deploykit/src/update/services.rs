@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::action::Action;
+use crate::action::{Action, ServedPages};
 use crate::git::counted;
 use crate::keys::written;
 use crate::operations::service_control::{Restart, Want, action};
-use crate::operations::smoke_check::PageResult;
+use crate::operations::smoke_check::{PageResult, SmokeCheck};
 use crate::operations::{Change, Check};
 use crate::plan::Forecast;
 use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
@@ -73,7 +73,7 @@ impl<'p> Services<'p> {
             // The old pages are asked for before the page goes down.
             let check = check.like(self.baseline);
             if !check.pages.is_empty() {
-                change.undo.push(Action::SmokeCheck(check));
+                change.undo.push(Self::served(&self.restart.undo, check));
             }
         }
         // The undo starts workers and timers last. The page goes down before all services have proven to stay up.
@@ -106,10 +106,21 @@ impl<'p> Services<'p> {
         self.site.config().environment == Environment::Development
     }
 
+    /// Checks these pages, which the web among these starts serves.
+    fn served(starts: &[ServiceAction], check: SmokeCheck) -> Action {
+        let web = starts.iter().filter(|action| action.service.role == Role::Web);
+        Action::SmokeCheck(ServedPages {
+            check,
+            services: web.map(|action| action.service.clone()).collect(),
+        })
+    }
+
     /// Asks for the pages as they are configured.
     pub(super) fn smoke_check(&self) -> Check {
         let config = self.site.config();
-        let Some(check) = self.site.smoke_check() else { return Check::unchanged("no pages are configured") };
+        let Some(check) = self.site.smoke_check() else {
+            return Check::unchanged("no pages are configured");
+        };
         let has_web = config.services.iter().any(|service| service.role == Role::Web);
         if self.is_development() && self.baseline.iter().all(|page| page.status.is_none()) {
             return Check::unchanged("nothing answered before, and no services are managed in development");
@@ -123,7 +134,11 @@ impl<'p> Services<'p> {
             let commands = counted(check.commands.len(), "command");
             reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
         }
-        Check::Change(Change { reason, actions: vec![Action::SmokeCheck(check)], ..Change::default() })
+        Check::Change(Change {
+            reason,
+            actions: vec![Self::served(&self.restart.start, check)],
+            ..Change::default()
+        })
     }
 
     /// Returns what keeps the site in maintenance: the page first, then nothing serves.

@@ -10,8 +10,6 @@ use crate::django::{Migrate, Project, PutBack, RestoreDatabase, ReversedMigratio
 use crate::git::{CarryWritten, Exclude, counted};
 use crate::operations::django_manage::{Prepared, Reversal, StaticSet};
 use crate::operations::{Change, Check, of_databases};
-use crate::site::Site;
-use crate::smoke::SmokeCheck;
 use crate::update::backup::Backup;
 use crate::update::error::paths;
 use crate::update::recipe::Answers;
@@ -110,7 +108,7 @@ impl Facts {
     }
 
     /// Returns the change of each operation.
-    pub(super) fn answers(&self, site: &Site, services: &Services) -> Answers {
+    pub(super) fn answers(&self, services: &Services) -> Answers {
         let code = match &self.target {
             Some(target) => target.change(),
             None => Check::unchanged("the update brought no commits"),
@@ -147,7 +145,7 @@ impl Facts {
             virtualenv,
             static_files: self.without_carried(static_files, STATIC),
             migrate,
-            smoke_check: self.smoke_check(site, services.smoke_check()),
+            smoke_check: self.smoke_check(services.smoke_check()),
         }
     }
 
@@ -186,18 +184,15 @@ impl Facts {
     }
 
     /// Requests the pages and expects them as they were before the update.
-    fn smoke_check(&self, site: &Site, check: Check) -> Check {
-        match (check, self.done.pages.clone(), site.smoke_check()) {
-            (Check::Change(change), Some(before), Some(now)) => {
-                let pages = SmokeCheck { pages: before.pages, commands: Vec::new(), ..now };
-                Check::Change(Change {
-                    reason: "the pages as they were before the update".to_owned(),
-                    actions: vec![Action::SmokeCheck(pages)],
-                    ..change
-                })
-            }
-            (check, ..) => check,
+    fn smoke_check(&self, mut check: Check) -> Check {
+        if let (Check::Change(change), Some(before)) = (&mut check, &self.done.pages)
+            && let [Action::SmokeCheck(now)] = change.actions.as_mut_slice()
+        {
+            "the pages as they were before the update".clone_into(&mut change.reason);
+            now.check.pages.clone_from(&before.pages);
+            now.check.commands.clear();
         }
+        check
     }
 
     /// Says which outputs of the site's own steps are restored; nothing where the update brought none.

@@ -1,0 +1,80 @@
+//! Pages, as long as the services that serve them have not been given up.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+use crate::services::{Service, Status};
+use crate::smoke::{SmokeCheck, SmokeError};
+
+/// How often the managers are asked at most, while a page does not answer.
+const EACH: Duration = Duration::from_secs(1);
+
+/// Pages that must be as expected, with the services that serve them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServedPages {
+    /// The pages.
+    #[serde(flatten)]
+    pub check: SmokeCheck,
+    /// The services. Once the manager of one has given it up, pages that do not answer are not asked for again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+}
+
+impl From<SmokeCheck> for ServedPages {
+    fn from(check: SmokeCheck) -> Self {
+        ServedPages { check, services: Vec::new() }
+    }
+}
+
+impl ServedPages {
+    /// Asks for the pages, then runs the commands, as [`SmokeCheck::perform`] does.
+    ///
+    /// # Errors
+    ///
+    /// When a page is not as expected in time, a service has been given up, or a command fails.
+    pub fn perform(&self, host: &Host) -> Result<(), SmokeError> {
+        let asked = Mutex::new(Instant::now());
+        // Several pages are asked for at once; one of them asks for all.
+        let given_up = || {
+            let mut asked = asked.try_lock().ok().filter(|asked| asked.elapsed() >= EACH)?;
+            *asked = Instant::now();
+            self.services
+                .iter()
+                .find(|service| is_given_up(service, host))
+                .map(|service| service.name.clone())
+        };
+        self.check.perform_unless(host, &given_up)
+    }
+}
+
+/// Tells whether a service does not run and its manager does not start it again. A manager that cannot be asked says nothing:
+/// then the pages are all that counts.
+fn is_given_up(service: &Service, host: &Host) -> bool {
+    let state = service.connect(host).and_then(|mut manager| manager.state());
+    state.is_ok_and(|state| state.status == Status::Failed && state.main.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::Action;
+    use crate::services::{CommandManager, Manager, Role};
+    use crate::smoke::Page;
+
+    #[test]
+    fn a_check_that_names_no_services_is_written_as_it_always_was() {
+        let check = SmokeCheck { pages: vec![Page::new("/")], ..SmokeCheck::default() };
+        let mut expected = serde_json::to_value(&check).unwrap();
+        expected["action"] = "smoke_check".into();
+        let mut action = Action::SmokeCheck(check.into());
+        assert_eq!(serde_json::to_value(&action).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<Action>(expected).unwrap(), action);
+        let Action::SmokeCheck(served) = &mut action else { unreachable!() };
+        served.services.push(Service::new("web", Role::Web, Manager::Command(CommandManager::default())));
+        let text = serde_json::to_string(&action).unwrap();
+        assert_eq!(serde_json::from_str::<Action>(&text).unwrap(), action);
+    }
+}
