@@ -75,7 +75,7 @@ impl Update<'_> {
                 *old = step;
             }
         }
-        jobs::wait_within(&mut self.plan, &self.site).map_err(|source| self.refused(source.into()))?;
+        jobs::wait_within(&mut self.plan.steps, &self.site);
         let run = match self.run.take() {
             Some(run) => run,
             None => self.state.new_run()?,
@@ -112,7 +112,7 @@ impl Update<'_> {
             state: self.state.owner()?.map(|owner| owner.id),
         })?;
         // From now on, jobs see this run; one may have begun a moment ago.
-        jobs::wait_within(&mut self.plan, &self.site)?;
+        jobs::wait_within(&mut self.plan.steps, &self.site);
         let mut runner = Runner {
             context: &mut self.context,
             journal: &mut journal,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::action::Action;
 use crate::command::quote;
 use crate::host::Host;
 use crate::host::files::FileError;
@@ -13,7 +14,7 @@ use crate::journal::{Entry, JournalError};
 use crate::keys::written;
 use crate::lock::Lock;
 use crate::operations::{Change, Check};
-use crate::plan::{Plan, Step, StepKind};
+use crate::plan::{Step, StepKind};
 use crate::site::Site;
 use crate::state::State;
 
@@ -43,7 +44,7 @@ pub enum JobError {
 /// Registers this process as a job of a site once no run is changing the site, and waits for that for at most `patience`.
 /// Returns `None` for what a run itself has started, which must not wait for it.
 ///
-/// A run changes the site from the moment that it waits for jobs until it is over; until then jobs may start.
+/// A run keeps jobs out from its step `jobs` until it is over; a run that was planned without that step does so from its beginning.
 ///
 /// # Errors
 ///
@@ -89,16 +90,17 @@ fn blocks(state: &State) -> Result<Option<String>, JournalError> {
     Ok(entries.iter().any(keeps_out).then_some(run.name))
 }
 
-/// Lets a run wait for jobs if the site's first one began after the plan was made.
-pub(super) fn wait_within(plan: &mut Plan, site: &Site) -> Result<(), FileError> {
-    if plan.steps.iter().any(|step| step.id == StepKind::Jobs) {
-        return Ok(());
+/// Lets a run wait for jobs if the site's first one began after the plan was made. The step looks for them itself.
+pub(super) fn wait_within(steps: &mut Vec<Step>, site: &Site) {
+    let jobs = jobs(&site.state());
+    if !jobs.are_used() || steps.iter().any(|step| step.id == StepKind::Jobs) {
+        return;
     }
-    let after = plan.steps.iter().position(|step| step.id == StepKind::Wait).map_or(0, |at| at + 1);
-    if let Some(check) = wait(site)? {
-        plan.steps.insert(after, Step::new(StepKind::Jobs, check));
-    }
-    Ok(())
+    let limit = site.config().maintenance.wait_for_jobs;
+    let reason =
+        format!("a job began after the plan was made; the step waits up to {} for its end", written(limit));
+    let after = steps.partition_point(|step| step.id < StepKind::Jobs);
+    steps.insert(after, Step::new(StepKind::Jobs, waiting(jobs, limit, reason, Vec::new())));
 }
 
 fn jobs(state: &State) -> Jobs {
@@ -119,6 +121,39 @@ pub(super) fn wait(site: &Site) -> Result<Option<Check>, FileError> {
         count => format!("{count} jobs run now; the step waits up to {} for their end", written(limit)),
     };
     let details = running.iter().map(ToString::to_string).collect();
-    let actions = vec![crate::action::Action::WaitForJobs(WaitForJobs { jobs, limit })];
-    Ok(Some(Check::Change(Change { reason, details, actions, ..Change::default() })))
+    Ok(Some(waiting(jobs, limit, reason, details)))
+}
+
+fn waiting(jobs: Jobs, limit: Duration, reason: String, details: Vec<String>) -> Check {
+    let actions = vec![Action::WaitForJobs(WaitForJobs { jobs, limit })];
+    Check::Change(Change { reason, details, actions, ..Change::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_one_step_for_jobs_even_if_they_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("deploykit.toml");
+        std::fs::write(&file, "[maintenance]\nwait-for-jobs = \"3m\"\n").unwrap();
+        let site = Site::load_partial(&file, None).unwrap();
+        let planned = [StepKind::Announce, StepKind::Wait, StepKind::StopWorkers, StepKind::StopWeb];
+        let mut steps = planned.map(|kind| Step::new(kind, Check::unchanged(""))).to_vec();
+        wait_within(&mut steps, &site);
+        assert_eq!(steps.len(), 4, "the site has never had a job");
+        std::fs::create_dir_all(site.state().directory().join("jobs/not-a-file")).unwrap();
+        assert!(wait(&site).is_err());
+        for _ in 0..2 {
+            wait_within(&mut steps, &site);
+            let ids: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
+            assert_eq!(ids, ["announce", "wait", "jobs", "stop-workers", "stop-web"]);
+        }
+        assert_eq!(
+            steps[2].change.reason,
+            "a job began after the plan was made; the step waits up to 3m for its end"
+        );
+        assert!(matches!(steps[2].change.actions[..], [Action::WaitForJobs(_)]));
+    }
 }
