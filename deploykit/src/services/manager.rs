@@ -59,6 +59,12 @@ pub(crate) trait Settings {
         None
     }
 
+    /// Tells whether a service with this name starts jobs that its stop waits for.
+    fn starts_jobs(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
+
     /// Tells whether the settings say how to stop the service.
     fn can_be_stopped(&self) -> bool {
         true

@@ -64,12 +64,15 @@ impl Settings for Systemd {
     }
 
     fn is_same(&self, name: &str, described: &Self, described_name: &str) -> bool {
-        let unit = self.unit.as_deref().unwrap_or(name);
-        self.user == described.user && full_name(unit) == full_name(described_name)
+        self.user == described.user && self.unit_of(name) == full_name(described_name)
     }
 
     fn connect<'a>(&'a self, service: &'a Service, host: &'a Host) -> Connected<'a> {
         Ok(Box::new(Session::new(service, self, host)))
+    }
+
+    fn starts_jobs(&self, name: &str) -> bool {
+        is_timer(&self.unit_of(name))
     }
 
     fn can_use_sudo() -> bool {
@@ -78,6 +81,13 @@ impl Settings for Systemd {
 
     fn needs_no_sudo(&self) -> Option<&'static str> {
         self.user.then_some("a unit of the user's own manager needs no sudo")
+    }
+}
+
+impl Systemd {
+    /// Returns the full name of the unit of a service with this name.
+    fn unit_of(&self, name: &str) -> String {
+        full_name(self.unit.as_deref().unwrap_or(name))
     }
 }
 
@@ -91,7 +101,7 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(super) fn new(service: &'a Service, systemd: &Systemd, host: &'a Host) -> Self {
-        let unit = full_name(systemd.unit.as_deref().unwrap_or(&service.name));
+        let unit = systemd.unit_of(&service.name);
         Session { service, unit, user: systemd.user, host, opened: SystemTime::now() }
     }
 
@@ -160,7 +170,7 @@ impl<'a> Session<'a> {
     /// Returns the jobs of a timer that run now: they run on when the timer is stopped.
     fn jobs(&self, shown: &Shown) -> Result<Vec<String>, ServiceError> {
         let mut jobs = Vec::new();
-        if self.unit.ends_with(".timer") {
+        if is_timer(&self.unit) {
             for unit in shown.get("Triggers").split_whitespace() {
                 let job = self.show_unit(unit)?;
                 if job.is_at_work() {
@@ -284,6 +294,10 @@ fn full_name(name: &str) -> String {
     } else {
         format!("{name}.service")
     }
+}
+
+fn is_timer(unit: &str) -> bool {
+    unit.ends_with(".timer")
 }
 
 #[cfg(test)]

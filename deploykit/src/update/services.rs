@@ -86,7 +86,8 @@ impl<'p> Services<'p> {
 
     /// Starts the services of these roles that are to run.
     pub(super) fn start(&self, roles: &[Role]) -> Check {
-        self.unmanaged(self.restart.starting(roles))
+        let jobs = self.site.config().maintenance.wait_for_jobs;
+        self.unmanaged(self.restart.starting(roles, jobs))
     }
 
     /// Checks that the started services still run after their `stay-up` time.

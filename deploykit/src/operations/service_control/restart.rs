@@ -8,9 +8,6 @@ use crate::action::Action;
 use crate::operations::{Change, Check};
 use crate::services::{Goal, Role, ServiceAction};
 
-/// How long an undo waits at least for the job that a timer started: as long as an update waits for jobs by default.
-const JOB: Duration = Duration::from_secs(10 * 60);
-
 /// The parts of a restart, for those who do something in between.
 ///
 /// The stops name the processes that they wait for, and the starts those that must not be in charge any more.
@@ -49,15 +46,15 @@ impl Restart {
     }
 
     /// Starts the services of these roles. The undo stops exactly these, except required ones. The undo of a stop starts what ran
-    /// before.
+    /// before. For a job that a timer of systemd has started meanwhile, the undo waits for at least as long as `jobs`.
     #[must_use]
-    pub fn starting(&self, roles: &[Role]) -> Check {
+    pub fn starting(&self, roles: &[Role], jobs: Duration) -> Check {
         let start: Vec<&ServiceAction> = of(&self.start, roles).collect();
         let stop = |action: &&ServiceAction| {
             let mut service = action.service.clone();
-            if service.role == Role::Timer {
-                // It may have started a job at once, and an undo that does not wait for it would hold the site.
-                service.stop_timeout = service.stop_timeout.max(JOB);
+            if service.manager.settings().starts_jobs(&service.name) {
+                // It may have started one at once, and an undo that does not wait for it would hold the site.
+                service.stop_timeout = service.stop_timeout.max(jobs);
             }
             Action::Service(ServiceAction {
                 goal: Goal::Stopped,
@@ -102,5 +99,38 @@ fn socket(stop: &ServiceAction) -> Option<String> {
             "`{}` would restart `{name}` and is stopped as well: its unit does not wait at the socket gate",
             units.join("`, `")
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::service_control::{ServiceControl, Want};
+    use crate::services::{CommandManager, Manager, Service, ServiceState, Status, Systemd};
+
+    #[test]
+    fn only_the_undo_of_a_systemd_timer_waits_for_jobs() {
+        let unit = |unit: &str| Manager::Systemd(Systemd { unit: Some(unit.to_owned()), user: false });
+        let managers = [
+            ("nightly", unit("nightly.timer")),
+            ("mail.timer", Manager::Systemd(Systemd::default())),
+            ("beat", unit("celery-beat")),
+            ("beat.timer", Manager::Command(CommandManager::default())),
+        ];
+        let services: Vec<Service> =
+            managers.into_iter().map(|(name, manager)| Service::new(name, Role::Timer, manager)).collect();
+        let states: Vec<ServiceState> =
+            services.iter().map(|service| ServiceState::new(&service.name, Status::Running)).collect();
+        let restart = ServiceControl { services, want: Want::Restart }.restart(&states);
+        let undone_within = |jobs: u64| -> Vec<u64> {
+            let change = restart.starting(&[Role::Timer], Duration::from_secs(jobs)).into_change();
+            let timeout = |action: &Action| match action {
+                Action::Service(stop) => stop.service.stop_timeout.as_secs(),
+                other => panic!("{other:?}"),
+            };
+            change.undo.iter().map(timeout).collect()
+        };
+        assert_eq!(undone_within(600), [600, 600, 30, 30]);
+        assert_eq!(undone_within(1), [30; 4], "the stop-timeout is the least");
     }
 }
