@@ -90,7 +90,7 @@ pub enum Command {
     PipInstall(PipInstallArgs),
     /// Run a manage.py command with the site's variables
     Manage(ManageArgs),
-    /// Run a command, such as a job of cron, once no update is running
+    /// Run a command, such as a cron job, once no update is running
     #[command(after_help = exit_code::OF_EXEC)]
     Exec(ExecArgs),
     /// Request pages and check the answers

@@ -93,7 +93,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         let by = if variable.is_some() { "`DEPLOYKIT_CONFIG`" } else { "`--config`" };
         let path = path.display();
         return Some(format!(
-            "{by} names this file: correct it, or write the file with `deploykit init -c {path}`"
+            "{by} names this file: correct the path, or write the file with `deploykit init -c {path}`"
         ));
     }
     if let Some(UnknownKey { near, .. }) = error.downcast_ref() {
@@ -277,12 +277,12 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::StepReachesLive { step, outputs, .. } => {
             let outputs: Vec<String> = outputs.iter().map(|output| format!("`\"{}\"`", output.display())).collect();
-            format!("add {} to `outputs` of the step `{step}`: then it has a copy, which goes live in the window", outputs.join(", "))
+            format!("add {} to `outputs` of the step `{step}`: the step then writes to a copy, which goes live in the window", outputs.join(", "))
         }
         PreparationError::OutputElsewhere { .. } => "name a directory of the checkout itself".into(),
         PreparationError::OutputHolds { .. } => "name the directories in it that the step makes".into(),
         PreparationError::CacheTracked { .. } => {
-            "name directories in `cache` of which git tracks nothing".into()
+            "list in `cache` only directories in which git tracks no files".into()
         }
         PreparationError::Pointers { .. } => {
             "install git-lfs, and run `git lfs install` as the site's user; the site stays on the old version".into()

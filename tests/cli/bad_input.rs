@@ -77,7 +77,7 @@ Hint: write one with `deploykit init`, or name it with `--config FILE`
 exit code 3
 --- stderr
 Error: cannot read the configuration `nowhere.toml`: No such file or directory (os error 2)
-Hint: `--config` names this file: correct it, or write the file with `deploykit init -c nowhere.toml`
+Hint: `--config` names this file: correct the path, or write the file with `deploykit init -c nowhere.toml`
 
 "#]]
         .raw()
@@ -88,7 +88,7 @@ Hint: `--config` names this file: correct it, or write the file with `deploykit 
 exit code 3
 --- stderr
 Error: cannot read the configuration `/nowhere.toml`: No such file or directory (os error 2)
-Hint: `DEPLOYKIT_CONFIG` names this file: correct it, or write the file with `deploykit init -c /nowhere.toml`
+Hint: `DEPLOYKIT_CONFIG` names this file: correct the path, or write the file with `deploykit init -c /nowhere.toml`
 
 "#]]
         .raw()

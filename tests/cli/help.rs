@@ -35,7 +35,7 @@ Commands:
   git-update   Update the checkout to the newest commit
   pip-install  Update the virtualenv to match the requirements or a lock file
   manage       Run a manage.py command with the site's variables
-  exec         Run a command, such as a job of cron, once no update is running
+  exec         Run a command, such as a cron job, once no update is running
   smoke-check  Request pages and check the answers
   secrets      Compare the secrets with what the code asks for, or set one
   logs         Show the last lines of the services' logs

@@ -159,7 +159,7 @@ fn the_help_has_the_exit_codes() {
         str![[r#"
 exit code 0
 --- stdout
-Run a command, such as a job of cron, once no update is running
+Run a command, such as a cron job, once no update is running
 
 Usage: deploykit exec [OPTIONS] -- <COMMAND>...
 
@@ -167,8 +167,8 @@ Arguments:
   <COMMAND>...  The command and its arguments
 
 Options:
-      --skip         Do not wait: skip the command and exit with 0
-      --wait <TIME>  Timeout while an update changes the site or a run is unfinished [default: 1h]
+      --skip         If the site is being changed, skip the command and exit with 0
+      --wait <TIME>  Maximum wait for an update or an unfinished run [default: 1h]
   -h, --help         Print help
 
 Global options:

@@ -125,7 +125,6 @@ Preparing; the site serves as before
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
-  ✓ way-back [S] s  the present version boots as well
 
 "#]]
         .raw()

@@ -72,7 +72,7 @@ Preparing; the site serves as before
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
-  ✓ way-back [S] s  the present version boots as well
+  ✓ live-check [S] s  the live version boots, too
 
 Update [COMMIT] → [COMMIT] (production)
 
@@ -194,7 +194,7 @@ Preparing; the site serves as before
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  none pending
   ✓ collect [S] s  nothing changes
-  ✓ way-back [S] s  the present version boots as well
+  ✓ live-check [S] s  the live version boots, too
 
 Update [COMMIT] → [COMMIT] (production)
 

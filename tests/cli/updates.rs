@@ -137,7 +137,7 @@ Preparing; the site serves as before
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
-  ✓ way-back [S] s  the present version boots as well
+  ✓ live-check [S] s  the live version boots, too
 
 
 "#]]
@@ -208,7 +208,7 @@ exit code 0
   ✓ check [S] s  Django [VERSION] boots, no errors
   ✓ migrations [S] s  3 pending
   ✓ collect [S] s  files: 3 added, 2 changed, 4 removed
-  ✓ way-back [S] s  the present version boots as well
+  ✓ live-check [S] s  the live version boots, too
 Update [RUN]: [COMMIT] → [COMMIT]
 Before the window
   ✓ announce [S] s  users are told

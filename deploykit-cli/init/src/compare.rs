@@ -237,7 +237,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Returns an address in the one way in which all that mean the same are written.
+/// Returns the canonical form of an address: the same for all spellings that mean the same.
 fn listener(connect: &str) -> String {
     match connect.split_once("unix:") {
         Some((protocol, path)) => format!("{protocol}unix:{}", real(Path::new(path)).display()),

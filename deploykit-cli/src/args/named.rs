@@ -106,10 +106,10 @@ pub struct ProjectArgs {
 
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// Do not wait: skip the command and exit with 0
+    /// If the site is being changed, skip the command and exit with 0
     #[arg(long, conflicts_with = "wait")]
     pub skip: bool,
-    /// Timeout while an update changes the site or a run is unfinished
+    /// Maximum wait for an update or an unfinished run
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::duration)]
     pub wait: Duration,
     /// The command and its arguments

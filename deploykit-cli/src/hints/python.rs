@@ -98,12 +98,12 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
             format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")
         }
         PythonError::AccessRefused { .. } => {
-            "let the site's user have the user name and password: in .netrc, by a keyring (`--keyring-provider subprocess` in \
+            "give the site's user the user name and password: in .netrc, in a keyring (`--keyring-provider subprocess` in \
              `python.extra-args`), or in the address of the index, as PIP_INDEX_URL or UV_DEFAULT_INDEX in `site.env-file`"
                 .into()
         }
         PythonError::Constrained { .. } => {
-            "a lock decides about each version: remove the constraint from PIP_CONSTRAINT, UV_CONSTRAINT, pip.conf or `python.extra-args`, or lock anew with it".into()
+            "a lock decides about each version: remove the constraint from PIP_CONSTRAINT, UV_CONSTRAINT, pip.conf or `python.extra-args`, or update the lock file so that it satisfies the constraint".into()
         }
         PythonError::Conflicts { .. } => "fix the requirements upstream".into(),
         PythonError::Lock(error) => return super::locks::hint(error),

@@ -79,7 +79,16 @@ pub struct Booting {
 }
 
 impl Booting {
-    /// Waits until it is booted, for at most 120 s from now on.
+    /// Lets the process end as soon as it is booted: nothing is asked of it, and it takes no memory meanwhile.
+    #[must_use]
+    pub fn only(mut self) -> Self {
+        if let Some(process) = &mut self.session.process {
+            process.close_input();
+        }
+        self
+    }
+
+    /// Waits until it is booted, for at most 120 s since it began.
     ///
     /// # Errors
     ///
@@ -90,7 +99,9 @@ impl Booting {
 
     fn booted_within(self, host: &Host, limit: Duration) -> Result<Session, DjangoError> {
         let Booting { mut session, since } = self;
-        session.answer(host, "boot", Some(limit))?;
+        // What it answered meanwhile is read at once.
+        let left = limit.saturating_sub(since.elapsed()).max(Duration::from_secs(1));
+        session.answer(host, "boot", Some(left))?;
         session.boot_time = since.elapsed();
         Ok(session)
     }

@@ -29,8 +29,8 @@ pub struct MemoryError {
 
 fn place(group: Option<&Path>) -> String {
     match group {
-        Some(group) => format!("below the limit of the control group `{}`", group.display()),
-        None => "to the machine (`MemAvailable`)".to_owned(),
+        Some(group) => format!("within the limit of the control group `{}`", group.display()),
+        None => "on the machine (`MemAvailable`)".to_owned(),
     }
 }
 
@@ -158,8 +158,8 @@ mod tests {
             MemoryError { available: Size(2_000_000_000), group, ..error.clone() }.to_string()
         };
         let start = "step `build` needs 18446744 TB of memory (`needs-memory`), but only 2 GB is available ";
-        assert_eq!(said(None), format!("{start}to the machine (`MemAvailable`)"));
-        assert_eq!(said(Some("/web")), format!("{start}below the limit of the control group `/web`"));
+        assert_eq!(said(None), format!("{start}on the machine (`MemAvailable`)"));
+        assert_eq!(said(Some("/web")), format!("{start}within the limit of the control group `/web`"));
         NeedsMemory { needed: Size(1), ..need }.check().unwrap();
     }
 }

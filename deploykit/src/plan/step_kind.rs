@@ -33,8 +33,8 @@ pub enum StepKind {
     Migrations,
     /// Collects the staged static files.
     Collect,
-    /// Boots the version that serves, as a failed update would.
-    WayBack,
+    /// Boots the live version once more: a failed update depends on it.
+    LiveCheck,
     /// Makes the plan.
     Plan,
     /// Announces the maintenance to users.
@@ -82,10 +82,10 @@ pub enum StepKind {
 }
 
 use StepKind::{
-    Announce, Backup, Check, Code, Collect, Fetch, Finish, Jobs, MaintenanceOff, Migrate, Migrations,
-    Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck, StagedTree,
-    StagedVirtualenv, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
-    Virtualenv, Wait, WayBack,
+    Announce, Backup, Check, Code, Collect, Fetch, Finish, Jobs, LiveCheck, MaintenanceOff, Migrate,
+    Migrations, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck,
+    StagedTree, StagedVirtualenv, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb,
+    StopWorkers, Virtualenv, Wait,
 };
 
 /// Whether a step of the site's own may follow.
@@ -104,7 +104,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 33] = [
     (Check, "check", Phase::Prepare, ANCHOR),
     (Migrations, "migrations", Phase::Prepare, !ANCHOR),
     (Collect, "collect", Phase::Prepare, ANCHOR),
-    (WayBack, "way-back", Phase::Prepare, !ANCHOR),
+    (LiveCheck, "live-check", Phase::Prepare, !ANCHOR),
     (Plan, "plan", Phase::Prepare, !ANCHOR),
     (Announce, "announce", Phase::Announce, !ANCHOR),
     (Wait, "wait", Phase::Announce, !ANCHOR),

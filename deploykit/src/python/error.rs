@@ -30,7 +30,7 @@ pub enum PythonError {
         in_place: bool,
     },
     /// conda and the package managers of systems know nothing of what pip does to their packages.
-    #[error("{manager} installed {} in `{}`, which the requirements would change", quoted(names), virtualenv.display())]
+    #[error("the requirements would change packages that {manager} installed in `{}`: {}", virtualenv.display(), quoted(names))]
     OfPackageManager {
         /// The virtualenv.
         virtualenv: PathBuf,
@@ -40,7 +40,7 @@ pub enum PythonError {
         names: Vec<String>,
     },
     /// A virtualenv that stays where it is keeps its Python.
-    #[error("the packages of `{}` are changed in place, which keeps its Python {python}", virtualenv.display())]
+    #[error("cannot replace the Python {python} of `{}`: its packages are changed in place", virtualenv.display())]
     PythonStays {
         /// The virtualenv.
         virtualenv: PathBuf,
@@ -54,7 +54,7 @@ pub enum PythonError {
         name: String,
     },
     /// A file of a package names the virtualenv that it was installed into, which does not stay.
-    #[error("`{name}` cannot be changed in place: it was built for the staged virtualenv, which `{}` names", file.display())]
+    #[error("`{name}` cannot be changed in place: its file `{}` contains the path of the staged virtualenv", file.display())]
     NamesStaged {
         /// Its name.
         name: String,
@@ -78,7 +78,7 @@ pub enum PythonError {
         free: u64,
     },
     /// Somebody has installed something between the preparation and the window.
-    #[error("the packages in `{}` changed since the next ones were prepared", virtualenv.display())]
+    #[error("the packages in `{}` changed since the staged ones were prepared", virtualenv.display())]
     ChangedMeanwhile {
         /// The virtualenv.
         virtualenv: PathBuf,

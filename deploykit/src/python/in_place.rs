@@ -28,16 +28,16 @@ use crate::host::files::{self, FileError, Found, InPath};
 use crate::host::{Host, Swap};
 use crate::names::{PACKAGES, text};
 
-/// What tells that all is prepared, and what the window exchanges.
+/// The record of what the window exchanges; written last, so it exists only if the preparation is complete.
 const READY: &str = "ready.json";
 
-/// Where copies of the files are that lie elsewhere in the virtualenv and are replaced or removed.
+/// The directory of copies of the files outside of the packages that the window replaces or removes.
 const REPLACED: &str = "replaced";
 
 /// How many bytes stay free beside the copy of the packages.
 const RESERVE: u64 = 100_000_000;
 
-/// The next packages of a virtualenv, on their way.
+/// The staged packages of a virtualenv while they are prepared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Next<'a> {
     pub(super) virtualenv: &'a Path,
@@ -80,7 +80,7 @@ pub(crate) fn changes(virtualenv: &Path) -> Vec<PathBuf> {
 }
 
 impl Next<'_> {
-    /// Prepares them: without those that `go`, with those that `come`, by their normalised names.
+    /// Prepares the staged packages: removes those in `go`, adds those in `come`, both by normalised names.
     pub(super) fn prepare(
         &self,
         host: &Host,
@@ -115,7 +115,7 @@ impl Next<'_> {
         }
         self.complete()?;
         self.is_writable(&ready.files)?;
-        bytecode::take_along(host, self.staged, self.place).at("take bytecode along to", self.place)?;
+        bytecode::take_along(host, self.staged, self.place).at("copy bytecode to", self.place)?;
         point(self.place, self.trees[0], self.trees[1])?;
         for (live, next) in self.directories() {
             let (there, back) = Swap::pair(&live, &next)?;
@@ -123,12 +123,12 @@ impl Next<'_> {
         }
         let path = self.place.join(READY);
         let text = serde_json::to_vec(&ready).map_err(io::Error::from).at("write", &path)?;
-        // It must not survive a power failure that the packages did not.
+        // After a power failure, the record must not exist without the packages.
         files::sync_file_system(self.place)?;
         Ok(files::write_whole(&path, &text, 0o600)?)
     }
 
-    /// Refuses files of which the window could not replace one, or its undo.
+    /// Fails if the window or its undo could not replace one of the files.
     fn is_writable(&self, files: &BTreeSet<PathBuf>) -> Result<(), PythonError> {
         let live = files.iter().map(|file| self.virtualenv.join(file));
         let mut above = live.filter_map(|file| {
@@ -189,7 +189,7 @@ impl Next<'_> {
 /// When they are not there, or the system refuses.
 pub(super) fn bring(virtualenv: &Path, place: &Path, next: bool) -> Result<(), PythonError> {
     let Some(ready) = Ready::read(place)? else {
-        // An exchange would have left it.
+        // An exchange leaves the record: without one there is nothing to undo.
         return if next { Err(PythonError::Incomplete { staged: place.to_owned() }) } else { Ok(()) };
     };
     if next && !ready.is_begun() && Virtualenv::installed(virtualenv) != ready.before {
@@ -199,7 +199,7 @@ pub(super) fn bring(virtualenv: &Path, place: &Path, next: bool) -> Result<(), P
         ready.put_files(virtualenv, place)?;
         return ready.directories.iter().try_for_each(|[there, _]| Ok(there.perform()?));
     }
-    // This takes no room on the disk, and most of the packages are back whatever becomes of the rest.
+    // First, because the exchange needs no disk space: most packages are restored even if the rest fails.
     ready.directories.iter().try_for_each(|[_, back]| back.perform())?;
     ready.put_files(virtualenv, &place.join(REPLACED))
 }
@@ -231,7 +231,7 @@ pub(crate) fn prune(virtualenv: &Path, stays: impl Fn(&PathBuf) -> bool) -> Resu
     let places = virtualenv.join(PACKAGES);
     let places = fs::read_dir(&places).into_iter().flatten().flatten().map(|entry| entry.path());
     for place in places.filter(|place| !stays(place)) {
-        // Without it, the rest that an interruption left is nothing.
+        // First: without the record, what an interruption leaves is not taken for complete.
         files::remove_file(&place.join(READY))?;
         files::remove_tree(&place)?;
     }

@@ -1,4 +1,4 @@
-//! What changes in place have left inside a virtualenv that is no site's.
+//! The previous packages that changes in place keep in a virtualenv without a site.
 
 use std::fs;
 use std::path::{Path, PathBuf};

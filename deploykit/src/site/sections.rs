@@ -174,7 +174,7 @@ keys! {
         /// known beforehand: the database is copied first, and only the copy undoes it.
         "migrate-command" => migrate_command: Option<Vec<String>>, by command,
             example ["migrate_schemas", "--executor", "multiprocessing"];
-        /// For an alias, the alias through which it is migrated and copied: a connection to the same database that bypasses a
+        /// Maps an alias to the one through which it is migrated and copied: a connection to the same database that bypasses a
         /// connection pooler such as PgBouncer.
         "direct" => direct: Vec<(String, String)>, shown "none", example Raw("{ default = \"direct\" }");
     }

@@ -130,7 +130,7 @@ pub enum PreparationError {
         alias: String,
     },
     /// The direct alias is another database.
-    #[error("`{direct}`, which `database.direct` names for `{alias}`, is another database")]
+    #[error("`database.direct` maps `{alias}` to `{direct}`, which is another database")]
     DirectElsewhere {
         /// The alias.
         alias: String,

@@ -4,13 +4,13 @@ pub(in crate::update) mod databases;
 mod django;
 mod early;
 mod ending;
+mod live_check;
 mod outputs;
 mod own_steps;
 mod packages;
 mod settled;
 mod site;
 mod twin;
-mod way_back;
 mod written;
 
 use std::error::Error;
@@ -212,14 +212,16 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let packages = self.step(StepKind::StagedVirtualenv, |this| this.packages(&tree, &states))?;
         let virtualenv = self.site.virtualenv()?;
         let environment = packages.goes_live().map_or(virtualenv, |ready| &ready.staged);
+        let live = self.site.project()?;
         let project = Project {
             python: environment.join("bin/python"),
             directory: self.site.in_tree(&config.site.project, &tree.path),
-            ..self.site.project()?
+            ..live.clone()
         };
         self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
-        let present_version = self.begin_present_version();
-        let present_version = self.or_fail(StepKind::WayBack, present_version)?;
+        // Otherwise `check` boots the same.
+        let differs = moved.is_some() || packages.goes_live().is_some();
+        let live_version = (differs && self.may_start_again(&states)).then(|| self.begin_live_check(&live));
         let (mut session, site, bytecode, unforked) = self.step(StepKind::Check, |this| {
             let (mut session, site, found) = this.boot(&project, &tree, &packages)?;
             let bytecode = this.compile(&mut session, moved, &tree)?;
@@ -243,8 +245,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps(StepKind::Collect, &tree, Some(&project))?;
-        if let Some(version) = present_version {
-            self.step(StepKind::WayBack, |this| this.end_present_version(version))?;
+        if let Some(version) = live_version {
+            self.step(StepKind::LiveCheck, |this| this.end_live_check(version))?;
         }
         let kept = if packages_stay { self.keep_outputs(&tree, &seeded) } else { Ok(()) };
         let outputs = kept.and_then(|()| self.made_outputs(&tree, &seeded, &site));

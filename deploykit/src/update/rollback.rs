@@ -308,7 +308,7 @@ impl<'o> Preparation<'_, 'o> {
         }
         let Some(migrate) = &done.migrate else {
             let text = match looked.command {
-                Some(_) => "the command left them and the schema as they were",
+                Some(_) => "the command changed neither migrations nor schema",
                 None => "the update applied none",
             };
             let database = Database { done, reversed: Vec::new(), copy: None, backup: None };
@@ -355,7 +355,7 @@ impl<'o> Preparation<'_, 'o> {
         };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
         let mut notices: Vec<String> = facts.losses().into_iter().chain(facts.taken_out()).collect();
-        notices.extend(facts.left_by_command().map(|left| format!("{left}; what else it changed stays")));
+        notices.extend(facts.left_by_command().map(|left| format!("{left}; its other changes stay")));
         notices.extend(done.inserted.notices.iter().cloned());
         if !own.is_empty() {
             let made = facts.made(&site.config().site.repository);

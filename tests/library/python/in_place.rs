@@ -82,8 +82,11 @@ fn a_conda_environment_and_a_mount_keep_their_places() {
         let listed = format!("{{\"files\": [\"{}/METADATA\"]}}", info.display());
         fs::write(site.virtualenv.join("conda-meta/alpha-1.0-py_0.json"), listed).unwrap();
         let error = operation.check(&host).unwrap_err().to_string();
-        let expected = format!("conda installed `alpha` in `{}`", site.virtualenv.display());
-        assert_eq!(error, format!("{expected}, which the requirements would change"), "{tool}");
+        let expected = format!(
+            "the requirements would change packages that conda installed in `{}`",
+            site.virtualenv.display()
+        );
+        assert_eq!(error, format!("{expected}: `alpha`"), "{tool}");
         drop(mount);
     }
 }

@@ -270,9 +270,9 @@ fn a_command_of_the_site_s_own_migrates_and_the_copy_undoes_it() {
     let (_, told) = updated(&site);
     assert!(told.done().contains(&"migrate"), "{told:?}");
     let (report, told) = super::rolls_back::rolled_back(&site);
-    let left = "`manage.py migrate_all --tenant all` left migrations and schema as they were";
+    let left = "`manage.py migrate_all --tenant all` changed neither migrations nor schema";
     assert_eq!(told.skipped("migrate").unwrap(), left);
-    assert!(report.notices.concat().contains(&format!("{left}; what else it changed stays")), "{report:#?}");
+    assert!(report.notices.concat().contains(&format!("{left}; its other changes stay")), "{report:#?}");
 
     // Django's own command says what is pending.
     configure(&site, &key("[\"migrate_all\", \"--tenant\", \"all\"]"), &key("[\"migrate\", \"--noinput\"]"));

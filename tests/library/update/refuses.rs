@@ -46,7 +46,7 @@ fn code_that_does_not_fit_the_server() {
     is_warned_of_secrets_that_are_the_next_version_s(&site);
 }
 
-/// The version that serves could not start again.
+/// The live version could not start again.
 fn is_warned_of_secrets_that_are_the_next_version_s(site: &TestSite) {
     let settings = "project/config/settings/base.py";
     let renamed = |tree: &Path| edit(tree, settings, "(\"SECRET_KEY\")", "(\"SIGNING_KEY\")");
@@ -60,7 +60,7 @@ fn is_warned_of_secrets_that_are_the_next_version_s(site: &TestSite) {
         panic!("the next version boots")
     };
     let notices = update.plan().notices.join("\n");
-    let warning = "a failed update could not start the present version again: it does not boot any more: ";
+    let warning = "the live version does not boot with the current configuration, variables and packages";
     assert!(notices.contains(warning) && notices.contains("secrets.json has no SECRET_KEY"), "{notices}");
     update.discard();
 }

@@ -61,7 +61,7 @@ fn a_whole_release_comes_while_visitors_look() {
         "check",
         "migrations",
         "collect",
-        "way-back",
+        "live-check",
         "announce",
         "stop-workers",
         "page-up",

@@ -1,4 +1,4 @@
-//! Holds what was resolved against the live virtualenv.
+//! Compares the resolved packages with the live virtualenv.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::python::{
 };
 
 impl PipInstall {
-    /// Holds what was resolved against what is installed.
+    /// Compares the resolved packages with the installed ones.
     pub(super) fn compare(
         &self,
         facts: &VirtualenvFacts,

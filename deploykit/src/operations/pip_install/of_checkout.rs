@@ -81,7 +81,7 @@ impl PipInstall {
         let marker = Marker::read(&self.virtualenv).filter(|_| !self.in_place);
         let is_there = match marker.filter(|marker| !marker.sources.is_empty()) {
             Some(marker) => marker.sources == state && marker.of_checkout == installed,
-            // Somebody else installed them, who is taken to have done so from the checkout as it is.
+            // Not installed by deploykit: assume that they were built from the checkout as it is.
             None => installed.len() == sources.len() && self.state_of(&sources, &self.checkout)? == state,
         };
         if is_there {

@@ -203,7 +203,7 @@ fn what_stays_in_its_place_may_hold_the_site_and_keeps_its_python() {
     let change = PackageChange { name: "Python".into(), from: Some("3.11".into()), to: Some("3.12".into()) };
     let other = Python { change: Some(change), ..python() };
     let error = operation.compare(&facts, &Tool::Pip, &other, resolved(&[("a", "2")])).unwrap_err();
-    let expected = "are changed in place, which keeps its Python 3.11";
+    let expected = ": its packages are changed in place";
     assert!(error.to_string().ends_with(expected), "{error}");
 }
 
@@ -253,7 +253,7 @@ fn packages_of_a_package_manager_are_not_changed_in_place() {
     for (installer, manager) in [("conda", "conda"), ("rpm", "rpm"), ("debian", "dpkg")] {
         let place = live.path().display();
         let expected =
-            format!("{manager} installed `my-lib` in `{place}`, which the requirements would change");
+            format!("the requirements would change packages that {manager} installed in `{place}`: `my-lib`");
         assert_eq!(error(installer), Some(expected));
     }
     assert_eq!(error("pip"), None);

@@ -14,7 +14,7 @@ use crate::python::own::replace;
 use crate::python::share::{LONGEST_FIRST_LINE, hash_of, records_in, share};
 use crate::python::virtualenv::site_packages;
 
-/// The largest file of a package, in bytes, that is searched for paths: one that somebody may read.
+/// Maximum size, in bytes, of a file that is searched for paths; larger ones are hardly text.
 const TEXT: u64 = 1_000_000;
 
 impl Next<'_> {

@@ -188,8 +188,8 @@ impl LockedSet {
         }
     }
 
-    /// Returns the hosts that are asked although they cannot prove who they are: pip demands that they are named. What comes
-    /// from them has the hash that the lock demands.
+    /// Returns the hosts for pip's `--trusted-host`: without TLS or certificate checks. The lock's hashes protect what comes
+    /// from them.
     pub(crate) fn trusted(&self) -> BTreeSet<String> {
         let of_packages = self.packages.values().filter_map(|locked| match &locked.source {
             Source::Index(url) => url.as_ref(),

@@ -35,7 +35,7 @@ impl Preparation<'_, '_> {
         outputs.into_iter().cloned().collect()
     }
 
-    /// What git tracks is of a commit, and no cache.
+    /// Fails if git tracks files in a cache: they come with a commit.
     pub(super) fn caches_are_not_tracked(&self, caches: &[PathBuf]) -> Result<(), Failed> {
         let next = Tree::open(&self.site.config().site.repository, &self.to)?;
         match caches.iter().find(|cache| next.holds(cache)) {

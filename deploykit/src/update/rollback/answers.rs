@@ -233,7 +233,7 @@ impl Facts {
     pub(super) fn left_by_command(&self) -> Option<String> {
         let argv = self.done.command.as_ref()?.join(" ");
         let stays = self.databases.iter().any(|database| database.copy.is_none());
-        stays.then(|| format!("`manage.py {argv}` left migrations and schema as they were"))
+        stays.then(|| format!("`manage.py {argv}` changed neither migrations nor schema"))
     }
 
     /// Returns what is lost of the data written since the update.

@@ -30,7 +30,7 @@ pub(super) fn usable(restore: &RestoreDatabase) -> Option<&Path> {
     copy.filter(|_| restore.put_back != PutBack::ByHand)
 }
 
-/// Returns what restores the copy in this project, after the update: what was written since goes.
+/// Returns the action that restores the copy with this project's code; data written since the update is lost.
 fn again(restore: &RestoreDatabase, project: &Project) -> RestoreDatabase {
     RestoreDatabase { project: project.clone(), reverse_first: false, ..restore.clone() }
 }

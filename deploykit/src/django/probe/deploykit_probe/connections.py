@@ -75,7 +75,7 @@ def place_of(alias: str) -> tuple[str, ...]:
 
 
 class Directed:
-    """Leads aliases, for one request, to the databases of other ones: past a pooler that keeps no sessions."""
+    """Connects aliases, for one request, as other aliases that bypass a pooler without sessions."""
 
     def __init__(self, direct: dict[str, str] | None) -> None:
         """Takes the aliases, each with the one in its place."""
