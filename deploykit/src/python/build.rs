@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::PythonError;
+use super::in_place::Place;
 use super::installer::{Budget, Tool, isolated, newer_pip};
 use super::lock::LockedSet;
 use super::marker::Marker;
@@ -88,7 +89,7 @@ pub struct Build {
     pub newer_pip: Option<String>,
     /// Where its packages are prepared for a virtualenv that stays where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<PathBuf>,
+    pub place: Option<Place>,
     /// Milliseconds for all programs together.
     pub deadline_ms: u64,
 }
@@ -124,7 +125,10 @@ impl Build {
     /// As [`perform`](Build::perform).
     pub fn run(&self, host: &Host) -> Result<Built, PythonError> {
         let built = self.complete(host)?;
-        if let Some(place) = &self.place {
+        // What is prepared may be live by now.
+        if let Some(place) = &self.place
+            && !super::in_place::is_ready(&place.path)
+        {
             self.prepare_in(place, host)?;
         }
         Ok(built)

@@ -47,6 +47,18 @@ pub(super) struct Next<'a> {
     pub(super) place: &'a Path,
     /// The staged tree and the checkout, for packages of the checkout.
     pub(super) trees: [&'a Path; 2],
+    /// What was installed when it was decided what changes.
+    pub(super) before: &'a Packages,
+}
+
+/// Where the next packages of a virtualenv that stays where it is are prepared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// A directory inside the virtualenv.
+    #[serde(with = "crate::names::one")]
+    pub path: PathBuf,
+    /// What was installed when it was decided what changes.
+    pub before: Packages,
 }
 
 /// What is prepared.
@@ -99,8 +111,7 @@ impl Next<'_> {
     }
 
     fn make(&self, host: &Host, go: &BTreeSet<String>, come: &BTreeSet<String>) -> Result<(), PythonError> {
-        let before = Virtualenv::installed(self.virtualenv);
-        let mut ready = Ready { before, ..Ready::default() };
+        let mut ready = Ready { before: self.before.clone(), ..Ready::default() };
         self.has_room()?;
         create(&self.place.join(REPLACED))?;
         for (live, next) in self.directories() {
@@ -192,8 +203,10 @@ pub(super) fn bring(virtualenv: &Path, place: &Path, next: bool) -> Result<(), P
         // An exchange leaves the record: without one there is nothing to undo.
         return if next { Err(PythonError::Incomplete { staged: place.to_owned() }) } else { Ok(()) };
     };
-    if next && !ready.is_begun() && Virtualenv::installed(virtualenv) != ready.before {
-        return Err(PythonError::ChangedMeanwhile { virtualenv: virtualenv.to_owned() });
+    // Somebody else's work: neither the exchange nor its undo touches it.
+    if !ready.is_begun() && Virtualenv::installed(virtualenv) != ready.before {
+        let virtualenv = virtualenv.to_owned();
+        return if next { Err(PythonError::ChangedMeanwhile { virtualenv }) } else { Ok(()) };
     }
     if next {
         ready.put_files(virtualenv, place)?;

@@ -30,6 +30,7 @@ mod wanted;
 
 pub use build::{Build, Built};
 pub use error::PythonError;
+pub use in_place::Place;
 pub use installer::{Installer, Tool, newer_pip};
 pub use interpreter::unfit;
 pub use kept::keep_newest;

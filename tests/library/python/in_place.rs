@@ -46,12 +46,25 @@ fn a_conda_environment_and_a_mount_keep_their_places() {
 
         let Check::Change(change) = operation.check(&host).unwrap() else { panic!("{tool}") };
         assert_eq!(change.reason, "3 packages change, in place", "{tool}");
-        let next = ready(&operation, &host);
+        let Prepared::Upgrade(upgrade) = operation.plan(&host).unwrap() else { panic!("{tool}") };
+        let next = upgrade.build(&host).unwrap();
         assert_eq!((changes(&next), seen()), (CHANGES.map(str::to_owned).to_vec(), before.clone()), "{tool}");
         assert_eq!(next.missing_scripts, [""; 0], "{tool}");
         next.switch.look().unwrap();
         assert!(!next.switch.is_done(), "{tool}");
 
+        // Somebody installs a package between the plan and the build's end.
+        let mut late = upgrade.clone();
+        late.build.place.as_mut().unwrap().path.set_file_name("late");
+        let info = packages(&site.virtualenv).join("mine-1.0.dist-info");
+        fs::create_dir(&info).unwrap();
+        fs::write(info.join("METADATA"), "Name: mine\nVersion: 1.0\n").unwrap();
+        let error = late.build(&host).unwrap_err();
+        assert!(matches!(error, PythonError::ChangedMeanwhile { .. }), "{tool}: {error}");
+        fs::remove_dir_all(info).unwrap();
+        // To build it again removes nothing of what was live.
+        next.switch.perform().unwrap();
+        assert!(upgrade.build(&host).unwrap().reused, "{tool}");
         // No installer and no index is needed any more.
         fs::remove_dir_all(&next.staged).unwrap();
         site.transcript();

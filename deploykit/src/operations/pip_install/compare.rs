@@ -8,7 +8,7 @@ use super::python::Python;
 use super::{Answer, PipInstall, Prepared, Ready, Record, Upgrade, VirtualenvFacts};
 use crate::git::Exclude;
 use crate::python::{
-    Build, OwnFiles, PackageChange, PythonError, Resolved, SEEDS, Switch, Tool, Wanted, in_place,
+    Build, OwnFiles, PackageChange, Place, PythonError, Resolved, SEEDS, Switch, Tool, Wanted, in_place,
 };
 
 impl PipInstall {
@@ -99,8 +99,9 @@ impl PipInstall {
             true => {
                 let key = build.staged.file_name().map(crate::names::text).unwrap_or_default();
                 let place = in_place::vacant(&build.virtualenv, &key);
-                build.place = Some(place.clone());
-                Switch::in_place(&build.virtualenv, &place)
+                let pair = Switch::in_place(&build.virtualenv, &place);
+                build.place = Some(Place { path: place, before: live.packages.clone() });
+                pair
             }
             false => Switch::pair(&build.virtualenv, &build.staged)?,
         };

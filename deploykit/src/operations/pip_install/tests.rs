@@ -191,6 +191,8 @@ fn what_stays_in_its_place_may_hold_the_site_and_keeps_its_python() {
     let planned = operation.compare(&facts, &Tool::Pip, &python(), resolved(&[("a", "2")])).unwrap();
     let Prepared::Upgrade(upgrade) = &planned else { panic!("{planned:?}") };
     let place = upgrade.build.place.clone().unwrap();
+    assert_eq!(place.before, facts.virtualenv.packages);
+    let place = place.path;
     assert_eq!(place, virtualenv.join(".deploykit-packages").join(upgrade.build.key()));
     let [there, back] = [&upgrade.goes_live.switch, &upgrade.goes_live.back];
     assert_eq!([there.staged(), back.staged()], [Some(place.clone()), Some(place.clone())]);

@@ -51,7 +51,7 @@ impl Upgrade {
         let built = self.build.run(host)?;
         let [live, next] = [&self.build.virtualenv, &self.build.staged].map(|path| scripts_of(path));
         let missing = match &self.build.place {
-            Some(place) => in_place::lost_programs(place),
+            Some(place) => in_place::lost_programs(&place.path),
             None => live.difference(&next).cloned().collect(),
         };
         let missing = missing.into_iter().filter(|name| !comes_with_python(name));

@@ -71,7 +71,13 @@ fn site() -> (tempfile::TempDir, [PathBuf; 3]) {
 }
 
 fn prepare([live, staged, place]: &[PathBuf; 3]) {
-    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let next = Next {
+        virtualenv: live,
+        staged,
+        place,
+        trees: [staged, staged],
+        before: &Virtualenv::installed(live),
+    };
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     next.prepare(&Host::new(), &names(&["a", "gone"]), &names(&["a"])).unwrap();
 }
@@ -175,7 +181,13 @@ fn links_and_directories_in_place_of_programs() {
     assert_eq!(files::look(&program), Found::Link("/srv/wrapper".into()));
     fs::remove_file(&program).unwrap();
     fs::create_dir(&program).unwrap();
-    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let next = Next {
+        virtualenv: live,
+        staged,
+        place,
+        trees: [staged, staged],
+        before: &Virtualenv::installed(live),
+    };
     let names = BTreeSet::from(["a".to_owned()]);
     let error = next.prepare(&Host::new(), &names, &names).unwrap_err();
     assert!(matches!(&error, PythonError::DirectoryInTheWay { path } if *path == program), "{error}");
@@ -187,7 +199,13 @@ fn a_package_that_lies_in_the_staged_virtualenv_is_refused() {
     let [live, staged, place] = &paths;
     let source = staged.join("src/a").display().to_string();
     install(staged, "a", "2", &[("__editable___a.pth", &source)]);
-    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let next = Next {
+        virtualenv: live,
+        staged,
+        place,
+        trees: [staged, staged],
+        before: &Virtualenv::installed(live),
+    };
     let names = BTreeSet::from(["a".to_owned()]);
     let error = next.prepare(&Host::new(), &names, &names).unwrap_err();
     assert!(matches!(&error, PythonError::NamesStaged { name, .. } if name == "a"), "{error}");
@@ -203,7 +221,13 @@ fn a_directory_that_the_window_could_not_write_is_refused() {
     let [live, staged, place] = &paths;
     let directory = live.join("share/doc");
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o555)).unwrap();
-    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let next = Next {
+        virtualenv: live,
+        staged,
+        place,
+        trees: [staged, staged],
+        before: &Virtualenv::installed(live),
+    };
     let error = next.prepare(&Host::new(), &BTreeSet::from(["gone".to_owned()]), &BTreeSet::new());
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     let error = error.unwrap_err();
@@ -218,11 +242,13 @@ fn what_was_installed_meanwhile_is_never_lost() {
     let (_directory, paths) = site();
     let [live, _, place] = &paths;
     prepare(&paths);
-    install(live, "new", "1", &[("new.py", "1")]);
+    install(live, "new", "1", &[("new.py", "1"), ("../../../bin/a2", "mine")]);
     let before = seen(live);
     let error = bring(live, place, true).unwrap_err();
     assert!(matches!(error, PythonError::ChangedMeanwhile { .. }), "{error}");
     assert_eq!(seen(live), before);
+    bring(live, place, false).unwrap();
+    assert_eq!(seen(live), before, "the undo removes nothing either");
     let half = vacant(live, "half");
     fs::create_dir_all(&half).unwrap();
     remove_half(live).unwrap();
@@ -246,7 +272,13 @@ fn packages_of_conda_and_those_without_a_record_are_told() {
     assert_eq!(of_conda(live, &names).unwrap(), BTreeSet::from(["gone".to_owned()]));
     assert_eq!(of_conda(staged, &names).unwrap(), BTreeSet::new());
     fs::remove_file(live.join(LIB).join("gone-1.dist-info/RECORD")).unwrap();
-    let next = Next { virtualenv: live, staged, place, trees: [staged, staged] };
+    let next = Next {
+        virtualenv: live,
+        staged,
+        place,
+        trees: [staged, staged],
+        before: &Virtualenv::installed(live),
+    };
     let error = next.prepare(&Host::new(), &names, &BTreeSet::new()).unwrap_err().to_string();
     let expected = "`gone` cannot be changed in place: it is not known which files belong to it";
     assert_eq!(error, expected);
@@ -257,7 +289,13 @@ fn packages_of_conda_and_those_without_a_record_are_told() {
 fn a_program_below_a_long_path_starts_as_pip_writes_it() {
     let long = PathBuf::from("/srv").join("x".repeat(130));
     let staged = Path::new("/staged");
-    let next = Next { virtualenv: &long, staged, place: staged, trees: [staged, staged] };
+    let next = Next {
+        virtualenv: &long,
+        staged,
+        place: staged,
+        trees: [staged, staged],
+        before: &Packages::default(),
+    };
     let text = |next: &Next<'_>| {
         String::from_utf8(next.of_the_live(b"#!/staged/bin/python\nrun()\n".to_vec())).unwrap()
     };
