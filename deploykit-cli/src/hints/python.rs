@@ -26,7 +26,7 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
             "put the address into PIP_INDEX_URL in `site.env-file`, or the password into pip.conf or .netrc".into()
         }
         PythonError::VirtualenvNotWritable { .. } => {
-            "let the site's user write to that directory: the virtualenv is replaced there".into()
+            "let the site's user write to that directory: the update changes files there".into()
         }
         PythonError::HoldsTheSite { .. } => {
             "make a virtualenv elsewhere, let the services use it, and set `python.virtualenv`".into()
@@ -54,9 +54,9 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
             format!("name it in the requirements, or run `conda remove {name}` if nothing needs it")
         }
         PythonError::PythonStays { .. } => "remove `python.python`, or `python.in-place`".into(),
-        PythonError::CannotUpdateInPlace { name } => {
-            format!("install it anew by hand: `bin/python -m pip install --force-reinstall {name}`")
-        }
+        PythonError::CannotUpdateInPlace { name, version } => format!(
+            "install it again by hand: `bin/python -m pip install --ignore-installed --no-deps {name}=={version}`"
+        ),
         PythonError::NamesStaged { .. } => "install it without `-e`".into(),
         PythonError::DirectoryInTheWay { .. } => "move it away, if nothing needs it".into(),
         PythonError::NoRoom { .. } => "make room on the disk, or set `keep` to fewer updates".into(),
@@ -118,6 +118,13 @@ mod tests {
     use deploykit::CommandError;
 
     use super::*;
+
+    #[test]
+    fn a_package_without_a_record_is_installed_again_by_hand() {
+        let error = PythonError::CannotUpdateInPlace { name: "six".into(), version: "1.16".into() };
+        let said = hint(&error).unwrap();
+        assert!(said.ends_with("pip install --ignore-installed --no-deps six==1.16`"), "{said}");
+    }
 
     #[test]
     fn a_project_whose_packages_setuptools_cannot_tell_has_a_hint() {

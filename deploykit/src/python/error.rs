@@ -52,6 +52,8 @@ pub enum PythonError {
     CannotUpdateInPlace {
         /// Its name.
         name: String,
+        /// The version that is to be installed by hand.
+        version: String,
     },
     /// A file of a package names the virtualenv that it was installed into, which does not stay.
     #[error("`{name}` cannot be changed in place: its file `{}` contains the path of the staged virtualenv", file.display())]

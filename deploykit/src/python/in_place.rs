@@ -10,12 +10,11 @@ mod dropped;
 pub(crate) use dropped::of_conda;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::bytecode;
@@ -25,6 +24,7 @@ use super::sources::point;
 use super::virtualenv::{Virtualenv, site_packages};
 use crate::host::copies;
 use crate::host::files::{self, FileError, Found, InPath};
+use crate::host::trial::{why_not_replaced, why_not_writable};
 use crate::host::{Host, Swap};
 use crate::names::{PACKAGES, text};
 
@@ -141,16 +141,18 @@ impl Next<'_> {
 
     /// Fails if the window or its undo could not replace one of the files.
     fn is_writable(&self, files: &BTreeSet<PathBuf>) -> Result<(), PythonError> {
-        let live = files.iter().map(|file| self.virtualenv.join(file));
-        let mut above = live.filter_map(|file| {
+        for file in files.iter().map(|file| self.virtualenv.join(file)) {
             let above = file.ancestors().skip(1).find(|above| files::look(above) != Found::Nothing);
-            above.map(Path::to_owned)
-        });
-        let refused = |above: &PathBuf| access(above, Access::WRITE_OK | Access::EXEC_OK).is_err();
-        match above.find(refused) {
-            Some(directory) => Err(PythonError::VirtualenvNotWritable { directory }),
-            None => Ok(()),
+            if let Some(directory) = above.filter(|above| why_not_writable(above).is_some()) {
+                return Err(PythonError::VirtualenvNotWritable { directory: directory.to_owned() });
+            }
+            if files::look(&file) != Found::Nothing
+                && let Some(why) = why_not_replaced(&file)
+            {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).at("replace", &file)?;
+            }
         }
+        Ok(())
     }
 
     /// Returns the live directories of packages, each with its next one.
@@ -270,11 +272,13 @@ impl Ready {
         for file in &self.files {
             let (from, to) = (from.join(file), virtualenv.join(file));
             let done = match files::look(&from) {
-                Found::Nothing => files::remove_file(&to),
+                Found::Nothing => dropped::remove(&to),
                 _ => put(&from, &to).at("write", &to),
             };
             failed = failed.or(done.err());
         }
+        // Once for all of them: what a power failure leaves half done is compared and written again.
+        failed = failed.or(files::sync_file_system(virtualenv).err());
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -306,12 +310,14 @@ fn create(directory: &Path) -> Result<(), FileError> {
     fs::create_dir_all(directory).at("create the directory", directory)
 }
 
-/// Puts a copy of a file or link in its place at once, unless it is there already.
+/// Puts a copy of a file or link in its place at once, unless it is there already. The caller syncs.
 fn put(from: &Path, to: &Path) -> io::Result<()> {
     let directory = files::parent(to);
     fs::create_dir_all(directory)?;
     if let Found::Link(target) = files::look(from) {
-        let _ = fs::remove_file(to);
+        if !matches!(files::look(to), Found::Nothing | Found::Link(_)) {
+            fs::remove_file(to)?;
+        }
         return files::link(to, &target).map_err(|error| error.source);
     }
     let found = fs::metadata(from)?;
@@ -320,9 +326,8 @@ fn put(from: &Path, to: &Path) -> io::Result<()> {
     }
     let made = files::temporary_file(directory)?;
     copies::copy_file(from, made.path(), &found)?;
-    File::open(made.path())?.sync_all()?;
     made.persist(to).map_err(|error| error.error)?;
-    files::sync_directory(directory)
+    Ok(())
 }
 
 /// Tells whether a file is like this one: contents, mode and time.

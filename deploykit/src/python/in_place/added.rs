@@ -11,8 +11,9 @@ use super::{Next, create, within};
 use crate::host::files::{self, FileError, Found, InPath};
 use crate::python::error::PythonError;
 use crate::python::own::replace;
+use crate::python::packages::Package;
 use crate::python::share::{LONGEST_FIRST_LINE, hash_of, records_in, share};
-use crate::python::virtualenv::site_packages;
+use crate::python::virtualenv::{Virtualenv, site_packages};
 
 /// Maximum size, in bytes, of a file that is searched for paths; larger ones are hardly text.
 const TEXT: u64 = 1_000_000;
@@ -20,7 +21,11 @@ const TEXT: u64 = 1_000_000;
 impl Next<'_> {
     /// Adds a package of the staged virtualenv.
     pub(super) fn add(&self, name: &str, elsewhere: &mut BTreeSet<PathBuf>) -> Result<(), PythonError> {
-        let not_known = || PythonError::CannotUpdateInPlace { name: name.to_owned() };
+        let not_known = || {
+            let installed = Virtualenv::installed(self.staged);
+            let version = installed.get(name).map(Package::intended).unwrap_or_default();
+            PythonError::CannotUpdateInPlace { name: name.to_owned(), version }
+        };
         let found = site_packages(self.staged).into_iter().find_map(|(_, packages)| {
             let record = records_in(&packages).remove(name)?;
             Some((packages, record))

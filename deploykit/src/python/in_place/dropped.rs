@@ -10,6 +10,7 @@ use memchr::memmem;
 use super::{Next, within};
 use crate::host::files::{self, FileError, InPath};
 use crate::python::error::PythonError;
+use crate::python::packages::Package;
 use crate::python::share::records_in;
 use crate::python::sources::bytecode_of;
 use crate::python::virtualenv::{names_in, site_packages};
@@ -27,7 +28,11 @@ impl Next<'_> {
                 files::remove_tree(files::parent(&packages.join(record)))?;
             }
         }
-        if is_known { Ok(()) } else { Err(PythonError::CannotUpdateInPlace { name: name.to_owned() }) }
+        if is_known {
+            return Ok(());
+        }
+        let version = self.before.get(name).map(Package::intended).unwrap_or_default();
+        Err(PythonError::CannotUpdateInPlace { name: name.to_owned(), version })
     }
 
     fn remove_listed(
@@ -64,7 +69,7 @@ impl Next<'_> {
     }
 }
 
-fn remove(file: &Path) -> Result<(), FileError> {
+pub(super) fn remove(file: &Path) -> Result<(), FileError> {
     match fs::remove_file(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.at("remove", file),

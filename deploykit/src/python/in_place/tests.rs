@@ -70,14 +70,13 @@ fn site() -> (tempfile::TempDir, [PathBuf; 3]) {
     (directory, [live, staged, place])
 }
 
-fn prepare([live, staged, place]: &[PathBuf; 3]) {
-    let next = Next {
-        virtualenv: live,
-        staged,
-        place,
-        trees: [staged, staged],
-        before: &Virtualenv::installed(live),
-    };
+fn next_of<'a>([live, staged, place]: &'a [PathBuf; 3], before: &'a Packages) -> Next<'a> {
+    Next { virtualenv: live, staged, place, trees: [staged, staged], before }
+}
+
+fn prepare(paths: &[PathBuf; 3]) {
+    let before = Virtualenv::installed(&paths[0]);
+    let next = next_of(paths, &before);
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     next.prepare(&Host::new(), &names(&["a", "gone"]), &names(&["a"])).unwrap();
 }
@@ -170,7 +169,7 @@ fn what_a_package_that_went_shared_with_one_that_stays_is_there() {
 #[test]
 fn links_and_directories_in_place_of_programs() {
     let (_directory, paths) = site();
-    let [live, staged, place] = &paths;
+    let [live, _, place] = &paths;
     let program = live.join("bin/a");
     fs::remove_file(&program).unwrap();
     std::os::unix::fs::symlink("/srv/wrapper", &program).unwrap();
@@ -181,13 +180,8 @@ fn links_and_directories_in_place_of_programs() {
     assert_eq!(files::look(&program), Found::Link("/srv/wrapper".into()));
     fs::remove_file(&program).unwrap();
     fs::create_dir(&program).unwrap();
-    let next = Next {
-        virtualenv: live,
-        staged,
-        place,
-        trees: [staged, staged],
-        before: &Virtualenv::installed(live),
-    };
+    let before = Virtualenv::installed(live);
+    let next = next_of(&paths, &before);
     let names = BTreeSet::from(["a".to_owned()]);
     let error = next.prepare(&Host::new(), &names, &names).unwrap_err();
     assert!(matches!(&error, PythonError::DirectoryInTheWay { path } if *path == program), "{error}");
@@ -196,16 +190,11 @@ fn links_and_directories_in_place_of_programs() {
 #[test]
 fn a_package_that_lies_in_the_staged_virtualenv_is_refused() {
     let (_directory, paths) = site();
-    let [live, staged, place] = &paths;
+    let [live, staged, _] = &paths;
     let source = staged.join("src/a").display().to_string();
     install(staged, "a", "2", &[("__editable___a.pth", &source)]);
-    let next = Next {
-        virtualenv: live,
-        staged,
-        place,
-        trees: [staged, staged],
-        before: &Virtualenv::installed(live),
-    };
+    let before = Virtualenv::installed(live);
+    let next = next_of(&paths, &before);
     let names = BTreeSet::from(["a".to_owned()]);
     let error = next.prepare(&Host::new(), &names, &names).unwrap_err();
     assert!(matches!(&error, PythonError::NamesStaged { name, .. } if name == "a"), "{error}");
@@ -218,16 +207,11 @@ fn a_directory_that_the_window_could_not_write_is_refused() {
         return;
     }
     let (_directory, paths) = site();
-    let [live, staged, place] = &paths;
+    let live = &paths[0];
     let directory = live.join("share/doc");
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o555)).unwrap();
-    let next = Next {
-        virtualenv: live,
-        staged,
-        place,
-        trees: [staged, staged],
-        before: &Virtualenv::installed(live),
-    };
+    let before = Virtualenv::installed(live);
+    let next = next_of(&paths, &before);
     let error = next.prepare(&Host::new(), &BTreeSet::from(["gone".to_owned()]), &BTreeSet::new());
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     let error = error.unwrap_err();
@@ -235,6 +219,18 @@ fn a_directory_that_the_window_could_not_write_is_refused() {
         matches!(&error, PythonError::VirtualenvNotWritable { directory: found } if *found == directory),
         "{error}"
     );
+}
+
+#[test]
+fn a_file_that_the_window_could_not_replace_is_refused() {
+    let (_directory, paths) = site();
+    let before = Virtualenv::installed(&paths[0]);
+    let error = next_of(&paths, &before).is_writable(&BTreeSet::from(["/proc".into()])).unwrap_err();
+    let why = match rustix::process::geteuid().is_root() {
+        true => "cannot replace `/proc`: it is a mount point",
+        false => "cannot write to `/`",
+    };
+    assert_eq!(crate::error_chain(&error), why);
 }
 
 #[test]
@@ -272,16 +268,12 @@ fn packages_of_conda_and_those_without_a_record_are_told() {
     assert_eq!(of_conda(live, &names).unwrap(), BTreeSet::from(["gone".to_owned()]));
     assert_eq!(of_conda(staged, &names).unwrap(), BTreeSet::new());
     fs::remove_file(live.join(LIB).join("gone-1.dist-info/RECORD")).unwrap();
-    let next = Next {
-        virtualenv: live,
-        staged,
-        place,
-        trees: [staged, staged],
-        before: &Virtualenv::installed(live),
-    };
-    let error = next.prepare(&Host::new(), &names, &BTreeSet::new()).unwrap_err().to_string();
+    let before = Virtualenv::installed(live);
+    let next = next_of(&paths, &before);
+    let error = next.prepare(&Host::new(), &names, &BTreeSet::new()).unwrap_err();
     let expected = "`gone` cannot be changed in place: it is not known which files belong to it";
-    assert_eq!(error, expected);
+    assert_eq!(error.to_string(), expected);
+    assert!(matches!(error, PythonError::CannotUpdateInPlace { version, .. } if version == "1"));
     assert!(!place.exists(), "nothing is left of it");
 }
 
