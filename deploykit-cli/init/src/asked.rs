@@ -62,7 +62,9 @@ impl Findings {
             self.settings = Found::new(facts.settings.clone(), source);
         }
         let development = self.environment.value.as_deref() == Some("development");
-        if facts.debug && !development && self.settings.question.is_none() {
+        // `init --check` boots the configured settings, which may be others than those found.
+        let is_found = self.settings.value.as_ref() == Some(&facts.settings);
+        if facts.debug && !development && is_found && self.settings.question.is_none() {
             let why = "`DEBUG` is on with these settings and variables; are they those of the running site?";
             self.settings.question = Some(why.to_owned());
         }

@@ -61,7 +61,9 @@ fn look(request: &Request, args: &InitArgs, ui: Ui) -> Result<Findings, Failure>
     }
     match ask::site(&findings) {
         Ok(site) => {
-            ask::django(&mut findings, &site, &cancel, ui);
+            if let Err((why, broken)) = ask::django(&mut findings, &site, &cancel, ui) {
+                findings.django_failed(&why, broken);
+            }
             ask::pages(&mut findings, &cancel);
         }
         Err(why) => findings.django_failed(&why, None),

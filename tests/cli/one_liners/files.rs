@@ -173,6 +173,14 @@ Booting Django once to read its settings
 "#]]
         .raw()
     );
+    // Settings that do not boot differ from those found, too.
+    let module = written.split("settings = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    fs::write(&site.config, written.replace(&format!("\"{module}\""), "\"config.none\"")).unwrap();
+    let done = check().expect(10);
+    let difference = format!("site.settings: the file has `config.none`, found `{module}` (");
+    assert!(done.stdout.starts_with(&difference), "{}", done.stdout);
+    assert!(done.stdout.contains("\nNote: Django was not asked: "), "{}", done.stdout);
+    fs::write(&site.config, open.replace("branch = \"main\"", "branch = \"old\"")).unwrap();
     let document = on(site, &["init", "--check", "--json"]).env("DEMO_DATA", &data).run().expect(0);
     assert_documented("init-check", &document.json());
     let without = |word: &str, text: &str| -> String {

@@ -278,6 +278,10 @@ fn documents_contradict_nobody_and_another_python_is_a_difference() {
         all.into_iter().map(|one| one.key).filter(|key| key != "python.virtualenv").collect()
     };
     assert_eq!(keys(&findings), ["site.settings", "python.python"]);
+    // `init --check` boots the configured settings; what is wrong with them does not hide the difference.
+    let mut checked = findings.clone();
+    checked.ask_django("config.settings", &SiteFacts { debug: true, ..facts(&place) }, None);
+    assert!(keys(&checked).contains(&"site.settings".to_owned()));
     findings.documents.push("docs/install.md".to_owned());
     assert_eq!(keys(&findings), ["python.python"]);
 }

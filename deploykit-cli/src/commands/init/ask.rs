@@ -27,22 +27,27 @@ pub fn site(findings: &Findings) -> Result<Site, String> {
     })
 }
 
-/// Boots Django once, and asks for the real settings.
-pub fn django(findings: &mut Findings, site: &Site, cancel: &Cancel, ui: Ui) {
-    let project = match site.project() {
-        Ok(project) => project,
-        Err(error) => return findings.django_failed(&error_chain(&error), None),
-    };
+/// Boots Django once, and asks for the real settings. Returns why that failed, and which part of the site was the cause.
+pub fn django(
+    findings: &mut Findings,
+    site: &Site,
+    cancel: &Cancel,
+    ui: Ui,
+) -> Result<(), (String, Option<Broken>)> {
+    let project = site.project().map_err(|error| (error_chain(&error), None))?;
     if !project.python.exists() {
         let why = format!("there is no `{}`", project.python.display());
-        return findings.django_failed(&why, Some(Broken::Virtualenv));
+        return Err((why, Some(Broken::Virtualenv)));
     }
     ui.say("Booting Django once to read its settings");
     let host = site.host(Some(cancel.clone()));
     let asked = Session::boot_within(&host, &project, BOOT)
         .and_then(|mut session| Ok((session.facts(&host)?, session.login_url(&host)?)));
     match asked {
-        Ok((facts, login)) => findings.ask_django(&project.settings, &facts, login),
+        Ok((facts, login)) => {
+            findings.ask_django(&project.settings, &facts, login);
+            Ok(())
+        }
         Err(error) => {
             let why = host.redactor().redact(&error_chain(&error)).into_owned();
             let part = match error {
@@ -52,7 +57,7 @@ pub fn django(findings: &mut Findings, site: &Site, cancel: &Cancel, ui: Ui) {
                 }
                 _ => Some(Broken::Settings),
             };
-            findings.django_failed(&why, part);
+            Err((why, part))
         }
     }
 }

@@ -31,7 +31,10 @@ pub fn run(global: &Global, args: &InitArgs, ui: Ui) -> Result<u8, Failure> {
     if args.files_only {
         unasked.push("Django, the services and the pages were not asked: `--files-only`".to_owned());
     } else {
-        ask::django(&mut findings, &site, &cancel, ui);
+        if let Err((why, _)) = ask::django(&mut findings, &site, &cancel, ui) {
+            // The configured values are the cause: what was found is as certain as before.
+            findings.django_failed(&why, None);
+        }
         unasked.extend_from_slice(findings.unasked());
         // Pages that do not answer are differences.
         ask::pages(&mut findings, &cancel);
