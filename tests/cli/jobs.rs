@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -47,7 +47,20 @@ fn jobs_wait_for_an_update_and_an_update_waits_for_jobs() {
     assert!(done.stderr.contains("\nHint: write the absolute path of the program: "), "{}", done.stderr);
     let done = exec(&["--", "/no-such-program"]).run().expect(127);
     assert!(!done.stderr.contains("Hint:"), "{}", done.stderr);
-    exec(&["--", "/"]).run().expect(126);
+    let done = exec(&["--", "/"]).run().expect(126);
+    assert!(done.stderr.contains("\nHint: name a program: this is a directory"), "{}", done.stderr);
+    let script = site.root.join("job-of-nobody");
+    fs::write(&script, "#!/no-such-interpreter\n").unwrap();
+    for (mode, hint) in
+        [(0o600, "make the file executable: "), (0o700, "the file exists, but not the interpreter")]
+    {
+        fs::set_permissions(&script, fs::Permissions::from_mode(mode)).unwrap();
+        for named in [script.to_str().unwrap(), "job-of-nobody"] {
+            let path = format!("{}:{}", site.root.display(), std::env::var("PATH").unwrap());
+            let done = exec(&["--", named]).env("PATH", &path).run().expect(126);
+            assert!(done.stderr.contains(&format!("\nHint: {hint}")), "{}", done.stderr);
+        }
+    }
     exec(&["true"]).run().expect(2);
 
     // Two jobs that run: the plan names them, and an update that does not want to wait is refused.

@@ -1,5 +1,6 @@
 //! `exec`: runs a job that must not run while the site is changed.
 
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -42,11 +43,35 @@ pub fn run(global: &Global, args: &ExecArgs, ui: Ui) -> Result<u8, Failure> {
         handed_on.map_err(|error| Failure::message(exit_code::UNEXPECTED, error.to_string(), None))?;
     }
     let error = Command::new(program).args(words).exec();
-    let found = error.kind() != std::io::ErrorKind::NotFound;
-    let code = if found { NOT_RUNNABLE } else { NOT_FOUND };
-    let is_sought = !found && Path::new(program).components().count() == 1;
-    let hint = is_sought.then_some(
-        "write the absolute path of the program: the PATH of cron is short, often only `/usr/bin:/bin`",
-    );
+    let (code, hint) = of_error(error.kind(), Path::new(program));
     Err(Failure::message(code, format!("cannot run `{}`: {error}", program.display()), hint))
+}
+
+/// Returns the exit code and the hint for a program that cannot be executed.
+fn of_error(kind: ErrorKind, program: &Path) -> (u8, Option<&'static str>) {
+    let is_sought = program.components().count() == 1;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let place = std::env::split_paths(&path).filter(|_| is_sought).map(|directory| directory.join(program));
+    let place = place.chain((!is_sought).then(|| program.to_owned())).find(|place| place.exists());
+    match kind {
+        // The system does not say which of the two is missing.
+        ErrorKind::NotFound if place.is_some() => (
+            NOT_RUNNABLE,
+            Some("the file exists, but not the interpreter in its first line (`#!…`): correct that line, or reinstall the package of the script"),
+        ),
+        ErrorKind::NotFound => (
+            NOT_FOUND,
+            is_sought.then_some(
+                "write the absolute path of the program: the PATH of cron is short, often only `/usr/bin:/bin`",
+            ),
+        ),
+        ErrorKind::PermissionDenied if place.is_some_and(|place| place.is_dir()) => {
+            (NOT_RUNNABLE, Some("name a program: this is a directory"))
+        }
+        ErrorKind::PermissionDenied => (
+            NOT_RUNNABLE,
+            Some("make the file executable: `chmod +x FILE`; or name its interpreter before it: `-- sh FILE`"),
+        ),
+        _ => (NOT_RUNNABLE, None),
+    }
 }
