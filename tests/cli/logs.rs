@@ -11,7 +11,9 @@ fn logs_of_a_service_whose_manager_is_silent_name_the_manager() {
     };
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
-    let config = service("web") + &service("worker") + "[logs]\nnginx = \"n.log\"\n";
+    let sound = "[[services]]\nname = \"api\"\nmanager = \"gunicorn\"\npidfile = \"p\"\n\
+                 start = [\"gunicorn\", \"--error-logfile\", \"api.log\", \"api\"]\n";
+    let config = service("web") + &service("worker") + sound + "[logs]\nnginx = \"n.log\"\n";
     fs::write(here.join("deploykit.toml"), config).unwrap();
     fs::write(here.join("web.conf"), "[unix_http_server]\nfile = %(here)s/s\n").unwrap();
     let logs = |name: &str| deploykit(here, &["logs", name]).run();
@@ -22,5 +24,12 @@ fn logs_of_a_service_whose_manager_is_silent_name_the_manager() {
     );
     assert!(logs("worker").expect(4).stderr.contains("worker.conf"));
     logs("nginx").expect(0);
+    let all = deploykit(here, &["logs"]).run().expect(0);
+    assert!(all.stdout.contains("--- api (") && all.stdout.contains("--- nginx ("), "{}", all.stdout);
+    assert!(
+        all.stderr.contains("supervisord does not run") && all.stderr.contains("worker.conf"),
+        "{}",
+        all.stderr
+    );
     logs("apache").expect(2);
 }

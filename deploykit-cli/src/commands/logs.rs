@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use deploykit::Site;
-use deploykit::operations::service_control::Want;
-use deploykit::services::{JournalUnit, NewLines, Role, ServiceError, last_lines_of, last_lines_of_unit};
+use deploykit::services::{JournalUnit, NewLines, Service, ServiceError, last_lines_of, last_lines_of_unit};
 
 use crate::args::{Global, LogsArgs};
 use crate::exit_code;
@@ -16,13 +15,13 @@ use crate::output::json::document;
 pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
     let site = super::partial_site(global)?;
     let host = site.host(None);
-    let (mut sources, failed) = sources(&site, args.name.as_deref());
+    let (mut sources, mut failed) = sources(&site, args.name.as_deref());
     if let Some(name) = &args.name {
         let mut known: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
         known.dedup();
         if !known.contains(&name.as_str()) {
-            if let Some(error) = failed.filter(|_| site.config().services.iter().any(|one| one.name == *name))
-            {
+            let is_service = site.config().services.iter().any(|one| one.name == *name);
+            if let Some(error) = failed.pop().filter(|_| is_service) {
                 return Err(Failure::refused(&error));
             }
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -36,7 +35,7 @@ pub fn run(global: &Global, args: &LogsArgs, ui: Ui) -> Result<u8, Failure> {
         sources.retain(|(known, _)| known == name);
     }
     // A manager that does not answer is when logs are wanted most.
-    if let Some(error) = failed {
+    for error in failed {
         log::warn!("{}", deploykit::error_chain(&error));
     }
     let read = |(name, source)| match source {
@@ -79,19 +78,23 @@ enum Source {
     Journal(JournalUnit),
 }
 
-/// Returns what the managers and the configuration name, and why a manager did not answer. If `only` is a service, the managers of others
+/// Returns what the managers and the configuration name, and why managers did not answer. If `only` is a service, the managers of others
 /// are not asked.
-fn sources(site: &Site, only: Option<&str>) -> (Vec<(String, Source)>, Option<ServiceError>) {
-    let mut control = site.service_control(Role::ALL, Want::Start);
-    if control.services.iter().any(|service| Some(service.name.as_str()) == only) {
-        control.services.retain(|service| Some(service.name.as_str()) == only);
+fn sources(site: &Site, only: Option<&str>) -> (Vec<(String, Source)>, Vec<ServiceError>) {
+    let mut services: Vec<&Service> = site.config().services.iter().collect();
+    if services.iter().any(|service| Some(service.name.as_str()) == only) {
+        services.retain(|service| Some(service.name.as_str()) == only);
     }
-    let (states, failed) = match control.observe(&site.host(None)) {
-        Ok(states) => (states, None),
-        Err(error) => (Vec::new(), Some(error)),
-    };
-    let mut sources: Vec<(String, Source)> = Vec::new();
-    for state in states {
+    let host = site.host(None);
+    let (mut sources, mut failed): (Vec<(String, Source)>, _) = (Vec::new(), Vec::new());
+    for service in services {
+        let state = match service.state(&host) {
+            Ok(state) => state,
+            Err(error) => {
+                failed.push(error);
+                continue;
+            }
+        };
         let files = state.logs.into_iter().map(Source::File);
         for source in files.chain(state.journal.map(Source::Journal)) {
             sources.push((state.service.clone(), source));
