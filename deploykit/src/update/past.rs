@@ -295,10 +295,9 @@ pub(super) fn prune_built(
     site: &Site,
     state: &State,
     wanted: &StagedVirtualenv,
+    standing: &[Past],
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let config = site.config();
-    let standing = standing(state, config.keep)?;
-    let (mut needed, _) = switched_from(&standing);
+    let (mut needed, _) = switched_from(standing);
     needed.push(wanted.staged.clone());
     needed.extend(wanted.switch.staged());
     crate::python::prune(&state.virtualenvs(), site.virtualenv()?, &needed)?;
@@ -306,8 +305,8 @@ pub(super) fn prune_built(
 }
 
 /// Removes packages that a plan or a refused run prepared in the virtualenv: each copy takes as much room as what is live.
-pub(super) fn prune_places(site: &Site, state: &State) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let (needed, _) = switched_from(&standing(state, site.config().keep)?);
+pub(super) fn prune_places(site: &Site, standing: &[Past]) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let (needed, _) = switched_from(standing);
     Ok(crate::python::in_place::prune(site.virtualenv()?, |place| needed.contains(place))?)
 }
 

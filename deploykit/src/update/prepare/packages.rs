@@ -6,7 +6,7 @@ use crate::operations::pip_install::{self, PipInstall, Prepared as Packages, Rec
 use crate::services::ServiceState;
 use crate::update::answers::program_of;
 use crate::update::error::PreparationError;
-use crate::update::past;
+use crate::update::past::{self, Past};
 
 impl Preparation<'_, '_> {
     /// Builds the staged virtualenv from the staged tree, unless the live one is the right one.
@@ -21,22 +21,32 @@ impl Preparation<'_, '_> {
             ..self.site.pip_install_after(self.last.packages.clone())?
         };
         self.can_be_reached(&install, states)?;
-        let packages = if install.wanted.is_empty() {
+        if install.wanted.is_empty() {
             let reason = "no requirements are configured".to_owned();
-            Packages::Unchanged { reason, record: Record::default() }
-        } else {
-            past::prune_places(self.site, &self.state)?;
-            install.build(&self.host)?
-        };
-        let looked = self.look_at(packages, states);
-        if self.request.only_plan {
-            past::prune_places(self.site, &self.state)?;
+            let record = Record::default();
+            return Ok((Packages::Unchanged { reason: reason.clone(), record }, reason));
         }
-        looked
+        let standing = past::standing(&self.state, self.site.config().keep)?;
+        past::prune_places(self.site, &standing)?;
+        let packages = install.build(&self.host)?;
+        let looked = self.look_at(packages, states, &standing);
+        let pruned = match self.request.only_plan {
+            true => past::prune_places(self.site, &standing),
+            false => Ok(()),
+        };
+        // A refusal comes before what went wrong afterwards.
+        let looked = looked?;
+        pruned?;
+        Ok(looked)
     }
 
-    /// Checks that the services can use the staged virtualenv.
-    fn look_at(&mut self, packages: Packages, states: &[ServiceState]) -> Result<(Packages, String), Failed> {
+    /// Checks that the services can use the staged virtualenv; `standing` are the updates that can be rolled back.
+    fn look_at(
+        &mut self,
+        packages: Packages,
+        states: &[ServiceState],
+        standing: &[Past],
+    ) -> Result<(Packages, String), Failed> {
         let config = self.site.config();
         let Some(ready) = packages.goes_live() else {
             let reason = packages.change().into_change().reason;
@@ -47,7 +57,7 @@ impl Preparation<'_, '_> {
             self.try_to_move(&path)?;
         }
         ready.warnings.iter().for_each(|warning| self.notice(warning.clone()));
-        past::prune_built(self.site, &self.state, ready)?;
+        past::prune_built(self.site, &self.state, ready, standing)?;
         let bin = virtualenv.join("bin");
         if let Some((service, program)) = program_of(&config.services, states, &bin, &ready.missing_scripts) {
             return Err(PreparationError::ProgramMissing { service, program: bin.join(program) }.into());
