@@ -153,6 +153,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return program.ends_with("/bin/python").then(|| hint.to_owned());
     }
     match error.downcast_ref()? {
+        InitError::Distrust(error) => distrust(error),
         InitError::Exists { .. } => {
             Some("run `deploykit init --check` to compare it with the site, or `deploykit init --print` to see what `init` would write".into())
         }
@@ -204,16 +205,25 @@ fn distrust(error: &DistrustError) -> Option<String> {
     Some(match error {
         DistrustError::Foreign { path, owner, .. } => {
             format!(
-                "if you trust it, make it yours: `chown`; or run deploykit as {owner}; or name another configuration than `{}` with `--config FILE`",
+                "run deploykit as {owner}: `{}`; or name another configuration: `--config FILE`; or, if you trust the file, make it your own: `chown \"$USER\" {}`",
+                as_user(owner),
                 path.display()
             )
         }
         DistrustError::Writable { path, .. } => format!("chmod go-w {}", path.display()),
         DistrustError::RootOverOther { owner, .. } | DistrustError::NotWritable { owner, .. } => {
-            format!("run it as {owner}: `sudo -u {owner} deploykit …`")
+            format!("run deploykit as {owner}: `{}`", as_user(owner))
         }
         _ => return None,
     })
+}
+
+/// Returns the command that runs deploykit as a user; one without a name is `user 1001`.
+fn as_user(user: &str) -> String {
+    match user.strip_prefix("user ") {
+        Some(number) => format!("sudo -u '#{number}' deploykit …"),
+        None => format!("sudo -u {user} deploykit …"),
+    }
 }
 
 fn preparation(error: &PreparationError) -> Option<String> {
@@ -337,6 +347,9 @@ fn rollback(error: &RollbackError) -> Option<String> {
 
 fn git(error: &GitError) -> Option<String> {
     Some(match error {
+        GitError::DubiousOwnership { path } => {
+            format!("run deploykit as the owner of the checkout: `sudo -u OWNER deploykit …`; or, if you trust it, let git use it: `git config --global --add safe.directory {}`", path.display())
+        }
         GitError::NotARepository { .. } => "set `site.repository` to the directory that holds `.git`".into(),
         GitError::LocalChanges { changes, .. }
             if changes.iter().any(|change| {

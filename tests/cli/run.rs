@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -69,6 +70,12 @@ impl Cli {
 
     pub fn in_directory(mut self, directory: &Path) -> Cli {
         self.command.current_dir(directory);
+        self
+    }
+
+    /// Lets the caller be another user; only root may do that.
+    pub fn user(mut self, user: u32) -> Cli {
+        self.command.uid(user).gid(user).env("HOME", "/nonexistent");
         self
     }
 

@@ -169,7 +169,32 @@ fn root_leaves_nothing_in_a_checkout_of_somebody_else() {
     says(&checkout, 4, "root does not work on a site of somebody else");
     fs::remove_file(place.config()).unwrap();
     says(&place.run(&["init"]), 4, "root does not work on a site of somebody else");
+    says(&place.run(&["init"]), 4, "Hint: run deploykit as user 54321: `sudo -u '#54321' deploykit …`");
     assert!(!live.join(".deploykit").exists() && !place.config().exists());
+}
+
+#[test]
+fn somebody_else_is_told_whose_the_site_is() {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can run programs as somebody else");
+    }
+    let place = Place::new();
+    let live = place.repositories.live.display().to_string();
+    place.run(&["git-update"]).expect(0);
+    let run = |directory: &str, args: &[&str]| deploykit(directory, args).user(SOMEBODY).run();
+    for command in [&["status"][..], &["git-update"]] {
+        let done = run(&live, command);
+        says(
+            &done,
+            4,
+            &format!("`{live}/.deploykit` belongs to root, and user {SOMEBODY} cannot write to it"),
+        );
+        says(&done, 4, "Hint: run deploykit as root: `sudo -u root deploykit …`");
+    }
+    fs::remove_dir_all(place.repositories.live.join(".deploykit")).unwrap();
+    fs::remove_file(place.config()).unwrap();
+    let checkout = run("/", &["git-update", "--check", "--repository", &live, "--branch", "main"]);
+    says(&checkout, 4, &format!("git config --global --add safe.directory {live}"));
 }
 
 #[test]

@@ -111,6 +111,9 @@ impl Site {
         for path in own.into_iter().chain(config.python.virtualenv.as_deref()) {
             not_root_over_others(path)?;
         }
+        if state.directory().exists() {
+            is_writable(state.directory())?;
+        }
         if git::head_holds(&config.site.repository, state.directory()) {
             return Err(ClaimError::Tracked { directory: state.directory().to_owned() });
         }
