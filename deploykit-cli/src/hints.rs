@@ -266,6 +266,9 @@ fn preparation(error: &PreparationError) -> Option<String> {
             let name = program.file_name().unwrap_or_default().display();
             format!("add the package of `{name}` to the requirements or the lock, or name the group of the lock that has it in `python.groups`: a new virtualenv has only what they name")
         }
+        PreparationError::LiveVersionDown { .. } => {
+            "restore what the live version needs, such as its packages, or the variables and secrets that its settings read; `deploykit manage -- check` shows the failure".into()
+        }
         PreparationError::NotInTarget { key, .. } => {
             format!("push a version that has it, or set `{key}` to where it is now")
         }

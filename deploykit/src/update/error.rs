@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::django::DjangoError;
 use crate::git::{Head, counted, short};
 use crate::host::files::FileError;
 use crate::journal::{Entry, JournalError, can_finish, held_at};
@@ -94,6 +95,13 @@ pub enum PreparationError {
     CheckFailed {
         /// The errors.
         errors: Vec<String>,
+    },
+    /// The live version does not boot, and its command is to tell users.
+    #[error("the live version does not boot, so its command that announces the maintenance would fail")]
+    LiveVersionDown {
+        /// Why it does not boot.
+        #[source]
+        source: DjangoError,
     },
     /// The project cannot be run from another directory than its own.
     #[error("the staged tree loads `{module}` from the live checkout (`{}`), so it cannot be checked", path.display())]

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::django::Project;
+use crate::django::{DjangoError, Project};
 use crate::error::warn;
 use crate::event::{Event, Observer};
 use crate::git::{Parked, StagedTree};
@@ -78,6 +78,8 @@ pub(super) struct Preparation<'s, 'o> {
     last: Current,
     /// What the staged tree links of the live checkout.
     seen: Option<Seen>,
+    /// Why the live version does not boot.
+    live_fault: Option<DjangoError>,
 }
 
 impl<'s, 'o> Preparation<'s, 'o> {
@@ -114,6 +116,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             notices: Vec::new(),
             last: Current::default(),
             seen: None,
+            live_fault: None,
         })
     }
 
@@ -380,6 +383,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let commits = [self.from.clone(), self.to.clone()];
         let planned = facts.plan(self.site, &self.request, target, commits, &self.host);
         let planned = self.or_fail(StepKind::Plan, planned)?;
+        let minded = self.mind_live_fault(planned.as_ref().map(|planned| &planned.plan));
+        self.or_fail(StepKind::LiveCheck, minded)?;
         let Facts { session, beside, states, collected, .. } = facts;
         let added = collected.map(|collected| collected.added).unwrap_or_default();
         let Some(planned) = planned else {

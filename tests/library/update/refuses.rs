@@ -42,17 +42,28 @@ fn code_that_does_not_fit_the_server() {
     refusal.says(&["RuntimeError: the application cannot be wrapped", "config.wsgi"]);
     let refusal = trial.refuses("collect", publish_broken_stylesheet);
     refusal.says(&["guestbook/no-such-image.png", "guestbook/site.css"]);
+    the_live_version_needs_its_secrets(&trial);
     trial.is_fixed();
-    is_warned_of_secrets_that_are_the_next_version_s(&site);
 }
 
-/// The live version could not start again.
-fn is_warned_of_secrets_that_are_the_next_version_s(site: &TestSite) {
-    let settings = "project/config/settings/base.py";
-    let renamed = |tree: &Path| edit(tree, settings, "(\"SECRET_KEY\")", "(\"SIGNING_KEY\")");
-    site.publish_as("Another name", renamed).unwrap();
+/// The live version could not announce the maintenance, and could not start again.
+fn the_live_version_needs_its_secrets(trial: &Trial<'_>) {
+    let site = trial.site;
     let text = fs::read_to_string(&site.secrets).unwrap();
-    fs::write(&site.secrets, text.replace("SECRET_KEY", "SIGNING_KEY")).unwrap();
+    let rename_secret = |site: &DemoSite| {
+        let settings = "project/config/settings/base.py";
+        let renamed = |tree: &Path| edit(tree, settings, "(\"SECRET_KEY\")", "(\"SIGNING_KEY\")");
+        site.publish_as("Another name", renamed).unwrap();
+        fs::write(&site.secrets, text.replace("SECRET_KEY", "SIGNING_KEY")).unwrap();
+    };
+    let refusal = trial.refuses("live-check", rename_secret);
+    refusal.says(&[
+        "the live version does not boot, so its command that announces the maintenance would fail: ",
+        "secrets.json has no SECRET_KEY",
+    ]);
+    // Where users are not told, the update may be the fix.
+    configure(site, "\"production\"", "\"staging\"");
+    rename_secret(site);
     let loaded = load(site);
     let mut unheard = |_: &Record| ();
     let Ok(Prepared::Ready(update)) = update::prepare(&loaded, &Request::default(), None, &mut unheard)
@@ -63,6 +74,8 @@ fn is_warned_of_secrets_that_are_the_next_version_s(site: &TestSite) {
     let warning = "the live version does not boot with the current configuration, variables and packages";
     assert!(notices.contains(warning) && notices.contains("secrets.json has no SECRET_KEY"), "{notices}");
     update.discard();
+    fs::write(&site.secrets, text).unwrap();
+    trial.fix();
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use super::{Failed, Preparation};
 use crate::django::{Booting, DjangoError, Project, Session};
 use crate::error::error_chain;
+use crate::plan::{Plan, StepKind};
 use crate::services::{Role, ServiceState};
+use crate::update::error::PreparationError;
 
 /// The live version, booted once more beside other work.
 pub(super) struct LiveVersion(Result<Booting, DjangoError>);
@@ -22,19 +24,32 @@ impl Preparation<'_, '_> {
         LiveVersion(Session::begin(&host, live).map(Booting::only))
     }
 
-    /// Waits until it is booted, and says so if it does not boot. Then the update goes on: it may be the fix.
+    /// Waits until it is booted. If it does not boot, the plan decides whether the update goes on.
     pub(super) fn end_live_check(&mut self, version: LiveVersion) -> Result<((), String), Failed> {
         match version.0.and_then(|booting| booting.booted(&self.host)) {
             Ok(_) => Ok(((), "the live version boots, too".to_owned())),
             Err(error) if error.is_cancelled() => Err(error.into()),
             Err(error) => {
-                self.notice(format!(
-                    "the live version does not boot with the current configuration, variables and packages; if this update fails, its \
-                     services may not start again: {}",
-                    error_chain(&error)
-                ));
+                self.live_fault = Some(error);
                 Ok(((), "the live version does not boot".to_owned()))
             }
         }
+    }
+
+    /// Refuses a live version that does not boot where its command is to tell users. Otherwise only warns: the update may
+    /// be the fix.
+    pub(super) fn mind_live_fault(&mut self, plan: Option<&Plan>) -> Result<(), Failed> {
+        let Some(source) = self.live_fault.take() else { return Ok(()) };
+        let mut steps = plan.iter().flat_map(|plan| &plan.steps);
+        if steps.any(|step| step.id == StepKind::Announce && step.is_needed()) {
+            return Err(PreparationError::LiveVersionDown { source }.into());
+        }
+        self.notice(format!(
+            "the live version does not boot with the current configuration, variables and packages \
+             (`deploykit manage -- check` shows why); restore what it needs: otherwise, if this update fails, its services may \
+             not start again, and a later rollback fails: {}",
+            error_chain(&source)
+        ));
+        Ok(())
     }
 }
