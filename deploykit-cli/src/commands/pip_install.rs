@@ -68,13 +68,18 @@ pub fn run(global: &Global, args: &PipInstallArgs, ui: Ui) -> Result<u8, Failure
         };
     }
     let host = super::host(site.as_ref())?;
+    let previous = std::fs::canonicalize(&install.virtualenv).ok();
     let done = super::apply(&install, site.as_ref(), &host, args.check.check)?;
     let code = super::say(&done, args.check, ui)?;
     // No update of a site removes what its rollback needs no longer.
-    if install.in_place && site.is_none() && done.changed && !args.check.check {
-        let kept = keep_newest(&install.virtualenv).map_err(|error| Failure::refused(&error))?;
-        if let Some(kept) = kept {
-            ui.say(&format!("the previous packages are kept in `{}`", kept.display()));
+    if site.is_none() && done.changed && !args.check.check {
+        match keep_newest(&install.virtualenv, &install.virtualenvs, previous) {
+            Ok(Some(kept)) if install.in_place => {
+                ui.say(&format!("the previous packages are kept in `{}`", kept.display()));
+            }
+            Ok(_) => {}
+            // The packages have changed.
+            Err(error) => log::warn!("{}", deploykit::error_chain(&error)),
         }
     }
     Ok(code)

@@ -31,19 +31,29 @@ pub(super) fn refused(
     let said = tail.join("\n");
     let mut found = refusal_in(&said);
     let again = command.clone().deadline(budget.left());
-    if found.is_none() && *tool == Tool::Pip && said.contains("No matching distribution found") {
-        found = files::temporary_file_like(directory, ".log").ok().and_then(|log| {
-            let _ = host.run(&again.args([Path::new("--log"), log.path()]));
-            refusal_in(&fs::read_to_string(log.path()).unwrap_or_default())
-        });
+    // With constraints, pip takes a package that it cannot find for a conflict with them.
+    let is_missed = ["No matching distribution found", "The user requested (constraint)"];
+    if found.is_none() && *tool == Tool::Pip && is_missed.iter().any(|missed| said.contains(missed)) {
+        if let Ok(log) = files::temporary_file_like(directory, ".log") {
+            repeat(host, &again.args([Path::new("--log"), log.path()]))?;
+            found = refusal_in(&fs::read_to_string(log.path()).unwrap_or_default());
+        }
     } else if found.is_none() && *tool != Tool::Pip && said.contains("was not found in the package registry")
     {
-        let again = host.run(&again.env(INDEX_STRATEGY, "first-index"));
-        found = again.err().and_then(|error| refusal_in(&error.tail().join("\n")));
+        found = refusal_in(&repeat(host, &again.env(INDEX_STRATEGY, "first-index"))?);
     }
     match found {
         Some((url, status)) => Err(PythonError::AccessRefused { url, status, source: Box::new(error) }),
         None => Ok(error),
+    }
+}
+
+/// Repeats a command that failed, and returns its last lines. Only an interruption is an error of its own.
+fn repeat(host: &Host, command: &Command) -> Result<String, CommandError> {
+    match host.run(command) {
+        Err(error @ CommandError::Cancelled { .. }) => Err(error),
+        Err(error) => Ok(error.tail().join("\n")),
+        Ok(_) => Ok(String::new()),
     }
 }
 
@@ -71,7 +81,30 @@ fn refusal_in(output: &str) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::Cancel;
+
+    #[test]
+    fn an_interruption_is_no_failure_of_the_installer() {
+        let cancel = Cancel::new().unwrap();
+        let host = Host::new().with_cancel(cancel.clone());
+        let directory = tempfile::tempdir().unwrap();
+        let asked = || {
+            let error = CommandError::Failed {
+                command: "pip install six".to_owned(),
+                code: 1,
+                duration: Duration::ZERO,
+                tail: vec!["ERROR: No matching distribution found for six".to_owned()],
+            };
+            let budget = Budget::new(Duration::from_secs(9));
+            refused(&host, &Tool::Pip, &Command::new("true"), budget, error, directory.path())
+        };
+        assert!(matches!(asked(), Ok(CommandError::Failed { .. })));
+        cancel.request();
+        assert!(matches!(asked(), Err(PythonError::Command(CommandError::Cancelled { .. }))));
+    }
 
     #[test]
     fn a_refusal_is_found_in_what_pip_and_uv_say() {

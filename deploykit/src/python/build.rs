@@ -302,7 +302,7 @@ impl Build {
         let command =
             self.installer(&["install"], budget).args(self.of_pip()).args(args).args(&self.extra_args);
         let command = self.tool.for_sources(command, &self.sources, run_in).directory(run_in);
-        host.run(&command).map_err(|error| failed("installing the packages", error))
+        self.ask(host, budget, &command, "installing the packages")
     }
 
     /// Returns what pip is told beside what to install.

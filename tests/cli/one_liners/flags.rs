@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::support::git::Repositories;
 use crate::support::http::{Reply, Server};
+use crate::support::python::PythonSite;
 use crate::support::services;
 
 /// A directory that no configuration is in or above.
@@ -273,4 +274,36 @@ pub fn of_a_site(site: &TestSite) {
     let cli = deploykit("/", &install).env("VIRTUAL_ENV", "");
     says(&cli.run(), 3, "or add `--virtualenv DIRECTORY`, or activate the virtualenv");
     fs::rename(&aside, &site.config).unwrap();
+}
+
+#[test]
+fn packages_without_a_site_are_kept_for_one_step_back() {
+    let site = PythonSite::new();
+    for version in ["1.0", "1.1", "1.2", "2.0"] {
+        site.wheel("alpha", version, &[]);
+    }
+    site.install_by_hand(&["alpha==1.0"]);
+    let virtualenv = site.virtualenv.display().to_string();
+    let install = |version: &str, more: &[&str]| {
+        let requirements = site.require(&format!("alpha=={version}\n")).display().to_string();
+        let install = ["pip-install", "--virtualenv", &virtualenv, "-r", &requirements];
+        let cli = deploykit(&site.directory, &[&install[..], more].concat());
+        let done = cli.env("PIP_DISABLE_PIP_VERSION_CHECK", "1").run();
+        says(&done, 0, &format!("→ alpha {version}"));
+        assert_eq!(site.live("alpha", &[]), format!("alpha {version}"));
+        done
+    };
+    let staged = site.virtualenv.with_file_name(".venv.environments");
+    let names = || fs::read_dir(&staged).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    says(&install("1.1", &["--in-place"]), 0, "the previous packages are kept in");
+    assert_eq!(names(), [""; 0].map(std::path::PathBuf::from));
+    install("1.2", &[]);
+    let previous = fs::read_link(&site.virtualenv).unwrap();
+    fs::create_dir(staged.join("0".repeat(16))).unwrap();
+    install("2.0", &[]);
+    let mut expected = [previous, fs::read_link(&site.virtualenv).unwrap()];
+    expected.sort();
+    let mut found = names();
+    found.sort();
+    assert_eq!(found, expected);
 }

@@ -180,6 +180,13 @@ fn requirements_find_a_private_index_by_each_way_that_pip_and_uv_know() {
         let PythonError::AccessRefused { url, status, .. } = &error else { panic!("{tool:?}: {error:?}") };
         assert!(url.starts_with(&private.index.url), "{url}");
         assert_eq!(status, "401 Unauthorized");
+        // The index refuses what it allowed while the packages were resolved.
+        let operation = operation(&private.site, installer);
+        let Prepared::Upgrade(upgrade) = operation.plan(&private.host(&private.netrc())).unwrap() else {
+            panic!("{tool:?}")
+        };
+        let error = upgrade.build(&private.host(&[])).unwrap_err();
+        assert!(matches!(error, PythonError::AccessRefused { .. }), "{tool:?}: {error:?}");
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{Build, Built, failed, private_file};
 use crate::command::Command;
 use crate::host::files::{self, FileError};
-use crate::host::{CommandError, Host};
+use crate::host::{CommandError, Host, Output};
+use crate::python::access;
 use crate::python::bytecode;
 use crate::python::error::PythonError;
 use crate::python::installer::{Budget, Tool, isolated};
@@ -100,7 +101,22 @@ impl Build {
         let command = self.installer(&["install", "--no-deps"], budget);
         let command = command.args([Path::new("-r"), file.path()]).args(&self.extra_args);
         let step = "installing the packages that no requirement asks for";
-        host.run(&command).map(|_| ()).map_err(|error| failed(step, error))
+        self.ask(host, budget, &command, step).map(|_| ())
+    }
+
+    /// Runs an installer that asks an index.
+    pub(super) fn ask(
+        &self,
+        host: &Host,
+        budget: Budget,
+        command: &Command,
+        step: &'static str,
+    ) -> Result<Output, PythonError> {
+        host.run(command).or_else(|error| {
+            let directory = files::parent(&self.staged);
+            let error = access::refused(host, &self.tool, command, budget, error, directory)?;
+            Err(failed(step, error))
+        })
     }
 
     /// Returns those of some packages that conda installed; only a virtualenv that stays in its place has such.
