@@ -16,6 +16,7 @@ mod nothing_new;
 mod public_api;
 mod python;
 mod reference;
+mod rehearsal;
 mod secrets;
 mod services;
 mod smoke;

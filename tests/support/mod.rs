@@ -7,6 +7,7 @@ pub mod django;
 pub mod harness;
 pub mod http;
 pub mod pooler;
+pub mod probe;
 pub mod releases;
 pub mod services;
 pub mod site;

@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     backup,
     bytecode,
     check,
+    copies,
     database,
     fork,
     origin,

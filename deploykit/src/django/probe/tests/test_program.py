@@ -62,7 +62,8 @@ def test_without_django_the_error_says_so(tmp_path: Path) -> None:
 def test_every_request_has_one_function() -> None:
     """The registry has what `session.rs` asks for, and takes no name twice."""
     names = (
-        "backup backup_facts begin_collect begin_twin check compile end_collect end_twin facts fork join login_url migrate"
+        "backup backup_facts begin_collect begin_twin check compile confirm_copies copy_databases"
+        " end_collect end_twin facts fork join login_url migrate"
         " migrate_by_command migrations own_command ping pooling"
         " restore_backup reversal reverse rows settle state static_sources"
     )

@@ -1,0 +1,3 @@
+//! The update, rehearsed on a copy of the site.
+
+mod copies;

@@ -1,0 +1,82 @@
+//! The program in the site's Python, run from its sources and asked by its own protocol.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::django::Site;
+use super::root;
+
+/// Takes the sources' directory, and requests from the standard input.
+const START: &str = "import os, sys; sys.path.insert(0, sys.argv[1]); from deploykit_probe import serve; \
+    serve.run(os.fdopen(os.dup(0), 'rb'))";
+
+/// A booted site that answers. It is killed when it is dropped.
+pub struct Probe {
+    pub child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Probe {
+    /// Boots a site.
+    pub fn boot(site: &Site) -> Probe {
+        Probe::boot_with(site, json!({}))
+    }
+
+    /// Boots a site with more in its configuration.
+    pub fn boot_with(site: &Site, more: Value) -> Probe {
+        let mut command = Command::new(&site.project.python);
+        command.args(["-c", START]).arg(root().join("deploykit/src/django/probe"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1").current_dir(site.directory.path());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python starts");
+        let answers = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut probe = Probe { child, answers };
+        let mut configuration = json!({ "directory": site.project.directory, "limit": 30 });
+        let fields = configuration.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+        probe.send(&configuration);
+        let booted = probe.answer();
+        assert!(booted["ok"]["pid"].is_number(), "{booted}");
+        probe
+    }
+
+    /// Asks, and returns the whole answer.
+    pub fn ask(&mut self, request: &Value) -> Value {
+        self.send(request);
+        self.answer()
+    }
+
+    /// Asks, and returns what was answered; fails where that is an error.
+    #[track_caller]
+    pub fn ok(&mut self, request: &Value) -> Value {
+        let answer = self.ask(request);
+        assert!(answer.get("ok").is_some(), "{request}: {answer:#}");
+        answer["ok"].clone()
+    }
+
+    /// Sends a request.
+    pub fn send(&mut self, request: &Value) {
+        let input = self.child.stdin.as_mut().expect("a pipe");
+        writeln!(input, "{request}").expect("it reads");
+    }
+
+    /// Waits for the next answer, past what only tells of progress.
+    pub fn answer(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.answers.read_line(&mut line).expect("a line"), 0, "it has ended");
+            let value = serde_json::from_str(&line).unwrap_or(Value::Null);
+            if value.get("ok").is_some() || value.get("error").is_some() {
+                return value;
+            }
+        }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
