@@ -15,7 +15,7 @@ const GROUPS: &str = "/sys/fs/cgroup";
 
 /// There is less memory than a step needs.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("step `{step}` needs {needed} of memory (`needs-memory`), but only {available} is available {}", place(group.as_deref()))]
+#[error("`needs-memory` is {needed}, but only {available} of memory is available {}", place(group.as_deref()))]
 pub struct MemoryError {
     /// The step.
     pub step: String,
@@ -157,7 +157,7 @@ mod tests {
             let group = Option::<&str>::map(group, PathBuf::from);
             MemoryError { available: Size(2_000_000_000), group, ..error.clone() }.to_string()
         };
-        let start = "step `build` needs 18446744 TB of memory (`needs-memory`), but only 2 GB is available ";
+        let start = "`needs-memory` is 18446744 TB, but only 2 GB of memory is available ";
         assert_eq!(said(None), format!("{start}on the machine (`MemAvailable`)"));
         assert_eq!(said(Some("/web")), format!("{start}within the limit of the control group `/web`"));
         NeedsMemory { needed: Size(1), ..need }.check().unwrap();

@@ -207,9 +207,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let states = self.step(StepKind::Services, |this| {
             let (states, text) = this.services()?;
             this.web_is_known(&states)?;
-            config.steps.iter().filter_map(OwnStep::memory).try_for_each(|need| need.check())?;
             Ok((states, text))
         })?;
+        for need in config.steps.iter().filter_map(OwnStep::memory) {
+            let enough = need.check().map_err(Into::into);
+            self.or_fail(StepKind::Own(need.step), enough)?;
+        }
         let baseline = self.step(StepKind::Pages, |this| this.pages(&states))?;
         let (mut beside, tree, seeded) = self.ground(moved)?;
         let packages = self.step(StepKind::StagedVirtualenv, |this| this.packages(&tree, &states))?;
