@@ -30,6 +30,9 @@ pub use record::Record;
 pub(crate) use upgrade::summary;
 pub use upgrade::{Ready, Upgrade};
 
+/// What a plan says of packages that change in place while programs use them.
+const UNSTOPPED: &str = "! no web service is stopped meanwhile: a program of this virtualenv that runs may load old and new packages";
+
 /// Installs the packages that requirements files or a lock file name.
 #[derive(Clone, Debug)]
 pub struct PipInstall {
@@ -126,13 +129,16 @@ impl Prepared {
         }
     }
 
-    /// Likewise, in a few words, for what has a window.
-    pub(crate) fn change_in_window(&self) -> Check {
+    /// Likewise, in a few words, for a run that stops the web or does not.
+    pub(crate) fn change_in_window(&self, web_stops: bool) -> Check {
         let mut check = self.change().brief();
         if let Check::Change(change) = &mut check
             && self.goes_live().is_some_and(|ready| ready.switch.is_in_place())
         {
-            change.reason.push_str(", inside the window");
+            match web_stops {
+                true => change.reason.push_str(", inside the window"),
+                false => change.details.push(UNSTOPPED.to_owned()),
+            }
         }
         check
     }

@@ -140,7 +140,7 @@ impl Facts {
             backup: self.backup(site),
             code,
             outputs: self.outputs(site),
-            virtualenv: self.packages.change_in_window(),
+            virtualenv: self.packages.change_in_window(services.web_stops()),
             static_files,
             migrate: self.migrate(self.migrations()),
             smoke_check: services.smoke_check(),

@@ -300,6 +300,13 @@ fn a_change_says_what_and_how_to_go_back() {
     std::fs::write(live.join("lib/python3.11/site-packages/mine.pth"), "").unwrap();
     let mut wanted = resolved(&[("Django", "5.2"), ("humanize", "4.1"), ("ipython", "8"), ("wheel", "0.48")]);
     wanted.resolved.unasked.insert("ipython".into());
+    let in_place = PipInstall { in_place: true, ..operation.clone() };
+    let in_place = in_place.compare(&facts, &Tool::Pip, &python(), wanted.clone()).unwrap();
+    let change = in_place.change_in_window(true).into_change();
+    assert_eq!(change.reason, "4 packages change, in place, inside the window");
+    let change = in_place.change_in_window(false).into_change();
+    assert_eq!(change.reason, "4 packages change, in place");
+    assert_eq!(change.details.last().unwrap(), UNSTOPPED);
     let planned = operation.compare(&facts, &Tool::Pip, &python(), wanted).unwrap();
     let Prepared::Upgrade(upgrade) = planned else { panic!("{planned:?}") };
     assert_eq!(upgrade.build.seeds, BTreeMap::from([("pip".to_owned(), "23.0".to_owned())]));

@@ -113,7 +113,7 @@ impl Facts {
             Some(target) => target.change(),
             None => Check::unchanged("the update brought no commits"),
         };
-        let virtualenv = self.packages.change_in_window();
+        let virtualenv = self.packages.change_in_window(services.web_stops());
         let static_files = match &self.done.static_files {
             None => Check::unchanged("the update changed no static files"),
             Some(way) => {
