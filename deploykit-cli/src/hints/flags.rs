@@ -1,7 +1,7 @@
 //! Hints for sites that flags describe: they name flags instead of keys of the configuration.
 
 /// Words of hints, and the words for flags that replace them.
-const FLAGS: [(&str, &str); 20] = [
+const FLAGS: [(&str, &str); 29] = [
     ("`site.repository`", "`--repository`"),
     ("`git.branch`", "`--branch`"),
     ("set `git.local-changes = \"keep\"`", "add `--keep-changes`"),
@@ -9,6 +9,19 @@ const FLAGS: [(&str, &str); 20] = [
     ("`python.virtualenv`", "`--virtualenv`"),
     ("`python.python`", "`--python`"),
     ("set `python.in-place = true`", "add `--in-place`"),
+    (", or set `keep` to fewer updates", ""),
+    (
+        "`--keyring-provider subprocess` in `python.extra-args`",
+        "PIP_KEYRING_PROVIDER=subprocess in the environment",
+    ),
+    ("pip.conf or `python.extra-args`", "or pip.conf"),
+    (", or `python.install-project = false` with a lock", ""),
+    (
+        "; or leave out `python.requirements` and `python.lock`, and install packages by a step of your own",
+        "",
+    ),
+    ("in `site.env-file`", "in the environment"),
+    ("; `git.deadline` sets the timeout", ""),
     ("name its file in `python.requirements`", "give its file to `-r`"),
     ("set `python.lock` to the lock file", "give the lock file to `--lock`"),
     (
@@ -21,6 +34,8 @@ const FLAGS: [(&str, &str); 20] = [
     ("`site.project`", "`--project`"),
     ("`site.settings`", "`--settings`"),
     ("`smoke.base`", "`--base`"),
+    ("`smoke.connect`", "`--connect`"),
+    ("raise `stop-timeout`; with", "raise `stop-timeout` in a configuration (`deploykit init`); with"),
     ("correct the service's `config`", "correct `--supervisor-config`"),
     ("name it with `unit`", "name the unit"),
     ("`user = true` when", "add `--user` when"),
@@ -34,6 +49,11 @@ pub fn in_flags(hint: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use deploykit::CommandError;
+    use deploykit::errors::PythonError;
+
     use super::*;
 
     #[test]
@@ -44,6 +64,25 @@ mod tests {
         let flags = "give the lock file to `--lock`, with its `pyproject.toml` or `Pipfile` beside it";
         assert_eq!(in_flags(hint), flags);
         assert_eq!(in_flags("chmod go-w /srv"), "chmod go-w /srv");
+    }
+
+    #[test]
+    fn a_hint_about_packages_names_no_key() {
+        let path = || PathBuf::from("/srv");
+        let source = || Box::new(CommandError::NotFound { program: "pip".to_owned() });
+        let errors = [
+            PythonError::NoRoom { directory: path(), copy: 2, reserve: 1, free: 2 },
+            PythonError::CredentialsInArguments { position: 1 },
+            PythonError::IndexOfPip { file: path() },
+            PythonError::AccessRefused { url: String::new(), status: String::new(), source: source() },
+            PythonError::Constrained { lock: path(), constraint: String::new(), source: source() },
+            PythonError::NotReplaceable { path: path(), what: "", in_place: false },
+        ];
+        for error in errors {
+            let hint = in_flags(&super::super::python::hint(&error).unwrap());
+            let named = ["python.", "site.", "keep`"].iter().find(|key| hint.contains(*key));
+            assert_eq!(named, None, "{hint}");
+        }
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
         PythonError::NoRoom { .. } => "make room on the disk, or set `keep` to fewer updates".into(),
         PythonError::ChangedMeanwhile { .. } => "start the update again".into(),
         PythonError::NotReplaceable { path, .. } => format!(
-            "make a virtualenv with its Python ({}/bin/python3 -m venv DIRECTORY), let the services use it, and set `python.virtualenv`; \
-             or leave out `python.requirements` and `python.lock`, and install packages by a step of your own",
+            "make a virtualenv with its Python ({}/bin/python3 -m venv DIRECTORY), let the services use it, and set `python.virtualenv`\
+             ; or leave out `python.requirements` and `python.lock`, and install packages by a step of your own",
             path.display()
         ),
         PythonError::TrackedVirtualenv { .. } => {
@@ -98,8 +98,8 @@ pub(super) fn hint(error: &PythonError) -> Option<String> {
             format!("name it in the requirements, or run `pip uninstall {name}` if nothing needs it")
         }
         PythonError::AccessRefused { .. } => {
-            "give the site's user the user name and password: in .netrc, in a keyring (`--keyring-provider subprocess` in \
-             `python.extra-args`), or in the address of the index, as PIP_INDEX_URL or UV_DEFAULT_INDEX in `site.env-file`"
+            "give the site's user the user name and password: in .netrc, in a keyring \
+             (`--keyring-provider subprocess` in `python.extra-args`), or in the address of the index, as PIP_INDEX_URL or UV_DEFAULT_INDEX in `site.env-file`"
                 .into()
         }
         PythonError::Constrained { .. } => {
