@@ -124,11 +124,13 @@ impl Build {
     ///
     /// As [`perform`](Build::perform).
     pub fn run(&self, host: &Host) -> Result<Built, PythonError> {
-        let built = self.complete(host)?;
         // What is prepared may be live by now.
-        if let Some(place) = &self.place
-            && !super::in_place::is_ready(&place.path)
-        {
+        let place = self.place.as_ref().filter(|place| !super::in_place::is_ready(&place.path));
+        if place.is_some() {
+            super::in_place::has_room(&self.virtualenv)?;
+        }
+        let built = self.complete(host)?;
+        if let Some(place) = place {
             self.prepare_in(place, host)?;
         }
         Ok(built)

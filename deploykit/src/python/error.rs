@@ -70,13 +70,15 @@ pub enum PythonError {
         path: PathBuf,
     },
     /// The copy of the packages, which restores them, does not fit.
-    #[error("the copy of the packages needs {} MB in `{}`, which has {} MB free", needed.div_ceil(1_000_000), directory.display(), free / 1_000_000)]
+    #[error("a copy of the packages takes {} MB, and {} MB must stay free, but the disk of `{}` has only {} MB free", copy.div_ceil(1_000_000), reserve / 1_000_000, directory.display(), free / 1_000_000)]
     NoRoom {
         /// The virtualenv.
         directory: PathBuf,
-        /// In bytes.
-        needed: u64,
-        /// In bytes.
+        /// The size of the copy in bytes.
+        copy: u64,
+        /// How many bytes must stay free beside it.
+        reserve: u64,
+        /// How many bytes are free.
         free: u64,
     },
     /// Somebody has installed something between the preparation and the window.

@@ -112,7 +112,7 @@ impl Next<'_> {
 
     fn make(&self, host: &Host, go: &BTreeSet<String>, come: &BTreeSet<String>) -> Result<(), PythonError> {
         let mut ready = Ready { before: self.before.clone(), ..Ready::default() };
-        self.has_room()?;
+        has_room(self.virtualenv)?;
         create(&self.place.join(REPLACED))?;
         for (live, next) in self.directories() {
             create(files::parent(&next))?;
@@ -165,21 +165,6 @@ impl Next<'_> {
         .collect()
     }
 
-    fn has_room(&self) -> Result<(), PythonError> {
-        let found = rustix::fs::statvfs(self.virtualenv).at("look at", self.virtualenv)?;
-        let free = found.f_bavail.saturating_mul(found.f_frsize);
-        let mut needed = 0;
-        for (_, directory) in site_packages(self.virtualenv) {
-            needed += copies::size(&directory)?;
-        }
-        // The programs, and what the site itself writes meanwhile.
-        needed += RESERVE;
-        if free < needed {
-            return Err(PythonError::NoRoom { directory: self.virtualenv.to_owned(), needed, free });
-        }
-        Ok(())
-    }
-
     /// Copies what lies elsewhere in the virtualenv and is replaced or removed; if nothing is there, nothing is.
     fn keep(&self, path: &Path) -> Result<(), PythonError> {
         let (live, kept) = (self.virtualenv.join(path), self.place.join(REPLACED).join(path));
@@ -193,6 +178,25 @@ impl Next<'_> {
             _ => Ok(put(&live, &kept).at("copy", &live)?),
         }
     }
+}
+
+/// Checks that the disk has room for the next packages of a virtualenv.
+///
+/// # Errors
+///
+/// When it has not, or something cannot be read.
+pub(super) fn has_room(virtualenv: &Path) -> Result<(), PythonError> {
+    let found = rustix::fs::statvfs(virtualenv).at("look at", virtualenv)?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let mut copy = 0;
+    for (_, directory) in site_packages(virtualenv) {
+        copy += copies::size(&directory)?;
+    }
+    // The programs, and what the site itself writes meanwhile.
+    if free < copy + RESERVE {
+        return Err(PythonError::NoRoom { directory: virtualenv.to_owned(), copy, reserve: RESERVE, free });
+    }
+    Ok(())
 }
 
 /// Makes the next packages live, or those from before.

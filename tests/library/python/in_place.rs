@@ -33,7 +33,7 @@ fn a_conda_environment_and_a_mount_keep_their_places() {
         let (site, tool) = (outdated(), tool.name());
         let (host, linked) = (site.host(), operation(&site, installer));
         let operation = PipInstall { in_place: true, ..linked.clone() };
-        let mount = Disk::around(&site.virtualenv);
+        let mount = Disk::with_contents(&site.virtualenv, "1g");
         if mount.is_some() {
             let error = linked.check(&host).unwrap_err();
             assert!(matches!(error, PythonError::DifferentFileSystem { .. }), "{tool}: {error}");
@@ -47,6 +47,13 @@ fn a_conda_environment_and_a_mount_keep_their_places() {
         let Check::Change(change) = operation.check(&host).unwrap() else { panic!("{tool}") };
         assert_eq!(change.reason, "3 packages change, in place", "{tool}");
         let Prepared::Upgrade(upgrade) = operation.plan(&host).unwrap() else { panic!("{tool}") };
+        if let Some(disk) = &mount {
+            disk.resize("100m");
+            let error = upgrade.build(&host).unwrap_err();
+            assert!(error.to_string().contains(", and 100 MB must stay free, but "), "{tool}: {error}");
+            assert!(!upgrade.build.staged.exists(), "{tool}: nothing is built before");
+            disk.resize("1g");
+        }
         let next = upgrade.build(&host).unwrap();
         assert_eq!((changes(&next), seen()), (CHANGES.map(str::to_owned).to_vec(), before.clone()), "{tool}");
         assert_eq!(next.missing_scripts, [""; 0], "{tool}");
