@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     rows,
     site,
     static,
+    world,
 )
 from .answers import ANSWERS, received, seal, send
 from .connections import Directed
@@ -132,6 +133,12 @@ def load_apps() -> None:
 def boot(requests: IO[bytes]) -> None:
     """Reads the configuration and runs `manage.py`."""
     configuration = received(json.loads(requests.readline().decode("utf-8")))
+    if configuration.get("world"):
+        try:
+            world.enter(configuration["world"], {requests.fileno(), ANSWERS.fileno()})
+        except BaseException as error:
+            send(failure(error))
+            return
     seal()
     # What Python's own start printed may have left half a line.
     ANSWERS.write(b"\n")

@@ -65,7 +65,7 @@ def test_every_request_has_one_function() -> None:
         "backup backup_facts begin_collect begin_twin check compile confirm_copies copy_databases"
         " end_collect end_twin facts fork join login_url migrate"
         " migrate_by_command migrations own_command ping pooling"
-        " restore_backup reversal reverse rows settle state static_sources"
+        " restore_backup reversal reverse rows settle state static_sources try_world"
     )
     assert sorted(ANSWERING) == names.split()
     with pytest.raises(ValueError, match="`ping`"):

@@ -1,0 +1,369 @@
+"""The file system of a world of its own: it shows the live one, and what is written stays in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+
+from . import kernel
+from .errors import Refused
+
+# File systems of the kernel's own, and those that mount others when they are looked at.
+KERNELS = (
+    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue nsfs proc pstore"
+    " rpc_pipefs securityfs sysfs tracefs"
+).split()
+OWN = ("/proc", "/sys", "/dev")
+
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+# What root could tell the kernel.
+PROC = ("sys", "sysrq-trigger", "irq", "bus", "fs")
+
+# Where an ordinary user's own directories are not looked for; how deep they are looked for elsewhere; in how many directories
+# of the machine, and of the site.
+FOREIGN = ("/boot", "/etc", "/usr")
+DEPTH = 3
+MOST = {False: 3000, True: 50000}
+
+# Files up to this size are copied where no layer can be; greater ones can only be read.
+SMALL = 16 << 20
+
+TMPFS = "mode=755,size=25%"
+
+
+def inside(path: str, directory: str) -> bool:
+    """Tells whether a path is a directory, or lies in it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+class Layers:
+    """Mounts that show directories; what is written into them goes elsewhere."""
+
+    def __init__(self, scratch: str, user: bool) -> None:
+        """Begins with an empty root."""
+        self.scratch, self.user = os.path.realpath(scratch), user
+        self.mounts = [one for one in kernel.mounts() if not inside(one.path, self.scratch)]
+        self.count = 0
+        self.seen = {False: 0, True: 0}
+        self.empty: list[str] = []
+        self.places: list[str] = []
+        # What could only be bound: sockets in there are the live ones.
+        self.bound: list[str] = []
+        # Several worlds may have one scratch directory.
+        self.disk, self.memory = (tempfile.mkdtemp(prefix=name, dir=self.scratch) for name in ("disk-", "memory-"))
+        kernel.mount("tmpfs", self.memory, "tmpfs", kernel.NOSUID | kernel.NODEV, TMPFS)
+        self.root = self.memory + "/root"
+        os.mkdir(self.root, 0o755)
+        kernel.bind(self.root, self.root)
+
+    def at(self, path: str) -> str:
+        """Returns where a path of the world to be stands now."""
+        found = self.root + path
+        if not inside(os.path.realpath(found), self.root):
+            raise Refused("no_world", reason="`%s` leads elsewhere in the staged tree than in the live one" % path)
+        return found
+
+    def mount_of(self, path: str) -> kernel.Mount:
+        """Returns the mount that a path lies on."""
+        return max((one for one in self.mounts if inside(path, one.path)), key=lambda one: len(one.path))
+
+    def cover(self, path: str, target: str) -> None:
+        """Shows a directory with all that is mounted in it."""
+        below = [one for one in self.mounts if one.path != path and inside(one.path, path)]
+        if not self.user:
+            self.layer(path, target)
+            for one in below:
+                place = target.rstrip("/") + one.path[len(path.rstrip("/")) :]
+                if one.kind not in KERNELS and not any(inside(one.path, own) for own in OWN) and os.path.isdir(place):
+                    self.layer(one.path, place)
+        elif self.mount_of(path).kind in KERNELS or path in OWN:
+            return
+        elif below:
+            self.rebuild(path, target)
+        else:
+            self.layer(path, target)
+
+    def rebuild(self, path: str, target: str) -> None:
+        """Shows a directory entry by entry: an ordinary user must not look below what is mounted."""
+        if target != self.root:
+            kernel.mount("tmpfs", target, "tmpfs", kernel.NOSUID | kernel.NODEV, TMPFS)
+        for entry in entries_of(path):
+            try:
+                self.rebuild_entry(entry, "%s/%s" % (target, entry.name))
+            except FileNotFoundError:
+                # The live machine goes on: it has just been removed.
+                continue
+        self.be_like(path, target)
+
+    def rebuild_entry(self, entry: os.DirEntry[str], target: str) -> None:
+        """Shows an entry of a directory."""
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), target)
+        elif entry.is_dir():
+            os.mkdir(target, 0o755)
+            self.cover(entry.path, target)
+        elif entry.is_file():
+            touch(target)
+            if entry.path in self.empty:
+                self.be_like(entry.path, target)
+            elif entry.stat().st_size <= SMALL and os.access(entry.path, os.R_OK | os.W_OK):
+                shutil.copyfile(entry.path, target)
+                self.be_like(entry.path, target)
+            else:
+                self.freeze(entry.path, target)
+
+    def layer(self, path: str, target: str, shown: str | None = None, instead: dict[str, str] | None = None) -> None:
+        """Shows a directory; what is written goes to the disk where it can, else to memory."""
+        shown = shown or path
+        places = [self.memory] if inside(self.scratch, path) else [self.disk, self.memory]
+        failed = None
+        for place in places:
+            self.count += 1
+            upper, work = ("%s/%s%d" % (place, name, self.count) for name in ("upper", "work"))
+            for directory in (upper, work):
+                os.mkdir(directory, 0o700)
+            self.fill(path, upper, shown, instead or {})
+            try:
+                self.overlay(path, upper, work, target)
+                return
+            except OSError as error:
+                failed = failed or error
+        # The site must be able to write; the rest of the machine can do without.
+        if any(inside(place, shown) for place in self.places if place != shown) or shown in self.places or shown == "/":
+            raise failed or OSError(path)
+        self.freeze(path, target)
+
+    def overlay(self, path: str, upper: str, work: str, target: str) -> None:
+        """Mounts an overlay."""
+        lower, data = os.open(path, os.O_PATH), ""
+        numbers = [lower, os.open(upper, os.O_PATH), os.open(work, os.O_PATH)]
+        try:
+            # A path may hold what separates options.
+            data = "lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d" % tuple(numbers)
+            data += ",userxattr" if self.user else ",index=off,redirect_dir=on,metacopy=on"
+            try:
+                kernel.mount("overlay", target, "overlay", kernel.NODEV, data + ",volatile")
+            except OSError:
+                kernel.mount("overlay", target, "overlay", kernel.NODEV, data)
+        except OSError as error:
+            raise OSError(error.errno, "a layer over `%s`: %s" % (path, os.strerror(error.errno or 0))) from error
+        finally:
+            for one in numbers:
+                os.close(one)
+        open_up(work)
+
+    def freeze(self, path: str, target: str) -> None:
+        """Shows what is live; nobody can write into it."""
+        self.bound.append(path)
+        kernel.bind(path, target)
+        kernel.read_only(target, self.mount_of(path).flags)
+        for one in self.mounts:
+            if one.path != path and inside(one.path, path):
+                kernel.read_only(target + one.path[len(path.rstrip("/")) :], one.flags)
+
+    def be_like(self, path: str, target: str) -> None:
+        """Gives a directory or a file the attributes of another, as far as the kernel lets this user."""
+        found = os.stat(path)
+        if not self.user:
+            os.chown(target, found.st_uid, found.st_gid)
+        if not self.user or is_ours(found):
+            shutil.copystat(path, target)
+            return
+        # It belongs to this user now, who may do what was allowed before.
+        bits = sum(bit for bit in (os.R_OK, os.W_OK, os.X_OK) if os.access(path, bit))
+        os.chmod(target, stat.S_IMODE(found.st_mode) & 0o1077 | bits << 6)
+
+    def fill(self, lower: str, upper: str, shown: str, instead: dict[str, str]) -> None:
+        """Puts into a layer what is to appear in place of what lies below it."""
+        self.be_like(lower, upper)
+        if self.user:
+            self.own_directories(lower, upper, shown)
+        for path in self.empty:
+            name = path[len(shown.rstrip("/")) + 1 :]
+            if inside(path, shown) and os.path.isfile("%s/%s" % (lower, name)) and self.parents(lower, upper, name):
+                touch("%s/%s" % (upper, name))
+                self.be_like("%s/%s" % (lower, name), "%s/%s" % (upper, name))
+        for name, source in instead.items():
+            self.parents(lower, upper, name)
+            there = "%s/%s" % (upper, name)
+            if os.path.islink(source):
+                os.symlink(os.readlink(source), there)
+            elif os.path.isdir(source):
+                os.mkdir(there)
+            else:
+                touch(there)
+
+    def parents(self, lower: str, upper: str, name: str) -> bool:
+        """Makes the directories that lead to a name; returns whether they are there below, too."""
+        path = ""
+        for part in name.split("/")[:-1]:
+            path += "/" + part
+            if not kernel.is_directory(lower + path):
+                return False
+            if not os.path.exists(upper + path):
+                os.mkdir(upper + path)
+                self.be_like(lower + path, upper + path)
+        return True
+
+    def own_directories(self, lower: str, upper: str, shown: str) -> None:
+        """Makes the directories that this user may write into, but not copy: their owner or group is not the process's own."""
+
+        def look(path: str, depth: int) -> None:
+            """Looks for such directories."""
+            for entry in entries_of(lower + path):
+                name = "%s/%s" % (path, entry.name)
+                place = shown.rstrip("/") + name
+                if not entry.is_dir(follow_symlinks=False) or inside(place, self.scratch) or place in OWN + FOREIGN:
+                    continue
+                # On the way to one of the site's places, or in it.
+                near = any(inside(place, one) or inside(one, place) for one in self.places)
+                self.seen[near] += 1
+                if self.seen[near] > MOST[near]:
+                    continue
+                try:
+                    if not is_ours(entry.stat(follow_symlinks=False)) and (os.access(entry.path, os.W_OK) or near):
+                        self.parents(lower, upper, name[1:] + "/.")
+                except FileNotFoundError:
+                    # The live machine goes on: it has just been removed.
+                    continue
+                if near or depth < DEPTH:
+                    look(name, depth + 1)
+
+        if shown not in FOREIGN or any(inside(one, shown) for one in self.places):
+            look("", 1)
+
+    def tree(self, live: str, staged: str) -> None:
+        """Shows the staged tree in the place of the live one; links to the live one become what they lead to."""
+        real, next_tree = os.path.realpath(live), os.path.realpath(staged)
+        beside = self.memory + "/live"
+        os.mkdir(beside)
+        self.cover(real, beside)
+        links = [
+            name
+            for name in links_in(next_tree)
+            if os.readlink("%s/%s" % (next_tree, name)) in (live + "/" + name, real + "/" + name)
+        ]
+        there = {name: "%s/%s" % (beside, name) for name in links}
+        missing = [name for name, source in there.items() if not os.path.lexists(source)]
+        for name in missing:
+            del there[name]
+        target = self.at(real)
+        self.layer(next_tree, target, real, there)
+        for name in missing:
+            # It would lead to itself.
+            os.unlink("%s/%s" % (target, name))
+        for name, source in there.items():
+            # An empty log is a file of its own, which can be renamed.
+            if not os.path.islink(source) and "%s/%s" % (real, name) not in self.empty:
+                kernel.bind(source, "%s/%s" % (target, name))
+
+    def show(self, source: str, path: str, plain: bool) -> None:
+        """Shows a directory at another path."""
+        target = self.at(os.path.realpath(path))
+        os.makedirs(target, exist_ok=True)
+        if plain:
+            kernel.bind(source, target)
+        else:
+            self.cover(os.path.realpath(source), target)
+
+    def replace(self, source: str, path: str) -> None:
+        """Shows the copy of a database's file."""
+        target = self.at(os.path.realpath(path))
+        for ending in ("-wal", "-shm", "-journal"):
+            if os.path.ismount(target + ending):
+                kernel.unmount(target + ending)
+            if os.path.lexists(target + ending):
+                os.unlink(target + ending)
+        if not os.path.exists(target):
+            touch(target)
+        kernel.bind(source, target)
+
+    def hosts(self, names: dict[str, str]) -> None:
+        """Lets names of hosts lead to these addresses."""
+        own = self.memory + "/hosts"
+        with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read()
+        with open(own, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("".join("%s\t%s\n" % (address, name) for name, address in names.items()) + text)
+        os.chmod(own, 0o644)
+        kernel.bind(own, self.at(os.path.realpath("/etc/hosts")))
+
+    def kernels(self) -> None:
+        """Makes `/dev`, `/proc` and `/sys`."""
+        devices = self.root + "/dev"
+        kernel.mount("tmpfs", devices, "tmpfs", kernel.NOSUID, "mode=755,size=1m")
+        for name in DEVICES:
+            if os.path.exists("/dev/" + name):
+                touch("%s/%s" % (devices, name))
+                kernel.bind("/dev/" + name, "%s/%s" % (devices, name))
+        for name, path in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+            os.symlink("/proc/self/fd" + path, "%s/%s" % (devices, name))
+        os.mkdir(devices + "/shm")
+        kernel.mount("tmpfs", devices + "/shm", "tmpfs", kernel.NOSUID | kernel.NODEV, "mode=1777,size=25%")
+        os.mkdir(devices + "/pts")
+        try:
+            kernel.mount("devpts", devices + "/pts", "devpts", kernel.NOSUID | kernel.NOEXEC, "newinstance,ptmxmode=0666")
+            os.symlink("pts/ptmx", devices + "/ptmx")
+        except OSError:
+            # Hardly a site needs a terminal.
+            os.rmdir(devices + "/pts")
+        proc = self.root + "/proc"
+        flags = kernel.NOSUID | kernel.NODEV | kernel.NOEXEC
+        kernel.mount("proc", proc, "proc", flags)
+        for name in PROC:
+            path = "%s/%s" % (proc, name)
+            if os.path.exists(path):
+                kernel.bind(path, path)
+                kernel.read_only(path, flags)
+        self.freeze("/sys", self.root + "/sys")
+
+    def mask(self, sockets: list[str]) -> None:
+        """Covers the sockets of what is live: nobody need write to reach who listens there."""
+        for path in sockets:
+            place = self.root + path
+            if any(inside(path, one) for one in self.bound) and os.path.exists(place):
+                kernel.bind("/dev/null", place)
+
+
+def is_ours(found: os.stat_result) -> bool:
+    """Tells whether a file's owner and group are those of this process."""
+    return found.st_uid == os.getuid() and found.st_gid == os.getgid()
+
+
+def open_up(path: str) -> None:
+    """Lets the owner of directories remove them: the kernel gives those of a layer no rights at all."""
+    for entry in entries_of(path):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o700)
+            open_up(entry.path)
+
+
+def touch(path: str) -> None:
+    """Makes an empty file."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def entries_of(path: str) -> list[os.DirEntry[str]]:
+    """Returns what a directory holds; nothing where this user must not look."""
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def links_in(tree: str) -> list[str]:
+    """Returns the links of a tree."""
+    found, waiting = [], [""]
+    while waiting:
+        directory = waiting.pop()
+        for entry in entries_of("%s/%s" % (tree, directory)):
+            name = directory + entry.name
+            if entry.is_symlink():
+                found.append(name)
+            elif entry.is_dir():
+                waiting.append(name + "/")
+    return found

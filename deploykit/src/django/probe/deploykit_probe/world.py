@@ -1,0 +1,239 @@
+"""A world of its own for this process: it sees the live machine, and nothing it does reaches it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, NoReturn
+
+from . import kernel
+from .errors import Refused, readable
+from .kinds import Json
+from .layers import Layers, open_up
+from .registry import answers
+
+# How long a server may take until it answers, in seconds.
+READY = 30.0
+
+# What forbids ordinary users namespaces: a setting of the kernel, and what it must be.
+SETTINGS = (
+    ("kernel/apparmor_restrict_unprivileged_userns", "0"),
+    ("kernel/unprivileged_userns_clone", "1"),
+    ("user/max_user_namespaces", "10000"),
+)
+
+
+def refusal(error: OSError) -> Refused:
+    """Returns the error that no world can be made, with what would allow it, if that is known."""
+    reason = readable(error.strerror or str(error)) + (": `%s`" % readable(str(error.filename)) if error.filename else "")
+    user = os.getuid() != 0
+    for name, wanted in SETTINGS if user else SETTINGS[2:]:
+        try:
+            with open("/proc/sys/" + name, encoding="ascii") as file:
+                found = file.read().strip()
+        except OSError:
+            continue
+        if (found == "0") != (wanted == "0"):
+            setting = "%s=%s" % (name.replace("/", "."), wanted)
+            return Refused(
+                "no_world", reason="the kernel gives ordinary users no namespaces (`sysctl %s` allows them)" % setting
+            )
+    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
+    if user and release < (5, 11):
+        return Refused("no_world", reason="Linux %s has no overlays for ordinary users (5.11 has)" % platform.release())
+    if error.errno == 1:
+        who = "this user" if user else "root here (a container without CAP_SYS_ADMIN, or a unit's restriction)"
+        reason = "%s may make no namespaces and mounts (%s)" % (who, reason)
+    return Refused("no_world", reason=reason)
+
+
+def enter(spec: Json, kept: set[int]) -> None:
+    """Returns in a process of the new world. This process waits for its end, and ends as it does."""
+    try:
+        ours, theirs = socket.socketpair()
+        uid, gid, here = os.getuid(), os.getgid(), os.getcwd()
+        sockets = sorted(set(kernel.sockets()))
+        user = kernel.NEWUSER if uid else 0
+        kernel.unshare(kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWPID | user)
+        if user:
+            for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+                with open("/proc/self/" + name, "w", encoding="ascii") as file:
+                    file.write(text)
+    except ImportError as error:
+        raise Refused("no_world", reason="this Python lacks `ctypes` (%s)" % error) from error
+    except OSError as error:
+        raise refusal(error) from error
+    first = os.fork()
+    if first:
+        theirs.close()
+        told = ours.recv(16)
+        _, status = os.waitpid(first, 0)
+        end(int(told) if told else status)
+    ours.close()
+    try:
+        kernel.die_with_parent()
+        make(spec, sockets, bool(user))
+        kernel.close_all_but(kept | {theirs.fileno()})
+        kernel.drop_capabilities(0 if user else kernel.CAPABILITIES)
+        started = [(server, start(server)) for server in spec.get("servers", [])]
+        for server, program in started:
+            wait_for(server, program)
+    except OSError as error:
+        raise refusal(error) from error
+    process = os.fork()
+    if process:
+        reap(process, theirs)
+    theirs.close()
+    if os.path.isdir(here):
+        os.chdir(here)
+    os.environ.update(spec.get("variables", {}))
+
+
+def end(status: int) -> NoReturn:
+    """Ends as another process did."""
+    if os.WIFSIGNALED(status):
+        if os.WTERMSIG(status) != signal.SIGKILL:
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
+
+
+def reap(process: int, parent: socket.socket) -> NoReturn:
+    """What the first process of the world does: it takes leave of those that end. With it, everything in the world ends."""
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == process:
+            parent.send(b"%d" % status)
+            os._exit(0)
+
+
+def make(spec: Json, sockets: list[str], user: bool) -> None:
+    """Makes the world around this process."""
+    kernel.mount(None, "/", None, kernel.REC | kernel.PRIVATE)
+    layers = Layers(spec["scratch"], user)
+    layers.empty = [os.path.realpath(path) for path in spec.get("empty", [])]
+    writable = [os.path.realpath(path) for path in spec.get("writable", []) if os.path.isdir(path)]
+    tree: Any = spec.get("tree")
+    layers.places = writable + [os.path.dirname(os.path.realpath(live)) for _, live in spec.get("files", [])]
+    layers.places += [os.path.realpath(tree["live"])] if tree else []
+    layers.cover("/", layers.root)
+    layers.kernels()
+    if tree:
+        layers.tree(tree["live"], tree["staged"])
+    kernel.bind(layers.scratch, layers.at(layers.scratch), 0)
+    for path in writable:
+        layers.cover(path, layers.at(path))
+    for source, path, *plain in spec.get("show", []):
+        layers.show(source, path, bool(plain and plain[0]))
+    for source, path in spec.get("files", []):
+        layers.replace(source, path)
+    names = {name: address for server in spec.get("servers", []) for name, address in server.get("hosts", {}).items()}
+    if names:
+        layers.hosts(names)
+    layers.mask(sockets)
+    kernel.open_network([address for server in spec.get("servers", []) for address in server.get("listen", [])])
+    kernel.pivot(layers.root)
+    for path in writable + ([layers.places[-1]] if tree else []):
+        prove(path)
+
+
+def prove(path: str) -> None:
+    """Fails unless a directory can be written into."""
+    if not os.access(path, os.W_OK):
+        return
+    name = "%s/.deploykit-%d" % (path, time.time_ns())
+    try:
+        os.mkdir(name)
+        os.rmdir(name)
+    except OSError as error:
+        raise Refused("no_world", reason="a layer over `%s` takes no files (%s)" % (path, error.strerror)) from error
+
+
+def start(server: Json) -> subprocess.Popen[bytes]:
+    """Starts a server."""
+    import pwd
+
+    name = server.get("user")
+
+    def become() -> None:
+        """Becomes its user."""
+        kernel.die_with_parent()
+        if name and os.getuid() == 0:
+            found = pwd.getpwnam(name)
+            os.initgroups(name, found.pw_gid)
+            os.setgid(found.pw_gid)
+            os.setuid(found.pw_uid)
+
+    environment = dict(os.environ, **server.get("environment", {}))
+    return subprocess.Popen(
+        server["argv"], env=environment, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True, preexec_fn=become
+    )
+
+
+def wait_for(server: Json, process: subprocess.Popen[bytes]) -> None:
+    """Waits until a server can be reached."""
+    ready, program = server["ready"], os.path.basename(server["argv"][0])
+    family: Any = socket.AF_UNIX
+    address: Any = ready.get("unix")
+    if address is None:
+        address = tuple(ready["tcp"])
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    until = time.monotonic() + READY
+    while True:
+        with socket.socket(family) as client:
+            try:
+                client.connect(address)
+                return
+            except OSError as error:
+                said = readable(str(error))
+        if process.poll() is not None:
+            raise Refused("no_world", reason="`%s` ended with %d" % (program, process.returncode))
+        if time.monotonic() > until:
+            raise Refused("no_world", reason="`%s` did not answer within %d s (%s)" % (program, READY, said))
+        time.sleep(0.01)
+
+
+def remove(scratch: str) -> None:
+    """Removes a scratch directory."""
+    open_up(scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+@answers("try_world")
+def do_try_world(request: Json) -> Json:
+    """Says whether a world can be made here, by making one in a fork."""
+    scratch = "%s/try" % request["scratch"]
+    remove(scratch)
+    os.makedirs(scratch + "/site/old", 0o700)
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            place = scratch + "/site"
+            enter({"scratch": scratch, "writable": [place]}, {writing})
+            os.rmdir(place + "/old")
+            os.mkdir(place + "/old")
+            told: Json = {"cannot": None}
+        except Refused as error:
+            told = {"cannot": error.fields.get("reason")}
+        except BaseException as error:
+            told = {"cannot": "%s: %s" % (type(error).__name__, readable(str(error)))}
+        os.write(writing, json.dumps(told).encode("utf-8"))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    remove(scratch)
+    answer: Json = json.loads(said.decode("utf-8")) if said else {"cannot": "the process that tried it was killed"}
+    return answer

@@ -1,0 +1,364 @@
+"""What a process does in a world of its own reaches nothing outside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from deploykit_probe import world
+
+PACKAGE = Path(world.__file__).parent
+ORDINARY = 1234
+USERS = [0, ORDINARY] if os.getuid() == 0 else [os.getuid()]
+
+START = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from deploykit_probe import errors, world
+try:
+    world.enter(json.loads(sys.argv[2]), set())
+except errors.Refused as error:
+    print(json.dumps(error.fields), flush=True)
+    os._exit(3)
+exec(sys.argv[3])
+"""
+
+# What every script in the world begins with; `SITE` is the directory of the site.
+TRIED = """
+import ctypes, json, os, signal, socket, subprocess, sys, threading, time
+SITE, tried = sys.argv[4], {}
+def attempt(name, work, *args):
+    try:
+        work(*args)
+        tried[name] = True
+    except OSError as error:
+        tried[name] = error.strerror
+def write(path, how="w"):
+    with open(path, how) as file:
+        file.write("the rehearsal's")
+def connect(family, address):
+    with socket.socket(family) as client:
+        client.settimeout(2)
+        client.connect(address)
+        client.sendall(b"from the rehearsal")
+"""
+
+
+class Listener:
+    """A live server, which remembers whether anybody came."""
+
+    def __init__(self, family: int, address: Any) -> None:
+        """Begins to listen."""
+        self.came: list[bytes] = []
+        self.server = socket.socket(family)
+        self.server.bind(address)
+        self.server.listen()
+        if family == socket.AF_UNIX and not address.startswith("\0"):
+            os.chmod(address, 0o777)
+        self.address = self.server.getsockname()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        """Takes what comes."""
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            with client:
+                self.came.append(client.recv(100))
+
+
+class Site:
+    """A live site, and what is staged beside it."""
+
+    def __init__(self, top: Path, user: int) -> None:
+        """Lays it out."""
+        self.top, self.user = top, user
+        self.python = "/usr/bin/python3" if user != os.getuid() else sys.executable
+        live, staged = top / "app", top / "next"
+        for directory in (
+            "app/media/old",
+            "app/venv/bin",
+            "next/shop",
+            "static",
+            "static-next",
+            "uploads/deep",
+            "scratch/databases",
+        ):
+            (top / directory).mkdir(parents=True)
+        for name in ("app/manage.py", "app/.env", "app/db.sqlite3", "app/db.sqlite3-wal", "app/site.log", "app/media/photo"):
+            (top / name).write_text("live")
+        for name in ("app/media/old/one", "app/venv/bin/python", "static/style.css", "uploads/deep/file", "uploads/file"):
+            (top / name).write_text("live")
+        for name in ("next/manage.py", "next/shop/views.py", "static-next/style.css"):
+            (top / name).write_text("staged")
+        (top / "scratch/databases/default").write_text("copy")
+        for name in ("media", ".env", "db.sqlite3", "db.sqlite3-wal", "site.log", "venv", "gone"):
+            (staged / name).symlink_to(live / name)
+        if user != os.getuid():
+            # What `uploads` belongs to is no user of the world.
+            for path in [top, *top.rglob("*")]:
+                os.chown(path, user, 0 if path.name in ("uploads", "deep") else user, follow_symlinks=False)
+            (top / "uploads").chmod(0o2775)
+        self.package = top.parent / "probe"
+        shutil.copytree(PACKAGE, self.package / "deploykit_probe", ignore=shutil.ignore_patterns("__pycache__"))
+        self.spec: dict[str, Any] = {
+            "scratch": str(top / "scratch"),
+            "tree": {"live": str(live), "staged": str(staged)},
+            "show": [[str(top / "static-next"), str(top / "static")]],
+            "files": [[str(top / "scratch/databases/default"), str(live / "db.sqlite3")]],
+            "empty": [str(live / "site.log")],
+            "writable": [str(top / "uploads")],
+            "variables": {"IN_THE_WORLD": "yes"},
+        }
+
+    def command(self, *argv: str) -> list[str]:
+        """Returns a command that is run as the site's user."""
+        if self.user == os.getuid():
+            return list(argv)
+        return ["setpriv", "--reuid=%d" % self.user, "--regid=%d" % self.user, "--clear-groups", *argv]
+
+    def start(self, script: str) -> subprocess.Popen[bytes]:
+        """Starts a script in a world of its own."""
+        argv = [self.python, "-B", "-c", START, str(self.package), json.dumps(self.spec), TRIED + script, str(self.top)]
+        return subprocess.Popen(self.command(*argv), cwd="/", stdout=subprocess.PIPE)
+
+    def run(self, script: str) -> Any:
+        """Runs a script, and returns what it told."""
+        process = self.start(script + "\nprint(json.dumps(tried))")
+        out, _ = process.communicate(timeout=60)
+        told = json.loads(out)
+        assert process.returncode == 0, told
+        return told
+
+    def everything(self) -> list[tuple[Any, ...]]:
+        """Returns all that is known of the live files."""
+        places = [self.top / name for name in ("app", "next", "static", "static-next", "uploads")]
+        found = []
+        for path in [self.top, *places, *(path for place in places for path in place.rglob("*"))]:
+            stat = path.lstat()
+            times = (stat.st_mtime_ns, stat.st_ctime_ns)
+            text = path.read_text() if path.is_file() and not path.is_symlink() else ""
+            found.append((str(path), stat.st_mode, stat.st_uid, stat.st_gid, stat.st_ino, *times, text))
+        return sorted(found)
+
+
+@pytest.fixture(params=USERS, ids=lambda user: "root" if user == 0 else "ordinary")
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A site, of root and of an ordinary user."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        top = Path(directory) / "a,b:c site"
+        top.mkdir()
+        yield Site(top, request.param)
+
+
+def processes(marker: str) -> list[int]:
+    """Returns the processes whose command line holds a text."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def gone(marker: str) -> bool:
+    """Waits until no process is left whose command line holds a text."""
+    until = time.monotonic() + 10
+    while processes(marker):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_what_is_staged_stands_where_the_live_site_does(site: Site) -> None:
+    """The next code, the live files beside it, the copies in place of databases, logs without what was in them."""
+    names = "app/manage.py app/shop/views.py app/.env app/media/photo app/db.sqlite3 app/site.log static/style.css uploads/file"
+    told = site.run(
+        """
+for name in %r.split():
+    tried[name] = open(os.path.join(SITE, name)).read()
+for name in ("app/gone", "app/db.sqlite3-wal"):
+    tried[name] = os.path.lexists(os.path.join(SITE, name))
+tried["links"] = [name for name in os.listdir(SITE + "/app") if os.path.islink(SITE + "/app/" + name)]
+tried["variable"], tried["user"] = os.environ["IN_THE_WORLD"], os.getuid()
+tried["capabilities"] = open("/proc/self/status").read()
+tried["descriptors"] = len(os.listdir("/proc/self/fd"))
+"""
+        % names
+    )
+    assert [told[name] for name in names.split()] == ["staged", "staged", "live", "live", "copy", "", "staged", "live"]
+    assert (told["app/gone"], told["app/db.sqlite3-wal"], told["links"]) == (False, False, [])
+    assert (told["variable"], told["user"], told["descriptors"]) == ("yes", site.user, 4)
+    kept = "00000000000000ff" if site.user == 0 else "0000000000000000"
+    assert set(re.findall(r"Cap(?:Prm|Eff|Bnd):\s+(\w+)", told["capabilities"])) == {kept}
+    assert re.search(r"NoNewPrivs:\s+1", told["capabilities"])
+
+
+def test_writing_succeeds_and_changes_nothing(site: Site) -> None:
+    """Every kind of change, in the site's directories and in those of the machine."""
+    before = site.everything()
+    marker = "deploykit-canary-%d" % os.getpid()
+    common = ["/tmp", "/var/tmp", "/dev/shm"] + ["/etc", "/usr/lib", "/var/log"] * (site.user == 0)
+    told = site.run(
+        """
+for path in ("app/media/photo", "app/.env", "app/manage.py", "app/site.log", "app/venv/bin/python", "app/db.sqlite3",
+             "app/new", "app/shop/new", "static/style.css", "uploads/new", "uploads/deep/new"):
+    attempt(path, write, os.path.join(SITE, path), "a")
+attempt("delete", os.remove, SITE + "/uploads/file")
+attempt("delete deep", os.remove, SITE + "/uploads/deep/file")
+attempt("delete linked", os.remove, SITE + "/app/media/old/one")
+attempt("rename", os.rename, SITE + "/app/media/photo", SITE + "/app/media/picture")
+attempt("rotate", os.rename, SITE + "/app/site.log", SITE + "/app/site.log.1")
+attempt("empty", os.rmdir, SITE + "/app/media/old")
+attempt("again", os.mkdir, SITE + "/app/media/old")
+attempt("truncate", os.truncate, SITE + "/app/manage.py", 0)
+attempt("chmod", os.chmod, SITE + "/app/.env", 0o600)
+attempt("times", os.utime, SITE + "/uploads/deep", (1, 1))
+for directory in %r:
+    attempt(directory, write, os.path.join(directory, %r))
+"""
+        % (common, marker)
+    )
+    assert {name: how for name, how in told.items() if how is not True} == {}
+    assert site.everything() == before
+    assert not [directory for directory in common if os.path.exists(os.path.join(directory, marker))]
+    told = site.run("tried['left'] = [name for name in os.listdir(SITE + '/uploads')]")
+    assert sorted(told["left"]) == ["deep", "file"]
+
+
+def test_nobody_outside_hears_of_it(site: Site) -> None:
+    """Sockets of each kind, signals, shared memory and devices of the live machine are not reached."""
+    outside = subprocess.Popen(site.command("sleep", "1000"))
+    made = subprocess.check_output(site.command("ipcmk", "-M", "4096")).decode()
+    name = "\0" + site.top.parent.name
+    listeners = [
+        Listener(socket.AF_UNIX, str(site.top / "app/live.sock")),
+        Listener(socket.AF_UNIX, str(site.top / "uploads/live.sock")),
+        Listener(socket.AF_UNIX, name),
+        Listener(socket.AF_INET, ("127.0.0.1", 0)),
+    ]
+    script = """
+attempt("path", connect, socket.AF_UNIX, SITE + "/app/live.sock")
+attempt("uploads", connect, socket.AF_UNIX, SITE + "/uploads/live.sock")
+attempt("abstract", connect, socket.AF_UNIX, %r)
+attempt("tcp", connect, socket.AF_INET, %r)
+attempt("elsewhere", connect, socket.AF_INET, ("192.0.2.1", 80))
+attempt("signal", os.kill, %d, signal.SIGTERM)
+if os.getuid() == 0:
+    attempt("kernel", write, "/proc/sys/kernel/domainname")
+    attempt("device", os.mknod, "/tmp/disk", 0o60600, os.makedev(254, 0))
+    attempt("hostname", socket.sethostname, "other")
+tried["disks"] = [name for name in os.listdir("/dev") if name.startswith(("vd", "sd", "nvme", "loop", "mem", "kmsg"))]
+tried["memory"] = len(open("/proc/sysvipc/shm").readlines())
+tried["others"] = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) > 2]
+""" % (name, listeners[3].address, outside.pid)
+    try:
+        told = site.run(script)
+        assert outside.poll() is None
+    finally:
+        outside.kill()
+        outside.wait()
+        subprocess.run(["ipcrm", "-m", made.split()[-1]], check=True)
+        for listener in listeners:
+            listener.server.close()
+    assert (told.pop("disks"), told.pop("memory"), told.pop("others")) == ([], 1, [])
+    assert {name: how for name, how in told.items() if how is True} == {}
+    assert [listener.came for listener in listeners] == [[], [], [], []]
+
+
+LEFT = """
+subprocess.Popen(["setsid", sys.executable, "-c", "import time; time.sleep(1000)", SITE])
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+"""
+
+
+def test_what_outlives_the_process_dies_with_it(site: Site) -> None:
+    """A daemon and a thread."""
+    process = site.start(LEFT + "print('ready', flush=True); os._exit(7)")
+    out, _ = process.communicate(timeout=60)
+    assert (out, process.returncode) == (b"ready\n", 7)
+    assert gone(str(site.top))
+
+
+@pytest.mark.parametrize("which", ["the first", "the last"])
+def test_killed_anywhere_nothing_is_left(site: Site, which: str) -> None:
+    """Neither a process nor a mount."""
+    before, mounts = site.everything(), Path("/proc/self/mountinfo").read_text()
+    process = site.start(LEFT + "write(SITE + '/uploads/file'); print('ready', flush=True); time.sleep(1000)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    world = [pid for pid in processes(str(site.top)) if pid > process.pid]
+    assert len(world) >= 3
+    os.kill(process.pid if which == "the first" else sorted(world)[1], signal.SIGKILL)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert gone(str(site.top))
+    process.stdout.close()
+    assert site.everything() == before
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    shutil.rmtree(site.top / "scratch")
+
+
+SERVER = """
+import socket, sys
+server = socket.socket(socket.AF_INET)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind((sys.argv[1], int(sys.argv[2])))
+server.listen()
+while True:
+    client, _ = server.accept()
+    try:
+        client.sendall(b"the copy")
+    except OSError:
+        pass
+    client.close()
+"""
+
+
+def test_servers_stand_at_the_live_address(site: Site) -> None:
+    """The address and the name of another machine lead to a server of the world."""
+    server = {
+        "argv": [site.python, "-c", SERVER, "192.0.2.7", "5432"],
+        "environment": {},
+        "user": None,
+        "ready": {"tcp": ["192.0.2.7", 5432]},
+        "listen": ["192.0.2.7"],
+        "hosts": {"db.example.org": "192.0.2.7"},
+    }
+    site.spec["servers"] = [server]
+    script = "tried['said'] = socket.create_connection(('db.example.org', 5432)).recv(100).decode()"
+    assert site.run(script) == {"said": "the copy"}
+    site.spec["servers"] = [dict(server, argv=[site.python, "-c", "raise SystemExit(5)"])]
+    process = site.start("print('no')")
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out) == {"kind": "no_world", "reason": "`%s` ended with 5" % os.path.basename(site.python)}
+
+
+def test_a_world_is_tried(site: Site) -> None:
+    """It can be made here; not in a world, which gives its processes no right to."""
+    script = "tried['cannot'] = world.do_try_world({'scratch': SITE + '/scratch'})['cannot']"
+    plain = START.replace("world.enter(json.loads(sys.argv[2]), set())", "pass")
+    argv = [site.python, "-B", "-c", plain, str(site.package), "", TRIED + script + "\nprint(json.dumps(tried))", str(site.top)]
+    assert json.loads(subprocess.check_output(site.command(*argv))) == {"cannot": None}
+    assert os.listdir(site.top / "scratch") == ["databases"]
+    if site.user == 0:
+        told = site.run(script)
+        assert told["cannot"].startswith("root here (a container without CAP_SYS_ADMIN"), told
