@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import Any, Callable, NoReturn
 
 from .answers import ANSWERS
@@ -12,9 +13,19 @@ from .errors import Failed, Refused, failure
 from .kinds import Json
 
 
+def is_alone(seconds: float) -> bool:
+    """Waits so long for this thread to be the only one of its process, and tells whether it is: a fork has no other."""
+    until = time.monotonic() + seconds
+    while len(os.listdir("/proc/self/task")) > 1:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def beside(kind: str, nice: int, work: Callable[..., Json], *args: Any) -> Callable[[], Json]:
     """Begins work in a fork of this process, at least so nice; what is returned waits for its end, and answers as it did."""
-    if len(os.listdir("/proc/self/task")) > 1:
+    if not is_alone(0):
         # What the site's other threads hold would stay locked in a fork: it is done when it is waited for.
         return lambda: work(*args)
     answers, answer = os.pipe()

@@ -14,13 +14,13 @@ import socket
 import stat
 import sys
 import threading
-import time
 import types
 import weakref
 from typing import IO, NoReturn
 
 from . import origin, record
 from .answers import ANSWERS
+from .beside import is_alone
 from .errors import text_of
 from .kinds import Json
 from .moved import Moves
@@ -36,12 +36,9 @@ TWIN: Twin | None = None
 
 def why_not() -> str | None:
     """Returns why this process cannot be forked without harm; `None`: it can."""
-    until = time.monotonic() + THREADS
-    while len(os.listdir("/proc/self/task")) > 1:
-        if time.monotonic() > until:
-            names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
-            return "the waiting Django has threads (%s)" % (", ".join(names) or "of a library")
-        time.sleep(0.01)
+    if not is_alone(THREADS):
+        names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+        return "the waiting Django has threads (%s)" % (", ".join(names) or "of a library")
     if origin.READ_AT_BOOT:
         return "the waiting Django read database `%s` while it booted" % sorted(origin.READ_AT_BOOT)[0]
     for name in os.listdir("/proc/self/fd"):

@@ -16,8 +16,8 @@ from .kinds import Json, Settings
 from .registry import answers
 
 
-def first_party_modules() -> dict[str, str]:
-    """Where the modules that no package brought were really imported from."""
+def foreign_directories() -> tuple[str, ...]:
+    """The directories of Python and of packages, each with a slash at its end."""
     import site
 
     paths = sysconfig.get_paths()
@@ -25,7 +25,12 @@ def first_party_modules() -> dict[str, str]:
     foreign = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     foreign |= {bases[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     foreign |= set(site.getsitepackages())
-    tops = tuple(os.path.join(path, "") for path in foreign if path)
+    return tuple(os.path.join(path, "") for path in foreign if path)
+
+
+def first_party_modules() -> dict[str, str]:
+    """Where the modules that no package brought were really imported from."""
+    tops = foreign_directories()
     found = {}
     for name, module in sorted(sys.modules.items()):
         path = getattr(module, "__file__", None)

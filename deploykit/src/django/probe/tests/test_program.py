@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import ast
-import base64
 import json
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
 
-from deploykit_probe import serve
+from deploykit_probe import serve  # noqa: F401
 from deploykit_probe.registry import ANSWERING, answers
 
-PACKAGE = Path(serve.__file__).parent
-MODULES = sorted(PACKAGE.glob("*.py"))
-
-# As in `probe.rs`.
-LOADER = (
-    "import json, os; requests = os.fdopen(os.dup(0), 'rb'); "
-    "exec(compile(json.loads(requests.readline()), '<deploykit>', 'exec'), {'requests': requests, '__name__': 'deploykit'})"
-)
-
-
-def program() -> str:
-    """Returns the program as `build.rs` makes it."""
-    sources = {path.stem: path.read_text("utf-8") for path in MODULES if path.stem != "loader"}
-    packed = base64.b64encode(zlib.compress(json.dumps(sources).encode()))
-    return "%s\n\nstart(%r, requests)\n" % ((PACKAGE / "loader.py").read_text("utf-8"), packed.decode())
+from .sites import LOADER, MODULES, program
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -61,12 +45,39 @@ def test_without_django_the_error_says_so(tmp_path: Path) -> None:
 
 def test_every_request_has_one_function() -> None:
     """The registry has what `session.rs` asks for, and takes no name twice."""
-    names = (
-        "backup backup_facts begin_collect begin_twin check compile confirm_copies copy_databases"
-        " end_collect end_twin facts fork join login_url migrate"
-        " migrate_by_command migrations own_command ping pooling"
-        " restore_backup reversal reverse rows settle state static_sources try_world"
-    )
+    names = """
+        backup
+        backup_facts
+        begin_collect
+        begin_pages
+        begin_twin
+        check
+        compile
+        confirm_copies
+        copy_databases
+        end_collect
+        end_pages
+        end_twin
+        facts
+        fork
+        join
+        login_url
+        migrate
+        migrate_by_command
+        migrations
+        network
+        own_command
+        ping
+        pooling
+        restore_backup
+        reversal
+        reverse
+        rows
+        settle
+        state
+        static_sources
+        try_world
+    """
     assert sorted(ANSWERING) == names.split()
     with pytest.raises(ValueError, match="`ping`"):
         answers("ping")(ANSWERING["ping"])
