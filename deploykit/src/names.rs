@@ -44,6 +44,17 @@ pub(crate) fn above(path: &Path) -> Vec<&Path> {
     above
 }
 
+/// Returns the first path in a directory that is not taken: `name`, `name-2` and so on.
+pub(crate) fn vacant(directory: &Path, name: &str, is_taken: impl Fn(&Path) -> bool) -> PathBuf {
+    let mut path = directory.join(name);
+    let mut count = 1;
+    while is_taken(&path) {
+        count += 1;
+        path = directory.join(format!("{name}-{count}"));
+    }
+    path
+}
+
 /// Removes `.` and `..` from a path, without looking at links.
 #[must_use]
 pub fn normal(path: &Path) -> PathBuf {

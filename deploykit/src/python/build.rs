@@ -235,7 +235,7 @@ impl Build {
 
     /// Returns a place for it: its key, or beside that where another virtualenv has to stay.
     pub(crate) fn vacant(&self, virtualenvs: &Path) -> PathBuf {
-        vacant(virtualenvs, &self.key(), |place| {
+        names::vacant(virtualenvs, &self.key(), |place| {
             let here = Build { staged: place.to_owned(), ..self.clone() };
             here.is_of_another_tree() || is_live(&self.virtualenv, place) && !here.is_complete()
         })
@@ -378,17 +378,6 @@ impl Build {
     }
 }
 
-/// Returns a place that is not taken: `key`, `key-2` and so on.
-fn vacant(virtualenvs: &Path, key: &str, is_taken: impl Fn(&Path) -> bool) -> PathBuf {
-    let mut place = virtualenvs.join(key);
-    let mut count = 1;
-    while is_taken(&place) {
-        count += 1;
-        place = virtualenvs.join(format!("{key}-{count}"));
-    }
-    place
-}
-
 /// Without packages of the checkout it makes no difference.
 fn is_unknown(checkout: &Path) -> bool {
     checkout.as_os_str().is_empty()
@@ -429,7 +418,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (virtualenvs, live) = (directory.path().join("environments"), directory.path().join("venv"));
         fs::create_dir_all(virtualenvs.join("key")).unwrap();
-        let place = || vacant(&virtualenvs, "key", |place| is_live(&live, place));
+        let place = || names::vacant(&virtualenvs, "key", |place| is_live(&live, place));
         assert_eq!(place(), virtualenvs.join("key"));
         std::os::unix::fs::symlink(virtualenvs.join("key"), &live).unwrap();
         assert_eq!(place(), virtualenvs.join("key-2"));

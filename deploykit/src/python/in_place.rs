@@ -7,8 +7,6 @@
 mod added;
 mod dropped;
 
-pub(crate) use dropped::of_conda;
-
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::io;
@@ -26,7 +24,7 @@ use crate::host::copies;
 use crate::host::files::{self, FileError, Found, InPath};
 use crate::host::trial::{why_not_replaced, why_not_writable};
 use crate::host::{Host, Swap};
-use crate::names::{PACKAGES, text};
+use crate::names::{self, PACKAGES, text};
 
 /// The record of what the window exchanges; written last, so it exists only if the preparation is complete.
 const READY: &str = "ready.json";
@@ -74,14 +72,7 @@ struct Ready {
 
 /// Returns the first vacant place for the next packages: `key`, `key-2` and so on.
 pub(crate) fn vacant(virtualenv: &Path, key: &str) -> PathBuf {
-    let places = virtualenv.join(PACKAGES);
-    let mut place = places.join(key);
-    let mut count = 1;
-    while files::look(&place) != Found::Nothing {
-        count += 1;
-        place = places.join(format!("{key}-{count}"));
-    }
-    place
+    names::vacant(&virtualenv.join(PACKAGES), key, |place| files::look(place) != Found::Nothing)
 }
 
 /// Returns the directories of a virtualenv in which something is made or removed.

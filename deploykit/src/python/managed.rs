@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use super::in_place::of_conda;
 use super::packages::normalise;
-use super::virtualenv::{names_in, site_packages};
+use super::virtualenv::{names_in, of_conda, site_packages};
 use crate::host::files::FileError;
 
 pub(crate) const CONDA: &str = "conda";
@@ -14,7 +13,7 @@ pub(crate) const CONDA: &str = "conda";
 /// What the file `INSTALLER` says, and the program that is meant.
 ///
 /// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
-const MANAGERS: [(&str, &str); 3] = [(CONDA, CONDA), ("rpm", "rpm"), ("debian", "dpkg")];
+const MANAGERS: [(&str, &str); 2] = [("rpm", "rpm"), ("debian", "dpkg")];
 
 /// Returns those of some packages that such a program installed, by their normalised names, with the program.
 pub(crate) fn managed(
@@ -23,16 +22,24 @@ pub(crate) fn managed(
 ) -> Result<BTreeMap<String, &'static str>, FileError> {
     let mut found = BTreeMap::new();
     for (_, packages) in site_packages(virtualenv) {
-        for directory in names_in(&packages) {
-            let stem = directory.strip_suffix(".dist-info").and_then(|stem| stem.split('-').next());
-            let Some(name) = stem.map(normalise).filter(|name| names.contains(name)) else { continue };
+        let directories: Vec<String> = names_in(&packages)
+            .filter(|directory| name_of(directory).is_some_and(|name| names.contains(&name)))
+            .collect();
+        for directory in &directories {
             let installer =
-                fs::read_to_string(packages.join(&directory).join("INSTALLER")).unwrap_or_default();
+                fs::read_to_string(packages.join(directory).join("INSTALLER")).unwrap_or_default();
             let manager = MANAGERS.iter().find(|(said, _)| *said == installer.trim());
-            found.extend(manager.map(|(_, program)| (name, *program)));
+            found.extend(manager.and_then(|(_, program)| Some((name_of(directory)?, *program))));
         }
+        // Many packages of conda say `pip`.
+        let of_conda = of_conda(virtualenv, &packages, directories)?;
+        found.extend(of_conda.iter().filter_map(|directory| Some((name_of(directory)?, CONDA))));
     }
-    // Many packages of conda say `pip`.
-    found.extend(of_conda(virtualenv, names)?.into_iter().map(|name| (name, CONDA)));
     Ok(found)
+}
+
+/// Returns the normalised name of the package that a directory such as `six-1.dist-info` describes.
+fn name_of(directory: &str) -> Option<String> {
+    let stem = directory.strip_suffix(".dist-info").or(directory.strip_suffix(".egg-info"))?;
+    stem.split('-').next().map(normalise)
 }

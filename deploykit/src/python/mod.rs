@@ -1,8 +1,9 @@
 //! Python: virtualenvs, the packages in them, and the installers pip and uv.
 //!
-//! A virtualenv is never changed while a site uses it, but for one that must stay [in its place](in_place). A new one is [built](Build) beside it, at the place where it stays
-//! (its scripts hold absolute paths), and [goes live](Switch) by one rename. What is installed is read from the files of
-//! the virtualenv, so knowing that nothing is to do costs no start of Python.
+//! A virtualenv is never changed while a site uses it, but for one that must stay [in its place](in_place). A new one is
+//! [built](Build) beside it, at the place where it stays (its scripts hold absolute paths), and [goes live](Switch) by one
+//! rename. What is installed is read from the files of the virtualenv, so knowing that nothing is to do costs no start of
+//! Python.
 
 mod access;
 mod asked;
@@ -20,6 +21,7 @@ mod marker;
 mod own;
 mod packages;
 mod placed;
+mod record;
 mod requirements;
 mod resolve;
 mod share;

@@ -8,12 +8,9 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use sha2::{Digest, Sha256};
-
-use super::packages::{Package, normalise};
-use super::virtualenv::{names_in, site_packages};
+use super::packages::Package;
+use super::record::{self, hash_of, is_bytecode, records_in};
+use super::virtualenv::site_packages;
 use crate::host::files;
 
 /// What became of a package that was to be taken along.
@@ -65,24 +62,16 @@ impl<'a> Sharing<'a> {
     ///
     /// When a file cannot be read or placed.
     pub(crate) fn take(&self, name: &str, of_conda: Option<&Package>) -> io::Result<Taken> {
-        let Some(record) = self.records.get(name) else { return Ok(Taken::NotKnown) };
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .from_path(self.source.join(record))?;
-        let mut writer =
-            csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-        let mut moves = Vec::new();
-        for line in reader.records() {
-            let mut line = line?;
+        let Some(list) = self.records.get(name) else { return Ok(Taken::NotKnown) };
+        let (mut lines, mut moves) = (Vec::new(), Vec::new());
+        for mut line in record::read(&self.source.join(list))? {
             let [file, hash] = [0, 1].map(|column| line.get(column).unwrap_or_default().to_owned());
             let path = Path::new(&file);
-            // Bytecode is listed by some installers, and comes by itself; the record is written at the end.
-            let is_compiled = path.extension().is_some_and(|extension| extension == "pyc");
             if of_conda.is_some_and(|package| package.origin.is_none()) && path.ends_with("direct_url.json") {
                 continue;
             }
-            if !is_compiled && path != record {
+            // Bytecode comes by itself; the record is written at the end.
+            if !is_bytecode(path) && path != list {
                 let (old, Some(new)) = (self.source.join(path), place(path, &self.target, self.to)) else {
                     return Ok(Taken::NotKnown);
                 };
@@ -105,12 +94,11 @@ impl<'a> Sharing<'a> {
                     Script::OfTheInstaller => return Ok(Taken::NotKnown),
                 };
                 if let Some(text) = &text {
-                    let hash = format!("sha256={}", hash_of(text.as_bytes()));
-                    line = [&file, &hash, &text.len().to_string()].into_iter().collect();
+                    line = record::changed(&line, text.as_bytes());
                 }
                 moves.push(Move { old, new, text });
             }
-            writer.write_record(&line)?;
+            lines.push(line);
         }
         for Move { old, new, text } in moves {
             match text {
@@ -123,9 +111,9 @@ impl<'a> Sharing<'a> {
             }
         }
         // The last one: with it the package is installed.
-        let record = self.target.join(record);
-        fs::create_dir_all(files::parent(&record))?;
-        fs::write(record, writer.into_inner().map_err(|error| error.into_error())?)?;
+        let list = self.target.join(list);
+        fs::create_dir_all(files::parent(&list))?;
+        fs::write(list, record::text_of(&lines)?)?;
         Ok(Taken::Whole)
     }
 }
@@ -137,19 +125,6 @@ fn packages_of(staged: &Path) -> Option<PathBuf> {
     directories.next().is_none().then_some(directory)
 }
 
-/// Returns the records of all packages' files, relative to the packages, by normalised names.
-///
-/// Source: <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>
-pub(super) fn records_in(packages: &Path) -> BTreeMap<String, PathBuf> {
-    names_in(packages)
-        .filter_map(|directory| {
-            let (name, _) = directory.strip_suffix(".dist-info")?.split_once('-')?;
-            let record = Path::new(&directory).join("RECORD");
-            packages.join(&record).is_file().then(|| (normalise(name), record))
-        })
-        .collect()
-}
-
 /// Returns where a file of a record belongs; none when that is not within the virtualenv.
 fn place(path: &Path, packages: &Path, staged: &Path) -> Option<PathBuf> {
     // Programs, manuals and the like are three directories above `lib/python3.11/site-packages`.
@@ -158,10 +133,6 @@ fn place(path: &Path, packages: &Path, staged: &Path) -> Option<PathBuf> {
         Err(_) => (packages, path),
     };
     path.components().all(|part| matches!(part, Component::Normal(_))).then(|| base.join(path))
-}
-
-pub(super) fn hash_of(contents: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(contents))
 }
 
 /// What a program is in another virtualenv.

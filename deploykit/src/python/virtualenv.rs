@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use conda::of_conda;
+pub(crate) use conda::of_conda;
 
 use super::error::PythonError;
 use super::marker::Marker;
@@ -163,7 +163,7 @@ impl Virtualenv {
                 let name = directory.strip_suffix(".dist-info").and_then(|stem| stem.split('-').next());
                 name.and_then(|name| self.packages.get(name)).is_some_and(is_gone)
             });
-            for directory in of_conda(path, &packages, directories.collect()) {
+            for directory in of_conda(path, &packages, directories.collect()).unwrap_or_default() {
                 let name = directory.split('-').next().unwrap_or_default();
                 if let Some(package) = self.packages.get_mut(name) {
                     package.origin = None;

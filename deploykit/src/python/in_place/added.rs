@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 
 use super::{Next, create, within};
-use crate::host::files::{self, FileError, Found, InPath};
+use crate::host::files::{self, Found, InPath};
 use crate::python::error::PythonError;
 use crate::python::own::replace;
 use crate::python::packages::Package;
-use crate::python::share::{LONGEST_FIRST_LINE, hash_of, records_in, share};
+use crate::python::record::{self, is_bytecode, records_in};
+use crate::python::share::{LONGEST_FIRST_LINE, share};
 use crate::python::virtualenv::{Virtualenv, site_packages};
 
 /// Maximum size, in bytes, of a file that is searched for paths; larger ones are hardly text.
@@ -27,26 +27,18 @@ impl Next<'_> {
             PythonError::CannotUpdateInPlace { name: name.to_owned(), version }
         };
         let found = site_packages(self.staged).into_iter().find_map(|(_, packages)| {
-            let record = records_in(&packages).remove(name)?;
-            Some((packages, record))
+            let list = records_in(&packages).remove(name)?;
+            Some((packages, list))
         });
-        let (packages, record) = found.ok_or_else(not_known)?;
+        let (packages, name_of_list) = found.ok_or_else(not_known)?;
         let inside = packages.strip_prefix(self.staged).unwrap_or(&packages).to_owned();
-        let list = packages.join(&record);
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .from_path(&list)
-            .map_err(|error| FileError { what: "read", path: list.clone(), source: error.into() })?;
-        let mut writer =
-            csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-        for line in reader.records() {
-            let mut line = line.map_err(io::Error::from).at("read", &list)?;
-            let file = line.get(0).unwrap_or_default().to_owned();
-            let path = within(&inside, Path::new(&file)).ok_or_else(not_known)?;
+        let list = packages.join(&name_of_list);
+        let mut lines = record::read(&list).at("read", &list)?;
+        for line in &mut lines {
+            let file = record::file_of(line);
+            let path = within(&inside, file).ok_or_else(not_known)?;
             let (from, to) = (self.staged.join(&path), self.place.join(&path));
-            let is_compiled = path.extension().is_some_and(|ending| ending == "pyc");
-            if is_compiled || Path::new(&file) == record {
+            if is_bytecode(file) || file == name_of_list {
             } else if path.starts_with(&inside) {
                 self.names_nothing_staged(name, &from)?;
                 // What is there is nobody's, or another package's that has the same file.
@@ -54,8 +46,7 @@ impl Next<'_> {
                 share(&from, &to).at("copy", &from)?;
             } else {
                 let contents = self.of_the_live(fs::read(&from).at("read", &from)?);
-                let hash = format!("sha256={}", hash_of(&contents));
-                line = [&file, &hash, &contents.len().to_string()].into_iter().collect();
+                *line = record::changed(line, &contents);
                 create(files::parent(&to))?;
                 fs::write(&to, contents).at("write", &to)?;
                 let mode = fs::metadata(&from).at("look at", &from)?.permissions();
@@ -63,10 +54,9 @@ impl Next<'_> {
                 self.keep(&path)?;
                 elsewhere.insert(path);
             }
-            writer.write_record(&line).map_err(io::Error::from).at("read", &list)?;
         }
-        let text = writer.into_inner().map_err(|error| error.into_error()).at("read", &list)?;
-        let list = self.place.join(&inside).join(&record);
+        let text = record::text_of(&lines).at("read", &list)?;
+        let list = self.place.join(&inside).join(name_of_list);
         // The staged one may be the same file.
         files::remove_file(&list)?;
         Ok(files::write_whole(&list, &text, 0o644)?)
@@ -115,18 +105,15 @@ impl Next<'_> {
             let inside = packages.strip_prefix(self.staged).unwrap_or(&packages);
             let records = records_in(&packages).into_values();
             // Another version of pip stays what it is.
-            for record in records.filter(|record| self.place.join(inside).join(record).exists()) {
-                let list = packages.join(&record);
-                let text = fs::read(&list).at("read", &list)?;
-                let mut reader =
-                    csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&text[..]);
-                for line in reader.records() {
-                    let line = line.map_err(io::Error::from).at("read", &list)?;
-                    let path = within(inside, Path::new(line.get(0).unwrap_or_default()));
+            for list in records.filter(|list| self.place.join(inside).join(list).exists()) {
+                let list = packages.join(list);
+                for line in record::read(&list).at("read", &list)? {
+                    let path = within(inside, record::file_of(&line));
                     let Some(path) = path.filter(|path| path.starts_with(inside)) else { continue };
                     let (from, to) = (self.staged.join(&path), self.place.join(&path));
-                    let is_compiled = path.extension().is_some_and(|ending| ending == "pyc");
-                    if !is_compiled && files::look(&to) == Found::Nothing && files::look(&from) == Found::File
+                    if !is_bytecode(&path)
+                        && files::look(&to) == Found::Nothing
+                        && files::look(&from) == Found::File
                     {
                         create(files::parent(&to))?;
                         share(&from, &to).at("copy", &from)?;

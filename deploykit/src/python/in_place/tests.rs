@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
+use crate::python::managed::managed;
 
 const LIB: &str = "lib/python3.11/site-packages";
 
@@ -265,8 +266,9 @@ fn packages_of_conda_and_those_without_a_record_are_told() {
     let listed = format!("{{\"files\": [\"{LIB}/gone-1.dist-info/METADATA\"]}}");
     fs::write(live.join("conda-meta/gone-1-py_0.json"), listed).unwrap();
     let names = BTreeSet::from(["a", "gone"].map(str::to_owned));
-    assert_eq!(of_conda(live, &names).unwrap(), BTreeSet::from(["gone".to_owned()]));
-    assert_eq!(of_conda(staged, &names).unwrap(), BTreeSet::new());
+    let of_conda = managed(live, &names).unwrap();
+    assert_eq!(of_conda, [("gone".to_owned(), "conda")].into());
+    assert!(managed(staged, &names).unwrap().is_empty());
     fs::remove_file(live.join(LIB).join("gone-1.dist-info/RECORD")).unwrap();
     let before = Virtualenv::installed(live);
     let next = next_of(&paths, &before);

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::host::files::{self, FileError, InPath};
 use crate::python::own::replace;
-use crate::python::share::hash_of;
+use crate::python::record;
 use crate::python::virtualenv::{names_in, site_packages};
 
 /// What Python's `urllib.parse.quote` leaves as it is.
@@ -66,29 +66,22 @@ impl Paths {
 
     /// Does it in all files of a package's record, and corrects the record.
     fn of_package(&self, packages: &Path, info: &Path) -> Result<(), FileError> {
-        let record = info.join("RECORD");
-        let text = fs::read(&record).at("read", &record)?;
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&text[..]);
-        let mut writer =
-            csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-        for line in reader.records() {
-            let mut line = line.map_err(std::io::Error::from).at("read", &record)?;
-            let file = line.get(0).unwrap_or_default().to_owned();
-            let path = packages.join(&file);
+        let list = info.join("RECORD");
+        let mut lines = record::read(&list).at("read", &list)?;
+        for line in &mut lines {
+            let path = packages.join(record::file_of(line));
             let contents = fs::read(&path).unwrap_or_default();
             let is_text = !contents.contains(&0);
-            if path != record && is_text && self.are_in(&contents) {
+            if path != list && is_text && self.are_in(&contents) {
                 let contents = self.replaced(&contents);
-                let hash = format!("sha256={}", hash_of(&contents));
-                line = [&file, &hash, &contents.len().to_string()].into_iter().collect();
+                *line = record::changed(line, &contents);
                 if !path.ends_with(ORIGIN) {
                     self.of_file(&path)?;
                 }
             }
-            writer.write_record(&line).map_err(std::io::Error::from).at("write", &record)?;
         }
-        let text = writer.into_inner().map_err(|error| error.into_error()).at("write", &record)?;
-        files::write_whole(&record, &text, 0o644)
+        let text = record::text_of(&lines).at("write", &list)?;
+        files::write_whole(&list, &text, 0o644)
     }
 
     fn of_file(&self, path: &Path) -> Result<(), FileError> {
@@ -112,6 +105,7 @@ pub(in crate::python) fn bytecode_of(path: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::python::record::hash_of;
 
     #[test]
     fn only_what_came_from_there_is_pointed_elsewhere() {
