@@ -122,10 +122,27 @@ pub fn remove_tree(path: &Path) -> Result<(), FileError> {
     let result = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => Err(error),
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(found) if found.is_dir() => match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_up(path);
+                fs::remove_dir_all(path)
+            }
+            result => result,
+        },
         Ok(_) => fs::remove_file(path),
     };
     result.at("remove", path)
+}
+
+/// Gives our own directories back the rights without which nothing in them can be removed.
+fn open_up(directory: &Path) {
+    // What cannot be opened up cannot be removed either, and that says why.
+    let _ = fs::set_permissions(directory, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
 }
 
 /// Makes a directory that only its owner can enter, with its parents; one that is there must be ours, and nobody else may
@@ -368,6 +385,20 @@ mod tests {
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(look(&path), Found::Link(real));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left behind");
+    }
+
+    /// Root may remove them anyway.
+    #[test]
+    fn a_tree_is_removed_whose_directories_are_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, closed) = (directory.path().join("tree"), directory.path().join("tree/closed"));
+        fs::create_dir_all(closed.join("empty")).unwrap();
+        fs::write(closed.join("file"), "").unwrap();
+        for (path, mode) in [(closed.join("empty"), 0), (closed, 0o500), (tree.clone(), 0o500)] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        remove_tree(&tree).unwrap();
+        assert_eq!(look(&tree), Found::Nothing);
     }
 
     #[test]

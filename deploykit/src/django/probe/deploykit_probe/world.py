@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import Any, NoReturn
 
@@ -32,9 +35,22 @@ SETTINGS = (
 
 def refusal(error: OSError) -> Refused:
     """Returns the error that no world can be made, with what would allow it, if that is known."""
-    reason = readable(error.strerror or str(error)) + (": `%s`" % readable(str(error.filename)) if error.filename else "")
-    user = os.getuid() != 0
-    for name, wanted in SETTINGS if user else SETTINGS[2:]:
+    said = readable(error.strerror or str(error))
+    if error.filename:
+        said += " (`%s`)" % readable(str(error.filename))
+    return Refused("no_world", reason=forbidden(error.errno or 0, os.getuid() != 0) or said)
+
+
+def forbidden(number: int, user: bool) -> str | None:
+    """Returns what forbids it, if that is known."""
+    if number == errno.ENODEV:
+        return "the kernel has no overlays (`modprobe overlay` loads them)"
+    if number not in (errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.EINVAL):
+        return None
+    if not user:
+        held_back = number in (errno.EPERM, errno.EACCES)
+        return "root may not mount here (a container, or a service that systemd restricts)" if held_back else None
+    for name, wanted in SETTINGS:
         try:
             with open("/proc/sys/" + name, encoding="ascii") as file:
                 found = file.read().strip()
@@ -42,16 +58,13 @@ def refusal(error: OSError) -> Refused:
             continue
         if (found == "0") != (wanted == "0"):
             setting = "%s=%s" % (name.replace("/", "."), wanted)
-            return Refused(
-                "no_world", reason="the kernel gives ordinary users no namespaces (`sysctl %s` allows them)" % setting
-            )
-    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2] if part.isdigit())
-    if user and release < (5, 11):
-        return Refused("no_world", reason="Linux %s has no overlays for ordinary users (5.11 has)" % platform.release())
-    if error.errno == 1:
-        who = "this user" if user else "root here (a container without CAP_SYS_ADMIN, or a unit's restriction)"
-        reason = "%s may make no namespaces and mounts (%s)" % (who, reason)
-    return Refused("no_world", reason=reason)
+            return "the kernel gives ordinary users no namespaces (`sysctl %s` does)" % setting
+    release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
+    if release < (5, 11):
+        return "Linux %d.%d has no overlays for ordinary users (5.11 has)" % release
+    if number in (errno.EPERM, errno.EACCES):
+        return "this user may not mount here (a container, or a service that systemd restricts)"
+    return None
 
 
 def enter(spec: Json, kept: set[int]) -> None:
@@ -79,9 +92,12 @@ def enter(spec: Json, kept: set[int]) -> None:
     ours.close()
     try:
         kernel.die_with_parent()
+        # A terminal is of the live world.
+        os.setsid()
         make(spec, sockets, bool(user))
         kernel.close_all_but(kept | {theirs.fileno()})
         kernel.drop_capabilities(0 if user else kernel.CAPABILITIES)
+        log = log_of_the_machine()
         started = [(server, start(server)) for server in spec.get("servers", [])]
         for server, program in started:
             wait_for(server, program)
@@ -89,8 +105,9 @@ def enter(spec: Json, kept: set[int]) -> None:
         raise refusal(error) from error
     process = os.fork()
     if process:
-        reap(process, theirs)
+        reap(process, theirs, log)
     theirs.close()
+    log.close()
     if os.path.isdir(here):
         os.chdir(here)
     os.environ.update(spec.get("variables", {}))
@@ -105,13 +122,28 @@ def end(status: int) -> NoReturn:
     os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
 
 
-def reap(process: int, parent: socket.socket) -> NoReturn:
+def reap(process: int, parent: socket.socket, log: socket.socket) -> NoReturn:
     """What the first process of the world does: it takes leave of those that end. With it, everything in the world ends."""
+    threading.Thread(target=swallow, args=(log,), daemon=True).start()
     while True:
         ended, status = os.waitpid(-1, 0)
         if ended == process:
             parent.send(b"%d" % status)
             os._exit(0)
+
+
+def log_of_the_machine() -> socket.socket:
+    """Returns what the machine's log is in this world."""
+    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    log.bind("/dev/log")
+    os.chmod("/dev/log", 0o666)
+    return log
+
+
+def swallow(log: socket.socket) -> None:
+    """Takes what is sent to the log."""
+    while True:
+        log.recv(65536)
 
 
 def make(spec: Json, sockets: list[str], user: bool) -> None:
@@ -164,7 +196,6 @@ def start(server: Json) -> subprocess.Popen[bytes]:
 
     def become() -> None:
         """Becomes its user."""
-        kernel.die_with_parent()
         if name and os.getuid() == 0:
             found = pwd.getpwnam(name)
             os.initgroups(name, found.pw_gid)

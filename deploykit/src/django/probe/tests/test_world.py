@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from test_program import LOADER, program
 
 from deploykit_probe import world
 
@@ -227,6 +228,10 @@ attempt("delete", os.remove, SITE + "/uploads/file")
 attempt("delete deep", os.remove, SITE + "/uploads/deep/file")
 attempt("delete linked", os.remove, SITE + "/app/media/old/one")
 attempt("rename", os.rename, SITE + "/app/media/photo", SITE + "/app/media/picture")
+import logging.handlers
+for _ in range(100):
+    # More than one that nobody reads would hold.
+    logging.handlers.SysLogHandler("/dev/log").handle(logging.LogRecord("name", 40, "", 0, "text", None, None))
 attempt("rotate", os.rename, SITE + "/app/site.log", SITE + "/app/site.log.1")
 attempt("empty", os.rmdir, SITE + "/app/media/old")
 attempt("again", os.mkdir, SITE + "/app/media/old")
@@ -267,6 +272,10 @@ if os.getuid() == 0:
     attempt("kernel", write, "/proc/sys/kernel/domainname")
     attempt("device", os.mknod, "/tmp/disk", 0o60600, os.makedev(254, 0))
     attempt("hostname", socket.sethostname, "other")
+try:
+    os.open("/dev/tty", os.O_RDWR)
+except OSError as error:
+    tried["terminal"] = error.strerror
 tried["disks"] = [name for name in os.listdir("/dev") if name.startswith(("vd", "sd", "nvme", "loop", "mem", "kmsg"))]
 tried["memory"] = len(open("/proc/sysvipc/shm").readlines())
 tried["others"] = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) > 2]
@@ -280,6 +289,7 @@ tried["others"] = [int(name) for name in os.listdir("/proc") if name.isdigit() a
         subprocess.run(["ipcrm", "-m", made.split()[-1]], check=True)
         for listener in listeners:
             listener.server.close()
+    assert told.pop("terminal") == "No such device or address"
     assert (told.pop("disks"), told.pop("memory"), told.pop("others")) == ([], 1, [])
     assert {name: how for name, how in told.items() if how is True} == {}
     assert [listener.came for listener in listeners] == [[], [], [], []]
@@ -361,4 +371,20 @@ def test_a_world_is_tried(site: Site) -> None:
     assert os.listdir(site.top / "scratch") == ["databases"]
     if site.user == 0:
         told = site.run(script)
-        assert told["cannot"].startswith("root here (a container without CAP_SYS_ADMIN"), told
+        assert told == {"cannot": "root may not mount here (a container, or a service that systemd restricts)"}
+
+
+def test_a_site_is_loaded_in_the_world(site: Site) -> None:
+    """The program that deploykit sends enters it before it looks for the site, and answers from there."""
+    directory = str(site.top / "app/shop")
+    lines = "".join(json.dumps(line) + "\n" for line in (program(), {"directory": directory, "limit": 60, "world": site.spec}))
+    done = subprocess.run(
+        site.command(site.python, "-I", "-S", "-c", LOADER),
+        input=lines.encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+    (answer,) = [json.loads(line) for line in done.stdout.decode().splitlines() if line]
+    # The directory is staged only.
+    assert answer["error"]["kind"] == "no_django"
