@@ -119,7 +119,7 @@ def places_of(error: BaseException) -> list[Place]:
     found = []
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = os.path.abspath(frame.f_code.co_filename)
-        if frame.f_code.co_filename.startswith("<"):
+        if frame.f_code.co_filename.startswith("<") or "importlib" in path:
             continue
         found.append(template_place(frame, error) or place(path, line, frame.f_code.co_name))
     if isinstance(error, SyntaxError) and error.filename:

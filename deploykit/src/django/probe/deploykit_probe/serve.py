@@ -26,6 +26,7 @@ from . import (  # noqa: F401
     rows,
     site,
     static,
+    workers,
     world,
 )
 from .answers import ANSWERS, received, seal, send
@@ -138,6 +139,7 @@ def boot(requests: IO[bytes]) -> None:
     if configuration.get("world"):
         try:
             world.enter(configuration["world"], {requests.fileno(), ANSWERS.fileno()})
+            network.watch()
         except BaseException as error:
             send(failure(error))
             return

@@ -61,6 +61,7 @@ def test_every_request_has_one_function() -> None:
         facts
         fork
         join
+        load_workers
         login_url
         migrate
         migrate_by_command
