@@ -70,6 +70,10 @@ class Layers:
         """Returns the mount that a path lies on."""
         return max((one for one in self.mounts if inside(path, one.path)), key=lambda one: len(one.path))
 
+    def near(self, path: str) -> bool:
+        """Tells whether a path is on the way to one of the site's places, or in it."""
+        return any(inside(path, one) or inside(one, path) for one in [*self.places, self.scratch])
+
     def cover(self, path: str, target: str) -> None:
         """Shows a directory with all that is mounted in it."""
         below = [one for one in self.mounts if one.path != path and inside(one.path, path)]
@@ -90,8 +94,12 @@ class Layers:
         """Shows a directory entry by entry: an ordinary user must not look below what is mounted."""
         if target != self.root:
             kernel.mount("tmpfs", target, "tmpfs", kernel.NOSUID | kernel.NODEV, TMPFS)
+        shared = os.stat(path).st_mode & stat.S_ISVTX
         for entry in entries_of(path):
             try:
+                # What others have in a directory for everybody may be much, and is nothing to this site.
+                if shared and not self.near(entry.path) and entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                    continue
                 self.rebuild_entry(entry, "%s/%s" % (target, entry.name))
             except FileNotFoundError:
                 # The live machine goes on: it has just been removed.
@@ -218,8 +226,7 @@ class Layers:
                 place = shown.rstrip("/") + name
                 if not entry.is_dir(follow_symlinks=False) or inside(place, self.scratch) or place in OWN + FOREIGN:
                     continue
-                # On the way to one of the site's places, or in it.
-                near = any(inside(place, one) or inside(one, place) for one in self.places)
+                near = self.near(place)
                 self.seen[near] += 1
                 if self.seen[near] > MOST[near]:
                     continue

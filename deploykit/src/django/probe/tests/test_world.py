@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from test_program import LOADER, program
 
 from deploykit_probe import world
+
+from .sites import LOADER, program
 
 PACKAGE = Path(world.__file__).parent
 ORDINARY = 1234
