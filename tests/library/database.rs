@@ -32,7 +32,7 @@ macro_rules! on_each_engine {
 pub(crate) use on_each_engine;
 
 /// A site whose first migrations are applied, with two rows.
-fn migrated(engine: Engine) -> Option<(Site, Database)> {
+pub(crate) fn migrated(engine: Engine) -> Option<(Site, Database)> {
     let database = Database::new(engine)?;
     let site = migrated_on(&database)?;
     Some((site, database))
@@ -72,7 +72,7 @@ fn restore(site: &Site, before: &DatabaseState, copied: bool) -> RestoreDatabase
 
 /// Fails with a list of what is not as before.
 #[track_caller]
-fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
+pub(crate) fn assert_same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     let differs = |(name, value): &(&String, &String)| {
         before.get(*name) != Some(*value) || after.get(*name) != Some(*value)
     };

@@ -1,3 +1,4 @@
 //! The update, rehearsed on a copy of the site.
 
 mod copies;
+mod servers;

@@ -165,6 +165,13 @@ impl Engine {
 /// A client at work, ended when it is dropped.
 pub struct Client(Child);
 
+impl Client {
+    /// Waits for the end; tells whether it was a good one.
+    pub fn ended(mut self) -> bool {
+        self.0.wait().is_ok_and(|status| status.success())
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.0.kill();

@@ -10,12 +10,12 @@ use crate::support::django::Site;
 use crate::support::probe::Probe;
 
 /// Asks for copies of these databases.
-fn copy(site: &Site, aliases: &[&str], limit: u64) -> Value {
+pub(super) fn copy(site: &Site, aliases: &[&str], limit: u64) -> Value {
     let directory = site.path("copies");
-    json!({ "do": "copy_databases", "directory": directory, "limit_bytes": limit, "nice": 10, "databases": aliases })
+    json!({ "do": "copy_databases", "directory": directory, "limit_bytes": limit, "nice": 1, "databases": aliases })
 }
 
-fn confirm(copies: &Value) -> Value {
+pub(super) fn confirm(copies: &Value) -> Value {
     json!({ "do": "confirm_copies", "expected": copies["expected"] })
 }
 

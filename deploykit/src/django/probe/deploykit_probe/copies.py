@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import shutil
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, Iterator
 
 from .backup_sqlite import copy_database
 from .beside import beside
@@ -16,31 +17,24 @@ from .connections import has_database, place_of
 from .copies_sqlite import SMALL, copy_schema, database_file, mark, marked
 from .errors import Failed, Refused, readable, text_of, without_passwords
 from .kinds import Connection, Json
+from .private import CannotCopy, check_room, end_left_server, end_with_parent, refusal
+from .private_postgresql import Cluster, place_of_server
 from .registry import answers
-
-# What stays free on the disk beside a copy, in bytes.
-SPARE = 64 << 20
-
-
-class CannotCopy(Exception):
-    """A database that cannot be copied here, with what would help, if that is known."""
-
-    def __init__(self, reason: str, help_: str | None = None) -> None:
-        """Takes the reason and the help, one line each."""
-        super().__init__(reason)
-        self.help = help_
+from .sql import rows_of
 
 
 @answers("copy_databases")
 def do_copy_databases(request: Json) -> Json:
     """Copies databases into a directory, in a fork of low priority."""
-    return beside("backup", request["nice"], copy_databases, request)()
+    return beside("backup", request["nice"], copy_databases, request, os.getpid())()
 
 
-def copy_databases(request: Json) -> Json:
+def copy_databases(request: Json, parent: int) -> Json:
     """Copies databases into a directory, which is emptied first; says where the copies have to appear."""
     from django.db import connections
 
+    if os.getppid() == parent:
+        end_with_parent()
     since, directory = time.monotonic(), request["directory"]
     empty(directory)
     found: Json = {"files": [], "servers": [], "show": [], "empty": [], "expected": {}, "bytes": 0}
@@ -49,26 +43,65 @@ def copy_databases(request: Json) -> Json:
     for alias in request["databases"]:
         if has_database(alias):
             places.setdefault(place_of(alias), []).append(alias)
+    servers: dict[Any, dict[str, list[str]]] = collections.OrderedDict()
     for aliases in places.values():
-        try:
-            connection = connections[aliases[0]]
-            if connection.vendor != "sqlite":
+        connection = connections[aliases[0]]
+        with skipping(found, aliases):
+            if connection.vendor == "sqlite":
+                copy_sqlite(connection, aliases, request, found)
+            elif connection.vendor == "postgresql":
+                servers.setdefault(place_of_server(connection), {})[aliases[0]] = aliases
+            else:
                 raise CannotCopy("databases of %s cannot be copied for a rehearsal" % connection.display_name)
-            copy_sqlite(connection, aliases, request, found)
-        except Exception as error:
-            traceback.print_exc(file=sys.stderr)
-            for alias in aliases:
-                found["skipped"][alias] = reason_of(error)
+    for number, databases in enumerate(servers.values()):
+        with skipping(found, [alias for aliases in databases.values() for alias in aliases]):
+            copy_server(os.path.join(directory, "server-%d" % number), databases, request, found)
     found["seconds"] = time.monotonic() - since
     return found
 
 
+@contextlib.contextmanager
+def skipping(found: Json, aliases: list[str]) -> Iterator[None]:
+    """Says of databases why they are not copied, whatever fails."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        for alias in aliases:
+            found["skipped"][alias] = reason_of(error)
+
+
+def copy_server(directory: str, databases: dict[str, list[str]], request: Json, found: Json) -> None:
+    """Copies the databases of a server into a private one."""
+    from django.db import connections
+
+    opened = {alias: connections[alias] for alias in databases}
+    server = Cluster(directory, opened, request["nice"])
+    copied: dict[str, bool] = {}
+    try:
+        server.start(next(iter(opened.values())))
+        for alias, aliases in databases.items():
+            with skipping(found, aliases):
+                whole = server.copy(opened[alias], request["limit_bytes"])
+                copied.update((one, whole) for one in aliases)
+    finally:
+        server.stop()
+    found["bytes"] += server.size()
+    if copied:
+        found["servers"].append(server.server())
+        found["show"] += server.show()
+    for alias, whole in copied.items():
+        found["expected"][alias] = server.expected()
+        found["schema_only"] += [] if whole else [alias]
+
+
 def empty(directory: str) -> None:
-    """Removes what a copy left that was killed."""
+    """Ends and removes what a copy left that was killed."""
     os.makedirs(directory, 0o700, exist_ok=True)
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         if os.path.isdir(path) and not os.path.islink(path):
+            end_left_server(os.path.join(path, "data"))
             shutil.rmtree(path)
         else:
             os.unlink(path)
@@ -83,27 +116,6 @@ def reason_of(error: Exception) -> Json:
     known = isinstance(error, (CannotCopy, OSError))
     text = lines[0] if lines and known else ": ".join([type(cause).__name__] + lines[:1])
     return {"reason": text, "help": getattr(error, "help", None)}
-
-
-def refusal(fields: Json) -> str:
-    """Returns an error of ours in one line."""
-    if fields["kind"] == "tool":
-        said = [line for line in fields["traceback"] if line.strip()]
-        return "`%s` failed with exit code %d: %s" % (fields["what"], fields["code"], said[-1] if said else "it said nothing")
-    if fields["kind"] == "tool_missing":
-        return "`%s` is not installed" % fields["what"]
-    if fields["kind"] in ("tool_too_old", "tool_foreign"):
-        return "`%s` is of version %s, the server is %s" % (fields["what"], fields["version"], fields["engine"])
-    names = ", ".join(fields.get("names", []))
-    return "%s: %s" % (fields["kind"].replace("_", " "), names or fields.get("engine", ""))
-
-
-def check_room(directory: str, size: int) -> None:
-    """Fails where the disk has no room for a copy of this size."""
-    free = shutil.disk_usage(directory).free
-    if free < size + SPARE:
-        text = "a copy takes %d MB, and %d MB are free below `%s`"
-        raise CannotCopy(text % ((size + SPARE) >> 20, free >> 20, directory))
 
 
 def copy_sqlite(connection: Connection, aliases: list[str], request: Json, found: Json) -> None:
@@ -148,6 +160,10 @@ def do_confirm_copies(request: Json) -> Json:
 
 def not_the_copy(connection: Connection, expected: Json) -> str | None:
     """Returns why a database is not the copy that was made of it; `None`: it is."""
+    if "query" in expected:
+        with connection.cursor() as cursor:
+            found = str(rows_of(cursor, expected["query"])[0][0])
+        return None if found == expected["is"] else "its server says `%s` instead of `%s`" % (found, expected["is"])
     path = database_file(connection)
     if path is None or path != expected["path"]:
         return "its file is `%s` and was `%s`" % (path, expected["path"])

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploykit_probe import copies
-from deploykit_probe.copies import CannotCopy, check_room, empty, not_the_copy, reason_of
+from deploykit_probe import private
+from deploykit_probe.copies import empty, not_the_copy, reason_of
 from deploykit_probe.copies_sqlite import copy_schema, database_file, mark, marked
 from deploykit_probe.errors import Refused
+from deploykit_probe.private import CannotCopy, check_room
 
 
 def named(name: object) -> SimpleNamespace:
@@ -119,4 +120,4 @@ def test_reasons_are_one_line() -> None:
     assert reason_of(tool) == {"reason": "`pg_dump` failed with exit code 1: error: no", "help": None}
     assert reason_of(ValueError("one\ntwo")) == {"reason": "ValueError: one", "help": None}
     assert reason_of(CannotCopy("no", "apt install")) == {"reason": "no", "help": "apt install"}
-    assert copies.SPARE > 0
+    assert private.SPARE > 0
