@@ -163,8 +163,13 @@ pub fn command_rows(stage: &mut Stage, rounds: usize, seconds: f64) -> Outcome<V
     let what = |what: &str| format!("boot + {seconds} s, four own commands: {what}");
     Ok(vec![
         // Four boots more would be 3.5 times as much.
-        Row::limited(&what("without service, with / without and the commands"), "x", 1.1, ratios),
-        Row::shown(&what("they themselves, Django booted"), "s", own),
+        Row::limited(
+            &what("time without service, with them / without them plus their own time"),
+            "x",
+            1.1,
+            ratios,
+        ),
+        Row::shown(&what("their own time in a booted Django"), "s", own),
     ])
 }
 
