@@ -18,7 +18,7 @@ pub const OF_EXEC: &str = "\
 Exit codes: that of the command, or
   0  not run: the site is being changed, and `--skip` is given
   2  usage error
-  3  configuration error
+  3  configuration error, or the configuration belongs to another user
   4  not run: the site was still being changed after `--wait`, or the job cannot be registered
 126  the program cannot be executed
 127  there is no such program";

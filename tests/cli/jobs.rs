@@ -1,4 +1,4 @@
-//! Jobs of cron, which `exec` keeps out of an update.
+//! Cron jobs, which `exec` keeps out of an update.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -199,7 +199,7 @@ Global options:
 Exit codes: that of the command, or
   0  not run: the site is being changed, and `--skip` is given
   2  usage error
-  3  configuration error
+  3  configuration error, or the configuration belongs to another user
   4  not run: the site was still being changed after `--wait`, or the job cannot be registered
 126  the program cannot be executed
 127  there is no such program

@@ -225,7 +225,7 @@ pub struct Findings {
     pub(crate) starts: Vec<(String, String)>,
     /// Which of them serves other sites as well, as a question.
     pub(crate) shared: Option<String>,
-    /// Which jobs of cron may run in the middle of an update, as a question.
+    /// Which cron jobs may run in the middle of an update, as a question.
     pub(crate) jobs: Option<String>,
     /// The site's own steps.
     pub(crate) steps: Vec<FoundStep>,

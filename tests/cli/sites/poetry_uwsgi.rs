@@ -1,4 +1,4 @@
-//! Poetry, uWSGI behind nginx, MariaDB, a celery worker and its beat, a job of cron.
+//! Poetry, uWSGI behind nginx, MariaDB, a celery worker and its beat, a cron job.
 
 use std::fs;
 
@@ -58,7 +58,5 @@ fn from_init_to_a_rollback() {
     Course { place: &place, page: &page, views: "src/orders/views.py", change: &change }.run();
     // Each minute, unless the site is being changed.
     let counted = place.directory.path().join("log/counted");
-    wait_for("the job of cron", || {
-        fs::read_to_string(&counted).is_ok_and(|text| text.contains("0 orders\n"))
-    });
+    wait_for("the cron job", || fs::read_to_string(&counted).is_ok_and(|text| text.contains("0 orders\n")));
 }

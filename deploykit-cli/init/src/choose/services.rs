@@ -176,7 +176,7 @@ pub(crate) fn shared(programs: &[&Program]) -> Option<String> {
     Some(format!("`{}` serves the site, and {others} as well; may an update stop it?", shared.name))
 }
 
-/// Says which jobs of cron may run in the middle of an update.
+/// Says which cron jobs may run in the middle of an update.
 pub(crate) fn jobs(top: &Path, around: &Around, virtualenvs: &[PathBuf]) -> Option<String> {
     let places: Vec<PathBuf> = [top.to_owned()].into_iter().chain(virtualenvs.iter().cloned()).collect();
     let own = |job: &&Job| {

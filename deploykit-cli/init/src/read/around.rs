@@ -22,7 +22,7 @@ pub(crate) struct Around {
     pub nginx: Vec<(PathBuf, String)>,
     /// The virtual hosts of all web servers.
     pub fronts: Vec<Front>,
-    /// Jobs of cron.
+    /// Cron jobs.
     pub jobs: Vec<Job>,
 }
 
