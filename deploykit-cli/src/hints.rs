@@ -157,6 +157,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         InitError::Exists { .. } => {
             Some("run `deploykit init --check` to compare it with the site, or `deploykit init --print` to see what `init` would write".into())
         }
+        InitError::Write { path, source } if source.kind() == ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(path);
+            Some(format!("make the directory first: `mkdir -p {}`", directory.display()))
+        }
         InitError::NotACheckout { .. } => {
             Some("go to the site's checkout, or name it: `deploykit init DIRECTORY`".into())
         }

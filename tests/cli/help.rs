@@ -356,8 +356,7 @@ Options:
       --extra <NAME>            An extra of the project; may be given several times
       --installer <NAME>        pip, uv or auto [possible values: auto, pip, uv]
       --python <PYTHON>         The Python to build with: a version, or the path of an interpreter
-      --in-place                Change the packages inside the virtualenv, and put no link in its
-                                place
+      --in-place                Change the packages in the virtualenv instead of linking a new one
       --check                   Show what would change, and change nothing
       --exit-code               With --check: exit with 10 when something would change
   -h, --help                    Print help (see more with '--help')

@@ -189,8 +189,8 @@ impl Compared<'_> {
                 Some(one) if one.role != service.role => {
                     self.add(
                         &format!("services.{}.role", one.name),
-                        what(one.role),
-                        what(service.role),
+                        Some(one.role.to_string()),
+                        Some(service.role.to_string()),
                         &known.source,
                     );
                 }

@@ -101,7 +101,7 @@ pub struct PipInstallArgs {
     /// The Python to build with: a version, or the path of an interpreter
     #[arg(long, value_name = "PYTHON")]
     pub python: Option<String>,
-    /// Change the packages inside the virtualenv, and put no link in its place
+    /// Change the packages in the virtualenv instead of linking a new one
     ///
     /// Every program that uses the virtualenv sees the change at once: stop those that deploykit does not manage.
     #[arg(long, conflicts_with = "python")]

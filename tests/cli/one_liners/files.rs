@@ -120,6 +120,9 @@ Preparing; the site serves as before
     );
     let written = fs::read_to_string(&site.config).unwrap();
     fs::remove_file(&site.config).unwrap();
+    let elsewhere = on(site, &["init", "--files-only", "-c", "none/deploykit.toml"]).run().expect(4).stderr;
+    let hint = format!("\nHint: make the directory first: `mkdir -p {}/none`", site.checkout.display());
+    assert!(elsewhere.contains(&hint), "{elsewhere}");
     document(site, "init", &["init"]);
     compared(site, &written);
     fs::write(&site.config, old).unwrap();
@@ -163,7 +166,7 @@ Note: Django, the services and the pages were not asked: `--files-only`
 exit code 10
 --- stdout
 git.branch: the file has `old`, found `main` (the branch that is checked out)
-services.gunicorn: the file lacks `web of supervisor` (../supervisor.conf)
+services.gunicorn: the file lacks this service: web of supervisor (../supervisor.conf)
 smoke.pages: the file has `/none/`: expected status 200, got 404 ("Not Found")
 Needs a person: `smoke.base`: which pages must work?
   at /srv/site/deploykit.toml:42
@@ -343,7 +346,7 @@ Error: `/srv/pylock.toml` has no group `prod`: it has none
         str![[r#"
 exit code 0
 --- stdout
-pip-install: no packages → humanize [VERSION]: + humanize [VERSION]
+pip-install: + humanize [VERSION]
   + humanize [VERSION]
 
 "#]]
@@ -355,7 +358,7 @@ pip-install: no packages → humanize [VERSION]: + humanize [VERSION]
         str![[r#"
 exit code 0
 --- stdout
-pip-install: no packages → humanize [VERSION]: + humanize [VERSION]
+pip-install: + humanize [VERSION]
   + humanize [VERSION]
 
 "#]]

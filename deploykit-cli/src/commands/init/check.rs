@@ -136,6 +136,9 @@ fn line(one: &Difference) -> String {
         (Some(configured), Some(found)) => {
             format!("{key} the file has `{configured}`, found `{found}`{source}")
         }
+        (None, Some(found)) if one.key.starts_with("services.") => {
+            format!("{key} the file lacks this service: {found}{source}")
+        }
         (None, Some(found)) => format!("{key} the file lacks `{found}`{source}"),
         (Some(configured), None) => format!("{key} the file has `{configured}`: {}", one.source),
         (None, None) => format!("{key} {}", one.source),

@@ -99,12 +99,19 @@ fn change(ready: &Ready, warnings: &[String]) -> Change {
             .filter_map(|change| Some(Package::new(change.name.clone(), version(change)?.clone())));
         packages.collect::<Packages>().summary()
     };
+    // Where packages only come or only go, the details say it all.
+    let is_exchange = changes.iter().any(|change| change.from.is_some())
+        && changes.iter().any(|change| change.to.is_some());
+    let [before, after] = match is_exchange {
+        true => [side(|change| change.from.as_ref()), side(|change| change.to.as_ref())],
+        false => [String::new(), String::new()],
+    };
     let warnings = warnings.iter().map(|warning| format!("! {warning}"));
     let in_place = if ready.switch.is_in_place() { ", in place" } else { "" };
     Change {
         reason: summary(changes) + in_place,
-        before: side(|change| change.from.as_ref()),
-        after: side(|change| change.to.as_ref()),
+        before,
+        after,
         details: changes.iter().map(ToString::to_string).chain(warnings).collect(),
         packages: changes.to_vec(),
         actions: vec![Action::SwitchVirtualenv(ready.switch.clone())],
