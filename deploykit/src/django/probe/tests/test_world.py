@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,7 @@ import pytest
 
 from deploykit_probe import world
 
-from .sites import LOADER, program
+from .sites import LOADER, MANAGE, program
 
 PACKAGE = Path(world.__file__).parent
 ORDINARY = 1234
@@ -375,17 +377,78 @@ def test_a_world_is_tried(site: Site) -> None:
         assert told == {"cannot": "root may not mount here (a container, or a service that systemd restricts)"}
 
 
-def test_a_site_is_loaded_in_the_world(site: Site) -> None:
-    """The program that deploykit sends enters it before it looks for the site, and answers from there."""
-    directory = str(site.top / "app/shop")
-    lines = "".join(json.dumps(line) + "\n" for line in (program(), {"directory": directory, "limit": 60, "world": site.spec}))
-    done = subprocess.run(
-        site.command(site.python, "-I", "-S", "-c", LOADER),
-        input=lines.encode(),
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=60,
-    )
-    (answer,) = [json.loads(line) for line in done.stdout.decode().splitlines() if line]
-    # The directory is staged only.
-    assert answer["error"]["kind"] == "no_django"
+SETTINGS = """
+import os
+from pathlib import Path
+BASE_DIR = Path(__file__).resolve().parent.parent
+SECRET_KEY, USE_TZ, INSTALLED_APPS = "secret", True, ["shop"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+"""
+
+MIGRATION = """
+import os, pathlib, signal, socket, subprocess, threading
+from django.conf import settings
+from django.db import migrations, models
+
+def reach_out(apps, schema_editor):
+    uploads = settings.BASE_DIR.parent / "uploads"
+    (uploads / "file").unlink()
+    (uploads / "new").write_text("new")
+    (settings.BASE_DIR / ".env").write_text("new")
+    for path in ("/etc", "/tmp", "/var/tmp") if os.getuid() == 0 else ("/tmp", "/var/tmp"):
+        pathlib.Path(path, %(marker)r).write_text("new")
+    for family, address in ((socket.AF_UNIX, %(abstract)r), (socket.AF_INET, %(tcp)r)):
+        with socket.socket(family) as client:
+            if not client.connect_ex(address):
+                client.sendall(b"from the rehearsal")
+    try:
+        os.kill(%(pid)d, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    subprocess.Popen(["setsid", "sleep", "1000", str(uploads)])
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    apps.get_model("shop", "Thing").objects.create(name="from the rehearsal")
+
+class Migration(migrations.Migration):
+    operations = [
+        migrations.CreateModel("Thing", [("id", models.AutoField(primary_key=True)), ("name", models.TextField())]),
+        migrations.RunPython(reach_out),
+    ]
+"""
+
+
+def test_a_migration_is_tried_in_the_world(tmp_path: Path, packages: Path) -> None:
+    """With a real Django: the copy of the database has it then; the live site, and the machine, have heard nothing."""
+    (tmp_path / "site").mkdir()
+    site = Site(tmp_path / "site", os.getuid())
+    outside = subprocess.Popen(["sleep", "1000"])
+    listeners = [Listener(socket.AF_UNIX, "\0" + str(tmp_path)), Listener(socket.AF_INET, ("127.0.0.1", 0))]
+    live: dict[str, Any] = {"marker": "deploykit-%d" % os.getpid(), "pid": outside.pid}
+    live.update(abstract=listeners[0].address.decode(), tcp=listeners[1].address)
+    files = {"manage.py": MANAGE, "config/settings.py": SETTINGS, "shop/migrations/0001_initial.py": MIGRATION % live}
+    for name in ("config/__init__.py", "shop/__init__.py", "shop/migrations/__init__.py", "shop/models.py"):
+        files[name] = ""
+    for name, text in files.items():
+        (site.top / "next" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.top / "next" / name).write_text(text)
+    copy = site.top / "scratch/databases/default"
+    copy.write_text("")
+    before = site.everything()
+    migrate = {"do": "migrate", "database": "default", "applied": [], "plan": [{"app": "shop", "name": "0001_initial"}]}
+    configuration = {"directory": str(site.top / "app"), "limit": 60, "world": site.spec}
+    environment = dict(os.environ, PYTHONPATH=str(packages), PYTHONDONTWRITEBYTECODE="1")
+    process = subprocess.Popen([sys.executable, "-c", LOADER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    out, _ = process.communicate("".join(json.dumps(line) + "\n" for line in (program(), configuration, migrate)).encode(), 60)
+    answers = [json.loads(line) for line in out.decode().splitlines() if line]
+    assert (answers[0], answers[-1], process.returncode) == ({"ok": {"pid": 2}}, {"ok": {}}, 0)
+    with contextlib.closing(sqlite3.connect(str(copy))) as database:
+        assert database.execute("SELECT name FROM shop_thing").fetchall() == [("from the rehearsal",)]
+    assert gone(str(site.top / "uploads"))
+    assert outside.poll() is None
+    outside.kill()
+    outside.wait()
+    for listener in listeners:
+        listener.server.close()
+    assert [listener.came for listener in listeners] == [[], []]
+    assert not [path for path in ("/etc", "/tmp", "/var/tmp") if os.path.exists(os.path.join(path, live["marker"]))]
+    assert site.everything() == before
