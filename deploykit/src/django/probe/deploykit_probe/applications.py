@@ -8,11 +8,10 @@ import inspect
 from typing import Any
 
 from .asgi import is_asgi
-from .errors import Refused
 
 
 def application_name(asked: str | None) -> str:
-    """Returns the application that is asked for, or that the settings name."""
+    """Returns the application that is asked for, or that the settings name, or what Django's own server takes then."""
     from django.conf import settings
 
     if asked:
@@ -21,7 +20,7 @@ def application_name(asked: str | None) -> str:
         path = getattr(settings, name, None)
         if path:
             return ":".join(str(path).rsplit(".", 1))
-    raise Refused("no_application")
+    return "django.core.wsgi:get_wsgi_application"
 
 
 def load(path: str) -> tuple[str, Any]:

@@ -43,9 +43,7 @@ class Asked:
 
     def refused(self, logger: str, message: str) -> None:
         """Records what Django logged about a refusal without an exception."""
-        said: Json = {"type": logger, "message": message, "where": None, "site": False, "trace": []}
-        if said not in self.exceptions:
-            self.exceptions.append(said)
+        self.exceptions.append({"type": logger, "message": message, "where": None, "site": False, "trace": []})
 
     def answer(self) -> Json:
         """Returns the record."""
@@ -182,7 +180,7 @@ class Heard(logging.Handler):
         # Django names the logger after the exception that it got without a signal.
         if error is not None and (record.exc_info or record.name == "django.security." + type(error).__name__):
             asked.failed(error)
-        else:
+        elif not asked.exceptions:
             asked.refused(record.name, record.getMessage())
 
 

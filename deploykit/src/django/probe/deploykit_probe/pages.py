@@ -16,7 +16,7 @@ from .kinds import Json
 from .registry import answers
 
 # Seconds that our own threads may take to end, and requests that are being answered.
-PATIENCE = 2.0
+PATIENCE = 1.0
 
 # What answers pages, and the path of its socket.
 PAGES: tuple[Forked | Threaded, str] | None = None

@@ -99,24 +99,32 @@ class Probe:
 class UnixConnection(http.client.HTTPConnection):
     """A connection to a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        """Takes the path."""
-        super().__init__("unix", timeout=20)
-        self.path = path
+    def __init__(self, path: Path, seconds: float) -> None:
+        """Takes the path, and how long an answer may take."""
+        super().__init__("unix")
+        self.path, self.seconds = path, seconds
 
     def connect(self) -> None:
         """Connects."""
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
+        self.sock.settimeout(self.seconds)
         self.sock.connect(str(self.path))
 
 
 class Page:
     """An answer of a site."""
 
-    def __init__(self, path: Path, target: str, method: str = "GET", body: bytes | None = None, **headers: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        target: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        seconds: float = 20,
+        **headers: str,
+    ) -> None:
         """Asks for it."""
-        connection = UnixConnection(path)
+        connection = UnixConnection(path, seconds)
         wanted = {"Host": "www.example.com", **{name.replace("_", "-"): value for name, value in headers.items()}}
         connection.request(method, target, body, wanted)
         answer = connection.getresponse()

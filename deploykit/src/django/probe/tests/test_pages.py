@@ -35,13 +35,14 @@ urlpatterns = [path(name + "/", getattr(views, name)) for name in views.NAMES] +
 """
 
 VIEWS = """
-import asyncio, errno, os, socket, time, urllib.request
+import asyncio, errno, os, signal, socket, threading, urllib.request
 from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import render
 from django.db import connection
 
 NAMES = "bad_template missing raising through streaming later moved post calls redis read_only quit whole asynchronous".split()
-NAMES += ["slow", "caught"]
+RELEASED = threading.Event()
+NAMES += ["slow", "release", "killed"]
 
 def middleware(get_response):
     def answer(request):
@@ -90,16 +91,13 @@ def calls(request):
     except OSError as error:
         return HttpResponse("failed")
 
-def caught(request):
+def redis(request):
     for family, address in ((socket.AF_INET, ("127.0.0.1", 9)), (socket.AF_UNIX, "/nowhere/redis.sock")):
         try:
             socket.socket(family).connect(address)
         except OSError:
             pass
     return HttpResponse("without")
-
-def redis(request):
-    return caught(request)
 
 def read_only(request):
     try:
@@ -122,8 +120,15 @@ async def asynchronous(request):
     return HttpResponse("async")
 
 def slow(request):
-    time.sleep(0.3)
+    RELEASED.wait(20)
     return HttpResponse("slow")
+
+def release(request):
+    RELEASED.set()
+    return HttpResponse()
+
+def killed(request):
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 FILES = {
@@ -257,9 +262,10 @@ def test_pages_fail_as_they_do_behind_a_server(site: tuple[Probe, Path], kind: s
     assert failure(records["/quit/"])[0] == "SystemExit"
 
 
-def test_the_network_is_recorded_for_each_request(site: tuple[Probe, Path]) -> None:
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_the_network_is_recorded_for_each_request(site: tuple[Probe, Path], kind: str) -> None:
     """What is looked up, and what this machine does not answer at; not what it does."""
-    path = begin(site, "wsgi")
+    path = begin(site, kind, "config.%s:application" % kind)
     for name in ("calls", "redis", "whole"):
         assert Page(path, "/%s/" % name).status == 200
     records = end(site)
@@ -292,24 +298,35 @@ def test_files_of_the_web_server(site: tuple[Probe, Path]) -> None:
     }
 
 
-def test_requests_are_answered_at_once(site: tuple[Probe, Path]) -> None:
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_requests_are_answered_at_once(site: tuple[Probe, Path], kind: str) -> None:
     """A slow page does not keep others waiting, and its record is its own."""
-    path = begin(site, "wsgi")
-    done: list[str] = []
-
-    def ask(name: str) -> None:
-        """Asks for a page."""
-        Page(path, name)
-        done.append(name)
-
-    threads = [threading.Thread(target=ask, args=(name,)) for name in ["/slow/", "/raising/", *["/whole/"] * 6]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    path = begin(site, kind, "config.%s:application" % kind)
+    slow = threading.Thread(target=Page, args=(path, "/slow/"))
+    slow.start()
+    statuses = [Page(path, name).status for name in ("/raising/", "/whole/", "/release/")]
+    slow.join()
     records = end(site)
-    assert done[-1] == "/slow/"
+    assert statuses == [500, 200, 200]
     assert [path for path, record in records.items() if record["exceptions"]] == ["/raising/"]
+    assert records["/slow/"]["status"] == 200
+
+
+def test_a_page_may_never_answer(site: tuple[Probe, Path]) -> None:
+    """The record says that it did not; one that kills its process leaves no records."""
+    path = begin(site, "wsgi")
+    with pytest.raises(TimeoutError):
+        Page(path, "/slow/", seconds=0.3)
+    assert Page(path, "/whole/").status == 200
+    records = end(site)
+    assert (records["/slow/"]["status"], records["/slow/"]["complete"]) == (None, False)
+    assert records["/whole/"]["complete"]
+    path = begin(site, "wsgi")
+    with pytest.raises(OSError):
+        Page(path, "/killed/")
+    error = site[0].error("end_pages")["error"]
+    assert (error["kind"], error["application"]) == ("wsgi", "config.wsgi:application")
+    assert error["message"] == "the process that answers pages was ended by signal 9"
 
 
 @pytest.mark.parametrize("name", ["made:create()", "made:create('y', )", "made:create(name='y')", "config.wsgi"])
@@ -348,13 +365,16 @@ def test_an_application_that_does_not_load(site: tuple[Probe, Path]) -> None:
 def test_a_process_with_threads_serves_itself(tmp_path: Path, packages: Path) -> None:
     """A fork would not have them. The path of the socket may be long."""
     thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-    files = {**FILES, "shop/__init__.py": thread}
+    settings = SETTINGS.replace('WSGI_APPLICATION = "config.wsgi.application"', "")
+    files = {**FILES, "config/settings.py": settings, "shop/__init__.py": thread}
     directory = tmp_path / ("d" * 110)
     directory.mkdir()
     probe = Probe(directory, packages, files)
     short = tmp_path / "s"
     short.symlink_to(directory)
-    probe.ask("begin_pages", socket=str(directory / "pages.sock"), scheme="http", application=None, files=[])
+    said = probe.ask("begin_pages", socket=str(directory / "pages.sock"), scheme="http", application=None, files=[])
+    # Without a setting, Django's own server takes this one.
+    assert said == {"kind": "wsgi", "application": "django.core.wsgi:get_wsgi_application"}
     assert Page(short / "pages.sock", "/raising/").status == 500
     (record,) = probe.ask("end_pages")["requests"]
     assert failure(record)[0] == "ZeroDivisionError"
