@@ -155,10 +155,10 @@ def open_network(addresses: list[str]) -> None:
                 # SIOCSIFADDR, SIOCSIFNETMASK.
                 data = struct.pack("16sHH4s16x", name, socket.AF_INET, 0, socket.inet_aton(value))
                 fcntl.ioctl(control, request, data)
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) if socket.has_ipv6 else control as control:
-        for address in addresses:
-            if ":" in address and address != "::1":
-                data = socket.inet_pton(socket.AF_INET6, address) + struct.pack("=Ii", 128, socket.if_nametoindex("lo"))
+    for address in addresses:
+        if ":" in address and address != "::1":
+            data = socket.inet_pton(socket.AF_INET6, address) + struct.pack("=Ii", 128, socket.if_nametoindex("lo"))
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
                 fcntl.ioctl(control, 0x8916, data)
 
 

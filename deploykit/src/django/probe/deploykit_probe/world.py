@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import select
 import shutil
 import signal
 import socket
@@ -58,7 +59,7 @@ def forbidden(number: int, user: bool) -> str | None:
             continue
         if (found == "0") != (wanted == "0"):
             setting = "%s=%s" % (name.replace("/", "."), wanted)
-            return "the kernel gives ordinary users no namespaces (`sysctl %s` does)" % setting
+            return "the kernel gives ordinary users no namespaces (`sysctl %s` allows them)" % setting
     release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
     if release < (5, 11):
         return "Linux %d.%d has no overlays for ordinary users (5.11 has)" % release
@@ -86,12 +87,17 @@ def enter(spec: Json, kept: set[int]) -> None:
     first = os.fork()
     if first:
         theirs.close()
+        # It has nothing of its own to answer.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         told = ours.recv(16)
         _, status = os.waitpid(first, 0)
         end(int(told) if told else status)
     ours.close()
     try:
         kernel.die_with_parent()
+        if select.select([theirs], [], [], 0)[0]:
+            # The parent has died before.
+            os._exit(1)
         # A terminal is of the live world.
         os.setsid()
         make(spec, sockets, bool(user))

@@ -353,7 +353,7 @@ def test_servers_stand_at_the_live_address(site: Site) -> None:
         "environment": {},
         "user": None,
         "ready": {"tcp": ["192.0.2.7", 5432]},
-        "listen": ["192.0.2.7"],
+        "listen": ["192.0.2.7", "2001:db8::7"],
         "hosts": {"db.example.org": "192.0.2.7"},
     }
     site.spec["servers"] = [server]
