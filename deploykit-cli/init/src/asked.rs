@@ -10,6 +10,9 @@ use deploykit::operations::smoke_check::PageResult;
 use crate::choose::{maintenance, project, web};
 use crate::findings::{ASKED, Findings, Found, FoundPage, MIGRATE_SCHEMAS};
 
+/// How settings fail that miss a variable: by `os.environ[…]`, django-environ and python-decouple.
+const LACKS_VARIABLE: [&str; 3] = ["KeyError: ", " environment variable", "Declare it as envvar"];
+
 /// What keeps Django from booting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
@@ -46,7 +49,13 @@ impl Findings {
             Some(Broken::Settings) if self.env_file.question.is_some() => {}
             Some(Broken::Settings) if self.settings.question.is_none() => {
                 let module = self.settings.value.clone().unwrap_or_default();
-                self.settings.question = Some(format!("Django does not boot with `{module}`: {why}"));
+                let lacks_variable = LACKS_VARIABLE.iter().any(|part| why.contains(part));
+                let way_out = match lacks_variable {
+                    true => "; if a variable is missing, name its file in `site.env-file`",
+                    false => "",
+                };
+                self.settings.question =
+                    Some(format!("Django does not boot with `{module}`: {why}{way_out}"));
             }
             _ => {}
         }

@@ -221,7 +221,14 @@ fn a_django_that_does_not_boot_is_named_in_the_file() {
     assert!(findings.to_toml().contains("# Django was not asked: there is no `/srv/venv/bin/python`"));
     findings.django_failed("KeyError:\n'DB_PASSWORD'", Some(Broken::Settings));
     let question = findings.questions.iter().find(|question| question.key == "site.settings").unwrap();
-    assert_eq!(question.why, "Django does not boot with `config.settings`: KeyError: 'DB_PASSWORD'");
+    assert_eq!(
+        question.why,
+        "Django does not boot with `config.settings`: KeyError: 'DB_PASSWORD'; if a variable is missing, name its file in `site.env-file`"
+    );
+    let mut other = place.look().unwrap();
+    other.django_failed("SyntaxError: invalid syntax", Some(Broken::Settings));
+    let question = other.questions.iter().find(|question| question.key == "site.settings").unwrap();
+    assert_eq!(question.why, "Django does not boot with `config.settings`: SyntaxError: invalid syntax");
     let mut open = place.look().unwrap();
     open.env_file.question = Some("where is `DB_PASSWORD`?".to_owned());
     open.django_failed("KeyError: 'DB_PASSWORD'", Some(Broken::Settings));
