@@ -31,6 +31,9 @@ MOST = {False: 3000, True: 50000}
 # Files up to this size are copied where no layer can be; greater ones can only be read.
 SMALL = 16 << 20
 
+# How much is copied, before anybody asks, of files that the kernel could not copy.
+ROOM = 64 << 20
+
 TMPFS = "mode=755,size=25%"
 
 
@@ -48,6 +51,7 @@ class Layers:
         self.mounts = [one for one in kernel.mounts() if not inside(one.path, self.scratch)]
         self.count = 0
         self.seen = {False: 0, True: 0}
+        self.room = ROOM
         self.empty: list[str] = []
         self.places: list[str] = []
         # What could only be bound: sockets in there are the live ones.
@@ -217,30 +221,43 @@ class Layers:
         return True
 
     def own_directories(self, lower: str, upper: str, shown: str) -> None:
-        """Makes the directories that this user may write into, but not copy: their owner or group is not the process's own."""
+        """Makes what this user may write into, but the kernel not copy: its owner or group is not the process's own."""
 
         def look(path: str, depth: int) -> None:
-            """Looks for such directories."""
+            """Looks for such directories, and for files near the site."""
             for entry in entries_of(lower + path):
                 name = "%s/%s" % (path, entry.name)
                 place = shown.rstrip("/") + name
-                if not entry.is_dir(follow_symlinks=False) or inside(place, self.scratch) or place in OWN + FOREIGN:
+                near, is_directory = self.near(place), entry.is_dir(follow_symlinks=False)
+                if not (is_directory or near) or inside(place, self.scratch) or place in OWN + FOREIGN:
                     continue
-                near = self.near(place)
                 self.seen[near] += 1
                 if self.seen[near] > MOST[near]:
                     continue
                 try:
-                    if not is_ours(entry.stat(follow_symlinks=False)) and (os.access(entry.path, os.W_OK) or near):
-                        self.parents(lower, upper, name[1:] + "/.")
+                    if not is_ours(entry.stat(follow_symlinks=False)):
+                        self.own_entry(entry, lower, upper, name[1:])
                 except FileNotFoundError:
                     # The live machine goes on: it has just been removed.
                     continue
-                if near or depth < DEPTH:
+                if is_directory and (near or depth < DEPTH):
                     look(name, depth + 1)
 
         if shown not in FOREIGN or any(inside(one, shown) for one in self.places):
             look("", 1)
+
+    def own_entry(self, entry: os.DirEntry[str], lower: str, upper: str, name: str) -> None:
+        """Makes a directory, or copies a small file, that this user may write into."""
+        if not os.access(entry.path, os.W_OK) and not (entry.is_dir() and self.near(entry.path)):
+            return
+        if entry.is_dir(follow_symlinks=False):
+            self.parents(lower, upper, name + "/.")
+        elif entry.is_file(follow_symlinks=False) and os.access(entry.path, os.R_OK) and entry.path not in self.empty:
+            size, target = entry.stat().st_size, "%s/%s" % (upper, name)
+            if size <= self.room and self.parents(lower, upper, name):
+                self.room -= size
+                shutil.copyfile(entry.path, target)
+                self.be_like(entry.path, target)
 
     def tree(self, live: str, staged: str) -> None:
         """Shows the staged tree in the place of the live one; links to the live one become what they lead to."""

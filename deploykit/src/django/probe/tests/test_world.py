@@ -116,7 +116,7 @@ class Site:
         if user != os.getuid():
             # What `uploads` belongs to is no user of the world.
             for path in [top, *top.rglob("*")]:
-                os.chown(path, user, 0 if path.name in ("uploads", "deep") else user, follow_symlinks=False)
+                os.chown(path, user, 0 if "uploads" in path.parts else user, follow_symlinks=False)
             (top / "uploads").chmod(0o2775)
         self.package = top.parent / "probe"
         shutil.copytree(PACKAGE, self.package / "deploykit_probe", ignore=shutil.ignore_patterns("__pycache__"))
@@ -225,7 +225,7 @@ def test_writing_succeeds_and_changes_nothing(site: Site) -> None:
     told = site.run(
         """
 for path in ("app/media/photo", "app/.env", "app/manage.py", "app/site.log", "app/venv/bin/python", "app/db.sqlite3",
-             "app/new", "app/shop/new", "static/style.css", "uploads/new", "uploads/deep/new"):
+             "app/new", "app/shop/new", "static/style.css", "uploads/new", "uploads/deep/new", "uploads/deep/file"):
     attempt(path, write, os.path.join(SITE, path), "a")
 attempt("delete", os.remove, SITE + "/uploads/file")
 attempt("delete deep", os.remove, SITE + "/uploads/deep/file")
