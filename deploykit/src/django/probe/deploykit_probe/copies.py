@@ -11,6 +11,7 @@ import time
 import traceback
 from typing import Any, Iterator
 
+from . import private_mariadb, private_postgresql
 from .backup_sqlite import copy_database
 from .beside import beside
 from .connections import has_database, place_of
@@ -18,7 +19,6 @@ from .copies_sqlite import SMALL, copy_schema, database_file, mark, marked
 from .errors import Failed, Refused, readable, text_of, without_passwords
 from .kinds import Connection, Json
 from .private import CannotCopy, check_room, end_left_server, end_with_parent, refusal
-from .private_postgresql import Cluster, place_of_server
 from .registry import answers
 from .sql import rows_of
 
@@ -50,7 +50,9 @@ def copy_databases(request: Json, parent: int) -> Json:
             if connection.vendor == "sqlite":
                 copy_sqlite(connection, aliases, request, found)
             elif connection.vendor == "postgresql":
-                servers.setdefault(place_of_server(connection), {})[aliases[0]] = aliases
+                servers.setdefault(private_postgresql.place_of_server(connection), {})[aliases[0]] = aliases
+            elif connection.vendor == "mysql":
+                servers.setdefault(private_mariadb.place_of_server(connection), {})[aliases[0]] = aliases
             else:
                 raise CannotCopy("databases of %s cannot be copied for a rehearsal" % connection.display_name)
     for number, databases in enumerate(servers.values()):
@@ -76,10 +78,12 @@ def copy_server(directory: str, databases: dict[str, list[str]], request: Json, 
     from django.db import connections
 
     opened = {alias: connections[alias] for alias in databases}
-    server = Cluster(directory, opened, request["nice"])
+    first = next(iter(opened.values()))
+    kind = private_mariadb.Server if first.vendor == "mysql" else private_postgresql.Cluster
+    server = kind(directory, opened, request["nice"])
     copied: dict[str, bool] = {}
     try:
-        server.start(next(iter(opened.values())))
+        server.start(first)
         for alias, aliases in databases.items():
             with skipping(found, aliases):
                 whole = server.copy(opened[alias], request["limit_bytes"])

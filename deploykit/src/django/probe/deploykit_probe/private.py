@@ -186,6 +186,8 @@ class Endpoints:
         self.directory = directory
         # The directories of sockets, private by live.
         self.sockets: dict[str, str] = {}
+        # How the sockets are called, where they can have any name.
+        self.files: set[str] = set()
         self.ports: set[int] = set()
         self.addresses: list[str] = []
         self.hosts: dict[str, str] = {}
@@ -241,6 +243,21 @@ def size_below(directory: str) -> int:
     """Returns the bytes of the files below a directory."""
     sizes = (os.lstat(os.path.join(top, name)).st_size for top, _, names in os.walk(directory) for name in names)
     return sum(sizes)
+
+
+def make_certificate(directory: str, user: str | None) -> None:
+    """Makes a certificate that nobody verifies."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise CannotCopy("its clients insist on TLS, and `openssl` is not installed", "apt install openssl")
+    key, certificate = (os.path.join(directory, "server." + ending) for ending in ("key", "crt"))
+    argv = [openssl, "req", "-new", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "30", "-subj", "/CN=rehearsal"]
+    run_tool(argv + ["-keyout", key, "-out", certificate], dict(os.environ), stdout=subprocess.DEVNULL)
+    os.chmod(key, 0o600)
+    if user is not None:
+        status = os.stat(directory)
+        for path in (key, certificate):
+            os.chown(path, status.st_uid, status.st_gid)
 
 
 def argv_as(user: str | None, directory: str, argv: list[str]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from .private import (
     begun,
     check_room,
     directory_for,
+    make_certificate,
     piped,
     plain_environment,
     server_environment,
@@ -394,18 +394,3 @@ def small_tables(cursor: Any) -> list[str]:
         " WHERE c.relkind IN ('r', 'p') AND c.relname IN ('%s') AND t.name IS NOT NULL ORDER BY 1"
     )
     return [name for (name,) in rows_of(cursor, sql % "', '".join(SMALL))]
-
-
-def make_certificate(directory: str, user: str | None) -> None:
-    """Makes a certificate that nobody verifies."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise CannotCopy("its clients insist on TLS, and `openssl` is not installed", "apt install openssl")
-    key, certificate = (os.path.join(directory, "server." + ending) for ending in ("key", "crt"))
-    argv = [openssl, "req", "-new", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "30", "-subj", "/CN=rehearsal"]
-    run_tool(argv + ["-keyout", key, "-out", certificate], dict(os.environ), stdout=subprocess.DEVNULL)
-    os.chmod(key, 0o600)
-    if user is not None:
-        status = os.stat(directory)
-        for path in (key, certificate):
-            os.chown(path, status.st_uid, status.st_gid)

@@ -13,6 +13,7 @@ import pytest
 
 from deploykit_probe.errors import Refused
 from deploykit_probe.private import CannotCopy, Endpoints, argv_as, begun, end_left_server, piped, plain_environment
+from deploykit_probe.private_mariadb import accounts_of
 from deploykit_probe.private_postgresql import needs_tls, programs_for
 
 ENV = dict(os.environ)
@@ -120,3 +121,48 @@ def test_nothing_leads_to_the_live_server(monkeypatch: pytest.MonkeyPatch) -> No
     """No variable of libpq's is left."""
     monkeypatch.setenv("PGSERVICE", "live")
     assert "PGSERVICE" not in plain_environment(["PG"])
+
+
+class Said:
+    """A cursor that answers with what a MariaDB server said."""
+
+    def __init__(self, said: dict[str, list[str]]) -> None:
+        """Takes the answers."""
+        self.said, self.rows = said, [""]
+
+    def execute(self, sql: str) -> None:
+        """Finds the answer."""
+        self.rows = next((rows for start, rows in self.said.items() if sql.startswith(start)), [])
+
+    def fetchall(self) -> list[tuple[str]]:
+        """Returns it."""
+        return [(row,) for row in self.rows]
+
+
+def test_an_account_gets_its_rights_from_wherever_it_comes() -> None:
+    """Also as an older server writes them; what belongs to others is left out."""
+    cursor = Said(
+        {
+            "SELECT CURRENT_USER()": ["si'te@10.0.0.%"],
+            "SHOW CREATE USER": ["CREATE USER 'si''te'@'10.0.0.%' IDENTIFIED BY PASSWORD '*A'"],
+            "SHOW GRANTS FOR": ["GRANT SELECT ON `site`.* TO `all`"],
+            "SHOW GRANTS": [
+                "SET DEFAULT ROLE `all` FOR `si'te`@`10.0.0.%`",
+                "GRANT `all` TO `si'te`@`10.0.0.%`",
+                "GRANT SELECT ON `other`.`table` TO `si'te`@`10.0.0.%`",
+            ],
+            "SELECT DISTINCT definer FROM information_schema.views": ["si'te@10.0.0.%", "else@%"],
+        }
+    )
+    found = accounts_of(cursor, "site")
+    assert found[:6] == [
+        "CREATE ROLE IF NOT EXISTS `all`",
+        "CREATE USER IF NOT EXISTS `si'te`@`%` IDENTIFIED BY PASSWORD '*A'",
+        "GRANT `all` TO `si'te`@`%`",
+        "GRANT SELECT ON `site`.* TO `all`",
+        "SET DEFAULT ROLE `all` FOR `si'te`@`%`",
+        "REVOKE FILE, SHUTDOWN ON *.* FROM `si'te`@`%`",
+    ]
+    assert [line for line in found if "other" in line] == []
+    assert found[-2:] == ["CREATE USER IF NOT EXISTS 'else'@'%'", "GRANT ALL ON `site`.* TO 'else'@'%'"]
+    assert "GRANT `all` TO `si'te`@`localhost`" in found and "GRANT `all` TO `si'te`@`10.0.0.%`" in found
