@@ -1,6 +1,6 @@
 //! PostgreSQL and MariaDB: real servers, migrated, reversed, copied and put back.
 
-mod connections;
+pub(crate) mod connections;
 mod copies;
 mod hangs;
 mod pooled;

@@ -49,6 +49,7 @@ CONFIGURATION = {
     "performance_schema": "0",
     "skip_name_resolve": "1",
     "event_scheduler": "OFF",
+    "silent_startup": "1",
 }
 
 # Settings of the live server that say how statements and values are read.
@@ -161,7 +162,7 @@ class Server:
         for connection in connections.values():
             self.tls = needs_tls(connection) or self.tls
             add_endpoint(self.endpoints, connection)
-        self.port = self.endpoints.one_port(3306)
+        self.port = self.endpoints.port(3306)
         first = next(iter(connections.values()))
         self.programs = server_programs(first.mysql_version)
         self.programs.update((kind, program(first, kind)) for kind in ("dump", "client"))
@@ -169,6 +170,8 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.number = -1
         self.zone = "SYSTEM"
+        # The databases, and which of them are whole.
+        self.copied: dict[str, bool] = {}
 
     def start(self, connection: Connection) -> None:
         """Makes the server and starts it, reached by its own directory and by nothing else."""
@@ -261,7 +264,12 @@ class Server:
     def copy(self, connection: Connection, limit: int) -> bool:
         """Copies a database, whole or, above the limit, without most of its rows; tells whether it is whole."""
         with connection.cursor() as cursor:
-            name = rows_of(cursor, "SELECT DATABASE()")[0][0]
+            name: str = rows_of(cursor, "SELECT DATABASE()")[0][0]
+            accounts = accounts_of(cursor, name)
+            if name in self.copied:
+                # Another alias leads there, too, perhaps as another user.
+                self.run(accounts)
+                return self.copied[name]
             sql = "SELECT table_name, coalesce(data_length + index_length, 0), table_type FROM information_schema.tables"
             tables = rows_of(cursor, sql + " WHERE table_schema = DATABASE()")
             size, extra = sum(int(row[1]) for row in tables), []
@@ -271,7 +279,6 @@ class Server:
             touch(cursor, [connection.ops.quote_name(row[0]) for row in tables if row[2].startswith("BASE")])
             sql = "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata"
             charset = rows_of(cursor, sql + " WHERE schema_name = DATABASE()")[0]
-            accounts = accounts_of(cursor, name)
         connection.close()
         whole = size <= limit
         if whole:
@@ -283,6 +290,7 @@ class Server:
         if kept and not whole:
             self.fill(connection, ["--no-create-info", "--skip-triggers", name] + kept, name)
         self.run(accounts)
+        self.copied[name] = whole
         return whole
 
     def fill(self, connection: Connection, what: list[str], name: str) -> None:
@@ -307,13 +315,13 @@ class Server:
         if self.number >= 0:
             os.close(self.number)
 
-    def server(self) -> Json:
+    def servers(self) -> list[Json]:
         """Returns how it is started so that the live server's clients reach it."""
         name = next(iter(self.endpoints.files), "private.sock")
         directory = next(iter(self.endpoints.sockets), self.data)
         argv = self.argv() + ["--socket=" + os.path.join(directory, name), "--default-time-zone=" + self.zone]
         argv += ["--bind-address=*", "--port=%d" % self.port] if self.endpoints.addresses else ["--skip-networking"]
-        return {
+        server = {
             "argv": argv,
             "environment": server_environment(),
             "user": self.user,
@@ -321,6 +329,7 @@ class Server:
             "listen": self.endpoints.far(),
             "hosts": self.endpoints.hosts,
         }
+        return [server] + self.endpoints.forwarders()
 
     def expected(self) -> Json:
         """Returns what tells it from the live server."""
