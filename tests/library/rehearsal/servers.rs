@@ -11,8 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::copies::{confirm, copy};
-use crate::database::connections::proxy;
-use crate::database::{assert_same, migrated, on_each_engine};
+use crate::database::{assert_same, migrated, on_each_engine, proxy};
 use crate::support::database::{Database, Engine};
 use crate::support::django::Site;
 use crate::support::probe::Probe;

@@ -156,7 +156,7 @@ class Server:
     def __init__(self, directory: str, connections: dict[str, Connection], nice: int) -> None:
         """Takes a directory for it, and the connections to one live server, by alias."""
         self.directory, self.data, self.nice = directory, os.path.join(directory, "data"), nice
-        self.options = os.path.join(directory, "my.cnf")
+        self.options, self.temporary = os.path.join(directory, "my.cnf"), os.path.join(directory, "tmp")
         self.endpoints = Endpoints(directory)
         self.tls = False
         for connection in connections.values():
@@ -179,6 +179,7 @@ class Server:
         directory_for(self.data, self.user, 0o700)
         self.number = os.open(self.data, os.O_RDONLY)
         self.find_user()
+        directory_for(self.temporary, self.user, 0o700)
         with connection.cursor() as cursor:
             self.configure(cursor)
             zones = rows_of(cursor, "SELECT CONVERT_TZ('2020-01-01', 'UTC', 'Europe/Paris') IS NOT NULL")[0][0]
@@ -207,7 +208,8 @@ class Server:
 
     def configure(self, cursor: Cursor) -> None:
         """Writes its configuration."""
-        settings: dict[str, str] = dict(CONFIGURATION)
+        # A server that starts removes what others have in such a directory.
+        settings = dict(CONFIGURATION, tmpdir=self.temporary)
         for name, value in rows_of(cursor, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('%s')" % "', '".join(KEPT)):
             option: str = OPTIONS.get(name) or name
             settings[option] = value
@@ -227,8 +229,7 @@ class Server:
 
     def argv(self) -> list[str]:
         """Returns the arguments that start it."""
-        argv = [self.programs["mariadbd"], "--defaults-file=" + self.options, "--datadir=" + self.data]
-        return argv + ["--tmpdir=" + self.data]
+        return [self.programs["mariadbd"], "--defaults-file=" + self.options, "--datadir=" + self.data]
 
     def client(self, user: str) -> list[str]:
         """Returns the arguments of a client."""
