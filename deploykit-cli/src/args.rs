@@ -66,6 +66,8 @@ pub enum Command {
     Adopt(AdoptArgs),
     /// Show what an update would do, and why; the live site stays untouched
     Plan(PlanArgs),
+    /// Prepare an update and rehearse it on copies of the databases; the live site stays untouched
+    Rehearse(RehearseArgs),
     /// Update the site
     Update(UpdateArgs),
     /// Roll back an unfinished update, or complete it
@@ -166,9 +168,24 @@ pub struct PlanArgs {
     /// Prepare completely, even when nothing seems to have changed
     #[arg(long)]
     pub look: bool,
+    /// Leave out the rehearsal on copies of the databases
+    #[arg(long)]
+    pub no_rehearsal: bool,
     /// Exit with 10 when an update is available
     #[arg(long)]
     pub exit_code: bool,
+    /// Wait at most this long for another run to end, such as 15m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub lock_wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct RehearseArgs {
+    /// A commit, tag or branch; default: the tip of the configured branch
+    pub revision: Option<String>,
+    /// Go on although no page is as expected: this update fixes them
+    #[arg(long)]
+    pub broken: bool,
     /// Wait at most this long for another run to end, such as 15m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub lock_wait: Option<Duration>,
@@ -184,6 +201,9 @@ pub struct UpdateArgs {
     /// Prepare completely, even when nothing seems to have changed
     #[arg(long)]
     pub look: bool,
+    /// Leave out the rehearsal on copies of the databases
+    #[arg(long)]
+    pub no_rehearsal: bool,
     #[command(flatten)]
     pub run: RunArgs,
 }

@@ -304,6 +304,15 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::Pointers { .. } => {
             "install git-lfs, and run `git lfs install` as the site's user; the site stays on the old version".into()
         }
+        PreparationError::NotRehearsed { help, .. } => {
+            let help = help.as_ref().map(|help| format!("{help}; or ")).unwrap_or_default();
+            format!("{help}set `rehearsal.when = \"auto\"`, or run `deploykit update --no-rehearsal`")
+        }
+        PreparationError::MigrationsFail { .. }
+        | PreparationError::PagesFail { .. }
+        | PreparationError::WorkerFails { .. } => {
+            "fix the code and push it; the site stays on the old version. If only the copy is the reason, add `--no-rehearsal`".into()
+        }
         PreparationError::CheckFailed { .. } => "fix the code and push it; the site stays on the old version".into(),
         _ => return None,
     })

@@ -171,6 +171,12 @@ impl State {
         self.directory.join("next-tree")
     }
 
+    /// Returns the directory for what a rehearsal writes.
+    #[must_use]
+    pub fn rehearsal(&self) -> PathBuf {
+        self.directory.join("rehearsal")
+    }
+
     /// Returns what the site's Django said of itself; nothing when it was not asked yet.
     #[must_use]
     pub fn known(&self) -> Known {

@@ -66,6 +66,8 @@ pub struct Options {
     pub holder: Option<Holder>,
     /// How long the worker takes to end, in seconds; default: 0.
     pub worker_lingers: f32,
+    /// Whether updates are rehearsed on a copy of the database.
+    pub rehearsal: bool,
     /// Entries in the guestbook; default: 3.
     pub entries: u32,
     /// Keeps the guestbook on a database server; default: in a SQLite file.
@@ -100,6 +102,7 @@ impl Options {
             unix_socket: false,
             holder: None,
             worker_lingers: 0.0,
+            rehearsal: true,
             entries: 3,
             server: None,
             first: None,

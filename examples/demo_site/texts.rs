@@ -97,6 +97,7 @@ role = \"web\"
             Some(_) => format!("nginx = \"{root}/log/nginx.log\"\n"),
             None => String::new(),
         };
+        let rehearsal = if self.options.rehearsal { "" } else { "[rehearsal]\nwhen = \"never\"\n\n" };
         let mut installer = vec![format!("--find-links={root}/wheels-extra")];
         installer.extend(self.options.index.iter().map(|index| format!("--index-url={index}")));
         if let Some(wheels) = &self.options.wheels {
@@ -133,7 +134,7 @@ manager = \"supervisor\"
 config = \"{root}/supervisor.conf\"
 role = \"worker\"
 
-[maintenance]
+{rehearsal}[maintenance]
 {page}notice = \"0s\"
 
 [smoke]

@@ -24,6 +24,8 @@ Commands:
   init         Inspect the site here and write deploykit.toml
   adopt        Make the state of a copied, moved or restored site this one's
   plan         Show what an update would do, and why; the live site stays untouched
+  rehearse     Prepare an update and rehearse it on copies of the databases; the live site stays
+               untouched
   update       Update the site
   recover      Roll back an unfinished update, or complete it
   rollback     Roll back the last finished update
@@ -159,6 +161,7 @@ Options:
       --broken            Go on although no page is as expected: this update fixes them
       --clear             Collect all static files, and remove everything else from STATIC_ROOT
       --look              Prepare completely, even when nothing seems to have changed
+      --no-rehearsal      Leave out the rehearsal on copies of the databases
       --exit-code         Exit with 10 when an update is available
       --lock-wait <TIME>  Wait at most this long for another run to end, such as 15m
   -h, --help              Print help
@@ -174,6 +177,7 @@ Arguments:
 Options:
       --clear             Collect all static files, and remove everything else from STATIC_ROOT
       --look              Prepare completely, even when nothing seems to have changed
+      --no-rehearsal      Leave out the rehearsal on copies of the databases
       --at <HH:MM>        Start the maintenance at this time, in the site's time zone
       --in <TIME>         Start the maintenance after this time, such as 20m
       --now               Start at once, without the configured notice

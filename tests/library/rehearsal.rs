@@ -1,4 +1,5 @@
 //! The update, rehearsed on a copy of the site.
 
 mod copies;
+mod releases;
 mod servers;

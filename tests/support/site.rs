@@ -34,6 +34,7 @@ pub struct Builder {
     holder: Option<Holder>,
     without_uv: bool,
     worker_lingers: f32,
+    rehearsal: bool,
     database: Option<Database>,
 }
 
@@ -74,6 +75,12 @@ impl Builder {
         self
     }
 
+    /// Rehearses every update, which takes its time.
+    pub fn rehearsal(mut self) -> Self {
+        self.rehearsal = true;
+        self
+    }
+
     /// Keeps the site's rows on a server.
     pub fn database(mut self, database: &Database) -> Self {
         self.database = Some(database.clone());
@@ -96,6 +103,7 @@ impl Builder {
         options.unix_socket = self.unix_socket;
         options.holder = self.holder;
         options.worker_lingers = self.worker_lingers;
+        options.rehearsal = self.rehearsal;
         options.server = self.database.map(|database| DatabaseServer {
             settings: database.settings(),
             driver: database.engine.driver().to_owned(),

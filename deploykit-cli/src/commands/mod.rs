@@ -49,6 +49,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
         Command::Init(args) => init::run(global, &args, ui),
         Command::Adopt(args) => adopt::run(global, &args, ui),
         Command::Plan(args) => plan::run(global, &args, ui),
+        Command::Rehearse(args) => plan::rehearse(global, &args, ui),
         Command::Update(args) => update::run(global, &args, ui),
         Command::Recover(args) => recover::run(global, &args, ui),
         Command::Rollback(args) => rollback::run(global, &args, ui),

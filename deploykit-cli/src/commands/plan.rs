@@ -1,16 +1,18 @@
-//! `plan`: what an update would do. It prepares in earnest, so that what it says is what will happen.
+//! `plan`: what an update would do. It prepares in earnest, so that what it says is what will happen. `rehearse` is a plan that is
+//! not made without a rehearsal.
 
 use std::io::IsTerminal;
 use std::path::Path;
 
 use deploykit::Site;
+use deploykit::operations::django_manage::When;
 use deploykit::services::Role;
 use deploykit::site::Environment;
 use deploykit::update::{self, Prepared, Request};
 use deploykit_init::{Question, open_questions};
 use serde::Serialize;
 
-use crate::args::{Global, PlanArgs};
+use crate::args::{Global, PlanArgs, RehearseArgs};
 use crate::exit_code;
 use crate::failure::Failure;
 use crate::output::Ui;
@@ -34,16 +36,34 @@ struct Answer<'p> {
 }
 
 pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
-    let site = super::site(global)?;
     let request = Request {
         revision: args.revision.clone(),
         lock_wait: args.lock_wait.unwrap_or_default(),
         broken: args.broken,
         clear: args.clear,
         look: args.look,
-        only_plan: true,
+        rehearsal: args.no_rehearsal.then_some(When::Never),
         ..Request::default()
     };
+    show(global, request, args.exit_code, ui)
+}
+
+/// Rehearses an update.
+pub fn rehearse(global: &Global, args: &RehearseArgs, ui: Ui) -> Result<u8, Failure> {
+    let request = Request {
+        revision: args.revision.clone(),
+        lock_wait: args.lock_wait.unwrap_or_default(),
+        broken: args.broken,
+        rehearsal: Some(When::Always),
+        ..Request::default()
+    };
+    show(global, request, false, ui)
+}
+
+/// Shows the plan of an update; with `exit_code`, the exit code tells whether there is one.
+fn show(global: &Global, request: Request, exit_code: bool, ui: Ui) -> Result<u8, Failure> {
+    let site = super::site(global)?;
+    let request = Request { only_plan: true, ..request };
     let progress = Progress::new(ui);
     let prepared = update::prepare(&site, &request, Some(super::cancel()?), progress.clone());
     progress.flush();
@@ -74,7 +94,7 @@ pub fn run(global: &Global, args: &PlanArgs, ui: Ui) -> Result<u8, Failure> {
             let answer = Answer { update: true, reason: None, plan: Some(plan.into()), questions, warnings };
             let text = render(plan, ui.verbose > 0, std::io::stdout().is_terminal());
             ui.answer(&document(answer), &format!("{}\n{unsettled}", text.trim_end()))?;
-            Ok(if args.exit_code { exit_code::WAITING } else { exit_code::DONE })
+            Ok(if exit_code { exit_code::WAITING } else { exit_code::DONE })
         }
     }
 }

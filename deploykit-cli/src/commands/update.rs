@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use deploykit::event::{Observer, Outcome, Record};
 use deploykit::internal::lock::Lock;
+use deploykit::operations::django_manage::When;
 use deploykit::report::Report;
 use deploykit::update::{self, Prepared, Request, Start, UpdateError};
 use deploykit::{Cancel, Site};
@@ -36,7 +37,8 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     };
     go(&site, &args.run, words, ui, |request, cancel, watch| {
         let (clear, look) = (args.clear, args.look);
-        let request = Request { revision: args.revision.clone(), clear, look, ..request };
+        let rehearsal = args.no_rehearsal.then_some(When::Never);
+        let request = Request { revision: args.revision.clone(), clear, look, rehearsal, ..request };
         update::prepare(&site, &request, Some(cancel), watch)
     })
 }

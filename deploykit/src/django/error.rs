@@ -98,6 +98,18 @@ pub enum DjangoError {
         /// The file.
         path: PathBuf,
     },
+    /// No process of the site can have a [`World`](super::World) of its own.
+    #[error("a process cannot be separated from the live site: {reason}")]
+    NoWorld {
+        /// Why, and what would allow it: "the kernel gives ordinary users no user namespaces (…)".
+        reason: String,
+    },
+    /// In such a world, an alias would lead to another database than its copy.
+    #[error("alias `{database}` does not lead to the copy of its database")]
+    NotTheCopy {
+        /// The alias.
+        database: String,
+    },
     /// The site's Python could not be started.
     #[error("cannot start the site's Python")]
     Start {

@@ -82,6 +82,12 @@ impl PendingMigration {
         self.irreversible.is_empty() && self.losses.is_empty() && self.unknown.is_empty()
     }
 
+    /// Notes that its way back was seen to restore everything, whatever its code does.
+    pub(crate) fn set_proven(&mut self) {
+        self.unknown.clear();
+        self.by_code.clear();
+    }
+
     fn irreversible_reasons(&self) -> Vec<Reason> {
         let mut reasons = reasons(&self.id, &self.irreversible);
         if !self.losses.is_empty() {

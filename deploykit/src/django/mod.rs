@@ -23,6 +23,7 @@ mod static_files;
 mod static_rules;
 mod time_zone;
 mod twin;
+mod world;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
 pub use backup::{
@@ -42,9 +43,12 @@ pub(crate) use orphans::orphans;
 pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};
 pub use project::{Databases, Project};
 pub use protocol::{MigrationProgress, Phase};
-pub use rows::RowCounts;
+pub use rows::{RowCounts, RowDigests};
 pub use session::{Booting, OnDatabase, Pooling, Session};
 pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
 pub(crate) use static_rules::originals;
 pub use static_rules::{StaticRecord, StaticSources, When};
 pub(crate) use time_zone::spelled_time_zone;
+pub use world::{
+    Appears, Copies, NoCopy, PageException, PageRecord, PageServer, WorkerFault, Workers, World,
+};

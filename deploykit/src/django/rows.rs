@@ -31,9 +31,58 @@ impl RowCounts {
     }
 }
 
+/// The rows of each table as a number and a digest of their values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct RowDigests {
+    /// The tables, without those that Django itself writes after migrations.
+    pub digests: BTreeMap<String, (u64, String)>,
+    /// Tables that were not read: they are too large, or the time was up.
+    pub left: Vec<String>,
+}
+
+impl RowDigests {
+    /// Describes what is not as it was, a fragment for each table. Tables that were left out in either are not compared.
+    #[must_use]
+    pub fn since(&self, before: &RowDigests) -> Vec<String> {
+        let differs = |(table, (rows, digest)): (&String, &(u64, String))| match self.digests.get(table) {
+            Some((now, _)) if now < rows => Some(format!("`{table}` has lost {} of {rows} rows", rows - now)),
+            Some((now, _)) if now > rows => {
+                Some(format!("`{table}` has {} rows more than {rows}", now - rows))
+            }
+            Some((_, now)) if now != digest => Some(format!("`{table}` has other values")),
+            Some(_) => None,
+            None if self.left.contains(table) => None,
+            None => Some(format!("`{table}` is gone")),
+        };
+        before.digests.iter().filter_map(differs).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_whose_rows_are_not_as_they_were_are_named() {
+        let digests = |digests: &[(&str, u64, &str)], left: &[&str]| RowDigests {
+            digests: digests
+                .iter()
+                .map(|(name, rows, sum)| ((*name).to_owned(), (*rows, (*sum).to_owned())))
+                .collect(),
+            left: left.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let before = digests(
+            &[("a", 3, "1"), ("b", 3, "2"), ("c", 3, "3"), ("d", 1, "4"), ("e", 1, "5"), ("f", 9, "6")],
+            &["z"],
+        );
+        let now =
+            digests(&[("a", 3, "1"), ("b", 2, "7"), ("c", 3, "8"), ("d", 2, "9"), ("z", 1, "1")], &["f"]);
+        assert_eq!(
+            now.since(&before),
+            ["`b` has lost 1 of 3 rows", "`c` has other values", "`d` has 1 rows more than 1", "`e` is gone"]
+        );
+        assert_eq!(before.since(&before), Vec::<String>::new());
+    }
 
     #[test]
     fn tables_with_other_numbers_of_rows_are_named() {

@@ -1,6 +1,7 @@
 //! A booted Django that answers and waits.
 
 mod database;
+mod rehearsal;
 
 pub use database::{OnDatabase, Pooling};
 
@@ -17,6 +18,7 @@ use super::probe::{self, LOADER};
 use super::project::path_with;
 use super::protocol::{self, Line};
 use super::twin::Twin;
+use super::world::World;
 use super::{CheckReport, DjangoError, MigrationProgress, Project, SiteFacts, StaticSources};
 use crate::host::process::Process;
 use crate::host::{CommandError, Host};
@@ -135,8 +137,25 @@ impl Session {
         if !project.manage_py().is_file() {
             return Err(DjangoError::NoManage { path: project.manage_py() });
         }
+        Session::start(host, project, None)
+    }
+
+    /// Begins to boot the site in a world of its own. Nothing of the site is loaded before the process is there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no Python. [`Booting::booted`] fails with [`DjangoError::NoWorld`] when there can be no such world.
+    pub fn begin_in(host: &Host, project: &Project, world: &World) -> Result<Booting, DjangoError> {
+        Session::start(host, project, Some(world))
+    }
+
+    fn start(host: &Host, project: &Project, world: Option<&World>) -> Result<Booting, DjangoError> {
         // It may look into directories that are linked to live ones: it leaves nothing behind there.
         let mut command = project.python().args(["-c", LOADER]).env("PYTHONDONTWRITEBYTECODE", "1");
+        if let Some(world) = world {
+            // The project's own may be new in the staged tree, which appears later.
+            command = command.directory(&world.scratch);
+        }
         // Where the site's own environment says so, the database's programs are found elsewhere than ours.
         if let (Some(path), Some(programs)) = (host.variables().get("PATH"), project.python.parent()) {
             command = command.env("PATH", path_with(programs, Some(path.into())));
@@ -155,8 +174,11 @@ impl Session {
         };
         let directory = names::text(&project.directory);
         let seconds = project.database_deadline.as_secs_f64();
-        let configuration = json!({ "directory": directory, "limit": seconds }).to_string();
-        for line in [Value::from(probe::PROGRAM).to_string(), configuration] {
+        let mut configuration = json!({ "directory": directory, "limit": seconds });
+        if let Some(world) = world {
+            configuration["world"] = world.spec();
+        }
+        for line in [Value::from(probe::PROGRAM).to_string(), configuration.to_string()] {
             session.write(host, "boot", &line)?;
         }
         Ok(Booting { session, since })
@@ -318,7 +340,7 @@ impl Session {
     }
 
     /// Asks for something to be done that has nothing to say.
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         host: &Host,
         during: &'static str,

@@ -35,6 +35,10 @@ pub enum StepKind {
     Collect,
     /// Boots the live version once more: a failed update depends on it.
     LiveCheck,
+    /// Applies the pending migrations to copies of the databases, and reverses them.
+    RehearseMigrations,
+    /// Asks the new version for the pages, on these copies.
+    RehearsePages,
     /// Makes the plan.
     Plan,
     /// Announces the maintenance to users.
@@ -83,16 +87,16 @@ pub enum StepKind {
 
 use StepKind::{
     Announce, Backup, Check, Code, Collect, Fetch, Finish, Jobs, LiveCheck, MaintenanceOff, Migrate,
-    Migrations, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, Run, Secrets, Services, SmokeCheck,
-    StagedTree, StagedVirtualenv, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb,
-    StopWorkers, Virtualenv, Wait,
+    Migrations, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, RehearseMigrations, RehearsePages,
+    Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv, StartRequired, StartWeb, StartWorkers,
+    Static, StayUp, StopWeb, StopWorkers, Virtualenv, Wait,
 };
 
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 33] = [
+const STEPS: [(StepKind, &str, Phase, bool); 35] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -105,6 +109,8 @@ const STEPS: [(StepKind, &str, Phase, bool); 33] = [
     (Migrations, "migrations", Phase::Prepare, !ANCHOR),
     (Collect, "collect", Phase::Prepare, ANCHOR),
     (LiveCheck, "live-check", Phase::Prepare, !ANCHOR),
+    (RehearseMigrations, "rehearse-migrations", Phase::Prepare, !ANCHOR),
+    (RehearsePages, "rehearse-pages", Phase::Prepare, !ANCHOR),
     (Plan, "plan", Phase::Prepare, !ANCHOR),
     (Announce, "announce", Phase::Announce, !ANCHOR),
     (Wait, "wait", Phase::Announce, !ANCHOR),

@@ -7,8 +7,8 @@ use toml::de::{DeTable, DeValue};
 use super::checks;
 use super::problem::{ConfigError, Mistakes};
 use super::sections::{
-    DatabaseSection, GitSection, HooksSection, MaintenanceSection, PythonSection, SecretsSection,
-    SiteSection, SmokeSection, StaticSection, TopSection,
+    DatabaseSection, GitSection, HooksSection, MaintenanceSection, PythonSection, RehearsalSection,
+    SecretsSection, SiteSection, SmokeSection, StaticSection, TopSection,
 };
 use super::services::services;
 use super::steps::{OwnStep, steps};
@@ -59,6 +59,8 @@ pub struct Config {
     pub static_files: StaticSection,
     /// `[database]`.
     pub database: DatabaseSection,
+    /// `[rehearsal]`.
+    pub rehearsal: RehearsalSection,
     /// `[[services]]`; none in development.
     pub services: Vec<Service>,
     /// `[[steps]]`.
@@ -256,6 +258,7 @@ fn read(mut table: DeTable<'_>, path: &Path, wanted: Option<&str>, problems: &Pr
         secrets: section(&top, "secrets"),
         static_files: section(&top, "static"),
         database: section(&top, "database"),
+        rehearsal: section(&top, "rehearsal"),
         services: services(&top),
         steps: Vec::new(),
         maintenance: section(&top, "maintenance"),

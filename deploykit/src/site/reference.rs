@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use super::pages::PageKeys;
 use super::sections::{
-    DatabaseSection, GitSection, HooksSection, MaintenanceSection, PythonSection, SecretsSection,
-    SiteSection, SmokeSection, StaticSection, TopSection,
+    DatabaseSection, GitSection, HooksSection, MaintenanceSection, PythonSection, RehearsalSection,
+    SecretsSection, SiteSection, SmokeSection, StaticSection, TopSection,
 };
 use super::services;
 use super::steps::StepKeys;
@@ -42,6 +42,7 @@ pub fn reference() -> Vec<Section> {
         SecretsSection::section(),
         StaticSection::section(),
         DatabaseSection::section(),
+        RehearsalSection::section(),
     ];
     let last = [
         StepKeys::section(),

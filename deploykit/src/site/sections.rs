@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pages::pages;
 use crate::django::{DATABASE_DEADLINE, DEFAULT, When};
 use crate::http::Connect;
-use crate::keys::{Environment, Raw, Reader, Value, choices, keys};
+use crate::keys::{Environment, Raw, Reader, Size, Value, choices, keys};
 use crate::operations::git_update::{LocalChanges, LocalCommits};
 use crate::python::{Installer, Lock, UpgradeStrategy, Wanted};
 use crate::smoke::Page;
@@ -177,6 +177,17 @@ keys! {
         /// Maps an alias to the one through which it is migrated and copied: a connection to the same database that bypasses a
         /// connection pooler such as PgBouncer.
         "direct" => direct: Vec<(String, String)>, shown "none", example Raw("{ default = \"direct\" }");
+    }
+}
+
+keys! {
+    /// The rehearsal: before an update announces anything, it migrates copies of the databases and asks the new version for the
+    /// pages there.
+    pub struct RehearsalSection in "[rehearsal]" {
+        /// `auto` rehearses what can be rehearsed, and says what cannot. `always` refuses an update that cannot be rehearsed.
+        "when" => when: When = When::Auto, in Development When::Never;
+        /// Of larger databases, only the schema and the rows of Django's own small tables are copied.
+        "limit" => limit: Size = Size(2_000_000_000), shown "`\"2 GB\"`";
     }
 }
 

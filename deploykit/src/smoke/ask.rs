@@ -218,6 +218,14 @@ impl Clients {
     }
 }
 
+/// Leaves out the pages of other sites.
+pub(super) fn keep_own(check: &mut SmokeCheck) -> Result<(), SmokeError> {
+    let Some(base) = check.base.clone() else { return Ok(()) };
+    let own = site(&base)?;
+    check.pages.retain(|page| site(&resolve(&base, &page.path)).is_ok_and(|site| site == own));
+    Ok(())
+}
+
 /// Returns what two URLs of one site have in common.
 fn site(url: &str) -> Result<(Option<String>, Option<String>, u16), SmokeError> {
     let uri = parse_url(url).map_err(SmokeError::Settings)?;

@@ -23,6 +23,9 @@ use crate::command::Command;
 use crate::host::{CommandError, Host};
 use crate::http::{Address, Connect, HttpError, parse_url, port};
 
+/// How long the first answer of a process may take.
+const FIRST: Duration = Duration::from_secs(60);
+
 /// Pages that must answer as expected, and commands that must end with 0.
 ///
 /// # Examples
@@ -212,6 +215,32 @@ impl SmokeCheck {
             Some(Page { status: Some(status), ..Page::new(&page.path) })
         });
         SmokeCheck { pages: pages.collect(), commands: Vec::new(), ..self.clone() }
+    }
+
+    /// Returns the check of the site's own pages through another socket, where nobody else waits: each is asked for once, and may
+    /// take as long as the first request of a process does.
+    ///
+    /// # Errors
+    ///
+    /// When the settings cannot be used.
+    pub(crate) fn through(&self, socket: PathBuf) -> Result<SmokeCheck, SmokeError> {
+        let mut check = SmokeCheck {
+            connect: Some(Connect::Unix(socket)),
+            commands: Vec::new(),
+            timeout: self.timeout.max(FIRST),
+            ..self.clone()
+        };
+        ask::keep_own(&mut check)?;
+        for page in &mut check.pages {
+            page.within = None;
+        }
+        Ok(check)
+    }
+
+    /// Returns the scheme that the pages are asked with.
+    pub(crate) fn scheme(&self) -> &str {
+        let base = self.base.as_deref().or(self.pages.first().map(|page| page.path.as_str()));
+        base.and_then(|base| base.split_once("://")).map_or("http", |(scheme, _)| scheme)
     }
 
     /// Returns where on this machine the pages are asked for; `None` when that is elsewhere, or a name that only a resolver

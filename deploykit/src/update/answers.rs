@@ -24,6 +24,7 @@ use crate::update::beside::Beside;
 use crate::update::forecast::Known;
 use crate::update::migrate_command::MigrateCommand;
 use crate::update::recipe::{Answers, Course, Planned, Recipe};
+use crate::update::rehearsal::Rehearsed;
 use crate::update::services::Services;
 use crate::update::written::Carrying;
 
@@ -63,6 +64,8 @@ pub(super) struct Facts {
     pub outputs: Vec<Output>,
     /// Why the waiting Django cannot be forked.
     pub unforked: Option<String>,
+    /// What was seen on copies of the databases; `None`: nothing was tried there.
+    pub rehearsed: Option<Rehearsed>,
 }
 
 /// The migrations of a database, and the copy that is made before them.
@@ -101,6 +104,7 @@ impl Facts {
             boot,
             migrations: self.pending().count() + usize::from(self.runs_command()),
             boots: self.carrying.migrates_live(),
+            rehearsed: self.rehearsed.as_ref().and_then(Rehearsed::applied),
             copy: self.backups().map(Backup::duration).sum(),
             ..Known::default()
         };

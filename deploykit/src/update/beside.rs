@@ -135,6 +135,7 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     for directory in directories.iter().filter(|directory| names::is_beside(directory, names::NEXT)) {
         warn(files::remove_tree(directory));
     }
+    warn(files::remove_tree(&state.rehearsal()));
     if let Some(run) = state.runs().unwrap_or_default().last() {
         warn(django::remove_half_copy(&run.path));
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::django::DjangoError;
+use crate::django::{DjangoError, Raised};
 use crate::git::{Head, counted, short};
 use crate::host::files::FileError;
 use crate::journal::{Entry, JournalError, can_finish, held_at};
@@ -271,6 +271,39 @@ pub enum PreparationError {
     CacheTracked {
         /// The directory.
         cache: PathBuf,
+    },
+    /// The update cannot be rehearsed, and is to be rehearsed always.
+    #[error("the update cannot be rehearsed on a copy: {reason}")]
+    NotRehearsed {
+        /// Why.
+        reason: String,
+        /// What would allow it.
+        help: Option<String>,
+    },
+    /// The pending migrations fail on a copy of the database.
+    #[error("the migrations fail on a copy of the database; the site serves as before")]
+    MigrationsFail {
+        /// How.
+        #[source]
+        source: DjangoError,
+    },
+    /// Pages of the new version are not as expected on copies of the databases.
+    #[error("the new version fails on a copy of the site, which serves as before: {}", list(failing))]
+    PagesFail {
+        /// The pages.
+        failing: Vec<PageResult>,
+        /// The exception behind the first of them.
+        #[source]
+        raised: Option<Box<Raised>>,
+    },
+    /// What a worker loads when it starts raises an exception.
+    #[error("worker `{command}` of the new version would not start")]
+    WorkerFails {
+        /// Its command line.
+        command: String,
+        /// Why not.
+        #[source]
+        raised: Box<Raised>,
     },
     /// The end was requested.
     #[error("interrupted")]

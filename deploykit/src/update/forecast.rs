@@ -32,6 +32,8 @@ pub(super) struct Known {
     pub migrations: usize,
     /// The migrations run in a Django that boots for it in the window.
     pub boots: bool,
+    /// How long the migrations took on copies; `None`: that is not known.
+    pub rehearsed: Option<Duration>,
     /// How long the copy of the database will take.
     pub copy: Duration,
     /// Migrations are reversed, which takes its own time.
@@ -66,7 +68,9 @@ fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
         boot_ms: crate::millis::of(known.boot),
         boots_to_migrate: known.boots,
         migrations: if migrates { known.migrations } else { 0 },
-        unmeasured: migrates && measured(&StepKind::Migrate, known, past).is_none(),
+        unmeasured: migrates
+            && known.rehearsed.is_none()
+            && measured(&StepKind::Migrate, known, past).is_none(),
     }
 }
 
@@ -80,7 +84,8 @@ fn duration(step: &StepKind, known: Known, past: &[Report]) -> u64 {
         return crate::millis::of(known.put_back);
     }
     let boot = if *step == StepKind::Migrate && known.boots { known.boot } else { Duration::ZERO };
-    let other = measured(step, known, past).unwrap_or_else(|| {
+    let rehearsed = known.rehearsed.filter(|_| *step == StepKind::Migrate).map(crate::millis::of);
+    let other = rehearsed.or_else(|| measured(step, known, past)).unwrap_or_else(|| {
         crate::millis::of(match step {
             StepKind::StopWeb => STOP,
             StepKind::SmokeCheck => known.boot + START,
@@ -136,6 +141,7 @@ mod tests {
         boot: Duration::from_millis(400),
         migrations: 3,
         boots: false,
+        rehearsed: None,
         copy: Duration::from_millis(7000),
         is_rollback: false,
         put_back: Duration::ZERO,

@@ -58,6 +58,11 @@ impl MigrateCommand {
         matches!(self.planned, Some(Planned::Lines(_)))
     }
 
+    /// Returns it with its arguments.
+    pub(super) fn argv(&self) -> &[String] {
+        &self.argv
+    }
+
     /// Describes what is known of the command, as the result of a step.
     pub(super) fn found(&self) -> String {
         let name = self.name();

@@ -20,6 +20,7 @@ mod past;
 mod prepare;
 mod recipe;
 mod recover;
+mod rehearsal;
 mod rollback;
 mod secrets;
 mod services;
@@ -37,6 +38,7 @@ pub use jobs::{JobError, begin_job};
 pub use recover::{recover, recover_forward, report_of};
 pub use secrets::{check_secrets, check_secrets_of};
 
+use crate::django::When;
 use crate::event::Observer;
 use crate::host::Cancel;
 use crate::report::Report;
@@ -61,6 +63,8 @@ pub struct Request {
     pub look: bool,
     /// A rollback restores the copy of the database that the update made, instead of reversing its migrations.
     pub from_copy: bool,
+    /// Whether it is rehearsed on copies of the databases, whatever the configuration says.
+    pub rehearsal: Option<When>,
     /// It will not be run: it leaves no trace in the history.
     pub only_plan: bool,
 }

@@ -8,6 +8,7 @@ mod live_check;
 mod outputs;
 mod own_steps;
 mod packages;
+mod rehearsal;
 mod settled;
 mod site;
 mod twin;
@@ -21,7 +22,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::django::{DjangoError, Project};
+use crate::django::{Appears, Collected, DjangoError, Project};
 use crate::error::warn;
 use crate::event::{Event, Observer};
 use crate::git::{Parked, StagedTree};
@@ -44,6 +45,7 @@ use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
 use outputs::Seeded;
+use rehearsal::Stage;
 use settled::Look;
 
 /// A step under way.
@@ -264,6 +266,24 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let carrying = self.or_fail(StepKind::Plan, carrying)?;
         let unforked = self.end_twin(&mut session, unforked);
         let unforked = self.or_fail(StepKind::Plan, unforked)?;
+        let mut databases = databases;
+        let rehearsed = if moved.is_some() || !packages_stay || migrates || changes_static(&collected) {
+            let live = self.site.project()?;
+            let stage = Stage {
+                staged: &project,
+                project: Project { python: project.python.clone(), ..live },
+                tree: &tree,
+                site: &site,
+                static_files: collected.as_ref().ok().and_then(Appears::of),
+                baseline: &baseline,
+                command: command.as_ref().filter(|command| command.runs()),
+                apart: &carrying.apart,
+                states: &states,
+            };
+            self.rehearse(&mut session, &stage, &mut databases)?
+        } else {
+            None
+        };
         let project = match carrying.migrates_live() {
             true => self.site.project()?,
             false => {
@@ -289,6 +309,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             carrying,
             outputs,
             unforked,
+            rehearsed,
         })
     }
 
@@ -403,4 +424,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let ready = Ready { planned, session, current, beside, added };
         Ok(Prepared::Ready(self.ready(&states, ready)))
     }
+}
+
+/// Tells whether the update brings other static files.
+fn changes_static(collected: &Result<Collected, String>) -> bool {
+    collected.as_ref().is_ok_and(|collected| !collected.is_unchanged())
 }

@@ -11,6 +11,7 @@ use super::{READ, Session};
 use crate::django::migrations::Observed;
 use crate::django::{
     BackupFacts, DatabaseState, DjangoError, MigrationId, MigrationPlan, ReversedMigration, RowCounts,
+    RowDigests,
 };
 use crate::host::Host;
 use crate::names;
@@ -170,6 +171,19 @@ impl OnDatabase<'_> {
         let mut request = self.about("rows");
         request["seconds"] = json!(limit.as_secs_f64());
         self.session.ask(host, "count rows", request, Some(READ))
+    }
+}
+
+impl OnDatabase<'_> {
+    /// Digests the rows of each table, small tables first, for about this long.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn digests(&mut self, host: &Host, limit: Duration) -> Result<RowDigests, DjangoError> {
+        let mut request = self.about("digests");
+        request["seconds"] = json!(limit.as_secs_f64());
+        self.session.ask(host, "compare rows", request, Some(READ))
     }
 }
 

@@ -19,6 +19,7 @@ from . import (  # noqa: F401
     fork,
     network,
     origin,
+    overrides,
     own_command,
     pages,
     patience,
@@ -143,6 +144,7 @@ def boot(requests: IO[bytes]) -> None:
         except BaseException as error:
             send(failure(error))
             return
+        origin.IN_WORLD = True
     seal()
     # What Python's own start printed may have left half a line.
     ANSWERS.write(b"\n")
@@ -157,6 +159,8 @@ def boot(requests: IO[bytes]) -> None:
     except BaseException as error:
         send(failure(Failed("no_django", error)))
         return
+    if origin.IN_WORLD:
+        overrides.override()
     for owner, name in ((management, "execute_from_command_line"), (management.ManagementUtility, "execute")):
         original = getattr(owner, name)
         origin.REPLACED.append((owner, name, original))

@@ -165,11 +165,13 @@ def make(spec: Json, sockets: list[str], user: bool) -> None:
     layers.kernels()
     if tree:
         layers.tree(tree["live"], tree["staged"])
-    kernel.bind(layers.scratch, layers.at(layers.scratch), 0)
     for path in writable:
         layers.cover(path, layers.at(path))
     for source, path, *plain in spec.get("show", []):
         layers.show(source, path, bool(plain and plain[0]))
+    # It may lie in the live tree, and not be in the staged one.
+    os.makedirs(layers.at(layers.scratch), 0o700, exist_ok=True)
+    kernel.bind(layers.scratch, layers.at(layers.scratch), 0)
     for source, path in spec.get("files", []):
         layers.replace(source, path)
     names = {name: address for server in spec.get("servers", []) for name, address in server.get("hosts", {}).items()}

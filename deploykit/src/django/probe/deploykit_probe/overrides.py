@@ -1,0 +1,75 @@
+"""Settings that a world of copies cannot stand in for: mail, and caches and queues on servers that are not there."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Callable
+
+from .kinds import Settings
+
+LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
+LOCAL_MAIL = "django.core.mail.backends.locmem.EmailBackend"
+
+# Parts of the names of cache backends that ask a server.
+SERVERS = ("redis", "memcached", "valkey")
+
+
+# The schemes of queues that are kept by a server.
+QUEUES = ("redis", "rediss", "valkey", "amqp", "amqps", "pyamqp", "sqs")
+
+
+def override() -> None:
+    """Lets Django read the settings so that nothing is sent to a server outside this process."""
+    from django.conf import LazySettings
+
+    original: Callable[..., None] = LazySettings._setup
+
+    def setup(self: Any, name: str | None = None) -> None:
+        """Loads the settings and changes some, in the module that they come from, too."""
+        original(self, name)
+        changed = overrides(self._wrapped)
+        module = sys.modules.get(getattr(self._wrapped, "SETTINGS_MODULE", None) or "")
+        for key, value in changed.items():
+            setattr(self._wrapped, key, value)
+            if module is not None and hasattr(module, key):
+                setattr(module, key, value)
+
+    LazySettings._setup = setup
+
+
+def overrides(settings: Settings) -> dict[str, Any]:
+    """Returns the settings that are changed, with their values."""
+    changed: dict[str, Any] = {"EMAIL_BACKEND": LOCAL_MAIL}
+    caches = getattr(settings, "CACHES", None)
+    if isinstance(caches, dict):
+        changed["CACHES"] = {alias: cache(alias, one) for alias, one in caches.items()}
+    layers = getattr(settings, "CHANNEL_LAYERS", None)
+    if isinstance(layers, dict):
+        memory = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+        changed["CHANNEL_LAYERS"] = {alias: memory if asks_a_server(one) else one for alias, one in layers.items()}
+    for name in ("CELERY_BROKER_URL", "BROKER_URL"):
+        if is_remote(getattr(settings, name, None)):
+            changed[name] = "memory://"
+    for name in ("CELERY_RESULT_BACKEND", "RESULT_BACKEND"):
+        if is_remote(getattr(settings, name, None)):
+            changed[name] = "cache+memory://"
+    return changed
+
+
+def cache(alias: str, one: Any) -> Any:
+    """Returns a cache that asks no server."""
+    if not asks_a_server(one):
+        return one
+    kept = {key: one[key] for key in ("TIMEOUT", "KEY_PREFIX", "VERSION", "KEY_FUNCTION") if key in one}
+    return dict(kept, BACKEND=LOCAL_CACHE, LOCATION="deploykit-%s" % alias)
+
+
+def asks_a_server(one: Any) -> bool:
+    """Tells whether a cache or a channel layer is kept by a server."""
+    backend = str(one.get("BACKEND", "")) if isinstance(one, dict) else ""
+    return any(name in backend.lower() for name in SERVERS)
+
+
+def is_remote(url: Any) -> bool:
+    """Tells whether a queue is kept by a server."""
+    return isinstance(url, str) and url.split(":", 1)[0].split("+", 1)[0] in QUEUES

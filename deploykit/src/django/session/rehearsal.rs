@@ -1,0 +1,127 @@
+//! What a booted Django does for a rehearsal: outside of a world it copies databases; inside, it answers pages and loads workers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{READ, Session};
+use crate::django::{Copies, DjangoError, PageRecord, PageServer, Workers};
+use crate::host::Host;
+use crate::names;
+
+/// How long the copies of all databases may take.
+const COPY: Duration = Duration::from_secs(3600);
+
+impl Session {
+    /// Says why no process of the site can have a [`World`](crate::django::World) here; `None`: it can.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn why_no_world(&mut self, host: &Host, scratch: &Path) -> Result<Option<String>, DjangoError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            cannot: Option<String>,
+        }
+        let request = json!({ "do": "try_world", "scratch": names::text(scratch) });
+        self.ask::<Answer>(host, "world", request, Some(READ)).map(|answer| answer.cannot)
+    }
+
+    /// Copies databases into a directory, with everything that a [`World`](crate::django::World) needs to serve them. Above `limit` bytes only the schema
+    /// is copied.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read. One that cannot be copied is in the answer.
+    pub fn copy_databases(
+        &mut self,
+        host: &Host,
+        directory: &Path,
+        aliases: &[String],
+        limit: u64,
+    ) -> Result<Copies, DjangoError> {
+        let request = json!({
+            "do": "copy_databases",
+            "directory": names::text(directory),
+            "databases": aliases,
+            "limit_bytes": limit,
+            "nice": host.niceness(),
+        });
+        self.ask(host, "copy databases", request, Some(COPY))
+    }
+
+    /// Makes sure, in a world, that every alias leads to its copy.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::NotTheCopy`].
+    pub fn confirm_copies(&mut self, host: &Host, copies: &Copies) -> Result<(), DjangoError> {
+        let request = json!({ "do": "confirm_copies", "expected": copies.expected });
+        self.tell(host, "connect", request, Some(READ))
+    }
+
+    /// Begins to serve the site's pages on a Unix socket, by its WSGI or ASGI application.
+    ///
+    /// # Errors
+    ///
+    /// When the application does not load.
+    pub fn begin_pages(&mut self, host: &Host, server: &PageServer<'_>) -> Result<(), DjangoError> {
+        let files: Vec<_> = server.files.iter().map(|(url, path)| (url, names::text(path))).collect();
+        let request = json!({
+            "do": "begin_pages",
+            "socket": names::text(server.socket),
+            "scheme": server.scheme,
+            "application": server.application,
+            "files": files,
+        });
+        self.tell(host, "application", request, Some(READ))
+    }
+
+    /// Ends that, and returns what happened, request by request; nothing secret is left in it.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn end_pages(&mut self, host: &Host) -> Result<Vec<PageRecord>, DjangoError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            requests: Vec<PageRecord>,
+        }
+        let mut records =
+            self.ask::<Answer>(host, "pages", json!({ "do": "end_pages" }), Some(READ))?.requests;
+        for exception in records.iter_mut().flat_map(|record| &mut record.exceptions) {
+            exception.redact(host);
+        }
+        Ok(records)
+    }
+
+    /// Loads what workers load that are started by these commands.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn load_workers(&mut self, host: &Host, commands: &[Vec<String>]) -> Result<Workers, DjangoError> {
+        let request = json!({ "do": "load_workers", "commands": commands });
+        let mut workers: Workers = self.ask(host, "workers", request, Some(READ))?;
+        for fault in &mut workers.failed {
+            fault.exception.redact(host);
+            fault.command = host.redactor().redact(&fault.command).into_owned();
+        }
+        Ok(workers)
+    }
+
+    /// Returns what was tried to be reached over the network since the process began or was last asked.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn network(&mut self, host: &Host) -> Result<Vec<String>, DjangoError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            tried: Vec<String>,
+        }
+        self.ask::<Answer>(host, "network", json!({ "do": "network" }), Some(READ)).map(|answer| answer.tried)
+    }
+}

@@ -1,0 +1,122 @@
+//! The world of a rehearsal: a version is booted in it, on copies of the databases.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::{Ends, Stage};
+use crate::django::{Appears, Copies, DjangoError, Session, World};
+use crate::error::warn;
+use crate::git::StagedTree;
+use crate::host::files::{self, InPath};
+use crate::keys::Size;
+use crate::update::prepare::{Failed, Preparation};
+use crate::update::rehearsal::Cannot;
+
+/// A process in a world of its own, with the copies that it works on.
+pub(super) struct Tried {
+    pub session: Session,
+    pub copies: Copies,
+}
+
+/// The directory for what a rehearsal writes; it goes with this value.
+pub(super) struct Scratch(pub PathBuf);
+
+impl Scratch {
+    /// Makes it an empty directory that only its owner can read.
+    fn clear(&self) -> Result<(), Failed> {
+        files::remove_tree(&self.0)?;
+        Ok(DirBuilder::new().mode(0o700).create(&self.0).at("create the directory", &self.0)?)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        warn(files::remove_tree(&self.0));
+    }
+}
+
+impl Preparation<'_, '_> {
+    /// Boots a version in a world of its own; `None`: the live version.
+    pub(super) fn try_out(
+        &mut self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        tree: Option<&StagedTree>,
+        scratch: &Scratch,
+    ) -> Result<Tried, Ends> {
+        let host = self.host.clone();
+        scratch.clear()?;
+        if let Some(reason) = session.why_no_world(&host, &scratch.0)? {
+            return Err(Ends::Cannot(Cannot { reason, help: None }));
+        }
+        let copies = self.copies(session, stage, scratch)?;
+        let live = &self.site.config().site.repository;
+        let world = World {
+            scratch: scratch.0.clone(),
+            tree: tree.map(|tree| Appears { live: live.clone(), staged: tree.path.clone() }),
+            show: tree.and(stage.static_files.clone()).into_iter().chain([self.own_state()]).collect(),
+            writable: self.writable(stage),
+            copies: copies.clone(),
+        };
+        let project = match tree {
+            Some(_) => stage.project.clone(),
+            None => self.site.project().map_err(|error| Ends::Fails(error.into()))?,
+        };
+        let booted = Session::begin_in(&host, &project, &world).and_then(|booting| booting.booted(&host));
+        let mut session = match booted {
+            Ok(session) => session,
+            Err(error) if error.is_cancelled() => return Err(error.into()),
+            Err(DjangoError::NoWorld { reason }) => return Err(Ends::Cannot(Cannot { reason, help: None })),
+            // It boots beside the site: what it lacks here is something of the machine.
+            Err(error) => return Err(Ends::Cannot(Cannot::because("Django does not boot there", &error))),
+        };
+        if let Err(error) = session.confirm_copies(&host, &copies) {
+            return Err(Ends::Cannot(Cannot::because(
+                "the copy cannot be told from the live database",
+                &error,
+            )));
+        }
+        Ok(Tried { session, copies })
+    }
+
+    /// Lets the state directory, which holds the virtualenvs, appear where it is.
+    fn own_state(&self) -> Appears {
+        let directory = self.state.directory().to_owned();
+        Appears { live: directory.clone(), staged: directory }
+    }
+
+    /// Copies every database of the site.
+    fn copies(&self, session: &mut Session, stage: &Stage<'_>, scratch: &Scratch) -> Result<Copies, Ends> {
+        let aliases = stage.site.databases.iter().filter(|one| one.vendor != "unknown");
+        let aliases: Vec<String> = aliases.map(|one| one.alias.clone()).collect();
+        let Size(limit) = self.site.config().rehearsal.limit;
+        let copies = match session.copy_databases(&self.host, &scratch.0.join("databases"), &aliases, limit) {
+            Ok(copies) => copies,
+            Err(error) if error.is_cancelled() => return Err(error.into()),
+            Err(error) => return Err(Ends::Cannot(Cannot::because("a database cannot be copied", &error))),
+        };
+        match copies.skipped.iter().next() {
+            None => Ok(copies),
+            Some((alias, why)) => {
+                let reason = format!("database `{alias}` cannot be copied: {}", why.reason);
+                Err(Ends::Cannot(Cannot { reason, help: why.help.clone() }))
+            }
+        }
+    }
+
+    /// Returns the directories that the site writes much into.
+    fn writable(&self, stage: &Stage<'_>) -> Vec<PathBuf> {
+        let all = stage.site.uploads.iter().chain(&stage.site.static_files.root);
+        let all = all.map(|path| self.in_live(stage, path));
+        all.filter(|directory| directory.is_dir()).collect()
+    }
+
+    /// Returns where a path of the staged tree is live.
+    pub(super) fn in_live(&self, stage: &Stage<'_>, path: &Path) -> PathBuf {
+        match path.strip_prefix(&stage.tree.path) {
+            Ok(inside) => self.site.config().site.repository.join(inside),
+            Err(_) => path.to_owned(),
+        }
+    }
+}

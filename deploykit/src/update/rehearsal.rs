@@ -1,0 +1,268 @@
+//! What a rehearsal comes to: whether it says anything, and what.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::django::{DjangoError, MigrationId, MigrationPlan, PageRecord};
+use crate::error::error_chain;
+use crate::operations::smoke_check::PageResult;
+
+/// Why something is not rehearsed; that says nothing about the new version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cannot {
+    pub reason: String,
+    /// What would allow it.
+    pub help: Option<String>,
+}
+
+/// What was seen on the copies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rehearsed {
+    /// What was copied, in bytes.
+    pub bytes: u64,
+    /// The databases with pending migrations.
+    pub databases: Vec<InWorld>,
+}
+
+/// What was seen on the copy of a database.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct InWorld {
+    pub alias: String,
+    /// Each migration with how long it took, in seconds.
+    pub migrations: Vec<(MigrationId, f64)>,
+    /// How long all of them took.
+    pub applied: Duration,
+    /// How long their way back took; `None`: it was not tried, or failed.
+    pub reversed: Option<Duration>,
+    /// Why the way back fails.
+    pub fault: Option<String>,
+    /// The rows that are not as before after the way back.
+    pub lost: Vec<String>,
+    /// All rows were compared.
+    pub compared: bool,
+    /// The copy has the rows of the site's own tables.
+    pub has_rows: bool,
+}
+
+impl Cannot {
+    pub(super) fn because(what: &str, error: &DjangoError) -> Self {
+        Cannot { reason: format!("{what}: {}", error_chain(error)), help: None }
+    }
+}
+
+impl fmt::Display for Cannot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the update was not rehearsed on a copy: {}", self.reason)?;
+        self.help.iter().try_for_each(|help| write!(f, "; {help}"))
+    }
+}
+
+impl Rehearsed {
+    /// Returns how long the migrations took on the copies; `None`: there were none.
+    pub(super) fn applied(&self) -> Option<Duration> {
+        (!self.databases.is_empty()).then(|| self.databases.iter().map(|one| one.applied).sum())
+    }
+}
+
+impl fmt::Display for Rehearsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count: usize = self.databases.iter().map(|one| one.migrations.len()).sum();
+        let Some(applied) = self.applied() else {
+            return write!(f, "none pending; a copy ({}) for the pages", size(self.bytes));
+        };
+        write!(f, "{count} on a copy ({}): {:.2} s", size(self.bytes), applied.as_secs_f64())?;
+        for one in &self.databases {
+            let name = if self.databases.len() > 1 { format!("`{}` ", one.alias) } else { String::new() };
+            match (one.reversed, &one.fault) {
+                (Some(time), _) if !one.lost.is_empty() => {
+                    write!(f, "; {name}reversed: {:.2} s, {}", time.as_secs_f64(), one.lost.join(", "))?;
+                }
+                (Some(time), _) => {
+                    let rows = if !one.has_rows {
+                        "the schema is as before"
+                    } else if one.compared {
+                        "all rows there"
+                    } else {
+                        "the compared rows are there"
+                    };
+                    write!(f, "; {name}reversed: {:.2} s, {rows}", time.as_secs_f64())?;
+                }
+                (None, Some(fault)) => write!(f, "; {name}cannot be reversed: {fault}")?,
+                (None, None) => write!(f, "; {name}only a copy brings the database back")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn size(bytes: u64) -> String {
+    if bytes < 1_000_000 {
+        format!("{} kB", bytes.div_ceil(1000))
+    } else {
+        format!("{} MB", bytes / 1_000_000)
+    }
+}
+
+/// Notes in the plan that its migrations cannot be reversed, as was seen; returns why, as a fragment.
+pub(super) fn unfit(plan: &mut MigrationPlan, error: &DjangoError) -> String {
+    let why = error_chain(error);
+    let id = match error {
+        DjangoError::ReversalFailed { migration: Some(id), .. } => Some(id.clone()),
+        _ => None,
+    };
+    let at = plan.pending.iter().rposition(|one| id.as_ref().is_none_or(|id| one.id == *id));
+    if let Some(one) = at.and_then(|at| plan.pending.get_mut(at)) {
+        one.irreversible.push(format!("on a copy, {why}"));
+    }
+    why
+}
+
+/// Sorts the pages that are not as expected: those that show that the new version is broken, and what is said of the others. `own`
+/// are the site's own steps that the rehearsal leaves out and that pages may need.
+pub(super) fn judge(
+    results: &[PageResult],
+    records: &[PageRecord],
+    own: &[&str],
+) -> (Vec<PageResult>, Vec<String>) {
+    let (mut failing, mut unsure) = (Vec::new(), Vec::new());
+    for page in results.iter().filter(|page| !page.problems.is_empty()) {
+        let of_page: Vec<&PageRecord> = records.iter().filter(|record| fits(&record.path, page)).collect();
+        let network = of_page.iter().flat_map(|record| &record.network).next();
+        let read_only = of_page.iter().find_map(|record| record.read_only.as_ref());
+        let why = match (network, read_only, own) {
+            (Some(place), ..) => format!("it wants to reach {place}, which a rehearsal cannot"),
+            (None, Some(path), _) => format!("it writes to `{path}`, which a rehearsal cannot"),
+            (None, None, []) => {
+                failing.push(page.clone());
+                continue;
+            }
+            (None, None, own) => format!("it may need {}, which a rehearsal leaves out", steps(own)),
+        };
+        unsure.push(format!("{page}, on a copy of the site; {why}"));
+    }
+    (failing, unsure)
+}
+
+/// Tells whether a request was for this page.
+pub(super) fn fits(path: &str, page: &PageResult) -> bool {
+    let asked = page
+        .url
+        .split_once("://")
+        .map_or(page.url.as_str(), |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+    asked.split(['?', '#']).next() == path.split('?').next()
+}
+
+fn steps(own: &[&str]) -> String {
+    let named: Vec<String> = own.iter().map(|name| format!("step `{name}`")).collect();
+    named.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::django::PendingMigration;
+    use crate::operations::smoke_check::Problem;
+
+    fn page(path: &str, status: u16) -> PageResult {
+        let expected = Some(200);
+        let problems =
+            if status == 200 { Vec::new() } else { vec![Problem::Status { expected, found: status }] };
+        let url = format!("https://example.org{path}");
+        PageResult { path: path.to_owned(), url, status: Some(status), problems, ..PageResult::default() }
+    }
+
+    fn record(path: &str) -> PageRecord {
+        PageRecord { path: path.to_owned(), ..PageRecord::default() }
+    }
+
+    #[test]
+    fn a_page_that_fails_by_itself_shows_a_broken_version() {
+        let results = [page("/", 500), page("/good/", 200), page("/gone/?a=1", 404)];
+        let (failing, unsure) = judge(&results, &[record("/"), record("/gone/?a=1")], &[]);
+        assert_eq!(failing.iter().map(|page| page.path.as_str()).collect::<Vec<_>>(), ["/", "/gone/?a=1"]);
+        assert_eq!(unsure, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_page_that_lacks_something_of_the_machine_is_no_evidence() {
+        let network = PageRecord { network: vec!["api.example.org:443".to_owned()], ..record("/a/") };
+        let disk = PageRecord { read_only: Some("/mnt/x".to_owned()), ..record("/b/") };
+        let (failing, unsure) = judge(&[page("/a/", 500), page("/b/", 500)], &[network, disk], &[]);
+        assert_eq!(failing, []);
+        assert_eq!(
+            unsure,
+            [
+                "`/a/`: expected status 200, got 500, on a copy of the site; it wants to reach api.example.org:443, which a \
+                 rehearsal cannot",
+                "`/b/`: expected status 200, got 500, on a copy of the site; it writes to `/mnt/x`, which a rehearsal cannot",
+            ]
+        );
+        let (failing, unsure) = judge(&[page("/c/", 500)], &[], &["compress"]);
+        assert_eq!(failing, []);
+        assert!(
+            unsure[0].ends_with("it may need step `compress`, which a rehearsal leaves out"),
+            "{unsure:?}"
+        );
+    }
+
+    #[test]
+    fn a_request_is_told_from_others_by_its_path() {
+        let whole = PageResult { path: "https://example.org/a/?b=1".to_owned(), ..page("/a/?b=1", 200) };
+        assert!(fits("/a/", &whole) && fits("/a/?b=1", &whole) && !fits("/a", &whole) && !fits("/", &whole));
+        let top = PageResult { url: "https://example.org".to_owned(), ..page("", 200) };
+        assert!(fits("/", &top));
+    }
+
+    #[test]
+    fn what_was_seen_is_said_on_one_line() {
+        let id = |name: &str| MigrationId { app: "shop".to_owned(), name: name.to_owned() };
+        let one = InWorld {
+            alias: "default".to_owned(),
+            migrations: vec![(id("0002"), 0.1), (id("0003"), 0.3)],
+            applied: Duration::from_millis(410),
+            reversed: Some(Duration::from_millis(220)),
+            compared: true,
+            has_rows: true,
+            ..InWorld::default()
+        };
+        let said = |one: InWorld| Rehearsed { bytes: 48_500_000, databases: vec![one] }.to_string();
+        assert_eq!(said(one.clone()), "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, all rows there");
+        let lost = vec!["`shop_item` has lost 1 of 3 rows".to_owned()];
+        assert_eq!(
+            said(InWorld { lost, ..one.clone() }),
+            "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, `shop_item` has lost 1 of 3 rows"
+        );
+        let schema = InWorld { has_rows: false, ..one.clone() };
+        assert_eq!(said(schema), "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, the schema is as before");
+        let fault = Some("no".to_owned());
+        let failed = InWorld { fault, reversed: None, ..one.clone() };
+        assert_eq!(said(failed), "2 on a copy (48 MB): 0.41 s; cannot be reversed: no");
+        let copied = InWorld { reversed: None, ..one };
+        assert_eq!(said(copied), "2 on a copy (48 MB): 0.41 s; only a copy brings the database back");
+        assert_eq!(
+            Rehearsed { bytes: 1200, ..Rehearsed::default() }.to_string(),
+            "none pending; a copy (2 kB) for the pages"
+        );
+    }
+
+    #[test]
+    fn a_way_back_that_fails_is_the_migration_s() {
+        let ids = ["0002", "0003"].map(|name| MigrationId { app: "shop".to_owned(), name: name.to_owned() });
+        let pending = ids.clone().map(|id| PendingMigration::new(id, "default")).to_vec();
+        let plan = || MigrationPlan { pending: pending.clone(), ..MigrationPlan::default() };
+        let raised = || {
+            Box::new(crate::django::Raised {
+                exception: "ValueError".to_owned(),
+                message: "no".to_owned(),
+                traceback: Vec::new(),
+            })
+        };
+        let mut first = plan();
+        unfit(&mut first, &DjangoError::ReversalFailed { migration: Some(ids[0].clone()), raised: raised() });
+        assert!(!first.pending[0].irreversible.is_empty() && first.pending[1].irreversible.is_empty());
+        let mut last = plan();
+        unfit(&mut last, &DjangoError::SchemaDiffers { lines: vec!["+ x".to_owned()] });
+        assert!(last.pending[0].irreversible.is_empty() && !last.pending[1].irreversible.is_empty());
+        assert!(last.wants_backup());
+    }
+}
