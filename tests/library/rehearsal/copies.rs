@@ -1,6 +1,7 @@
 //! Copies of the site's databases.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use deploykit::Host;
@@ -32,6 +33,7 @@ fn a_sqlite_database_is_copied_once_for_all_its_names() {
     site.append(
         "config/settings.py",
         "DATABASES['again'] = dict(DATABASES['default'])\n\
+         DATABASES['linked'] = dict(DATABASES['default'], NAME=BASE_DIR / 'linked.sqlite3')\n\
          DATABASES['memory'] = dict(DATABASES['default'], NAME=':memory:')\n\
          DATABASES['later'] = dict(DATABASES['default'], NAME=BASE_DIR / 'later.sqlite3')",
     );
@@ -43,12 +45,13 @@ fn a_sqlite_database_is_copied_once_for_all_its_names() {
     fs::create_dir_all(site.path("copies/left/by/a/run")).expect("a directory");
 
     let mut probe = Probe::boot(&site);
-    let aliases = ["default", "again", "memory", "later"];
+    symlink(site.path("db.sqlite3"), site.path("linked.sqlite3")).expect("a link");
+    let aliases = ["default", "again", "linked", "memory", "later"];
     let copies = probe.ok(&copy(&site, &aliases, 1 << 30));
     let file = site.path("copies/default.sqlite3");
     assert_eq!(copies["files"], json!([[file, site.path("db.sqlite3")]]), "{copies:#}");
     assert_eq!(copies["expected"]["default"], copies["expected"]["again"]);
-    assert_eq!(copies["expected"].as_object().map(|all| all.len()), Some(2), "{copies:#}");
+    assert_eq!(copies["expected"].as_object().map(|all| all.len()), Some(3), "{copies:#}");
     assert_eq!((&copies["skipped"], &copies["schema_only"]), (&json!({}), &json!([])));
     assert_eq!(copies["bytes"], fs::metadata(&file).expect("a copy").len());
     assert!(!site.path("copies/left").exists() && !site.path("later.sqlite3").exists());

@@ -18,7 +18,7 @@ from .connections import has_database, place_of
 from .copies_sqlite import SMALL, copy_schema, database_file, mark, marked
 from .errors import Failed, Refused, readable, text_of, without_passwords
 from .kinds import Connection, Json
-from .private import CannotCopy, check_room, end_left_server, end_with_parent, refusal
+from .private import CannotCopy, check_room, end_left_server, end_with_parent, refusal, system
 from .registry import answers
 from .sql import rows_of
 
@@ -34,7 +34,7 @@ def copy_databases(request: Json, parent: int) -> Json:
     from django.db import connections
 
     if os.getppid() == parent:
-        end_with_parent()
+        end_with_parent(system())
     since, directory = time.monotonic(), request["directory"]
     empty(directory)
     found: Json = {"files": [], "servers": [], "show": [], "empty": [], "expected": {}, "bytes": 0}

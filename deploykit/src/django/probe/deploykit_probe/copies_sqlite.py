@@ -17,13 +17,14 @@ MARK_AT, MARK_LENGTH = 72, 16
 
 
 def database_file(connection: Connection) -> str | None:
-    """Returns the file of a SQLite database, also of one whose name is an address; `None`: it is in memory."""
+    """Returns the file of a SQLite database, as it is called without links; `None`: it is in memory."""
     name = str(connection.settings_dict["NAME"])
     if not name.startswith("file:"):
-        return sqlite_file(connection)
+        path = sqlite_file(connection)
+        return path and os.path.realpath(path)
     address = urlsplit(name)
     memory = ":memory:" in name or parse_qs(address.query).get("mode") == ["memory"]
-    return None if memory else os.path.abspath(unquote(address.path))
+    return None if memory else os.path.realpath(unquote(address.path))
 
 
 def mark(path: str) -> str:

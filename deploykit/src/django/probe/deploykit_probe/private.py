@@ -55,20 +55,27 @@ def check_room(directory: str, size: int) -> None:
         raise CannotCopy(text % ((size + SPARE) >> 20, free >> 20, directory))
 
 
-def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Lets the kernel send this process a signal when the one that started it ends, even if that is killed."""
+def system() -> Any:
+    """Returns the C library; `None`: this Python cannot call it."""
     try:
         import ctypes
 
-        ctypes.CDLL(None).prctl(1, int(number), 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        # What is left is ended by the next copy.
-        pass
+        return ctypes.CDLL(None)
+    except (ImportError, OSError):
+        # What is left by who is killed is ended by the next copy.
+        return None
+
+
+def end_with_parent(library: Any, number: int = signal.SIGKILL) -> None:
+    """Lets the kernel send this process a signal when the one that started it ends, even if that is killed."""
+    if library is not None:
+        library.prctl(1, int(number), 0, 0, 0)
 
 
 def begun(nice: int, user: str | None = None, number: int = signal.SIGKILL) -> Callable[[], None]:
     """Returns what a new process does before its program runs: it gets a low priority and a user, and ends with this one."""
-    parent = os.getpid()
+    # Another user may not be able to load it.
+    parent, library = os.getpid(), system()
     who = pwd.getpwnam(user) if user else None
 
     def begin() -> None:
@@ -79,7 +86,7 @@ def begun(nice: int, user: str | None = None, number: int = signal.SIGKILL) -> C
             os.setgid(who.pw_gid)
             os.setuid(who.pw_uid)
         # A change of the user would end it.
-        end_with_parent(number)
+        end_with_parent(library, number)
         if os.getppid() != parent:
             os._exit(1)
 
@@ -251,7 +258,8 @@ def make_certificate(directory: str, user: str | None) -> None:
     if openssl is None:
         raise CannotCopy("its clients insist on TLS, and `openssl` is not installed", "apt install openssl")
     key, certificate = (os.path.join(directory, "server." + ending) for ending in ("key", "crt"))
-    argv = [openssl, "req", "-new", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "30", "-subj", "/CN=rehearsal"]
+    argv = [openssl, "req", "-new", "-x509", "-nodes", "-days", "30", "-subj", "/CN=rehearsal"]
+    argv += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     run_tool(argv + ["-keyout", key, "-out", certificate], dict(os.environ), stdout=subprocess.DEVNULL)
     os.chmod(key, 0o600)
     if user is not None:
@@ -271,7 +279,9 @@ def refusal(fields: Json) -> str:
     """Returns an error of ours in one line."""
     if fields["kind"] == "tool":
         said = [line for line in fields["traceback"] if line.strip()]
-        return "`%s` failed with exit code %d: %s" % (fields["what"], fields["code"], said[-1] if said else "it said nothing")
+        # What comes after the first error often follows from it.
+        said = [line for line in said if "error" in line.lower()][:1] or said[-1:] or ["it said nothing"]
+        return "`%s` failed with exit code %d: %s" % (fields["what"], fields["code"], said[0])
     if fields["kind"] == "tool_missing":
         return "`%s` is not installed" % fields["what"]
     if fields["kind"] in ("tool_too_old", "tool_foreign"):

@@ -12,7 +12,7 @@ from typing import IO, Any, Sequence
 
 from .backup_postgresql import postgresql_environment, postgresql_role
 from .copies_sqlite import SMALL
-from .errors import text_of
+from .errors import Refused, text_of
 from .kinds import Connection, Json
 from .private import (
     PATIENCE,
@@ -292,7 +292,15 @@ class Cluster:
             raise CannotCopy(text % (missing[0], self.rows(TEMPLATE, "SHOW server_version")[0].split()[0]))
         if int(size) <= limit:
             check_room(self.directory, int(size))
-        self.run(TEMPLATE, create)
+        try:
+            self.run(TEMPLATE, create)
+        except Refused as error:
+            unknown = re.search(r"invalid locale name: \"(.+)\"", "\n".join(error.fields.get("traceback", [])))
+            if unknown is None:
+                raise
+            locale = unknown.group(1)
+            text = "the locale `%s` of its database is not installed here"
+            raise CannotCopy(text % locale, "locale-gen " + locale) from error
         whole = int(size) <= limit
         self.fill(connection, str(name), [] if whole else ["--schema-only"], [])
         if kept:
