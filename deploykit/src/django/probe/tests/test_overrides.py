@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -32,8 +33,9 @@ def test_what_a_server_keeps_is_kept_in_memory() -> None:
     assert overrides(SimpleNamespace()) == {"EMAIL_BACKEND": LOCAL_MAIL}
 
 
-def test_the_module_of_the_settings_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_module_of_the_settings_has_them_too(monkeypatch: pytest.MonkeyPatch, packages: Path) -> None:
     """Code that imports the settings' module sees the same."""
+    monkeypatch.syspath_prepend(str(packages))
     from django.conf import LazySettings
 
     module = ModuleType("settings_of_a_test")

@@ -55,6 +55,7 @@ def test_every_request_has_one_function() -> None:
         compile
         confirm_copies
         copy_databases
+        digests
         end_collect
         end_pages
         end_twin
