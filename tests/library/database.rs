@@ -29,6 +29,7 @@ macro_rules! on_each_engine {
         }
     };
 }
+pub(crate) use connections::proxy;
 pub(crate) use on_each_engine;
 
 /// A site whose first migrations are applied, with two rows.

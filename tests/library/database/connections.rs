@@ -10,7 +10,7 @@ use super::*;
 super::on_each_engine! { over_tcp }
 
 /// Hands connections over to a server's socket, for as long as this process lives; returns the port.
-fn proxy(socket: PathBuf) -> u16 {
+pub(crate) fn proxy(socket: PathBuf) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::copies::{confirm, copy};
-use crate::database::{assert_same, migrated, on_each_engine};
+use crate::database::{assert_same, migrated, on_each_engine, proxy};
 use crate::support::database::{Database, Engine};
 use crate::support::django::Site;
 use crate::support::probe::Probe;
@@ -198,8 +198,48 @@ fn mariadb_is_copied_with_its_accounts_and_settings() {
 }
 
 on_each_engine! {
+    migrations_run_on_the_copy_at_the_live_addresses,
     a_large_database_is_copied_without_its_rows,
     a_private_server_ends_with_the_probe_that_is_killed,
+}
+
+fn migrations_run_on_the_copy_at_the_live_addresses(engine: Engine) {
+    let Some((site, database)) = migrated(engine) else { return };
+    let socket = PathBuf::from(&database.host);
+    let port = proxy(if engine == Engine::PostgreSql { socket.join(".s.PGSQL.5432") } else { socket });
+    let options =
+        if engine == Engine::PostgreSql { "{'sslmode': 'disable'}" } else { "{'ssl_disabled': True}" };
+    site.append(
+        "config/settings.py",
+        &format!("DATABASES['tcp'] = dict(DATABASES['default'], HOST='127.0.0.1', PORT='{port}', OPTIONS={options})"),
+    );
+    site.migration(
+        "0002_price",
+        "0001_initial",
+        "",
+        "migrations.AddField('item', 'price', models.IntegerField(default=1))",
+    );
+    let plan = site.boot().on("default").migrations(&Host::new()).expect("a plan");
+    let facts = database.facts();
+    let scratch = site.path("scratch");
+    let request = json!({
+        "do": "copy_databases", "directory": scratch.join("databases"), "limit_bytes": 1 << 30, "nice": 1,
+        "databases": ["default", "tcp"]
+    });
+    let copies = Probe::boot(&site).ok(&request);
+    assert_eq!(copies["skipped"], json!({}), "{copies:#}");
+    // PostgreSQL's second address has another port than its socket: somebody hands connections on.
+    let servers = if engine == Engine::PostgreSql { 2 } else { 1 };
+    assert_eq!(copies["servers"].as_array().map(Vec::len), Some(servers), "{copies:#}");
+    let world = json!({ "scratch": scratch, "servers": copies["servers"], "show": copies["show"] });
+    let mut probe = Probe::boot_with(&site, json!({ "world": world }));
+    probe.ok(&confirm(&copies));
+    for alias in ["default", "tcp"] {
+        let request =
+            json!({ "do": "migrate", "database": alias, "applied": plan.applied, "plan": plan.ids() });
+        probe.ok(&request);
+    }
+    assert_same(&facts, &database.facts());
 }
 
 fn a_large_database_is_copied_without_its_rows(engine: Engine) {

@@ -92,7 +92,7 @@ def copy_server(directory: str, databases: dict[str, list[str]], request: Json, 
         server.stop()
     found["bytes"] += server.size()
     if copied:
-        found["servers"].append(server.server())
+        found["servers"] += server.servers()
         found["show"] += server.show()
     for alias, whole in copied.items():
         found["expected"][alias] = server.expected()

@@ -37,6 +37,35 @@ AS_USER = (
     "os.execv(sys.argv[3], [one.replace('{}', '/proc/self/fd/%d' % number) for one in sys.argv[3:]])\n"
 )
 
+# Hands connections to one address on to another one, for a server that is reached at several ports.
+FORWARD = (
+    "import socket, sys, threading\n"
+    "def pass_on(one, other):\n"
+    "    try:\n"
+    "        while True:\n"
+    "            data = one.recv(65536)\n"
+    "            if not data:\n"
+    "                break\n"
+    "            other.sendall(data)\n"
+    "        other.shutdown(socket.SHUT_WR)\n"
+    "    except OSError:\n"
+    "        one.close()\n"
+    "        other.close()\n"
+    "address, port, to = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n"
+    "listener = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET)\n"
+    "listener.bind((address, port))\n"
+    "listener.listen(100)\n"
+    "while True:\n"
+    "    client, server = listener.accept()[0], socket.socket(listener.family)\n"
+    "    try:\n"
+    "        server.connect((address, to))\n"
+    "    except OSError:\n"
+    "        client.close()\n"
+    "        continue\n"
+    "    for pair in ((client, server), (server, client)):\n"
+    "        threading.Thread(target=pass_on, args=pair, daemon=True).start()\n"
+)
+
 
 class CannotCopy(Exception):
     """A database that cannot be copied here, with what would help, if that is known."""
@@ -196,6 +225,7 @@ class Endpoints:
         # How the sockets are called, where they can have any name.
         self.files: set[str] = set()
         self.ports: set[int] = set()
+        self.reached: set[tuple[str, int]] = set()
         self.addresses: list[str] = []
         self.hosts: dict[str, str] = {}
 
@@ -215,6 +245,7 @@ class Endpoints:
         if address not in self.addresses:
             self.addresses.append(address)
         self.ports.add(port)
+        self.reached.add((address, port))
         for name in names:
             try:
                 ipaddress.ip_address(name)
@@ -226,12 +257,25 @@ class Endpoints:
         """Returns the addresses that the loopback device does not have."""
         return [address for address in self.addresses if not ipaddress.ip_address(address).is_loopback]
 
-    def one_port(self, default: int) -> int:
-        """Returns the port."""
-        if len(self.ports) > 1:
-            ports = " and ".join(map(str, sorted(self.ports)))
-            raise CannotCopy("its server is reached at the ports %s, and a copy can have one" % ports)
-        return next(iter(self.ports), default)
+    def port(self, default: int) -> int:
+        """Returns the port of the server; at the others somebody hands connections on to it."""
+        return min(self.ports, default=default)
+
+    def forwarders(self) -> list[Json]:
+        """Returns what hands on connections at the other ports."""
+        to = self.port(0)
+        return [
+            {
+                "argv": [sys.executable, "-I", "-S", "-c", FORWARD, address, str(port), str(to)],
+                "environment": {},
+                "user": None,
+                "ready": {"tcp": [address, port]},
+                "listen": [],
+                "hosts": {},
+            }
+            for address, port in sorted(self.reached)
+            if port != to
+        ]
 
     def show(self, user: str | None) -> list[list[Any]]:
         """Makes the directories of the sockets, and returns where they have to appear."""
@@ -243,7 +287,7 @@ class Endpoints:
         """Returns what answers once the server does."""
         if self.sockets:
             return {"unix": os.path.join(next(iter(self.sockets)), socket)}
-        return {"tcp": [self.addresses[0], self.one_port(0)]}
+        return {"tcp": [self.addresses[0], self.port(0)]}
 
 
 def size_below(directory: str) -> int:

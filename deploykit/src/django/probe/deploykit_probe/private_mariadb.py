@@ -49,6 +49,7 @@ CONFIGURATION = {
     "performance_schema": "0",
     "skip_name_resolve": "1",
     "event_scheduler": "OFF",
+    "silent_startup": "1",
 }
 
 # Settings of the live server that say how statements and values are read.
@@ -155,13 +156,13 @@ class Server:
     def __init__(self, directory: str, connections: dict[str, Connection], nice: int) -> None:
         """Takes a directory for it, and the connections to one live server, by alias."""
         self.directory, self.data, self.nice = directory, os.path.join(directory, "data"), nice
-        self.options = os.path.join(directory, "my.cnf")
+        self.options, self.temporary = os.path.join(directory, "my.cnf"), os.path.join(directory, "tmp")
         self.endpoints = Endpoints(directory)
         self.tls = False
         for connection in connections.values():
             self.tls = needs_tls(connection) or self.tls
             add_endpoint(self.endpoints, connection)
-        self.port = self.endpoints.one_port(3306)
+        self.port = self.endpoints.port(3306)
         first = next(iter(connections.values()))
         self.programs = server_programs(first.mysql_version)
         self.programs.update((kind, program(first, kind)) for kind in ("dump", "client"))
@@ -169,6 +170,8 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.number = -1
         self.zone = "SYSTEM"
+        # The databases, and which of them are whole.
+        self.copied: dict[str, bool] = {}
 
     def start(self, connection: Connection) -> None:
         """Makes the server and starts it, reached by its own directory and by nothing else."""
@@ -176,6 +179,7 @@ class Server:
         directory_for(self.data, self.user, 0o700)
         self.number = os.open(self.data, os.O_RDONLY)
         self.find_user()
+        directory_for(self.temporary, self.user, 0o700)
         with connection.cursor() as cursor:
             self.configure(cursor)
             zones = rows_of(cursor, "SELECT CONVERT_TZ('2020-01-01', 'UTC', 'Europe/Paris') IS NOT NULL")[0][0]
@@ -204,7 +208,8 @@ class Server:
 
     def configure(self, cursor: Cursor) -> None:
         """Writes its configuration."""
-        settings: dict[str, str] = dict(CONFIGURATION)
+        # A server that starts removes what others have in such a directory.
+        settings = dict(CONFIGURATION, tmpdir=self.temporary)
         for name, value in rows_of(cursor, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('%s')" % "', '".join(KEPT)):
             option: str = OPTIONS.get(name) or name
             settings[option] = value
@@ -224,8 +229,7 @@ class Server:
 
     def argv(self) -> list[str]:
         """Returns the arguments that start it."""
-        argv = [self.programs["mariadbd"], "--defaults-file=" + self.options, "--datadir=" + self.data]
-        return argv + ["--tmpdir=" + self.data]
+        return [self.programs["mariadbd"], "--defaults-file=" + self.options, "--datadir=" + self.data]
 
     def client(self, user: str) -> list[str]:
         """Returns the arguments of a client."""
@@ -261,7 +265,12 @@ class Server:
     def copy(self, connection: Connection, limit: int) -> bool:
         """Copies a database, whole or, above the limit, without most of its rows; tells whether it is whole."""
         with connection.cursor() as cursor:
-            name = rows_of(cursor, "SELECT DATABASE()")[0][0]
+            name: str = rows_of(cursor, "SELECT DATABASE()")[0][0]
+            accounts = accounts_of(cursor, name)
+            if name in self.copied:
+                # Another alias leads there, too, perhaps as another user.
+                self.run(accounts)
+                return self.copied[name]
             sql = "SELECT table_name, coalesce(data_length + index_length, 0), table_type FROM information_schema.tables"
             tables = rows_of(cursor, sql + " WHERE table_schema = DATABASE()")
             size, extra = sum(int(row[1]) for row in tables), []
@@ -271,7 +280,6 @@ class Server:
             touch(cursor, [connection.ops.quote_name(row[0]) for row in tables if row[2].startswith("BASE")])
             sql = "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata"
             charset = rows_of(cursor, sql + " WHERE schema_name = DATABASE()")[0]
-            accounts = accounts_of(cursor, name)
         connection.close()
         whole = size <= limit
         if whole:
@@ -283,6 +291,7 @@ class Server:
         if kept and not whole:
             self.fill(connection, ["--no-create-info", "--skip-triggers", name] + kept, name)
         self.run(accounts)
+        self.copied[name] = whole
         return whole
 
     def fill(self, connection: Connection, what: list[str], name: str) -> None:
@@ -307,13 +316,13 @@ class Server:
         if self.number >= 0:
             os.close(self.number)
 
-    def server(self) -> Json:
+    def servers(self) -> list[Json]:
         """Returns how it is started so that the live server's clients reach it."""
         name = next(iter(self.endpoints.files), "private.sock")
         directory = next(iter(self.endpoints.sockets), self.data)
         argv = self.argv() + ["--socket=" + os.path.join(directory, name), "--default-time-zone=" + self.zone]
         argv += ["--bind-address=*", "--port=%d" % self.port] if self.endpoints.addresses else ["--skip-networking"]
-        return {
+        server = {
             "argv": argv,
             "environment": server_environment(),
             "user": self.user,
@@ -321,6 +330,7 @@ class Server:
             "listen": self.endpoints.far(),
             "hosts": self.endpoints.hosts,
         }
+        return [server] + self.endpoints.forwarders()
 
     def expected(self) -> Json:
         """Returns what tells it from the live server."""

@@ -170,12 +170,14 @@ class Cluster:
             self.tls = needs_tls(connection) or self.tls
             connection.ensure_connection()
             add_endpoint(self.endpoints, connection)
-        self.port = self.endpoints.one_port(5432)
+        self.port = self.endpoints.port(5432)
         first = next(iter(connections.values()))
         self.programs = programs_for(first.pg_version // 10000)
         self.user = user_of("postgres", "nobody")
         self.process: subprocess.Popen[bytes] | None = None
         self.number = -1
+        # The databases, and which of them are whole.
+        self.copied: dict[str, bool] = {}
 
     def start(self, connection: Connection) -> None:
         """Makes the server and starts it, reached by its own directory and by nothing else."""
@@ -277,6 +279,9 @@ class Cluster:
             called = getattr(connection.connection.info, "dbname", name)
             if called != name:
                 raise CannotCopy("a pooler calls its database `%s`, the server `%s`" % (called, name))
+            if name in self.copied:
+                # Another alias leads there, too.
+                return self.copied[name]
             extensions = rows_of(cursor, EXTENSIONS)
             create = [create_sql(connection, cursor)]
             access = "SELECT format('UPDATE pg_database SET datacl = %L::aclitem[] WHERE datname = %L', datacl::text, datname)"
@@ -307,6 +312,7 @@ class Cluster:
             chosen = ["--table=*." + table for table in kept]
             self.fill(connection, str(name), ["--data-only"] + chosen, ["--data-only", "--disable-triggers"])
         self.run(str(name), [statement for _, statement in extensions] + ["ANALYZE"] + after)
+        self.copied[name] = whole
         return whole
 
     def fill(self, connection: Connection, name: str, what: list[str], how: list[str]) -> None:
@@ -331,11 +337,11 @@ class Cluster:
         if self.number >= 0:
             os.close(self.number)
 
-    def server(self) -> Json:
+    def servers(self) -> list[Json]:
         """Returns how it is started so that the live server's clients reach it."""
         argv = [self.programs["postgres"], "-D", "{}", "-k", ",".join(self.endpoints.sockets)]
         argv += ["-h", ",".join(self.endpoints.addresses)]
-        return {
+        server = {
             "argv": argv_as(self.user, self.data, argv),
             "environment": server_environment(),
             "user": None,
@@ -343,6 +349,7 @@ class Cluster:
             "listen": self.endpoints.far(),
             "hosts": self.endpoints.hosts,
         }
+        return [server] + self.endpoints.forwarders()
 
     def expected(self) -> Json:
         """Returns what tells it from the live server."""
@@ -354,7 +361,11 @@ class Cluster:
 
     def show(self) -> list[list[Any]]:
         """Returns what has to appear where it runs: its sockets, and its data, which it writes to as they are."""
-        return [[self.data, self.data, True]] + self.endpoints.show(self.user)
+        found = self.endpoints.show(self.user)
+        for private in self.endpoints.sockets.values():
+            for port in self.endpoints.ports - {self.port}:
+                os.symlink(".s.PGSQL.%d" % self.port, os.path.join(private, ".s.PGSQL.%d" % port))
+        return [[self.data, self.data, True]] + found
 
 
 def quoted_name(name: str) -> str:

@@ -31,11 +31,10 @@ def test_a_server_is_found_where_the_live_one_is(tmp_path: Path) -> None:
     found.add_address("::ffff:127.0.0.1", 5433, ["localhost"])
     assert found.show(None) == [[str(tmp_path / "private" / "sockets-0"), str(live), True]]
     assert (found.addresses, found.far()) == (["10.0.0.5", "127.0.0.1"], ["10.0.0.5"])
-    assert (found.hosts, found.one_port(5432)) == ({"db.internal": "10.0.0.5"}, 5433)
+    assert (found.hosts, found.port(5432)) == ({"db.internal": "10.0.0.5"}, 5433)
     assert found.ready("name") == {"unix": str(live / "name")}
     found.add_address("10.0.0.5", 6432, [])
-    with pytest.raises(CannotCopy, match="at the ports 5433 and 6432"):
-        found.one_port(5432)
+    assert [one["ready"] for one in found.forwarders()] == [{"tcp": ["10.0.0.5", 6432]}]
     for shared in ("/tmp", str(tmp_path)):
         with pytest.raises(CannotCopy, match="beside other files"):
             found.add_socket(shared)
