@@ -1,5 +1,6 @@
 //! The update, rehearsed on a copy of the site.
 
+mod canaries;
 mod copies;
 mod releases;
 mod servers;

@@ -19,7 +19,7 @@ const UNSEEN: usize = 5;
 const SAMPLE: usize = 6;
 
 /// What came of the preparation of a release.
-enum Came {
+pub(super) enum Came {
     Ready(Vec<String>),
     /// The step, and why.
     Refused(String, String),
@@ -58,14 +58,14 @@ fn score(site: &DemoSite, database: &str) {
     let (mut broken, mut healthy) = (0, 0);
     for release in chosen(BROKEN) {
         broken += 1;
-        match came(site, &first, release) {
+        match came(site, &first, release.name, release.change) {
             Came::Refused(step, why) => eprintln!("refused by {step}: {}: {why}", release.name),
             Came::Ready(notices) => unseen.push(format!("{}: {notices:?}", release.name)),
         }
     }
     for release in chosen(HEALTHY) {
         healthy += 1;
-        match came(site, &first, release) {
+        match came(site, &first, release.name, release.change) {
             Came::Refused(step, why) => wrong.push(format!("{} by {step}: {why}", release.name)),
             Came::Ready(notices) => eprintln!("ready: {}: {notices:?}", release.name),
         }
@@ -83,10 +83,10 @@ fn score(site: &DemoSite, database: &str) {
 }
 
 /// Publishes a release on top of the first one, and prepares the update.
-fn came(site: &DemoSite, first: &str, release: &Release) -> Came {
+pub(super) fn came(site: &DemoSite, first: &str, name: &str, change: impl FnOnce(&Path)) -> Came {
     let git =
         |directory: &Path, args: &[&str]| site.git(directory, args).unwrap_or_else(|error| panic!("{error}"));
-    site.publish_as(release.name, release.change).unwrap_or_else(|error| panic!("{}: {error}", release.name));
+    site.publish_as(name, change).unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut records: Vec<Record> = Vec::new();
     let request = Request { only_plan: true, ..Request::default() };
     let loaded = load(site);
@@ -97,11 +97,11 @@ fn came(site: &DemoSite, first: &str, release: &Release) -> Came {
             update.discard();
             Came::Ready(notices)
         }
-        Ok(Prepared::Unchanged(report)) => panic!("{}: nothing to do: {:?}", release.name, report.notices),
+        Ok(Prepared::Unchanged(report)) => panic!("{name}: nothing to do: {:?}", report.notices),
         Err(UpdateError::Prepare { step, source, .. }) => {
             Came::Refused(step.to_string(), error_chain(source.as_ref()))
         }
-        Err(error) => panic!("{}: {}", release.name, error_chain(&error)),
+        Err(error) => panic!("{name}: {}", error_chain(&error)),
     };
     let newest = site.newest().expect("a scratch tree");
     git(&newest, &["push", "-q", "--force", "origin", &format!("{first}:main")]);

@@ -16,6 +16,10 @@ from .errors import described, readable, text_of
 from .kinds import Json
 from .site import foreign_directories
 
+# What the file systems of a world refuse that the live ones need not: a file that can only be read, one that a mount covers, one
+# whose owner the world does not know, a move between layers.
+LIMITS = (errno.EROFS, errno.EBUSY, errno.EOVERFLOW, errno.EXDEV)
+
 # The loggers that say why Django answers 400 or 403 without an exception.
 LOGGERS = ("django.request", "django.security", "django.security.csrf", "django.security.DisallowedHost")
 
@@ -156,11 +160,11 @@ def exception_of(error: BaseException) -> Json:
 
 
 def read_only_path(error: BaseException) -> str | None:
-    """Returns the file that could not be written because its file system is read-only."""
+    """Returns the file that could not be written because of the world."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and not any(cause is known for known in seen):
-        if isinstance(cause, OSError) and cause.errno == errno.EROFS:
+        if isinstance(cause, OSError) and cause.errno in LIMITS:
             name = cause.filename if cause.filename is not None else cause.strerror
             return readable(os.fsdecode(name)) if isinstance(name, (str, bytes)) else text_of(name)
         seen.append(cause)

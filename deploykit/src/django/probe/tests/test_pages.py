@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+
+from deploykit_probe import happened
 
 from .sites import Page, Probe
 
@@ -379,3 +382,12 @@ def test_a_process_with_threads_serves_itself(tmp_path: Path, packages: Path) ->
     (record,) = probe.ask("end_pages")["requests"]
     assert failure(record)[0] == "ZeroDivisionError"
     probe.end()
+
+
+def test_what_only_a_world_refuses_is_told_from_other_errors() -> None:
+    """A page that fails for it says nothing about the release."""
+    limits = (errno.EROFS, errno.EBUSY, errno.EOVERFLOW, errno.EXDEV)
+    found = [
+        happened.read_only_path(OSError(number, "text", "/a", None, "/b")) for number in (*limits, errno.ENOENT, errno.EACCES)
+    ]
+    assert found == ["/a"] * 4 + [None] * 2

@@ -1,0 +1,187 @@
+//! A release that harms whatever it can reach, from everywhere where its code runs: no trace of it is left.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::json;
+
+use super::releases::{Came, came};
+use crate::support::releases::{append, edit, prepend, write};
+use crate::support::site::TestSite;
+use crate::support::site::demo_site::DemoSite;
+use crate::support::snapshot::{Snapshot, assert_same};
+
+const ACTORS: [&str; 5] = ["child", "import", "migration", "page", "thread"];
+const VIEWS: &str = "project/guestbook/views.py";
+
+/// What the live servers heard.
+type Heard = Arc<Mutex<Vec<String>>>;
+
+fn listen<S: Read>(
+    heard: &Heard,
+    name: &'static str,
+    accept: impl Fn() -> std::io::Result<S> + Send + 'static,
+) {
+    let heard = Arc::clone(heard);
+    thread::spawn(move || {
+        while let Ok(mut stream) = accept() {
+            let mut said = [0; 100];
+            let length = stream.read(&mut said).unwrap_or_default();
+            let said = String::from_utf8_lossy(&said[..length]).into_owned();
+            heard.lock().expect("no thread panicked").push(format!("{name}: {said}"));
+        }
+    });
+}
+
+/// Returns every file of the site and of its own in `/tmp`, byte by byte, but what its servers write meanwhile, and what a fetch brings.
+fn files(site: &DemoSite, tmp: &str) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let of_others =
+        [site.origin.clone(), site.newest().expect("a tree"), site.root.join("log"), site.heartbeat.clone()];
+    let git = site.checkout.join(".git");
+    let mut waiting = vec![site.root.clone()];
+    let in_tmp = fs::read_dir("/tmp").expect("a list").flatten().map(|entry| entry.path());
+    waiting.extend(in_tmp.filter(|path| path.to_string_lossy().starts_with(tmp)));
+    let mut found = BTreeMap::new();
+    while let Some(path) = waiting.pop() {
+        let is_fetched = path.starts_with(&git) && path != git && !path.starts_with(git.join("refs"))
+            || path == git.join("refs/remotes");
+        let is_left_out = path.ends_with(".deploykit") || path.ends_with("__pycache__");
+        if is_fetched && path != git.join("refs") || is_left_out || of_others.contains(&path) {
+            continue;
+        }
+        let meta = fs::symlink_metadata(&path).expect("it stays");
+        let content = match &meta {
+            meta if meta.is_file() => fs::read(&path).expect("it can be read"),
+            meta if meta.is_symlink() => {
+                fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
+            }
+            _ => Vec::new(),
+        };
+        if meta.is_dir() {
+            waiting.extend(fs::read_dir(&path).expect("a list").flatten().map(|entry| entry.path()));
+        }
+        found.insert(path, (meta.permissions().mode(), content));
+    }
+    found
+}
+
+/// Returns the processes whose command line holds a text.
+fn processes(marker: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").expect("a list").flatten();
+    let lines = all.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.contains(marker)).collect()
+}
+
+/// Lets the first release do whatever is bad, from everywhere where code of a site runs.
+fn harm(tree: &Path, facts: &Path) {
+    let canary = include_str!("canary.py").replace("@facts@", &facts.display().to_string());
+    write(tree, "project/guestbook/canary.py", &canary);
+    write(
+        tree,
+        "project/guestbook/apps.py",
+        "from django.apps import AppConfig\n\n\nclass Guestbook(AppConfig):\n    name = \"guestbook\"\n\n    \
+         def ready(self):\n        from guestbook import canary\n\n        canary.start_thread()\n",
+    );
+    write(
+        tree,
+        "project/guestbook/migrations/0002_canary.py",
+        "from django.db import migrations\n\nfrom guestbook import canary\n\n\n\
+         def act(apps, schema_editor):\n    canary.act_with_django(\"migration\")\n\n\n\
+         class Migration(migrations.Migration):\n    atomic = False\n    dependencies = [(\"guestbook\", \"0001_initial\")]\n    \
+         operations = [migrations.RunPython(act, migrations.RunPython.noop)]\n",
+    );
+    prepend(tree, "project/guestbook/models.py", "from guestbook import canary\n\ncanary.act(\"import\")\n");
+    prepend(tree, VIEWS, "from guestbook import canary\n");
+    let home = "    entries = Entry.objects.all()\n";
+    let acts = "    canary.THREAD.join()\n    canary.act_with_django(\"page\")\n    canary.start_child()\n";
+    edit(tree, VIEWS, home, &format!("{acts}{home}"));
+    append(
+        tree,
+        "project/config/settings/base.py",
+        "\nMEDIA_ROOT = DATA / \"uploads\"\nEMAIL_HOST, EMAIL_PORT = json.loads((DATA / \"canary.json\").read_text())[\"tcp\"]\n\
+         CACHES = {\"default\": {\"BACKEND\": \"django.core.cache.backends.filebased.FileBasedCache\", \"LOCATION\": DATA / \"cache\"}}\n",
+    );
+}
+
+#[test]
+fn leave_no_trace() {
+    let Some(site) = TestSite::builder().rehearsal().start() else { return };
+    let data = site.root.join("data");
+    let marker = format!("deploykit-canary-{}", std::process::id());
+    let tmp = format!("/tmp/{marker}-");
+    let unix = site.root.join("www.sock");
+    let heard: Heard = Arc::default();
+    let server = UnixListener::bind(&unix).expect("a socket");
+    listen(&heard, "unix", move || server.accept().map(|(stream, _)| stream));
+    let name = SocketAddr::from_abstract_name(&marker).expect("a name");
+    let server = UnixListener::bind_addr(&name).expect("a socket");
+    listen(&heard, "abstract", move || server.accept().map(|(stream, _)| stream));
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("an address").port();
+    listen(&heard, "tcp", move || server.accept().map(|(stream, _)| stream));
+    let programs = site.processes();
+    let facts = json!({
+        "root": site.root, "tmp": tmp, "marker": marker, "unix": unix, "abstract": marker, "tcp": ["127.0.0.1", port],
+        "supervisor": site.supervisor_socket, "site": site.gunicorn_address, "gunicorn": programs["gunicorn"].pid,
+    });
+    let path = data.join("canary.json");
+    fs::write(&path, facts.to_string()).expect("a file");
+    write(&data, "uploads/kept", "kept");
+    write(&data, "canary.log", "what was logged\n");
+    for who in ACTORS {
+        write(&data, &format!("uploads/moved-{who}"), who);
+        write(&data, &format!("uploads/deleted-{who}"), who);
+        write(&data, &format!("uploads/directory-{who}/file"), who);
+        write(&data, &format!("cache/{who}-old.djcache"), who);
+        fs::write(format!("{tmp}old-{who}"), who).expect("a file");
+    }
+    let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
+    let (before, all) = (Snapshot::of(&site), files(&site, &tmp));
+    let nothing_happened = || {
+        assert_same(&before, &Snapshot::of(&site));
+        let now = files(&site, &tmp);
+        let differs = |path: &&PathBuf| all.get(*path) != now.get(*path);
+        let differing: Vec<&PathBuf> = all.keys().chain(now.keys()).filter(differs).collect();
+        assert!(differing.is_empty(), "{differing:?}");
+        assert_eq!(programs, site.processes());
+        assert_eq!(*heard.lock().expect("no thread panicked"), [""; 0]);
+        assert_eq!(processes(&marker), [""; 0]);
+        let own = fs::read_dir(site.checkout.join(".deploykit")).expect("a list").flatten();
+        let left = own.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let left: Vec<String> =
+            left.filter(|name| name.starts_with("canary") || name == "rehearsal").collect();
+        assert_eq!(left, [""; 0]);
+    };
+
+    // It says what it did, and what it could not do, by a page that fails.
+    let telling = |tree: &Path| {
+        harm(tree, &path);
+        let about = "    return render(request, \"guestbook/about.html\")\n";
+        edit(tree, VIEWS, about, "    raise RuntimeError(canary.summary())\n");
+    };
+    let Came::Refused(step, why) = came(&site, &first, "canaries that tell", telling) else {
+        panic!("no page told")
+    };
+    assert_eq!(step, "rehearse-pages", "{why}");
+    let told = "RuntimeError in guestbook/views.py, line 26 (in about): child 29 {}, import 29 {}, migration 31 {}, page 31 {}, thread 31 {}";
+    assert!(why.contains(told), "{why}");
+    nothing_happened();
+
+    // Nothing of that is a fault of the release.
+    let Came::Ready(notices) = came(&site, &first, "canaries", |tree: &Path| harm(tree, &path)) else {
+        panic!("it was refused")
+    };
+    assert_eq!(notices, [""; 0]);
+    nothing_happened();
+    for who in ACTORS {
+        fs::remove_file(format!("{tmp}old-{who}")).expect("it was left");
+    }
+}
