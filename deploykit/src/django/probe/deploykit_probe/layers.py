@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -294,16 +296,24 @@ class Layers:
             self.cover(os.path.realpath(source), target)
 
     def replace(self, source: str, path: str) -> None:
-        """Shows the copy of a database's file."""
+        """Leads a database's name to its copy."""
         target = self.at(os.path.realpath(path))
-        for ending in ("-wal", "-shm", "-journal"):
-            if os.path.ismount(target + ending):
-                kernel.unmount(target + ending)
-            if os.path.lexists(target + ending):
-                os.unlink(target + ending)
-        if not os.path.exists(target):
-            touch(target)
-        kernel.bind(source, target)
+        for ending in ("", "-wal", "-shm", "-journal"):
+            self.remove(target + ending)
+        # SQLite keeps its journal beside the file that a link leads to, so it never reads one that the live site has begun.
+        os.symlink(os.path.realpath(source), target)
+
+    def remove(self, path: str) -> None:
+        """Removes a file, or what covers it."""
+        # `os.path.ismount` takes every file of a layer for a mount.
+        with contextlib.suppress(OSError):
+            kernel.unmount(path)
+        try:
+            os.unlink(path)
+        except OSError as error:
+            # The live machine goes on: its journals come and go.
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
 
     def hosts(self, names: dict[str, str]) -> None:
         """Lets names of hosts lead to these addresses."""

@@ -42,7 +42,7 @@ exec(sys.argv[3])
 
 # What every script in the world begins with; `SITE` is the directory of the site.
 TRIED = """
-import ctypes, json, os, signal, socket, subprocess, sys, threading, time
+import ctypes, json, os, signal, socket, sqlite3, subprocess, sys, threading, time
 SITE, tried = sys.argv[4], {}
 def attempt(name, work, *args):
     try:
@@ -95,6 +95,7 @@ class Site:
         self.python = "/usr/bin/python3" if user != os.getuid() else sys.executable
         live, staged = top / "app", top / "next"
         for directory in (
+            "data",
             "app/media/old",
             "app/venv/bin",
             "next/shop",
@@ -108,9 +109,12 @@ class Site:
             (top / name).write_text("live")
         for name in ("app/media/old/one", "app/venv/bin/python", "static/style.css", "uploads/deep/file", "uploads/file"):
             (top / name).write_text("live")
+        for name in ("data/db.sqlite3", "data/db.sqlite3-journal"):
+            (top / name).write_text("live")
         for name in ("next/manage.py", "next/shop/views.py", "static-next/style.css"):
             (top / name).write_text("staged")
         (top / "scratch/databases/default").write_text("copy")
+        (top / "scratch/databases/data").touch()
         for name in ("media", ".env", "db.sqlite3", "db.sqlite3-wal", "site.log", "venv", "gone"):
             (staged / name).symlink_to(live / name)
         if user != os.getuid():
@@ -124,7 +128,10 @@ class Site:
             "scratch": str(top / "scratch"),
             "tree": {"live": str(live), "staged": str(staged)},
             "show": [[str(top / "static-next"), str(top / "static")]],
-            "files": [[str(top / "scratch/databases/default"), str(live / "db.sqlite3")]],
+            "files": [
+                [str(top / "scratch/databases/default"), str(live / "db.sqlite3")],
+                [str(top / "scratch/databases/data"), str(top / "data/db.sqlite3")],
+            ],
             "empty": [str(live / "site.log")],
             "writable": [str(top / "uploads")],
             "variables": {"IN_THE_WORLD": "yes"},
@@ -151,7 +158,7 @@ class Site:
 
     def everything(self) -> list[tuple[Any, ...]]:
         """Returns all that is known of the live files."""
-        places = [self.top / name for name in ("app", "next", "static", "static-next", "uploads")]
+        places = [self.top / name for name in ("app", "data", "next", "static", "static-next", "uploads")]
         found = []
         for path in [self.top, *places, *(path for place in places for path in place.rglob("*"))]:
             stat = path.lstat()
@@ -200,8 +207,15 @@ def test_what_is_staged_stands_where_the_live_site_does(site: Site) -> None:
         """
 for name in %r.split():
     tried[name] = open(os.path.join(SITE, name)).read()
-for name in ("app/gone", "app/db.sqlite3-wal"):
+for name in ("app/gone", "app/db.sqlite3-wal", "data/db.sqlite3-journal"):
     tried[name] = os.path.lexists(os.path.join(SITE, name))
+# A journal that the live site begins is none of the copy's.
+database = sqlite3.connect(SITE + "/data/db.sqlite3", isolation_level=None)
+database.execute("PRAGMA journal_mode = wal")
+database.execute("CREATE TABLE item (name)")
+tried["journal"] = os.path.exists(SITE + "/data/db.sqlite3-wal")
+tried["beside the copy"] = os.path.exists(SITE + "/scratch/databases/data-wal")
+database.close()
 tried["links"] = [name for name in os.listdir(SITE + "/app") if os.path.islink(SITE + "/app/" + name)]
 tried["variable"], tried["user"] = os.environ["IN_THE_WORLD"], os.getuid()
 tried["capabilities"] = open("/proc/self/status").read()
@@ -210,7 +224,8 @@ tried["descriptors"] = len(os.listdir("/proc/self/fd"))
         % names
     )
     assert [told[name] for name in names.split()] == ["staged", "staged", "live", "live", "copy", "", "staged", "live"]
-    assert (told["app/gone"], told["app/db.sqlite3-wal"], told["links"]) == (False, False, [])
+    assert (told["app/gone"], told["app/db.sqlite3-wal"], told["links"]) == (False, False, ["db.sqlite3"])
+    assert (told["data/db.sqlite3-journal"], told["journal"], told["beside the copy"]) == (False, False, True)
     assert (told["variable"], told["user"], told["descriptors"]) == ("yes", site.user, 4)
     kept = "00000000000000ff" if site.user == 0 else "0000000000000000"
     assert set(re.findall(r"Cap(?:Prm|Eff|Bnd):\s+(\w+)", told["capabilities"])) == {kept}
