@@ -16,8 +16,8 @@ from .errors import described, readable, text_of
 from .kinds import Json
 from .site import foreign_directories
 
-# What the file systems of a world refuse that the live ones need not: a file that can only be read, one that a mount covers, one
-# whose owner the world does not know, a move between layers.
+# What the file systems of a world refuse that the live ones need not: to write a file that can only be read, to remove one that
+# is a mount, to copy one whose owner the world does not know, to move one to another layer.
 LIMITS = (errno.EROFS, errno.EBUSY, errno.EOVERFLOW, errno.EXDEV)
 
 # The loggers that say why Django answers 400 or 403 without an exception.
