@@ -2,5 +2,6 @@
 
 mod canaries;
 mod copies;
+mod ended;
 mod releases;
 mod servers;

@@ -3,7 +3,7 @@
 mod beside;
 mod databases;
 mod environments;
-mod goes_back;
+pub mod goes_back;
 mod held;
 mod inserted;
 mod locks;

@@ -57,7 +57,7 @@ fn described(event: &Event) -> String {
 }
 
 /// A process that ends with the test.
-struct Killed(Child);
+pub(crate) struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -66,7 +66,7 @@ impl Drop for Killed {
     }
 }
 
-fn start_update(site: &TestSite, at: &str, inserted: Option<&Path>) -> Killed {
+pub(crate) fn start_update(site: &TestSite, at: &str, inserted: Option<&Path>) -> Killed {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     site.dress(&mut command);
     command.args(["--exact", "update::goes_back::killed::an_update_that_kills_itself", "--nocapture"]);
