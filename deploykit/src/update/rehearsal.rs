@@ -117,6 +117,15 @@ pub(super) fn unfit(plan: &mut MigrationPlan, error: &DjangoError) -> String {
     why
 }
 
+/// Tells whether a migration failed because the roles of a copy are no superusers. Source: PostgreSQL's `commands/extension.c`,
+/// and `aclchk.c` of the statements that only superusers may run.
+pub(super) fn lacks_rights(error: &DjangoError) -> bool {
+    let DjangoError::MigrationFailed { raised, .. } = error else { return false };
+    ["permission denied to create extension", "must be superuser"]
+        .iter()
+        .any(|said| raised.message.contains(said))
+}
+
 /// Sorts the pages that are not as expected: those that show that the new version is broken, and what is said of the others. `own`
 /// are the site's own steps that the rehearsal leaves out and that pages may need.
 pub(super) fn judge(
@@ -243,6 +252,22 @@ mod tests {
             Rehearsed { bytes: 1200, ..Rehearsed::default() }.to_string(),
             "none pending; a copy (2 kB) for the pages"
         );
+    }
+
+    #[test]
+    fn a_right_that_no_copy_has_is_no_fault_of_the_version() {
+        let failed = |message: &str| {
+            let raised = crate::django::Raised {
+                exception: "django.db.utils.ProgrammingError".to_owned(),
+                message: message.to_owned(),
+                traceback: Vec::new(),
+            };
+            lacks_rights(&DjangoError::MigrationFailed { migration: None, raised: Box::new(raised) })
+        };
+        assert!(failed(
+            "permission denied to create extension \"postgis\"\nHINT:  Must be superuser to create this extension."
+        ));
+        assert!(!failed("permission denied for table shop_item"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::update::backup::{self, Asked};
 use crate::update::error::PreparationError;
 use crate::update::prepare::databases::is_pooled;
 use crate::update::prepare::{Failed, Preparation};
-use crate::update::rehearsal::{Cannot, InWorld, Rehearsed, unfit};
+use crate::update::rehearsal::{self, Cannot, InWorld, Rehearsed, unfit};
 
 /// How long the rows of a database may take to be compared, each time.
 const COMPARE: Duration = Duration::from_secs(30);
@@ -32,6 +32,9 @@ impl Tried {
         if let Some(place) = self.session.network(host).unwrap_or_default().first() {
             let what = format!("a migration wants to reach {place}, which a rehearsal cannot");
             return Err(Ends::Cannot(Cannot::because(&what, &error)));
+        }
+        if rehearsal::lacks_rights(&error) {
+            return Err(Ends::Cannot(Cannot::because("a migration needs rights of a superuser", &error)));
         }
         Err(Ends::Fails(PreparationError::MigrationsFail { source: error }.into()))
     }
