@@ -201,9 +201,6 @@ pub struct UpdateArgs {
     /// Prepare completely, even when nothing seems to have changed
     #[arg(long)]
     pub look: bool,
-    /// Leave out the rehearsal on copies of the databases
-    #[arg(long)]
-    pub no_rehearsal: bool,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -238,6 +235,9 @@ pub struct RunArgs {
     /// Go on although no page is as expected: this update fixes them
     #[arg(long)]
     pub broken: bool,
+    /// Leave out the rehearsal on copies of the databases
+    #[arg(long)]
+    pub no_rehearsal: bool,
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,

@@ -304,10 +304,12 @@ fn preparation(error: &PreparationError) -> Option<String> {
         PreparationError::Pointers { .. } => {
             "install git-lfs, and run `git lfs install` as the site's user; the site stays on the old version".into()
         }
-        PreparationError::NotRehearsed { help, .. } => {
+        PreparationError::NotRehearsed { what, help, .. } => {
             let help = help.as_ref().map(|help| format!("{help}; or ")).unwrap_or_default();
-            format!("{help}set `rehearsal.when = \"auto\"`, or run `deploykit update --no-rehearsal`")
+            format!("{help}set `rehearsal.when = \"auto\"`, or run `deploykit {what} --no-rehearsal`")
         }
+        PreparationError::PagesFail { version: PREVIOUS, .. }
+        | PreparationError::WorkerFails { version: PREVIOUS, .. } => NOT_BACK.into(),
         PreparationError::MigrationsFail { .. }
         | PreparationError::PagesFail { .. }
         | PreparationError::WorkerFails { .. } => {
@@ -335,6 +337,13 @@ fn redirects(failing: &[PageResult]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(", and "))
 }
 
+/// Which version a rollback restores.
+const PREVIOUS: &str = "previous";
+
+/// For a previous version that would not serve.
+const NOT_BACK: &str = "undo what was changed since the update, such as settings, secrets or data, or fix the new version with another update. \
+     If only the copy is the reason, add `--no-rehearsal`";
+
 fn rollback(error: &RollbackError) -> Option<String> {
     Some(match error {
         RollbackError::NotTheLast { last, .. } => {
@@ -350,6 +359,17 @@ fn rollback(error: &RollbackError) -> Option<String> {
         RollbackError::Irreversible { copy: Some(_), .. } => {
             "restore the copy from before the update with `deploykit rollback --from-copy`: it shows what would be lost, and asks for confirmation".into()
         }
+        RollbackError::ReversalFails { copy: Some(_), .. } => {
+            "change the data that is in the way, or restore the copy from before the update with `deploykit rollback --from-copy`. If only the copy \
+             that was made for the rehearsal is the reason, add `--no-rehearsal`"
+                .into()
+        }
+        RollbackError::ReversalFails { copy: None, .. } => {
+            "change the data that is in the way, or revert the commits upstream and run `deploykit update`. If only the copy is the reason, add \
+             `--no-rehearsal`"
+                .into()
+        }
+        RollbackError::NoBoot { .. } => NOT_BACK.into(),
         RollbackError::NoCopy { .. } => "roll back without `--from-copy`: the migrations are then reversed".into(),
         RollbackError::CopyByHand { .. } => {
             "set `database.restore-command` to the program that restores a copy".into()

@@ -37,8 +37,7 @@ pub fn run(global: &Global, args: &UpdateArgs, ui: Ui) -> Result<u8, Failure> {
     };
     go(&site, &args.run, words, ui, |request, cancel, watch| {
         let (clear, look) = (args.clear, args.look);
-        let rehearsal = args.no_rehearsal.then_some(When::Never);
-        let request = Request { revision: args.revision.clone(), clear, look, rehearsal, ..request };
+        let request = Request { revision: args.revision.clone(), clear, look, ..request };
         update::prepare(&site, &request, Some(cancel), watch)
     })
 }
@@ -71,6 +70,7 @@ pub fn go(
         message: args.message.clone(),
         lock_wait: args.lock_wait.unwrap_or_default(),
         broken: args.broken,
+        rehearsal: args.no_rehearsal.then_some(When::Never),
         ..Request::default()
     };
     let progress = Progress::new(ui);

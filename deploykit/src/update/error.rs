@@ -272,9 +272,11 @@ pub enum PreparationError {
         /// The directory.
         cache: PathBuf,
     },
-    /// The update cannot be rehearsed, and is to be rehearsed always.
-    #[error("the update cannot be rehearsed on a copy: {reason}")]
+    /// The update or rollback cannot be rehearsed, and is to be rehearsed always.
+    #[error("the {what} cannot be rehearsed on a copy: {reason}")]
     NotRehearsed {
+        /// What: `update` or `rollback`.
+        what: &'static str,
         /// Why.
         reason: String,
         /// What would allow it.
@@ -287,9 +289,11 @@ pub enum PreparationError {
         #[source]
         source: DjangoError,
     },
-    /// Pages of the new version are not as expected on copies of the databases.
-    #[error("the new version fails on a copy of the site, which serves as before: {}", list(failing))]
+    /// Pages of the version that is to serve are not as expected on copies of the databases.
+    #[error("the {version} version fails on a copy of the site, which serves as before: {}", list(failing))]
     PagesFail {
+        /// Which version: `new`, or `previous` in a rollback.
+        version: &'static str,
         /// The pages.
         failing: Vec<PageResult>,
         /// The exception behind the first of them.
@@ -297,8 +301,10 @@ pub enum PreparationError {
         raised: Option<Box<Raised>>,
     },
     /// What a worker loads when it starts raises an exception.
-    #[error("worker `{command}` of the new version would not start")]
+    #[error("worker `{command}` of the {version} version would not start")]
     WorkerFails {
+        /// Which version: `new`, or `previous` in a rollback.
+        version: &'static str,
         /// Its command line.
         command: String,
         /// Why not.
@@ -418,6 +424,22 @@ pub enum RollbackError {
         reasons: Vec<String>,
         /// The copy from before the update, if deploykit can restore it.
         copy: Option<PathBuf>,
+    },
+    /// The reversal of the migrations fails on a copy of the database.
+    #[error("the migrations cannot be reversed on a copy of the database; the site serves as before")]
+    ReversalFails {
+        /// Why.
+        #[source]
+        source: DjangoError,
+        /// The copy from before the update, if deploykit can restore it.
+        copy: Option<PathBuf>,
+    },
+    /// The previous version does not boot on a copy of the site, in which the present one boots.
+    #[error("the previous version does not boot on a copy of the site, which serves as before")]
+    NoBoot {
+        /// Why.
+        #[source]
+        source: DjangoError,
     },
     /// The update made no copy of the database.
     #[error("run {run} made no copy of the database")]

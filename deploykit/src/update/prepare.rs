@@ -45,7 +45,7 @@ use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
 use outputs::Seeded;
-use rehearsal::Stage;
+pub(super) use rehearsal::{Stage, Way};
 use settled::Look;
 
 /// A step under way.
@@ -279,6 +279,13 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 command: command.as_ref().filter(|command| command.runs()),
                 apart: &carrying.apart,
                 states: &states,
+                check: self.site.smoke_check(),
+                own: config
+                    .steps
+                    .iter()
+                    .filter(|own| may_make_pages(own))
+                    .map(|own| own.name.as_str())
+                    .collect(),
             };
             self.rehearse(&mut session, &stage, &mut databases)?
         } else {
@@ -424,6 +431,11 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let ready = Ready { planned, session, current, beside, added };
         Ok(Prepared::Ready(self.ready(&states, ready)))
     }
+}
+
+/// Tells whether pages may need what a step does in the window.
+fn may_make_pages(own: &OwnStep) -> bool {
+    own.after >= StepKind::Static && own.after < StepKind::StartWeb
 }
 
 /// Tells whether the update brings other static files.

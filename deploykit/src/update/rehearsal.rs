@@ -52,7 +52,7 @@ impl Cannot {
 
 impl fmt::Display for Cannot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the update was not rehearsed on a copy: {}", self.reason)?;
+        write!(f, "not rehearsed on a copy: {}", self.reason)?;
         self.help.iter().try_for_each(|help| write!(f, "; {help}"))
     }
 }
@@ -92,6 +92,36 @@ impl fmt::Display for Rehearsed {
             }
         }
         Ok(())
+    }
+}
+
+/// What a rollback did to copies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct WentBack {
+    /// What was copied, in bytes.
+    pub bytes: u64,
+    /// The migrations that were reversed.
+    pub reversed: usize,
+    /// The databases whose copy of the update was restored.
+    pub restored: usize,
+    /// How long that took; `None`: there was nothing to do.
+    pub took: Option<Duration>,
+    /// The rows that tables have fewer or more afterwards, a fragment each.
+    pub lost: Vec<String>,
+}
+
+impl fmt::Display for WentBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(took) = self.took else {
+            return write!(f, "none to reverse; a copy ({}) for the pages", size(self.bytes));
+        };
+        let restored = match self.restored {
+            0 => format!("{} reversed", self.reversed),
+            _ if self.reversed == 0 => "restored".to_owned(),
+            _ => format!("restored, and {} reversed", self.reversed),
+        };
+        let (size, took) = (size(self.bytes), took.as_secs_f64());
+        write!(f, "{restored} on a copy ({size}): {took:.2} s; the schema is as before the update")
     }
 }
 
@@ -268,6 +298,17 @@ mod tests {
             "permission denied to create extension \"postgis\"\nHINT:  Must be superuser to create this extension."
         ));
         assert!(!failed("permission denied for table shop_item"));
+    }
+
+    #[test]
+    fn what_a_rollback_does_to_a_copy_is_said_on_one_line() {
+        let back = WentBack { bytes: 1200, ..WentBack::default() };
+        assert_eq!(back.to_string(), "none to reverse; a copy (2 kB) for the pages");
+        let took = Some(Duration::from_millis(220));
+        let said = |reversed, restored| WentBack { reversed, restored, took, ..back.clone() }.to_string();
+        assert_eq!(said(2, 0), "2 reversed on a copy (2 kB): 0.22 s; the schema is as before the update");
+        assert!(said(0, 1).starts_with("restored on a copy (2 kB)"), "{}", said(0, 1));
+        assert!(said(2, 1).starts_with("restored, and 2 reversed on a copy"), "{}", said(2, 1));
     }
 
     #[test]

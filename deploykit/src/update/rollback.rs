@@ -1,7 +1,7 @@
 //! Rolls back a finished update: another way to a plan, for the same runner.
 //!
 //! ```text
-//! PREPARE   run · code · packages · secrets · services · pages · check · migrations
+//! PREPARE   run · code · packages · secrets · services · pages · check · migrations · rehearse-migrations · rehearse-pages
 //! ANNOUNCE  announce · wait · jobs · stop-workers
 //! WINDOW    page-up → stop-web → backup → migrate → static → virtualenv → code → start-required → start-web
 //!           → smoke-check → page-down
@@ -13,6 +13,7 @@
 
 mod answers;
 mod copy;
+mod rehearsal;
 mod static_way;
 
 use std::error::Error;
@@ -137,6 +138,8 @@ struct Facts {
     databases: Vec<Database>,
     states: Vec<ServiceState>,
     baseline: Vec<PageResult>,
+    /// How long the databases took on copies; `None`: there was no rehearsal, or nothing to do.
+    rehearsed: Option<Duration>,
 }
 
 impl<'o> Preparation<'_, 'o> {
@@ -181,7 +184,9 @@ impl<'o> Preparation<'_, 'o> {
         let databases =
             self.step(StepKind::Migrations, |this| this.databases(&done, databases, &project, &mut session))?;
         let target = moved.map(|moved| Target::Move(Box::new(moved)));
-        let facts = Facts { done, target, packages, project, site, databases, states, baseline };
+        let mut facts =
+            Facts { done, target, packages, project, site, databases, states, baseline, rehearsed: None };
+        facts.rehearsed = self.rehearse_rollback(&facts, &mut session)?;
         self.assemble_rollback(facts, session)
     }
 
@@ -351,6 +356,7 @@ impl<'o> Preparation<'_, 'o> {
             migrations: facts.databases.iter().map(|database| database.reversed.len()).sum(),
             copy: facts.backups().map(|(_, backup)| backup.duration()).sum(),
             put_back: facts.put_back(),
+            rehearsed: facts.rehearsed,
             ..Known::default()
         };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();

@@ -6,6 +6,7 @@ pub mod fails;
 mod outputs;
 mod prunes;
 mod refuses;
+mod rehearsed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

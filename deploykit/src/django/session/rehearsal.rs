@@ -62,6 +62,15 @@ impl Session {
         self.tell(host, "connect", request, Some(READ))
     }
 
+    /// Stops the servers of a world in order, so that another one finds in the copies what was changed in this one.
+    ///
+    /// # Errors
+    ///
+    /// When one does not stop.
+    pub fn stop_servers(&mut self, host: &Host) -> Result<(), DjangoError> {
+        self.tell(host, "stop servers", json!({ "do": "stop_servers" }), Some(READ))
+    }
+
     /// Begins to serve the site's pages on a Unix socket, by its WSGI or ASGI application.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The rehearsal: the new version is tried on copies of the databases, in a world of its own, before anybody is told anything.
 
+mod back;
 mod migrations;
 mod pages;
 mod world;
@@ -10,15 +11,17 @@ use crate::git::StagedTree;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::StepKind;
 use crate::services::ServiceState;
+use crate::smoke::SmokeCheck;
 use crate::update::answers::InDatabase;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::migrate_command::MigrateCommand;
 use crate::update::rehearsal::{Cannot, Rehearsed};
 use crate::update::written::Apart;
+pub(in crate::update) use back::Way;
 use world::Scratch;
 
 /// What the new version is made of.
-pub(super) struct Stage<'s> {
+pub(in crate::update) struct Stage<'s> {
     /// The project as it was booted beside the site.
     pub staged: &'s Project,
     /// The live project with the staged virtualenv.
@@ -34,6 +37,10 @@ pub(super) struct Stage<'s> {
     pub apart: &'s Apart,
     /// The services, in the order of the configuration.
     pub states: &'s [ServiceState],
+    /// What the pages are asked for, and how.
+    pub check: Option<SmokeCheck>,
+    /// The site's own steps of the window that pages may need and that are left out.
+    pub own: Vec<&'s str>,
 }
 
 /// Why a rehearsal ends.
@@ -98,16 +105,26 @@ impl Preparation<'_, '_> {
         self.request.rehearsal.unwrap_or(self.site.config().rehearsal.when)
     }
 
+    fn what(&self) -> &'static str {
+        if self.rolls_back.is_some() { "rollback" } else { "update" }
+    }
+
+    /// Says which version is tried.
+    fn version(&self) -> &'static str {
+        if self.rolls_back.is_some() { "previous" } else { "new" }
+    }
+
     /// Tells a person why nothing is rehearsed, or refuses where that is wanted always.
     fn settled<T>(&mut self, result: Result<T, Ends>) -> Result<Option<T>, Failed> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(Ends::Fails(error)) => Err(error),
             Err(Ends::Cannot(cannot)) if self.rehearses() == When::Always => {
-                Err(PreparationError::NotRehearsed { reason: cannot.reason, help: cannot.help }.into())
+                let Cannot { reason, help } = cannot;
+                Err(PreparationError::NotRehearsed { what: self.what(), reason, help }.into())
             }
             Err(Ends::Cannot(cannot)) => {
-                self.notice(cannot.to_string());
+                self.notice(format!("the {} was {cannot}", self.what()));
                 Ok(None)
             }
         }

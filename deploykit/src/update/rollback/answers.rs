@@ -50,7 +50,7 @@ impl Database {
     }
 
     /// Returns how the database is restored; `None` where the update left it as it was.
-    fn reversal(&self, run: &str, project: &Project) -> Option<Reversal> {
+    pub(super) fn reversal(&self, run: &str, project: &Project) -> Option<Reversal> {
         let left = self.done.left.clone();
         if let (Some(copy), Some(backup)) = (&self.copy, self.way_forward()) {
             return Some(copy.reversal(run, backup));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::action::{Action, held_by};
-use crate::django::{LateFiles, PlacedFiles};
+use crate::django::{Appears, LateFiles, PlacedFiles};
 use crate::host::Swap;
 use crate::host::files;
 use crate::state::KeptStatic;
@@ -49,6 +49,12 @@ impl StaticWay {
             }
             _ => None,
         })
+    }
+
+    /// Returns what the exchange brings back.
+    pub(super) fn appears(&self) -> Option<Appears> {
+        let back = self.back.iter().find_map(held_by!(Swap)).filter(|back| back.wanted.is_some())?;
+        Some(Appears { live: back.live, staged: back.aside })
     }
 
     /// Returns the directory that is exchanged whole.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import IO
 
+from . import origin
 from .connections import sqlite_file
+from .copies_sqlite import keep_mark, marked
 from .errors import Refused
 from .kinds import Connection
 
@@ -47,5 +49,9 @@ def sqlite_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
 
 
 def sqlite_restore(connection: Connection, path: str) -> None:
-    """Restores a SQLite database."""
-    copy_database(path, sqlite_path(connection))
+    """Restores a SQLite database. In a world it stays the copy that it was."""
+    target = sqlite_path(connection)
+    marker = marked(target) if origin.IN_WORLD else ""
+    copy_database(path, target)
+    if marker:
+        keep_mark(target, marker)

@@ -45,6 +45,13 @@ def marked(path: str) -> str:
         return file.read(MARK_LENGTH).hex()
 
 
+def keep_mark(path: str, marker: str) -> None:
+    """Marks a copy again that was overwritten."""
+    with open(path, "r+b") as file:
+        file.seek(MARK_AT)
+        file.write(bytes.fromhex(marker))
+
+
 def quoted(name: str) -> str:
     """Returns a name as SQL."""
     return '"%s"' % name.replace('"', '""')

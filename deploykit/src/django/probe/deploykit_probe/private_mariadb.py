@@ -326,6 +326,7 @@ class Server:
             "argv": argv,
             "environment": server_environment(),
             "user": self.user,
+            "stop": int(signal.SIGTERM),
             "ready": self.endpoints.ready(name),
             "listen": self.endpoints.far(),
             "hosts": self.endpoints.hosts,

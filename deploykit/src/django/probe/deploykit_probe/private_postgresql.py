@@ -345,6 +345,7 @@ class Cluster:
             "argv": argv_as(self.user, self.data, argv),
             "environment": server_environment(),
             "user": None,
+            "stop": int(signal.SIGINT),
             "ready": self.endpoints.ready(".s.PGSQL.%d" % self.port),
             "listen": self.endpoints.far(),
             "hosts": self.endpoints.hosts,

@@ -68,6 +68,10 @@ def forbidden(number: int, user: bool) -> str | None:
     return None
 
 
+# The servers of this world, each with the signal that stops it in order.
+STARTED: list[tuple[int, int]] = []
+
+
 def enter(spec: Json, kept: set[int]) -> None:
     """Returns in a process of the new world. This process waits for its end, and ends as it does."""
     try:
@@ -107,6 +111,7 @@ def enter(spec: Json, kept: set[int]) -> None:
         started = [(server, start(server)) for server in spec.get("servers", [])]
         for server, program in started:
             wait_for(server, program)
+            STARTED.append((program.pid, server["stop"]))
     except OSError as error:
         raise refusal(error) from error
     process = os.fork()
@@ -237,6 +242,24 @@ def wait_for(server: Json, process: subprocess.Popen[bytes]) -> None:
         if time.monotonic() > until:
             raise Refused("no_world", reason="`%s` did not answer within %d s (%s)" % (program, READY, said))
         time.sleep(0.01)
+
+
+@answers("stop_servers")
+def do_stop_servers(request: Json) -> Json:
+    """Stops the servers of this world, so that another one can start them again on what they hold."""
+    for pid, number in STARTED:
+        os.kill(pid, number)
+    until = time.monotonic() + READY
+    while STARTED:
+        try:
+            os.kill(STARTED[0][0], 0)
+        except ProcessLookupError:
+            STARTED.pop(0)
+            continue
+        if time.monotonic() > until:
+            raise Refused("no_world", reason="a server of a rehearsal did not stop within %d s" % READY)
+        time.sleep(0.01)
+    return {}
 
 
 def remove(scratch: str) -> None:

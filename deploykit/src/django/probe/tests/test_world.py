@@ -368,12 +368,18 @@ def test_servers_stand_at_the_live_address(site: Site) -> None:
         "environment": {},
         "user": None,
         "ready": {"tcp": ["192.0.2.7", 5432]},
+        "stop": 15,
         "listen": ["192.0.2.7", "2001:db8::7"],
         "hosts": {"db.example.org": "192.0.2.7"},
     }
     site.spec["servers"] = [server]
     script = "tried['said'] = socket.create_connection(('db.example.org', 5432)).recv(100).decode()"
     assert site.run(script) == {"said": "the copy"}
+    script = (
+        "world.do_stop_servers({})\n"
+        "with socket.socket() as client: tried['reached'] = client.connect_ex(('192.0.2.7', 5432)) == 0"
+    )
+    assert site.run(script) == {"reached": False}
     site.spec["servers"] = [dict(server, argv=[site.python, "-c", "raise SystemExit(5)"])]
     process = site.start("print('no')")
     out, _ = process.communicate(timeout=60)

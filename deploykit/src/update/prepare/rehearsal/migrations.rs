@@ -17,15 +17,15 @@ use crate::update::rehearsal::{self, Cannot, InWorld, Rehearsed, unfit};
 const COMPARE: Duration = Duration::from_secs(30);
 
 impl Tried {
-    /// Migrates. What fails for want of the network is no fault of the new version.
-    fn migrate(
+    /// Changes copies; returns how that fails. What fails for want of the network is no fault of the code.
+    pub(super) fn attempt(
         &mut self,
         host: &Host,
-        migrate: impl FnOnce(&mut Session, &Host) -> Result<(), DjangoError>,
-    ) -> Result<(), Ends> {
+        change: impl FnOnce(&mut Session, &Host) -> Result<(), DjangoError>,
+    ) -> Result<Result<(), DjangoError>, Ends> {
         // What the site's code tried while it booted is another matter.
         self.session.network(host)?;
-        let Err(error) = migrate(&mut self.session, host) else { return Ok(()) };
+        let Err(error) = change(&mut self.session, host) else { return Ok(Ok(())) };
         if error.is_cancelled() {
             return Err(error.into());
         }
@@ -36,7 +36,17 @@ impl Tried {
         if rehearsal::lacks_rights(&error) {
             return Err(Ends::Cannot(Cannot::because("a migration needs rights of a superuser", &error)));
         }
-        Err(Ends::Fails(PreparationError::MigrationsFail { source: error }.into()))
+        Ok(Err(error))
+    }
+
+    /// Migrates.
+    fn migrate(
+        &mut self,
+        host: &Host,
+        migrate: impl FnOnce(&mut Session, &Host) -> Result<(), DjangoError>,
+    ) -> Result<(), Ends> {
+        let migrated = self.attempt(host, migrate)?;
+        migrated.map_err(|source| Ends::Fails(PreparationError::MigrationsFail { source }.into()))
     }
 }
 

@@ -8,7 +8,6 @@ use crate::django::{DjangoError, PageRecord, PageServer, Session};
 use crate::git::counted;
 use crate::host::processes::ProcessId;
 use crate::operations::smoke_check::{PageResult, SmokeCheck};
-use crate::plan::StepKind;
 use crate::update::error::PreparationError;
 use crate::update::prepare::Preparation;
 use crate::update::rehearsal::{Cannot, fits, judge};
@@ -27,7 +26,7 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<String, Ends> {
         let socket = scratch.0.join("pages.sock");
-        let Some(check) = self.site.smoke_check().filter(|check| !check.pages.is_empty()) else {
+        let Some(check) = stage.check.as_ref().filter(|check| !check.pages.is_empty()) else {
             return Ok("no pages are configured".to_owned());
         };
         if socket.as_os_str().len() > LONGEST_SOCKET {
@@ -36,11 +35,7 @@ impl Preparation<'_, '_> {
         }
         let check = check.through(socket.clone()).map_err(|error| Ends::Fails(error.into()))?;
         let (results, records) = self.ask(tried, stage, &check, &socket)?;
-        let own = self.site.config().steps.iter();
-        let own = own.filter(|own| own.after >= StepKind::Static && own.after < StepKind::StartWeb);
-        let own: Vec<&str> = own.map(|own| own.name.as_str()).collect();
-        let (mut failing, unsure) = judge(&results, &records, &own);
-        let mut unsure = unsure;
+        let (mut failing, mut unsure) = judge(&results, &records, &stage.own);
         if !failing.is_empty() {
             // Pages that the live version does not answer here either say nothing about the new one.
             let there = match self.live_pages(session, stage, &check, &socket, scratch) {
@@ -72,7 +67,7 @@ impl Preparation<'_, '_> {
         let raised = records.iter().filter(|record| failing.iter().any(|page| fits(&record.path, page)));
         let raised =
             raised.flat_map(|record| &record.exceptions).next().map(|exception| Box::new(exception.raised()));
-        Err(Ends::Fails(PreparationError::PagesFail { failing, raised }.into()))
+        Err(Ends::Fails(PreparationError::PagesFail { version: self.version(), failing, raised }.into()))
     }
 
     /// Loads what the workers that run will load when they start again.
@@ -101,7 +96,12 @@ impl Preparation<'_, '_> {
                 )),
                 None => {
                     return Err(Ends::Fails(
-                        PreparationError::WorkerFails { command: fault.command, raised }.into(),
+                        PreparationError::WorkerFails {
+                            version: self.version(),
+                            command: fault.command,
+                            raised,
+                        }
+                        .into(),
                     ));
                 }
             }
@@ -144,7 +144,8 @@ impl Preparation<'_, '_> {
             Err(DjangoError::Broken { raised, .. }) => {
                 let failing = results.into_iter().filter(|page| !page.problems.is_empty()).collect();
                 return Err(Ends::Fails(
-                    PreparationError::PagesFail { failing, raised: Some(raised) }.into(),
+                    PreparationError::PagesFail { version: self.version(), failing, raised: Some(raised) }
+                        .into(),
                 ));
             }
             records => records?,

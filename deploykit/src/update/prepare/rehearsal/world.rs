@@ -45,12 +45,21 @@ impl Preparation<'_, '_> {
         tree: Option<&StagedTree>,
         scratch: &Scratch,
     ) -> Result<Tried, Ends> {
-        let host = self.host.clone();
-        scratch.clear()?;
-        if let Some(reason) = session.why_no_world(&host, &scratch.0)? {
-            return Err(Ends::Cannot(Cannot { reason, help: None }));
-        }
         let copies = self.copies(session, stage, scratch)?;
+        let booted = self.try_on(copies, stage, tree, scratch)?;
+        // It boots beside the site: what it lacks here is something of the machine.
+        booted.map_err(|error| Ends::Cannot(Cannot::because("Django does not boot there", &error)))
+    }
+
+    /// Boots a version in a world of its own, on these copies; returns why it does not boot there.
+    pub(super) fn try_on(
+        &self,
+        copies: Copies,
+        stage: &Stage<'_>,
+        tree: Option<&StagedTree>,
+        scratch: &Scratch,
+    ) -> Result<Result<Tried, DjangoError>, Ends> {
+        let host = self.host.clone();
         let live = &self.site.config().site.repository;
         let world = World {
             scratch: scratch.0.clone(),
@@ -68,8 +77,7 @@ impl Preparation<'_, '_> {
             Ok(session) => session,
             Err(error) if error.is_cancelled() => return Err(error.into()),
             Err(DjangoError::NoWorld { reason }) => return Err(Ends::Cannot(Cannot { reason, help: None })),
-            // It boots beside the site: what it lacks here is something of the machine.
-            Err(error) => return Err(Ends::Cannot(Cannot::because("Django does not boot there", &error))),
+            Err(error) => return Ok(Err(error)),
         };
         if let Err(error) = session.confirm_copies(&host, &copies) {
             return Err(Ends::Cannot(Cannot::because(
@@ -77,7 +85,7 @@ impl Preparation<'_, '_> {
                 &error,
             )));
         }
-        Ok(Tried { session, copies })
+        Ok(Ok(Tried { session, copies }))
     }
 
     /// Lets the state directory, which holds the virtualenvs, appear where it is.
@@ -86,8 +94,17 @@ impl Preparation<'_, '_> {
         Appears { live: directory.clone(), staged: directory }
     }
 
-    /// Copies every database of the site.
-    fn copies(&self, session: &mut Session, stage: &Stage<'_>, scratch: &Scratch) -> Result<Copies, Ends> {
+    /// Copies every database of the site, where there can be a world for them.
+    pub(super) fn copies(
+        &self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        scratch: &Scratch,
+    ) -> Result<Copies, Ends> {
+        scratch.clear()?;
+        if let Some(reason) = session.why_no_world(&self.host, &scratch.0)? {
+            return Err(Ends::Cannot(Cannot { reason, help: None }));
+        }
         let aliases = stage.site.databases.iter().filter(|one| one.vendor != "unknown");
         let aliases: Vec<String> = aliases.map(|one| one.alias.clone()).collect();
         let Size(limit) = self.site.config().rehearsal.limit;

@@ -1,0 +1,191 @@
+//! A rollback on copies of the databases: its migrations, and then the previous version's pages.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::world::{Scratch, Tried};
+use super::{Ends, Stage};
+use crate::django::{Copies, DatabaseState, DjangoError, PutBack, RestoreDatabase, RowCounts, Session, When};
+use crate::git::{Parked, StagedTree};
+use crate::host::{Swap, copies, files};
+use crate::plan::StepKind;
+use crate::update::beside::Beside;
+use crate::update::error::{RollbackError, UpdateError};
+use crate::update::past::COUNTING;
+use crate::update::prepare::Preparation;
+use crate::update::rehearsal::{Cannot, WentBack};
+
+/// Tables into which Django itself writes when migrations are reversed.
+const DJANGO_S: [&str; 2] = ["auth_permission", "django_content_type"];
+
+/// What a rollback does to a database.
+pub(in crate::update) struct Way {
+    pub restore: RestoreDatabase,
+    /// The database as it is now.
+    pub now: DatabaseState,
+    /// How many migrations are reversed.
+    pub reversed: usize,
+    /// The copy of the update, if deploykit can restore it.
+    pub copy: Option<PathBuf>,
+}
+
+impl Preparation<'_, '_> {
+    /// Rehearses what a rollback will do to the databases, and what the previous version's pages answer then. Returns how long the
+    /// databases took. `outputs` bring the previous outputs of the site's own steps back.
+    pub(in crate::update) fn rehearse_back(
+        &mut self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        ways: &[Way],
+        outputs: &[Swap],
+    ) -> Result<Option<Duration>, UpdateError> {
+        if self.rehearses() == When::Never {
+            return Ok(None);
+        }
+        let scratch = Scratch(self.state.rehearsal());
+        let nothing = || "not rehearsed".to_owned();
+        let step = self.begin_step(StepKind::RehearseMigrations);
+        let went_back = self.go_back(session, stage, ways, &scratch);
+        let went_back = self.settled(went_back).map(|found| {
+            let text = found.as_ref().map_or_else(nothing, |(_, back)| back.to_string());
+            (found, text)
+        });
+        let Some((copies, back)) = self.end_step(step, went_back)? else { return Ok(None) };
+        for text in &back.lost {
+            self.notice(format!("after the rollback of a copy of the database, {text}"));
+        }
+        let step = self.begin_step(StepKind::RehearsePages);
+        let pages = self.previous_version(session, copies, stage, outputs, &scratch);
+        let pages = self.settled(pages).map(|text| ((), text.unwrap_or_else(nothing)));
+        self.end_step(step, pages)?;
+        Ok(back.took)
+    }
+
+    /// Restores the copies as the window will restore the databases, with the code that brought the migrations.
+    fn go_back(
+        &mut self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        ways: &[Way],
+        scratch: &Scratch,
+    ) -> Result<(Copies, WentBack), Ends> {
+        let host = self.host.clone();
+        if ways.is_empty() {
+            let copies = self.copies(session, stage, scratch)?;
+            let bytes = copies.bytes;
+            return Ok((copies, WentBack { bytes, ..WentBack::default() }));
+        }
+        let mut tried = self.try_out(session, stage, None, scratch)?;
+        let mut back = WentBack { bytes: tried.copies.bytes, ..WentBack::default() };
+        let begun = Instant::now();
+        let mut counting = Duration::ZERO;
+        for way in ways {
+            let alias = way.restore.before.database.as_str();
+            let since = Instant::now();
+            let is_alike = tried.session.on(alias).state(&host)? == way.now;
+            let rows = self.rows_of(&mut tried, alias)?;
+            counting += since.elapsed();
+            self.restore(&mut tried, way, is_alike)?;
+            let since = Instant::now();
+            if way.restore.backup.is_some() {
+                back.restored += 1;
+            } else {
+                back.reversed += way.reversed;
+                back.lost.extend(self.rows_of(&mut tried, alias)?.since(&rows));
+            }
+            counting += since.elapsed();
+        }
+        back.took = Some(begun.elapsed().saturating_sub(counting));
+        tried.session.stop_servers(&host)?;
+        let Tried { session, copies } = tried;
+        session.close(&host);
+        Ok((copies, back))
+    }
+
+    /// Restores a copy; `is_alike`: its schema is described as the live one's is.
+    fn restore(&self, tried: &mut Tried, way: &Way, is_alike: bool) -> Result<(), Ends> {
+        let before = &way.restore.before;
+        if let Some(backup) = &way.restore.backup {
+            if way.restore.put_back != PutBack::Itself {
+                let reason = "`database.restore-command` restores the copy of the update".to_owned();
+                return Err(Ends::Cannot(Cannot { reason, help: None }));
+            }
+            let restored =
+                tried.attempt(&self.host, |session, host| session.restore_backup(host, before, backup))?;
+            // It may need rights that nobody has in a private server.
+            let what = "the copy of the update cannot be restored there";
+            return restored.map_err(|error| Ends::Cannot(Cannot::because(what, &error)));
+        }
+        match tried.attempt(&self.host, |session, host| session.restore(host, before))? {
+            Ok(()) => Ok(()),
+            Err(DjangoError::SchemaDiffers { .. }) if !is_alike => {
+                let reason = format!(
+                    "the schema of a copy of database `{}` is not that of the original",
+                    before.database
+                );
+                Err(Ends::Cannot(Cannot { reason, help: None }))
+            }
+            Err(source) => {
+                Err(Ends::Fails(RollbackError::ReversalFails { source, copy: way.copy.clone() }.into()))
+            }
+        }
+    }
+
+    fn rows_of(&self, tried: &mut Tried, alias: &str) -> Result<RowCounts, Ends> {
+        let mut rows = tried.session.on(alias).rows(&self.host, COUNTING)?;
+        rows.counts.retain(|table, _| !DJANGO_S.contains(&table.as_str()));
+        Ok(rows)
+    }
+
+    /// Boots the previous version on these copies, and asks it for its pages.
+    fn previous_version(
+        &mut self,
+        session: &mut Session,
+        copies: Copies,
+        stage: &Stage<'_>,
+        outputs: &[Swap],
+        scratch: &Scratch,
+    ) -> Result<String, Ends> {
+        if !stage.project.python.exists() {
+            let reason = format!("`{}` is missing where it is kept", stage.project.python.display());
+            return Err(Ends::Cannot(Cannot { reason, help: None }));
+        }
+        // It goes with this value.
+        let _beside = Beside::new(stage.tree.clone(), self.state.staged_tree());
+        let tree = self.previous_tree(stage.tree, outputs)?;
+        let mut tried = match self.try_on(copies, stage, Some(&tree), scratch)? {
+            Ok(tried) => tried,
+            Err(source) => {
+                // It says something about the previous version only if the present one boots there.
+                self.try_out(session, stage, None, scratch)?.session.close(&self.host);
+                return Err(Ends::Fails(RollbackError::NoBoot { source }.into()));
+            }
+        };
+        let loaded = self.rehearse_workers(&mut tried, stage)?;
+        let pages = self.rehearse_pages(session, &mut tried, stage, scratch)?;
+        tried.session.close(&self.host);
+        Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+
+    /// Checks the previous version out beside the site, with its outputs of the site's own steps.
+    fn previous_tree(&self, tree: &StagedTree, outputs: &[Swap]) -> Result<StagedTree, Ends> {
+        let steps = self.site.config().steps.iter();
+        let caches: Vec<PathBuf> = steps.flat_map(|step| step.cache.iter().cloned()).collect();
+        let made = outputs.iter().map(|swap| swap.live.clone());
+        let mut exclude: Vec<PathBuf> = caches.iter().cloned().chain(made).collect();
+        exclude.push(self.state.directory().to_owned());
+        let place = self.state.staged_tree();
+        let parked = Some(Parked { place: &place, keep: &caches });
+        let StagedTree { repository, path, commit } = tree;
+        let tree = StagedTree::prepare(&self.host, repository, path, commit, &exclude, parked)
+            .map_err(|error| Ends::Fails(error.into()))?;
+        for swap in outputs.iter().filter(|swap| swap.wanted.is_some()) {
+            let Ok(inside) = swap.live.strip_prefix(repository) else { continue };
+            let target = tree.path.join(inside);
+            let copied =
+                files::remove_tree(&target).and_then(|()| copies::copy(&self.host, &swap.aside, &target));
+            copied.map_err(|error| Ends::Fails(error.into()))?;
+        }
+        Ok(tree)
+    }
+}

@@ -1,0 +1,61 @@
+//! What of a rollback is rehearsed.
+
+use std::time::Duration;
+
+use super::{Facts, copy};
+use crate::django::{Project, Session};
+use crate::git::StagedTree;
+use crate::host::Swap;
+use crate::operations::pip_install::Prepared as Packages;
+use crate::update::error::UpdateError;
+use crate::update::prepare::{Preparation, Stage, Way};
+use crate::update::rollback::static_way::StaticWay;
+use crate::update::written::Apart;
+
+impl Preparation<'_, '_> {
+    /// Rehearses the rollback; returns how long the databases took.
+    pub(super) fn rehearse_rollback(
+        &mut self,
+        facts: &Facts,
+        session: &mut Session,
+    ) -> Result<Option<Duration>, UpdateError> {
+        let done = &facts.done;
+        let environment = Packages::goes_live(&facts.packages).map(|ready| ready.staged.join("bin/python"));
+        let python = environment.unwrap_or_else(|| facts.project.python.clone());
+        let tree = StagedTree {
+            repository: self.site.config().site.repository.clone(),
+            path: self.site.staged_tree(),
+            commit: self.to.clone(),
+        };
+        let mut check = self.site.smoke_check();
+        if let (Some(check), Some(before)) = (&mut check, &done.pages) {
+            check.pages.clone_from(&before.pages);
+        }
+        let stage = Stage {
+            staged: &facts.project,
+            project: Project { python, ..facts.project.clone() },
+            tree: &tree,
+            site: &facts.site,
+            static_files: done.static_files.as_ref().and_then(StaticWay::appears),
+            baseline: &facts.baseline,
+            command: None,
+            apart: &Apart::default(),
+            states: &facts.states,
+            check,
+            // They are not run in a rollback.
+            own: Vec::new(),
+        };
+        let ways = facts.databases.iter().rev().filter_map(|database| {
+            let reversal = database.reversal(&done.run, &facts.project)?;
+            Some(Way {
+                reversed: reversal.reversed.len(),
+                restore: reversal.restore,
+                now: database.done.left.clone(),
+                copy: database.done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned),
+            })
+        });
+        let ways: Vec<Way> = ways.collect();
+        let outputs: Vec<Swap> = done.outputs.iter().map(|(back, _)| back.clone()).collect();
+        self.rehearse_back(session, &stage, &ways, &outputs)
+    }
+}
