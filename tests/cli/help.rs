@@ -177,12 +177,12 @@ Arguments:
 Options:
       --clear             Collect all static files, and remove everything else from STATIC_ROOT
       --look              Prepare completely, even when nothing seems to have changed
-      --no-rehearsal      Leave out the rehearsal on copies of the databases
       --at <HH:MM>        Start the maintenance at this time, in the site's time zone
       --in <TIME>         Start the maintenance after this time, such as 20m
       --now               Start at once, without the configured notice
       --message <TEXT>    The message for users
       --broken            Go on although no page is as expected: this update fixes them
+      --no-rehearsal      Leave out the rehearsal on copies of the databases
   -y, --yes               Do not ask for confirmation
       --lock-wait <TIME>  Wait at most this long for another run to end, such as 15m
       --events <FILE>     Append every event to this file, one JSON object per line
@@ -215,6 +215,7 @@ Options:
       --now               Start at once, without the configured notice
       --message <TEXT>    The message for users
       --broken            Go on although no page is as expected: this update fixes them
+      --no-rehearsal      Leave out the rehearsal on copies of the databases
   -y, --yes               Do not ask for confirmation
       --lock-wait <TIME>  Wait at most this long for another run to end, such as 15m
       --events <FILE>     Append every event to this file, one JSON object per line

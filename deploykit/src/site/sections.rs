@@ -184,7 +184,8 @@ keys! {
     /// The rehearsal: before an update announces anything, it migrates copies of the databases and asks the new version for the
     /// pages there.
     pub struct RehearsalSection in "[rehearsal]" {
-        /// `auto` rehearses what can be rehearsed, and says what cannot. `always` refuses an update that cannot be rehearsed.
+        /// `auto` rehearses what can be rehearsed, and says what cannot. `always` refuses an update or a rollback that
+        /// cannot be rehearsed.
         "when" => when: When = When::Auto, in Development When::Never;
         /// Of larger databases, only the schema and the rows of Django's own small tables are copied.
         "limit" => limit: Size = Size(2_000_000_000), shown "`\"2 GB\"`";
