@@ -150,7 +150,10 @@ pub(super) fn unfit(plan: &mut MigrationPlan, error: &DjangoError) -> String {
 /// Tells whether a migration failed because the roles of a copy are no superusers. Source: PostgreSQL's `commands/extension.c`,
 /// and `aclchk.c` of the statements that only superusers may run.
 pub(super) fn lacks_rights(error: &DjangoError) -> bool {
-    let DjangoError::MigrationFailed { raised, .. } = error else { return false };
+    let (DjangoError::MigrationFailed { raised, .. } | DjangoError::ReversalFailed { raised, .. }) = error
+    else {
+        return false;
+    };
     ["permission denied to create extension", "must be superuser"]
         .iter()
         .any(|said| raised.message.contains(said))
