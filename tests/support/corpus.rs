@@ -390,6 +390,58 @@ pub const HEALTHY: &[Release] = &[
     release("a worker that works otherwise", |tree| prepend(tree, WORK, "import json  # noqa: F401\n")),
 ];
 
+/// Releases that a server refuses and SQLite does not.
+pub const BROKEN_ON_SERVERS: &[Release] = &[
+    release("a value that is too long", |tree| {
+        edit(
+            tree,
+            MODELS,
+            "author = models.CharField(max_length=80)",
+            "author = models.CharField(max_length=3)",
+        );
+        operations(tree, "migrations.AlterField(\"entry\", \"author\", models.CharField(max_length=3))", "");
+    }),
+    release("a text that is no number", |tree| {
+        edit(tree, MODELS, "author = models.CharField(max_length=80)", "author = models.IntegerField()");
+        operations(tree, "migrations.AlterField(\"entry\", \"author\", models.IntegerField())", "");
+    }),
+];
+
+/// Releases that only PostgreSQL refuses.
+pub const BROKEN_ON_POSTGRESQL: &[Release] = &[
+    release("a migration that goes on after an error", |tree| {
+        code(
+            tree,
+            "try:\n        editor.execute(\"SELECT * FROM guestbook_reply\")\n    except Exception:\n        pass\n    \
+             apps.get_model(\"guestbook\", \"Entry\").objects.count()",
+        );
+    }),
+    release("a query that compares a text with a number", |tree| {
+        in_home(tree, "Entry.objects.extra(where=[\"author = 1\"]).exists()")
+    }),
+];
+
+/// Healthy releases for a server.
+pub const HEALTHY_ON_SERVERS: &[Release] = &[release("a migration that locks a table", |tree| {
+    code(
+        tree,
+        "if editor.connection.vendor == \"postgresql\":\n        \
+         editor.execute(\"LOCK TABLE guestbook_entry IN ACCESS EXCLUSIVE MODE\")\n    \
+         list(apps.get_model(\"guestbook\", \"Entry\").objects.select_for_update())",
+    );
+})];
+
+/// Healthy releases for PostgreSQL.
+pub const HEALTHY_ON_POSTGRESQL: &[Release] = &[release("an index that is built beside writers", |tree| {
+    operations(
+        tree,
+        "migrations.RunSQL(\"CREATE INDEX CONCURRENTLY by_author ON guestbook_entry (author)\", \
+         \"DROP INDEX CONCURRENTLY by_author\")",
+        "",
+    );
+    edit(tree, &migration(), "    dependencies", "    atomic = False\n    dependencies");
+})];
+
 fn in_home(tree: &Path, lines: &str) {
     edit(tree, VIEWS, IN_HOME, &format!("    {lines}\n{IN_HOME}"));
 }

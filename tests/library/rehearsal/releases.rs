@@ -6,7 +6,12 @@ use deploykit::error_chain;
 use deploykit::event::Record;
 use deploykit::update::{self, Prepared, Request, UpdateError};
 
-use crate::support::corpus::{BROKEN, HEALTHY, Release};
+use crate::database::on_each_engine;
+use crate::support::corpus::{
+    BROKEN, BROKEN_ON_POSTGRESQL, BROKEN_ON_SERVERS, HEALTHY, HEALTHY_ON_POSTGRESQL, HEALTHY_ON_SERVERS,
+    Release,
+};
+use crate::support::database::{Database, Engine};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::DemoSite;
 use crate::support::snapshot::{Snapshot, assert_same};
@@ -15,8 +20,14 @@ use crate::update::load;
 /// Broken releases that may go into the window, in percent.
 const UNSEEN: usize = 5;
 
-/// One release of so many is tried by default.
+/// One release of so many is tried by default; on a server, only the releases that are for servers, since each takes its time.
 const SAMPLE: usize = 6;
+
+/// The releases to be told apart.
+struct Releases {
+    broken: Vec<&'static Release>,
+    healthy: Vec<&'static Release>,
+}
 
 /// What came of the preparation of a release.
 pub(super) enum Came {
@@ -29,7 +40,51 @@ pub(super) enum Came {
 fn are_told_apart() {
     let Some(mut site) = TestSite::builder().rehearsal().build() else { return };
     prepare_site(&mut site);
-    score(&site, "SQLite");
+    score(&site, "SQLite", &Releases::of(|_, number| number % SAMPLE == 0, &[BROKEN], &[HEALTHY]));
+}
+
+on_each_engine! {
+    are_told_apart_on,
+}
+
+fn are_told_apart_on(engine: Engine) {
+    let Some(database) = Database::new(engine) else { return };
+    let Some(mut site) = TestSite::builder().database(&database).rehearsal().build() else { return };
+    prepare_site(&mut site);
+    let only: (&[Release], &[Release]) = match engine {
+        Engine::PostgreSql => (BROKEN_ON_POSTGRESQL, HEALTHY_ON_POSTGRESQL),
+        Engine::MariaDb => (&[], &[]),
+    };
+    let releases = Releases::of(
+        |list, _| list > 0,
+        &[BROKEN, BROKEN_ON_SERVERS, only.0],
+        &[HEALTHY, HEALTHY_ON_SERVERS, only.1],
+    );
+    score(&site, &format!("{engine:?}"), &releases);
+}
+
+impl Releases {
+    /// Chooses releases of these lists by the variable `RELEASES`: `all`, or those whose name contains it; by default a sample, given
+    /// the number of a list and of a release in it.
+    fn of(
+        is_sample: impl Fn(usize, usize) -> bool,
+        broken: &[&'static [Release]],
+        healthy: &[&'static [Release]],
+    ) -> Releases {
+        let wanted = std::env::var("RELEASES").ok();
+        let chosen = |lists: &[&'static [Release]]| {
+            let all = lists.iter().enumerate().flat_map(|(list, releases)| {
+                releases.iter().enumerate().map(move |(number, release)| (list, number, release))
+            });
+            let wanted = all.filter(|(list, number, release)| match wanted.as_deref() {
+                None => is_sample(*list, *number),
+                Some("all") => true,
+                Some(part) => release.name.contains(part),
+            });
+            wanted.map(|(_, _, release)| release).collect()
+        };
+        Releases { broken: chosen(broken), healthy: chosen(healthy) }
+    }
 }
 
 /// Lets the site serve pages that a release can break.
@@ -41,35 +96,23 @@ fn prepare_site(site: &mut TestSite) {
 }
 
 /// Prepares every release, and prints how many are taken for what they are.
-fn score(site: &DemoSite, database: &str) {
+fn score(site: &DemoSite, database: &str, releases: &Releases) {
     let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
-    // Which ones: `all`, or those whose name contains this; by default a sample, since each takes its time.
-    let wanted = std::env::var("RELEASES").ok();
-    let is_wanted = |(number, release): &(usize, &Release)| match wanted.as_deref() {
-        None => number % SAMPLE == 0,
-        Some("all") => true,
-        Some(part) => release.name.contains(part),
-    };
-    let chosen = |releases: &'static [Release]| {
-        releases.iter().enumerate().filter(is_wanted).map(|(_, release)| release)
-    };
     let (before, processes) = (Snapshot::of(site), site.processes());
     let (mut unseen, mut wrong) = (Vec::new(), Vec::new());
-    let (mut broken, mut healthy) = (0, 0);
-    for release in chosen(BROKEN) {
-        broken += 1;
+    for release in &releases.broken {
         match came(site, &first, release.name, release.change) {
             Came::Refused(step, why) => eprintln!("refused by {step}: {}: {why}", release.name),
             Came::Ready(notices) => unseen.push(format!("{}: {notices:?}", release.name)),
         }
     }
-    for release in chosen(HEALTHY) {
-        healthy += 1;
+    for release in &releases.healthy {
         match came(site, &first, release.name, release.change) {
             Came::Refused(step, why) => wrong.push(format!("{} by {step}: {why}", release.name)),
             Came::Ready(notices) => eprintln!("ready: {}: {notices:?}", release.name),
         }
     }
+    let (broken, healthy) = (releases.broken.len(), releases.healthy.len());
     println!(
         "{database}: {broken} broken releases: {} refused, {} not seen; {healthy} healthy ones: {} refused",
         broken - unseen.len(),
