@@ -3,5 +3,6 @@
 mod canaries;
 mod copies;
 mod ended;
+mod locks;
 mod releases;
 mod servers;

@@ -1,6 +1,7 @@
 //! The documents of `--json` that are not the library's own; `docs/json.md` describes them all.
 
 use deploykit::action::Action;
+use deploykit::internal::django::MigrationOnCopy;
 use deploykit::internal::git::Commit;
 use deploykit::internal::python::PackageChange;
 use deploykit::operations::{Change, Check};
@@ -47,6 +48,7 @@ struct PlannedStep<'p> {
     needed: bool,
     #[serde(flatten)]
     told: Told,
+    migrations: &'p [MigrationOnCopy],
     irreversible: Option<&'p str>,
 }
 
@@ -57,6 +59,7 @@ impl<'p> From<&'p Plan> for Planned<'p> {
             phase: step.phase,
             needed: step.is_needed(),
             told: Told::from(&step.change),
+            migrations: &step.change.migrations,
             irreversible: step.change.irreversible.as_deref(),
         });
         Planned {

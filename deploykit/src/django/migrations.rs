@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Context;
 use super::reasons::{Reason, grouped, reasons};
-use super::{DjangoError, Project, Session};
+use super::{DjangoError, MigrationOnCopy, Project, Session};
 use crate::host::Host;
 
 /// A migration by its names.
@@ -52,6 +52,9 @@ pub struct PendingMigration {
     pub by_code: Vec<String>,
     /// What it does, in Django's words.
     pub operations: Vec<String>,
+    /// How it went on a copy of the database; `None`: that was not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_copy: Option<MigrationOnCopy>,
 }
 
 impl PendingMigration {
@@ -68,6 +71,7 @@ impl PendingMigration {
             unknown: Vec::new(),
             by_code: Vec::new(),
             operations: Vec::new(),
+            on_copy: None,
         }
     }
 

@@ -12,6 +12,7 @@ mod error;
 mod facts;
 mod fork;
 mod migrations;
+mod on_copy;
 mod orphans;
 mod probe;
 mod project;
@@ -39,6 +40,7 @@ pub use migrations::{
     DatabaseState, LackingMigration, Migrate, MigrateByCommand, MigrationId, MigrationPlan, OtherDatabase,
     PendingMigration, ReversedMigration,
 };
+pub use on_copy::{MigrationOnCopy, TableLock};
 pub(crate) use orphans::orphans;
 pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};
 pub use project::{Databases, Project};

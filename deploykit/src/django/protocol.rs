@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Conflict, DjangoError, Irreversible, MigrationId, Part, Raised};
+use super::{Conflict, DjangoError, Irreversible, MigrationId, Part, Raised, TableLock};
 use crate::host::Redactor;
 
 /// How much of a line that cannot be understood is shown, in characters.
@@ -36,6 +36,9 @@ pub struct MigrationProgress {
     /// The alias of the database.
     #[serde(default)]
     pub database: Option<String>,
+    /// What it locked, in a rehearsal on PostgreSQL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<TableLock>,
 }
 
 /// One line of the probe.

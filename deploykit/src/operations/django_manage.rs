@@ -261,12 +261,12 @@ fn migrate(migrations: &[Migrations]) -> Check {
 fn migrate_one(migrations: &Migrations) -> Change {
     let Migrations { plan, migrate, restore, is_new } = migrations;
     let pending = plan.pending.iter().map(|migration| {
-        let operations = migration.operations.join(", ");
-        if operations.is_empty() {
-            migration.id.to_string()
-        } else {
-            format!("{}: {operations}", migration.id)
+        let mut line = migration.id.to_string();
+        if !migration.operations.is_empty() {
+            line += &format!(": {}", migration.operations.join(", "));
         }
+        migration.on_copy.iter().for_each(|seen| line += &format!(" ({seen})"));
+        line
     });
     let unrecorded = plan.unrecorded.iter().map(|id| format!("{id}: only recorded"));
     let applied = |count| format!("{} applied", counted(count, "migration"));
@@ -278,6 +278,7 @@ fn migrate_one(migrations: &Migrations) -> Change {
         before: applied(plan.applied.len()),
         after: applied(plan.applied.len() + plan.pending.len()),
         details: pending.chain(unrecorded).collect(),
+        migrations: plan.pending.iter().filter_map(|migration| migration.on_copy.clone()).collect(),
         actions: vec![Action::Migrate(migrate.clone())],
         undo: if *is_new { Vec::new() } else { vec![Action::RestoreDatabase(restore.clone())] },
         irreversible: if migrations.has_copy() || *is_new { None } else { plan.irreversible() },
@@ -306,6 +307,7 @@ fn list(messages: &[CheckMessage]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::django::MigrationOnCopy;
     use std::path::PathBuf;
 
     use crate::django::{DatabaseState, Level, MigrationId, PendingMigration};
@@ -373,7 +375,18 @@ mod tests {
         assert_eq!(change.reason, "1 migration");
         assert_eq!(change.details, ["shop.0002: Add field price to item"]);
         assert_eq!((change.actions.len(), change.undo.len()), (1, 1));
-        assert_eq!(change.irreversible, None);
+        assert_eq!((change.irreversible, change.migrations), (None, Vec::new()));
+    }
+
+    #[test]
+    fn what_a_rehearsal_has_seen_is_said_of_each_migration() {
+        let mut one = pending("0002", &[]);
+        let (id, database) = (one.id.clone(), one.database.clone());
+        one.on_copy = Some(MigrationOnCopy { id, database, duration_ms: 120, rows: true, locks: Vec::new() });
+        let change = change(migrations(vec![one.clone(), pending("0003", &[])], None));
+        let seen = "shop.0002: Add field price to item (0.12 s on a copy)";
+        assert_eq!(change.details, [seen, "shop.0003: Add field price to item"]);
+        assert_eq!(change.migrations, Vec::from_iter(one.on_copy));
     }
 
     #[test]

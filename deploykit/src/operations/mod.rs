@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::action::{Action, ActionError, Context, executor};
+use crate::django::MigrationOnCopy;
 use crate::error::error_chain;
 use crate::git::{Commit, Exclude};
 use crate::host::Host;
@@ -126,6 +127,7 @@ impl<O: Operation> AnyOperation for O {
 /// What an operation would do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one for each step")]
 pub enum Check {
     /// Everything is as it should be.
     Unchanged {
@@ -153,6 +155,9 @@ pub struct Change {
     /// The packages that are added, removed or replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PackageChange>,
+    /// The migrations that were rehearsed on a copy of their database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrations: Vec<MigrationOnCopy>,
     /// What is to be done, in order. Each action is a state to reach, so doing it twice does no harm.
     pub actions: Vec<Action>,
     /// What restores the previous state, in order; may be done twice, and after half of the actions.
@@ -223,6 +228,7 @@ pub(crate) fn of_databases(several: bool, changes: Vec<(&str, Change)>) -> Optio
         reasons.push(named(alias, &change.reason));
         irreversible.extend(change.irreversible.map(|reason| named(alias, &reason)));
         whole.details.extend(change.details.iter().map(|line| named(alias, line)));
+        whole.migrations.extend(change.migrations);
         whole.actions.extend(change.actions);
         whole.undo.splice(0..0, change.undo);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::django::{DjangoError, MigrationId, MigrationPlan, PageRecord};
+use crate::django::{DjangoError, MigrationOnCopy, MigrationPlan, PageRecord};
 use crate::error::error_chain;
 use crate::operations::smoke_check::PageResult;
 
@@ -28,8 +28,8 @@ pub(super) struct Rehearsed {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct InWorld {
     pub alias: String,
-    /// Each migration with how long it took, in seconds.
-    pub migrations: Vec<(MigrationId, f64)>,
+    /// How each migration went.
+    pub migrations: Vec<MigrationOnCopy>,
     /// How long all of them took.
     pub applied: Duration,
     /// How long their way back took; `None`: it was not tried, or failed.
@@ -202,7 +202,7 @@ fn steps(own: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::django::PendingMigration;
+    use crate::django::{MigrationId, PendingMigration};
     use crate::operations::smoke_check::Problem;
 
     fn page(path: &str, status: u16) -> PageResult {
@@ -257,10 +257,16 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_said_on_one_line() {
-        let id = |name: &str| MigrationId { app: "shop".to_owned(), name: name.to_owned() };
+        let migration = |name: &str, duration_ms| MigrationOnCopy {
+            id: MigrationId { app: "shop".to_owned(), name: name.to_owned() },
+            database: "default".to_owned(),
+            duration_ms,
+            rows: true,
+            locks: Vec::new(),
+        };
         let one = InWorld {
             alias: "default".to_owned(),
-            migrations: vec![(id("0002"), 0.1), (id("0003"), 0.3)],
+            migrations: vec![migration("0002", 100), migration("0003", 300)],
             applied: Duration::from_millis(410),
             reversed: Some(Duration::from_millis(220)),
             compared: true,

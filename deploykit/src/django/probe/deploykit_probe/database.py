@@ -13,6 +13,7 @@ from .errors import Failed, Refused, guarded
 from .history import lacking, required_strays, squashes_of, to_reverse, unrecorded
 from .identities import identities, identity, key_of, keys_of, moved
 from .kinds import Connection, Executor, Json, Key, Migration, Operation
+from .locks import Locks
 from .losses import Change, Judge
 from .misfits import misfits
 from .patience import begin_to_change
@@ -167,9 +168,9 @@ def records_elsewhere(connection: Connection) -> list[str]:
 class Progress:
     """Tells the start and the end of each migration, and hands on to whoever wants to know it too."""
 
-    def __init__(self, alias: str, original: Callable[..., Any] | None = None) -> None:
-        """Takes the database, and the function that is called as well."""
-        self.alias, self.original = alias, original
+    def __init__(self, alias: str, original: Callable[..., Any] | None = None, locks: Locks | None = None) -> None:
+        """Takes the database, the function that is called as well, and who looks at the locks."""
+        self.alias, self.original, self.locks = alias, original, locks
         self.running: Key | None = None
         self.since = 0.0
 
@@ -187,6 +188,8 @@ class Progress:
     def tell(self, migration: Migration, phase: str, backwards: bool, seconds: float | None) -> None:
         """Tells deploykit of the start or the end of a migration."""
         event = dict(identity(key_of(migration)), event="migration", phase=phase, backwards=backwards, seconds=seconds)
+        if self.locks is not None:
+            event["locks"] = self.locks.taken()
         send(dict(event, database=self.alias))
 
     def fields(self) -> Json:
@@ -223,10 +226,12 @@ def do_migrate(request: Json) -> Json:
     # Also when nothing waits any more: one that was interrupted may not have told everybody (`post_migrate`).
     app = get_commands()["migrate"]
     command = load_command_class(app, "migrate") if isinstance(app, str) else app
-    progress = Progress(alias, getattr(command, "migration_progress_callback", None))
+    locks = Locks(connection)
+    progress = Progress(alias, getattr(command, "migration_progress_callback", None), locks)
     command.migration_progress_callback = progress
     try:
-        call_command(command, database=alias, interactive=False, verbosity=1, skip_checks=True)
+        with locks.watch():
+            call_command(command, database=alias, interactive=False, verbosity=1, skip_checks=True)
     except BaseException as error:
         raise Failed("migration", error, **progress.fields()) from error
     finally:

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::world::{Scratch, Tried};
 use super::{Ends, Stage};
-use crate::django::{DatabaseState, DjangoError, RowDigests, Session};
+use crate::django::{DatabaseState, DjangoError, MigrationOnCopy, RowDigests, Session};
 use crate::host::Host;
 use crate::update::answers::InDatabase;
 use crate::update::backup::{self, Asked};
@@ -109,12 +109,14 @@ impl Preparation<'_, '_> {
             session.on(&alias).migrate(host, &before.applied, &migrate.plan)
         })?;
         let mut one = InWorld { alias: alias.clone(), applied: begun.elapsed(), ..InWorld::default() };
-        let took = tried.session.progress()[progress..]
-            .iter()
-            .filter_map(|one| Some((one.migration.clone(), one.seconds?)));
-        one.migrations = took.collect();
         one.has_rows = !tried.copies.schema_only.contains(&alias);
+        let seen = &tried.session.progress()[progress..];
+        one.migrations =
+            seen.iter().filter_map(|seen| MigrationOnCopy::of(seen, &alias, one.has_rows)).collect();
         let plan = &mut database.migrations.plan;
+        for migration in &mut plan.pending {
+            migration.on_copy = one.migrations.iter().find(|seen| seen.id == migration.id).cloned();
+        }
         if plan.irreversible().is_some() {
             return Ok((one, true));
         }

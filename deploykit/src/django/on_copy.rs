@@ -1,0 +1,103 @@
+//! What a migration was seen to do on a copy of its database.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MigrationId, MigrationProgress};
+
+/// How many tables are named; the longest locked ones.
+const NAMED: usize = 3;
+
+/// A migration as it was seen on a copy of its database. Its `Display` is a fragment: `` 0.12 s on a copy; locks `shop_item` for 0.11 s
+/// (ACCESS EXCLUSIVE) ``.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationOnCopy {
+    /// The migration.
+    #[serde(flatten)]
+    pub id: MigrationId,
+    /// The alias of the database.
+    pub database: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Whether the copy had the rows of the site's own tables.
+    pub rows: bool,
+    /// The tables that it locks so that readers or writers wait. Known of PostgreSQL only.
+    pub locks: Vec<TableLock>,
+}
+
+/// A lock of a table, from the statement that takes it to the end of its transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableLock {
+    /// The table, as SQL names it.
+    pub table: String,
+    /// The strongest mode: `SHARE`, `SHARE ROW EXCLUSIVE`, `EXCLUSIVE` or `ACCESS EXCLUSIVE`.
+    pub mode: String,
+    /// How long it is held, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl MigrationOnCopy {
+    /// Returns what was seen of a migration that has finished; `None`: it has only begun.
+    pub(crate) fn of(progress: &MigrationProgress, database: &str, rows: bool) -> Option<Self> {
+        let taken = Duration::try_from_secs_f64(progress.seconds?).ok()?;
+        let mut locks = progress.locks.clone();
+        locks.sort_by_key(|lock| std::cmp::Reverse(lock.duration_ms));
+        let (id, database) = (progress.migration.clone(), database.to_owned());
+        Some(MigrationOnCopy { id, database, duration_ms: crate::millis::of(taken), rows, locks })
+    }
+}
+
+impl fmt::Display for MigrationOnCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |millis| Duration::from_millis(millis).as_secs_f64();
+        write!(f, "{:.2} s on a copy", seconds(self.duration_ms))?;
+        if !self.rows {
+            f.write_str(" without rows")?;
+        }
+        for (number, lock) in self.locks.iter().take(NAMED).enumerate() {
+            let begins = if number == 0 { "; locks" } else { "," };
+            let (table, held) = (lock.table.trim_matches('"'), seconds(lock.duration_ms));
+            write!(f, "{begins} `{table}` for {held:.2} s ({})", lock.mode)?;
+        }
+        match self.locks.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::django::Phase;
+
+    #[test]
+    fn a_line_says_how_long_and_who_waits() {
+        let lock = |table: &str, duration_ms| TableLock {
+            table: table.to_owned(),
+            mode: "ACCESS EXCLUSIVE".to_owned(),
+            duration_ms,
+        };
+        let progress = |seconds, locks| MigrationProgress {
+            migration: MigrationId { app: "shop".to_owned(), name: "0002".to_owned() },
+            phase: Phase::Finished,
+            backwards: false,
+            seconds,
+            database: None,
+            locks,
+        };
+        let said = |locks, rows| {
+            MigrationOnCopy::of(&progress(Some(0.121), locks), "default", rows).unwrap().to_string()
+        };
+        assert_eq!(said(Vec::new(), true), "0.12 s on a copy");
+        assert_eq!(
+            said(vec![lock("shop_a", 5), lock("\"Shop\"", 110)], false),
+            "0.12 s on a copy without rows; locks `Shop` for 0.11 s (ACCESS EXCLUSIVE), `shop_a` for 0.01 s (ACCESS EXCLUSIVE)"
+        );
+        let many = vec![lock("a", 9), lock("b", 8), lock("c", 7), lock("d", 6), lock("e", 5)];
+        assert!(said(many, true).ends_with("`c` for 0.01 s (ACCESS EXCLUSIVE) and 2 more"));
+        assert_eq!(MigrationOnCopy::of(&progress(None, Vec::new()), "default", true), None);
+    }
+}

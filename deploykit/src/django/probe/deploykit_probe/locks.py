@@ -1,0 +1,116 @@
+"""The locks that migrations take, as another connection sees them: what visitors wait for while it holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import traceback
+from typing import Any, Callable, Iterator
+
+from . import origin
+from .kinds import Connection, Json
+
+# The modes that somebody waits for who reads or writes rows, weakest first. Source: PostgreSQL's "Explicit Locking".
+MODES = {
+    "ShareLock": "SHARE",
+    "ShareRowExclusiveLock": "SHARE ROW EXCLUSIVE",
+    "ExclusiveLock": "EXCLUSIVE",
+    "AccessExclusiveLock": "ACCESS EXCLUSIVE",
+}
+
+# A table that this transaction makes is not in `pg_class` for others, and nobody waits for it.
+HELD = (
+    "SELECT c.oid::regclass::text, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+    " WHERE l.pid = %%s AND l.granted AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm') AND l.mode IN ('%s')"
+    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+) % "', '".join(MODES)
+
+# Statements that take none of these, unless a function or a trigger does: these are looked at once in a while.
+ROWS = ("SELECT", "INSERT", "UPDATE", "DELETE", "RELEAS", "SAVEPO")
+SELDOM = 0.02
+
+# How often is looked at what a statement holds that is a transaction of its own, in seconds.
+OFTEN = 0.005
+
+
+class Locks:
+    """Looks, after each statement of a connection, at the tables that it has locked."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Takes the connection whose statements are looked at."""
+        self.connection = connection
+        self.other: Connection = None
+        self.looked, self.failed = 0.0, False
+        # The table and the mode: since when and until when.
+        self.seen: dict[tuple[str, str], tuple[float, float | None]] = {}
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Looks at what is executed meanwhile, where nobody minds another connection."""
+        if not origin.IN_WORLD or self.connection.vendor != "postgresql":
+            yield
+            return
+        self.other = self.connection.copy()
+        try:
+            with self.connection.execute_wrapper(self):
+                yield
+        finally:
+            self.other.close()
+
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        """Executes a statement."""
+        since, rows = time.monotonic(), str(sql).lstrip()[:6].upper() in ROWS
+        if self.connection.in_atomic_block:
+            result = execute(sql, params, many, context)
+            if not rows or since - self.looked > SELDOM:
+                # They stay locked until the end of the transaction.
+                self.look(since)
+            return result
+        if rows:
+            return execute(sql, params, many, context)
+        over = threading.Event()
+        watcher = threading.Thread(target=self.look_on, args=(since, over), daemon=True)
+        watcher.start()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            over.set()
+            watcher.join()
+            now = time.monotonic()
+            self.seen = {key: (begun, until or now) for key, (begun, until) in self.seen.items()}
+
+    def look_on(self, since: float, over: threading.Event) -> None:
+        """Looks again and again until the statement is over, whose locks go with it."""
+        while not over.wait(OFTEN):
+            self.look(since)
+
+    def look(self, since: float) -> None:
+        """Notes what is locked now."""
+        if self.failed:
+            return
+        self.looked = time.monotonic()
+        try:
+            driver: Any = self.connection.connection
+            session = driver.get_backend_pid() if hasattr(driver, "get_backend_pid") else driver.info.backend_pid
+            self.other.ensure_connection()
+            # The driver's own cursor may be used by any thread.
+            with self.other.connection.cursor() as cursor:
+                cursor.execute(HELD, (session,))
+                held = cursor.fetchall()
+        except Exception:
+            # That is no fault of the migration's: the site's role may have one connection only.
+            traceback.print_exc()
+            self.failed = True
+            return
+        for table, mode in held:
+            begun, _ = self.seen.get((table, mode), (since, None))
+            self.seen[table, mode] = (begun, None)
+
+    def taken(self) -> list[Json]:
+        """Returns what was locked since this was last asked: of each table the strongest mode."""
+        now, strength, found = time.monotonic(), list(MODES), {}
+        for (table, mode), (since, until) in sorted(self.seen.items(), key=lambda one: strength.index(one[0][1])):
+            found[table] = {"table": table, "mode": MODES[mode], "duration_ms": int(1000 * ((until or now) - since))}
+        self.seen = {}
+        return [found[table] for table in sorted(found)]
