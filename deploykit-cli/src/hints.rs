@@ -310,15 +310,18 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::PagesFail { version: PREVIOUS, .. }
         | PreparationError::WorkerFails { version: PREVIOUS, .. } => NOT_BACK.into(),
-        PreparationError::MigrationsFail { .. }
-        | PreparationError::PagesFail { .. }
-        | PreparationError::WorkerFails { .. } => {
-            "fix the code and push it; the site stays on the old version. If only the copy is the reason, add `--no-rehearsal`".into()
+        PreparationError::PagesFail { failing, .. } => {
+            let expected = redirects(failing).map(|text| format!("; if the redirect is right, {text}"));
+            format!("{REHEARSED}{}", expected.unwrap_or_default())
         }
+        PreparationError::MigrationsFail { .. } | PreparationError::WorkerFails { .. } => REHEARSED.into(),
         PreparationError::CheckFailed { .. } => "fix the code and push it; the site stays on the old version".into(),
         _ => return None,
     })
 }
+
+/// What to do when the new version fails in the rehearsal.
+const REHEARSED: &str = "fix the code and push it; the site stays on the old version. If the code is right and only the rehearsal fails, add `--no-rehearsal`";
 
 /// Says how to configure pages that redirect; `None` when none does.
 fn redirects(failing: &[PageResult]) -> Option<String> {

@@ -20,6 +20,7 @@ mod locks;
 mod logs;
 mod one_liners;
 mod readme;
+mod rehearse;
 mod servers;
 mod signals;
 mod silence;
