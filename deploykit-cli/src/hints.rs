@@ -314,7 +314,10 @@ fn preparation(error: &PreparationError) -> Option<String> {
             let expected = redirects(failing).map(|text| format!("; if the redirect is right, {text}"));
             format!("{REHEARSED}{}", expected.unwrap_or_default())
         }
-        PreparationError::MigrationsFail { .. } | PreparationError::WorkerFails { .. } => REHEARSED.into(),
+        PreparationError::MigrationsFail { .. }
+        | PreparationError::WorkerFails { .. }
+        | PreparationError::OwnStepFails { .. }
+        | PreparationError::ServiceFails { .. } => REHEARSED.into(),
         PreparationError::CheckFailed { .. } => "fix the code and push it; the site stays on the old version".into(),
         _ => return None,
     })

@@ -107,6 +107,9 @@ fn every_example_in_a_comment_is_read_where_it_belongs() {
     let around = |section: &str, key: &str| match section {
         "python" if key == "lock" => ("", ""),
         "python" => ("lock = \"uv.lock\"\n", ""),
+        "services" if key == "rehearse" => {
+            ("[[services]]\nname = \"app\"\nmanager = \"supervisor\"\nconfig = \"/s.conf\"\n", "")
+        }
         "services" => ("[[services]]\nname = \"app\"\nmanager = \"uwsgi\"\npidfile = \"/run/app.pid\"\n", ""),
         "steps" => ("[[steps]]\nname = \"own\"\nafter = \"static\"\n", ""),
         "smoke.pages" if key == "path" => ("[smoke]\nbase = \"https://a.example/\"\npages = [{ ", " }]"),

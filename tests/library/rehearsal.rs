@@ -4,5 +4,6 @@ mod canaries;
 mod copies;
 mod ended;
 mod locks;
+mod programs;
 mod releases;
 mod servers;

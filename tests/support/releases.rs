@@ -300,7 +300,8 @@ fn break_home(tree: &Path) {
     );
 }
 
-fn add_column(tree: &Path) {
+/// A migration that can be reversed, and the code for it.
+pub fn add_column(tree: &Path) {
     let field = "    mood = models.CharField(max_length=20, default=\"glad\")\n";
     edit(tree, MODELS, "    written = ", &format!("{field}    written = "));
     add_migration(

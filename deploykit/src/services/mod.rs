@@ -90,6 +90,9 @@ pub struct Service {
     /// Its socket gate: the holder of its socket starts it only once this file is gone. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<PathBuf>,
+    /// The program that a rehearsal runs in place of starting it. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rehearse: Vec<String>,
     /// How processes are known whose manager knows none; for a [`Manager::Command`] that is the site's only web service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serves: Option<Serves>,
@@ -348,6 +351,7 @@ impl Service {
             stay_up: None,
             sudo: false,
             hold: None,
+            rehearse: Vec::new(),
             serves: None,
         }
     }

@@ -36,6 +36,9 @@ keys! {
         /// Runs with `sudo -n`: for `command`, the service's commands; for `systemd`, `systemctl start`, `stop` and
         /// `reset-failed`. Other managers reject it.
         "sudo" => sudo: bool, example true;
+        /// For a worker or a timer: a program with its arguments that the rehearsal runs in the checkout, in place of loading
+        /// what the service loads when it starts. If it does not end with exit code 0, the update is refused.
+        "rehearse" => rehearse: Vec<String>, commented ["celery", "-A", "config", "report"];
     }
 }
 
@@ -71,6 +74,9 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
         {
             reader.wrong("sudo", wrong);
         }
+        if !keys.rehearse.is_empty() && !matches!(keys.role, Role::Worker | Role::Timer) {
+            reader.wrong("rehearse", "only a worker or a timer is rehearsed by a program");
+        }
         reader.finish();
         if let (Some(name), Some(manager)) = (keys.name, manager) {
             services.push(Service {
@@ -79,6 +85,7 @@ pub(super) fn services(top: &Reader<'_>) -> Vec<Service> {
                 kill: keys.kill,
                 stay_up: keys.stay_up,
                 sudo: keys.sudo,
+                rehearse: keys.rehearse,
                 hold: Some(top.resolve(&format!(".deploykit/hold/{name}"))),
                 ..Service::new(name, keys.role, manager)
             });

@@ -24,12 +24,19 @@ pub struct OwnStep {
     pub needs_memory: Option<Size>,
     /// It runs in a process of its own, also where the waiting Django could be forked.
     pub process: bool,
+    /// It runs in the rehearsal, too.
+    pub rehearse: bool,
 }
 
 impl OwnStep {
     /// Returns the memory that it needs, to be compared with what there is.
     pub(crate) fn memory(&self) -> Option<NeedsMemory> {
         self.needs_memory.map(|needed| NeedsMemory { step: self.name.clone(), needed })
+    }
+
+    /// Tells whether the pages of the new version are asked for after it.
+    pub(crate) fn precedes_pages(&self) -> bool {
+        (StepKind::Static..StepKind::StartWeb).contains(&self.after)
     }
 
     /// Tells whether it may run in a fork of the Django that waits: a command of the new version, once that is live.
@@ -62,6 +69,9 @@ keys! {
         "manage" => manage: Option<Vec<String>>, commented ["compress", "--force"];
         /// Runs `manage` in a process of its own, even where a fork of the waiting Django could run it.
         "process" => process: bool = false;
+        /// Runs the step in the rehearsal, too, before the pages are requested. Only a step that follows `static` or `migrate`
+        /// can have it. If it fails there, the update is refused.
+        "rehearse" => rehearse: bool = false;
         /// The files and directories that a step of the preparation creates, relative to the top of the repository.
         "outputs" => outputs: Vec<String>, type "array of paths", example ["dist"];
         /// Directories that a step of the preparation keeps for its next run, relative to the top of the repository. They never
@@ -130,9 +140,8 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
             paths
         };
         let (outputs, cache) = (paths("outputs", keys.outputs), paths("cache", keys.cache));
-        reader.finish();
         if let (Some(name), Some(after), Some(task)) = (keys.name, keys.after, task) {
-            steps.push(OwnStep {
+            let step = OwnStep {
                 name,
                 after,
                 task,
@@ -140,8 +149,14 @@ pub(super) fn steps(top: &Reader<'_>, kept: impl Fn(&Path) -> Option<PathBuf>) -
                 cache,
                 needs_memory: keys.needs_memory,
                 process: keys.process,
-            });
+                rehearse: keys.rehearse,
+            };
+            if step.rehearse && !step.precedes_pages() {
+                reader.wrong("rehearse", "only a step that follows `static` or `migrate` is rehearsed");
+            }
+            steps.push(step);
         }
+        reader.finish();
     }
     for wrong in nested_outputs(&steps) {
         top.wrong("steps", wrong);

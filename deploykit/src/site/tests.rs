@@ -257,6 +257,7 @@ fn every_key_is_read() {
         stay_up: Some(second(2)),
         sudo: false,
         hold: Some(at(".deploykit/hold/gunicorn")),
+        rehearse: Vec::new(),
         serves: None,
     };
     let redis = Service {
@@ -275,6 +276,7 @@ fn every_key_is_read() {
         stay_up: None,
         sudo: true,
         hold: Some(at(".deploykit/hold/redis")),
+        rehearse: Vec::new(),
         serves: None,
     };
     let web2 = Service {
@@ -292,7 +294,16 @@ fn every_key_is_read() {
     assert_eq!(config.services, [gunicorn, redis, web2]);
     let step = |name: &str, after: &str, task| {
         let (name, after, outputs) = (name.into(), after.into(), Vec::new());
-        OwnStep { name, after, task, outputs, cache: Vec::new(), needs_memory: None, process: false }
+        OwnStep {
+            name,
+            after,
+            task,
+            outputs,
+            cache: Vec::new(),
+            needs_memory: None,
+            process: false,
+            rehearse: false,
+        }
     };
     assert_eq!(
         config.steps,

@@ -311,6 +311,24 @@ pub enum PreparationError {
         #[source]
         raised: Box<Raised>,
     },
+    /// A step of the site's own fails on copies of the databases.
+    #[error("step `{step}` fails on a copy of the site, which serves as before")]
+    OwnStepFails {
+        /// The step.
+        step: String,
+        /// Why.
+        #[source]
+        source: DjangoError,
+    },
+    /// The program that stands for the start of a service fails.
+    #[error("service `{service}` of the new version would not start")]
+    ServiceFails {
+        /// The service.
+        service: String,
+        /// Why not.
+        #[source]
+        source: DjangoError,
+    },
     /// The end was requested.
     #[error("interrupted")]
     Interrupted,

@@ -435,7 +435,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
 
 /// Tells whether pages may need what a step does in the window.
 fn may_make_pages(own: &OwnStep) -> bool {
-    own.after >= StepKind::Static && own.after < StepKind::StartWeb
+    own.precedes_pages() && !own.rehearse
 }
 
 /// Tells whether the update brings other static files.

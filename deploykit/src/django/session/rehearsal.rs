@@ -7,12 +7,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{READ, Session};
+use crate::command::Command;
 use crate::django::{Copies, DjangoError, PageRecord, PageServer, Workers};
 use crate::host::Host;
 use crate::names;
 
 /// How long the copies of all databases may take.
 const COPY: Duration = Duration::from_secs(3600);
+
+/// How long a program of the site's own may take.
+const PROGRAM: Duration = Duration::from_secs(3600);
 
 impl Session {
     /// Says why no process of the site can have a [`World`](crate::django::World) here; `None`: it can.
@@ -119,6 +123,24 @@ impl Session {
             fault.command = host.redactor().redact(&fault.command).into_owned();
         }
         Ok(workers)
+    }
+
+    /// Runs a program in the world of this process, which gives it its own variables.
+    ///
+    /// # Errors
+    ///
+    /// [`DjangoError::Tool`] when it does not end with 0.
+    pub fn run_program(&mut self, host: &Host, command: &Command) -> Result<(), DjangoError> {
+        let argv: Vec<&str> = std::iter::once(command.program())
+            .chain(command.arguments().iter().map(String::as_str))
+            .collect();
+        let request = json!({
+            "do": "run_program",
+            "argv": argv,
+            "directory": command.working_directory().map(names::text),
+            "environment": command.variables(),
+        });
+        self.tell(host, "run a program", request, Some(PROGRAM))
     }
 
     /// Returns what was tried to be reached over the network since the process began or was last asked.

@@ -224,7 +224,7 @@ fn steps_have_a_place_and_one_task() {
         mistakes(
             "[[steps]]\nname = \"a\"\nafter = \"migrat\"\nmanage = [\"x\"]\n[[steps]]\nname = \"b\"\nafter = \"static\"\n\
              [[steps]]\nname = \"c\"\nafter = \"static\"\nmanage = [\"x\"]\nrun = [\"y\"]\n[[steps]]\nrun = [\"z\"]\n\
-             [[steps]]\nname = \"d\"\nafter = \"finish\"\nrun = [\"z\"]\nprocess = true\n"
+             [[steps]]\nname = \"d\"\nafter = \"finish\"\nrun = [\"z\"]\nprocess = true\nrehearse = true\n"
         ),
         str![[r#"
 3: steps[0].after: `migrat` is not one of `staged-tree`, `staged-virtualenv`, `check`, `collect`, `stop-workers`, `page-up`, `stop-web`, `code`, `virtualenv`, `static`, `migrate`, `start-web`, `page-down`, `start-workers`, `finish`; did you mean `migrate`?
@@ -233,6 +233,7 @@ fn steps_have_a_place_and_one_task() {
 13: steps[3].name: is missing
 13: steps[3].after: is missing
 19: steps[4].process: `run` always starts a process of its own; only `manage` can have `process`
+20: steps[4].rehearse: only a step that follows `static` or `migrate` is rehearsed
 
 "#]].raw()
     );

@@ -3,6 +3,7 @@
 mod back;
 mod migrations;
 mod pages;
+mod programs;
 mod world;
 
 use super::{Failed, Preparation};
@@ -89,7 +90,8 @@ impl Preparation<'_, '_> {
         let Some((mut tried, mut rehearsed)) = self.end_step(step, rehearsed)? else { return Ok(None) };
         let step = self.begin_step(StepKind::RehearsePages);
         // First, for the pages of a broken version cost this world.
-        let workers = self.rehearse_workers(&mut tried, stage);
+        let own = self.rehearse_steps(&mut tried, stage);
+        let workers = own.and_then(|()| self.rehearse_workers(&mut tried, stage));
         let pages = workers.and_then(|loaded| {
             let pages = self.rehearse_pages(session, &mut tried, stage, &scratch)?;
             Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))

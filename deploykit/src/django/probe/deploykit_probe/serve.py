@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     pages,
     patience,
     pooling,
+    programs,
     rows,
     site,
     static,

@@ -77,12 +77,14 @@ impl Preparation<'_, '_> {
         stage: &Stage<'_>,
     ) -> Result<Option<String>, Ends> {
         let services = self.site.config().services.iter().zip(stage.states);
-        let workers = services.filter(|(service, _)| BACKGROUND.contains(&service.role));
+        let workers =
+            services.filter(|(service, _)| BACKGROUND.contains(&service.role) && service.rehearse.is_empty());
         let commands = workers.filter_map(|(service, state)| {
             let runs = state.pids.first().map(ProcessId::words).filter(|words| !words.is_empty());
             runs.or_else(|| Some(service.manager.commands()[0].to_vec())).filter(|words| !words.is_empty())
         });
         let commands: Vec<Vec<String>> = commands.collect();
+        self.rehearse_services(tried, stage)?;
         if commands.is_empty() {
             return Ok(None);
         }

@@ -1,0 +1,42 @@
+"""Runs programs of the site's own in a world of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from .errors import Refused, readable, without_passwords
+from .kinds import Json
+from .registry import answers
+
+# How many of a program's last lines are told.
+LINES = 30
+
+
+@answers("run_program")
+def do_run_program(request: Json) -> Json:
+    """Runs a program to its end; it has the variables of this process, and others."""
+    argv, environment = request["argv"], dict(os.environ)
+    for name, value in request["environment"].items():
+        if value is None:
+            environment.pop(name, None)
+        else:
+            environment[name] = value
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=request["directory"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    except OSError as error:
+        raise Refused("tool", what=argv[0], code=127, traceback=[readable(str(error))]) from error
+    lines = without_passwords(done.stdout.decode("utf-8", "backslashreplace")).splitlines()
+    if done.returncode:
+        raise Refused("tool", what=argv[0], code=done.returncode, traceback=lines[-LINES:])
+    return {}
