@@ -136,6 +136,7 @@ fn plan(criterion: &mut Criterion) {
             to: "1".repeat(40),
             rolls_back: None,
             rollback: None,
+            rehearsal: None,
             starts: None,
             steps: vec![Step::new(StepKind::Migrate, check)],
             notices: Vec::new(),

@@ -95,6 +95,9 @@ pub struct Plan {
     /// Whether it can be rolled back once it is finished; `None`: it is a rollback itself.
     #[serde(default)]
     pub rollback: Option<LaterRollback>,
+    /// What was tried on copies of the databases; `None`: nothing, as a notice says, or it is a rollback itself.
+    #[serde(default)]
+    pub rehearsal: Option<Rehearsal>,
     /// When users are told that the site goes down; `None`: they are not told.
     pub starts: Option<Timestamp>,
     /// All steps after the preparation, in order.
@@ -105,6 +108,36 @@ pub struct Plan {
     pub forecast: Forecast,
     /// What keeps the site in maintenance when it can be brought neither back nor over.
     pub hold: Vec<Action>,
+}
+
+/// What was tried on copies of the databases before the plan was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// What was copied, in bytes.
+    pub bytes: u64,
+    /// The databases with pending migrations, as far as `migrate` applies them.
+    pub databases: Vec<RehearsedDatabase>,
+    /// What the pages and the workers came to: "2 of 2 pages as expected on a copy"; `None`: they were not tried.
+    pub pages: Option<String>,
+}
+
+/// How the pending migrations of a database went on its copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RehearsedDatabase {
+    /// The alias.
+    pub database: String,
+    /// How long all of them took.
+    #[serde(rename = "applied_ms", with = "crate::millis")]
+    pub applied: Duration,
+    /// How long their way back took; `None`: it was not tried, or it failed.
+    #[serde(rename = "reversed_ms", with = "crate::millis::maybe")]
+    pub reversed: Option<Duration>,
+    /// Why the way back failed.
+    pub fault: Option<String>,
+    /// The tables whose rows were not as before after the way back, a fragment each.
+    pub lost: Vec<String>,
+    /// Whether all rows of the site's tables were there and compared.
+    pub all_rows: bool,
 }
 
 /// Whether a finished update can be rolled back, as far as its migrations are concerned.

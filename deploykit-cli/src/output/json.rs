@@ -5,7 +5,7 @@ use deploykit::internal::django::MigrationOnCopy;
 use deploykit::internal::git::Commit;
 use deploykit::internal::python::PackageChange;
 use deploykit::operations::{Change, Check};
-use deploykit::plan::{Forecast, LaterRollback, Phase, Plan, StepKind};
+use deploykit::plan::{Forecast, LaterRollback, Phase, Plan, Rehearsal, StepKind};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -36,6 +36,7 @@ pub struct Planned<'p> {
     requests_wait: bool,
     point_of_no_return: Option<&'p str>,
     rollback: Option<&'p LaterRollback>,
+    rehearsal: Option<&'p Rehearsal>,
     steps: Vec<PlannedStep<'p>>,
     notices: &'p [String],
 }
@@ -70,6 +71,7 @@ impl<'p> From<&'p Plan> for Planned<'p> {
             forecast: plan.forecast,
             requests_wait: plan.requests_wait(),
             rollback: plan.rollback.as_ref(),
+            rehearsal: plan.rehearsal.as_ref(),
             point_of_no_return: plan.point_of_no_return().map(|(step, _)| step.id.as_str()),
             steps: steps.collect(),
             notices: &plan.notices,

@@ -116,7 +116,11 @@ impl Facts {
             services: &services,
             known,
             answers: self.answers(site, target, &services),
-            course: Course::Update { rollback: self.rollback(), unforked: self.unforked.clone() },
+            course: Course::Update {
+                rollback: self.rollback(),
+                unforked: self.unforked.clone(),
+                rehearsal: self.rehearsed.as_ref().map(Rehearsed::planned),
+            },
             commits,
             notices: self.notices(site),
         };

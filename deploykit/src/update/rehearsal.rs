@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::django::{DjangoError, MigrationOnCopy, MigrationPlan, PageRecord};
 use crate::error::error_chain;
 use crate::operations::smoke_check::PageResult;
+use crate::plan::{Rehearsal, RehearsedDatabase};
 
 /// Why something is not rehearsed; that says nothing about the new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct Rehearsed {
     pub bytes: u64,
     /// The databases with pending migrations.
     pub databases: Vec<InWorld>,
+    /// What the pages and the workers came to; `None`: they were not tried.
+    pub pages: Option<String>,
 }
 
 /// What was seen on the copy of a database.
@@ -58,6 +61,20 @@ impl fmt::Display for Cannot {
 }
 
 impl Rehearsed {
+    /// Returns it for the plan.
+    pub(super) fn planned(&self) -> Rehearsal {
+        let database = |one: &InWorld| RehearsedDatabase {
+            database: one.alias.clone(),
+            applied: one.applied,
+            reversed: one.reversed,
+            fault: one.fault.clone(),
+            lost: one.lost.clone(),
+            all_rows: one.compared && one.has_rows,
+        };
+        let databases = self.databases.iter().map(database).collect();
+        Rehearsal { bytes: self.bytes, databases, pages: self.pages.clone() }
+    }
+
     /// Returns how long the migrations took on the copies; `None`: there were none.
     pub(super) fn applied(&self) -> Option<Duration> {
         (!self.databases.is_empty()).then(|| self.databases.iter().map(|one| one.applied).sum())
@@ -273,7 +290,8 @@ mod tests {
             has_rows: true,
             ..InWorld::default()
         };
-        let said = |one: InWorld| Rehearsed { bytes: 48_500_000, databases: vec![one] }.to_string();
+        let said =
+            |one: InWorld| Rehearsed { bytes: 48_500_000, databases: vec![one], pages: None }.to_string();
         assert_eq!(said(one.clone()), "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, all rows there");
         let lost = vec!["`shop_item` has lost 1 of 3 rows".to_owned()];
         assert_eq!(

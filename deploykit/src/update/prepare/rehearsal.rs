@@ -96,9 +96,11 @@ impl Preparation<'_, '_> {
             let pages = self.rehearse_pages(session, &mut tried, stage, &scratch)?;
             Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
         });
-        let pages = self.settled(pages).map(|text| ((), text.unwrap_or_else(|| "not rehearsed".to_owned())));
-        self.end_step(step, pages)?;
-        rehearsed.bytes = tried.copies.bytes;
+        let pages = self.settled(pages).map(|text| {
+            let said = text.clone().unwrap_or_else(|| "not rehearsed".to_owned());
+            (text, said)
+        });
+        rehearsed.pages = self.end_step(step, pages)?;
         tried.session.close(&self.host);
         Ok(Some(rehearsed))
     }

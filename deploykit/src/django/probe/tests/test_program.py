@@ -75,9 +75,11 @@ def test_every_request_has_one_function() -> None:
         reversal
         reverse
         rows
+        run_program
         settle
         state
         static_sources
+        stop_servers
         try_world
     """
     assert sorted(ANSWERING) == names.split()

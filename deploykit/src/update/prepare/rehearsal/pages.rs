@@ -41,6 +41,8 @@ impl Preparation<'_, '_> {
             let there = match self.live_pages(session, stage, &check, &socket, scratch) {
                 // Then nothing speaks for the new version.
                 Err(Ends::Cannot(_)) => stage.baseline.to_vec(),
+                // Then this is no place to tell one version from another.
+                Err(Ends::Fails(_)) if !self.host.is_cancelled() => Vec::new(),
                 there => there?,
             };
             failing.retain(|page| {
@@ -138,7 +140,15 @@ impl Preparation<'_, '_> {
         let url = stage.site.static_files.url.as_ref().filter(|url| url.starts_with('/'));
         let files: Vec<(String, PathBuf)> = url.cloned().zip(root).into_iter().collect();
         let server = PageServer { socket, scheme: check.scheme(), application: None, files: &files };
-        tried.session.begin_pages(&self.host, &server)?;
+        if let Err(error) = tried.session.begin_pages(&self.host, &server) {
+            // `check` has loaded it beside the site: what it lacks here is something of the machine.
+            let what = "the application does not load there";
+            return Err(if error.is_cancelled() {
+                error.into()
+            } else {
+                Ends::Cannot(Cannot::because(what, &error))
+            });
+        }
         let results = check.run(&self.host).map_err(|error| Ends::Fails(error.into()));
         let results = results?;
         let records = match tried.session.end_pages(&self.host) {
