@@ -159,8 +159,8 @@ keys! {
     /// The databases: which aliases are migrated, by which command and through which connection, and how they are copied before.
     pub struct DatabaseSection in "[database]" {
         /// Whether to copy the database before migrations. `auto`: when a migration cannot be reversed, loses data, may stay
-        /// half done, or is not understood (such as `RunPython`). MariaDB commits each schema change at once, so there
-        /// `auto` always copies.
+        /// half done, or is not understood (such as `RunPython`) and the rehearsal has not shown that its reversal restores all
+        /// rows. MariaDB commits each schema change at once, so there `auto` always copies.
         "backup" => backup: When = When::Auto;
         /// The site's own program that copies the database.
         "backup-command" => backup_command: Option<Vec<String>>, by command, example ["./copy-database"];

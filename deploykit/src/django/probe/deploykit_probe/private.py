@@ -269,6 +269,7 @@ class Endpoints:
                 "argv": [sys.executable, "-I", "-S", "-c", FORWARD, address, str(port), str(to)],
                 "environment": {},
                 "user": None,
+                "stop": int(signal.SIGTERM),
                 "ready": {"tcp": [address, port]},
                 "listen": [],
                 "hosts": {},
