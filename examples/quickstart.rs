@@ -198,7 +198,7 @@ fn next_steps(demo: &DemoSite) {
     println!("  {}", demo.start_command());
     println!("  cd {}", demo.checkout.display());
     println!("  deploykit status\n");
-    println!("Publish a release with a broken home page, and see it rolled back:\n");
+    println!("Publish a release with a broken home page, and see it refused while the site serves:\n");
     println!("  cd {root}/scratch");
     println!("  echo '{{% broken %}}' > project/guestbook/templates/guestbook/home.html");
     println!("  {commit} 'Release 3' && git push -q origin HEAD:main");
