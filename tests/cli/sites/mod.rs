@@ -232,7 +232,7 @@ struct Course<'c> {
 }
 
 impl Course<'_> {
-    /// Updates; lets a release fail; kills an update and recovers; rolls back.
+    /// Updates; lets a release fail in the rehearsal and in the window; kills an update and recovers; rolls back.
     #[track_caller]
     fn run(&self) {
         let Course { place, page, .. } = self;
@@ -242,14 +242,16 @@ impl Course<'_> {
         place.publish("Release 2");
         let plan = place.deploykit(&["plan"]).run().expect(0);
         assert!(!plan.stdout.contains("Warning"), "{}", plan.stdout);
-        self.update().expect(0);
+        self.update(&[]).expect(0);
         assert!(page().contains("release 2,"), "{}", page());
 
         place.edit(self.views, "def home(request):\n", "def home(request):\n    raise ValueError(RELEASE)\n");
         place.publish("A broken page");
-        let failed = self.update().expect(5);
-        assert!(failed.stderr.contains("`/`: expected status 200, got 500"), "{failed:?}");
-        assert!(page().contains("release 2,"), "{}", page());
+        for (flags, code) in [(&[][..], 4), (&["--no-rehearsal"], 5)] {
+            let failed = self.update(flags).expect(code);
+            assert!(failed.stderr.contains("`/`: expected status 200, got 500"), "{failed:?}");
+            assert!(page().contains("release 2,"), "{}", page());
+        }
 
         place.edit(self.views, "    raise ValueError(RELEASE)\n", "");
         self.release("2", "3");
@@ -274,8 +276,8 @@ impl Course<'_> {
         self.place.edit(self.views, &line(from), &line(to));
     }
 
-    fn update(&self) -> Done {
-        self.place.deploykit(&["update", "-y", "--now"]).run()
+    fn update(&self, flags: &[&str]) -> Done {
+        self.place.deploykit(&[&["update", "-y", "--now"], flags].concat()).run()
     }
 }
 
