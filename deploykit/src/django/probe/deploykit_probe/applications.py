@@ -11,7 +11,7 @@ from .asgi import is_asgi
 
 
 def application_name(asked: str | None) -> str:
-    """Returns the application that is asked for, or that the settings name, or what Django's own server takes then."""
+    """Returns the name of the requested application, or that of the settings, or the default of Django's own server."""
     from django.conf import settings
 
     if asked:
@@ -49,7 +49,7 @@ def attribute(path: str) -> Any:
 
 
 def evaluated(module: Any, expression: str) -> Any:
-    """Returns what a name, or the call of a function with plain values, stands for in a module."""
+    """Evaluates a name, or the call of a function with literal arguments, in a module."""
     call: Any = ast.parse(expression, mode="eval").body
     found = module
     for name in expression.split("(")[0].strip().split("."):
@@ -62,7 +62,7 @@ def evaluated(module: Any, expression: str) -> Any:
 
 
 def makes_applications(found: Any) -> bool:
-    """Tells whether it is a function that takes nothing: `uvicorn --factory` is told of such a one without brackets."""
+    """Tells whether it is a factory, a function without parameters: `uvicorn --factory` names one without parentheses."""
     if not inspect.isroutine(found):
         return False
     try:

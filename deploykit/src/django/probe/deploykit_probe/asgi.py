@@ -1,4 +1,4 @@
-"""Asks an ASGI application, as uvicorn does."""
+"""Runs an ASGI application, as uvicorn does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIFESPAN = 30.0
 
 
 def is_asgi(application: Any) -> bool:
-    """Tells whether an application is one of ASGI: it takes three arguments or is asynchronous, and WSGI takes two."""
+    """Tells whether an application is ASGI: it takes three arguments or is asynchronous; WSGI takes two."""
     call = application if inspect.isroutine(application) else getattr(application, "__call__", application)  # noqa: B004
     if inspect.iscoroutinefunction(call):
         return True
@@ -35,7 +35,7 @@ def is_asgi(application: Any) -> bool:
 
 
 class Loop:
-    """The event loop that the application lives in, in a thread of its own."""
+    """The event loop of the application, in a thread of its own."""
 
     def __init__(self, application: Any) -> None:
         """Starts the loop and the application's lifespan."""
@@ -58,12 +58,12 @@ class Loop:
                 continue
 
     def wait(self, work: Any) -> Any:
-        """Runs work in the loop, and waits for it."""
+        """Runs a coroutine in the loop, and waits for its result."""
         running: Future[Any] = asyncio.run_coroutine_threadsafe(work, self.loop)
         return running.result()
 
     async def start_lifespan(self) -> None:
-        """Tells the application that it starts; applications without a lifespan refuse."""
+        """Starts the lifespan of the application; one without a lifespan raises an exception, which is ignored."""
         asked: asyncio.Queue[Json] = asyncio.Queue()
         said: asyncio.Queue[Json] = asyncio.Queue()
         await asked.put({"type": "lifespan.startup"})
@@ -74,7 +74,7 @@ class Loop:
         if not answer.done():
             answer.cancel()
             if self.lifespan.done():
-                # It has none.
+                # The application has no lifespan.
                 self.lifespan.cancelled() or self.lifespan.exception()
                 return
             raise TimeoutError("the application's lifespan did not start within %d seconds" % LIFESPAN)
@@ -83,25 +83,25 @@ class Loop:
             raise RuntimeError(message.get("message") or "the application's lifespan failed to start")
 
     def ask(self, request: Request, exchange: Exchange) -> None:
-        """Sends the whole answer of the application."""
+        """Sends the whole response of the application."""
         self.wait(self.answer(request, exchange, happened.CURRENT.get()))
 
     async def answer(self, request: Request, exchange: Exchange, asked: Any) -> None:
-        """Asks the application."""
+        """Awaits the application."""
         happened.CURRENT.set(asked)
         ended = asyncio.Event()
         pending = [{"type": "http.request", "body": request.body, "more_body": False}]
         whole = threading.Event()
 
         async def receive() -> Json:
-            """Gives the request, then waits for its end."""
+            """Returns the request, then waits for the end of the response."""
             if pending:
                 return pending.pop()
             await ended.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Json) -> None:
-            """Sends a part of the answer, in a thread: the client may be slow."""
+            """Sends a part of the response, in a thread: the client may be slow."""
             try:
                 await self.loop.run_in_executor(None, self.send, exchange, whole, message)
             except OSError:
@@ -130,7 +130,7 @@ class Loop:
                 whole.set()
 
     def scope(self, request: Request) -> Json:
-        """Returns what ASGI calls the scope."""
+        """Returns the ASGI scope."""
         return {
             "type": "http",
             "asgi": VERSIONS,
@@ -150,5 +150,5 @@ class Loop:
 
 
 def asking(application: Callable[..., Any]) -> Application:
-    """Returns what asks an ASGI application."""
+    """Returns a function that answers requests by an ASGI application."""
     return Loop(application).ask

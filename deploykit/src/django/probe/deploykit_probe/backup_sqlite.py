@@ -49,7 +49,7 @@ def sqlite_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
 
 
 def sqlite_restore(connection: Connection, path: str) -> None:
-    """Restores a SQLite database. In a world it stays the copy that it was."""
+    """Restores a SQLite database. In a rehearsal, the marker of the copy is kept."""
     target = sqlite_path(connection)
     marker = marked(target) if origin.IN_WORLD else ""
     copy_database(path, target)

@@ -14,7 +14,7 @@ from .kinds import Json
 
 
 def is_alone(seconds: float) -> bool:
-    """Waits so long for this thread to be the only one of its process, and tells whether it is: a fork has no other."""
+    """Tells whether this thread is the only one, after waiting so long for others: a fork would lack them."""
     until = time.monotonic() + seconds
     while len(os.listdir("/proc/self/task")) > 1:
         if time.monotonic() > until:

@@ -30,7 +30,7 @@ def do_copy_databases(request: Json) -> Json:
 
 
 def copy_databases(request: Json, parent: int) -> Json:
-    """Copies databases into a directory, which is emptied first; says where the copies have to appear."""
+    """Copies databases into a directory, which is emptied first; answers where the world must mount the copies."""
     from django.db import connections
 
     if os.getppid() == parent:
@@ -64,7 +64,7 @@ def copy_databases(request: Json, parent: int) -> Json:
 
 @contextlib.contextmanager
 def skipping(found: Json, aliases: list[str]) -> Iterator[None]:
-    """Says of databases why they are not copied, whatever fails."""
+    """Records the reason if databases cannot be copied, whatever fails."""
     try:
         yield
     except Exception as error:
@@ -100,7 +100,7 @@ def copy_server(directory: str, databases: dict[str, list[str]], request: Json, 
 
 
 def empty(directory: str) -> None:
-    """Ends and removes what a copy left that was killed."""
+    """Stops the servers and removes the files of a copy that was killed."""
     os.makedirs(directory, 0o700, exist_ok=True)
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
@@ -112,7 +112,7 @@ def empty(directory: str) -> None:
 
 
 def reason_of(error: Exception) -> Json:
-    """Returns in one line each why there is no copy, and what would help."""
+    """Returns why there is no copy, and what would help, in one line each."""
     if isinstance(error, Refused):
         return {"reason": refusal(error.fields), "help": None}
     cause = error.error if isinstance(error, Failed) else error
@@ -123,12 +123,12 @@ def reason_of(error: Exception) -> Json:
 
 
 def copy_sqlite(connection: Connection, aliases: list[str], request: Json, found: Json) -> None:
-    """Copies a SQLite database; one in memory, or one that is not there yet, needs none."""
+    """Copies a SQLite database, unless it is in memory or does not exist yet."""
     path = database_file(connection)
     if path is None or not os.path.exists(path):
         return
     copy = os.path.join(request["directory"], "%s.sqlite3" % aliases[0].replace("/", "_"))
-    # What is not yet in the file itself may be in its log.
+    # The write-ahead log may hold what the file lacks.
     size = sum(os.path.getsize(path + ending) for ending in ("", "-wal") if os.path.exists(path + ending))
     if size > request["limit_bytes"]:
         copy_schema(path, copy, SMALL)
@@ -149,7 +149,7 @@ def copy_sqlite(connection: Connection, aliases: list[str], request: Json, found
 
 @answers("confirm_copies")
 def do_confirm_copies(request: Json) -> Json:
-    """Fails unless each database is the copy of it that was made."""
+    """Fails unless each alias connects to the copy of its database."""
     from django.db import connections
 
     for alias, expected in request["expected"].items():
@@ -163,18 +163,18 @@ def do_confirm_copies(request: Json) -> Json:
 
 
 def not_the_copy(connection: Connection, expected: Json) -> str | None:
-    """Returns why a database is not the copy that was made of it; `None`: it is."""
+    """Returns why a database is not its copy; `None`: it is."""
     if "query" in expected:
         with connection.cursor() as cursor:
             found = str(rows_of(cursor, expected["query"])[0][0])
         return None if found == expected["is"] else "its server says `%s` instead of `%s`" % (found, expected["is"])
     path = database_file(connection)
-    # In the world, the live name leads to the copy.
+    # In the world, the live name is a symlink to the copy.
     if path is None or path != os.path.realpath(expected["path"]):
         return "its file is `%s` and was `%s`" % (path, expected["path"])
     status = os.stat(path)
     if [status.st_dev, status.st_ino] == [expected["device"], expected["inode"]]:
         return "`%s` is the live file" % path
     if marked(path) != expected["marker"]:
-        return "`%s` has not the mark of the copy" % path
+        return "`%s` lacks the marker of the copy" % path
     return None

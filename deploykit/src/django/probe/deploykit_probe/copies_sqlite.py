@@ -1,4 +1,4 @@
-"""What copies of SQLite databases are made of."""
+"""Copies of SQLite databases: their schema, and the marker that identifies them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from .connections import sqlite_file
 from .kinds import Connection
 
-# The tables whose rows a site cannot do without: they say what is applied and which models there are.
+# The tables whose rows every copy has: they say which migrations are applied and which models exist.
 SMALL = ("django_migrations", "django_content_type", "auth_permission", "django_site")
 
-# Bytes of the file's header that SQLite keeps for later versions of itself, and neither reads nor writes.
+# Bytes of the file's header that SQLite reserves, and neither reads nor writes.
 MARK_AT, MARK_LENGTH = 72, 16
 
 
 def database_file(connection: Connection) -> str | None:
-    """Returns the file of a SQLite database, as it is called without links; `None`: it is in memory."""
+    """Returns the file of a SQLite database with all symlinks resolved; `None`: it is in memory."""
     name = str(connection.settings_dict["NAME"])
     if not name.startswith("file:"):
         path = sqlite_file(connection)
@@ -28,7 +28,7 @@ def database_file(connection: Connection) -> str | None:
 
 
 def mark(path: str) -> str:
-    """Marks a copy, so that it can be told from any other file; returns the mark, empty for an empty database."""
+    """Writes a marker into a copy that identifies it, and returns it; empty for an empty database."""
     marker = os.urandom(MARK_LENGTH)
     with open(path, "r+b") as file:
         if not file.read(1):
@@ -39,14 +39,14 @@ def mark(path: str) -> str:
 
 
 def marked(path: str) -> str:
-    """Returns the mark of a file."""
+    """Returns the marker of a file."""
     with open(path, "rb") as file:
         file.seek(MARK_AT)
         return file.read(MARK_LENGTH).hex()
 
 
 def keep_mark(path: str, marker: str) -> None:
-    """Marks a copy again that was overwritten."""
+    """Writes the marker again into a copy that was overwritten."""
     with open(path, "r+b") as file:
         file.seek(MARK_AT)
         file.write(bytes.fromhex(marker))
@@ -59,7 +59,7 @@ def quoted(name: str) -> str:
 
 def copy_schema(source: str, target: str, tables: Sequence[str]) -> None:
     """Copies a SQLite database without the rows of any but these tables."""
-    # A Python may have been built without it.
+    # Python may have been built without it.
     import sqlite3
 
     reader, writer = (sqlite3.connect(path, timeout=60, isolation_level=None) for path in (source, target))
@@ -69,7 +69,7 @@ def copy_schema(source: str, target: str, tables: Sequence[str]) -> None:
             writer.execute("PRAGMA %s = %s" % (pragma, "'%s'" % value if isinstance(value, str) else value))
         reader.execute("BEGIN")
         writer.execute("BEGIN")
-        # A virtual table makes tables of its own. Rows are copied before there are triggers.
+        # A virtual table creates tables of its own. Rows are copied before the triggers exist.
         sql = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         made = reader.execute(sql + " ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC, rowid").fetchall()
         create(writer, (row for row in made if row[0] == "table"))
@@ -86,14 +86,14 @@ def copy_schema(source: str, target: str, tables: Sequence[str]) -> None:
 
 
 def create(writer: Any, things: Iterable[tuple[str, str, str]]) -> None:
-    """Creates tables, indexes, views and triggers that are not there yet."""
+    """Creates tables, indexes, views and triggers that do not exist yet."""
     for kind, name, sql in things:
         if not writer.execute("SELECT 1 FROM sqlite_master WHERE type = ? AND name = ?", (kind, name)).fetchone():
             writer.execute(sql)
 
 
 def copy_rows(reader: Any, writer: Any, table: str) -> None:
-    """Copies the rows of a table; a column that is computed is computed anew."""
+    """Copies the rows of a table; generated columns are computed again."""
     columns = [row[1] for row in reader.execute("PRAGMA table_info(%s)" % quoted(table))]
     names, places = ", ".join(map(quoted, columns)), ", ".join("?" * len(columns))
     rows = reader.execute("SELECT %s FROM %s" % (names, quoted(table)))

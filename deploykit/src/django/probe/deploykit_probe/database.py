@@ -169,7 +169,7 @@ class Progress:
     """Tells the start and the end of each migration, and hands on to whoever wants to know it too."""
 
     def __init__(self, alias: str, original: Callable[..., Any] | None = None, locks: Locks | None = None) -> None:
-        """Takes the database, the function that is called as well, and who looks at the locks."""
+        """Takes the database, another callback that is called, too, and the recorder of locks."""
         self.alias, self.original, self.locks = alias, original, locks
         self.running: Key | None = None
         self.since = 0.0

@@ -1,4 +1,4 @@
-"""What happens while the site answers a request: exceptions, refusals, attempts to reach another host."""
+"""Records of requests: exceptions, refusals, and attempts to connect to other hosts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .errors import described, readable, text_of
 from .kinds import Json
 from .site import foreign_directories
 
-# What the file systems of a world refuse that the live ones need not: to write a file that can only be read, to remove one that
-# is a mount, to copy one whose owner the world does not know, to move one to another layer.
+# Errors that may come from the mounts of a world: writing to a read-only file, removing a mount, copying a file whose owner the
+# user namespace lacks, moving a file to another layer.
 LIMITS = (errno.EROFS, errno.EBUSY, errno.EOVERFLOW, errno.EXDEV)
 
-# The loggers that say why Django answers 400 or 403 without an exception.
+# The loggers of Django that give the reason of a 400 or 403 without an exception.
 LOGGERS = ("django.request", "django.security", "django.security.csrf", "django.security.DisallowedHost")
 
 
 class Asked:
-    """A request, and what happened while it was answered."""
+    """The record of a request."""
 
     def __init__(self, method: str, path: str) -> None:
         """Takes the method, and the path with the query."""
@@ -46,7 +46,7 @@ class Asked:
         self.read_only = self.read_only or read_only_path(error)
 
     def refused(self, logger: str, message: str) -> None:
-        """Records what Django logged about a refusal without an exception."""
+        """Records Django's log message about a refusal without an exception."""
         self.exceptions.append({"type": logger, "message": message, "where": None, "site": False, "trace": []})
 
     def answer(self) -> Json:
@@ -55,16 +55,16 @@ class Asked:
         return {name: getattr(self, name) for name in names}
 
 
-# The request that this thread or task answers.
+# The record of the request that this thread or task answers.
 CURRENT: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("deploykit_asked", default=None)
 
-# The requests that are being answered.
+# The records of the requests that are being answered.
 RUNNING: list[Asked] = []
 LOCK = threading.Lock()
 
 
 def current() -> Asked | None:
-    """Returns the request that is being answered here; a thread of the site's own belongs to the only one there is."""
+    """Returns the record of the current request; in a thread of the site's own, that of the only running request."""
     asked = CURRENT.get()
     if asked is not None:
         return asked
@@ -88,7 +88,7 @@ def is_of_site(path: str) -> bool:
 
 
 def place(path: str, line: int | None, inside: str = "") -> Place:
-    """Returns a place as people read it."""
+    """Returns the text for a place."""
     shown = os.path.relpath(path) if path.startswith(os.path.join(os.getcwd(), "")) else path
     text = readable(shown) + (", line %d" % line if line else "")
     if inside and inside != "<module>" and path.endswith(".py"):
@@ -97,9 +97,9 @@ def place(path: str, line: int | None, inside: str = "") -> Place:
 
 
 def template_place(frame: FrameType, error: BaseException) -> Place | None:
-    """Returns the place in a template that a frame of Django's template engine stands for.
+    """Returns the place in a template that a frame of Django's template engine renders or compiles.
 
-    Django notes it in `template_debug` only where the engine debugs.
+    Django sets `template_debug` only if the engine has `debug`.
     """
     if frame.f_globals.get("__name__") != "django.template.base":
         return None
@@ -117,7 +117,7 @@ def template_place(frame: FrameType, error: BaseException) -> Place | None:
 
 
 def places_of(error: BaseException) -> list[Place]:
-    """Returns the places that an exception passed, the innermost last."""
+    """Returns the places of the traceback, the innermost last."""
     found = []
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = os.path.abspath(frame.f_code.co_filename)
@@ -130,7 +130,7 @@ def places_of(error: BaseException) -> list[Place]:
 
 
 def where(error: BaseException) -> Place | None:
-    """Returns the innermost place in the site's own code or templates; else the innermost of all."""
+    """Returns the innermost place in the site's own code or templates, or else the innermost of all."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and not any(cause is known for known in chain):
@@ -160,7 +160,7 @@ def exception_of(error: BaseException) -> Json:
 
 
 def read_only_path(error: BaseException) -> str | None:
-    """Returns the file that could not be written because of the world."""
+    """Returns the file whose write or removal the mounts of the world refused."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and not any(cause is known for known in seen):
@@ -173,7 +173,7 @@ def read_only_path(error: BaseException) -> str | None:
 
 
 class Heard(logging.Handler):
-    """Records what Django logs about answers of 400, 403, and 500 and above."""
+    """Records what Django logs about responses with status 400, 403, or 500 and above."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Records the exception that is being handled, or the message."""
@@ -181,7 +181,7 @@ class Heard(logging.Handler):
         if asked is None or not (status in (400, 403) or (isinstance(status, int) and status >= 500)):
             return
         error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
-        # Django names the logger after the exception that it got without a signal.
+        # For an exception without a signal, the name of the logger ends with that of the exception.
         if error is not None and (record.exc_info or record.name == "django.security." + type(error).__name__):
             asked.failed(error)
         elif not asked.exceptions:
@@ -189,20 +189,20 @@ class Heard(logging.Handler):
 
 
 def raised(**kwargs: Any) -> None:
-    """Records the exception that Django says it got."""
+    """Records the exception of the signal `got_request_exception`."""
     asked, error = current(), sys.exc_info()[1]
     if asked is not None and error is not None:
         asked.failed(error)
 
 
 def listen() -> None:
-    """Listens to Django's signal and loggers, whatever the site does with them."""
+    """Connects to Django's signal and loggers, whatever the site's logging configuration is."""
     from django.core.signals import got_request_exception
 
     got_request_exception.connect(raised, weak=False, dispatch_uid="deploykit")
     for name in LOGGERS:
         logger = logging.getLogger(name)
-        # An older configuration of the site may have disabled the loggers that it does not name.
+        # `disable_existing_loggers` may have disabled them.
         logger.disabled = False
         if not logger.isEnabledFor(logging.WARNING):
             logger.setLevel(logging.WARNING)

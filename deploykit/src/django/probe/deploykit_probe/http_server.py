@@ -1,4 +1,4 @@
-"""A small HTTP server on a Unix socket, for pages that are tried."""
+"""A small HTTP server on a Unix socket, for the pages of a rehearsal."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .happened import Asked
 
 Headers = List[Tuple[str, str]]
 
-# Requests that are answered at once.
+# Maximum number of concurrent requests.
 THREADS = 8
 
 # Seconds that a client may take to send its request.
 PATIENCE = 30.0
 
-# Headers of one connection, which only a server may send.
+# Hop-by-hop headers, which an application must not set.
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "upgrade", "trailer")
 
-# What systems without a list of their own lack.
+# Types that Python's own list lacks.
 TYPES = {
     ".avif": "image/avif",
     ".ico": "image/x-icon",
@@ -48,7 +48,7 @@ TYPES = {
 
 
 class Request:
-    """A request, as a server in front of the site would pass it on."""
+    """A request, as a reverse proxy would forward it."""
 
     def __init__(self, handler: Handler, scheme: str, body: bytes) -> None:
         """Takes what was received."""
@@ -72,7 +72,7 @@ class Gone(OSError):
 
 
 class Exchange:
-    """An answer on its way to the client."""
+    """A response that is being sent."""
 
     def __init__(self, handler: Handler, asked: Asked) -> None:
         """Takes the connection and the request's record."""
@@ -105,13 +105,13 @@ class Exchange:
         self.send(b"%x\r\n%s\r\n" % (len(data), data) if self.chunked else data)
 
     def finish(self) -> None:
-        """Ends the answer. Without it the client sees that the answer broke off."""
+        """Ends the response. Without this, the client sees an incomplete one."""
         self.asked.complete = self.length is None or self.sent == self.length
         if self.chunked:
             self.send(b"0\r\n\r\n")
 
     def whole(self, status: HTTPStatus, body: bytes, kind: str) -> None:
-        """Sends an answer that is no page of the site's."""
+        """Sends a response that is no page of the site."""
         self.start(status, status.phrase, [("Content-Type", kind), ("Content-Length", str(len(body)))])
         self.write(body)
 
@@ -124,22 +124,22 @@ class Exchange:
             raise Gone(error.errno, "the client is gone") from error
 
 
-# Answers a request.
+# A function that answers a request.
 Application = Callable[[Request, Exchange], None]
 
 
 class Files:
-    """The files that the web server, not Django, answers with."""
+    """The files that the web server serves without Django."""
 
     def __init__(self, places: list[list[str]]) -> None:
-        """Takes prefixes of URLs with their directories."""
+        """Takes URL prefixes with their directories."""
         self.places = sorted(places, key=lambda place: -len(place[0]))
         self.types = mimetypes.MimeTypes()
         for ending, kind in TYPES.items():
             self.types.add_type(kind, ending)
 
     def answer(self, request: Request, exchange: Exchange) -> bool:
-        """Answers if the path has one of the prefixes; returns whether it has."""
+        """Sends a file if the path has one of the prefixes; returns whether it has."""
         path = unquote(request.raw_path, errors="surrogateescape")
         for prefix, directory in self.places:
             if path.startswith(prefix):
@@ -176,7 +176,7 @@ class Files:
         if not stat.S_ISREG(facts.st_mode):
             return plain(exchange, HTTPStatus.FORBIDDEN)
         kind, encoding = self.types.guess_type(path)
-        # nginx knows no encodings by names.
+        # nginx derives no encoding from a file's name.
         kind = "application/gzip" if encoding == "gzip" else kind or "application/octet-stream"
         exchange.start(200, "OK", [("Content-Type", kind), ("Content-Length", str(facts.st_size))])
         while exchange.has_body:
@@ -188,12 +188,12 @@ class Files:
 
 
 def plain(exchange: Exchange, status: HTTPStatus) -> None:
-    """Answers with nothing but a status."""
+    """Sends a response with only a status."""
     exchange.whole(status, ("%d %s\n" % (status, status.phrase)).encode("ascii"), "text/plain")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A connection, which carries one request."""
+    """A connection with one request."""
 
     server: Server
     protocol_version = "HTTP/1.1"
@@ -221,14 +221,14 @@ class Handler(BaseHTTPRequestHandler):
         contextvars.copy_context().run(self.server.answer, request, self)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Logs nothing: the records say it."""
+        """Logs nothing: the records have it."""
 
 
 class Server(socketserver.BaseServer):
-    """Listens, and answers several requests at once."""
+    """Listens, and answers several requests concurrently."""
 
     def __init__(self, listening: socket.socket, application: Application, scheme: str, places: list[list[str]]) -> None:
-        """Takes a bound socket and what answers."""
+        """Takes a bound socket and the application."""
         super().__init__(("", 0), Handler)
         self.listening, self.application, self.scheme = listening, application, scheme
         self.files = Files(places)
@@ -244,7 +244,7 @@ class Server(socketserver.BaseServer):
         return self.listening.accept()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Lets a thread answer."""
+        """Answers a connection in a thread of the pool."""
         self.pool.submit(self.process, request, client_address)
 
     def process(self, request: socket.socket, client_address: Any) -> None:
@@ -257,7 +257,7 @@ class Server(socketserver.BaseServer):
             request.close()
 
     def answer(self, request: Request, handler: Handler) -> None:
-        """Answers a request, and records what happens."""
+        """Answers a request, and records it."""
         asked = Asked(request.method, request.target)
         exchange = Exchange(handler, asked)
         happened.CURRENT.set(asked)
@@ -284,7 +284,7 @@ class Server(socketserver.BaseServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), name="pages", daemon=True).start()
 
     def end(self, seconds: float) -> list[Asked]:
-        """Ends; waits a little for requests that are being answered. Returns the records."""
+        """Stops; waits so long for running requests. Returns the records."""
         self.shutdown()
         self.listening.close()
         until = time.monotonic() + seconds
@@ -295,12 +295,12 @@ class Server(socketserver.BaseServer):
 
 
 def bind(path: str) -> socket.socket:
-    """Listens on a Unix socket that nobody else may connect to."""
+    """Listens on a Unix socket that only its owner may connect to."""
     listening = socket.socket(socket.AF_UNIX)
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
     before = os.umask(0o177)
     try:
-        # A path of its own may be longer than the kernel takes.
+        # The whole path may be longer than the kernel allows.
         listening.bind("/proc/self/fd/%d/%s" % (directory, os.path.basename(path)))
         listening.listen(128)
     except BaseException:

@@ -31,14 +31,14 @@ DETACH = 2
 # Calls of `prctl`.
 PDEATHSIG, CAPBSET_DROP, NO_NEW_PRIVS, CAP_AMBIENT, CLEAR_ALL = 1, 24, 38, 47, 4
 
-# What root may still do: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, KILL, SETGID, SETUID.
+# The capabilities that root keeps: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, KILL, SETGID, SETUID.
 CAPABILITIES = sum(1 << number for number in range(8))
 
 LIBC: list[Any] = []
 
 
 class Mount(NamedTuple):
-    """A mount, as `/proc/self/mountinfo` says it."""
+    """A mount, as `/proc/self/mountinfo` describes it."""
 
     path: str
     kind: str
@@ -46,7 +46,7 @@ class Mount(NamedTuple):
 
 
 def call(what: str, name: str, *args: Any) -> None:
-    """Calls a function of the C library; an error of it says what was being done."""
+    """Calls a function of the C library; its error says what was being done."""
     import ctypes
 
     if not LIBC:
@@ -57,14 +57,14 @@ def call(what: str, name: str, *args: Any) -> None:
 
 
 def number(value: int) -> Any:
-    """Returns a number as wide as the kernel takes it."""
+    """Returns a number as an `unsigned long`."""
     import ctypes
 
     return ctypes.c_ulong(value)
 
 
 def unshare(flags: int) -> None:
-    """Puts this process into namespaces of its own."""
+    """Moves this process into new namespaces."""
     call("making namespaces", "unshare", flags)
 
 
@@ -76,12 +76,12 @@ def mount(source: str | None, target: str, kind: str | None = None, flags: int =
 
 
 def bind(source: str, target: str, deep: int = REC) -> None:
-    """Lets a file or a directory appear at another place, too."""
+    """Bind-mounts a file or a directory."""
     mount(source, target, None, BIND | deep)
 
 
 def read_only(target: str, flags: int) -> None:
-    """Lets nobody write into a mount that has these flags."""
+    """Makes a mount with these flags read-only."""
     mount(None, target, None, BIND | REMOUNT | RDONLY | flags)
 
 
@@ -91,7 +91,7 @@ def unmount(path: str) -> None:
 
 
 def pivot(root: str) -> None:
-    """Makes a mount the root, and lets go of the old one."""
+    """Makes a mount the root, and detaches the old root."""
     os.chdir(root)
     call("making `%s` the root" % root, "pivot_root", b".", b".")
     unmount(".")
@@ -109,7 +109,7 @@ def die_with_parent() -> None:
 
 
 def drop_capabilities(kept: int) -> None:
-    """Drops what this process may do besides, for good."""
+    """Drops all capabilities but these, for good."""
     prctl(NO_NEW_PRIVS, 1)
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last = int(file.read())
@@ -123,7 +123,7 @@ def drop_capabilities(kept: int) -> None:
 
 
 def mounts() -> list[Mount]:
-    """Returns the mounts, the outer ones first; of several on one path, the one that is seen."""
+    """Returns the mounts, the outer ones first; of several on one path, the topmost."""
     found = {}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
@@ -144,7 +144,7 @@ def sockets() -> Iterator[str]:
 
 
 def open_network(addresses: list[str]) -> None:
-    """Opens the loopback interface, and gives it more addresses."""
+    """Brings the loopback interface up, and adds addresses to it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         # SIOCSIFFLAGS: up and running.
         fcntl.ioctl(control, 0x8914, struct.pack("16sh22x", b"lo", 0x41))
@@ -163,7 +163,7 @@ def open_network(addresses: list[str]) -> None:
 
 
 def close_all_but(kept: set[int]) -> None:
-    """Closes the descriptors that this process has besides the standard ones and these."""
+    """Closes all file descriptors but the standard ones and these."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in kept:
             try:
@@ -174,7 +174,7 @@ def close_all_but(kept: set[int]) -> None:
 
 
 def is_directory(path: str) -> bool:
-    """Tells whether there is a directory, and no link to one."""
+    """Tells whether a path is a directory, and no symlink to one."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:

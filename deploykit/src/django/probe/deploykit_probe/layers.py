@@ -1,4 +1,4 @@
-"""The file system of a world of its own: it shows the live one, and what is written stays in it."""
+"""The file system of a world: overlays over the live one, which writes never reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 from . import kernel
 from .errors import Refused
 
-# File systems of the kernel's own, and those that mount others when they are looked at.
+# Virtual file systems of the kernel, and those that mount others on access.
 KERNELS = (
     "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue nsfs proc pstore"
     " rpc_pipefs securityfs sysfs tracefs"
@@ -21,31 +21,31 @@ OWN = ("/proc", "/sys", "/dev")
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
-# What root could tell the kernel.
+# Files of `/proc` through which root changes the kernel.
 PROC = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 
-# Where an ordinary user's own directories are not looked for; how deep they are looked for elsewhere; in how many directories
-# of the machine, and of the site.
+# The search for an ordinary user's directories: where it does not look, how deep it looks elsewhere, and in how many
+# directories of the machine (`False`) and of the site (`True`).
 FOREIGN = ("/boot", "/etc", "/usr")
 DEPTH = 3
 MOST = {False: 3000, True: 50000}
 
-# Files up to this size are copied where no layer can be; greater ones can only be read.
+# Maximum size of a file that is copied where no overlay can be mounted; larger ones are read-only.
 SMALL = 16 << 20
 
-# How much is copied, before anybody asks, of files that the kernel could not copy.
+# Maximum size of all files that are copied beforehand because the kernel could not copy them.
 ROOM = 64 << 20
 
 TMPFS = "mode=755,size=25%"
 
 
 def inside(path: str, directory: str) -> bool:
-    """Tells whether a path is a directory, or lies in it."""
+    """Tells whether a path is this directory, or lies in it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 class Layers:
-    """Mounts that show directories; what is written into them goes elsewhere."""
+    """Overlays over directories: writes go to layers on the disk or in memory."""
 
     def __init__(self, scratch: str, user: bool) -> None:
         """Begins with an empty root."""
@@ -56,9 +56,9 @@ class Layers:
         self.room = ROOM
         self.empty: list[str] = []
         self.places: list[str] = []
-        # What could only be bound: sockets in there are the live ones.
+        # Directories that could only be bind-mounted: the sockets in them are the live ones.
         self.bound: list[str] = []
-        # Several worlds may have one scratch directory.
+        # Several worlds may share one scratch directory.
         self.disk, self.memory = (tempfile.mkdtemp(prefix=name, dir=self.scratch) for name in ("disk-", "memory-"))
         kernel.mount("tmpfs", self.memory, "tmpfs", kernel.NOSUID | kernel.NODEV, TMPFS)
         self.root = self.memory + "/root"
@@ -66,7 +66,7 @@ class Layers:
         kernel.bind(self.root, self.root)
 
     def at(self, path: str) -> str:
-        """Returns where a path of the world to be stands now."""
+        """Returns where a path of the new root is before the root is changed."""
         found = self.root + path
         if not inside(os.path.realpath(found), self.root):
             raise Refused("no_world", reason="`%s` leads elsewhere in the staged tree than in the live one" % path)
@@ -77,11 +77,11 @@ class Layers:
         return max((one for one in self.mounts if inside(path, one.path)), key=lambda one: len(one.path))
 
     def near(self, path: str) -> bool:
-        """Tells whether a path is on the way to one of the site's places, or in it."""
+        """Tells whether a path is above one of the site's places, or in it."""
         return any(inside(path, one) or inside(one, path) for one in [*self.places, self.scratch])
 
     def cover(self, path: str, target: str) -> None:
-        """Shows a directory with all that is mounted in it."""
+        """Covers a directory with an overlay, and what is mounted in it, too."""
         below = [one for one in self.mounts if one.path != path and inside(one.path, path)]
         if not self.user:
             self.layer(path, target)
@@ -97,23 +97,23 @@ class Layers:
             self.layer(path, target)
 
     def rebuild(self, path: str, target: str) -> None:
-        """Shows a directory entry by entry: an ordinary user must not look below what is mounted."""
+        """Rebuilds a directory entry by entry: the kernel does not let an ordinary user see what mounts hide."""
         if target != self.root:
             kernel.mount("tmpfs", target, "tmpfs", kernel.NOSUID | kernel.NODEV, TMPFS)
         shared = os.stat(path).st_mode & stat.S_ISVTX
         for entry in entries_of(path):
             try:
-                # What others have in a directory for everybody may be much, and is nothing to this site.
+                # Files of other users in a shared directory, such as `/tmp`, may be many, and the site does not need them.
                 if shared and not self.near(entry.path) and entry.stat(follow_symlinks=False).st_uid != os.getuid():
                     continue
                 self.rebuild_entry(entry, "%s/%s" % (target, entry.name))
             except FileNotFoundError:
-                # The live machine goes on: it has just been removed.
+                # It was removed meanwhile.
                 continue
         self.be_like(path, target)
 
     def rebuild_entry(self, entry: os.DirEntry[str], target: str) -> None:
-        """Shows an entry of a directory."""
+        """Rebuilds an entry of a directory."""
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), target)
         elif entry.is_dir():
@@ -130,7 +130,7 @@ class Layers:
                 self.freeze(entry.path, target)
 
     def layer(self, path: str, target: str, shown: str | None = None, instead: dict[str, str] | None = None) -> None:
-        """Shows a directory; what is written goes to the disk where it can, else to memory."""
+        """Covers a directory with an overlay whose upper layer is on the disk, or else in memory."""
         shown = shown or path
         places = [self.memory] if inside(self.scratch, path) else [self.disk, self.memory]
         failed = None
@@ -145,7 +145,7 @@ class Layers:
                 return
             except OSError as error:
                 failed = failed or error
-        # The site must be able to write; the rest of the machine can do without.
+        # The site must be able to write; elsewhere, read-only is enough.
         if any(inside(place, shown) for place in self.places if place != shown) or shown in self.places or shown == "/":
             raise failed or OSError(path)
         self.freeze(path, target)
@@ -155,7 +155,7 @@ class Layers:
         lower, data = os.open(path, os.O_PATH), ""
         numbers = [lower, os.open(upper, os.O_PATH), os.open(work, os.O_PATH)]
         try:
-            # A path may hold what separates options.
+            # A path may contain the separators of options.
             data = "lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d" % tuple(numbers)
             data += ",userxattr" if self.user else ",index=off,redirect_dir=on,metacopy=on"
             try:
@@ -163,14 +163,14 @@ class Layers:
             except OSError:
                 kernel.mount("overlay", target, "overlay", kernel.NODEV, data)
         except OSError as error:
-            raise OSError(error.errno, "a layer over `%s`: %s" % (path, os.strerror(error.errno or 0))) from error
+            raise OSError(error.errno, "mounting an overlay over `%s`: %s" % (path, os.strerror(error.errno or 0))) from error
         finally:
             for one in numbers:
                 os.close(one)
         open_up(work)
 
     def freeze(self, path: str, target: str) -> None:
-        """Shows what is live; nobody can write into it."""
+        """Bind-mounts the live directory or file read-only."""
         self.bound.append(path)
         kernel.bind(path, target)
         kernel.read_only(target, self.mount_of(path).flags)
@@ -186,12 +186,12 @@ class Layers:
         if not self.user or is_ours(found):
             shutil.copystat(path, target)
             return
-        # It belongs to this user now, who may do what was allowed before.
+        # The copy belongs to this user; what the user could do with the original stays allowed.
         bits = sum(bit for bit in (os.R_OK, os.W_OK, os.X_OK) if os.access(path, bit))
         os.chmod(target, stat.S_IMODE(found.st_mode) & 0o1077 | bits << 6)
 
     def fill(self, lower: str, upper: str, shown: str, instead: dict[str, str]) -> None:
-        """Puts into a layer what is to appear in place of what lies below it."""
+        """Puts into an upper layer what hides entries of the lower one."""
         self.be_like(lower, upper)
         if self.user:
             self.own_directories(lower, upper, shown)
@@ -211,7 +211,7 @@ class Layers:
                 touch(there)
 
     def parents(self, lower: str, upper: str, name: str) -> bool:
-        """Makes the directories that lead to a name; returns whether they are there below, too."""
+        """Makes the parent directories of a name; returns whether the lower layer has them, too."""
         path = ""
         for part in name.split("/")[:-1]:
             path += "/" + part
@@ -223,7 +223,7 @@ class Layers:
         return True
 
     def own_directories(self, lower: str, upper: str, shown: str) -> None:
-        """Makes what this user may write into, but the kernel not copy: its owner or group is not the process's own."""
+        """Copies directories and files of other owners or groups that this user may write to: the kernel would not."""
 
         def look(path: str, depth: int) -> None:
             """Looks for such directories, and for files near the site."""
@@ -240,7 +240,7 @@ class Layers:
                     if not is_ours(entry.stat(follow_symlinks=False)):
                         self.own_entry(entry, lower, upper, name[1:])
                 except FileNotFoundError:
-                    # The live machine goes on: it has just been removed.
+                    # It was removed meanwhile.
                     continue
                 if is_directory and (near or depth < DEPTH):
                     look(name, depth + 1)
@@ -249,7 +249,7 @@ class Layers:
             look("", 1)
 
     def own_entry(self, entry: os.DirEntry[str], lower: str, upper: str, name: str) -> None:
-        """Makes a directory, or copies a small file, that this user may write into."""
+        """Makes a directory, or copies a small file, that this user may write to."""
         if not os.access(entry.path, os.W_OK) and not (entry.is_dir() and self.near(entry.path)):
             return
         if entry.is_dir(follow_symlinks=False):
@@ -262,7 +262,7 @@ class Layers:
                 self.be_like(entry.path, target)
 
     def tree(self, live: str, staged: str) -> None:
-        """Shows the staged tree in the place of the live one; links to the live one become what they lead to."""
+        """Mounts the staged tree over the live one; symlinks to the live one become their targets."""
         real, next_tree = os.path.realpath(live), os.path.realpath(staged)
         beside = self.memory + "/live"
         os.mkdir(beside)
@@ -279,15 +279,15 @@ class Layers:
         target = self.at(real)
         self.layer(next_tree, target, real, there)
         for name in missing:
-            # It would lead to itself.
+            # It would be a loop.
             os.unlink("%s/%s" % (target, name))
         for name, source in there.items():
-            # An empty log is a file of its own, which can be renamed.
+            # A log that appears empty is a file in the layer, so that it can be renamed.
             if not os.path.islink(source) and "%s/%s" % (real, name) not in self.empty:
                 kernel.bind(source, "%s/%s" % (target, name))
 
     def show(self, source: str, path: str, plain: bool) -> None:
-        """Shows a directory at another path."""
+        """Mounts a directory at another path."""
         target = self.at(os.path.realpath(path))
         os.makedirs(target, exist_ok=True)
         if plain:
@@ -296,27 +296,27 @@ class Layers:
             self.cover(os.path.realpath(source), target)
 
     def replace(self, source: str, path: str) -> None:
-        """Leads a database's name to its copy."""
+        """Replaces a database by a symlink to its copy."""
         target = self.at(os.path.realpath(path))
         for ending in ("", "-wal", "-shm", "-journal"):
             self.remove(target + ending)
-        # SQLite keeps its journal beside the file that a link leads to, so it never reads one that the live site has begun.
+        # SQLite keeps its journal beside the target of a symlink, so it never reads a journal of the live site.
         os.symlink(os.path.realpath(source), target)
 
     def remove(self, path: str) -> None:
-        """Removes a file, or what covers it."""
+        """Removes a file, and a mount over it."""
         # `os.path.ismount` takes every file of a layer for a mount.
         with contextlib.suppress(OSError):
             kernel.unmount(path)
         try:
             os.unlink(path)
         except OSError as error:
-            # The live machine goes on: its journals come and go.
+            # SQLite removes its journals meanwhile.
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
 
     def hosts(self, names: dict[str, str]) -> None:
-        """Lets names of hosts lead to these addresses."""
+        """Maps host names to these addresses."""
         own = self.memory + "/hosts"
         with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:
             text = file.read()
@@ -342,7 +342,7 @@ class Layers:
             kernel.mount("devpts", devices + "/pts", "devpts", kernel.NOSUID | kernel.NOEXEC, "newinstance,ptmxmode=0666")
             os.symlink("pts/ptmx", devices + "/ptmx")
         except OSError:
-            # Hardly a site needs a terminal.
+            # Few sites need a terminal.
             os.rmdir(devices + "/pts")
         proc = self.root + "/proc"
         flags = kernel.NOSUID | kernel.NODEV | kernel.NOEXEC
@@ -355,7 +355,7 @@ class Layers:
         self.freeze("/sys", self.root + "/sys")
 
     def mask(self, sockets: list[str]) -> None:
-        """Covers the sockets of what is live: nobody need write to reach who listens there."""
+        """Covers live sockets: a client can connect to them even where it cannot write."""
         for path in sockets:
             place = self.root + path
             if any(inside(path, one) for one in self.bound) and os.path.exists(place):
@@ -368,7 +368,7 @@ def is_ours(found: os.stat_result) -> bool:
 
 
 def open_up(path: str) -> None:
-    """Lets the owner of directories remove them: the kernel gives those of a layer no rights at all."""
+    """Makes directories removable by their owner: those that overlayfs makes have no permissions."""
     for entry in entries_of(path):
         if entry.is_dir(follow_symlinks=False):
             os.chmod(entry.path, 0o700)
@@ -381,7 +381,7 @@ def touch(path: str) -> None:
 
 
 def entries_of(path: str) -> list[os.DirEntry[str]]:
-    """Returns what a directory holds; nothing where this user must not look."""
+    """Returns the entries of a directory; none if this user may not read it."""
     try:
         with os.scandir(path) as entries:
             return list(entries)
@@ -390,7 +390,7 @@ def entries_of(path: str) -> list[os.DirEntry[str]]:
 
 
 def links_in(tree: str) -> list[str]:
-    """Returns the links of a tree."""
+    """Returns the symlinks of a tree."""
     found, waiting = [], [""]
     while waiting:
         directory = waiting.pop()

@@ -1,4 +1,4 @@
-"""The locks that migrations take, as another connection sees them: what visitors wait for while it holds them."""
+"""The table locks of migrations, read from `pg_locks` through a second connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator
 from . import origin
 from .kinds import Connection, Json
 
-# The modes that somebody waits for who reads or writes rows, weakest first. Source: PostgreSQL's "Explicit Locking".
+# The lock modes that block readers or writers of rows, weakest first. Source: PostgreSQL's "Explicit Locking".
 MODES = {
     "ShareLock": "SHARE",
     "ShareRowExclusiveLock": "SHARE ROW EXCLUSIVE",
@@ -19,35 +19,36 @@ MODES = {
     "AccessExclusiveLock": "ACCESS EXCLUSIVE",
 }
 
-# A table that this transaction makes is not in `pg_class` for others, and nobody waits for it.
+# A table that the transaction itself creates is not visible to others in `pg_class`, and blocks nobody.
 HELD = (
     "SELECT c.oid::regclass::text, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
     " WHERE l.pid = %%s AND l.granted AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm') AND l.mode IN ('%s')"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 ) % "', '".join(MODES)
 
-# Statements that take none of these, unless a function or a trigger does: these are looked at once in a while.
+# Statements that take no such lock, unless a function or a trigger does. After them the locks are read at most this often, in
+# seconds.
 ROWS = ("SELECT", "INSERT", "UPDATE", "DELETE", "RELEAS", "SAVEPO")
 SELDOM = 0.02
 
-# How often is looked at what a statement holds that is a transaction of its own, in seconds.
+# Polling interval while a statement runs that is a transaction of its own, in seconds.
 OFTEN = 0.005
 
 
 class Locks:
-    """Looks, after each statement of a connection, at the tables that it has locked."""
+    """Records which tables a connection locks, after each of its statements."""
 
     def __init__(self, connection: Connection) -> None:
-        """Takes the connection whose statements are looked at."""
+        """Takes the connection whose locks are recorded."""
         self.connection = connection
         self.other: Connection = None
         self.looked, self.failed = 0.0, False
-        # The table and the mode: since when and until when.
+        # By table and mode: when the lock was taken and released.
         self.seen: dict[tuple[str, str], tuple[float, float | None]] = {}
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Looks at what is executed meanwhile, where nobody minds another connection."""
+        """Records locks meanwhile; only in a rehearsal, so that the live server gets no further connection."""
         if not origin.IN_WORLD or self.connection.vendor != "postgresql":
             yield
             return
@@ -64,7 +65,7 @@ class Locks:
         if self.connection.in_atomic_block:
             result = execute(sql, params, many, context)
             if not rows or since - self.looked > SELDOM:
-                # They stay locked until the end of the transaction.
+                # The locks are held until the end of the transaction.
                 self.look(since)
             return result
         if rows:
@@ -81,12 +82,12 @@ class Locks:
             self.seen = {key: (begun, until or now) for key, (begun, until) in self.seen.items()}
 
     def look_on(self, since: float, over: threading.Event) -> None:
-        """Looks again and again until the statement is over, whose locks go with it."""
+        """Polls the locks until the statement ends, which releases them."""
         while not over.wait(OFTEN):
             self.look(since)
 
     def look(self, since: float) -> None:
-        """Notes what is locked now."""
+        """Records the locks that are held now."""
         if self.failed:
             return
         self.looked = time.monotonic()
@@ -94,12 +95,12 @@ class Locks:
             driver: Any = self.connection.connection
             session = driver.get_backend_pid() if hasattr(driver, "get_backend_pid") else driver.info.backend_pid
             self.other.ensure_connection()
-            # The driver's own cursor may be used by any thread.
+            # Django's connections belong to one thread; the driver's cursor does not.
             with self.other.connection.cursor() as cursor:
                 cursor.execute(HELD, (session,))
                 held = cursor.fetchall()
         except Exception:
-            # That is no fault of the migration's: the site's role may have one connection only.
+            # The migration must not fail because of it: the site's role may be limited to one connection.
             traceback.print_exc()
             self.failed = True
             return
@@ -108,7 +109,7 @@ class Locks:
             self.seen[table, mode] = (begun, None)
 
     def taken(self) -> list[Json]:
-        """Returns what was locked since this was last asked: of each table the strongest mode."""
+        """Returns the locks since the last call, of each table the strongest."""
         now, strength, found = time.monotonic(), list(MODES), {}
         for (table, mode), (since, until) in sorted(self.seen.items(), key=lambda one: strength.index(one[0][1])):
             found[table] = {"table": table, "mode": MODES[mode], "duration_ms": int(1000 * ((until or now) - since))}

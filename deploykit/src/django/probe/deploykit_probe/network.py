@@ -1,4 +1,4 @@
-"""What the site tries to reach over the network."""
+"""The hosts and sockets that the site tries to connect to."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from . import happened
 from .kinds import Json
 from .registry import answers
 
-# What was tried outside of any request.
+# Attempts outside of any request.
 TRIED: list[str] = []
 
-# Python's own events of these names say whom it connects to, and whose name it looks up.
+# Audit events of Python for connections and for lookups of host names.
 CONNECTS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname")
 
-# Whether they are heard: nobody can stop hearing them.
+# Whether the audit hook is installed; Python cannot remove it.
 WATCHING = False
 
 
 def watch() -> None:
-    """Begins to record what is tried."""
+    """Begins to record attempts."""
     global WATCHING
     if not WATCHING:
         WATCHING = True
@@ -32,7 +32,7 @@ def watch() -> None:
 
 
 def heard(event: str, arguments: Any) -> None:
-    """Records an attempt. An exception here would fail what the site does."""
+    """Records an attempt. Catches everything: an exception in an audit hook would break the site's code."""
     if event not in CONNECTS and event not in LOOKS_UP:
         return
     try:
@@ -52,7 +52,7 @@ def note(name: str) -> None:
 
 
 def connected(event: str, opened: socket.socket, address: Any) -> str | None:
-    """Returns the address that a socket is to reach; `None` where it leads to this machine, and somebody listens."""
+    """Returns the address that a socket connects to; `None` if it is local, and a server listens there."""
     if opened.family == getattr(socket, "AF_UNIX", None) and isinstance(address, (str, bytes)):
         path = os.fsdecode(address)
         path = "@" + path[1:] if path.startswith("\0") else os.path.abspath(path)
@@ -66,7 +66,7 @@ def connected(event: str, opened: socket.socket, address: Any) -> str | None:
 
 
 def looked_up(host: Any, port: Any = None, *others: Any) -> str | None:
-    """Returns a name that is looked up, unless the machine itself knows it: then whoever asked connects."""
+    """Returns a host name that is looked up, unless the machine resolves it itself: then a connection follows."""
     name = host.decode("ascii", "replace") if isinstance(host, (bytes, bytearray)) else str(host or "")
     if not name or is_address(name) or is_loopback(name):
         return None
@@ -89,7 +89,7 @@ def is_address(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tells whether a host is this machine by the loopback interface."""
+    """Tells whether a host is a loopback address, or a name for one."""
     if is_address(host):
         address = ipaddress.ip_address(host.split("%")[0])
         return address.is_loopback or address.is_unspecified
@@ -97,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 
 def known_hosts() -> dict[str, list[str]]:
-    """Returns the addresses that the file of hosts gives to names."""
+    """Returns the addresses of the names in `/etc/hosts`."""
     found: dict[str, list[str]] = {}
     for line in lines_of("/etc/hosts"):
         words = line.split("#")[0].split()
@@ -108,7 +108,7 @@ def known_hosts() -> dict[str, list[str]]:
 
 
 def lines_of(path: str) -> list[str]:
-    """Returns the lines of a file, none where it cannot be read."""
+    """Returns the lines of a file, or none if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().splitlines()
@@ -117,7 +117,7 @@ def lines_of(path: str) -> list[str]:
 
 
 def listening_ports() -> set[int]:
-    """Returns the TCP ports that somebody listens at."""
+    """Returns the TCP ports with a listening socket."""
     rows = [line.split() for name in ("tcp", "tcp6") for line in lines_of("/proc/self/net/" + name)[1:]]
     return {int(row[1].rsplit(":", 1)[1], 16) for row in rows if row[3] == "0A"}
 
@@ -130,7 +130,7 @@ def unix_sockets() -> set[str]:
 
 @answers("network")
 def do_network(request: Json) -> Json:
-    """Says what was tried outside of any request, and forgets it."""
+    """Answers the attempts outside of any request, and clears them."""
     tried = list(TRIED)
     del TRIED[:]
     return {"tried": tried}

@@ -1,4 +1,4 @@
-"""Settings that a world of copies cannot stand in for: mail, and caches and queues on servers that are not there."""
+"""Overrides settings in a rehearsal: mail, and caches and queues whose servers it does not have."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from .kinds import Settings
 LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
 LOCAL_MAIL = "django.core.mail.backends.locmem.EmailBackend"
 
-# Parts of the names of cache backends that ask a server.
+# Parts of the names of cache backends that need a server.
 SERVERS = ("redis", "memcached", "valkey")
 
 
-# The schemes of queues that are kept by a server.
+# The URL schemes of queues that need a server.
 QUEUES = ("redis", "rediss", "valkey", "amqp", "amqps", "pyamqp", "sqs")
 
 
 def override() -> None:
-    """Lets Django read the settings so that nothing is sent to a server outside this process."""
+    """Patches the loading of settings so that nothing is sent to a server outside this process."""
     from django.conf import LazySettings
 
     original: Callable[..., None] = LazySettings._setup
 
     def setup(self: Any, name: str | None = None) -> None:
-        """Loads the settings and changes some, in the module that they come from, too."""
+        """Loads the settings and overrides some, in the settings module, too."""
         original(self, name)
         changed = overrides(self._wrapped)
         module = sys.modules.get(getattr(self._wrapped, "SETTINGS_MODULE", None) or "")
@@ -38,7 +38,7 @@ def override() -> None:
 
 
 def overrides(settings: Settings) -> dict[str, Any]:
-    """Returns the settings that are changed, with their values."""
+    """Returns the settings to override, with their values."""
     changed: dict[str, Any] = {"EMAIL_BACKEND": LOCAL_MAIL}
     caches = getattr(settings, "CACHES", None)
     if isinstance(caches, dict):
@@ -57,7 +57,7 @@ def overrides(settings: Settings) -> dict[str, Any]:
 
 
 def cache(alias: str, one: Any) -> Any:
-    """Returns a cache that asks no server."""
+    """Returns a cache in place of this one that needs no server."""
     if not asks_a_server(one):
         return one
     kept = {key: one[key] for key in ("TIMEOUT", "KEY_PREFIX", "VERSION", "KEY_FUNCTION") if key in one}
@@ -65,11 +65,11 @@ def cache(alias: str, one: Any) -> Any:
 
 
 def asks_a_server(one: Any) -> bool:
-    """Tells whether a cache or a channel layer is kept by a server."""
+    """Tells whether a cache or a channel layer needs a server."""
     backend = str(one.get("BACKEND", "")) if isinstance(one, dict) else ""
     return any(name in backend.lower() for name in SERVERS)
 
 
 def is_remote(url: Any) -> bool:
-    """Tells whether a queue is kept by a server."""
+    """Tells whether a queue needs a server."""
     return isinstance(url, str) and url.split(":", 1)[0].split("+", 1)[0] in QUEUES

@@ -1,4 +1,4 @@
-"""Answers pages of the site, without its services."""
+"""Serves the site's pages for a rehearsal, without its services."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .http_server import Server, bind
 from .kinds import Json
 from .registry import answers
 
-# Seconds that our own threads may take to end, and requests that are being answered.
+# Seconds to wait for the end of the probe's own threads, and of running requests.
 PATIENCE = 1.0
 
-# What answers pages, and the path of its socket.
+# The server of pages, and the path of its socket.
 PAGES: tuple[Forked | Threaded, str] | None = None
 
 
@@ -35,12 +35,12 @@ def serving(request: Json, name: str, listening: Any) -> tuple[Server, str]:
 
 
 def ended(server: Server) -> Json:
-    """Ends a server, and says what happened."""
+    """Stops a server, and returns the records of its requests."""
     return {"requests": [asked.answer() for asked in server.end(PATIENCE)]}
 
 
 class Threaded:
-    """Serves in this process, whose threads would be missing in a fork."""
+    """Serves pages in this process: a fork would not have its threads."""
 
     def __init__(self, request: Json, name: str, listening: Any) -> None:
         """Begins to serve."""
@@ -52,7 +52,7 @@ class Threaded:
 
 
 class Forked:
-    """Serves in a fork of this process, which knows nothing of what pages load and change."""
+    """Serves pages in a fork, so that what they load and change does not stay in this process."""
 
     def __init__(self, request: Json, name: str, listening: Any) -> None:
         """Begins to serve."""
@@ -100,7 +100,7 @@ class Forked:
             self.close()
 
     def close(self) -> None:
-        """Waits for its end, which comes with the end of the pipe."""
+        """Closes the pipe, which ends the fork, and waits for it."""
         if self.tell >= 0:
             os.close(self.tell)
         self.answers.close()
@@ -109,7 +109,7 @@ class Forked:
 
 
 def be_server(request: Json, name: str, listening: Any, told: IO[bytes], answer: IO[bytes]) -> NoReturn:
-    """What the fork does, until it is told to end."""
+    """Serves pages in the fork, until the pipe is closed."""
     try:
         ANSWERS.close()
         for one in origin.INPUT:
@@ -136,7 +136,7 @@ def say(answer: IO[bytes], value: Json) -> None:
 
 @answers("begin_pages")
 def do_begin_pages(request: Json) -> Json:
-    """Begins to answer pages on a Unix socket."""
+    """Begins to serve pages on a Unix socket."""
     global PAGES
     if PAGES is not None:
         raise RuntimeError("pages are being answered already")
@@ -156,7 +156,7 @@ def do_begin_pages(request: Json) -> Json:
 
 @answers("end_pages")
 def do_end_pages(request: Json) -> Json:
-    """Ends that, and says what happened."""
+    """Stops serving pages, and answers the records of the requests."""
     global PAGES
     if PAGES is None:
         raise RuntimeError("no pages are being answered")

@@ -1,4 +1,4 @@
-"""Private servers that hold copies of databases: their processes, their programs, and where they have to be found."""
+"""Private database servers for copies: their processes, their programs, and the addresses where clients expect them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .errors import without_passwords
 from .kinds import Json
 from .tools import run_tool, said_in, stream_of, tool_failed, unnamed_file
 
-# Directories that hold other things than sockets, which nothing may hide.
+# Directories that hold more than sockets, so no mount may hide them.
 SHARED = ("/", "/dev/shm", "/run", "/tmp", "/var", "/var/run", "/var/tmp")
 
-# What stays free on the disk beside a copy, in bytes.
+# Disk space that a copy must leave free, in bytes.
 SPARE = 64 << 20
 
 # How long a server may take to start or to stop, in seconds.
 PATIENCE = 60.0
 
-# Opens a directory that another user could not reach, becomes that user, and runs a program there.
+# Opens a directory that another user cannot reach, switches to that user, and runs a program there.
 AS_USER = (
     "import os, pwd, sys\n"
     "number = os.open(sys.argv[2], os.O_RDONLY)\n"
@@ -37,7 +37,7 @@ AS_USER = (
     "os.execv(sys.argv[3], [one.replace('{}', '/proc/self/fd/%d' % number) for one in sys.argv[3:]])\n"
 )
 
-# Hands connections to one address on to another one, for a server that is reached at several ports.
+# Forwards connections from one port to another, for a server that clients reach at several ports.
 FORWARD = (
     "import socket, sys, threading\n"
     "def pass_on(one, other):\n"
@@ -77,7 +77,7 @@ class CannotCopy(Exception):
 
 
 def check_room(directory: str, size: int) -> None:
-    """Fails where the disk has no room for a copy of this size."""
+    """Fails if the disk has no room for a copy of this size."""
     free = shutil.disk_usage(directory).free
     if free < size + SPARE:
         text = "a copy takes %d MB, and %d MB are free below `%s`"
@@ -85,25 +85,25 @@ def check_room(directory: str, size: int) -> None:
 
 
 def system() -> Any:
-    """Returns the C library; `None`: this Python cannot call it."""
+    """Returns the C library; `None`: Python cannot call it."""
     try:
         import ctypes
 
         return ctypes.CDLL(None)
     except (ImportError, OSError):
-        # What is left by who is killed is ended by the next copy.
+        # Then the next copy ends the processes of one that was killed.
         return None
 
 
 def end_with_parent(library: Any, number: int = signal.SIGKILL) -> None:
-    """Lets the kernel send this process a signal when the one that started it ends, even if that is killed."""
+    """Lets the kernel send this process a signal when its parent ends, even if the parent is killed."""
     if library is not None:
         library.prctl(1, int(number), 0, 0, 0)
 
 
 def begun(nice: int, user: str | None = None, number: int = signal.SIGKILL) -> Callable[[], None]:
-    """Returns what a new process does before its program runs: it gets a low priority and a user, and ends with this one."""
-    # Another user may not be able to load it.
+    """Returns the `preexec_fn` of a new process: it sets the priority and the user, and ties its end to this process."""
+    # Before the change of user: another user may not be able to load it.
     parent, library = os.getpid(), system()
     who = pwd.getpwnam(user) if user else None
 
@@ -114,7 +114,7 @@ def begun(nice: int, user: str | None = None, number: int = signal.SIGKILL) -> C
             os.setgroups([])
             os.setgid(who.pw_gid)
             os.setuid(who.pw_uid)
-        # A change of the user would end it.
+        # A change of user resets this.
         end_with_parent(library, number)
         if os.getppid() != parent:
             os._exit(1)
@@ -123,7 +123,7 @@ def begun(nice: int, user: str | None = None, number: int = signal.SIGKILL) -> C
 
 
 def user_of(*names: str) -> str | None:
-    """Returns the first of these users that there is, as whom root runs a server; `None`: this process is not root."""
+    """Returns the first of these users that exists: root runs a server as this user. `None`: this process is not root."""
     if os.geteuid() != 0:
         return None
     for name in names:
@@ -135,7 +135,7 @@ def user_of(*names: str) -> str | None:
 
 
 def directory_for(path: str, user: str | None, mode: int) -> None:
-    """Makes a directory of a server's."""
+    """Makes a directory for a server."""
     os.makedirs(path, exist_ok=True)
     os.chmod(path, mode)
     if user is not None:
@@ -144,7 +144,7 @@ def directory_for(path: str, user: str | None, mode: int) -> None:
 
 
 def plain_environment(prefixes: Sequence[str]) -> dict[str, str]:
-    """Returns the variables for programs of a private server: nothing that leads them to the live one."""
+    """Returns the variables for the clients of a private server, without those that would connect them to the live one."""
     found = {name: value for name, value in os.environ.items() if not name.startswith(tuple(prefixes))}
     return dict(found, LC_ALL="C")
 
@@ -155,7 +155,7 @@ def server_environment() -> dict[str, str]:
 
 
 def version_of(program: str) -> str:
-    """Returns what a program says of its version."""
+    """Returns the output of `--version`."""
     return run_tool([program, "--version"], dict(os.environ), stdout=subprocess.PIPE).stdout.decode("utf-8", "replace")
 
 
@@ -180,14 +180,14 @@ def piped(
         pipe.close()
     codes = [writer.wait(), reader.wait()]
     said = [said_in(log) for log in logs]
-    # Who writes to a program that has failed fails, too, and has nothing to say.
+    # A program that writes to one that has failed fails, too, without a message.
     for number in (1, 0) if codes[0] == -signal.SIGPIPE or not said[0] else (0, 1):
         if codes[number]:
             raise tool_failed((source, target)[number][0], codes[number], said[number])
 
 
 def wait_for(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: str, what: str) -> None:
-    """Waits until a server that was started answers."""
+    """Waits until a server answers that was started."""
     until = time.monotonic() + PATIENCE
     while not ready():
         if process.poll() is not None or time.monotonic() > until:
@@ -195,12 +195,12 @@ def wait_for(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: s
             with open(log, "rb") as file:
                 lines = file.read().decode("utf-8", "replace").strip().splitlines()
             sys.stderr.write("".join(without_passwords(line) + "\n" for line in lines))
-            raise CannotCopy("a private %s server does not start: %s" % (what, lines[-1] if lines else "it says nothing"))
+            raise CannotCopy("a private %s server does not start: %s" % (what, lines[-1] if lines else "it printed nothing"))
         time.sleep(0.02)
 
 
 def end_left_server(data: str) -> None:
-    """Ends the server of a copy that was killed, if it is still there."""
+    """Kills the server of a copy that was killed, if it still runs."""
     for name in os.listdir("/proc"):
         try:
             if not name.isdigit() or not os.path.samefile("/proc/%s/cwd" % name, data):
@@ -210,19 +210,19 @@ def end_left_server(data: str) -> None:
             while os.path.exists("/proc/%s/cwd" % name) and time.monotonic() < until:
                 time.sleep(0.02)
         except OSError:
-            # It is not a process of ours, or it has ended.
+            # Another user's process, or one that has ended.
             continue
 
 
 class Endpoints:
-    """Where a server is reached: what a private one has to do to be reached there in its stead."""
+    """The sockets and addresses at which clients reach a live server, and the private one must listen in the world."""
 
     def __init__(self, directory: str) -> None:
         """Takes the directory for its sockets."""
         self.directory = directory
-        # The directories of sockets, private by live.
+        # The private directory of sockets for each live one.
         self.sockets: dict[str, str] = {}
-        # How the sockets are called, where they can have any name.
+        # The names of the sockets, if these can be chosen.
         self.files: set[str] = set()
         self.ports: set[int] = set()
         self.reached: set[tuple[str, int]] = set()
@@ -230,15 +230,15 @@ class Endpoints:
         self.hosts: dict[str, str] = {}
 
     def add_socket(self, directory: str) -> None:
-        """Takes a directory where clients find a socket."""
+        """Adds a directory in which clients expect a socket."""
         real = os.path.realpath(directory)
         if real in SHARED or (os.path.realpath(self.directory) + "/").startswith(real + "/"):
-            raise CannotCopy("the socket of its server is in `%s`, beside other files" % directory)
+            raise CannotCopy("the socket of its server is in `%s`, which holds other files, too" % directory)
         if real not in self.sockets:
             self.sockets[real] = os.path.join(self.directory, "sockets-%d" % len(self.sockets))
 
     def add_address(self, address: str, port: int, names: Iterable[str]) -> None:
-        """Takes an address where clients find the server, and the names of hosts that lead there."""
+        """Adds an address at which clients expect the server, and the host names that resolve to it."""
         address = address.split("%")[0]
         if address.startswith("::ffff:"):
             address = address[len("::ffff:") :]
@@ -254,15 +254,15 @@ class Endpoints:
                     self.hosts[name] = address
 
     def far(self) -> list[str]:
-        """Returns the addresses that the loopback device does not have."""
+        """Returns the addresses that are not loopback addresses."""
         return [address for address in self.addresses if not ipaddress.ip_address(address).is_loopback]
 
     def port(self, default: int) -> int:
-        """Returns the port of the server; at the others somebody hands connections on to it."""
+        """Returns the port of the server; the others are forwarded to it."""
         return min(self.ports, default=default)
 
     def forwarders(self) -> list[Json]:
-        """Returns what hands on connections at the other ports."""
+        """Returns the programs that forward the other ports."""
         to = self.port(0)
         return [
             {
@@ -279,29 +279,29 @@ class Endpoints:
         ]
 
     def show(self, user: str | None) -> list[list[Any]]:
-        """Makes the directories of the sockets, and returns where they have to appear."""
+        """Makes the directories of the sockets, and returns where the world must mount them."""
         for private in self.sockets.values():
             directory_for(private, user, 0o755)
         return [[private, live, True] for live, private in self.sockets.items()]
 
     def ready(self, socket: str) -> Json:
-        """Returns what answers once the server does."""
+        """Returns the address that accepts connections once the server is ready."""
         if self.sockets:
             return {"unix": os.path.join(next(iter(self.sockets)), socket)}
         return {"tcp": [self.addresses[0], self.port(0)]}
 
 
 def size_below(directory: str) -> int:
-    """Returns the bytes of the files below a directory."""
+    """Returns the size of all files below a directory, in bytes."""
     sizes = (os.lstat(os.path.join(top, name)).st_size for top, _, names in os.walk(directory) for name in names)
     return sum(sizes)
 
 
 def make_certificate(directory: str, user: str | None) -> None:
-    """Makes a certificate that nobody verifies."""
+    """Makes a self-signed certificate."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        raise CannotCopy("its clients insist on TLS, and `openssl` is not installed", "apt install openssl")
+        raise CannotCopy("its clients require TLS, and `openssl` is not installed", "apt install openssl")
     key, certificate = (os.path.join(directory, "server." + ending) for ending in ("key", "crt"))
     argv = [openssl, "req", "-new", "-x509", "-nodes", "-days", "30", "-subj", "/CN=rehearsal"]
     argv += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
@@ -314,22 +314,22 @@ def make_certificate(directory: str, user: str | None) -> None:
 
 
 def argv_as(user: str | None, directory: str, argv: list[str]) -> list[str]:
-    """Returns the arguments that run a server in its directory, which is `{}` among them, as this user."""
+    """Returns the arguments that run a server as this user in its directory, for which `{}` stands in them."""
     if user is None:
         return [directory if one == "{}" else one.replace("{}", directory) for one in argv]
     return [sys.executable, "-I", "-S", "-c", AS_USER, user, directory] + argv
 
 
 def refusal(fields: Json) -> str:
-    """Returns an error of ours in one line."""
+    """Returns an error of the probe in one line."""
     if fields["kind"] == "tool":
         said = [line for line in fields["traceback"] if line.strip()]
-        # What comes after the first error often follows from it.
-        said = [line for line in said if "error" in line.lower()][:1] or said[-1:] or ["it said nothing"]
+        # Later errors often follow from the first one.
+        said = [line for line in said if "error" in line.lower()][:1] or said[-1:] or ["it printed nothing"]
         return "`%s` failed with exit code %d: %s" % (fields["what"], fields["code"], said[0])
     if fields["kind"] == "tool_missing":
         return "`%s` is not installed" % fields["what"]
     if fields["kind"] in ("tool_too_old", "tool_foreign"):
-        return "`%s` is of version %s, the server is %s" % (fields["what"], fields["version"], fields["engine"])
+        return "`%s` has version %s, the server is %s" % (fields["what"], fields["version"], fields["engine"])
     names = ", ".join(fields.get("names", []))
     return "%s: %s" % (fields["kind"].replace("_", " "), names or fields.get("engine", ""))

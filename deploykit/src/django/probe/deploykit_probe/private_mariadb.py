@@ -33,13 +33,13 @@ from .programs_mysql import dump_arguments, options_text, program, quoted_lines
 from .sql import rows_of
 from .tools import feed_tool, path_of, run_tool, touch, unnamed_file
 
-# Where systems keep the server, which need not be in the `PATH` of a user.
+# Directories of the server, which the `PATH` of a user may lack.
 PLACES = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/libexec", "/usr/local/mysql/bin")
 
-# Who may do everything in a private server.
+# The administrator of a private server.
 ADMIN = "deploykit rehearsal"
 
-# What a server is told that may be lost at any time.
+# The configuration of a server whose data may be lost at any time.
 CONFIGURATION = {
     "innodb_buffer_pool_size": "64M",
     "innodb_log_file_size": "32M",
@@ -52,7 +52,7 @@ CONFIGURATION = {
     "silent_startup": "1",
 }
 
-# Settings of the live server that say how statements and values are read.
+# Settings of the live server that are kept: how statements and values are parsed.
 KEPT = (
     "auto_increment_increment", "character_set_server", "collation_server", "default_storage_engine", "default_week_format",
     "div_precision_increment", "explicit_defaults_for_timestamp", "ft_min_word_len", "group_concat_max_len",
@@ -61,33 +61,35 @@ KEPT = (
     "tx_isolation",
 )  # fmt: skip
 
-# What the settings are called as options of the server's.
+# The names of settings as options of the server, where they differ.
 OPTIONS = {"tx_isolation": "transaction_isolation", "time_zone": "default_time_zone"}
 
-# Rights on the server and its machine.
+# Rights on the server and its files.
 MACHINE = "FILE, SHUTDOWN"
 
 
 def server_programs(version: Sequence[int]) -> dict[str, str]:
-    """Returns the programs of a server that is not older than this one."""
+    """Returns the programs of an installed server of this version or newer."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath)] + list(PLACES))
     programs: dict[str, str] = {}
     wanted = "%d.%d" % (version[0], version[1])
     for name, old in (("mariadbd", "mysqld"), ("mariadb-install-db", "mysql_install_db")):
         program_path = shutil.which(name, path=path) or shutil.which(old, path=path)
         if program_path is None:
-            raise CannotCopy("no MariaDB server of version %s is installed here" % wanted, "apt install mariadb-server")
+            raise CannotCopy(
+                "no MariaDB server of version %s or newer is installed here" % wanted, "apt install mariadb-server"
+            )
         programs[name] = program_path
     said = version_of(programs["mariadbd"])
     numbers = re.search(r"Ver (\d+)\.(\d+)\S*MariaDB", said)
     if numbers is None or tuple(map(int, numbers.groups())) < tuple(version[:2]):
-        have = ".".join(numbers.groups()) if numbers else "another maker"
-        raise CannotCopy("the MariaDB server that is installed here is of %s, the live one of %s" % (have, wanted))
+        have = "MariaDB %s.%s" % numbers.groups() if numbers else "not MariaDB"
+        raise CannotCopy("the database server installed here is %s, the live one MariaDB %s" % (have, wanted))
     return programs
 
 
 def place_of_server(connection: Connection) -> str:
-    """Returns what tells the server from any other one."""
+    """Returns what identifies the live server."""
     if not connection.mysql_is_mariadb:
         raise CannotCopy("databases of MySQL cannot be copied for a rehearsal")
     with connection.cursor() as cursor:
@@ -95,7 +97,7 @@ def place_of_server(connection: Connection) -> str:
 
 
 def needs_tls(connection: Connection) -> bool:
-    """Tells whether the client insists on TLS; fails where it insists on what only the live server can show."""
+    """Tells whether the client requires TLS; fails if it requires what only the live server can prove."""
     options = connection.settings_dict.get("OPTIONS") or {}
     ssl = options.get("ssl") or {}
     mode = str(options.get("ssl_mode") or "")
@@ -106,7 +108,7 @@ def needs_tls(connection: Connection) -> bool:
 
 
 def sockets_of_this_process() -> set[str]:
-    """Returns what the kernel calls the sockets that are open."""
+    """Returns the file descriptors of open sockets, each with its name in `/proc`."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         try:
@@ -118,7 +120,7 @@ def sockets_of_this_process() -> set[str]:
 
 
 def add_endpoint(endpoints: Endpoints, connection: Connection) -> None:
-    """Connects, and finds out where that leads: not every driver says it."""
+    """Connects, and adds the address of the new socket: not every driver reports it."""
     connection.close()
     before = sockets_of_this_process()
     connection.ensure_connection()
@@ -154,7 +156,7 @@ class Server:
     """A private MariaDB server."""
 
     def __init__(self, directory: str, connections: dict[str, Connection], nice: int) -> None:
-        """Takes a directory for it, and the connections to one live server, by alias."""
+        """Takes the directory of the server, and the connections to one live server, by alias."""
         self.directory, self.data, self.nice = directory, os.path.join(directory, "data"), nice
         self.options, self.temporary = os.path.join(directory, "my.cnf"), os.path.join(directory, "tmp")
         self.endpoints = Endpoints(directory)
@@ -170,11 +172,11 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.number = -1
         self.zone = "SYSTEM"
-        # The databases, and which of them are whole.
+        # Whether each copied database has all rows.
         self.copied: dict[str, bool] = {}
 
     def start(self, connection: Connection) -> None:
-        """Makes the server and starts it, reached by its own directory and by nothing else."""
+        """Makes the server and starts it; only a socket in its own directory reaches it."""
         directory_for(self.directory, None, 0o755)
         directory_for(self.data, self.user, 0o700)
         self.number = os.open(self.data, os.O_RDONLY)
@@ -194,13 +196,13 @@ class Server:
                 argv, env=server_environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=file, stderr=file, preexec_fn=begin
             )
         wait_for(self.process, self.answers, log, "MariaDB")
-        # The site may be called so.
+        # The site's account may have this name.
         self.run(["RENAME USER root@localhost TO '%s'@localhost" % ADMIN], "root")
         if zones:
             self.load_zones()
 
     def find_user(self) -> None:
-        """Lets root run it where its own user cannot reach the data; it asks for the path of what it has opened."""
+        """Lets root run the server if its own user cannot reach the data: MariaDB resolves the path of the directory."""
         test = ["test", "-w", self.data]
         if self.user and subprocess.call(test, preexec_fn=begun(0, self.user), cwd="/", env=server_environment()):
             self.user = None
@@ -208,17 +210,17 @@ class Server:
 
     def configure(self, cursor: Cursor) -> None:
         """Writes its configuration."""
-        # A server that starts removes what others have in such a directory.
+        # A server that starts removes other files in its directory of temporary files.
         settings = dict(CONFIGURATION, tmpdir=self.temporary)
         for name, value in rows_of(cursor, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('%s')" % "', '".join(KEPT)):
             option: str = OPTIONS.get(name) or name
             settings[option] = value
-        # It would want the zones before they are loaded.
+        # The server would need the time zones before they are loaded.
         self.zone = settings.pop("default_time_zone", "SYSTEM")
         if os.geteuid() == 0 and self.user is None:
-            # As root it does not run otherwise.
+            # Otherwise it refuses to run as root.
             settings["user"] = "root"
-        # What is empty has a meaning here.
+        # An empty value has a meaning here.
         lines = ["[mariadbd]"] + quoted_lines(settings) + ["%s=" % name for name, value in settings.items() if not value]
         if self.tls:
             make_certificate(self.directory, self.user)
@@ -228,7 +230,7 @@ class Server:
         os.chmod(self.options, 0o644)
 
     def argv(self) -> list[str]:
-        """Returns the arguments that start it."""
+        """Returns the arguments that start the server."""
         return [self.programs["mariadbd"], "--defaults-file=" + self.options, "--datadir=" + self.data]
 
     def client(self, user: str) -> list[str]:
@@ -238,7 +240,7 @@ class Server:
         return argv + ["--user=" + user, "--default-character-set=utf8mb4"]
 
     def answers(self) -> bool:
-        """Tells whether it answers."""
+        """Tells whether the server answers."""
         if not os.path.exists(os.path.join(self.data, "private.sock")):
             return False
         argv, quiet = self.client("root") + ["-e", "SELECT 1"], subprocess.DEVNULL
@@ -246,7 +248,7 @@ class Server:
         return not subprocess.call(argv, env=env, stdin=quiet, stdout=quiet, stderr=quiet, pass_fds=(self.number,))
 
     def run(self, statements: Iterable[str], user: str = ADMIN) -> None:
-        """Runs statements as its administrator, one after the other; the first that fails ends it."""
+        """Runs statements as the administrator; stops at the first that fails."""
 
         def write(stream: IO[bytes]) -> None:
             """Writes them."""
@@ -263,12 +265,12 @@ class Server:
             piped([loader, "/usr/share/zoneinfo"], env, target, env, self.nice, (self.number,))
 
     def copy(self, connection: Connection, limit: int) -> bool:
-        """Copies a database, whole or, above the limit, without most of its rows; tells whether it is whole."""
+        """Copies a database, above the limit without most of its rows; tells whether all rows were copied."""
         with connection.cursor() as cursor:
             name: str = rows_of(cursor, "SELECT DATABASE()")[0][0]
             accounts = accounts_of(cursor, name)
             if name in self.copied:
-                # Another alias leads there, too, perhaps as another user.
+                # Another alias has the same database, perhaps with another user.
                 self.run(accounts)
                 return self.copied[name]
             sql = "SELECT table_name, coalesce(data_length + index_length, 0), table_type FROM information_schema.tables"
@@ -295,7 +297,7 @@ class Server:
         return whole
 
     def fill(self, connection: Connection, what: list[str], name: str) -> None:
-        """Copies what a database holds."""
+        """Copies the contents of a database."""
         options = unnamed_file(options_text(connection))
         source = [self.programs["dump"], "--defaults-file=" + path_of(options)] + dump_arguments(True) + what
         env = plain_environment(["MYSQL", "MARIADB"])
@@ -305,7 +307,7 @@ class Server:
             os.close(options)
 
     def stop(self) -> None:
-        """Stops it in order, so that it can be started again at once."""
+        """Shuts the server down cleanly, so that it starts again at once."""
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -317,7 +319,7 @@ class Server:
             os.close(self.number)
 
     def servers(self) -> list[Json]:
-        """Returns how it is started so that the live server's clients reach it."""
+        """Returns how the world starts it at the addresses of the live server."""
         name = next(iter(self.endpoints.files), "private.sock")
         directory = next(iter(self.endpoints.sockets), self.data)
         argv = self.argv() + ["--socket=" + os.path.join(directory, name), "--default-time-zone=" + self.zone]
@@ -334,15 +336,15 @@ class Server:
         return [server] + self.endpoints.forwarders()
 
     def expected(self) -> Json:
-        """Returns what tells it from the live server."""
+        """Returns the query that identifies it, and its result."""
         return {"query": "SELECT @@datadir", "is": os.path.realpath(self.data) + "/"}
 
     def size(self) -> int:
-        """Returns how many bytes it takes."""
+        """Returns its size in bytes."""
         return size_below(self.data)
 
     def show(self) -> list[list[Any]]:
-        """Returns what has to appear where it runs: its sockets, and its data, which it writes to as they are."""
+        """Returns what the world must mount: its sockets, and its data, without an overlay."""
         return [[self.data, self.data, True]] + self.endpoints.show(self.user)
 
 
@@ -357,13 +359,13 @@ def text(value: str) -> str:
 
 
 def of_another(grant: str, database: str) -> bool:
-    """Tells whether a grant is for a table of another database, which need not be there."""
+    """Tells whether a grant is for a table of another database, which may not exist here."""
     found = re.match(r"GRANT .+? ON (?:\w+ )?`((?:[^`]|``)+)`\.`", grant)
     return found is not None and found.group(1).replace("``", "`") not in (database, "mysql")
 
 
 def accounts_of(cursor: Cursor, database: str) -> list[str]:
-    """Returns the statements that make the site's account with its rights, and those in whose names something runs."""
+    """Returns the statements that create the site's account with its rights, and the definers of views and routines."""
     user, host = rows_of(cursor, "SELECT CURRENT_USER()")[0][0].rsplit("@", 1)
     create: str = rows_of(cursor, "SHOW CREATE USER")[0][0]
     grants: list[str] = [line for (line,) in rows_of(cursor, "SHOW GRANTS")]
@@ -376,7 +378,7 @@ def accounts_of(cursor: Cursor, database: str) -> list[str]:
         key=lambda line: line.startswith("SET"),
     )
     statements = ["CREATE ROLE IF NOT EXISTS " + role for role in roles]
-    # Where it is copied to, it comes from another address. Older servers write names as strings.
+    # In the world, the account connects from another address. Older servers write names as strings.
     spelled = [("%s@%s" % (quote(user), quote(host))) for quote in (quoted, text)]
     for other in sorted({host, "%", "localhost"}):
         another = "%s@%s" % (quoted(user), quoted(other))

@@ -37,13 +37,13 @@ from .tools import feed_tool, run_tool
 # Where systems keep the programs of each version.
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
-# Who owns everything that no role of the site's owns.
+# The superuser, who owns what no role of the site owns.
 ADMIN = "deploykit rehearsal"
 
-# The database that every server has.
+# A database that every server has.
 TEMPLATE = "template1"
 
-# What a server is told that may be lost at any time.
+# The configuration of a server whose data may be lost at any time.
 CONFIGURATION = """
 listen_addresses = ''
 shared_buffers = 32MB
@@ -64,7 +64,7 @@ log_min_messages = fatal
 unix_socket_permissions = 0777
 """
 
-# Settings of the live server that say how statements and values are read, and what a session may do.
+# Settings of the live server that are kept: how statements and values are parsed, and the limits of a session.
 KEPT = (
     "array_nulls", "backslash_quote", "bytea_output", "datestyle", "default_text_search_config", "default_toast_compression",
     "default_transaction_deferrable", "default_transaction_isolation", "extra_float_digits", "gin_fuzzy_search_limit",
@@ -73,13 +73,13 @@ KEPT = (
     "transform_null_equals", "xmlbinary", "xmloption",
 )  # fmt: skip
 
-# Settings of a role or a database that a private server could not follow.
+# Settings of a role or a database that a private server could not apply.
 DROPPED = ("session_preload_libraries", "local_preload_libraries", "temp_tablespaces", "default_tablespace")
 
 # Rights on the server's machine.
 MACHINE = ("pg_execute_server_program", "pg_read_server_files", "pg_write_server_files")
 
-# Statements that make the roles of the live server, as it writes them. A superuser's rights are none of a copy's.
+# Queries for the statements that create the roles of the live server. Superusers become ordinary roles.
 ROLES = """SELECT format('CREATE ROLE %I ', rolname) || concat_ws(' ', 'LOGIN', CASE WHEN NOT rolinherit THEN 'NOINHERIT' END,
  CASE WHEN rolcreatedb OR rolsuper THEN 'CREATEDB' END, CASE WHEN rolcreaterole OR rolsuper THEN 'CREATEROLE' END,
  CASE WHEN rolbypassrls OR rolsuper THEN 'BYPASSRLS' END) FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY oid"""
@@ -96,7 +96,7 @@ EXTENSIONS = """SELECT extname, format('UPDATE pg_extension SET extowner = (SELE
 
 
 def programs_for(major: int) -> dict[str, str]:
-    """Returns the programs of the oldest installed server that is not older than this one."""
+    """Returns the programs of the oldest installed server of this major version or newer."""
     directories = [directory for place in PLACES for directory in glob.glob(place)]
     directories += os.environ.get("PATH", os.defpath).split(os.pathsep)
     found: dict[int, dict[str, str]] = {}
@@ -108,23 +108,25 @@ def programs_for(major: int) -> dict[str, str]:
         if version and int(version.group(1)) >= major:
             found.setdefault(int(version.group(1)), names)
     if not found:
-        raise CannotCopy("no PostgreSQL server of version %d is installed here" % major, "apt install postgresql-%d" % major)
+        raise CannotCopy(
+            "no PostgreSQL server of version %d or newer is installed here" % major, "apt install postgresql-%d" % major
+        )
     return found[min(found)]
 
 
 def place_of_server(connection: Connection) -> str:
-    """Returns what tells the server from any other one."""
+    """Returns what identifies the live server."""
     with connection.cursor() as cursor:
         return str(rows_of(cursor, "SELECT pg_postmaster_start_time(), version()")[0])
 
 
 def option(connection: Connection, name: str, variable: str) -> str:
-    """Returns what a connection is told, by the settings or by a variable."""
+    """Returns an option of a connection, from the settings or from a variable."""
     return str((connection.settings_dict.get("OPTIONS") or {}).get(name) or os.environ.get(variable) or "")
 
 
 def needs_tls(connection: Connection) -> bool:
-    """Tells whether the client insists on TLS; fails where it insists on what only the live server can show."""
+    """Tells whether the client requires TLS; fails if it requires what only the live server can prove."""
     mode = option(connection, "sslmode", "PGSSLMODE")
     if mode.startswith("verify-"):
         raise CannotCopy("its clients verify the server's certificate (`sslmode=%s`)" % mode)
@@ -136,12 +138,12 @@ def needs_tls(connection: Connection) -> bool:
     ):
         value = option(connection, name, variable)
         if value and not set(value.split(",")) & set(allowed.split()):
-            raise CannotCopy("its clients insist on `%s=%s`, which a copy cannot offer" % (name, value))
+            raise CannotCopy("its clients require `%s=%s`, which a copy cannot offer" % (name, value))
     return mode == "require"
 
 
 def add_endpoint(endpoints: Endpoints, connection: Connection) -> None:
-    """Finds out where the open connection leads, as the driver says it."""
+    """Adds the address that the driver reports for the open connection."""
     info = connection.connection.info
     host, port = str(info.host or ""), int(info.port or 5432)
     endpoints.ports.add(port)
@@ -161,7 +163,7 @@ class Cluster:
     """A private PostgreSQL server."""
 
     def __init__(self, directory: str, connections: dict[str, Connection], nice: int) -> None:
-        """Takes a directory for it, and the connections to one live server, by alias."""
+        """Takes the directory of the cluster, and the connections to one live server, by alias."""
         self.directory, self.data, self.nice = directory, os.path.join(directory, "data"), nice
         self.name = "deploykit-rehearsal-" + os.urandom(8).hex()
         self.endpoints = Endpoints(directory)
@@ -176,11 +178,11 @@ class Cluster:
         self.user = user_of("postgres", "nobody")
         self.process: subprocess.Popen[bytes] | None = None
         self.number = -1
-        # The databases, and which of them are whole.
+        # Whether each copied database has all rows.
         self.copied: dict[str, bool] = {}
 
     def start(self, connection: Connection) -> None:
-        """Makes the server and starts it, reached by its own directory and by nothing else."""
+        """Makes the cluster and starts it; only a socket in its own directory reaches it."""
         directory_for(self.directory, None, 0o755)
         directory_for(self.data, self.user, 0o700)
         self.number = os.open(self.data, os.O_RDONLY)
@@ -212,24 +214,24 @@ class Cluster:
         argv = [self.programs["postgres"], "-D", self.place(), "-k", ".", "-c", "max_connections=20", "-p", "5432"]
         log = os.path.join(self.directory, "log")
         with open(log, "wb") as file:
-            # Whatever it was told, it ends its own processes then.
+            # On this signal it ends its own processes at once.
             begin = begun(self.nice, self.user, signal.SIGQUIT)
             self.process = subprocess.Popen(
                 argv, env=server_environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                 pass_fds=(self.number,), preexec_fn=begin,
             )  # fmt: skip
         wait_for(self.process, self.answers, log, "PostgreSQL")
-        # The site's own database may have its name.
+        # A database of the site may have this name.
         self.run(TEMPLATE, ["DROP DATABASE postgres"] + roles)
 
     def place(self) -> str:
-        """Returns the directory as programs find it whose user could not reach it otherwise, and by a short name."""
+        """Returns a short path of the data that also works for a user who cannot reach the directory."""
         return "/proc/self/fd/%d" % self.number
 
     def configure(self, settings: list[str], relations: int) -> None:
         """Writes its configuration."""
         lines = CONFIGURATION + "cluster_name = '%s'\nport = %d\n" % (self.name, self.port)
-        # As many locks as there are tables, in one transaction.
+        # `pg_dump` and `pg_restore` lock all tables in one transaction.
         lines += "max_locks_per_transaction = %d\n" % max(128, relations // 10)
         lines += "".join(settings)
         if self.tls:
@@ -243,12 +245,12 @@ class Cluster:
                 file.write(text)
 
     def environment(self, database: str) -> dict[str, str]:
-        """Returns the variables with which programs reach it, as its superuser."""
+        """Returns the variables with which programs connect to it as its superuser."""
         found = {"PGHOST": self.place(), "PGPORT": "5432", "PGUSER": ADMIN, "PGDATABASE": database, "PGSSLMODE": "disable"}
         return dict(plain_environment(["PG"]), PGCLIENTENCODING="UTF8", PGPASSFILE=self.directory + "/no-passwords", **found)
 
     def answers(self) -> bool:
-        """Tells whether it answers."""
+        """Tells whether the server answers."""
         if not os.path.exists(os.path.join(self.data, ".s.PGSQL.5432")):
             return False
         argv = [self.programs["psql"], "-X", "-q", "-c", "SELECT 1"]
@@ -257,7 +259,7 @@ class Cluster:
         return not subprocess.call(argv, env=env, stdin=quiet, stdout=quiet, stderr=quiet, pass_fds=(self.number,))
 
     def run(self, database: str, statements: Sequence[str]) -> None:
-        """Runs statements as its superuser, one after the other; the first that fails ends it."""
+        """Runs statements as the superuser; stops at the first that fails."""
 
         def write(stream: IO[bytes]) -> None:
             """Writes them."""
@@ -273,14 +275,14 @@ class Cluster:
         return done.stdout.decode("utf-8").splitlines()
 
     def copy(self, connection: Connection, limit: int) -> bool:
-        """Copies a database, whole or, above the limit, without most of its rows; tells whether it is whole."""
+        """Copies a database, above the limit without most of its rows; tells whether all rows were copied."""
         with connection.cursor() as cursor:
             name, size = rows_of(cursor, "SELECT current_database(), pg_database_size(current_database())")[0]
             called = getattr(connection.connection.info, "dbname", name)
             if called != name:
                 raise CannotCopy("a pooler calls its database `%s`, the server `%s`" % (called, name))
             if name in self.copied:
-                # Another alias leads there, too.
+                # Another alias has the same database.
                 return self.copied[name]
             extensions = rows_of(cursor, EXTENSIONS)
             create = [create_sql(connection, cursor)]
@@ -316,7 +318,7 @@ class Cluster:
         return whole
 
     def fill(self, connection: Connection, name: str, what: list[str], how: list[str]) -> None:
-        """Copies what a database holds."""
+        """Copies the contents of a database."""
         source = [self.programs["pg_dump"], "--format=custom", "--compress=0", "--no-password", "--lock-wait-timeout=10000"]
         source += ["--no-tablespaces", "--no-subscriptions", "--no-security-labels"] + what
         role = postgresql_role(connection)
@@ -326,7 +328,7 @@ class Cluster:
         piped(source, env, target, self.environment(name), self.nice, (self.number,))
 
     def stop(self) -> None:
-        """Stops it in order, so that it can be started again at once."""
+        """Shuts the server down cleanly, so that it starts again at once."""
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)
             try:
@@ -338,7 +340,7 @@ class Cluster:
             os.close(self.number)
 
     def servers(self) -> list[Json]:
-        """Returns how it is started so that the live server's clients reach it."""
+        """Returns how the world starts it at the addresses of the live server."""
         argv = [self.programs["postgres"], "-D", "{}", "-k", ",".join(self.endpoints.sockets)]
         argv += ["-h", ",".join(self.endpoints.addresses)]
         server = {
@@ -353,15 +355,15 @@ class Cluster:
         return [server] + self.endpoints.forwarders()
 
     def expected(self) -> Json:
-        """Returns what tells it from the live server."""
+        """Returns the query that identifies it, and its result."""
         return {"query": "SHOW cluster_name", "is": self.name}
 
     def size(self) -> int:
-        """Returns how many bytes it takes."""
+        """Returns its size in bytes."""
         return size_below(self.data)
 
     def show(self) -> list[list[Any]]:
-        """Returns what has to appear where it runs: its sockets, and its data, which it writes to as they are."""
+        """Returns what the world must mount: its sockets, and its data, without an overlay."""
         found = self.endpoints.show(self.user)
         for private in self.endpoints.sockets.values():
             for port in self.endpoints.ports - {self.port}:
@@ -370,12 +372,12 @@ class Cluster:
 
 
 def quoted_name(name: str) -> str:
-    """Returns a database's name that is no address."""
+    """Returns a connection string with the name of a database, whatever characters the name has."""
     return "dbname='%s'" % name.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def settings_sql() -> str:
-    """Returns the query for the settings that a copy keeps, as lines of a configuration."""
+    """Returns the query for the lines of configuration with the settings that are kept."""
     return (
         "SELECT format(E'%%s = %%s\\n', name, quote_literal(reset_val)) FROM pg_settings WHERE lower(name) IN ('%s')"
         " AND source IN ('configuration file', 'command line', 'environment variable', 'session')" % "', '".join(KEPT)
@@ -383,12 +385,12 @@ def settings_sql() -> str:
 
 
 def relations(cursor: Any) -> int:
-    """Returns how many tables, indexes and the like there are."""
+    """Returns the number of tables, indexes and other relations."""
     return int(rows_of(cursor, "SELECT count(*) FROM pg_class")[0][0])
 
 
 def create_sql(connection: Connection, cursor: Any) -> str:
-    """Returns the statement that makes an empty database like this one."""
+    """Returns the statement that creates an empty database with the same attributes."""
     version = connection.pg_version
     provider = "''"
     if version >= 150000:
@@ -406,7 +408,7 @@ def create_sql(connection: Connection, cursor: Any) -> str:
 
 
 def small_tables(cursor: Any) -> list[str]:
-    """Returns the tables whose rows are copied in any case, as far as there are some, and their sequences."""
+    """Returns the existing tables whose rows are always copied, and their sequences."""
     sql = (
         "SELECT DISTINCT t.name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_depend d"
         " ON d.refobjid = c.oid AND d.deptype IN ('a', 'i') AND d.classid = 'pg_class'::regclass LEFT JOIN pg_class s"

@@ -1,4 +1,4 @@
-"""Runs programs of the site's own in a world of its own."""
+"""Runs the site's own programs in the world of this process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .errors import Refused, readable, without_passwords
 from .kinds import Json
 from .registry import answers
 
-# How many of a program's last lines are told.
+# How many of a program's last lines an error has.
 LINES = 30
 
 
 @answers("run_program")
 def do_run_program(request: Json) -> Json:
-    """Runs a program to its end; it has the variables of this process, and others."""
+    """Runs a program with the variables of this process and those of the request; fails unless it exits with 0."""
     argv, environment = request["argv"], dict(os.environ)
     for name, value in request["environment"].items():
         if value is None:

@@ -34,16 +34,16 @@ def do_rows(request: Json) -> Json:
     return {"counts": counts, "left": sorted(left)}
 
 
-# What Django's own signals write again for themselves after every migration, or what names the migrations.
+# The tables that `migrate` itself writes to: the applied migrations, and those of `post_migrate`.
 OF_DJANGO = frozenset(("django_migrations", "django_content_type", "auth_permission"))
 
-# How many rows are fetched at once.
+# Rows per fetch.
 AT_ONCE = 2000
 
 
 @answers("digests")
 def do_digests(request: Json) -> Json:
-    """Digests the rows of each table, small tables first, until the time is up; names the tables that are left."""
+    """Answers a digest of each table's rows, small tables first, until the deadline; names the tables left out."""
     alias = request["database"]
     if not has_database(alias):
         return {"digests": {}, "left": []}
@@ -62,7 +62,7 @@ def do_digests(request: Json) -> Json:
 
 
 def digest_of(connection: Connection, table: str, until: float) -> list[Any] | None:
-    """Returns how many rows a table has and a sum of their digests, which no order changes; `None`: too slow."""
+    """Returns the number of rows and the sum of their digests, whatever their order; `None`: past the deadline."""
     quote, total, count = connection.ops.quote_name, 0, 0
     with connection.cursor() as cursor:
         columns = sorted(one.name for one in connection.introspection.get_table_description(cursor, table))
@@ -84,7 +84,7 @@ def digest_of(connection: Connection, table: str, until: float) -> list[Any] | N
 
 
 def plain(value: Any) -> Any:
-    """Returns a value whose text is the same whenever the value is."""
+    """Returns a value whose `repr` depends on its contents only."""
     return bytes(value) if isinstance(value, memoryview) else value
 
 

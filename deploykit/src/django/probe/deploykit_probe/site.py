@@ -17,7 +17,7 @@ from .registry import answers
 
 
 def foreign_directories() -> tuple[str, ...]:
-    """The directories of Python and of packages, each with a slash at its end."""
+    """The directories of Python and of packages, each with a trailing slash."""
     import site
 
     paths = sysconfig.get_paths()

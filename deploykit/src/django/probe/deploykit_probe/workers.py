@@ -12,7 +12,7 @@ from .beside import beside
 from .kinds import Json
 from .registry import answers
 
-# Commands of `manage.py` that run tasks: the modules that hold them, and whether the command finds those of packages too.
+# Commands of `manage.py` that run tasks: the modules with the tasks, and whether those of packages count, too.
 TASKS = {
     "db_worker": (("tasks",), False),
     "djangohuey": (("tasks",), True),
@@ -55,7 +55,7 @@ def option(arguments: list[str], short: str, long: str) -> str | None:
 
 
 def counted(number: int, thing: str) -> str:
-    """Returns a number of things as people read it."""
+    """Returns a number with a noun in singular or plural."""
     return "%d %s%s" % (number, thing, "" if number == 1 else "s")
 
 
@@ -82,7 +82,7 @@ def load_manage(arguments: list[str]) -> str:
 
 
 def import_tasks(names: tuple[str, ...], every: bool) -> list[str]:
-    """Imports the modules of these names that apps have: those of the site's own apps, or of all."""
+    """Imports the modules with these names of all apps, or only of the site's own."""
     from django.apps import apps
     from django.utils.module_loading import module_has_submodule
 
@@ -109,7 +109,7 @@ def load_dramatiq(arguments: list[str]) -> str:
 
 
 def load_huey(arguments: list[str]) -> str:
-    """Imports the instance of a Huey consumer, which stands in a module with its tasks."""
+    """Imports the instance of a huey consumer; its module imports the tasks."""
     from django.utils.module_loading import import_string
 
     path = next(argument for argument in arguments if "." in argument and not argument.startswith("-"))
@@ -130,12 +130,12 @@ PROGRAMS: dict[str, Callable[[list[str]], str]] = {
 
 
 def program_of(command: list[str]) -> tuple[Callable[[list[str]], str], list[str]] | None:
-    """Returns how a command is loaded, with the arguments of its program; other programs may stand before it."""
+    """Returns the loader of a command with the arguments of its program; other programs may precede it."""
     if len(command) > 2 and os.path.basename(command[0]) in ("sh", "bash") and command[1] in ("-c", "-lc"):
         return program_of(shlex.split(command[2]))
     for number, word in enumerate(command):
         name = os.path.basename(word)
-        # `uv run --directory /srv/celery celery worker`, and the name of a project.
+        # Not the directory in `uv run --directory /srv/celery celery worker`, nor a project called `django`.
         named = ("/" in word and os.path.isdir(word)) or (name == "django" and command[number - 1] != "-m")
         if name not in PROGRAMS or named:
             continue

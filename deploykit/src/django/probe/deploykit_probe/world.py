@@ -1,4 +1,4 @@
-"""A world of its own for this process: it sees the live machine, and nothing it does reaches it."""
+"""A world: Linux namespaces in which this process sees the live machine copy-on-write and without its network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .registry import answers
 # How long a server may take until it answers, in seconds.
 READY = 30.0
 
-# What forbids ordinary users namespaces: a setting of the kernel, and what it must be.
+# Kernel settings that keep ordinary users from creating namespaces, each with the value that allows it.
 SETTINGS = (
     ("kernel/apparmor_restrict_unprivileged_userns", "0"),
     ("kernel/unprivileged_userns_clone", "1"),
@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 def refusal(error: OSError) -> Refused:
-    """Returns the error that no world can be made, with what would allow it, if that is known."""
+    """Returns the error that the namespaces cannot be made, with what would allow them, if that is known."""
     said = readable(error.strerror or str(error))
     if error.filename:
         said += " (`%s`)" % readable(str(error.filename))
@@ -43,9 +43,9 @@ def refusal(error: OSError) -> Refused:
 
 
 def forbidden(number: int, user: bool) -> str | None:
-    """Returns what forbids it, if that is known."""
+    """Returns what forbids the namespaces, if that is known."""
     if number == errno.ENODEV:
-        return "the kernel has no overlays (`modprobe overlay` loads them)"
+        return "the kernel has no overlayfs (`modprobe overlay` loads it)"
     if number not in (errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.EINVAL):
         return None
     if not user:
@@ -59,21 +59,21 @@ def forbidden(number: int, user: bool) -> str | None:
             continue
         if (found == "0") != (wanted == "0"):
             setting = "%s=%s" % (name.replace("/", "."), wanted)
-            return "the kernel gives ordinary users no namespaces (`sysctl %s` allows them)" % setting
+            return "the kernel does not let ordinary users create namespaces (`sysctl %s` allows it)" % setting
     release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
     if release < (5, 11):
-        return "Linux %d.%d has no overlays for ordinary users (5.11 has)" % release
+        return "Linux %d.%d does not let ordinary users mount overlayfs (5.11 does)" % release
     if number in (errno.EPERM, errno.EACCES):
         return "this user may not mount here (a container, or a service that systemd restricts)"
     return None
 
 
-# The servers of this world, each with the signal that stops it in order.
+# The servers of this world, each with the signal that shuts it down cleanly.
 STARTED: list[tuple[int, int]] = []
 
 
 def enter(spec: Json, kept: set[int]) -> None:
-    """Returns in a process of the new world. This process waits for its end, and ends as it does."""
+    """Makes the namespaces, and returns in a new process inside. The calling process waits for its end, and ends likewise."""
     try:
         ours, theirs = socket.socketpair()
         uid, gid, here = os.getuid(), os.getgid(), os.getcwd()
@@ -91,7 +91,7 @@ def enter(spec: Json, kept: set[int]) -> None:
     first = os.fork()
     if first:
         theirs.close()
-        # It has nothing of its own to answer.
+        # Only the process inside answers requests.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         told = ours.recv(16)
         _, status = os.waitpid(first, 0)
@@ -100,9 +100,9 @@ def enter(spec: Json, kept: set[int]) -> None:
     try:
         kernel.die_with_parent()
         if select.select([theirs], [], [], 0)[0]:
-            # The parent has died before.
+            # The parent has died meanwhile.
             os._exit(1)
-        # A terminal is of the live world.
+        # The terminal belongs to the live machine.
         os.setsid()
         make(spec, sockets, bool(user))
         kernel.close_all_but(kept | {theirs.fileno()})
@@ -125,7 +125,7 @@ def enter(spec: Json, kept: set[int]) -> None:
 
 
 def end(status: int) -> NoReturn:
-    """Ends as another process did."""
+    """Ends with the exit code or the signal of another process."""
     if os.WIFSIGNALED(status):
         if os.WTERMSIG(status) != signal.SIGKILL:
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
@@ -134,7 +134,7 @@ def end(status: int) -> NoReturn:
 
 
 def reap(process: int, parent: socket.socket, log: socket.socket) -> NoReturn:
-    """What the first process of the world does: it takes leave of those that end. With it, everything in the world ends."""
+    """Reaps ended processes, as process 1 of the PID namespace. When it ends, the kernel kills all others there."""
     threading.Thread(target=swallow, args=(log,), daemon=True).start()
     while True:
         ended, status = os.waitpid(-1, 0)
@@ -144,7 +144,7 @@ def reap(process: int, parent: socket.socket, log: socket.socket) -> NoReturn:
 
 
 def log_of_the_machine() -> socket.socket:
-    """Returns what the machine's log is in this world."""
+    """Returns a socket in place of the machine's log."""
     log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     log.bind("/dev/log")
     os.chmod("/dev/log", 0o666)
@@ -152,13 +152,13 @@ def log_of_the_machine() -> socket.socket:
 
 
 def swallow(log: socket.socket) -> None:
-    """Takes what is sent to the log."""
+    """Reads and drops what is sent to the log."""
     while True:
         log.recv(65536)
 
 
 def make(spec: Json, sockets: list[str], user: bool) -> None:
-    """Makes the world around this process."""
+    """Mounts the file system of the world, and makes it the root of this process."""
     kernel.mount(None, "/", None, kernel.REC | kernel.PRIVATE)
     layers = Layers(spec["scratch"], user)
     layers.empty = [os.path.realpath(path) for path in spec.get("empty", [])]
@@ -174,7 +174,7 @@ def make(spec: Json, sockets: list[str], user: bool) -> None:
         layers.cover(path, layers.at(path))
     for source, path, *plain in spec.get("show", []):
         layers.show(source, path, bool(plain and plain[0]))
-    # It may lie in the live tree, and not be in the staged one.
+    # The scratch directory may lie in the live tree, and be missing in the staged one.
     os.makedirs(layers.at(layers.scratch), 0o700, exist_ok=True)
     kernel.bind(layers.scratch, layers.at(layers.scratch), 0)
     for source, path in spec.get("files", []):
@@ -190,7 +190,7 @@ def make(spec: Json, sockets: list[str], user: bool) -> None:
 
 
 def prove(path: str) -> None:
-    """Fails unless a directory can be written into."""
+    """Fails unless a directory can be written to."""
     if not os.access(path, os.W_OK):
         return
     name = "%s/.deploykit-%d" % (path, time.time_ns())
@@ -198,7 +198,9 @@ def prove(path: str) -> None:
         os.mkdir(name)
         os.rmdir(name)
     except OSError as error:
-        raise Refused("no_world", reason="a layer over `%s` takes no files (%s)" % (path, error.strerror)) from error
+        raise Refused(
+            "no_world", reason="nothing can be written to the overlay over `%s` (%s)" % (path, error.strerror)
+        ) from error
 
 
 def start(server: Json) -> subprocess.Popen[bytes]:
@@ -222,7 +224,7 @@ def start(server: Json) -> subprocess.Popen[bytes]:
 
 
 def wait_for(server: Json, process: subprocess.Popen[bytes]) -> None:
-    """Waits until a server can be reached."""
+    """Waits until a server accepts connections."""
     ready, program = server["ready"], os.path.basename(server["argv"][0])
     family: Any = socket.AF_UNIX
     address: Any = ready.get("unix")
@@ -238,7 +240,7 @@ def wait_for(server: Json, process: subprocess.Popen[bytes]) -> None:
             except OSError as error:
                 said = readable(str(error))
         if process.poll() is not None:
-            raise Refused("no_world", reason="`%s` ended with %d" % (program, process.returncode))
+            raise Refused("no_world", reason="`%s` exited with code %d" % (program, process.returncode))
         if time.monotonic() > until:
             raise Refused("no_world", reason="`%s` did not answer within %d s (%s)" % (program, READY, said))
         time.sleep(0.01)
@@ -246,7 +248,7 @@ def wait_for(server: Json, process: subprocess.Popen[bytes]) -> None:
 
 @answers("stop_servers")
 def do_stop_servers(request: Json) -> Json:
-    """Stops the servers of this world, so that another one can start them again on what they hold."""
+    """Stops the servers of this world, so that another world can start them on the same data."""
     for pid, number in STARTED:
         os.kill(pid, number)
     until = time.monotonic() + READY
@@ -270,7 +272,7 @@ def remove(scratch: str) -> None:
 
 @answers("try_world")
 def do_try_world(request: Json) -> Json:
-    """Says whether a world can be made here, by making one in a fork."""
+    """Says whether the namespaces can be made here, by making them in a fork."""
     scratch = "%s/try" % request["scratch"]
     remove(scratch)
     os.makedirs(scratch + "/site/old", 0o700)

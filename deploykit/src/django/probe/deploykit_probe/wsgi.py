@@ -1,4 +1,4 @@
-"""Asks a WSGI application, as gunicorn does."""
+"""Runs a WSGI application, as gunicorn does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .kinds import Json
 
 
 def environ_of(request: Request) -> Json:
-    """Returns what WSGI calls the environment."""
+    """Returns the WSGI environ."""
     environ: Json = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
@@ -39,7 +39,7 @@ def environ_of(request: Request) -> Json:
     if request.scheme == "https":
         environ["HTTPS"] = "on"
     for name, value in request.headers:
-        # Such a name would be taken for another: nginx drops it as well.
+        # `X_A` would become the same key as `X-A`: nginx drops such names, too.
         if "_" in name:
             continue
         key = name.upper().replace("-", "_")
@@ -52,16 +52,16 @@ def environ_of(request: Request) -> Json:
 
 
 class Started:
-    """What an application said with `start_response`, until the first part of the body follows."""
+    """`start_response`, which keeps status and headers until the first part of the body."""
 
     def __init__(self, exchange: Exchange) -> None:
-        """Takes where the answer goes."""
+        """Takes the response to send."""
         self.exchange = exchange
         self.status: str | None = None
         self.headers: Headers = []
 
     def __call__(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], None]:
-        """Remembers status and headers."""
+        """Keeps status and headers."""
         if exc_info is not None and self.exchange.begun:
             raise exc_info[1].with_traceback(exc_info[2])
         if exc_info is None and self.status is not None:
@@ -70,7 +70,7 @@ class Started:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Sends a part of the body, and before the first one what was remembered."""
+        """Sends a part of the body, before the first one status and headers."""
         if not self.exchange.begun:
             if self.status is None:
                 raise RuntimeError("the application did not call start_response")
@@ -80,10 +80,10 @@ class Started:
 
 
 def asking(application: Callable[..., Any]) -> Application:
-    """Returns what asks a WSGI application."""
+    """Returns a function that answers requests by a WSGI application."""
 
     def ask(request: Request, exchange: Exchange) -> None:
-        """Sends the whole answer of the application."""
+        """Sends the whole response of the application."""
         started = Started(exchange)
         answer = application(environ_of(request), started)
         try:

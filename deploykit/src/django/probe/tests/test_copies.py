@@ -1,4 +1,4 @@
-"""Copies for a rehearsal: what needs no server."""
+"""Copies of databases, as far as they need no server."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_the_schema_is_copied_with_the_rows_of_some_tables(tmp_path: Path) -> No
     copy.close()
 
 
-def test_a_mark_changes_nothing_that_sqlite_reads(tmp_path: Path) -> None:
-    """It stays as the copy is written to."""
+def test_a_marker_changes_nothing_that_sqlite_reads(tmp_path: Path) -> None:
+    """It stays when the copy is written to."""
     path = str(tmp_path / "copy")
     shop(Path(path))
     found = mark(path)
@@ -80,7 +80,7 @@ def test_the_file_of_an_address_is_found() -> None:
     assert database_file(named(":memory:")) is None
 
 
-def test_another_file_than_the_copy_is_told(tmp_path: Path) -> None:
+def test_another_file_than_the_copy_is_rejected(tmp_path: Path) -> None:
     """The live file, another copy, or another place."""
     live, copy = tmp_path / "live", tmp_path / "copy"
     shop(live)
@@ -91,7 +91,7 @@ def test_another_file_than_the_copy_is_told(tmp_path: Path) -> None:
     assert not_the_copy(named(copy), expected) == "its file is `%s` and was `%s`" % (copy, live)
     live.rename(tmp_path / "old")
     shop(live)
-    assert not_the_copy(named(live), expected) == "`%s` has not the mark of the copy" % live
+    assert not_the_copy(named(live), expected) == "`%s` lacks the marker of the copy" % live
     copy.rename(live)
     assert not_the_copy(named(live), expected) is None
 

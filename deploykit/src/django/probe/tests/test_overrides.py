@@ -1,4 +1,4 @@
-"""Settings that a world of copies cannot stand in for."""
+"""Settings that a rehearsal overrides."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_a_server_keeps_is_kept_in_memory() -> None:
     assert overrides(SimpleNamespace()) == {"EMAIL_BACKEND": LOCAL_MAIL}
 
 
-def test_the_module_of_the_settings_has_them_too(monkeypatch: pytest.MonkeyPatch, packages: Path) -> None:
+def test_the_settings_module_is_overridden_too(monkeypatch: pytest.MonkeyPatch, packages: Path) -> None:
     """Code that imports the settings' module sees the same."""
     monkeypatch.syspath_prepend(str(packages))
     from django.conf import LazySettings

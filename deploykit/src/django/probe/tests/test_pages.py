@@ -1,4 +1,4 @@
-"""Pages of a site that are answered without its services."""
+"""Pages that are served for a rehearsal."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def site(booted: tuple[Probe, Path]) -> Iterator[tuple[Probe, Path]]:
 
 
 def begin(site: tuple[Probe, Path], kind: str, application: str | None = None) -> Path:
-    """Begins to answer pages, and returns the socket."""
+    """Begins to serve pages, and returns the socket."""
     probe, directory = site
     path = directory / "pages.sock"
     places = [["/static/", str(directory / "static")]]
@@ -199,7 +199,7 @@ def begin(site: tuple[Probe, Path], kind: str, application: str | None = None) -
 
 
 def end(site: tuple[Probe, Path]) -> dict[str, Any]:
-    """Ends that, and returns the records by their paths."""
+    """Stops serving pages, and returns the records by their paths."""
     requests = site[0].ask("end_pages")["requests"]
     assert not (site[1] / "pages.sock").exists()
     return {request["path"]: request for request in requests}
@@ -384,8 +384,8 @@ def test_a_process_with_threads_serves_itself(tmp_path: Path, packages: Path) ->
     probe.end()
 
 
-def test_what_only_a_world_refuses_is_told_from_other_errors() -> None:
-    """A page that fails for it says nothing about the release."""
+def test_errors_of_the_world_are_distinguished() -> None:
+    """A page that fails because of them does not refuse the release."""
     numbers = (errno.EROFS, errno.EBUSY, errno.EOVERFLOW, errno.EXDEV, errno.ENOENT, errno.EACCES)
     found = [happened.read_only_path(OSError(number, "text", "/a")) for number in numbers]
     assert found == ["/a"] * 4 + [None] * 2

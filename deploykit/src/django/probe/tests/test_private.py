@@ -1,4 +1,4 @@
-"""Private servers: what needs none."""
+"""Private servers, as far as none is started."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_a_server_is_found_where_the_live_one_is(tmp_path: Path) -> None:
     found.add_address("10.0.0.5", 6432, [])
     assert [one["ready"] for one in found.forwarders()] == [{"tcp": ["10.0.0.5", 6432]}]
     for shared in ("/tmp", str(tmp_path)):
-        with pytest.raises(CannotCopy, match="beside other files"):
+        with pytest.raises(CannotCopy, match="holds other files"):
             found.add_socket(shared)
 
 
-def test_what_clients_insist_on_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requirements_of_clients_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the settings or in a variable."""
 
     def asked(**options: str) -> bool:
@@ -58,12 +58,12 @@ def test_what_clients_insist_on_is_heard(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_server_that_is_not_installed_is_named() -> None:
     """With the line that installs it."""
-    with pytest.raises(CannotCopy, match="version 99 is installed") as caught:
+    with pytest.raises(CannotCopy, match="version 99 or newer is installed") as caught:
         programs_for(99)
     assert caught.value.help == "apt install postgresql-99"
 
 
-def test_of_two_programs_the_one_that_failed_is_named() -> None:
+def test_the_program_that_failed_is_named() -> None:
     """Not the one that only lost its reader or its writer."""
     cat, fails = ["cat"], ["sh", "-c", "echo no >&2; exit 3"]
     piped(["echo", "word"], ENV, cat, ENV, 0, ())
@@ -74,8 +74,8 @@ def test_of_two_programs_the_one_that_failed_is_named() -> None:
         assert caught.value.fields["traceback"] == ["no"]
 
 
-def test_a_program_ends_with_who_started_it() -> None:
-    """Also when that is killed."""
+def test_a_program_ends_with_its_parent() -> None:
+    """Also when the parent is killed."""
     text = (
         "import os, subprocess, sys; sys.path[:] = %r; from deploykit_probe.private import begun;"
         "print(subprocess.Popen(['sleep', '60'], preexec_fn=begun(3)).pid, flush=True); os.kill(os.getpid(), 9)"
@@ -96,7 +96,7 @@ def running(number: int) -> bool:
 
 
 def test_a_server_that_was_left_is_ended(tmp_path: Path) -> None:
-    """It is at home in its data, whatever it is called."""
+    """Its working directory identifies it, not its name."""
     with subprocess.Popen(["sleep", "60"], cwd=str(tmp_path), preexec_fn=begun(0)) as left:
         end_left_server(str(tmp_path / "other"))
         assert left.poll() is None
@@ -116,7 +116,7 @@ def test_a_server_is_run_in_a_directory_that_its_user_cannot_reach(tmp_path: Pat
         assert subprocess.check_output(argv, cwd="/") == b"nobody\nword"
 
 
-def test_nothing_leads_to_the_live_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_variable_leads_to_the_live_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of libpq's is left."""
     monkeypatch.setenv("PGSERVICE", "live")
     assert "PGSERVICE" not in plain_environment(["PG"])

@@ -1,4 +1,4 @@
-"""What a process does in a world of its own reaches nothing outside it."""
+"""A process in a world (`world.py`) changes nothing outside it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def connect(family, address):
 
 
 class Listener:
-    """A live server, which remembers whether anybody came."""
+    """A live server that counts its connections."""
 
     def __init__(self, family: int, address: Any) -> None:
         """Begins to listen."""
@@ -76,7 +76,7 @@ class Listener:
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self) -> None:
-        """Takes what comes."""
+        """Accepts connections and datagrams."""
         while True:
             try:
                 client, _ = self.server.accept()
@@ -144,12 +144,12 @@ class Site:
         return ["setpriv", "--reuid=%d" % self.user, "--regid=%d" % self.user, "--clear-groups", *argv]
 
     def start(self, script: str) -> subprocess.Popen[bytes]:
-        """Starts a script in a world of its own."""
+        """Starts a script in a world."""
         argv = [self.python, "-B", "-c", START, str(self.package), json.dumps(self.spec), TRIED + script, str(self.top)]
         return subprocess.Popen(self.command(*argv), cwd="/", stdout=subprocess.PIPE)
 
     def run(self, script: str) -> Any:
-        """Runs a script, and returns what it told."""
+        """Runs a script, and returns its output."""
         process = self.start(script + "\nprint(json.dumps(tried))")
         out, _ = process.communicate(timeout=60)
         told = json.loads(out)
@@ -157,7 +157,7 @@ class Site:
         return told
 
     def everything(self) -> list[tuple[Any, ...]]:
-        """Returns all that is known of the live files."""
+        """Returns contents and attributes of the live files."""
         places = [self.top / name for name in ("app", "data", "next", "static", "static-next", "uploads")]
         found = []
         for path in [self.top, *places, *(path for place in places for path in place.rglob("*"))]:
@@ -191,7 +191,7 @@ def processes(marker: str) -> list[int]:
 
 
 def until(found: Callable[[], list[int]], count: int) -> list[int]:
-    """Returns what is found once it is so much, within a minute."""
+    """Waits up to a minute until so many are found, and returns them."""
     deadline = time.monotonic() + 60
     while len(found()) < count:
         assert time.monotonic() < deadline
@@ -209,8 +209,8 @@ def gone(marker: str) -> bool:
     return True
 
 
-def test_what_is_staged_stands_where_the_live_site_does(site: Site) -> None:
-    """The next code, the live files beside it, the copies in place of databases, logs without what was in them."""
+def test_staged_files_appear_at_the_live_paths(site: Site) -> None:
+    """The staged code, the live untracked files, the copies of the databases, and empty logs."""
     names = "app/manage.py app/shop/views.py app/.env app/media/photo app/db.sqlite3 app/site.log static/style.css uploads/file"
     told = site.run(
         """
@@ -218,7 +218,7 @@ for name in %r.split():
     tried[name] = open(os.path.join(SITE, name)).read()
 for name in ("app/gone", "app/db.sqlite3-wal", "data/db.sqlite3-journal"):
     tried[name] = os.path.lexists(os.path.join(SITE, name))
-# A journal that the live site begins is none of the copy's.
+# A journal of the live site does not belong to the copy.
 database = sqlite3.connect(SITE + "/data/db.sqlite3", isolation_level=None)
 database.execute("PRAGMA journal_mode = wal")
 database.execute("CREATE TABLE item (name)")
@@ -277,7 +277,7 @@ for directory in %r:
     assert sorted(told["left"]) == ["deep", "file"]
 
 
-def test_nobody_outside_hears_of_it(site: Site) -> None:
+def test_nothing_outside_is_reached(site: Site) -> None:
     """Sockets of each kind, signals, shared memory and devices of the live machine are not reached."""
     outside = subprocess.Popen(site.command("sleep", "1000"))
     made = subprocess.check_output(site.command("ipcmk", "-M", "4096")).decode()
@@ -328,7 +328,7 @@ threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
 """
 
 
-def test_what_outlives_the_process_dies_with_it(site: Site) -> None:
+def test_descendants_end_with_the_process(site: Site) -> None:
     """A daemon and a thread."""
     process = site.start(LEFT + "print('ready', flush=True); os._exit(7)")
     out, _ = process.communicate(timeout=60)
@@ -337,8 +337,8 @@ def test_what_outlives_the_process_dies_with_it(site: Site) -> None:
 
 
 @pytest.mark.parametrize("which", ["the first", "the last"])
-def test_killed_anywhere_nothing_is_left(site: Site, which: str) -> None:
-    """Neither a process nor a mount."""
+def test_a_kill_leaves_nothing(site: Site, which: str) -> None:
+    """No process and no mount, whichever process is killed."""
     before, mounts = site.everything(), Path("/proc/self/mountinfo").read_text()
     process = site.start(LEFT + "write(SITE + '/uploads/file'); print('ready', flush=True); time.sleep(1000)")
     assert process.stdout is not None
@@ -370,7 +370,7 @@ while True:
 """
 
 
-def test_servers_stand_at_the_live_address(site: Site) -> None:
+def test_servers_listen_at_the_live_address(site: Site) -> None:
     """The address and the name of another machine lead to a server of the world."""
     server = {
         "argv": [site.python, "-c", SERVER, "192.0.2.7", "5432"],
@@ -392,7 +392,7 @@ def test_servers_stand_at_the_live_address(site: Site) -> None:
     site.spec["servers"] = [dict(server, argv=[site.python, "-c", "raise SystemExit(5)"])]
     process = site.start("print('no')")
     out, _ = process.communicate(timeout=60)
-    assert json.loads(out) == {"kind": "no_world", "reason": "`%s` ended with 5" % os.path.basename(site.python)}
+    assert json.loads(out) == {"kind": "no_world", "reason": "`%s` exited with code 5" % os.path.basename(site.python)}
 
 
 def test_a_world_is_tried(site: Site) -> None:
@@ -447,8 +447,8 @@ class Migration(migrations.Migration):
 """
 
 
-def test_a_migration_is_tried_in_the_world(tmp_path: Path, packages: Path) -> None:
-    """With a real Django: the copy of the database has it then; the live site, and the machine, have heard nothing."""
+def test_a_migration_runs_in_the_world(tmp_path: Path, packages: Path) -> None:
+    """With a real Django: it changes the copy of the database, and neither the live site nor the machine."""
     (tmp_path / "site").mkdir()
     site = Site(tmp_path / "site", os.getuid())
     outside = subprocess.Popen(["sleep", "1000"])
