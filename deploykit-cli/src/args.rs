@@ -66,7 +66,7 @@ pub enum Command {
     Adopt(AdoptArgs),
     /// Show what an update would do, and why; the live site stays untouched
     Plan(PlanArgs),
-    /// Prepare an update and rehearse it on copies of the databases; the live site stays untouched
+    /// Prepare an update and rehearse it on copies of the databases
     Rehearse(RehearseArgs),
     /// Update the site
     Update(UpdateArgs),

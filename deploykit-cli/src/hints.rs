@@ -159,7 +159,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         }
         InitError::Write { path, source } if source.kind() == ErrorKind::NotFound => {
             let directory = path.parent().unwrap_or(path);
-            Some(format!("make the directory first: `mkdir -p {}`", directory.display()))
+            Some(format!("create the directory first: `mkdir -p {}`", directory.display()))
         }
         InitError::NotACheckout { .. } => {
             Some("go to the site's checkout, or name it: `deploykit init DIRECTORY`".into())
@@ -343,12 +343,12 @@ fn redirects(failing: &[PageResult]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(", and "))
 }
 
-/// Which version a rollback restores.
+/// The version that a rollback restores, as its errors name it.
 const PREVIOUS: &str = "previous";
 
-/// For a previous version that would not serve.
+/// What to do when the previous version fails in the rehearsal of a rollback.
 const NOT_BACK: &str = "undo what was changed since the update, such as settings, secrets or data, or fix the new version with another update. \
-     If only the copy is the reason, add `--no-rehearsal`";
+     If only the rehearsal fails, add `--no-rehearsal`";
 
 fn rollback(error: &RollbackError) -> Option<String> {
     Some(match error {
@@ -366,13 +366,13 @@ fn rollback(error: &RollbackError) -> Option<String> {
             "restore the copy from before the update with `deploykit rollback --from-copy`: it shows what would be lost, and asks for confirmation".into()
         }
         RollbackError::ReversalFails { copy: Some(_), .. } => {
-            "change the data that is in the way, or restore the copy from before the update with `deploykit rollback --from-copy`. If only the copy \
-             that was made for the rehearsal is the reason, add `--no-rehearsal`"
+            "change the data that makes the reversal fail, or restore the copy from before the update with `deploykit rollback --from-copy`. If only the \
+             rehearsal fails, add `--no-rehearsal`"
                 .into()
         }
         RollbackError::ReversalFails { copy: None, .. } => {
-            "change the data that is in the way, or revert the commits upstream and run `deploykit update`. If only the copy is the reason, add \
-             `--no-rehearsal`"
+            "change the data that makes the reversal fail, or revert the commits upstream and run `deploykit update`. If only the rehearsal \
+             fails, add `--no-rehearsal`"
                 .into()
         }
         RollbackError::NoBoot { .. } => NOT_BACK.into(),

@@ -24,8 +24,7 @@ Commands:
   init         Inspect the site here and write deploykit.toml
   adopt        Make the state of a copied, moved or restored site this one's
   plan         Show what an update would do, and why; the live site stays untouched
-  rehearse     Prepare an update and rehearse it on copies of the databases; the live site stays
-               untouched
+  rehearse     Prepare an update and rehearse it on copies of the databases
   update       Update the site
   recover      Roll back an unfinished update, or complete it
   rollback     Roll back the last finished update

@@ -10,7 +10,7 @@ use deploykit::operations::smoke_check::PageResult;
 use crate::choose::{maintenance, project, web};
 use crate::findings::{ASKED, Findings, Found, FoundPage, MIGRATE_SCHEMAS};
 
-/// How settings fail that miss a variable: by `os.environ[…]`, django-environ and python-decouple.
+/// Parts of the error for a missing variable: by `os.environ[…]`, django-environ and python-decouple.
 const LACKS_VARIABLE: [&str; 3] = ["KeyError: ", " environment variable", "Declare it as envvar"];
 
 /// What keeps Django from booting.

@@ -98,14 +98,14 @@ pub enum DjangoError {
         /// The file.
         path: PathBuf,
     },
-    /// No process of the site can have a [`World`](super::World) of its own.
+    /// The namespaces of a [`World`](super::World) cannot be made.
     #[error("a process cannot be separated from the live site: {reason}")]
     NoWorld {
-        /// Why, and what would allow it: "the kernel gives ordinary users no user namespaces (…)".
+        /// Why, and what would allow it: "the kernel does not let ordinary users create namespaces (…)".
         reason: String,
     },
-    /// In such a world, an alias would lead to another database than its copy.
-    #[error("alias `{database}` does not lead to the copy of its database")]
+    /// In a [`World`](super::World), an alias connects to another database than its copy.
+    #[error("alias `{database}` does not connect to the copy of its database")]
     NotTheCopy {
         /// The alias.
         database: String,

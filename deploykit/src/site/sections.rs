@@ -181,13 +181,14 @@ keys! {
 }
 
 keys! {
-    /// The rehearsal: before an update announces anything, it migrates copies of the databases and asks the new version for the
-    /// pages there.
+    /// The rehearsal: before an update announces anything, it migrates copies of the databases and requests the
+    /// pages from the new version there.
     pub struct RehearsalSection in "[rehearsal]" {
         /// `auto` rehearses what can be rehearsed, and says what cannot. `always` refuses an update or a rollback that
         /// cannot be rehearsed.
         "when" => when: When = When::Auto, in Development When::Never;
-        /// Of larger databases, only the schema and the rows of Django's own small tables are copied.
+        /// Maximum size of a database that is copied with all rows. Of a larger one, only the schema and the rows of Django's own
+        /// small tables are copied.
         "limit" => limit: Size = Size(2_000_000_000), shown "`\"2 GB\"`";
     }
 }

@@ -70,7 +70,7 @@ keys! {
         /// Runs `manage` in a process of its own, even where a fork of the waiting Django could run it.
         "process" => process: bool = false;
         /// Runs the step in the rehearsal, too, before the pages are requested. Only a step that follows `static` or `migrate`
-        /// can have it. If it fails there, the update is refused.
+        /// can have this key. If it fails there, the update is refused.
         "rehearse" => rehearse: bool = false;
         /// The files and directories that a step of the preparation creates, relative to the top of the repository.
         "outputs" => outputs: Vec<String>, type "array of paths", example ["dist"];

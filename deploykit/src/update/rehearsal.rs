@@ -85,7 +85,7 @@ impl fmt::Display for Rehearsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count: usize = self.databases.iter().map(|one| one.migrations.len()).sum();
         let Some(applied) = self.applied() else {
-            return write!(f, "none pending; a copy ({}) for the pages", size(self.bytes));
+            return write!(f, "none pending; {} copied for the pages", size(self.bytes));
         };
         write!(f, "{count} on a copy ({}): {:.2} s", size(self.bytes), applied.as_secs_f64())?;
         for one in &self.databases {
@@ -105,7 +105,7 @@ impl fmt::Display for Rehearsed {
                     write!(f, "; {name}reversed: {:.2} s, {rows}", time.as_secs_f64())?;
                 }
                 (None, Some(fault)) => write!(f, "; {name}cannot be reversed: {fault}")?,
-                (None, None) => write!(f, "; {name}only a copy brings the database back")?,
+                (None, None) => write!(f, "; {name}only a copy can restore the database")?,
             }
         }
         Ok(())
@@ -130,7 +130,7 @@ pub(super) struct WentBack {
 impl fmt::Display for WentBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(took) = self.took else {
-            return write!(f, "none to reverse; a copy ({}) for the pages", size(self.bytes));
+            return write!(f, "none to reverse; {} copied for the pages", size(self.bytes));
         };
         let restored = match self.restored {
             0 => format!("{} reversed", self.reversed),
@@ -189,13 +189,13 @@ pub(super) fn judge(
         let network = of_page.iter().flat_map(|record| &record.network).next();
         let read_only = of_page.iter().find_map(|record| record.read_only.as_ref());
         let why = match (network, read_only, own) {
-            (Some(place), ..) => format!("it wants to reach {place}, which a rehearsal cannot"),
-            (None, Some(path), _) => format!("it writes to `{path}`, which a rehearsal cannot"),
+            (Some(place), ..) => format!("it tries to connect to {place}, which a rehearsal cannot reach"),
+            (None, Some(path), _) => format!("it writes to `{path}`, which a rehearsal cannot write to"),
             (None, None, []) => {
                 failing.push(page.clone());
                 continue;
             }
-            (None, None, own) => format!("it may need {}, which a rehearsal leaves out", steps(own)),
+            (None, None, own) => format!("it may need {}, which the rehearsal leaves out", steps(own)),
         };
         unsure.push(format!("{page}, on a copy of the site; {why}"));
     }
@@ -251,15 +251,16 @@ mod tests {
         assert_eq!(
             unsure,
             [
-                "`/a/`: expected status 200, got 500, on a copy of the site; it wants to reach api.example.org:443, which a \
-                 rehearsal cannot",
-                "`/b/`: expected status 200, got 500, on a copy of the site; it writes to `/mnt/x`, which a rehearsal cannot",
+                "`/a/`: expected status 200, got 500, on a copy of the site; it tries to connect to \
+                 api.example.org:443, which a rehearsal cannot reach",
+                "`/b/`: expected status 200, got 500, on a copy of the site; it writes to `/mnt/x`, which a rehearsal \
+                 cannot write to",
             ]
         );
         let (failing, unsure) = judge(&[page("/c/", 500)], &[], &["compress"]);
         assert_eq!(failing, []);
         assert!(
-            unsure[0].ends_with("it may need step `compress`, which a rehearsal leaves out"),
+            unsure[0].ends_with("it may need step `compress`, which the rehearsal leaves out"),
             "{unsure:?}"
         );
     }
@@ -304,10 +305,10 @@ mod tests {
         let failed = InWorld { fault, reversed: None, ..one.clone() };
         assert_eq!(said(failed), "2 on a copy (48 MB): 0.41 s; cannot be reversed: no");
         let copied = InWorld { reversed: None, ..one };
-        assert_eq!(said(copied), "2 on a copy (48 MB): 0.41 s; only a copy brings the database back");
+        assert_eq!(said(copied), "2 on a copy (48 MB): 0.41 s; only a copy can restore the database");
         assert_eq!(
             Rehearsed { bytes: 1200, ..Rehearsed::default() }.to_string(),
-            "none pending; a copy (2 kB) for the pages"
+            "none pending; 2 kB copied for the pages"
         );
     }
 
@@ -330,7 +331,7 @@ mod tests {
     #[test]
     fn what_a_rollback_does_to_a_copy_is_said_on_one_line() {
         let back = WentBack { bytes: 1200, ..WentBack::default() };
-        assert_eq!(back.to_string(), "none to reverse; a copy (2 kB) for the pages");
+        assert_eq!(back.to_string(), "none to reverse; 2 kB copied for the pages");
         let took = Some(Duration::from_millis(220));
         let said = |reversed, restored| WentBack { reversed, restored, took, ..back.clone() }.to_string();
         assert_eq!(said(2, 0), "2 reversed on a copy (2 kB): 0.22 s; the schema is as before the update");

@@ -121,7 +121,7 @@ Preparing; the site serves as before
     let written = fs::read_to_string(&site.config).unwrap();
     fs::remove_file(&site.config).unwrap();
     let elsewhere = on(site, &["init", "--files-only", "-c", "none/deploykit.toml"]).run().expect(4).stderr;
-    let hint = format!("\nHint: make the directory first: `mkdir -p {}/none`", site.checkout.display());
+    let hint = format!("\nHint: create the directory first: `mkdir -p {}/none`", site.checkout.display());
     assert!(elsewhere.contains(&hint), "{elsewhere}");
     document(site, "init", &["init"]);
     compared(site, &written);

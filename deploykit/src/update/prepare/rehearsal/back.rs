@@ -52,7 +52,7 @@ impl Preparation<'_, '_> {
         });
         let Some((copies, back)) = self.end_step(step, went_back)? else { return Ok(None) };
         for text in &back.lost {
-            self.notice(format!("after the rollback of a copy of the database, {text}"));
+            self.notice(format!("after the rollback on a copy of the database, {text}"));
         }
         let step = self.begin_step(StepKind::RehearsePages);
         let pages = self.previous_version(session, copies, stage, outputs, &scratch);
@@ -107,20 +107,20 @@ impl Preparation<'_, '_> {
         let before = &way.restore.before;
         if let Some(backup) = &way.restore.backup {
             if way.restore.put_back != PutBack::Itself {
-                let reason = "`database.restore-command` restores the copy of the update".to_owned();
+                let reason = "only `database.restore-command` can restore the copy of the update".to_owned();
                 return Err(Ends::Cannot(Cannot { reason, help: None }));
             }
             let restored =
                 tried.attempt(&self.host, |session, host| session.restore_backup(host, before, backup))?;
             // It may need rights that nobody has in a private server.
-            let what = "the copy of the update cannot be restored there";
+            let what = "the copy of the update cannot be restored in the rehearsal";
             return restored.map_err(|error| Ends::Cannot(Cannot::because(what, &error)));
         }
         match tried.attempt(&self.host, |session, host| session.restore(host, before))? {
             Ok(()) => Ok(()),
             Err(DjangoError::SchemaDiffers { .. }) if !is_alike => {
                 let reason = format!(
-                    "the schema of a copy of database `{}` is not that of the original",
+                    "the copy of database `{}` has another schema than the original",
                     before.database
                 );
                 Err(Ends::Cannot(Cannot { reason, help: None }))
@@ -147,7 +147,7 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<String, Ends> {
         if !stage.project.python.exists() {
-            let reason = format!("`{}` is missing where it is kept", stage.project.python.display());
+            let reason = format!("`{}` of the previous version is missing", stage.project.python.display());
             return Err(Ends::Cannot(Cannot { reason, help: None }));
         }
         // It goes with this value.

@@ -30,11 +30,11 @@ impl Tried {
             return Err(error.into());
         }
         if let Some(place) = self.session.network(host).unwrap_or_default().first() {
-            let what = format!("a migration wants to reach {place}, which a rehearsal cannot");
+            let what = format!("a migration tries to connect to {place}, which a rehearsal cannot reach");
             return Err(Ends::Cannot(Cannot::because(&what, &error)));
         }
         if rehearsal::lacks_rights(&error) {
-            return Err(Ends::Cannot(Cannot::because("a migration needs rights of a superuser", &error)));
+            return Err(Ends::Cannot(Cannot::because("a migration needs the rights of a superuser", &error)));
         }
         Ok(Err(error))
     }

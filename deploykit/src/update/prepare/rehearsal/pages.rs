@@ -52,7 +52,7 @@ impl Preparation<'_, '_> {
                 let is_faithful = status(&there) == status(stage.baseline);
                 if !is_faithful {
                     unsure.push(format!(
-                        "`{}` is not answered by Django alone, and is not rehearsed",
+                        "`{}` is not rehearsed: Django alone does not answer it as the live site does",
                         page.path
                     ));
                 }
@@ -95,7 +95,7 @@ impl Preparation<'_, '_> {
             let raised = Box::new(fault.exception.raised());
             match fault.network.first() {
                 Some(place) => self.notice(format!(
-                    "worker `{}` wants to reach {place} when it starts, which a rehearsal cannot: {raised}",
+                    "worker `{}` tries to connect to {place} when it starts, which a rehearsal cannot reach: {raised}",
                     fault.command
                 )),
                 None => {
@@ -142,7 +142,7 @@ impl Preparation<'_, '_> {
         let server = PageServer { socket, scheme: check.scheme(), application: None, files: &files };
         if let Err(error) = tried.session.begin_pages(&self.host, &server) {
             // `check` has loaded it beside the site: what it lacks here is something of the machine.
-            let what = "the application does not load there";
+            let what = "the application does not load on the copy";
             return Err(if error.is_cancelled() {
                 error.into()
             } else {

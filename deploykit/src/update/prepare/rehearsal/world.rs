@@ -48,7 +48,7 @@ impl Preparation<'_, '_> {
         let copies = self.copies(session, stage, scratch)?;
         let booted = self.try_on(copies, stage, tree, scratch)?;
         // It boots beside the site: what it lacks here is something of the machine.
-        booted.map_err(|error| Ends::Cannot(Cannot::because("Django does not boot there", &error)))
+        booted.map_err(|error| Ends::Cannot(Cannot::because("Django does not boot on the copy", &error)))
     }
 
     /// Boots a version in a world of its own, on these copies; returns why it does not boot there.
@@ -80,10 +80,7 @@ impl Preparation<'_, '_> {
             Err(error) => return Ok(Err(error)),
         };
         if let Err(error) = session.confirm_copies(&host, &copies) {
-            return Err(Ends::Cannot(Cannot::because(
-                "the copy cannot be told from the live database",
-                &error,
-            )));
+            return Err(Ends::Cannot(Cannot::because("the copies cannot be confirmed", &error)));
         }
         Ok(Ok(Tried { session, copies }))
     }
