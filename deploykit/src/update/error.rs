@@ -1,12 +1,14 @@
 //! Why an update did not begin.
 
+mod rollback;
+
 use std::error::Error;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::django::{DjangoError, Raised};
-use crate::git::{Head, counted, short};
+use crate::git::{counted, short};
 use crate::host::files::FileError;
 use crate::journal::{Entry, JournalError, can_finish, held_at};
 use crate::lock::LockError;
@@ -16,6 +18,8 @@ use crate::report::Report;
 use crate::secrets::Missing;
 use crate::services::Role;
 use crate::site::{ClaimError, ConfigError};
+
+pub use rollback::RollbackError;
 
 /// Why an update did not begin; the live site was not touched.
 #[derive(Debug, Error)]
@@ -78,7 +82,7 @@ impl From<ClaimError> for UpdateError {
     }
 }
 
-/// What can be wrong with the new version, beside what its parts say themselves.
+/// What can be wrong with the new version, besides the errors of its parts.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PreparationError {
@@ -96,7 +100,7 @@ pub enum PreparationError {
         /// The errors.
         errors: Vec<String>,
     },
-    /// The live version does not boot, and its command is to tell users.
+    /// The live version does not boot, and its command would announce the update to users.
     #[error("the live version does not boot, so its command that announces the maintenance would fail")]
     LiveVersionDown {
         /// Why it does not boot.
@@ -272,10 +276,10 @@ pub enum PreparationError {
         /// The directory.
         cache: PathBuf,
     },
-    /// The update or rollback cannot be rehearsed, and is to be rehearsed always.
+    /// The update or rollback cannot be rehearsed, and the configuration or the caller requires a rehearsal.
     #[error("the {what} cannot be rehearsed on a copy: {reason}")]
     NotRehearsed {
-        /// What: `update` or `rollback`.
+        /// `update` or `rollback`.
         what: &'static str,
         /// Why.
         reason: String,
@@ -289,18 +293,18 @@ pub enum PreparationError {
         #[source]
         source: DjangoError,
     },
-    /// Pages of the version that is to serve are not as expected on copies of the databases.
+    /// Pages of the new version, or of the previous one in a rollback, are not as expected on copies of the databases.
     #[error("the {version} version fails on a copy of the site, which serves as before: {}", list(failing))]
     PagesFail {
         /// Which version: `new`, or `previous` in a rollback.
         version: &'static str,
         /// The pages.
         failing: Vec<PageResult>,
-        /// The exception behind the first of them.
+        /// The exception that the first of them raised.
         #[source]
         raised: Option<Box<Raised>>,
     },
-    /// What a worker loads when it starts raises an exception.
+    /// A worker would not start: what it loads raises an exception.
     #[error("worker `{command}` of the {version} version would not start")]
     WorkerFails {
         /// Which version: `new`, or `previous` in a rollback.
@@ -320,7 +324,7 @@ pub enum PreparationError {
         #[source]
         source: DjangoError,
     },
-    /// The program that stands for the start of a service fails.
+    /// The program of `services.rehearse` fails, which the rehearsal runs in place of starting the service.
     #[error("service `{service}` of the new version would not start")]
     ServiceFails {
         /// The service.
@@ -364,113 +368,6 @@ fn reached(touched: bool) -> &'static str {
 /// Names the files, unless each is one of the places itself.
 fn in_them(places: &[PathBuf], files: &[PathBuf]) -> String {
     if places == files { String::new() } else { format!(": {}", paths(files)) }
-}
-
-/// Why a finished update cannot be rolled back.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RollbackError {
-    /// There is none.
-    #[error("there is no finished update to roll back")]
-    Nothing,
-    /// There is no such run.
-    #[error("there is no run `{run}`")]
-    Unknown {
-        /// Its name.
-        run: String,
-    },
-    /// The run is not a finished update, or was rolled back.
-    #[error("run {run} cannot be rolled back: it failed, was rolled back, or is a rollback itself")]
-    NotStanding {
-        /// The run.
-        run: String,
-    },
-    /// Another update came after it.
-    #[error("run {run} is not the last update: {last} came after it")]
-    NotTheLast {
-        /// The run.
-        run: String,
-        /// The last finished update that was not rolled back.
-        last: String,
-    },
-    /// What its rollback needs is not there.
-    #[error("what a rollback of run {run} needs is no longer kept: `{}` is missing", what.display())]
-    Gone {
-        /// The run.
-        run: String,
-        /// What is missing.
-        what: PathBuf,
-    },
-    /// The checkout was moved.
-    #[error("HEAD is at {found}, and run {run} left it at {left}")]
-    HeadMoved {
-        /// The run.
-        run: String,
-        /// Where it is.
-        found: Box<Head>,
-        /// Where it was.
-        left: Box<Head>,
-    },
-    /// The virtualenv leads somewhere else.
-    #[error("`{}` is not the virtualenv that run {run} left there", virtualenv.display())]
-    VirtualenvMoved {
-        /// The virtualenv.
-        virtualenv: PathBuf,
-        /// The run.
-        run: String,
-    },
-    /// Packages were installed or removed.
-    #[error("packages were changed by hand since run {run}; undoing that changes {}", changes.join(", "))]
-    PackagesChanged {
-        /// The run.
-        run: String,
-        /// What would undo that.
-        changes: Vec<String>,
-    },
-    /// Migrations were applied or reversed, or tables changed.
-    #[error("the database is not as run {run} left it:\n{}", lines.join("\n"))]
-    DatabaseMoved {
-        /// The run.
-        run: String,
-        /// What differs.
-        lines: Vec<String>,
-    },
-    /// Migrations cannot be reversed.
-    #[error("the migrations cannot be reversed: {}", reasons.join("; "))]
-    Irreversible {
-        /// Why.
-        reasons: Vec<String>,
-        /// The copy from before the update, if deploykit can restore it.
-        copy: Option<PathBuf>,
-    },
-    /// The reversal of the migrations fails on a copy of the database.
-    #[error("the migrations cannot be reversed on a copy of the database; the site serves as before")]
-    ReversalFails {
-        /// Why.
-        #[source]
-        source: DjangoError,
-        /// The copy from before the update, if deploykit can restore it.
-        copy: Option<PathBuf>,
-    },
-    /// The previous version does not boot on a copy of the site, in which the present one boots.
-    #[error("the previous version does not boot on a copy of the site, which serves as before")]
-    NoBoot {
-        /// Why.
-        #[source]
-        source: DjangoError,
-    },
-    /// The update made no copy of the database.
-    #[error("run {run} made no copy of the database")]
-    NoCopy {
-        /// The run.
-        run: String,
-    },
-    /// No configured command restores a copy.
-    #[error("the copy of the database `{}` cannot be restored without `database.restore-command`", copy.display())]
-    CopyByHand {
-        /// The copy.
-        copy: PathBuf,
-    },
 }
 
 fn redirect(pages: usize) -> String {
