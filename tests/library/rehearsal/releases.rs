@@ -7,10 +7,9 @@ use deploykit::event::Record;
 use deploykit::update::{self, Prepared, Request, UpdateError};
 
 use crate::database::on_each_engine;
-use crate::support::corpus::{
-    BROKEN, BROKEN_ON_POSTGRESQL, BROKEN_ON_SERVERS, HEALTHY, HEALTHY_ON_POSTGRESQL, HEALTHY_ON_SERVERS,
-    Release,
-};
+use crate::support::corpus::Release;
+use crate::support::corpus::broken::{BROKEN, BROKEN_ON_POSTGRESQL, BROKEN_ON_SERVERS};
+use crate::support::corpus::healthy::{HEALTHY, HEALTHY_ON_POSTGRESQL, HEALTHY_ON_SERVERS};
 use crate::support::database::{Database, Engine};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::DemoSite;
