@@ -309,7 +309,8 @@ fn preparation(error: &PreparationError) -> Option<String> {
             format!("{help}set `rehearsal.when = \"auto\"`, or run `deploykit {what} --no-rehearsal`")
         }
         PreparationError::PagesFail { version: PREVIOUS, .. }
-        | PreparationError::WorkerFails { version: PREVIOUS, .. } => NOT_BACK.into(),
+        | PreparationError::WorkerFails { version: PREVIOUS, .. }
+        | PreparationError::ServiceFails { version: PREVIOUS, .. } => NOT_BACK.into(),
         PreparationError::PagesFail { failing, .. } => {
             let expected = redirects(failing).map(|text| format!("; if the redirect is right, {text}"));
             format!("{REHEARSED}{}", expected.unwrap_or_default())

@@ -4,6 +4,7 @@ mod canaries;
 mod copies;
 mod ended;
 mod locks;
+mod migrations;
 mod programs;
 mod releases;
 mod servers;

@@ -51,6 +51,8 @@ pub struct Session {
     pub(super) twin: Option<Twin>,
     progress: Vec<MigrationProgress>,
     observer: Option<Observer>,
+    /// How long it may change a database; `None`: a change of a live one is never given up.
+    limit: Option<Duration>,
 }
 
 impl fmt::Debug for Session {
@@ -171,6 +173,7 @@ impl Session {
             twin: None,
             progress: Vec::new(),
             observer: None,
+            limit: world.map(|_| rehearsal::LONGEST),
         };
         let directory = names::text(&project.directory);
         let seconds = project.database_deadline.as_secs_f64();

@@ -104,7 +104,7 @@ impl Facts {
             boot,
             migrations: self.pending().count() + usize::from(self.runs_command()),
             boots: self.carrying.migrates_live(),
-            rehearsed: self.rehearsed.as_ref().and_then(Rehearsed::applied),
+            rehearsed: self.rehearsed.as_ref().and_then(Rehearsed::expected),
             copy: self.backups().map(Backup::duration).sum(),
             ..Known::default()
         };

@@ -325,8 +325,10 @@ pub enum PreparationError {
         source: DjangoError,
     },
     /// The program of `services.rehearse` fails, which the rehearsal runs in place of starting the service.
-    #[error("service `{service}` of the new version would not start")]
+    #[error("service `{service}` of the {version} version would not start")]
     ServiceFails {
+        /// Which version: `new`, or `previous` in a rollback.
+        version: &'static str,
         /// The service.
         service: String,
         /// Why not.

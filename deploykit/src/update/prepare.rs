@@ -267,7 +267,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let unforked = self.end_twin(&mut session, unforked);
         let unforked = self.or_fail(StepKind::Plan, unforked)?;
         let mut databases = databases;
-        let rehearsed = if moved.is_some() || !packages_stay || migrates || changes_static(&collected) {
+        let changes = moved.is_some() || !packages_stay || !outputs.is_empty();
+        let rehearsed = if changes || migrates || changes_static(&collected) {
             let live = self.site.project()?;
             let stage = Stage {
                 staged: &project,

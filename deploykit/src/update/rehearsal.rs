@@ -21,6 +21,10 @@ pub(super) struct Cannot {
 pub(super) struct Rehearsed {
     /// What was copied, in bytes.
     pub bytes: u64,
+    /// How long the command took that migrates in place of `migrate`; `None`: none runs.
+    pub command: Option<Duration>,
+    /// All copies that were migrated had all their rows, so the live databases take as long.
+    pub is_measured: bool,
     /// The databases with pending migrations.
     pub databases: Vec<InWorld>,
     /// What the pages and the workers came to; `None`: they were not tried.
@@ -47,12 +51,6 @@ pub(super) struct InWorld {
     pub has_rows: bool,
 }
 
-impl Cannot {
-    pub(super) fn because(what: &str, error: &DjangoError) -> Self {
-        Cannot { reason: format!("{what}: {}", error_chain(error)), help: None }
-    }
-}
-
 impl fmt::Display for Cannot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "not rehearsed on a copy: {}", self.reason)?;
@@ -75,9 +73,15 @@ impl Rehearsed {
         Rehearsal { bytes: self.bytes, databases, pages: self.pages.clone() }
     }
 
-    /// Returns how long the migrations took on the copies; `None`: there were none.
-    pub(super) fn applied(&self) -> Option<Duration> {
-        (!self.databases.is_empty()).then(|| self.databases.iter().map(|one| one.applied).sum())
+    /// Returns how long the live databases will take to migrate; `None`: that was not seen.
+    pub(super) fn expected(&self) -> Option<Duration> {
+        self.applied().filter(|_| self.is_measured)
+    }
+
+    /// Returns how long the copies took; `None`: there was nothing to migrate.
+    fn applied(&self) -> Option<Duration> {
+        let all = self.databases.iter().map(|one| one.applied).chain(self.command);
+        all.reduce(|sum, one| sum + one)
     }
 }
 
@@ -87,7 +91,8 @@ impl fmt::Display for Rehearsed {
         let Some(applied) = self.applied() else {
             return write!(f, "none pending; {} copied for the pages", size(self.bytes));
         };
-        write!(f, "{count} on a copy ({}): {:.2} s", size(self.bytes), applied.as_secs_f64())?;
+        let what = if self.command.is_some() { "the command".to_owned() } else { count.to_string() };
+        write!(f, "{what} on a copy ({}): {:.2} s", size(self.bytes), applied.as_secs_f64())?;
         for one in &self.databases {
             let name = if self.databases.len() > 1 { format!("`{}` ", one.alias) } else { String::new() };
             match (one.reversed, &one.fault) {
@@ -125,6 +130,15 @@ pub(super) struct WentBack {
     pub took: Option<Duration>,
     /// The rows that tables have fewer or more afterwards, a fragment each.
     pub lost: Vec<String>,
+    /// All copies had all their rows, so the live databases take as long.
+    pub is_measured: bool,
+}
+
+impl WentBack {
+    /// Returns how long the live databases will take; `None`: that was not seen.
+    pub(super) fn expected(&self) -> Option<Duration> {
+        self.took.filter(|_| self.is_measured)
+    }
 }
 
 impl fmt::Display for WentBack {
@@ -164,16 +178,43 @@ pub(super) fn unfit(plan: &mut MigrationPlan, error: &DjangoError) -> String {
     why
 }
 
-/// Tells whether a migration failed because the roles of a copy are no superusers. Source: PostgreSQL's `commands/extension.c`,
-/// and `aclchk.c` of the statements that only superusers may run.
-pub(super) fn lacks_rights(error: &DjangoError) -> bool {
-    let (DjangoError::MigrationFailed { raised, .. } | DjangoError::ReversalFailed { raised, .. }) = error
+/// What a migration fails for want of, as databases say it in lower case, and what is said of that. Sources: PostgreSQL's
+/// `aclchk.c`, `commands/extension.c`, `guc.c`, `copy.c` and `md.c`; MariaDB's `errmsg-utf8.txt`; SQLite's `main.c`.
+const LACKS: [(&[&str], &str); 3] = [
+    (
+        &[
+            "must be superuser",
+            "superuser attribute",
+            "super privilege",
+            "you need (at least one of) the",
+            "permission denied to create extension",
+            "permission denied to set parameter",
+            "permission denied to copy",
+            "is a system trigger",
+        ],
+        "a migration needs the rights of a superuser, which nobody has on a copy",
+    ),
+    (
+        &["could not open extension control file", "could not access file \"$libdir"],
+        "a migration needs an extension that the private server lacks",
+    ),
+    (
+        &["no space left on device", "database or disk is full", "disk full", "(1114, "],
+        "there is no room for what a migration writes",
+    ),
+];
+
+/// Says what a migration failed for want of that a copy need not have; `None`: it failed by itself.
+pub(super) fn lack(error: &DjangoError) -> Option<&'static str> {
+    let (DjangoError::MigrationFailed { raised, .. }
+    | DjangoError::ReversalFailed { raised, .. }
+    | DjangoError::MigrateCommand { raised, .. }) = error
     else {
-        return false;
+        return None;
     };
-    ["permission denied to create extension", "must be superuser"]
-        .iter()
-        .any(|said| raised.message.contains(said))
+    let message = raised.message.to_lowercase();
+    let lack = LACKS.iter().find(|(said, _)| said.iter().any(|said| message.contains(said)));
+    lack.map(|(_, what)| *what)
 }
 
 /// Sorts the pages that are not as expected: those that show that the new version is broken, and what is said of the others. `own`
@@ -291,8 +332,9 @@ mod tests {
             has_rows: true,
             ..InWorld::default()
         };
-        let said =
-            |one: InWorld| Rehearsed { bytes: 48_500_000, databases: vec![one], pages: None }.to_string();
+        let said = |one: InWorld| {
+            Rehearsed { bytes: 48_500_000, databases: vec![one], ..Rehearsed::default() }.to_string()
+        };
         assert_eq!(said(one.clone()), "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, all rows there");
         let lost = vec!["`shop_item` has lost 1 of 3 rows".to_owned()];
         assert_eq!(
@@ -306,26 +348,54 @@ mod tests {
         assert_eq!(said(failed), "2 on a copy (48 MB): 0.41 s; cannot be reversed: no");
         let copied = InWorld { reversed: None, ..one };
         assert_eq!(said(copied), "2 on a copy (48 MB): 0.41 s; only a copy can restore the database");
-        assert_eq!(
-            Rehearsed { bytes: 1200, ..Rehearsed::default() }.to_string(),
-            "none pending; 2 kB copied for the pages"
-        );
+        let nothing = Rehearsed { bytes: 1200, is_measured: true, ..Rehearsed::default() };
+        assert_eq!(nothing.to_string(), "none pending; 2 kB copied for the pages");
+        assert_eq!(nothing.expected(), None);
+        let command = Rehearsed { command: Some(Duration::from_millis(1500)), ..nothing };
+        assert_eq!(command.to_string(), "the command on a copy (2 kB): 1.50 s");
+        assert_eq!(command.expected(), command.command);
+        assert_eq!(Rehearsed { is_measured: false, ..command }.expected(), None);
     }
 
     #[test]
-    fn a_right_that_no_copy_has_is_no_fault_of_the_version() {
+    fn what_no_copy_has_is_no_fault_of_the_version() {
         let failed = |message: &str| {
             let raised = crate::django::Raised {
                 exception: "django.db.utils.ProgrammingError".to_owned(),
                 message: message.to_owned(),
                 traceback: Vec::new(),
             };
-            lacks_rights(&DjangoError::MigrationFailed { migration: None, raised: Box::new(raised) })
+            lack(&DjangoError::MigrationFailed { migration: None, raised: Box::new(raised) })
         };
-        assert!(failed(
-            "permission denied to create extension \"postgis\"\nHINT:  Must be superuser to create this extension."
-        ));
-        assert!(!failed("permission denied for table shop_item"));
+        let rights = "a migration needs the rights of a superuser, which nobody has on a copy";
+        let extension = "a migration needs an extension that the private server lacks";
+        let room = "there is no room for what a migration writes";
+        for (message, lack) in [
+            (
+                "permission denied to create extension \"postgis\"\nHINT:  Must be superuser to create this extension.",
+                Some(rights),
+            ),
+            (
+                "permission denied to create event trigger \"t\"\nHINT:  Must be superuser to create an event trigger.",
+                Some(rights),
+            ),
+            ("permission denied to set parameter \"session_replication_role\"", Some(rights)),
+            ("permission denied: \"RI_ConstraintTrigger_a_16415\" is a system trigger", Some(rights)),
+            (
+                "(1227, 'Access denied; you need (at least one of) the SUPER privilege(s) for this operation')",
+                Some(rights),
+            ),
+            (
+                "extension \"postgis\" is not available\nDETAIL:  Could not open extension control file \"/x\": No such file",
+                Some(extension),
+            ),
+            ("could not extend file \"base/1/2\": No space left on device", Some(room)),
+            ("database or disk is full", Some(room)),
+            ("permission denied for table shop_item", None),
+            ("extension \"hstore\" already exists", None),
+        ] {
+            assert_eq!(failed(message), lack, "{message}");
+        }
     }
 
     #[test]

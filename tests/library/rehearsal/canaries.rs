@@ -176,10 +176,10 @@ fn leave_no_trace() {
     nothing_happened();
 
     // Nothing of that is a fault of the release.
-    let Came::Ready(notices) = came(&site, &first, "canaries", |tree: &Path| harm(tree, &path)) else {
+    let Came::Ready(plan) = came(&site, &first, "canaries", |tree: &Path| harm(tree, &path)) else {
         panic!("it was refused")
     };
-    assert_eq!(notices, [""; 0]);
+    assert_eq!(plan.notices, [""; 0]);
     nothing_happened();
     for who in ACTORS {
         fs::remove_file(format!("{tmp}old-{who}")).expect("it was left");

@@ -61,8 +61,8 @@ fn are_run_before_the_pages() {
     assert!(why.ends_with("FileNotFoundError: [Errno 2] No such file or directory: 'run'"), "{why}");
 
     change("open('run')", "open('project/manage.py')");
-    let Came::Ready(notices) = came(&site, &first, "a step", needs_a_step) else { panic!("it was refused") };
-    assert_eq!(notices, [""; 0]);
+    let Came::Ready(plan) = came(&site, &first, "a step", needs_a_step) else { panic!("it was refused") };
+    assert_eq!(plan.notices, [""; 0]);
 
     assert!(!data.join("made").exists() && !data.join("early").exists());
     fs::write(&site.config, config).expect("a configuration");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use deploykit::error_chain;
 use deploykit::event::Record;
+use deploykit::plan::Plan;
 use deploykit::update::{self, Prepared, Request, UpdateError};
 
 use crate::database::on_each_engine;
@@ -30,7 +31,7 @@ struct Releases {
 
 /// What came of the preparation of a release.
 pub(super) enum Came {
-    Ready(Vec<String>),
+    Ready(Box<Plan>),
     /// The step, and why.
     Refused(String, String),
 }
@@ -102,13 +103,13 @@ fn score(site: &DemoSite, database: &str, releases: &Releases) {
     for release in &releases.broken {
         match came(site, &first, release.name, release.change) {
             Came::Refused(step, why) => eprintln!("refused by {step}: {}: {why}", release.name),
-            Came::Ready(notices) => unseen.push(format!("{}: {notices:?}", release.name)),
+            Came::Ready(plan) => unseen.push(format!("{}: {:?}", release.name, plan.notices)),
         }
     }
     for release in &releases.healthy {
         match came(site, &first, release.name, release.change) {
             Came::Refused(step, why) => wrong.push(format!("{} by {step}: {why}", release.name)),
-            Came::Ready(notices) => eprintln!("ready: {}: {notices:?}", release.name),
+            Came::Ready(plan) => eprintln!("ready: {}: {:?}", release.name, plan.notices),
         }
     }
     let (broken, healthy) = (releases.broken.len(), releases.healthy.len());
@@ -135,9 +136,9 @@ pub(super) fn came(site: &DemoSite, first: &str, name: &str, change: impl FnOnce
     let mut watch = |record: &Record| records.push(record.clone());
     let came = match update::prepare(&loaded, &request, None, &mut watch) {
         Ok(Prepared::Ready(update)) => {
-            let notices = update.plan().notices.clone();
+            let plan = update.plan().clone();
             update.discard();
-            Came::Ready(notices)
+            Came::Ready(Box::new(plan))
         }
         Ok(Prepared::Unchanged(report)) => panic!("{name}: nothing to do: {:?}", report.notices),
         Err(UpdateError::Prepare { step, source, .. }) => {

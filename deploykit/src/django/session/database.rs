@@ -92,7 +92,7 @@ impl OnDatabase<'_> {
         let mut request = self.about("migrate");
         request["applied"] = json!(before);
         request["plan"] = json!(plan);
-        self.session.tell(host, "migrate", request, None)
+        self.session.tell(host, "migrate", request, self.session.limit)
     }
 
     /// Runs a command that migrates. Every alias is led past its pooler.
@@ -104,7 +104,7 @@ impl OnDatabase<'_> {
         let mut request = self.about("migrate_by_command");
         request["direct"] = json!(self.session.project.databases.direct);
         request["argv"] = json!(argv);
-        self.session.tell(host, "migrate", request, None)
+        self.session.tell(host, "migrate", request, self.session.limit)
     }
 
     /// Says what [`restore`](Session::restore) would reverse, newest first; changes nothing.
@@ -172,9 +172,7 @@ impl OnDatabase<'_> {
         request["seconds"] = json!(limit.as_secs_f64());
         self.session.ask(host, "count rows", request, Some(READ))
     }
-}
 
-impl OnDatabase<'_> {
     /// Digests the rows of each table, small tables first, for about this long.
     ///
     /// # Errors
@@ -219,7 +217,7 @@ impl Session {
         }
         let mut request = self.on(&before.database).about("reverse");
         request["applied"] = json!(before.applied);
-        self.tell(host, "reverse migrations", request, None)?;
+        self.tell(host, "reverse migrations", request, self.limit)?;
         self.compare(host, before)
     }
 
@@ -236,7 +234,7 @@ impl Session {
     ) -> Result<(), DjangoError> {
         let mut request = self.on(&before.database).about("restore_backup");
         request["path"] = json!(names::text(path));
-        self.tell(host, "restore", request, None)?;
+        self.tell(host, "restore", request, self.limit)?;
         self.compare(host, before)
     }
 

@@ -12,11 +12,8 @@ use crate::django::{Copies, DjangoError, PageRecord, PageServer, Workers};
 use crate::host::Host;
 use crate::names;
 
-/// How long the copies of all databases may take.
-const COPY: Duration = Duration::from_secs(3600);
-
-/// How long a program of the site's own may take.
-const PROGRAM: Duration = Duration::from_secs(3600);
+/// How long the copies of all databases, a change of a copy, or a program of the site's own may take.
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 impl Session {
     /// Says why no process of the site can have a [`World`](crate::django::World) here; `None`: it can.
@@ -33,8 +30,8 @@ impl Session {
         self.ask::<Answer>(host, "world", request, Some(READ)).map(|answer| answer.cannot)
     }
 
-    /// Copies databases into a directory, with everything that a [`World`](crate::django::World) needs to serve them. Above `limit` bytes only the schema
-    /// is copied.
+    /// Copies databases into a directory, with everything that a [`World`](crate::django::World) needs to serve them. Above `limit`
+    /// bytes only the schema and the rows of Django's own small tables are copied. At most an hour.
     ///
     /// # Errors
     ///
@@ -53,7 +50,7 @@ impl Session {
             "limit_bytes": limit,
             "nice": host.niceness(),
         });
-        self.ask(host, "copy databases", request, Some(COPY))
+        self.ask(host, "copy databases", request, Some(LONGEST))
     }
 
     /// Makes sure, in a world, that every alias leads to its copy.
@@ -125,7 +122,7 @@ impl Session {
         Ok(workers)
     }
 
-    /// Runs a program in the world of this process, which gives it its own variables.
+    /// Runs a program in the world of this process, which gives it its own variables. At most an hour.
     ///
     /// # Errors
     ///
@@ -140,7 +137,7 @@ impl Session {
             "directory": command.working_directory().map(names::text),
             "environment": command.variables(),
         });
-        self.tell(host, "run a program", request, Some(PROGRAM))
+        self.tell(host, "run a program", request, Some(LONGEST))
     }
 
     /// Returns what was tried to be reached over the network since the process began or was last asked.

@@ -6,8 +6,9 @@ mod pages;
 mod programs;
 mod world;
 
-use super::{Failed, Preparation};
+use super::{Failed, Preparation, Running};
 use crate::django::{Appears, DjangoError, Project, Session, SiteFacts, When};
+use crate::error::error_chain;
 use crate::git::StagedTree;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::StepKind;
@@ -19,7 +20,7 @@ use crate::update::migrate_command::MigrateCommand;
 use crate::update::rehearsal::{Cannot, Rehearsed};
 use crate::update::written::Apart;
 pub(in crate::update) use back::Way;
-use world::Scratch;
+use world::{Scratch, Tried};
 
 /// What the new version is made of.
 pub(in crate::update) struct Stage<'s> {
@@ -52,18 +53,32 @@ enum Ends {
     Fails(Failed),
 }
 
+impl Ends {
+    /// Ends a rehearsal that cannot be done here, for a reason that is a fragment.
+    fn cannot(reason: impl Into<String>) -> Self {
+        Ends::Cannot(Cannot { reason: reason.into(), help: None })
+    }
+
+    /// Ends a rehearsal that lacks something of the machine; `what` fails for want of that. An interruption is no such thing.
+    fn because(what: &str, error: DjangoError) -> Self {
+        match error {
+            error if error.is_cancelled() => Ends::Fails(error.into()),
+            DjangoError::NoWorld { reason } => Ends::cannot(reason),
+            error => Ends::cannot(format!("{what}: {}", error_chain(&error))),
+        }
+    }
+}
+
 impl From<Failed> for Ends {
     fn from(error: Failed) -> Self {
         Ends::Fails(error)
     }
 }
 
+/// What the rehearsal itself asks for is no fault of the new version.
 impl From<DjangoError> for Ends {
     fn from(error: DjangoError) -> Self {
-        match error {
-            DjangoError::NoWorld { reason } => Ends::Cannot(Cannot { reason, help: None }),
-            error => Ends::Fails(error.into()),
-        }
+        Ends::because("its process failed", error)
     }
 }
 
@@ -80,29 +95,48 @@ impl Preparation<'_, '_> {
         }
         let scratch = Scratch(self.state.rehearsal());
         let step = self.begin_step(StepKind::RehearseMigrations);
-        let rehearsed = self.rehearse_migrations(session, stage, databases, &scratch);
-        let rehearsed = self.settled(rehearsed).map(|found| {
-            let text = found
-                .as_ref()
-                .map_or_else(|| "not rehearsed".to_owned(), |(_, rehearsed)| rehearsed.to_string());
-            (found, text)
+        let found = self.rehearse_migrations(session, stage, databases, &scratch);
+        let found = found.map(|(tried, rehearsed)| {
+            let text = rehearsed.to_string();
+            ((tried, rehearsed), text)
         });
-        let Some((mut tried, mut rehearsed)) = self.end_step(step, rehearsed)? else { return Ok(None) };
+        let Some((tried, mut rehearsed)) = self.end_rehearsal(step, found)? else { return Ok(None) };
         let step = self.begin_step(StepKind::RehearsePages);
-        // First, for the pages of a broken version cost this world.
-        let own = self.rehearse_steps(&mut tried, stage);
-        let workers = own.and_then(|()| self.rehearse_workers(&mut tried, stage));
-        let pages = workers.and_then(|loaded| {
-            let pages = self.rehearse_pages(session, &mut tried, stage, &scratch)?;
-            Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
-        });
-        let pages = self.settled(pages).map(|text| {
-            let said = text.clone().unwrap_or_else(|| "not rehearsed".to_owned());
-            (text, said)
-        });
-        rehearsed.pages = self.end_step(step, pages)?;
-        tried.session.close(&self.host);
+        let pages = self.rehearse_version(session, tried, stage, databases, &scratch);
+        rehearsed.pages = self.end_rehearsal(step, pages.map(|text| (text.clone(), text)))?;
         Ok(Some(rehearsed))
+    }
+
+    /// Rehearses what the new version does once the databases are migrated.
+    fn rehearse_version(
+        &mut self,
+        session: &mut Session,
+        tried: Option<Tried>,
+        stage: &Stage<'_>,
+        databases: &[InDatabase],
+        scratch: &Scratch,
+    ) -> Result<String, Ends> {
+        let mut tried = match tried {
+            Some(tried) => tried,
+            None => self.migrate_again(session, stage, databases, scratch)?,
+        };
+        self.rehearse_steps(&mut tried, stage)?;
+        self.rehearse_serving(session, tried, stage, scratch)
+    }
+
+    /// Loads the workers and asks for the pages.
+    fn rehearse_serving(
+        &mut self,
+        session: &mut Session,
+        mut tried: Tried,
+        stage: &Stage<'_>,
+        scratch: &Scratch,
+    ) -> Result<String, Ends> {
+        // First, for the pages of a broken version cost this world.
+        let loaded = self.rehearse_workers(&mut tried, stage)?;
+        let pages = self.rehearse_pages(session, &mut tried, stage, scratch)?;
+        tried.session.close(&self.host);
+        Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 
     fn rehearses(&self) -> When {
@@ -118,19 +152,23 @@ impl Preparation<'_, '_> {
         if self.rolls_back.is_some() { "previous" } else { "new" }
     }
 
-    /// Tells a person why nothing is rehearsed, or refuses where that is wanted always.
-    fn settled<T>(&mut self, result: Result<T, Ends>) -> Result<Option<T>, Failed> {
-        match result {
-            Ok(value) => Ok(Some(value)),
+    /// Ends a step of the rehearsal. Tells a person why nothing is rehearsed, or refuses where that is wanted always.
+    fn end_rehearsal<T>(
+        &mut self,
+        step: Running,
+        result: Result<(T, String), Ends>,
+    ) -> Result<Option<T>, UpdateError> {
+        let settled = match result {
+            Ok((value, text)) => Ok((Some(value), text)),
             Err(Ends::Fails(error)) => Err(error),
-            Err(Ends::Cannot(cannot)) if self.rehearses() == When::Always => {
-                let Cannot { reason, help } = cannot;
+            Err(Ends::Cannot(Cannot { reason, help })) if self.rehearses() == When::Always => {
                 Err(PreparationError::NotRehearsed { what: self.what(), reason, help }.into())
             }
             Err(Ends::Cannot(cannot)) => {
                 self.notice(format!("the {} was {cannot}", self.what()));
-                Ok(None)
+                Ok((None, "not rehearsed".to_owned()))
             }
-        }
+        };
+        self.end_step(step, settled)
     }
 }

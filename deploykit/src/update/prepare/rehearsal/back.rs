@@ -13,7 +13,7 @@ use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::past::COUNTING;
 use crate::update::prepare::Preparation;
-use crate::update::rehearsal::{Cannot, WentBack};
+use crate::update::rehearsal::WentBack;
 
 /// Tables into which Django itself writes when migrations are reversed.
 const DJANGO_S: [&str; 2] = ["auth_permission", "django_content_type"];
@@ -31,7 +31,7 @@ pub(in crate::update) struct Way {
 
 impl Preparation<'_, '_> {
     /// Rehearses what a rollback will do to the databases, and what the previous version's pages answer then. Returns how long the
-    /// databases took. `outputs` bring the previous outputs of the site's own steps back.
+    /// databases took, if the copies had all rows. `outputs` bring the previous outputs of the site's own steps back.
     pub(in crate::update) fn rehearse_back(
         &mut self,
         session: &mut Session,
@@ -43,22 +43,19 @@ impl Preparation<'_, '_> {
             return Ok(None);
         }
         let scratch = Scratch(self.state.rehearsal());
-        let nothing = || "not rehearsed".to_owned();
         let step = self.begin_step(StepKind::RehearseMigrations);
-        let went_back = self.go_back(session, stage, ways, &scratch);
-        let went_back = self.settled(went_back).map(|found| {
-            let text = found.as_ref().map_or_else(nothing, |(_, back)| back.to_string());
-            (found, text)
+        let went_back = self.go_back(session, stage, ways, &scratch).map(|(copies, back)| {
+            let text = back.to_string();
+            ((copies, back), text)
         });
-        let Some((copies, back)) = self.end_step(step, went_back)? else { return Ok(None) };
+        let Some((copies, back)) = self.end_rehearsal(step, went_back)? else { return Ok(None) };
         for text in &back.lost {
             self.notice(format!("after the rollback on a copy of the database, {text}"));
         }
         let step = self.begin_step(StepKind::RehearsePages);
         let pages = self.previous_version(session, copies, stage, outputs, &scratch);
-        let pages = self.settled(pages).map(|text| ((), text.unwrap_or_else(nothing)));
-        self.end_step(step, pages)?;
-        Ok(back.took)
+        self.end_rehearsal(step, pages.map(|text| ((), text)))?;
+        Ok(back.expected())
     }
 
     /// Restores the copies as the window will restore the databases, with the code that brought the migrations.
@@ -96,6 +93,7 @@ impl Preparation<'_, '_> {
             counting += since.elapsed();
         }
         back.took = Some(begun.elapsed().saturating_sub(counting));
+        back.is_measured = tried.copies.schema_only.is_empty();
         tried.session.stop_servers(&host)?;
         let Tried { session, copies } = tried;
         session.close(&host);
@@ -107,23 +105,22 @@ impl Preparation<'_, '_> {
         let before = &way.restore.before;
         if let Some(backup) = &way.restore.backup {
             if way.restore.put_back != PutBack::Itself {
-                let reason = "only `database.restore-command` can restore the copy of the update".to_owned();
-                return Err(Ends::Cannot(Cannot { reason, help: None }));
+                return Err(Ends::cannot(
+                    "only `database.restore-command` can restore the copy of the update",
+                ));
             }
             let restored =
                 tried.attempt(&self.host, |session, host| session.restore_backup(host, before, backup))?;
             // It may need rights that nobody has in a private server.
             let what = "the copy of the update cannot be restored in the rehearsal";
-            return restored.map_err(|error| Ends::Cannot(Cannot::because(what, &error)));
+            return restored.map_err(|error| Ends::because(what, error));
         }
         match tried.attempt(&self.host, |session, host| session.restore(host, before))? {
             Ok(()) => Ok(()),
             Err(DjangoError::SchemaDiffers { .. }) if !is_alike => {
-                let reason = format!(
-                    "the copy of database `{}` has another schema than the original",
-                    before.database
-                );
-                Err(Ends::Cannot(Cannot { reason, help: None }))
+                let alias = &before.database;
+                let what = format!("the copy of database `{alias}` has another schema than the original");
+                Err(Ends::cannot(what))
             }
             Err(source) => {
                 Err(Ends::Fails(RollbackError::ReversalFails { source, copy: way.copy.clone() }.into()))
@@ -147,13 +144,13 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<String, Ends> {
         if !stage.project.python.exists() {
-            let reason = format!("`{}` of the previous version is missing", stage.project.python.display());
-            return Err(Ends::Cannot(Cannot { reason, help: None }));
+            let python = stage.project.python.display();
+            return Err(Ends::cannot(format!("`{python}` of the previous version is missing")));
         }
         // It goes with this value.
         let _beside = Beside::new(stage.tree.clone(), self.state.staged_tree());
         let tree = self.previous_tree(stage.tree, outputs)?;
-        let mut tried = match self.try_on(copies, stage, Some(&tree), scratch)? {
+        let tried = match self.try_on(copies, stage, Some(&tree), scratch)? {
             Ok(tried) => tried,
             Err(source) => {
                 // It says something about the previous version only if the present one boots there.
@@ -161,10 +158,7 @@ impl Preparation<'_, '_> {
                 return Err(Ends::Fails(RollbackError::NoBoot { source }.into()));
             }
         };
-        let loaded = self.rehearse_workers(&mut tried, stage)?;
-        let pages = self.rehearse_pages(session, &mut tried, stage, scratch)?;
-        tried.session.close(&self.host);
-        Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
+        self.rehearse_serving(session, tried, stage, scratch)
     }
 
     /// Checks the previous version out beside the site, with its outputs of the site's own steps.

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::world::{Scratch, Tried};
 use super::{Ends, Stage};
-use crate::django::{DatabaseState, DjangoError, MigrationOnCopy, RowDigests, Session};
+use crate::django::{
+    DatabaseState, DjangoError, Migrate, MigrationOnCopy, PendingMigration, RowDigests, Session,
+};
 use crate::host::Host;
 use crate::update::answers::InDatabase;
 use crate::update::backup::{self, Asked};
@@ -30,11 +32,13 @@ impl Tried {
             return Err(error.into());
         }
         if let Some(place) = self.session.network(host).unwrap_or_default().first() {
-            let what = format!("a migration tries to connect to {place}, which a rehearsal cannot reach");
-            return Err(Ends::Cannot(Cannot::because(&what, &error)));
+            return Err(Ends::because(
+                &format!("a migration tries to connect to {place}, which a rehearsal cannot reach"),
+                error,
+            ));
         }
-        if rehearsal::lacks_rights(&error) {
-            return Err(Ends::Cannot(Cannot::because("a migration needs the rights of a superuser", &error)));
+        if let Some(lack) = rehearsal::lack(&error) {
+            return Err(Ends::because(lack, error));
         }
         Ok(Err(error))
     }
@@ -51,46 +55,74 @@ impl Tried {
 }
 
 impl Preparation<'_, '_> {
-    /// Applies the pending migrations to copies, reverses them, compares, and applies them again.
+    /// Applies the pending migrations to copies, reverses them, compares, and applies them again. Returns no process if the copies are
+    /// not left migrated. Decides which databases the window copies.
     pub(super) fn rehearse_migrations(
         &mut self,
         session: &mut Session,
         stage: &Stage<'_>,
         databases: &mut [InDatabase],
         scratch: &Scratch,
-    ) -> Result<(Tried, Rehearsed), Ends> {
+    ) -> Result<(Option<Tried>, Rehearsed), Ends> {
+        let found = self.migrate_copies(session, stage, databases, scratch);
+        // What was seen before a rehearsal had to end counts, too.
+        if !matches!(found, Err(Ends::Fails(_))) {
+            self.settle_backups(session, stage, databases)?;
+        }
+        found
+    }
+
+    fn migrate_copies(
+        &mut self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        databases: &mut [InDatabase],
+        scratch: &Scratch,
+    ) -> Result<(Option<Tried>, Rehearsed), Ends> {
         if let Some(file) = stage.apart.databases.iter().find(|file| !file.is_new) {
-            let reason = format!("the database `{}` is not linked into the staged tree", file.path.display());
-            return Err(Ends::Cannot(Cannot { reason, help: None }));
+            let path = file.path.display();
+            return Err(Ends::cannot(format!("the database `{path}` is not linked into the staged tree")));
         }
         let mut tried = self.try_out(session, stage, Some(stage.tree), scratch)?;
+        let bytes = tried.copies.bytes;
+        let mut rehearsed = Rehearsed { bytes, is_measured: true, ..Rehearsed::default() };
         if let (Some(command), Some(first)) = (stage.command, databases.first()) {
-            let alias = first.migrations.alias().to_owned();
-            tried.migrate(&self.host, |session, host| session.on(&alias).migrate_by(host, command.argv()))?;
+            let begun = Instant::now();
+            let alias = first.migrations.alias();
+            tried.migrate(&self.host, |session, host| session.on(alias).migrate_by(host, command.argv()))?;
+            rehearsed.command = Some(begun.elapsed());
+            rehearsed.is_measured = tried.copies.schema_only.is_empty();
         }
-        let mut rehearsed = Rehearsed { bytes: tried.copies.bytes, ..Rehearsed::default() };
-        let mut again = false;
-        for database in databases.iter_mut() {
-            if database.migrations.plan.pending.is_empty() {
-                continue;
-            }
+        let mut stay = true;
+        for database in databases.iter_mut().filter(|one| is_pending(one)) {
             let (one, stays) = self.rehearse_database(&mut tried, database)?;
-            again |= !stays;
+            stay &= stays;
+            rehearsed.is_measured &= one.has_rows;
             rehearsed.databases.push(one);
         }
-        if again {
-            // What a reversal left half done is no ground for the pages.
-            tried.session.close(&self.host);
-            tried = self.try_out(session, stage, Some(stage.tree), scratch)?;
-            for InDatabase { migrations, .. } in
-                databases.iter().filter(|one| !one.migrations.plan.pending.is_empty())
-            {
-                let on = &mut tried.session.on(migrations.alias());
-                on.migrate(&self.host, &migrations.migrate.before.applied, &migrations.migrate.plan)?;
-            }
+        if stay {
+            return Ok((Some(tried), rehearsed));
         }
-        self.settle_backups(session, stage, databases)?;
-        Ok((tried, rehearsed))
+        tried.session.close(&self.host);
+        Ok((None, rehearsed))
+    }
+
+    /// Migrates new copies: what a reversal left half done is no ground for the pages.
+    pub(super) fn migrate_again(
+        &mut self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        databases: &[InDatabase],
+        scratch: &Scratch,
+    ) -> Result<Tried, Ends> {
+        let mut tried = self.try_out(session, stage, Some(stage.tree), scratch)?;
+        for InDatabase { migrations, .. } in databases.iter().filter(|one| is_pending(one)) {
+            let Migrate { before, plan, .. } = &migrations.migrate;
+            tried.migrate(&self.host, |session, host| {
+                session.on(migrations.alias()).migrate(host, &before.applied, plan)
+            })?;
+        }
+        Ok(tried)
     }
 
     /// Rehearses one database; also returns whether it is left migrated.
@@ -103,12 +135,14 @@ impl Preparation<'_, '_> {
         let alias = database.migrations.alias().to_owned();
         let migrate = database.migrations.migrate.clone();
         let (before, rows) = self.looked_at(tried, &alias)?;
+        let apply = |session: &mut Session, host: &Host| {
+            session.on(&alias).migrate(host, &before.applied, &migrate.plan)
+        };
         let begun = Instant::now();
         let progress = tried.session.progress().len();
-        tried.migrate(&host, |session, host| {
-            session.on(&alias).migrate(host, &before.applied, &migrate.plan)
-        })?;
+        tried.migrate(&host, apply)?;
         let mut one = InWorld { alias: alias.clone(), applied: begun.elapsed(), ..InWorld::default() };
+        let mut reached = tried.session.network(&host)?;
         one.has_rows = !tried.copies.schema_only.contains(&alias);
         let seen = &tried.session.progress()[progress..];
         one.migrations =
@@ -121,29 +155,40 @@ impl Preparation<'_, '_> {
             return Ok((one, true));
         }
         let begun = Instant::now();
-        match tried.session.restore(&host, &before) {
-            Ok(()) => {}
-            Err(error) if error.is_cancelled() => return Err(error.into()),
-            Err(error) => {
+        match tried.attempt(&host, |session, host| session.restore(host, &before)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
                 one.fault = Some(unfit(plan, &error));
                 return Ok((one, false));
             }
+            // That says nothing about the live database: it may be reversed, or not.
+            Err(Ends::Cannot(Cannot { reason, .. })) => {
+                if let Some(last) = plan.pending.last_mut() {
+                    last.by_code.push(format!("its reversal could not be rehearsed: {reason}"));
+                }
+                one.fault = Some(reason);
+                return Ok((one, false));
+            }
+            Err(ends) => return Err(ends),
         }
         one.reversed = Some(begun.elapsed());
+        reached.extend(tried.session.network(&host)?);
         let now = tried.session.on(&alias).digests(&host, COMPARE)?;
-        let lost = now.since(&rows);
+        one.lost = now.since(&rows);
         one.compared = rows.left.is_empty() && now.left.is_empty();
-        if lost.is_empty() && one.compared && one.has_rows {
-            // What code does was seen to be reversed whole.
-            plan.pending.iter_mut().for_each(|one| one.set_proven());
-        } else if let Some(last) = plan.pending.last_mut() {
-            one.lost.clone_from(&lost);
-            last.losses.extend(lost.into_iter().map(|text| format!("everything: on a copy, {text}")));
+        if let (false, Some(last)) = (one.lost.is_empty(), plan.pending.last_mut()) {
+            last.losses.extend(one.lost.iter().map(|text| format!("everything: on a copy, {text}")));
+            // Rows that stayed may be in the way of the same migrations.
+            return Ok((one, false));
         }
-        tried.migrate(&host, |session, host| {
-            session.on(&alias).migrate(host, &before.applied, &migrate.plan)
-        })?;
-        Ok((one, true))
+        // With the network, its code may do something else.
+        if one.compared && one.has_rows && reached.is_empty() {
+            plan.pending.iter_mut().for_each(PendingMigration::set_proven);
+        }
+        match tried.attempt(&host, apply) {
+            Err(Ends::Fails(error)) => Err(Ends::Fails(error)),
+            applied => Ok((one, matches!(applied, Ok(Ok(()))))),
+        }
     }
 
     fn looked_at(&self, tried: &mut Tried, alias: &str) -> Result<(DatabaseState, RowDigests), Ends> {
@@ -161,9 +206,8 @@ impl Preparation<'_, '_> {
     ) -> Result<(), Failed> {
         let config = self.site.config().database.backup;
         let mut taken = 0;
-        for InDatabase { migrations, backup } in
-            databases.iter_mut().filter(|one| !one.migrations.plan.pending.is_empty())
-        {
+        for database in databases.iter_mut().filter(|one| is_pending(one)) {
+            let InDatabase { migrations, backup } = database;
             let wanted = !migrations.is_new && backup::is_wanted(config, &migrations.plan);
             if !wanted {
                 *backup = None;
@@ -178,4 +222,8 @@ impl Preparation<'_, '_> {
         }
         Ok(())
     }
+}
+
+fn is_pending(database: &InDatabase) -> bool {
+    !database.migrations.plan.pending.is_empty()
 }

@@ -10,7 +10,7 @@ use crate::host::processes::ProcessId;
 use crate::operations::smoke_check::{PageResult, SmokeCheck};
 use crate::update::error::PreparationError;
 use crate::update::prepare::Preparation;
-use crate::update::rehearsal::{Cannot, fits, judge};
+use crate::update::rehearsal::{fits, judge};
 use crate::update::services::BACKGROUND;
 
 /// How long a path of a Unix socket may be, in bytes. Source: `unix(7)`.
@@ -30,8 +30,7 @@ impl Preparation<'_, '_> {
             return Ok("no pages are configured".to_owned());
         };
         if socket.as_os_str().len() > LONGEST_SOCKET {
-            let reason = format!("`{}` is too long for a Unix socket", socket.display());
-            return Err(Ends::Cannot(Cannot { reason, help: None }));
+            return Err(Ends::cannot(format!("`{}` is too long for a Unix socket", socket.display())));
         }
         let check = check.through(socket.clone()).map_err(|error| Ends::Fails(error.into()))?;
         let (results, records) = self.ask(tried, stage, &check, &socket)?;
@@ -140,17 +139,12 @@ impl Preparation<'_, '_> {
         let url = stage.site.static_files.url.as_ref().filter(|url| url.starts_with('/'));
         let files: Vec<(String, PathBuf)> = url.cloned().zip(root).into_iter().collect();
         let server = PageServer { socket, scheme: check.scheme(), application: None, files: &files };
-        if let Err(error) = tried.session.begin_pages(&self.host, &server) {
-            // `check` has loaded it beside the site: what it lacks here is something of the machine.
-            let what = "the application does not load on the copy";
-            return Err(if error.is_cancelled() {
-                error.into()
-            } else {
-                Ends::Cannot(Cannot::because(what, &error))
-            });
-        }
-        let results = check.run(&self.host).map_err(|error| Ends::Fails(error.into()));
-        let results = results?;
+        // `check` has loaded it beside the site: what it lacks here is something of the machine.
+        tried
+            .session
+            .begin_pages(&self.host, &server)
+            .map_err(|error| Ends::because("the application does not load on the copy", error))?;
+        let results = check.run(&self.host).map_err(|error| Ends::Fails(error.into()))?;
         let records = match tried.session.end_pages(&self.host) {
             // A page has ended the process.
             Err(DjangoError::Broken { raised, .. }) => {

@@ -16,7 +16,8 @@ impl Preparation<'_, '_> {
         own.sort_by_key(|own| &own.after);
         for own in own {
             if let Some(need) = own.memory() {
-                need.check().map_err(|error| Ends::Fails(error.into()))?;
+                // The copies take memory that the window has.
+                need.check().map_err(|error| Ends::cannot(format!("step `{}`: {error}", own.name)))?;
             }
             let command = self.command_in_live(&own.task, stage);
             self.run_there(tried, &command, |source| PreparationError::OwnStepFails {
@@ -32,6 +33,7 @@ impl Preparation<'_, '_> {
         for service in self.site.config().services.iter().filter(|service| !service.rehearse.is_empty()) {
             let command = self.command_in_live(&OwnTask::Run(service.rehearse.clone()), stage);
             self.run_there(tried, &command, |source| PreparationError::ServiceFails {
+                version: self.version(),
                 service: service.name.clone(),
                 source,
             })?;

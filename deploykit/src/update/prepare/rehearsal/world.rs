@@ -48,7 +48,7 @@ impl Preparation<'_, '_> {
         let copies = self.copies(session, stage, scratch)?;
         let booted = self.try_on(copies, stage, tree, scratch)?;
         // It boots beside the site: what it lacks here is something of the machine.
-        booted.map_err(|error| Ends::Cannot(Cannot::because("Django does not boot on the copy", &error)))
+        booted.map_err(|error| Ends::because("Django does not boot on the copy", error))
     }
 
     /// Boots a version in a world of its own, on these copies; returns why it does not boot there.
@@ -75,13 +75,13 @@ impl Preparation<'_, '_> {
         let booted = Session::begin_in(&host, &project, &world).and_then(|booting| booting.booted(&host));
         let mut session = match booted {
             Ok(session) => session,
+            Err(error @ DjangoError::NoWorld { .. }) => return Err(error.into()),
             Err(error) if error.is_cancelled() => return Err(error.into()),
-            Err(DjangoError::NoWorld { reason }) => return Err(Ends::Cannot(Cannot { reason, help: None })),
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(error) = session.confirm_copies(&host, &copies) {
-            return Err(Ends::Cannot(Cannot::because("the copies cannot be confirmed", &error)));
-        }
+        session
+            .confirm_copies(&host, &copies)
+            .map_err(|error| Ends::because("the copies cannot be confirmed", error))?;
         Ok(Ok(Tried { session, copies }))
     }
 
@@ -100,16 +100,14 @@ impl Preparation<'_, '_> {
     ) -> Result<Copies, Ends> {
         scratch.clear()?;
         if let Some(reason) = session.why_no_world(&self.host, &scratch.0)? {
-            return Err(Ends::Cannot(Cannot { reason, help: None }));
+            return Err(Ends::cannot(reason));
         }
         let aliases = stage.site.databases.iter().filter(|one| one.vendor != "unknown");
         let aliases: Vec<String> = aliases.map(|one| one.alias.clone()).collect();
         let Size(limit) = self.site.config().rehearsal.limit;
-        let copies = match session.copy_databases(&self.host, &scratch.0.join("databases"), &aliases, limit) {
-            Ok(copies) => copies,
-            Err(error) if error.is_cancelled() => return Err(error.into()),
-            Err(error) => return Err(Ends::Cannot(Cannot::because("a database cannot be copied", &error))),
-        };
+        let copies = session
+            .copy_databases(&self.host, &scratch.0.join("databases"), &aliases, limit)
+            .map_err(|error| Ends::because("a database cannot be copied", error))?;
         match copies.skipped.iter().next() {
             None => Ok(copies),
             Some((alias, why)) => {

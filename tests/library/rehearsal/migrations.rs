@@ -1,0 +1,102 @@
+//! What the way back of migrations comes to on copies of the databases.
+
+use std::path::Path;
+use std::time::Duration;
+
+use deploykit::Host;
+use deploykit::plan::{Plan, RehearsedDatabase, StepKind};
+
+use super::releases::{Came, came};
+use crate::database::migrated;
+use crate::support::database::Engine;
+use crate::support::django::Site;
+use crate::support::releases::write;
+use crate::support::site::TestSite;
+
+/// Adds a migration that runs one function forwards and another one backwards.
+fn migration(tree: &Path, functions: &str, ways: &str) {
+    let text = format!(
+        "from django.db import migrations\n\n\n{functions}\n\nclass Migration(migrations.Migration):\n    \
+         dependencies = [(\"guestbook\", \"0001_initial\")]\n    operations = [migrations.RunPython({ways})]\n"
+    );
+    write(tree, "project/guestbook/migrations/0002_change.py", &text);
+}
+
+/// Returns what was seen of the only database, and why the window copies it.
+fn seen(plan: &Plan) -> (RehearsedDatabase, Vec<String>) {
+    let rehearsal = plan.rehearsal.clone().expect("a rehearsal");
+    let pages = rehearsal.pages.expect("pages");
+    assert!(pages.starts_with("2 of 2 pages as expected on a copy"), "{pages}");
+    let backup = plan.steps.iter().find(|step| step.id == StepKind::Backup).expect("a step");
+    (rehearsal.databases.into_iter().next().expect("a database"), backup.change.details.clone())
+}
+
+#[test]
+fn the_way_back_decides_whether_the_window_copies_the_database() {
+    let Some(site) = TestSite::builder().rehearsal().start() else { return };
+    let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
+    let ready = |name: &str, functions: &str, ways: &str| match came(&site, &first, name, |tree| {
+        migration(tree, functions, ways)
+    }) {
+        Came::Ready(plan) => seen(&plan),
+        Came::Refused(step, why) => panic!("{name}: {step}: {why}"),
+    };
+    let swap = "def swap(apps, editor):\n    for entry in apps.get_model(\"guestbook\", \"Entry\").objects.all():\n        \
+                entry.text = entry.text.swapcase()\n        entry.save()\n";
+    let (seen, why) = ready("it restores everything", swap, "swap, swap");
+    assert_eq!((seen.lost, seen.all_rows, why), (Vec::new(), true, Vec::new()));
+
+    // The same row once more is an error.
+    let make = "def make(apps, editor):\n    apps.get_model(\"guestbook\", \"Entry\").objects.create(pk=987654, text=\"new\")\n";
+    let (seen, why) = ready("it leaves a row", make, "make, migrations.RunPython.noop");
+    assert_eq!(seen.lost, ["`guestbook_entry` has 1 rows more than 3"]);
+    assert!(seen.reversed.is_some() && why.iter().any(|why| why.contains("1 rows more than 3")), "{why:?}");
+
+    // What it would do where it reaches the address, nobody knows.
+    let asks = "def ask(apps, editor):\n    import urllib.request\n    try:\n        \
+                urllib.request.urlopen(\"http://192.0.2.1/\", timeout=1)\n    except OSError:\n        pass\n";
+    let (seen, why) = ready("it asks another machine", asks, "ask, migrations.RunPython.noop");
+    assert_eq!((seen.lost, seen.all_rows), (Vec::new(), true));
+    assert_eq!(why, ["`guestbook.0002_change`: RunPython: what its code changes is not known"]);
+
+    // Its reversal lacks something of the machine: that says nothing about the live one.
+    let (seen, why) =
+        ready("only its reversal asks", &asks.replace("pass", "raise"), "migrations.RunPython.noop, ask");
+    let fault = seen.fault.expect("it fails");
+    assert!(
+        fault.starts_with("a migration tries to connect to 192.0.2.1:80, which a rehearsal cannot reach: "),
+        "{fault}"
+    );
+    let [why] = &why[..] else { panic!("{why:?}") };
+    assert!(why.contains("its reversal could not be rehearsed: a migration tries to connect"), "{why}");
+}
+
+#[test]
+fn what_cannot_be_read_is_not_compared() {
+    let Some(site) = Site::new() else { return };
+    let (host, mut session) = (Host::new(), site.boot());
+    let plan = session.on("default").migrations(&host).expect("a plan");
+    session.on("default").migrate(&host, &plan.applied, &plan.ids()).expect("the first migrations");
+    site.sql("CREATE TABLE odd (id integer, at datetime)");
+    site.sql("INSERT INTO odd VALUES (1, '2026-13-01 00:00:00')");
+    site.sql("CREATE VIEW names AS SELECT name FROM shop_item");
+    let mut digests = || session.on("default").digests(&host, Duration::from_secs(30)).expect("digests");
+    let before = digests();
+    assert_eq!(before.left, ["odd"]);
+    assert!(before.digests.contains_key("shop_item"), "{before:?}");
+    site.sql("DROP VIEW names");
+    site.sql("CREATE VIEW names AS SELECT id FROM shop_item");
+    assert_eq!(digests().since(&before), ["`view names` has other values"]);
+}
+
+#[test]
+fn tables_of_others_and_of_other_schemas_are_not_compared() {
+    let Some((site, database)) = migrated(Engine::PostgreSql) else { return };
+    database.sql("CREATE SCHEMA audit");
+    database.sql("CREATE TABLE audit.log (id int)");
+    database.sql("CREATE TABLE closed (id int)");
+    database.sql("REVOKE ALL ON closed FROM CURRENT_USER");
+    let found = site.boot().on("default").digests(&Host::new(), Duration::from_secs(30)).expect("digests");
+    assert_eq!(found.left, ["audit.log", "closed"]);
+    assert_eq!(found.digests["shop_item"].0, 2);
+}
