@@ -27,7 +27,7 @@ fn raises_with(file: &Path) -> String {
     format!("\nimport os\nif os.path.exists({file:?}):\n    raise RuntimeError({because:?})\n")
 }
 
-/// What the data written since, the settings and the old code make of it is said while the site serves.
+/// Data written since, edited settings and the old code make rollbacks fail, while the site serves.
 #[test]
 fn what_would_fail_in_the_window_is_refused_and_the_rest_is_done() {
     let Some(site) = TestSite::builder().rehearsal().nginx().start() else { return };
@@ -42,7 +42,7 @@ fn what_would_fail_in_the_window_is_refused_and_the_rest_is_done() {
     updated(&site);
     site.write_entry("Ada", "written before").unwrap();
     publish_release_2(&site);
-    // The secret that it needs is there now.
+    // From here on, the secret that release 2 needs exists.
     let before = Snapshot::of(&site);
     site.publish(|tree| {
         for (path, text) in [(SETTINGS, &settings), (VIEWS, &views)] {
@@ -84,7 +84,7 @@ fn what_would_fail_in_the_window_is_refused_and_the_rest_is_done() {
     assert_same(&before, &Snapshot::of(&site));
 }
 
-/// And of an update without migrations only the pages are tried.
+/// For an update without migrations, only the pages are rehearsed.
 #[test]
 fn the_copy_of_the_update_is_restored_on_a_copy() {
     let Some(site) = TestSite::builder().rehearsal().start() else { return };
@@ -98,13 +98,13 @@ fn the_copy_of_the_update_is_restored_on_a_copy() {
     assert!(told.outcome("rehearse-pages").unwrap().contains(" as expected on a copy"), "{}", told.notices());
     assert_same(&before, &Snapshot::of(&site));
 
-    // What was rolled back comes again.
+    // These updates bring the version again that was rolled back.
     publish_good(&site, "other");
     updated(&site);
     publish_good(&site, "another");
     updated(&site);
     let (_, told) = rolled_back(&site);
     let none = told.outcome("rehearse-migrations").unwrap();
-    assert!(none.starts_with("none to reverse; a copy ("), "{none}");
+    assert!(none.starts_with("none to reverse; ") && none.ends_with(" copied for the pages"), "{none}");
     assert!(told.outcome("rehearse-pages").unwrap().contains(" as expected on a copy"), "{}", told.notices());
 }
