@@ -13,7 +13,7 @@ use crate::host::files::FileError;
 
 /// An exception of the site's own Python, secrets removed.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[error("{exception}: {message}")]
+#[error("{exception}{}", after_colon(message))]
 pub struct Raised {
     /// The exception's type: `django.core.exceptions.ImproperlyConfigured`.
     pub exception: String,
@@ -449,6 +449,11 @@ impl DjangoError {
                 | DjangoError::Command(CommandError::Cancelled { .. })
         )
     }
+}
+
+/// Returns the message of an exception, which may be empty, as the rest of a sentence.
+fn after_colon(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 /// Returns the first line that is about an error, or else the last one.

@@ -1,4 +1,4 @@
-//! A world of its own for a process of the site: what it changes there, the live site never sees.
+//! A world: Linux namespaces for a process of the site, in which nothing that it changes reaches the live site.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use super::{Collected, Raised};
 use crate::host::Host;
 use crate::names;
 
-/// What a process in a world of its own sees in place of the live site. Everything else is copy-on-write, and the network ends at
-/// this process.
+/// Linux namespaces for a process of the site (mounts, network, processes, IPC, users): what it sees in place of the live site.
+/// The rest of the file system is copy-on-write, and the network is a loopback interface of its own.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct World {
-    /// An existing directory of deploykit's for what is written; on a disk, since uploads may be copied into it.
+    /// An existing directory of deploykit for what the process writes; on a disk, since uploads may be copied into it.
     #[serde(with = "names::one")]
     pub scratch: PathBuf,
-    /// The staged tree that appears in the place of the live checkout.
+    /// The staged tree in place of the live checkout; `None`: the live version.
     pub tree: Option<Appears>,
-    /// Directories that appear in the place of others.
+    /// Other directories in place of live ones.
     #[serde(skip)]
     pub show: Vec<Appears>,
-    /// Directories that the site writes much into.
+    /// Directories that the site writes to a lot.
     #[serde(with = "names::many")]
     pub writable: Vec<PathBuf>,
     /// The copies of its databases.
@@ -30,13 +30,13 @@ pub struct World {
     pub copies: Copies,
 }
 
-/// A directory that appears in the place of another.
+/// A directory in place of a live one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Appears {
-    /// The other one.
+    /// The live directory.
     #[serde(with = "names::one")]
     pub live: PathBuf,
-    /// What appears.
+    /// The directory that the process sees there.
     #[serde(with = "names::one")]
     pub staged: PathBuf,
 }
@@ -49,11 +49,11 @@ pub struct Copies {
     show: Vec<Value>,
     empty: Vec<Value>,
     pub(super) expected: Value,
-    /// What was copied, in bytes.
+    /// The size of the copies, in bytes.
     pub bytes: u64,
-    /// How long it took, in seconds.
+    /// How long copying took, in seconds.
     pub seconds: f64,
-    /// The aliases without a copy.
+    /// The aliases without a copy, each with the reason.
     pub skipped: BTreeMap<String, NoCopy>,
     /// The aliases of which only the schema and the rows of Django's own small tables were copied.
     pub schema_only: Vec<String>,
@@ -64,34 +64,34 @@ pub struct Copies {
 pub struct NoCopy {
     /// A fragment: "PostgreSQL 15's `initdb` is not installed".
     pub reason: String,
-    /// What would help, if that is known: "apt install postgresql-15".
+    /// What would allow a copy, if that is known: "apt install postgresql-15".
     pub help: Option<String>,
 }
 
-/// How pages are served in a world.
+/// How a process serves the site's pages in a rehearsal.
 #[derive(Clone, Debug)]
 pub struct PageServer<'p> {
     /// The Unix socket to make.
     pub socket: &'p Path,
     /// The scheme of the requests: `https`.
     pub scheme: &'p str,
-    /// `module:name`; `None`: what `WSGI_APPLICATION` or `ASGI_APPLICATION` says.
+    /// `module:name`; `None`: the value of `WSGI_APPLICATION` or `ASGI_APPLICATION`.
     pub application: Option<&'p str>,
-    /// URL prefixes that the web server answers from a directory.
+    /// URL prefixes that the web server serves from a directory.
     pub files: &'p [(String, PathBuf)],
 }
 
-/// What happened while a page was made.
+/// The record of a request for a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct PageRecord {
-    /// The path that was asked for.
+    /// The requested path.
     pub path: String,
     /// Exceptions, the first one first.
     pub exceptions: Vec<PageException>,
-    /// What it tried to reach besides this machine's own loopback: `api.example.org:443`.
+    /// What the page tried to connect to outside the loopback interface: `api.example.org:443`.
     pub network: Vec<String>,
-    /// A file system that cannot be written in this world.
+    /// A path whose write or removal failed only because of the mounts of the world.
     pub read_only: Option<String>,
 }
 
@@ -104,7 +104,7 @@ pub struct PageException {
     pub exception: String,
     /// Its text.
     pub message: String,
-    /// Where: `shop/templates/home.html, line 1`.
+    /// Where it was raised: `shop/templates/home.html, line 1`.
     #[serde(rename = "where")]
     pub place: Option<String>,
     /// The last lines of the traceback.
@@ -116,14 +116,14 @@ pub struct PageException {
 pub struct WorkerFault {
     /// Its command line.
     pub command: String,
-    /// Why.
+    /// Why it would not start.
     pub exception: PageException,
-    /// What it tried to reach besides this machine's own loopback.
+    /// What it tried to connect to outside the loopback interface.
     #[serde(default)]
     pub network: Vec<String>,
 }
 
-/// What came of loading what the workers load.
+/// The result of loading what the workers load when they start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Workers {
@@ -131,12 +131,12 @@ pub struct Workers {
     pub loaded: Vec<String>,
     /// The workers that would not start.
     pub failed: Vec<WorkerFault>,
-    /// Command lines that are not known to load anything.
+    /// Command lines of which deploykit does not know what they load.
     pub unknown: Vec<String>,
 }
 
 impl Appears {
-    /// Returns what the exchange of the static files will bring, as it will be seen; `None`: they stay.
+    /// Returns the staged static files in place of the live ones; `None`: they do not change.
     pub(crate) fn of(collected: &Collected) -> Option<Self> {
         let swap = collected.swap.as_ref()?;
         Some(Appears { live: swap.live.clone(), staged: swap.aside.clone() })
@@ -144,7 +144,7 @@ impl Appears {
 }
 
 impl World {
-    /// Returns what the probe is told.
+    /// Returns the specification for the probe.
     pub(super) fn spec(&self) -> Value {
         let mut spec = json!(self);
         let show = self.show.iter().map(|one| json!([names::text(&one.staged), names::text(&one.live)]));
@@ -163,7 +163,7 @@ impl PageException {
         }
     }
 
-    /// Returns it as an error that says where it was raised.
+    /// Returns the exception as an error that says where it was raised.
     #[must_use]
     pub fn raised(&self) -> Raised {
         let name = self.exception.rsplit('.').next().unwrap_or_default();
@@ -193,10 +193,17 @@ mod tests {
             "TemplateSyntaxError in shop/home.html, line 1: Invalid block tag"
         );
         assert_eq!(raised(None), "TemplateSyntaxError: Invalid block tag");
+        let exception = "Http404".to_owned();
+        let silent = PageException {
+            exception,
+            place: Some("views.py, line 3".to_owned()),
+            ..PageException::default()
+        };
+        assert_eq!(silent.raised().to_string(), "Http404 in views.py, line 3");
     }
 
     #[test]
-    fn the_copies_are_part_of_what_the_probe_is_told() {
+    fn the_copies_are_part_of_the_specification() {
         let copies = json!({
             "files": [["/s/d.sqlite3", "/srv/db.sqlite3"]], "servers": [], "show": [["/s/pg", "/run/postgresql", true]],
             "empty": [], "expected": {}, "bytes": 10, "seconds": 0.5, "skipped": {}, "schema_only": [],
