@@ -95,7 +95,7 @@ pub struct Plan {
     /// Whether it can be rolled back once it is finished; `None`: it is a rollback itself.
     #[serde(default)]
     pub rollback: Option<LaterRollback>,
-    /// What was tried on copies of the databases; `None`: nothing, as a notice says, or it is a rollback itself.
+    /// The result of the rehearsal; `None`: there was none, for which a notice gives the reason, or this is the plan of a rollback.
     #[serde(default)]
     pub rehearsal: Option<Rehearsal>,
     /// When users are told that the site goes down; `None`: they are not told.
@@ -110,33 +110,33 @@ pub struct Plan {
     pub hold: Vec<Action>,
 }
 
-/// What was tried on copies of the databases before the plan was made.
+/// The result of the rehearsal on copies of the databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rehearsal {
-    /// What was copied, in bytes.
+    /// The size of the copies, in bytes.
     pub bytes: u64,
     /// The databases with pending migrations, as far as `migrate` applies them.
     pub databases: Vec<RehearsedDatabase>,
-    /// What the pages and the workers came to: "2 of 2 pages as expected on a copy"; `None`: they were not tried.
+    /// The result of pages and workers: "2 of 2 pages as expected on a copy"; `None`: they were not rehearsed.
     pub pages: Option<String>,
 }
 
-/// How the pending migrations of a database went on its copy.
+/// The pending migrations of a database on its copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RehearsedDatabase {
     /// The alias.
     pub database: String,
-    /// How long all of them took.
+    /// How long all of them took together.
     #[serde(rename = "applied_ms", with = "crate::millis")]
     pub applied: Duration,
-    /// How long their way back took; `None`: it was not tried, or it failed.
+    /// How long their reversal took; `None`: it was not rehearsed, or failed.
     #[serde(rename = "reversed_ms", with = "crate::millis::maybe")]
     pub reversed: Option<Duration>,
-    /// Why the way back failed.
+    /// Why the reversal failed.
     pub fault: Option<String>,
-    /// The tables whose rows were not as before after the way back, a fragment each.
+    /// The tables whose rows differed after the reversal, a fragment each.
     pub lost: Vec<String>,
-    /// Whether all rows of the site's tables were there and compared.
+    /// Whether the copy had all rows of the site's tables, and all were compared.
     pub all_rows: bool,
 }
 

@@ -171,7 +171,7 @@ impl State {
         self.directory.join("next-tree")
     }
 
-    /// Returns the directory for what a rehearsal writes.
+    /// Returns the scratch directory of a rehearsal.
     #[must_use]
     pub fn rehearsal(&self) -> PathBuf {
         self.directory.join("rehearsal")

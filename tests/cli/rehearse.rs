@@ -1,4 +1,4 @@
-//! `deploykit rehearse`: an update is tried on copies of the databases.
+//! `deploykit rehearse`: an update is rehearsed on copies of the databases.
 
 use std::fs;
 
@@ -38,7 +38,7 @@ Hint: fix the code and push it; the site stays on the old version. If the code i
     assert_documented("report", &document["result"]);
     assert_eq!(document["result"]["failure"]["step"], "rehearse-pages");
 
-    // Who leaves it out sees no more than before.
+    // Without a rehearsal, the plan does not mention it.
     let left_out = on(site, &["plan", "--no-rehearsal"]).run().expect(0);
     assert!(!left_out.text(Some(site)).contains("rehears"), "{}", left_out.text(Some(site)));
 

@@ -1,4 +1,4 @@
-//! The update, rehearsed on a copy of the site.
+//! The rehearsal of updates on copies of the databases.
 
 mod canaries;
 mod copies;

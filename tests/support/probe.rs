@@ -1,4 +1,4 @@
-//! The program in the site's Python, run from its sources and asked by its own protocol.
+//! The probe, run from its sources in the site's Python and driven by its own protocol.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -12,7 +12,7 @@ use super::root;
 const START: &str = "import os, sys; sys.path.insert(0, sys.argv[1]); from deploykit_probe import serve; \
     serve.run(os.fdopen(os.dup(0), 'rb'))";
 
-/// A booted site that answers. It is killed when it is dropped.
+/// A booted probe. It is killed when it is dropped.
 pub struct Probe {
     pub child: Child,
     answers: BufReader<ChildStdout>,
@@ -24,7 +24,7 @@ impl Probe {
         Probe::boot_with(site, json!({}))
     }
 
-    /// Boots a site with more in its configuration.
+    /// Boots a site with additional configuration.
     pub fn boot_with(site: &Site, more: Value) -> Probe {
         let mut command = Command::new(&site.project.python);
         command.args(["-c", START]).arg(root().join("deploykit/src/django/probe"));
@@ -41,13 +41,13 @@ impl Probe {
         probe
     }
 
-    /// Asks, and returns the whole answer.
+    /// Sends a request, and returns the whole answer.
     pub fn ask(&mut self, request: &Value) -> Value {
         self.send(request);
         self.answer()
     }
 
-    /// Asks, and returns what was answered; fails where that is an error.
+    /// Sends a request, and returns its result; panics if it is an error.
     #[track_caller]
     pub fn ok(&mut self, request: &Value) -> Value {
         let answer = self.ask(request);
@@ -61,7 +61,7 @@ impl Probe {
         writeln!(input, "{request}").expect("it reads");
     }
 
-    /// Waits for the next answer, past what only tells of progress.
+    /// Waits for the next answer, and skips reports of progress.
     pub fn answer(&mut self) -> Value {
         loop {
             let mut line = String::new();

@@ -1,4 +1,4 @@
-//! Pages, as long as the services that serve them have not been given up.
+//! The check of pages, which ends early if a service that serves them has failed for good.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use crate::host::Host;
 use crate::services::{Service, Status};
 use crate::smoke::{SmokeCheck, SmokeError};
 
-/// How often the managers are asked at most, while a page does not answer.
-const EACH: Duration = Duration::from_secs(1);
+/// Minimum interval between queries of the service managers while a page does not answer.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pages that must be as expected, with the services that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct ServedPages {
     /// The pages.
     #[serde(flatten)]
     pub check: SmokeCheck,
-    /// The services. Once the manager of one has given it up, pages that do not answer are not asked for again.
+    /// The services. Once the manager of one has given it up, pages that do not answer are not requested again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
 }
@@ -30,16 +30,16 @@ impl From<SmokeCheck> for ServedPages {
 }
 
 impl ServedPages {
-    /// Asks for the pages, then runs the commands, as [`SmokeCheck::perform`] does.
+    /// Requests the pages, then runs the commands, as [`SmokeCheck::perform`] does.
     ///
     /// # Errors
     ///
     /// When a page is not as expected in time, a service has been given up, or a command fails.
     pub fn perform(&self, host: &Host) -> Result<(), SmokeError> {
         let asked = Mutex::new(Instant::now());
-        // Several pages are asked for at once; one of them asks for all.
+        // Pages are requested concurrently; one of their threads queries the managers for all.
         let given_up = || {
-            let mut asked = asked.try_lock().ok().filter(|asked| asked.elapsed() >= EACH)?;
+            let mut asked = asked.try_lock().ok().filter(|asked| asked.elapsed() >= INTERVAL)?;
             *asked = Instant::now();
             self.services
                 .iter()
@@ -50,8 +50,8 @@ impl ServedPages {
     }
 }
 
-/// Tells whether a service does not run and its manager does not start it again. A manager that cannot be asked says nothing:
-/// then the pages are all that counts.
+/// Tells whether a service does not run and its manager will not start it again. `false` if the manager fails: then only the
+/// pages count.
 fn is_given_up(service: &Service, host: &Host) -> bool {
     let state = service.connect(host).and_then(|mut manager| manager.state());
     state.is_ok_and(|state| state.status == Status::Failed && state.main.is_empty())
@@ -65,7 +65,7 @@ mod tests {
     use crate::smoke::Page;
 
     #[test]
-    fn a_check_that_names_no_services_is_written_as_it_always_was() {
+    fn a_check_without_services_keeps_its_format() {
         let check = SmokeCheck { pages: vec![Page::new("/")], ..SmokeCheck::default() };
         let mut expected = serde_json::to_value(&check).unwrap();
         expected["action"] = "smoke_check".into();

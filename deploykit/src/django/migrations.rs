@@ -52,7 +52,7 @@ pub struct PendingMigration {
     pub by_code: Vec<String>,
     /// What it does, in Django's words.
     pub operations: Vec<String>,
-    /// How it went on a copy of the database; `None`: that was not tried.
+    /// Its duration and locks on a copy of the database; `None`: it was not rehearsed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_copy: Option<MigrationOnCopy>,
 }
@@ -86,7 +86,7 @@ impl PendingMigration {
         self.irreversible.is_empty() && self.losses.is_empty() && self.unknown.is_empty()
     }
 
-    /// Notes that its way back was seen to restore everything, whatever its code does.
+    /// Marks the reversal as proven: in the rehearsal it restored everything, whatever its code does.
     pub(crate) fn set_proven(&mut self) {
         self.unknown.clear();
         self.by_code.clear();

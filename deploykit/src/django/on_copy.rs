@@ -1,4 +1,4 @@
-//! What a migration was seen to do on a copy of its database.
+//! A migration that was applied to a copy of its database: its duration and its locks.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{MigrationId, MigrationProgress};
 
-/// How many tables are named; the longest locked ones.
+/// Maximum number of tables that are named: those locked longest.
 const NAMED: usize = 3;
 
-/// A migration as it was seen on a copy of its database. Its `Display` is a fragment: `` 0.12 s on a copy; locks `shop_item` for 0.11 s
+/// A migration that was applied to a copy of its database. Its `Display` is a fragment: `` 0.12 s on a copy; locks `shop_item` for 0.11 s
 /// (ACCESS EXCLUSIVE) ``.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrationOnCopy {
@@ -23,7 +23,7 @@ pub struct MigrationOnCopy {
     pub duration_ms: u64,
     /// Whether the copy had the rows of the site's own tables.
     pub rows: bool,
-    /// The tables that it locks so that readers or writers wait. Known of PostgreSQL only.
+    /// The tables that it locks so that readers or writers wait; recorded on PostgreSQL only.
     pub locks: Vec<TableLock>,
 }
 
@@ -39,7 +39,7 @@ pub struct TableLock {
 }
 
 impl MigrationOnCopy {
-    /// Returns what was seen of a migration that has finished; `None`: it has only begun.
+    /// Returns the record of a finished migration; `None`: it has only begun.
     pub(crate) fn of(progress: &MigrationProgress, database: &str, rows: bool) -> Option<Self> {
         let taken = Duration::try_from_secs_f64(progress.seconds?).ok()?;
         let mut locks = progress.locks.clone();
@@ -74,7 +74,7 @@ mod tests {
     use crate::django::Phase;
 
     #[test]
-    fn a_line_says_how_long_and_who_waits() {
+    fn a_line_has_the_duration_and_the_locks() {
         let lock = |table: &str, duration_ms| TableLock {
             table: table.to_owned(),
             mode: "ACCESS EXCLUSIVE".to_owned(),

@@ -36,7 +36,7 @@ pub struct MigrationProgress {
     /// The alias of the database.
     #[serde(default)]
     pub database: Option<String>,
-    /// What it locked, in a rehearsal on PostgreSQL.
+    /// The tables that it locked; recorded in a rehearsal on PostgreSQL.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<TableLock>,
 }

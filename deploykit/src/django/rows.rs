@@ -31,25 +31,23 @@ impl RowCounts {
     }
 }
 
-/// The rows of each table as a number and a digest of their values.
+/// The number of rows of each table, with a digest of their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RowDigests {
-    /// The tables, without those that Django itself writes after migrations.
+    /// By table, without those that `migrate` itself writes to.
     pub digests: BTreeMap<String, (u64, String)>,
-    /// Tables that were not read: they are too large, or the time was up.
+    /// Tables that were not read: too large, or past the deadline.
     pub left: Vec<String>,
 }
 
 impl RowDigests {
-    /// Describes what is not as it was, a fragment for each table. Tables that were left out in either are not compared.
+    /// Describes how the rows differ, a fragment for each table. Tables that were not read, then or now, are not compared.
     #[must_use]
     pub fn since(&self, before: &RowDigests) -> Vec<String> {
         let differs = |(table, (rows, digest)): (&String, &(u64, String))| match self.digests.get(table) {
             Some((now, _)) if now < rows => Some(format!("`{table}` has lost {} of {rows} rows", rows - now)),
-            Some((now, _)) if now > rows => {
-                Some(format!("`{table}` has {} rows more than {rows}", now - rows))
-            }
-            Some((_, now)) if now != digest => Some(format!("`{table}` has other values")),
+            Some((now, _)) if now > rows => Some(format!("`{table}` has {now} rows instead of {rows}")),
+            Some((_, now)) if now != digest => Some(format!("`{table}` has different values")),
             Some(_) => None,
             None if self.left.contains(table) => None,
             None => Some(format!("`{table}` is gone")),
@@ -63,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_whose_rows_are_not_as_they_were_are_named() {
+    fn tables_whose_rows_differ_are_named() {
         let digests = |digests: &[(&str, u64, &str)], left: &[&str]| RowDigests {
             digests: digests
                 .iter()
@@ -79,7 +77,12 @@ mod tests {
             digests(&[("a", 3, "1"), ("b", 2, "7"), ("c", 3, "8"), ("d", 2, "9"), ("z", 1, "1")], &["f"]);
         assert_eq!(
             now.since(&before),
-            ["`b` has lost 1 of 3 rows", "`c` has other values", "`d` has 1 rows more than 1", "`e` is gone"]
+            [
+                "`b` has lost 1 of 3 rows",
+                "`c` has different values",
+                "`d` has 2 rows instead of 1",
+                "`e` is gone"
+            ]
         );
         assert_eq!(before.since(&before), Vec::<String>::new());
     }

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rehearsal_has_seen_is_said_of_each_migration() {
+    fn the_plan_has_what_the_rehearsal_recorded_of_each_migration() {
         let mut one = pending("0002", &[]);
         let (id, database) = (one.id.clone(), one.database.clone());
         one.on_copy = Some(MigrationOnCopy { id, database, duration_ms: 120, rows: true, locks: Vec::new() });

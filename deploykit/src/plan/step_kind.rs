@@ -33,11 +33,11 @@ pub enum StepKind {
     Migrations,
     /// Collects the staged static files.
     Collect,
-    /// Boots the live version once more: a failed update depends on it.
+    /// Boots the live version once more: the undo of a failed update starts it again.
     LiveCheck,
     /// Applies the pending migrations to copies of the databases, and reverses them.
     RehearseMigrations,
-    /// Asks the new version for the pages, on these copies.
+    /// Requests the pages from the new version on these copies.
     RehearsePages,
     /// Makes the plan.
     Plan,

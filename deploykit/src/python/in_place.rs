@@ -45,17 +45,17 @@ pub(super) struct Next<'a> {
     pub(super) place: &'a Path,
     /// The staged tree and the checkout, for packages of the checkout.
     pub(super) trees: [&'a Path; 2],
-    /// What was installed when it was decided what changes.
+    /// The packages that were installed when the changes were planned.
     pub(super) before: &'a Packages,
 }
 
-/// Where the next packages of a virtualenv that stays where it is are prepared.
+/// The directory for the staged packages of a virtualenv that stays where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// A directory inside the virtualenv.
     #[serde(with = "crate::names::one")]
     pub path: PathBuf,
-    /// What was installed when it was decided what changes.
+    /// The packages that were installed when the changes were planned.
     pub before: Packages,
 }
 
@@ -171,7 +171,7 @@ impl Next<'_> {
     }
 }
 
-/// Checks that the disk has room for the next packages of a virtualenv.
+/// Checks that the disk has room for the staged packages of a virtualenv.
 ///
 /// # Errors
 ///
@@ -200,7 +200,7 @@ pub(super) fn bring(virtualenv: &Path, place: &Path, next: bool) -> Result<(), P
         // An exchange leaves the record: without one there is nothing to undo.
         return if next { Err(PythonError::Incomplete { staged: place.to_owned() }) } else { Ok(()) };
     };
-    // Somebody else's work: neither the exchange nor its undo touches it.
+    // Changed by somebody else: neither the exchange nor its undo touches the packages.
     if !ready.is_begun() && Virtualenv::installed(virtualenv) != ready.before {
         let virtualenv = virtualenv.to_owned();
         return if next { Err(PythonError::ChangedMeanwhile { virtualenv }) } else { Ok(()) };

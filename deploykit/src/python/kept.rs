@@ -1,4 +1,4 @@
-//! What changes of a virtualenv without a site keep.
+//! What is kept of the previous packages and virtualenvs where there is no site.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use super::error::PythonError;
 use super::switch::prune;
 use crate::names::PACKAGES;
 
-/// Removes all previous packages that changes in place have kept, except the newest, and all virtualenvs in `virtualenvs`, except
-/// the live one and `previous`; returns where the packages are that it kept.
+/// Removes all previous packages of changes in place, except the newest, and all virtualenvs in `virtualenvs`, except the live one
+/// and `previous`. Returns the directory of the packages that are kept.
 ///
 /// # Errors
 ///

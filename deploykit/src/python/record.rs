@@ -55,7 +55,7 @@ pub(super) fn text_of(lines: &[StringRecord]) -> io::Result<Vec<u8>> {
     writer.into_inner().map_err(|error| error.into_error())
 }
 
-/// Tells whether a file is bytecode: some installers list it, and it may be removed at will.
+/// Tells whether a file is bytecode, which only some installers list and which may be missing.
 pub(super) fn is_bytecode(file: &Path) -> bool {
     file.extension().is_some_and(|ending| ending == "pyc")
 }

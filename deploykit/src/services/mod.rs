@@ -90,7 +90,7 @@ pub struct Service {
     /// Its socket gate: the holder of its socket starts it only once this file is gone. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<PathBuf>,
-    /// The program that a rehearsal runs in place of starting it. Default: none.
+    /// The program that the rehearsal runs in place of starting the service. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rehearse: Vec<String>,
     /// How processes are known whose manager knows none; for a [`Manager::Command`] that is the site's only web service.

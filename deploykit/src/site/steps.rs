@@ -24,7 +24,7 @@ pub struct OwnStep {
     pub needs_memory: Option<Size>,
     /// It runs in a process of its own, also where the waiting Django could be forked.
     pub process: bool,
-    /// It runs in the rehearsal, too.
+    /// Whether the rehearsal runs it, too.
     pub rehearse: bool,
 }
 
@@ -34,7 +34,7 @@ impl OwnStep {
         self.needs_memory.map(|needed| NeedsMemory { step: self.name.clone(), needed })
     }
 
-    /// Tells whether the pages of the new version are asked for after it.
+    /// Tells whether it runs before the new version serves pages.
     pub(crate) fn precedes_pages(&self) -> bool {
         (StepKind::Static..StepKind::StartWeb).contains(&self.after)
     }

@@ -28,7 +28,7 @@ const DOUBT: Duration = Duration::from_millis(200);
 /// Polling interval for a cancellation while an answer is awaited.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// Returns the name of a service that will not answer any more.
+/// Returns the name of a service that its manager has given up, if there is one.
 pub(super) type GivenUp<'g> = &'g (dyn Fn() -> Option<String> + Sync);
 
 /// A page with its URL and the client that asks for it.
@@ -218,7 +218,7 @@ impl Clients {
     }
 }
 
-/// Leaves out the pages of other sites.
+/// Removes the pages of other sites.
 pub(super) fn keep_own(check: &mut SmokeCheck) -> Result<(), SmokeError> {
     let Some(base) = check.base.clone() else { return Ok(()) };
     let own = site(&base)?;

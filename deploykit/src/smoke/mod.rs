@@ -23,7 +23,7 @@ use crate::command::Command;
 use crate::host::{CommandError, Host};
 use crate::http::{Address, Connect, HttpError, parse_url, port};
 
-/// How long the first answer of a process may take.
+/// Timeout of the first response of a process.
 const FIRST: Duration = Duration::from_secs(60);
 
 /// Pages that must answer as expected, and commands that must end with 0.
@@ -155,7 +155,7 @@ impl SmokeCheck {
         self.verify(host).map(|_| ())
     }
 
-    /// Does the same, unless a service is named that has been given up: then pages that do not answer are not asked for again.
+    /// Does the same, but stops once `given_up` names a service: then pages that do not answer are not requested again.
     pub(crate) fn perform_unless(&self, host: &Host, given_up: GivenUp<'_>) -> Result<(), SmokeError> {
         self.verify_unless(host, given_up).map(|_| ())
     }
@@ -217,8 +217,8 @@ impl SmokeCheck {
         SmokeCheck { pages: pages.collect(), commands: Vec::new(), ..self.clone() }
     }
 
-    /// Returns the check of the site's own pages through another socket, where nobody else waits: each is asked for once, and may
-    /// take as long as the first request of a process does.
+    /// Returns the check of the site's own pages through another socket. Each page is requested once, without `within`, and with a
+    /// timeout that suits the first request of a process.
     ///
     /// # Errors
     ///
@@ -237,7 +237,7 @@ impl SmokeCheck {
         Ok(check)
     }
 
-    /// Returns the scheme that the pages are asked with.
+    /// Returns the scheme of the requests.
     pub(crate) fn scheme(&self) -> &str {
         let base = self.base.as_deref().or(self.pages.first().map(|page| page.path.as_str()));
         base.and_then(|base| base.split_once("://")).map_or("http", |(scheme, _)| scheme)

@@ -47,7 +47,7 @@ pub enum Problem {
         /// A server that is just starting looks like this.
         temporary: bool,
     },
-    /// There is none, and there will be none.
+    /// There is no answer: the manager of the service has given it up.
     ServiceFailed {
         /// The service that serves the page.
         service: String,

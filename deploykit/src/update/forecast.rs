@@ -32,7 +32,7 @@ pub(super) struct Known {
     pub migrations: usize,
     /// The migrations run in a Django that boots for it in the window.
     pub boots: bool,
-    /// How long the migrations took on copies; `None`: that is not known.
+    /// How long the migrations took on copies; `None`: not rehearsed.
     pub rehearsed: Option<Duration>,
     /// How long the copy of the database will take.
     pub copy: Duration,

@@ -44,7 +44,7 @@ pub enum JobError {
 /// Registers this process as a job of a site once no run is changing the site, and waits for that for at most `patience`.
 /// Returns `None` for what a run itself has started, which must not wait for it.
 ///
-/// A run keeps jobs out from its step `jobs` until it is over; a run that was planned without that step does so from its beginning.
+/// A run blocks new jobs from its step `jobs` until its end; a run that was planned without that step, from its beginning.
 ///
 /// # Errors
 ///
@@ -90,7 +90,7 @@ fn blocks(state: &State) -> Result<Option<String>, JournalError> {
     Ok(entries.iter().any(keeps_out).then_some(run.name))
 }
 
-/// Lets a run wait for jobs if the site's first one began after the plan was made. The step looks for them itself.
+/// Adds the step `jobs` if the site's first job began after the plan was made. The step itself finds the jobs that run.
 pub(super) fn wait_within(steps: &mut Vec<Step>, site: &Site) {
     let jobs = jobs(&site.state());
     if !jobs.are_used() || steps.iter().any(|step| step.id == StepKind::Jobs) {

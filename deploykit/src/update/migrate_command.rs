@@ -58,7 +58,7 @@ impl MigrateCommand {
         matches!(self.planned, Some(Planned::Lines(_)))
     }
 
-    /// Returns it with its arguments.
+    /// Returns the command with its arguments.
     pub(super) fn argv(&self) -> &[String] {
         &self.argv
     }

@@ -63,7 +63,7 @@ pub struct Request {
     pub look: bool,
     /// A rollback restores the copy of the database that the update made, instead of reversing its migrations.
     pub from_copy: bool,
-    /// Whether it is rehearsed on copies of the databases, whatever the configuration says.
+    /// Whether to rehearse on copies of the databases; overrides `rehearsal.when`.
     pub rehearsal: Option<When>,
     /// It will not be run: it leaves no trace in the history.
     pub only_plan: bool,

@@ -59,7 +59,7 @@ pub(super) enum Course {
         rollback: LaterRollback,
         /// Why the waiting Django cannot be forked.
         unforked: Option<String>,
-        /// What was tried on copies of the databases.
+        /// The result of the rehearsal.
         rehearsal: Option<Rehearsal>,
     },
     Rollback {

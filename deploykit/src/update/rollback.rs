@@ -138,7 +138,7 @@ struct Facts {
     databases: Vec<Database>,
     states: Vec<ServiceState>,
     baseline: Vec<PageResult>,
-    /// How long the databases took on copies; `None`: there was no rehearsal, or nothing to do.
+    /// How long the databases took in the rehearsal; `None`: not rehearsed, or nothing to do.
     rehearsed: Option<Duration>,
 }
 

@@ -107,7 +107,7 @@ impl<'p> Services<'p> {
         self.site.config().environment == Environment::Development
     }
 
-    /// Checks these pages, which the web among these starts serves.
+    /// Checks these pages, which the web services among `starts` serve.
     fn served(starts: &[ServiceAction], check: SmokeCheck) -> Action {
         let web = starts.iter().filter(|action| action.service.role == Role::Web);
         Action::SmokeCheck(ServedPages {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::django::Site;
 use crate::support::probe::Probe;
 
-/// Asks for copies of these databases.
+/// Returns the request for copies of these databases.
 pub(super) fn copy(site: &Site, aliases: &[&str], limit: u64) -> Value {
     let directory = site.path("copies");
     json!({ "do": "copy_databases", "directory": directory, "limit_bytes": limit, "nice": 1, "databases": aliases })
@@ -20,7 +20,7 @@ pub(super) fn confirm(copies: &Value) -> Value {
     json!({ "do": "confirm_copies", "expected": copies["expected"] })
 }
 
-/// Puts a file in the place of another one, as the rehearsal does.
+/// Replaces a live file by its copy, as a rehearsal does.
 fn replace(files: &Value) {
     let (copy, live) = (files[0].as_str().expect("a path"), files[1].as_str().expect("a path"));
     fs::rename(live, format!("{live}.aside")).expect("a live file");
@@ -56,7 +56,7 @@ fn a_sqlite_database_is_copied_once_for_all_its_names() {
     assert_eq!(copies["bytes"], fs::metadata(&file).expect("a copy").len());
     assert!(!site.path("copies/left").exists() && !site.path("later.sqlite3").exists());
 
-    // Before anything stands in its place, it is the live one.
+    // The live file has not been replaced yet.
     let error = probe.ask(&confirm(&copies))["error"].clone();
     assert_eq!((error["kind"].as_str(), error["database"].as_str()), (Some("not_the_copy"), Some("again")));
     assert!(error["message"].as_str().is_some_and(|text| text.ends_with("is the live file")), "{error}");

@@ -1,4 +1,4 @@
-//! Rehearsals that are killed or interrupted: nothing of them is left.
+//! Rehearsals that are killed or interrupted leave nothing behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,13 +17,13 @@ use crate::support::snapshot::{Snapshot, assert_same};
 use crate::update::goes_back::killed::start_update;
 use crate::update::load;
 
-/// How long a rehearsal may take until it begins, and how long what it started may take to end after it was killed.
+/// Timeout for the begin of a rehearsal, and for the end of its processes after it was killed.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How long an interrupted rehearsal may go on.
+/// Timeout for the end of an interrupted rehearsal.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// Returns the processes that are at home in the site, or were started with a path of it.
+/// Returns the processes with their working directory or a path of their command line in the site.
 fn processes(site: &DemoSite) -> BTreeSet<(u32, String)> {
     let root = site.root.to_string_lossy().into_owned();
     let all = fs::read_dir("/proc").expect("a list").flatten();
@@ -37,7 +37,7 @@ fn processes(site: &DemoSite) -> BTreeSet<(u32, String)> {
     found.collect()
 }
 
-/// Returns what is in the directory of deploykit's own and in that of the checkout, but runs and environments.
+/// Returns the rehearsal's directory and staged files, as far as they exist.
 fn left(site: &DemoSite) -> Vec<String> {
     let names = |directory: &Path| {
         let entries = fs::read_dir(directory).expect("a directory").flatten();
@@ -56,7 +56,7 @@ fn assert_nothing_left(site: &DemoSite, before: &Snapshot, running: &BTreeSet<(u
     assert_same(before, &Snapshot::of(site));
 }
 
-/// Lets the release's migration, or its page, take this long in the rehearsal.
+/// Publishes a release whose migration and page take these times.
 fn linger(site: &DemoSite, seconds: [u32; 2]) {
     site.publish(|tree| {
         write(
@@ -74,7 +74,7 @@ fn linger(site: &DemoSite, seconds: [u32; 2]) {
     .unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Prepares an update, and requests its end a while after a step has begun; returns how long it then took.
+/// Prepares an update, and interrupts it a while after a step has begun. Returns how long the end took.
 fn interrupted(site: &DemoSite, wanted: &str, after: Duration) -> Duration {
     let cancel = Cancel::new().expect("a pipe");
     let mut requested = None;
@@ -117,7 +117,7 @@ fn leave_nothing() {
     let (before, running) = (Snapshot::of(&site), processes(&site));
     let scratch = site.checkout.join(".deploykit/rehearsal");
 
-    // As by `kill -9`, at any time: when it copies, enters the world, migrates, reverses, and asks for the pages.
+    // `kill -9` while it copies, makes the namespaces, migrates, reverses, and requests the pages.
     for milliseconds in [20, 900, 2100, 4300] {
         let child = start_update(&site, "never", None);
         assert!(wait_until(PATIENCE, || scratch.exists()), "{}", site.logs());
@@ -127,7 +127,7 @@ fn leave_nothing() {
         assert!(ended, "after {milliseconds} ms: {:#?}", processes(&site).difference(&running));
     }
 
-    // The next run takes away what was left, and a request to stop ends it at once, whatever waits there.
+    // The next run removes what was left. An interruption ends it at once, whatever it waits for.
     for (step, seconds, after) in
         [("rehearse-migrations", [600, 0], 3000), ("rehearse-pages", [0, 600], 1000)]
     {

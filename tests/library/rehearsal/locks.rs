@@ -1,4 +1,4 @@
-//! The locks that a rehearsal tells of.
+//! The locks that a rehearsal records.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::database::{Database, Engine};
 use crate::support::django::Site;
 use crate::support::site::demo_site::wait_until;
 
-/// Migrates; returns each migration with the tables that it locked, and how.
+/// Migrates; returns the tables that each migration locked, with the modes.
 fn locks_of(session: &mut Session) -> BTreeMap<String, BTreeMap<String, String>> {
     let host = Host::new();
     let plan = session.on("default").migrations(&host).expect("a plan");
@@ -30,7 +30,7 @@ fn locks_of(session: &mut Session) -> BTreeMap<String, BTreeMap<String, String>>
 }
 
 /// Boots the site on copies of its databases.
-fn in_world(site: &Site) -> Session {
+fn boot_on_copies(site: &Site) -> Session {
     let host = Host::new();
     let scratch = site.path("scratch");
     fs::create_dir(&scratch).expect("a directory");
@@ -42,7 +42,7 @@ fn in_world(site: &Site) -> Session {
     booting.booted(&host).expect("a world")
 }
 
-/// What another session sees of a migration that pauses.
+/// Returns the locks of a paused migration, as another session sees them.
 fn seen_by_another(database: &Database) -> BTreeMap<String, String> {
     let pauses = "FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
     let up =
@@ -95,14 +95,14 @@ fn are_those_that_another_session_sees_in_the_real_migration() {
         "",
         &format!("migrations.RunSQL('UPDATE shop_item SET price = 2', ''), {pause}"),
     );
-    // In a transaction of its own: another session sees it only meanwhile.
+    // Without a transaction: the lock ends with the statement.
     site.migration(
         "0005_alone",
         "0004_rows",
         "atomic = False",
         "migrations.RunSQL(\"ALTER TABLE shop_item ALTER price TYPE text USING price || pg_sleep(1)::text\", '')",
     );
-    let rehearsed = locks_of(&mut in_world(&site));
+    let rehearsed = locks_of(&mut boot_on_copies(&site));
     let locked = |table: &str, mode: &str| (table.to_owned(), mode.to_owned());
     let expected = [
         ("0002_index", vec![locked("shop_item", "SHARE")]),
@@ -126,7 +126,7 @@ fn are_those_that_another_session_sees_in_the_real_migration() {
             assert!(wait_until(Duration::from_secs(60), || database.sql(&format!("{over}'{name}'")) == "1"));
         }
         let real = real.join().expect("it migrates");
-        // Nobody looks at the live ones.
+        // Live migrations are not recorded.
         assert!(real.values().all(BTreeMap::is_empty), "{real:?}");
     });
 }

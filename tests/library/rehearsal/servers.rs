@@ -1,4 +1,4 @@
-//! Copies of databases on servers, in private servers.
+//! Copies of PostgreSQL and MariaDB databases in private servers.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -17,7 +17,7 @@ use crate::support::django::Site;
 use crate::support::probe::Probe;
 use crate::support::site::demo_site::wait_until;
 
-/// A private server that was started as the copy says, only that its sockets are not where the live ones are.
+/// A private server, started as in a rehearsal but with its sockets in their private directory.
 struct Private {
     server: Child,
     log: PathBuf,
@@ -25,7 +25,7 @@ struct Private {
 
 impl Private {
     fn start(site: &Site, copies: &Value, database: &Database) -> (Private, Database) {
-        // The server's user has to reach the sockets where they are.
+        // The server's user has to reach the private directory.
         for directory in [site.path(""), site.path("copies")] {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("it is ours");
         }
@@ -75,7 +75,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no string: {value}")).to_owned()
 }
 
-/// Returns the processes that are at home below a directory.
+/// Returns the processes with their working directory below a directory.
 fn processes(directory: &Path) -> Vec<String> {
     let all = fs::read_dir("/proc").expect("a list").flatten();
     let at_home = all.filter(|entry| {
@@ -125,7 +125,7 @@ fn postgresql_is_copied_with_its_roles_and_settings() {
     assert!(reason.contains("database \"no_such_database\" does not exist"), "{reason}");
     assert_eq!(copies["expected"].as_object().map(|all| all.len()), Some(3), "{copies:#}");
     assert_eq!(processes(&site.path("copies")), [""; 0]);
-    // Before anything stands in its place, it is the live one.
+    // The aliases still connect to the live server.
     let error = probe.ask(&confirm(&copies))["error"].clone();
     assert_eq!(error["kind"], "not_the_copy", "{error:#}");
 
@@ -141,7 +141,7 @@ fn postgresql_is_copied_with_its_roles_and_settings() {
     );
     Probe::boot(&site).ok(&confirm(&copies));
     assert_eq!(site.boot().on("default").state(&host).expect("a state").differences(&live), [""; 0]);
-    // What the site's role may do there it may do here, and no more.
+    // The site's role has the same rights as on the live server, and no more.
     private.sql(
         "ALTER TABLE shop_item ADD COLUMN more int; DROP EXTENSION IF EXISTS hstore; CREATE EXTENSION hstore",
     );
@@ -172,7 +172,7 @@ fn mariadb_is_copied_with_its_accounts_and_settings() {
     let (facts, before) = (database.facts(), database.sql(asked));
     let grants = database.sql("SHOW GRANTS");
 
-    // Where its own user can reach the copy, it does not run as root.
+    // If its own user can reach the copy, the server does not run as root.
     fs::set_permissions(site.directory.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     fs::create_dir(site.path("copies")).expect("a directory");
     let mut probe = Probe::boot(&site);
@@ -228,7 +228,7 @@ fn migrations_run_on_the_copy_at_the_live_addresses(engine: Engine) {
     });
     let copies = Probe::boot(&site).ok(&request);
     assert_eq!(copies["skipped"], json!({}), "{copies:#}");
-    // PostgreSQL's second address has another port than its socket: somebody hands connections on.
+    // PostgreSQL's second address has another port than its socket: its connections are forwarded.
     let servers = if engine == Engine::PostgreSql { 2 } else { 1 };
     assert_eq!(copies["servers"].as_array().map(Vec::len), Some(servers), "{copies:#}");
     let world = json!({ "scratch": scratch, "servers": copies["servers"], "show": copies["show"] });

@@ -1,4 +1,4 @@
-//! Whether the live version would start again, which a failed update depends on.
+//! Whether the live version still boots: the undo of a failed update starts it again.
 
 use super::{Failed, Preparation};
 use crate::django::{Booting, DjangoError, Project, Session};
@@ -7,7 +7,7 @@ use crate::plan::{Plan, StepKind};
 use crate::services::{Role, ServiceState};
 use crate::update::error::PreparationError;
 
-/// The live version, booted once more beside other work.
+/// The live version, booting once more.
 pub(super) struct LiveVersion(Result<Booting, DjangoError>);
 
 impl Preparation<'_, '_> {
@@ -17,14 +17,14 @@ impl Preparation<'_, '_> {
         services.into_iter().any(|(service, state)| service.role != Role::Required && !state.is_at_rest())
     }
 
-    /// Begins to boot it; its process ends as soon as it is booted.
+    /// Begins to boot the live version; its process ends once it is booted.
     pub(super) fn begin_live_check(&self, live: &Project) -> LiveVersion {
-        // Like `check`, beside which it boots: otherwise a busy machine would let it wait to the end.
+        // The priority of `check`, which runs at the same time: with a lower one, this boot would end last on a busy machine.
         let host = self.host.with_low_priority(false);
         LiveVersion(Session::begin(&host, live).map(Booting::only))
     }
 
-    /// Waits until it is booted. If it does not boot, the plan decides whether the update goes on.
+    /// Waits until the live version is booted. If it does not boot, the plan decides whether the update goes on.
     pub(super) fn end_live_check(&mut self, version: LiveVersion) -> Result<((), String), Failed> {
         match version.0.and_then(|booting| booting.booted(&self.host)) {
             Ok(_) => Ok(((), "the live version boots, too".to_owned())),
@@ -36,8 +36,8 @@ impl Preparation<'_, '_> {
         }
     }
 
-    /// Refuses a live version that does not boot where its command is to tell users. Otherwise only warns: the update may
-    /// be the fix.
+    /// Refuses the update if the live version does not boot and its command is to announce the update. Otherwise only warns: the
+    /// update may be the fix.
     pub(super) fn mind_live_fault(&mut self, plan: Option<&Plan>) -> Result<(), Failed> {
         let Some(source) = self.live_fault.take() else { return Ok(()) };
         let mut steps = plan.iter().flat_map(|plan| &plan.steps);

@@ -1,4 +1,4 @@
-//! What of a rollback is rehearsed.
+//! The rehearsal of a rollback.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Preparation<'_, '_> {
             apart: &Apart::default(),
             states: &facts.states,
             check,
-            // They are not run in a rollback.
+            // A rollback runs none of the site's own steps.
             own: Vec::new(),
         };
         let ways = facts.databases.iter().rev().filter_map(|database| {

@@ -51,7 +51,7 @@ impl StaticWay {
         })
     }
 
-    /// Returns what the exchange brings back.
+    /// Returns the previous static files in place of the live ones.
     pub(super) fn appears(&self) -> Option<Appears> {
         let back = self.back.iter().find_map(held_by!(Swap)).filter(|back| back.wanted.is_some())?;
         Some(Appears { live: back.live, staged: back.aside })
