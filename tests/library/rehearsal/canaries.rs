@@ -1,4 +1,4 @@
-//! A release that harms whatever it can reach, from everywhere where its code runs: no trace of it is left.
+//! A release that changes whatever it can reach, from every place where its code runs, leaves no trace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use std::thread;
 
 use serde_json::json;
 
-use super::releases::{Came, came};
+use super::releases::{Outcome, outcome_of};
 use crate::support::releases::{append, edit, prepend, write};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::DemoSite;
@@ -22,7 +22,7 @@ use crate::support::snapshot::{Snapshot, assert_same};
 const ACTORS: [&str; 5] = ["child", "import", "migration", "page", "thread"];
 const VIEWS: &str = "project/guestbook/views.py";
 
-/// What the live servers heard.
+/// What the live servers received.
 type Heard = Arc<Mutex<Vec<String>>>;
 
 fn listen<S: Read>(
@@ -41,7 +41,7 @@ fn listen<S: Read>(
     });
 }
 
-/// Returns every file of the site and of its own in `/tmp`, byte by byte, but what its servers write meanwhile, and what a fetch brings.
+/// Returns the contents of all files of the site and of its directory in `/tmp`, except what its servers and a fetch write.
 fn files(site: &DemoSite, tmp: &str) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let of_others =
         [site.origin.clone(), site.newest().expect("a tree"), site.root.join("log"), site.heartbeat.clone()];
@@ -80,7 +80,7 @@ fn processes(marker: &str) -> Vec<String> {
     lines.filter(|line| line.contains(marker)).collect()
 }
 
-/// Lets the first release do whatever is bad, from everywhere where code of a site runs.
+/// Lets a release change whatever it can reach, from every place where code of a site runs.
 fn harm(tree: &Path, facts: &Path) {
     let canary = include_str!("canary.py").replace("@facts@", &facts.display().to_string());
     write(tree, "project/guestbook/canary.py", &canary);
@@ -161,13 +161,13 @@ fn leave_no_trace() {
         assert_eq!(left, [""; 0]);
     };
 
-    // It says what it did, and what it could not do, by a page that fails.
+    // A failing page reports what it did and what it could not do.
     let telling = |tree: &Path| {
         harm(tree, &path);
         let about = "    return render(request, \"guestbook/about.html\")\n";
         edit(tree, VIEWS, about, "    raise RuntimeError(canary.summary())\n");
     };
-    let Came::Refused(step, why) = came(&site, &first, "canaries that tell", telling) else {
+    let Outcome::Refused(step, why) = outcome_of(&site, &first, "canaries that tell", telling) else {
         panic!("no page told")
     };
     assert_eq!(step, "rehearse-pages", "{why}");
@@ -175,8 +175,8 @@ fn leave_no_trace() {
     assert!(why.contains(told), "{why}");
     nothing_happened();
 
-    // Nothing of that is a fault of the release.
-    let Came::Ready(plan) = came(&site, &first, "canaries", |tree: &Path| harm(tree, &path)) else {
+    // None of this refuses the release.
+    let Outcome::Ready(plan) = outcome_of(&site, &first, "canaries", |tree: &Path| harm(tree, &path)) else {
         panic!("it was refused")
     };
     assert_eq!(plan.notices, [""; 0]);

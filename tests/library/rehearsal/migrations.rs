@@ -6,7 +6,7 @@ use std::time::Duration;
 use deploykit::Host;
 use deploykit::plan::{Plan, RehearsedDatabase, StepKind};
 
-use super::releases::{Came, came};
+use super::releases::{Outcome, outcome_of};
 use crate::database::migrated;
 use crate::support::database::Engine;
 use crate::support::django::Site;
@@ -35,11 +35,11 @@ fn seen(plan: &Plan) -> (RehearsedDatabase, Vec<String>) {
 fn the_way_back_decides_whether_the_window_copies_the_database() {
     let Some(site) = TestSite::builder().rehearsal().start() else { return };
     let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
-    let ready = |name: &str, functions: &str, ways: &str| match came(&site, &first, name, |tree| {
+    let ready = |name: &str, functions: &str, ways: &str| match outcome_of(&site, &first, name, |tree| {
         migration(tree, functions, ways)
     }) {
-        Came::Ready(plan) => seen(&plan),
-        Came::Refused(step, why) => panic!("{name}: {step}: {why}"),
+        Outcome::Ready(plan) => seen(&plan),
+        Outcome::Refused(step, why) => panic!("{name}: {step}: {why}"),
     };
     let swap = "def swap(apps, editor):\n    for entry in apps.get_model(\"guestbook\", \"Entry\").objects.all():\n        \
                 entry.text = entry.text.swapcase()\n        entry.save()\n";

@@ -1,15 +1,15 @@
-//! Programs of the site's own in the rehearsal: its steps, and those that stand for the start of its services.
+//! The site's own programs in the rehearsal: its steps, and `rehearse` of its services.
 
 use std::fs;
 use std::path::Path;
 
-use super::releases::{Came, came};
+use super::releases::{Outcome, outcome_of};
 use crate::support::releases::{add_column, edit, prepend, write};
 use crate::support::site::TestSite;
 use crate::support::snapshot::{Snapshot, assert_same};
 use crate::update::add;
 
-/// A release whose page needs what a step makes of the migrated database, and its directories.
+/// A release whose page needs the files that a step writes from the migrated database.
 fn needs_a_step(tree: &Path) {
     add_column(tree);
     let views = "project/guestbook/views.py";
@@ -44,8 +44,10 @@ fn are_run_before_the_pages() {
         fs::write(&site.config, config.replace(from, to)).expect("a configuration");
     };
 
-    // It fails without the other one, which follows an earlier step though it stands after it.
-    let Came::Refused(name, why) = came(&site, &first, "a step", needs_a_step) else { panic!("not refused") };
+    // This step needs the other one, which is later in the file but follows an earlier step.
+    let Outcome::Refused(name, why) = outcome_of(&site, &first, "a step", needs_a_step) else {
+        panic!("not refused")
+    };
     assert_eq!(name, "rehearse-pages", "{why}");
     assert!(why.starts_with("step `make` fails on a copy of the site, which serves as before: "), "{why}");
     assert!(why.contains("exited with code 1: ") && why.ends_with("CommandError: too early"), "{why}");
@@ -56,12 +58,16 @@ fn are_run_before_the_pages() {
         "name = \"worker\"",
         "name = \"worker\"\nrehearse = [\"python\", \"-c\", \"import django; open('run')\"]",
     );
-    let Came::Refused(_, why) = came(&site, &first, "a step", needs_a_step) else { panic!("not refused") };
+    let Outcome::Refused(_, why) = outcome_of(&site, &first, "a step", needs_a_step) else {
+        panic!("not refused")
+    };
     assert!(why.starts_with("service `worker` of the new version would not start: "), "{why}");
     assert!(why.ends_with("FileNotFoundError: [Errno 2] No such file or directory: 'run'"), "{why}");
 
     change("open('run')", "open('project/manage.py')");
-    let Came::Ready(plan) = came(&site, &first, "a step", needs_a_step) else { panic!("it was refused") };
+    let Outcome::Ready(plan) = outcome_of(&site, &first, "a step", needs_a_step) else {
+        panic!("it was refused")
+    };
     assert_eq!(plan.notices, [""; 0]);
 
     assert!(!data.join("made").exists() && !data.join("early").exists());

@@ -1,4 +1,4 @@
-//! Broken releases are refused while the site serves, and healthy ones are not.
+//! The rehearsal refuses broken releases while the site serves, and no healthy ones.
 
 use std::path::Path;
 
@@ -17,20 +17,20 @@ use crate::support::site::demo_site::DemoSite;
 use crate::support::snapshot::{Snapshot, assert_same};
 use crate::update::load;
 
-/// Broken releases that may go into the window, in percent.
+/// Maximum share of broken releases that are not refused, in percent.
 const UNSEEN: usize = 5;
 
-/// One release of so many is tried by default; on a server, only the releases that are for servers, since each takes its time.
+/// By default, one release of so many is rehearsed; on a server, only the releases for servers, since each takes its time.
 const SAMPLE: usize = 6;
 
-/// The releases to be told apart.
+/// The releases to rehearse.
 struct Releases {
     broken: Vec<&'static Release>,
     healthy: Vec<&'static Release>,
 }
 
-/// What came of the preparation of a release.
-pub(super) enum Came {
+/// The outcome of the preparation of a release.
+pub(super) enum Outcome {
     Ready(Box<Plan>),
     /// The step, and why.
     Refused(String, String),
@@ -64,8 +64,8 @@ fn are_told_apart_on(engine: Engine) {
 }
 
 impl Releases {
-    /// Chooses releases of these lists by the variable `RELEASES`: `all`, or those whose name contains it; by default a sample, given
-    /// the number of a list and of a release in it.
+    /// Chooses releases of these lists by the variable `RELEASES`: `all`, or those whose names contain it. By default, `is_sample`
+    /// chooses by the number of the list and that of the release.
     fn of(
         is_sample: impl Fn(usize, usize) -> bool,
         broken: &[&'static [Release]],
@@ -87,7 +87,7 @@ impl Releases {
     }
 }
 
-/// Lets the site serve pages that a release can break.
+/// Adds a page to the configuration, and starts the site.
 fn prepare_site(site: &mut TestSite) {
     let config = std::fs::read_to_string(&site.config).expect("a configuration");
     let config = config.replace("{ path = \"/about/\"", "\"/version/\", { path = \"/about/\"");
@@ -95,26 +95,26 @@ fn prepare_site(site: &mut TestSite) {
     site.start().unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Prepares every release, and prints how many are taken for what they are.
+/// Prepares every release, and prints how many are judged correctly.
 fn score(site: &DemoSite, database: &str, releases: &Releases) {
     let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
     let (before, processes) = (Snapshot::of(site), site.processes());
     let (mut unseen, mut wrong) = (Vec::new(), Vec::new());
     for release in &releases.broken {
-        match came(site, &first, release.name, release.change) {
-            Came::Refused(step, why) => eprintln!("refused by {step}: {}: {why}", release.name),
-            Came::Ready(plan) => unseen.push(format!("{}: {:?}", release.name, plan.notices)),
+        match outcome_of(site, &first, release.name, release.change) {
+            Outcome::Refused(step, why) => eprintln!("refused by {step}: {}: {why}", release.name),
+            Outcome::Ready(plan) => unseen.push(format!("{}: {:?}", release.name, plan.notices)),
         }
     }
     for release in &releases.healthy {
-        match came(site, &first, release.name, release.change) {
-            Came::Refused(step, why) => wrong.push(format!("{} by {step}: {why}", release.name)),
-            Came::Ready(plan) => eprintln!("ready: {}: {:?}", release.name, plan.notices),
+        match outcome_of(site, &first, release.name, release.change) {
+            Outcome::Refused(step, why) => wrong.push(format!("{} by {step}: {why}", release.name)),
+            Outcome::Ready(plan) => eprintln!("ready: {}: {:?}", release.name, plan.notices),
         }
     }
     let (broken, healthy) = (releases.broken.len(), releases.healthy.len());
     println!(
-        "{database}: {broken} broken releases: {} refused, {} not seen; {healthy} healthy ones: {} refused",
+        "{database}: {broken} broken releases: {} refused, {} not refused; {healthy} healthy ones: {} refused",
         broken - unseen.len(),
         unseen.len(),
         wrong.len()
@@ -126,7 +126,7 @@ fn score(site: &DemoSite, database: &str, releases: &Releases) {
 }
 
 /// Publishes a release on top of the first one, and prepares the update.
-pub(super) fn came(site: &DemoSite, first: &str, name: &str, change: impl FnOnce(&Path)) -> Came {
+pub(super) fn outcome_of(site: &DemoSite, first: &str, name: &str, change: impl FnOnce(&Path)) -> Outcome {
     let git =
         |directory: &Path, args: &[&str]| site.git(directory, args).unwrap_or_else(|error| panic!("{error}"));
     site.publish_as(name, change).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -134,20 +134,20 @@ pub(super) fn came(site: &DemoSite, first: &str, name: &str, change: impl FnOnce
     let request = Request { only_plan: true, ..Request::default() };
     let loaded = load(site);
     let mut watch = |record: &Record| records.push(record.clone());
-    let came = match update::prepare(&loaded, &request, None, &mut watch) {
+    let outcome = match update::prepare(&loaded, &request, None, &mut watch) {
         Ok(Prepared::Ready(update)) => {
             let plan = update.plan().clone();
             update.discard();
-            Came::Ready(Box::new(plan))
+            Outcome::Ready(Box::new(plan))
         }
         Ok(Prepared::Unchanged(report)) => panic!("{name}: nothing to do: {:?}", report.notices),
         Err(UpdateError::Prepare { step, source, .. }) => {
-            Came::Refused(step.to_string(), error_chain(source.as_ref()))
+            Outcome::Refused(step.to_string(), error_chain(source.as_ref()))
         }
         Err(error) => panic!("{name}: {}", error_chain(&error)),
     };
     let newest = site.newest().expect("a scratch tree");
     git(&newest, &["push", "-q", "--force", "origin", &format!("{first}:main")]);
     git(&site.checkout, &["fetch", "-q", "origin"]);
-    came
+    outcome
 }
