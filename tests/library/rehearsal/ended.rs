@@ -49,6 +49,8 @@ fn left(site: &DemoSite) -> Vec<String> {
 }
 
 fn assert_nothing_left(site: &DemoSite, before: &Snapshot, running: &BTreeSet<(u32, String)>) {
+    // A process that was killed takes a moment to exit.
+    wait_until(AT_ONCE, || processes(site) == *running);
     assert_eq!(processes(site), *running);
     assert_eq!(left(site), [""; 0]);
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("a list");
