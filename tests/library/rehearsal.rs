@@ -5,6 +5,7 @@ mod copies;
 mod ended;
 mod locks;
 mod migrations;
+mod missing;
 mod programs;
 mod releases;
 mod servers;

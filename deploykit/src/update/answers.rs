@@ -75,6 +75,13 @@ pub(super) struct InDatabase {
     pub backup: Option<Backup>,
 }
 
+impl InDatabase {
+    /// Tells whether it has pending migrations.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.migrations.plan.pending.is_empty()
+    }
+}
+
 impl Facts {
     /// Tells whether anything about the site has to change.
     fn is_needed(&self, target: &Target) -> bool {

@@ -35,7 +35,7 @@ use crate::plan::{Phase, StepKind};
 use crate::runner::Events;
 use crate::site::{OwnStep, Site};
 use crate::state::{Current, RunDirectory, Seen, State};
-use crate::update::answers::Facts;
+use crate::update::answers::{Facts, InDatabase};
 use crate::update::beside::{Beside, Mark, sweep};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::migrate_command::MigrateCommand;
@@ -260,8 +260,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let outputs = kept.and_then(|()| self.made_outputs(&tree, &seeded, &site));
         let outputs = self.or_fail(StepKind::Outputs, outputs)?;
         let by_command = command.as_ref().is_some_and(MigrateCommand::runs);
-        let migrates =
-            by_command || databases.iter().any(|database| !database.migrations.plan.pending.is_empty());
+        let migrates = by_command || databases.iter().any(InDatabase::is_pending);
         let carrying = self.written(&tree, apart, &outputs, static_root, migrates);
         let carrying = self.or_fail(StepKind::Plan, carrying)?;
         let unforked = self.end_twin(&mut session, unforked);
@@ -281,12 +280,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 apart: &carrying.apart,
                 states: &states,
                 check: self.site.smoke_check(),
-                own: config
-                    .steps
-                    .iter()
-                    .filter(|own| may_make_pages(own))
-                    .map(|own| own.name.as_str())
-                    .collect(),
+                changes: rehearsal::changing(&databases, by_command),
+                own: rehearsal::left_out(&config.steps),
             };
             self.rehearse(&mut session, &stage, &mut databases)?
         } else {
@@ -432,11 +427,6 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let ready = Ready { planned, session, current, beside, added };
         Ok(Prepared::Ready(self.ready(&states, ready)))
     }
-}
-
-/// Tells whether pages may need what a step does in the window.
-fn may_make_pages(own: &OwnStep) -> bool {
-    own.precedes_pages() && !own.rehearse
 }
 
 /// Tells whether the update brings other static files.

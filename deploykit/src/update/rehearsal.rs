@@ -27,6 +27,8 @@ pub(super) struct Rehearsed {
     pub is_measured: bool,
     /// The databases with pending migrations.
     pub databases: Vec<InWorld>,
+    /// The aliases without a copy.
+    pub missing: Vec<String>,
     /// What the pages and the workers came to; `None`: they were not tried.
     pub pages: Option<String>,
 }

@@ -13,6 +13,7 @@ use crate::git::StagedTree;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::StepKind;
 use crate::services::ServiceState;
+use crate::site::OwnStep;
 use crate::smoke::SmokeCheck;
 use crate::update::answers::InDatabase;
 use crate::update::error::{PreparationError, UpdateError};
@@ -43,6 +44,8 @@ pub(in crate::update) struct Stage<'s> {
     pub check: Option<SmokeCheck>,
     /// The site's own steps of the window that pages may need and that are left out.
     pub own: Vec<&'s str>,
+    /// The aliases of the databases that change.
+    pub changes: Vec<String>,
 }
 
 /// Why a rehearsal ends.
@@ -67,6 +70,17 @@ impl Ends {
             error => Ends::cannot(format!("{what}: {}", error_chain(&error))),
         }
     }
+
+    /// Ends a rehearsal in which these databases are missing: a failure says nothing about the new version then.
+    fn without(self, missing: &[String]) -> Self {
+        match self {
+            Ends::Fails(error) if !missing.is_empty() => {
+                let names: Vec<String> = missing.iter().map(|alias| format!("`{alias}`")).collect();
+                Ends::cannot(format!("without database {}: {}", names.join(", "), error_chain(&*error)))
+            }
+            ends => ends,
+        }
+    }
 }
 
 impl From<Failed> for Ends {
@@ -80,6 +94,18 @@ impl From<DjangoError> for Ends {
     fn from(error: DjangoError) -> Self {
         Ends::because("its process failed", error)
     }
+}
+
+/// Returns the aliases of the databases that change; `by_command`: a command of the site's own changes any.
+pub(super) fn changing(databases: &[InDatabase], by_command: bool) -> Vec<String> {
+    let changing = databases.iter().filter(|one| by_command || one.is_pending());
+    changing.map(|one| one.migrations.alias().to_owned()).collect()
+}
+
+/// Returns the steps of the window that a rehearsal leaves out, although pages may need what they do.
+pub(super) fn left_out(steps: &[OwnStep]) -> Vec<&str> {
+    let steps = steps.iter().filter(|own| own.precedes_pages() && !own.rehearse);
+    steps.map(|own| own.name.as_str()).collect()
 }
 
 impl Preparation<'_, '_> {
@@ -103,6 +129,7 @@ impl Preparation<'_, '_> {
         let Some((tried, mut rehearsed)) = self.end_rehearsal(step, found)? else { return Ok(None) };
         let step = self.begin_step(StepKind::RehearsePages);
         let pages = self.rehearse_version(session, tried, stage, databases, &scratch);
+        let pages = self.judged_without(&rehearsed.missing, pages);
         rehearsed.pages = self.end_rehearsal(step, pages.map(|text| (text.clone(), text)))?;
         Ok(Some(rehearsed))
     }
@@ -137,6 +164,11 @@ impl Preparation<'_, '_> {
         let pages = self.rehearse_pages(session, &mut tried, stage, scratch)?;
         tried.session.close(&self.host);
         Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+
+    /// Refuses nothing because of a failure where databases are missing.
+    fn judged_without<T>(&self, missing: &[String], result: Result<T, Ends>) -> Result<T, Ends> {
+        if self.host.is_cancelled() { result } else { result.map_err(|ends| ends.without(missing)) }
     }
 
     fn rehearses(&self) -> When {

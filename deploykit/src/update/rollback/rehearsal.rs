@@ -31,6 +31,16 @@ impl Preparation<'_, '_> {
         if let (Some(check), Some(before)) = (&mut check, &done.pages) {
             check.pages.clone_from(&before.pages);
         }
+        let ways = facts.databases.iter().rev().filter_map(|database| {
+            let reversal = database.reversal(&done.run, &facts.project)?;
+            Some(Way {
+                reversed: reversal.reversed.len(),
+                restore: reversal.restore,
+                now: database.done.left.clone(),
+                copy: database.done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned),
+            })
+        });
+        let ways: Vec<Way> = ways.collect();
         let stage = Stage {
             staged: &facts.project,
             project: Project { python, ..facts.project.clone() },
@@ -44,17 +54,8 @@ impl Preparation<'_, '_> {
             check,
             // A rollback runs none of the site's own steps.
             own: Vec::new(),
+            changes: ways.iter().map(|way| way.restore.before.database.clone()).collect(),
         };
-        let ways = facts.databases.iter().rev().filter_map(|database| {
-            let reversal = database.reversal(&done.run, &facts.project)?;
-            Some(Way {
-                reversed: reversal.reversed.len(),
-                restore: reversal.restore,
-                now: database.done.left.clone(),
-                copy: database.done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned),
-            })
-        });
-        let ways: Vec<Way> = ways.collect();
         let outputs: Vec<Swap> = done.outputs.iter().map(|(back, _)| back.clone()).collect();
         self.rehearse_back(session, &stage, &ways, &outputs)
     }

@@ -53,7 +53,9 @@ impl Preparation<'_, '_> {
             self.notice(format!("after the rollback on a copy of the database, {text}"));
         }
         let step = self.begin_step(StepKind::RehearsePages);
+        let missing: Vec<String> = copies.skipped.keys().cloned().collect();
         let pages = self.previous_version(session, copies, stage, outputs, &scratch);
+        let pages = self.judged_without(&missing, pages);
         self.end_rehearsal(step, pages.map(|text| ((), text)))?;
         Ok(back.expected())
     }
@@ -69,10 +71,12 @@ impl Preparation<'_, '_> {
         let host = self.host.clone();
         if ways.is_empty() {
             let copies = self.copies(session, stage, scratch)?;
+            self.missing(&copies);
             let bytes = copies.bytes;
             return Ok((copies, WentBack { bytes, ..WentBack::default() }));
         }
         let mut tried = self.try_out(session, stage, None, scratch)?;
+        self.missing(&tried.copies);
         let mut back = WentBack { bytes: tried.copies.bytes, ..WentBack::default() };
         let begun = Instant::now();
         let mut counting = Duration::ZERO;

@@ -85,7 +85,8 @@ impl Preparation<'_, '_> {
         }
         let mut tried = self.try_out(session, stage, Some(stage.tree), scratch)?;
         let bytes = tried.copies.bytes;
-        let mut rehearsed = Rehearsed { bytes, is_measured: true, ..Rehearsed::default() };
+        let missing = self.missing(&tried.copies);
+        let mut rehearsed = Rehearsed { bytes, is_measured: true, missing, ..Rehearsed::default() };
         if let (Some(command), Some(first)) = (stage.command, databases.first()) {
             let begun = Instant::now();
             let alias = first.migrations.alias();
@@ -94,7 +95,7 @@ impl Preparation<'_, '_> {
             rehearsed.is_measured = tried.copies.schema_only.is_empty();
         }
         let mut stay = true;
-        for database in databases.iter_mut().filter(|one| is_pending(one)) {
+        for database in databases.iter_mut().filter(|one| one.is_pending()) {
             let (one, stays) = self.rehearse_database(&mut tried, database)?;
             stay &= stays;
             rehearsed.is_measured &= one.has_rows;
@@ -116,7 +117,7 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<Tried, Ends> {
         let mut tried = self.try_out(session, stage, Some(stage.tree), scratch)?;
-        for InDatabase { migrations, .. } in databases.iter().filter(|one| is_pending(one)) {
+        for InDatabase { migrations, .. } in databases.iter().filter(|one| one.is_pending()) {
             let Migrate { before, plan, .. } = &migrations.migrate;
             tried.migrate(&self.host, |session, host| {
                 session.on(migrations.alias()).migrate(host, &before.applied, plan)
@@ -206,7 +207,7 @@ impl Preparation<'_, '_> {
     ) -> Result<(), Failed> {
         let config = self.site.config().database.backup;
         let mut taken = 0;
-        for database in databases.iter_mut().filter(|one| is_pending(one)) {
+        for database in databases.iter_mut().filter(|one| one.is_pending()) {
             let InDatabase { migrations, backup } = database;
             let wanted = !migrations.is_new && backup::is_wanted(config, &migrations.plan);
             if !wanted {
@@ -222,8 +223,4 @@ impl Preparation<'_, '_> {
         }
         Ok(())
     }
-}
-
-fn is_pending(database: &InDatabase) -> bool {
-    !database.migrations.plan.pending.is_empty()
 }

@@ -35,7 +35,7 @@ impl Preparation<'_, '_> {
         let check = check.through(socket.clone()).map_err(|error| Ends::Fails(error.into()))?;
         let (results, records) = self.ask(tried, stage, &check, &socket)?;
         let (mut failing, mut unsure) = judge(&results, &records, &stage.own);
-        if !failing.is_empty() {
+        if !failing.is_empty() && tried.copies.skipped.is_empty() {
             // Pages that the live version does not answer here either say nothing about the new one.
             let there = match self.live_pages(session, stage, &check, &socket, scratch) {
                 // Then nothing speaks for the new version.

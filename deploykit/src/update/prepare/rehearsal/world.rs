@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::{Ends, Stage};
-use crate::django::{Appears, Copies, DjangoError, Session, World};
+use crate::django::{Appears, Copies, DjangoError, NoCopy, Session, When, World};
 use crate::error::warn;
 use crate::git::StagedTree;
 use crate::host::files::{self, InPath};
@@ -91,7 +91,8 @@ impl Preparation<'_, '_> {
         Appears { live: directory.clone(), staged: directory }
     }
 
-    /// Copies every database of the site, where there can be a world for them.
+    /// Copies every database of the site, where there can be a world for them. A database on a server may be missing if it does not
+    /// change: the pages that need it cannot be rehearsed then.
     pub(super) fn copies(
         &self,
         session: &mut Session,
@@ -108,13 +109,27 @@ impl Preparation<'_, '_> {
         let copies = session
             .copy_databases(&self.host, &scratch.0.join("databases"), &aliases, limit)
             .map_err(|error| Ends::because("a database cannot be copied", error))?;
-        match copies.skipped.iter().next() {
+        // The world hides servers, but not files.
+        let is_file = |alias: &String| {
+            stage.site.databases.iter().any(|one| one.alias == *alias && one.vendor == "sqlite")
+        };
+        let is_always = self.rehearses() == When::Always;
+        let is_needed = |alias: &String| is_always || stage.changes.contains(alias) || is_file(alias);
+        match copies.skipped.iter().find(|(alias, _)| is_needed(alias)) {
             None => Ok(copies),
             Some((alias, why)) => {
                 let reason = format!("database `{alias}` cannot be copied: {}", why.reason);
                 Err(Ends::Cannot(Cannot { reason, help: why.help.clone() }))
             }
         }
+    }
+
+    /// Tells which databases have no copy, and why. Returns their aliases.
+    pub(super) fn missing(&mut self, copies: &Copies) -> Vec<String> {
+        for (alias, NoCopy { reason, help }) in copies.skipped.clone() {
+            self.notice(format!("database `{alias}` was {}", Cannot { reason, help }));
+        }
+        copies.skipped.keys().cloned().collect()
     }
 
     /// Returns the directories that the site writes much into.
