@@ -1,5 +1,6 @@
 //! The state directory of a site: its owner, its lock, its runs, and the record of the last good update.
 
+mod copied;
 #[cfg(test)]
 mod former_tests;
 mod owner;
@@ -17,6 +18,7 @@ use crate::journal::{Entry, Journal, JournalError, is_finished};
 use crate::names;
 use crate::report::Report;
 
+pub use copied::Copied;
 pub use owner::{Owner, OwnerError};
 pub(crate) use owner::{real, state_above};
 pub use seen::{Names, Print, Seen};

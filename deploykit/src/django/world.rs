@@ -57,6 +57,17 @@ pub struct Copies {
     pub skipped: BTreeMap<String, NoCopy>,
     /// The aliases of which only the schema and the rows of Django's own small tables were copied.
     pub schema_only: Vec<String>,
+    /// The aliases with a copy, each with what was copied.
+    pub copied: BTreeMap<String, CopiedDatabase>,
+}
+
+/// A live database that was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct CopiedDatabase {
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// How long its copy took, in milliseconds.
+    pub duration_ms: u64,
 }
 
 /// Why a database was not copied.
@@ -207,6 +218,7 @@ mod tests {
         let copies = json!({
             "files": [["/s/d.sqlite3", "/srv/db.sqlite3"]], "servers": [], "show": [["/s/pg", "/run/postgresql", true]],
             "empty": [], "expected": {}, "bytes": 10, "seconds": 0.5, "skipped": {}, "schema_only": [],
+            "copied": { "default": { "size_bytes": 10, "duration_ms": 500 } },
         });
         let appears = |live: &str, staged: &str| Appears { live: live.into(), staged: staged.into() };
         let world = World {

@@ -25,7 +25,7 @@ pub use problem::{ConfigError, Mistakes};
 pub use reference::{UnknownKey, describe, reference};
 pub use sections::{
     AnnounceWhen, DatabaseSection, GitSection, HooksSection, MaintenanceSection, PythonSection,
-    SecretsSection, SiteSection, SmokeSection, StaticSection,
+    RehearsalSection, SecretsSection, SiteSection, SmokeSection, StaticSection,
 };
 pub use steps::{OwnStep, OwnTask};
 

@@ -190,6 +190,9 @@ keys! {
         /// Maximum size of a database that is copied with all rows. Of a larger one, only the schema and the rows of Django's own
         /// small tables are copied.
         "limit" => limit: Size = Size(2_000_000_000), shown "`\"2 GB\"`";
+        /// Maximum duration of a copy with all rows, by the speed of the last copy of the same database within a week. What would
+        /// take longer is copied like a database that is larger than `limit`.
+        "time-limit" => time_limit: Duration = seconds(60);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a rehearsal comes to: whether it says anything, and what.
 
+mod limits;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use crate::django::{DjangoError, MigrationOnCopy, MigrationPlan, PageRecord};
 use crate::error::error_chain;
 use crate::operations::smoke_check::PageResult;
 use crate::plan::{Rehearsal, RehearsedDatabase};
+
+pub(super) use limits::{most, without_rows};
 
 /// Why something is not rehearsed; that says nothing about the new version.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Copies of the site's databases.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -13,7 +14,10 @@ use crate::support::probe::Probe;
 /// Returns the request for copies of these databases.
 pub(super) fn copy(site: &Site, aliases: &[&str], limit: u64) -> Value {
     let directory = site.path("copies");
-    json!({ "do": "copy_databases", "directory": directory, "limit_bytes": limit, "nice": 1, "databases": aliases })
+    let limits: BTreeMap<&str, u64> = aliases.iter().map(|alias| (*alias, limit)).collect();
+    json!({
+        "do": "copy_databases", "directory": directory, "limits": limits, "nice": 1, "databases": aliases
+    })
 }
 
 pub(super) fn confirm(copies: &Value) -> Value {

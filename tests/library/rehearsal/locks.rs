@@ -34,9 +34,8 @@ fn boot_on_copies(site: &Site) -> Session {
     let host = Host::new();
     let scratch = site.path("scratch");
     fs::create_dir(&scratch).expect("a directory");
-    let limit = 1 << 30;
-    let copies =
-        site.boot().copy_databases(&host, &scratch.join("databases"), &["default".to_owned()], limit);
+    let databases = [("default".to_owned(), 1 << 30)];
+    let copies = site.boot().copy_databases(&host, &scratch.join("databases"), &databases);
     let world = World { scratch, copies: copies.expect("copies"), ..World::default() };
     let booting = Session::begin_in(&host, &site.project, &world).expect("a process");
     booting.booted(&host).expect("a world")

@@ -1,5 +1,6 @@
 //! What the way back of migrations comes to on copies of the databases.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +30,31 @@ fn seen(plan: &Plan) -> (RehearsedDatabase, Vec<String>) {
     assert!(pages.starts_with("2 of 2 pages as expected on a copy"), "{pages}");
     let backup = plan.steps.iter().find(|step| step.id == StepKind::Backup).expect("a step");
     (rehearsal.databases.into_iter().next().expect("a database"), backup.change.details.clone())
+}
+
+#[test]
+fn a_database_whose_copy_would_take_too_long_is_copied_without_its_rows() {
+    let Some(site) = TestSite::builder().rehearsal().start() else { return };
+    let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
+    let record = site.checkout.join(".deploykit/copied.json");
+    let now = jiff::Timestamp::now();
+    let slow = format!(r#"{{"default":{{"size_bytes":1000,"duration_ms":60000,"ended":"{now}"}}}}"#);
+    let nothing = "migrations.RunPython.noop, migrations.RunPython.noop";
+    let planned = || match outcome_of(&site, &first, "nothing", |tree| migration(tree, "", nothing)) {
+        Outcome::Ready(plan) => plan,
+        Outcome::Refused(step, why) => panic!("{step}: {why}"),
+    };
+    let plan = planned();
+    assert!(seen(&plan).0.all_rows, "{:?}", plan.notices);
+    assert!(fs::read_to_string(&record).expect("a record").contains("size_bytes"));
+
+    fs::write(&record, &slow).expect("a record");
+    let plan = planned();
+    let said: Vec<_> = plan.notices.iter().filter(|text| text.contains("`rehearsal.time-limit`")).collect();
+    let begins = "database `default` was copied without its rows";
+    assert!(matches!(said[..], [text] if text.starts_with(begins)), "{:?}", plan.notices);
+    assert!(!seen(&plan).0.all_rows);
+    assert_eq!(fs::read_to_string(&record).expect("a record"), slow);
 }
 
 #[test]

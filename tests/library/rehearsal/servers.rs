@@ -223,8 +223,8 @@ fn migrations_run_on_the_copy_at_the_live_addresses(engine: Engine) {
     let facts = database.facts();
     let scratch = site.path("scratch");
     let request = json!({
-        "do": "copy_databases", "directory": scratch.join("databases"), "limit_bytes": 1 << 30, "nice": 1,
-        "databases": ["default", "tcp"]
+        "do": "copy_databases", "directory": scratch.join("databases"), "nice": 1,
+        "databases": ["default", "tcp"], "limits": { "default": 1 << 30, "tcp": 1 << 30 }
     });
     let copies = Probe::boot(&site).ok(&request);
     assert_eq!(copies["skipped"], json!({}), "{copies:#}");

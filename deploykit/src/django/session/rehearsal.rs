@@ -1,5 +1,6 @@
 //! What a booted Django does for a rehearsal: outside of a world it copies databases; inside, it answers pages and loads workers.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ impl Session {
         self.ask::<Answer>(host, "world", request, Some(READ)).map(|answer| answer.cannot)
     }
 
-    /// Copies databases into a directory, with everything that a [`World`](crate::django::World) needs to serve them. Above `limit`
-    /// bytes only the schema and the rows of Django's own small tables are copied. At most an hour.
+    /// Copies databases into a directory, with everything that a [`World`](crate::django::World) needs to serve them. Each alias has
+    /// a limit in bytes, above which only the schema and the rows of Django's own small tables are copied. At most an hour.
     ///
     /// # Errors
     ///
@@ -40,14 +41,15 @@ impl Session {
         &mut self,
         host: &Host,
         directory: &Path,
-        aliases: &[String],
-        limit: u64,
+        databases: &[(String, u64)],
     ) -> Result<Copies, DjangoError> {
+        let aliases: Vec<&String> = databases.iter().map(|(alias, _)| alias).collect();
+        let limits: BTreeMap<&String, u64> = databases.iter().map(|(alias, limit)| (alias, *limit)).collect();
         let request = json!({
             "do": "copy_databases",
             "directory": names::text(directory),
             "databases": aliases,
-            "limit_bytes": limit,
+            "limits": limits,
             "nice": host.niceness(),
         });
         self.ask(host, "copy databases", request, Some(LONGEST))

@@ -38,7 +38,7 @@ def copy_databases(request: Json, parent: int) -> Json:
     since, directory = time.monotonic(), request["directory"]
     empty(directory)
     found: Json = {"files": [], "servers": [], "show": [], "empty": [], "expected": {}, "bytes": 0}
-    found.update(skipped={}, schema_only=[])
+    found.update(skipped={}, schema_only=[], copied={})
     places: dict[Any, list[str]] = collections.OrderedDict()
     for alias in request["databases"]:
         if has_database(alias):
@@ -86,7 +86,9 @@ def copy_server(directory: str, databases: dict[str, list[str]], request: Json, 
         server.start(first)
         for alias, aliases in databases.items():
             with skipping(found, aliases):
-                whole = server.copy(opened[alias], request["limit_bytes"])
+                begun = time.monotonic()
+                size, whole = server.copy(opened[alias], request["limits"][alias])
+                note(found, aliases, size, time.monotonic() - begun)
                 copied.update((one, whole) for one in aliases)
     finally:
         server.stop()
@@ -97,6 +99,11 @@ def copy_server(directory: str, databases: dict[str, list[str]], request: Json, 
     for alias, whole in copied.items():
         found["expected"][alias] = server.expected()
         found["schema_only"] += [] if whole else [alias]
+
+
+def note(found: Json, aliases: list[str], size: int, seconds: float) -> None:
+    """Records the size of a live database, and how long its copy took."""
+    found["copied"].update((alias, {"size_bytes": size, "duration_ms": int(1000 * seconds)}) for alias in aliases)
 
 
 def empty(directory: str) -> None:
@@ -130,12 +137,14 @@ def copy_sqlite(connection: Connection, aliases: list[str], request: Json, found
     copy = os.path.join(request["directory"], "%s.sqlite3" % aliases[0].replace("/", "_"))
     # The write-ahead log may hold what the file lacks.
     size = sum(os.path.getsize(path + ending) for ending in ("", "-wal") if os.path.exists(path + ending))
-    if size > request["limit_bytes"]:
+    begun = time.monotonic()
+    if size > request["limits"][aliases[0]]:
         copy_schema(path, copy, SMALL)
         found["schema_only"] += aliases
     else:
         check_room(request["directory"], size)
         copy_database(path, copy)
+    note(found, aliases, size, time.monotonic() - begun)
     status = os.stat(path)
     shutil.copymode(path, copy)
     if os.geteuid() == 0:

@@ -264,18 +264,18 @@ class Server:
             target = self.client(ADMIN) + ["--force", "mysql"]
             piped([loader, "/usr/share/zoneinfo"], env, target, env, self.nice, (self.number,))
 
-    def copy(self, connection: Connection, limit: int) -> bool:
-        """Copies a database, above the limit without most of its rows; tells whether all rows were copied."""
+    def copy(self, connection: Connection, limit: int) -> tuple[int, bool]:
+        """Copies a database, above the limit without most of its rows; returns its size, and whether all rows were copied."""
         with connection.cursor() as cursor:
             name: str = rows_of(cursor, "SELECT DATABASE()")[0][0]
             accounts = accounts_of(cursor, name)
-            if name in self.copied:
-                # Another alias has the same database, perhaps with another user.
-                self.run(accounts)
-                return self.copied[name]
             sql = "SELECT table_name, coalesce(data_length + index_length, 0), table_type FROM information_schema.tables"
             tables = rows_of(cursor, sql + " WHERE table_schema = DATABASE()")
             size, extra = sum(int(row[1]) for row in tables), []
+            if name in self.copied:
+                # Another alias has the same database, perhaps with another user.
+                self.run(accounts)
+                return size, self.copied[name]
             for option, table in (("routines", "routine"), ("events", "event")):
                 sql = "SELECT count(*) FROM information_schema.%ss WHERE %s_schema = DATABASE()" % (table, table)
                 extra += ["--" + option] if rows_of(cursor, sql)[0][0] else []
@@ -294,7 +294,7 @@ class Server:
             self.fill(connection, ["--no-create-info", "--skip-triggers", name] + kept, name)
         self.run(accounts)
         self.copied[name] = whole
-        return whole
+        return size, whole
 
     def fill(self, connection: Connection, what: list[str], name: str) -> None:
         """Copies the contents of a database."""

@@ -274,31 +274,33 @@ class Cluster:
         done = run_tool(argv, self.environment(database), (self.number,), stdout=subprocess.PIPE)
         return done.stdout.decode("utf-8").splitlines()
 
-    def copy(self, connection: Connection, limit: int) -> bool:
-        """Copies a database, above the limit without most of its rows; tells whether all rows were copied."""
+    def copy(self, connection: Connection, limit: int) -> tuple[int, bool]:
+        """Copies a database, above the limit without most of its rows; returns its size, and whether all rows were copied."""
         with connection.cursor() as cursor:
             name, size = rows_of(cursor, "SELECT current_database(), pg_database_size(current_database())")[0]
+            size = int(size)
             called = getattr(connection.connection.info, "dbname", name)
             if called != name:
                 raise CannotCopy("a pooler calls its database `%s`, the server `%s`" % (called, name))
             if name in self.copied:
                 # Another alias has the same database.
-                return self.copied[name]
+                return size, self.copied[name]
             extensions = rows_of(cursor, EXTENSIONS)
             create = [create_sql(connection, cursor)]
             access = "SELECT format('UPDATE pg_database SET datacl = %L::aclitem[] WHERE datname = %L', datacl::text, datname)"
             after = [row[0] for row in rows_of(cursor, access + " FROM pg_database WHERE datname = current_database()")]
             own = "= (SELECT oid FROM pg_database WHERE datname = current_database())"
             after += [row[0] for row in rows_of(cursor, ROLE_SETTINGS % ("', '".join(DROPPED), own))]
-            kept = small_tables(cursor) if int(size) > limit else []
+            kept = small_tables(cursor) if size > limit else []
         connection.close()
         here = self.rows(TEMPLATE, "SELECT name FROM pg_available_extensions")
         missing = sorted({extension for extension, _ in extensions} - set(here))
         if missing:
             text = "the extension `%s` is not installed for PostgreSQL %s here"
             raise CannotCopy(text % (missing[0], self.rows(TEMPLATE, "SHOW server_version")[0].split()[0]))
-        if int(size) <= limit:
-            check_room(self.directory, int(size))
+        whole = size <= limit
+        if whole:
+            check_room(self.directory, size)
         try:
             self.run(TEMPLATE, create)
         except Refused as error:
@@ -308,14 +310,13 @@ class Cluster:
             locale = unknown.group(1)
             text = "the locale `%s` of its database is not installed here"
             raise CannotCopy(text % locale, "locale-gen " + locale) from error
-        whole = int(size) <= limit
         self.fill(connection, str(name), [] if whole else ["--schema-only"], [])
         if kept:
             chosen = ["--table=*." + table for table in kept]
             self.fill(connection, str(name), ["--data-only"] + chosen, ["--data-only", "--disable-triggers"])
         self.run(str(name), [statement for _, statement in extensions] + ["ANALYZE"] + after)
         self.copied[name] = whole
-        return whole
+        return size, whole
 
     def fill(self, connection: Connection, name: str, what: list[str], how: list[str]) -> None:
         """Copies the contents of a database."""

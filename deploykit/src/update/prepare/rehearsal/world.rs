@@ -9,9 +9,9 @@ use crate::django::{Appears, Copies, DjangoError, NoCopy, Session, When, World};
 use crate::error::warn;
 use crate::git::StagedTree;
 use crate::host::files::{self, InPath};
-use crate::keys::Size;
+use crate::state::Copied;
 use crate::update::prepare::{Failed, Preparation};
-use crate::update::rehearsal::Cannot;
+use crate::update::rehearsal::{Cannot, most, without_rows};
 
 /// A process in a world of its own, with the copies that it works on.
 pub(super) struct Tried {
@@ -94,7 +94,7 @@ impl Preparation<'_, '_> {
     /// Copies every database of the site, where there can be a world for them. A database on a server may be missing if it does not
     /// change: the pages that need it cannot be rehearsed then.
     pub(super) fn copies(
-        &self,
+        &mut self,
         session: &mut Session,
         stage: &Stage<'_>,
         scratch: &Scratch,
@@ -103,12 +103,15 @@ impl Preparation<'_, '_> {
         if let Some(reason) = session.why_no_world(&self.host, &scratch.0)? {
             return Err(Ends::cannot(reason));
         }
-        let aliases = stage.site.databases.iter().filter(|one| one.vendor != "unknown");
-        let aliases: Vec<String> = aliases.map(|one| one.alias.clone()).collect();
-        let Size(limit) = self.site.config().rehearsal.limit;
+        let limits = &self.site.config().rehearsal;
+        let copied = self.state.copied();
+        let known = stage.site.databases.iter().filter(|one| one.vendor != "unknown");
+        let databases: Vec<(String, u64)> =
+            known.map(|one| (one.alias.clone(), most(limits, &copied, &one.alias))).collect();
         let copies = session
-            .copy_databases(&self.host, &scratch.0.join("databases"), &aliases, limit)
+            .copy_databases(&self.host, &scratch.0.join("databases"), &databases)
             .map_err(|error| Ends::because("a database cannot be copied", error))?;
+        self.record_copies(&copies, copied)?;
         // The world hides servers, but not files.
         let is_file = |alias: &String| {
             stage.site.databases.iter().any(|one| one.alias == *alias && one.vendor == "sqlite")
@@ -130,6 +133,22 @@ impl Preparation<'_, '_> {
             self.notice(format!("database `{alias}` was {}", Cannot { reason, help }));
         }
         copies.skipped.keys().cloned().collect()
+    }
+
+    /// Records how long the copies took, and says which have no rows, and why. `copied` are the copies before.
+    fn record_copies(&mut self, copies: &Copies, mut copied: Copied) -> Result<(), Ends> {
+        let limits = &self.site.config().rehearsal;
+        for (alias, done) in &copies.copied {
+            if copies.schema_only.contains(alias) {
+                let text = without_rows(limits, &copied, alias, done.size_bytes);
+                if !self.notices.contains(&text) {
+                    self.notice(text);
+                }
+            } else {
+                copied.add(alias, done.size_bytes, done.duration_ms);
+            }
+        }
+        self.state.set_copied(&copied).map_err(|error| Ends::Fails(error.into()))
     }
 
     /// Returns the directories that the site writes much into.
