@@ -36,6 +36,9 @@ from .tools import feed_tool, path_of, run_tool, touch, unnamed_file
 # Directories of the server, which the `PATH` of a user may lack.
 PLACES = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/libexec", "/usr/local/mysql/bin")
 
+# Where systems keep time zones: without their variants, which take most of the time, or all of them.
+ZONES = ("/usr/share/zoneinfo/posix", "/usr/share/zoneinfo")
+
 # The administrator of a private server.
 ADMIN = "deploykit rehearsal"
 
@@ -46,6 +49,7 @@ CONFIGURATION = {
     "innodb_flush_log_at_trx_commit": "0",
     "innodb_doublewrite": "0",
     "innodb_use_native_aio": "0",
+    "loose_debug_no_sync": "1",
     "performance_schema": "0",
     "skip_name_resolve": "1",
     "event_scheduler": "OFF",
@@ -259,10 +263,11 @@ class Server:
     def load_zones(self) -> None:
         """Loads the names of time zones, which Django's queries use."""
         loader = shutil.which("mariadb-tzinfo-to-sql") or shutil.which("mysql_tzinfo_to_sql")
-        if loader and os.path.isdir("/usr/share/zoneinfo"):
+        directory = next(filter(os.path.isdir, ZONES), None)
+        if loader and directory:
             env = plain_environment(["MYSQL", "MARIADB"])
             target = self.client(ADMIN) + ["--force", "mysql"]
-            piped([loader, "/usr/share/zoneinfo"], env, target, env, self.nice, (self.number,))
+            piped([loader, directory], env, target, env, self.nice, (self.number,))
 
     def copy(self, connection: Connection, limit: int) -> tuple[int, bool]:
         """Copies a database, above the limit without most of its rows; returns its size, and whether all rows were copied."""
