@@ -161,8 +161,7 @@ impl Preparation<'_, '_> {
     ) -> Result<String, Ends> {
         // First, for the pages of a broken version cost this world.
         let loaded = self.rehearse_workers(&mut tried, stage)?;
-        let pages = self.rehearse_pages(session, &mut tried, stage, scratch)?;
-        tried.session.close(&self.host);
+        let pages = self.rehearse_pages(session, tried, stage, scratch)?;
         Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 

@@ -21,7 +21,7 @@ impl Preparation<'_, '_> {
     pub(super) fn rehearse_pages(
         &mut self,
         session: &mut Session,
-        tried: &mut Tried,
+        tried: Tried,
         stage: &Stage<'_>,
         scratch: &Scratch,
     ) -> Result<String, Ends> {
@@ -33,15 +33,16 @@ impl Preparation<'_, '_> {
             return Err(Ends::cannot(format!("`{}` is too long for a Unix socket", socket.display())));
         }
         let check = check.through(socket.clone()).map_err(|error| Ends::Fails(error.into()))?;
+        let is_whole = tried.copies.skipped.is_empty();
         let (results, records) = self.ask(tried, stage, &check, &socket)?;
         let (mut failing, mut unsure) = judge(&results, &records, &stage.own);
-        if !failing.is_empty() && tried.copies.skipped.is_empty() {
+        if !failing.is_empty() && is_whole {
             // Pages that the live version does not answer here either say nothing about the new one.
             let there = match self.live_pages(session, stage, &check, &socket, scratch) {
                 // Then nothing speaks for the new version.
                 Err(Ends::Cannot(_)) => stage.baseline.to_vec(),
                 // Then this is no place to tell one version from another.
-                Err(Ends::Fails(_)) if !self.host.is_cancelled() => Vec::new(),
+                Err(Ends::Fails(error)) if error.is::<PreparationError>() => Vec::new(),
                 there => there?,
             };
             failing.retain(|page| {
@@ -121,16 +122,14 @@ impl Preparation<'_, '_> {
         socket: &Path,
         scratch: &Scratch,
     ) -> Result<Vec<PageResult>, Ends> {
-        let mut live = self.try_out(session, stage, None, scratch)?;
-        let (results, _) = self.ask(&mut live, stage, check, socket)?;
-        live.session.close(&self.host);
-        Ok(results)
+        let live = self.try_out(session, stage, None, scratch)?;
+        self.ask(live, stage, check, socket).map(|(results, _)| results)
     }
 
-    /// Lets a version answer these pages.
+    /// Lets a version answer these pages, and ends its world.
     fn ask(
         &self,
-        tried: &mut Tried,
+        mut tried: Tried,
         stage: &Stage<'_>,
         check: &SmokeCheck,
         socket: &Path,
@@ -156,6 +155,7 @@ impl Preparation<'_, '_> {
             }
             records => records?,
         };
+        tried.session.close(&self.host);
         Ok((results, records))
     }
 }
