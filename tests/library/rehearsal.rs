@@ -8,4 +8,5 @@ mod migrations;
 mod missing;
 mod programs;
 mod releases;
+mod rows;
 mod servers;

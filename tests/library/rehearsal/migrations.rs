@@ -2,15 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use deploykit::Host;
 use deploykit::plan::{Plan, RehearsedDatabase, StepKind};
 
 use super::releases::{Outcome, outcome_of};
-use crate::database::migrated;
-use crate::support::database::Engine;
-use crate::support::django::Site;
 use crate::support::releases::write;
 use crate::support::site::TestSite;
 
@@ -95,34 +90,4 @@ fn the_way_back_decides_whether_the_window_copies_the_database() {
     );
     let [why] = &why[..] else { panic!("{why:?}") };
     assert!(why.contains("its reversal could not be rehearsed: a migration tries to connect"), "{why}");
-}
-
-#[test]
-fn what_cannot_be_read_is_not_compared() {
-    let Some(site) = Site::new() else { return };
-    let (host, mut session) = (Host::new(), site.boot());
-    let plan = session.on("default").migrations(&host).expect("a plan");
-    session.on("default").migrate(&host, &plan.applied, &plan.ids()).expect("the first migrations");
-    site.sql("CREATE TABLE odd (id integer, at datetime)");
-    site.sql("INSERT INTO odd VALUES (1, '2026-13-01 00:00:00')");
-    site.sql("CREATE VIEW names AS SELECT name FROM shop_item");
-    let mut digests = || session.on("default").digests(&host, Duration::from_secs(30)).expect("digests");
-    let before = digests();
-    assert_eq!(before.left, ["odd"]);
-    assert!(before.digests.contains_key("shop_item"), "{before:?}");
-    site.sql("DROP VIEW names");
-    site.sql("CREATE VIEW names AS SELECT id FROM shop_item");
-    assert_eq!(digests().since(&before), ["`view names` has different values"]);
-}
-
-#[test]
-fn tables_of_others_and_of_other_schemas_are_not_compared() {
-    let Some((site, database)) = migrated(Engine::PostgreSql) else { return };
-    database.sql("CREATE SCHEMA audit");
-    database.sql("CREATE TABLE audit.log (id int)");
-    database.sql("CREATE TABLE closed (id int)");
-    database.sql("REVOKE ALL ON closed FROM CURRENT_USER");
-    let found = site.boot().on("default").digests(&Host::new(), Duration::from_secs(30)).expect("digests");
-    assert_eq!(found.left, ["audit.log", "closed"]);
-    assert_eq!(found.digests["shop_item"].0, 2);
 }

@@ -92,11 +92,11 @@ def definitions(connection: Connection) -> dict[str, list[Any]]:
 
 def digest_of(connection: Connection, table: str, until: float) -> list[Any] | None:
     """Returns the number of rows and the sum of their digests, whatever their order; `None`: past the deadline."""
+    if connection.vendor in ("postgresql", "mysql"):
+        return digest_by_server(connection, table, max(until - time.monotonic(), 0.001))
     quote, total, count = connection.ops.quote_name, 0, 0
     with connection.cursor() as cursor:
         columns = sorted(one.name for one in connection.introspection.get_table_description(cursor, table))
-    if not columns:
-        return [0, "0"]
     sql = "SELECT %s FROM %s" % (", ".join(map(quote, columns)), quote(table))
     with connection.chunked_cursor() as cursor:
         cursor.execute(sql)
@@ -107,14 +107,36 @@ def digest_of(connection: Connection, table: str, until: float) -> list[Any] | N
             if time.monotonic() > until:
                 return None
             for row in rows:
-                value = hashlib.sha256(repr(tuple(map(plain, row))).encode("utf-8", "replace")).digest()
+                value = hashlib.sha256(repr(row).encode("utf-8", "replace")).digest()
                 total = (total + int.from_bytes(value[:8], "big")) % (1 << 64)
             count += len(rows)
 
 
-def plain(value: Any) -> Any:
-    """Returns a value whose `repr` depends on its contents only."""
-    return bytes(value) if isinstance(value, memoryview) else value
+def digest_by_server(connection: Connection, table: str, seconds: float) -> list[Any]:
+    """Lets a server do that: it is several times as fast, and knows all its types. Fails past the deadline."""
+    from django.db import transaction
+
+    quote = connection.ops.quote_name
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            names = sorted(one.name for one in connection.introspection.get_table_description(cursor, table))
+            # A row as text tells NULL from an empty string, and a value from the next one.
+            digest = "('x' || left(md5(ROW(%s)::text), 16))::bit(64)::bigint" % ", ".join(map(quote, names))
+            limits = ""
+            cursor.execute("SET LOCAL statement_timeout = %d" % max(1, seconds * 1000))
+            # With fewer digits, different floats look alike.
+            cursor.execute("SET LOCAL extra_float_digits = 3")
+        else:
+            sql = "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = DATABASE()"
+            cursor.execute(sql + " AND table_name = %s ORDER BY column_name", [table])
+            # As text, a float has fewer digits.
+            values = [("CAST(%s AS double)" if kind == "float" else "%s") % quote(name) for name, kind in cursor.fetchall()]
+            texts = ", ".join("ifnull(md5(%s), '-')" % value for value in values)
+            digest = "CAST(conv(left(md5(concat(%s)), 16), 16, 10) AS unsigned)" % texts
+            # In other time zones, an hour comes twice.
+            limits = "SET STATEMENT max_statement_time = %f, time_zone = '+00:00' FOR " % seconds
+        count, total = rows_of(cursor, "%sSELECT count(*), sum(%s) FROM %s" % (limits, digest, quote(table)))[0]
+    return [count, str(total)]
 
 
 def rows_in(connection: Connection, table: str) -> int:
