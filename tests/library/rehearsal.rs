@@ -10,3 +10,4 @@ mod programs;
 mod releases;
 mod rows;
 mod servers;
+mod way_back;

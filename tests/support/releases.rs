@@ -362,3 +362,9 @@ pub fn edit(tree: &Path, path: &str, from: &str, to: &str) {
 fn read(tree: &Path, path: &str) -> String {
     fs::read_to_string(tree.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
+
+/// Returns code that raises an exception while a file exists.
+pub fn raises_with(file: &Path) -> String {
+    let because = file.file_name().unwrap_or_default();
+    format!("\nimport os\nif os.path.exists({file:?}):\n    raise RuntimeError({because:?})\n")
+}

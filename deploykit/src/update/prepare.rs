@@ -229,13 +229,22 @@ impl<'s, 'o> Preparation<'s, 'o> {
         self.own_steps(StepKind::StagedVirtualenv, &tree, Some(&project))?;
         // Otherwise `check` boots the same.
         let differs = moved.is_some() || packages.goes_live().is_some();
-        let live_version = (differs && self.may_start_again(&states)).then(|| self.begin_live_check(&live));
+        let is_restarted = differs && self.may_start_again(&states);
+        let begins = is_restarted && !self.may_rehearse();
+        let mut live_version = begins.then(|| self.begin_live_check(&live));
         let (mut session, site, bytecode, unforked) = self.step(StepKind::Check, |this| {
             let (mut session, site, found) = this.boot(&project, &tree, &packages)?;
             let bytecode = this.compile(&mut session, moved, &tree)?;
             let unforked = this.begin_twin(&mut session, &site, &project, &tree)?;
             Ok(((session, site, bytecode, unforked), found))
         })?;
+        if is_restarted && !begins {
+            let has_world = self.has_world(&mut session);
+            // Where it can be rehearsed, it boots on a copy instead.
+            if !self.or_fail(StepKind::LiveCheck, has_world)? {
+                live_version = Some(self.begin_live_check(&live));
+            }
+        }
         let apart = Apart::of(&site, &tree, &config.database.migrate);
         let static_root = site.static_files.root.as_deref().and_then(|root| inside(root, &tree.path));
         self.own_steps(StepKind::Check, &tree, Some(&project))?;
@@ -253,6 +262,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let collected = self.collect(&mut session, collecting);
         let collected = self.end_step(collect, collected)?;
         self.own_steps(StepKind::Collect, &tree, Some(&project))?;
+        let is_tried = live_version.is_some();
         if let Some(version) = live_version {
             self.step(StepKind::LiveCheck, |this| this.end_live_check(version))?;
         }
@@ -279,6 +289,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 command: command.as_ref().filter(|command| command.runs()),
                 apart: &carrying.apart,
                 states: &states,
+                is_restarted: is_restarted && !is_tried,
                 check: self.site.smoke_check(),
                 changes: rehearsal::changing(&databases, by_command),
                 own: rehearsal::left_out(&config.steps),

@@ -1,6 +1,7 @@
 //! The rehearsal: the new version is tried on copies of the databases, in a world of its own, before anybody is told anything.
 
 mod back;
+mod live;
 mod migrations;
 mod pages;
 mod programs;
@@ -21,6 +22,7 @@ use crate::update::migrate_command::MigrateCommand;
 use crate::update::rehearsal::{Cannot, Rehearsed};
 use crate::update::written::Apart;
 pub(in crate::update) use back::Way;
+use live::Live;
 use world::{Scratch, Tried};
 
 /// What the new version is made of.
@@ -40,6 +42,8 @@ pub(in crate::update) struct Stage<'s> {
     pub apart: &'s Apart,
     /// The services, in the order of the configuration.
     pub states: &'s [ServiceState],
+    /// The undo of a failed update starts the live version again, which was not tried yet.
+    pub is_restarted: bool,
     /// What the pages are asked for, and how.
     pub check: Option<SmokeCheck>,
     /// The site's own steps of the window that pages may need and that are left out.
@@ -120,18 +124,38 @@ impl Preparation<'_, '_> {
             return Ok(None);
         }
         let scratch = Scratch(self.state.rehearsal());
+        let (copies, mut live) = match stage.is_restarted {
+            true => self.check_live(session, stage, &scratch).map(|(copies, live)| (Some(copies), live))?,
+            false => (None, None),
+        };
         let step = self.begin_step(StepKind::RehearseMigrations);
-        let found = self.rehearse_migrations(session, stage, databases, &scratch);
-        let found = found.map(|(tried, rehearsed)| {
-            let text = rehearsed.to_string();
-            ((tried, rehearsed), text)
-        });
-        let Some((tried, mut rehearsed)) = self.end_rehearsal(step, found)? else { return Ok(None) };
-        let step = self.begin_step(StepKind::RehearsePages);
-        let pages = self.rehearse_version(session, tried, stage, databases, &scratch);
-        let pages = self.judged_without(&rehearsed.missing, pages);
-        rehearsed.pages = self.end_rehearsal(step, pages.map(|text| (text.clone(), text)))?;
-        Ok(Some(rehearsed))
+        let found = copies.unwrap_or_else(|| self.copies(session, stage, &scratch));
+        let found = found
+            .and_then(|copies| self.rehearse_migrations(session, stage, databases, copies, &scratch))
+            .map(|(tried, rehearsed)| {
+                let text = rehearsed.to_string();
+                ((tried, rehearsed), text)
+            });
+        let migrated = self.end_rehearsal(step, found)?;
+        let rehearsed = match migrated {
+            None => None,
+            Some((tried, mut rehearsed)) => {
+                let step = self.begin_step(StepKind::RehearsePages);
+                let pages = self.rehearse_version(session, tried, stage, databases, &mut live, &scratch);
+                let pages = self.judged_without(&rehearsed.missing, pages);
+                rehearsed.pages = self.end_rehearsal(step, pages.map(|text| (text.clone(), text)))?;
+                Some(rehearsed)
+            }
+        };
+        self.mind_live_pages(live, stage);
+        Ok(rehearsed)
+    }
+
+    /// Says what the live version would not do once it is started again, unless that was said already.
+    fn mind_live_pages(&mut self, live: Option<Live>, stage: &Stage<'_>) {
+        if let Some(text) = live.and_then(|live| live.open_point(stage.baseline, &[], self.what())) {
+            self.notice(text);
+        }
     }
 
     /// Rehearses what the new version does once the databases are migrated.
@@ -141,6 +165,7 @@ impl Preparation<'_, '_> {
         tried: Option<Tried>,
         stage: &Stage<'_>,
         databases: &[InDatabase],
+        live: &mut Option<Live>,
         scratch: &Scratch,
     ) -> Result<String, Ends> {
         let mut tried = match tried {
@@ -148,7 +173,7 @@ impl Preparation<'_, '_> {
             None => self.migrate_again(session, stage, databases, scratch)?,
         };
         self.rehearse_steps(&mut tried, stage)?;
-        self.rehearse_serving(session, tried, stage, scratch)
+        self.rehearse_serving(session, tried, stage, live, scratch)
     }
 
     /// Loads the workers and asks for the pages.
@@ -157,17 +182,29 @@ impl Preparation<'_, '_> {
         session: &mut Session,
         mut tried: Tried,
         stage: &Stage<'_>,
+        live: &mut Option<Live>,
         scratch: &Scratch,
     ) -> Result<String, Ends> {
         // First, for the pages of a broken version cost this world.
         let loaded = self.rehearse_workers(&mut tried, stage)?;
-        let pages = self.rehearse_pages(session, tried, stage, scratch)?;
+        let pages = self.rehearse_pages(session, tried, stage, live, scratch)?;
         Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 
     /// Refuses nothing because of a failure where databases are missing.
     fn judged_without<T>(&self, missing: &[String], result: Result<T, Ends>) -> Result<T, Ends> {
         if self.host.is_cancelled() { result } else { result.map_err(|ends| ends.without(missing)) }
+    }
+
+    /// Tells whether a rehearsal is wanted, if it is possible.
+    pub(super) fn may_rehearse(&self) -> bool {
+        self.rehearses() != When::Never
+    }
+
+    /// Tells whether the kernel lets the site have namespaces.
+    pub(super) fn has_world(&self, session: &mut Session) -> Result<bool, Failed> {
+        let scratch = Scratch::new(&self.state)?;
+        Ok(session.why_no_world(&self.host, &scratch.0)?.is_none())
     }
 
     fn rehearses(&self) -> When {

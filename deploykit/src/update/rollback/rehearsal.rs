@@ -51,6 +51,8 @@ impl Preparation<'_, '_> {
             command: None,
             apart: &Apart::default(),
             states: &facts.states,
+            // `check` has booted it, and its pages are asked for before the migrations are reversed.
+            is_restarted: false,
             check,
             // A rollback runs none of the site's own steps.
             own: Vec::new(),

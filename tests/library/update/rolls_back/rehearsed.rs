@@ -21,12 +21,6 @@ class Migration(migrations.Migration):
     operations = [migrations.RunPython(migrations.RunPython.noop, refuse)]
 ";
 
-/// Returns code that raises an exception while a file exists.
-fn raises_with(file: &Path) -> String {
-    let because = file.file_name().unwrap_or_default();
-    format!("\nimport os\nif os.path.exists({file:?}):\n    raise RuntimeError({because:?})\n")
-}
-
 /// Data written since, edited settings and the old code make rollbacks fail, while the site serves.
 #[test]
 fn what_would_fail_in_the_window_is_refused_and_the_rest_is_done() {

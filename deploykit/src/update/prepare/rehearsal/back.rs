@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::live::Live;
 use super::world::{Scratch, Tried};
 use super::{Ends, Stage};
 use crate::django::{Copies, DatabaseState, DjangoError, PutBack, RestoreDatabase, RowCounts, Session, When};
@@ -44,39 +45,37 @@ impl Preparation<'_, '_> {
         }
         let scratch = Scratch(self.state.rehearsal());
         let step = self.begin_step(StepKind::RehearseMigrations);
-        let went_back = self.go_back(session, stage, ways, &scratch).map(|(copies, back)| {
+        let went_back = self.go_back(session, stage, ways, &scratch).map(|(copies, live, back)| {
             let text = back.to_string();
-            ((copies, back), text)
+            ((copies, live, back), text)
         });
-        let Some((copies, back)) = self.end_rehearsal(step, went_back)? else { return Ok(None) };
+        let Some((copies, live, back)) = self.end_rehearsal(step, went_back)? else { return Ok(None) };
         for text in &back.lost {
             self.notice(format!("after the rollback on a copy of the database, {text}"));
         }
         let step = self.begin_step(StepKind::RehearsePages);
         let missing: Vec<String> = copies.skipped.keys().cloned().collect();
-        let pages = self.previous_version(session, copies, stage, outputs, &scratch);
+        let mut live = Some(live);
+        let pages = self.previous_version(session, copies, stage, outputs, &mut live, &scratch);
         let pages = self.judged_without(&missing, pages);
         self.end_rehearsal(step, pages.map(|text| ((), text)))?;
+        self.mind_live_pages(live, stage);
         Ok(back.expected())
     }
 
-    /// Restores the copies as the window will restore the databases, with the code that brought the migrations.
+    /// Asks the live version for its pages on copies: it is what a failed rollback starts again. Then restores the copies with it, as
+    /// the window will restore the databases.
     fn go_back(
         &mut self,
         session: &mut Session,
         stage: &Stage<'_>,
         ways: &[Way],
         scratch: &Scratch,
-    ) -> Result<(Copies, WentBack), Ends> {
+    ) -> Result<(Copies, Live, WentBack), Ends> {
         let host = self.host.clone();
-        if ways.is_empty() {
-            let copies = self.copies(session, stage, scratch)?;
-            self.missing(&copies);
-            let bytes = copies.bytes;
-            return Ok((copies, WentBack { bytes, ..WentBack::default() }));
-        }
         let mut tried = self.try_out(session, stage, None, scratch)?;
         self.missing(&tried.copies);
+        let live = self.ask_live(&mut tried, stage, scratch)?;
         let mut back = WentBack { bytes: tried.copies.bytes, ..WentBack::default() };
         let begun = Instant::now();
         let mut counting = Duration::ZERO;
@@ -96,12 +95,12 @@ impl Preparation<'_, '_> {
             }
             counting += since.elapsed();
         }
-        back.took = Some(begun.elapsed().saturating_sub(counting));
+        back.took = (!ways.is_empty()).then(|| begun.elapsed().saturating_sub(counting));
         back.is_measured = tried.copies.schema_only.is_empty();
         tried.session.stop_servers(&host)?;
         let Tried { session, copies } = tried;
         session.close(&host);
-        Ok((copies, back))
+        Ok((copies, live, back))
     }
 
     /// Restores a copy; `is_alike`: its schema is described as the live one's is.
@@ -145,6 +144,7 @@ impl Preparation<'_, '_> {
         copies: Copies,
         stage: &Stage<'_>,
         outputs: &[Swap],
+        live: &mut Option<Live>,
         scratch: &Scratch,
     ) -> Result<String, Ends> {
         if !stage.project.python.exists() {
@@ -154,15 +154,11 @@ impl Preparation<'_, '_> {
         // It goes with this value.
         let _beside = Beside::new(stage.tree.clone(), self.state.staged_tree());
         let tree = self.previous_tree(stage.tree, outputs)?;
-        let tried = match self.try_on(copies, stage, Some(&tree), scratch)? {
-            Ok(tried) => tried,
-            Err(source) => {
-                // It says something about the previous version only if the present one boots there.
-                self.try_out(session, stage, None, scratch)?.session.close(&self.host);
-                return Err(Ends::Fails(RollbackError::NoBoot { source }.into()));
-            }
-        };
-        self.rehearse_serving(session, tried, stage, scratch)
+        // The present version boots there: what this one lacks is its own.
+        let tried = self
+            .try_on(copies, stage, Some(&tree), scratch)?
+            .map_err(|source| Ends::Fails(RollbackError::NoBoot { source }.into()))?;
+        self.rehearse_serving(session, tried, stage, live, scratch)
     }
 
     /// Checks the previous version out beside the site, with its outputs of the site's own steps.

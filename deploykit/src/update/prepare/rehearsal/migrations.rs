@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::world::{Scratch, Tried};
 use super::{Ends, Stage};
 use crate::django::{
-    DatabaseState, DjangoError, Migrate, MigrationOnCopy, PendingMigration, RowDigests, Session,
+    Copies, DatabaseState, DjangoError, Migrate, MigrationOnCopy, PendingMigration, RowDigests, Session,
 };
 use crate::host::Host;
 use crate::update::answers::InDatabase;
@@ -62,9 +62,10 @@ impl Preparation<'_, '_> {
         session: &mut Session,
         stage: &Stage<'_>,
         databases: &mut [InDatabase],
+        copies: Copies,
         scratch: &Scratch,
     ) -> Result<(Option<Tried>, Rehearsed), Ends> {
-        let found = self.migrate_copies(session, stage, databases, scratch);
+        let found = self.migrate_copies(stage, databases, copies, scratch);
         // What was seen before a rehearsal had to end counts, too.
         if !matches!(found, Err(Ends::Fails(_))) {
             self.settle_backups(session, stage, databases)?;
@@ -74,16 +75,16 @@ impl Preparation<'_, '_> {
 
     fn migrate_copies(
         &mut self,
-        session: &mut Session,
         stage: &Stage<'_>,
         databases: &mut [InDatabase],
+        copies: Copies,
         scratch: &Scratch,
     ) -> Result<(Option<Tried>, Rehearsed), Ends> {
         if let Some(file) = stage.apart.databases.iter().find(|file| !file.is_new) {
             let path = file.path.display();
             return Err(Ends::cannot(format!("the database `{path}` is not linked into the staged tree")));
         }
-        let mut tried = self.try_out(session, stage, Some(stage.tree), scratch)?;
+        let mut tried = self.boot_on(copies, stage, Some(stage.tree), scratch)?;
         let bytes = tried.copies.bytes;
         let missing = self.missing(&tried.copies);
         let mut rehearsed = Rehearsed { bytes, is_measured: true, missing, ..Rehearsed::default() };

@@ -1,10 +1,11 @@
 //! What the new version's pages answer on copies of the databases.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::live::Live;
 use super::world::{Scratch, Tried};
 use super::{Ends, Stage};
-use crate::django::{DjangoError, PageRecord, PageServer, Session};
+use crate::django::{DjangoError, PageRecord, PageServer, Raised, Session};
 use crate::git::counted;
 use crate::host::processes::ProcessId;
 use crate::operations::smoke_check::{PageResult, SmokeCheck};
@@ -16,48 +17,60 @@ use crate::update::services::BACKGROUND;
 /// How long a path of a Unix socket may be, in bytes. Source: `unix(7)`.
 const LONGEST_SOCKET: usize = 107;
 
+/// What a version answered in a rehearsal.
+pub(super) struct Asked {
+    pub results: Vec<PageResult>,
+    pub records: Vec<PageRecord>,
+    /// Why its process ended, if a page ended it.
+    pub ended: Option<Box<Raised>>,
+}
+
 impl Preparation<'_, '_> {
-    /// Asks the new version for the pages of the smoke check.
+    /// Asks the new version for the pages of the smoke check. `live`: what the live version does there, if that is known; it is
+    /// taken once it was compared.
     pub(super) fn rehearse_pages(
         &mut self,
         session: &mut Session,
-        tried: Tried,
+        mut tried: Tried,
         stage: &Stage<'_>,
+        live: &mut Option<Live>,
         scratch: &Scratch,
     ) -> Result<String, Ends> {
-        let socket = scratch.0.join("pages.sock");
-        let Some(check) = stage.check.as_ref().filter(|check| !check.pages.is_empty()) else {
+        let Some(check) = self.page_check(stage.check.clone(), scratch)? else {
             return Ok("no pages are configured".to_owned());
         };
-        if socket.as_os_str().len() > LONGEST_SOCKET {
-            return Err(Ends::cannot(format!("`{}` is too long for a Unix socket", socket.display())));
-        }
-        let check = check.through(socket.clone()).map_err(|error| Ends::Fails(error.into()))?;
+        let Asked { results, records, ended } = self.ask(&mut tried, stage, &check)?;
         let is_whole = tried.copies.skipped.is_empty();
-        let (results, records) = self.ask(tried, stage, &check, &socket)?;
+        // Before the live version is tried in the same directory.
+        tried.session.close(&self.host);
+        if let Some(raised) = ended {
+            let failing = results.into_iter().filter(|page| !page.problems.is_empty()).collect();
+            let raised = Some(raised);
+            return Err(Ends::Fails(
+                PreparationError::PagesFail { version: self.version(), failing, raised }.into(),
+            ));
+        }
         let (mut failing, mut unsure) = judge(&results, &records, &stage.own);
         if !failing.is_empty() && is_whole {
             // Pages that the live version does not answer here either say nothing about the new one.
-            let there = match self.live_pages(session, stage, &check, &socket, scratch) {
-                // Then nothing speaks for the new version.
-                Err(Ends::Cannot(_)) => stage.baseline.to_vec(),
-                // Then this is no place to tell one version from another.
-                Err(Ends::Fails(error)) if error.is::<PreparationError>() => Vec::new(),
-                there => there?,
-            };
-            failing.retain(|page| {
-                let status = |results: &[PageResult]| {
-                    results.iter().find(|one| one.path == page.path).map(|one| one.status)
-                };
-                let is_faithful = status(&there) == status(stage.baseline);
-                if !is_faithful {
-                    unsure.push(format!(
-                        "`{}` is not rehearsed: Django alone does not answer it as the live site does",
-                        page.path
-                    ));
+            let asked;
+            let there = match &*live {
+                Some(there) => there,
+                None => {
+                    asked = self.live_there(session, stage, scratch)?;
+                    &asked
                 }
-                is_faithful
+            };
+            failing.retain(|page| match there.is_no_evidence(page, stage.baseline) {
+                Some(text) => {
+                    unsure.push(text);
+                    false
+                }
+                None => true,
             });
+        }
+        if let (true, Some(live)) = (failing.is_empty(), live.take()) {
+            unsure.extend(live.open_point(stage.baseline, &results, self.what()));
         }
         for text in unsure {
             self.notice(text);
@@ -113,27 +126,28 @@ impl Preparation<'_, '_> {
         Ok((!workers.loaded.is_empty()).then(|| workers.loaded.join(", ")))
     }
 
-    /// Returns what the live version answers on copies.
-    fn live_pages(
-        &mut self,
-        session: &mut Session,
-        stage: &Stage<'_>,
-        check: &SmokeCheck,
-        socket: &Path,
+    /// Returns the check of pages in the rehearsal; `None`: there are none.
+    pub(super) fn page_check(
+        &self,
+        check: Option<SmokeCheck>,
         scratch: &Scratch,
-    ) -> Result<Vec<PageResult>, Ends> {
-        let live = self.try_out(session, stage, None, scratch)?;
-        self.ask(live, stage, check, socket).map(|(results, _)| results)
+    ) -> Result<Option<(SmokeCheck, PathBuf)>, Ends> {
+        let socket = scratch.0.join("pages.sock");
+        let Some(check) = check.filter(|check| !check.pages.is_empty()) else { return Ok(None) };
+        if socket.as_os_str().len() > LONGEST_SOCKET {
+            return Err(Ends::cannot(format!("`{}` is too long for a Unix socket", socket.display())));
+        }
+        let check = check.through(socket.clone()).map_err(|error| Ends::Fails(error.into()))?;
+        Ok(Some((check, socket)))
     }
 
-    /// Lets a version answer these pages, and ends its world.
-    fn ask(
+    /// Lets a version answer these pages.
+    pub(super) fn ask(
         &self,
-        mut tried: Tried,
+        tried: &mut Tried,
         stage: &Stage<'_>,
-        check: &SmokeCheck,
-        socket: &Path,
-    ) -> Result<(Vec<PageResult>, Vec<PageRecord>), Ends> {
+        (check, socket): &(SmokeCheck, PathBuf),
+    ) -> Result<Asked, Ends> {
         let root = stage.site.static_files.root.as_ref().map(|root| self.in_live(stage, root));
         let url = stage.site.static_files.url.as_ref().filter(|url| url.starts_with('/'));
         let files: Vec<(String, PathBuf)> = url.cloned().zip(root).into_iter().collect();
@@ -144,18 +158,11 @@ impl Preparation<'_, '_> {
             .begin_pages(&self.host, &server)
             .map_err(|error| Ends::because("the application does not load on the copy", error))?;
         let results = check.run(&self.host).map_err(|error| Ends::Fails(error.into()))?;
-        let records = match tried.session.end_pages(&self.host) {
-            // A page has ended the process.
+        match tried.session.end_pages(&self.host) {
             Err(DjangoError::Broken { raised, .. }) => {
-                let failing = results.into_iter().filter(|page| !page.problems.is_empty()).collect();
-                return Err(Ends::Fails(
-                    PreparationError::PagesFail { version: self.version(), failing, raised: Some(raised) }
-                        .into(),
-                ));
+                Ok(Asked { results, records: Vec::new(), ended: Some(raised) })
             }
-            records => records?,
-        };
-        tried.session.close(&self.host);
-        Ok((results, records))
+            records => Ok(Asked { results, records: records?, ended: None }),
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::django::{Appears, Copies, DjangoError, NoCopy, Session, When, World};
 use crate::error::warn;
 use crate::git::StagedTree;
 use crate::host::files::{self, InPath};
-use crate::state::Copied;
+use crate::state::{Copied, State};
 use crate::update::prepare::{Failed, Preparation};
 use crate::update::rehearsal::{Cannot, most, without_rows};
 
@@ -23,6 +23,13 @@ pub(super) struct Tried {
 pub(super) struct Scratch(pub PathBuf);
 
 impl Scratch {
+    /// Makes the directory.
+    pub(super) fn new(state: &State) -> Result<Self, Failed> {
+        let scratch = Scratch(state.rehearsal());
+        scratch.clear()?;
+        Ok(scratch)
+    }
+
     /// Makes it an empty directory that only its owner can read.
     fn clear(&self) -> Result<(), Failed> {
         files::remove_tree(&self.0)?;
@@ -46,6 +53,17 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<Tried, Ends> {
         let copies = self.copies(session, stage, scratch)?;
+        self.boot_on(copies, stage, tree, scratch)
+    }
+
+    /// Boots a version in a world of its own, on these copies; `None`: the live version.
+    pub(super) fn boot_on(
+        &self,
+        copies: Copies,
+        stage: &Stage<'_>,
+        tree: Option<&StagedTree>,
+        scratch: &Scratch,
+    ) -> Result<Tried, Ends> {
         let booted = self.try_on(copies, stage, tree, scratch)?;
         // It boots beside the site: what it lacks here is something of the machine.
         booted.map_err(|error| Ends::because("Django does not boot on the copy", error))
