@@ -9,5 +9,6 @@ mod missing;
 mod programs;
 mod releases;
 mod rows;
+mod scratch;
 mod servers;
 mod way_back;

@@ -28,6 +28,9 @@ pub struct World {
     /// The copies of its databases.
     #[serde(skip)]
     pub copies: Copies,
+    /// The URL of the scratch database that may hold one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch_url: Option<String>,
 }
 
 /// A directory in place of a live one.
@@ -48,6 +51,8 @@ pub struct Copies {
     servers: Vec<Value>,
     show: Vec<Value>,
     empty: Vec<Value>,
+    proxies: Vec<Value>,
+    plain: Vec<String>,
     pub(super) expected: Value,
     /// The size of the copies, in bytes.
     pub bytes: u64,
@@ -146,6 +151,14 @@ pub struct Workers {
     pub unknown: Vec<String>,
 }
 
+impl Copies {
+    /// Tells whether one of them is in the scratch database.
+    #[must_use]
+    pub fn use_scratch(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+}
+
 impl Appears {
     /// Returns the staged static files in place of the live ones; `None`: they do not change.
     pub(crate) fn of(collected: &Collected) -> Option<Self> {
@@ -163,6 +176,8 @@ impl World {
         spec["files"] = json!(self.copies.files);
         spec["servers"] = json!(self.copies.servers);
         spec["empty"] = json!(self.copies.empty);
+        spec["proxies"] = json!(self.copies.proxies);
+        spec["plain"] = json!(self.copies.plain);
         spec
     }
 }
@@ -217,8 +232,8 @@ mod tests {
     fn the_copies_are_part_of_the_specification() {
         let copies = json!({
             "files": [["/s/d.sqlite3", "/srv/db.sqlite3"]], "servers": [], "show": [["/s/pg", "/run/postgresql", true]],
-            "empty": [], "expected": {}, "bytes": 10, "seconds": 0.5, "skipped": {}, "schema_only": [],
-            "copied": { "default": { "size_bytes": 10, "duration_ms": 500 } },
+            "empty": [], "proxies": [], "plain": ["default"], "expected": {}, "bytes": 10, "seconds": 0.5, "skipped": {},
+            "schema_only": [], "copied": { "default": { "size_bytes": 10, "duration_ms": 500 } },
         });
         let appears = |live: &str, staged: &str| Appears { live: live.into(), staged: staged.into() };
         let world = World {
@@ -227,6 +242,7 @@ mod tests {
             show: vec![appears("/srv/static", "/srv/static.next")],
             writable: vec!["/srv/media".into()],
             copies: serde_json::from_value(copies).unwrap(),
+            scratch_url: None,
         };
         let expected = json!({
             "scratch": "/s",
@@ -236,6 +252,8 @@ mod tests {
             "files": [["/s/d.sqlite3", "/srv/db.sqlite3"]],
             "servers": [],
             "empty": [],
+            "proxies": [],
+            "plain": ["default"],
         });
         assert_eq!(world.spec(), expected);
     }

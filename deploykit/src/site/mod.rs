@@ -137,6 +137,9 @@ impl Site {
             variables.set(name, value);
             sensitive.add(&[name], value);
         }
+        if let Some(url) = &config.rehearsal.database_url {
+            sensitive.add(&["database-url"], url);
+        }
         // A secrets file that cannot be read is reported by the step that needs it.
         if let Some(file) = config.secrets.file.as_deref().and_then(|file| SecretsFile::read(file).ok()) {
             sensitive.extend(file.sensitive());
@@ -311,6 +314,17 @@ impl Site {
             found.status_file.clone_from(&config.maintenance.status_file);
         }
         Ok(Some(found))
+    }
+
+    /// Returns the URL of the scratch database for the rehearsal, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// With the name of a variable that is missing.
+    pub(crate) fn scratch_url(&self) -> Result<Option<String>, &str> {
+        let Some(url) = self.config.rehearsal.database_url.as_deref() else { return Ok(None) };
+        let Some(name) = url.strip_prefix('$') else { return Ok(Some(url.to_owned())) };
+        self.variables.get(name).map(|url| Some(url.to_owned())).ok_or(name)
     }
 
     /// Returns the page that the web server shows while it exists.

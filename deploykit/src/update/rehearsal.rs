@@ -210,8 +210,18 @@ const LACKS: [(&[&str], &str); 3] = [
     ),
 ];
 
-/// Says what a migration failed for want of that a copy need not have; `None`: it failed by itself.
-pub(super) fn lack(error: &DjangoError) -> Option<&'static str> {
+/// What PostgreSQL says where a role lacks rights that the role of the live database may have.
+const RIGHTS: [&str; 5] = [
+    "must be member of role",
+    "must be able to set role",
+    "must be owner of",
+    "permission denied",
+    "role \"",
+];
+
+/// Says what a migration failed for want of that a copy need not have; `None`: it failed by itself. `in_scratch`: another role owns
+/// the copy.
+pub(super) fn lack(error: &DjangoError, in_scratch: bool) -> Option<&'static str> {
     let (DjangoError::MigrationFailed { raised, .. }
     | DjangoError::ReversalFailed { raised, .. }
     | DjangoError::MigrateCommand { raised, .. }) = error
@@ -220,7 +230,9 @@ pub(super) fn lack(error: &DjangoError) -> Option<&'static str> {
     };
     let message = raised.message.to_lowercase();
     let lack = LACKS.iter().find(|(said, _)| said.iter().any(|said| message.contains(said)));
-    lack.map(|(_, what)| *what)
+    let lack = lack.map(|(_, what)| *what);
+    let rights = "a migration needs rights that the role of `rehearsal.database-url` lacks";
+    lack.or_else(|| (in_scratch && RIGHTS.iter().any(|said| message.contains(said))).then_some(rights))
 }
 
 /// Sorts the pages that are not as expected: those that show that the new version is broken, and what is said of the others. `own`
@@ -371,7 +383,7 @@ mod tests {
                 message: message.to_owned(),
                 traceback: Vec::new(),
             };
-            lack(&DjangoError::MigrationFailed { migration: None, raised: Box::new(raised) })
+            lack(&DjangoError::MigrationFailed { migration: None, raised: Box::new(raised) }, false)
         };
         let rights = "a migration needs the rights of a superuser, which nobody has on a copy";
         let extension = "a migration needs an extension that the private server lacks";

@@ -35,7 +35,7 @@ fn boot_on_copies(site: &Site) -> Session {
     let scratch = site.path("scratch");
     fs::create_dir(&scratch).expect("a directory");
     let databases = [("default".to_owned(), 1 << 30)];
-    let copies = site.boot().copy_databases(&host, &scratch.join("databases"), &databases);
+    let copies = site.boot().copy_databases(&host, &scratch.join("databases"), &databases, None);
     let world = World { scratch, copies: copies.expect("copies"), ..World::default() };
     let booting = Session::begin_in(&host, &site.project, &world).expect("a process");
     booting.booted(&host).expect("a world")

@@ -32,7 +32,8 @@ impl Session {
     }
 
     /// Copies databases into a directory, with everything that a [`World`](crate::django::World) needs to serve them. Each alias has
-    /// a limit in bytes, above which only the schema and the rows of Django's own small tables are copied. At most an hour.
+    /// a limit in bytes, above which only the schema and the rows of Django's own small tables are copied. `scratch_url` names a
+    /// scratch database for `default`, if no private server can have its copy. At most an hour.
     ///
     /// # Errors
     ///
@@ -42,6 +43,7 @@ impl Session {
         host: &Host,
         directory: &Path,
         databases: &[(String, u64)],
+        scratch_url: Option<&str>,
     ) -> Result<Copies, DjangoError> {
         let aliases: Vec<&String> = databases.iter().map(|(alias, _)| alias).collect();
         let limits: BTreeMap<&String, u64> = databases.iter().map(|(alias, limit)| (alias, *limit)).collect();
@@ -51,8 +53,20 @@ impl Session {
             "databases": aliases,
             "limits": limits,
             "nice": host.niceness(),
+            "scratch_url": scratch_url,
         });
         self.ask(host, "copy databases", request, Some(LONGEST))
+    }
+
+    /// Removes the copy that is in a scratch database. `directory` is the one of the copies, which identifies the site.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached or emptied.
+    pub fn clear_scratch(&mut self, host: &Host, url: &str, directory: &Path) -> Result<(), DjangoError> {
+        let request =
+            json!({ "do": "clear_scratch", "scratch_url": url, "directory": names::text(directory) });
+        self.tell(host, "empty the scratch database", request, Some(READ))
     }
 
     /// Makes sure, in a world, that every alias leads to its copy.

@@ -123,15 +123,28 @@ impl Preparation<'_, '_> {
         if self.rehearses() == When::Never {
             return Ok(None);
         }
-        let scratch = Scratch(self.state.rehearsal());
+        let scratch = Scratch::at(self.state.rehearsal());
+        let found = self.rehearse_both(session, stage, databases, &scratch);
+        self.empty_database(session, &scratch);
+        found
+    }
+
+    /// Rehearses the migrations, and then the pages.
+    fn rehearse_both(
+        &mut self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        databases: &mut [InDatabase],
+        scratch: &Scratch,
+    ) -> Result<Option<Rehearsed>, UpdateError> {
         let (copies, mut live) = match stage.is_restarted {
-            true => self.check_live(session, stage, &scratch).map(|(copies, live)| (Some(copies), live))?,
+            true => self.check_live(session, stage, scratch).map(|(copies, live)| (Some(copies), live))?,
             false => (None, None),
         };
         let step = self.begin_step(StepKind::RehearseMigrations);
-        let found = copies.unwrap_or_else(|| self.copies(session, stage, &scratch));
+        let found = copies.unwrap_or_else(|| self.copies(session, stage, scratch));
         let found = found
-            .and_then(|copies| self.rehearse_migrations(session, stage, databases, copies, &scratch))
+            .and_then(|copies| self.rehearse_migrations(session, stage, databases, copies, scratch))
             .map(|(tried, rehearsed)| {
                 let text = rehearsed.to_string();
                 ((tried, rehearsed), text)
@@ -141,7 +154,7 @@ impl Preparation<'_, '_> {
             None => None,
             Some((tried, mut rehearsed)) => {
                 let step = self.begin_step(StepKind::RehearsePages);
-                let pages = self.rehearse_version(session, tried, stage, databases, &mut live, &scratch);
+                let pages = self.rehearse_version(session, tried, stage, databases, &mut live, scratch);
                 let pages = self.judged_without(&rehearsed.missing, pages);
                 rehearsed.pages = self.end_rehearsal(step, pages.map(|text| (text.clone(), text)))?;
                 Some(rehearsed)
@@ -204,7 +217,7 @@ impl Preparation<'_, '_> {
     /// Tells whether the kernel lets the site have namespaces.
     pub(super) fn has_world(&self, session: &mut Session) -> Result<bool, Failed> {
         let scratch = Scratch::new(&self.state)?;
-        Ok(session.why_no_world(&self.host, &scratch.0)?.is_none())
+        Ok(session.why_no_world(&self.host, &scratch.path)?.is_none())
     }
 
     fn rehearses(&self) -> When {

@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn what_is_too_large_or_takes_too_long_is_copied_without_rows() {
         let (limit, time_limit) = (Size(2_000_000_000), Duration::from_secs(90));
-        let limits = RehearsalSection { when: When::Auto, limit, time_limit };
+        let limits = RehearsalSection { when: When::Auto, limit, time_limit, database_url: None };
         let mut copied = Copied::default();
         assert_eq!(most(&limits, &copied, "default"), 2_000_000_000);
         let said = without_rows(&limits, &copied, "default", 2_500_000_000);

@@ -11,7 +11,7 @@ import time
 import traceback
 from typing import Any, Iterator
 
-from . import private_mariadb, private_postgresql
+from . import private_mariadb, private_postgresql, scratch_postgresql
 from .backup_sqlite import copy_database
 from .beside import beside
 from .connections import has_database, place_of
@@ -21,6 +21,9 @@ from .kinds import Connection, Json
 from .private import CannotCopy, check_room, end_left_server, end_with_parent, refusal, system
 from .registry import answers
 from .sql import rows_of
+
+# The alias whose database `rehearsal.database-url` may receive.
+MAIN = "default"
 
 
 @answers("copy_databases")
@@ -38,7 +41,7 @@ def copy_databases(request: Json, parent: int) -> Json:
     since, directory = time.monotonic(), request["directory"]
     empty(directory)
     found: Json = {"files": [], "servers": [], "show": [], "empty": [], "expected": {}, "bytes": 0}
-    found.update(skipped={}, schema_only=[], copied={})
+    found.update(skipped={}, schema_only=[], copied={}, proxies=[], plain=[])
     places: dict[Any, list[str]] = collections.OrderedDict()
     for alias in request["databases"]:
         if has_database(alias):
@@ -58,6 +61,9 @@ def copy_databases(request: Json, parent: int) -> Json:
     for number, databases in enumerate(servers.values()):
         with skipping(found, [alias for aliases in databases.values() for alias in aliases]):
             copy_server(os.path.join(directory, "server-%d" % number), databases, request, found)
+    for databases in servers.values():
+        if request.get("scratch_url") and MAIN in found["skipped"] and any(MAIN in one for one in databases.values()):
+            copy_to_scratch(databases, request, found)
     found["seconds"] = time.monotonic() - since
     return found
 
@@ -104,6 +110,44 @@ def copy_server(directory: str, databases: dict[str, list[str]], request: Json, 
 def note(found: Json, aliases: list[str], size: int, seconds: float) -> None:
     """Records the size of a live database, and how long its copy took."""
     found["copied"].update((alias, {"size_bytes": size, "duration_ms": int(1000 * seconds)}) for alias in aliases)
+
+
+def copy_to_scratch(databases: dict[str, list[str]], request: Json, found: Json) -> None:
+    """Copies the main database, which no private server can have, into the scratch database of the configuration."""
+    from django.db import connections
+
+    aliases = [alias for aliases in databases.values() for alias in aliases]
+    private = found["skipped"].pop(MAIN)["reason"]
+    with skipping(found, aliases):
+        if connections[MAIN].vendor != "postgresql":
+            raise CannotCopy("%s; `rehearsal.database-url` is for PostgreSQL only" % private)
+        directory = os.path.join(request["directory"], "scratch")
+        opened = {alias: connections[alias] for alias in [MAIN] + sorted(set(databases) - {MAIN})}
+        scratch = scratch_postgresql.Scratch(directory, opened, request["scratch_url"], request["nice"], private)
+        begun = time.monotonic()
+        size, whole = scratch.copy(request["limits"][MAIN])
+        note(found, aliases, size, time.monotonic() - begun)
+        found["show"] += scratch.show()
+        found["servers"] += scratch.servers()
+        found["proxies"].append(scratch.proxy())
+        found["bytes"] += scratch.size
+        found["plain"] += aliases
+        found["expected"].update((alias, scratch.expected()) for alias in aliases)
+        found["schema_only"] += [] if whole else aliases
+        for alias in aliases:
+            found["skipped"].pop(alias, None)
+
+
+@answers("clear_scratch")
+def do_clear_scratch(request: Json) -> Json:
+    """Empties the scratch database of the configuration if a copy for a rehearsal is in it."""
+    from django.db import connections
+
+    try:
+        scratch_postgresql.clear(connections[MAIN], request["scratch_url"], request["directory"])
+    except Exception as error:
+        raise Failed("raised", error) from error
+    return {}
 
 
 def empty(directory: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from .kinds import Settings
 
@@ -13,13 +13,22 @@ LOCAL_MAIL = "django.core.mail.backends.locmem.EmailBackend"
 # Parts of the names of cache backends that need a server.
 SERVERS = ("redis", "memcached", "valkey")
 
-
 # The URL schemes of queues that need a server.
 QUEUES = ("redis", "rediss", "valkey", "amqp", "amqps", "pyamqp", "sqs")
 
 
-def override() -> None:
-    """Patches the loading of settings so that nothing is sent to a server outside this process."""
+# Options of a connection to PostgreSQL that a proxy on this machine cannot meet.
+OF_SERVER = (
+    "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "sslnegotiation", "channel_binding", "gssencmode",
+    "require_auth", "requirepeer", "assume_role",
+)  # fmt: skip
+
+
+def override(plain: Sequence[str] = ()) -> None:
+    """Patches the loading of settings so that nothing is sent to a server outside this process.
+
+    The databases with the aliases `plain` are connected to without TLS, and as no other role.
+    """
     from django.conf import LazySettings
 
     original: Callable[..., None] = LazySettings._setup
@@ -27,7 +36,7 @@ def override() -> None:
     def setup(self: Any, name: str | None = None) -> None:
         """Loads the settings and overrides some, in the settings module, too."""
         original(self, name)
-        changed = overrides(self._wrapped)
+        changed = dict(overrides(self._wrapped), **plain_databases(self._wrapped, plain))
         module = sys.modules.get(getattr(self._wrapped, "SETTINGS_MODULE", None) or "")
         for key, value in changed.items():
             setattr(self._wrapped, key, value)
@@ -54,6 +63,20 @@ def overrides(settings: Settings) -> dict[str, Any]:
         if is_remote(getattr(settings, name, None)):
             changed[name] = "cache+memory://"
     return changed
+
+
+def plain_databases(settings: Settings, plain: Sequence[str]) -> dict[str, Any]:
+    """Returns the databases, some of them without requirements of their server; nothing if there are none to change."""
+    databases = getattr(settings, "DATABASES", None)
+    if not plain or not isinstance(databases, dict):
+        return {}
+    changed = dict(databases)
+    for alias in plain:
+        if alias in changed:
+            options = changed[alias].get("OPTIONS") or {}
+            kept = {name: value for name, value in options.items() if name not in OF_SERVER}
+            changed[alias] = dict(changed[alias], OPTIONS=dict(kept, sslmode="disable"))
+    return {"DATABASES": changed}
 
 
 def cache(alias: str, one: Any) -> Any:

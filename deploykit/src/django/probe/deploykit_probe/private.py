@@ -37,9 +37,9 @@ AS_USER = (
     "os.execv(sys.argv[3], [one.replace('{}', '/proc/self/fd/%d' % number) for one in sys.argv[3:]])\n"
 )
 
-# Forwards connections from one port to another, for a server that clients reach at several ports.
+# Forwards connections from a port to another one or to a Unix socket, for a server that clients reach at several addresses.
 FORWARD = (
-    "import socket, sys, threading\n"
+    "import os, socket, sys, threading\n"
     "def pass_on(one, other):\n"
     "    try:\n"
     "        while True:\n"
@@ -51,14 +51,17 @@ FORWARD = (
     "    except OSError:\n"
     "        one.close()\n"
     "        other.close()\n"
-    "address, port, to = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])\n"
+    "address, port, to = sys.argv[1], int(sys.argv[2]), sys.argv[3]\n"
+    "is_path = to.startswith('/')\n"
+    # The whole path of a socket may be longer than the kernel allows.
+    "near = is_path and '/proc/self/fd/%d/%s' % (os.open(os.path.dirname(to), os.O_PATH), os.path.basename(to))\n"
     "listener = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET)\n"
     "listener.bind((address, port))\n"
     "listener.listen(100)\n"
     "while True:\n"
-    "    client, server = listener.accept()[0], socket.socket(listener.family)\n"
+    "    client, server = listener.accept()[0], socket.socket(socket.AF_UNIX if is_path else listener.family)\n"
     "    try:\n"
-    "        server.connect((address, to))\n"
+    "        server.connect(near if is_path else (address, int(to)))\n"
     "    except OSError:\n"
     "        client.close()\n"
     "        continue\n"
@@ -214,6 +217,19 @@ def end_left_server(data: str) -> None:
             continue
 
 
+def forwarder(address: str, port: int, to: str) -> Json:
+    """Returns how the world starts a program that forwards connections to another port, or to a Unix socket."""
+    return {
+        "argv": [sys.executable, "-I", "-S", "-c", FORWARD, address, str(port), to],
+        "environment": {},
+        "user": None,
+        "stop": int(signal.SIGTERM),
+        "ready": {"tcp": [address, port]},
+        "listen": [],
+        "hosts": {},
+    }
+
+
 class Endpoints:
     """The sockets and addresses at which clients reach a live server, and the private one must listen in the world."""
 
@@ -264,19 +280,14 @@ class Endpoints:
     def forwarders(self) -> list[Json]:
         """Returns the programs that forward the other ports."""
         to = self.port(0)
-        return [
-            {
-                "argv": [sys.executable, "-I", "-S", "-c", FORWARD, address, str(port), str(to)],
-                "environment": {},
-                "user": None,
-                "stop": int(signal.SIGTERM),
-                "ready": {"tcp": [address, port]},
-                "listen": [],
-                "hosts": {},
-            }
-            for address, port in sorted(self.reached)
-            if port != to
-        ]
+        return [forwarder(address, port, str(to)) for address, port in sorted(self.reached) if port != to]
+
+    def forwarders_to(self, socket: str) -> list[Json]:
+        """Returns the programs that forward all addresses to a Unix socket."""
+        found = [forwarder(address, port, socket) for address, port in sorted(self.reached)]
+        for one in found[:1]:
+            one.update(listen=self.far(), hosts=self.hosts)
+        return found
 
     def show(self, user: str | None) -> list[list[Any]]:
         """Makes the directories of the sockets, and returns where the world must mount them."""

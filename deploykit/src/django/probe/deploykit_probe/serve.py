@@ -161,7 +161,7 @@ def boot(requests: IO[bytes]) -> None:
         send(failure(Failed("no_django", error)))
         return
     if origin.IN_WORLD:
-        overrides.override()
+        overrides.override(configuration["world"].get("plain", []))
     for owner, name in ((management, "execute_from_command_line"), (management.ManagementUtility, "execute")):
         original = getattr(owner, name)
         origin.REPLACED.append((owner, name, original))

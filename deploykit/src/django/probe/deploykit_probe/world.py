@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -15,10 +16,12 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from typing import Any, NoReturn
 
-from . import kernel
+from . import kernel, proxy_postgresql
 from .errors import Refused, readable
+from .http_server import bind
 from .kinds import Json
 from .layers import Layers, open_up
 from .registry import answers
@@ -79,6 +82,8 @@ def enter(spec: Json, kept: set[int]) -> None:
         uid, gid, here = os.getuid(), os.getgid(), os.getcwd()
         sockets = sorted(set(kernel.sockets()))
         user = kernel.NEWUSER if uid else 0
+        for proxy in spec.get("proxies", []):
+            start_proxy(proxy, spec["scratch_url"])
         kernel.unshare(kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWPID | user)
         if user:
             for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
@@ -122,6 +127,36 @@ def enter(spec: Json, kept: set[int]) -> None:
     if os.path.isdir(here):
         os.chdir(here)
     os.environ.update(spec.get("variables", {}))
+
+
+def start_proxy(proxy: Json, url: str) -> None:
+    """Starts a process outside of this world, through which the world reaches a scratch database. It ends with this process."""
+    for path in proxy["listen"]:
+        # That of an earlier world.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    listening = [bind(path) for path in proxy["listen"]]
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        for one in listening:
+            one.close()
+        return
+    try:
+        kernel.die_with_parent()
+        if os.getppid() != parent:
+            os._exit(1)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        kernel.close_all_but({one.fileno() for one in listening})
+        proxy_postgresql.Proxy(proxy_postgresql.target_of(url), proxy["names"], proxy["settings"]).serve(listening)
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        os._exit(1)
 
 
 def end(status: int) -> NoReturn:

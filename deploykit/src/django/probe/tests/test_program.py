@@ -52,6 +52,7 @@ def test_every_request_has_one_function() -> None:
         begin_pages
         begin_twin
         check
+        clear_scratch
         compile
         confirm_copies
         copy_databases

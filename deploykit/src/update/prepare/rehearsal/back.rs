@@ -43,9 +43,23 @@ impl Preparation<'_, '_> {
         if self.rehearses() == When::Never {
             return Ok(None);
         }
-        let scratch = Scratch(self.state.rehearsal());
+        let scratch = Scratch::at(self.state.rehearsal());
+        let found = self.rehearse_both_back(session, stage, ways, outputs, &scratch);
+        self.empty_database(session, &scratch);
+        found
+    }
+
+    /// Rehearses what happens to the databases, and then the pages.
+    fn rehearse_both_back(
+        &mut self,
+        session: &mut Session,
+        stage: &Stage<'_>,
+        ways: &[Way],
+        outputs: &[Swap],
+        scratch: &Scratch,
+    ) -> Result<Option<Duration>, UpdateError> {
         let step = self.begin_step(StepKind::RehearseMigrations);
-        let went_back = self.go_back(session, stage, ways, &scratch).map(|(copies, live, back)| {
+        let went_back = self.go_back(session, stage, ways, scratch).map(|(copies, live, back)| {
             let text = back.to_string();
             ((copies, live, back), text)
         });
@@ -56,7 +70,7 @@ impl Preparation<'_, '_> {
         let step = self.begin_step(StepKind::RehearsePages);
         let missing: Vec<String> = copies.skipped.keys().cloned().collect();
         let mut live = Some(live);
-        let pages = self.previous_version(session, copies, stage, outputs, &mut live, &scratch);
+        let pages = self.previous_version(session, copies, stage, outputs, &mut live, scratch);
         let pages = self.judged_without(&missing, pages);
         self.end_rehearsal(step, pages.map(|text| ((), text)))?;
         self.mind_live_pages(live, stage);

@@ -37,7 +37,7 @@ impl Tried {
                 error,
             ));
         }
-        if let Some(lack) = rehearsal::lack(&error) {
+        if let Some(lack) = rehearsal::lack(&error, self.copies.use_scratch()) {
             return Err(Ends::because(lack, error));
         }
         Ok(Err(error))

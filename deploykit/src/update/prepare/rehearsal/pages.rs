@@ -132,7 +132,7 @@ impl Preparation<'_, '_> {
         check: Option<SmokeCheck>,
         scratch: &Scratch,
     ) -> Result<Option<(SmokeCheck, PathBuf)>, Ends> {
-        let socket = scratch.0.join("pages.sock");
+        let socket = scratch.path.join("pages.sock");
         let Some(check) = check.filter(|check| !check.pages.is_empty()) else { return Ok(None) };
         if socket.as_os_str().len() > LONGEST_SOCKET {
             return Err(Ends::cannot(format!("`{}` is too long for a Unix socket", socket.display())));

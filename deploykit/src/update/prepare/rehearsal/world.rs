@@ -1,12 +1,13 @@
 //! The world of a rehearsal: a version is booted in it, on copies of the databases.
 
+use std::cell::Cell;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::{Ends, Stage};
 use crate::django::{Appears, Copies, DjangoError, NoCopy, Session, When, World};
-use crate::error::warn;
+use crate::error::{error_chain, warn};
 use crate::git::StagedTree;
 use crate::host::files::{self, InPath};
 use crate::state::{Copied, State};
@@ -20,26 +21,39 @@ pub(super) struct Tried {
 }
 
 /// The directory for what a rehearsal writes; it goes with this value.
-pub(super) struct Scratch(pub PathBuf);
+pub(super) struct Scratch {
+    pub path: PathBuf,
+    /// The scratch database of the configuration may hold a copy.
+    uses_database: Cell<bool>,
+}
 
 impl Scratch {
     /// Makes the directory.
     pub(super) fn new(state: &State) -> Result<Self, Failed> {
-        let scratch = Scratch(state.rehearsal());
+        let scratch = Scratch::at(state.rehearsal());
         scratch.clear()?;
         Ok(scratch)
     }
 
+    pub(super) fn at(path: PathBuf) -> Self {
+        Scratch { path, uses_database: Cell::new(false) }
+    }
+
+    /// Returns the directory of the copies.
+    fn databases(&self) -> PathBuf {
+        self.path.join("databases")
+    }
+
     /// Makes it an empty directory that only its owner can read.
     fn clear(&self) -> Result<(), Failed> {
-        files::remove_tree(&self.0)?;
-        Ok(DirBuilder::new().mode(0o700).create(&self.0).at("create the directory", &self.0)?)
+        files::remove_tree(&self.path)?;
+        Ok(DirBuilder::new().mode(0o700).create(&self.path).at("create the directory", &self.path)?)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        warn(files::remove_tree(&self.0));
+        warn(files::remove_tree(&self.path));
     }
 }
 
@@ -80,11 +94,12 @@ impl Preparation<'_, '_> {
         let host = self.host.clone();
         let live = &self.site.config().site.repository;
         let world = World {
-            scratch: scratch.0.clone(),
+            scratch: scratch.path.clone(),
             tree: tree.map(|tree| Appears { live: live.clone(), staged: tree.path.clone() }),
             show: tree.and(stage.static_files.clone()).into_iter().chain([self.own_state()]).collect(),
             writable: self.writable(stage),
             copies: copies.clone(),
+            scratch_url: self.site.scratch_url().ok().flatten(),
         };
         let project = match tree {
             Some(_) => stage.project.clone(),
@@ -118,17 +133,23 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<Copies, Ends> {
         scratch.clear()?;
-        if let Some(reason) = session.why_no_world(&self.host, &scratch.0)? {
+        if let Some(reason) = session.why_no_world(&self.host, &scratch.path)? {
             return Err(Ends::cannot(reason));
         }
+        let url = self.site.scratch_url().map_err(|name| {
+            Ends::cannot(format!(
+                "`site.env` and `site.env-file` lack the variable `{name}` of `rehearsal.database-url`"
+            ))
+        })?;
         let limits = &self.site.config().rehearsal;
         let copied = self.state.copied();
         let known = stage.site.databases.iter().filter(|one| one.vendor != "unknown");
         let databases: Vec<(String, u64)> =
             known.map(|one| (one.alias.clone(), most(limits, &copied, &one.alias))).collect();
         let copies = session
-            .copy_databases(&self.host, &scratch.0.join("databases"), &databases)
+            .copy_databases(&self.host, &scratch.databases(), &databases, url.as_deref())
             .map_err(|error| Ends::because("a database cannot be copied", error))?;
+        scratch.uses_database.set(copies.use_scratch() || !copies.skipped.is_empty());
         self.record_copies(&copies, copied)?;
         // The world hides servers, but not files.
         let is_file = |alias: &String| {
@@ -167,6 +188,20 @@ impl Preparation<'_, '_> {
             }
         }
         self.state.set_copied(&copied).map_err(|error| Ends::Fails(error.into()))
+    }
+
+    /// Empties the scratch database of the configuration, if a copy may be in it.
+    pub(super) fn empty_database(&mut self, session: &mut Session, scratch: &Scratch) {
+        if !scratch.uses_database.get() {
+            return;
+        }
+        let Ok(Some(url)) = self.site.scratch_url() else { return };
+        if let Err(error) = session.clear_scratch(&self.host, &url, &scratch.databases()) {
+            self.notice(format!(
+                "the database of `rehearsal.database-url` is not emptied: {}",
+                error_chain(&error)
+            ));
+        }
     }
 
     /// Returns the directories that the site writes much into.
