@@ -22,6 +22,8 @@ ROOT = Path(FACTS["root"])
 CHECKOUT, DATA = ROOT / "site", ROOT / "data"
 REHEARSED = Path(__file__) == CHECKOUT / "project/guestbook/canary.py"
 REPORT = {}
+# How the messages end of what has to fail.
+REFUSED = ("Connection refused", "Connection refused.", "No such process", "Operation not permitted")
 
 
 def change_files(who):
@@ -46,7 +48,10 @@ def change_files(who):
     yield "change deploykit's own", lambda: (CHECKOUT / ".deploykit" / f"canary-{who}").write_text(who)
     yield "change a package", lambda: next(ROOT.glob("venv/lib/*/site-packages/django/__init__.py")).open("a").write(" ")
     yield "change static files", lambda: (DATA / "static" / who).write_text(who)
-    yield "write rows", lambda: write_rows(who)
+    for server in FACTS["servers"]:
+        yield f"change {server['host']}", lambda server=server: change_server(server, who)
+    for name in "db", "archive":
+        yield f"write rows to {name}", lambda name=name: write_rows(DATA / f"{name}.sqlite3", who)
     yield "start a process that stays", lambda: subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)", FACTS["marker"]],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -60,8 +65,12 @@ def reach_others(who):
     yield "a TCP server", lambda: connect(socket.AF_INET, tuple(FACTS["tcp"]), who)
     yield "supervisor", lambda: connect(socket.AF_UNIX, FACTS["supervisor"], who)
     yield "a mail server", lambda: smtplib.SMTP(*FACTS["tcp"], timeout=5)
+    for name in "celery", "dramatiq", "huey", "rq":
+        yield f"the broker by {name}", lambda name=name: getattr(Queues, name)("redis://%s:%d/0" % tuple(FACTS["tcp"]), who)
+    yield "another broker by celery", lambda: Queues.celery("amqp://%s:%d//" % tuple(FACTS["tcp"]), who)
     yield "the site by HTTP", lambda: post_entry(who)
-    yield "gunicorn by a signal", lambda: os.kill(FACTS["gunicorn"], signal.SIGTERM)
+    for program, number in FACTS["programs"].items():
+        yield f"{program} by a signal", lambda number=number: os.kill(number, signal.SIGTERM)
     yield "the machine's name", lambda: socket.sethostname(who)
 
 
@@ -81,9 +90,59 @@ def post_entry(who):
     connection.getresponse()
 
 
-def write_rows(who):
-    """Writes into the database past Django, by the file's own name."""
-    with sqlite3.connect(DATA / "db.sqlite3", timeout=20) as database:
+class Queues:
+    """Enqueues a task, each method by another client."""
+
+    # The site has none of them.
+    sys.path += map(str, Path("@virtualenv@").glob("lib/*/site-packages"))
+
+    @staticmethod
+    def celery(url, who):
+        """As celery does."""
+        from celery import Celery
+
+        app = Celery(broker=url, set_as_current=False)
+        app.conf.broker_transport_options = {"max_retries": 1, "interval_start": 0}
+        app.send_task("canary", [who], retry=False)
+
+    @staticmethod
+    def dramatiq(url, who):
+        """As dramatiq does."""
+        from dramatiq import Message
+        from dramatiq.brokers.redis import RedisBroker
+
+        RedisBroker(url=url, middleware=[]).enqueue(Message("default", "canary", (who,), {}, {}))
+
+    @staticmethod
+    def huey(url, who):
+        """As huey does."""
+        from huey import RedisHuey
+
+        RedisHuey(url=url).task(name="canary")(print)(who)
+
+    @staticmethod
+    def rq(url, who):
+        """As RQ does."""
+        from redis import Redis
+        from rq import Queue
+
+        Queue(connection=Redis.from_url(url)).enqueue(print, who)
+
+
+def change_server(server, who):
+    """Writes into a database, and changes its user, past Django."""
+    import psycopg
+
+    with psycopg.connect(**server) as database:
+        database.execute("SELECT pg_advisory_xact_lock(1)")
+        database.execute("CREATE TABLE IF NOT EXISTS canary (name text)")
+        database.execute("INSERT INTO canary VALUES (%s)", [who])
+        database.execute("ALTER USER CURRENT_USER PASSWORD 'canary'")
+
+
+def write_rows(path, who):
+    """Writes into a database past Django, by the file's own name."""
+    with sqlite3.connect(path, timeout=20) as database:
         database.execute("CREATE TABLE IF NOT EXISTS canary (name TEXT)")
         database.execute("INSERT INTO canary VALUES (?)", [who])
     database.close()
@@ -109,7 +168,7 @@ def done_by(who):
     changed = {name: attempt(work) for name, work in change_files(who)}
     reached = {name: attempt(work) for name, work in reach_others(who)}
     wrong = {name: how for name, how in changed.items() if how != "done"}
-    wrong.update({name: how for name, how in reached.items() if how == "done"})
+    wrong.update({name: how for name, how in reached.items() if not how.endswith(REFUSED)})
     return [len(changed) + len(reached), wrong]
 
 
@@ -119,14 +178,21 @@ def act_with_django(who):
         return
     from django.core.cache import cache
     from django.core.mail import send_mail
+    from django.db import connections
 
     count, wrong = done_by(who)
     mail = ("canary", who, "from@example.org", ["to@example.org"])
-    for name, work in (("mail", lambda: send_mail(*mail)), ("cache", lambda: cache.set("canary", who))):
+    works = {"mail": lambda: send_mail(*mail), "cache": lambda: cache.set("canary", who)}
+    for alias in connections:
+        table = f"canary_{who}_{alias}"
+        works[f"rows of {alias}"] = lambda alias=alias, table=table: connections[alias].cursor().execute(
+            f"CREATE TABLE IF NOT EXISTS {table} (name text)"
+        )
+    for name, work in works.items():
         how = attempt(work)
         if how != "done":
             wrong[name] = how
-    REPORT[who] = [count + 2, wrong]
+    REPORT[who] = [count + len(works), wrong]
 
 
 THREAD = threading.Thread(target=act_with_django, args=("thread",))
@@ -145,7 +211,7 @@ def start_child():
 
 
 def summary():
-    """Says in one line what came of it, once all have acted: pages are asked at the same time."""
+    """Says in one line what came of it, once all have acted: pages are requested at the same time."""
     until = time.monotonic() + 15
     while len(REPORT) < 5 and time.monotonic() < until:
         time.sleep(0.02)
