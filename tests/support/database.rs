@@ -400,7 +400,7 @@ UNION ALL SELECT 'table', table_name, table_type, engine, table_collation, '', '
     FROM information_schema.tables WHERE table_schema = DATABASE()
 ORDER BY 1, 2, 3, 4";
 
-pub(super) fn is_root() -> bool {
+pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }

@@ -1,16 +1,43 @@
 //! The probe, run from its sources in the site's Python and driven by its own protocol.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::django::Site;
+use super::database::is_root;
+use super::django::{Site, python};
 use super::root;
 
 /// Takes the sources' directory, and requests from the standard input.
 const START: &str = "import os, sys; sys.path.insert(0, sys.argv[1]); from deploykit_probe import serve; \
     serve.run(os.fdopen(os.dup(0), 'rb'))";
+
+/// A Python that everybody can start: that of the site may be in the home directory of root.
+pub const SYSTEM: &str = "/usr/bin/python3";
+
+/// The number of `nobody`, whom PostgreSQL must know, and of the group.
+const NOBODY: u32 = 65534;
+
+/// A user without rights.
+pub struct User {
+    pub id: u32,
+    /// The packages of the site's Python.
+    packages: PathBuf,
+}
+
+impl User {
+    /// Returns one who can run sites here; `None`: this process is not root, or the system has another Python.
+    pub fn ordinary() -> Option<User> {
+        let version = "import sys; print('python%d.%d' % sys.version_info[:2])";
+        let said = Command::new(SYSTEM).args(["-c", version]).output().ok()?;
+        let library = python()?.ancestors().nth(2)?.join("lib");
+        let packages = library.join(String::from_utf8(said.stdout).ok()?.trim()).join("site-packages");
+        (is_root() && packages.is_dir()).then_some(User { id: NOBODY, packages })
+    }
+}
 
 /// A booted probe. It is killed when it is dropped.
 pub struct Probe {
@@ -26,7 +53,16 @@ impl Probe {
 
     /// Boots a site with additional configuration.
     pub fn boot_with(site: &Site, more: Value) -> Probe {
+        Probe::boot_as(None, site, more)
+    }
+
+    /// Boots a site as another user, with its packages.
+    pub fn boot_as(user: Option<&User>, site: &Site, more: Value) -> Probe {
         let mut command = Command::new(&site.project.python);
+        if let Some(user) = user {
+            command = Command::new(SYSTEM);
+            command.uid(user.id).gid(user.id).env("PYTHONPATH", &user.packages);
+        }
         command.args(["-c", START]).arg(root().join("deploykit/src/django/probe"));
         command.env("PYTHONDONTWRITEBYTECODE", "1").current_dir(site.directory.path());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("Python starts");

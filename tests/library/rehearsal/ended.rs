@@ -10,6 +10,7 @@ use deploykit::Cancel;
 use deploykit::event::{Event, Outcome, Record};
 use deploykit::update::{self, Prepared, Request, UpdateError};
 
+use crate::support::database::{Database, Engine};
 use crate::support::releases::{edit, prepend, publish_column, write};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::{DemoSite, wait_until};
@@ -106,7 +107,13 @@ fn interrupted(site: &DemoSite, wanted: &str, after: Duration) -> Duration {
 
 #[test]
 fn leave_nothing() {
-    let Some(site) = TestSite::builder().rehearsal().start() else { return };
+    // Without the programs of a server, the copy is a file.
+    let database = Database::new(Engine::PostgreSql);
+    let mut builder = TestSite::builder().rehearsal();
+    if let Some(database) = &database {
+        builder = builder.database(database);
+    }
+    let Some(site) = builder.start() else { return };
     publish_column(&site);
     site.publish(|tree| {
         let views = "project/guestbook/views.py";

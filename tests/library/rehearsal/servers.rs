@@ -1,21 +1,48 @@
 //! Copies of PostgreSQL and MariaDB databases in private servers.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use deploykit::Host;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde_json::{Value, json};
 
 use super::copies::{confirm, copy};
 use crate::database::{assert_same, migrated, on_each_engine, proxy};
-use crate::support::database::{Database, Engine};
+use crate::support::database::{Database, Engine, is_root};
 use crate::support::django::Site;
-use crate::support::probe::Probe;
-use crate::support::site::demo_site::wait_until;
+use crate::support::probe::{Probe, SYSTEM, User};
+use crate::support::site::demo_site::{run, wait_until};
+
+/// Changes both databases past Django, and tries to kill a process.
+const HARM: &str = "
+import os, signal, sys
+sys.path.insert(0, '.')
+from config import settings
+for one in settings.DATABASES.values():
+    path, options = one['HOST'], {'user': one['USER'], 'password': one['PASSWORD'], 'host': one['HOST']}
+    if one['ENGINE'].endswith('mysql'):
+        import pymysql
+        options['database'] = one['NAME']
+        options.update({'unix_socket': options.pop('host')} if path.startswith('/') else {'port': int(one['PORT'])})
+        connection = pymysql.connect(**options)
+    else:
+        import psycopg
+        connection = psycopg.connect(dbname=one['NAME'], port=one.get('PORT') or 5432, **options)
+    cursor = connection.cursor()
+    cursor.execute('CREATE TABLE canary_%d (id int)' % len(path))
+    cursor.execute('DELETE FROM shop_item')
+    connection.commit()
+try:
+    os.kill(int(sys.argv[1]), signal.SIGTERM)
+except ProcessLookupError:
+    sys.exit(0)
+sys.exit('it was sent a signal')
+";
 
 /// A private server, started as in a rehearsal but with its sockets in their private directory.
 struct Private {
@@ -178,8 +205,11 @@ fn mariadb_is_copied_with_its_accounts_and_settings() {
     let mut probe = Probe::boot(&site);
     let copies = probe.ok(&copy(&site, &["default"], 1 << 30));
     assert_eq!((&copies["skipped"], &copies["schema_only"]), (&json!({}), &json!([])), "{copies:#}");
-    let root = fs::metadata("/proc/self").expect("it is there").uid() == 0;
-    assert_eq!(copies["servers"][0]["user"], if root { json!("mysql") } else { Value::Null }, "{copies:#}");
+    assert_eq!(
+        copies["servers"][0]["user"],
+        if is_root() { json!("mysql") } else { Value::Null },
+        "{copies:#}"
+    );
     assert_eq!(processes(&site.path("copies")), [""; 0]);
     let error = probe.ask(&confirm(&copies))["error"].clone();
     assert_eq!(error["kind"], "not_the_copy", "{error:#}");
@@ -221,25 +251,48 @@ fn migrations_run_on_the_copy_at_the_live_addresses(engine: Engine) {
     );
     let plan = site.boot().on("default").migrations(&Host::new()).expect("a plan");
     let facts = database.facts();
-    let scratch = site.path("scratch");
-    let request = json!({
-        "do": "copy_databases", "directory": scratch.join("databases"), "nice": 1,
-        "databases": ["default", "tcp"], "limits": { "default": 1 << 30, "tcp": 1 << 30 }
-    });
-    let copies = Probe::boot(&site).ok(&request);
-    assert_eq!(copies["skipped"], json!({}), "{copies:#}");
-    // PostgreSQL's second address has another port than its socket: its connections are forwarded.
-    let servers = if engine == Engine::PostgreSql { 2 } else { 1 };
-    assert_eq!(copies["servers"].as_array().map(Vec::len), Some(servers), "{copies:#}");
-    let world = json!({ "scratch": scratch, "servers": copies["servers"], "show": copies["show"] });
-    let mut probe = Probe::boot_with(&site, json!({ "world": world }));
-    probe.ok(&confirm(&copies));
-    for alias in ["default", "tcp"] {
-        let request =
-            json!({ "do": "migrate", "database": alias, "applied": plan.applied, "plan": plan.ids() });
-        probe.ok(&request);
+    let ordinary = User::ordinary();
+    for user in std::iter::once(None).chain(ordinary.as_ref().map(Some)) {
+        let id = user.map_or_else(|| getuid().as_raw(), |user| user.id);
+        let mut give = Command::new("chown");
+        run(give.args(["-R", &id.to_string()]).arg(site.directory.path())).expect("it is ours");
+        let scratch = site.path(&format!("scratch-{id}"));
+        let request = json!({
+            "do": "copy_databases", "directory": scratch.join("databases"), "limits": {"default": 1 << 30, "tcp": 1 << 30}, "nice": 1,
+            "databases": ["default", "tcp"]
+        });
+        let copies = Probe::boot_as(user, &site, json!({})).ok(&request);
+        assert_eq!(copies["skipped"], json!({}), "{copies:#}");
+        // PostgreSQL's second address has another port than its socket: its connections are forwarded.
+        let servers = if engine == Engine::PostgreSql { 2 } else { 1 };
+        assert_eq!(copies["servers"].as_array().map(Vec::len), Some(servers), "{copies:#}");
+        let world = json!({ "scratch": scratch, "servers": copies["servers"], "show": copies["show"] });
+        let mut probe = Probe::boot_as(user, &site, json!({ "world": world }));
+        probe.ok(&confirm(&copies));
+        for alias in ["default", "tcp"] {
+            let request =
+                json!({ "do": "migrate", "database": alias, "applied": plan.applied, "plan": plan.ids() });
+            probe.ok(&request);
+        }
+        let mut live = Command::new("sleep").arg("600").uid(id).spawn().expect("it starts");
+        let python = if user.is_some() { Path::new(SYSTEM) } else { &site.project.python };
+        probe.ok(&json!({
+            "do": "run_program", "directory": site.project.directory, "environment": {},
+            "argv": [python, Path::new("-c"), Path::new(HARM), Path::new(&live.id().to_string())]
+        }));
+        assert!(live.try_wait().expect("it is ours").is_none(), "it was killed");
+        live.kill().expect("it runs");
+        live.wait().expect("it is ours");
+        assert_same(&facts, &database.facts());
+        // Its server, too, runs in the directory of its data, and ends with it.
+        let scratch = scratch.canonicalize().expect("a directory");
+        assert!(processes(&scratch).len() >= servers, "no server runs");
+        drop(probe);
+        let ended = wait_until(Duration::from_secs(60), || processes(&scratch).is_empty());
+        assert!(ended, "{:?}", processes(&scratch));
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("a list");
+        assert!(!mounts.contains(scratch.to_str().expect("text")), "{mounts}");
     }
-    assert_same(&facts, &database.facts());
 }
 
 fn a_large_database_is_copied_without_its_rows(engine: Engine) {
