@@ -7,6 +7,7 @@ mod locks;
 mod migrations;
 mod missing;
 mod programs;
+mod redis;
 mod releases;
 mod rows;
 mod scratch;

@@ -35,7 +35,7 @@ const fn release(name: &'static str, change: fn(&Path)) -> Release {
     Release { name, change }
 }
 
-fn in_home(tree: &Path, lines: &str) {
+pub fn in_home(tree: &Path, lines: &str) {
     edit(tree, VIEWS, IN_HOME, &format!("    {lines}\n{IN_HOME}"));
 }
 

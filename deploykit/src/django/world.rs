@@ -53,6 +53,9 @@ pub struct Copies {
     empty: Vec<Value>,
     proxies: Vec<Value>,
     plain: Vec<String>,
+    redis: Vec<String>,
+    /// The Redis servers that have none in their place.
+    pub in_memory: Option<NoRedis>,
     pub(super) expected: Value,
     /// The size of the copies, in bytes.
     pub bytes: u64,
@@ -81,6 +84,17 @@ pub struct NoCopy {
     /// A fragment: "PostgreSQL 15's `initdb` is not installed".
     pub reason: String,
     /// What would allow a copy, if that is known: "apt install postgresql-15".
+    pub help: Option<String>,
+}
+
+/// Redis servers of the site that have none in their place in a rehearsal.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NoRedis {
+    /// Their addresses.
+    pub servers: Vec<String>,
+    /// Why the first one has none: "`redis-server` is not installed".
+    pub reason: String,
+    /// What would allow one, if that is known.
     pub help: Option<String>,
 }
 
@@ -178,6 +192,7 @@ impl World {
         spec["empty"] = json!(self.copies.empty);
         spec["proxies"] = json!(self.copies.proxies);
         spec["plain"] = json!(self.copies.plain);
+        spec["redis"] = json!(self.copies.redis);
         spec
     }
 }
@@ -232,7 +247,7 @@ mod tests {
     fn the_copies_are_part_of_the_specification() {
         let copies = json!({
             "files": [["/s/d.sqlite3", "/srv/db.sqlite3"]], "servers": [], "show": [["/s/pg", "/run/postgresql", true]],
-            "empty": [], "proxies": [], "plain": ["default"], "expected": {}, "bytes": 10, "seconds": 0.5, "skipped": {},
+            "empty": [], "proxies": [], "plain": ["default"], "redis": [], "in_memory": null, "expected": {}, "bytes": 10, "seconds": 0.5, "skipped": {},
             "schema_only": [], "copied": { "default": { "size_bytes": 10, "duration_ms": 500 } },
         });
         let appears = |live: &str, staged: &str| Appears { live: live.into(), staged: staged.into() };
@@ -254,6 +269,7 @@ mod tests {
             "empty": [],
             "proxies": [],
             "plain": ["default"],
+            "redis": [],
         });
         assert_eq!(world.spec(), expected);
     }

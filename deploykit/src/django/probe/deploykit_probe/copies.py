@@ -11,7 +11,7 @@ import time
 import traceback
 from typing import Any, Iterator
 
-from . import private_mariadb, private_postgresql, scratch_postgresql
+from . import private_mariadb, private_postgresql, redis_servers, scratch_postgresql
 from .backup_sqlite import copy_database
 from .beside import beside
 from .connections import has_database, place_of
@@ -34,6 +34,7 @@ def do_copy_databases(request: Json) -> Json:
 
 def copy_databases(request: Json, parent: int) -> Json:
     """Copies databases into a directory, which is emptied first; answers where the world must mount the copies."""
+    from django.conf import settings
     from django.db import connections
 
     if os.getppid() == parent:
@@ -41,7 +42,7 @@ def copy_databases(request: Json, parent: int) -> Json:
     since, directory = time.monotonic(), request["directory"]
     empty(directory)
     found: Json = {"files": [], "servers": [], "show": [], "empty": [], "expected": {}, "bytes": 0}
-    found.update(skipped={}, schema_only=[], copied={}, proxies=[], plain=[])
+    found.update(skipped={}, schema_only=[], copied={}, proxies=[], plain=[], redis=[], in_memory=None)
     places: dict[Any, list[str]] = collections.OrderedDict()
     for alias in request["databases"]:
         if has_database(alias):
@@ -64,6 +65,7 @@ def copy_databases(request: Json, parent: int) -> Json:
     for databases in servers.values():
         if request.get("scratch_url") and MAIN in found["skipped"] and any(MAIN in one for one in databases.values()):
             copy_to_scratch(databases, request, found)
+    redis_servers.start_redis(directory, settings, found)
     found["seconds"] = time.monotonic() - since
     return found
 

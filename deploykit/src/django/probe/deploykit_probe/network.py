@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import sys
-from typing import Any
+from typing import Any, Iterable
 
 from . import happened
 from .kinds import Json
@@ -23,9 +23,14 @@ LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname")
 WATCHING = False
 
 
-def watch() -> None:
-    """Begins to record attempts."""
+# Addresses of other machines that servers of this world have.
+OWN: set[str] = set()
+
+
+def watch(own: Iterable[str] = ()) -> None:
+    """Begins to record attempts; these addresses of other machines are in this world."""
     global WATCHING
+    OWN.update(own)
     if not WATCHING:
         WATCHING = True
         sys.addaudithook(heard)
@@ -92,7 +97,7 @@ def is_loopback(host: str) -> bool:
     """Tells whether a host is a loopback address, or a name for one."""
     if is_address(host):
         address = ipaddress.ip_address(host.split("%")[0])
-        return address.is_loopback or address.is_unspecified
+        return address.is_loopback or address.is_unspecified or str(address) in OWN
     return host == "localhost" or any(is_loopback(address) for address in known_hosts().get(host.lower(), []))
 
 

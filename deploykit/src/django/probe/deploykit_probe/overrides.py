@@ -6,6 +6,7 @@ import sys
 from typing import Any, Callable, Sequence
 
 from .kinds import Settings
+from .redis_servers import is_served
 
 LOCAL_CACHE = "django.core.cache.backends.locmem.LocMemCache"
 LOCAL_MAIL = "django.core.mail.backends.locmem.EmailBackend"
@@ -24,10 +25,11 @@ OF_SERVER = (
 )  # fmt: skip
 
 
-def override(plain: Sequence[str] = ()) -> None:
+def override(plain: Sequence[str] = (), redis: Sequence[str] = ()) -> None:
     """Patches the loading of settings so that nothing is sent to a server outside this process.
 
-    The databases with the aliases `plain` are connected to without TLS, and as no other role.
+    The databases with the aliases `plain` are connected to without TLS, and as no other role. `redis` are the addresses of
+    Redis servers that are there.
     """
     from django.conf import LazySettings
 
@@ -36,7 +38,7 @@ def override(plain: Sequence[str] = ()) -> None:
     def setup(self: Any, name: str | None = None) -> None:
         """Loads the settings and overrides some, in the settings module, too."""
         original(self, name)
-        changed = dict(overrides(self._wrapped), **plain_databases(self._wrapped, plain))
+        changed = dict(overrides(self._wrapped, redis), **plain_databases(self._wrapped, plain))
         module = sys.modules.get(getattr(self._wrapped, "SETTINGS_MODULE", None) or "")
         for key, value in changed.items():
             setattr(self._wrapped, key, value)
@@ -46,21 +48,21 @@ def override(plain: Sequence[str] = ()) -> None:
     LazySettings._setup = setup
 
 
-def overrides(settings: Settings) -> dict[str, Any]:
-    """Returns the settings to override, with their values."""
+def overrides(settings: Settings, redis: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the settings to override, with their values. The Redis servers at these addresses are there."""
     changed: dict[str, Any] = {"EMAIL_BACKEND": LOCAL_MAIL}
     caches = getattr(settings, "CACHES", None)
     if isinstance(caches, dict):
-        changed["CACHES"] = {alias: cache(alias, one) for alias, one in caches.items()}
+        changed["CACHES"] = {alias: cache(alias, one, redis) for alias, one in caches.items()}
     layers = getattr(settings, "CHANNEL_LAYERS", None)
     if isinstance(layers, dict):
         memory = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
-        changed["CHANNEL_LAYERS"] = {alias: memory if asks_a_server(one) else one for alias, one in layers.items()}
+        changed["CHANNEL_LAYERS"] = {alias: memory if asks_a_server(one, redis) else one for alias, one in layers.items()}
     for name in ("CELERY_BROKER_URL", "BROKER_URL"):
-        if is_remote(getattr(settings, name, None)):
+        if is_remote(getattr(settings, name, None), redis):
             changed[name] = "memory://"
     for name in ("CELERY_RESULT_BACKEND", "RESULT_BACKEND"):
-        if is_remote(getattr(settings, name, None)):
+        if is_remote(getattr(settings, name, None), redis):
             changed[name] = "cache+memory://"
     return changed
 
@@ -79,20 +81,21 @@ def plain_databases(settings: Settings, plain: Sequence[str]) -> dict[str, Any]:
     return {"DATABASES": changed}
 
 
-def cache(alias: str, one: Any) -> Any:
+def cache(alias: str, one: Any, redis: Sequence[str]) -> Any:
     """Returns a cache in place of this one that needs no server."""
-    if not asks_a_server(one):
+    if not asks_a_server(one, redis):
         return one
     kept = {key: one[key] for key in ("TIMEOUT", "KEY_PREFIX", "VERSION", "KEY_FUNCTION") if key in one}
     return dict(kept, BACKEND=LOCAL_CACHE, LOCATION="deploykit-%s" % alias)
 
 
-def asks_a_server(one: Any) -> bool:
-    """Tells whether a cache or a channel layer needs a server."""
+def asks_a_server(one: Any, redis: Sequence[str]) -> bool:
+    """Tells whether a cache or a channel layer needs a server that is not there."""
     backend = str(one.get("BACKEND", "")) if isinstance(one, dict) else ""
-    return any(name in backend.lower() for name in SERVERS)
+    return any(name in backend.lower() for name in SERVERS) and not is_served(one, redis)
 
 
-def is_remote(url: Any) -> bool:
-    """Tells whether a queue needs a server."""
-    return isinstance(url, str) and url.split(":", 1)[0].split("+", 1)[0] in QUEUES
+def is_remote(url: Any, redis: Sequence[str]) -> bool:
+    """Tells whether a queue needs a server that is not there."""
+    needs = isinstance(url, str) and url.split(":", 1)[0].split("+", 1)[0] in QUEUES
+    return needs and not is_served(url, redis)

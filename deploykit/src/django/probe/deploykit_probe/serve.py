@@ -141,7 +141,7 @@ def boot(requests: IO[bytes]) -> None:
     if configuration.get("world"):
         try:
             world.enter(configuration["world"], {requests.fileno(), ANSWERS.fileno()})
-            network.watch()
+            network.watch(one for server in configuration["world"].get("servers", []) for one in server.get("listen", []))
         except BaseException as error:
             send(failure(error))
             return
@@ -161,7 +161,7 @@ def boot(requests: IO[bytes]) -> None:
         send(failure(Failed("no_django", error)))
         return
     if origin.IN_WORLD:
-        overrides.override(configuration["world"].get("plain", []))
+        overrides.override(configuration["world"].get("plain", []), configuration["world"].get("redis", []))
     for owner, name in ((management, "execute_from_command_line"), (management.ManagementUtility, "execute")):
         original = getattr(owner, name)
         origin.REPLACED.append((owner, name, original))

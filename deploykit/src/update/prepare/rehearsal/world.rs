@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::{Ends, Stage};
-use crate::django::{Appears, Copies, DjangoError, NoCopy, Session, When, World};
+use crate::django::{Appears, Copies, DjangoError, NoCopy, NoRedis, Session, When, World};
 use crate::error::{error_chain, warn};
 use crate::git::StagedTree;
 use crate::host::files::{self, InPath};
@@ -151,6 +151,16 @@ impl Preparation<'_, '_> {
             .map_err(|error| Ends::because("a database cannot be copied", error))?;
         scratch.uses_database.set(copies.use_scratch() || !copies.skipped.is_empty());
         self.record_copies(&copies, copied)?;
+        if let Some(NoRedis { servers, reason, help }) = &copies.in_memory {
+            let help = help.iter().map(|help| format!("; {help}")).collect::<String>();
+            let text = format!(
+                "the rehearsal has no Redis at {}, and keeps caches and Celery queues in memory: {reason}{help}",
+                servers.join(", ")
+            );
+            if !self.notices.contains(&text) {
+                self.notice(text);
+            }
+        }
         // The world hides servers, but not files.
         let is_file = |alias: &String| {
             stage.site.databases.iter().any(|one| one.alias == *alias && one.vendor == "sqlite")
