@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Phase, StepKind};
+use crate::plan::{Phase, Rehearsal, StepKind};
 
 /// Something that happened. The JSON form is one object with `event` as its tag.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,11 @@ pub enum Event {
     Notice {
         /// What.
         text: String,
+    },
+    /// The rehearsal is over.
+    Rehearsed {
+        /// What it came to.
+        rehearsal: Box<Rehearsal>,
     },
     /// The end of the update.
     RunFinished {

@@ -1,5 +1,6 @@
 //! What an update will do: steps with their actions and undos, all known before anything stops.
 
+mod rehearsal;
 mod step_kind;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Action;
 use crate::operations::{Change, Check};
 
+pub use rehearsal::{DatabaseCopy, NotRehearsed, Rehearsal, RehearsedDatabase, RehearsedPage};
 pub use step_kind::StepKind;
 
 /// The parts of an update, in order.
@@ -95,7 +97,7 @@ pub struct Plan {
     /// Whether it can be rolled back once it is finished; `None`: it is a rollback itself.
     #[serde(default)]
     pub rollback: Option<LaterRollback>,
-    /// The result of the rehearsal; `None`: there was none, for which a notice gives the reason, or this is the plan of a rollback.
+    /// The result of the rehearsal; `None`: none was wanted, or there was nothing to rehearse.
     #[serde(default)]
     pub rehearsal: Option<Rehearsal>,
     /// When users are told that the site goes down; `None`: they are not told.
@@ -108,36 +110,6 @@ pub struct Plan {
     pub forecast: Forecast,
     /// What keeps the site in maintenance when it can be brought neither back nor over.
     pub hold: Vec<Action>,
-}
-
-/// The result of the rehearsal on copies of the databases.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rehearsal {
-    /// The size of the copies, in bytes.
-    pub bytes: u64,
-    /// The databases with pending migrations, as far as `migrate` applies them.
-    pub databases: Vec<RehearsedDatabase>,
-    /// The result of pages and workers: "2 of 2 pages as expected on a copy"; `None`: they were not rehearsed.
-    pub pages: Option<String>,
-}
-
-/// The pending migrations of a database on its copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RehearsedDatabase {
-    /// The alias.
-    pub database: String,
-    /// How long all of them took together.
-    #[serde(rename = "applied_ms", with = "crate::millis")]
-    pub applied: Duration,
-    /// How long their reversal took; `None`: it was not rehearsed, or failed.
-    #[serde(rename = "reversed_ms", with = "crate::millis::maybe")]
-    pub reversed: Option<Duration>,
-    /// Why the reversal failed.
-    pub fault: Option<String>,
-    /// The tables whose rows differed after the reversal, a fragment each.
-    pub lost: Vec<String>,
-    /// Whether the copy had all rows of the site's tables, and all were compared.
-    pub all_rows: bool,
 }
 
 /// Whether a finished update can be rolled back, as far as its migrations are concerned.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Outcome;
-use crate::plan::{Forecast, LaterRollback, Phase, StepKind};
+use crate::plan::{Forecast, LaterRollback, Phase, Rehearsal, StepKind};
 
 pub use failure::{Cause, Failure, FailureKind, error_tail, find_source};
 
@@ -31,6 +31,9 @@ pub struct Report {
     /// Whether it can be rolled back, as its plan said; `None`: it was a rollback itself, or this is unknown.
     #[serde(default)]
     pub rollback: Option<LaterRollback>,
+    /// The result of the rehearsal, as far as it came; `None`: none was wanted, or there was nothing to rehearse.
+    #[serde(default)]
+    pub rehearsal: Option<Rehearsal>,
     /// How it ended.
     pub outcome: Outcome,
     /// When it began.
@@ -73,6 +76,7 @@ impl Default for Report {
             to: String::new(),
             rolls_back: None,
             rollback: None,
+            rehearsal: None,
             outcome: Outcome::Interrupted,
             started: Timestamp::UNIX_EPOCH,
             duration_ms: 0,

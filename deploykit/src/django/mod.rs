@@ -52,5 +52,6 @@ pub(crate) use static_rules::originals;
 pub use static_rules::{StaticRecord, StaticSources, When};
 pub(crate) use time_zone::spelled_time_zone;
 pub use world::{
-    Appears, Copies, NoCopy, NoRedis, PageException, PageRecord, PageServer, WorkerFault, Workers, World,
+    Appears, CopiedDatabase, Copies, NoCopy, NoRedis, PageException, PageRecord, PageServer, WorkerFault,
+    Workers, World,
 };

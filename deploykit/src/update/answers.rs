@@ -123,11 +123,7 @@ impl Facts {
             services: &services,
             known,
             answers: self.answers(site, target, &services),
-            course: Course::Update {
-                rollback: self.rollback(),
-                unforked: self.unforked.clone(),
-                rehearsal: self.rehearsed.as_ref().map(Rehearsed::planned),
-            },
+            course: Course::Update { rollback: self.rollback(), unforked: self.unforked.clone() },
             commits,
             notices: self.notices(site),
         };

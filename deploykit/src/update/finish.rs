@@ -203,6 +203,7 @@ impl Update<'_> {
             to: self.plan.to.clone(),
             rolls_back: self.plan.rolls_back.clone(),
             rollback: self.plan.rollback.clone(),
+            rehearsal: self.plan.rehearsal.clone(),
             duration_ms: crate::millis::of(self.events.elapsed()),
             notices: self.plan.notices.clone(),
             ..Report::begun(run, environment, self.started)

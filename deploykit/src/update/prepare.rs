@@ -31,7 +31,7 @@ use crate::host::{Cancel, Host};
 use crate::lock::Lock;
 use crate::operations::git_update::{Move, Target};
 use crate::operations::pip_install::Prepared as Packages;
-use crate::plan::{Phase, StepKind};
+use crate::plan::{Phase, Rehearsal, StepKind};
 use crate::runner::Events;
 use crate::site::{OwnStep, Site};
 use crate::state::{Current, RunDirectory, Seen, State};
@@ -80,6 +80,8 @@ pub(super) struct Preparation<'s, 'o> {
     last: Current,
     /// What the staged tree links of the live checkout.
     seen: Option<Seen>,
+    /// What was rehearsed; `None`: no rehearsal began.
+    rehearsal: Option<Rehearsal>,
     /// Why the live version does not boot.
     live_fault: Option<DjangoError>,
 }
@@ -118,6 +120,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             notices: Vec::new(),
             last: Current::default(),
             seen: None,
+            rehearsal: None,
             live_fault: None,
         })
     }

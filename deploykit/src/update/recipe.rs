@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::django::{Project, SiteFacts};
 use crate::host::Host;
 use crate::operations::{Change, Check};
-use crate::plan::{LaterRollback, Plan, Rehearsal, Step, StepKind};
+use crate::plan::{LaterRollback, Plan, Step, StepKind};
 use crate::services::Role;
 use crate::site::{OwnTask, Site};
 use crate::update::Request;
@@ -59,8 +59,6 @@ pub(super) enum Course {
         rollback: LaterRollback,
         /// Why the waiting Django cannot be forked.
         unforked: Option<String>,
-        /// The result of the rehearsal.
-        rehearsal: Option<Rehearsal>,
     },
     Rollback {
         /// The finished update that is rolled back.
@@ -79,11 +77,9 @@ pub(super) struct Planned {
 impl Recipe<'_> {
     pub(super) fn plan(self) -> Result<Planned, Box<dyn Error + Send + Sync>> {
         let Recipe { site, request, services, answers, .. } = self;
-        let (rollback, rolls_back, inserted, unforked, rehearsal) = match self.course {
-            Course::Update { rollback, unforked, rehearsal } => {
-                (Some(rollback), None, Vec::new(), unforked, rehearsal)
-            }
-            Course::Rollback { run, inserted } => (None, Some(run), inserted, None, None),
+        let (rollback, rolls_back, inserted, unforked) = match self.course {
+            Course::Update { rollback, unforked } => (Some(rollback), None, Vec::new(), unforked),
+            Course::Rollback { run, inserted } => (None, Some(run), inserted, None),
         };
         let is_rollback = rolls_back.is_some();
         let step = |(kind, check)| Step::new(kind, check);
@@ -146,7 +142,7 @@ impl Recipe<'_> {
             to,
             rolls_back,
             rollback,
-            rehearsal,
+            rehearsal: None,
             starts: announcement.starts()?,
             forecast,
             steps: before.chain(window).chain(after).chain(last).collect(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::django::{DjangoError, MigrationOnCopy, MigrationPlan, PageRecord};
 use crate::error::error_chain;
 use crate::operations::smoke_check::PageResult;
-use crate::plan::{Rehearsal, RehearsedDatabase};
+use crate::plan::{RehearsedDatabase, RehearsedPage};
 
 pub(super) use limits::{most, without_rows};
 
@@ -33,8 +33,6 @@ pub(super) struct Rehearsed {
     pub databases: Vec<InWorld>,
     /// The aliases without a copy.
     pub missing: Vec<String>,
-    /// What the pages and the workers came to; `None`: they were not tried.
-    pub pages: Option<String>,
 }
 
 /// What was seen on the copy of a database.
@@ -64,21 +62,23 @@ impl fmt::Display for Cannot {
     }
 }
 
-impl Rehearsed {
+impl InWorld {
     /// Returns it for the plan.
-    pub(super) fn planned(&self) -> Rehearsal {
-        let database = |one: &InWorld| RehearsedDatabase {
-            database: one.alias.clone(),
-            applied: one.applied,
-            reversed: one.reversed,
-            fault: one.fault.clone(),
-            lost: one.lost.clone(),
-            all_rows: one.compared && one.has_rows,
-        };
-        let databases = self.databases.iter().map(database).collect();
-        Rehearsal { bytes: self.bytes, databases, pages: self.pages.clone() }
+    pub(super) fn planned(&self) -> RehearsedDatabase {
+        RehearsedDatabase {
+            database: self.alias.clone(),
+            migrations: self.migrations.clone(),
+            applied: Some(self.applied),
+            reversed: self.reversed,
+            restored: None,
+            fault: self.fault.clone(),
+            lost: self.lost.clone(),
+            all_rows: self.compared && self.has_rows,
+        }
     }
+}
 
+impl Rehearsed {
     /// Returns how long the live databases will take to migrate; `None`: that was not seen.
     pub(super) fn expected(&self) -> Option<Duration> {
         self.applied().filter(|_| self.is_measured)
@@ -259,6 +259,23 @@ pub(super) fn judge(
         unsure.push(format!("{page}, on a copy of the site; {why}"));
     }
     (failing, unsure)
+}
+
+/// Returns what a version answered for the plan, with what happened meanwhile.
+pub(super) fn answered(results: &[PageResult], records: &[PageRecord]) -> Vec<RehearsedPage> {
+    let page = |page: &PageResult| {
+        let of_page: Vec<&PageRecord> = records.iter().filter(|record| fits(&record.path, page)).collect();
+        let exception = of_page.iter().flat_map(|record| &record.exceptions).next();
+        RehearsedPage {
+            path: page.path.clone(),
+            status: page.status,
+            duration: page.duration,
+            problems: page.problems.clone(),
+            exception: exception.map(|exception| exception.raised().to_string()),
+            network: of_page.iter().flat_map(|record| record.network.iter().cloned()).collect(),
+        }
+    };
+    results.iter().map(page).collect()
 }
 
 /// Tells whether a request was for this page.

@@ -21,8 +21,8 @@ fn migration(tree: &Path, functions: &str, ways: &str) {
 /// Returns what was seen of the only database, and why the window copies it.
 fn seen(plan: &Plan) -> (RehearsedDatabase, Vec<String>) {
     let rehearsal = plan.rehearsal.clone().expect("a rehearsal");
-    let pages = rehearsal.pages.expect("pages");
-    assert!(pages.starts_with("2 of 2 pages as expected on a copy"), "{pages}");
+    let good = rehearsal.pages.iter().filter(|page| page.problems.is_empty()).count();
+    assert_eq!((good, rehearsal.pages.len()), (2, 2), "{:?}", rehearsal.pages);
     let backup = plan.steps.iter().find(|step| step.id == StepKind::Backup).expect("a step");
     (rehearsal.databases.into_iter().next().expect("a database"), backup.change.details.clone())
 }

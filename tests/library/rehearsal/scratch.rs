@@ -237,7 +237,7 @@ fn an_update_is_rehearsed_in_it() {
     assert_eq!(plan.notices, [""; 0]);
     let rehearsal = plan.rehearsal.expect("a rehearsal");
     assert_eq!(rehearsal.databases.len(), 1, "{rehearsal:?}");
-    assert!(rehearsal.databases[0].all_rows && rehearsal.pages.is_some(), "{rehearsal:?}");
+    assert!(rehearsal.databases[0].all_rows && !rehearsal.pages.is_empty(), "{rehearsal:?}");
     let Outcome::Refused(step, why) = outcome_of(&site, &first, "a broken page", |tree| {
         add_column(tree);
         let page = tree.join("project/guestbook/templates/guestbook/home.html");

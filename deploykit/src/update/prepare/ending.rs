@@ -34,6 +34,7 @@ impl<'o> Preparation<'_, 'o> {
             format!("{named}; the services read it when this run starts them")
         });
         plan.notices.splice(0..0, self.notices.iter().cloned().chain(unread));
+        plan.rehearsal.clone_from(&self.rehearsal);
         let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path));
         Box::new(Update {
             site: self.site.clone(),
@@ -92,6 +93,7 @@ impl<'o> Preparation<'_, 'o> {
             from: self.from.clone(),
             to: self.to.clone(),
             rolls_back: self.rolls_back.clone(),
+            rehearsal: self.rehearsal.clone(),
             outcome,
             duration_ms: crate::millis::of(self.events.elapsed()),
             notices: self.notices.clone(),

@@ -10,9 +10,10 @@ mod world;
 use super::{Failed, Preparation, Running};
 use crate::django::{Appears, DjangoError, Project, Session, SiteFacts, When};
 use crate::error::error_chain;
+use crate::event::Event;
 use crate::git::StagedTree;
 use crate::operations::smoke_check::PageResult;
-use crate::plan::StepKind;
+use crate::plan::{NotRehearsed, Rehearsal, StepKind};
 use crate::services::ServiceState;
 use crate::site::OwnStep;
 use crate::smoke::SmokeCheck;
@@ -126,6 +127,7 @@ impl Preparation<'_, '_> {
         let scratch = Scratch::at(self.state.rehearsal());
         let found = self.rehearse_both(session, stage, databases, &scratch);
         self.empty_database(session, &scratch);
+        self.tell_rehearsed();
         found
     }
 
@@ -152,11 +154,11 @@ impl Preparation<'_, '_> {
         let migrated = self.end_rehearsal(step, found)?;
         let rehearsed = match migrated {
             None => None,
-            Some((tried, mut rehearsed)) => {
+            Some((tried, rehearsed)) => {
                 let step = self.begin_step(StepKind::RehearsePages);
                 let pages = self.rehearse_version(session, tried, stage, databases, &mut live, scratch);
                 let pages = self.judged_without(&rehearsed.missing, pages);
-                rehearsed.pages = self.end_rehearsal(step, pages.map(|text| (text.clone(), text)))?;
+                self.end_rehearsal(step, pages.map(|text| ((), text)))?;
                 Some(rehearsed)
             }
         };
@@ -220,6 +222,17 @@ impl Preparation<'_, '_> {
         Ok(session.why_no_world(&self.host, &scratch.path)?.is_none())
     }
 
+    /// Returns what was seen in the rehearsal so far.
+    fn rehearsed(&mut self) -> &mut Rehearsal {
+        self.rehearsal.get_or_insert_default()
+    }
+
+    /// Tells what the rehearsal came to.
+    fn tell_rehearsed(&mut self) {
+        let rehearsal = Box::new(self.rehearsed().clone());
+        self.events.send(Event::Rehearsed { rehearsal });
+    }
+
     fn rehearses(&self) -> When {
         self.request.rehearsal.unwrap_or(self.site.config().rehearsal.when)
     }
@@ -239,6 +252,10 @@ impl Preparation<'_, '_> {
         step: Running,
         result: Result<(T, String), Ends>,
     ) -> Result<Option<T>, UpdateError> {
+        if let Err(Ends::Cannot(cannot)) = &result {
+            let (reason, help) = (cannot.reason.clone(), cannot.help.clone());
+            self.rehearsed().skipped.push(NotRehearsed { what: step.step.to_string(), reason, help });
+        }
         let settled = match result {
             Ok((value, text)) => Ok((Some(value), text)),
             Err(Ends::Fails(error)) => Err(error),

@@ -9,7 +9,7 @@ use super::{Ends, Stage};
 use crate::django::{Copies, DatabaseState, DjangoError, PutBack, RestoreDatabase, RowCounts, Session, When};
 use crate::git::{Parked, StagedTree};
 use crate::host::{Swap, copies, files};
-use crate::plan::StepKind;
+use crate::plan::{RehearsedDatabase, StepKind};
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::past::COUNTING;
@@ -46,6 +46,7 @@ impl Preparation<'_, '_> {
         let scratch = Scratch::at(self.state.rehearsal());
         let found = self.rehearse_both_back(session, stage, ways, outputs, &scratch);
         self.empty_database(session, &scratch);
+        self.tell_rehearsed();
         found
     }
 
@@ -99,14 +100,21 @@ impl Preparation<'_, '_> {
             let is_alike = tried.session.on(alias).state(&host)? == way.now;
             let rows = self.rows_of(&mut tried, alias)?;
             counting += since.elapsed();
-            self.restore(&mut tried, way, is_alike)?;
             let since = Instant::now();
+            self.restore(&mut tried, way, is_alike)?;
+            let took = Some(since.elapsed());
+            let since = Instant::now();
+            let mut one = RehearsedDatabase { database: alias.to_owned(), ..RehearsedDatabase::default() };
             if way.restore.backup.is_some() {
                 back.restored += 1;
+                one.restored = took;
             } else {
                 back.reversed += way.reversed;
-                back.lost.extend(self.rows_of(&mut tried, alias)?.since(&rows));
+                one.reversed = took;
+                one.lost = self.rows_of(&mut tried, alias)?.since(&rows);
+                back.lost.extend(one.lost.iter().cloned());
             }
+            self.rehearsed().databases.push(one);
             counting += since.elapsed();
         }
         back.took = (!ways.is_empty()).then(|| begun.elapsed().saturating_sub(counting));

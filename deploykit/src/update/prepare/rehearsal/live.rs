@@ -10,7 +10,7 @@ use crate::operations::smoke_check::PageResult;
 use crate::plan::StepKind;
 use crate::update::error::UpdateError;
 use crate::update::prepare::{Failed, Preparation};
-use crate::update::rehearsal::fits;
+use crate::update::rehearsal::{answered, fits};
 
 /// What the live version did on the copies.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl Preparation<'_, '_> {
 
     /// Asks the live version for its pages.
     pub(super) fn ask_live(
-        &self,
+        &mut self,
         tried: &mut Tried,
         stage: &Stage<'_>,
         scratch: &Scratch,
@@ -112,7 +112,10 @@ impl Preparation<'_, '_> {
             Ok(Asked { ended: Some(raised), .. }) => {
                 Ok(Live { fault: Some(format!("a page ends its process: {raised}")), ..Live::default() })
             }
-            Ok(Asked { results, records, .. }) => Ok(Live { results, records, fault: None }),
+            Ok(Asked { results, records, .. }) => {
+                self.rehearsed().live = answered(&results, &records);
+                Ok(Live { results, records, fault: None })
+            }
         }
     }
 }

@@ -93,12 +93,16 @@ impl Preparation<'_, '_> {
             let alias = first.migrations.alias();
             tried.migrate(&self.host, |session, host| session.on(alias).migrate_by(host, command.argv()))?;
             rehearsed.command = Some(begun.elapsed());
+            self.rehearsed().command = rehearsed.command;
+            let reached = tried.session.network(&self.host)?;
+            self.rehearsed().reached(reached);
             rehearsed.is_measured = tried.copies.schema_only.is_empty();
         }
         let mut stay = true;
         for database in databases.iter_mut().filter(|one| one.is_pending()) {
             let (one, stays) = self.rehearse_database(&mut tried, database)?;
             stay &= stays;
+            self.rehearsed().databases.push(one.planned());
             rehearsed.is_measured &= one.has_rows;
             rehearsed.databases.push(one);
         }
@@ -145,6 +149,7 @@ impl Preparation<'_, '_> {
         tried.migrate(&host, apply)?;
         let mut one = InWorld { alias: alias.clone(), applied: begun.elapsed(), ..InWorld::default() };
         let mut reached = tried.session.network(&host)?;
+        self.rehearsed().reached(reached.iter().cloned());
         one.has_rows = !tried.copies.schema_only.contains(&alias);
         let seen = &tried.session.progress()[progress..];
         one.migrations =
@@ -175,6 +180,7 @@ impl Preparation<'_, '_> {
         }
         one.reversed = Some(begun.elapsed());
         reached.extend(tried.session.network(&host)?);
+        self.rehearsed().reached(reached.iter().cloned());
         let now = tried.session.on(&alias).digests(&host, COMPARE)?;
         one.lost = now.since(&rows);
         one.compared = rows.left.is_empty() && now.left.is_empty();

@@ -11,7 +11,7 @@ use crate::host::processes::ProcessId;
 use crate::operations::smoke_check::{PageResult, SmokeCheck};
 use crate::update::error::PreparationError;
 use crate::update::prepare::Preparation;
-use crate::update::rehearsal::{fits, judge};
+use crate::update::rehearsal::{answered, fits, judge};
 use crate::update::services::BACKGROUND;
 
 /// How long a path of a Unix socket may be, in bytes. Source: `unix(7)`.
@@ -40,6 +40,10 @@ impl Preparation<'_, '_> {
             return Ok("no pages are configured".to_owned());
         };
         let Asked { results, records, ended } = self.ask(&mut tried, stage, &check)?;
+        let pages = answered(&results, &records);
+        let seen = self.rehearsed();
+        seen.reached(pages.iter().flat_map(|page| page.network.iter().cloned()));
+        seen.pages = pages;
         let is_whole = tried.copies.skipped.is_empty();
         // Before the live version is tried in the same directory.
         tried.session.close(&self.host);
@@ -104,7 +108,9 @@ impl Preparation<'_, '_> {
             return Ok(None);
         }
         let workers = tried.session.load_workers(&self.host, &commands)?;
+        self.rehearsed().workers.extend(workers.loaded.iter().cloned());
         for fault in workers.failed {
+            self.rehearsed().reached(fault.network.iter().cloned());
             let raised = Box::new(fault.exception.raised());
             match fault.network.first() {
                 Some(place) => self.notice(format!(

@@ -24,6 +24,7 @@ impl Preparation<'_, '_> {
                 step: own.name.clone(),
                 source,
             })?;
+            self.rehearsed().steps.push(own.name.clone());
         }
         Ok(())
     }
@@ -37,6 +38,7 @@ impl Preparation<'_, '_> {
                 service: service.name.clone(),
                 source,
             })?;
+            self.rehearsed().workers.push(format!("`rehearse` of service `{}`", service.name));
         }
         Ok(())
     }

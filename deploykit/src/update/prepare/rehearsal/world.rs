@@ -6,10 +6,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::{Ends, Stage};
-use crate::django::{Appears, Copies, DjangoError, NoCopy, NoRedis, Session, When, World};
+use crate::django::{Appears, CopiedDatabase, Copies, DjangoError, NoCopy, NoRedis, Session, When, World};
 use crate::error::{error_chain, warn};
 use crate::git::StagedTree;
 use crate::host::files::{self, InPath};
+use crate::plan::{DatabaseCopy, NotRehearsed};
 use crate::state::{Copied, State};
 use crate::update::prepare::{Failed, Preparation};
 use crate::update::rehearsal::{Cannot, most, without_rows};
@@ -150,14 +151,27 @@ impl Preparation<'_, '_> {
             .copy_databases(&self.host, &scratch.databases(), &databases, url.as_deref())
             .map_err(|error| Ends::because("a database cannot be copied", error))?;
         scratch.uses_database.set(copies.use_scratch() || !copies.skipped.is_empty());
+        let rows = |alias: &String| !copies.schema_only.contains(alias);
+        let copy = |(alias, done): (&String, &CopiedDatabase)| DatabaseCopy {
+            database: alias.clone(),
+            size_bytes: done.size_bytes,
+            duration_ms: done.duration_ms,
+            rows: rows(alias),
+        };
+        let seen = self.rehearsed();
+        (seen.bytes, seen.copies) = (copies.bytes, copies.copied.iter().map(copy).collect());
         self.record_copies(&copies, copied)?;
         if let Some(NoRedis { servers, reason, help }) = &copies.in_memory {
-            let help = help.iter().map(|help| format!("; {help}")).collect::<String>();
+            let hint = help;
+            let help = hint.iter().map(|help| format!("; {help}")).collect::<String>();
             let text = format!(
                 "the rehearsal has no Redis at {}, and keeps caches and Celery queues in memory: {reason}{help}",
                 servers.join(", ")
             );
             if !self.notices.contains(&text) {
+                let (what, reason) = (format!("Redis at {}", servers.join(", ")), reason.clone());
+                let skipped = NotRehearsed { what, reason, help: hint.clone() };
+                self.rehearsed().skipped.push(skipped);
                 self.notice(text);
             }
         }
@@ -179,6 +193,8 @@ impl Preparation<'_, '_> {
     /// Tells which databases have no copy, and why. Returns their aliases.
     pub(super) fn missing(&mut self, copies: &Copies) -> Vec<String> {
         for (alias, NoCopy { reason, help }) in copies.skipped.clone() {
+            let what = format!("database `{alias}`");
+            self.rehearsed().skipped.push(NotRehearsed { what, reason: reason.clone(), help: help.clone() });
             self.notice(format!("database `{alias}` was {}", Cannot { reason, help }));
         }
         copies.skipped.keys().cloned().collect()
