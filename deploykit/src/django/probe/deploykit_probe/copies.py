@@ -204,10 +204,13 @@ def copy_sqlite(connection: Connection, aliases: list[str], request: Json, found
 
 @answers("confirm_copies")
 def do_confirm_copies(request: Json) -> Json:
-    """Fails unless each alias connects to the copy of its database."""
+    """Fails unless each alias of this version connects to the copy of its database."""
     from django.db import connections
 
     for alias, expected in request["expected"].items():
+        if alias not in connections:
+            # Only the other version has it.
+            continue
         try:
             difference = not_the_copy(connections[alias], expected)
         except Exception as error:
