@@ -6,16 +6,13 @@ use crate::demo_site::HOST;
 use crate::demo_site::crowd::{self, Pace, Seen};
 use crate::table::median;
 
-/// 50 a second: four pages, then an entry that is written.
-const PACE: Pace =
-    Pace { beat: Duration::from_millis(20), pages: &["/", "/about/", "/gallery/", "/shop/", ""] };
-
 /// Visitors under way.
 pub struct Crowd(crowd::Crowd);
 
 impl Crowd {
-    pub fn start(address: &str) -> Crowd {
-        Crowd(crowd::Crowd::come(&[address], HOST, PACE))
+    /// Lets them come for these pages in turn; the empty one is an entry that is written.
+    pub fn start(address: &str, beat: Duration, pages: &'static [&'static str]) -> Crowd {
+        Crowd(crowd::Crowd::come(&[address], HOST, Pace { beat, pages }))
     }
 
     /// Returns how many requests were answered well so far.

@@ -64,7 +64,7 @@ fn table(rows: &[Row]) -> String {
         let unit = if ["", "x"].contains(&row.unit) { String::new() } else { format!(" ({})", row.unit) };
         let least = row.values.iter().copied().fold(f64::NAN, f64::min);
         let most = row.values.iter().copied().fold(f64::NAN, f64::max);
-        let limit = row.limit.map_or_else(|| "–".to_owned(), |limit| limit.to_string());
+        let limit = row.limit.map_or_else(|| "–".to_owned(), |limit| format!("{}{limit}", row.sign()));
         let (least, median, most) = (figure(least), figure(row.median()), figure(most));
         let (what, runs) = (&row.what, row.values.len());
         let _ = writeln!(text, "| {what}{unit} | {least} | {median} | {most} | {limit} | {runs} |");

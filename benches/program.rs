@@ -21,6 +21,9 @@ pub struct Cost {
     pub cpu: f64,
     /// The highest memory use of its own process, in megabytes.
     pub memory: f64,
+    /// Read from and written to disks, by itself and by the programs that it waited for, in megabytes.
+    pub read: f64,
+    pub written: f64,
 }
 
 /// Runs a program to its end; its output goes to a file.
@@ -29,7 +32,7 @@ pub struct Cost {
 /// largest child.
 pub fn run(command: &mut Command, output: &Path) -> Outcome<Cost> {
     let errors = output.with_extension("err");
-    let before = cpu_of_children()?;
+    let (before, (read, written)) = (cpu_of_children()?, disk()?);
     let began = Instant::now();
     command.stdin(Stdio::null()).stdout(File::create(output)?).stderr(File::create(&errors)?);
     let mut child = command.spawn()?;
@@ -50,7 +53,17 @@ pub fn run(command: &mut Command, output: &Path) -> Outcome<Cost> {
         let said = fs::read_to_string(&errors).unwrap_or_default();
         return Err(format!("{command:?}: {ended}\n{said}").into());
     }
-    Ok(Cost { began, seconds, cpu: cpu_of_children()? - before, memory })
+    let after = disk()?;
+    let (read, written) = (after.0 - read, after.1 - written);
+    Ok(Cost { began, seconds, cpu: cpu_of_children()? - before, memory, read, written })
+}
+
+/// Returns what this process and all children that it has waited for read from disks and wrote to them, in megabytes.
+fn disk() -> Outcome<(f64, f64)> {
+    let io = procfs::process::Process::myself()?.io()?;
+    #[expect(clippy::cast_precision_loss, reason = "a benchmark ends before 2^52 bytes")]
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    Ok((megabytes(io.read_bytes), megabytes(io.write_bytes)))
 }
 
 /// Returns the CPU time of all children that this process has waited for, and of those that they have.

@@ -13,6 +13,12 @@ use crate::demo_site::{DemoSite, Holder, NEW_SECRET, Options, run, wait_until};
 use crate::index::Index;
 use crate::program::DEPLOYKIT;
 
+/// From one visitor to the next: 50 a second.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// What visitors ask for: four pages, then an entry that is written.
+const PAGES: &[&str] = &["/", "/about/", "/gallery/", "/shop/", ""];
+
 /// Entries in the guestbook.
 const ENTRIES: u32 = 300;
 
@@ -116,7 +122,7 @@ impl Stage {
 
     /// Lets visitors come, and waits until they are served as usual.
     pub fn visit(&self) -> Outcome<Crowd> {
-        let crowd = Crowd::start(&self.site.front_address);
+        let crowd = Crowd::start(&self.site.front_address, BEAT, PAGES);
         if wait_until(Duration::from_secs(60), || crowd.served() > 100) {
             Ok(crowd)
         } else {
@@ -126,16 +132,7 @@ impl Stage {
 
     /// Makes a command in the environment of a person of this site.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = self.site.command(program);
-        command.current_dir(&self.site.checkout);
-        if let Some(directory) = self.site.options.uv.as_deref().and_then(Path::parent) {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let directories = [directory.to_owned()].into_iter().chain(std::env::split_paths(&path));
-            if let Ok(path) = std::env::join_paths(directories) {
-                command.env("PATH", path);
-            }
-        }
-        command
+        person(&self.site, program)
     }
 
     pub fn update(&self) -> Command {
@@ -157,6 +154,20 @@ impl Stage {
     }
 }
 
+/// Makes a command in the environment of a person of a site.
+pub fn person(site: &DemoSite, program: &str) -> Command {
+    let mut command = site.command(program);
+    command.current_dir(&site.checkout);
+    if let Some(directory) = site.options.uv.as_deref().and_then(Path::parent) {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let directories = [directory.to_owned()].into_iter().chain(std::env::split_paths(&path));
+        if let Ok(path) = std::env::join_paths(directories) {
+            command.env("PATH", path);
+        }
+    }
+    command
+}
+
 /// Finds what `benches/run` installed: named by a variable, or below `target`.
 pub fn directory_of(variable: &str, name: &str) -> Outcome<PathBuf> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name);
@@ -166,7 +177,7 @@ pub fn directory_of(variable: &str, name: &str) -> Outcome<PathBuf> {
         .map_err(|_| format!("there is no {}; call benches/run", directory.display()).into())
 }
 
-fn which(program: &str) -> Outcome<PathBuf> {
+pub fn which(program: &str) -> Outcome<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let directories = std::env::split_paths(&path).chain(system);

@@ -10,6 +10,8 @@ pub struct Row {
     pub values: Vec<f64>,
     /// `None`: it is shown, not judged.
     pub limit: Option<f64>,
+    /// The limit is one for the inverse, too.
+    both_ways: bool,
     /// What a value is: `x` for a ratio.
     pub unit: &'static str,
 }
@@ -17,20 +19,32 @@ pub struct Row {
 impl Row {
     /// Makes a row that is judged.
     pub fn limited(what: &str, unit: &'static str, limit: f64, values: Vec<f64>) -> Row {
-        Row { what: what.to_owned(), values, limit: Some(limit), unit }
+        Row { what: what.to_owned(), values, limit: Some(limit), both_ways: false, unit }
+    }
+
+    /// Makes a row of ratios that may be too small as well.
+    pub fn within(what: &str, limit: f64, values: Vec<f64>) -> Row {
+        Row { both_ways: true, ..Row::limited(what, "x", limit, values) }
     }
 
     /// Makes a row that is shown.
     pub fn shown(what: &str, unit: &'static str, values: Vec<f64>) -> Row {
-        Row { what: what.to_owned(), values, limit: None, unit }
+        Row { what: what.to_owned(), values, limit: None, both_ways: false, unit }
     }
 
     pub fn median(&self) -> f64 {
         median(&self.values)
     }
 
+    /// Returns what stands before the limit.
+    pub fn sign(&self) -> &'static str {
+        if self.both_ways { "×÷" } else { "" }
+    }
+
     fn holds(&self) -> bool {
-        self.limit.is_none_or(|limit| !self.values.is_empty() && self.median() <= limit)
+        let median = self.median();
+        let is_too_small = |limit: f64| self.both_ways && median < 1.0 / limit;
+        self.limit.is_none_or(|limit| !self.values.is_empty() && median <= limit && !is_too_small(limit))
     }
 }
 
@@ -42,8 +56,8 @@ pub fn render(rows: &[Row]) -> (String, bool) {
         let (least, most) =
             (row.values.iter().copied().reduce(f64::min), row.values.iter().copied().reduce(f64::max));
         let (least, most) = (least.unwrap_or(f64::NAN), most.unwrap_or(f64::NAN));
-        let verdict = if row.holds() { "" } else { "  TOO MUCH" };
-        let limit = row.limit.map_or_else(String::new, |limit| format!("{limit:.2}"));
+        let verdict = if row.holds() { "" } else { "  BEYOND" };
+        let limit = row.limit.map_or_else(String::new, |limit| format!("{}{limit:.2}", row.sign()));
         let _ = writeln!(
             text,
             "{:<62} {least:>7.2} {:>7.2} {most:>7.2} {limit:>7} {:>5}{verdict}",

@@ -2,7 +2,7 @@
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
 //! `window`, `slow`, `commands`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
-//! `runs`, `services`; `--boot SECONDS` says how slowly Django boots in `slow` and `commands`, `--rounds N` how often each side runs.
+//! `runs`, `services`, and `rehearsal`, whose database on a server has `--megabytes N`; `--boot SECONDS` says how slowly Django boots in `slow` and `commands`, `--rounds N` how often each side runs.
 //! `--markdown` writes the figures of these parts into `docs/measurements.md` too.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
@@ -15,7 +15,9 @@ mod floor;
 mod held;
 mod index;
 mod many_services;
+mod postgresql;
 mod program;
+mod rehearsal;
 mod scale;
 mod stage;
 mod table;
@@ -37,11 +39,15 @@ const SLOW_ROUNDS: usize = 3;
 /// How many pairs of an update with nothing new and a fetch are timed.
 const FETCH_PAIRS: usize = 101;
 
+/// The size of the server's database in `rehearsal`.
+const MEGABYTES: usize = 200;
+
 /// How many seconds longer Django takes to boot in `slow`.
 const SLOW_BOOT: f64 = 6.0;
 
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "window",
+    "rehearsal",
     "slow",
     "commands",
     "held",
@@ -95,17 +101,21 @@ struct Choice {
     parts: Vec<String>,
     boot: f64,
     rounds: Option<usize>,
+    megabytes: usize,
     markdown: bool,
 }
 
 fn choice(arguments: &[String]) -> Outcome<Choice> {
-    let mut choice = Choice { parts: Vec::new(), boot: SLOW_BOOT, rounds: None, markdown: false };
+    let mut choice =
+        Choice { parts: Vec::new(), boot: SLOW_BOOT, rounds: None, megabytes: MEGABYTES, markdown: false };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "--boot" {
             choice.boot = words.next().ok_or("`--boot` wants seconds")?.parse()?;
         } else if word == "--rounds" {
             choice.rounds = Some(words.next().ok_or("`--rounds` wants a number")?.parse()?);
+        } else if word == "--megabytes" {
+            choice.megabytes = words.next().ok_or("`--megabytes` wants a number")?.parse()?;
         } else if word == "--markdown" {
             choice.markdown = true;
         } else if PARTS.contains(&word.as_str()) {
@@ -136,6 +146,10 @@ fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
     ];
     if wants("held") {
         measured.push(("held", vec![held::row(choice.rounds.unwrap_or(SLOW_ROUNDS))?]));
+    }
+    if wants("rehearsal") {
+        measured
+            .push(("rehearsal", rehearsal::rows(choice.rounds.unwrap_or(SLOW_ROUNDS), choice.megabytes)?));
     }
     for (name, measure) in large {
         if wants(name) {

@@ -34,8 +34,11 @@ fn a_database_whose_copy_would_take_too_long_is_copied_without_its_rows() {
     let record = site.checkout.join(".deploykit/copied.json");
     let now = jiff::Timestamp::now();
     let slow = format!(r#"{{"default":{{"size_bytes":1000,"duration_ms":60000,"ended":"{now}"}}}}"#);
-    let nothing = "migrations.RunPython.noop, migrations.RunPython.noop";
-    let planned = || match outcome_of(&site, &first, "nothing", |tree| migration(tree, "", nothing)) {
+    // Its time is to be that of the window: it has the usual priority.
+    let nice = rustix::process::getpriority_process(None).expect("a priority");
+    let check = format!("def check(apps, editor):\n    import os\n    assert os.nice(0) == {nice}\n");
+    let ways = "check, migrations.RunPython.noop";
+    let planned = || match outcome_of(&site, &first, "a check", |tree| migration(tree, &check, ways)) {
         Outcome::Ready(plan) => plan,
         Outcome::Refused(step, why) => panic!("{step}: {why}"),
     };

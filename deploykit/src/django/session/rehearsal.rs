@@ -138,6 +138,16 @@ impl Session {
         Ok(workers)
     }
 
+    /// Lowers the priority of this process to that of what works for this host.
+    ///
+    /// # Errors
+    ///
+    /// When the process fails.
+    pub fn lower_priority(&mut self, host: &Host) -> Result<(), DjangoError> {
+        let request = json!({ "do": "lower_priority", "nice": host.niceness() });
+        self.tell(host, "lower the priority", request, Some(READ))
+    }
+
     /// Runs a program in the world of this process, which gives it its own variables. At most an hour.
     ///
     /// # Errors

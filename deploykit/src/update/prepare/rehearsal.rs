@@ -187,6 +187,7 @@ impl Preparation<'_, '_> {
             Some(tried) => tried,
             None => self.migrate_again(session, stage, databases, scratch)?,
         };
+        tried.session.lower_priority(&self.host)?;
         self.rehearse_steps(&mut tried, stage)?;
         self.rehearse_serving(session, tried, stage, live, scratch)
     }

@@ -26,10 +26,10 @@ HELD = (
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 ) % "', '".join(MODES)
 
-# Statements that take no such lock, unless a function or a trigger does. After them the locks are read at most this often, in
-# seconds.
+# Statements that take no such lock, unless a function or a trigger does. After them the locks are read seldom: each reading is
+# followed by statements that take so many times as long.
 ROWS = ("SELECT", "INSERT", "UPDATE", "DELETE", "RELEAS", "SAVEPO")
-SELDOM = 0.02
+SELDOM = 50
 
 # Polling interval while a statement runs that is a transaction of its own, in seconds.
 OFTEN = 0.005
@@ -42,7 +42,7 @@ class Locks:
         """Takes the connection whose locks are recorded."""
         self.connection = connection
         self.other: Connection = None
-        self.looked, self.failed = 0.0, False
+        self.next_look, self.failed = 0.0, False
         # By table and mode: when the lock was taken and released.
         self.seen: dict[tuple[str, str], tuple[float, float | None]] = {}
 
@@ -64,7 +64,7 @@ class Locks:
         since, rows = time.monotonic(), str(sql).lstrip()[:6].upper() in ROWS
         if self.connection.in_atomic_block:
             result = execute(sql, params, many, context)
-            if not rows or since - self.looked > SELDOM:
+            if not rows or since > self.next_look:
                 # The locks are held until the end of the transaction.
                 self.look(since)
             return result
@@ -90,7 +90,7 @@ class Locks:
         """Records the locks that are held now."""
         if self.failed:
             return
-        self.looked = time.monotonic()
+        begun_look = time.monotonic()
         try:
             driver: Any = self.connection.connection
             session = driver.get_backend_pid() if hasattr(driver, "get_backend_pid") else driver.info.backend_pid
@@ -104,6 +104,8 @@ class Locks:
             traceback.print_exc()
             self.failed = True
             return
+        now = time.monotonic()
+        self.next_look = now + SELDOM * (now - begun_look)
         for table, mode in held:
             begun, _ = self.seen.get((table, mode), (since, None))
             self.seen[table, mode] = (begun, None)

@@ -65,6 +65,7 @@ def test_every_request_has_one_function() -> None:
         join
         load_workers
         login_url
+        lower_priority
         migrate
         migrate_by_command
         migrations

@@ -178,7 +178,7 @@ impl Preparation<'_, '_> {
         let tree = self.previous_tree(stage.tree, outputs)?;
         // The present version boots there: what this one lacks is its own.
         let tried = self
-            .try_on(copies, stage, Some(&tree), scratch)?
+            .try_on(&self.host, copies, stage, Some(&tree), scratch)?
             .map_err(|source| Ends::Fails(RollbackError::NoBoot { source }.into()))?;
         self.rehearse_serving(session, tried, stage, live, scratch)
     }

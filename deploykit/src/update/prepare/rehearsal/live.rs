@@ -31,9 +31,9 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<(Result<Copies, Ends>, Option<Live>), UpdateError> {
         self.step(StepKind::LiveCheck, |this| {
-            let tried = this
-                .copies(session, stage, scratch)
-                .and_then(|copies| Ok((copies.clone(), this.try_on(copies, stage, None, scratch)?)));
+            let tried = this.copies(session, stage, scratch).and_then(|copies| {
+                Ok((copies.clone(), this.try_on(&this.host, copies, stage, None, scratch)?))
+            });
             let (copies, booted) = match tried {
                 Err(Ends::Fails(error)) => return Err(error),
                 Err(cannot) => {
@@ -81,6 +81,7 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<Live, Ends> {
         let asked = self.try_out(session, stage, None, scratch).and_then(|mut tried| {
+            tried.session.lower_priority(&self.host)?;
             let live = self.ask_live(&mut tried, stage, scratch)?;
             tried.session.close(&self.host);
             Ok(live)

@@ -9,6 +9,7 @@ use super::{Ends, Stage};
 use crate::django::{Appears, CopiedDatabase, Copies, DjangoError, NoCopy, NoRedis, Session, When, World};
 use crate::error::{error_chain, warn};
 use crate::git::StagedTree;
+use crate::host::Host;
 use crate::host::files::{self, InPath};
 use crate::plan::{DatabaseCopy, NotRehearsed};
 use crate::state::{Copied, State};
@@ -71,7 +72,8 @@ impl Preparation<'_, '_> {
         self.boot_on(copies, stage, tree, scratch)
     }
 
-    /// Boots a version in a world of its own, on these copies; `None`: the live version.
+    /// Boots a version in a world of its own, on these copies; `None`: the live version. It has the usual priority, as in the window:
+    /// otherwise its migrations would take longer on a busy machine.
     pub(super) fn boot_on(
         &self,
         copies: Copies,
@@ -79,7 +81,7 @@ impl Preparation<'_, '_> {
         tree: Option<&StagedTree>,
         scratch: &Scratch,
     ) -> Result<Tried, Ends> {
-        let booted = self.try_on(copies, stage, tree, scratch)?;
+        let booted = self.try_on(&self.host.with_low_priority(false), copies, stage, tree, scratch)?;
         // It boots beside the site: what it lacks here is something of the machine.
         booted.map_err(|error| Ends::because("Django does not boot on the copy", error))
     }
@@ -87,12 +89,12 @@ impl Preparation<'_, '_> {
     /// Boots a version in a world of its own, on these copies; returns why it does not boot there.
     pub(super) fn try_on(
         &self,
+        host: &Host,
         copies: Copies,
         stage: &Stage<'_>,
         tree: Option<&StagedTree>,
         scratch: &Scratch,
     ) -> Result<Result<Tried, DjangoError>, Ends> {
-        let host = self.host.clone();
         let live = &self.site.config().site.repository;
         let world = World {
             scratch: scratch.path.clone(),
@@ -106,7 +108,7 @@ impl Preparation<'_, '_> {
             Some(_) => stage.project.clone(),
             None => self.site.project().map_err(|error| Ends::Fails(error.into()))?,
         };
-        let booted = Session::begin_in(&host, &project, &world).and_then(|booting| booting.booted(&host));
+        let booted = Session::begin_in(host, &project, &world).and_then(|booting| booting.booted(host));
         let mut session = match booted {
             Ok(session) => session,
             Err(error @ DjangoError::NoWorld { .. }) => return Err(error.into()),
@@ -114,7 +116,7 @@ impl Preparation<'_, '_> {
             Err(error) => return Ok(Err(error)),
         };
         session
-            .confirm_copies(&host, &copies)
+            .confirm_copies(host, &copies)
             .map_err(|error| Ends::because("the copies cannot be confirmed", error))?;
         Ok(Ok(Tried { session, copies }))
     }
