@@ -31,7 +31,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package lives in the workspace")
 }
 
-/// Returns the directory that `tests/run` fills: `wheels/` (packages for offline installs) and `venv/` (uv, supervisor).
+/// Returns the directory that `tests/run` fills: `wheels/` (packages for offline installs), `venv/` (uv, supervisor) and `clients/`
+/// (clients of task queues).
 pub fn tools() -> PathBuf {
     std::env::var_os("DEPLOYKIT_TEST_TOOLS").map_or_else(|| root().join("target/test-tools"), PathBuf::from)
 }

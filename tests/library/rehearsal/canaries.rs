@@ -84,9 +84,9 @@ fn processes(marker: &str) -> Vec<String> {
 }
 
 /// Lets a release change whatever it can reach, from every place where code of a site runs.
-fn harm(tree: &Path, facts: &Path, virtualenv: &Path) {
+fn harm(tree: &Path, facts: &Path, clients: &Path) {
     let canary = include_str!("canary.py").replace("@facts@", &facts.display().to_string());
-    let canary = canary.replace("@virtualenv@", &virtualenv.display().to_string());
+    let canary = canary.replace("@clients@", &clients.display().to_string());
     write(tree, "project/guestbook/canary.py", &canary);
     write(
         tree,
@@ -176,7 +176,7 @@ fn leave_no_trace() {
     let (before, all) = (Snapshot::of(&site), files(&site, &tmp));
 
     // A page that fails reports what the release did and what it could not do. Nothing else fails.
-    let harm = |tree: &Path| harm(tree, &path, &tools().join("venv"));
+    let harm = |tree: &Path| harm(tree, &path, &tools().join("clients"));
     let (step, why) = match outcome_of(&site, &first, "canaries", harm) {
         Outcome::Refused(step, why) => (step, why),
         Outcome::Ready(plan) => panic!("no page told: {:?}", plan.notices),
