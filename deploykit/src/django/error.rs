@@ -105,10 +105,12 @@ pub enum DjangoError {
         reason: String,
     },
     /// In a [`World`](super::World), an alias connects to another database than its copy.
-    #[error("alias `{database}` does not connect to the copy of its database")]
+    #[error("alias `{database}` does not connect to the copy of its database: {reason}")]
     NotTheCopy {
         /// The alias.
         database: String,
+        /// What shows that: "its file is `/srv/other.sqlite3` and was `/srv/db.sqlite3`".
+        reason: String,
     },
     /// The site's Python could not be started.
     #[error("cannot start the site's Python")]

@@ -124,7 +124,10 @@ impl Fault {
             "migrations" => broken(Part::Migrations),
             "database" => DjangoError::Database { database: self.database.unwrap_or_default(), raised },
             "no_world" => DjangoError::NoWorld { reason: self.reason.unwrap_or_default() },
-            "not_the_copy" => DjangoError::NotTheCopy { database: self.database.unwrap_or_default() },
+            "not_the_copy" => {
+                let reason = raised.message;
+                DjangoError::NotTheCopy { database: self.database.unwrap_or_default(), reason }
+            }
             "mute" => DjangoError::Mute { database: self.database.unwrap_or_default(), during },
             "busy" => DjangoError::Busy { database: self.database.unwrap_or_default(), sessions: self.names },
             "inconsistent" => DjangoError::Inconsistent { raised },
