@@ -75,3 +75,93 @@ fn are_run_before_the_pages() {
     fs::write(&site.config, config).expect("a configuration");
     assert_same(&before, &Snapshot::of(&site));
 }
+
+/// A command that fails for want of another machine.
+const CONNECTS: &str =
+    "[\"python\", \"-c\", \"import socket; socket.create_connection(('192.0.2.1', 80), 5)\"]";
+
+/// A command that leaves a program running with its output open.
+const LEAVES: &str = "[\"/bin/sh\", \"-c\", \"sleep 600 & exit 0\"]";
+
+#[test]
+fn that_want_the_network_refuse_nothing() {
+    let Some(site) = TestSite::builder().rehearsal().start() else { return };
+    let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
+    let config = fs::read_to_string(&site.config).expect("a configuration");
+    let configure = |service: &str, steps: &[(&str, &str)]| {
+        let named = format!("name = \"worker\"\nrehearse = {service}");
+        let mut text = config.replace("name = \"worker\"", &named);
+        for (name, run) in steps {
+            text += &format!(
+                "\n[[steps]]\nname = \"{name}\"\nafter = \"migrate\"\nrun = {run}\nrehearse = true\n"
+            );
+        }
+        fs::write(&site.config, text).expect("a configuration");
+    };
+
+    configure(LEAVES, &[("leaves", LEAVES)]);
+    let Outcome::Ready(plan) = outcome_of(&site, &first, "background", add_column) else { panic!("refused") };
+    assert_eq!(plan.notices, [""; 0]);
+
+    let needs = "[\"/usr/bin/test\", \"-e\", \"/nowhere\"]";
+    configure(CONNECTS, &[("download", CONNECTS), ("needs", needs)]);
+    let Outcome::Ready(plan) = outcome_of(&site, &first, "network", add_column) else { panic!("refused") };
+    let [download, needs, service] = plan.notices.as_slice() else { panic!("{:#?}", plan.notices) };
+    let network = "; it wants the network, which a rehearsal does not have";
+    assert!(
+        download.starts_with("step `download` fails on a copy of the site") && download.ends_with(network),
+        "{download}"
+    );
+    assert!(
+        needs.starts_with("step `needs` fails on a copy") && needs.ends_with("; it may need step `download`"),
+        "{needs}"
+    );
+    assert!(service.starts_with("service `worker` of the new version would not start: "), "{service}");
+    assert!(service.ends_with(network), "{service}");
+
+    // A page that may need that step does not refuse the update either.
+    configure(LEAVES, &[("download", CONNECTS)]);
+    let Outcome::Ready(plan) = outcome_of(&site, &first, "a page", |tree| {
+        edit(
+            tree,
+            "project/guestbook/views.py",
+            "    entries = Entry.objects.all()\n",
+            "    raise OSError(\"no file\")\n",
+        );
+    }) else {
+        panic!("refused")
+    };
+    assert!(
+        plan.notices.iter().any(|text| text.contains("it may need step `download`")),
+        "{:#?}",
+        plan.notices
+    );
+
+    // It is the program itself that wants the network.
+    let fails = "[\"/bin/sh\", \"-c\", \"echo no; exit 3\"]";
+    configure(LEAVES, &[("fails", fails)]);
+    let Outcome::Refused(_, why) = outcome_of(&site, &first, "a step", add_column) else {
+        panic!("not refused")
+    };
+    assert!(why.starts_with("step `fails` fails on a copy of the site"), "{why}");
+}
+
+#[test]
+fn the_path_of_the_state_may_be_long() {
+    let Some(mut site) = TestSite::builder().rehearsal().start() else { return };
+    let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
+    let config = fs::read_to_string(&site.config).expect("a configuration");
+    let at = |path: &str| format!("\"{}\"", site.checkout.join(path).display());
+    let mut config = config.replace("repository = \".\"", &format!("repository = {}", at("")));
+    for path in ["../venv", "secrets.json"] {
+        config = config.replace(&format!("\"{path}\""), &at(path));
+    }
+    let deep = site.root.join("a".repeat(120));
+    fs::create_dir(&deep).expect("a directory");
+    site.config = deep.join("deploykit.toml");
+    fs::write(&site.config, config).expect("a configuration");
+    let Outcome::Ready(plan) = outcome_of(&site, &first, "a release", add_column) else { panic!("refused") };
+    assert_eq!(plan.notices, [""; 0]);
+    let pages = plan.rehearsal.expect("a rehearsal").pages;
+    assert_eq!(pages.len(), 2, "{pages:?}");
+}

@@ -133,6 +133,17 @@ def unix_sockets() -> set[str]:
     return {row[7] for row in rows if len(row) == 8}
 
 
+# Counters of the kernel for connections and datagrams that reach nobody: no route, a port without a server.
+FAILED = {"Ip": ("OutNoRoutes",), "Tcp": ("AttemptFails",), "Udp": ("NoPorts",)}
+
+
+def failed_attempts() -> int:
+    """Returns how many attempts of all processes in this network namespace have reached nobody."""
+    lines = [line.split() for line in lines_of("/proc/self/net/snmp")]
+    tables = {names[0].rstrip(":"): dict(zip(names[1:], values[1:])) for names, values in zip(lines[::2], lines[1::2])}
+    return sum(int(tables.get(table, {}).get(name, 0)) for table, names in FAILED.items() for name in names)
+
+
 @answers("network")
 def do_network(request: Json) -> Json:
     """Answers the attempts outside of any request, and clears them."""

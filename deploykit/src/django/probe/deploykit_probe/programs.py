@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 
+from . import network
 from .errors import Refused, readable, without_passwords
 from .kinds import Json
 from .registry import answers
+from .tools import said_in, unnamed_file
 
 # How many of a program's last lines an error has.
 LINES = 30
@@ -32,18 +34,19 @@ def do_run_program(request: Json) -> Json:
             environment[name] = value
     sys.stdout.flush()
     sys.stderr.flush()
+    before, log = network.failed_attempts(), unnamed_file("")
     try:
-        done = subprocess.run(
-            argv,
-            cwd=request["directory"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+        process = subprocess.Popen(
+            argv, cwd=request["directory"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     except OSError as error:
+        os.close(log)
         raise Refused("tool", what=argv[0], code=127, traceback=[readable(str(error))]) from error
-    lines = without_passwords(done.stdout.decode("utf-8", "backslashreplace")).splitlines()
-    if done.returncode:
-        raise Refused("tool", what=argv[0], code=done.returncode, traceback=lines[-LINES:])
+    # What it leaves running in the background may hold its output open.
+    code = process.wait()
+    lines = [without_passwords(line) for line in said_in(log)]
+    if code:
+        if network.failed_attempts() > before:
+            network.note("the network")
+        raise Refused("tool", what=argv[0], code=code, traceback=lines[-LINES:])
     return {}

@@ -120,7 +120,7 @@ impl Preparation<'_, '_> {
         back.took = (!ways.is_empty()).then(|| begun.elapsed().saturating_sub(counting));
         back.is_measured = tried.copies.schema_only.is_empty();
         tried.session.stop_servers(&host)?;
-        let Tried { session, copies } = tried;
+        let Tried { session, copies, .. } = tried;
         session.close(&host);
         Ok((copies, live, back))
     }

@@ -1,5 +1,7 @@
 //! What the new version's pages answer on copies of the databases.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use super::live::Live;
@@ -7,6 +9,7 @@ use super::world::{Scratch, Tried};
 use super::{Ends, Stage};
 use crate::django::{DjangoError, PageRecord, PageServer, Raised, Session};
 use crate::git::counted;
+use crate::host::files::InPath;
 use crate::host::processes::ProcessId;
 use crate::operations::smoke_check::{PageResult, SmokeCheck};
 use crate::update::error::PreparationError;
@@ -16,6 +19,14 @@ use crate::update::services::BACKGROUND;
 
 /// How long a path of a Unix socket may be, in bytes. Source: `unix(7)`.
 const LONGEST_SOCKET: usize = 107;
+
+/// The check of pages in a rehearsal.
+pub(super) struct PageCheck {
+    check: SmokeCheck,
+    socket: PathBuf,
+    /// The directory through which a socket with a long path is reached.
+    _directory: Option<File>,
+}
 
 /// What a version answered in a rehearsal.
 pub(super) struct Asked {
@@ -45,6 +56,8 @@ impl Preparation<'_, '_> {
         seen.reached(pages.iter().flat_map(|page| page.network.iter().cloned()));
         seen.pages = pages;
         let is_whole = tried.copies.skipped.is_empty();
+        let own: Vec<&str> =
+            stage.own.iter().copied().chain(tried.without.iter().map(String::as_str)).collect();
         // Before the live version is tried in the same directory.
         tried.session.close(&self.host);
         if let Some(raised) = ended {
@@ -54,7 +67,7 @@ impl Preparation<'_, '_> {
                 PreparationError::PagesFail { version: self.version(), failing, raised }.into(),
             ));
         }
-        let (mut failing, mut unsure) = judge(&results, &records, &stage.own);
+        let (mut failing, mut unsure) = judge(&results, &records, &own);
         if !failing.is_empty() && is_whole {
             // Pages that the live version does not answer here either say nothing about the new one.
             let asked;
@@ -137,14 +150,18 @@ impl Preparation<'_, '_> {
         &self,
         check: Option<SmokeCheck>,
         scratch: &Scratch,
-    ) -> Result<Option<(SmokeCheck, PathBuf)>, Ends> {
+    ) -> Result<Option<PageCheck>, Ends> {
         let socket = scratch.path.join("pages.sock");
         let Some(check) = check.filter(|check| !check.pages.is_empty()) else { return Ok(None) };
+        let (mut directory, mut near) = (None, socket.clone());
         if socket.as_os_str().len() > LONGEST_SOCKET {
-            return Err(Ends::cannot(format!("`{}` is too long for a Unix socket", socket.display())));
+            let opened = File::open(&scratch.path).at("open the directory", &scratch.path);
+            let opened = opened.map_err(|error| Ends::Fails(error.into()))?;
+            near = PathBuf::from(format!("/proc/self/fd/{}/pages.sock", opened.as_raw_fd()));
+            directory = Some(opened);
         }
-        let check = check.through(socket.clone()).map_err(|error| Ends::Fails(error.into()))?;
-        Ok(Some((check, socket)))
+        let check = check.through(near).map_err(|error| Ends::Fails(error.into()))?;
+        Ok(Some(PageCheck { check, socket, _directory: directory }))
     }
 
     /// Lets a version answer these pages.
@@ -152,7 +169,7 @@ impl Preparation<'_, '_> {
         &self,
         tried: &mut Tried,
         stage: &Stage<'_>,
-        (check, socket): &(SmokeCheck, PathBuf),
+        PageCheck { check, socket, .. }: &PageCheck,
     ) -> Result<Asked, Ends> {
         let root = stage.site.static_files.root.as_ref().map(|root| self.in_live(stage, root));
         let url = stage.site.static_files.url.as_ref().filter(|url| url.starts_with('/'));

@@ -4,6 +4,7 @@ use super::world::Tried;
 use super::{Ends, Stage};
 use crate::command::Command;
 use crate::django::DjangoError;
+use crate::error::error_chain;
 use crate::site::OwnTask;
 use crate::update::error::PreparationError;
 use crate::update::prepare::Preparation;
@@ -20,11 +21,12 @@ impl Preparation<'_, '_> {
                 need.check().map_err(|error| Ends::cannot(format!("step `{}`: {error}", own.name)))?;
             }
             let command = self.command_in_live(&own.task, stage);
-            self.run_there(tried, &command, |source| PreparationError::OwnStepFails {
-                step: own.name.clone(),
-                source,
-            })?;
-            self.rehearsed().steps.push(own.name.clone());
+            let fails = |source| PreparationError::OwnStepFails { step: own.name.clone(), source };
+            if self.run_there(tried, &command, fails)? {
+                self.rehearsed().steps.push(own.name.clone());
+            } else {
+                tried.without.push(own.name.clone());
+            }
         }
         Ok(())
     }
@@ -33,12 +35,11 @@ impl Preparation<'_, '_> {
     pub(super) fn rehearse_services(&mut self, tried: &mut Tried, stage: &Stage<'_>) -> Result<(), Ends> {
         for service in self.site.config().services.iter().filter(|service| !service.rehearse.is_empty()) {
             let command = self.command_in_live(&OwnTask::Run(service.rehearse.clone()), stage);
-            self.run_there(tried, &command, |source| PreparationError::ServiceFails {
-                version: self.version(),
-                service: service.name.clone(),
-                source,
-            })?;
-            self.rehearsed().workers.push(format!("`rehearse` of service `{}`", service.name));
+            let (version, name) = (self.version(), service.name.clone());
+            let fails = |source| PreparationError::ServiceFails { version, service: name, source };
+            if self.run_there(tried, &command, fails)? {
+                self.rehearsed().workers.push(format!("`rehearse` of service `{}`", service.name));
+            }
         }
         Ok(())
     }
@@ -48,16 +49,26 @@ impl Preparation<'_, '_> {
         own_command(task, &self.site.config().site.repository, &stage.project, &self.host)
     }
 
+    /// Runs a program; tells whether it succeeded. One that fails and wants the network refuses nothing.
     fn run_there(
-        &self,
+        &mut self,
         tried: &mut Tried,
         command: &Command,
         fails: impl FnOnce(DjangoError) -> PreparationError,
-    ) -> Result<(), Ends> {
-        match tried.session.run_program(&self.host, command) {
-            Err(error) if error.is_cancelled() => Err(error.into()),
-            Err(error) => Err(Ends::Fails(fails(error).into())),
-            Ok(()) => Ok(()),
+    ) -> Result<bool, Ends> {
+        // What was tried before is another matter.
+        tried.session.network(&self.host)?;
+        let Err(error) = tried.session.run_program(&self.host, command) else { return Ok(true) };
+        if error.is_cancelled() {
+            return Err(error.into());
         }
+        let failed = fails(error);
+        let why = match (tried.session.network(&self.host)?.is_empty(), tried.without.first()) {
+            (false, _) => "it wants the network, which a rehearsal does not have".to_owned(),
+            (true, Some(step)) => format!("it may need step `{step}`"),
+            (true, None) => return Err(Ends::Fails(failed.into())),
+        };
+        self.notice(format!("{}; {why}", error_chain(&failed)));
+        Ok(false)
     }
 }

@@ -20,6 +20,8 @@ use crate::update::rehearsal::{Cannot, most, without_rows};
 pub(super) struct Tried {
     pub session: Session,
     pub copies: Copies,
+    /// The site's own steps that failed for want of the network.
+    pub without: Vec<String>,
 }
 
 /// The directory for what a rehearsal writes; it goes with this value.
@@ -118,7 +120,7 @@ impl Preparation<'_, '_> {
         session
             .confirm_copies(host, &copies)
             .map_err(|error| Ends::because("the copies cannot be confirmed", error))?;
-        Ok(Ok(Tried { session, copies }))
+        Ok(Ok(Tried { session, copies, without: Vec::new() }))
     }
 
     /// Lets the state directory, which holds the virtualenvs, appear where it is.
