@@ -52,7 +52,7 @@ pub struct PendingMigration {
     pub by_code: Vec<String>,
     /// What it does, in Django's words.
     pub operations: Vec<String>,
-    /// Its duration and locks on a copy of the database; `None`: it was not rehearsed.
+    /// Its duration, locks and statements on a copy of the database; `None`: it was not rehearsed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_copy: Option<MigrationOnCopy>,
 }

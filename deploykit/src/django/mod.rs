@@ -40,7 +40,7 @@ pub use migrations::{
     DatabaseState, LackingMigration, Migrate, MigrateByCommand, MigrationId, MigrationPlan, OtherDatabase,
     PendingMigration, ReversedMigration,
 };
-pub use on_copy::{MigrationOnCopy, TableLock};
+pub use on_copy::{MigrationOnCopy, MigrationStatement, TableLock};
 pub(crate) use orphans::orphans;
 pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};
 pub use project::{Databases, Project};

@@ -1,4 +1,4 @@
-//! A migration that was applied to a copy of its database: its duration and its locks.
+//! A migration that was applied to a copy of its database: its duration, its locks and its statements.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,9 +6,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{MigrationId, MigrationProgress};
+use crate::host::Redactor;
 
 /// Maximum number of tables that are named: those locked longest.
 const NAMED: usize = 3;
+
+/// A statement that takes longer is shown, in milliseconds.
+const LONG_MS: u64 = 1000;
+
+/// How many characters of it are shown.
+const SHOWN: usize = 60;
 
 /// A migration that was applied to a copy of its database. Its `Display` is a fragment: `` 0.12 s on a copy; locks `shop_item` for 0.11 s
 /// (ACCESS EXCLUSIVE) ``.
@@ -25,6 +32,20 @@ pub struct MigrationOnCopy {
     pub rows: bool,
     /// The tables that it locks so that readers or writers wait; recorded on PostgreSQL only.
     pub locks: Vec<TableLock>,
+    /// The twenty different statements that took longest, the longest first.
+    #[serde(default)]
+    pub statements: Vec<MigrationStatement>,
+}
+
+/// An SQL statement of a migration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationStatement {
+    /// Its text, cut after 300 characters. Parameters are `%s`, strings in it `'…'`.
+    pub sql: String,
+    /// How often it was executed.
+    pub count: u64,
+    /// How long it took in total, in milliseconds.
+    pub duration_ms: u64,
 }
 
 /// A lock of a table, from the statement that takes it to the end of its transaction.
@@ -40,12 +61,21 @@ pub struct TableLock {
 
 impl MigrationOnCopy {
     /// Returns the record of a finished migration; `None`: it has only begun.
-    pub(crate) fn of(progress: &MigrationProgress, database: &str, rows: bool) -> Option<Self> {
+    pub(crate) fn of(
+        progress: &MigrationProgress,
+        database: &str,
+        rows: bool,
+        redactor: &Redactor,
+    ) -> Option<Self> {
         let taken = Duration::try_from_secs_f64(progress.seconds?).ok()?;
         let mut locks = progress.locks.clone();
         locks.sort_by_key(|lock| std::cmp::Reverse(lock.duration_ms));
         let (id, database) = (progress.migration.clone(), database.to_owned());
-        Some(MigrationOnCopy { id, database, duration_ms: crate::millis::of(taken), rows, locks })
+        let mut statements = progress.statements.clone();
+        for statement in &mut statements {
+            statement.sql = redactor.redact(&statement.sql).into_owned();
+        }
+        Some(MigrationOnCopy { id, database, duration_ms: crate::millis::of(taken), rows, locks, statements })
     }
 }
 
@@ -62,9 +92,16 @@ impl fmt::Display for MigrationOnCopy {
             write!(f, "{begins} `{table}` for {held:.2} s ({})", lock.mode)?;
         }
         match self.locks.len().saturating_sub(NAMED) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
+            0 => {}
+            more => write!(f, " and {more} more")?,
         }
+        let Some(longest) = self.statements.first().filter(|one| one.duration_ms > LONG_MS) else {
+            return Ok(());
+        };
+        let cut = longest.sql.char_indices().nth(SHOWN).map(|(at, _)| format!("{}…", &longest.sql[..at]));
+        let times = if longest.count > 1 { format!(" {} times,", longest.count) } else { String::new() };
+        let (sql, took) = (cut.as_deref().unwrap_or(&longest.sql), seconds(longest.duration_ms));
+        write!(f, "; longest statement:{times} {took:.2} s: {sql}")
     }
 }
 
@@ -87,9 +124,12 @@ mod tests {
             seconds,
             database: None,
             locks,
+            statements: Vec::new(),
         };
+        let redactor = Redactor::default();
         let said = |locks, rows| {
-            MigrationOnCopy::of(&progress(Some(0.121), locks), "default", rows).unwrap().to_string()
+            let progress = progress(Some(0.121), locks);
+            MigrationOnCopy::of(&progress, "default", rows, &redactor).unwrap().to_string()
         };
         assert_eq!(said(Vec::new(), true), "0.12 s on a copy");
         assert_eq!(
@@ -98,6 +138,18 @@ mod tests {
         );
         let many = vec![lock("a", 9), lock("b", 8), lock("c", 7), lock("d", 6), lock("e", 5)];
         assert!(said(many, true).ends_with("`c` for 0.01 s (ACCESS EXCLUSIVE) and 2 more"));
-        assert_eq!(MigrationOnCopy::of(&progress(None, Vec::new()), "default", true), None);
+        assert_eq!(MigrationOnCopy::of(&progress(None, Vec::new()), "default", true, &redactor), None);
+        let statement = |sql: &str, count, duration_ms| {
+            let statements = vec![MigrationStatement { sql: sql.to_owned(), count, duration_ms }];
+            let progress = MigrationProgress { statements, ..progress(Some(2.0), Vec::new()) };
+            MigrationOnCopy::of(&progress, "default", true, &redactor).unwrap().to_string()
+        };
+        assert_eq!(statement("UPDATE a", 1, 1000), "2.00 s on a copy");
+        assert_eq!(statement("UPDATE a", 1, 1001), "2.00 s on a copy; longest statement: 1.00 s: UPDATE a");
+        let long = statement(&"ä".repeat(61), 20, 1500);
+        assert_eq!(
+            long,
+            format!("2.00 s on a copy; longest statement: 20 times, 1.50 s: {}…", "ä".repeat(60))
+        );
     }
 }

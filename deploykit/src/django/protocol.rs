@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Conflict, DjangoError, Irreversible, MigrationId, Part, Raised, TableLock};
+use super::{Conflict, DjangoError, Irreversible, MigrationId, MigrationStatement, Part, Raised, TableLock};
 use crate::host::Redactor;
 
 /// How much of a line that cannot be understood is shown, in characters.
@@ -39,6 +39,9 @@ pub struct MigrationProgress {
     /// The tables that it locked; recorded in a rehearsal on PostgreSQL.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<TableLock>,
+    /// Its statements that took longest; recorded in a rehearsal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<MigrationStatement>,
 }
 
 /// One line of the probe.

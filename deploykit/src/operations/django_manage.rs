@@ -382,7 +382,8 @@ mod tests {
     fn the_plan_has_what_the_rehearsal_recorded_of_each_migration() {
         let mut one = pending("0002", &[]);
         let (id, database) = (one.id.clone(), one.database.clone());
-        one.on_copy = Some(MigrationOnCopy { id, database, duration_ms: 120, rows: true, locks: Vec::new() });
+        let (locks, statements) = (Vec::new(), Vec::new());
+        one.on_copy = Some(MigrationOnCopy { id, database, duration_ms: 120, rows: true, locks, statements });
         let change = change(migrations(vec![one.clone(), pending("0003", &[])], None));
         let seen = "shop.0002: Add field price to item (0.12 s on a copy)";
         assert_eq!(change.details, [seen, "shop.0003: Add field price to item"]);

@@ -155,7 +155,7 @@ pub struct Change {
     /// The packages that are added, removed or replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PackageChange>,
-    /// The migrations that were rehearsed, with their durations and locks.
+    /// The migrations that were rehearsed, with their durations, locks and statements.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub migrations: Vec<MigrationOnCopy>,
     /// What is to be done, in order. Each action is a state to reach, so doing it twice does no harm.

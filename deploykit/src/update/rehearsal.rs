@@ -357,6 +357,7 @@ mod tests {
             duration_ms,
             rows: true,
             locks: Vec::new(),
+            statements: Vec::new(),
         };
         let one = InWorld {
             alias: "default".to_owned(),

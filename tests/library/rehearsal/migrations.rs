@@ -36,7 +36,10 @@ fn a_database_whose_copy_would_take_too_long_is_copied_without_its_rows() {
     let slow = format!(r#"{{"default":{{"size_bytes":1000,"duration_ms":60000,"ended":"{now}"}}}}"#);
     // Its time is to be that of the window: it has the usual priority.
     let nice = rustix::process::getpriority_process(None).expect("a priority");
-    let check = format!("def check(apps, editor):\n    import os\n    assert os.nice(0) == {nice}\n");
+    let check = format!(
+        "def check(apps, editor):\n    import os\n    assert os.nice(0) == {nice}\n    \
+         apps.get_model(\"guestbook\", \"Entry\").objects.filter(text=\"hush\").count()\n"
+    );
     let ways = "check, migrations.RunPython.noop";
     let planned = || match outcome_of(&site, &first, "a check", |tree| migration(tree, &check, ways)) {
         Outcome::Ready(plan) => plan,
@@ -45,6 +48,14 @@ fn a_database_whose_copy_would_take_too_long_is_copied_without_its_rows() {
     let plan = planned();
     assert!(seen(&plan).0.all_rows, "{:?}", plan.notices);
     assert!(fs::read_to_string(&record).expect("a record").contains("size_bytes"));
+
+    let migrate = plan.steps.iter().find(|step| step.id == StepKind::Migrate).expect("a step");
+    let statements = &migrate.change.migrations[0].statements;
+    let counted = statements.iter().find(|one| one.sql.starts_with("SELECT COUNT(*)")).expect("a statement");
+    assert!(
+        counted.count == 1 && counted.sql.ends_with(r#"WHERE "guestbook_entry"."text" = %s"#),
+        "{counted:?}"
+    );
 
     fs::write(&record, &slow).expect("a record");
     let plan = planned();

@@ -21,6 +21,7 @@ from .record import record_at_once
 from .registry import answers
 from .schema import schema_of
 from .sql import rows_of
+from .statements import Statements
 from .tables import Names
 
 
@@ -168,9 +169,11 @@ def records_elsewhere(connection: Connection) -> list[str]:
 class Progress:
     """Tells the start and the end of each migration, and hands on to whoever wants to know it too."""
 
-    def __init__(self, alias: str, original: Callable[..., Any] | None = None, locks: Locks | None = None) -> None:
-        """Takes the database, another callback that is called, too, and the recorder of locks."""
-        self.alias, self.original, self.locks = alias, original, locks
+    def __init__(
+        self, alias: str, original: Callable[..., Any] | None = None, recorders: tuple[Locks, Statements] | None = None
+    ) -> None:
+        """Takes the database, another callback that is called, too, and the recorders of locks and statements."""
+        self.alias, self.original, self.recorders = alias, original, recorders
         self.running: Key | None = None
         self.since = 0.0
 
@@ -188,8 +191,10 @@ class Progress:
     def tell(self, migration: Migration, phase: str, backwards: bool, seconds: float | None) -> None:
         """Tells deploykit of the start or the end of a migration."""
         event = dict(identity(key_of(migration)), event="migration", phase=phase, backwards=backwards, seconds=seconds)
-        if self.locks is not None:
-            event["locks"] = self.locks.taken()
+        if self.recorders is not None:
+            locks, statements = (recorder.taken() for recorder in self.recorders)
+            # Before its start, Django itself executes some.
+            event.update(locks=locks, statements=[] if seconds is None else statements)
         send(dict(event, database=self.alias))
 
     def fields(self) -> Json:
@@ -226,11 +231,11 @@ def do_migrate(request: Json) -> Json:
     # Also when nothing waits any more: one that was interrupted may not have told everybody (`post_migrate`).
     app = get_commands()["migrate"]
     command = load_command_class(app, "migrate") if isinstance(app, str) else app
-    locks = Locks(connection)
-    progress = Progress(alias, getattr(command, "migration_progress_callback", None), locks)
+    locks, statements = Locks(connection), Statements(connection)
+    progress = Progress(alias, getattr(command, "migration_progress_callback", None), (locks, statements))
     command.migration_progress_callback = progress
     try:
-        with locks.watch():
+        with locks.watch(), statements.watch():
             call_command(command, database=alias, interactive=False, verbosity=1, skip_checks=True)
     except BaseException as error:
         raise Failed("migration", error, **progress.fields()) from error

@@ -152,8 +152,10 @@ impl Preparation<'_, '_> {
         self.rehearsed().reached(reached.iter().cloned());
         one.has_rows = !tried.copies.schema_only.contains(&alias);
         let seen = &tried.session.progress()[progress..];
-        one.migrations =
-            seen.iter().filter_map(|seen| MigrationOnCopy::of(seen, &alias, one.has_rows)).collect();
+        one.migrations = seen
+            .iter()
+            .filter_map(|seen| MigrationOnCopy::of(seen, &alias, one.has_rows, host.redactor()))
+            .collect();
         let plan = &mut database.migrations.plan;
         for migration in &mut plan.pending {
             migration.on_copy = one.migrations.iter().find(|seen| seen.id == migration.id).cloned();
