@@ -329,18 +329,18 @@ const REHEARSED: &str = "fix the code and push it; the site stays on the old ver
 
 /// Says how to configure pages that redirect; `None` when none does.
 fn redirects(failing: &[PageResult]) -> Option<String> {
-    let line = |page: &PageResult| {
-        let to = page.redirects_to()?;
-        if to.starts_with("https://") && page.url.starts_with("http://") && to.ends_with(&page.path) {
-            return Some(format!(
-                "set `smoke.base` to an `https://` address: `{}` redirects to `{to}`",
-                page.path
-            ));
-        }
-        Some(format!("write `{{ path = {:?}, redirect = {to:?} }}` in `smoke.pages`", page.path))
+    let redirecting = failing.iter().filter_map(|page| Some((page, page.redirects_to()?)));
+    let (secure, others): (Vec<_>, Vec<_>) = redirecting.partition(|(page, to)| {
+        to.starts_with("https://") && page.url.starts_with("http://") && to.ends_with(&page.path)
+    });
+    // One key is for all of these pages.
+    let base = secure.first().map(|(page, to)| {
+        format!("set `smoke.base` to an `https://` address: `{}` redirects to `{to}`", page.path)
+    });
+    let write = |(page, to): &(&PageResult, String)| {
+        format!("write `{{ path = {:?}, redirect = {to:?} }}` in `smoke.pages`", page.path)
     };
-    let mut lines: Vec<String> = failing.iter().filter_map(line).collect();
-    lines.dedup();
+    let lines: Vec<String> = base.into_iter().chain(others.iter().map(write)).collect();
     (!lines.is_empty()).then(|| lines.join(", and "))
 }
 

@@ -168,11 +168,34 @@ fn describe(text: &mut String, failure: &Failure) {
     // A service that did not stay up ends with the same lines as its log.
     let in_log = failure.logs.iter().any(|log| failure.tail.iter().all(|line| log.lines.contains(line)));
     if !failure.tail.is_empty() && !in_log {
-        lines(text, &format!("its last {}", counted(failure.tail.len())), &failure.tail);
+        match own_frames(&failure.tail) {
+            Some(own) => lines(text, "its traceback without installed packages", &own),
+            None => lines(text, &format!("its last {}", counted(failure.tail.len())), &failure.tail),
+        }
     }
     for log in &failure.logs {
         lines(text, &format!("new in the log of {} ({})", log.name, log.source.display()), &log.lines);
     }
+}
+
+/// Returns a Python traceback with the frames of the site's own code only; `None`: it is none, or has no such frame, or no other.
+fn own_frames(tail: &[String]) -> Option<Vec<String>> {
+    const INSTALLED: [&str; 4] = ["/site-packages/", "/dist-packages/", "/lib/python3", "\"<frozen "];
+    let (mut own, mut others) = (false, false);
+    // It may begin in the middle of a frame.
+    let mut is_shown = false;
+    let shown = tail.iter().filter(|line| {
+        if line.starts_with("  File \"") {
+            is_shown = !INSTALLED.iter().any(|place| line.contains(place));
+            own |= is_shown;
+            others |= !is_shown;
+        } else if !line.starts_with("    ") {
+            is_shown = true;
+        }
+        is_shown
+    });
+    let shown: Vec<String> = shown.cloned().collect();
+    (own && others).then_some(shown)
 }
 
 /// Tells whether it was an undo that failed, of a run that was interrupted: the ending says so.
@@ -251,6 +274,19 @@ mod tests {
     use deploykit::report::StepReport;
 
     use super::*;
+
+    #[test]
+    fn a_traceback_is_shown_without_installed_packages() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let own = "  File \"/srv/site/shop/models.py\", line 4, in change\n    raise ValueError(\"no\")\nValueError: no";
+        let django =
+            "  File \"/srv/venv/lib/python3.11/site-packages/django/x.py\", line 1, in run\n    run()";
+        let tail = format!("    ^^^^^\n{django}\n{own}");
+        assert_eq!(own_frames(&lines(&tail)), Some(lines(own)));
+        assert_eq!(own_frames(&lines(own)), None);
+        assert_eq!(own_frames(&lines("it is busy")), None);
+        assert_eq!(own_frames(&lines(&tail.replace("/srv/site/", "/usr/lib/python3/"))), None);
+    }
 
     #[test]
     fn a_rollback_that_was_killed_and_undone_did_not_fail() {

@@ -11,7 +11,7 @@ use crate::django::{DjangoError, PageRecord, PageServer, Raised, Session};
 use crate::git::counted;
 use crate::host::files::InPath;
 use crate::host::processes::ProcessId;
-use crate::operations::smoke_check::{PageResult, SmokeCheck};
+use crate::operations::smoke_check::{PageResult, Problem, SmokeCheck};
 use crate::update::error::PreparationError;
 use crate::update::prepare::Preparation;
 use crate::update::rehearsal::{answered, fits, judge};
@@ -180,7 +180,14 @@ impl Preparation<'_, '_> {
             .session
             .begin_pages(&self.host, &server)
             .map_err(|error| Ends::because("the application does not load on the copy", error))?;
-        let results = check.run(&self.host).map_err(|error| Ends::Fails(error.into()))?;
+        let mut results = check.run(&self.host).map_err(|error| Ends::Fails(error.into()))?;
+        // The rehearsal's own socket tells a person nothing.
+        let address = format!("`unix:{}`", socket.display());
+        for problem in results.iter_mut().flat_map(|page| &mut page.problems) {
+            if let Problem::NoAnswer { reason, .. } = problem {
+                *reason = reason.replace(&address, "the application");
+            }
+        }
         match tried.session.end_pages(&self.host) {
             Err(DjangoError::Broken { raised, .. }) => {
                 Ok(Asked { results, records: Vec::new(), ended: Some(raised) })
