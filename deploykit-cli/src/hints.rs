@@ -306,7 +306,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::NotRehearsed { what, help, .. } => {
             let help = help.as_ref().map(|help| format!("{help}; or ")).unwrap_or_default();
-            format!("{help}set `rehearsal.when = \"auto\"`, or run `deploykit {what} --no-rehearsal`")
+            format!("{help}leave the rehearsal out with `deploykit {what} --no-rehearsal`, or where it is impossible with `rehearsal.when = \"auto\"`")
         }
         PreparationError::PagesFail { version: PREVIOUS, .. }
         | PreparationError::WorkerFails { version: PREVIOUS, .. }
@@ -317,8 +317,10 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::MigrationsFail { .. }
         | PreparationError::WorkerFails { .. }
-        | PreparationError::OwnStepFails { .. }
         | PreparationError::ServiceFails { .. } => REHEARSED.into(),
+        PreparationError::OwnStepFails { step, .. } => format!(
+            "fix step `{step}` in the configuration, or fix the code and push it. If the step works in the window only, remove its `rehearse = true`"
+        ),
         PreparationError::CheckFailed { .. } => "fix the code and push it; the site stays on the old version".into(),
         _ => return None,
     })
