@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::releases::{Outcome, outcome_of};
-use crate::support::releases::{add_column, edit, prepend, write};
+use crate::support::releases::{add_column, append, edit, prepend, write};
 use crate::support::site::TestSite;
 use crate::support::snapshot::{Snapshot, assert_same};
 use crate::update::add;
@@ -164,4 +164,35 @@ fn the_path_of_the_state_may_be_long() {
     assert_eq!(plan.notices, [""; 0]);
     let pages = plan.rehearsal.expect("a rehearsal").pages;
     assert_eq!(pages.len(), 2, "{pages:?}");
+}
+
+#[test]
+fn import_editable_packages_from_the_live_path() {
+    let Some(site) = TestSite::builder().rehearsal().start() else { return };
+    let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
+    let import = "import extra, sys; assert extra.__file__ == sys.argv[1], extra.__file__";
+    let file = site.checkout.canonicalize().expect("a path").join("lib/extra.py");
+    let step = format!("[\"python\", \"-c\", \"{import}\", {file:?}]");
+    let config = fs::read_to_string(&site.config).expect("a configuration");
+    let step =
+        format!("\n[[steps]]\nname = \"imports\"\nafter = \"migrate\"\nrun = {step}\nrehearse = true\n");
+    fs::write(&site.config, format!("{config}{step}")).expect("a configuration");
+    let outcome = outcome_of(&site, &first, "an editable package", |tree| {
+        write(tree, "lib/extra.py", "name = 'extra'\n");
+        let setup =
+            "from setuptools import setup\nsetup(name='extra-lib', version='1', py_modules=['extra'])\n";
+        write(tree, "lib/setup.py", setup);
+        append(tree, "requirements/production.txt", "\n-e ./lib\n");
+        let page = format!("    import extra\n    assert extra.__file__ == {file:?}, extra.__file__\n");
+        edit(
+            tree,
+            "project/guestbook/views.py",
+            "    entries = Entry",
+            &format!("{page}    entries = Entry"),
+        );
+    });
+    match outcome {
+        Outcome::Ready(plan) => assert_eq!(plan.notices, [""; 0]),
+        Outcome::Refused(step, why) => panic!("refused by {step}: {why}"),
+    }
 }

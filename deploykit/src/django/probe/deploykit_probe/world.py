@@ -19,7 +19,7 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from . import kernel, proxy_postgresql
+from . import editable, kernel, proxy_postgresql
 from .errors import Refused, readable
 from .http_server import bind
 from .kinds import Json
@@ -222,6 +222,8 @@ def make(spec: Json, sockets: list[str], user: bool) -> None:
     kernel.pivot(layers.root)
     for path in writable + ([layers.places[-1]] if tree else []):
         prove(path)
+    if tree:
+        editable.lead_to(os.path.realpath(tree["live"]), tree["staged"])
 
 
 def prove(path: str) -> None:
