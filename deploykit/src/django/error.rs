@@ -98,13 +98,13 @@ pub enum DjangoError {
         /// The file.
         path: PathBuf,
     },
-    /// The namespaces of a [`World`](super::World) cannot be made.
+    /// The namespaces of a [`Sandbox`](super::Sandbox) cannot be made.
     #[error("a process cannot be separated from the live site: {reason}")]
-    NoWorld {
+    NoSandbox {
         /// Why, and what would allow it: "the kernel does not let ordinary users create namespaces (…)".
         reason: String,
     },
-    /// In a [`World`](super::World), an alias connects to another database than its copy.
+    /// In a [`Sandbox`](super::Sandbox), an alias connects to another database than its copy.
     #[error("alias `{database}` does not connect to the copy of its database: {reason}")]
     NotTheCopy {
         /// The alias.

@@ -19,12 +19,12 @@ mod project;
 pub(crate) mod protocol;
 pub(crate) mod reasons;
 mod rows;
+mod sandbox;
 mod session;
 mod static_files;
 mod static_rules;
 mod time_zone;
 mod twin;
-mod world;
 
 pub use announce::{Announce, Expected, StatusFile, read_status};
 pub use backup::{
@@ -46,12 +46,12 @@ pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};
 pub use project::{Databases, Project};
 pub use protocol::{MigrationProgress, Phase};
 pub use rows::{RowCounts, RowDigests};
+pub use sandbox::{
+    CopiedDatabase, Copies, Mounted, NoCopy, NoRedis, PageException, PageRecord, PageServer, Sandbox,
+    WorkerFault, Workers,
+};
 pub use session::{Booting, OnDatabase, Pooling, Session};
 pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
 pub(crate) use static_rules::originals;
 pub use static_rules::{StaticRecord, StaticSources, When};
 pub(crate) use time_zone::spelled_time_zone;
-pub use world::{
-    Appears, CopiedDatabase, Copies, NoCopy, NoRedis, PageException, PageRecord, PageServer, WorkerFault,
-    Workers, World,
-};

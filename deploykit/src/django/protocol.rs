@@ -126,7 +126,7 @@ impl Fault {
             "static" => broken(Part::StaticFiles),
             "migrations" => broken(Part::Migrations),
             "database" => DjangoError::Database { database: self.database.unwrap_or_default(), raised },
-            "no_world" => DjangoError::NoWorld { reason: self.reason.unwrap_or_default() },
+            "no_sandbox" => DjangoError::NoSandbox { reason: self.reason.unwrap_or_default() },
             "not_the_copy" => {
                 let reason = raised.message;
                 DjangoError::NotTheCopy { database: self.database.unwrap_or_default(), reason }

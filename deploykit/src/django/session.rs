@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::probe::{self, LOADER};
 use super::project::path_with;
 use super::protocol::{self, Line};
+use super::sandbox::Sandbox;
 use super::twin::Twin;
-use super::world::World;
 use super::{CheckReport, DjangoError, MigrationProgress, Project, SiteFacts, StaticSources};
 use crate::host::process::Process;
 use crate::host::{CommandError, Host};
@@ -142,21 +142,21 @@ impl Session {
         Session::start(host, project, None)
     }
 
-    /// Begins to boot the site in a world of its own. Nothing of the site is loaded before the process is there.
+    /// Begins to boot the site in a sandbox of its own. Nothing of the site is loaded before the process is there.
     ///
     /// # Errors
     ///
-    /// When there is no Python. [`Booting::booted`] fails with [`DjangoError::NoWorld`] when there can be no such world.
-    pub fn begin_in(host: &Host, project: &Project, world: &World) -> Result<Booting, DjangoError> {
-        Session::start(host, project, Some(world))
+    /// When there is no Python. [`Booting::booted`] fails with [`DjangoError::NoSandbox`] when there can be no such sandbox.
+    pub fn begin_in(host: &Host, project: &Project, sandbox: &Sandbox) -> Result<Booting, DjangoError> {
+        Session::start(host, project, Some(sandbox))
     }
 
-    fn start(host: &Host, project: &Project, world: Option<&World>) -> Result<Booting, DjangoError> {
+    fn start(host: &Host, project: &Project, sandbox: Option<&Sandbox>) -> Result<Booting, DjangoError> {
         // It may look into directories that are linked to live ones: it leaves nothing behind there.
         let mut command = project.python().args(["-c", LOADER]).env("PYTHONDONTWRITEBYTECODE", "1");
-        if let Some(world) = world {
+        if let Some(sandbox) = sandbox {
             // The project's own may be new in the staged tree, which appears later.
-            command = command.directory(&world.scratch);
+            command = command.directory(&sandbox.scratch);
         }
         // Where the site's own environment says so, the database's programs are found elsewhere than ours.
         if let (Some(path), Some(programs)) = (host.variables().get("PATH"), project.python.parent()) {
@@ -173,13 +173,13 @@ impl Session {
             twin: None,
             progress: Vec::new(),
             observer: None,
-            limit: world.map(|_| rehearsal::LONGEST),
+            limit: sandbox.map(|_| rehearsal::LONGEST),
         };
         let directory = names::text(&project.directory);
         let seconds = project.database_deadline.as_secs_f64();
         let mut configuration = json!({ "directory": directory, "limit": seconds });
-        if let Some(world) = world {
-            configuration["world"] = world.spec();
+        if let Some(sandbox) = sandbox {
+            configuration["sandbox"] = sandbox.spec();
         }
         for line in [Value::from(probe::PROGRAM).to_string(), configuration.to_string()] {
             session.write(host, "boot", &line)?;

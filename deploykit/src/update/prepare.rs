@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::django::{Appears, Collected, DjangoError, Project};
+use crate::django::{Collected, DjangoError, Mounted, Project};
 use crate::error::warn;
 use crate::event::{Event, Observer};
 use crate::git::{Parked, StagedTree};
@@ -45,7 +45,7 @@ use crate::update::{Prepared, Request};
 
 pub(super) use ending::Ready;
 use outputs::Seeded;
-pub(super) use rehearsal::{Stage, Way};
+pub(super) use rehearsal::{Candidate, DatabaseRollback};
 use settled::Look;
 
 /// A step under way.
@@ -242,9 +242,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             Ok(((session, site, bytecode, unforked), found))
         })?;
         if is_restarted && !begins {
-            let has_world = self.has_world(&mut session);
+            let has_sandbox = self.has_sandbox(&mut session);
             // Where it can be rehearsed, it boots on a copy instead.
-            if !self.or_fail(StepKind::LiveCheck, has_world)? {
+            if !self.or_fail(StepKind::LiveCheck, has_sandbox)? {
                 live_version = Some(self.begin_live_check(&live));
             }
         }
@@ -282,12 +282,12 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let changes = moved.is_some() || !packages_stay || !outputs.is_empty();
         let rehearsed = if changes || migrates || changes_static(&collected) {
             let live = self.site.project()?;
-            let stage = Stage {
+            let candidate = Candidate {
                 staged: &project,
                 project: Project { python: project.python.clone(), ..live },
                 tree: &tree,
                 site: &site,
-                static_files: collected.as_ref().ok().and_then(Appears::of),
+                static_files: collected.as_ref().ok().and_then(Mounted::of),
                 baseline: &baseline,
                 command: command.as_ref().filter(|command| command.runs()),
                 apart: &carrying.apart,
@@ -297,7 +297,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 changes: rehearsal::changing(&databases, by_command),
                 own: rehearsal::left_out(&config.steps),
             };
-            self.rehearse(&mut session, &stage, &mut databases)?
+            self.rehearse(&mut session, &candidate, &mut databases)?
         } else {
             None
         };

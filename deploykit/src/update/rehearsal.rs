@@ -14,7 +14,7 @@ pub(super) use limits::{most, without_rows};
 
 /// Why something is not rehearsed; that says nothing about the new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cannot {
+pub(super) struct Unavailable {
     pub reason: String,
     /// What would allow it.
     pub help: Option<String>,
@@ -30,14 +30,14 @@ pub(super) struct Rehearsed {
     /// All copies that were migrated had all their rows, so the live databases take as long.
     pub is_measured: bool,
     /// The databases with pending migrations.
-    pub databases: Vec<InWorld>,
+    pub databases: Vec<MigratedCopy>,
     /// The aliases without a copy.
     pub missing: Vec<String>,
 }
 
 /// What was seen on the copy of a database.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct InWorld {
+pub(super) struct MigratedCopy {
     pub alias: String,
     /// How each migration went.
     pub migrations: Vec<MigrationOnCopy>,
@@ -55,14 +55,14 @@ pub(super) struct InWorld {
     pub has_rows: bool,
 }
 
-impl fmt::Display for Cannot {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "not rehearsed on a copy: {}", self.reason)?;
         self.help.iter().try_for_each(|help| write!(f, "; {help}"))
     }
 }
 
-impl InWorld {
+impl MigratedCopy {
     /// Returns it for the plan.
     pub(super) fn planned(&self) -> RehearsedDatabase {
         RehearsedDatabase {
@@ -125,7 +125,7 @@ impl fmt::Display for Rehearsed {
 
 /// What a rollback did to copies.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct WentBack {
+pub(super) struct CopiesRolledBack {
     /// What was copied, in bytes.
     pub bytes: u64,
     /// The migrations that were reversed.
@@ -140,14 +140,14 @@ pub(super) struct WentBack {
     pub is_measured: bool,
 }
 
-impl WentBack {
+impl CopiesRolledBack {
     /// Returns how long the live databases will take; `None`: that was not seen.
     pub(super) fn expected(&self) -> Option<Duration> {
         self.took.filter(|_| self.is_measured)
     }
 }
 
-impl fmt::Display for WentBack {
+impl fmt::Display for CopiesRolledBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(took) = self.took else {
             return write!(f, "none to reverse; {} copied for the pages", size(self.bytes));
@@ -171,7 +171,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// Notes in the plan that its migrations cannot be reversed, as was seen; returns why, as a fragment.
-pub(super) fn unfit(plan: &mut MigrationPlan, error: &DjangoError) -> String {
+pub(super) fn mark_irreversible(plan: &mut MigrationPlan, error: &DjangoError) -> String {
     let why = error_chain(error);
     let id = match error {
         DjangoError::ReversalFailed { migration: Some(id), .. } => Some(id.clone()),
@@ -359,30 +359,30 @@ mod tests {
             locks: Vec::new(),
             statements: Vec::new(),
         };
-        let one = InWorld {
+        let one = MigratedCopy {
             alias: "default".to_owned(),
             migrations: vec![migration("0002", 100), migration("0003", 300)],
             applied: Duration::from_millis(410),
             reversed: Some(Duration::from_millis(220)),
             compared: true,
             has_rows: true,
-            ..InWorld::default()
+            ..MigratedCopy::default()
         };
-        let said = |one: InWorld| {
+        let said = |one: MigratedCopy| {
             Rehearsed { bytes: 48_500_000, databases: vec![one], ..Rehearsed::default() }.to_string()
         };
         assert_eq!(said(one.clone()), "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, all rows there");
         let lost = vec!["`shop_item` has lost 1 of 3 rows".to_owned()];
         assert_eq!(
-            said(InWorld { lost, ..one.clone() }),
+            said(MigratedCopy { lost, ..one.clone() }),
             "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, `shop_item` has lost 1 of 3 rows"
         );
-        let schema = InWorld { has_rows: false, ..one.clone() };
+        let schema = MigratedCopy { has_rows: false, ..one.clone() };
         assert_eq!(said(schema), "2 on a copy (48 MB): 0.41 s; reversed: 0.22 s, the schema is as before");
         let fault = Some("no".to_owned());
-        let failed = InWorld { fault, reversed: None, ..one.clone() };
+        let failed = MigratedCopy { fault, reversed: None, ..one.clone() };
         assert_eq!(said(failed), "2 on a copy (48 MB): 0.41 s; cannot be reversed: no");
-        let copied = InWorld { reversed: None, ..one };
+        let copied = MigratedCopy { reversed: None, ..one };
         assert_eq!(said(copied), "2 on a copy (48 MB): 0.41 s; only a copy can restore the database");
         let nothing = Rehearsed { bytes: 1200, is_measured: true, ..Rehearsed::default() };
         assert_eq!(nothing.to_string(), "none pending; 2 kB copied for the pages");
@@ -436,10 +436,11 @@ mod tests {
 
     #[test]
     fn what_a_rollback_does_to_a_copy_is_said_on_one_line() {
-        let back = WentBack { bytes: 1200, ..WentBack::default() };
+        let back = CopiesRolledBack { bytes: 1200, ..CopiesRolledBack::default() };
         assert_eq!(back.to_string(), "none to reverse; 2 kB copied for the pages");
         let took = Some(Duration::from_millis(220));
-        let said = |reversed, restored| WentBack { reversed, restored, took, ..back.clone() }.to_string();
+        let said =
+            |reversed, restored| CopiesRolledBack { reversed, restored, took, ..back.clone() }.to_string();
         assert_eq!(said(2, 0), "2 reversed on a copy (2 kB): 0.22 s; the schema is as before the update");
         assert!(said(0, 1).starts_with("restored on a copy (2 kB)"), "{}", said(0, 1));
         assert!(said(2, 1).starts_with("restored, and 2 reversed on a copy"), "{}", said(2, 1));
@@ -458,10 +459,13 @@ mod tests {
             })
         };
         let mut first = plan();
-        unfit(&mut first, &DjangoError::ReversalFailed { migration: Some(ids[0].clone()), raised: raised() });
+        mark_irreversible(
+            &mut first,
+            &DjangoError::ReversalFailed { migration: Some(ids[0].clone()), raised: raised() },
+        );
         assert!(!first.pending[0].irreversible.is_empty() && first.pending[1].irreversible.is_empty());
         let mut last = plan();
-        unfit(&mut last, &DjangoError::SchemaDiffers { lines: vec!["+ x".to_owned()] });
+        mark_irreversible(&mut last, &DjangoError::SchemaDiffers { lines: vec!["+ x".to_owned()] });
         assert!(last.pending[0].irreversible.is_empty() && !last.pending[1].irreversible.is_empty());
         assert!(last.wants_backup());
     }

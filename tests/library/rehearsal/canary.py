@@ -59,7 +59,7 @@ def change_files(who):
 
 
 def reach_others(who):
-    """Yields what has to fail: nobody of the live world may hear of it."""
+    """Yields what has to fail: nothing outside may hear of it."""
     yield "a Unix socket", lambda: connect(socket.AF_UNIX, FACTS["unix"], who)
     yield "an abstract socket", lambda: connect(socket.AF_UNIX, "\0" + FACTS["abstract"], who)
     yield "a TCP server", lambda: connect(socket.AF_INET, tuple(FACTS["tcp"]), who)

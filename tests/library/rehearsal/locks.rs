@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use deploykit::Host;
-use deploykit::internal::django::{Session, World};
+use deploykit::internal::django::{Sandbox, Session};
 
 use crate::database::migrated;
 use crate::support::database::{Database, Engine};
@@ -36,9 +36,9 @@ fn boot_on_copies(site: &Site) -> Session {
     fs::create_dir(&scratch).expect("a directory");
     let databases = [("default".to_owned(), 1 << 30)];
     let copies = site.boot().copy_databases(&host, &scratch.join("databases"), &databases, None);
-    let world = World { scratch, copies: copies.expect("copies"), ..World::default() };
-    let booting = Session::begin_in(&host, &site.project, &world).expect("a process");
-    booting.booted(&host).expect("a world")
+    let sandbox = Sandbox { scratch, copies: copies.expect("copies"), ..Sandbox::default() };
+    let booting = Session::begin_in(&host, &site.project, &sandbox).expect("a process");
+    booting.booted(&host).expect("a sandbox")
 }
 
 /// Returns the locks of a paused migration, as another session sees them.

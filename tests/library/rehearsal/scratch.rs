@@ -132,7 +132,7 @@ fn holds_the_copy_where_no_private_server_can() {
     let help = text(&copies["skipped"]["default"]["help"]).to_owned();
     scratch.sql(&format!("COMMENT{}", help.split_once("COMMENT").expect("a statement").1));
 
-    let scratch_directory = site.path("copies").with_file_name("world");
+    let scratch_directory = site.path("copies").with_file_name("sandbox");
     let directory = scratch_directory.join("databases");
     request["directory"] = json!(directory);
     request["scratch_url"] = json!(url);
@@ -154,18 +154,18 @@ fn holds_the_copy_where_no_private_server_can() {
     }
     let script = site.path("raw.py");
     fs::write(&script, raw(&database)).expect("a file");
-    let mut world = Probe::boot_with(&site, json!({ "world": spec }));
-    world.ok(&confirm(&copies));
-    world.ok(&json!({ "do": "migrate", "database": "tcp", "applied": plan.applied, "plan": plan.ids() }));
+    let mut sandbox = Probe::boot_with(&site, json!({ "sandbox": spec }));
+    sandbox.ok(&confirm(&copies));
+    sandbox.ok(&json!({ "do": "migrate", "database": "tcp", "applied": plan.applied, "plan": plan.ids() }));
     let raw = json!({
         "do": "run_program", "argv": [site.project.python, script], "directory": site.project.directory, "environment": {}
     });
-    world.ok(&raw);
+    sandbox.ok(&raw);
     let proxy = directory.join("scratch/proxy.sock");
     UnixStream::connect(&proxy).expect("it listens");
-    drop(world);
+    drop(sandbox);
     let is_gone = || UnixStream::connect(&proxy).is_err();
-    assert!(wait_until(Duration::from_secs(60), is_gone), "the proxy outlives the world");
+    assert!(wait_until(Duration::from_secs(60), is_gone), "the proxy outlives the sandbox");
     assert_eq!(scratch.sql("SELECT name, price FROM shop_item ORDER BY 1"), "one|1\nraw|5\ntwo|1");
     assert_same(&facts, &database.facts());
     probe.ok(&json!({ "do": "clear_scratch", "scratch_url": url, "directory": directory }));

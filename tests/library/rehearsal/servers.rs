@@ -266,8 +266,8 @@ fn migrations_run_on_the_copy_at_the_live_addresses(engine: Engine) {
         // PostgreSQL's second address has another port than its socket: its connections are forwarded.
         let servers = if engine == Engine::PostgreSql { 2 } else { 1 };
         assert_eq!(copies["servers"].as_array().map(Vec::len), Some(servers), "{copies:#}");
-        let world = json!({ "scratch": scratch, "servers": copies["servers"], "show": copies["show"] });
-        let mut probe = Probe::boot_as(user, &site, json!({ "world": world }));
+        let sandbox = json!({ "scratch": scratch, "servers": copies["servers"], "show": copies["show"] });
+        let mut probe = Probe::boot_as(user, &site, json!({ "sandbox": sandbox }));
         probe.ok(&confirm(&copies));
         for alias in ["default", "tcp"] {
             let request =

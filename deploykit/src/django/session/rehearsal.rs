@@ -1,4 +1,4 @@
-//! What a booted Django does for a rehearsal: outside of a world it copies databases; inside, it answers pages and loads workers.
+//! What a booted Django does for a rehearsal: outside of a sandbox it copies databases; inside, it answers pages and loads workers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,21 +17,25 @@ use crate::names;
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 impl Session {
-    /// Says why no process of the site can have a [`World`](crate::django::World) here; `None`: it can.
+    /// Says why no process of the site can have a [`Sandbox`](crate::django::Sandbox) here; `None`: it can.
     ///
     /// # Errors
     ///
     /// When the process fails.
-    pub fn why_no_world(&mut self, host: &Host, scratch: &Path) -> Result<Option<String>, DjangoError> {
+    pub fn sandbox_unavailable(
+        &mut self,
+        host: &Host,
+        scratch: &Path,
+    ) -> Result<Option<String>, DjangoError> {
         #[derive(Deserialize)]
         struct Answer {
             cannot: Option<String>,
         }
-        let request = json!({ "do": "try_world", "scratch": names::text(scratch) });
-        self.ask::<Answer>(host, "world", request, Some(READ)).map(|answer| answer.cannot)
+        let request = json!({ "do": "try_sandbox", "scratch": names::text(scratch) });
+        self.ask::<Answer>(host, "sandbox", request, Some(READ)).map(|answer| answer.cannot)
     }
 
-    /// Copies databases into a directory, with everything that a [`World`](crate::django::World) needs to serve them. Each alias has
+    /// Copies databases into a directory, with everything that a [`Sandbox`](crate::django::Sandbox) needs to serve them. Each alias has
     /// a limit in bytes, above which only the schema and the rows of Django's own small tables are copied. `scratch_url` names a
     /// scratch database for `default`, if no private server can have its copy. At most an hour.
     ///
@@ -69,7 +73,7 @@ impl Session {
         self.tell(host, "empty the scratch database", request, Some(READ))
     }
 
-    /// Makes sure, in a world, that every alias leads to its copy.
+    /// Makes sure, in a sandbox, that every alias leads to its copy.
     ///
     /// # Errors
     ///
@@ -79,7 +83,7 @@ impl Session {
         self.tell(host, "connect", request, Some(READ))
     }
 
-    /// Stops the servers of a world in order, so that another one finds in the copies what was changed in this one.
+    /// Stops the servers of a sandbox in order, so that another one finds in the copies what was changed in this one.
     ///
     /// # Errors
     ///
@@ -148,7 +152,7 @@ impl Session {
         self.tell(host, "lower the priority", request, Some(READ))
     }
 
-    /// Runs a program in the world of this process, which gives it its own variables. At most an hour.
+    /// Runs a program in the sandbox of this process, which gives it its own variables. At most an hour.
     ///
     /// # Errors
     ///

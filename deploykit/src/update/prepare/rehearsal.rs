@@ -1,14 +1,14 @@
-//! The rehearsal: the new version is tried on copies of the databases, in a world of its own, before anybody is told anything.
+//! The rehearsal: the new version is tried on copies of the databases, in a sandbox of its own, before anybody is told anything.
 
 mod back;
 mod live;
 mod migrations;
 mod pages;
 mod programs;
-mod world;
+mod sandbox;
 
 use super::{Failed, Preparation, Running};
-use crate::django::{Appears, DjangoError, Project, Session, SiteFacts, When};
+use crate::django::{DjangoError, Mounted, Project, Session, SiteFacts, When};
 use crate::error::error_chain;
 use crate::event::Event;
 use crate::git::StagedTree;
@@ -20,14 +20,14 @@ use crate::smoke::SmokeCheck;
 use crate::update::answers::InDatabase;
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::migrate_command::MigrateCommand;
-use crate::update::rehearsal::{Cannot, Rehearsed};
+use crate::update::rehearsal::{Rehearsed, Unavailable};
 use crate::update::written::Apart;
-pub(in crate::update) use back::Way;
+pub(in crate::update) use back::DatabaseRollback;
 use live::Live;
-use world::{Scratch, Tried};
+use sandbox::{Scratch, Trial};
 
 /// What the new version is made of.
-pub(in crate::update) struct Stage<'s> {
+pub(in crate::update) struct Candidate<'s> {
     /// The project as it was booted beside the site.
     pub staged: &'s Project,
     /// The live project with the staged virtualenv.
@@ -35,7 +35,7 @@ pub(in crate::update) struct Stage<'s> {
     pub tree: &'s StagedTree,
     pub site: &'s SiteFacts,
     /// The staged static files, with the directory whose place they take.
-    pub static_files: Option<Appears>,
+    pub static_files: Option<Mounted>,
     /// What the pages answered in the live site.
     pub baseline: &'s [PageResult],
     /// What migrates in place of `migrate`.
@@ -54,50 +54,54 @@ pub(in crate::update) struct Stage<'s> {
 }
 
 /// Why a rehearsal ends.
-enum Ends {
+enum RehearsalError {
     /// It cannot be done here; that says nothing about the new version.
-    Cannot(Cannot),
+    Unavailable(Unavailable),
     /// The new version fails.
-    Fails(Failed),
+    Failed(Failed),
 }
 
-impl Ends {
+impl RehearsalError {
     /// Ends a rehearsal that cannot be done here, for a reason that is a fragment.
-    fn cannot(reason: impl Into<String>) -> Self {
-        Ends::Cannot(Cannot { reason: reason.into(), help: None })
+    fn unavailable(reason: impl Into<String>) -> Self {
+        RehearsalError::Unavailable(Unavailable { reason: reason.into(), help: None })
     }
 
     /// Ends a rehearsal that lacks something of the machine; `what` fails for want of that. An interruption is no such thing.
     fn because(what: &str, error: DjangoError) -> Self {
         match error {
-            error if error.is_cancelled() => Ends::Fails(error.into()),
-            DjangoError::NoWorld { reason } => Ends::cannot(reason),
-            error => Ends::cannot(format!("{what}: {}", error_chain(&error))),
+            error if error.is_cancelled() => RehearsalError::Failed(error.into()),
+            DjangoError::NoSandbox { reason } => RehearsalError::unavailable(reason),
+            error => RehearsalError::unavailable(format!("{what}: {}", error_chain(&error))),
         }
     }
 
     /// Ends a rehearsal in which these databases are missing: a failure says nothing about the new version then.
     fn without(self, missing: &[String]) -> Self {
         match self {
-            Ends::Fails(error) if !missing.is_empty() => {
+            RehearsalError::Failed(error) if !missing.is_empty() => {
                 let names: Vec<String> = missing.iter().map(|alias| format!("`{alias}`")).collect();
-                Ends::cannot(format!("without database {}: {}", names.join(", "), error_chain(&*error)))
+                RehearsalError::unavailable(format!(
+                    "without database {}: {}",
+                    names.join(", "),
+                    error_chain(&*error)
+                ))
             }
             ends => ends,
         }
     }
 }
 
-impl From<Failed> for Ends {
+impl From<Failed> for RehearsalError {
     fn from(error: Failed) -> Self {
-        Ends::Fails(error)
+        RehearsalError::Failed(error)
     }
 }
 
 /// What the rehearsal itself asks for is no fault of the new version.
-impl From<DjangoError> for Ends {
+impl From<DjangoError> for RehearsalError {
     fn from(error: DjangoError) -> Self {
-        Ends::because("its process failed", error)
+        RehearsalError::because("its process failed", error)
     }
 }
 
@@ -118,14 +122,14 @@ impl Preparation<'_, '_> {
     pub(super) fn rehearse(
         &mut self,
         session: &mut Session,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         databases: &mut [InDatabase],
     ) -> Result<Option<Rehearsed>, UpdateError> {
         if self.rehearses() == When::Never {
             return Ok(None);
         }
         let scratch = Scratch::at(self.state.rehearsal());
-        let found = self.rehearse_both(session, stage, databases, &scratch);
+        let found = self.rehearse_both(session, candidate, databases, &scratch);
         self.empty_database(session, &scratch);
         self.tell_rehearsed();
         found
@@ -135,40 +139,42 @@ impl Preparation<'_, '_> {
     fn rehearse_both(
         &mut self,
         session: &mut Session,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         databases: &mut [InDatabase],
         scratch: &Scratch,
     ) -> Result<Option<Rehearsed>, UpdateError> {
-        let (copies, mut live) = match stage.is_restarted {
-            true => self.check_live(session, stage, scratch).map(|(copies, live)| (Some(copies), live))?,
+        let (copies, mut live) = match candidate.is_restarted {
+            true => {
+                self.check_live(session, candidate, scratch).map(|(copies, live)| (Some(copies), live))?
+            }
             false => (None, None),
         };
         let step = self.begin_step(StepKind::RehearseMigrations);
-        let found = copies.unwrap_or_else(|| self.copies(session, stage, scratch));
+        let found = copies.unwrap_or_else(|| self.copies(session, candidate, scratch));
         let found = found
-            .and_then(|copies| self.rehearse_migrations(session, stage, databases, copies, scratch))
-            .map(|(tried, rehearsed)| {
+            .and_then(|copies| self.rehearse_migrations(session, candidate, databases, copies, scratch))
+            .map(|(trial, rehearsed)| {
                 let text = rehearsed.to_string();
-                ((tried, rehearsed), text)
+                ((trial, rehearsed), text)
             });
         let migrated = self.end_rehearsal(step, found)?;
         let rehearsed = match migrated {
             None => None,
-            Some((tried, rehearsed)) => {
+            Some((trial, rehearsed)) => {
                 let step = self.begin_step(StepKind::RehearsePages);
-                let pages = self.rehearse_version(session, tried, stage, databases, &mut live, scratch);
+                let pages = self.rehearse_version(session, trial, candidate, databases, &mut live, scratch);
                 let pages = self.judged_without(&rehearsed.missing, pages);
                 self.end_rehearsal(step, pages.map(|text| ((), text)))?;
                 Some(rehearsed)
             }
         };
-        self.mind_live_pages(live, stage);
+        self.warn_of_live_pages(live, candidate);
         Ok(rehearsed)
     }
 
     /// Says what the live version would not do once it is started again, unless that was said already.
-    fn mind_live_pages(&mut self, live: Option<Live>, stage: &Stage<'_>) {
-        if let Some(text) = live.and_then(|live| live.open_point(stage.baseline, &[], self.what())) {
+    fn warn_of_live_pages(&mut self, live: Option<Live>, candidate: &Candidate<'_>) {
+        if let Some(text) = live.and_then(|live| live.open_point(candidate.baseline, &[], self.what())) {
             self.notice(text);
         }
     }
@@ -177,38 +183,42 @@ impl Preparation<'_, '_> {
     fn rehearse_version(
         &mut self,
         session: &mut Session,
-        tried: Option<Tried>,
-        stage: &Stage<'_>,
+        trial: Option<Trial>,
+        candidate: &Candidate<'_>,
         databases: &[InDatabase],
         live: &mut Option<Live>,
         scratch: &Scratch,
-    ) -> Result<String, Ends> {
-        let mut tried = match tried {
-            Some(tried) => tried,
-            None => self.migrate_again(session, stage, databases, scratch)?,
+    ) -> Result<String, RehearsalError> {
+        let mut trial = match trial {
+            Some(trial) => trial,
+            None => self.migrate_again(session, candidate, databases, scratch)?,
         };
-        tried.session.lower_priority(&self.host)?;
-        self.rehearse_steps(&mut tried, stage)?;
-        self.rehearse_serving(session, tried, stage, live, scratch)
+        trial.session.lower_priority(&self.host)?;
+        self.rehearse_steps(&mut trial, candidate)?;
+        self.rehearse_serving(session, trial, candidate, live, scratch)
     }
 
     /// Loads the workers and asks for the pages.
     fn rehearse_serving(
         &mut self,
         session: &mut Session,
-        mut tried: Tried,
-        stage: &Stage<'_>,
+        mut trial: Trial,
+        candidate: &Candidate<'_>,
         live: &mut Option<Live>,
         scratch: &Scratch,
-    ) -> Result<String, Ends> {
-        // First, for the pages of a broken version cost this world.
-        let loaded = self.rehearse_workers(&mut tried, stage)?;
-        let pages = self.rehearse_pages(session, tried, stage, live, scratch)?;
+    ) -> Result<String, RehearsalError> {
+        // First, for the pages of a broken version cost this sandbox.
+        let loaded = self.rehearse_workers(&mut trial, candidate)?;
+        let pages = self.rehearse_pages(session, trial, candidate, live, scratch)?;
         Ok([Some(pages), loaded].into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 
     /// Refuses nothing because of a failure where databases are missing.
-    fn judged_without<T>(&self, missing: &[String], result: Result<T, Ends>) -> Result<T, Ends> {
+    fn judged_without<T>(
+        &self,
+        missing: &[String],
+        result: Result<T, RehearsalError>,
+    ) -> Result<T, RehearsalError> {
         if self.host.is_cancelled() { result } else { result.map_err(|ends| ends.without(missing)) }
     }
 
@@ -218,9 +228,9 @@ impl Preparation<'_, '_> {
     }
 
     /// Tells whether the kernel lets the site have namespaces.
-    pub(super) fn has_world(&self, session: &mut Session) -> Result<bool, Failed> {
+    pub(super) fn has_sandbox(&self, session: &mut Session) -> Result<bool, Failed> {
         let scratch = Scratch::new(&self.state)?;
-        Ok(session.why_no_world(&self.host, &scratch.path)?.is_none())
+        Ok(session.sandbox_unavailable(&self.host, &scratch.path)?.is_none())
     }
 
     /// Returns what was seen in the rehearsal so far.
@@ -251,19 +261,21 @@ impl Preparation<'_, '_> {
     fn end_rehearsal<T>(
         &mut self,
         step: Running,
-        result: Result<(T, String), Ends>,
+        result: Result<(T, String), RehearsalError>,
     ) -> Result<Option<T>, UpdateError> {
-        if let Err(Ends::Cannot(cannot)) = &result {
+        if let Err(RehearsalError::Unavailable(cannot)) = &result {
             let (reason, help) = (cannot.reason.clone(), cannot.help.clone());
             self.rehearsed().skipped.push(NotRehearsed { what: step.step.to_string(), reason, help });
         }
         let settled = match result {
             Ok((value, text)) => Ok((Some(value), text)),
-            Err(Ends::Fails(error)) => Err(error),
-            Err(Ends::Cannot(Cannot { reason, help })) if self.rehearses() == When::Always => {
+            Err(RehearsalError::Failed(error)) => Err(error),
+            Err(RehearsalError::Unavailable(Unavailable { reason, help }))
+                if self.rehearses() == When::Always =>
+            {
                 Err(PreparationError::NotRehearsed { what: self.what(), reason, help }.into())
             }
-            Err(Ends::Cannot(cannot)) => {
+            Err(RehearsalError::Unavailable(cannot)) => {
                 self.notice(format!("the {} was {cannot}", self.what()));
                 Ok((None, "not rehearsed".to_owned()))
             }

@@ -8,7 +8,7 @@ use crate::git::StagedTree;
 use crate::host::Swap;
 use crate::operations::pip_install::Prepared as Packages;
 use crate::update::error::UpdateError;
-use crate::update::prepare::{Preparation, Stage, Way};
+use crate::update::prepare::{Candidate, DatabaseRollback, Preparation};
 use crate::update::rollback::static_way::StaticWay;
 use crate::update::written::Apart;
 
@@ -31,17 +31,17 @@ impl Preparation<'_, '_> {
         if let (Some(check), Some(before)) = (&mut check, &done.pages) {
             check.pages.clone_from(&before.pages);
         }
-        let ways = facts.databases.iter().rev().filter_map(|database| {
+        let rollbacks = facts.databases.iter().rev().filter_map(|database| {
             let reversal = database.reversal(&done.run, &facts.project)?;
-            Some(Way {
+            Some(DatabaseRollback {
                 reversed: reversal.reversed.len(),
                 restore: reversal.restore,
                 now: database.done.left.clone(),
                 copy: database.done.restore.as_ref().and_then(copy::usable).map(ToOwned::to_owned),
             })
         });
-        let ways: Vec<Way> = ways.collect();
-        let stage = Stage {
+        let rollbacks: Vec<DatabaseRollback> = rollbacks.collect();
+        let candidate = Candidate {
             staged: &facts.project,
             project: Project { python, ..facts.project.clone() },
             tree: &tree,
@@ -56,9 +56,9 @@ impl Preparation<'_, '_> {
             check,
             // A rollback runs none of the site's own steps.
             own: Vec::new(),
-            changes: ways.iter().map(|way| way.restore.before.database.clone()).collect(),
+            changes: rollbacks.iter().map(|rollback| rollback.restore.before.database.clone()).collect(),
         };
         let outputs: Vec<Swap> = done.outputs.iter().map(|(back, _)| back.clone()).collect();
-        self.rehearse_back(session, &stage, &ways, &outputs)
+        self.rehearse_back(session, &candidate, &rollbacks, &outputs)
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::action::{Action, held_by};
-use crate::django::{Appears, LateFiles, PlacedFiles};
+use crate::django::{LateFiles, Mounted, PlacedFiles};
 use crate::host::Swap;
 use crate::host::files;
 use crate::state::KeptStatic;
@@ -52,9 +52,9 @@ impl StaticWay {
     }
 
     /// Returns the previous static files in place of the live ones.
-    pub(super) fn appears(&self) -> Option<Appears> {
+    pub(super) fn appears(&self) -> Option<Mounted> {
         let back = self.back.iter().find_map(held_by!(Swap)).filter(|back| back.wanted.is_some())?;
-        Some(Appears { live: back.live, staged: back.aside })
+        Some(Mounted { live: back.live, staged: back.aside })
     }
 
     /// Returns the directory that is exchanged whole.

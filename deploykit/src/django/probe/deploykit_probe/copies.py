@@ -33,7 +33,7 @@ def do_copy_databases(request: Json) -> Json:
 
 
 def copy_databases(request: Json, parent: int) -> Json:
-    """Copies databases into a directory, which is emptied first; answers where the world must mount the copies."""
+    """Copies databases into a directory, which is emptied first; answers where the sandbox must mount the copies."""
     from django.conf import settings
     from django.db import connections
 
@@ -227,7 +227,7 @@ def not_the_copy(connection: Connection, expected: Json) -> str | None:
             found = str(rows_of(cursor, expected["query"])[0][0])
         return None if found == expected["is"] else "its server says `%s` instead of `%s`" % (found, expected["is"])
     path = database_file(connection)
-    # In the world, the live name is a symlink to the copy.
+    # In the sandbox, the live name is a symlink to the copy.
     if path is None or path != os.path.realpath(expected["path"]):
         return "its file is `%s` and was `%s`" % (path, expected["path"])
     status = os.stat(path)

@@ -1,4 +1,4 @@
-"""Editable packages of the staged tree, in a world where that tree is at the live path."""
+"""Editable packages of the staged tree, in a sandbox where that tree is at the live path."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from .errors import described, readable, text_of
 from .kinds import Json
 from .site import foreign_directories
 
-# Errors that may come from the mounts of a world: writing to a read-only file, removing a mount, copying a file whose owner the
-# user namespace lacks, moving a file to another layer.
+# Errors that may come from the mounts of a sandbox: writing to a read-only file, removing a mount, copying a file whose owner
+# the user namespace lacks, moving a file to another layer.
 LIMITS = (errno.EROFS, errno.EBUSY, errno.EOVERFLOW, errno.EXDEV)
 
 # The loggers of Django that give the reason of a 400 or 403 without an exception.
@@ -160,7 +160,7 @@ def exception_of(error: BaseException) -> Json:
 
 
 def read_only_path(error: BaseException) -> str | None:
-    """Returns the file whose write or removal the mounts of the world refused."""
+    """Returns the file whose write or removal the mounts of the sandbox refused."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and not any(cause is known for known in seen):

@@ -1,4 +1,4 @@
-"""The file system of a world: overlays over the live one, which writes never reach."""
+"""The file system of a sandbox: overlays over the live one, which writes never reach."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Layers:
         self.places: list[str] = []
         # Directories that could only be bind-mounted: the sockets in them are the live ones.
         self.bound: list[str] = []
-        # Several worlds may share one scratch directory.
+        # Several sandboxes may share one scratch directory.
         self.disk, self.memory = (tempfile.mkdtemp(prefix=name, dir=self.scratch) for name in ("disk-", "memory-"))
         kernel.mount("tmpfs", self.memory, "tmpfs", kernel.NOSUID | kernel.NODEV, TMPFS)
         self.root = self.memory + "/root"
@@ -69,7 +69,7 @@ class Layers:
         """Returns where a path of the new root is before the root is changed."""
         found = self.root + path
         if not inside(os.path.realpath(found), self.root):
-            raise Refused("no_world", reason="`%s` leads elsewhere in the staged tree than in the live one" % path)
+            raise Refused("no_sandbox", reason="`%s` leads elsewhere in the staged tree than in the live one" % path)
         return found
 
     def mount_of(self, path: str) -> kernel.Mount:

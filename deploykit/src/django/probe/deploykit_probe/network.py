@@ -23,12 +23,12 @@ LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname")
 WATCHING = False
 
 
-# Addresses of other machines that servers of this world have.
+# Addresses of other machines that servers of this sandbox have.
 OWN: set[str] = set()
 
 
 def watch(own: Iterable[str] = ()) -> None:
-    """Begins to record attempts; these addresses of other machines are in this world."""
+    """Begins to record attempts; these addresses of other machines are in this sandbox."""
     global WATCHING
     OWN.update(own)
     if not WATCHING:

@@ -24,7 +24,7 @@ LOADING = False
 # What was put in the place of something of Django's: whose it is, its name, and what was there.
 REPLACED: list[tuple[Any, str, Any]] = []
 
-# Whether this process is in the namespaces of a rehearsal (`world.py`).
+# Whether this process is in the namespaces of a rehearsal (`sandbox.py`).
 IN_WORLD = False
 
 # Whether this is a fork that runs a command.

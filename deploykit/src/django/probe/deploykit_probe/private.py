@@ -218,7 +218,7 @@ def end_left_server(data: str) -> None:
 
 
 def forwarder(address: str, port: int, to: str) -> Json:
-    """Returns how the world starts a program that forwards connections to another port, or to a Unix socket."""
+    """Returns how the sandbox starts a program that forwards connections to another port, or to a Unix socket."""
     return {
         "argv": [sys.executable, "-I", "-S", "-c", FORWARD, address, str(port), to],
         "environment": {},
@@ -231,7 +231,7 @@ def forwarder(address: str, port: int, to: str) -> Json:
 
 
 class Endpoints:
-    """The sockets and addresses at which clients reach a live server, and the private one must listen in the world."""
+    """The sockets and addresses at which clients reach a live server, and the private one must listen in the sandbox."""
 
     def __init__(self, directory: str) -> None:
         """Takes the directory for its sockets."""
@@ -290,7 +290,7 @@ class Endpoints:
         return found
 
     def show(self, user: str | None) -> list[list[Any]]:
-        """Makes the directories of the sockets, and returns where the world must mount them."""
+        """Makes the directories of the sockets, and returns where the sandbox must mount them."""
         for private in self.sockets.values():
             directory_for(private, user, 0o755)
         return [[private, live, True] for live, private in self.sockets.items()]

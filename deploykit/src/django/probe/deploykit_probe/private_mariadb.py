@@ -324,7 +324,7 @@ class Server:
             os.close(self.number)
 
     def servers(self) -> list[Json]:
-        """Returns how the world starts it at the addresses of the live server."""
+        """Returns how the sandbox starts it at the addresses of the live server."""
         name = next(iter(self.endpoints.files), "private.sock")
         directory = next(iter(self.endpoints.sockets), self.data)
         argv = self.argv() + ["--socket=" + os.path.join(directory, name), "--default-time-zone=" + self.zone]
@@ -349,7 +349,7 @@ class Server:
         return size_below(self.data)
 
     def show(self) -> list[list[Any]]:
-        """Returns what the world must mount: its sockets, and its data, without an overlay."""
+        """Returns what the sandbox must mount: its sockets, and its data, without an overlay."""
         return [[self.data, self.data, True]] + self.endpoints.show(self.user)
 
 
@@ -383,7 +383,7 @@ def accounts_of(cursor: Cursor, database: str) -> list[str]:
         key=lambda line: line.startswith("SET"),
     )
     statements = ["CREATE ROLE IF NOT EXISTS " + role for role in roles]
-    # In the world, the account connects from another address. Older servers write names as strings.
+    # In the sandbox, the account connects from another address. Older servers write names as strings.
     spelled = [("%s@%s" % (quote(user), quote(host))) for quote in (quoted, text)]
     for other in sorted({host, "%", "localhost"}):
         another = "%s@%s" % (quoted(user), quoted(other))

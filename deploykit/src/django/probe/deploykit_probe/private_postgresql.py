@@ -341,7 +341,7 @@ class Cluster:
             os.close(self.number)
 
     def servers(self) -> list[Json]:
-        """Returns how the world starts it at the addresses of the live server."""
+        """Returns how the sandbox starts it at the addresses of the live server."""
         argv = [self.programs["postgres"], "-D", "{}", "-k", ",".join(self.endpoints.sockets)]
         argv += ["-h", ",".join(self.endpoints.addresses)]
         server = {
@@ -364,7 +364,7 @@ class Cluster:
         return size_below(self.data)
 
     def show(self) -> list[list[Any]]:
-        """Returns what the world must mount: its sockets, and its data, without an overlay."""
+        """Returns what the sandbox must mount: its sockets, and its data, without an overlay."""
         found = self.endpoints.show(self.user)
         for private in self.endpoints.sockets.values():
             for port in self.endpoints.ports - {self.port}:

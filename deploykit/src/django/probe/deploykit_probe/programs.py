@@ -1,4 +1,4 @@
-"""Runs the site's own programs in the world of this process."""
+"""Runs the site's own programs in the sandbox of this process."""
 
 from __future__ import annotations
 

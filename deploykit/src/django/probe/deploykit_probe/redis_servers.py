@@ -119,7 +119,7 @@ def needs_redis(cache: Any) -> bool:
 
 
 def is_served(value: Any, served: Sequence[str]) -> bool:
-    """Tells whether all servers of a cache, a channel layer or a queue are there in this world."""
+    """Tells whether all servers of a cache, a channel layer or a queue are there in this sandbox."""
     found = list(addresses_in(value, True))
     return bool(found) and all(one.shown() in served for one in found)
 
@@ -136,7 +136,7 @@ def program() -> str:
 
 
 def start_redis(directory: str, settings: Settings, found: Json) -> None:
-    """Adds the servers that the world starts, and says which ones it cannot start."""
+    """Adds the servers that the sandbox starts, and says which ones it cannot start."""
     servers: dict[str, list[Address]] = {}
     for one in addresses(settings):
         servers.setdefault(one.shown(), []).append(one)

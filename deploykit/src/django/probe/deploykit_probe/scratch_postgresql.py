@@ -282,12 +282,12 @@ class Scratch:
         return [part.split('"')[0] for part in lines.split(begin)[1:2]]
 
     def show(self) -> list[list[Any]]:
-        """Returns what the world must mount: the sockets."""
+        """Returns what the sandbox must mount: the sockets."""
         directory_for(self.directory, None, 0o700)
         return self.endpoints.show(None)
 
     def proxy(self) -> Json:
-        """Returns the sockets of the proxy outside of the world, what clients call the database, and their settings."""
+        """Returns the sockets of the proxy outside of the sandbox, what clients call the database, and their settings."""
         directories = self.endpoints.sockets.values()
         names = [".s.PGSQL.%d" % port for port in sorted(self.endpoints.ports)]
         listen = [os.path.join(directory, name) for directory in directories for name in names]

@@ -26,10 +26,10 @@ from . import (  # noqa: F401
     pooling,
     programs,
     rows,
+    sandbox,
     site,
     static,
     workers,
-    world,
 )
 from .answers import ANSWERS, received, seal, send
 from .connections import Directed
@@ -138,10 +138,10 @@ def load_apps() -> None:
 def boot(requests: IO[bytes]) -> None:
     """Reads the configuration and runs `manage.py`."""
     configuration = received(json.loads(requests.readline().decode("utf-8")))
-    if configuration.get("world"):
+    if configuration.get("sandbox"):
         try:
-            world.enter(configuration["world"], {requests.fileno(), ANSWERS.fileno()})
-            network.watch(one for server in configuration["world"].get("servers", []) for one in server.get("listen", []))
+            sandbox.enter(configuration["sandbox"], {requests.fileno(), ANSWERS.fileno()})
+            network.watch(one for server in configuration["sandbox"].get("servers", []) for one in server.get("listen", []))
         except BaseException as error:
             send(failure(error))
             return
@@ -161,7 +161,7 @@ def boot(requests: IO[bytes]) -> None:
         send(failure(Failed("no_django", error)))
         return
     if origin.IN_WORLD:
-        overrides.override(configuration["world"].get("plain", []), configuration["world"].get("redis", []))
+        overrides.override(configuration["sandbox"].get("plain", []), configuration["sandbox"].get("redis", []))
     for owner, name in ((management, "execute_from_command_line"), (management.ManagementUtility, "execute")):
         original = getattr(owner, name)
         origin.REPLACED.append((owner, name, original))

@@ -1,4 +1,4 @@
-"""Editable packages in a world."""
+"""Editable packages in a sandbox."""
 
 from __future__ import annotations
 

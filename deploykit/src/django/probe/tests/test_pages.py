@@ -384,7 +384,7 @@ def test_a_process_with_threads_serves_itself(tmp_path: Path, packages: Path) ->
     probe.end()
 
 
-def test_errors_of_the_world_are_distinguished() -> None:
+def test_errors_of_the_sandbox_are_distinguished() -> None:
     """A page that fails because of them does not refuse the release."""
     numbers = (errno.EROFS, errno.EBUSY, errno.EOVERFLOW, errno.EXDEV, errno.ENOENT, errno.EACCES)
     found = [happened.read_only_path(OSError(number, "text", "/a")) for number in numbers]

@@ -82,7 +82,7 @@ def test_every_request_has_one_function() -> None:
         state
         static_sources
         stop_servers
-        try_world
+        try_sandbox
     """
     assert sorted(ANSWERING) == names.split()
     with pytest.raises(ValueError, match="`ping`"):

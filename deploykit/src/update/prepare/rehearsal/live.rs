@@ -2,8 +2,8 @@
 //! The undo of a failed update starts it.
 
 use super::pages::Asked;
-use super::world::{Scratch, Tried};
-use super::{Ends, Stage};
+use super::sandbox::{Scratch, Trial};
+use super::{Candidate, RehearsalError};
 use crate::django::{Copies, PageException, PageRecord, Raised, Session};
 use crate::git::counted;
 use crate::operations::smoke_check::PageResult;
@@ -27,23 +27,23 @@ impl Preparation<'_, '_> {
     pub(super) fn check_live(
         &mut self,
         session: &mut Session,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         scratch: &Scratch,
-    ) -> Result<(Result<Copies, Ends>, Option<Live>), UpdateError> {
+    ) -> Result<(Result<Copies, RehearsalError>, Option<Live>), UpdateError> {
         self.step(StepKind::LiveCheck, |this| {
-            let tried = this.copies(session, stage, scratch).and_then(|copies| {
-                Ok((copies.clone(), this.try_on(&this.host, copies, stage, None, scratch)?))
+            let trial = this.copies(session, candidate, scratch).and_then(|copies| {
+                Ok((copies.clone(), this.try_boot_on(&this.host, copies, candidate, None, scratch)?))
             });
-            let (copies, booted) = match tried {
-                Err(Ends::Fails(error)) => return Err(error),
+            let (copies, booted) = match trial {
+                Err(RehearsalError::Failed(error)) => return Err(error),
                 Err(cannot) => {
                     let ((), text) = this.boot_live()?;
                     return Ok(((Err(cannot), None), text));
                 }
-                Ok(tried) => tried,
+                Ok(trial) => trial,
             };
-            let mut tried = match booted {
-                Ok(tried) => tried,
+            let mut trial = match booted {
+                Ok(trial) => trial,
                 Err(error) => {
                     // What it lacks may be something of the machine.
                     let ((), text) = this.boot_live()?;
@@ -55,14 +55,14 @@ impl Preparation<'_, '_> {
                     return Ok(((Ok(copies), None), text));
                 }
             };
-            let live = match this.ask_live(&mut tried, stage, scratch) {
-                Err(Ends::Fails(error)) => return Err(error),
+            let live = match this.ask_live(&mut trial, candidate, scratch) {
+                Err(RehearsalError::Failed(error)) => return Err(error),
                 live => live.ok(),
             };
-            let stopped = tried.session.stop_servers(&this.host);
-            tried.session.close(&this.host);
-            let copies = stopped.map(|()| copies).map_err(Ends::from);
-            let text = live.as_ref().map_or_else(String::new, |live| live.text(stage.baseline));
+            let stopped = trial.session.stop_servers(&this.host);
+            trial.session.close(&this.host);
+            let copies = stopped.map(|()| copies).map_err(RehearsalError::from);
+            let text = live.as_ref().map_or_else(String::new, |live| live.text(candidate.baseline));
             Ok(((copies, live), format!("the live version boots, too{text}")))
         })
     }
@@ -77,18 +77,20 @@ impl Preparation<'_, '_> {
     pub(super) fn live_there(
         &mut self,
         session: &mut Session,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         scratch: &Scratch,
-    ) -> Result<Live, Ends> {
-        let asked = self.try_out(session, stage, None, scratch).and_then(|mut tried| {
-            tried.session.lower_priority(&self.host)?;
-            let live = self.ask_live(&mut tried, stage, scratch)?;
-            tried.session.close(&self.host);
+    ) -> Result<Live, RehearsalError> {
+        let asked = self.boot_on_new_copies(session, candidate, None, scratch).and_then(|mut trial| {
+            trial.session.lower_priority(&self.host)?;
+            let live = self.ask_live(&mut trial, candidate, scratch)?;
+            trial.session.close(&self.host);
             Ok(live)
         });
         match asked {
             // Then nothing speaks for the new version.
-            Err(Ends::Cannot(_)) => Ok(Live { results: stage.baseline.to_vec(), ..Live::default() }),
+            Err(RehearsalError::Unavailable(_)) => {
+                Ok(Live { results: candidate.baseline.to_vec(), ..Live::default() })
+            }
             live => live,
         }
     }
@@ -96,18 +98,20 @@ impl Preparation<'_, '_> {
     /// Asks the live version for its pages.
     pub(super) fn ask_live(
         &mut self,
-        tried: &mut Tried,
-        stage: &Stage<'_>,
+        trial: &mut Trial,
+        candidate: &Candidate<'_>,
         scratch: &Scratch,
-    ) -> Result<Live, Ends> {
+    ) -> Result<Live, RehearsalError> {
         // Of a database that is missing, the live site has everything.
-        let check = self.site.smoke_check().filter(|_| tried.copies.skipped.is_empty());
+        let check = self.site.smoke_check().filter(|_| trial.copies.skipped.is_empty());
         let Some(check) = self.page_check(check, scratch)? else { return Ok(Live::default()) };
-        match self.ask(tried, stage, &check) {
+        match self.ask(trial, candidate, &check) {
             // Then nothing speaks for the new version.
-            Err(Ends::Cannot(cannot)) => {
-                Ok(Live { results: stage.baseline.to_vec(), fault: Some(cannot.reason), ..Live::default() })
-            }
+            Err(RehearsalError::Unavailable(cannot)) => Ok(Live {
+                results: candidate.baseline.to_vec(),
+                fault: Some(cannot.reason),
+                ..Live::default()
+            }),
             Err(fails) => Err(fails),
             // Then this is no place to tell one version from another.
             Ok(Asked { ended: Some(raised), .. }) => {

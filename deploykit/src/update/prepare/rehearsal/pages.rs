@@ -5,8 +5,8 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use super::live::Live;
-use super::world::{Scratch, Tried};
-use super::{Ends, Stage};
+use super::sandbox::{Scratch, Trial};
+use super::{Candidate, RehearsalError};
 use crate::django::{DjangoError, PageRecord, PageServer, Raised, Session};
 use crate::git::counted;
 use crate::host::files::InPath;
@@ -42,28 +42,28 @@ impl Preparation<'_, '_> {
     pub(super) fn rehearse_pages(
         &mut self,
         session: &mut Session,
-        mut tried: Tried,
-        stage: &Stage<'_>,
+        mut trial: Trial,
+        candidate: &Candidate<'_>,
         live: &mut Option<Live>,
         scratch: &Scratch,
-    ) -> Result<String, Ends> {
-        let Some(check) = self.page_check(stage.check.clone(), scratch)? else {
+    ) -> Result<String, RehearsalError> {
+        let Some(check) = self.page_check(candidate.check.clone(), scratch)? else {
             return Ok("no pages are configured".to_owned());
         };
-        let Asked { results, records, ended } = self.ask(&mut tried, stage, &check)?;
+        let Asked { results, records, ended } = self.ask(&mut trial, candidate, &check)?;
         let pages = answered(&results, &records);
         let seen = self.rehearsed();
         seen.reached(pages.iter().flat_map(|page| page.network.iter().cloned()));
         seen.pages = pages;
-        let is_whole = tried.copies.skipped.is_empty();
+        let is_whole = trial.copies.skipped.is_empty();
         let own: Vec<&str> =
-            stage.own.iter().copied().chain(tried.without.iter().map(String::as_str)).collect();
+            candidate.own.iter().copied().chain(trial.without.iter().map(String::as_str)).collect();
         // Before the live version is tried in the same directory.
-        tried.session.close(&self.host);
+        trial.session.close(&self.host);
         if let Some(raised) = ended {
             let failing = results.into_iter().filter(|page| !page.problems.is_empty()).collect();
             let raised = Some(raised);
-            return Err(Ends::Fails(
+            return Err(RehearsalError::Failed(
                 PreparationError::PagesFail { version: self.version(), failing, raised }.into(),
             ));
         }
@@ -74,11 +74,11 @@ impl Preparation<'_, '_> {
             let there = match &*live {
                 Some(there) => there,
                 None => {
-                    asked = self.live_there(session, stage, scratch)?;
+                    asked = self.live_there(session, candidate, scratch)?;
                     &asked
                 }
             };
-            failing.retain(|page| match there.is_no_evidence(page, stage.baseline) {
+            failing.retain(|page| match there.is_no_evidence(page, candidate.baseline) {
                 Some(text) => {
                     unsure.push(text);
                     false
@@ -87,7 +87,7 @@ impl Preparation<'_, '_> {
             });
         }
         if let (true, Some(live)) = (failing.is_empty(), live.take()) {
-            unsure.extend(live.open_point(stage.baseline, &results, self.what()));
+            unsure.extend(live.open_point(candidate.baseline, &results, self.what()));
         }
         for text in unsure {
             self.notice(text);
@@ -99,16 +99,18 @@ impl Preparation<'_, '_> {
         let raised = records.iter().filter(|record| failing.iter().any(|page| fits(&record.path, page)));
         let raised =
             raised.flat_map(|record| &record.exceptions).next().map(|exception| Box::new(exception.raised()));
-        Err(Ends::Fails(PreparationError::PagesFail { version: self.version(), failing, raised }.into()))
+        Err(RehearsalError::Failed(
+            PreparationError::PagesFail { version: self.version(), failing, raised }.into(),
+        ))
     }
 
     /// Loads what the workers that run will load when they start again.
     pub(super) fn rehearse_workers(
         &mut self,
-        tried: &mut Tried,
-        stage: &Stage<'_>,
-    ) -> Result<Option<String>, Ends> {
-        let services = self.site.config().services.iter().zip(stage.states);
+        trial: &mut Trial,
+        candidate: &Candidate<'_>,
+    ) -> Result<Option<String>, RehearsalError> {
+        let services = self.site.config().services.iter().zip(candidate.states);
         let workers =
             services.filter(|(service, _)| BACKGROUND.contains(&service.role) && service.rehearse.is_empty());
         let commands = workers.filter_map(|(service, state)| {
@@ -116,11 +118,11 @@ impl Preparation<'_, '_> {
             runs.or_else(|| Some(service.manager.commands()[0].to_vec())).filter(|words| !words.is_empty())
         });
         let commands: Vec<Vec<String>> = commands.collect();
-        self.rehearse_services(tried, stage)?;
+        self.rehearse_services(trial, candidate)?;
         if commands.is_empty() {
             return Ok(None);
         }
-        let workers = tried.session.load_workers(&self.host, &commands)?;
+        let workers = trial.session.load_workers(&self.host, &commands)?;
         self.rehearsed().workers.extend(workers.loaded.iter().cloned());
         for fault in workers.failed {
             self.rehearsed().reached(fault.network.iter().cloned());
@@ -131,7 +133,7 @@ impl Preparation<'_, '_> {
                     fault.command
                 )),
                 None => {
-                    return Err(Ends::Fails(
+                    return Err(RehearsalError::Failed(
                         PreparationError::WorkerFails {
                             version: self.version(),
                             command: fault.command,
@@ -150,37 +152,37 @@ impl Preparation<'_, '_> {
         &self,
         check: Option<SmokeCheck>,
         scratch: &Scratch,
-    ) -> Result<Option<PageCheck>, Ends> {
+    ) -> Result<Option<PageCheck>, RehearsalError> {
         let socket = scratch.path.join("pages.sock");
         let Some(check) = check.filter(|check| !check.pages.is_empty()) else { return Ok(None) };
         let (mut directory, mut near) = (None, socket.clone());
         if socket.as_os_str().len() > LONGEST_SOCKET {
             let opened = File::open(&scratch.path).at("open the directory", &scratch.path);
-            let opened = opened.map_err(|error| Ends::Fails(error.into()))?;
+            let opened = opened.map_err(|error| RehearsalError::Failed(error.into()))?;
             near = PathBuf::from(format!("/proc/self/fd/{}/pages.sock", opened.as_raw_fd()));
             directory = Some(opened);
         }
-        let check = check.through(near).map_err(|error| Ends::Fails(error.into()))?;
+        let check = check.through(near).map_err(|error| RehearsalError::Failed(error.into()))?;
         Ok(Some(PageCheck { check, socket, _directory: directory }))
     }
 
     /// Lets a version answer these pages.
     pub(super) fn ask(
         &self,
-        tried: &mut Tried,
-        stage: &Stage<'_>,
+        trial: &mut Trial,
+        candidate: &Candidate<'_>,
         PageCheck { check, socket, .. }: &PageCheck,
-    ) -> Result<Asked, Ends> {
-        let root = stage.site.static_files.root.as_ref().map(|root| self.in_live(stage, root));
-        let url = stage.site.static_files.url.as_ref().filter(|url| url.starts_with('/'));
+    ) -> Result<Asked, RehearsalError> {
+        let root = candidate.site.static_files.root.as_ref().map(|root| self.in_live(candidate, root));
+        let url = candidate.site.static_files.url.as_ref().filter(|url| url.starts_with('/'));
         let files: Vec<(String, PathBuf)> = url.cloned().zip(root).into_iter().collect();
         let server = PageServer { socket, scheme: check.scheme(), application: None, files: &files };
         // `check` has loaded it beside the site: what it lacks here is something of the machine.
-        tried
+        trial
             .session
             .begin_pages(&self.host, &server)
-            .map_err(|error| Ends::because("the application does not load on the copy", error))?;
-        let mut results = check.run(&self.host).map_err(|error| Ends::Fails(error.into()))?;
+            .map_err(|error| RehearsalError::because("the application does not load on the copy", error))?;
+        let mut results = check.run(&self.host).map_err(|error| RehearsalError::Failed(error.into()))?;
         // The rehearsal's own socket tells a person nothing.
         let address = format!("`unix:{}`", socket.display());
         for problem in results.iter_mut().flat_map(|page| &mut page.problems) {
@@ -188,7 +190,7 @@ impl Preparation<'_, '_> {
                 *reason = reason.replace(&address, "the application");
             }
         }
-        match tried.session.end_pages(&self.host) {
+        match trial.session.end_pages(&self.host) {
             Err(DjangoError::Broken { raised, .. }) => {
                 Ok(Asked { results, records: Vec::new(), ended: Some(raised) })
             }

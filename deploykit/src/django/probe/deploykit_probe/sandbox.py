@@ -1,4 +1,4 @@
-"""A world: Linux namespaces in which this process sees the live machine copy-on-write and without its network."""
+"""A sandbox: Linux namespaces in which this process sees the live machine copy-on-write and without its network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal(error: OSError) -> Refused:
     said = readable(error.strerror or str(error))
     if error.filename:
         said += " (`%s`)" % readable(str(error.filename))
-    return Refused("no_world", reason=forbidden(error.errno or 0, os.getuid() != 0) or said)
+    return Refused("no_sandbox", reason=forbidden(error.errno or 0, os.getuid() != 0) or said)
 
 
 def forbidden(number: int, user: bool) -> str | None:
@@ -71,7 +71,7 @@ def forbidden(number: int, user: bool) -> str | None:
     return None
 
 
-# The servers of this world, each with the signal that shuts it down cleanly.
+# The servers of this sandbox, each with the signal that shuts it down cleanly.
 STARTED: list[tuple[int, int]] = []
 
 
@@ -90,7 +90,7 @@ def enter(spec: Json, kept: set[int]) -> None:
                 with open("/proc/self/" + name, "w", encoding="ascii") as file:
                     file.write(text)
     except ImportError as error:
-        raise Refused("no_world", reason="this Python lacks `ctypes` (%s)" % error) from error
+        raise Refused("no_sandbox", reason="this Python lacks `ctypes` (%s)" % error) from error
     except OSError as error:
         raise refusal(error) from error
     first = os.fork()
@@ -130,9 +130,9 @@ def enter(spec: Json, kept: set[int]) -> None:
 
 
 def start_proxy(proxy: Json, url: str) -> None:
-    """Starts a process outside of this world, through which the world reaches a scratch database. It ends with this process."""
+    """Starts a process outside of this sandbox, through which it reaches a scratch database. It ends with this process."""
     for path in proxy["listen"]:
-        # That of an earlier world.
+        # That of an earlier sandbox.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     listening = [bind(path) for path in proxy["listen"]]
@@ -193,7 +193,7 @@ def swallow(log: socket.socket) -> None:
 
 
 def make(spec: Json, sockets: list[str], user: bool) -> None:
-    """Mounts the file system of the world, and makes it the root of this process."""
+    """Mounts the file system of the sandbox, and makes it the root of this process."""
     kernel.mount(None, "/", None, kernel.REC | kernel.PRIVATE)
     layers = Layers(spec["scratch"], user)
     layers.empty = [os.path.realpath(path) for path in spec.get("empty", [])]
@@ -236,7 +236,7 @@ def prove(path: str) -> None:
         os.rmdir(name)
     except OSError as error:
         raise Refused(
-            "no_world", reason="nothing can be written to the overlay over `%s` (%s)" % (path, error.strerror)
+            "no_sandbox", reason="nothing can be written to the overlay over `%s` (%s)" % (path, error.strerror)
         ) from error
 
 
@@ -277,15 +277,15 @@ def wait_for(server: Json, process: subprocess.Popen[bytes]) -> None:
             except OSError as error:
                 said = readable(str(error))
         if process.poll() is not None:
-            raise Refused("no_world", reason="`%s` exited with code %d" % (program, process.returncode))
+            raise Refused("no_sandbox", reason="`%s` exited with code %d" % (program, process.returncode))
         if time.monotonic() > until:
-            raise Refused("no_world", reason="`%s` did not answer within %d s (%s)" % (program, READY, said))
+            raise Refused("no_sandbox", reason="`%s` did not answer within %d s (%s)" % (program, READY, said))
         time.sleep(0.01)
 
 
 @answers("stop_servers")
 def do_stop_servers(request: Json) -> Json:
-    """Stops the servers of this world, so that another world can start them on the same data."""
+    """Stops the servers of this sandbox, so that another sandbox can start them on the same data."""
     for pid, number in STARTED:
         os.kill(pid, number)
     until = time.monotonic() + READY
@@ -296,7 +296,7 @@ def do_stop_servers(request: Json) -> Json:
             STARTED.pop(0)
             continue
         if time.monotonic() > until:
-            raise Refused("no_world", reason="a server of a rehearsal did not stop within %d s" % READY)
+            raise Refused("no_sandbox", reason="a server of a rehearsal did not stop within %d s" % READY)
         time.sleep(0.01)
     return {}
 
@@ -307,8 +307,8 @@ def remove(scratch: str) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-@answers("try_world")
-def do_try_world(request: Json) -> Json:
+@answers("try_sandbox")
+def do_try_sandbox(request: Json) -> Json:
     """Says whether the namespaces can be made here, by making them in a fork."""
     scratch = "%s/try" % request["scratch"]
     remove(scratch)

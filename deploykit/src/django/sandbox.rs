@@ -1,4 +1,4 @@
-//! A world: Linux namespaces for a process of the site, in which nothing that it changes reaches the live site.
+//! A sandbox: Linux namespaces for a process of the site, in which nothing that it changes reaches the live site.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use crate::names;
 /// Linux namespaces for a process of the site (mounts, network, processes, IPC, users): what it sees in place of the live site.
 /// The rest of the file system is copy-on-write, and the network is a loopback interface of its own.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct World {
+pub struct Sandbox {
     /// An existing directory of deploykit for what the process writes; on a disk, since uploads may be copied into it.
     #[serde(with = "names::one")]
     pub scratch: PathBuf,
     /// The staged tree in place of the live checkout; `None`: the live version.
-    pub tree: Option<Appears>,
+    pub tree: Option<Mounted>,
     /// Other directories in place of live ones.
     #[serde(skip)]
-    pub show: Vec<Appears>,
+    pub show: Vec<Mounted>,
     /// Directories that the site writes to a lot.
     #[serde(with = "names::many")]
     pub writable: Vec<PathBuf>,
@@ -35,7 +35,7 @@ pub struct World {
 
 /// A directory in place of a live one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Appears {
+pub struct Mounted {
     /// The live directory.
     #[serde(with = "names::one")]
     pub live: PathBuf,
@@ -121,7 +121,7 @@ pub struct PageRecord {
     pub exceptions: Vec<PageException>,
     /// What the page tried to connect to outside the loopback interface: `api.example.org:443`.
     pub network: Vec<String>,
-    /// A path whose write or removal failed only because of the mounts of the world.
+    /// A path whose write or removal failed only because of the mounts of the sandbox.
     pub read_only: Option<String>,
 }
 
@@ -173,15 +173,15 @@ impl Copies {
     }
 }
 
-impl Appears {
+impl Mounted {
     /// Returns the staged static files in place of the live ones; `None`: they do not change.
     pub(crate) fn of(collected: &Collected) -> Option<Self> {
         let swap = collected.swap.as_ref()?;
-        Some(Appears { live: swap.live.clone(), staged: swap.aside.clone() })
+        Some(Mounted { live: swap.live.clone(), staged: swap.aside.clone() })
     }
 }
 
-impl World {
+impl Sandbox {
     /// Returns the specification for the probe.
     pub(super) fn spec(&self) -> Value {
         let mut spec = json!(self);
@@ -250,8 +250,8 @@ mod tests {
             "empty": [], "proxies": [], "plain": ["default"], "redis": [], "in_memory": null, "expected": {}, "bytes": 10, "seconds": 0.5, "skipped": {},
             "schema_only": [], "copied": { "default": { "size_bytes": 10, "duration_ms": 500 } },
         });
-        let appears = |live: &str, staged: &str| Appears { live: live.into(), staged: staged.into() };
-        let world = World {
+        let appears = |live: &str, staged: &str| Mounted { live: live.into(), staged: staged.into() };
+        let sandbox = Sandbox {
             scratch: "/s".into(),
             tree: Some(appears("/srv/app", "/srv/app.next")),
             show: vec![appears("/srv/static", "/srv/static.next")],
@@ -271,6 +271,6 @@ mod tests {
             "plain": ["default"],
             "redis": [],
         });
-        assert_eq!(world.spec(), expected);
+        assert_eq!(sandbox.spec(), expected);
     }
 }

@@ -1,4 +1,4 @@
-"""A process in a world (`world.py`) changes nothing outside it."""
+"""A process in a sandbox (`sandbox.py`) changes nothing outside it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from deploykit_probe import world
+from deploykit_probe import sandbox
 
 from .sites import LOADER, MANAGE, program
 
-PACKAGE = Path(world.__file__).parent
+PACKAGE = Path(sandbox.__file__).parent
 ORDINARY = 1234
 USERS = [0, ORDINARY] if os.getuid() == 0 else [os.getuid()]
 
 START = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from deploykit_probe import errors, world
+from deploykit_probe import errors, sandbox
 try:
-    world.enter(json.loads(sys.argv[2]), set())
+    sandbox.enter(json.loads(sys.argv[2]), set())
 except errors.Refused as error:
     print(json.dumps(error.fields), flush=True)
     os._exit(3)
 exec(sys.argv[3])
 """
 
-# What every script in the world begins with; `SITE` is the directory of the site.
+# What every script in the sandbox begins with; `SITE` is the directory of the site.
 TRIED = """
 import ctypes, json, os, signal, socket, sqlite3, subprocess, sys, threading, time
 SITE, tried = sys.argv[4], {}
@@ -118,7 +118,7 @@ class Site:
         for name in ("media", ".env", "db.sqlite3", "db.sqlite3-wal", "site.log", "venv", "gone"):
             (staged / name).symlink_to(live / name)
         if user != os.getuid():
-            # What `uploads` belongs to is no user of the world.
+            # What `uploads` belongs to is no user of the sandbox.
             for path in [top, *top.rglob("*")]:
                 os.chown(path, user, 0 if "uploads" in path.parts else user, follow_symlinks=False)
             (top / "uploads").chmod(0o2775)
@@ -144,7 +144,7 @@ class Site:
         return ["setpriv", "--reuid=%d" % self.user, "--regid=%d" % self.user, "--clear-groups", *argv]
 
     def start(self, script: str) -> subprocess.Popen[bytes]:
-        """Starts a script in a world."""
+        """Starts a script in a sandbox."""
         argv = [self.python, "-B", "-c", START, str(self.package), json.dumps(self.spec), TRIED + script, str(self.top)]
         return subprocess.Popen(self.command(*argv), cwd="/", stdout=subprocess.PIPE)
 
@@ -344,8 +344,8 @@ def test_a_kill_leaves_nothing(site: Site, which: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     # The last one is a program that has been started, and not yet begun on a busy machine.
-    world = until(lambda: [pid for pid in processes(str(site.top)) if pid > process.pid], 3)
-    os.kill(process.pid if which == "the first" else sorted(world)[1], signal.SIGKILL)
+    sandbox = until(lambda: [pid for pid in processes(str(site.top)) if pid > process.pid], 3)
+    os.kill(process.pid if which == "the first" else sorted(sandbox)[1], signal.SIGKILL)
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert gone(str(site.top))
     process.stdout.close()
@@ -371,7 +371,7 @@ while True:
 
 
 def test_servers_listen_at_the_live_address(site: Site) -> None:
-    """The address and the name of another machine lead to a server of the world."""
+    """The address and the name of another machine lead to a server of the sandbox."""
     server = {
         "argv": [site.python, "-c", SERVER, "192.0.2.7", "5432"],
         "environment": {},
@@ -385,20 +385,20 @@ def test_servers_listen_at_the_live_address(site: Site) -> None:
     script = "tried['said'] = socket.create_connection(('db.example.org', 5432)).recv(100).decode()"
     assert site.run(script) == {"said": "the copy"}
     script = (
-        "world.do_stop_servers({})\n"
+        "sandbox.do_stop_servers({})\n"
         "with socket.socket() as client: tried['reached'] = client.connect_ex(('192.0.2.7', 5432)) == 0"
     )
     assert site.run(script) == {"reached": False}
     site.spec["servers"] = [dict(server, argv=[site.python, "-c", "raise SystemExit(5)"])]
     process = site.start("print('no')")
     out, _ = process.communicate(timeout=60)
-    assert json.loads(out) == {"kind": "no_world", "reason": "`%s` exited with code 5" % os.path.basename(site.python)}
+    assert json.loads(out) == {"kind": "no_sandbox", "reason": "`%s` exited with code 5" % os.path.basename(site.python)}
 
 
-def test_a_world_is_tried(site: Site) -> None:
-    """It can be made here; not in a world, which gives its processes no right to."""
-    script = "tried['cannot'] = world.do_try_world({'scratch': SITE + '/scratch'})['cannot']"
-    plain = START.replace("world.enter(json.loads(sys.argv[2]), set())", "pass")
+def test_a_sandbox_is_tried(site: Site) -> None:
+    """It can be made here; not in a sandbox, which gives its processes no right to."""
+    script = "tried['cannot'] = sandbox.do_try_sandbox({'scratch': SITE + '/scratch'})['cannot']"
+    plain = START.replace("sandbox.enter(json.loads(sys.argv[2]), set())", "pass")
     argv = [site.python, "-B", "-c", plain, str(site.package), "", TRIED + script + "\nprint(json.dumps(tried))", str(site.top)]
     assert json.loads(subprocess.check_output(site.command(*argv))) == {"cannot": None}
     assert os.listdir(site.top / "scratch") == ["databases"]
@@ -447,7 +447,7 @@ class Migration(migrations.Migration):
 """
 
 
-def test_a_migration_runs_in_the_world(tmp_path: Path, packages: Path) -> None:
+def test_a_migration_runs_in_the_sandbox(tmp_path: Path, packages: Path) -> None:
     """With a real Django: it changes the copy of the database, and neither the live site nor the machine."""
     (tmp_path / "site").mkdir()
     site = Site(tmp_path / "site", os.getuid())
@@ -465,7 +465,7 @@ def test_a_migration_runs_in_the_world(tmp_path: Path, packages: Path) -> None:
     copy.write_text("")
     before = site.everything()
     migrate = {"do": "migrate", "database": "default", "applied": [], "plan": [{"app": "shop", "name": "0001_initial"}]}
-    configuration = {"directory": str(site.top / "app"), "limit": 60, "world": site.spec}
+    configuration = {"directory": str(site.top / "app"), "limit": 60, "sandbox": site.spec}
     environment = dict(os.environ, PYTHONPATH=str(packages), PYTHONDONTWRITEBYTECODE="1")
     process = subprocess.Popen([sys.executable, "-c", LOADER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     out, _ = process.communicate("".join(json.dumps(line) + "\n" for line in (program(), configuration, migrate)).encode(), 60)

@@ -1,12 +1,12 @@
-//! The world of a rehearsal: a version is booted in it, on copies of the databases.
+//! The sandbox of a rehearsal: a version is booted in it, on copies of the databases.
 
 use std::cell::Cell;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::{Ends, Stage};
-use crate::django::{Appears, CopiedDatabase, Copies, DjangoError, NoCopy, NoRedis, Session, When, World};
+use super::{Candidate, RehearsalError};
+use crate::django::{CopiedDatabase, Copies, DjangoError, Mounted, NoCopy, NoRedis, Sandbox, Session, When};
 use crate::error::{error_chain, warn};
 use crate::git::StagedTree;
 use crate::host::Host;
@@ -14,10 +14,10 @@ use crate::host::files::{self, InPath};
 use crate::plan::{DatabaseCopy, NotRehearsed};
 use crate::state::{Copied, State};
 use crate::update::prepare::{Failed, Preparation};
-use crate::update::rehearsal::{Cannot, most, without_rows};
+use crate::update::rehearsal::{Unavailable, most, without_rows};
 
-/// A process in a world of its own, with the copies that it works on.
-pub(super) struct Tried {
+/// A process in a sandbox of its own, with the copies that it works on.
+pub(super) struct Trial {
     pub session: Session,
     pub copies: Copies,
     /// The site's own steps that failed for want of the network.
@@ -62,98 +62,99 @@ impl Drop for Scratch {
 }
 
 impl Preparation<'_, '_> {
-    /// Boots a version in a world of its own; `None`: the live version.
-    pub(super) fn try_out(
+    /// Boots a version in a sandbox of its own; `None`: the live version.
+    pub(super) fn boot_on_new_copies(
         &mut self,
         session: &mut Session,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         tree: Option<&StagedTree>,
         scratch: &Scratch,
-    ) -> Result<Tried, Ends> {
-        let copies = self.copies(session, stage, scratch)?;
-        self.boot_on(copies, stage, tree, scratch)
+    ) -> Result<Trial, RehearsalError> {
+        let copies = self.copies(session, candidate, scratch)?;
+        self.boot_on(copies, candidate, tree, scratch)
     }
 
-    /// Boots a version in a world of its own, on these copies; `None`: the live version. It has the usual priority, as in the window:
+    /// Boots a version in a sandbox of its own, on these copies; `None`: the live version. It has the usual priority, as in the window:
     /// otherwise its migrations would take longer on a busy machine.
     pub(super) fn boot_on(
         &self,
         copies: Copies,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         tree: Option<&StagedTree>,
         scratch: &Scratch,
-    ) -> Result<Tried, Ends> {
-        let booted = self.try_on(&self.host.with_low_priority(false), copies, stage, tree, scratch)?;
+    ) -> Result<Trial, RehearsalError> {
+        let booted =
+            self.try_boot_on(&self.host.with_low_priority(false), copies, candidate, tree, scratch)?;
         // It boots beside the site: what it lacks here is something of the machine.
-        booted.map_err(|error| Ends::because("Django does not boot on the copy", error))
+        booted.map_err(|error| RehearsalError::because("Django does not boot on the copy", error))
     }
 
-    /// Boots a version in a world of its own, on these copies; returns why it does not boot there.
-    pub(super) fn try_on(
+    /// Boots a version in a sandbox of its own, on these copies; returns why it does not boot there.
+    pub(super) fn try_boot_on(
         &self,
         host: &Host,
         copies: Copies,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         tree: Option<&StagedTree>,
         scratch: &Scratch,
-    ) -> Result<Result<Tried, DjangoError>, Ends> {
+    ) -> Result<Result<Trial, DjangoError>, RehearsalError> {
         let live = &self.site.config().site.repository;
-        let world = World {
+        let sandbox = Sandbox {
             scratch: scratch.path.clone(),
-            tree: tree.map(|tree| Appears { live: live.clone(), staged: tree.path.clone() }),
-            show: tree.and(stage.static_files.clone()).into_iter().chain([self.own_state()]).collect(),
-            writable: self.writable(stage),
+            tree: tree.map(|tree| Mounted { live: live.clone(), staged: tree.path.clone() }),
+            show: tree.and(candidate.static_files.clone()).into_iter().chain([self.own_state()]).collect(),
+            writable: self.writable(candidate),
             copies: copies.clone(),
             scratch_url: self.site.scratch_url().ok().flatten(),
         };
         let project = match tree {
-            Some(_) => stage.project.clone(),
-            None => self.site.project().map_err(|error| Ends::Fails(error.into()))?,
+            Some(_) => candidate.project.clone(),
+            None => self.site.project().map_err(|error| RehearsalError::Failed(error.into()))?,
         };
-        let booted = Session::begin_in(host, &project, &world).and_then(|booting| booting.booted(host));
+        let booted = Session::begin_in(host, &project, &sandbox).and_then(|booting| booting.booted(host));
         let mut session = match booted {
             Ok(session) => session,
-            Err(error @ DjangoError::NoWorld { .. }) => return Err(error.into()),
+            Err(error @ DjangoError::NoSandbox { .. }) => return Err(error.into()),
             Err(error) if error.is_cancelled() => return Err(error.into()),
             Err(error) => return Ok(Err(error)),
         };
         session
             .confirm_copies(host, &copies)
-            .map_err(|error| Ends::because("the copies cannot be confirmed", error))?;
-        Ok(Ok(Tried { session, copies, without: Vec::new() }))
+            .map_err(|error| RehearsalError::because("the copies cannot be confirmed", error))?;
+        Ok(Ok(Trial { session, copies, without: Vec::new() }))
     }
 
     /// Lets the state directory, which holds the virtualenvs, appear where it is.
-    fn own_state(&self) -> Appears {
+    fn own_state(&self) -> Mounted {
         let directory = self.state.directory().to_owned();
-        Appears { live: directory.clone(), staged: directory }
+        Mounted { live: directory.clone(), staged: directory }
     }
 
-    /// Copies every database of the site, where there can be a world for them. A database on a server may be missing if it does not
+    /// Copies every database of the site, where there can be a sandbox for them. A database on a server may be missing if it does not
     /// change: the pages that need it cannot be rehearsed then.
     pub(super) fn copies(
         &mut self,
         session: &mut Session,
-        stage: &Stage<'_>,
+        candidate: &Candidate<'_>,
         scratch: &Scratch,
-    ) -> Result<Copies, Ends> {
+    ) -> Result<Copies, RehearsalError> {
         scratch.clear()?;
-        if let Some(reason) = session.why_no_world(&self.host, &scratch.path)? {
-            return Err(Ends::cannot(reason));
+        if let Some(reason) = session.sandbox_unavailable(&self.host, &scratch.path)? {
+            return Err(RehearsalError::unavailable(reason));
         }
         let url = self.site.scratch_url().map_err(|name| {
-            Ends::cannot(format!(
+            RehearsalError::unavailable(format!(
                 "`site.env` and `site.env-file` lack the variable `{name}` of `rehearsal.database-url`"
             ))
         })?;
         let limits = &self.site.config().rehearsal;
         let copied = self.state.copied();
-        let known = stage.site.databases.iter().filter(|one| one.vendor != "unknown");
+        let known = candidate.site.databases.iter().filter(|one| one.vendor != "unknown");
         let databases: Vec<(String, u64)> =
             known.map(|one| (one.alias.clone(), most(limits, &copied, &one.alias))).collect();
         let copies = session
             .copy_databases(&self.host, &scratch.databases(), &databases, url.as_deref())
-            .map_err(|error| Ends::because("a database cannot be copied", error))?;
+            .map_err(|error| RehearsalError::because("a database cannot be copied", error))?;
         scratch.uses_database.set(copies.use_scratch() || !copies.skipped.is_empty());
         let rows = |alias: &String| !copies.schema_only.contains(alias);
         let copy = |(alias, done): (&String, &CopiedDatabase)| DatabaseCopy {
@@ -179,17 +180,17 @@ impl Preparation<'_, '_> {
                 self.notice(text);
             }
         }
-        // The world hides servers, but not files.
+        // The sandbox hides servers, but not files.
         let is_file = |alias: &String| {
-            stage.site.databases.iter().any(|one| one.alias == *alias && one.vendor == "sqlite")
+            candidate.site.databases.iter().any(|one| one.alias == *alias && one.vendor == "sqlite")
         };
         let is_always = self.rehearses() == When::Always;
-        let is_needed = |alias: &String| is_always || stage.changes.contains(alias) || is_file(alias);
+        let is_needed = |alias: &String| is_always || candidate.changes.contains(alias) || is_file(alias);
         match copies.skipped.iter().find(|(alias, _)| is_needed(alias)) {
             None => Ok(copies),
             Some((alias, why)) => {
                 let reason = format!("database `{alias}` cannot be copied: {}", why.reason);
-                Err(Ends::Cannot(Cannot { reason, help: why.help.clone() }))
+                Err(RehearsalError::Unavailable(Unavailable { reason, help: why.help.clone() }))
             }
         }
     }
@@ -199,13 +200,13 @@ impl Preparation<'_, '_> {
         for (alias, NoCopy { reason, help }) in copies.skipped.clone() {
             let what = format!("database `{alias}`");
             self.rehearsed().skipped.push(NotRehearsed { what, reason: reason.clone(), help: help.clone() });
-            self.notice(format!("database `{alias}` was {}", Cannot { reason, help }));
+            self.notice(format!("database `{alias}` was {}", Unavailable { reason, help }));
         }
         copies.skipped.keys().cloned().collect()
     }
 
     /// Records how long the copies took, and says which have no rows, and why. `copied` are the copies before.
-    fn record_copies(&mut self, copies: &Copies, mut copied: Copied) -> Result<(), Ends> {
+    fn record_copies(&mut self, copies: &Copies, mut copied: Copied) -> Result<(), RehearsalError> {
         let limits = &self.site.config().rehearsal;
         for (alias, done) in &copies.copied {
             if copies.schema_only.contains(alias) {
@@ -217,7 +218,7 @@ impl Preparation<'_, '_> {
                 copied.add(alias, done.size_bytes, done.duration_ms);
             }
         }
-        self.state.set_copied(&copied).map_err(|error| Ends::Fails(error.into()))
+        self.state.set_copied(&copied).map_err(|error| RehearsalError::Failed(error.into()))
     }
 
     /// Empties the scratch database of the configuration, if a copy may be in it.
@@ -235,15 +236,15 @@ impl Preparation<'_, '_> {
     }
 
     /// Returns the directories that the site writes much into.
-    fn writable(&self, stage: &Stage<'_>) -> Vec<PathBuf> {
-        let all = stage.site.uploads.iter().chain(&stage.site.static_files.root);
-        let all = all.map(|path| self.in_live(stage, path));
+    fn writable(&self, candidate: &Candidate<'_>) -> Vec<PathBuf> {
+        let all = candidate.site.uploads.iter().chain(&candidate.site.static_files.root);
+        let all = all.map(|path| self.in_live(candidate, path));
         all.filter(|directory| directory.is_dir()).collect()
     }
 
     /// Returns where a path of the staged tree is live.
-    pub(super) fn in_live(&self, stage: &Stage<'_>, path: &Path) -> PathBuf {
-        match path.strip_prefix(&stage.tree.path) {
+    pub(super) fn in_live(&self, candidate: &Candidate<'_>, path: &Path) -> PathBuf {
+        match path.strip_prefix(&candidate.tree.path) {
             Ok(inside) => self.site.config().site.repository.join(inside),
             Err(_) => path.to_owned(),
         }
