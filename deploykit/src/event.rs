@@ -38,7 +38,7 @@ pub enum Event {
         /// Why it is done.
         reason: String,
     },
-    /// A step is not needed.
+    /// A step is not needed, or cannot be rehearsed, which may show only after it has started.
     StepSkipped {
         /// The part that it belongs to.
         phase: Phase,

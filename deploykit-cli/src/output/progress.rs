@@ -217,8 +217,12 @@ impl Lines {
                 self.step(&paint(GOOD, "✓"), step, Some(*duration_ms), outcome);
                 self.go_on();
             }
-            Event::StepSkipped { step, reason, .. } if self.verbose => {
-                self.step("-", step, None, reason);
+            Event::StepSkipped { step, reason, .. } => {
+                let began = self.end(step).is_some();
+                if began || self.verbose {
+                    self.step("-", step, None, reason);
+                }
+                self.go_on();
             }
             Event::StepFailed { step, .. } => {
                 let since_ms = self.end(step).map_or(record.elapsed_ms, |running| running.since_ms);
@@ -301,6 +305,11 @@ mod tests {
         assert_eq!(running(&lines), [("collect", 10), ("migrations", 10)]);
         let (phase, step, outcome) = (Phase::Prepare, "migrations".into(), String::new());
         tell(&mut lines, 9, Event::StepFinished { phase, step, outcome, duration_ms: 4 });
+        assert_eq!(running(&lines), [("collect", 10)]);
+        // One that turns out to be impossible.
+        tell(&mut lines, 10, started("rehearse-pages"));
+        let (step, reason) = ("rehearse-pages".into(), String::new());
+        tell(&mut lines, 11, Event::StepSkipped { phase, step, reason });
         assert_eq!(running(&lines), [("collect", 10)]);
         let (step, error, tail) = ("collect".into(), String::new(), Vec::new());
         tell(&mut lines, 20, Event::StepFailed { phase, step, error, tail });

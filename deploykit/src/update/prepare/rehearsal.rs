@@ -13,7 +13,7 @@ use crate::error::error_chain;
 use crate::event::Event;
 use crate::git::StagedTree;
 use crate::operations::smoke_check::PageResult;
-use crate::plan::{NotRehearsed, Rehearsal, StepKind};
+use crate::plan::{NotRehearsed, Phase, Rehearsal, StepKind};
 use crate::services::ServiceState;
 use crate::site::OwnStep;
 use crate::smoke::SmokeCheck;
@@ -276,8 +276,10 @@ impl Preparation<'_, '_> {
                 Err(PreparationError::NotRehearsed { what: self.what(), reason, help }.into())
             }
             Err(RehearsalError::Unavailable(cannot)) => {
+                let (phase, reason) = (Phase::Prepare, "not rehearsed".to_owned());
+                self.events.send(Event::StepSkipped { phase, step: step.step, reason });
                 self.notice(format!("the {} was {cannot}", self.what()));
-                Ok((None, "not rehearsed".to_owned()))
+                return Ok(None);
             }
         };
         self.end_step(step, settled)
