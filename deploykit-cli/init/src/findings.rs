@@ -116,6 +116,8 @@ pub(crate) struct FoundStep {
     pub(crate) command: Vec<String>,
     /// What it creates in the checkout.
     pub(crate) outputs: Found<Vec<String>>,
+    /// The rehearsal runs it, too.
+    pub(crate) rehearse: bool,
     /// What it was taken from.
     pub(crate) source: String,
 }

@@ -80,6 +80,7 @@ pub(crate) fn of_updates(
         manage: true,
         command: command.words.clone(),
         outputs: Found::default(),
+        rehearse: false,
         source: source.clone(),
     };
     // Documents decide nothing.
@@ -107,6 +108,7 @@ pub(crate) fn steps(top: &Path, tree: &Tree, settings: &Settings, docs: &[Hint])
         manage: true,
         command: manage.iter().map(|word| (*word).to_owned()).collect(),
         outputs,
+        rehearse: false,
         source,
     };
     if ignored.lines().any(|line| ["*.mo", "**/*.mo"].contains(&line.trim())) {
@@ -122,7 +124,8 @@ pub(crate) fn steps(top: &Path, tree: &Tree, settings: &Settings, docs: &[Hint])
     }
     if settings.assigned("COMPRESS_OFFLINE").is_some_and(|(_, value)| value == "True") {
         let source = "COMPRESS_OFFLINE".to_owned();
-        steps.push(step("compress", "static", &["compress", "--force"], Found::default(), source));
+        let compress = step("compress", "static", &["compress", "--force"], Found::default(), source);
+        steps.push(FoundStep { rehearse: true, ..compress });
     }
     steps
 }
@@ -203,6 +206,7 @@ fn frontend(top: &Path, file: &Path, several: bool, run: &[String]) -> Vec<Found
         manage: false,
         command,
         outputs,
+        rehearse: false,
         source: shown(top, file),
     };
     vec![

@@ -99,7 +99,13 @@ pub(crate) fn tracks_below(top: &Path, directory: &Path) -> bool {
         return false;
     };
     let tree = git::head(top).and_then(|head| git::Tree::open(top, &head.commit));
-    tree.and_then(|tree| tree.paths()).is_ok_and(|paths| paths.iter().any(|path| path.starts_with(inside)))
+    tree.and_then(|tree| tree.paths())
+        .is_ok_and(|paths| paths.iter().any(|path| path.starts_with(inside) && !is_placeholder(path)))
+}
+
+/// Tells whether a file is there only so that git has its directory.
+fn is_placeholder(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| [".gitignore", ".gitkeep", ".keep"].iter().any(|one| name == *one))
 }
 
 /// Tells whether the checked out commit has a file.

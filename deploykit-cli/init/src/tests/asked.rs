@@ -306,6 +306,7 @@ fn what_means_the_same_is_no_difference() {
         manage: false,
         command: vec!["npm".to_owned()],
         outputs: crate::findings::Found::default(),
+        rehearse: false,
         source: String::new(),
     };
     findings.steps = vec![step];

@@ -337,6 +337,9 @@ impl Draft<'_> {
             if let Some(outputs) = &step.outputs.value {
                 self.out.list("outputs", outputs);
             }
+            if step.rehearse {
+                self.out.line("rehearse = true", "the pages need what it creates");
+            }
         }
         if let Some((question, step)) = &self.findings.more_steps {
             self.out.blank();
