@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import socket
+import sys
+import traceback
 from typing import Any, Iterator, NamedTuple, Sequence
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +22,9 @@ SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "redis+socket")
 
 # Parts of the names of settings in which hosts and ports, too, are those of Redis.
 NAMES = ("REDIS", "VALKEY", "RQ_", "HUEY", "Q_CLUSTER", "CHANNEL_LAYERS")
+
+# The URLs in the configuration of a Celery application.
+CELERY = ("broker_url", "broker_read_url", "broker_write_url", "result_backend")
 
 ENCRYPTED = ("rediss", "valkeys")
 
@@ -109,7 +114,21 @@ def addresses(settings: Settings) -> list[Address]:
             except (TypeError, ValueError):
                 # Not a port: this is no address of Redis.
                 continue
-    return found
+    return found + [one for url in celery_urls() for one in addresses_of(url, False)]
+
+
+def celery_urls() -> Iterator[str]:
+    """Yields the URLs in the configuration of the Celery applications that are loaded: it may be none of Django's settings."""
+    state = sys.modules.get("celery._state")
+    for app in state._get_active_apps() if state else ():
+        try:
+            values = [app.conf.get(name) for name in CELERY]
+        except Exception:
+            # The application reads its configuration only now; what is wrong with it shows when it is used.
+            traceback.print_exc(file=sys.stderr)
+            continue
+        for value in values:
+            yield from (url for url in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(url, str))
 
 
 def needs_redis(cache: Any) -> bool:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 from deploykit_probe.redis_servers import addresses, is_served, quoted
+
+from .sites import Probe
+
+# A queue whose URLs are none of Django's settings.
+QUEUE = """
+import celery
+app = celery.Celery("queue", broker=["redis://:secret@127.0.0.1:7001/0"], backend="redis://127.0.0.1:7002")
+broken = celery.Celery("broken")
+broken.config_from_object("nothing.like_it")
+"""
 
 
 def test_the_servers_of_the_settings_are_found() -> None:
@@ -51,3 +62,15 @@ def test_a_value_is_served_if_all_its_servers_are() -> None:
 def test_no_character_of_a_password_has_a_meaning() -> None:
     """For the configuration of Redis."""
     assert quoted('a" #') == '"\\x61\\x22\\x20\\x23"'
+
+
+def test_the_servers_of_celery_applications_are_found(tmp_path: Path, packages: Path) -> None:
+    """They may be configured elsewhere, and one of them wrongly."""
+    settings = 'SECRET_KEY = "x"\nINSTALLED_APPS = ["shop"]\nDATABASES = {}\n'
+    files = {"config/settings.py": settings, "shop/__init__.py": "from . import queue\n", "shop/queue.py": QUEUE}
+    probe = Probe(tmp_path, packages, files)
+    scratch = str(tmp_path / "scratch")
+    copies = probe.ask("copy_databases", databases=[], limits={}, directory=scratch, nice=0)
+    found = copies["redis"] + (copies["in_memory"] or {"servers": []})["servers"]
+    assert sorted(found) == ["127.0.0.1:7001", "127.0.0.1:7002"]
+    probe.end()
