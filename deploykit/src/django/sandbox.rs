@@ -119,6 +119,8 @@ pub struct PageRecord {
     pub path: String,
     /// Exceptions, the first one first.
     pub exceptions: Vec<PageException>,
+    /// Nothing handled an exception, and the site's error page was sent, whose status the site chooses.
+    pub unhandled: bool,
     /// What the page tried to connect to outside the loopback interface: `api.example.org:443`.
     pub network: Vec<String>,
     /// A path whose write or removal failed only because of the mounts of the sandbox.

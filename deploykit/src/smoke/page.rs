@@ -52,6 +52,11 @@ pub enum Problem {
         /// The service that serves the page.
         service: String,
     },
+    /// The site's error page, with the expected status: only a rehearsal sees the exception.
+    ErrorPage {
+        /// The status.
+        status: u16,
+    },
     /// Another status.
     Status {
         /// What it should be; `None`: a redirect, 3xx.
@@ -204,6 +209,9 @@ impl fmt::Display for Problem {
             }
             Problem::Status { expected: Some(expected), found } => {
                 write!(f, "expected status {expected}, got {found}")
+            }
+            Problem::ErrorPage { status } => {
+                write!(f, "an exception was raised, and the error page has status {status}")
             }
             Problem::Status { expected: None, found } => write!(f, "expected a redirect, got {found}"),
             Problem::Redirect { expected, found: Some(found) } => {

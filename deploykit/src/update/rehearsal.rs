@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::django::{DjangoError, MigrationOnCopy, MigrationPlan, PageRecord};
 use crate::error::error_chain;
-use crate::operations::smoke_check::PageResult;
+use crate::operations::smoke_check::{PageResult, Problem};
 use crate::plan::{RehearsedDatabase, RehearsedPage};
 
 pub(super) use limits::{most, without_rows};
@@ -235,6 +235,17 @@ pub(super) fn lack(error: &DjangoError, in_scratch: bool) -> Option<&'static str
     lack.or_else(|| (in_scratch && RIGHTS.iter().any(|said| message.contains(said))).then_some(rights))
 }
 
+/// Adds what the answers do not show: an exception whose error page has the expected status.
+pub(super) fn note_exceptions(results: &mut [PageResult], records: &[PageRecord]) {
+    for page in results.iter_mut().filter(|page| page.problems.is_empty()) {
+        // Earlier ones belong to attempts that were not as expected.
+        let last = records.iter().rfind(|record| fits(&record.path, page));
+        if let (true, Some(status)) = (last.is_some_and(|record| record.unhandled), page.status) {
+            page.problems.push(Problem::ErrorPage { status });
+        }
+    }
+}
+
 /// Sorts the pages that are not as expected: those that show that the new version is broken, and what is said of the others. `own`
 /// are the site's own steps that the rehearsal leaves out and that pages may need.
 pub(super) fn judge(
@@ -254,9 +265,13 @@ pub(super) fn judge(
                 failing.push(page.clone());
                 continue;
             }
-            (None, None, own) => format!("it may need {}, which the rehearsal leaves out", steps(own)),
+            (None, None, own) => {
+                format!("it may need {}, which is rehearsed only with `rehearse = true`", steps(own))
+            }
         };
-        unsure.push(format!("{page}, on a copy of the site; {why}"));
+        let raised = of_page.iter().flat_map(|record| &record.exceptions).next();
+        let raised = raised.map(|exception| format!(": {}", exception.raised())).unwrap_or_default();
+        unsure.push(format!("{page}{raised}, on a copy of the site; {why}"));
     }
     (failing, unsure)
 }
@@ -296,7 +311,6 @@ fn steps(own: &[&str]) -> String {
 mod tests {
     use super::*;
     use crate::django::{MigrationId, PendingMigration};
-    use crate::operations::smoke_check::Problem;
 
     fn page(path: &str, status: u16) -> PageResult {
         let expected = Some(200);
@@ -335,10 +349,20 @@ mod tests {
         );
         let (failing, unsure) = judge(&[page("/c/", 500)], &[], &["compress"]);
         assert_eq!(failing, []);
-        assert!(
-            unsure[0].ends_with("it may need step `compress`, which the rehearsal leaves out"),
-            "{unsure:?}"
-        );
+        let end = "it may need step `compress`, which is rehearsed only with `rehearse = true`";
+        assert!(unsure[0].ends_with(end), "{unsure:?}");
+    }
+
+    #[test]
+    fn an_error_page_may_have_any_status() {
+        let error = PageRecord { unhandled: true, ..record("/b/") };
+        let records = [record("/a/"), error.clone(), error, record("/b/")];
+        let mut results = [page("/a/", 200), page("/b/", 200), page("/c/", 200)];
+        note_exceptions(&mut results, &records);
+        assert!(results.iter().all(|page| page.problems.is_empty()), "the last attempt counts");
+        note_exceptions(&mut results, &records[..3]);
+        let said = "`/b/`: an exception was raised, and the error page has status 200";
+        assert_eq!(judge(&results, &records[..3], &[]).0[0].to_string(), said);
     }
 
     #[test]

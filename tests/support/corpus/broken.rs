@@ -47,6 +47,12 @@ pub const BROKEN: &[Release] = &[
     release("a setting that only one page needs", |tree| {
         in_about(tree, "from django.conf import settings\n    settings.GUESTBOOK_MOTTO");
     }),
+    release("an error page with status 200", |tree| {
+        in_about(tree, "raise RuntimeError(\"nobody handles this\")");
+        append(tree, VIEWS, "\n\ndef sorry(request):\n    return HttpResponse(\"About: try again\")\n");
+        prepend(tree, VIEWS, "from django.http import HttpResponse  # noqa: E402\n");
+        append(tree, "project/config/urls.py", "\nhandler500 = \"guestbook.views.sorry\"\n");
+    }),
     release("another text", |tree| write(tree, HOME, "It works!\n")),
     release("a page that is gone", |tree| {
         edit(tree, URLS, "    path(\"about/\", views.about, name=\"about\"),\n", "")

@@ -35,6 +35,8 @@ class Asked:
         self.exceptions: list[Json] = []
         self.network: list[str] = []
         self.read_only: str | None = None
+        # Whether nothing handled an exception, and Django answered with the site's error page.
+        self.unhandled = False
         self.known: list[BaseException] = []
 
     def failed(self, error: BaseException) -> None:
@@ -51,7 +53,7 @@ class Asked:
 
     def answer(self) -> Json:
         """Returns the record."""
-        names = ("method", "path", "status", "complete", "exceptions", "network", "read_only")
+        names = ("method", "path", "status", "complete", "exceptions", "unhandled", "network", "read_only")
         return {name: getattr(self, name) for name in names}
 
 
@@ -192,6 +194,7 @@ def raised(**kwargs: Any) -> None:
     """Records the exception of the signal `got_request_exception`."""
     asked, error = current(), sys.exc_info()[1]
     if asked is not None and error is not None:
+        asked.unhandled = True
         asked.failed(error)
 
 

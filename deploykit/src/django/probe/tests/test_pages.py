@@ -261,6 +261,8 @@ def test_pages_fail_as_they_do_behind_a_server(site: tuple[Probe, Path], kind: s
     assert records["/raising/"]["read_only"] is None
     assert failure(records["/?host"])[0] == "django.core.exceptions.DisallowedHost"
     assert failure(records["/post/"]) == ("django.security.csrf", None, False)
+    unhandled = [records[name]["unhandled"] for name in ("/through/", "/asynchronous/?x", "/post/", "/?host", "/moved/")]
+    assert unhandled == [True, True, False, False, False]
     assert "Referer checking failed" in records["/post/"]["exceptions"][0]["message"]
     assert failure(records["/quit/"])[0] == "SystemExit"
 
@@ -296,6 +298,7 @@ def test_files_of_the_web_server(site: tuple[Probe, Path]) -> None:
         "status": 404,
         "complete": True,
         "exceptions": [],
+        "unhandled": False,
         "network": [],
         "read_only": None,
     }
@@ -312,6 +315,7 @@ def test_requests_are_answered_at_once(site: tuple[Probe, Path], kind: str) -> N
     records = end(site)
     assert statuses == [500, 200, 200]
     assert [path for path, record in records.items() if record["exceptions"]] == ["/raising/"]
+    assert [path for path, record in records.items() if record["unhandled"]] == ["/raising/"]
     assert records["/slow/"]["status"] == 200
 
 

@@ -6,7 +6,7 @@ use super::sandbox::{Scratch, Trial};
 use super::{Candidate, RehearsalError};
 use crate::django::{Copies, PageException, PageRecord, Raised, Session};
 use crate::git::counted;
-use crate::operations::smoke_check::PageResult;
+use crate::operations::smoke_check::{PageResult, Problem};
 use crate::plan::StepKind;
 use crate::update::error::UpdateError;
 use crate::update::prepare::{Failed, Preparation};
@@ -142,6 +142,13 @@ impl Live {
     pub(super) fn is_no_evidence(&self, page: &PageResult, baseline: &[PageResult]) -> Option<String> {
         let status =
             |results: &[PageResult]| results.iter().find(|one| one.path == page.path).map(|one| one.status);
+        let is_error_page = |problem: &Problem| matches!(problem, Problem::ErrorPage { .. });
+        if page.problems.iter().any(is_error_page) && self.records_of(page).any(|record| record.unhandled) {
+            let raised = self.raised(page).map(|raised| format!(": {raised}")).unwrap_or_default();
+            return Some(format!(
+                "{page}, on a copy of the site; so it is in the live version there{raised}"
+            ));
+        }
         if status(&self.results) == status(baseline) {
             return None;
         }
@@ -219,4 +226,36 @@ fn before<'b>(page: &PageResult, baseline: &'b [PageResult]) -> Option<&'b PageR
 /// Tells whether an undo would be content with this answer.
 fn is_like(page: &PageResult, before: &PageResult) -> bool {
     page.status == before.status && (page.problems.is_empty() || !before.problems.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_page_of_both_versions_is_no_evidence() {
+        let page = PageResult {
+            path: "/a/".to_owned(),
+            url: "https://example.org/a/".to_owned(),
+            status: Some(200),
+            ..PageResult::default()
+        };
+        let record = PageRecord { path: "/a/".to_owned(), ..PageRecord::default() };
+        let exception = PageException { exception: "ValueError".to_owned(), ..PageException::default() };
+        let error = PageRecord { unhandled: true, exceptions: vec![exception], ..record.clone() };
+        let failing = PageResult { problems: vec![Problem::ErrorPage { status: 200 }], ..page.clone() };
+        let baseline = [page.clone()];
+        let said = |record: PageRecord| {
+            let live = Live { results: vec![page.clone()], records: vec![record], fault: None };
+            live.is_no_evidence(&failing, &baseline)
+        };
+        assert_eq!(said(record), None);
+        assert_eq!(
+            said(error).as_deref(),
+            Some(
+                "`/a/`: an exception was raised, and the error page has status 200, on a copy of the site; so it is in \
+                 the live version there: ValueError"
+            )
+        );
+    }
 }

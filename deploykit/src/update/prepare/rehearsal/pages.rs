@@ -14,7 +14,7 @@ use crate::host::processes::ProcessId;
 use crate::operations::smoke_check::{PageResult, Problem, SmokeCheck};
 use crate::update::error::PreparationError;
 use crate::update::prepare::Preparation;
-use crate::update::rehearsal::{answered, fits, judge};
+use crate::update::rehearsal::{answered, fits, judge, note_exceptions};
 use crate::update::services::BACKGROUND;
 
 /// How long a path of a Unix socket may be, in bytes. Source: `unix(7)`.
@@ -50,7 +50,8 @@ impl Preparation<'_, '_> {
         let Some(check) = self.page_check(candidate.check.clone(), scratch)? else {
             return Ok("no pages are configured".to_owned());
         };
-        let Asked { results, records, ended } = self.ask(&mut trial, candidate, &check)?;
+        let Asked { mut results, records, ended } = self.ask(&mut trial, candidate, &check)?;
+        note_exceptions(&mut results, &records);
         let pages = answered(&results, &records);
         let seen = self.rehearsed();
         seen.reached(pages.iter().flat_map(|page| page.network.iter().cloned()));
