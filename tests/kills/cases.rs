@@ -22,16 +22,19 @@ pub struct Case {
     pub power: bool,
     /// Whether the site was updated before: its virtualenv is a link to an environment already.
     pub linked: bool,
+    /// Whether the update is rehearsed.
+    pub rehearsed: bool,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { number, kill, forward, again, cold, power, linked } = self;
+        let Case { number, kill, forward, again, cold, power, linked, rehearsed } = self;
         let way = if *forward { "forward" } else { "back" };
         let power = if *power { ", the machine goes down" } else { "" };
         let linked = if *linked { ", updated before" } else { "" };
+        let rehearsed = if *rehearsed { ", rehearsed" } else { "" };
         let cold = if *cold { ", nothing is built yet" } else { "" };
-        write!(f, "case {number}: killed {kill}{power}{cold}{linked}, recovered {way}")?;
+        write!(f, "case {number}: killed {kill}{power}{cold}{linked}{rehearsed}, recovered {way}")?;
         again.iter().try_for_each(|again| write!(f, ", the recovery killed {again}"))
     }
 }
@@ -64,8 +67,10 @@ pub fn draw(seed: u64, cold: &Extent, warm: &Extent, others: usize) -> Vec<Case>
         };
         kills.push((Kill { kind, after: lot.one_in(2), number: 1 + lot.below(most) }, is_cold));
     }
-    let mut case = |(number, (kill, cold))| Case {
+    let mut case = |(number, (kill, cold)): (usize, (Kill, bool))| Case {
         number,
+        // Those at the journal's entries come after the rehearsal, which takes its time.
+        rehearsed: !["write", "wsync"].contains(&kill.kind) && lot.one_in(6),
         kill,
         cold,
         forward: lot.one_in(2),

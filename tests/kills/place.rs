@@ -24,7 +24,8 @@ use crate::support::snapshot::Snapshot;
 /// How long a site may take until all of it serves.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const UPDATE: [&str; 3] = ["update", "-y", "--now"];
+/// How a site is updated; the last word goes where the update is rehearsed.
+const UPDATE: [&str; 4] = ["update", "-y", "--now", "--no-rehearsal"];
 
 /// What came of a kill.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ impl Place {
     /// Builds it, and updates it once without a kill; `None` where a tool is missing. `linked` says that another update
     /// came before that, which nobody takes back.
     pub fn build(killer: &Path, linked: bool) -> Option<Place> {
-        let mut site = TestSite::builder().nginx().build()?;
+        let mut site = TestSite::builder().nginx().rehearsal().build()?;
         // Quick: nothing here dies by itself.
         edit(&site.supervisor_config, "stopwaitsecs=", "startsecs=0\nstopwaitsecs=");
         edit(&site.config, "role = ", "stay-up = \"0s\"\nrole = ");
@@ -174,7 +175,11 @@ impl Place {
         visit.rest = Duration::from_millis(40);
         visit.patience = Duration::from_secs(60);
         let visitor = visit.start();
-        let update = self.run(&UPDATE, &case.kill);
+        let update = self.run(&UPDATE[..if case.rehearsed { 3 } else { 4 }], &case.kill);
+        if !wait_until(PATIENCE, || self.in_sandbox().is_empty()) {
+            let why = format!("in a sandbox there are {:?} (killed {})", self.in_sandbox(), update.told);
+            return Err(Result::Lost(why));
+        }
         if let Some(code) = update.code {
             let seen = visitor.finish();
             if code != 0 {
@@ -322,6 +327,19 @@ impl Place {
             _ if is_new => Ok(Result::Forward),
             _ => Ok(Result::Back),
         }
+    }
+
+    /// Returns the command lines of the site's processes that see other mounts than this process.
+    fn in_sandbox(&self) -> Vec<String> {
+        let mounts = |process: &Path| fs::read_link(process.join("ns/mnt")).ok();
+        let ours = mounts(Path::new("/proc/self"));
+        let lines = names(Path::new("/proc")).into_iter().filter_map(|name| {
+            let process = Path::new("/proc").join(name);
+            let other = mounts(&process).is_some_and(|theirs| Some(theirs) != ours);
+            let line = fs::read_to_string(process.join("cmdline")).ok()?;
+            (other && line.contains(&*self.site.root.to_string_lossy())).then_some(line)
+        });
+        lines.collect()
     }
 
     /// Returns what is left of deploykit's own and of git's.
