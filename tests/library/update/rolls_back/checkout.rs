@@ -30,7 +30,7 @@ const LOGO: &str = "static/logo.svg";
 
 /// A site all of which lies in its checkout, and whose gunicorn is killed by supervisor while a worker goes on.
 fn site_in_its_checkout() -> Option<TestSite> {
-    let mut site = TestSite::builder().build()?;
+    let mut site = TestSite::builder().rehearsal().build()?;
     let publish = |tree: &Path| {
         append(tree, ".gitignore", "/venv/\n/static/*\n!/static/logo.svg\n");
         append(tree, "project/config/settings/base.py", "\nSTATIC_ROOT = REPOSITORY / \"static\"\n");

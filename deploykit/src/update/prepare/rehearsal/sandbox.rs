@@ -1,7 +1,7 @@
 //! The sandbox of a rehearsal: a version is booted in it, on copies of the databases.
 
 use std::cell::Cell;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -99,10 +99,16 @@ impl Preparation<'_, '_> {
         scratch: &Scratch,
     ) -> Result<Result<Trial, DjangoError>, RehearsalError> {
         let live = &self.site.config().site.repository;
+        let own = tree.and_then(|tree| self.own_virtualenv(tree, &candidate.project.python));
         let sandbox = Sandbox {
             scratch: scratch.path.clone(),
             tree: tree.map(|tree| Mounted { live: live.clone(), staged: tree.path.clone() }),
-            show: tree.and(candidate.static_files.clone()).into_iter().chain([self.own_state()]).collect(),
+            show: tree
+                .and(candidate.static_files.clone())
+                .into_iter()
+                .chain([self.own_state()])
+                .chain(own)
+                .collect(),
             writable: self.writable(candidate),
             copies: copies.clone(),
             scratch_url: self.site.scratch_url().ok().flatten(),
@@ -128,6 +134,15 @@ impl Preparation<'_, '_> {
     fn own_state(&self) -> Mounted {
         let directory = self.state.directory().to_owned();
         Mounted { live: directory.clone(), staged: directory }
+    }
+
+    /// Lets a virtualenv in the checkout that the staged tree lacks appear where it is: the one from before an update.
+    fn own_virtualenv(&self, tree: &StagedTree, python: &Path) -> Option<Mounted> {
+        let directory = python.parent()?.parent()?.to_owned();
+        let inside = directory.strip_prefix(&self.site.config().site.repository).ok()?;
+        let is_own = fs::symlink_metadata(tree.path.join(inside)).is_err();
+        (is_own && !directory.starts_with(self.state.directory()))
+            .then(|| Mounted { live: directory.clone(), staged: directory })
     }
 
     /// Copies every database of the site, where there can be a sandbox for them. A database on a server may be missing if it does not
