@@ -190,7 +190,7 @@ impl Preparation<'_, '_> {
         one.lost = now.since(&rows);
         one.compared = rows.left.is_empty() && now.left.is_empty();
         if let (false, Some(last)) = (one.lost.is_empty(), plan.pending.last_mut()) {
-            last.losses.extend(one.lost.iter().map(|text| format!("everything: on a copy, {text}")));
+            last.losses.push(format!("everything: on a copy, {}", one.lost.join(", ")));
             // Rows that stayed may be in the way of the same migrations.
             return Ok((one, false));
         }
