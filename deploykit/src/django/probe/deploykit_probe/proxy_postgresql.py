@@ -264,7 +264,7 @@ class Proxy:
         try:
             client.sendall(refusal("the scratch database cannot be reached: %s" % error))
         except OSError:
-            # The client has gone, as one does that only looks whether somebody listens.
+            # The client has gone: a check whether the port is open sends nothing and disconnects.
             return
 
     def begin(self, client: socket.socket) -> socket.socket | None:
