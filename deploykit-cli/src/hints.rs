@@ -306,7 +306,7 @@ fn preparation(error: &PreparationError) -> Option<String> {
         }
         PreparationError::NotRehearsed { what, help, .. } => {
             let help = help.as_ref().map(|help| format!("{help}; or ")).unwrap_or_default();
-            format!("{help}leave the rehearsal out with `deploykit {what} --no-rehearsal`, or where it is impossible with `rehearsal.when = \"auto\"`")
+            format!("{help}run `deploykit {what} --no-rehearsal`, or set `rehearsal.when = \"auto\"`, which rehearses only what is possible")
         }
         PreparationError::PagesFail { version: PREVIOUS, .. }
         | PreparationError::WorkerFails { version: PREVIOUS, .. }

@@ -87,7 +87,7 @@ impl RehearsalError {
                     error_chain(&*error)
                 ))
             }
-            ends => ends,
+            other => other,
         }
     }
 }
@@ -219,7 +219,7 @@ impl Preparation<'_, '_> {
         missing: &[String],
         result: Result<T, RehearsalError>,
     ) -> Result<T, RehearsalError> {
-        if self.host.is_cancelled() { result } else { result.map_err(|ends| ends.without(missing)) }
+        if self.host.is_cancelled() { result } else { result.map_err(|error| error.without(missing)) }
     }
 
     /// Tells whether a rehearsal is wanted, if it is possible.

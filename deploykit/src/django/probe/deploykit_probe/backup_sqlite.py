@@ -51,7 +51,7 @@ def sqlite_backup(connection: Connection, path: str, file: IO[bytes]) -> None:
 def sqlite_restore(connection: Connection, path: str) -> None:
     """Restores a SQLite database. In a rehearsal, the marker of the copy is kept."""
     target = sqlite_path(connection)
-    marker = marked(target) if origin.IN_WORLD else ""
+    marker = marked(target) if origin.IN_SANDBOX else ""
     copy_database(path, target)
     if marker:
         keep_mark(target, marker)

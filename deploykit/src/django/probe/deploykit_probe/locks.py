@@ -49,7 +49,7 @@ class Locks:
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
         """Records locks meanwhile; only in a rehearsal, so that the live server gets no further connection."""
-        if not origin.IN_WORLD or self.connection.vendor != "postgresql":
+        if not origin.IN_SANDBOX or self.connection.vendor != "postgresql":
             yield
             return
         self.other = self.connection.copy()

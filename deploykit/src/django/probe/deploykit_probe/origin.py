@@ -25,7 +25,7 @@ LOADING = False
 REPLACED: list[tuple[Any, str, Any]] = []
 
 # Whether this process is in the namespaces of a rehearsal (`sandbox.py`).
-IN_WORLD = False
+IN_SANDBOX = False
 
 # Whether this is a fork that runs a command.
 FORKED = False

@@ -145,7 +145,7 @@ def boot(requests: IO[bytes]) -> None:
         except BaseException as error:
             send(failure(error))
             return
-        origin.IN_WORLD = True
+        origin.IN_SANDBOX = True
     seal()
     # What Python's own start printed may have left half a line.
     ANSWERS.write(b"\n")
@@ -160,7 +160,7 @@ def boot(requests: IO[bytes]) -> None:
     except BaseException as error:
         send(failure(Failed("no_django", error)))
         return
-    if origin.IN_WORLD:
+    if origin.IN_SANDBOX:
         overrides.override(configuration["sandbox"].get("plain", []), configuration["sandbox"].get("redis", []))
     for owner, name in ((management, "execute_from_command_line"), (management.ManagementUtility, "execute")):
         original = getattr(owner, name)

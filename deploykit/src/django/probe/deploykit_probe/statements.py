@@ -58,7 +58,7 @@ class Statements:
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
         """Records statements meanwhile; only in a rehearsal."""
-        if not origin.IN_WORLD:
+        if not origin.IN_SANDBOX:
             yield
             return
         with self.connection.execute_wrapper(self):

@@ -134,7 +134,7 @@ class Site:
             ],
             "empty": [str(live / "site.log")],
             "writable": [str(top / "uploads")],
-            "variables": {"IN_THE_WORLD": "yes"},
+            "variables": {"IN_THE_SANDBOX": "yes"},
         }
 
     def command(self, *argv: str) -> list[str]:
@@ -226,7 +226,7 @@ tried["journal"] = os.path.exists(SITE + "/data/db.sqlite3-wal")
 tried["beside the copy"] = os.path.exists(SITE + "/scratch/databases/data-wal")
 database.close()
 tried["links"] = [name for name in os.listdir(SITE + "/app") if os.path.islink(SITE + "/app/" + name)]
-tried["variable"], tried["user"] = os.environ["IN_THE_WORLD"], os.getuid()
+tried["variable"], tried["user"] = os.environ["IN_THE_SANDBOX"], os.getuid()
 tried["capabilities"] = open("/proc/self/status").read()
 tried["descriptors"] = len(os.listdir("/proc/self/fd"))
 """
