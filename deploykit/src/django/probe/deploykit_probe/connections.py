@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 
 from .errors import guarded
 from .kinds import Connection
@@ -115,3 +117,20 @@ def let_connections_go(alias: str) -> None:
     connection.close()
     getattr(connection, "close_pool", lambda: None)()
     del connections[alias]
+
+
+def close_all() -> None:
+    """Closes this thread's connections, with their pools."""
+    connections = getattr(sys.modules.get("django.db"), "connections", None)
+    if connections is None:
+        return
+    try:
+        opened = connections.all(initialized_only=True)
+    except TypeError:
+        opened = connections.all()
+    for connection in opened:
+        for close in ("close", "close_pool"):
+            try:
+                getattr(connection, close, lambda: None)()
+            except Exception:
+                traceback.print_exc()

@@ -13,29 +13,35 @@ from urllib.parse import quote
 
 def lead_to(live: str, staged: str) -> None:
     """Replaces the staged tree by the live one in the files of the virtualenv, and in what Python has read of them."""
-    paths = {staged: live, os.path.realpath(staged): live}
-
-    def replaced(text: str) -> str:
-        """Returns a text with the live path."""
-        for old, new in paths.items():
-            for name, other in ((old, new), (quote(old), quote(new))):
-                text = re.sub(re.escape(name) + r"(?![\w.%-])", other.replace("\\", r"\\"), text)
-        return text
-
     for directory in site.getsitepackages([sys.prefix]):
         for path in files_in(directory):
             try:
-                rewrite(path, replaced)
+                rewrite(path, lambda text: replaced(text, live, staged))
             except OSError:
                 # It cannot be written here: the package is imported from the staged tree.
                 traceback.print_exc(file=sys.stderr)
-    sys.path[:] = [replaced(entry) for entry in sys.path]
+    lead_python_to(live, staged)
+
+
+def lead_python_to(live: str, staged: str) -> None:
+    """Replaces the staged tree by the live one in what Python has read of the virtualenv."""
+    sys.path[:] = [replaced(entry, live, staged) for entry in sys.path]
     sys.path_importer_cache.clear()
     for name, module in list(sys.modules.items()):
         for mapping in ("MAPPING", "NAMESPACES") if name.startswith("__editable__") else ():
             found: Any = getattr(module, mapping, {})
             for key, value in found.items():
-                found[key] = replaced(value) if isinstance(value, str) else [replaced(one) for one in value]
+                found[key] = (
+                    replaced(value, live, staged) if isinstance(value, str) else [replaced(one, live, staged) for one in value]
+                )
+
+
+def replaced(text: str, live: str, staged: str) -> str:
+    """Returns a text with the live path in the place of the staged one."""
+    for old in (staged, os.path.realpath(staged)):
+        for name, other in ((old, live), (quote(old), quote(live))):
+            text = re.sub(re.escape(name) + r"(?![\w.%-])", other.replace("\\", r"\\"), text)
+    return text
 
 
 def files_in(directory: str) -> list[str]:

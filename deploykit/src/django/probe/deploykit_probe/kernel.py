@@ -16,7 +16,7 @@ NEWNS, NEWUSER, NEWPID, NEWNET, NEWIPC = 0x00020000, 0x10000000, 0x20000000, 0x4
 
 # Flags of mounts.
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
-REMOUNT, BIND, REC, PRIVATE = 32, 4096, 16384, 1 << 18
+REMOUNT, BIND, MOVE, REC, UNBINDABLE, PRIVATE = 32, 4096, 8192, 16384, 1 << 17, 1 << 18
 KEPT = {
     "ro": RDONLY,
     "nosuid": NOSUID,
@@ -27,6 +27,9 @@ KEPT = {
     "relatime": 1 << 21,
 }
 DETACH = 2
+
+# System calls that every architecture numbers alike.
+PIDFD_OPEN, PIDFD_GETFD = 434, 438
 
 # Calls of `prctl`.
 PDEATHSIG, CAPBSET_DROP, NO_NEW_PRIVS, CAP_AMBIENT, CLEAR_ALL = 1, 24, 38, 47, 4
@@ -45,15 +48,17 @@ class Mount(NamedTuple):
     flags: int
 
 
-def call(what: str, name: str, *args: Any) -> None:
-    """Calls a function of the C library; its error says what was being done."""
+def call(what: str, name: str, *args: Any) -> int:
+    """Calls a function of the C library, and returns its result; its error says what was being done."""
     import ctypes
 
     if not LIBC:
         LIBC.append(ctypes.CDLL(None, use_errno=True))
-    if getattr(LIBC[0], name)(*args) < 0:
+    result: int = getattr(LIBC[0], name)(*args)
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, "%s: %s" % (what, os.strerror(number)))
+    return result
 
 
 def number(value: int) -> Any:
@@ -66,6 +71,33 @@ def number(value: int) -> Any:
 def unshare(flags: int) -> None:
     """Moves this process into new namespaces."""
     call("making namespaces", "unshare", flags)
+
+
+def keep_identity(uid: int, gid: int) -> None:
+    """Maps this user and this group to themselves, in the user namespace that this process has just made."""
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w", encoding="ascii") as file:
+            file.write(text)
+
+
+def enter(namespace: str) -> None:
+    """Moves this process into the mount namespace that a file of `/proc` stands for."""
+    file = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call("entering a mount namespace", "setns", file, NEWNS)
+    finally:
+        os.close(file)
+
+
+def descriptor_of(process: int, name: int) -> int:
+    """Returns a duplicate of another process's file descriptor; the process is a `pidfd`."""
+    return call("duplicating a file descriptor", "syscall", number(PIDFD_GETFD), process, name, 0)
+
+
+def open_process(pid: int) -> int:
+    """Returns a `pidfd` of a process."""
+    # `os.pidfd_open` needs Python 3.9.
+    return call("opening process %d" % pid, "syscall", number(PIDFD_OPEN), pid, 0)
 
 
 def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
@@ -117,8 +149,9 @@ def drop_capabilities(kept: int) -> None:
         if not kept >> one & 1:
             prctl(CAPBSET_DROP, one)
     prctl(CAP_AMBIENT, CLEAR_ALL)
+    lower, upper = kept & 0xFFFFFFFF, kept >> 32
     # Version 3, this process; effective, permitted and inheritable ones, the lower and the upper half.
-    header, sets = struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", kept, kept, 0, 0, 0, 0)
+    header, sets = struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", lower, lower, 0, upper, upper, 0)
     call("dropping capabilities", "capset", header, sets)
 
 
@@ -179,3 +212,13 @@ def is_directory(path: str) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
+
+
+def started(pid: int) -> int | None:
+    """Returns when a process started, in clock ticks since the boot of the machine; `None`: it has ended."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="surrogateescape") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])

@@ -267,12 +267,7 @@ class Layers:
         beside = self.memory + "/live"
         os.mkdir(beside)
         self.cover(real, beside)
-        links = [
-            name
-            for name in links_in(next_tree)
-            if os.readlink("%s/%s" % (next_tree, name)) in (live + "/" + name, real + "/" + name)
-        ]
-        there = {name: "%s/%s" % (beside, name) for name in links}
+        there = {name: "%s/%s" % (beside, name) for name in links_to(live, next_tree)}
         missing = [name for name, source in there.items() if not os.path.lexists(source)]
         for name in missing:
             del there[name]
@@ -401,3 +396,11 @@ def links_in(tree: str) -> list[str]:
             elif entry.is_dir():
                 waiting.append(name + "/")
     return found
+
+
+def links_to(live: str, staged: str) -> list[str]:
+    """Returns the symlinks of the staged tree to the same place in the live one."""
+    tops = (live, os.path.realpath(live))
+    return [
+        name for name in links_in(staged) if os.readlink("%s/%s" % (staged, name)) in ["%s/%s" % (top, name) for top in tops]
+    ]

@@ -86,9 +86,7 @@ def enter(spec: Json, kept: set[int]) -> None:
             start_proxy(proxy, spec["scratch_url"])
         kernel.unshare(kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWPID | user)
         if user:
-            for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
-                with open("/proc/self/" + name, "w", encoding="ascii") as file:
-                    file.write(text)
+            kernel.keep_identity(uid, gid)
     except ImportError as error:
         raise Refused("no_sandbox", reason="this Python lacks `ctypes` (%s)" % error) from error
     except OSError as error:

@@ -6,12 +6,12 @@ import json
 import os
 import runpy
 import sys
-import traceback
 from typing import IO, Any, Callable, NoReturn
 
 # These answer requests.
 from . import (  # noqa: F401
     backup,
+    bridge,
     bytecode,
     check,
     copies,
@@ -32,7 +32,7 @@ from . import (  # noqa: F401
     workers,
 )
 from .answers import ANSWERS, received, seal, send
-from .connections import Directed
+from .connections import Directed, close_all
 from .errors import Failed, failure, guarded
 from .kinds import Json
 from .patience import Watched, be_patient
@@ -42,19 +42,7 @@ from .registry import ANSWERING
 def let_go() -> None:
     """Holds no connection and no lock while it waits."""
     patience.change_no_more()
-    connections = getattr(sys.modules.get("django.db"), "connections", None)
-    if connections is None:
-        return
-    try:
-        opened = connections.all(initialized_only=True)
-    except TypeError:
-        opened = connections.all()
-    for connection in opened:
-        for close in ("close", "close_pool"):
-            try:
-                getattr(connection, close, lambda: None)()
-            except Exception:
-                traceback.print_exc()
+    close_all()
 
 
 def answered(request: Json) -> Json:
@@ -138,6 +126,8 @@ def load_apps() -> None:
 def boot(requests: IO[bytes]) -> None:
     """Reads the configuration and runs `manage.py`."""
     configuration = received(json.loads(requests.readline().decode("utf-8")))
+    if "bridge" in configuration:
+        bridge.run(configuration["bridge"], requests)
     if configuration.get("sandbox"):
         try:
             sandbox.enter(configuration["sandbox"], {requests.fileno(), ANSWERS.fileno()})

@@ -1,0 +1,105 @@
+"""A bridge: the next version's gunicorn, on the socket of the running one, whose workers wait at a gate and then serve.
+
+The files of a bridge are in its directory: `master` says which process it is, `ready/PID` that a worker waits, `failed` why
+there is no bridge. deploykit opens the gate by making `gate`; when the view is gone, `free` appears, and the workers serve.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import traceback
+from typing import IO, NoReturn
+
+from . import bridge_gunicorn, bridge_helper, editable, kernel, web
+from .answers import ANSWERS
+from .bridge_helper import write
+from .errors import Refused, described
+from .kinds import Json
+from .sandbox import refusal
+from .view import View
+
+# What a service manager tells its service: not this process.
+FOREIGN = (
+    "GUNICORN_FD GUNICORN_PID INVOCATION_ID JOURNAL_STREAM LISTEN_FDNAMES LISTEN_FDS LISTEN_PID MAINPID MANAGERPID"
+    " NOTIFY_SOCKET SYSTEMD_EXEC_PID WATCHDOG_PID WATCHDOG_USEC"
+).split()
+
+# The capability to mount: only the helper changes the view.
+SYS_ADMIN = 1 << 21
+
+
+def run(spec: Json, requests: IO[bytes]) -> NoReturn:
+    """Becomes a bridge, and ends with it."""
+    # It outlives deploykit.
+    os.setsid()
+    master = os.getpid()
+    directory: str = spec["directory"]
+    try:
+        write(directory + "/master", {"pid": master, "started": kernel.started(master)})
+        os.mkdir(directory + "/ready", 0o700)
+        requests.close()
+        ANSWERS.close()
+        code = boot(spec)
+        failed = "gunicorn exited with code %d; its log says why" % code if code else None
+    except Refused as error:
+        code, failed = 1, error.fields["reason"]
+    except BaseException as error:
+        traceback.print_exc()
+        code, failed = 1, "%(type)s: %(message)s" % described(error)
+    # A worker comes here, too.
+    if os.getpid() == master and failed and not os.path.exists(directory + "/gate"):
+        write(directory + "/failed", {"reason": failed})
+    raise SystemExit(code)
+
+
+def boot(spec: Json) -> int:
+    """Makes a bridge, and returns its exit code."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    kernel.close_all_but(set())
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    web.compare(spec["main"])
+    sockets = web.sockets_of(spec["main"])
+    view = enter(spec)
+    editable.lead_python_to(view.live, view.staged)
+    os.umask(spec["umask"])
+    limit(*spec["nofile"])
+    os.chdir(spec["cwd"])
+    web.pass_on(sockets)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bridge_helper.start(spec, view, theirs, ours)
+    kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
+    return bridge_gunicorn.run(spec, view, ours)
+
+
+def enter(spec: Json) -> View:
+    """Makes the namespaces with the view."""
+    uid, gid = os.getuid(), os.getgid()
+    if web.is_in_another(spec["main"], "mnt"):
+        if uid:
+            reason = "the web runs in a mount namespace of its own (such as `PrivateTmp=` makes), which only root can enter"
+            raise Refused("no_bridge", reason=reason)
+        kernel.enter("/proc/%d/ns/mnt" % spec["main"])
+    try:
+        kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
+        if uid:
+            kernel.keep_identity(uid, gid)
+        view = View(spec["directory"], spec["live"], spec["staged"], spec["show"])
+    except ImportError as error:
+        raise Refused("no_bridge", reason="this Python lacks `ctypes` (%s)" % error) from error
+    except OSError as error:
+        raise refusal(error) from error
+    if not os.path.isdir(spec["directory"] + "/ready"):
+        raise Refused("no_bridge", reason="`%s` is hidden in the view" % spec["directory"])
+    return view
+
+
+def limit(soft: int, hard: int) -> None:
+    """Sets how many files may be open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft > most and os.getuid():
+        raise Refused("no_bridge", reason="the web may open %d files, this user only %d" % (soft, most))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard if not os.getuid() else min(hard, most)))

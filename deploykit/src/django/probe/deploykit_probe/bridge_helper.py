@@ -1,0 +1,115 @@
+"""The helper of a bridge: the one process that can change the view. It writes what the workers say, and watches the gate."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+import traceback
+from typing import Any, NoReturn
+
+from . import kernel
+from .kinds import Json
+from .view import View
+
+# Seconds between two looks at the gate.
+INTERVAL = 0.01
+
+# Seconds after which a bridge that should end is killed.
+PATIENCE = 10.0
+
+# The lower priority of a boot.
+NICE = 10
+
+
+def write(path: str, value: Json) -> None:
+    """Writes a file, wholly or not at all."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(path + ".new", path)
+
+
+def start(spec: Json, view: View, link: socket.socket, theirs: socket.socket) -> None:
+    """Starts the helper, which ends with this process at the latest."""
+    master = os.getpid()
+    if os.fork():
+        link.close()
+        return
+    try:
+        theirs.close()
+        kernel.die_with_parent()
+        if os.getppid() == master:
+            Helper(spec, view, link, master).run()
+    except BaseException:
+        traceback.print_exc()
+        os.kill(master, signal.SIGTERM)
+    finally:
+        os._exit(1)
+
+
+class Helper:
+    """What the helper knows."""
+
+    def __init__(self, spec: Json, view: View, link: socket.socket, master: int) -> None:
+        """Takes the other end of the workers' socket."""
+        self.directory, self.owner = spec["directory"], spec["owner"]
+        self.view, self.link, self.master = view, link, master
+        self.nice, self.cores = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+        # It does nearly nothing, and everybody waits for it.
+        link.settimeout(INTERVAL)
+
+    def run(self) -> NoReturn:
+        """Waits for the gate or for the end."""
+        kill_at: float | None = None
+        while True:
+            message = self.message()
+            if message == {}:
+                os._exit(0)
+            end = False
+            if message and "failed" in message:
+                write(self.directory + "/failed", {"reason": message["failed"]})
+                end = True
+            elif message:
+                write("%s/ready/%d" % (self.directory, message.pop("pid")), message)
+            if os.path.exists(self.directory + "/gate"):
+                self.free()
+            if kill_at is None and (end or kernel.started(self.owner[0]) != self.owner[1]):
+                os.kill(self.master, signal.SIGTERM)
+                kill_at = time.monotonic() + PATIENCE
+            elif kill_at is not None and time.monotonic() > kill_at:
+                os.kill(self.master, signal.SIGKILL)
+
+    def message(self) -> Any:
+        """Returns a message of a worker; `None`: there is none yet; an empty one: all others have ended."""
+        try:
+            data = self.link.recv(1 << 20)
+        except socket.timeout:
+            return None
+        return json.loads(data.decode("utf-8")) if data else {}
+
+    def free(self) -> NoReturn:
+        """Removes the view, and lets the workers go."""
+        self.view.remove()
+        self.link.send(b"free")
+        write(self.directory + "/free", {})
+        for thread in threads_of(os.getpgrp()):
+            # It may have ended.
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, self.cores)
+        if os.getuid() == 0:
+            os.setpriority(os.PRIO_PGRP, 0, self.nice)
+        os._exit(0)
+
+
+def threads_of(group: int) -> list[int]:
+    """Returns the threads of a process group."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                if os.getpgid(int(name)) == group:
+                    found += [int(thread) for thread in os.listdir("/proc/%s/task" % name)]
+    return found

@@ -1,0 +1,371 @@
+"""A site whose web is a real gunicorn on a held socket, and bridges to its next version."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+from deploykit_probe import kernel
+
+from .sites import LOADER, program
+
+ORDINARY = 1234
+USERS = [0, ORDINARY] if os.getuid() == 0 else [os.getuid()]
+HEADER = "X-Deploykit-Bridge"
+
+SETTINGS = """
+import os
+from pathlib import Path
+BASE_DIR = Path(__file__).resolve().parent.parent
+SECRET_KEY, USE_TZ, DEBUG, ALLOWED_HOSTS = "secret", True, False, ["*"]
+INSTALLED_APPS, MIDDLEWARE, ROOT_URLCONF = [], [], "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+STATIC_ROOT = BASE_DIR / "collected"
+STYLE = (STATIC_ROOT / "style.css").read_text()
+DATABASES = {
+    name: {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / path, "OPTIONS": {"timeout": 20}}
+    for name, path in (("default", "db.sqlite3"), ("deep", "state/deep/db.sqlite3"))
+}
+"""
+
+URLS = """
+import json, os, sys, threading, time
+from django.conf import settings
+from django.db import connections
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import path
+from config.version import VERSION
+
+def facts(request):
+    return JsonResponse({
+        "version": VERSION,
+        "pid": os.getpid(),
+        "master": os.getppid(),
+        "directory": os.getcwd(),
+        "base": str(settings.BASE_DIR),
+        "file": __file__,
+        "style": settings.STYLE,
+        "cores": len(os.sched_getaffinity(0)),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    })
+
+def write(request):
+    for name in ("default", "deep"):
+        with connections[name].cursor() as cursor:
+            cursor.execute("INSERT INTO item VALUES (%s)", [VERSION])
+    return HttpResponse(VERSION)
+
+def upload(request):
+    (settings.BASE_DIR / "uploads" / VERSION).write_text("uploaded")
+    return HttpResponse(VERSION)
+
+def slow(request):
+    (settings.BASE_DIR / "uploads" / "slow").touch()
+    while not (settings.BASE_DIR / "uploads" / "go-on").exists():
+        time.sleep(0.01)
+    return HttpResponse(VERSION)
+
+def stream(request):
+    return StreamingHttpResponse(iter([VERSION] * 3))
+
+def fail(request):
+    raise ValueError("always")
+
+urlpatterns = [path(view.__name__ + "/", view) for view in (facts, write, upload, slow, stream, fail)]
+"""
+
+WSGI = """
+import os
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+from django.core.wsgi import get_wsgi_application
+application = get_wsgi_application()
+"""
+
+ASGI = WSGI.replace("wsgi", "asgi")
+
+
+def until(found: Callable[[], Any], what: str) -> Any:
+    """Waits up to a minute until something is found, and returns it."""
+    deadline = time.monotonic() + 60
+    while True:
+        value = found()
+        if value:
+            return value
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+class Site:
+    """A live site with its staged tree, and its processes."""
+
+    def __init__(self, top: Path, user: int, packages: Path) -> None:
+        """Lays it out."""
+        self.top, self.user, self.packages = top, user, packages
+        self.python = "/usr/bin/python3" if user != os.getuid() else sys.executable
+        self.live, self.state = top / "app", top / "app/.deploykit"
+        self.staged, self.directory = self.state / "staged", self.state / "bridge"
+        self.worker_class, self.application, self.arguments = "sync", "config.wsgi", ["--workers", "2"]
+        self.started: list[subprocess.Popen[bytes]] = []
+        for directory in ("uploads", "collected", ".deploykit/bridge", ".deploykit/static"):
+            (self.live / directory).mkdir(parents=True)
+        for tree, version in ((self.live, "old"), (self.staged, "new")):
+            for name, text in (("settings", SETTINGS), ("urls", URLS), ("wsgi", WSGI), ("asgi", ASGI)):
+                self.write(tree / "config" / (name + ".py"), text)
+            self.write(tree / "config/version.py", "VERSION = %r\n" % version)
+            self.write(tree / "config/__init__.py", "")
+            self.write(tree / "state/deep/.gitkeep", "")
+        self.write(self.live / "collected/style.css", "old")
+        self.write(self.state / "static/style.css", "new")
+        for name in ("db.sqlite3", "state/deep/db.sqlite3"):
+            with contextlib.closing(sqlite3.connect(str(self.live / name))) as database:
+                database.execute("CREATE TABLE item (name)")
+        for name in ("db.sqlite3", "state/deep/db.sqlite3", "uploads", "collected"):
+            (self.staged / name).symlink_to(self.live / name)
+        self.directory.chmod(0o700)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+
+    def write(self, path: Path, text: str) -> None:
+        """Writes a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def own(self) -> None:
+        """Gives everything to the user."""
+        if self.user != os.getuid():
+            for path in [self.top, *self.top.rglob("*")]:
+                os.chown(path, self.user, self.user, follow_symlinks=False)
+
+    def start(self, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Starts a program as the site's user."""
+        command = list(argv)
+        if self.user != os.getuid():
+            command = ["setpriv", "--reuid=%d" % self.user, "--regid=%d" % self.user, "--clear-groups", *command]
+        environment = dict(os.environ, PYTHONPATH=str(self.packages), **options.pop("env", {}))
+        process = subprocess.Popen(command, env=environment, **options)
+        self.started.append(process)
+        return process
+
+    def gunicorn(self) -> list[str]:
+        """Returns the arguments of gunicorn."""
+        number = self.listener.fileno()
+        pidfile = str(self.top / "gunicorn.pid")
+        return [*self.arguments, "-k", self.worker_class, "-b", "fd://%d" % number, "-p", pidfile, self.application]
+
+    def start_web(self) -> subprocess.Popen[bytes]:
+        """Starts the web, and waits until it serves."""
+        argv = [self.python, "-B", "-m", "gunicorn", *self.gunicorn()]
+        log = (self.top / "web.log").open("ab")
+        self.web = self.start(*argv, cwd=self.live, pass_fds=[self.listener.fileno()], stdout=log, stderr=log)
+        log.close()
+        assert Page(self, "/facts/").body
+        return self.web
+
+    def spec(self, **changed: Any) -> dict[str, Any]:
+        """Returns what a bridge is told."""
+        owner = self.start("sleep", "1000")
+        self.owner = owner
+        spec = {
+            "directory": str(self.directory),
+            "main": self.web.pid,
+            "argv": self.gunicorn(),
+            "cwd": str(self.live),
+            "umask": 0o022,
+            "nofile": [256, 512],
+            "live": str(self.live),
+            "staged": str(self.staged),
+            "show": [[str(self.state / "static"), str(self.live / "collected")], [str(self.state), str(self.state)]],
+            "owner": [owner.pid, kernel.started(owner.pid)],
+            "header": HEADER,
+        }
+        return dict(spec, **changed)
+
+    def start_bridge(self, spec: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
+        """Starts a bridge."""
+        log = (self.directory / "log").open("ab")
+        self.own()
+        self.bridge = self.start(
+            self.python,
+            "-c",
+            LOADER,
+            cwd=self.directory,
+            env={"DJANGO_SETTINGS_MODULE": "config.settings", "NOTIFY_SOCKET": "/nowhere", "GUNICORN_PID": "1"},
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        assert self.bridge.stdin is not None
+        lines = (json.dumps(program()), json.dumps({"bridge": spec or self.spec()}))
+        self.bridge.stdin.write("".join(line + "\n" for line in lines).encode())
+        self.bridge.stdin.close()
+        return self.bridge
+
+    def log(self) -> str:
+        """Returns what the bridge wrote."""
+        return (self.directory / "log").read_text()
+
+    def ready(self) -> list[dict[str, Any]]:
+        """Waits until every worker of the bridge waits, and returns what they say."""
+
+        def all_of_them() -> list[dict[str, Any]]:
+            """Returns what they say if none is missing."""
+            assert self.bridge.poll() is None, self.log()
+            found = [json.loads(path.read_text()) for path in (self.directory / "ready").glob("*[0-9]")]
+            return found if found and len(found) >= found[0]["workers"] else []
+
+        found: list[dict[str, Any]] = until(all_of_them, "the workers wait")
+        return found
+
+    def open_gate(self) -> None:
+        """Opens the gate."""
+        (self.directory / "gate.new").write_text("")
+        (self.directory / "gate.new").rename(self.directory / "gate")
+
+    def switch(self) -> None:
+        """Makes the staged files the live ones."""
+        shutil.copyfile(self.staged / "config/version.py", self.live / "config/version.py")
+        shutil.copyfile(self.state / "static/style.css", self.live / "collected/style.css")
+
+    def stop(self, process: subprocess.Popen[bytes]) -> int:
+        """Stops a process."""
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout=60)
+
+    def rows(self, name: str) -> list[str]:
+        """Returns the rows of a database."""
+        with contextlib.closing(sqlite3.connect(str(self.live / name))) as database:
+            return [row[0] for row in database.execute("SELECT name FROM item")]
+
+    def processes(self) -> list[int]:
+        """Returns the processes of the bridge."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.getpgid(int(path.name)) == self.bridge.pid:
+                    found.append(int(path.name))
+        return found
+
+    def end(self) -> None:
+        """Ends what runs."""
+        if hasattr(self, "bridge"):
+            print(self.log())
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait(timeout=60)
+        self.listener.close()
+
+
+class Page:
+    """An answer of the site."""
+
+    def __init__(self, site: Site, target: str) -> None:
+        """Asks for it."""
+        self.connection = socket.create_connection(site.listener.getsockname())
+        self.connection.settimeout(60)
+        self.connection.sendall(b"GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n" % target.encode())
+        self.text = b""
+
+    def has_come(self) -> bool:
+        """Tells whether the answer has begun."""
+        self.connection.setblocking(False)
+        try:
+            return bool(self.connection.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+        finally:
+            self.connection.settimeout(60)
+
+    def read(self) -> str:
+        """Returns the whole answer."""
+        if not self.text:
+            with self.connection:
+                while True:
+                    data = self.connection.recv(65536)
+                    if not data:
+                        break
+                    self.text += data
+        return self.text.decode()
+
+    @property
+    def body(self) -> str:
+        """Returns the body."""
+        head, _, body = self.read().partition("\r\n\r\n")
+        assert head.startswith("HTTP/1."), head
+        return body
+
+    @property
+    def status(self) -> int:
+        """Returns the status."""
+        return int(self.read().split()[1])
+
+    @property
+    def is_marked(self) -> bool:
+        """Tells whether it comes from the bridge."""
+        return "\r\n%s: 1\r\n" % HEADER.lower() in self.read().lower()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Returns what the page says about its process."""
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+class Visitor:
+    """Asks for pages, one after the other, until it is told to stop."""
+
+    def __init__(self, site: Site, *targets: str) -> None:
+        """Begins."""
+        self.site, self.targets = site, targets
+        self.pages: list[Page] = []
+        self.failed: list[BaseException] = []
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        """Asks."""
+        while not self.stopping.is_set():
+            for target in self.targets:
+                try:
+                    page = Page(self.site, target)
+                    page.read()
+                except BaseException as error:
+                    self.failed.append(error)
+                else:
+                    self.pages.append(page)
+
+    def stop(self) -> list[Page]:
+        """Stops, and returns the answers."""
+        self.stopping.set()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        assert not self.failed
+        return self.pages
+
+
+@contextlib.contextmanager
+def site_of(user: int, packages: Path) -> Iterator[Site]:
+    """A site, which ends with the test."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        top = Path(directory) / "a,b:c site"
+        top.mkdir()
+        site = Site(top, user, packages)
+        site.own()
+        try:
+            yield site
+        finally:
+            site.end()
