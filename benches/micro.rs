@@ -137,6 +137,7 @@ fn plan(criterion: &mut Criterion) {
             rolls_back: None,
             rollback: None,
             rehearsal: None,
+            bridge: None,
             starts: None,
             steps: vec![Step::new(StepKind::Migrate, check)],
             notices: Vec::new(),

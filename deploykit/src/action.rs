@@ -1,5 +1,6 @@
 //! Everything that can change a site, as values: performed by one function, journalled before it happens.
 
+mod bridge;
 pub(crate) mod executor;
 mod pages;
 
@@ -17,6 +18,7 @@ use crate::host::Swap;
 use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, with_umask};
 use crate::services::{Goal, ServiceAction, stop_together};
+pub use bridge::{HandOver, OpenGate};
 pub use pages::ServedPages;
 
 /// One change of the site: a state to reach, so that performing it twice, or after half of it, does no harm.
@@ -104,6 +106,12 @@ pub enum Action {
     Announce(crate::django::Announce),
     /// Asks for pages until they are as expected, or known not to be.
     SmokeCheck(ServedPages),
+    /// Lets the web server serve that was booted beforehand.
+    OpenGate(OpenGate),
+    /// Ends the web server that was booted beforehand.
+    EndBridge(crate::bridge::Bridge),
+    /// Lets the service's own web server serve in its place.
+    HandOver(HandOver),
 }
 
 /// Why an action failed: the error of the part that performed it.
@@ -140,6 +148,9 @@ pub enum ActionError {
     /// A page or a check command.
     #[error(transparent)]
     Smoke(#[from] crate::smoke::SmokeError),
+    /// The web server that was booted beforehand.
+    #[error(transparent)]
+    Bridge(#[from] crate::bridge::BridgeError),
 }
 
 /// Makes a function that returns what an action of one kind holds; `None` of any other kind.
@@ -168,6 +179,7 @@ impl Action {
             | Action::WaitForJobs(_)
             | Action::NeedMemory(_)
             | Action::SmokeCheck(_)
+            | Action::HandOver(_)
             | Action::BackupDatabase(_) => true,
             Action::Service(action) => action.goal == Goal::StaysUp,
             _ => false,
@@ -183,6 +195,7 @@ impl Action {
             Action::Wait { .. }
                 | Action::WaitForJobs(_)
                 | Action::SmokeCheck(_)
+                | Action::HandOver(_)
                 | Action::Run { .. }
                 | Action::BuildVirtualenv(_)
         )
@@ -243,6 +256,9 @@ impl Action {
             Action::RestoreDatabase(restore) => restore.perform(context)?,
             Action::Announce(announce) => announce.perform_within(context)?,
             Action::SmokeCheck(check) => check.perform(&context.host)?,
+            Action::OpenGate(gate) => gate.perform(&context.host)?,
+            Action::EndBridge(bridge) => bridge.end()?,
+            Action::HandOver(hand_over) => hand_over.perform(&context.host)?,
         }
         Ok(())
     }

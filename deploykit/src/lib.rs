@@ -50,6 +50,7 @@ mod millis;
 struct Readme;
 
 pub mod action;
+mod bridge;
 mod django;
 pub mod event;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -78,6 +79,7 @@ pub mod update;
 
 /// The errors of the library's parts: the sources of [`ActionError`], [`update::UpdateError`] and the operations' own errors.
 pub mod errors {
+    pub use crate::bridge::BridgeError;
     pub use crate::django::DjangoError;
     pub use crate::git::GitError;
     pub use crate::host::MemoryError;

@@ -100,6 +100,9 @@ pub struct Plan {
     /// The result of the rehearsal; `None`: none was wanted, or there was nothing to rehearse.
     #[serde(default)]
     pub rehearsal: Option<Rehearsal>,
+    /// The new version's web server, which waits at its gate; `None`: the web boots in the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<PlannedBridge>,
     /// When users are told that the site goes down; `None`: they are not told.
     pub starts: Option<Timestamp>,
     /// All steps after the preparation, in order.
@@ -110,6 +113,15 @@ pub struct Plan {
     pub forecast: Forecast,
     /// What keeps the site in maintenance when it can be brought neither back nor over.
     pub hold: Vec<Action>,
+}
+
+/// A web server that was booted beforehand, beside the live one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedBridge {
+    /// How many workers wait at the gate.
+    pub workers: usize,
+    /// The memory that it takes until the service's own web serves, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// Whether a finished update can be rolled back, as far as its migrations are concerned.
@@ -155,6 +167,9 @@ pub struct Forecast {
     /// Milliseconds that Django took to boot in the preparation; 0: not known.
     #[serde(default)]
     pub boot_ms: u64,
+    /// The web server is booted beforehand, so no visitor waits for that.
+    #[serde(default)]
+    pub bridged: bool,
     /// The window holds one more boot of Django, for the migrations.
     #[serde(default)]
     pub boots_to_migrate: bool,

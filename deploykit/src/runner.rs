@@ -215,7 +215,7 @@ impl Runner<'_, '_> {
             });
             match done {
                 Ok(()) => {
-                    window.after(&step.id);
+                    window.after(step);
                     let change = &step.change;
                     let planned = || match (change.after.is_empty(), change.reason.is_empty()) {
                         (true, _) => change.reason.clone(),
@@ -397,8 +397,8 @@ impl Window {
         }
     }
 
-    fn after(&mut self, step: &StepKind) {
-        if step.closes_window() {
+    fn after(&mut self, step: &Step) {
+        if step.phase == Phase::Window && step.id.closes_window() {
             self.length = self.opened.map(|opened| opened.elapsed());
         }
     }

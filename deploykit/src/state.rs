@@ -179,6 +179,12 @@ impl State {
         self.directory.join("rehearsal")
     }
 
+    /// Returns the directory of the web server that is booted beforehand.
+    #[must_use]
+    pub fn bridge(&self) -> PathBuf {
+        self.directory.join("bridge")
+    }
+
     /// Returns what the site's Django said of itself; nothing when it was not asked yet.
     #[must_use]
     pub fn known(&self) -> Known {

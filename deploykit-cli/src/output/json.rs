@@ -5,7 +5,7 @@ use deploykit::internal::django::MigrationOnCopy;
 use deploykit::internal::git::Commit;
 use deploykit::internal::python::PackageChange;
 use deploykit::operations::{Change, Check};
-use deploykit::plan::{Forecast, LaterRollback, Phase, Plan, Rehearsal, StepKind};
+use deploykit::plan::{Forecast, LaterRollback, Phase, Plan, PlannedBridge, Rehearsal, StepKind};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -34,6 +34,7 @@ pub struct Planned<'p> {
     starts: Option<Timestamp>,
     forecast: Forecast,
     requests_wait: bool,
+    bridge: Option<PlannedBridge>,
     point_of_no_return: Option<&'p str>,
     rollback: Option<&'p LaterRollback>,
     rehearsal: Option<&'p Rehearsal>,
@@ -70,6 +71,7 @@ impl<'p> From<&'p Plan> for Planned<'p> {
             starts: plan.starts,
             forecast: plan.forecast,
             requests_wait: plan.requests_wait(),
+            bridge: plan.bridge,
             rollback: plan.rollback.as_ref(),
             rehearsal: plan.rehearsal.as_ref(),
             point_of_no_return: plan.point_of_no_return().map(|(step, _)| step.id.as_str()),

@@ -158,7 +158,9 @@ fn heading(phase: Phase, plan: &Plan) -> String {
                 runs => format!("from the last {runs} updates"),
             };
             let window = if plan.requests_wait() {
-                format!("Window: requests will wait, about {expected}{migrations}")
+                let beforehand =
+                    plan.bridge.map(|_| "the new version is started beforehand; ").unwrap_or_default();
+                format!("Window: {beforehand}requests will wait, about {expected}{migrations}")
             } else {
                 format!("Window: the site is down for about {expected}{migrations}")
             };

@@ -41,12 +41,14 @@ impl ServedPages {
         let given_up = || {
             let mut asked = asked.try_lock().ok().filter(|asked| asked.elapsed() >= INTERVAL)?;
             *asked = Instant::now();
-            self.services
-                .iter()
-                .find(|service| is_given_up(service, host))
-                .map(|service| service.name.clone())
+            self.given_up(host)
         };
         self.check.perform_unless(host, &given_up)
+    }
+
+    /// Returns the name of a service that its manager has given up, if there is one.
+    pub(crate) fn given_up(&self, host: &Host) -> Option<String> {
+        self.services.iter().find(|service| is_given_up(service, host)).map(|service| service.name.clone())
     }
 }
 

@@ -42,6 +42,7 @@ pub use migrations::{
 };
 pub use on_copy::{MigrationOnCopy, MigrationStatement, TableLock};
 pub(crate) use orphans::orphans;
+pub(crate) use probe::{LOADER, PROGRAM};
 pub(crate) use project::{DATABASE_DEADLINE, DEFAULT};
 pub use project::{Databases, Project};
 pub use protocol::{MigrationProgress, Phase};

@@ -50,12 +50,7 @@ impl NeedsMemory {
     ///
     /// When there is less. Succeeds when the available memory is not known.
     pub fn check(&self) -> Result<(), MemoryError> {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let machine = of_machine(&read("/proc/meminfo")).map(|available| (available, None));
-        let groups = of_groups(Path::new(GROUPS), &read("/proc/self/cgroup"));
-        let groups = groups.into_iter().map(|(available, group)| (available, Some(group)));
-        let least = machine.into_iter().chain(groups).min_by_key(|(available, _)| *available);
-        match least {
+        match available() {
             Some((available, group)) if available < self.needed => {
                 let (step, needed) = (self.step.clone(), self.needed);
                 Err(MemoryError { step, needed, available, group })
@@ -63,6 +58,16 @@ impl NeedsMemory {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the least memory that is left on the machine and in the control groups that this process is in, with that group;
+/// `None`: it is not known.
+pub(crate) fn available() -> Option<(Size, Option<PathBuf>)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let machine = of_machine(&read("/proc/meminfo")).map(|available| (available, None));
+    let groups = of_groups(Path::new(GROUPS), &read("/proc/self/cgroup"));
+    let groups = groups.into_iter().map(|(available, group)| (available, Some(group)));
+    machine.into_iter().chain(groups).min_by_key(|(available, _)| *available)
 }
 
 /// Reads what the machine has left without swapping.

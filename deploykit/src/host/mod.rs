@@ -33,8 +33,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use cancel::Cancel;
+pub(crate) use memory::available as available_memory;
 pub use memory::{MemoryError, NeedsMemory};
 pub use process::Stream;
+pub(crate) use process::start_beside;
 pub use processes::ProcessId;
 pub use redact::Redactor;
 pub use swap::Swap;

@@ -17,6 +17,7 @@ use super::capture::Capture;
 use super::{CommandError, Host, Output, TAIL_LINES, with_umask};
 use crate::command::Command;
 
+pub(crate) use start::start_beside;
 pub(super) use start::{NICE, hand_over, lower_priority};
 use start::{builder, input_file, start_error};
 

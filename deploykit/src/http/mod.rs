@@ -32,6 +32,9 @@ use head::Heads;
 /// The most that is read of a body, in bytes: 1 MiB.
 pub const BODY_LIMIT: u64 = 1 << 20;
 
+/// The header of the answers of a web server that was booted beforehand.
+pub(crate) const BRIDGE_HEADER: &str = "X-Deploykit-Bridge";
+
 /// A client for one address and one set of trusted certificates; to be shared by threads.
 #[derive(Debug)]
 pub struct Client {
@@ -55,6 +58,8 @@ pub struct Answer {
     pub unread: Option<Unread>,
     /// The body was longer than that.
     pub truncated: bool,
+    /// It comes from a web server that an update booted beforehand, and that ends once the service's own one serves.
+    pub is_bridge: bool,
     /// From the first look at the name to the last byte.
     pub duration: Duration,
 }
@@ -130,6 +135,7 @@ impl Client {
         let status = response.status().as_u16();
         let location = response.headers().get("location");
         let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let is_bridge = response.headers().contains_key(BRIDGE_HEADER);
         let all = |name| -> Vec<_> {
             let values = response.headers().get_all(name).iter();
             values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
@@ -141,7 +147,7 @@ impl Client {
         let truncated = body.len() > limit;
         body.truncate(limit);
         let Text { text: body, truncated, unread } = body::read(body, truncated, &about, BODY_LIMIT);
-        Ok(Answer { status, location, body, unread, truncated, duration: Duration::ZERO })
+        Ok(Answer { status, location, body, unread, truncated, is_bridge, duration: Duration::ZERO })
     }
 }
 

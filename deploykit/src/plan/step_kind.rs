@@ -39,6 +39,8 @@ pub enum StepKind {
     RehearseMigrations,
     /// Requests the pages from the new version on these copies.
     RehearsePages,
+    /// Boots the new version's web server beside the live one, on the same socket.
+    BootBridge,
     /// Makes the plan.
     Plan,
     /// Announces the maintenance to users.
@@ -67,12 +69,16 @@ pub enum StepKind {
     Migrate,
     /// Starts the services with `role = "required"`.
     StartRequired,
+    /// Lets the web server serve that was booted beforehand.
+    OpenGate,
     /// Starts the web.
     StartWeb,
     /// Requests the pages until they are as expected.
     SmokeCheck,
     /// Removes the maintenance page.
     PageDown,
+    /// Lets the service's own web serve in place of the one that was booted beforehand, and ends that.
+    HandOver,
     /// Starts the workers and the timers.
     StartWorkers,
     /// Waits until the started services have run for their `stay-up` time.
@@ -86,17 +92,17 @@ pub enum StepKind {
 }
 
 use StepKind::{
-    Announce, Backup, Check, Code, Collect, Fetch, Finish, Jobs, LiveCheck, MaintenanceOff, Migrate,
-    Migrations, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan, RehearseMigrations, RehearsePages,
-    Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv, StartRequired, StartWeb, StartWorkers,
-    Static, StayUp, StopWeb, StopWorkers, Virtualenv, Wait,
+    Announce, Backup, BootBridge, Check, Code, Collect, Fetch, Finish, HandOver, Jobs, LiveCheck,
+    MaintenanceOff, Migrate, Migrations, OpenGate, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan,
+    RehearseMigrations, RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv,
+    StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv, Wait,
 };
 
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 35] = [
+const STEPS: [(StepKind, &str, Phase, bool); 38] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -111,6 +117,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 35] = [
     (LiveCheck, "live-check", Phase::Prepare, !ANCHOR),
     (RehearseMigrations, "rehearse-migrations", Phase::Prepare, !ANCHOR),
     (RehearsePages, "rehearse-pages", Phase::Prepare, !ANCHOR),
+    (BootBridge, "boot-bridge", Phase::Prepare, !ANCHOR),
     (Plan, "plan", Phase::Prepare, !ANCHOR),
     (Announce, "announce", Phase::Announce, !ANCHOR),
     (Wait, "wait", Phase::Announce, !ANCHOR),
@@ -125,9 +132,11 @@ const STEPS: [(StepKind, &str, Phase, bool); 35] = [
     (Static, "static", Phase::Window, ANCHOR),
     (Migrate, "migrate", Phase::Window, ANCHOR),
     (StartRequired, "start-required", Phase::Window, !ANCHOR),
+    (OpenGate, "open-gate", Phase::Window, !ANCHOR),
     (StartWeb, "start-web", Phase::Window, ANCHOR),
     (SmokeCheck, "smoke-check", Phase::Window, !ANCHOR),
     (PageDown, "page-down", Phase::Window, ANCHOR),
+    (HandOver, "hand-over", Phase::Finish, !ANCHOR),
     (StartWorkers, "start-workers", Phase::Finish, ANCHOR),
     (StayUp, "stay-up", Phase::Finish, !ANCHOR),
     (MaintenanceOff, "maintenance-off", Phase::Finish, !ANCHOR),
@@ -170,10 +179,10 @@ impl StepKind {
         *self == StopWeb
     }
 
-    /// Tells whether the new version may serve when this step is done; the last such step closes the window.
+    /// Tells whether the new version may serve when this step is done; the last such step of the window closes it.
     #[must_use]
     pub fn closes_window(&self) -> bool {
-        matches!(self, StartWeb | SmokeCheck)
+        matches!(self, OpenGate | StartWeb | SmokeCheck)
     }
 }
 

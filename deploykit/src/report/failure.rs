@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionError;
+use crate::bridge::BridgeError;
 use crate::django::DjangoError;
 use crate::error::error_chain;
 use crate::git::GitError;
@@ -134,12 +135,13 @@ impl FailureKind {
             return FailureKind::Interrupted;
         }
         let error = action.and_then(|_| wrapped(error)).unwrap_or(error);
-        let kinds: [(bool, FailureKind); 7] = [
+        let kinds: [(bool, FailureKind); 8] = [
             (error.is::<CommandError>(), FailureKind::Command),
             (error.is::<FileError>(), FailureKind::File),
             (error.is::<GitError>(), FailureKind::Git),
             (error.is::<PythonError>(), FailureKind::Python),
             (error.is::<ServiceError>(), FailureKind::Service),
+            (error.is::<BridgeError>(), FailureKind::Service),
             (error.is::<DjangoError>(), FailureKind::Django),
             (error.is::<SmokeError>(), FailureKind::Smoke),
         ];
@@ -204,6 +206,7 @@ fn wrapped<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'sta
             ActionError::Service(error) => Some(error),
             ActionError::Django(error) => Some(error),
             ActionError::Smoke(error) => Some(error),
+            ActionError::Bridge(error) => Some(error),
         };
     }
     // A boxed cause has another type than the cause itself.

@@ -48,6 +48,15 @@ pub(super) fn once(check: &SmokeCheck, host: &Host) -> Result<Vec<PageResult>, S
     })
 }
 
+/// Asks for the first page of the site itself once, and tells whether another web server answers than one that was booted beforehand.
+pub(super) fn is_handed_over(check: &SmokeCheck) -> Result<bool, SmokeError> {
+    let mut check = check.clone();
+    keep_own(&mut check)?;
+    let clients = Clients::new(&check)?;
+    let answer = clients.targets(&check)?.first().map(|target| target.client.get(&target.url, check.timeout));
+    Ok(matches!(answer, Some(Ok(answer)) if !answer.is_bridge))
+}
+
 /// Asks for every page until it is as expected, was wrong for too long, or the deadline is over.
 pub(super) fn until_deadline(
     check: &SmokeCheck,

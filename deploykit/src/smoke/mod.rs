@@ -198,6 +198,11 @@ impl SmokeCheck {
         ask::until_deadline(self, host, &|| None)
     }
 
+    /// Asks for a page, and tells whether the service's own web server answers: not one that was booted beforehand.
+    pub(crate) fn is_handed_over(&self) -> Result<bool, SmokeError> {
+        ask::is_handed_over(self)
+    }
+
     /// Returns the check for the same site after it was brought back to the state in which it answered `baseline`.
     ///
     /// Pages that did not answer then, or with a status of 500 and more, are left out. Those that were as expected stay,

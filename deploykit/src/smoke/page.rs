@@ -268,6 +268,7 @@ mod tests {
             location: location.map(str::to_owned),
             body: body.to_owned(),
             truncated: false,
+            is_bridge: false,
             duration: Duration::from_millis(30),
         }
     }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use crate::action::Action;
+use crate::bridge::Booted;
 use crate::django::{Collected, PendingMigration, Project, RestoreDatabase, Session, SiteFacts, When};
 use crate::git::CarryWritten;
 use crate::host::Host;
@@ -66,6 +67,8 @@ pub(super) struct Facts {
     pub unforked: Option<String>,
     /// What was seen on copies of the databases; `None`: nothing was tried there.
     pub rehearsed: Option<Rehearsed>,
+    /// The new version's web server at its gate.
+    pub bridge: Option<Booted>,
 }
 
 /// The migrations of a database, and the copy that is made before them.
@@ -111,6 +114,7 @@ impl Facts {
             boot,
             migrations: self.pending().count() + usize::from(self.runs_command()),
             boots: self.carrying.migrates_live(),
+            bridged: self.bridge.is_some(),
             rehearsed: self.rehearsed.as_ref().and_then(Rehearsed::expected),
             copy: self.backups().map(Backup::duration).sum(),
             ..Known::default()
@@ -122,6 +126,7 @@ impl Facts {
             facts: &self.site,
             services: &services,
             known,
+            bridge: self.bridge.as_ref(),
             answers: self.answers(site, target, &services),
             course: Course::Update { rollback: self.rollback(), unforked: self.unforked.clone() },
             commits,
@@ -153,8 +158,19 @@ impl Facts {
             outputs: self.outputs(site),
             virtualenv: self.packages.change_in_window(services.web_stops()),
             static_files,
-            migrate: self.migrate(self.migrations()),
-            smoke_check: services.smoke_check(),
+            migrate: self.end_first(self.migrate(self.migrations())),
+            smoke_check: services.smoke_check(self.bridge.is_some()),
+        }
+    }
+
+    /// Ends a web server at its gate before the database is brought back: its code would meet another schema.
+    fn end_first(&self, check: Check) -> Check {
+        match (check, &self.bridge) {
+            (Check::Change(mut change), Some(booted)) if !change.undo.is_empty() => {
+                change.undo.insert(0, Action::EndBridge(booted.bridge.clone()));
+                Check::Change(change)
+            }
+            (check, _) => check,
         }
     }
 

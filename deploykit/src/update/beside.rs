@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::bridge::Bridge;
 use crate::django::{self, Project};
 use crate::error::warn;
 use crate::git::{self, PathChange, StagedTree};
@@ -135,6 +136,7 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     for directory in directories.iter().filter(|directory| names::is_beside(directory, names::NEXT)) {
         warn(files::remove_tree(directory));
     }
+    end_bridge(state);
     warn(files::remove_tree(&state.rehearsal()));
     if let Some(run) = state.runs().unwrap_or_default().last() {
         warn(django::remove_half_copy(&run.path));
@@ -152,6 +154,14 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
         warn(files::remove_temporary(directory));
     }
     warn(state.forget_beside());
+}
+
+/// Ends a web server that waits at its gate, or whose run is over.
+fn end_bridge(state: &State) {
+    match Bridge::left_in(state.bridge()) {
+        Some(bridge) => warn(bridge.end()),
+        None => warn(files::remove_tree(&state.bridge())),
+    }
 }
 
 #[cfg(test)]

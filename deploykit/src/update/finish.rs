@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::action::{Context, executor};
+use crate::bridge::Booted;
 use crate::error::warn;
 use crate::event::{Event, Outcome};
 use crate::host::users::own_name;
@@ -46,6 +47,8 @@ pub struct Update<'o> {
     pub(super) logs: LogMark,
     /// What the next update may rely on, once this one is over.
     pub(super) current: Current,
+    /// Ends before what it sees is put away.
+    pub(super) _bridge: Option<Booted>,
     pub(super) beside: Beside,
     pub(super) announcement: Announcement,
     /// The names of the static files that it adds.

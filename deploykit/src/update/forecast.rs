@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::event::Outcome;
-use crate::plan::{Forecast, Step, StepKind};
+use crate::plan::{Forecast, Phase, Step, StepKind};
 use crate::report::Report;
 use crate::site::Site;
 use crate::state::RunDirectory;
@@ -28,6 +28,8 @@ const MIGRATION: Duration = Duration::from_millis(50);
 pub(super) struct Known {
     /// How long Django took to boot in the preparation: the web does the same in the window.
     pub boot: Duration,
+    /// The web server was booted beforehand.
+    pub bridged: bool,
     /// How many migrations there are.
     pub migrations: usize,
     /// The migrations run in a Django that boots for it in the window.
@@ -40,6 +42,13 @@ pub(super) struct Known {
     pub is_rollback: bool,
     /// How long it takes to restore a copy in their place; zero: no copy is restored.
     pub put_back: Duration,
+}
+
+impl Known {
+    /// Returns how long the boot is that visitors wait for.
+    fn web_boot(self) -> Duration {
+        if self.bridged { Duration::ZERO } else { self.boot }
+    }
 }
 
 /// Expects of these steps what they took in the last runs of the site.
@@ -57,7 +66,8 @@ pub(super) fn forecast(site: &Site, steps: &[Step], known: Known) -> Forecast {
 
 fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
     let opens = steps.iter().position(|step| step.id.opens_window()).unwrap_or_default();
-    let closes = steps.iter().rposition(|step| step.id.closes_window() && step.is_needed());
+    let closes = |step: &Step| step.phase == Phase::Window && step.id.closes_window() && step.is_needed();
+    let closes = steps.iter().rposition(closes);
     let window = closes.and_then(|closes| steps.get(opens..=closes)).unwrap_or_default();
     let window_ms =
         window.iter().filter(|step| step.is_needed()).map(|step| duration(&step.id, known, past)).sum();
@@ -66,6 +76,7 @@ fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
         window_ms,
         runs: past.len(),
         boot_ms: crate::millis::of(known.boot),
+        bridged: known.bridged,
         boots_to_migrate: known.boots,
         migrations: if migrates { known.migrations } else { 0 },
         unmeasured: migrates
@@ -88,6 +99,7 @@ fn duration(step: &StepKind, known: Known, past: &[Report]) -> u64 {
     let other = rehearsed.or_else(|| measured(step, known, past)).unwrap_or_else(|| {
         crate::millis::of(match step {
             StepKind::StopWeb => STOP,
+            StepKind::SmokeCheck if known.bridged => MOVE,
             StepKind::SmokeCheck => known.boot + START,
             StepKind::Migrate => {
                 MIGRATION.saturating_mul(u32::try_from(known.migrations).unwrap_or(u32::MAX))
@@ -108,7 +120,8 @@ fn measured(step: &StepKind, known: Known, past: &[Report]) -> Option<u64> {
         let then = report.forecast.unwrap_or_default();
         match step {
             StepKind::SmokeCheck if then.boot_ms > 0 => {
-                took.saturating_sub(then.boot_ms).saturating_add(crate::millis::of(known.boot))
+                let boot = if then.bridged { 0 } else { then.boot_ms };
+                took.saturating_sub(boot).saturating_add(crate::millis::of(known.web_boot()))
             }
             StepKind::Migrate if then.migrations > 0 => {
                 let boot = if then.boots_to_migrate { then.boot_ms } else { 0 };
@@ -134,11 +147,11 @@ mod tests {
     use super::*;
     use crate::action::Action;
     use crate::operations::{Change, Check};
-    use crate::plan::Phase;
     use crate::report::StepReport;
 
     const KNOWN: Known = Known {
         boot: Duration::from_millis(400),
+        bridged: false,
         migrations: 3,
         boots: false,
         rehearsed: None,

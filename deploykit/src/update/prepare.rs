@@ -1,5 +1,6 @@
 //! The first half of an update: everything that can be done while the site serves.
 
+mod bridge;
 pub(in crate::update) mod databases;
 mod django;
 mod early;
@@ -43,6 +44,7 @@ use crate::update::past;
 use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
+use bridge::Beforehand;
 pub(super) use ending::Ready;
 use outputs::Seeded;
 pub(super) use rehearsal::{Candidate, DatabaseRollback};
@@ -274,13 +276,10 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let outputs = self.or_fail(StepKind::Outputs, outputs)?;
         let by_command = command.as_ref().is_some_and(MigrateCommand::runs);
         let migrates = by_command || databases.iter().any(InDatabase::is_pending);
-        let carrying = self.written(&tree, apart, &outputs, static_root, migrates);
-        let carrying = self.or_fail(StepKind::Plan, carrying)?;
-        let unforked = self.end_twin(&mut session, unforked);
-        let unforked = self.or_fail(StepKind::Plan, unforked)?;
         let mut databases = databases;
         let changes = moved.is_some() || !packages_stay || !outputs.is_empty();
-        let rehearsed = if changes || migrates || changes_static(&collected) {
+        let is_needed = changes || migrates || changes_static(&collected);
+        let rehearsed = if is_needed {
             let live = self.site.project()?;
             let candidate = Candidate {
                 staged: &project,
@@ -290,7 +289,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
                 static_files: collected.as_ref().ok().and_then(Mounted::of),
                 baseline: &baseline,
                 command: command.as_ref().filter(|command| command.runs()),
-                apart: &carrying.apart,
+                apart: &apart,
                 states: &states,
                 is_restarted: is_restarted && !is_tried,
                 check: self.site.smoke_check(),
@@ -301,6 +300,18 @@ impl<'s, 'o> Preparation<'s, 'o> {
         } else {
             None
         };
+        let new = Beforehand {
+            python: &project.python,
+            tree: &tree,
+            packages: &packages,
+            collected: &collected,
+            states: &states,
+        };
+        let bridge = if is_needed { self.boot_bridge(&new)? } else { None };
+        let carrying = self.written(&tree, apart, &outputs, static_root, migrates);
+        let carrying = self.or_fail(StepKind::Plan, carrying)?;
+        let unforked = self.end_twin(&mut session, unforked);
+        let unforked = self.or_fail(StepKind::Plan, unforked)?;
         let project = match carrying.migrates_live() {
             true => self.site.project()?,
             false => {
@@ -327,6 +338,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             outputs,
             unforked,
             rehearsed,
+            bridge,
         })
     }
 
@@ -426,7 +438,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let planned = self.or_fail(StepKind::Plan, planned)?;
         let minded = self.mind_live_fault(planned.as_ref().map(|planned| &planned.plan));
         self.or_fail(StepKind::LiveCheck, minded)?;
-        let Facts { session, beside, states, collected, .. } = facts;
+        let Facts { session, beside, states, collected, bridge, .. } = facts;
         let added = collected.map(|collected| collected.added).unwrap_or_default();
         let Some(planned) = planned else {
             session.close(&self.host);
@@ -438,7 +450,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let reason = "Nothing to do: the code, the packages, the static files and the database are as they must be.";
             return Ok(self.unchanged(reason.to_owned()));
         };
-        let ready = Ready { planned, session, current, beside, added };
+        let ready = Ready { planned, session, current, beside, bridge, added };
         Ok(Prepared::Ready(self.ready(&states, ready)))
     }
 }

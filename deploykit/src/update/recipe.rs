@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::action::Action;
+use crate::bridge::Booted;
 use crate::command::Command;
 use crate::django::{Project, SiteFacts};
 use crate::host::Host;
 use crate::operations::{Change, Check};
-use crate::plan::{LaterRollback, Plan, Step, StepKind};
+use crate::plan::{LaterRollback, Phase, Plan, PlannedBridge, Step, StepKind};
 use crate::services::Role;
 use crate::site::{OwnTask, Site};
 use crate::update::Request;
@@ -21,8 +22,8 @@ use crate::update::past;
 use crate::update::services::{BACKGROUND, Services};
 
 use StepKind::{
-    Backup, Code, Finish, Jobs, MaintenanceOff, Migrate, Outputs, PageDown, PageUp, SmokeCheck,
-    StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
+    Backup, Code, Finish, HandOver, Jobs, MaintenanceOff, Migrate, OpenGate, Outputs, PageDown, PageUp,
+    SmokeCheck, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
 };
 
 /// What the operations answered, in the order of an update.
@@ -45,6 +46,8 @@ pub(super) struct Recipe<'p> {
     pub facts: &'p SiteFacts,
     pub services: &'p Services<'p>,
     pub known: Known,
+    /// The web server at its gate, if one was booted beforehand.
+    pub bridge: Option<&'p Booted>,
     pub answers: Answers,
     pub course: Course,
     /// The commit that is live, and the one that will be.
@@ -104,11 +107,16 @@ impl Recipe<'_> {
             changes.reverse();
         }
         let stop = [(StopWeb, services.stop(&[Role::Web])), (Backup, answers.backup)];
-        let start = [
-            (StartRequired, services.start(&[Role::Required])),
-            (StartWeb, services.start(&[Role::Web])),
-            (SmokeCheck, answers.smoke_check),
-        ];
+        let start_web = (StartWeb, services.start(&[Role::Web]));
+        let (serve, hand_over) = match self.bridge {
+            None => (start_web, Vec::new()),
+            Some(booted) => (
+                (OpenGate, services.open_gate(booted)),
+                vec![start_web, (HandOver, services.hand_over(&booted.bridge))],
+            ),
+        };
+        let start =
+            [(StartRequired, services.start(&[Role::Required])), serve, (SmokeCheck, answers.smoke_check)];
         let window = stop.into_iter().chain(changes).chain(start);
         let mut window: Vec<Step> = window.map(step).flat_map(with_own).collect();
         mind_own_steps(&mut window);
@@ -126,14 +134,15 @@ impl Recipe<'_> {
             .into_iter()
             .chain(jobs.map(step))
             .chain([(StopWorkers, services.stop(BACKGROUND)), (PageUp, page_up)].map(step));
+        let page_down = with_own(step((PageDown, page_down)));
+        let hand_over = hand_over.into_iter().map(step).map(|step| Step { phase: Phase::Finish, ..step });
         let after = [
-            (PageDown, page_down),
             (StartWorkers, services.start(BACKGROUND)),
             (StayUp, services.stay_up()),
             (MaintenanceOff, maintenance_off),
         ];
         let before = before.flat_map(with_own);
-        let after = after.map(step).into_iter().flat_map(with_own);
+        let after = hand_over.chain(after.map(step)).flat_map(with_own);
         let last = own(&Step::new(Finish, Check::unchanged("the run is over")));
         let [from, to] = self.commits;
         let plan = Plan {
@@ -145,9 +154,12 @@ impl Recipe<'_> {
             rehearsal: None,
             starts: announcement.starts()?,
             forecast,
-            steps: before.chain(window).chain(after).chain(last).collect(),
+            bridge: self
+                .bridge
+                .map(|booted| PlannedBridge { workers: booted.workers, memory_bytes: booted.memory }),
+            steps: before.chain(window).chain(page_down).chain(after).chain(last).collect(),
             notices: services.notices().into_iter().chain(self.notices).collect(),
-            hold: services.hold(page),
+            hold: services.hold(page, self.bridge),
         };
         Ok(Planned { plan, announcement })
     }
@@ -220,7 +232,8 @@ pub(super) fn mind_own_steps(window: &mut [Step]) {
     let Some(at) = window.iter().position(|step| step.id == StepKind::Static) else { return };
     let (static_files, after) = window.split_at_mut(at + 1);
     // From then on users write, too.
-    let mut before_web = after.iter().take_while(|step| step.id != StepKind::StartWeb);
+    let mut before_web =
+        after.iter().take_while(|step| !matches!(step.id, StepKind::OpenGate | StepKind::StartWeb));
     if before_web.any(|step| past::has_own(&step.change.actions)) {
         for action in static_files.iter_mut().skip(at).flat_map(|step| &mut step.change.undo) {
             if let Action::LinkLateFiles(late) = action {

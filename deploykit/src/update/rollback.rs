@@ -344,7 +344,7 @@ impl<'o> Preparation<'_, 'o> {
         let planned = self.rollback_plan(&facts, session.boot_time());
         let planned = self.or_fail(StepKind::Plan, planned)?;
         let (current, beside, added) = (facts.done.kept.current, Beside::default(), Vec::new());
-        let ready = Ready { planned, session, current, beside, added };
+        let ready = Ready { planned, session, current, beside, bridge: None, added };
         Ok(self.ready(&facts.states, ready))
     }
 
@@ -374,6 +374,7 @@ impl<'o> Preparation<'_, 'o> {
             facts: &facts.site,
             services: &services,
             known,
+            bridge: None,
             answers: facts.answers(&services),
             course: Course::Rollback { run: done.run.clone(), inserted: done.inserted.undone.clone() },
             commits: [self.from.clone(), self.to.clone()],

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::action::{Action, ServedPages};
+use crate::action::{Action, HandOver, OpenGate, ServedPages};
+use crate::bridge::{Booted, Bridge};
 use crate::git::counted;
-use crate::keys::written;
+use crate::keys::{Size, written};
 use crate::operations::service_control::{Restart, Want, action};
 use crate::operations::smoke_check::{PageResult, SmokeCheck};
 use crate::operations::{Change, Check};
-use crate::plan::Forecast;
+use crate::plan::{Forecast, StepKind};
 use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
 use crate::site::{AnnounceWhen, Environment, Site};
 
@@ -73,7 +74,7 @@ impl<'p> Services<'p> {
             // The old pages are asked for before the page goes down.
             let check = check.like(self.baseline);
             if !check.pages.is_empty() {
-                change.undo.push(Self::served(&self.restart.undo, check));
+                change.undo.push(Action::SmokeCheck(Self::served(&self.restart.undo, check)));
             }
         }
         // The undo starts workers and timers last. The page goes down before all services have proven to stay up.
@@ -88,6 +89,42 @@ impl<'p> Services<'p> {
     pub(super) fn start(&self, roles: &[Role]) -> Check {
         let jobs = self.site.config().maintenance.wait_for_jobs;
         self.unmanaged(self.restart.starting(roles, jobs))
+    }
+
+    /// Lets the web server serve that was booted beforehand.
+    pub(super) fn open_gate(&self, booted: &Booted) -> Check {
+        let jobs = self.site.config().maintenance.wait_for_jobs;
+        let Check::Change(start) = self.restart.starting(&[Role::Web], jobs) else {
+            return Check::unchanged("the web did not run before, so it is not started");
+        };
+        let web = self.restart.start.iter().filter(|action| action.service.role == Role::Web);
+        let bridge = &booted.bridge;
+        let gate = OpenGate { bridge: bridge.clone(), start: web.cloned().collect() };
+        let end = Action::EndBridge(bridge.clone());
+        Check::Change(Change {
+            reason: "the new version was started beforehand".to_owned(),
+            details: vec![format!(
+                "{} at the gate; until `{}` they take {} beside the other web",
+                counted(booted.workers, "worker"),
+                StepKind::HandOver,
+                Size(booted.memory)
+            )],
+            actions: vec![Action::OpenGate(gate)],
+            // The service's own may have been started instead.
+            undo: [end].into_iter().chain(start.undo).collect(),
+            ..Change::default()
+        })
+    }
+
+    /// Lets the service's own web serve in its place.
+    pub(super) fn hand_over(&self, bridge: &Bridge) -> Check {
+        let Some(check) = self.site.smoke_check() else { return Check::unchanged("no pages are configured") };
+        let pages = Self::served(&self.restart.start, check);
+        Check::Change(Change {
+            reason: "from the version that was started beforehand".to_owned(),
+            actions: vec![Action::HandOver(HandOver { bridge: bridge.clone(), pages })],
+            ..Change::default()
+        })
     }
 
     /// Checks that the started services still run after their `stay-up` time.
@@ -108,16 +145,13 @@ impl<'p> Services<'p> {
     }
 
     /// Checks these pages, which the web services among `starts` serve.
-    fn served(starts: &[ServiceAction], check: SmokeCheck) -> Action {
+    fn served(starts: &[ServiceAction], check: SmokeCheck) -> ServedPages {
         let web = starts.iter().filter(|action| action.service.role == Role::Web);
-        Action::SmokeCheck(ServedPages {
-            check,
-            services: web.map(|action| action.service.clone()).collect(),
-        })
+        ServedPages { check, services: web.map(|action| action.service.clone()).collect() }
     }
 
-    /// Asks for the pages as they are configured.
-    pub(super) fn smoke_check(&self) -> Check {
+    /// Asks for the pages as they are configured. `bridged`: a web server serves them that no manager knows.
+    pub(super) fn smoke_check(&self, bridged: bool) -> Check {
         let config = self.site.config();
         let Some(check) = self.site.smoke_check() else {
             return Check::unchanged("no pages are configured");
@@ -135,15 +169,12 @@ impl<'p> Services<'p> {
             let commands = counted(check.commands.len(), "command");
             reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
         }
-        Check::Change(Change {
-            reason,
-            actions: vec![Self::served(&self.restart.start, check)],
-            ..Change::default()
-        })
+        let pages = if bridged { check.into() } else { Self::served(&self.restart.start, check) };
+        Check::Change(Change { reason, actions: vec![Action::SmokeCheck(pages)], ..Change::default() })
     }
 
     /// Returns what keeps the site in maintenance: the page first, then nothing serves.
-    pub(super) fn hold(&self, page: Option<Action>) -> Vec<Action> {
+    pub(super) fn hold(&self, page: Option<Action>, bridge: Option<&Booted>) -> Vec<Action> {
         let stop = |role| {
             let services = self.site.config().services.iter().zip(self.states);
             services
@@ -151,7 +182,8 @@ impl<'p> Services<'p> {
                 .map(|(service, state)| Action::Service(action(service, state, Goal::Stopped)))
         };
         let stops = [Role::Web, Role::Timer, Role::Worker].into_iter().flat_map(stop);
-        page.into_iter().chain(stops).collect()
+        let bridge = bridge.map(|booted| Action::EndBridge(booted.bridge.clone()));
+        page.into_iter().chain(bridge).chain(stops).collect()
     }
 
     /// Says which services do not run, and will not, and which may not end as they should.

@@ -140,6 +140,13 @@ fn nobody_notices_three_migrations(site: &TestSite, holder: &str) {
         assert_eq!(reason.as_deref(), Some("the window will be short, and requests wait meanwhile"));
     }
     assert_eq!(told.outcome("migrate").as_deref(), Some("3 migrations"));
+    let booted =
+        told.outcome("boot-bridge").unwrap_or_else(|| panic!("no bridge: {:?}", told.skipped("boot-bridge")));
+    assert!(booted.starts_with("2 workers at the gate, "), "{booted}");
+    let done = told.done();
+    let served: Vec<_> =
+        done.iter().filter(|step| ["open-gate", "start-web", "hand-over"].contains(step)).collect();
+    assert_eq!(served, [&"open-gate", &"start-web", &"hand-over"], "{told:#?}");
     let run = load(site).state().runs().unwrap().pop().unwrap();
     let journal = fs::read_to_string(run.journal()).unwrap();
     assert!(journal.contains(&format!("\"holder\":\"{holder}")), "{journal}");

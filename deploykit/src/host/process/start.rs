@@ -1,9 +1,11 @@
 //! How a program begins: its priority, what std starts, its input.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, getpriority_process, setpriority_process};
@@ -62,6 +64,23 @@ pub(crate) fn hand_over(host: &Host, command: &Command) -> Result<i32, CommandEr
     let status = with_umask(host.umask, || builder.status());
     let status = status.map_err(|source| start_error(host, command, source))?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+}
+
+/// Starts a program with exactly this environment that may outlive this one. Its output goes to a file.
+pub(crate) fn start_beside(
+    host: &Host,
+    command: &Command,
+    environment: &HashMap<OsString, OsString>,
+    log: File,
+) -> Result<Child, CommandError> {
+    let refused = |source| start_error(host, command, source);
+    host.note(&format!("$ {}", host.redactor().redact(&command.to_string())));
+    let line = command.to_string();
+    let mut builder = builder(host, command, &line)?;
+    let input = input_file(&command.given_input().unwrap_or_default()).map_err(refused)?;
+    builder.env_clear().envs(environment).stdin(input);
+    builder.stdout(log.try_clone().map_err(refused)?).stderr(log);
+    builder.spawn().map_err(refused)
 }
 
 /// Returns a file in memory: there may be no `/tmp`, or no room in it, and an undo has to go on all the same.

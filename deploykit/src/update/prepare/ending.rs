@@ -2,6 +2,7 @@
 
 use super::{Failed, Preparation};
 use crate::action::Context;
+use crate::bridge::Booted;
 use crate::django::Session;
 use crate::error::warn;
 use crate::event::{Event, Outcome};
@@ -22,13 +23,15 @@ pub(in crate::update) struct Ready {
     pub session: Session,
     pub current: Current,
     pub beside: Beside,
+    pub bridge: Option<Booted>,
     pub added: Vec<String>,
 }
 
 impl<'o> Preparation<'_, 'o> {
     /// Ends with a run that may begin. The logs are marked now: what they say from here on may be about it.
     pub(in crate::update) fn ready(self, states: &[ServiceState], ready: Ready) -> Box<Update<'o>> {
-        let Ready { planned: Planned { mut plan, announcement }, session, current, beside, added } = ready;
+        let Ready { planned: Planned { mut plan, announcement }, session, current, beside, bridge, added } =
+            ready;
         let unread = self.unread().into_iter().map(|Unread { path, since }| {
             let named = format!("`{}` has changed since {since:.0}", names::shown_path(&path));
             format!("{named}; the services read it when this run starts them")
@@ -46,6 +49,7 @@ impl<'o> Preparation<'_, 'o> {
             started: self.started,
             logs: LogMark::of_states(states).and(LogMark::of_files(files)),
             current,
+            _bridge: bridge,
             beside,
             announcement,
             added,

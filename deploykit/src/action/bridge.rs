@@ -1,0 +1,78 @@
+//! What a run does with a web server that was booted beforehand.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ActionError, ServedPages};
+use crate::bridge::{Bridge, BridgeError};
+use crate::error::error_chain;
+use crate::host::Host;
+use crate::services::ServiceAction;
+
+/// The shortest and the longest pause between two questions who answers, and which part of the time that has passed it is.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+const PART: u32 = 20;
+
+/// Lets a web server serve that was booted beforehand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenGate {
+    /// It.
+    pub bridge: Bridge,
+    /// Starts the manager's own web in its place, should it have ended.
+    pub start: Vec<ServiceAction>,
+}
+
+/// Waits until the manager's own web serves beside a bridge, ends the bridge, and checks the pages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// The web server that was booted beforehand.
+    pub bridge: Bridge,
+    /// The pages, and the services that serve them from now on.
+    pub pages: ServedPages,
+}
+
+impl OpenGate {
+    pub(crate) fn perform(&self, host: &Host) -> Result<(), ActionError> {
+        let Err(error) = self.bridge.open() else { return Ok(()) };
+        host.notice(&format!("{}; the web is started instead", error_chain(&error)));
+        self.bridge.end()?;
+        for start in &self.start {
+            start.perform(host)?;
+        }
+        Ok(())
+    }
+}
+
+impl HandOver {
+    pub(crate) fn perform(&self, host: &Host) -> Result<(), ActionError> {
+        if self.bridge.is_alive() {
+            self.await_successor(host)?;
+        }
+        self.bridge.end()?;
+        Ok(self.pages.perform(host)?)
+    }
+
+    /// Waits until a page is answered by another web server than the bridge.
+    fn await_successor(&self, host: &Host) -> Result<(), ActionError> {
+        let services = &self.pages.services;
+        let boot = services.iter().map(|service| service.start_timeout).max().unwrap_or_default();
+        let limit = self.pages.check.deadline + boot;
+        let since = Instant::now();
+        while !self.pages.check.is_handed_over()? {
+            if let Some(service) = self.pages.given_up(host) {
+                return Err(BridgeError::Died { service }.into());
+            }
+            let passed = since.elapsed();
+            if passed > limit {
+                let names: Vec<String> =
+                    services.iter().map(|service| format!("`{}`", service.name)).collect();
+                return Err(BridgeError::NoSuccessor { services: names.join(", "), after: limit }.into());
+            }
+            if !host.wait((passed / PART).clamp(PAUSES.0, PAUSES.1)) {
+                return Err(ActionError::Interrupted);
+            }
+        }
+        Ok(())
+    }
+}

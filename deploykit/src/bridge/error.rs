@@ -1,0 +1,63 @@
+//! Why a version cannot be booted beforehand, or cannot take over.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::error_chain;
+use crate::host::files::FileError;
+
+/// Why a web server that was booted beforehand did not do its work.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// It is not there any more.
+    #[error("the web server that was booted beforehand has ended")]
+    Ended,
+    /// The process that booted it has ended.
+    #[error("the run that booted the web server beforehand was interrupted")]
+    NotOurs,
+    /// The workers do not come through the gate.
+    #[error("the web server that was booted beforehand did not serve within {} s", after.as_secs())]
+    Shut {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A process of it cannot be ended.
+    #[error("the web server that was booted beforehand cannot be ended")]
+    Stays {
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The manager's own web does not answer.
+    #[error("{services} did not answer within {} s beside the web server that was booted beforehand", after.as_secs())]
+    NoSuccessor {
+        /// The names of the services.
+        services: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The manager has given up its own web.
+    #[error("service `{service}` failed after its start")]
+    Died {
+        /// The service.
+        service: String,
+    },
+    /// A file could not be written or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Why no web server is booted beforehand: a fragment for a person.
+#[derive(Debug)]
+pub(crate) struct Unfit(pub String);
+
+impl Unfit {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Unfit(reason.into())
+    }
+
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Unfit(error_chain(error))
+    }
+}

@@ -1,0 +1,137 @@
+//! The next version's web server, booted beside the live one on the same listening socket. Its workers wait at a gate.
+//!
+//! It is a gunicorn that sees the staged tree, the staged static files and nothing else of the new version at the live paths, in a
+//! mount namespace of its own, until its gate opens. It outlives this process: while the gate is shut, it ends by itself once its owner
+//! has ended; afterwards it serves until it is told to end.
+
+mod boot;
+mod error;
+mod web;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use boot::{Boot, Booted};
+pub use error::BridgeError;
+pub(crate) use error::Unfit;
+pub(crate) use web::Web;
+
+use crate::host::files::{self, InPath};
+use crate::host::processes::{self, with_descendants};
+use crate::services::ProcessId;
+
+/// How often a file or the end of a process is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long a killed process may take to end.
+const KILLED: Duration = Duration::from_secs(10);
+
+/// How long the gate may take to open.
+const OPENS: Duration = Duration::from_secs(10);
+
+/// A web server that was booted beforehand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// What it says of itself, and its gate.
+    #[serde(with = "crate::names::one")]
+    pub directory: PathBuf,
+    /// Its main process, whose number is also that of its process group.
+    pub main: ProcessId,
+    /// The process that may open the gate.
+    pub owner: ProcessId,
+    /// The boot of the machine that they belong to.
+    pub boot: String,
+    /// How long its requests may take to end; then it is killed.
+    #[serde(rename = "stop_timeout_ms", with = "crate::millis")]
+    pub stop_timeout: Duration,
+}
+
+impl Bridge {
+    /// Tells whether its main process lives.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.boot == processes::boot() && self.main.is_alive()
+    }
+
+    /// Tells whether its workers serve.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_alive() && self.directory.join("free").exists()
+    }
+
+    /// Opens the gate, and returns once the workers serve. Does nothing if it is open.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, or belongs to a process that has.
+    pub(crate) fn open(&self) -> Result<(), BridgeError> {
+        if !self.is_alive() {
+            return Err(BridgeError::Ended);
+        }
+        let (shut, open) = (self.directory.join("gate.new"), self.directory.join("gate"));
+        if !open.exists() {
+            if self.owner.pid != own_pid() || !self.owner.is_alive() {
+                return Err(BridgeError::NotOurs);
+            }
+            files::write_whole(&shut, b"", 0o600)?;
+            std::fs::rename(&shut, &open).at("rename the file", &shut)?;
+        }
+        let since = Instant::now();
+        while !self.is_open() {
+            if !self.is_alive() {
+                return Err(BridgeError::Ended);
+            }
+            if since.elapsed() > OPENS {
+                return Err(BridgeError::Shut { after: OPENS });
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Ends it: what it answers is finished. Returns once none of its processes is left.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be ended.
+    pub fn end(&self) -> Result<(), BridgeError> {
+        if self.boot != processes::boot() {
+            return self.remove();
+        }
+        let left = || -> Vec<ProcessId> {
+            with_descendants(&[self.main]).into_iter().filter(ProcessId::is_alive).collect()
+        };
+        let refused = |source: rustix::io::Errno| BridgeError::Stays { source: source.into() };
+        self.main.signal(Signal::TERM).map_err(refused)?;
+        let since = Instant::now();
+        while !left().is_empty() {
+            if since.elapsed() > self.stop_timeout + KILLED {
+                return Err(refused(rustix::io::Errno::TIMEDOUT));
+            }
+            if since.elapsed() > self.stop_timeout {
+                for process in left() {
+                    process.signal(Signal::KILL).map_err(refused)?;
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<(), BridgeError> {
+        Ok(files::remove_tree(&self.directory)?)
+    }
+
+    /// Returns the bridge that a killed preparation left in a directory.
+    pub(crate) fn left_in(directory: PathBuf) -> Option<Self> {
+        let text = std::fs::read(directory.join("bridge.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or_default()
+}

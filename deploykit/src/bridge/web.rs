@@ -1,0 +1,142 @@
+//! The web server that serves now, as it was started: its successor is started likewise.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use procfs::process::{LimitValue, Process};
+
+use super::Unfit;
+use crate::services::{ProcessId, ServiceState, Status};
+
+/// Variables through which a manager talks to one process, and those of a socket that was passed on.
+const OF_ONE_PROCESS: [&str; 14] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "MAINPID",
+    "MANAGERPID",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "SYSTEMD_EXEC_PID",
+    "GUNICORN_PID",
+    "GUNICORN_FD",
+    "SERVER_SOFTWARE",
+];
+
+/// How the web server was started.
+pub(crate) struct Web {
+    pub main: ProcessId,
+    /// The arguments of gunicorn.
+    pub argv: Vec<String>,
+    pub environment: HashMap<OsString, OsString>,
+    pub directory: PathBuf,
+    pub umask: u32,
+    /// How many files it may open, the soft and the hard limit; `None`: any number.
+    pub files: [Option<u64>; 2],
+    /// The memory of all its processes, in bytes.
+    pub memory: u64,
+}
+
+impl Web {
+    /// Looks at a service that runs. `configured` is its command line where its manager knows it.
+    pub(crate) fn of(state: &ServiceState, configured: &[String]) -> Result<Self, Unfit> {
+        let name = &state.service;
+        if state.status != Status::Running {
+            return Err(Unfit::new(format!("`{name}` is {}", state.status)));
+        }
+        let [main] = state.main.as_slice() else {
+            return Err(Unfit::new(format!("`{name}` has no single main process")));
+        };
+        let unseen = |error: procfs::ProcError| {
+            Unfit::new(format!("process {} of `{name}` cannot be looked into: {error}", main.pid))
+        };
+        let process = Process::new(main.pid).map_err(unseen)?;
+        if process.uid().map_err(unseen)? != rustix::process::geteuid().as_raw() {
+            return Err(Unfit::new(format!("`{name}` runs as another user")));
+        }
+        let words = process.cmdline().map_err(unseen)?;
+        let argv = arguments(&words)
+            .or_else(|| arguments(configured))
+            .ok_or_else(|| Unfit::new(format!("`{name}` does not show the command line of a gunicorn")))?;
+        let environment = process.environ().map_err(unseen)?;
+        let is_general = |name: &OsString| !OF_ONE_PROCESS.iter().any(|one| name == one);
+        let limit = process.limits().map_err(unseen)?.max_open_files;
+        let value = |limit: LimitValue| match limit {
+            LimitValue::Unlimited => None,
+            LimitValue::Value(value) => Some(value),
+        };
+        Ok(Web {
+            main: *main,
+            argv: argv.to_vec(),
+            environment: environment.into_iter().filter(|(name, _)| is_general(name)).collect(),
+            directory: process.cwd().map_err(unseen)?,
+            umask: process.status().map_err(unseen)?.umask.unwrap_or(0o022),
+            files: [value(limit.soft_limit), value(limit.hard_limit)],
+            memory: memory(&state.pids),
+        })
+    }
+}
+
+/// Returns the arguments of gunicorn in a command line: `python /srv/venv/bin/gunicorn …`, `gunicorn …` or `python -m gunicorn …`.
+fn arguments(words: &[String]) -> Option<&[String]> {
+    let name = |word: &String| {
+        Path::new(word).file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned()
+    };
+    let (program, rest) = words.split_first()?;
+    if name(program) == "gunicorn" {
+        return Some(rest);
+    }
+    if !name(program).starts_with("python") && !name(program).starts_with("pypy") {
+        return None;
+    }
+    match rest {
+        [script, arguments @ ..] if name(script) == "gunicorn" => Some(arguments),
+        [option, module, arguments @ ..]
+            if option == "-m" && (module == "gunicorn" || module == "gunicorn.app.wsgiapp") =>
+        {
+            Some(arguments)
+        }
+        _ => None,
+    }
+}
+
+/// Returns the memory that processes take, in bytes; what several share counts once.
+pub(super) fn memory(processes: &[ProcessId]) -> u64 {
+    let share = |process: &ProcessId| {
+        let all = Process::new(process.pid).and_then(|process| process.smaps_rollup()).ok()?;
+        all.memory_map_rollup
+            .iter()
+            .map(|map| map.extension.map.get("Pss").copied().unwrap_or_default())
+            .next()
+    };
+    processes.iter().filter_map(share).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gunicorn_s_arguments_are_found_in_each_shape_of_its_command_line() {
+        let found = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            arguments(&words).map(|words| words.join(" "))
+        };
+        for line in ["/v/bin/python3.11 /v/bin/gunicorn", "gunicorn", "/v/bin/gunicorn", "python -m gunicorn"]
+        {
+            assert_eq!(found(&format!("{line} -w 2 config.wsgi")).as_deref(), Some("-w 2 config.wsgi"));
+        }
+        for line in [
+            "gunicorn: master [config.wsgi]",
+            "python manage.py runserver",
+            "sh -c gunicorn",
+            "uwsgi --ini a",
+        ] {
+            assert_eq!(found(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Boots the new version's web server beside the live one, where its socket is held.
+
+use std::path::Path;
+
+use super::Preparation;
+use crate::bridge::{Boot, Booted, Unfit, Web};
+use crate::django::{Collected, Mounted};
+use crate::event::Event;
+use crate::git::{StagedTree, counted};
+use crate::keys::Size;
+use crate::operations::pip_install::Prepared as Packages;
+use crate::plan::{Phase, StepKind};
+use crate::services::{Role, Service, ServiceState};
+use crate::update::error::{PreparationError, UpdateError};
+
+/// What a bridge is made of.
+pub(super) struct Beforehand<'b> {
+    /// The Python of the new version.
+    pub python: &'b Path,
+    pub tree: &'b StagedTree,
+    pub packages: &'b Packages,
+    pub collected: &'b Result<Collected, String>,
+    pub states: &'b [ServiceState],
+}
+
+impl Preparation<'_, '_> {
+    /// Boots the web server, and returns it at its gate. Where that is not possible, the plan says why; the web then boots in the
+    /// window. `None` without a word where no socket is held.
+    pub(super) fn boot_bridge(&mut self, new: &Beforehand<'_>) -> Result<Option<Booted>, UpdateError> {
+        let services = self.site.config().services.iter().zip(new.states);
+        let web: Vec<(&Service, &ServiceState)> =
+            services.filter(|(service, _)| service.role == Role::Web).collect();
+        if !web.iter().any(|(_, state)| state.socket.holder.is_some()) {
+            return Ok(None);
+        }
+        let step = self.begin_step(StepKind::BootBridge);
+        match self.try_bridge(&web, new) {
+            Ok(booted) => {
+                let said =
+                    format!("{} at the gate, {}", counted(booted.workers, "worker"), Size(booted.memory));
+                self.end_step(step, Ok((Some(booted), said)))
+            }
+            Err(_) if self.host.is_cancelled() => {
+                self.end_step(step, Err(PreparationError::Interrupted.into()))
+            }
+            Err(Unfit(reason)) => {
+                let (phase, step) = (Phase::Prepare, StepKind::BootBridge);
+                self.events.send(Event::StepSkipped { phase, step, reason: reason.clone() });
+                self.notice(format!("the web boots in the window: {reason}"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_bridge(&self, web: &[(&Service, &ServiceState)], new: &Beforehand<'_>) -> Result<Booted, Unfit> {
+        let [(service, state)] = web else {
+            return Err(Unfit::new("there are several web services"));
+        };
+        if self.site.smoke_check().is_none_or(|check| check.pages.is_empty()) {
+            return Err(Unfit::new("`smoke.pages` is empty, so nothing tells when the web serves"));
+        }
+        self.may_go_beforehand(new)?;
+        let web = Web::of(state, service.manager.commands()[0])?;
+        has_room(&web)?;
+        let state = self.state.directory().to_owned();
+        let own = Mounted { live: state.clone(), staged: state };
+        let static_files = new.collected.as_ref().ok().and_then(Mounted::of);
+        let live = self.site.config().site.repository.clone();
+        Boot {
+            web: &web,
+            python: new.python,
+            directory: &self.state.bridge(),
+            log: self.directory().join("bridge.log"),
+            tree: Mounted { live, staged: new.tree.path.clone() },
+            show: static_files.into_iter().chain([own]).collect(),
+            limit: service.start_timeout,
+            stop_timeout: service.stop_timeout,
+        }
+        .perform(&self.host)
+    }
+
+    /// Refuses parts of the new version that cannot be shown at their live paths beforehand.
+    fn may_go_beforehand(&self, new: &Beforehand<'_>) -> Result<(), Unfit> {
+        if let Some(ready) = new.packages.goes_live() {
+            if ready.switch.is_in_place() {
+                return Err(Unfit::new("the packages are exchanged in the live virtualenv"));
+            }
+            if ready.switch.sources.is_some() {
+                return Err(Unfit::new("packages are imported from the checkout (`pip install -e`)"));
+            }
+        }
+        if new.collected.as_ref().is_ok_and(|collected| collected.placed.is_some()) {
+            return Err(Unfit::new("the static files are placed one by one"));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a second web server beside the live one where there is too little memory for it.
+fn has_room(web: &Web) -> Result<(), Unfit> {
+    // Twice: the live one may still grow, and the service's own one boots beside it.
+    let needed = Size(web.memory.saturating_mul(2));
+    match crate::host::available_memory() {
+        Some((available, _)) if available < needed => Err(Unfit::new(format!(
+            "it would take about {}, and {available} of memory is available",
+            Size(web.memory)
+        ))),
+        _ => Ok(()),
+    }
+}
