@@ -39,7 +39,7 @@ pub(crate) fn migrated(engine: Engine) -> Option<(Site, Database)> {
     Some((site, database))
 }
 
-fn migrated_on(database: &Database) -> Option<Site> {
+pub(crate) fn migrated_on(database: &Database) -> Option<Site> {
     let site = Site::on(database)?;
     let (host, mut session) = (Host::new(), site.boot());
     let plan = session.on("default").migrations(&host).expect("a plan");

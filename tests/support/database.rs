@@ -43,6 +43,10 @@ const KEEPER: &str = "trap '' HUP; directory=$1; signal=$2; shift 2; \"$@\" & se
 
 const ADMIN: &str = "admin-of-the-tests";
 
+/// Files of a server that offers TLS.
+const CERTIFICATE: &str = "server.crt";
+const KEY: &str = "server.key";
+
 impl Engine {
     /// Returns the package that Django reaches it with.
     pub fn driver(self) -> &'static str {
@@ -64,13 +68,13 @@ impl Engine {
         static POSTGRESQL: OnceLock<Option<String>> = OnceLock::new();
         static MARIADB: OnceLock<Option<String>> = OnceLock::new();
         match self {
-            Engine::PostgreSql => POSTGRESQL.get_or_init(|| self.start()).clone(),
-            Engine::MariaDb => MARIADB.get_or_init(|| self.start()).clone(),
+            Engine::PostgreSql => POSTGRESQL.get_or_init(|| self.start(false)).clone(),
+            Engine::MariaDb => MARIADB.get_or_init(|| self.start(false)).clone(),
         }
     }
 
-    /// Makes a server and starts it.
-    fn start(self) -> Option<String> {
+    /// Makes a server, perhaps one that offers TLS, and starts it.
+    fn start(self, tls: bool) -> Option<String> {
         let directory =
             tempfile::Builder::new().prefix("db-").tempdir().expect("a temporary directory").keep();
         let data = directory.join("data");
@@ -92,6 +96,18 @@ impl Engine {
                 init
             }
         };
+        if tls {
+            let mut make = Command::new("openssl");
+            make.args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-newkey", "ec"]);
+            make.args([
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+            ]);
+            make.arg("-keyout").arg(directory.join(KEY)).arg("-out").arg(directory.join(CERTIFICATE));
+            run(&mut make).unwrap_or_else(|error| panic!("{error}"));
+        }
         self.give(&directory);
         run(&mut init).unwrap_or_else(|error| panic!("{error}"));
         self.serve(&directory)
@@ -116,6 +132,10 @@ impl Engine {
                     .arg(format!("--socket={}", socket.display()));
                 server.arg(format!("--pid-file={}", directory.join("server.pid").display()));
                 server.arg(format!("--tmpdir={}", directory.display()));
+                if directory.join(CERTIFICATE).exists() {
+                    server.arg(format!("--ssl-cert={}", directory.join(CERTIFICATE).display()));
+                    server.arg(format!("--ssl-key={}", directory.join(KEY).display()));
+                }
                 (server, "TERM", socket.display().to_string())
             }
         };
@@ -187,7 +207,14 @@ impl Database {
 
     /// Makes a database on a server of its own, which may be ended and stopped.
     pub fn alone(engine: Engine) -> Option<Database> {
-        Some(Database::on(engine, engine.start()?))
+        Some(Database::on(engine, engine.start(false)?))
+    }
+
+    /// Makes a database on a MariaDB server whose certificate Django verifies.
+    pub fn with_tls() -> Option<Database> {
+        static HOST: OnceLock<Option<String>> = OnceLock::new();
+        let host = HOST.get_or_init(|| Engine::MariaDb.start(true)).clone()?;
+        Some(Database::on(Engine::MariaDb, host))
     }
 
     fn on(engine: Engine, host: String) -> Database {
@@ -266,7 +293,17 @@ impl Database {
             Engine::MariaDb => "django.db.backends.mysql",
         };
         let (name, password, host) = (&self.name, &self.password, &self.host);
-        json!({"ENGINE": engine, "NAME": name, "USER": name, "PASSWORD": password, "HOST": host}).to_string()
+        let mut found =
+            json!({"ENGINE": engine, "NAME": name, "USER": name, "PASSWORD": password, "HOST": host});
+        if let Some(certificate) = self.certificate() {
+            found["OPTIONS"] = json!({ "ssl_ca": certificate });
+        }
+        found.to_string()
+    }
+
+    /// Returns the certificate of the server, if there is one.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        Some(self.directory().join(CERTIFICATE)).filter(|path| path.exists())
     }
 
     /// Runs SQL as the owner and returns the rows, columns parted by `|` or a tab.

@@ -193,8 +193,8 @@ keys! {
         /// Maximum duration of a copy with all rows, by the speed of the last copy of the same database within a week. What would
         /// take longer is copied like a database that is larger than `limit`.
         "time-limit" => time_limit: Duration = seconds(60);
-        /// A scratch database of PostgreSQL, as a URL, for the copy of `default` if no private server can have it. `$NAME`: the
-        /// URL is the value of that variable in `site.env` or `site.env-file`.
+        /// A scratch database of PostgreSQL or MariaDB, as a URL, for the copy of `default` if no private server can have it.
+        /// `$NAME`: the URL is the value of that variable in `site.env` or `site.env-file`.
         "database-url" => database_url: Option<String>, type "URL", example "$REHEARSAL_DATABASE_URL";
     }
 }

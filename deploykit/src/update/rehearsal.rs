@@ -211,13 +211,15 @@ const LACKS: [(&[&str], &str); 3] = [
     ),
 ];
 
-/// What PostgreSQL says where a role lacks rights that the role of the live database may have.
-const RIGHTS: [&str; 5] = [
+/// What a server says where a role lacks rights that the role of the live database may have.
+const RIGHTS: [&str; 7] = [
     "must be member of role",
     "must be able to set role",
     "must be owner of",
     "permission denied",
     "role \"",
+    "command denied to user",
+    "access denied for user",
 ];
 
 /// Says what a migration failed for want of that a copy need not have; `None`: it failed by itself. `in_scratch`: another role owns

@@ -11,7 +11,7 @@ import time
 import traceback
 from typing import Any, Iterator
 
-from . import private_mariadb, private_postgresql, redis_servers, scratch_postgresql
+from . import private_mariadb, private_postgresql, redis_servers
 from .backup_sqlite import copy_database
 from .beside import beside
 from .connections import has_database, place_of
@@ -20,10 +20,16 @@ from .errors import Failed, Refused, readable, text_of, without_passwords
 from .kinds import Connection, Json
 from .private import CannotCopy, check_room, end_left_server, end_with_parent, refusal, system
 from .registry import answers
+from .scratch import Scratch
+from .scratch_mariadb import MariaDbScratch
+from .scratch_postgresql import PostgreSqlScratch
 from .sql import rows_of
 
 # The alias whose database `rehearsal.database-url` may receive.
 MAIN = "default"
+
+# The kinds of scratch databases, by what Django calls their vendor.
+SCRATCH: dict[str, type[Scratch]] = {"postgresql": PostgreSqlScratch, "mysql": MariaDbScratch}
 
 
 @answers("copy_databases")
@@ -121,11 +127,10 @@ def copy_to_scratch(databases: dict[str, list[str]], request: Json, found: Json)
     aliases = [alias for aliases in databases.values() for alias in aliases]
     private = found["skipped"].pop(MAIN)["reason"]
     with skipping(found, aliases):
-        if connections[MAIN].vendor != "postgresql":
-            raise CannotCopy("%s; `rehearsal.database-url` is for PostgreSQL only" % private)
         directory = os.path.join(request["directory"], "scratch")
         opened = {alias: connections[alias] for alias in [MAIN] + sorted(set(databases) - {MAIN})}
-        scratch = scratch_postgresql.Scratch(directory, opened, request["scratch_url"], request["nice"], private)
+        kind = SCRATCH[connections[MAIN].vendor]
+        scratch = kind(directory, opened, request["scratch_url"], request["nice"], private)
         begun = time.monotonic()
         size, whole = scratch.copy(request["limits"][MAIN])
         note(found, aliases, size, time.monotonic() - begun)
@@ -145,8 +150,11 @@ def do_clear_scratch(request: Json) -> Json:
     """Empties the scratch database of the configuration if a copy for a rehearsal is in it."""
     from django.db import connections
 
+    kind = SCRATCH.get(connections[MAIN].vendor)
+    if kind is None:
+        return {}
     try:
-        scratch_postgresql.clear(connections[MAIN], request["scratch_url"], request["directory"])
+        kind.clear(connections[MAIN], request["scratch_url"], request["directory"])
     except Exception as error:
         raise Failed("raised", error) from error
     return {}

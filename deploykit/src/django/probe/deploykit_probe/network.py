@@ -23,12 +23,12 @@ LOOKS_UP = ("socket.getaddrinfo", "socket.gethostbyname")
 WATCHING = False
 
 
-# Addresses of other machines that servers of this sandbox have.
+# Addresses of other machines that servers of this sandbox have, and Unix sockets of its proxies.
 OWN: set[str] = set()
 
 
 def watch(own: Iterable[str] = ()) -> None:
-    """Begins to record attempts; these addresses of other machines are in this sandbox."""
+    """Begins to record attempts; these addresses of other machines and these Unix sockets are in this sandbox."""
     global WATCHING
     OWN.update(own)
     if not WATCHING:
@@ -61,7 +61,7 @@ def connected(event: str, opened: socket.socket, address: Any) -> str | None:
     if opened.family == getattr(socket, "AF_UNIX", None) and isinstance(address, (str, bytes)):
         path = os.fsdecode(address)
         path = "@" + path[1:] if path.startswith("\0") else os.path.abspath(path)
-        return None if path in unix_sockets() else path
+        return None if path in unix_sockets() or os.path.realpath(path) in OWN else path
     if opened.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
         return None
     host, port = str(address[0]), address[1]

@@ -18,10 +18,10 @@ SERVERS = ("redis", "memcached", "valkey")
 QUEUES = ("redis", "rediss", "valkey", "amqp", "amqps", "pyamqp", "sqs")
 
 
-# Options of a connection to PostgreSQL that a proxy on this machine cannot meet.
+# Options of a connection that a proxy on this machine cannot meet, beside those that begin with `ssl`.
 OF_SERVER = (
-    "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "sslnegotiation", "channel_binding", "gssencmode",
-    "require_auth", "requirepeer", "assume_role",
+    "channel_binding", "gssencmode", "require_auth", "requirepeer", "assume_role",
+    "auth_plugin_map", "get_server_public_key", "server_public_key",
 )  # fmt: skip
 
 
@@ -76,8 +76,11 @@ def plain_databases(settings: Settings, plain: Sequence[str]) -> dict[str, Any]:
     for alias in plain:
         if alias in changed:
             options = changed[alias].get("OPTIONS") or {}
-            kept = {name: value for name, value in options.items() if name not in OF_SERVER}
-            changed[alias] = dict(changed[alias], OPTIONS=dict(kept, sslmode="disable"))
+            kept = {name: value for name, value in options.items() if name not in OF_SERVER and not name.startswith("ssl")}
+            if "mysql" not in str(changed[alias].get("ENGINE")):
+                # By default, only clients of PostgreSQL ask their variables.
+                kept["sslmode"] = "disable"
+            changed[alias] = dict(changed[alias], OPTIONS=kept)
     return {"DATABASES": changed}
 
 

@@ -11,7 +11,7 @@ import subprocess
 from typing import IO, Any, Iterable, Sequence
 
 from .backup_mariadb import MARIADB_OWNED
-from .copies_sqlite import SMALL
+from .contents_mariadb import pipe, unlocked_contents_of
 from .kinds import Connection, Cursor, Json
 from .private import (
     PATIENCE,
@@ -29,9 +29,9 @@ from .private import (
     version_of,
     wait_for,
 )
-from .programs_mysql import dump_arguments, options_text, program, quoted_lines
+from .programs_mysql import program, quoted_lines
 from .sql import rows_of
-from .tools import feed_tool, path_of, run_tool, touch, unnamed_file
+from .tools import feed_tool, run_tool
 
 # Directories of the server, which the `PATH` of a user may lack.
 PLACES = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/libexec", "/usr/local/mysql/bin")
@@ -272,44 +272,27 @@ class Server:
     def copy(self, connection: Connection, limit: int) -> tuple[int, bool]:
         """Copies a database, above the limit without most of its rows; returns its size, and whether all rows were copied."""
         with connection.cursor() as cursor:
-            name: str = rows_of(cursor, "SELECT DATABASE()")[0][0]
-            accounts = accounts_of(cursor, name)
-            sql = "SELECT table_name, coalesce(data_length + index_length, 0), table_type FROM information_schema.tables"
-            tables = rows_of(cursor, sql + " WHERE table_schema = DATABASE()")
-            size, extra = sum(int(row[1]) for row in tables), []
-            if name in self.copied:
-                # Another alias has the same database, perhaps with another user.
-                self.run(accounts)
-                return size, self.copied[name]
-            for option, table in (("routines", "routine"), ("events", "event")):
-                sql = "SELECT count(*) FROM information_schema.%ss WHERE %s_schema = DATABASE()" % (table, table)
-                extra += ["--" + option] if rows_of(cursor, sql)[0][0] else []
-            touch(cursor, [connection.ops.quote_name(row[0]) for row in tables if row[2].startswith("BASE")])
-            sql = "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata"
-            charset = rows_of(cursor, sql + " WHERE schema_name = DATABASE()")[0]
+            found = unlocked_contents_of(connection, cursor)
+            accounts = accounts_of(cursor, found.name)
+        if found.name in self.copied:
+            # Another alias has the same database, perhaps with another user.
+            self.run(accounts)
+            return found.size, self.copied[found.name]
         connection.close()
-        whole = size <= limit
+        whole = found.size <= limit
         if whole:
-            check_room(self.directory, size)
-        create = "CREATE DATABASE %s CHARACTER SET %s COLLATE %s" % ((quoted(name),) + tuple(charset))
-        self.run([create])
-        self.fill(connection, extra + ([] if whole else ["--no-data"]) + [name], name)
-        kept = [row[0] for row in tables if row[0] in SMALL]
-        if kept and not whole:
-            self.fill(connection, ["--no-create-info", "--skip-triggers", name] + kept, name)
+            check_room(self.directory, found.size)
+        self.run(["CREATE DATABASE %s CHARACTER SET %s COLLATE %s" % ((quoted(found.name),) + found.collation)])
+        self.fill(connection, found.programs + ([] if whole else ["--no-data"]) + [found.name], found.name)
+        if not whole and found.small():
+            self.fill(connection, ["--no-create-info", "--skip-triggers", found.name] + found.small(), found.name)
         self.run(accounts)
-        self.copied[name] = whole
-        return size, whole
+        self.copied[found.name] = whole
+        return found.size, whole
 
     def fill(self, connection: Connection, what: list[str], name: str) -> None:
         """Copies the contents of a database."""
-        options = unnamed_file(options_text(connection))
-        source = [self.programs["dump"], "--defaults-file=" + path_of(options)] + dump_arguments(True) + what
-        env = plain_environment(["MYSQL", "MARIADB"])
-        try:
-            piped(source, dict(os.environ), self.client(ADMIN) + [name], env, self.nice, (options, self.number))
-        finally:
-            os.close(options)
+        pipe(connection, what, self.client(ADMIN) + [name], self.nice, (self.number,))
 
     def stop(self) -> None:
         """Shuts the server down cleanly, so that it starts again at once."""

@@ -19,11 +19,14 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from . import editable, kernel, proxy_postgresql
+from . import editable, kernel
 from .errors import Refused, readable
 from .http_server import bind
 from .kinds import Json
 from .layers import Layers, open_up
+from .proxy import Proxy, target_of
+from .proxy_mariadb import MariaDbProxy
+from .proxy_postgresql import PostgreSqlProxy
 from .registry import answers
 
 # How long a server may take until it answers, in seconds.
@@ -70,6 +73,9 @@ def forbidden(number: int, user: bool) -> str | None:
         return "this user may not mount here (a container, or a service that systemd restricts)"
     return None
 
+
+# The proxies for scratch databases, by what Django calls their vendor.
+PROXIES: dict[str, type[Proxy]] = {"postgresql": PostgreSqlProxy, "mysql": MariaDbProxy}
 
 # The servers of this sandbox, each with the signal that shuts it down cleanly.
 STARTED: list[tuple[int, int]] = []
@@ -127,6 +133,12 @@ def enter(spec: Json, kept: set[int]) -> None:
     os.environ.update(spec.get("variables", {}))
 
 
+def addresses(spec: Json) -> list[str]:
+    """Returns the addresses of other machines that servers of the sandbox have, and the Unix sockets of its proxies there."""
+    found: list[str] = [one for server in spec.get("servers", []) for one in server.get("listen", [])]
+    return found + [path for proxy in spec.get("proxies", []) for path in proxy["at"]]
+
+
 def start_proxy(proxy: Json, url: str) -> None:
     """Starts a process outside of this sandbox, through which it reaches a scratch database. It ends with this process."""
     for path in proxy["listen"]:
@@ -150,7 +162,8 @@ def start_proxy(proxy: Json, url: str) -> None:
         os.dup2(null, 0)
         os.dup2(null, 1)
         kernel.close_all_but({one.fileno() for one in listening})
-        proxy_postgresql.Proxy(proxy_postgresql.target_of(url), proxy["names"], proxy["settings"]).serve(listening)
+        kind = PROXIES[proxy["vendor"]]
+        kind(target_of(url, kind.dialect), proxy["names"], proxy["settings"]).serve(listening)
     except BaseException:
         traceback.print_exc(file=sys.stderr)
     finally:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from typing import Any, NamedTuple
+from typing import NamedTuple, Sequence
 
 from .backup_postgresql import POSTGRESQL_DROPS, postgresql_environment, postgresql_role, postgresql_tools
 from .errors import Refused
 from .kinds import Connection, Cursor, Json
-from .private import CannotCopy, Endpoints, directory_for, piped, plain_environment
+from .private import CannotCopy, piped, plain_environment
 from .private_postgresql import DROPPED, add_endpoint, quoted_name, small_tables
-from .proxy_postgresql import Target, target_of
+from .proxy import PATIENCE, Target
+from .proxy_postgresql import DIALECT
 from .schema_postgresql import postgresql_own
+from .scratch import KEY, Scratch, not_empty
 from .sql import rows_of
-
-KEY = "`rehearsal.database-url`"
 
 # What tells a database from all others, in any server.
 IDENTITY = """SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid FROM pg_database
@@ -73,11 +71,6 @@ def facts_of(cursor: Cursor) -> Facts:
     return Facts(*rows_of(cursor, FACTS)[0])
 
 
-def identity_of(cursor: Cursor) -> str:
-    """Returns what tells the database of this connection from all others."""
-    return str(rows_of(cursor, IDENTITY)[0][0])
-
-
 def quoted(name: str) -> str:
     """Returns a name as SQL."""
     return '"%s"' % name.replace('"', '""')
@@ -86,26 +79,6 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """Returns a string as SQL."""
     return "E'%s'" % text.replace("\\", "\\\\").replace("'", "''")
-
-
-def scratch_of(live: Connection, target: Target) -> Connection:
-    """Returns a connection to the scratch database, which is not opened yet."""
-    connection = live.copy()
-    connection.settings_dict.update(target.settings())
-    return connection
-
-
-def read_url(url: str) -> Target:
-    """Reads the URL of the configuration."""
-    try:
-        return target_of(url)
-    except ValueError as error:
-        raise CannotCopy("%s cannot be read: %s" % (KEY, error)) from error
-
-
-def marker_for(directory: str) -> str:
-    """Returns the comment of a scratch database whose contents deploykit may remove: it names the site."""
-    return "deploykit rehearsal of %s:%s" % (platform.node(), os.path.realpath(directory))
 
 
 def check_rights(cursor: Cursor, live: Facts, role: str) -> None:
@@ -163,68 +136,48 @@ def empty(cursor: Cursor) -> None:
         raise CannotCopy("%s cannot be emptied: `%s` does not remove everything" % (KEY, left[0]))
 
 
-def reached(endpoints: Endpoints, connection: Connection) -> str:
-    """Adds the address of a connection; returns what tells its database from all others."""
-    connection.ensure_connection()
-    add_endpoint(endpoints, connection)
-    with connection.cursor() as cursor:
-        return identity_of(cursor)
+class PostgreSqlScratch(Scratch):
+    """A scratch database of PostgreSQL."""
 
+    dialect, identity_query = DIALECT, IDENTITY
 
-class Scratch:
-    """A scratch database, with a proxy at the addresses of the live server."""
+    @classmethod
+    def options(cls, connection: Connection, target: Target) -> Json:
+        """Returns the `OPTIONS` of a connection to the scratch database."""
+        options = {"sslmode": target.mode, "sslrootcert": target.root, "connect_timeout": int(PATIENCE)}
+        return {name: value for name, value in options.items() if value}
 
-    def __init__(self, directory: str, opened: dict[str, Connection], url: str, nice: int, private: str) -> None:
-        """Takes a directory for sockets, the connections to one live server by alias, the URL, the priority, and why there is
-        no private server. The first alias is the one to copy.
-        """
-        live = next(iter(opened.values()))
-        self.directory, self.live, self.nice = directory, live, nice
-        self.target = read_url(url)
-        self.marker = marker_for(os.path.dirname(directory))
-        self.endpoints = Endpoints(directory)
-        found = {alias: reached(self.endpoints, connection) for alias, connection in opened.items()}
-        main, *_ = found
-        for alias, place in found.items():
-            if place != found[main]:
-                text = "%s; %s is for `%s` only, and `%s` is in the same server"
-                raise CannotCopy(text % (private, KEY, main, alias))
-        self.names = sorted({str(one.connection.info.dbname) for one in opened.values()})
-        self.connection = scratch_of(live, self.target)
-        self.settings: dict[str, str] = {}
-        self.identity = ""
-        self.size = 0
+    @classmethod
+    def comment(cls, cursor: Cursor) -> str | None:
+        """Returns the comment of the database of this connection."""
+        return facts_of(cursor).comment
 
-    def copy(self, limit: int) -> tuple[int, bool]:
-        """Copies the live database, above the limit without most of its rows; returns its size, and whether all were copied."""
-        tools = postgresql_tools(self.live)
-        try:
-            self.connection.ensure_connection()
-        except Exception as error:
-            raise CannotCopy("%s cannot be reached: %s" % (KEY, str(error).strip())) from error
-        with self.live.cursor() as live, self.connection.cursor() as scratch:
-            original = facts_of(live)
-            self.prepare(live, scratch, original)
-            self.settings = dict(rows_of(live, SETTINGS))
-            whole = original.size <= limit
-            kept = [] if whole else small_tables(live)
-            empty(scratch)
-            scratch.execute("COMMENT ON DATABASE %s IS %s" % (quoted(self.target.name), literal(self.marker)))
-        self.live.close()
-        for what in self.parts(whole, kept):
-            self.fill(tools, what)
-        with self.connection.cursor() as scratch:
-            scratch.execute("ANALYZE")
-            self.size = facts_of(scratch).size
-            self.identity = identity_of(scratch)
-        self.connection.close()
-        return original.size, whole
+    @classmethod
+    def empty(cls, cursor: Cursor, marker: str) -> None:
+        """Removes all that is in the database of this connection, and sets its comment."""
+        empty(cursor)
+        cursor.execute("COMMENT ON DATABASE %s IS %s" % (quoted(facts_of(cursor).name), literal(marker)))
 
-    def prepare(self, live: Cursor, scratch: Cursor, original: Facts) -> None:
-        """Fails unless the scratch database is another one, without rights on the live one, and empty or deploykit's own."""
-        if identity_of(live) == identity_of(scratch):
-            raise CannotCopy("%s names the live database itself" % KEY)
-        found = facts_of(scratch)
+    def add_endpoint(self, connection: Connection) -> None:
+        """Connects, and adds the address to the endpoints."""
+        connection.ensure_connection()
+        add_endpoint(self.endpoints, connection)
+
+    def sockets(self) -> Sequence[str]:
+        """Returns the names of the sockets in their directories."""
+        return [".s.PGSQL.%d" % port for port in sorted(self.endpoints.ports)]
+
+    def names_of(self, connection: Connection) -> set[str]:
+        """Returns what clients of an open connection call its database."""
+        return {str(connection.connection.info.dbname)}
+
+    def programs(self) -> list[str]:
+        """Returns the programs that copy."""
+        return postgresql_tools(self.live)
+
+    def check(self, live: Cursor, scratch: Cursor) -> int:
+        """Fails unless the scratch database has no rights on the live one, is like it, and is empty or deploykit's own."""
+        original, found = facts_of(live), facts_of(scratch)
         name = quoted(found.name)
         if found.server == original.server:
             check_rights(live, original, found.user)
@@ -241,28 +194,33 @@ class Scratch:
                 create %= (name, quoted(found.owner), original.encoding, original.collate, original.ctype)
                 raise CannotCopy("%s of %s is `%s`, of the live database `%s`" % (what, KEY, here, there), create)
         if found.comment != self.marker and (contents(scratch) or count_large(scratch)):
-            reason = "the database `%s` of %s is not empty, and its contents are not of this site's rehearsal"
-            raise CannotCopy(
-                reason % (found.name, KEY),
-                "name an empty database, or allow its contents to be removed: COMMENT ON DATABASE %s IS %s"
-                % (name, literal(self.marker)),
-            )
+            raise not_empty(found.name, "COMMENT ON DATABASE %s IS %s" % (name, literal(self.marker)))
+        self.settings = dict(rows_of(live, SETTINGS))
+        return original.size
 
-    def parts(self, whole: bool, kept: list[str]) -> list[list[str]]:
+    def parts(self, live: Cursor, whole: bool) -> list[list[str]]:
         """Returns what is copied one after the other, as arguments."""
         if whole:
             return [[]]
+        kept = small_tables(live)
         chosen = [["--data-only"] + ["--table=*." + table for table in kept]] if kept else []
         # Only a superuser can switch foreign keys off: they come last.
         return [["--section=pre-data"]] + chosen + [["--section=post-data"]]
 
-    def fill(self, tools: list[str], what: list[str]) -> None:
+    def fill(self, programs: list[str], what: list[str]) -> None:
         """Copies contents of the live database."""
-        source = [tools[0], "--format=custom", "--compress=0", "--no-password", "--lock-wait-timeout=10000", "--no-tablespaces"]
+        source = [
+            programs[0],
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            "--lock-wait-timeout=10000",
+            "--no-tablespaces",
+        ]
         source += ["--no-subscriptions", "--no-publications", "--no-security-labels", "--no-comments"] + what
         role = postgresql_role(self.live)
         source += ["--role=" + role] if role else []
-        target = [tools[1], "--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges", "--no-password"]
+        target = [programs[1], "--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges", "--no-password"]
         target.append("--dbname=" + quoted_name(self.target.name))
         found = postgresql_environment(self.connection)
         env = plain_environment(["PG"])
@@ -276,44 +234,12 @@ class Scratch:
                 raise CannotCopy(reason, "CREATE EXTENSION %s in that database, as a superuser" % quoted(name)) from error
             raise
 
+    def finish(self, scratch: Cursor) -> int:
+        """Ends the copy, and returns its size."""
+        scratch.execute("ANALYZE")
+        return facts_of(scratch).size
+
     def missing(self, lines: str) -> list[str]:
         """Returns the extensions that could not be created, as PostgreSQL says."""
         begin = 'permission denied to create extension "'
         return [part.split('"')[0] for part in lines.split(begin)[1:2]]
-
-    def show(self) -> list[list[Any]]:
-        """Returns what the sandbox must mount: the sockets."""
-        directory_for(self.directory, None, 0o700)
-        return self.endpoints.show(None)
-
-    def proxy(self) -> Json:
-        """Returns the sockets of the proxy outside of the sandbox, what clients call the database, and their settings."""
-        directories = self.endpoints.sockets.values()
-        names = [".s.PGSQL.%d" % port for port in sorted(self.endpoints.ports)]
-        listen = [os.path.join(directory, name) for directory in directories for name in names]
-        if self.endpoints.addresses:
-            listen.append(self.socket())
-        return {"listen": listen, "names": self.names, "settings": self.settings}
-
-    def socket(self) -> str:
-        """Returns the socket to which connections to the live addresses are forwarded."""
-        return os.path.join(self.directory, "proxy.sock")
-
-    def servers(self) -> list[Json]:
-        """Returns the programs that forward connections to the live addresses."""
-        return self.endpoints.forwarders_to(self.socket())
-
-    def expected(self) -> Json:
-        """Returns the query that identifies it, and its result."""
-        return {"query": IDENTITY, "is": self.identity}
-
-
-def clear(live: Connection, url: str, directory: str) -> None:
-    """Removes the copy that is in a scratch database; nothing else is removed."""
-    connection = scratch_of(live, read_url(url))
-    try:
-        with connection.cursor() as cursor:
-            if facts_of(cursor).comment == marker_for(directory):
-                empty(cursor)
-    finally:
-        connection.close()

@@ -131,7 +131,7 @@ def boot(requests: IO[bytes]) -> None:
     if configuration.get("sandbox"):
         try:
             sandbox.enter(configuration["sandbox"], {requests.fileno(), ANSWERS.fileno()})
-            network.watch(one for server in configuration["sandbox"].get("servers", []) for one in server.get("listen", []))
+            network.watch(sandbox.addresses(configuration["sandbox"]))
         except BaseException as error:
             send(failure(error))
             return
