@@ -14,6 +14,7 @@ from typing import IO, NoReturn
 
 from . import bridge_gunicorn, bridge_helper, editable, kernel, web
 from .answers import ANSWERS
+from .bridge_gate import Gate
 from .bridge_helper import write
 from .errors import Refused, described
 from .kinds import Json
@@ -62,7 +63,7 @@ def boot(spec: Json) -> int:
     for name in FOREIGN:
         os.environ.pop(name, None)
     web.compare(spec["main"])
-    sockets = web.sockets_of(spec["main"])
+    sockets, passed = web.sockets_of(spec["main"]), web.passed_to(spec["main"])
     view = enter(spec)
     editable.lead_python_to(view.live, view.staged)
     os.umask(spec["umask"])
@@ -70,9 +71,9 @@ def boot(spec: Json) -> int:
     os.chdir(spec["cwd"])
     web.pass_on(sockets)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    bridge_helper.start(spec, view, theirs, ours)
+    helper = bridge_helper.start(spec, view, theirs, ours)
     kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
-    return bridge_gunicorn.run(spec, view, ours)
+    return bridge_gunicorn.run(spec, Gate(view, ours, helper, spec["header"]), len(sockets), passed)
 
 
 def enter(spec: Json) -> View:

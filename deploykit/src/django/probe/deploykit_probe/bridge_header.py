@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from .kinds import Json
@@ -13,8 +14,21 @@ BEGIN = ("http.response.start", "websocket.accept", "websocket.http.response.sta
 def mark(worker: Any, header: str) -> None:
     """Wraps the application of a worker, so that every answer carries the header."""
     name = "asgi" if hasattr(worker, "asgi") else "wsgi"
-    asynchronous = name == "asgi" or any(kind.__name__ == "UvicornWorker" for kind in type(worker).__mro__)
-    setattr(worker, name, (marked_asgi if asynchronous else marked_wsgi)(getattr(worker, name), header))
+    wrap = marked_asgi if name == "asgi" or is_uvicorn(worker) else marked_wsgi
+    setattr(worker, name, wrap(getattr(worker, name), header))
+
+
+def is_uvicorn(worker: Any) -> bool:
+    """Tells whether uvicorn serves."""
+    return any(kind.__name__ == "UvicornWorker" for kind in type(worker).__mro__)
+
+
+def can_mark(worker: Any) -> bool:
+    """Tells whether the application can be wrapped. uvicorn looks at it to find out what it is."""
+    if not is_uvicorn(worker):
+        return True
+    application = worker.wsgi
+    return inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(type(application).__call__)
 
 
 def marked_wsgi(application: Any, header: str) -> Any:

@@ -32,12 +32,13 @@ def write(path: str, value: Json) -> None:
     os.replace(path + ".new", path)
 
 
-def start(spec: Json, view: View, link: socket.socket, theirs: socket.socket) -> None:
-    """Starts the helper, which ends with this process at the latest."""
+def start(spec: Json, view: View, link: socket.socket, theirs: socket.socket) -> int:
+    """Starts the helper, which ends with this process at the latest, and returns its PID."""
     master = os.getpid()
-    if os.fork():
+    helper = os.fork()
+    if helper:
         link.close()
-        return
+        return helper
     try:
         theirs.close()
         kernel.die_with_parent()

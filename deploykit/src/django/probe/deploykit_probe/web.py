@@ -73,6 +73,13 @@ def sockets_of(main: int) -> list[int]:
     return found
 
 
+def passed_to(main: int) -> int:
+    """Returns how many sockets a process got from systemd."""
+    with open("/proc/%d/environ" % main, "rb") as file:
+        variables = dict(one.split(b"=", 1) for one in file.read().split(b"\0") if b"=" in one)
+    return int(variables.get(b"LISTEN_FDS", 0)) if variables.get(b"LISTEN_PID") == b"%d" % main else 0
+
+
 def is_listening(descriptor: int) -> bool:
     """Tells whether a descriptor is a socket for requests."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):

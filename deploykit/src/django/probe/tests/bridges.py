@@ -95,6 +95,14 @@ application = get_wsgi_application()
 
 ASGI = WSGI.replace("wsgi", "asgi")
 
+# Starts a program as systemd does: with the sockets of its arguments.
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
 
 def until(found: Callable[[], Any], what: str) -> Any:
     """Waits up to a minute until something is found, and returns it."""
@@ -117,6 +125,7 @@ class Site:
         self.live, self.state = top / "app", top / "app/.deploykit"
         self.staged, self.directory = self.state / "staged", self.state / "bridge"
         self.worker_class, self.application, self.arguments = "sync", "config.wsgi", ["--workers", "2"]
+        self.activated = False
         self.started: list[subprocess.Popen[bytes]] = []
         for directory in ("uploads", "collected", ".deploykit/bridge", ".deploykit/static"):
             (self.live / directory).mkdir(parents=True)
@@ -135,6 +144,9 @@ class Site:
             (self.staged / name).symlink_to(self.live / name)
         self.directory.chmod(0o700)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self.environment = {"DJANGO_SETTINGS_MODULE": "config.settings", "NOTIFY_SOCKET": "/nowhere", "GUNICORN_PID": "1"}
+        # What begins the command line of a bridge.
+        self.prefix: list[str] = []
 
     def write(self, path: Path, text: str) -> None:
         """Writes a file."""
@@ -161,11 +173,14 @@ class Site:
         """Returns the arguments of gunicorn."""
         number = self.listener.fileno()
         pidfile = str(self.top / "gunicorn.pid")
-        return [*self.arguments, "-k", self.worker_class, "-b", "fd://%d" % number, "-p", pidfile, self.application]
+        bind = [] if self.activated else ["-b", "fd://%d" % number]
+        return [*self.arguments, "-k", self.worker_class, *bind, "-p", pidfile, self.application]
 
-    def start_web(self) -> subprocess.Popen[bytes]:
-        """Starts the web, and waits until it serves."""
-        argv = [self.python, "-B", "-m", "gunicorn", *self.gunicorn()]
+    def start_web(self, *by: str) -> subprocess.Popen[bytes]:
+        """Starts the web, possibly by a program, and waits until it serves."""
+        number = str(self.listener.fileno())
+        activate = [self.python, "-c", ACTIVATE, number] if self.activated else []
+        argv = [*by, *activate, self.python, "-B", "-m", "gunicorn", *self.gunicorn()]
         log = (self.top / "web.log").open("ab")
         self.web = self.start(*argv, cwd=self.live, pass_fds=[self.listener.fileno()], stdout=log, stderr=log)
         log.close()
@@ -196,11 +211,12 @@ class Site:
         log = (self.directory / "log").open("ab")
         self.own()
         self.bridge = self.start(
+            *self.prefix,
             self.python,
             "-c",
             LOADER,
             cwd=self.directory,
-            env={"DJANGO_SETTINGS_MODULE": "config.settings", "NOTIFY_SOCKET": "/nowhere", "GUNICORN_PID": "1"},
+            env=self.environment,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -232,6 +248,26 @@ class Site:
         """Opens the gate."""
         (self.directory / "gate.new").write_text("")
         (self.directory / "gate.new").rename(self.directory / "gate")
+
+    def take_over(self) -> None:
+        """Lets the bridge serve in the place of the web."""
+        self.ready()
+        assert self.stop(self.web) == 0
+        self.switch()
+        self.open_gate()
+        until((self.directory / "free").exists, "the view is gone")
+
+    def failure(self) -> str:
+        """Waits until the bridge has failed, and returns why."""
+        assert self.bridge.wait(timeout=60) == 1
+        assert until(lambda: not self.processes(), "no process is left")
+        reason: str = json.loads((self.directory / "failed").read_text())["reason"]
+        return reason
+
+    def files(self) -> list[str]:
+        """Returns all files but those of the bridge."""
+        found = [path for path in self.top.rglob("*") if self.directory not in path.parents]
+        return sorted(str(path.relative_to(self.top)) for path in found)
 
     def switch(self) -> None:
         """Makes the staged files the live ones."""
@@ -273,8 +309,9 @@ class Page:
 
     def __init__(self, site: Site, target: str) -> None:
         """Asks for it."""
-        self.connection = socket.create_connection(site.listener.getsockname())
+        self.connection = socket.socket(site.listener.family)
         self.connection.settimeout(60)
+        self.connection.connect(site.listener.getsockname())
         self.connection.sendall(b"GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n" % target.encode())
         self.text = b""
 
@@ -327,17 +364,21 @@ class Visitor:
     """Asks for pages, one after the other, until it is told to stop."""
 
     def __init__(self, site: Site, *targets: str) -> None:
-        """Begins."""
+        """Takes the pages that it asks for."""
         self.site, self.targets = site, targets
         self.pages: list[Page] = []
         self.failed: list[BaseException] = []
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self) -> Visitor:
+        """Begins."""
         self.thread.start()
+        return self
 
     def run(self) -> None:
         """Asks."""
-        while not self.stopping.is_set():
+        while not self.stopping.is_set() and not self.failed:
             for target in self.targets:
                 try:
                     page = Page(self.site, target)
@@ -347,13 +388,12 @@ class Visitor:
                 else:
                     self.pages.append(page)
 
-    def stop(self) -> list[Page]:
-        """Stops, and returns the answers."""
+    def __exit__(self, *exception: object) -> None:
+        """Stops."""
         self.stopping.set()
         self.thread.join(60)
         assert not self.thread.is_alive()
         assert not self.failed
-        return self.pages
 
 
 @contextlib.contextmanager

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
+import sqlite3
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
-from .bridges import USERS, Page, Site, Visitor, site_of, until
+from .bridges import USERS, WSGI, Page, Site, Visitor, site_of, until
+
+WAITING = {"workers": 2, "threads": [], "processes": [], "written": []}
+
+# Classes of workers, with their applications and options.
+KINDS = {
+    "sync": ("sync", "config.wsgi", ()),
+    "preload": ("sync", "config.wsgi", ("--preload",)),
+    "gthread": ("gthread", "config.wsgi", ("--threads", "4")),
+    "gevent": ("gevent", "config.wsgi", ()),
+    "asgi": ("asgi", "config.asgi", ()),
+    "uvicorn": ("uvicorn.workers.UvicornWorker", "config.asgi", ()),
+    "uvicorn-worker": ("uvicorn_worker.UvicornWorker", "config.asgi", ()),
+}
 
 
 @pytest.fixture(params=USERS, ids=lambda user: "root" if user == 0 else "ordinary")
@@ -18,13 +36,20 @@ def site(request: pytest.FixtureRequest, servers: Path) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture
+def ordinary(servers: Path) -> Iterator[Site]:
+    """A site of an ordinary user."""
+    with site_of(USERS[-1], servers) as site:
+        yield site
+
+
 def test_it_waits_then_serves_then_ends(site: Site) -> None:
     """Answers wait while the gate is shut; then all of them come from the bridge, at the live paths."""
     mounts = Path("/proc/self/mountinfo").read_text()
     site.start_web()
-    pidfile = (site.top / "gunicorn.pid").read_text()
+    pidfile, files = (site.top / "gunicorn.pid").read_text(), site.files()
     site.start_bridge()
-    assert site.ready() == [{"workers": 2, "threads": [], "written": []}] * 2
+    assert site.ready() == [WAITING] * 2
     assert json.loads((site.directory / "master").read_text())["pid"] == site.bridge.pid
     assert (Page(site, "/facts/").facts["version"], (site.top / "gunicorn.pid").read_text()) == ("old", pidfile)
     assert site.stop(site.web) == 0
@@ -37,44 +62,206 @@ def test_it_waits_then_serves_then_ends(site: Site) -> None:
     told = {"version": "new", "master": site.bridge.pid, "directory": str(site.live), "base": str(site.live), "style": "new"}
     assert [{name: facts[name] for name in told} for facts in found] == [told] * 8
     assert {facts["file"] for facts in found} == {str(site.live / "config/urls.py")}
-    assert Page(site, "/stream/").body.count("new") == 3
-    assert Page(site, "/stream/").is_marked
+    assert {facts["cores"] for facts in found} == {len(os.sched_getaffinity(0))}
+    until(lambda: Page(site, "/facts/").facts["nice"] == 0, "the priority is as it was")
     assert (Page(site, "/fail/").status, Page(site, "/fail/").is_marked) == (500, True)
+    assert (Page(site, "/upload/").body, (site.live / "uploads/new").read_text()) == ("new", "uploaded")
     assert (Page(site, "/write/").body, site.rows("db.sqlite3"), site.rows("state/deep/db.sqlite3")) == (
         "new",
         ["new"],
         ["new"],
     )
-    until(lambda: (site.directory / "free").exists(), "the view is gone")
-    slow = Page(site, "/slow/")
-    until(lambda: (site.live / "uploads/slow").exists(), "the request is under way")
-    site.bridge.terminate()
-    (site.live / "uploads/go-on").touch()
-    assert (slow.body, slow.is_marked, site.bridge.wait(timeout=60)) == ("new", True, 0)
+    assert site.stop(site.bridge) == 0
     assert site.processes() == []
-    assert not (site.top / "gunicorn.pid").exists()
+    assert site.files() == sorted({*files, "app/uploads/new"} - {"gunicorn.pid"})
+    assert sorted(path.name for path in site.directory.iterdir()) == ["free", "gate", "log", "master", "ready", "view"]
     assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def visited(site: Site) -> None:
+    """Takes a site over the whole sequence while a visitor asks, and writes."""
     site.start_web()
-    page = Page(site, "/facts/")
-    assert (page.facts["version"], page.is_marked) == ("new", False)
+    with Visitor(site, "/facts/", "/write/", "/stream/") as visitor:
+        site.start_bridge()
+        site.take_over()
+        until(lambda: visitor.pages[-1].is_marked, "the bridge serves")
+        slow = Page(site, "/slow/")
+        until((site.live / "uploads/slow").exists, "the request is under way")
+        site.start_web()
+        site.bridge.terminate()
+        (site.live / "uploads/go-on").touch()
+        assert (slow.body, slow.is_marked, site.bridge.wait(timeout=60)) == ("new", True, 0)
+        count = len(visitor.pages)
+        until(lambda: len(visitor.pages) > count + 10, "the web serves")
+    pages = visitor.pages
+    assert {page.status for page in pages} == {200}
+    versions = ["old" if "old" in page.body else "new" for page in pages]
+    assert versions == sorted(versions, reverse=True)
+    first = versions.index("new")
+    assert pages[first].is_marked
+    assert not [page for page in [*pages[:first], pages[-1]] if page.is_marked]
+    assert [page for page in pages[first:] if page.is_marked and page.body == "new" * 3], "a stream is marked"
 
 
 def test_no_request_fails(site: Site) -> None:
-    """Over the whole sequence, for a visitor who also writes."""
+    """For root and for an ordinary user."""
+    visited(site)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sync"])
+def test_no_request_fails_with(ordinary: Site, kind: str) -> None:
+    """With every class of workers."""
+    ordinary.worker_class, ordinary.application, options = KINDS[kind]
+    ordinary.arguments += options
+    visited(ordinary)
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
+def test_a_worker_that_died_is_replaced(ordinary: Site, options: tuple[str, ...]) -> None:
+    """The new one does not wait; it is marked, and in the live tree."""
+    ordinary.arguments = ["--workers", "1", *options]
+    ordinary.start_web()
+    ordinary.start_bridge()
+    ordinary.take_over()
+    before = Page(ordinary, "/facts/").facts
+    os.kill(before["pid"], signal.SIGKILL)
+    page = Page(ordinary, "/facts/")
+    assert page.is_marked
+    changed = {name for name, value in page.facts.items() if value != before[name]}
+    assert changed == {"pid"}
+    assert "SIGUSR2" not in ordinary.log()
+    os.kill(ordinary.bridge.pid, signal.SIGUSR2)
+    until(lambda: "SIGUSR2 is ignored" in ordinary.log(), "the signal is handled")
+
+
+BOOT = (
+    WSGI
+    + """
+import time
+from django.conf import settings
+from django.db import connections, transaction
+uploads = settings.BASE_DIR / "uploads"
+def write(name, alias):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("INSERT INTO item VALUES (%s)", [name])
+def wait_for(name):
+    while not (uploads / name).exists():
+        time.sleep(0.01)
+with transaction.atomic("default"), transaction.atomic("deep"):
+    write("in the boot", "default")
+    write("in the boot", "deep")
+    (uploads / "begun").touch()
+    wait_for("go-on")
+(uploads / "committed").touch()
+wait_for("locked")
+try:
+    connections["default"].cursor().execute("PRAGMA busy_timeout = 0")
+    write("too early", "default")
+except Exception as error:
+    (uploads / "refused").write_text(str(error))
+"""
+)
+
+
+def test_the_database_is_the_live_one(site: Site) -> None:
+    """SQLite's journals are beside the real files, so that locks and rollbacks hold for all."""
+    site.arguments = ["--workers", "1"]
+    site.write(site.staged / "config/wsgi.py", BOOT)
     site.start_web()
-    visitor = Visitor(site, "/facts/", "/write/", "/stream/")
+    site.start_bridge()
+    uploads, databases = site.live / "uploads", [site.live / "db.sqlite3", site.live / "state/deep/db.sqlite3"]
+    until((uploads / "begun").exists, site.log())
+    for path in databases:
+        assert path.with_name("db.sqlite3-journal").exists()
+        with contextlib.closing(sqlite3.connect(str(path), timeout=0)) as database:
+            with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+                database.execute("INSERT INTO item VALUES ('too early')")
+    (uploads / "go-on").touch()
+    until((uploads / "committed").exists, site.log())
+    with contextlib.closing(sqlite3.connect(str(databases[0]), isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("INSERT INTO item VALUES ('of another process')")
+        (uploads / "locked").touch()
+        until((uploads / "refused").exists, site.log())
+        database.execute("COMMIT")
+    assert (uploads / "refused").read_text() == "database is locked"
+    assert site.ready() == [dict(WAITING, workers=1)]
+    assert (site.rows("db.sqlite3"), site.rows("state/deep/db.sqlite3")) == (
+        ["in the boot", "of another process"],
+        ["in the boot"],
+    )
+    assert not [path for path in databases if path.with_name("db.sqlite3-journal").exists()]
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
+def test_it_ends_with_its_owner(site: Site, options: tuple[str, ...]) -> None:
+    """While the gate is shut; the web serves on, and nothing is left."""
+    mounts = Path("/proc/self/mountinfo").read_text()
+    site.arguments += options
+    site.start_web()
+    files = site.files()
     site.start_bridge()
     site.ready()
-    assert site.stop(site.web) == 0
-    site.switch()
-    site.open_gate()
-    until(lambda: visitor.pages[-1].is_marked, "the bridge serves")
+    site.owner.kill()
+    assert site.bridge.wait(timeout=60) == 0
+    until(lambda: not site.processes(), "no process is left")
+    assert (Page(site, "/facts/").facts["version"], Page(site, "/facts/").is_marked) == ("old", False)
+    assert (site.files(), Path("/proc/self/mountinfo").read_text()) == (files, mounts)
+
+
+def test_it_ends_with_its_owner_while_it_boots(ordinary: Site) -> None:
+    """Long before it is ready."""
+    ordinary.write(ordinary.staged / "config/wsgi.py", BOOT)
+    ordinary.start_web()
+    ordinary.start_bridge()
+    until((ordinary.live / "uploads/begun").exists, ordinary.log())
+    ordinary.owner.kill()
+    for name in ("go-on", "locked"):
+        (ordinary.live / "uploads" / name).touch()
+    assert ordinary.bridge.wait(timeout=60) == 0
+    until(lambda: not ordinary.processes(), "no process is left")
+
+
+def test_it_serves_on_without_its_owner(site: Site) -> None:
+    """Once the gate is open."""
     site.start_web()
+    site.start_bridge()
+    site.take_over()
+    site.owner.kill()
+    site.owner.wait()
+    assert [Page(site, "/facts/").is_marked for _ in range(5)] == [True] * 5
     assert site.stop(site.bridge) == 0
-    count = len(visitor.pages)
-    until(lambda: len(visitor.pages) > count + 10, "the web serves")
-    pages = visitor.stop()
-    assert {page.status for page in pages} == {200}
-    texts = ["old" if "old" in page.body else "new" for page in pages]
-    assert texts == sorted(texts, reverse=True)
-    assert not pages[-1].is_marked
+
+
+@pytest.mark.parametrize("which", ["the main process", "the helper"])
+def test_a_kill_leaves_nothing(ordinary: Site, which: str) -> None:
+    """No process is left, whichever is killed while the gate is shut."""
+    ordinary.start_web()
+    ordinary.start_bridge()
+    ordinary.ready()
+    workers = {int(path.name) for path in (ordinary.directory / "ready").iterdir()}
+    (helper,) = set(ordinary.processes()) - workers - {ordinary.bridge.pid}
+    os.kill(ordinary.bridge.pid if which == "the main process" else helper, signal.SIGKILL)
+    assert ordinary.bridge.wait(timeout=60) != 0
+    until(lambda: not ordinary.processes(), "no process is left")
+    assert Page(ordinary, "/facts/").facts["version"] == "old"
+
+
+def test_a_unix_socket_stays(ordinary: Site) -> None:
+    """The path of one that systemd made is not removed when the bridge ends."""
+    ordinary.activated = True
+    path = ordinary.live / "site.sock"
+    ordinary.listener.close()
+    ordinary.listener = socket.socket(socket.AF_UNIX)
+    ordinary.listener.bind(str(path))
+    ordinary.listener.listen(1000)
+    (ordinary.staged / "site.sock").symlink_to(path)
+    ordinary.own()
+    ordinary.start_web()
+    ordinary.start_bridge()
+    ordinary.take_over()
+    assert Page(ordinary, "/facts/").is_marked
+    assert ordinary.stop(ordinary.bridge) == 0
+    assert path.is_socket()
+    ordinary.start_web()
+    assert not Page(ordinary, "/facts/").is_marked

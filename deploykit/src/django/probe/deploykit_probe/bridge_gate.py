@@ -1,0 +1,159 @@
+"""The gate of a bridge, where its booted workers wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from select import POLLIN, poll
+from typing import Any
+
+from . import bridge_header
+from .bridge_helper import NICE
+from .connections import close_all
+from .kinds import Json
+from .view import HIDDEN, View
+
+# Milliseconds after which a waiting worker shows that it lives.
+ALIVE = 1000
+
+
+class Gate:
+    """The gate, in the main process and in each worker."""
+
+    def __init__(self, view: View, link: socket.socket, helper: int, header: str) -> None:
+        """Takes the socket that leads to the helper, and its PID."""
+        self.view, self.link, self.helper, self.header = view, link, helper, header
+        self.cores = os.sched_getaffinity(0)
+        self.directory = ""
+        # What the main process runs beside itself; a fork does not have it.
+        self.threads: list[str] = []
+        self.processes: list[str] = []
+        link.setblocking(False)
+        # Bytecode in a directory of placeholders would be lost.
+        self.writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+
+    def is_free(self) -> bool:
+        """Tells whether the gate is open and the view gone; fails if that cannot happen any more."""
+        try:
+            # It stays there for the others.
+            if self.link.recv(16, socket.MSG_PEEK):
+                return True
+        except BlockingIOError:
+            return False
+        raise RuntimeError("the helper of the bridge has ended")
+
+    def slow_down(self) -> None:
+        """Leaves the processors to the running web."""
+        if len(self.cores) > 1:
+            os.sched_setaffinity(0, {max(self.cores)})
+        if os.getuid() == 0:
+            os.nice(NICE)
+
+    def before_fork(self, arbiter: Any, worker: Any) -> None:
+        """Notes what the main process runs; after the gate, comes back to the live tree."""
+        if self.is_free():
+            self.come_back()
+        else:
+            close_all()
+            self.threads, self.processes = threads(), children({*arbiter.WORKERS, self.helper})
+
+    def come_back(self) -> None:
+        """Leaves the view, which is gone, for the live tree at the same path."""
+        os.chdir(self.directory)
+        sys.dont_write_bytecode = self.writes_no_bytecode
+        os.sched_setaffinity(0, self.cores)
+
+    def wait(self, worker: Any) -> None:
+        """Waits until the gate is open; then the worker serves."""
+        if not self.is_free():
+            self.directory = os.getcwd()
+            load_pages()
+            # No connection and no lock is held meanwhile.
+            close_all()
+            self.say(self.problem(worker) or self.state(worker))
+            self.stay(worker)
+        self.come_back()
+        bridge_header.mark(worker, self.header)
+
+    def say(self, message: Json) -> None:
+        """Tells the helper something."""
+        self.link.send(json.dumps(dict(message, pid=os.getpid())).encode("ascii"))
+
+    def state(self, worker: Any) -> Json:
+        """Returns what deploykit has to know before it opens the gate."""
+        return {
+            "workers": worker.cfg.workers,
+            "threads": self.threads + threads(),
+            "processes": self.processes + children(set()),
+            "written": self.view.written(),
+        }
+
+    def problem(self, worker: Any) -> Json:
+        """Returns why the worker cannot serve when the view is gone; nothing if it can."""
+        if not bridge_header.can_mark(worker):
+            return {"failed": "the application is not an ASGI 3 application"}
+        settings = getattr(sys.modules.get("django.conf"), "settings", None)
+        names = [name for name in dir(settings) if name.isupper()] if getattr(settings, "configured", False) else []
+        for path in (HIDDEN, self.view.staged):
+            for name in names:
+                if path in repr(getattr(settings, name)):
+                    return {"failed": "the setting `%s` holds a path of the staged tree" % name}
+            for name, module in list(sys.modules.items()):
+                if path in str(getattr(module, "__file__", None)):
+                    return {"failed": "the module `%s` is imported from the staged tree" % name}
+        return {}
+
+    def stay(self, worker: Any) -> None:
+        """Stays until the gate is open; ends when the worker is told to, and with the main process."""
+
+        def leave(*args: Any) -> None:
+            """Ends this worker."""
+            raise SystemExit(0)
+
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+        own = [signal.signal(number, leave) for number in numbers]
+        waiting = poll()
+        waiting.register(self.link, POLLIN)
+        while not self.is_free():
+            if not worker.alive or os.getppid() != worker.ppid:
+                leave()
+            worker.notify()
+            waiting.poll(ALIVE)
+        for number, handler in zip(numbers, own):
+            signal.signal(number, handler)
+        signal.siginterrupt(signal.SIGTERM, False)
+
+
+def load_pages() -> None:
+    """Imports what the first request would import."""
+    urls = sys.modules.get("django.urls")
+    if urls:
+        try:
+            _ = urls.get_resolver().url_patterns
+        except Exception:
+            # The first request may be luckier, on the new schema.
+            traceback.print_exc()
+
+
+def threads() -> list[str]:
+    """Returns the names of Python's threads but the main one."""
+    return [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+
+
+def children(known: set[int]) -> list[str]:
+    """Returns the names of this process's children but those that are known."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/%d/stat" % int(name), encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+        except (ValueError, OSError):
+            continue
+        if int(text.rsplit(")", 1)[1].split()[1]) == os.getpid() and int(name) not in known:
+            found.append("%s (%s)" % (text[text.index("(") + 1 : text.rindex(")")], name))
+    return found
