@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::named::{CheckArgs, ExecArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words};
+pub use self::named::{
+    CheckArgs, ExecArgs, HoldSocketArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words,
+};
 pub use self::operations::{
     GitUpdateArgs, Installer, LogsArgs, MaintenanceCommand, ManageArgs, PipInstallArgs, SecretsCommand,
     SmokeCheckArgs,
@@ -95,6 +97,9 @@ pub enum Command {
     /// Run a command, such as a cron job, once no update is running
     #[command(after_help = exit_code::OF_EXEC)]
     Exec(ExecArgs),
+    /// Keep a listening socket open, and a server running that serves there
+    #[command(after_help = exit_code::OF_HOLD_SOCKET)]
+    HoldSocket(HoldSocketArgs),
     /// Request pages and check the answers
     SmokeCheck(SmokeCheckArgs),
     /// Compare the secrets with what the code asks for, or set one

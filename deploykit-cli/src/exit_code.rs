@@ -23,6 +23,14 @@ Exit codes: that of the command, or
 126  the program cannot be executed
 127  there is no such program";
 
+/// The exit codes of `hold-socket`, for its help.
+pub const OF_HOLD_SOCKET: &str = "\
+Exit codes:
+  0  ended by SIGTERM, SIGINT or SIGQUIT, after the server
+  2  usage error
+  4  the address is in use, or the socket gate cannot be seen
+127  there is no such server";
+
 pub const DONE: u8 = 0;
 pub const UNEXPECTED: u8 = 1;
 pub const USAGE: u8 = 2;

@@ -105,6 +105,13 @@ pub mod internal {
         pub use crate::services::limits::{Limits, graceful, systemd_seconds};
     }
 
+    /// The program that keeps a listening socket.
+    pub mod keeper {
+        pub use crate::services::keeper::{
+            Event, Keeper, KeeperError, POLLING, Settings, address, become_command, is_launched,
+        };
+    }
+
     macro_rules! modules {
         ($($name:ident)*) => {
             $(pub mod $name {

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::process::{Error, copy_tree, io_error, run};
-use super::{DemoSite, Holder, release_directory, write};
+use super::{DemoSite, release_directory, write};
 
 impl DemoSite {
     pub(super) fn make_repositories(&self) -> Result<(), Error> {
@@ -61,9 +61,6 @@ impl DemoSite {
     pub(super) fn write_files(&self) -> Result<(), Error> {
         write(&self.supervisor_config, &self.supervisor_text())?;
         write(&self.config, &self.config_text())?;
-        if self.options.holder == Some(Holder::Keeper) {
-            write(&self.root.join("keeper.py"), &self.documented("keeper"))?;
-        }
         write_secret(
             &self.secrets,
             "{\n    \"SECRET_KEY\": \"not-so-secret-but-long-enough-for-a-demo-0123456789\"\n}\n",

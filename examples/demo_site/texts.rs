@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{DemoSite, HOST, held};
+use super::{DemoSite, HOST, Holder, held};
 
 impl DemoSite {
     /// Returns the text of `supervisor.conf`.
@@ -31,6 +31,10 @@ stdout_logfile={root}/log/gunicorn.log
         });
         // The document's gunicorn has no arguments for tests.
         let arguments = match self.options.holder {
+            // Of no use where supervisor manages it; others find gunicorn by its pidfile.
+            Some(Holder::Keeper(_)) => {
+                format!(",GUNICORN_CMD_ARGS=\"{} --pid {root}/run/gunicorn.pid\"", held::ARGUMENTS)
+            }
             Some(_) => format!(",GUNICORN_CMD_ARGS=\"{}\"", held::ARGUMENTS),
             None => String::new(),
         };

@@ -37,6 +37,7 @@ Commands:
   pip-install  Update the virtualenv to match the requirements or a lock file
   manage       Run a manage.py command with the site's variables
   exec         Run a command, such as a cron job, once no update is running
+  hold-socket  Keep a listening socket open, and a server running that serves there
   smoke-check  Request pages and check the answers
   secrets      Compare the secrets with what the code asks for, or set one
   logs         Show the last lines of the services' logs

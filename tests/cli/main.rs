@@ -15,6 +15,7 @@ mod control_characters;
 mod failures;
 mod held;
 mod help;
+mod hold_socket;
 mod jobs;
 mod locks;
 mod logs;

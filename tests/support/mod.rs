@@ -6,6 +6,7 @@ pub mod database;
 pub mod disk;
 pub mod django;
 pub mod harness;
+pub mod held;
 pub mod http;
 pub mod pooler;
 pub mod probe;

@@ -1,4 +1,4 @@
-//! Arguments of `services` and `exec`, and flags that replace keys of the configuration.
+//! Arguments of `services`, `exec` and `hold-socket`, and flags that replace keys of the configuration.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use deploykit::services::ManagerKind;
+use deploykit::internal::keeper;
+use deploykit::services::{Address, ManagerKind};
 
 #[derive(Debug, Subcommand)]
 pub enum ServicesCommand {
@@ -115,6 +116,37 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct HoldSocketArgs {
+    /// Where to listen: 127.0.0.1:8000, [::1]:8000 or unix:/PATH
+    #[arg(value_name = "ADDRESS", value_parser = address)]
+    pub address: Address,
+    /// The socket gate of the service, /SITE/.deploykit/hold/NAME: the server is stopped while it exists
+    #[arg(long, value_name = "FILE")]
+    pub gate: PathBuf,
+    /// Number of connections that may wait; the kernel's limit is net.core.somaxconn
+    #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
+    pub backlog: i32,
+    /// Permissions of a Unix socket
+    #[arg(long, value_name = "OCTAL", default_value = "666", value_parser = mode)]
+    pub mode: u32,
+    /// How long the server may take to end, before it is killed
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = super::duration)]
+    pub stop_timeout: Duration,
+    /// The server and its arguments; it gets the socket as descriptor 3, as from systemd
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+fn address(text: &str) -> Result<Address, &'static str> {
+    keeper::address(text).map_err(|_| "write it like 127.0.0.1:8000, [::1]:8000 or unix:/run/site.sock")
+}
+
+fn mode(text: &str) -> Result<u32, &'static str> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or("write it like 660")
 }
 
 /// Reads a kind of manager by its name in the configuration.

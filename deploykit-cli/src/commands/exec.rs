@@ -1,8 +1,9 @@
 //! `exec`: runs a job that must not run while the site is changed.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -43,16 +44,30 @@ pub fn run(global: &Global, args: &ExecArgs, ui: Ui) -> Result<u8, Failure> {
         handed_on.map_err(|error| Failure::message(exit_code::UNEXPECTED, error.to_string(), None))?;
     }
     let error = Command::new(program).args(words).exec();
+    Err(cannot_run(program, &error))
+}
+
+/// Returns the failure for a program that cannot be executed.
+pub fn cannot_run(program: &OsStr, error: &std::io::Error) -> Failure {
     let (code, hint) = of_error(error.kind(), Path::new(program));
-    Err(Failure::message(code, format!("cannot run `{}`: {error}", program.display()), hint))
+    Failure::message(code, format!("cannot run `{}`: {error}", program.display()), hint)
+}
+
+fn is_sought(program: &Path) -> bool {
+    program.components().count() == 1
+}
+
+/// Finds a program as the system does.
+pub fn place(program: &Path) -> Option<PathBuf> {
+    let is_sought = is_sought(program);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let place = std::env::split_paths(&path).filter(|_| is_sought).map(|directory| directory.join(program));
+    place.chain((!is_sought).then(|| program.to_owned())).find(|place| place.exists())
 }
 
 /// Returns the exit code and the hint for a program that cannot be executed.
 fn of_error(kind: ErrorKind, program: &Path) -> (u8, Option<&'static str>) {
-    let is_sought = program.components().count() == 1;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let place = std::env::split_paths(&path).filter(|_| is_sought).map(|directory| directory.join(program));
-    let place = place.chain((!is_sought).then(|| program.to_owned())).find(|place| place.exists());
+    let place = place(program);
     match kind {
         // The system does not say which of the two is missing.
         ErrorKind::NotFound if place.is_some() => (
@@ -61,7 +76,7 @@ fn of_error(kind: ErrorKind, program: &Path) -> (u8, Option<&'static str>) {
         ),
         ErrorKind::NotFound => (
             NOT_FOUND,
-            is_sought.then_some(
+            is_sought(program).then_some(
                 "write the absolute path of the program: the PATH of cron is short, often only `/usr/bin:/bin`",
             ),
         ),

@@ -7,6 +7,7 @@ mod env;
 mod exec;
 mod git_update;
 mod history;
+mod hold_socket;
 mod init;
 mod logs;
 mod maintenance;
@@ -62,6 +63,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<u8, Failure> {
         Command::PipInstall(args) => pip_install::run(global, &args, ui),
         Command::Manage(args) => manage::run(global, &args, ui),
         Command::Exec(args) => exec::run(global, &args, ui),
+        Command::HoldSocket(args) => hold_socket::run(args, ui),
         Command::SmokeCheck(args) => smoke_check::run(global, &args, ui),
         Command::Secrets(command) => secrets::run(global, &command, ui),
         Command::Logs(args) => logs::run(global, &args, ui),

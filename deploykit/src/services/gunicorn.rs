@@ -34,7 +34,7 @@ keys! {
     struct GunicornKeys in "[[services]]" after "name = \"api\"\nmanager = \"gunicorn\"\nrole = \"web\"" {
         /// The file that contains the process ID of gunicorn's master.
         "pidfile" => pidfile: Option<PathBuf>, required "is missing", example "/srv/site/run/api.pid";
-        /// Starts the service and returns. Empty if the service's socket is held by a keeper that starts it.
+        /// Starts the service and returns. Empty if a program that holds the service's socket starts it, such as `deploykit hold-socket`.
         "start" => start: Vec<String>, required "is missing",
             example ["/srv/site/venv/bin/gunicorn", "--daemon", "--pid", "/srv/site/run/api.pid", "api.wsgi"];
         /// The working directory of `start`.

@@ -12,6 +12,8 @@ mod daemon;
 mod error;
 mod gunicorn;
 mod journal;
+pub(crate) mod keeper;
+mod kept;
 mod leftover;
 pub(crate) mod limits;
 mod listen;
@@ -53,6 +55,7 @@ pub use systemd::Systemd;
 pub use uwsgi::Uwsgi;
 
 use crate::host::Host;
+use kept::Kept;
 use limits::Limits;
 
 /// One program, or group of programs, that a site needs.
@@ -399,7 +402,11 @@ impl Service {
     }
 
     pub(crate) fn connect<'a>(&'a self, host: &'a Host) -> Connected<'a> {
-        self.manager.settings().connect(self, host)
+        let manager = self.manager.settings().connect(self, host)?;
+        Ok(match &self.hold {
+            Some(gate) => Box::new(Kept::new(gate, manager)),
+            None => manager,
+        })
     }
 }
 

@@ -82,7 +82,7 @@ fn parent(process: &Process) -> Option<i32> {
 }
 
 /// Returns the inodes of the sockets that a process listens at.
-fn listening(pid: i32) -> Vec<u64> {
+pub(super) fn listening(pid: i32) -> Vec<u64> {
     let Ok(process) = Process::new(pid) else { return Vec::new() };
     let tcp = [process.tcp(), process.tcp6()].into_iter().flatten().flatten();
     let tcp = tcp.filter(|entry| entry.state == TcpState::Listen).map(|entry| entry.inode);

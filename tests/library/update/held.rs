@@ -1,18 +1,17 @@
 //! Updates while somebody else than gunicorn keeps its listening socket: requests wait, and none fails.
 //!
-//! Every site is configured as `docs/held-sockets.md` says.
+//! Sockets of `deploykit hold-socket` are in `tests/cli/hold_socket.rs`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::goes_back::{kill_at, withdraw};
 use super::*;
+use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::*;
 use crate::support::site::TestSite;
-use crate::support::site::demo_site::{HOST, Holder, NEW_SECRET, wait_until};
+use crate::support::site::demo_site::{Holder, NEW_SECRET};
 use crate::support::snapshot::{Snapshot, assert_same};
 use crate::support::systemd::{inside, systemctl, unit, until_unit_is};
-use crate::support::visitor::{Crowd, OFTEN, Seen};
 
 /// Visitors of two sites at once would be more than a small machine can serve.
 fn alone() -> MutexGuard<'static, ()> {
@@ -42,34 +41,6 @@ fn by_systemd() {
     a_longer_window_is_announced(&site);
 }
 
-#[test]
-fn by_a_keeper() {
-    let _alone = alone();
-    if crate::support::program("pkill").is_none() {
-        return;
-    }
-    let Some(site) = site(Holder::Keeper) else { return };
-    // The keeper says in the midst of the window that it starts nothing.
-    let log = site.root.join("log/gunicorn.log");
-    let wait = format!("until grep -q 'deploykit holds gunicorn' {}; do sleep 0.05; done", log.display());
-    add(
-        &site,
-        &format!(
-            "[[steps]]\nname = \"held\"\nafter = \"migrate\"\nrun = [\"timeout\", \"60\", \"sh\", \"-c\", \"{wait}\"]\n"
-        ),
-    );
-    nobody_notices_three_migrations(&site, "process ");
-
-    // The same keeper, and commands instead of the pidfile.
-    let [gunicorn, command] = ["gunicorn", "command"].map(|name| site.documented(&format!("toml {name}")));
-    configure(&site, &gunicorn, &command);
-    fs::write(&log, "").unwrap();
-    publish_good(&site, "by command");
-    let (report, _) = updated(&site);
-    assert!(report.requests_wait);
-    assert_eq!(site.release().as_deref(), Some("by command"));
-}
-
 /// A site that serves, with nginx in front.
 fn site(holder: Holder) -> Option<TestSite> {
     let mut site = TestSite::builder().nginx().held_by(holder).build()?;
@@ -84,47 +55,6 @@ fn site(holder: Holder) -> Option<TestSite> {
     configure(&site, "[maintenance]\n", "[maintenance]\nwhen = \"needed\"\nhold = \"1m\"\n");
     site.start().unwrap_or_else(|error| panic!("{error}"));
     Some(site)
-}
-
-/// Does something while visitors come, half of them past nginx, and returns what they saw.
-fn among_visitors<T>(site: &TestSite, act: impl FnOnce() -> T) -> (T, Vec<Seen>) {
-    let crowd = Crowd::come(&[&site.front_address, &site.gunicorn_address], HOST, OFTEN);
-    let more = |than: usize| wait_until(Duration::from_secs(60), || crowd.served() > than);
-    assert!(more(50), "nobody is served:\n{}", site.logs());
-    let done = act();
-    assert!(more(crowd.served() + 50), "nobody is served any more:\n{}", site.logs());
-    (done, crowd.leave())
-}
-
-/// Fails unless every visitor got what it asked for from one of these releases, and what was written is there.
-#[track_caller]
-fn assert_all_served(site: &TestSite, entries_before: usize, seen: &[Seen], releases: &[&str]) {
-    for one in seen {
-        let answer =
-            one.answer.as_ref().unwrap_or_else(|error| panic!("{}: {error}\n{}", one.request, site.logs()));
-        let expected = if one.wrote { 201 } else { 200 };
-        assert_eq!(answer.status, expected, "{}: {}\n{}", one.request, answer.body, site.logs());
-        if one.request.ends_with("/version/") {
-            let is_one =
-                releases.iter().any(|name| answer.body.contains(&format!("\"release\": \"{name}\"")));
-            assert!(is_one, "half a release: {}", answer.body);
-        }
-    }
-    let written = seen.iter().filter(|one| one.wrote).count();
-    assert!(written > 20, "only {written} of {} wrote", seen.len());
-    assert_eq!(entries(site), entries_before + written);
-    let longest = seen.iter().map(|one| one.waited).max().unwrap_or_default();
-    eprintln!("{} requests, {written} of them writes, the longest took {longest:.2?}", seen.len());
-}
-
-/// Returns how many entries the home page counts.
-fn entries(site: &TestSite) -> usize {
-    let body = site.page("/").unwrap().body;
-    let count = body.split(" entries").next().and_then(|text| text.rsplit('>').next());
-    // Release 2 writes a thousand as 1,000.
-    count
-        .and_then(|count| count.replace(',', "").parse().ok())
-        .unwrap_or_else(|| panic!("no entries are counted: {body}"))
 }
 
 fn nobody_notices_three_migrations(site: &TestSite, holder: &str) {

@@ -105,6 +105,22 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Takes the place of `deploykit hold-socket ADDRESS … -- COMMAND`, if it is that: its command and where it listens.
+    pub(crate) fn held(mut self) -> Self {
+        let Some(end) = self.command.iter().position(|word| word == "--") else { return self };
+        let Some(name) = self.command[..end].iter().position(|word| word == "hold-socket") else {
+            return self;
+        };
+        let is_address =
+            |word: &&String| word.starts_with("unix:/") || word.parse::<std::net::SocketAddr>().is_ok();
+        self.listens = self.command[name + 1..end].iter().find(is_address).cloned();
+        self.command.drain(..=end);
+        self.kills_one = false;
+        self
+    }
+}
+
 /// Tells whether a path can be a log that is read: neither a device nor computed by the manager.
 pub(crate) fn is_log(path: &Path) -> bool {
     path.is_absolute() && !path.starts_with("/dev") && !path.to_string_lossy().contains('%')

@@ -66,7 +66,7 @@ pub(crate) fn parse(text: &str, file: &Path) -> Option<Conf> {
                 let held = kind == "fcgi-program" && many && command.contains("sleep infinity");
                 let file_of = |key: &str| get(key).map(PathBuf::from).filter(|path| is_log(path));
                 let log = file_of("stderr_logfile").or_else(|| file_of("stdout_logfile"));
-                conf.programs.push(Program {
+                let program = Program {
                     name: name.to_owned(),
                     process: (!many && !process.contains('%')).then(|| process.clone()),
                     address: held.then(|| format!("{name}:{process}")),
@@ -79,7 +79,8 @@ pub(crate) fn parse(text: &str, file: &Path) -> Option<Conf> {
                     socket: get("socket"),
                     file: file.to_owned(),
                     ..Program::default()
-                });
+                };
+                conf.programs.push(program.held());
             }
             _ => {}
         }

@@ -52,6 +52,7 @@ pub(crate) fn parse(text: &str, file: &Path, drop_ins: &[String], is_job: bool) 
             _ => {}
         }
     }
+    let program = program.held();
     let what = program.command.first().map(|word| file_name(Path::new(word)))?;
     // supervisord is asked itself.
     (what != "supervisord").then_some(program)
