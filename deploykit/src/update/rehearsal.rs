@@ -235,7 +235,13 @@ pub(super) fn lack(error: &DjangoError, in_scratch: bool) -> Option<&'static str
     let lack = LACKS.iter().find(|(said, _)| said.iter().any(|said| message.contains(said)));
     let lack = lack.map(|(_, what)| *what);
     let rights = "a migration needs rights that the role of `rehearsal.database-url` lacks";
-    lack.or_else(|| (in_scratch && RIGHTS.iter().any(|said| message.contains(said))).then_some(rights))
+    lack.or_else(|| (in_scratch && lacks_rights(&raised.message)).then_some(rights))
+}
+
+/// Tells whether a server says that its role lacks rights.
+fn lacks_rights(message: &str) -> bool {
+    let message = message.to_lowercase();
+    RIGHTS.iter().any(|said| message.contains(said))
 }
 
 #[cfg(test)]
@@ -325,6 +331,13 @@ mod tests {
             ("extension \"hstore\" already exists", None),
         ] {
             assert_eq!(failed(message), lack, "{message}");
+        }
+        for message in [
+            "permission denied for schema x",
+            "(1142, \"SELECT command denied to user 'x'@'localhost' for table `live`.`t`\")",
+            "(1044, \"Access denied for user 'x'@'localhost' to database 'live'\")",
+        ] {
+            assert!(lacks_rights(message), "{message}");
         }
     }
 

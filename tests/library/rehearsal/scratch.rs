@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::releases::{Outcome, outcome_of};
 use crate::database::on_each_engine;
+use crate::support::corpus::in_home;
 use crate::support::database::{Database, Engine};
 use crate::support::django::Site;
 use crate::support::probe::Probe;
@@ -95,20 +96,20 @@ fn an_update_is_rehearsed_in_it(engine: Engine) {
         fs::write(&site.config, format!("{site_s}\n[rehearsal]\ndatabase-url = \"{name}\"\n"))
             .expect("a configuration");
     };
-    let ready = |release: fn(&std::path::Path)| match outcome_of(&site, &first, "a release", release) {
+    let ready = |release: &dyn Fn(&std::path::Path)| match outcome_of(&site, &first, "a release", release) {
         Outcome::Ready(plan) => plan,
         Outcome::Refused(step, why) => panic!("refused by {step}: {why}"),
     };
     let before = Snapshot::of(&site);
 
     named("$MISSING");
-    let plan = ready(add_column);
+    let plan = ready(&add_column);
     let missing = "the update was not rehearsed on a copy: `site.env` and `site.env-file` lack the variable `MISSING` of \
                    `rehearsal.database-url`";
     assert_eq!(plan.notices, [missing]);
 
     named("$SCRATCH");
-    let plan = ready(add_column);
+    let plan = ready(&add_column);
     assert_eq!(plan.notices, [""; 0]);
     let rehearsal = plan.rehearsal.expect("a rehearsal");
     assert_eq!(rehearsal.databases.len(), 1, "{rehearsal:?}");
@@ -124,6 +125,21 @@ fn an_update_is_rehearsed_in_it(engine: Engine) {
     };
     assert_eq!(step, "rehearse-pages", "{why}");
     assert_eq!(scratch.facts(), BTreeMap::new());
+
+    if engine == Engine::MariaDb {
+        // Only there can a statement name another database.
+        let live = database.name.clone();
+        let plan = ready(&|tree| {
+            let sql = format!("'SELECT 1 FROM `{live}`.django_migrations LIMIT 0'");
+            in_home(tree, &format!("from django.db import connection; connection.cursor().execute({sql})"));
+        });
+        let [said] = &plan.notices[..] else { panic!("{:?}", plan.notices) };
+        let why = format!(
+            "SELECT command denied to user '{live}_scratch'@'localhost' for table `{live}`.`django_migrations`"
+        );
+        assert!(said.contains(&why), "{said}");
+        assert!(said.ends_with("it needs rights that the role of `rehearsal.database-url` lacks"), "{said}");
+    }
 
     fs::write(&site.config, config).expect("a configuration");
     fs::remove_file(site.root.join("site.env")).expect("a file");

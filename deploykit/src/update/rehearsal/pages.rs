@@ -1,5 +1,6 @@
 //! What the pages of a rehearsal show of the other version.
 
+use super::lacks_rights;
 use crate::django::PageRecord;
 use crate::operations::smoke_check::{PageResult, Problem};
 use crate::plan::RehearsedPage;
@@ -16,20 +17,27 @@ pub(in crate::update) fn note_exceptions(results: &mut [PageResult], records: &[
 }
 
 /// Sorts the pages that are not as expected: those that show that the new version is broken, and what is said of the others. `own`
-/// are the site's own steps that the rehearsal leaves out and that pages may need.
+/// are the site's own steps that the rehearsal leaves out and that pages may need. `in_scratch`: another role owns the copy.
 pub(in crate::update) fn judge(
     results: &[PageResult],
     records: &[PageRecord],
     own: &[&str],
+    in_scratch: bool,
 ) -> (Vec<PageResult>, Vec<String>) {
     let (mut failing, mut unsure) = (Vec::new(), Vec::new());
     for page in results.iter().filter(|page| !page.problems.is_empty()) {
         let of_page: Vec<&PageRecord> = records.iter().filter(|record| fits(&record.path, page)).collect();
         let network = of_page.iter().flat_map(|record| &record.network).next();
         let read_only = of_page.iter().find_map(|record| record.read_only.as_ref());
+        let mut exceptions = of_page.iter().flat_map(|record| &record.exceptions);
+        let is_denied = in_scratch
+            && exceptions
+                .clone()
+                .any(|one| one.exception.starts_with("django.db.") && lacks_rights(&one.message));
         let why = match (network, read_only, own) {
             (Some(place), ..) => format!("it tries to connect to {place}, which a rehearsal cannot reach"),
             (None, Some(path), _) => format!("it writes to `{path}`, which a rehearsal cannot write to"),
+            _ if is_denied => "it needs rights that the role of `rehearsal.database-url` lacks".to_owned(),
             (None, None, []) => {
                 failing.push(page.clone());
                 continue;
@@ -38,7 +46,7 @@ pub(in crate::update) fn judge(
                 format!("it may need {}, which is rehearsed only with `rehearse = true`", steps(own))
             }
         };
-        let raised = of_page.iter().flat_map(|record| &record.exceptions).next();
+        let raised = exceptions.next();
         let raised = raised.map(|exception| format!(": {}", exception.raised())).unwrap_or_default();
         unsure.push(format!("{page}{raised}, on a copy of the site; {why}"));
     }
@@ -79,6 +87,7 @@ fn steps(own: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::django::PageException;
 
     fn page(path: &str, status: u16) -> PageResult {
         let expected = Some(200);
@@ -95,7 +104,7 @@ mod tests {
     #[test]
     fn a_page_that_fails_by_itself_shows_a_broken_version() {
         let results = [page("/", 500), page("/good/", 200), page("/gone/?a=1", 404)];
-        let (failing, unsure) = judge(&results, &[record("/"), record("/gone/?a=1")], &[]);
+        let (failing, unsure) = judge(&results, &[record("/"), record("/gone/?a=1")], &[], false);
         assert_eq!(failing.iter().map(|page| page.path.as_str()).collect::<Vec<_>>(), ["/", "/gone/?a=1"]);
         assert_eq!(unsure, Vec::<String>::new());
     }
@@ -104,7 +113,7 @@ mod tests {
     fn a_page_that_lacks_something_of_the_machine_is_no_evidence() {
         let network = PageRecord { network: vec!["api.example.org:443".to_owned()], ..record("/a/") };
         let disk = PageRecord { read_only: Some("/mnt/x".to_owned()), ..record("/b/") };
-        let (failing, unsure) = judge(&[page("/a/", 500), page("/b/", 500)], &[network, disk], &[]);
+        let (failing, unsure) = judge(&[page("/a/", 500), page("/b/", 500)], &[network, disk], &[], false);
         assert_eq!(failing, []);
         assert_eq!(
             unsure,
@@ -115,9 +124,19 @@ mod tests {
                  cannot write to",
             ]
         );
-        let (failing, unsure) = judge(&[page("/c/", 500)], &[], &["compress"]);
+        let (failing, unsure) = judge(&[page("/c/", 500)], &[], &["compress"], false);
         assert_eq!(failing, []);
         let end = "it may need step `compress`, which is rehearsed only with `rehearse = true`";
+        assert!(unsure[0].ends_with(end), "{unsure:?}");
+        let message =
+            "(1142, \"SELECT command denied to user 'x'@'localhost' for table `live`.`t`\")".to_owned();
+        let exception = "django.db.utils.OperationalError".to_owned();
+        let denied = PageException { exception, message, ..PageException::default() };
+        let records = [PageRecord { exceptions: vec![denied], ..record("/d/") }];
+        assert_eq!(judge(&[page("/d/", 500)], &records, &[], false).1, [""; 0]);
+        let (failing, unsure) = judge(&[page("/d/", 500)], &records, &[], true);
+        assert_eq!(failing, []);
+        let end = "on a copy of the site; it needs rights that the role of `rehearsal.database-url` lacks";
         assert!(unsure[0].ends_with(end), "{unsure:?}");
     }
 
@@ -130,7 +149,7 @@ mod tests {
         assert!(results.iter().all(|page| page.problems.is_empty()), "the last attempt counts");
         note_exceptions(&mut results, &records[..3]);
         let said = "`/b/`: an exception was raised, and the error page has status 200";
-        assert_eq!(judge(&results, &records[..3], &[]).0[0].to_string(), said);
+        assert_eq!(judge(&results, &records[..3], &[], false).0[0].to_string(), said);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Preparation<'_, '_> {
         let seen = self.rehearsed();
         seen.reached(pages.iter().flat_map(|page| page.network.iter().cloned()));
         seen.pages = pages;
-        let is_whole = trial.copies.skipped.is_empty();
+        let (is_whole, in_scratch) = (trial.copies.skipped.is_empty(), trial.copies.use_scratch());
         let own: Vec<&str> =
             candidate.own.iter().copied().chain(trial.without.iter().map(String::as_str)).collect();
         // Before the live version is tried in the same directory.
@@ -68,7 +68,7 @@ impl Preparation<'_, '_> {
                 PreparationError::PagesFail { version: self.version(), failing, raised }.into(),
             ));
         }
-        let (mut failing, mut unsure) = judge(&results, &records, &own);
+        let (mut failing, mut unsure) = judge(&results, &records, &own, in_scratch);
         if !failing.is_empty() && is_whole {
             // Pages that the live version does not answer here either say nothing about the new one.
             let asked;
