@@ -15,7 +15,7 @@ from typing import IO, NoReturn
 from . import bridge_gunicorn, bridge_helper, editable, kernel, web
 from .answers import ANSWERS
 from .bridge_gate import Gate
-from .bridge_helper import write
+from .bridge_helper import Directory
 from .errors import Refused, described
 from .kinds import Json
 from .sandbox import refusal
@@ -36,13 +36,13 @@ def run(spec: Json, requests: IO[bytes]) -> NoReturn:
     # It outlives deploykit.
     os.setsid()
     master = os.getpid()
-    directory: str = spec["directory"]
+    directory = Directory(spec["directory"])
     try:
-        write(directory + "/master", {"pid": master, "started": kernel.started(master)})
-        os.mkdir(directory + "/ready", 0o700)
+        directory.write("master", {"pid": master, "started": kernel.started(master)})
+        os.mkdir(spec["directory"] + "/ready", 0o700)
         requests.close()
         ANSWERS.close()
-        code = boot(spec)
+        code = boot(spec, directory)
         failed = "gunicorn exited with code %d; its log says why" % code if code else None
     except Refused as error:
         code, failed = 1, error.fields["reason"]
@@ -50,16 +50,16 @@ def run(spec: Json, requests: IO[bytes]) -> NoReturn:
         traceback.print_exc()
         code, failed = 1, "%(type)s: %(message)s" % described(error)
     # A worker comes here, too.
-    if os.getpid() == master and failed and not os.path.exists(directory + "/gate"):
-        write(directory + "/failed", {"reason": failed})
+    if os.getpid() == master and failed and not directory.has("gate"):
+        directory.write("failed", {"reason": failed})
     raise SystemExit(code)
 
 
-def boot(spec: Json) -> int:
+def boot(spec: Json, directory: Directory) -> int:
     """Makes a bridge, and returns its exit code."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    kernel.close_all_but(set())
+    kernel.close_all_but({directory.number})
     for name in FOREIGN:
         os.environ.pop(name, None)
     web.compare(spec["main"])
@@ -71,7 +71,7 @@ def boot(spec: Json) -> int:
     os.chdir(spec["cwd"])
     web.pass_on(sockets)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    helper = bridge_helper.start(spec, view, theirs, ours)
+    helper = bridge_helper.start(spec, directory, view, theirs, ours)
     kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
     return bridge_gunicorn.run(spec, Gate(view, ours, helper, spec["header"]), len(sockets), passed)
 
@@ -80,9 +80,6 @@ def enter(spec: Json) -> View:
     """Makes the namespaces with the view."""
     uid, gid = os.getuid(), os.getgid()
     if web.is_in_another(spec["main"], "mnt"):
-        if uid:
-            reason = "the web runs in a mount namespace of its own (such as `PrivateTmp=` makes), which only root can enter"
-            raise Refused("no_bridge", reason=reason)
         kernel.enter("/proc/%d/ns/mnt" % spec["main"])
     try:
         kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
@@ -93,8 +90,6 @@ def enter(spec: Json) -> View:
         raise Refused("no_bridge", reason="this Python lacks `ctypes` (%s)" % error) from error
     except OSError as error:
         raise refusal(error) from error
-    if not os.path.isdir(spec["directory"] + "/ready"):
-        raise Refused("no_bridge", reason="`%s` is hidden in the view" % spec["directory"])
     return view
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -21,18 +22,40 @@ INTERVAL = 0.01
 # Seconds after which a bridge that should end is killed.
 PATIENCE = 10.0
 
+# The lowest number of a file descriptor that is not gunicorn's.
+ABOVE = 64
+
 # The lower priority of a boot.
 NICE = 10
 
 
-def write(path: str, value: Json) -> None:
-    """Writes a file, wholly or not at all."""
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump(value, file)
-    os.replace(path + ".new", path)
+class Directory:
+    """The directory of a bridge, which its processes reach from any namespace."""
+
+    def __init__(self, path: str) -> None:
+        """Opens it."""
+        opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        # Below are those that gunicorn gets.
+        self.number = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, ABOVE)
+        os.close(opened)
+
+    def write(self, name: str, value: Json) -> None:
+        """Writes a file, wholly or not at all."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with open(os.open(name + ".new", flags, 0o600, dir_fd=self.number), "w", encoding="utf-8") as file:
+            json.dump(value, file)
+        os.replace(name + ".new", name, src_dir_fd=self.number, dst_dir_fd=self.number)
+
+    def has(self, name: str) -> bool:
+        """Tells whether there is a file."""
+        try:
+            os.stat(name, dir_fd=self.number)
+        except FileNotFoundError:
+            return False
+        return True
 
 
-def start(spec: Json, view: View, link: socket.socket, theirs: socket.socket) -> int:
+def start(spec: Json, directory: Directory, view: View, link: socket.socket, theirs: socket.socket) -> int:
     """Starts the helper, which ends with this process at the latest, and returns its PID."""
     master = os.getpid()
     helper = os.fork()
@@ -43,7 +66,7 @@ def start(spec: Json, view: View, link: socket.socket, theirs: socket.socket) ->
         theirs.close()
         kernel.die_with_parent()
         if os.getppid() == master:
-            Helper(spec, view, link, master).run()
+            Helper(spec, directory, view, link, master).run()
     except BaseException:
         traceback.print_exc()
         os.kill(master, signal.SIGTERM)
@@ -54,9 +77,9 @@ def start(spec: Json, view: View, link: socket.socket, theirs: socket.socket) ->
 class Helper:
     """What the helper knows."""
 
-    def __init__(self, spec: Json, view: View, link: socket.socket, master: int) -> None:
+    def __init__(self, spec: Json, directory: Directory, view: View, link: socket.socket, master: int) -> None:
         """Takes the other end of the workers' socket."""
-        self.directory, self.owner = spec["directory"], spec["owner"]
+        self.directory, self.owner = directory, spec["owner"]
         self.view, self.link, self.master = view, link, master
         self.nice, self.cores = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
         # It does nearly nothing, and everybody waits for it.
@@ -71,11 +94,11 @@ class Helper:
                 os._exit(0)
             end = False
             if message and "failed" in message:
-                write(self.directory + "/failed", {"reason": message["failed"]})
+                self.directory.write("failed", {"reason": message["failed"]})
                 end = True
             elif message:
-                write("%s/ready/%d" % (self.directory, message.pop("pid")), message)
-            if os.path.exists(self.directory + "/gate"):
+                self.directory.write("ready/%d" % message.pop("pid"), message)
+            if self.directory.has("gate"):
                 self.free()
             if kill_at is None and (end or kernel.started(self.owner[0]) != self.owner[1]):
                 os.kill(self.master, signal.SIGTERM)
@@ -95,7 +118,7 @@ class Helper:
         """Removes the view, and lets the workers go."""
         self.view.remove()
         self.link.send(b"free")
-        write(self.directory + "/free", {})
+        self.directory.write("free", {})
         for thread in threads_of(os.getpgrp()):
             # It may have ended.
             with contextlib.suppress(ProcessLookupError):

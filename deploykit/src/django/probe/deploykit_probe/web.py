@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 
 from . import kernel
 from .errors import Refused, readable
@@ -15,6 +16,9 @@ NAMESPACES = ("net", "user", "pid", "ipc")
 
 # gunicorn listens there for commands.
 CONTROL = "gunicorn.ctl"
+
+# Seconds after which a socket should have been handed over.
+HANDED = 5.0
 
 # Where the listening sockets of a service begin.
 FIRST = 3
@@ -30,6 +34,9 @@ def compare(main: int) -> None:
     for name in NAMESPACES:
         if is_in_another(main, name):
             raise Refused("no_bridge", reason="the web runs in another %s namespace" % name)
+    if os.getuid() and is_in_another(main, "mnt"):
+        reason = "the web runs in a mount namespace of its own (such as `PrivateTmp=` makes), which only root can enter"
+        raise Refused("no_bridge", reason=reason)
 
 
 def status(pid: int, name: str) -> list[str]:
@@ -45,6 +52,9 @@ def is_in_another(main: int, name: str) -> bool:
 
 def sockets_of(main: int) -> list[int]:
     """Returns duplicates of the sockets that a process listens on."""
+    handed = handed_over(main)
+    if handed is not None:
+        return [handed]
     process = kernel.open_process(main)
     found, seen = [], set()
     directory = "/proc/%d/fd" % main
@@ -71,6 +81,26 @@ def sockets_of(main: int) -> list[int]:
     if not found:
         raise Refused("no_bridge", reason="the web's main process has no listening socket")
     return found
+
+
+def handed_over(main: int) -> int | None:
+    """Returns the socket that `deploykit hold-socket` holds for a process; `None`: something else holds it."""
+    with open("/proc/%d/stat" % main, encoding="utf-8", errors="surrogateescape") as file:
+        parent = int(file.read().rsplit(")", 1)[1].split()[1])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        control.settimeout(HANDED)
+        try:
+            control.connect("\0deploykit-hold-socket-%d" % parent)
+        except ConnectionRefusedError:
+            return None
+        pid, _, _ = struct.unpack("3i", control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if pid != parent:
+            raise Refused("no_bridge", reason="process %d pretends to hold the web's socket" % pid)
+        _, received, _, _ = control.recvmsg(256, socket.CMSG_SPACE(4))
+    for level, kind, data in received:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            return int(struct.unpack("i", data)[0])
+    raise Refused("no_bridge", reason="process %d does not hand the web's socket to this user" % parent)
 
 
 def passed_to(main: int) -> int:

@@ -103,6 +103,21 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 
+# Holds a socket for a program as `deploykit hold-socket` does, and hands it over.
+HOLD = """
+import array, os, socket, subprocess, sys
+number = int(sys.argv[1])
+control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+control.bind("\\0deploykit-hold-socket-%d" % os.getpid())
+control.listen()
+main = subprocess.Popen(sys.argv[2:], pass_fds=[number])
+print(main.pid, flush=True)
+asked, _ = control.accept()
+asked.sendmsg([b"127.0.0.1:8000"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [number]))])
+asked.close()
+main.wait()
+"""
+
 
 def until(found: Callable[[], Any], what: str) -> Any:
     """Waits up to a minute until something is found, and returns it."""
@@ -259,8 +274,8 @@ class Site:
 
     def failure(self) -> str:
         """Waits until the bridge has failed, and returns why."""
-        assert self.bridge.wait(timeout=60) == 1
-        assert until(lambda: not self.processes(), "no process is left")
+        self.bridge.wait(timeout=60)
+        until(lambda: not self.processes(), "no process is left")
         reason: str = json.loads((self.directory / "failed").read_text())["reason"]
         return reason
 

@@ -8,12 +8,13 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
-from .bridges import USERS, WSGI, Page, Site, Visitor, site_of, until
+from .bridges import HOLD, USERS, WSGI, Page, Site, Visitor, site_of, until
 
 WAITING = {"workers": 2, "threads": [], "processes": [], "written": []}
 
@@ -265,3 +266,22 @@ def test_a_unix_socket_stays(ordinary: Site) -> None:
     assert path.is_socket()
     ordinary.start_web()
     assert not Page(ordinary, "/facts/").is_marked
+
+
+def test_the_holder_hands_the_socket_over(ordinary: Site) -> None:
+    """Where the web's parent holds it."""
+    number = ordinary.listener.fileno()
+    argv = [ordinary.python, "-c", HOLD, str(number), ordinary.python, "-B", "-m", "gunicorn", *ordinary.gunicorn()]
+    holder = ordinary.start(*argv, cwd=ordinary.live, pass_fds=[number], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    main = int(holder.stdout.readline())
+    holder.stdout.close()
+    assert Page(ordinary, "/facts/").facts["master"] == main
+    ordinary.web = holder
+    ordinary.start_bridge(ordinary.spec(main=main))
+    ordinary.ready()
+    os.kill(main, signal.SIGTERM)
+    assert holder.wait(timeout=60) == 0
+    ordinary.switch()
+    ordinary.open_gate()
+    assert Page(ordinary, "/facts/").is_marked
