@@ -48,9 +48,8 @@ impl Web {
         if state.status != Status::Running {
             return Err(Unfit::new(format!("`{name}` is {}", state.status)));
         }
-        let [main] = state.main.as_slice() else {
-            return Err(Unfit::new(format!("`{name}` has no single main process")));
-        };
+        let main =
+            &main(state).ok_or_else(|| Unfit::new(format!("no single main process of `{name}` is known")))?;
         let unseen = |error: procfs::ProcError| {
             Unfit::new(format!("process {} of `{name}` cannot be looked into: {error}", main.pid))
         };
@@ -78,6 +77,21 @@ impl Web {
             files: [value(limit.soft_limit), value(limit.hard_limit)],
             memory: memory(&state.pids),
         })
+    }
+}
+
+/// Finds the main process of gunicorn among those of a service, where the manager may know none, or one that starts it.
+fn main(state: &ServiceState) -> Option<ProcessId> {
+    let found: Vec<&ProcessId> =
+        state.pids.iter().filter(|process| arguments(&process.words()).is_some()).collect();
+    let parent = |process: &ProcessId| Some(Process::new(process.pid).ok()?.stat().ok()?.ppid);
+    let is_child = |process: &ProcessId| {
+        parent(process).is_some_and(|parent| found.iter().any(|other| other.pid == parent))
+    };
+    let mut roots = found.iter().copied().filter(|process| !is_child(process));
+    match (roots.next(), roots.next(), state.main.as_slice()) {
+        (Some(main), None, _) | (None, _, [main]) => Some(*main),
+        _ => None,
     }
 }
 

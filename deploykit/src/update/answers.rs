@@ -158,19 +158,8 @@ impl Facts {
             outputs: self.outputs(site),
             virtualenv: self.packages.change_in_window(services.web_stops()),
             static_files,
-            migrate: self.end_first(self.migrate(self.migrations())),
+            migrate: self.migrate(self.migrations()),
             smoke_check: services.smoke_check(self.bridge.is_some()),
-        }
-    }
-
-    /// Ends a web server at its gate before the database is brought back: its code would meet another schema.
-    fn end_first(&self, check: Check) -> Check {
-        match (check, &self.bridge) {
-            (Check::Change(mut change), Some(booted)) if !change.undo.is_empty() => {
-                change.undo.insert(0, Action::EndBridge(booted.bridge.clone()));
-                Check::Change(change)
-            }
-            (check, _) => check,
         }
     }
 

@@ -44,7 +44,7 @@ use crate::update::past;
 use crate::update::written::{Apart, inside};
 use crate::update::{Prepared, Request};
 
-use bridge::Beforehand;
+pub(super) use bridge::Beforehand;
 pub(super) use ending::Ready;
 use outputs::Seeded;
 pub(super) use rehearsal::{Candidate, DatabaseRollback};
@@ -304,7 +304,8 @@ impl<'s, 'o> Preparation<'s, 'o> {
             python: &project.python,
             tree: &tree,
             packages: &packages,
-            collected: &collected,
+            static_files: collected.as_ref().ok().and_then(Mounted::of),
+            places_files: collected.as_ref().is_ok_and(|collected| collected.placed.is_some()),
             states: &states,
         };
         let bridge = if is_needed { self.boot_bridge(&new)? } else { None };

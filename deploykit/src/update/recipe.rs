@@ -99,7 +99,7 @@ impl Recipe<'_> {
             (Code, answers.code),
             (Virtualenv, answers.virtualenv),
             (Static, answers.static_files),
-            (Migrate, answers.migrate),
+            (Migrate, end_first(self.bridge, answers.migrate)),
         ];
         changes.splice(1..1, answers.outputs.map(|outputs| (Outputs, outputs)));
         if is_rollback {
@@ -162,6 +162,17 @@ impl Recipe<'_> {
             hold: services.hold(page, self.bridge),
         };
         Ok(Planned { plan, announcement })
+    }
+}
+
+/// Ends a web server at its gate before the undo restores the database: nothing else may use that meanwhile.
+fn end_first(bridge: Option<&Booted>, migrate: Check) -> Check {
+    match (migrate, bridge) {
+        (Check::Change(mut change), Some(booted)) if !change.undo.is_empty() => {
+            change.undo.insert(0, Action::EndBridge(booted.bridge.clone()));
+            Check::Change(change)
+        }
+        (migrate, _) => migrate,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! PREPARE   run · code · packages · secrets · services · pages · check · migrations · rehearse-migrations · rehearse-pages
+//!           · boot-bridge
 //! ANNOUNCE  announce · wait · jobs · stop-workers
 //! WINDOW    page-up → stop-web → backup → migrate → static → virtualenv → code → start-required → start-web
 //!           → smoke-check → page-down
@@ -12,6 +13,7 @@
 //! that brought them is still live. If the rollback fails, its undo restores that code first and its migrations last.
 
 mod answers;
+mod bridge;
 mod copy;
 mod rehearsal;
 mod static_way;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::action::{Action, held_by};
+use crate::bridge::Booted;
 use crate::django::reasons::{grouped, reasons};
 use crate::django::{
     DatabaseState, Migrate, Project, RestoreDatabase, ReversedMigration, RowCounts, Session, SiteFacts,
@@ -140,6 +143,8 @@ struct Facts {
     baseline: Vec<PageResult>,
     /// How long the databases took in the rehearsal; `None`: not rehearsed, or nothing to do.
     rehearsed: Option<Duration>,
+    /// The previous version's web server at its gate.
+    bridge: Option<Booted>,
 }
 
 impl<'o> Preparation<'_, 'o> {
@@ -184,10 +189,21 @@ impl<'o> Preparation<'_, 'o> {
         let databases =
             self.step(StepKind::Migrations, |this| this.databases(&done, databases, &project, &mut session))?;
         let target = moved.map(|moved| Target::Move(Box::new(moved)));
-        let mut facts =
-            Facts { done, target, packages, project, site, databases, states, baseline, rehearsed: None };
+        let mut facts = Facts {
+            done,
+            target,
+            packages,
+            project,
+            site,
+            databases,
+            states,
+            baseline,
+            rehearsed: None,
+            bridge: None,
+        };
         facts.rehearsed = self.rehearse_rollback(&facts, &mut session)?;
-        self.assemble_rollback(facts, session)
+        let beside = self.boot_previous(&mut facts)?;
+        self.assemble_rollback(facts, session, beside)
     }
 
     /// The checkout must be where the update left it, with nothing in the way.
@@ -340,12 +356,17 @@ impl<'o> Preparation<'_, 'o> {
         Ok((Database { done, reversed, backup, copy: None }, text))
     }
 
-    fn assemble_rollback(mut self, facts: Facts, session: Session) -> Result<Box<Update<'o>>, UpdateError> {
+    fn assemble_rollback(
+        mut self,
+        facts: Facts,
+        session: Session,
+        beside: Beside,
+    ) -> Result<Box<Update<'o>>, UpdateError> {
         let planned = self.rollback_plan(&facts, session.boot_time());
         let planned = self.or_fail(StepKind::Plan, planned)?;
-        let (current, beside, added) = (facts.done.kept.current, Beside::default(), Vec::new());
-        let ready = Ready { planned, session, current, beside, bridge: None, added };
-        Ok(self.ready(&facts.states, ready))
+        let Facts { done, bridge, states, .. } = facts;
+        let ready = Ready { planned, session, current: done.kept.current, beside, bridge, added: Vec::new() };
+        Ok(self.ready(&states, ready))
     }
 
     fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<Planned, Failed> {
@@ -357,6 +378,7 @@ impl<'o> Preparation<'_, 'o> {
             copy: facts.backups().map(|(_, backup)| backup.duration()).sum(),
             put_back: facts.put_back(),
             rehearsed: facts.rehearsed,
+            bridged: facts.bridge.is_some(),
             ..Known::default()
         };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
@@ -374,7 +396,7 @@ impl<'o> Preparation<'_, 'o> {
             facts: &facts.site,
             services: &services,
             known,
-            bridge: None,
+            bridge: facts.bridge.as_ref(),
             answers: facts.answers(&services),
             course: Course::Rollback { run: done.run.clone(), inserted: done.inserted.undone.clone() },
             commits: [self.from.clone(), self.to.clone()],

@@ -25,6 +25,9 @@ fn by_supervisor() {
     let Some(site) = site(Holder::Supervisor) else { return };
     nobody_notices_a_migration_that_fails(&site);
     nobody_notices_three_migrations(&site, "process ");
+    publish_good(&site, "third");
+    updated(&site);
+    nobody_notices_a_rollback(&site, ["third", "2"]);
 }
 
 #[test]
@@ -70,19 +73,41 @@ fn nobody_notices_three_migrations(site: &TestSite, holder: &str) {
         assert_eq!(reason.as_deref(), Some("the window will be short, and requests wait meanwhile"));
     }
     assert_eq!(told.outcome("migrate").as_deref(), Some("3 migrations"));
-    let booted =
-        told.outcome("boot-bridge").unwrap_or_else(|| panic!("no bridge: {:?}", told.skipped("boot-bridge")));
-    assert!(booted.starts_with("2 workers at the gate, "), "{booted}");
-    let done = told.done();
-    let served: Vec<_> =
-        done.iter().filter(|step| ["open-gate", "start-web", "hand-over"].contains(step)).collect();
-    assert_eq!(served, [&"open-gate", &"start-web", &"hand-over"], "{told:#?}");
+    assert_bridged(&told);
     let run = load(site).state().runs().unwrap().pop().unwrap();
     let journal = fs::read_to_string(run.journal()).unwrap();
     assert!(journal.contains(&format!("\"holder\":\"{holder}")), "{journal}");
     assert_all_served(site, before, &seen, &["1", "2"]);
     assert_eq!(site.release().as_deref(), Some("2"));
     assert_tidy(site);
+}
+
+/// The previous version is started beforehand, too.
+fn nobody_notices_a_rollback(site: &TestSite, releases: [&str; 2]) {
+    let before = entries(site);
+    let roll_back = || {
+        let mut records: Vec<Record> = Vec::new();
+        let mut watch = |record: &Record| records.push(record.clone());
+        let rollback = update::rollback(&load(site), None, &Request::default(), None, &mut watch);
+        (rollback.and_then(|rollback| rollback.run()).unwrap(), Told(records))
+    };
+    let ((report, told), seen) = among_visitors(site, roll_back);
+    assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
+    assert_bridged(&told);
+    assert_all_served(site, before, &seen, &releases);
+    assert_eq!(site.release().as_deref(), Some(releases[1]));
+    assert_tidy(site);
+}
+
+/// The version was started beforehand, and handed over.
+#[track_caller]
+fn assert_bridged(told: &Told) {
+    let skipped = || told.skipped("boot-bridge");
+    let booted = told.outcome("boot-bridge").unwrap_or_else(|| panic!("no bridge: {:?}", skipped()));
+    assert!(booted.starts_with("2 workers at the gate, "), "{booted}");
+    let done = told.done();
+    let served = done.iter().filter(|step| ["open-gate", "start-web", "hand-over"].contains(step));
+    assert_eq!(served.collect::<Vec<_>>(), [&"open-gate", &"start-web", &"hand-over"], "{told:#?}");
 }
 
 fn nobody_notices_a_migration_that_fails(site: &TestSite) {

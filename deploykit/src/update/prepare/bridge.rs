@@ -4,29 +4,37 @@ use std::path::Path;
 
 use super::Preparation;
 use crate::bridge::{Boot, Booted, Unfit, Web};
-use crate::django::{Collected, Mounted};
+use crate::django::Mounted;
 use crate::event::Event;
 use crate::git::{StagedTree, counted};
 use crate::keys::Size;
 use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::{Phase, StepKind};
+use crate::python::Target;
 use crate::services::{Role, Service, ServiceState};
 use crate::update::error::{PreparationError, UpdateError};
 
 /// What a bridge is made of.
-pub(super) struct Beforehand<'b> {
-    /// The Python of the new version.
+pub(in crate::update) struct Beforehand<'b> {
+    /// The Python of the version that is to go live.
     pub python: &'b Path,
+    /// Its tree, beside the live one.
     pub tree: &'b StagedTree,
     pub packages: &'b Packages,
-    pub collected: &'b Result<Collected, String>,
+    /// Its static files, where the directory is exchanged whole.
+    pub static_files: Option<Mounted>,
+    /// Its static files are placed one by one.
+    pub places_files: bool,
     pub states: &'b [ServiceState],
 }
 
 impl Preparation<'_, '_> {
     /// Boots the web server, and returns it at its gate. Where that is not possible, the plan says why; the web then boots in the
     /// window. `None` without a word where no socket is held.
-    pub(super) fn boot_bridge(&mut self, new: &Beforehand<'_>) -> Result<Option<Booted>, UpdateError> {
+    pub(in crate::update) fn boot_bridge(
+        &mut self,
+        new: &Beforehand<'_>,
+    ) -> Result<Option<Booted>, UpdateError> {
         let services = self.site.config().services.iter().zip(new.states);
         let web: Vec<(&Service, &ServiceState)> =
             services.filter(|(service, _)| service.role == Role::Web).collect();
@@ -64,7 +72,6 @@ impl Preparation<'_, '_> {
         has_room(&web)?;
         let state = self.state.directory().to_owned();
         let own = Mounted { live: state.clone(), staged: state };
-        let static_files = new.collected.as_ref().ok().and_then(Mounted::of);
         let live = self.site.config().site.repository.clone();
         Boot {
             web: &web,
@@ -72,7 +79,7 @@ impl Preparation<'_, '_> {
             directory: &self.state.bridge(),
             log: self.directory().join("bridge.log"),
             tree: Mounted { live, staged: new.tree.path.clone() },
-            show: static_files.into_iter().chain([own]).collect(),
+            show: new.static_files.iter().cloned().chain([own]).collect(),
             limit: service.start_timeout,
             stop_timeout: service.stop_timeout,
         }
@@ -85,11 +92,16 @@ impl Preparation<'_, '_> {
             if ready.switch.is_in_place() {
                 return Err(Unfit::new("the packages are exchanged in the live virtualenv"));
             }
+            if ready.switch.target == Target::Directory {
+                return Err(Unfit::new(
+                    "the previous virtualenv is a directory that comes back to its place",
+                ));
+            }
             if ready.switch.sources.is_some() {
                 return Err(Unfit::new("packages are imported from the checkout (`pip install -e`)"));
             }
         }
-        if new.collected.as_ref().is_ok_and(|collected| collected.placed.is_some()) {
+        if new.places_files {
             return Err(Unfit::new("the static files are placed one by one"));
         }
         Ok(())

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use super::{Facts, copy};
 use crate::django::{Project, Session};
-use crate::git::StagedTree;
-use crate::host::Swap;
-use crate::operations::pip_install::Prepared as Packages;
 use crate::update::error::UpdateError;
 use crate::update::prepare::{Candidate, DatabaseRollback, Preparation};
 use crate::update::rollback::static_way::StaticWay;
@@ -20,13 +17,7 @@ impl Preparation<'_, '_> {
         session: &mut Session,
     ) -> Result<Option<Duration>, UpdateError> {
         let done = &facts.done;
-        let environment = Packages::goes_live(&facts.packages).map(|ready| ready.staged.join("bin/python"));
-        let python = environment.unwrap_or_else(|| facts.project.python.clone());
-        let tree = StagedTree {
-            repository: self.site.config().site.repository.clone(),
-            path: self.site.staged_tree(),
-            commit: self.to.clone(),
-        };
+        let tree = self.previous();
         let mut check = self.site.smoke_check();
         if let (Some(check), Some(before)) = (&mut check, &done.pages) {
             check.pages.clone_from(&before.pages);
@@ -43,7 +34,7 @@ impl Preparation<'_, '_> {
         let rollbacks: Vec<DatabaseRollback> = rollbacks.collect();
         let candidate = Candidate {
             staged: &facts.project,
-            project: Project { python, ..facts.project.clone() },
+            project: Project { python: facts.previous_python(), ..facts.project.clone() },
             tree: &tree,
             site: &facts.site,
             static_files: done.static_files.as_ref().and_then(StaticWay::appears),
@@ -58,7 +49,6 @@ impl Preparation<'_, '_> {
             own: Vec::new(),
             changes: rollbacks.iter().map(|rollback| rollback.restore.before.database.clone()).collect(),
         };
-        let outputs: Vec<Swap> = done.outputs.iter().map(|(back, _)| back.clone()).collect();
-        self.rehearse_back(session, &candidate, &rollbacks, &outputs)
+        self.rehearse_back(session, &candidate, &rollbacks, &facts.previous_outputs())
     }
 }

@@ -13,7 +13,7 @@ use crate::plan::{RehearsedDatabase, StepKind};
 use crate::update::beside::Beside;
 use crate::update::error::{RollbackError, UpdateError};
 use crate::update::past::COUNTING;
-use crate::update::prepare::Preparation;
+use crate::update::prepare::{Failed, Preparation};
 use crate::update::rehearsal::CopiesRolledBack;
 
 /// Tables into which Django itself writes when migrations are reversed.
@@ -183,7 +183,7 @@ impl Preparation<'_, '_> {
         }
         // It goes with this value.
         let _beside = Beside::new(candidate.tree.clone(), self.state.staged_tree());
-        let tree = self.previous_tree(candidate.tree, outputs)?;
+        let tree = self.previous_tree(candidate.tree, outputs).map_err(RehearsalError::Failed)?;
         // The present version boots there: what this one lacks is its own.
         let trial = self
             .try_boot_on(&self.host, copies, candidate, Some(&tree), scratch)?
@@ -192,7 +192,11 @@ impl Preparation<'_, '_> {
     }
 
     /// Checks the previous version out beside the site, with its outputs of the site's own steps.
-    fn previous_tree(&self, tree: &StagedTree, outputs: &[Swap]) -> Result<StagedTree, RehearsalError> {
+    pub(in crate::update) fn previous_tree(
+        &self,
+        tree: &StagedTree,
+        outputs: &[Swap],
+    ) -> Result<StagedTree, Failed> {
         let steps = self.site.config().steps.iter();
         let caches: Vec<PathBuf> = steps.flat_map(|step| step.cache.iter().cloned()).collect();
         let made = outputs.iter().map(|swap| swap.live.clone());
@@ -201,14 +205,12 @@ impl Preparation<'_, '_> {
         let place = self.state.staged_tree();
         let parked = Some(Parked { place: &place, keep: &caches });
         let StagedTree { repository, path, commit } = tree;
-        let tree = StagedTree::prepare(&self.host, repository, path, commit, &exclude, parked)
-            .map_err(|error| RehearsalError::Failed(error.into()))?;
+        let tree = StagedTree::prepare(&self.host, repository, path, commit, &exclude, parked)?;
         for swap in outputs.iter().filter(|swap| swap.wanted.is_some()) {
             let Ok(inside) = swap.live.strip_prefix(repository) else { continue };
             let target = tree.path.join(inside);
-            let copied =
-                files::remove_tree(&target).and_then(|()| copies::copy(&self.host, &swap.aside, &target));
-            copied.map_err(|error| RehearsalError::Failed(error.into()))?;
+            files::remove_tree(&target)?;
+            copies::copy(&self.host, &swap.aside, &target)?;
         }
         Ok(tree)
     }
