@@ -1,6 +1,7 @@
 //! What the tests share: a sealed environment, tools that may be missing, real servers in temporary directories.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod apart;
 pub mod corpus;
 pub mod database;
 pub mod disk;

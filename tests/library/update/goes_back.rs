@@ -1,5 +1,6 @@
 //! An update that fails, or is interrupted, after it was begun: the site is as it was, wholly, and serves.
 
+mod bridge;
 mod database;
 mod in_place;
 mod interrupted;

@@ -14,7 +14,7 @@ use crate::support::snapshot::{Snapshot, assert_same};
 use crate::support::systemd::{inside, systemctl, unit, until_unit_is};
 
 /// Visitors of two sites at once would be more than a small machine can serve.
-fn alone() -> MutexGuard<'static, ()> {
+pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -45,7 +45,7 @@ fn by_systemd() {
 }
 
 /// A site that serves, with nginx in front.
-fn site(holder: Holder) -> Option<TestSite> {
+pub(super) fn site(holder: Holder) -> Option<TestSite> {
     let mut site = TestSite::builder().nginx().held_by(holder).build()?;
     if holder == Holder::Systemd {
         for (name, text) in site.units() {
@@ -108,6 +108,7 @@ fn assert_bridged(told: &Told) {
     let done = told.done();
     let served = done.iter().filter(|step| ["open-gate", "start-web", "hand-over"].contains(step));
     assert_eq!(served.collect::<Vec<_>>(), [&"open-gate", &"start-web", &"hand-over"], "{told:#?}");
+    assert!(!told.notices().contains("instead"), "{told:#?}");
 }
 
 fn nobody_notices_a_migration_that_fails(site: &TestSite) {
@@ -124,7 +125,7 @@ fn nobody_notices_a_migration_that_fails(site: &TestSite) {
 }
 
 /// The site but for what visitors write.
-fn still(site: &TestSite) -> Snapshot {
+pub(super) fn still(site: &TestSite) -> Snapshot {
     Snapshot::of(site).without_entries()
 }
 

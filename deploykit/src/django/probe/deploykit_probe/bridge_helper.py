@@ -82,6 +82,7 @@ class Helper:
         self.directory, self.owner = directory, spec["owner"]
         self.view, self.link, self.master = view, link, master
         self.nice, self.cores = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+        view.hold()
         # It does nearly nothing, and everybody waits for it.
         link.settimeout(INTERVAL)
 

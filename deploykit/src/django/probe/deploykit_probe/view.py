@@ -40,6 +40,7 @@ class View:
             self.show(source, path, path)
         kernel.mount(self.root, self.live, None, kernel.MOVE)
         self.made = {name: self.look(name) for name in self.open}
+        self.held: list[int] = []
 
     def at(self, name: str) -> str:
         """Returns where an entry of the view is while it is made."""
@@ -97,10 +98,15 @@ class View:
             os.mkdir(target, 0o700)
         kernel.bind(source, target)
 
+    def hold(self) -> None:
+        """Remembers the mounts beside the live tree: they move with their directories if these are exchanged for others."""
+        self.held = [os.open(path, os.O_PATH) for path in self.beside]
+
     def remove(self) -> None:
         """Removes the view: its processes see the live paths again."""
-        for path in [*self.beside, self.live]:
-            kernel.unmount(path)
+        for mount in self.held:
+            kernel.unmount("/proc/self/fd/%d" % mount)
+        kernel.unmount(self.live)
 
     def look(self, name: str) -> dict[str, str | None]:
         """Returns the entries of a directory of placeholders; symlinks with their targets."""

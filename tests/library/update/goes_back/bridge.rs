@@ -1,0 +1,181 @@
+//! A web server that was booted beforehand, and whatever can happen to it.
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::*;
+use crate::support::apart::{bridge, bridge_serves, left_of_bridge};
+use crate::support::releases::*;
+use crate::support::site::TestSite;
+use crate::support::site::demo_site::{Holder, wait_until};
+use crate::update::held::{alone, site, still};
+
+/// How many answers are looked at.
+const ANSWERS: usize = 30;
+
+type Recover = fn(&TestSite) -> Result<Option<Report>, UpdateError>;
+
+fn back(site: &TestSite) -> Result<Option<Report>, UpdateError> {
+    update::recover(&load(site), None, &mut |_: &Record| ())
+}
+
+fn forward(site: &TestSite) -> Result<Option<Report>, UpdateError> {
+    update::recover_forward(&load(site), None, &mut |_: &Record| ())
+}
+
+#[test]
+fn it_ends_with_a_killed_run_or_serves_until_the_recovery() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    publish_release_2(&site);
+    let before = still(&site);
+
+    kill_at(&site, "boot-bridge finished");
+    ends_by_itself(&site);
+    assert_eq!(site.release().as_deref(), Some("1"));
+    assert!(back(&site).unwrap().is_none());
+    assert_recovered(&site, "boot-bridge finished", "1");
+
+    kill_at(&site, "open-gate started");
+    ends_by_itself(&site);
+    assert_eq!(back(&site).unwrap().unwrap().outcome, Outcome::RolledBack);
+    assert_recovered(&site, "open-gate started", "1");
+
+    let recoveries: [(Recover, _, _); 2] =
+        [(back, Outcome::RolledBack, "1"), (forward, Outcome::Updated, "2")];
+    for (recover, outcome, release) in recoveries {
+        kill_at(&site, "open-gate finished");
+        assert!(bridge_serves(&site), "{}", site.logs());
+        for _ in 0..ANSWERS {
+            let answer = site.page("/version/").unwrap();
+            assert_eq!(answer.headers.get("x-deploykit-bridge").map(String::as_str), Some("1"), "{answer:?}");
+            assert!(answer.body.contains("\"release\": \"2\""), "{answer:?}");
+        }
+        let error = run_update(&site).expect_err("it is unfinished");
+        assert!(matches!(error, UpdateError::Unfinished { .. }), "{error}");
+        assert!(bridge_serves(&site), "a refused update leaves it alone");
+        let report = recover(&site).unwrap().expect("an unfinished run");
+        assert_eq!(report.outcome, outcome, "{:#?}\n{}", report.failure, site.logs());
+        assert_recovered(&site, "open-gate finished", release);
+        if release == "1" {
+            assert_same(&before, &still(&site));
+        }
+    }
+}
+
+/// Fails unless all its processes end, although nobody recovers.
+#[track_caller]
+fn ends_by_itself(site: &TestSite) {
+    let left = || {
+        let files = bridge(site).display().to_string();
+        left_of_bridge(site).into_iter().filter(|one| *one != files).collect::<Vec<_>>()
+    };
+    assert!(wait_until(PATIENCE, || left().is_empty()), "{:#?}", left());
+}
+
+#[track_caller]
+fn assert_recovered(site: &TestSite, killed_at: &str, release: &str) {
+    let left = left_of_bridge(site);
+    assert!(left.is_empty(), "killed at `{killed_at}`, there are {left:#?}");
+    site.wait_until_serving(PATIENCE).unwrap_or_else(|error| panic!("killed at `{killed_at}`: {error}"));
+    let answer = site.page("/version/").unwrap();
+    assert!(
+        answer.body.contains(&format!("\"release\": \"{release}\"")),
+        "killed at `{killed_at}`: {answer:?}"
+    );
+    assert!(!answer.headers.contains_key("x-deploykit-bridge"), "killed at `{killed_at}`: {answer:?}");
+    assert_tidy(site);
+}
+
+#[test]
+fn the_web_boots_in_the_window_if_it_is_killed() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    publish_column(&site);
+    let mut told = Vec::new();
+    let loaded = load(&site);
+    let mut watch = |record: &Record| {
+        told.push(record.clone());
+        if matches!(&record.event, Event::StepFinished { step, .. } if *step == "code") {
+            let master = fs::read_to_string(bridge(&site).join("master")).unwrap();
+            let pid =
+                master.split(&[' ', ','][..]).find_map(|word| word.parse().ok()).and_then(Pid::from_raw);
+            kill_process_group(pid.unwrap(), Signal::KILL).unwrap();
+        }
+    };
+    let report = match update::prepare(&loaded, &Request::default(), None, &mut watch) {
+        Ok(Prepared::Ready(update)) => update.run().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
+    let notice = "the web server that was booted beforehand has ended; the web is started instead";
+    assert!(report.notices.iter().any(|one| one == notice), "{:#?}", report.notices);
+    let told = Told(told);
+    let served: Vec<_> =
+        told.done().into_iter().filter(|step| ["open-gate", "hand-over"].contains(step)).collect();
+    assert_eq!(served, ["open-gate", "hand-over"]);
+    let left = left_of_bridge(&site);
+    assert!(left.is_empty(), "{left:#?}");
+    assert_tidy(&site);
+}
+
+#[test]
+fn the_old_version_comes_back_if_the_new_one_fails_behind_the_open_gate() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    publish_migration_and_broken_page(&site);
+    let before = still(&site);
+    let (result, told) = request(&site, &Request::default());
+    let report = result.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert_eq!(report.failure.unwrap().step, "smoke-check");
+    assert!(told.done().contains(&"open-gate") && told.undone().contains(&"open-gate"), "{told:#?}");
+    assert_same(&before, &still(&site));
+    assert_recovered(&site, "no time", "1");
+}
+
+#[test]
+fn what_cannot_be_booted_beforehand_boots_in_the_window() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    let wsgi = "project/config/wsgi.py";
+    let thread = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(3600,), name=\"poller\", daemon=True).start()\n";
+    let reason = "it starts thread `poller` when it boots, which would meet the old database schema";
+    site.publish(|tree| append(tree, wsgi, thread)).unwrap();
+    boots_in_the_window(&site, reason);
+
+    let file = site.checkout.join("booted");
+    site.publish(|tree| edit(tree, wsgi, thread, &format!("\nopen({file:?}, \"w\").close()\n"))).unwrap();
+    boots_in_the_window(&site, &format!("it writes `{}` into the checkout when it boots", file.display()));
+    assert!(file.exists(), "the service's own web wrote it");
+}
+
+#[track_caller]
+fn boots_in_the_window(site: &TestSite, reason: &str) {
+    let (report, told) = updated(site);
+    assert_eq!(told.skipped("boot-bridge").as_deref(), Some(reason));
+    let notice = format!("the web boots in the window: {reason}");
+    assert!(report.notices.contains(&notice), "{:#?}", report.notices);
+    assert!(!told.done().contains(&"open-gate") && told.done().contains(&"start-web"), "{told:#?}");
+    let left = left_of_bridge(site);
+    assert!(left.is_empty(), "{left:#?}");
+    assert_tidy(site);
+}
+
+#[test]
+fn a_plan_leaves_nothing_of_it() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    publish_release_2(&site);
+    let request = Request { only_plan: true, ..Request::default() };
+    let loaded = load(&site);
+    let mut unheard = |_: &Record| ();
+    let prepared = update::prepare(&loaded, &request, None, &mut unheard).unwrap();
+    let Prepared::Ready(plan) = prepared else { panic!("there is something to do") };
+    assert_eq!(plan.plan().bridge.as_ref().map(|bridge| bridge.workers), Some(2));
+    assert!(!left_of_bridge(&site).is_empty());
+    drop(plan);
+    let left = left_of_bridge(&site);
+    assert!(left.is_empty(), "{left:#?}");
+    assert_eq!(site.release().as_deref(), Some("1"));
+    assert_tidy(&site);
+}

@@ -1,0 +1,54 @@
+//! What of a site sees other mounts than this process: the sandbox of a rehearsal, a web server that was booted beforehand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::site::demo_site::DemoSite;
+
+/// Returns the command lines of a site's processes that see other mounts than this process.
+pub fn in_other_mounts(site: &DemoSite) -> Vec<String> {
+    let mounts = |process: &Path| fs::read_link(process.join("ns/mnt")).ok();
+    let ours = mounts(Path::new("/proc/self"));
+    let lines = processes().filter_map(|process| {
+        let is_other = mounts(&process).is_some_and(|theirs| Some(theirs) != ours);
+        let line = fs::read_to_string(process.join("cmdline")).ok()?.replace('\0', " ");
+        (is_other && line.contains(&*site.root.to_string_lossy())).then_some(line)
+    });
+    lines.collect()
+}
+
+/// Returns what is left of a web server that was booted beforehand: its processes, its mounts, its files.
+pub fn left_of_bridge(site: &DemoSite) -> Vec<String> {
+    let mut left = in_other_mounts(site);
+    let bridge = bridge(site);
+    let in_checkout = format!(" {}/", site.checkout.display());
+    for process in processes() {
+        let directory = fs::read_link(process.join("cwd")).unwrap_or_default();
+        if directory.starts_with(&bridge) {
+            left.push(format!("{} runs in {}", process.display(), directory.display()));
+        }
+        let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+        let mounts = mounts.lines().filter(|mount| mount.contains(&in_checkout));
+        left.extend(mounts.map(|mount| format!("{} sees {mount}", process.display())));
+    }
+    if bridge.exists() {
+        left.push(bridge.display().to_string());
+    }
+    left
+}
+
+/// Tells whether a web server that was booted beforehand serves: its gate is open, and it lives.
+pub fn bridge_serves(site: &DemoSite) -> bool {
+    bridge(site).join("free").exists() && !in_other_mounts(site).is_empty()
+}
+
+/// Returns the directory of the web server that was booted beforehand.
+pub fn bridge(site: &DemoSite) -> PathBuf {
+    site.checkout.join(".deploykit/bridge")
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_number = |path: &PathBuf| path.to_string_lossy()[6..].bytes().all(|byte| byte.is_ascii_digit());
+    entries.map(|entry| entry.path()).filter(is_number)
+}
