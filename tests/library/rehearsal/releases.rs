@@ -51,6 +51,11 @@ fn are_told_apart_on(engine: Engine) {
     let Some(database) = Database::new(engine) else { return };
     let Some(mut site) = TestSite::builder().database(&database).rehearsal().build() else { return };
     prepare_site(&mut site);
+    score_on(engine, &site, &format!("{engine:?}"));
+}
+
+/// Prepares the releases for a server.
+pub(super) fn score_on(engine: Engine, site: &DemoSite, database: &str) {
     let only: (&[Release], &[Release]) = match engine {
         Engine::PostgreSql => (BROKEN_ON_POSTGRESQL, HEALTHY_ON_POSTGRESQL),
         Engine::MariaDb => (&[], &[]),
@@ -60,7 +65,7 @@ fn are_told_apart_on(engine: Engine) {
         &[BROKEN, BROKEN_ON_SERVERS, only.0],
         &[HEALTHY, HEALTHY_ON_SERVERS, only.1],
     );
-    score(&site, &format!("{engine:?}"), &releases);
+    score(site, database, &releases);
 }
 
 impl Releases {
@@ -88,7 +93,7 @@ impl Releases {
 }
 
 /// Adds a page to the configuration, and starts the site.
-fn prepare_site(site: &mut TestSite) {
+pub(super) fn prepare_site(site: &mut TestSite) {
     let config = std::fs::read_to_string(&site.config).expect("a configuration");
     let config = config.replace("{ path = \"/about/\"", "\"/version/\", { path = \"/about/\"");
     std::fs::write(&site.config, config).expect("a configuration");

@@ -8,7 +8,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::releases::{Outcome, outcome_of};
+use super::releases::{Outcome, outcome_of, prepare_site, score_on};
 use crate::database::on_each_engine;
 use crate::support::corpus::in_home;
 use crate::support::database::{Database, Engine};
@@ -16,6 +16,7 @@ use crate::support::django::Site;
 use crate::support::probe::Probe;
 use crate::support::releases::add_column;
 use crate::support::site::TestSite;
+use crate::support::site::demo_site::DemoSite;
 use crate::support::snapshot::{self, Snapshot};
 
 const PASSWORD: &str = "canary-of-the-scratch %'\\";
@@ -75,27 +76,48 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no string: {value}"))
 }
 
+/// Returns a database of which no private server can have a copy: its clients verify the certificate.
+fn verified(engine: Engine) -> Option<Database> {
+    match engine {
+        Engine::PostgreSql => Database::new(engine),
+        Engine::MariaDb => Database::with_tls(),
+    }
+}
+
+/// Names a scratch database in the configuration, as its URL or by a variable.
+fn configure(site: &DemoSite, config: &str, url: &str, named: &str) {
+    let file = site.root.join("site.env");
+    fs::write(&file, format!("SCRATCH='{url}'\nPGSSLMODE=verify-ca\n")).expect("a file");
+    let config = config.replace("[site]\n", &format!("[site]\nenv-file = {file:?}\n"));
+    fs::write(&site.config, format!("{config}\n[rehearsal]\ndatabase-url = \"{named}\"\n"))
+        .expect("a configuration");
+}
+
 on_each_engine! {
     an_update_is_rehearsed_in_it,
+    releases_are_told_apart_in_it,
+}
+
+/// If `RELEASES` asks for it: it takes as long as with a private server.
+fn releases_are_told_apart_in_it(engine: Engine) {
+    if std::env::var_os("RELEASES").is_none() {
+        return;
+    }
+    let Some(database) = verified(engine) else { return };
+    let Some(mut site) = TestSite::builder().database(&database).rehearsal().build() else { return };
+    prepare_site(&mut site);
+    let config = fs::read_to_string(&site.config).expect("a configuration");
+    configure(&site, &config, &scratch(&database).1, "$SCRATCH");
+    score_on(engine, &site, &format!("{engine:?}, in a scratch database"));
 }
 
 fn an_update_is_rehearsed_in_it(engine: Engine) {
-    let database = match engine {
-        Engine::PostgreSql => Database::new(engine),
-        Engine::MariaDb => Database::with_tls(),
-    };
-    let Some(database) = database else { return };
+    let Some(database) = verified(engine) else { return };
     let Some(site) = TestSite::builder().database(&database).rehearsal().start() else { return };
     let (scratch, url) = scratch(&database);
     let first = site.git(&site.checkout, &["rev-parse", "HEAD"]).expect("a commit").trim().to_owned();
-    fs::write(site.root.join("site.env"), format!("SCRATCH='{url}'\nPGSSLMODE=verify-ca\n")).expect("a file");
     let config = fs::read_to_string(&site.config).expect("a configuration");
-    let file = site.root.join("site.env");
-    let named = |name: &str| {
-        let site_s = config.replace("[site]\n", &format!("[site]\nenv-file = {file:?}\n"));
-        fs::write(&site.config, format!("{site_s}\n[rehearsal]\ndatabase-url = \"{name}\"\n"))
-            .expect("a configuration");
-    };
+    let named = |name: &str| configure(&site, &config, &url, name);
     let ready = |release: &dyn Fn(&std::path::Path)| match outcome_of(&site, &first, "a release", release) {
         Outcome::Ready(plan) => plan,
         Outcome::Refused(step, why) => panic!("refused by {step}: {why}"),
