@@ -120,7 +120,7 @@ pub mod internal {
         };
     }
 
-    modules! { django git http journal lock names python runner secrets smoke state }
+    modules! { bridge django git http journal lock names python runner secrets smoke state }
 }
 
 pub use action::{Action, ActionError, Context};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use deploykit::Site;
 use deploykit::event::{Event, Observer, Record};
+use deploykit::internal::bridge::Bridge;
 use deploykit::internal::git::short;
 use deploykit::internal::journal::{can_finish, held_at};
 use deploykit::internal::lock::{Holder, Lock};
@@ -40,6 +41,8 @@ struct Status {
     /// Whether `recover --forward` can finish it.
     can_finish: Option<bool>,
     last_run: Option<deploykit::report::Report>,
+    /// Whether the web server that an interrupted run booted beforehand serves.
+    bridge_serves: bool,
     maintenance_page: Option<bool>,
     #[serde(flatten)]
     announced: Announced,
@@ -87,11 +90,16 @@ fn look(site: &Site) -> Result<Status, Failure> {
         unfinished_run: unfinished.map(|(run, _)| run.name),
         running,
         last_run: runs.iter().rev().find_map(report),
+        bridge_serves: running_bridge(&state),
         maintenance_page: config.maintenance.page.as_ref().map(|page| page.exists()),
         announced,
         services,
         services_error,
     })
+}
+
+fn running_bridge(state: &State) -> bool {
+    Bridge::left_in(&state.bridge()).is_some_and(|bridge| bridge.is_open())
 }
 
 fn text(status: &Status) -> String {
@@ -110,6 +118,9 @@ fn text(status: &Status) -> String {
         };
         let why = if status.held { "is held" } else { "was interrupted" };
         line("unfinished", &format!("run {run} {why}: {ways}"));
+    }
+    if status.bridge_serves && status.unfinished_run.is_some() {
+        line("web", "the web server that this run started beforehand serves the new version until then");
     }
     if let Some(last) = &status.last_run {
         let (run, outcome) = (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last));

@@ -57,6 +57,9 @@ pub(crate) struct Booted {
 struct Ready {
     workers: usize,
     threads: Vec<String>,
+    /// Children that the boot left running.
+    #[serde(default)]
+    processes: Vec<String>,
     written: Vec<String>,
 }
 
@@ -174,13 +177,12 @@ impl Boot<'_> {
 
 /// Returns why a worker must not wait at the gate.
 fn fault(ready: &Ready) -> Option<Unfit> {
-    if let Some(thread) = ready.threads.first() {
-        return Some(Unfit::new(format!(
-            "it starts thread `{thread}` when it boots, which would meet the old database schema"
-        )));
+    let own = ready.threads.iter().map(|name| format!("thread `{name}`"));
+    if let Some(own) = own.chain(ready.processes.iter().map(|name| format!("process {name}"))).next() {
+        return Some(Unfit::new(format!("its boot starts {own}, which would meet the old database schema")));
     }
     let path = ready.written.first()?;
-    Some(Unfit::new(format!("it writes `{path}` into the checkout when it boots")))
+    Some(Unfit::new(format!("its boot writes `{path}`")))
 }
 
 impl Booted {

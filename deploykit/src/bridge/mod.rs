@@ -8,7 +8,7 @@ mod boot;
 mod error;
 mod web;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -125,8 +125,9 @@ impl Bridge {
         Ok(files::remove_tree(&self.directory)?)
     }
 
-    /// Returns the bridge that a killed preparation left in a directory.
-    pub(crate) fn left_in(directory: PathBuf) -> Option<Self> {
+    /// Returns the bridge in a directory, if there is one.
+    #[must_use]
+    pub fn left_in(directory: &Path) -> Option<Self> {
         let text = std::fs::read(directory.join("bridge.json")).ok()?;
         serde_json::from_slice(&text).ok()
     }

@@ -158,7 +158,7 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
 
 /// Ends a web server that waits at its gate, or whose run is over.
 fn end_bridge(state: &State) {
-    match Bridge::left_in(state.bridge()) {
+    match Bridge::left_in(&state.bridge()) {
         Some(bridge) => warn(bridge.end()),
         None => warn(files::remove_tree(&state.bridge())),
     }
