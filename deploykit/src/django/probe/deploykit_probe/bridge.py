@@ -39,7 +39,8 @@ def run(spec: Json, requests: IO[bytes]) -> NoReturn:
     directory = Directory(spec["directory"])
     try:
         directory.write("master", {"pid": master, "started": kernel.started(master)})
-        os.mkdir(spec["directory"] + "/ready", 0o700)
+        for name in ("ready", "view"):
+            os.mkdir(name, 0o700, dir_fd=directory.number)
         requests.close()
         ANSWERS.close()
         code = boot(spec, directory)
@@ -73,7 +74,12 @@ def boot(spec: Json, directory: Directory) -> int:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     helper = bridge_helper.start(spec, directory, view, theirs, ours)
     kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
-    return bridge_gunicorn.run(spec, Gate(view, ours, helper, spec["header"]), len(sockets), passed)
+    master = os.getpid()
+    try:
+        return bridge_gunicorn.run(spec, Gate(view, ours, helper, spec["header"]), len(sockets), passed)
+    finally:
+        if os.getpid() == master:
+            bridge_helper.stop(helper)
 
 
 def enter(spec: Json) -> View:
@@ -85,7 +91,7 @@ def enter(spec: Json) -> View:
         kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
         if uid:
             kernel.keep_identity(uid, gid)
-        view = View(spec["directory"], spec["live"], spec["staged"], spec["show"])
+        view = View(spec["directory"] + "/view", spec["live"], spec["staged"], spec["show"])
     except ImportError as error:
         raise Refused("no_bridge", reason="this Python lacks `ctypes` (%s)" % error) from error
     except OSError as error:
@@ -93,9 +99,12 @@ def enter(spec: Json) -> View:
     return view
 
 
-def limit(soft: int, hard: int) -> None:
-    """Sets how many files may be open."""
+def limit(soft: int | None, hard: int | None) -> None:
+    """Sets how many files may be open; `None`: any number."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft > most and os.getuid():
-        raise Refused("no_bridge", reason="the web may open %d files, this user only %d" % (soft, most))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard if not os.getuid() else min(hard, most)))
+    if os.getuid() and most != resource.RLIM_INFINITY:
+        if soft is None or soft > most:
+            raise Refused("no_bridge", reason="the web may open %s files, this user only %d" % (soft or "any number of", most))
+        hard = most if hard is None else min(hard, most)
+    limits = [resource.RLIM_INFINITY if one is None else one for one in (soft, hard)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[0], limits[1]))

@@ -9,17 +9,22 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from select import POLLIN, poll
 from typing import Any
 
 from . import bridge_header
 from .bridge_helper import NICE
 from .connections import close_all
+from .errors import text_of
 from .kinds import Json
 from .view import HIDDEN, View
 
 # Milliseconds after which a waiting worker shows that it lives.
 ALIVE = 1000
+
+# How much of what was written is said.
+MOST = 20
 
 
 class Gate:
@@ -90,7 +95,7 @@ class Gate:
             "workers": worker.cfg.workers,
             "threads": self.threads + threads(),
             "processes": self.processes + children(set()),
-            "written": self.view.written(),
+            "written": self.view.written()[:MOST],
         }
 
     def problem(self, worker: Any) -> Json:
@@ -99,9 +104,13 @@ class Gate:
             return {"failed": "the application is not an ASGI 3 application"}
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         names = [name for name in dir(settings) if name.isupper()] if getattr(settings, "configured", False) else []
+        # Some settings say that they are deprecated.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            texts = {name: text_of(getattr(settings, name)) for name in names}
         for path in (HIDDEN, self.view.staged):
             for name in names:
-                if path in repr(getattr(settings, name)):
+                if path in texts[name]:
                     return {"failed": "the setting `%s` holds a path of the staged tree" % name}
             for name, module in list(sys.modules.items()):
                 if path in str(getattr(module, "__file__", None)):
@@ -125,7 +134,7 @@ class Gate:
             worker.notify()
             waiting.poll(ALIVE)
         for number, handler in zip(numbers, own):
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
         signal.siginterrupt(signal.SIGTERM, False)
 
 

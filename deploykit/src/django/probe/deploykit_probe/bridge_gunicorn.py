@@ -38,7 +38,9 @@ WORKERS = {
 def run(spec: Json, gate: Gate, sockets: int, passed: int) -> int:
     """Runs gunicorn, and returns its exit code."""
     sys.argv = [os.path.join(sys.prefix, "bin", "gunicorn"), *spec["argv"]]
-    sys.path[0] = os.path.dirname(sys.argv[0])
+    if sys.path[0] == "":
+        # As for a script.
+        sys.path[0] = os.path.dirname(sys.argv[0])
     try:
         from gunicorn.app.wsgiapp import WSGIApplication
         from gunicorn.arbiter import Arbiter

@@ -74,6 +74,15 @@ def start(spec: Json, directory: Directory, view: View, link: socket.socket, the
         os._exit(1)
 
 
+def stop(helper: int) -> None:
+    """Stops the helper."""
+    # gunicorn waits for all children, and its PID may be somebody else's then.
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(helper, os.WNOHANG) == (0, 0):
+            os.kill(helper, signal.SIGKILL)
+            os.waitpid(helper, 0)
+
+
 class Helper:
     """What the helper knows."""
 

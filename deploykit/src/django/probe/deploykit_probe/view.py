@@ -16,8 +16,8 @@ HIDDEN = ".deploykit-live"
 class View:
     """The staged tree at the live path: directories of placeholders in memory, with one mount for each entry."""
 
-    def __init__(self, directory: str, live: str, staged: str, show: list[list[str]]) -> None:
-        """Makes it in this process's mount namespace; `show` are further directories, each with the path where it appears."""
+    def __init__(self, root: str, live: str, staged: str, show: list[list[str]]) -> None:
+        """Makes it in an empty directory, in this process's mount namespace; `show` are further directories and their paths."""
         self.live, self.staged = os.path.realpath(live), os.path.realpath(staged)
         self.links = set(links_to(live, self.staged))
         shown = {os.path.realpath(path): os.path.realpath(source) for source, path in show}
@@ -26,8 +26,7 @@ class View:
         # The directories of placeholders: what is in them comes from different places.
         self.open = {""} | {parent for name in [*self.links, *self.within] for parent in parents(name)}
         kernel.mount(None, "/", None, kernel.REC | kernel.PRIVATE)
-        self.root = directory + "/view"
-        os.mkdir(self.root, 0o700)
+        self.root = root
         kernel.mount("tmpfs", self.root, "tmpfs", kernel.NOSUID | kernel.NODEV, "mode=755")
         # The directory may lie in the live tree, and must not be bound with it.
         kernel.mount(None, self.root, None, kernel.UNBINDABLE)

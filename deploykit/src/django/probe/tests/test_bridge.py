@@ -82,10 +82,11 @@ def test_it_waits_then_serves_then_ends(site: Site) -> None:
 def visited(site: Site) -> None:
     """Takes a site over the whole sequence while a visitor asks, and writes."""
     site.start_web()
-    with Visitor(site, "/facts/", "/write/", "/stream/") as visitor:
+    targets = ("/facts/", "/write/", "/stream/")
+    with Visitor(site, *targets) as visitor:
         site.start_bridge()
         site.take_over()
-        until(lambda: visitor.pages[-1].is_marked, "the bridge serves")
+        until(lambda: {page.target for page in list(visitor.pages) if page.is_marked} == {*targets}, "the bridge serves")
         slow = Page(site, "/slow/")
         until((site.live / "uploads/slow").exists, "the request is under way")
         site.start_web()
@@ -101,7 +102,7 @@ def visited(site: Site) -> None:
     first = versions.index("new")
     assert pages[first].is_marked
     assert not [page for page in [*pages[:first], pages[-1]] if page.is_marked]
-    assert [page for page in pages[first:] if page.is_marked and page.body == "new" * 3], "a stream is marked"
+    assert {page.body for page in pages[first:] if page.target == "/stream/"} == {"new" * 3}
 
 
 def test_no_request_fails(site: Site) -> None:
@@ -115,6 +116,35 @@ def test_no_request_fails_with(ordinary: Site, kind: str) -> None:
     ordinary.worker_class, ordinary.application, options = KINDS[kind]
     ordinary.arguments += options
     visited(ordinary)
+
+
+@pytest.mark.parametrize("kind", ["sync", "gevent", "asgi", "uvicorn-worker"])
+def test_it_can_be_ended_while_the_gate_is_shut(ordinary: Site, kind: str) -> None:
+    """At once, although nothing serves yet that would see the signal."""
+    ordinary.worker_class, ordinary.application, _ = KINDS[kind]
+    ordinary.start_web()
+    ordinary.start_bridge()
+    ordinary.ready()
+    assert ordinary.stop(ordinary.bridge) == 0
+    assert ordinary.processes() == []
+    assert "SIGKILL" not in ordinary.log()
+    assert not (ordinary.directory / "failed").exists()
+    assert Page(ordinary, "/facts/").facts["version"] == "old"
+
+
+def test_the_boot_leaves_the_processors_to_the_web(site: Site) -> None:
+    """All of its processes do, until the gate is open."""
+    site.start_web()
+    site.start_bridge()
+    site.ready()
+    cores = {"shut": 1, "open": len(os.sched_getaffinity(0))}
+    workers = {site.bridge.pid, *(int(path.name) for path in (site.directory / "ready").iterdir())}
+    nice = 10 if site.user == 0 else 0
+    assert [len(os.sched_getaffinity(pid)) for pid in workers] == [cores["shut"]] * 3
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers] == [nice] * 3
+    site.take_over()
+    until(lambda: {len(os.sched_getaffinity(pid)) for pid in workers} == {cores["open"]}, "they have all cores")
+    until(lambda: {os.getpriority(os.PRIO_PROCESS, pid) for pid in workers} == {0}, "the priority is as it was")
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])

@@ -27,7 +27,7 @@ kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
 if uid:
     kernel.keep_identity(uid, gid)
 spec = json.loads(sys.argv[2])
-view = View(spec["directory"], spec["live"], spec["staged"], spec["show"])
+view = View(spec["root"], spec["live"], spec["staged"], spec["show"])
 def read(path):
     try:
         with open(os.path.join(spec["top"], path)) as file:
@@ -59,7 +59,6 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
             "code/old.py": "live",
             "collected/style.css": "live",
             ".deploykit/static/style.css": "staged",
-            ".deploykit/bridge/keep": "",
         }
         for name, text in files.items():
             (live / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +66,8 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
         for name in ("code/new.py", "state/deep/.gitkeep", "state/kept", "manage.py"):
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).write_text("staged")
-        (top / "outside").mkdir()
+        for path in (top / "outside", live / ".deploykit/view"):
+            path.mkdir()
         (top / "outside/file").write_text("live")
         (live / "elsewhere").symlink_to("../outside")
         (staged / "tracked").symlink_to("code/new.py")
@@ -78,15 +78,14 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
             os.chown(path, user, user, follow_symlinks=False)
         package = top.parent / "probe"
         shutil.copytree(Path(view.__file__).parent, package / "deploykit_probe", ignore=shutil.ignore_patterns("__pycache__"))
-        spec = {"top": str(top), "directory": str(live / ".deploykit/bridge"), "live": str(live), "staged": str(staged)}
+        spec = {"top": str(top), "root": str(live / ".deploykit/view"), "live": str(live), "staged": str(staged)}
         show = [[".deploykit/static", "collected"], [".deploykit/static", "state/assets"], [".deploykit", ".deploykit"]]
         shown = [[str(live / source), str(live / path)] for source, path in show]
         spec["show"] = [*shown, [str(live / ".deploykit/static"), str(top / "outside")]]  # type: ignore[assignment]
 
         def everything() -> list[tuple[Any, ...]]:
             """Returns names, owners and times."""
-            found = [(str(path), path.lstat().st_uid, path.lstat().st_mtime_ns) for path in top.rglob("*")]
-            return sorted(one for one in found if ".deploykit/bridge" not in one[0])
+            return sorted((str(path), path.lstat().st_uid, path.lstat().st_mtime_ns) for path in top.rglob("*"))
 
         def run(script: str) -> dict[str, Any]:
             """Runs a script."""
