@@ -10,7 +10,7 @@ use crate::services::{Service, Status};
 use crate::smoke::{SmokeCheck, SmokeError};
 
 /// Minimum interval between queries of the service managers while a page does not answer.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pages that must be as expected, with the services that serve them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

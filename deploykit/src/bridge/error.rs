@@ -29,14 +29,6 @@ pub enum BridgeError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The manager's own web does not answer.
-    #[error("{services} did not answer within {} s beside the web server that was booted beforehand", after.as_secs())]
-    NoSuccessor {
-        /// The names of the services.
-        services: String,
-        /// How long it was waited for.
-        after: Duration,
-    },
     /// The manager has given up its own web.
     #[error("service `{service}` failed after its start")]
     Died {
