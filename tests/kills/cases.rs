@@ -7,6 +7,26 @@ use crate::killer::Kill;
 /// Kinds of system calls that change something, as the killer names them.
 pub const KINDS: [&str; 8] = ["open", "rename", "link", "symlink", "unlink", "mkdir", "sync", "exec"];
 
+/// What a site is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As it was made by hand.
+    ByHand,
+    /// It was updated before: its virtualenv is a link to an environment already. Its files have odd names, its Git hooks fail,
+    /// and no temporary directory can be used.
+    Updated,
+    /// Its socket is held, so the new version's web server is booted beforehand.
+    Held,
+}
+
+/// Where an update is killed that boots the new version's web server beforehand, beside the entries of `Extent::bridge`.
+const BRIDGE: [Kill; 4] = [
+    Kill { kind: "mkdir=/bridge/view", after: true, number: 1 },
+    Kill { kind: "rename=ready/", after: true, number: 1 },
+    Kill { kind: "rename=/bridge/gate", after: false, number: 1 },
+    Kill { kind: "rename=/bridge/gate", after: true, number: 1 },
+];
+
 /// One kill of an update, with the recovery that follows.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -20,21 +40,24 @@ pub struct Case {
     /// Whether the whole machine goes down: the servers die, too, what the journal had not synced is torn, and then the
     /// servers start.
     pub power: bool,
-    /// Whether the site was updated before: its virtualenv is a link to an environment already.
-    pub linked: bool,
+    pub site: Kind,
     /// Whether the update is rehearsed.
     pub rehearsed: bool,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { number, kill, forward, again, cold, power, linked, rehearsed } = self;
+        let Case { number, kill, forward, again, cold, power, site, rehearsed } = self;
         let way = if *forward { "forward" } else { "back" };
         let power = if *power { ", the machine goes down" } else { "" };
-        let linked = if *linked { ", updated before" } else { "" };
+        let site = match site {
+            Kind::ByHand => "",
+            Kind::Updated => ", updated before",
+            Kind::Held => ", its socket is held",
+        };
         let rehearsed = if *rehearsed { ", rehearsed" } else { "" };
         let cold = if *cold { ", nothing is built yet" } else { "" };
-        write!(f, "case {number}: killed {kill}{power}{cold}{linked}{rehearsed}, recovered {way}")?;
+        write!(f, "case {number}: killed {kill}{power}{cold}{site}{rehearsed}, recovered {way}")?;
         again.iter().try_for_each(|again| write!(f, ", the recovery killed {again}"))
     }
 }
@@ -44,46 +67,72 @@ impl fmt::Display for Case {
 pub struct Extent {
     pub calls: Vec<(&'static str, u64)>,
     pub entries: u64,
+    /// Which lines are about a web server that was booted beforehand, and its successor.
+    pub bridge: Vec<u64>,
     pub milliseconds: u64,
 }
 
-/// All kills at the journal's entries, and so many others.
+/// All kills at the journal's entries and around a web server that was booted beforehand, and so many others.
 ///
-/// `cold` is what an update comes to that builds the environment, `warm` one that finds it.
-pub fn draw(seed: u64, cold: &Extent, warm: &Extent, others: usize) -> Vec<Case> {
+/// `cold` is what an update comes to that builds the environment, `warm` one that finds it, `held` one of a site whose socket is
+/// held.
+pub fn draw(seed: u64, cold: &Extent, warm: &Extent, held: &Extent, others: usize) -> Vec<Case> {
     let mut lot = Lot(seed);
-    let at_entries = (1..=warm.entries).flat_map(|number| {
-        [Kill { kind: "write", after: false, number }, Kill { kind: "wsync", after: true, number }]
-    });
-    let mut kills: Vec<(Kill, bool)> = at_entries.map(|kill| (kill, false)).collect();
+    let at_entry =
+        |number| [Kill { kind: "write", after: false, number }, Kill { kind: "wsync", after: true, number }];
+    let mut cases = Vec::new();
+    for kill in (1..=warm.entries).flat_map(at_entry) {
+        let site = if lot.one_in(2) { Kind::Updated } else { Kind::ByHand };
+        cases.push(case(&mut lot, warm, kill, site));
+    }
+    for kill in held.bridge.iter().copied().flat_map(at_entry).chain(BRIDGE) {
+        // Both ways, and the recovery is killed on one of them.
+        let is_killed = lot.one_in(2);
+        for forward in [false, true] {
+            let again = (is_killed == forward).then(|| again(&mut lot, held));
+            cases.push(Case { forward, again, ..case(&mut lot, held, kill.clone(), Kind::Held) });
+        }
+    }
     for index in 0..others {
-        let is_cold = lot.one_in(6);
-        let extent = if is_cold { cold } else { warm };
+        let site = [Kind::Held, Kind::ByHand, Kind::ByHand, Kind::Updated, Kind::Updated][index % 5];
+        let is_cold = site != Kind::Held && lot.one_in(6);
+        let extent = match site {
+            Kind::Held => held,
+            _ if is_cold => cold,
+            _ => warm,
+        };
         // One in five at any time, the others at a call of each kind in turn.
-        let (kind, most) = if index % 5 == 4 {
+        let (kind, most) = if lot.one_in(5) {
             ("time", extent.milliseconds)
         } else {
-            extent.calls[(index - index / 5) % extent.calls.len()]
+            extent.calls[index % extent.calls.len()]
         };
-        kills.push((Kill { kind, after: lot.one_in(2), number: 1 + lot.below(most) }, is_cold));
-    }
-    let mut case = |(number, (kill, cold)): (usize, (Kill, bool))| Case {
-        number,
+        let kill = Kill { kind, after: lot.one_in(2), number: 1 + lot.below(most) };
         // Those at the journal's entries come after the rehearsal, which takes its time.
-        rehearsed: !["write", "wsync"].contains(&kill.kind) && lot.one_in(6),
-        kill,
-        cold,
-        forward: lot.one_in(2),
-        again: lot.one_in(2).then(|| again(&mut lot, warm)),
-        power: lot.one_in(8),
-        linked: lot.one_in(2),
-    };
-    let mut cases: Vec<Case> = kills.into_iter().enumerate().map(&mut case).collect();
+        let rehearsed = lot.one_in(6);
+        cases.push(Case { cold: is_cold, rehearsed, ..case(&mut lot, extent, kill, site) });
+    }
+    for (number, case) in cases.iter_mut().enumerate() {
+        case.number = number;
+    }
     // Not all kills of one kind on one site.
     for index in (1..cases.len()).rev() {
         cases.swap(index, usize::try_from(lot.below(index as u64 + 1)).unwrap_or(0));
     }
     cases
+}
+
+fn case(lot: &mut Lot, extent: &Extent, kill: Kill, site: Kind) -> Case {
+    Case {
+        number: 0,
+        kill,
+        cold: false,
+        forward: lot.one_in(2),
+        again: lot.one_in(2).then(|| again(lot, extent)),
+        power: lot.one_in(8),
+        site,
+        rehearsed: false,
+    }
 }
 
 /// Draws where a recovery is killed, which makes far fewer calls than an update.

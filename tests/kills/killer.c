@@ -7,7 +7,11 @@
  *     killer LOG time after MILLISECONDS -- PROGRAM ARGUMENTS…
  *
  * KIND: open (for writing), rename, link, symlink, unlink, mkdir, sync, exec, or write and wsync: those of the journal.
- * LOG: one line that tells at what it killed. Exit code: 99 after a kill, else that of the program.
+ * `rename=/bridge/` are those of a path with `/bridge/` in it. LOG: one line that tells at what it killed. Exit code: 99 after
+ * a kill, else that of the program.
+ *
+ * A Python in a session of its own is to outlive the program, and is spared. The filter needs a debugger for as long as it
+ * lives, so a child of this process is the debugger, and outlives it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -52,7 +56,8 @@ static const struct { int number, kind, path, flags; } calls[] = {
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
-static int kind, after;
+static int kind, after, result[2];
+static const char *part;
 static long wanted;
 static volatile sig_atomic_t late;
 static pid_t tree[MOST];
@@ -103,29 +108,68 @@ static void path_of(pid_t pid, const struct __ptrace_syscall_info *info, int arg
     }
 }
 
-static void end(FILE *log, pid_t root, pid_t pid, const char *text) {
-    char name[64] = "", link[64];
+static void comm(pid_t pid, char *name, size_t size) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/%d/comm", pid);
-    FILE *comm = fopen(link, "r");
-    if (comm) { if (fgets(name, sizeof name, comm)) name[strcspn(name, "\n")] = 0; fclose(comm); }
-    kill(root, SIGKILL);
-    for (int i = 0; i < alive; i++) kill(tree[i], SIGKILL);
-    /* Whatever was born meanwhile is stopped at its birth and dies with this process (EXITKILL). */
-    int status;
-    for (pid_t ended; (ended = waitpid(-1, &status, __WALL)) > 0;)
-        if (WIFSTOPPED(status)) kill(ended, SIGKILL);
+    name[0] = 0;
+    FILE *file = fopen(link, "r");
+    if (file) { if (fgets(name, (int)size, file)) name[strcspn(name, "\n")] = 0; fclose(file); }
+}
+
+static int spared(pid_t pid) {
+    char name[64];
+    if (getsid(pid) == getsid(0)) return 0;
+    comm(pid, name, sizeof name);
+    return !strncmp(name, "python", 6);
+}
+
+static void end(FILE *log, pid_t pid, const char *text) {
+    char name[64];
+    comm(pid, name, sizeof name);
+    setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
+    for (int i = 0; i < alive; i++) if (!spared(tree[i])) kill(tree[i], SIGKILL);
     fprintf(log, "%s of `%s`\n", text, name);
-    fclose(log);
-    exit(99);
+    fflush(log);
+}
+
+static void add(pid_t pid) {
+    for (int i = 0; i < alive; i++) if (tree[i] == pid) return;
+    if (alive < MOST) tree[alive++] = pid;
+}
+
+/* Says with what code it ended. */
+static void report(int code) {
+    prctl(PR_SET_PDEATHSIG, 0);
+    if (write(result[1], &code, sizeof code) != sizeof code) die("write");
+    close(result[1]);
+}
+
+static int none_left(void) {
+    for (int i = 0; i < alive; i++) if (!spared(tree[i])) return 0;
+    return 1;
 }
 
 int main(int count, char **arguments) {
     if (count < 7) return 98;
     FILE *log = fopen(arguments[1], "w");
     if (!log) die(arguments[1]);
+    char *equals = strchr(arguments[2], '=');
+    if (equals) { *equals = 0; part = equals + 1; }
     for (kind = 0; kind < KINDS && strcmp(names[kind], arguments[2]); kind++) {}
     after = !strcmp(arguments[3], "after");
     wanted = atol(arguments[4]);
+
+    if (pipe2(result, O_CLOEXEC)) die("pipe");
+    pid_t debugger = fork();
+    if (debugger < 0) die("fork");
+    if (debugger > 0) {
+        int told = 98;
+        close(result[1]);
+        while (read(result[0], &told, sizeof told) < 0 && errno == EINTR) {}
+        return told;
+    }
+    close(result[0]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
 
     int gate[2];
     if (pipe2(gate, O_CLOEXEC)) die("pipe");
@@ -152,21 +196,33 @@ int main(int count, char **arguments) {
     if (write(gate[1], "", 1) != 1) die("write");
     tree[alive++] = root;
 
-    long seen[KINDS] = {0};
-    int code = 98;
+    long seen[KINDS] = {0}, matching = 0;
+    int code = 98, over = 0, reported = 0;
     pid_t hit = 0;
     char told[1200] = "";
     for (;;) {
         int status, stop = 0;
-        if (late) end(log, root, root, "after some time");
+        if (late && !over++) end(log, root, "after some time");
+        if (!reported && none_left()) {
+            reported = 1;
+            for (int i = 0; i < KINDS && !over; i++) fprintf(log, "%s %ld\n", names[i], seen[i]);
+            fflush(log);
+            report(over ? 99 : code);
+        }
         pid_t pid = waitpid(-1, &status, __WALL);
         if (pid < 0 && errno == EINTR) continue;
         if (pid < 0) break;
-        if (pid == hit) end(log, root, pid, told);
+        if (pid == hit && !over++) end(log, pid, told);
         if (!WIFSTOPPED(status)) {
             if (pid == root) code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
             for (int i = 0; i < alive; i++)
                 if (tree[i] == pid) tree[i--] = tree[--alive];
+            continue;
+        }
+        if (over && !spared(pid)) {
+            /* It was born meanwhile, stopped at its birth. */
+            kill(pid, SIGKILL);
+            add(pid);
             continue;
         }
         int event = status >> 16, signal = WSTOPSIG(status);
@@ -183,24 +239,29 @@ int main(int count, char **arguments) {
                 if (this == WRITE && !journal) this = -1;
                 if (this == SYNC && journal && (kind == WRITE || kind == WSYNC)) this = WSYNC;
                 if (this >= 0) seen[this]++;
-                if (this == kind && wanted > 0 && seen[this] == wanted) {
+                if (!over && this == kind && (!part || strstr(path, part)) && ++matching == wanted) {
                     snprintf(told, sizeof told, "%s %s %ld, `%s`,", after ? "after" : "before", names[this], wanted, path);
-                    if (!after) end(log, root, pid, told);
-                    hit = pid;
-                    ptrace(PTRACE_SYSCALL, pid, 0, 0);
-                    continue;
+                    if (after) {
+                        hit = pid;
+                        ptrace(PTRACE_SYSCALL, pid, 0, 0);
+                        continue;
+                    }
+                    over = 1;
+                    end(log, pid, told);
+                    if (!spared(pid)) continue;
                 }
             }
+        } else if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE) {
+            /* Its parent may end before it is seen itself. */
+            unsigned long child = 0;
+            ptrace(PTRACE_GETEVENTMSG, pid, 0, &child);
+            if (!kill((pid_t)child, 0)) add((pid_t)child);
         } else if (event == PTRACE_EVENT_STOP) {
-            int known = 0;
-            for (int i = 0; i < alive; i++) known |= tree[i] == pid;
-            if (!known && alive < MOST) tree[alive++] = pid;
+            add(pid);
         } else if (event == 0 && signal != (SIGTRAP | 0x80)) {
             stop = signal;
         }
         ptrace(PTRACE_CONT, pid, 0, stop);
     }
-    for (int i = 0; i < KINDS; i++) fprintf(log, "%s %ld\n", names[i], seen[i]);
-    fclose(log);
-    return code;
+    return 0;
 }

@@ -17,7 +17,7 @@ const KILLED: i32 = 99;
 /// Where a tree of processes is killed.
 #[derive(Clone, Debug)]
 pub struct Kill {
-    /// A kind of system calls, or `time`.
+    /// A kind of system calls, if need be with a part of a path (`rename=/bridge/`), or `time`.
     pub kind: &'static str,
     pub after: bool,
     /// The n-th call of the kind, from 1; or milliseconds. 0: never.

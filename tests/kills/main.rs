@@ -13,16 +13,17 @@ mod support;
 
 mod cases;
 mod killer;
+mod odd;
 mod place;
 
 use std::sync::Mutex;
 use std::time::Instant;
 
-use cases::{Case, draw};
+use cases::{Case, Kind, draw};
 use place::{Place, Result};
 
 /// How many kills beside those at the journal's entries.
-const OTHERS: usize = 60;
+const OTHERS: usize = 40;
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
@@ -32,24 +33,34 @@ fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
 #[test]
 fn whatever_is_killed_the_site_is_wholly_old_or_wholly_new() {
     let Some(killer) = killer::build() else { return };
-    let Some(mut first) = Place::build(&killer, false) else { return };
-    let (cold, warm) = (first.cold.clone().expect("it was measured"), first.measure());
+    let build = |kind| {
+        let mut place = Place::build(&killer, kind)?;
+        let warm = place.measure();
+        Some((place, warm))
+    };
+    let built = std::thread::scope(|scope| {
+        let held = scope.spawn(|| build(Kind::Held));
+        let first = build(Kind::ByHand);
+        Some((first?, held.join().expect("a site")?))
+    });
+    let Some(((first, warm), (second, held))) = built else { return };
+    let cold = first.cold.clone().expect("it was measured");
     let seed = number("DEPLOYKIT_KILLS_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |now| now.as_secs() ^ u64::from(now.subsec_nanos()) << 20)
     });
-    eprintln!("seed {seed}; {cold:?}; {warm:?}");
+    eprintln!("seed {seed}; {cold:?}; {warm:?}; {held:?}");
     let only: Option<usize> = number("DEPLOYKIT_KILLS_ONLY");
-    let cases: Vec<Case> = draw(seed, &cold, &warm, number("DEPLOYKIT_KILLS").unwrap_or(OTHERS))
+    let cases: Vec<Case> = draw(seed, &cold, &warm, &held, number("DEPLOYKIT_KILLS").unwrap_or(OTHERS))
         .into_iter()
         .filter(|case| only.is_none_or(|only| only == case.number))
         .collect();
 
     let results = Mutex::new(Vec::new());
-    let work = |mut place: Option<Place>, linked: bool| {
-        for case in cases.iter().filter(|case| case.linked == linked).cloned() {
+    let work = |mut place: Option<Place>, kind: Kind| {
+        for case in cases.iter().filter(|case| case.site == kind).cloned() {
             let begun = Instant::now();
-            let Some(mut here) = place.take().or_else(|| Place::build(&killer, linked)) else { return };
+            let Some(mut here) = place.take().or_else(|| Place::build(&killer, kind)) else { return };
             let result = here.kill(&case);
             eprintln!("{:.1} s: {case}: {result}", begun.elapsed().as_secs_f64());
             match result {
@@ -60,11 +71,11 @@ fn whatever_is_killed_the_site_is_wholly_old_or_wholly_new() {
             push(&results, (case, result));
         }
     };
-    // Two sites at once: one as it was made by hand; one that was updated before, with files of odd names, Git hooks that
-    // fail, and no temporary directory.
+    // All sites at once.
     std::thread::scope(|scope| {
-        scope.spawn(|| work(Some(first), false));
-        scope.spawn(|| work(None, true));
+        scope.spawn(|| work(Some(first), Kind::ByHand));
+        scope.spawn(|| work(Some(second), Kind::Held));
+        scope.spawn(|| work(None, Kind::Updated));
     });
 
     let results = results.into_inner().expect("no thread panicked");

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use deploykit::internal::state::State;
 
-use crate::cases::{Case, Extent, KINDS};
+use crate::cases::{Case, Extent, KINDS, Kind};
 use crate::killer::{self, Ended, Kill};
+use crate::odd::{ODD, ODD_STATIC, write_odd};
+use crate::support::apart::{bridge_serves, in_other_mounts, left_of_bridge};
 use crate::support::releases::{append, make_wheel};
 use crate::support::site::TestSite;
-use crate::support::site::demo_site::visitor::Experience;
-use crate::support::site::demo_site::{NEW_SECRET, run, wait_until};
+use crate::support::site::demo_site::visitor::{Address, Answer, Experience, request};
+use crate::support::site::demo_site::{HOST, Holder, NEW_SECRET, run, wait_until};
 use crate::support::snapshot::Snapshot;
 
 /// How long a site may take until all of it serves.
@@ -62,17 +64,23 @@ pub struct Place {
     entries: u64,
     /// What the virtualenv is a link to, when it was updated before.
     link: Option<PathBuf>,
-    /// Whether its files have odd names, its Git hooks fail, and no temporary directory can be used.
-    odd: bool,
+    kind: Kind,
     /// What its first update came to, which had to build the environment.
     pub cold: Option<Extent>,
 }
 
 impl Place {
-    /// Builds it, and updates it once without a kill; `None` where a tool is missing. `linked` says that another update
-    /// came before that, which nobody takes back.
-    pub fn build(killer: &Path, linked: bool) -> Option<Place> {
-        let mut site = TestSite::builder().nginx().rehearsal().build()?;
+    /// Builds it, and updates it once without a kill; `None` where a tool is missing.
+    pub fn build(killer: &Path, kind: Kind) -> Option<Place> {
+        let builder = TestSite::builder().nginx().rehearsal();
+        let mut site = match kind {
+            Kind::Held => builder.held_by(Holder::Supervisor).build()?,
+            _ => builder.build()?,
+        };
+        if kind == Kind::Held {
+            // Nobody is told, and visitors wait.
+            edit(&site.config, "[maintenance]\n", "[maintenance]\nwhen = \"needed\"\nhold = \"1m\"\n");
+        }
         // Quick: nothing here dies by itself.
         edit(&site.supervisor_config, "stopwaitsecs=", "startsecs=0\nstopwaitsecs=");
         edit(&site.config, "role = ", "stay-up = \"0s\"\nrole = ");
@@ -82,7 +90,7 @@ impl Place {
         fs::create_dir(site.checkout.join("uploads")).expect("a directory");
         fs::write(site.checkout.join("uploads/photo"), "a photo").expect("a file");
         site.start().unwrap_or_else(|error| panic!("{error}"));
-        let odd = linked;
+        let odd = kind == Kind::Updated;
         if odd {
             write_odd(&site.checkout.join("uploads"), &ODD, "uploaded");
             write_odd(&site.static_root.join("uploads"), &ODD, "uploaded");
@@ -93,7 +101,7 @@ impl Place {
             }
         }
         site.add_secret(NEW_SECRET, "a salt for visitors").expect("a secret");
-        if linked {
+        if odd {
             make_wheel(&site, "demo-base", "1.0", &[], "");
             let publish = |tree: &Path| {
                 append(tree, "requirements/production.txt", "demo-base==1.0\n");
@@ -106,7 +114,7 @@ impl Place {
             assert_eq!(update.code, Some(0), "{}", update.output);
         }
         let link = fs::read_link(&site.virtualenv).ok();
-        assert_eq!(link.is_some(), linked, "the virtualenv of a site that was updated is a link");
+        assert_eq!(link.is_some(), odd, "the virtualenv of a site that was updated is a link");
         site.publish_release_2().expect("a release");
         if odd {
             let publish = |tree: &Path| {
@@ -129,7 +137,7 @@ impl Place {
         site.wait_until_serving(PATIENCE).expect("a site that serves");
         let before = Snapshot::of(&site).without_entries();
         let (after, killer) = (before.clone(), killer.to_owned());
-        let mut place = Place { after, site, killer, before, entries: 0, link, odd, cold: None };
+        let mut place = Place { after, site, killer, before, entries: 0, link, kind, cold: None };
         place.cold = Some(place.measure());
         Some(place)
     }
@@ -148,9 +156,16 @@ impl Place {
             (kind, found.unwrap_or_default())
         };
         let run = state(&self.site).runs().expect("runs").pop().expect("a run");
-        let entries = fs::read_to_string(run.journal()).expect("a journal").lines().count() as u64;
+        let journal = fs::read_to_string(run.journal()).expect("a journal");
+        let is_bridge = |line: &str| {
+            ["open-gate", "start-web", "hand-over"]
+                .iter()
+                .any(|step| line.contains(&format!("\"step\":\"{step}\"")))
+        };
+        let bridge = (1..).zip(journal.lines()).filter(|(_, line)| is_bridge(line)).map(|(number, _)| number);
+        let (entries, bridge) = (journal.lines().count() as u64, bridge.collect());
         self.restore();
-        Extent { calls: KINDS.map(count).to_vec(), entries, milliseconds }
+        Extent { calls: KINDS.map(count).to_vec(), entries, bridge, milliseconds }
     }
 
     /// Keeps the directory, to look into it.
@@ -176,10 +191,7 @@ impl Place {
         visit.patience = Duration::from_secs(60);
         let visitor = visit.start();
         let update = self.run(&UPDATE[..if case.rehearsed { 3 } else { 4 }], &case.kill);
-        if !wait_until(PATIENCE, || self.in_sandbox().is_empty()) {
-            let why = format!("in a sandbox there are {:?} (killed {})", self.in_sandbox(), update.told);
-            return Err(Result::Lost(why));
-        }
+        self.apart().map_err(|why| Result::Lost(format!("{why} (killed {})", update.told)))?;
         if let Some(code) = update.code {
             let seen = visitor.finish();
             if code != 0 {
@@ -221,7 +233,7 @@ impl Place {
                     let why = format!("the recovery ended with {code}:\n{}", self.told(&recovery));
                     return Err(Result::Lost(told(&why)));
                 }
-                None => self.look().map_err(|why| {
+                None => self.apart().and_then(|()| self.look()).map_err(|why| {
                     Result::Mixed(told(&format!("{why} (the recovery killed {})", recovery.told)))
                 })?,
             }
@@ -260,11 +272,26 @@ impl Place {
         Ok(())
     }
 
+    /// Waits until nothing is left of a sandbox, and of a web server that was booted beforehand unless it serves.
+    fn apart(&self) -> std::result::Result<(), String> {
+        let ended = || in_other_mounts(&self.site).is_empty() || bridge_serves(&self.site);
+        if wait_until(PATIENCE, ended) {
+            return Ok(());
+        }
+        Err(format!("there are still {:?}", in_other_mounts(&self.site)))
+    }
+
     /// Visits the site while it is half way: it may be old, new, in maintenance, or silent.
     fn look(&self) -> std::result::Result<(), String> {
+        let serves = bridge_serves(&self.site);
         let mut releases = BTreeSet::new();
         for path in ["/", "/version/", "/about/"] {
-            let Ok(answer) = self.site.page(path) else { continue };
+            let answer = match self.ask(path) {
+                Ok(answer) => answer,
+                // So it will be with the others.
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => break,
+                Err(_) => continue,
+            };
             match answer.status {
                 502..=504 => continue,
                 200 => {}
@@ -275,7 +302,7 @@ impl Place {
             }
             if let Some((_, rest)) = answer.body.split_once("rel=\"stylesheet\" href=\"") {
                 let style = rest.split('"').next().unwrap_or_default();
-                match self.site.page(style) {
+                match self.ask(style) {
                     Ok(answer) if ![200, 502, 503, 504].contains(&answer.status) => {
                         return Err(format!("`{path}` names `{style}`, which answers {}", answer.status));
                     }
@@ -283,7 +310,19 @@ impl Place {
                 }
             }
         }
-        if releases.len() > 1 { Err(format!("releases {releases:?} serve")) } else { Ok(()) }
+        if releases.len() > 1 {
+            return Err(format!("releases {releases:?} serve"));
+        }
+        if serves && bridge_serves(&self.site) && !releases.contains("2") {
+            return Err(format!("the new version was to serve, and {releases:?} serves"));
+        }
+        Ok(())
+    }
+
+    /// Asks for a page. Where the socket is held, it may wait for the recovery.
+    fn ask(&self, path: &str) -> std::io::Result<Answer> {
+        let limit = Duration::from_secs(if self.kind == Kind::Held { 3 } else { 30 });
+        request(&Address::from(self.site.front_address.as_str()), HOST, path, None, limit)
     }
 
     /// Compares the site with the old and the new one; `forward` says which it has to be.
@@ -329,23 +368,10 @@ impl Place {
         }
     }
 
-    /// Returns the command lines of the site's processes that see other mounts than this process.
-    fn in_sandbox(&self) -> Vec<String> {
-        let mounts = |process: &Path| fs::read_link(process.join("ns/mnt")).ok();
-        let ours = mounts(Path::new("/proc/self"));
-        let lines = names(Path::new("/proc")).into_iter().filter_map(|name| {
-            let process = Path::new("/proc").join(name);
-            let other = mounts(&process).is_some_and(|theirs| Some(theirs) != ours);
-            let line = fs::read_to_string(process.join("cmdline")).ok()?;
-            (other && line.contains(&*self.site.root.to_string_lossy())).then_some(line)
-        });
-        lines.collect()
-    }
-
     /// Returns what is left of deploykit's own and of git's.
     fn litter(&self, is_new: bool) -> Vec<String> {
         let site = &self.site;
-        let mut litter = Vec::new();
+        let mut litter = left_of_bridge(site);
         let original = ".venv.deploykit-original";
         for directory in [
             &site.root,
@@ -397,7 +423,7 @@ impl Place {
     }
 
     fn run(&self, args: &[&str], kill: &Kill) -> Ended {
-        killer::run(&self.killer, &self.site, args, kill, self.odd)
+        killer::run(&self.killer, &self.site, args, kill, self.kind == Kind::Updated)
     }
 
     fn told(&self, ended: &Ended) -> String {
@@ -424,25 +450,11 @@ impl Place {
                 }
                 .expect("the environment of before");
             }
-            let done = self.run(&["services", verb, "gunicorn", "worker"], &Kill::NEVER);
+            let done = self.run(&["services", verb, &site.gunicorn_service, "worker"], &Kill::NEVER);
             assert_eq!(done.code, Some(0), "{}", self.told(&done));
         }
         self.entries = 0;
         assert!(wait_until(PATIENCE, || site.release().as_deref() == Some("1")), "{}", site.logs());
-    }
-}
-
-/// Names that are no UTF-8, or no line, or look like an option.
-const ODD: [&[u8]; 6] =
-    [b"caf\xe9.txt", b"line\nbreak.txt", b"tab\there.txt", b"-rf", b" space .txt", b"\"quoted\\.txt"];
-
-/// Those that Django itself can collect.
-const ODD_STATIC: [&[u8]; 3] = [b"caf\xe9.txt", b"-rf.txt", b"in space.txt"];
-
-fn write_odd(directory: &Path, names: &[&[u8]], text: &str) {
-    fs::create_dir_all(directory).expect("a directory");
-    for name in names {
-        fs::write(directory.join(OsStr::from_bytes(name)), format!("{text}\n")).expect("a file");
     }
 }
 

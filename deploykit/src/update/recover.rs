@@ -63,9 +63,11 @@ pub fn recover_forward(
         };
         let earlier: Vec<&Step> =
             planned.iter().filter(|step| begun.iter().any(|begun| *begun.step == step.id)).collect();
-        let left = until_end(planned)
-            .iter()
-            .filter(|step| step.is_needed() && (step.id == StepKind::SmokeCheck || !done(step)));
+        // The web server that was booted beforehand may have ended since, and nobody serves then.
+        let is_bridged = !planned.iter().any(|step| step.id == StepKind::StartWeb && done(step));
+        let again =
+            |step: &Step| step.id == StepKind::SmokeCheck || (step.id == StepKind::OpenGate && is_bridged);
+        let left = until_end(planned).iter().filter(|step| step.is_needed() && (again(step) || !done(step)));
         // A migration without a transaction may be half done: it would do things twice if it were run again on top of that.
         let half = earlier.iter().find(|step| !done(step) && has_copy(step));
         if let Some(step) = half

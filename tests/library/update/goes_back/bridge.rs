@@ -60,6 +60,22 @@ fn it_ends_with_a_killed_run_or_serves_until_the_recovery() {
             assert_same(&before, &still(&site));
         }
     }
+
+    // Nobody serves any more: the service's own web is started.
+    publish_good(&site, "3");
+    kill_at(&site, "open-gate finished");
+    kill(&site);
+    let report = forward(&site).unwrap().expect("an unfinished run");
+    assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
+    assert_recovered(&site, "open-gate finished", "3");
+}
+
+/// Kills all its processes.
+#[track_caller]
+fn kill(site: &TestSite) {
+    let master = fs::read_to_string(bridge(site).join("master")).unwrap();
+    let pid = master.split(&[' ', ','][..]).find_map(|word| word.parse().ok()).and_then(Pid::from_raw);
+    kill_process_group(pid.unwrap(), Signal::KILL).unwrap();
 }
 
 /// Fails unless all its processes end, although nobody recovers.
@@ -96,10 +112,7 @@ fn the_web_boots_in_the_window_if_it_is_killed() {
     let mut watch = |record: &Record| {
         told.push(record.clone());
         if matches!(&record.event, Event::StepFinished { step, .. } if *step == "code") {
-            let master = fs::read_to_string(bridge(&site).join("master")).unwrap();
-            let pid =
-                master.split(&[' ', ','][..]).find_map(|word| word.parse().ok()).and_then(Pid::from_raw);
-            kill_process_group(pid.unwrap(), Signal::KILL).unwrap();
+            kill(&site);
         }
     };
     let report = match update::prepare(&loaded, &Request::default(), None, &mut watch) {
