@@ -113,6 +113,7 @@ told["top"], told["state"] = listed("app"), listed("app/state")
 told["real"] = {name: os.path.relpath(os.path.realpath(os.path.join(spec["live"], name)), spec["live"])
                 for name in ("local.py", "manage.py", "code/new.py", "media/photo", "state/db.sqlite3", ".env")}
 told["mode"] = oct(os.stat(spec["live"] + "/state").st_mode & 0o777)
+view.hold()
 view.remove()
 told["gone"] = {name: read(name) for name in names}
 told["after"] = listed("app")
