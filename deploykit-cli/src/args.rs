@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::named::{
-    CheckArgs, ExecArgs, HoldSocketArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words,
+    CheckArgs, ExecArgs, HoldArgs, HoldSocketArgs, ProjectArgs, ServiceArgs, ServicesCommand, Words,
 };
 pub use self::operations::{
     GitUpdateArgs, Installer, LogsArgs, MaintenanceCommand, ManageArgs, PipInstallArgs, SecretsCommand,
@@ -123,7 +123,7 @@ impl Command {
     pub fn names_its_site(&self) -> bool {
         match self {
             Command::Maintenance(command) => command.page_file().is_some(),
-            Command::Services(command) => command.services().manager.is_some(),
+            Command::Services(command) => command.services().is_some_and(|args| args.manager.is_some()),
             Command::GitUpdate(args) => args.repository.is_some(),
             Command::PipInstall(args) => args.virtualenv.is_some(),
             Command::Manage(args) => args.project.project.is_some(),

@@ -301,6 +301,7 @@ Commands:
   start    Start services and wait until they stay up
   restart  Stop and start services
   status   Show the status of services
+  hold     Show or make the change after which a service's listening socket is held
   help     Print this message or the help of the given subcommand(s)
 
 Options:

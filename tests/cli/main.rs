@@ -23,6 +23,7 @@ mod one_liners;
 mod readme;
 mod rehearse;
 mod servers;
+mod services_hold;
 mod signals;
 mod silence;
 mod sites;

@@ -19,16 +19,19 @@ pub enum ServicesCommand {
     Restart(ServiceChangeArgs),
     /// Show the status of services
     Status(ServiceArgs),
+    /// Show or make the change after which a service's listening socket is held
+    Hold(HoldArgs),
 }
 
 impl ServicesCommand {
     /// Returns the arguments that choose services.
-    pub fn services(&self) -> &ServiceArgs {
+    pub fn services(&self) -> Option<&ServiceArgs> {
         match self {
             ServicesCommand::Stop(args) | ServicesCommand::Start(args) | ServicesCommand::Restart(args) => {
-                &args.services
+                Some(&args.services)
             }
-            ServicesCommand::Status(services) => services,
+            ServicesCommand::Status(services) => Some(services),
+            ServicesCommand::Hold(_) => None,
         }
     }
 }
@@ -39,6 +42,22 @@ pub struct ServiceChangeArgs {
     pub services: ServiceArgs,
     #[command(flatten)]
     pub check: CheckArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// The web service, as in the configuration
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Make the change, restart the service, and check that its socket is held
+    #[arg(long)]
+    pub apply: bool,
+    /// Undo a change that --apply made
+    #[arg(long, conflicts_with = "apply")]
+    pub undo: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 // Services: named as in the configuration, or described by flags.

@@ -1,5 +1,6 @@
 //! `services`: steps 4 and 10 of the manual as one-liners.
 
+mod hold;
 mod named;
 
 use deploykit::operations::Operation;
@@ -21,8 +22,9 @@ pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Fai
         ServicesCommand::Start(args) => (Some(Want::Start), args.check),
         ServicesCommand::Restart(args) => (Some(Want::Restart), args.check),
         ServicesCommand::Status(_) => (None, CheckArgs::default()),
+        ServicesCommand::Hold(args) => return hold::run(global, args, ui),
     };
-    let args = command.services();
+    let Some(args) = command.services() else { return Ok(exit_code::USAGE) };
     let (site, services) = match args.manager {
         Some(kind) => named::services(global, args, kind, want)?,
         None => {

@@ -186,12 +186,12 @@ pub fn refused(error: &UpdateError, site: &Site) -> Failure {
     failure.hiding(site.host(None).redactor())
 }
 
-fn can_ask() -> bool {
+pub fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Asks; an interruption is a no. The answer is read elsewhere, since a read does not end with a signal.
-fn consent(progress: &Progress, cancel: &Cancel) -> bool {
+pub fn consent(progress: &Progress, cancel: &Cancel) -> bool {
     progress.flush();
     // Whatever was typed before the plan could be read is no answer to it.
     let _ = tcflush(std::io::stdin(), QueueSelector::IFlush);

@@ -20,6 +20,13 @@ pub struct Document<T> {
     body: T,
 }
 
+impl<T> Document<T> {
+    /// Returns what it says.
+    pub fn body(&self) -> &T {
+        &self.body
+    }
+}
+
 /// Gives a document its version.
 pub fn document<T: Serialize>(body: T) -> Document<T> {
     Document { version: 1, body }

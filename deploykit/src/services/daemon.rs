@@ -8,6 +8,7 @@ use std::time::Instant;
 use procfs::process::all_processes;
 use rustix::process::Signal;
 
+use super::holding::{HoldingError, SocketChange, Wanted};
 use super::limits::Limits;
 use super::pidfile::{Identity, Seen};
 use super::{Origin, ProcessId, Service, ServiceError, ServiceManager, ServiceState, Socket, Status};
@@ -209,6 +210,11 @@ impl ServiceManager for Session<'_> {
 
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
         Ok(self.daemon.socket(self.service, state))
+    }
+
+    fn holding(&mut self, wanted: &Wanted<'_>) -> Result<SocketChange, HoldingError> {
+        let (start, directory) = self.daemon.start();
+        Err(wanted.by_hand(start, directory))
     }
 
     fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {

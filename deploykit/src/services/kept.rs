@@ -9,6 +9,7 @@ use std::time::Duration;
 use procfs::process::{Process, Stat, all_processes};
 use rustix::process::Signal;
 
+use super::holding::{HoldingError, SocketChange, Wanted};
 use super::limits::{Limits, option};
 use super::pidfile::real;
 use super::socket::listening;
@@ -79,6 +80,10 @@ impl ServiceManager for Kept<'_> {
 
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
         if self.keeper.is_some() { Ok(self.gate()) } else { self.manager.socket(state) }
+    }
+
+    fn holding(&mut self, wanted: &Wanted<'_>) -> Result<SocketChange, HoldingError> {
+        self.manager.holding(wanted)
     }
 
     fn start(&mut self, socket: &Socket) -> Result<(), ServiceError> {

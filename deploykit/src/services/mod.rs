@@ -11,6 +11,7 @@ mod command;
 mod daemon;
 mod error;
 mod gunicorn;
+mod holding;
 mod journal;
 pub(crate) mod keeper;
 mod kept;
@@ -21,6 +22,7 @@ mod logs;
 mod manager;
 mod origin;
 mod pidfile;
+mod serves;
 mod socket;
 mod stop;
 pub(crate) mod supervisor;
@@ -29,7 +31,7 @@ mod uwsgi;
 pub(crate) mod uwsgi_options;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -41,6 +43,7 @@ pub use action::{Before, Goal, ServiceAction};
 pub use command::CommandManager;
 pub use error::ServiceError;
 pub use gunicorn::Gunicorn;
+pub use holding::{ChangedFile, Holding, HoldingError, SocketChange};
 pub use journal::{JournalUnit, last_lines_of_unit};
 pub use listen::Listening;
 pub(crate) use listen::listeners;
@@ -48,6 +51,7 @@ pub use logs::{LogMark, NewLines, last_lines_of};
 pub use manager::Flags;
 pub(crate) use manager::Settings;
 pub use origin::Origin;
+pub use serves::Serves;
 pub use socket::Socket;
 pub(crate) use stop::stop_together;
 pub use supervisor::{Server, Supervisor};
@@ -55,6 +59,7 @@ pub use systemd::Systemd;
 pub use uwsgi::Uwsgi;
 
 use crate::host::Host;
+use holding::{Wanted, unfit};
 use kept::Kept;
 use limits::Limits;
 
@@ -99,29 +104,6 @@ pub struct Service {
     /// How processes are known whose manager knows none; for a [`Manager::Command`] that is the site's only web service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serves: Option<Serves>,
-}
-
-/// How deploykit knows the processes of a web service without a manager: they listen there, and run the site's code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Serves {
-    /// Where they listen.
-    pub address: Address,
-    /// The virtualenv that they run from.
-    pub virtualenv: PathBuf,
-    /// The checkout, which they may run in.
-    pub checkout: PathBuf,
-}
-
-impl Serves {
-    /// Finds the processes. What listens there and is something else, such as a server in front, is none of them.
-    fn processes(&self) -> Vec<ProcessId> {
-        let is_ours = |process: &ProcessId| {
-            process.words().iter().any(|word| Path::new(word).starts_with(&self.virtualenv))
-                || process.directory().is_some_and(|directory| directory.starts_with(&self.checkout))
-        };
-        let found: Vec<ProcessId> = listeners(&self.address).into_iter().filter(is_ours).collect();
-        crate::host::processes::with_descendants(&found)
-    }
 }
 
 /// What a service is for.
@@ -309,6 +291,11 @@ pub(crate) trait ServiceManager {
     /// By default, it is closed.
     fn socket(&mut self, _state: &ServiceState) -> Result<Socket, ServiceError> {
         Ok(Socket::default())
+    }
+
+    /// Returns what would have to change so that the listening socket is held. By default, nobody knows.
+    fn holding(&mut self, wanted: &Wanted<'_>) -> Result<SocketChange, HoldingError> {
+        Err(unfit(wanted.service, "its manager knows no way to hold a socket"))
     }
 
     /// Asks for a start, after a look at the state; what runs already is left alone.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::holding::{self, HoldingError, SocketChange, Wanted};
 use super::journal::{JournalUnit, or_reason};
 use super::limits::Limits;
 use super::{
@@ -252,6 +253,12 @@ impl ServiceManager for Session<'_> {
 
     fn limits(&mut self, state: &ServiceState) -> Result<Limits, ServiceError> {
         Ok(self.show()?.limits().of_servers(&state.main, &[]))
+    }
+
+    fn holding(&mut self, wanted: &Wanted<'_>) -> Result<SocketChange, HoldingError> {
+        let scope: &[&str] = if self.user { &["--user"] } else { &[] };
+        let systemctl = |args: &[&str]| self.service.program("systemctl").args(scope).args(args);
+        holding::systemd::change(wanted, &self.unit, self.user, systemctl)
     }
 
     fn start(&mut self, socket: &Socket) -> Result<(), ServiceError> {

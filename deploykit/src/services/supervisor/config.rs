@@ -76,11 +76,7 @@ pub(super) fn read(path: &Path, environment: &Variables) -> Result<Address, Serv
     if let Some(address) = address(&sections, &expand).map_err(wrong)? {
         return Ok(address);
     }
-    let patterns = match sections.get("include", "files") {
-        Some(files) => expand.expand("files", files).map_err(wrong)?,
-        None => String::new(),
-    };
-    for path in patterns.split_whitespace().flat_map(|pattern| glob::matching(&expand.here.join(pattern))) {
+    for path in included(&sections, &expand).map_err(wrong)? {
         let wrong = |reason: String| ServiceError::Config { path: path.clone(), reason };
         let expand = Expander { here: directory_of(&path), environment };
         let sections = ini::parse(&read_file(&path)?).map_err(|error| wrong(error.to_string()))?;
@@ -93,6 +89,24 @@ pub(super) fn read(path: &Path, environment: &Variables) -> Result<Address, Serv
          configuration file?"
             .to_owned(),
     ))
+}
+
+/// Returns a configuration file and those that it includes.
+pub(super) fn files(path: &Path, environment: &Variables) -> Result<Vec<PathBuf>, ServiceError> {
+    let wrong = |reason: String| ServiceError::Config { path: path.to_owned(), reason };
+    let sections = ini::parse(&read_file(path)?).map_err(|error| wrong(error.to_string()))?;
+    let included = included(&sections, &Expander { here: directory_of(path), environment }).map_err(wrong)?;
+    Ok([path.to_owned()].into_iter().chain(included).collect())
+}
+
+/// Returns the files that a configuration file includes.
+fn included(sections: &Sections, expand: &Expander<'_>) -> Result<Vec<PathBuf>, String> {
+    let patterns = match sections.get("include", "files") {
+        Some(files) => expand.expand("files", files)?,
+        None => String::new(),
+    };
+    let matching = |pattern: &str| glob::matching(&expand.here.join(pattern));
+    Ok(patterns.split_whitespace().flat_map(matching).collect())
 }
 
 fn read_file(path: &Path) -> Result<String, ServiceError> {

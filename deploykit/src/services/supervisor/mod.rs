@@ -7,12 +7,13 @@ mod processes;
 mod rpc;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dxr::Value;
 use serde::{Deserialize, Serialize};
 
+use super::holding::{self, HoldingError, SocketChange, Wanted, unfit};
 use super::limits::Limits;
 use super::pidfile::real;
 use super::{
@@ -91,7 +92,11 @@ impl Settings for Supervisor {
         };
         let name = self.program.as_deref().unwrap_or(&service.name);
         let client = Client::new(address);
-        Ok(Box::new(Session { service, name, host, client, infos: Vec::new(), settings: None }))
+        let config = match &self.server {
+            Server::Config(path) => Some(path.as_path()),
+            Server::Url(_) => None,
+        };
+        Ok(Box::new(Session { service, name, host, client, config, infos: Vec::new(), settings: None }))
     }
 }
 
@@ -100,6 +105,8 @@ pub(super) struct Session<'a> {
     name: &'a str,
     host: &'a Host,
     client: Client,
+    /// supervisord's own configuration file.
+    config: Option<&'a Path>,
     /// What was seen last: each call costs some 15 ms, and visitors may be waiting.
     infos: Vec<Info>,
     /// The settings of all programs; `None`: they were not asked for yet, or there is no such method.
@@ -197,6 +204,14 @@ impl ServiceManager for Session<'_> {
     /// supervisord closes the socket of an `[fcgi-program:x]` with the last process of it, so another one must have it.
     fn socket(&mut self, state: &ServiceState) -> Result<Socket, ServiceError> {
         Ok(Socket { holder: socket::sibling_that_holds(state), ..Socket::default() })
+    }
+
+    fn holding(&mut self, wanted: &Wanted<'_>) -> Result<SocketChange, HoldingError> {
+        let Some(config) = &self.config else {
+            return Err(unfit(wanted.service, "`config` does not name supervisor's configuration file"));
+        };
+        let files = config::files(config, self.host.variables())?;
+        holding::supervisor::change(wanted, self.name, &files)
     }
 
     fn start(&mut self, _socket: &Socket) -> Result<(), ServiceError> {
