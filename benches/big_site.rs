@@ -38,6 +38,7 @@ MIDDLEWARE += [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "config.versioned.versioned",
 ]
 TEMPLATES[0]["OPTIONS"]["context_processors"] += [
     "django.template.context_processors.request",
@@ -55,6 +56,21 @@ if BOOT.exists():
     import time
 
     time.sleep(float(BOOT.read_text()))
+"#;
+
+/// The header of every answer that says by which release it was made.
+pub const RELEASE: &str = "x-release";
+
+const VERSIONED: &str = r#"from .release import RELEASE
+
+
+def versioned(get_response):
+    def answer(request):
+        response = get_response(request)
+        response["X-Release"] = RELEASE
+        return response
+
+    return answer
 "#;
 
 const CELERY_PY: &str = r#"import json
@@ -145,6 +161,18 @@ pub fn publish_second(site: &DemoSite) -> Outcome<()> {
     done
 }
 
+/// Lets the newest version start a thread when it boots, for which it cannot be booted beforehand.
+pub fn publish_thread(site: &DemoSite) -> Outcome<()> {
+    let mut done = Ok(());
+    site.publish_as("A thread", |tree| {
+        let path = tree.join("project/config/wsgi.py");
+        let thread =
+            "\nimport threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n";
+        done = fs::read_to_string(&path).map_err(Into::into).and_then(|text| write(&path, &(text + thread)));
+    })?;
+    done
+}
+
 /// Publishes one more release after release 2: three more migrations, or none.
 pub fn publish_third(site: &DemoSite, migrates: bool) -> Outcome<()> {
     let mut done = Ok(());
@@ -158,6 +186,7 @@ pub fn publish_third(site: &DemoSite, migrates: bool) -> Outcome<()> {
 
 fn common(tree: &Path, packages: &str) -> Outcome<()> {
     write(&tree.join("requirements/production.txt"), &format!("{PACKAGES}{packages}"))?;
+    write(&tree.join("project/config/versioned.py"), VERSIONED)?;
     let base = tree.join("project/config/settings/base.py");
     let text = fs::read_to_string(&base)?;
     write(&base, &format!("{text}{SETTINGS}"))

@@ -34,6 +34,11 @@ pub struct Experience {
 }
 
 impl Experience {
+    /// Returns what each of them saw.
+    pub fn all(&self) -> &[Seen] {
+        &self.seen
+    }
+
     /// Returns the seconds without service: each from the last good answer before a failure to the first one after it.
     pub fn without_service(&self) -> f64 {
         let (mut seconds, mut last_good, mut failed) = (0.0, None, false);
@@ -71,6 +76,7 @@ impl Experience {
     }
 }
 
-fn answered(one: &Seen) -> Instant {
+/// Returns when somebody had the whole answer.
+pub fn answered(one: &Seen) -> Instant {
     one.asked + one.waited
 }

@@ -2,7 +2,7 @@
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
 //! `window`, `slow`, `commands`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
-//! `runs`, `services`, and `rehearsal`, whose database on a server has `--megabytes N`; `--boot SECONDS` says how slowly Django boots in `slow` and `commands`, `--rounds N` how often each side runs.
+//! `runs`, `services`, and `rehearsal`, whose database on a server has `--megabytes N`; `--boot SECONDS` says how slowly Django boots in `slow`, `commands` and `held`, `--rounds N` how often each side runs.
 //! `--markdown` writes the figures of these parts into `docs/measurements.md` too.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
@@ -145,7 +145,7 @@ fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
         ("services", many_services::rows),
     ];
     if wants("held") {
-        measured.push(("held", vec![held::row(choice.rounds.unwrap_or(SLOW_ROUNDS))?]));
+        measured.push(("held", held::rows(choice.rounds.unwrap_or(SLOW_ROUNDS), choice.boot)?));
     }
     if wants("rehearsal") {
         measured
