@@ -126,12 +126,26 @@ impl ServiceManager for Kept<'_> {
 
 /// Tells whether a process keeps a socket and waits at this gate. It shows its socket to its own user and to root only.
 fn keeps(process: ProcessId, gate: &Path) -> bool {
+    gate_of(process).is_some_and(|named| real(&named) == real(gate)) && !listening(process.pid).is_empty()
+}
+
+/// Returns the socket gate that a keeper names; `None`: the process is none, or cannot be seen.
+fn gate_of(process: ProcessId) -> Option<PathBuf> {
     let words = process.words();
     let own = own_words(&words);
-    let is_keeper = own.iter().any(|word| word == "hold-socket");
-    let named = option(own, &["--gate"]).map(PathBuf::from);
-    let named = named.and_then(|named| Some(process.directory()?.join(named)));
-    is_keeper && named.is_some_and(|named| real(&named) == real(gate)) && !listening(process.pid).is_empty()
+    own.iter().find(|word| *word == "hold-socket")?;
+    Some(process.directory()?.join(option(own, &["--gate"])?))
+}
+
+/// Says why a service would start again by itself: its keeper waits at another gate.
+pub(super) fn waits_elsewhere(main: &[ProcessId], gate: &Path) -> Option<String> {
+    let parent = Process::new(main.first()?.pid).and_then(|process| process.stat()).ok()?.ppid;
+    let named = gate_of(ProcessId::of(parent)?).filter(|named| real(named) != real(gate))?;
+    Some(format!(
+        "`hold-socket`, process {parent}, would start it again, because it waits at `{}`: change that to `--gate {}`",
+        named.display(),
+        gate.display()
+    ))
 }
 
 /// Returns the words of a keeper that are not its command's.

@@ -365,7 +365,8 @@ impl Service {
         }
         if self.role != Role::Required && !state.main.is_empty() {
             let limits = manager.limits(&state)?;
-            state.obstacle = limits.obstacle(self.stop_timeout);
+            let elsewhere = || kept::waits_elsewhere(&state.main, self.hold.as_deref()?);
+            state.obstacle = limits.obstacle(self.stop_timeout).or_else(elsewhere);
             if self.role == Role::Web {
                 state.cautions = limits.cautions(self.stop_timeout);
             }

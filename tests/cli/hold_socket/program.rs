@@ -348,6 +348,23 @@ fn what_cannot_be_kept_is_refused() {
     }
 }
 
+/// It would start the server again in the middle of an update.
+#[test]
+fn a_keeper_that_waits_at_another_gate_is_found() {
+    let Some(gunicorn) = gunicorn() else { return };
+    let place = Place::new();
+    let server = [gunicorn.to_str().unwrap(), "--no-control-socket", "--pid", "g.pid", "mysite:app"];
+    let keeper = place.serve(&[], &server);
+    let config = "[site]\nproject = \".\"\nsettings = \"x\"\n[python]\nvirtualenv = \"venv\"\nrequirements = [\"r.txt\"]\n\
+                  [[services]]\nname = \"api\"\nmanager = \"gunicorn\"\nrole = \"web\"\npidfile = \"g.pid\"\nstart = []\n";
+    fs::write(place.path("deploykit.toml"), config).unwrap();
+    let done = deploykit(&place.directory, &["services", "stop", "api"]).run().expect(4);
+    let expected =
+        format!("`hold-socket`, process {}, would start it again, because it waits at `", keeper.pid());
+    assert!(done.stderr.contains(&expected), "{}", done.stderr);
+    assert!(get(&place.port.address()).is_some());
+}
+
 /// What the bridge does where `pidfd_getfd` is forbidden.
 #[test]
 fn the_socket_is_handed_to_the_same_user() {
