@@ -45,6 +45,7 @@ def run(spec: Json, gate: Gate, sockets: int, passed: int) -> int:
         from gunicorn.app.wsgiapp import WSGIApplication
         from gunicorn.arbiter import Arbiter
         from gunicorn.config import Config
+        from gunicorn.errors import HaltServer
     except ImportError as error:
         raise Refused("no_bridge", reason="gunicorn cannot be imported (%s)" % error) from error
     address = Config.address
@@ -62,6 +63,9 @@ def run(spec: Json, gate: Gate, sockets: int, passed: int) -> int:
         gate.directory = os.getcwd()
         gate.slow_down()
         application.run()
+    except HaltServer as error:
+        # Another worker failed to boot while gunicorn ended for the first one.
+        return int(error.exit_status)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1 if error.code else 0
     return 0

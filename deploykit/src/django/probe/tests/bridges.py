@@ -24,6 +24,8 @@ from .sites import LOADER, program
 ORDINARY = 1234
 USERS = [0, ORDINARY] if os.getuid() == 0 else [os.getuid()]
 HEADER = "X-Deploykit-Bridge"
+# Of these tests; CI may lower its priority.
+OWN_NICE = os.getpriority(os.PRIO_PROCESS, 0)
 
 SETTINGS = """
 import os

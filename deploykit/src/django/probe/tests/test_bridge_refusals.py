@@ -9,7 +9,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from .bridges import ASGI, SETTINGS, USERS, WSGI, Page, Site, site_of, until
+from .bridges import ASGI, OWN_NICE, SETTINGS, USERS, WSGI, Page, Site, site_of, until
 
 ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -279,5 +279,5 @@ def test_workers_of_another_user(roots: Site) -> None:
     page = Page(roots, "/facts/")
     assert page.is_marked
     assert os.stat("/proc/%d" % page.facts["pid"]).st_uid == 1234
-    until(lambda: Page(roots, "/facts/").facts["nice"] == 0, "the priority is as it was")
+    until(lambda: Page(roots, "/facts/").facts["nice"] == OWN_NICE, "the priority is as it was")
     assert roots.stop(roots.bridge) == 0
