@@ -45,7 +45,7 @@ struct Round {
 pub fn rows(rounds: usize, boot: f64) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for (name, holder) in [("supervisor", Holder::Supervisor), ("hold-socket", Holder::Keeper(DEPLOYKIT))] {
-        let mut stage = Stage::build(Some(holder))?;
+        let mut stage = Stage::with(Some(holder), None)?;
         stage.boot_slowly(boot);
         let what = |what: &str| format!("{name}, boot + {boot} s: {what}");
         let mut all = Vec::new();
@@ -135,7 +135,7 @@ fn without_bridge(stage: &mut Stage, boot: f64) -> Outcome<Row> {
 
 /// The same update where nobody holds the socket.
 fn not_held(boot: f64) -> Outcome<Vec<Row>> {
-    let mut stage = Stage::build(None)?;
+    let mut stage = Stage::with(None, None)?;
     stage.boot_slowly(boot);
     begin(&mut stage)?;
     let round = update(&stage, "not held")?;

@@ -24,7 +24,7 @@ wait
 
 /// Stops and starts all of them, in turn by either, as a person would type it.
 pub fn rows() -> Outcome<Vec<Row>> {
-    let mut stage = Stage::build(None)?;
+    let mut stage = Stage::build()?;
     stage.begin()?;
     stage.site.stop();
     let names = add_workers(&stage.site)?;

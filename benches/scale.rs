@@ -308,7 +308,7 @@ pub fn runs() -> Outcome<Vec<Row>> {
 
 /// A site that was made larger, updated to that, and has one more small change waiting.
 fn grown(grow: impl FnOnce(&DemoSite) -> Outcome<()>) -> Outcome<Stage> {
-    let mut stage = Stage::build(None)?;
+    let mut stage = Stage::build()?;
     // Nobody who does this by hand has one.
     stage.configure("[rehearsal]\nwhen = \"never\"\n");
     stage.begin()?;

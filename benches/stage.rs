@@ -34,8 +34,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Builds it; `holder` keeps gunicorn's socket.
-    pub fn build(holder: Option<Holder>) -> Outcome<Stage> {
+    /// Builds it with celery as its worker; nobody keeps gunicorn's socket.
+    pub fn build() -> Outcome<Stage> {
+        Stage::with(None, Some(CELERY))
+    }
+
+    /// Builds it; `holder` keeps gunicorn's socket. Celery may fail at many writes a second: its queue in files is read while it is
+    /// written.
+    pub fn with(holder: Option<Holder>, worker: Option<&str>) -> Outcome<Stage> {
         let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let (first, wheels) = (directory.path().join("first"), directory_of("BENCH_WHEELS", "bench-wheels")?);
         let nginx = which("nginx")?;
@@ -52,7 +58,7 @@ impl Stage {
             entries: ENTRIES,
             first: Some(first),
             index: Some(index.url.clone()),
-            worker: Some(CELERY.to_owned()),
+            worker: worker.map(ToOwned::to_owned),
             // That of the tools, which fetched the packages.
             ..Options::new(tools.join("venv/bin/python").canonicalize()?)
         };

@@ -159,7 +159,7 @@ fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
     if !["window", "slow", "commands", "nothing-new"].into_iter().any(wants) {
         return Ok(measured);
     }
-    let mut stage = Stage::build(None)?;
+    let mut stage = Stage::build()?;
     if wants("window") {
         measured.push(("window", window::rows(&mut stage, choice.rounds.unwrap_or(ROUNDS))?));
     }
