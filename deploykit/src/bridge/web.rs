@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use procfs::process::{LimitValue, Process};
 
 use super::Unfit;
+use crate::services::limits::option;
 use crate::services::{ProcessId, ServiceState, Status};
 
 /// Variables through which a manager talks to one process, and those of a socket that was passed on.
@@ -72,12 +73,21 @@ impl Web {
             main: *main,
             argv: argv.to_vec(),
             environment: environment.into_iter().filter(|(name, _)| is_general(name)).collect(),
-            directory: process.cwd().map_err(unseen)?,
+            directory: started_in(process.cwd().map_err(unseen)?, argv),
             umask: process.status().map_err(unseen)?.umask.unwrap_or(0o022),
             files: [value(limit.soft_limit), value(limit.hard_limit)],
             memory: memory(&state.pids),
         })
     }
+}
+
+/// Returns the directory that gunicorn was started in, given the one that it is in: a relative `--chdir` counts from there.
+fn started_in(directory: PathBuf, argv: &[String]) -> PathBuf {
+    let inside = option(argv, &["--chdir"]).map(PathBuf::from).filter(|inside| inside.is_relative());
+    let inside: PathBuf =
+        inside.iter().flat_map(|path| path.components()).filter(|part| *part != Component::CurDir).collect();
+    let above = directory.ends_with(&inside).then(|| directory.ancestors().nth(inside.components().count()));
+    above.flatten().map(Path::to_owned).unwrap_or(directory)
 }
 
 /// Finds the main process of gunicorn among those of a service, where the manager may know none, or one that starts it.
@@ -133,6 +143,21 @@ pub(super) fn memory(processes: &[ProcessId]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relative_chdir_counts_from_the_directory_of_the_start() {
+        let started = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            started_in("/srv/site/project/app".into(), &words).display().to_string()
+        };
+        assert_eq!(started("--workers 2 config.wsgi"), "/srv/site/project/app");
+        assert_eq!(started("--chdir /srv/site/project/app config.wsgi"), "/srv/site/project/app");
+        assert_eq!(started("--chdir ./project/app -c gunicorn.py"), "/srv/site");
+        assert_eq!(started("--chdir=app config.wsgi"), "/srv/site/project");
+        assert_eq!(started("--chdir . config.wsgi"), "/srv/site/project/app");
+        // It does not say where that was.
+        assert_eq!(started("--chdir ../other config.wsgi"), "/srv/site/project/app");
+    }
 
     #[test]
     fn gunicorn_s_arguments_are_found_in_each_shape_of_its_command_line() {

@@ -192,7 +192,7 @@ fn arguments(command: &[String]) -> Option<&[String]> {
 }
 
 /// Returns the last value of an option.
-pub(super) fn option(words: &[String], names: &[&str]) -> Option<String> {
+pub(crate) fn option(words: &[String], names: &[&str]) -> Option<String> {
     words.iter().enumerate().rev().find_map(|(place, word)| match word.split_once('=') {
         Some((name, value)) => names.contains(&name).then(|| value.to_owned()),
         None => names.contains(&word.as_str()).then(|| words.get(place + 1).cloned()).flatten(),
