@@ -152,13 +152,13 @@ fn what_cannot_be_booted_beforehand_boots_in_the_window() {
     let Some(site) = site(Holder::Supervisor) else { return };
     let wsgi = "project/config/wsgi.py";
     let thread = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(3600,), name=\"poller\", daemon=True).start()\n";
-    let reason = "it starts thread `poller` when it boots, which would meet the old database schema";
+    let reason = "its boot starts thread `poller`, which would meet the old database schema";
     site.publish(|tree| append(tree, wsgi, thread)).unwrap();
     boots_in_the_window(&site, reason);
 
     let file = site.checkout.join("booted");
     site.publish(|tree| edit(tree, wsgi, thread, &format!("\nopen({file:?}, \"w\").close()\n"))).unwrap();
-    boots_in_the_window(&site, &format!("it writes `{}` into the checkout when it boots", file.display()));
+    boots_in_the_window(&site, &format!("its boot writes `{}`", file.display()));
     assert!(file.exists(), "the service's own web wrote it");
 }
 
