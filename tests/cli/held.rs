@@ -22,20 +22,26 @@ fn requests_will_wait_and_have_waited() {
     let plan = on(site, &["plan"]).run().expect(0);
     let shown = steady(&plan.stdout, Some(site));
     let (_, shown) = shown.split_once("at once\n").unwrap();
+    let (before, memory) = shown.split_once("they take ").unwrap();
+    let (_, after) = memory.split_once(" MB").unwrap();
+    let shown = format!("{before}they take [N] MB{after}");
     assert_data_eq!(
-        shown.to_owned(),
+        shown,
         str![[r#"
   stop-workers     worker
 
-Window: requests will wait, about [S] s (a rule of thumb: no update of this site to go by yet)
+Window: the new version is started beforehand; requests will wait, about [S] s (a rule of thumb: no update of this site to go by yet)
   stop-web         gunicorn:web-0
                      process [PID] (`sleep`) keeps the socket of `gunicorn:web-0`
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release next
-  start-web        gunicorn:web-0
+  open-gate        the web that was started beforehand serves
+                     2 workers at the gate; until `hand-over` they take [N] MB beside the other web
   smoke-check      /, /about/
 
 Afterwards
+  start-web        gunicorn:web-0
+  hand-over        the services' own web serves again
   start-workers    worker
   stay-up          gunicorn:web-0, worker
 

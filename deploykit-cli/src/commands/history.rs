@@ -42,7 +42,9 @@ fn row(report: &Report, terminal: bool) -> Vec<String> {
         format!("{} → {}", short(&report.from), short(&report.to)),
         super::update::outcome_text(report),
         milliseconds(report.duration_ms),
-        report.window_ms.map_or(String::new(), |ms| format!("down {}", milliseconds(ms))),
+        report.window_ms.map_or(String::new(), |ms| {
+            format!("{} {}", if report.requests_wait { "waited" } else { "down" }, milliseconds(ms))
+        }),
         if terminal { clip(&failed, FAILED) } else { failed },
     ]
 }

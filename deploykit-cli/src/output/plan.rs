@@ -158,8 +158,11 @@ fn heading(phase: Phase, plan: &Plan) -> String {
                 runs => format!("from the last {runs} updates"),
             };
             let window = if plan.requests_wait() {
-                let beforehand =
-                    plan.bridge.map(|_| "the new version is started beforehand; ").unwrap_or_default();
+                let beforehand = match (&plan.bridge, &plan.rolls_back) {
+                    (None, _) => "",
+                    (Some(_), None) => "the new version is started beforehand; ",
+                    (Some(_), Some(_)) => "the previous version is started beforehand; ",
+                };
                 format!("Window: {beforehand}requests will wait, about {expected}{migrations}")
             } else {
                 format!("Window: the site is down for about {expected}{migrations}")

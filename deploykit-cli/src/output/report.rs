@@ -5,7 +5,7 @@ use std::fmt::Write;
 use deploykit::event::Outcome;
 use deploykit::internal::git::short;
 use deploykit::plan::{RollbackWay, StepKind};
-use deploykit::report::{Failure, Report};
+use deploykit::report::{Failure, Report, StepReport};
 
 use super::human::{
     BAD, BOLD, DIM, GOOD, WARN, date_and_time, expected, milliseconds, paint, unwind, with_times,
@@ -105,7 +105,13 @@ fn ending(report: &Report) -> String {
 /// Says in one line how it ended.
 fn summary(report: &Report) -> String {
     let took = milliseconds(report.duration_ms);
-    let what = if report.requests_wait { "requests waited for" } else { "the site was down for" };
+    let served = |step: &StepReport| step.undone && step.step.closes_window();
+    let what = match report.requests_wait {
+        false => "the site was down for",
+        // They may have met what failed the check.
+        true if report.steps.iter().any(served) => "requests waited, or met the new version, for",
+        true => "requests waited for",
+    };
     let down = report.window_ms.map(|length| format!("{what} {}", milliseconds(length)));
     match report.outcome {
         Outcome::Updated => {

@@ -46,6 +46,8 @@ pub(crate) struct Boot<'b> {
 #[derive(Debug)]
 pub(crate) struct Booted {
     pub bridge: Bridge,
+    /// Where its output goes.
+    pub log: PathBuf,
     pub workers: usize,
     /// The memory that it takes, in bytes.
     pub memory: u64,
@@ -90,7 +92,7 @@ impl Boot<'_> {
             boot: processes::boot(),
             stop_timeout: self.stop_timeout,
         };
-        let mut booted = Booted { bridge, workers: 0, memory: 0, process };
+        let mut booted = Booted { bridge, log: self.log.clone(), workers: 0, memory: 0, process };
         let text = serde_json::to_vec(&booted.bridge).unwrap_or_default();
         files::write_whole(&self.directory.join("bridge.json"), &text, 0o600)
             .map_err(|error| Unfit::of(&error))?;

@@ -19,6 +19,9 @@ const UNMANAGED: &str = "no services are managed in development";
 /// In how many times the boot of Django, whatever else a service does at its start, it has shown whether it lives.
 const BOOTS: u32 = 3;
 
+/// How long pages may be wrong that come from a web server which was started beforehand.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// The roles that stop before the window opens.
 pub(super) const BACKGROUND: &[Role] = &[Role::Worker, Role::Timer];
 
@@ -102,7 +105,7 @@ impl<'p> Services<'p> {
         let gate = OpenGate { bridge: bridge.clone(), start: web.cloned().collect() };
         let end = Action::EndBridge(bridge.clone());
         Check::Change(Change {
-            reason: "the new version was started beforehand".to_owned(),
+            reason: "the web that was started beforehand serves".to_owned(),
             details: vec![format!(
                 "{} at the gate; until `{}` they take {} beside the other web",
                 counted(booted.workers, "worker"),
@@ -121,7 +124,7 @@ impl<'p> Services<'p> {
         let Some(check) = self.site.smoke_check() else { return Check::unchanged("no pages are configured") };
         let pages = Self::served(&self.restart.start, check);
         Check::Change(Change {
-            reason: "from the version that was started beforehand".to_owned(),
+            reason: "the services' own web serves again".to_owned(),
             actions: vec![Action::HandOver(HandOver { bridge: bridge.clone(), pages })],
             ..Change::default()
         })
@@ -169,7 +172,12 @@ impl<'p> Services<'p> {
             let commands = counted(check.commands.len(), "command");
             reason = if reason.is_empty() { commands } else { format!("{reason} and {commands}") };
         }
-        let pages = if bridged { check.into() } else { Self::served(&self.restart.start, check) };
+        let pages = if bridged {
+            // It is not about to start: visitors would meet what is wrong for as long as it is asked again.
+            SmokeCheck { settle: check.settle.min(SETTLE), ..check }.into()
+        } else {
+            Self::served(&self.restart.start, check)
+        };
         Check::Change(Change { reason, actions: vec![Action::SmokeCheck(pages)], ..Change::default() })
     }
 

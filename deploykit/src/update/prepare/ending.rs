@@ -38,7 +38,8 @@ impl<'o> Preparation<'_, 'o> {
         });
         plan.notices.splice(0..0, self.notices.iter().cloned().chain(unread));
         plan.rehearsal.clone_from(&self.rehearsal);
-        let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path));
+        let output = bridge.as_ref().map(|booted| ("web started beforehand", booted.log.clone()));
+        let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path.clone()));
         Box::new(Update {
             site: self.site.clone(),
             state: self.state,
@@ -47,7 +48,7 @@ impl<'o> Preparation<'_, 'o> {
             plan,
             run: self.run,
             started: self.started,
-            logs: LogMark::of_states(states).and(LogMark::of_files(files)),
+            logs: LogMark::of_states(states).and(LogMark::of_files(files.chain(output))),
             current,
             _bridge: bridge,
             beside,

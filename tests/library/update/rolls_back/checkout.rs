@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use rustix::process::{Pid, test_kill_process};
+use deploykit::services::ProcessId;
+use rustix::process::Pid;
 
 use super::super::goes_back;
 use super::*;
@@ -79,7 +80,8 @@ impl Busy {
     }
 
     fn lives(&self) -> bool {
-        test_kill_process(self.worker).is_ok()
+        // A zombie does not.
+        ProcessId::of(self.worker.as_raw_pid()).is_some()
     }
 }
 
