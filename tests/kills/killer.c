@@ -203,14 +203,17 @@ int main(int count, char **arguments) {
     for (;;) {
         int status, stop = 0;
         if (late && !over++) end(log, root, "after some time");
-        if (!reported && none_left()) {
+        int gone = none_left();
+        pid_t pid = gone && !reported ? 0 : waitpid(-1, &status, __WALL);
+        if (pid < 0 && errno == EINTR) continue;
+        /* A process whose end came before its birth was told is in the tree for good. */
+        if (!reported && (gone || pid < 0)) {
             reported = 1;
             for (int i = 0; i < KINDS && !over; i++) fprintf(log, "%s %ld\n", names[i], seen[i]);
             fflush(log);
             report(over ? 99 : code);
+            if (pid == 0) continue;
         }
-        pid_t pid = waitpid(-1, &status, __WALL);
-        if (pid < 0 && errno == EINTR) continue;
         if (pid < 0) break;
         if (pid == hit && !over++) end(log, pid, told);
         if (!WIFSTOPPED(status)) {
