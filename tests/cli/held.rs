@@ -32,16 +32,16 @@ fn requests_will_wait_and_have_waited() {
 
 Window: the new version is started beforehand; requests will wait, about [S] s (a rule of thumb: no update of this site to go by yet)
   stop-web         gunicorn:web-0
-                     process [PID] (`sleep`) keeps the socket of `gunicorn:web-0`
+                     process [PID] (`sleep`) holds the socket of `gunicorn:web-0`
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release next
-  open-gate        the web that was started beforehand serves
-                     2 workers at the gate; until `hand-over` they take [N] MB beside the other web
+  open-gate        the web server that was started beforehand serves
+                     2 workers wait; until `hand-over` they take [N] MB besides the memory of the web service
   smoke-check      /, /about/
 
 Afterwards
   start-web        gunicorn:web-0
-  hand-over        the services' own web serves again
+  hand-over        the web service serves again, and the other web server ends
   start-workers    worker
   stay-up          gunicorn:web-0, worker
 

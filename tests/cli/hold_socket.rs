@@ -62,7 +62,7 @@ fn nobody_notices_an_update_under_supervisor() {
     site.publish_release_2().unwrap();
     site.add_secret(NEW_SECRET, "salt").unwrap();
     let plan = on(&site, &["plan"]).run().expect(0).stdout;
-    assert!(plan.contains("(`deploykit`) keeps the socket of `gunicorn`"), "{plan}");
+    assert!(plan.contains("(`deploykit`) holds the socket of `gunicorn`"), "{plan}");
     nobody_notices(&site, 0, &["1", "2"]);
     assert_eq!(site.release().as_deref(), Some("2"));
     let log = fs::read_to_string(site.root.join("log/gunicorn.log")).unwrap();

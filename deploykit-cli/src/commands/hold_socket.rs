@@ -84,7 +84,7 @@ fn become_server(command: &[OsString]) -> Result<u8, Failure> {
 
 fn failure(error: &KeeperError) -> Failure {
     let hint = match error {
-        KeeperError::InUse { .. } => "end what listens there, or choose another address",
+        KeeperError::InUse { .. } => "stop the process that listens there, or choose another address",
         KeeperError::NotASocket { .. } => "remove the file, or choose another path",
         KeeperError::NotAGate { .. } => {
             "name `/SITE/.deploykit/hold/NAME`: beside deploykit.toml, NAME as in `[[services]]`"

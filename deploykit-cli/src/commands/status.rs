@@ -120,7 +120,7 @@ fn text(status: &Status) -> String {
         line("unfinished", &format!("run {run} {why}: {ways}"));
     }
     if status.bridge_serves && status.unfinished_run.is_some() {
-        line("web", "the web server that this run started beforehand serves the new version until then");
+        line("web", "the web server that this run started beforehand serves until `deploykit recover`");
     }
     if let Some(last) = &status.last_run {
         let (run, outcome) = (last.run.as_deref().unwrap_or_default(), super::update::outcome_text(last));

@@ -109,7 +109,7 @@ fn summary(report: &Report) -> String {
     let what = match report.requests_wait {
         false => "the site was down for",
         // They may have met what failed the check.
-        true if report.steps.iter().any(served) => "requests waited, or met the new version, for",
+        true if report.steps.iter().any(served) => "requests waited, or met the version that failed, for",
         true => "requests waited for",
     };
     let down = report.window_ms.map(|length| format!("{what} {}", milliseconds(length)));

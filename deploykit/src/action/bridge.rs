@@ -36,7 +36,7 @@ pub struct HandOver {
 impl OpenGate {
     pub(crate) fn perform(&self, host: &Host) -> Result<(), ActionError> {
         let Err(error) = self.bridge.open() else { return Ok(()) };
-        host.notice(&format!("{}; the web is started instead", error_chain(&error)));
+        host.notice(&format!("{}; the web service is started instead", error_chain(&error)));
         self.bridge.end()?;
         for start in &self.start {
             start.perform(host)?;
@@ -73,8 +73,8 @@ impl HandOver {
             if passed > limit {
                 let seconds = limit.as_secs();
                 host.notice(&format!(
-                    "no page came from the service itself within {seconds} s beside the web server that was started beforehand (it may \
-                     come from a cache)"
+                    "the web service itself was not seen to respond within {seconds} s (a cache may respond); the web server that was \
+                     started beforehand ends, and the pages decide"
                 ));
                 return Ok(());
             }

@@ -83,7 +83,7 @@ impl Boot<'_> {
         let process = self.start(host, log).map_err(|error| Unfit::of(&error))?;
         let main = i32::try_from(process.id()).ok().and_then(ProcessId::of);
         let (Some(main), Some(owner)) = (main, ProcessId::of(own_pid())) else {
-            return Err(Unfit::new("it ended"));
+            return Err(Unfit::new("gunicorn ended"));
         };
         let bridge = Bridge {
             directory: self.directory.to_owned(),
@@ -118,7 +118,9 @@ impl Boot<'_> {
             "header": BRIDGE_HEADER,
         } });
         let lines = format!("{}\n{spec}\n", Value::from(PROGRAM));
-        let command = Command::new(self.python).args(["-c", LOADER]).directory(self.directory).input(lines);
+        // A recovery waits for every Django that `LOADER` started; this one serves until it is told to end.
+        let loader = format!("{LOADER} # bridge");
+        let command = Command::new(self.python).args(["-c", &loader]).directory(self.directory).input(lines);
         start_beside(host, &command, &self.web.environment, log)
     }
 
@@ -140,11 +142,14 @@ impl Boot<'_> {
                 return Err(Unfit::new(host.redactor().redact(&self.with_last_words(&reason))));
             }
             if matches!(booted.process.try_wait(), Ok(Some(_))) {
-                let last = self.with_last_words("gunicorn ended while it booted");
+                let last = self.with_last_words("gunicorn ended while it booted (see `bridge.log`)");
                 return Err(Unfit::new(host.redactor().redact(&last)));
             }
             if since.elapsed() > self.limit {
-                return Err(Unfit::new(format!("it did not boot within {} s", self.limit.as_secs())));
+                return Err(Unfit::new(format!(
+                    "gunicorn did not boot within {} s (`start-timeout`)",
+                    self.limit.as_secs()
+                )));
             }
             if !host.wait(LOOK) {
                 return Err(Unfit::new("interrupted"));
@@ -181,10 +186,12 @@ impl Boot<'_> {
 fn fault(ready: &Ready) -> Option<Unfit> {
     let own = ready.threads.iter().map(|name| format!("thread `{name}`"));
     if let Some(own) = own.chain(ready.processes.iter().map(|name| format!("process {name}"))).next() {
-        return Some(Unfit::new(format!("its boot starts {own}, which would meet the old database schema")));
+        return Some(Unfit::new(format!(
+            "the application starts {own} when it boots, which would meet the present database schema"
+        )));
     }
     let path = ready.written.first()?;
-    Some(Unfit::new(format!("its boot writes `{path}`")))
+    Some(Unfit::new(format!("the application writes `{path}` when it boots")))
 }
 
 impl Booted {

@@ -7,24 +7,24 @@ use thiserror::Error;
 use crate::error::error_chain;
 use crate::host::files::FileError;
 
-/// Why a web server that was booted beforehand did not do its work.
+/// Why a web server that was started beforehand did not do its work.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BridgeError {
     /// It is not there any more.
-    #[error("the web server that was booted beforehand has ended")]
+    #[error("the web server that was started beforehand has ended")]
     Ended,
     /// The process that booted it has ended.
-    #[error("the run that booted the web server beforehand was interrupted")]
+    #[error("the run that started the web server beforehand was interrupted")]
     NotOurs,
     /// The workers do not come through the gate.
-    #[error("the web server that was booted beforehand did not serve within {} s", after.as_secs())]
+    #[error("the web server that was started beforehand did not serve within {} s", after.as_secs())]
     Shut {
         /// How long it was waited for.
         after: Duration,
     },
     /// A process of it cannot be ended.
-    #[error("the web server that was booted beforehand cannot be ended")]
+    #[error("cannot end the web server that was started beforehand")]
     Stays {
         /// What the system says.
         source: std::io::Error,

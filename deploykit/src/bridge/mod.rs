@@ -1,4 +1,4 @@
-//! The next version's web server, booted beside the live one on the same listening socket. Its workers wait at a gate.
+//! The new version's web server, started beside the live one on the same listening socket. Its workers wait at a gate.
 //!
 //! It is a gunicorn that sees the staged tree, the staged static files and nothing else of the new version at the live paths, in a
 //! mount namespace of its own, until its gate opens. It outlives this process: while the gate is shut, it ends by itself once its owner
@@ -73,7 +73,7 @@ impl Bridge {
         }
         let (shut, open) = (self.directory.join("gate.new"), self.directory.join("gate"));
         if !open.exists() {
-            if self.owner.pid != own_pid() || !self.owner.is_alive() {
+            if ProcessId::of(own_pid()) != Some(self.owner) {
                 return Err(BridgeError::NotOurs);
             }
             files::write_whole(&shut, b"", 0o600)?;
@@ -105,7 +105,9 @@ impl Bridge {
             with_descendants(&[self.main]).into_iter().filter(ProcessId::is_alive).collect()
         };
         let refused = |source: rustix::io::Errno| BridgeError::Stays { source: source.into() };
-        self.main.signal(Signal::TERM).map_err(refused)?;
+        // Without their main process, the others are told one by one.
+        let first = if self.main.is_alive() { vec![self.main] } else { left() };
+        first.iter().try_for_each(|process| process.signal(Signal::TERM)).map_err(refused)?;
         let since = Instant::now();
         while !left().is_empty() {
             if since.elapsed() > self.stop_timeout + KILLED {

@@ -61,7 +61,7 @@ impl Web {
         let words = process.cmdline().map_err(unseen)?;
         let argv = arguments(&words)
             .or_else(|| arguments(configured))
-            .ok_or_else(|| Unfit::new(format!("`{name}` does not show the command line of a gunicorn")))?;
+            .ok_or_else(|| Unfit::new(format!("no process of `{name}` shows gunicorn's command line")))?;
         let environment = process.environ().map_err(unseen)?;
         let is_general = |name: &OsString| !OF_ONE_PROCESS.iter().any(|one| name == one);
         let limit = process.limits().map_err(unseen)?.max_open_files;

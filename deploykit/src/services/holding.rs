@@ -85,7 +85,7 @@ pub enum HoldingError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// Nothing that deploykit knows how to change.
-    #[error("`{service}` cannot be changed by deploykit: {reason}")]
+    #[error("deploykit cannot make the socket of `{service}` held: {reason}")]
     Unfit {
         /// The service.
         service: String,
@@ -93,7 +93,7 @@ pub enum HoldingError {
         reason: String,
     },
     /// A person has to make the change.
-    #[error("`{service}` cannot be changed by deploykit: {reason}")]
+    #[error("deploykit cannot make the socket of `{service}` held: {reason}")]
     ByHand {
         /// The service.
         service: String,
@@ -111,7 +111,7 @@ pub enum HoldingError {
         owner: String,
     },
     /// A file has changed since.
-    #[error("`{}` was changed meanwhile", path.display())]
+    #[error("`{}` is not as `--apply` read or wrote it", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -123,13 +123,13 @@ pub enum HoldingError {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// It runs, and its socket is not held.
-    #[error("`{service}` runs, and nothing holds its socket")]
+    #[error("`{service}` runs, but nothing holds its socket")]
     NotHeld {
         /// The service.
         service: String,
     },
     /// The manager did not restart it.
-    #[error("`{service}` was not restarted")]
+    #[error("the manager did not restart `{service}`")]
     NotRestarted {
         /// The service.
         service: String,

@@ -63,10 +63,13 @@ pub fn recover_forward(
         };
         let earlier: Vec<&Step> =
             planned.iter().filter(|step| begun.iter().any(|begun| *begun.step == step.id)).collect();
-        // The web server that was booted beforehand may have ended since, and nobody serves then.
-        let is_bridged = !planned.iter().any(|step| step.id == StepKind::StartWeb && done(step));
-        let again =
-            |step: &Step| step.id == StepKind::SmokeCheck || (step.id == StepKind::OpenGate && is_bridged);
+        let is_web_started = planned.iter().any(|step| step.id == StepKind::StartWeb && done(step));
+        let again = |step: &Step| match step.id {
+            StepKind::SmokeCheck => true,
+            // The web server that was booted beforehand may have ended since, and nobody serves then.
+            StepKind::OpenGate => !is_web_started,
+            _ => false,
+        };
         let left = until_end(planned).iter().filter(|step| step.is_needed() && (again(step) || !done(step)));
         // A migration without a transaction may be half done: it would do things twice if it were run again on top of that.
         let half = earlier.iter().find(|step| !done(step) && has_copy(step));

@@ -105,9 +105,9 @@ impl<'p> Services<'p> {
         let gate = OpenGate { bridge: bridge.clone(), start: web.cloned().collect() };
         let end = Action::EndBridge(bridge.clone());
         Check::Change(Change {
-            reason: "the web that was started beforehand serves".to_owned(),
+            reason: "the web server that was started beforehand serves".to_owned(),
             details: vec![format!(
-                "{} at the gate; until `{}` they take {} beside the other web",
+                "{} wait; until `{}` they take {} besides the memory of the web service",
                 counted(booted.workers, "worker"),
                 StepKind::HandOver,
                 Size(booted.memory)
@@ -124,7 +124,7 @@ impl<'p> Services<'p> {
         let Some(check) = self.site.smoke_check() else { return Check::unchanged("no pages are configured") };
         let pages = Self::served(&self.restart.start, check);
         Check::Change(Change {
-            reason: "the services' own web serves again".to_owned(),
+            reason: "the web service serves again, and the other web server ends".to_owned(),
             actions: vec![Action::HandOver(HandOver { bridge: bridge.clone(), pages })],
             ..Change::default()
         })

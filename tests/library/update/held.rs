@@ -104,7 +104,7 @@ fn nobody_notices_a_rollback(site: &TestSite, releases: [&str; 2]) {
 fn assert_bridged(told: &Told) {
     let skipped = || told.skipped("boot-bridge");
     let booted = told.outcome("boot-bridge").unwrap_or_else(|| panic!("no bridge: {:?}", skipped()));
-    assert!(booted.starts_with("2 workers at the gate, "), "{booted}");
+    assert!(booted.starts_with("2 workers ready and waiting, "), "{booted}");
     let done = told.done();
     let served = done.iter().filter(|step| ["open-gate", "start-web", "hand-over"].contains(step));
     assert_eq!(served.collect::<Vec<_>>(), [&"open-gate", &"start-web", &"hand-over"], "{told:#?}");

@@ -18,7 +18,7 @@ use crate::output::json::{Document, document};
 use crate::output::progress::Progress;
 
 /// What to do where the change has to be made by hand.
-const BY_HAND: &str = "docs/held-sockets.md shows the configurations to write by hand";
+const BY_HAND: &str = "change the configuration by hand: docs/held-sockets.md has examples";
 
 /// The document of `--json`.
 #[derive(Debug, Serialize)]
@@ -194,7 +194,11 @@ fn undo(
     let text = fs::read_to_string(record).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             let message = format!("no change of `{}` is recorded", service.name);
-            Failure::message(exit_code::REFUSED, message, "only what `--apply` has changed can be undone")
+            Failure::message(
+                exit_code::REFUSED,
+                message,
+                "undo it by hand: `--undo` undoes only what `--apply` changed",
+            )
         }
         _ => Failure::with_code(exit_code::UNEXPECTED, &error),
     })?;

@@ -93,7 +93,7 @@ fn one_part(actions: &[&ServiceAction], none: &str, change: Change) -> Check {
 fn socket(stop: &ServiceAction) -> Option<String> {
     let name = &stop.service.name;
     match (&stop.socket.holder, stop.socket.units.as_slice()) {
-        (Some(holder), _) => Some(format!("{holder} keeps the socket of `{name}`")),
+        (Some(holder), _) => Some(format!("{holder} holds the socket of `{name}`")),
         (None, []) => None,
         (None, units) => Some(format!(
             "`{}` would restart `{name}` and is stopped as well: its unit does not wait at the socket gate",

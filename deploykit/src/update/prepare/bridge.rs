@@ -44,8 +44,11 @@ impl Preparation<'_, '_> {
         let step = self.begin_step(StepKind::BootBridge);
         match self.try_bridge(&web, new) {
             Ok(booted) => {
-                let said =
-                    format!("{} at the gate, {}", counted(booted.workers, "worker"), Size(booted.memory));
+                let said = format!(
+                    "{} ready and waiting, {}",
+                    counted(booted.workers, "worker"),
+                    Size(booted.memory)
+                );
                 self.end_step(step, Ok((Some(booted), said)))
             }
             Err(_) if self.host.is_cancelled() => {
@@ -54,7 +57,9 @@ impl Preparation<'_, '_> {
             Err(Unfit(reason)) => {
                 let (phase, step) = (Phase::Prepare, StepKind::BootBridge);
                 self.events.send(Event::StepSkipped { phase, step, reason: reason.clone() });
-                self.notice(format!("the web boots in the window: {reason}"));
+                self.notice(format!(
+                    "the web is not started beforehand, so requests wait for its boot: {reason}"
+                ));
                 Ok(None)
             }
         }
@@ -114,8 +119,7 @@ fn has_room(web: &Web) -> Result<(), Unfit> {
     let needed = Size(web.memory.saturating_mul(2));
     match crate::host::available_memory() {
         Some((available, _)) if available < needed => Err(Unfit::new(format!(
-            "it would take about {}, and {available} of memory is available",
-            Size(web.memory)
+            "it needs {needed} of memory (twice that of the running web), and {available} is available"
         ))),
         _ => Ok(()),
     }

@@ -120,7 +120,7 @@ fn the_web_boots_in_the_window_if_it_is_killed() {
         other => panic!("{other:?}"),
     };
     assert_eq!(report.outcome, Outcome::Updated, "{:#?}\n{}", report.failure, site.logs());
-    let notice = "the web server that was booted beforehand has ended; the web is started instead";
+    let notice = "the web server that was started beforehand has ended; the web service is started instead";
     assert!(report.notices.iter().any(|one| one == notice), "{:#?}", report.notices);
     let told = Told(told);
     let served: Vec<_> =
@@ -152,13 +152,14 @@ fn what_cannot_be_booted_beforehand_boots_in_the_window() {
     let Some(site) = site(Holder::Supervisor) else { return };
     let wsgi = "project/config/wsgi.py";
     let thread = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(3600,), name=\"poller\", daemon=True).start()\n";
-    let reason = "its boot starts thread `poller`, which would meet the old database schema";
+    let reason =
+        "the application starts thread `poller` when it boots, which would meet the present database schema";
     site.publish(|tree| append(tree, wsgi, thread)).unwrap();
     boots_in_the_window(&site, reason);
 
     let file = site.checkout.join("booted");
     site.publish(|tree| edit(tree, wsgi, thread, &format!("\nopen({file:?}, \"w\").close()\n"))).unwrap();
-    boots_in_the_window(&site, &format!("its boot writes `{}`", file.display()));
+    boots_in_the_window(&site, &format!("the application writes `{}` when it boots", file.display()));
     assert!(file.exists(), "the service's own web wrote it");
 }
 
@@ -166,7 +167,7 @@ fn what_cannot_be_booted_beforehand_boots_in_the_window() {
 fn boots_in_the_window(site: &TestSite, reason: &str) {
     let (report, told) = updated(site);
     assert_eq!(told.skipped("boot-bridge").as_deref(), Some(reason));
-    let notice = format!("the web boots in the window: {reason}");
+    let notice = format!("the web is not started beforehand, so requests wait for its boot: {reason}");
     assert!(report.notices.contains(&notice), "{:#?}", report.notices);
     assert!(!told.done().contains(&"open-gate") && told.done().contains(&"start-web"), "{told:#?}");
     let left = left_of_bridge(site);

@@ -1,4 +1,4 @@
-"""A bridge: the next version's gunicorn, on the socket of the running one, whose workers wait at a gate and then serve.
+"""A bridge: the new version's gunicorn, on the socket of the running one, whose workers wait at a gate and then serve.
 
 The files of a bridge are in its directory: `master` says which process it is, `ready/PID` that a worker waits, `failed` why
 there is no bridge. deploykit opens the gate by making `gate`; when the view is gone, `free` appears, and the workers serve.
@@ -44,7 +44,7 @@ def run(spec: Json, requests: IO[bytes]) -> NoReturn:
         requests.close()
         ANSWERS.close()
         code = boot(spec, directory)
-        failed = "gunicorn exited with code %d; its log says why" % code if code else None
+        failed = "gunicorn exited with code %d (see `bridge.log`)" % code if code else None
     except Refused as error:
         code, failed = 1, error.fields["reason"]
     except BaseException as error:

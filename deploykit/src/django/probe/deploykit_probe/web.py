@@ -30,7 +30,7 @@ def compare(main: int) -> None:
         if status(main, name) != status(os.getpid(), name):
             raise Refused("no_bridge", reason="the web runs %s" % what)
     if set(status(main, "Groups")) - set(status(os.getpid(), "Groups")):
-        raise Refused("no_bridge", reason="the web runs with other groups")
+        raise Refused("no_bridge", reason="the web has supplementary groups that deploykit lacks")
     for name in NAMESPACES:
         if is_in_another(main, name):
             raise Refused("no_bridge", reason="the web runs in another %s namespace" % name)

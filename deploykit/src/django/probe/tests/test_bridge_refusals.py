@@ -165,13 +165,13 @@ def test_workers_of_the_sites_own(site: Site) -> None:
 def test_a_broken_version(site: Site) -> None:
     """Its application cannot be imported."""
     site.write(site.staged / "config/wsgi.py", "import missing\n")
-    assert refused(site) == "gunicorn exited with code 3; its log says why"
+    assert refused(site) == "gunicorn exited with code 3 (see `bridge.log`)"
     assert "No module named 'missing'" in site.log()
 
 
 def test_broken_settings_of_gunicorn(site: Site) -> None:
     """An option that does not exist."""
-    assert refused(site, argv=["--nonsense"]) == "gunicorn exited with code 2; its log says why"
+    assert refused(site, argv=["--nonsense"]) == "gunicorn exited with code 2 (see `bridge.log`)"
 
 
 def test_no_asgi(site: Site) -> None:
@@ -230,7 +230,7 @@ def test_another_group(roots: Site) -> None:
     """Files would belong to somebody else."""
     other = roots.start("setpriv", "--groups=1234", "sleep", "1000")
     until(lambda: b"sleep" in Path("/proc/%d/cmdline" % other.pid).read_bytes()[:6], "it has the group")
-    assert refused(roots, main=other.pid) == "the web runs with other groups"
+    assert refused(roots, main=other.pid) == "the web has supplementary groups that deploykit lacks"
 
 
 @ROOT
