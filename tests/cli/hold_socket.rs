@@ -72,7 +72,7 @@ fn nobody_notices_an_update_under_supervisor() {
     on(&site, &["services", "stop", "gunicorn"]).run().expect(0);
     let status = on(&site, &["services", "status", "gunicorn"]).run().expect(0).stdout;
     assert!(
-        status.contains("stopped") && status.contains("keeps its socket, and the command stopped"),
+        status.contains("stopped") && status.contains("holds its socket; the command is stopped"),
         "{status}"
     );
     std::thread::scope(|scope| {

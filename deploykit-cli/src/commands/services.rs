@@ -17,14 +17,13 @@ use crate::output::human::table;
 use crate::output::json::{Done, document};
 
 pub fn run(global: &Global, command: &ServicesCommand, ui: Ui) -> Result<u8, Failure> {
-    let (want, check) = match command {
-        ServicesCommand::Stop(args) => (Some(Want::Stop), args.check),
-        ServicesCommand::Start(args) => (Some(Want::Start), args.check),
-        ServicesCommand::Restart(args) => (Some(Want::Restart), args.check),
-        ServicesCommand::Status(_) => (None, CheckArgs::default()),
+    let (want, check, args) = match command {
+        ServicesCommand::Stop(args) => (Some(Want::Stop), args.check, &args.services),
+        ServicesCommand::Start(args) => (Some(Want::Start), args.check, &args.services),
+        ServicesCommand::Restart(args) => (Some(Want::Restart), args.check, &args.services),
+        ServicesCommand::Status(services) => (None, CheckArgs::default(), services),
         ServicesCommand::Hold(args) => return hold::run(global, args, ui),
     };
-    let Some(args) = command.services() else { return Ok(exit_code::USAGE) };
     let (site, services) = match args.manager {
         Some(kind) => named::services(global, args, kind, want)?,
         None => {

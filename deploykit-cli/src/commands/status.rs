@@ -99,7 +99,7 @@ fn look(site: &Site) -> Result<Status, Failure> {
 }
 
 fn running_bridge(state: &State) -> bool {
-    Bridge::left_in(&state.bridge()).is_some_and(|bridge| bridge.is_open())
+    Bridge::left_in(&state.bridge()).ok().flatten().is_some_and(|bridge| bridge.is_open())
 }
 
 fn text(status: &Status) -> String {

@@ -9,7 +9,7 @@ use super::{ActionError, ServedPages};
 use crate::bridge::{Bridge, BridgeError};
 use crate::error::error_chain;
 use crate::host::Host;
-use crate::services::ServiceAction;
+use crate::services::{Goal, ServiceAction};
 
 /// The shortest and the longest pause between two questions who answers, and which part of the time that has passed it is.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -18,7 +18,7 @@ const PART: u32 = 20;
 /// Lets a web server serve that was booted beforehand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenGate {
-    /// It.
+    /// The web server, at its gate.
     pub bridge: Bridge,
     /// Starts the manager's own web in its place, should it have ended.
     pub start: Vec<ServiceAction>,
@@ -40,6 +40,8 @@ impl OpenGate {
         self.bridge.end()?;
         for start in &self.start {
             start.perform(host)?;
+            // The check of the pages asks no manager whether the web lives.
+            ServiceAction { goal: Goal::StaysUp, ..start.clone() }.perform(host)?;
         }
         Ok(())
     }

@@ -77,13 +77,19 @@ impl Boot<'_> {
     ///
     /// Why it cannot serve; nothing of it is left then. An interrupted one is an error as well.
     pub(crate) fn perform(&self, host: &Host) -> Result<Booted, Unfit> {
+        if let Some(left) = Bridge::left_in(self.directory).map_err(|error| Unfit::of(&error))? {
+            left.end().map_err(|error| Unfit::of(&error))?;
+        }
         files::remove_tree(self.directory).map_err(|error| Unfit::of(&error))?;
         files::private_directory(self.directory).map_err(|error| Unfit::of(&error))?;
         let log = files::open_private(&self.log).map_err(|error| Unfit::of(&error))?;
-        let process = self.start(host, log).map_err(|error| Unfit::of(&error))?;
+        let mut process = self.start(host, log).map_err(|error| Unfit::of(&error))?;
         let main = i32::try_from(process.id()).ok().and_then(ProcessId::of);
         let (Some(main), Some(owner)) = (main, ProcessId::of(own_pid())) else {
-            return Err(Unfit::new("gunicorn ended"));
+            // It may run, unseen.
+            let _ = process.kill();
+            let _ = process.wait();
+            return Err(Unfit::new(host.redactor().redact(&self.with_last_words("gunicorn ended"))));
         };
         let bridge = Bridge {
             directory: self.directory.to_owned(),
@@ -121,7 +127,7 @@ impl Boot<'_> {
         // A recovery waits for every Django that `LOADER` started; this one serves until it is told to end.
         let loader = format!("{LOADER} # bridge");
         let command = Command::new(self.python).args(["-c", &loader]).directory(self.directory).input(lines);
-        start_beside(host, &command, &self.web.environment, log)
+        start_beside(host, &command, &self.web.variables, log)
     }
 
     /// Waits until all workers are at the gate; returns how many there are.

@@ -19,7 +19,7 @@ pub use error::BridgeError;
 pub(crate) use error::Unfit;
 pub(crate) use web::Web;
 
-use crate::host::files::{self, InPath};
+use crate::host::files::{self, FileError, InPath};
 use crate::host::processes::{self, with_descendants};
 use crate::services::ProcessId;
 
@@ -71,13 +71,12 @@ impl Bridge {
         if !self.is_alive() {
             return Err(BridgeError::Ended);
         }
-        let (shut, open) = (self.directory.join("gate.new"), self.directory.join("gate"));
+        let open = self.directory.join("gate");
         if !open.exists() {
             if ProcessId::of(own_pid()) != Some(self.owner) {
                 return Err(BridgeError::NotOurs);
             }
-            files::write_whole(&shut, b"", 0o600)?;
-            std::fs::rename(&shut, &open).at("rename the file", &shut)?;
+            files::write_whole(&open, b"", 0o600)?;
         }
         let since = Instant::now();
         while !self.is_open() {
@@ -92,33 +91,38 @@ impl Bridge {
         Ok(())
     }
 
-    /// Ends it: what it answers is finished. Returns once none of its processes is left.
+    /// Tells the bridge to finish its requests and to end, and kills it after [`Bridge::stop_timeout`]. Returns once none of its
+    /// processes is left.
     ///
     /// # Errors
     ///
-    /// When one of them cannot be ended.
+    /// When one of them cannot be ended, even 10 s after it was killed.
     pub fn end(&self) -> Result<(), BridgeError> {
         if self.boot != processes::boot() {
             return self.remove();
         }
-        let left = || -> Vec<ProcessId> {
+        let family = || -> Vec<ProcessId> {
             with_descendants(&[self.main]).into_iter().filter(ProcessId::is_alive).collect()
         };
+        let mut left = family();
         let refused = |source: rustix::io::Errno| BridgeError::Stays { source: source.into() };
         // Without their main process, the others are told one by one.
-        let first = if self.main.is_alive() { vec![self.main] } else { left() };
+        let first = if self.main.is_alive() { vec![self.main] } else { left.clone() };
         first.iter().try_for_each(|process| process.signal(Signal::TERM)).map_err(refused)?;
         let since = Instant::now();
-        while !left().is_empty() {
+        while !left.is_empty() {
             if since.elapsed() > self.stop_timeout + KILLED {
                 return Err(refused(rustix::io::Errno::TIMEDOUT));
             }
             if since.elapsed() > self.stop_timeout {
-                for process in left() {
-                    process.signal(Signal::KILL).map_err(refused)?;
-                }
+                left.iter().try_for_each(|process| process.signal(Signal::KILL)).map_err(refused)?;
             }
             std::thread::sleep(LOOK);
+            left.retain(ProcessId::is_alive);
+            if left.is_empty() {
+                // They may have started others.
+                left = family();
+            }
         }
         self.remove()
     }
@@ -127,11 +131,15 @@ impl Bridge {
         Ok(files::remove_tree(&self.directory)?)
     }
 
-    /// Returns the bridge in a directory, if there is one.
-    #[must_use]
-    pub fn left_in(directory: &Path) -> Option<Self> {
-        let text = std::fs::read(directory.join("bridge.json")).ok()?;
-        serde_json::from_slice(&text).ok()
+    /// Returns the bridge in a directory; `None`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// When its record cannot be read.
+    pub fn left_in(directory: &Path) -> Result<Option<Self>, FileError> {
+        let path = directory.join("bridge.json");
+        let Some(text) = files::read(&path).at("read", &path)? else { return Ok(None) };
+        serde_json::from_slice(&text).map(Some).map_err(std::io::Error::from).at("read", &path)
     }
 }
 

@@ -10,30 +10,12 @@ use super::Unfit;
 use crate::services::limits::option;
 use crate::services::{ProcessId, ServiceState, Status};
 
-/// Variables through which a manager talks to one process, and those of a socket that was passed on.
-const OF_ONE_PROCESS: [&str; 14] = [
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-    "MAINPID",
-    "MANAGERPID",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "INVOCATION_ID",
-    "JOURNAL_STREAM",
-    "SYSTEMD_EXEC_PID",
-    "GUNICORN_PID",
-    "GUNICORN_FD",
-    "SERVER_SOFTWARE",
-];
-
 /// How the web server was started.
 pub(crate) struct Web {
     pub main: ProcessId,
     /// The arguments of gunicorn.
     pub argv: Vec<String>,
-    pub environment: HashMap<OsString, OsString>,
+    pub variables: HashMap<OsString, OsString>,
     pub directory: PathBuf,
     pub umask: u32,
     /// How many files it may open, the soft and the hard limit; `None`: any number.
@@ -62,8 +44,6 @@ impl Web {
         let argv = arguments(&words)
             .or_else(|| arguments(configured))
             .ok_or_else(|| Unfit::new(format!("no process of `{name}` shows gunicorn's command line")))?;
-        let environment = process.environ().map_err(unseen)?;
-        let is_general = |name: &OsString| !OF_ONE_PROCESS.iter().any(|one| name == one);
         let limit = process.limits().map_err(unseen)?.max_open_files;
         let value = |limit: LimitValue| match limit {
             LimitValue::Unlimited => None,
@@ -72,7 +52,8 @@ impl Web {
         Ok(Web {
             main: *main,
             argv: argv.to_vec(),
-            environment: environment.into_iter().filter(|(name, _)| is_general(name)).collect(),
+            // The bridge drops those that a manager sets for one process.
+            variables: process.environ().map_err(unseen)?,
             directory: started_in(process.cwd().map_err(unseen)?, argv),
             umask: process.status().map_err(unseen)?.umask.unwrap_or(0o022),
             files: [value(limit.soft_limit), value(limit.hard_limit)],

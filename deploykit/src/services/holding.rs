@@ -296,15 +296,23 @@ impl SocketChange {
     /// When a file was changed since or cannot be written, when a command fails, and when the service does not stay up.
     pub fn undo(&self, service: &Service, host: &Host) -> Result<(), HoldingError> {
         // Half of the change may have taken it away from its manager.
-        let former = service.state(host).map(|state| state.main).unwrap_or_default();
+        let mut former = service.state(host).map(|state| state.main).unwrap_or_default();
+        let mut is_made = false;
         for file in &self.files {
             let now = read(&file.path)?;
+            is_made |= now.as_ref() == Some(&file.after);
             if now != file.before && now.as_ref() != Some(&file.after) {
                 return Err(HoldingError::Changed { path: file.path.clone() });
             }
         }
-        run(&self.before_undo, host)?;
-        for file in &self.files {
+        if is_made {
+            run(&self.before_undo, host)?;
+        } else {
+            // The files are as before, so the service may have been restarted with them already.
+            former.clear();
+        }
+        // The commands before need the first file the longest.
+        for file in self.files.iter().rev() {
             match &file.before {
                 Some(before) => write(&file.path, before)?,
                 None => {

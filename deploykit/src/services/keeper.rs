@@ -161,6 +161,8 @@ struct Running {
     /// How the command ended, if others of its process group live on.
     ended: Option<String>,
     told: Option<Instant>,
+    /// It was told to end while it ran.
+    is_stopped: bool,
     is_killed: bool,
 }
 
@@ -300,7 +302,14 @@ impl Keeper {
         match launch::start(&self.settings, &self.directory, listener) {
             Ok(pid) => {
                 let now = Instant::now();
-                self.running = Some(Running { pid, since: now, ended: None, told: None, is_killed: false });
+                self.running = Some(Running {
+                    pid,
+                    since: now,
+                    ended: None,
+                    told: None,
+                    is_stopped: false,
+                    is_killed: false,
+                });
                 observe(Event::Started { pid: pid.as_raw_nonzero().get() });
             }
             Err(error) => {
@@ -324,8 +333,10 @@ impl Keeper {
         // A worker that outlives its master would serve beside the next ones.
         if running.ended.is_some() && test_kill_process_group(running.pid) == Err(Errno::SRCH) {
             let (how, ran) = (running.ended.clone().unwrap_or_default(), running.since.elapsed());
+            let is_stopped = running.is_stopped;
             self.running = None;
-            if self.is_held || self.is_ending {
+            // Only what ended by itself has to wait before it starts again.
+            if self.is_held || self.is_ending || is_stopped {
                 return;
             }
             self.again(how, ran, observe);
@@ -349,7 +360,7 @@ impl Running {
     fn end(&mut self, timeout: Duration, observe: &mut dyn FnMut(Event)) {
         // Those that are gone meanwhile do not matter.
         let Some(told) = self.told else {
-            self.told = Some(Instant::now());
+            (self.told, self.is_stopped) = (Some(Instant::now()), self.ended.is_none());
             let _ = match self.ended {
                 None => kill_process(self.pid, Signal::TERM),
                 Some(_) => kill_process_group(self.pid, Signal::TERM),

@@ -45,14 +45,16 @@ impl ServiceManager for Kept<'_> {
             _ => None,
         };
         let Some(keeper) = self.keeper else { return Ok(state) };
-        state.main = command_of(keeper);
+        // Where its processes cannot be seen, the manager's word counts: the keeper runs.
+        let Some(main) = command_of(keeper) else { return Ok(state) };
+        state.main = main;
         let is_held = self.gate.exists();
         let what = match (state.main.as_slice(), is_held) {
-            ([], true) => "keeps its socket, and the command stopped".to_owned(),
-            ([], false) => "keeps its socket, and is about to start the command".to_owned(),
+            ([], true) => "holds its socket; the command is stopped".to_owned(),
+            ([], false) => "holds its socket; the command is about to start".to_owned(),
             (main, _) => {
                 let numbers: Vec<String> = main.iter().map(|process| process.pid.to_string()).collect();
-                format!("keeps its socket; the command is process {}", numbers.join(", "))
+                format!("holds its socket; the command is process {}", numbers.join(", "))
             }
         };
         state.detail = format!("{}, {what}", state.detail);
@@ -154,11 +156,10 @@ fn own_words(words: &[String]) -> &[String] {
 }
 
 /// Returns the processes of a keeper's command that have no other parent. What started a session of its own, such as a daemon,
-/// is no part of the command.
-fn command_of(keeper: ProcessId) -> Vec<ProcessId> {
-    let stat = |pid: i32| Process::new(pid).and_then(|process| process.stat()).ok();
-    let Some(session) = stat(keeper.pid).map(|stat| stat.session) else { return Vec::new() };
+/// is no part of the command. `None`: they cannot be seen.
+fn command_of(keeper: ProcessId) -> Option<Vec<ProcessId>> {
+    let session = Process::new(keeper.pid).and_then(|process| process.stat()).ok()?.session;
     let is_its = |stat: &Stat| stat.ppid == keeper.pid && stat.session == session;
-    let all = all_processes().into_iter().flatten().filter_map(|process| process.ok()?.stat().ok());
-    all.filter(is_its).filter_map(|stat| ProcessId::of(stat.pid)).collect()
+    let all = all_processes().ok()?.filter_map(|process| process.ok()?.stat().ok());
+    Some(all.filter(is_its).filter_map(|stat| ProcessId::of(stat.pid)).collect())
 }

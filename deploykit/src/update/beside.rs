@@ -159,8 +159,10 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
 /// Ends a web server that waits at its gate, or whose run is over.
 fn end_bridge(state: &State) {
     match Bridge::left_in(&state.bridge()) {
-        Some(bridge) => warn(bridge.end()),
-        None => warn(files::remove_tree(&state.bridge())),
+        Ok(Some(bridge)) => warn(bridge.end()),
+        Ok(None) => warn(files::remove_tree(&state.bridge())),
+        // It may serve, and could not be ended without its record.
+        Err(error) => warn(Err::<(), _>(error)),
     }
 }
 

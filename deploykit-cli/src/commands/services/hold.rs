@@ -152,12 +152,25 @@ fn apply(
     }
     may_restart(service, args, ui)?;
     let _lock = crate::commands::lock(Some(site), host, "services hold")?;
+    let undo = format!("run `deploykit services hold {} --undo`", service.name);
+    if record.exists() {
+        let message = format!("an earlier change of `{}` was not undone", service.name);
+        let mut failure = Failure::message(exit_code::REFUSED, message, None);
+        failure.hints.push(undo);
+        return Err(failure);
+    }
     let serves = pages(site, host).is_ok();
     write_record(record, change)?;
-    let applied = change
-        .apply(service, host)
-        .map_err(|error| error_chain(&error))
-        .and_then(|holder| if serves { pages(site, host).map(|()| holder) } else { Ok(holder) });
+    let applied = match change.apply(service, host) {
+        Err(error @ HoldingError::Changed { .. }) => {
+            // Nothing was written yet.
+            files::remove_file(record).map_err(|error| Failure::refused(&error))?;
+            return Err(failure(&error));
+        }
+        applied => applied.map_err(|error| error_chain(&error)),
+    };
+    let applied =
+        applied.and_then(|holder| if serves { pages(site, host).map(|()| holder) } else { Ok(holder) });
     let why = match applied {
         Ok(holder) => return say_held(service, holder, true, ui),
         Err(why) => why,
@@ -177,7 +190,7 @@ fn apply(
     };
     let mut failure = Failure::message(code, message, None);
     if code == exit_code::HELD {
-        failure.hints.push(format!("run `deploykit services hold {} --undo`", service.name));
+        failure.hints.push(undo);
     }
     Err(failure.hiding(host.redactor()))
 }
@@ -211,6 +224,9 @@ fn undo(
         let mut failure = failure(&error).hiding(host.redactor());
         failure.code = exit_code::HELD;
         failure
+            .hints
+            .push(format!("fix this, then run `deploykit services hold {} --undo` again", service.name));
+        failure
     })?;
     files::remove_file(record).map_err(|error| Failure::refused(&error))?;
     ui.result(&told(service, None, None), &format!("the files of `{}` are as before\n", service.name));
@@ -238,9 +254,9 @@ fn failure(error: &HoldingError) -> Failure {
     match error {
         HoldingError::Unfit { .. } => failure.hints.push(BY_HAND.to_owned()),
         HoldingError::ByHand { todo, .. } => failure.hints.push(todo.clone()),
-        HoldingError::Changed { .. } => {
-            failure.hints.push("compare the file with the recorded one by hand".to_owned())
-        }
+        HoldingError::Changed { .. } => failure
+            .hints
+            .push("compare the file with `before` and `after` in `.deploykit/held/NAME.json`".to_owned()),
         _ => {}
     }
     failure

@@ -115,6 +115,9 @@ impl Preparation<'_, '_> {
 
 /// Refuses a second web server beside the live one where there is too little memory for it.
 fn has_room(web: &Web) -> Result<(), Unfit> {
+    if web.memory == 0 {
+        return Err(Unfit::new("the memory that the web takes is not known"));
+    }
     // Twice: the live one may still grow, and the service's own one boots beside it.
     let needed = Size(web.memory.saturating_mul(2));
     match crate::host::available_memory() {

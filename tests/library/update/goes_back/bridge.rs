@@ -193,3 +193,19 @@ fn a_plan_leaves_nothing_of_it() {
     assert_eq!(site.release().as_deref(), Some("1"));
     assert_tidy(&site);
 }
+
+/// It serves from the live project, where the Django of the rollback ran, too.
+#[test]
+fn a_killed_rollback_is_recovered_while_it_serves() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    publish_column(&site);
+    updated(&site);
+    rolls_back::fails::kill_at(&site, "start-web", false);
+    assert!(bridge_serves(&site), "{}", site.logs());
+    let report = back(&site).unwrap().expect("an unfinished run");
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    let left = left_of_bridge(&site);
+    assert!(left.is_empty(), "{left:#?}");
+    assert_tidy(&site);
+}

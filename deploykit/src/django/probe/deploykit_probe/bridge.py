@@ -24,7 +24,7 @@ from .view import View
 # What a service manager tells its service: not this process.
 FOREIGN = (
     "GUNICORN_FD GUNICORN_PID INVOCATION_ID JOURNAL_STREAM LISTEN_FDNAMES LISTEN_FDS LISTEN_PID MAINPID MANAGERPID"
-    " NOTIFY_SOCKET SYSTEMD_EXEC_PID WATCHDOG_PID WATCHDOG_USEC"
+    " NOTIFY_SOCKET SERVER_SOFTWARE SYSTEMD_EXEC_PID WATCHDOG_PID WATCHDOG_USEC"
 ).split()
 
 # The capability to mount: only the helper changes the view.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -87,7 +88,9 @@ class Gate:
 
     def say(self, message: Json) -> None:
         """Tells the helper something."""
-        self.link.send(json.dumps(dict(message, pid=os.getpid())).encode("ascii"))
+        # The helper ends when the gate opens, which may have happened since the last look.
+        with contextlib.suppress(BrokenPipeError):
+            self.link.send(json.dumps(dict(message, pid=os.getpid())).encode("ascii"))
 
     def state(self, worker: Any) -> Json:
         """Returns what deploykit has to know before it opens the gate."""
