@@ -41,8 +41,8 @@ Window: the new version is started beforehand; requests will wait, about [S] s (
 
 Afterwards
   start-web        gunicorn:web-0
-  hand-over        the web service serves again, and the other web server ends
   start-workers    worker
+  hand-over        the web service serves again, and the other web server ends
   stay-up          gunicorn:web-0, worker
 
 Not needed

@@ -158,7 +158,7 @@ impl Place {
         let run = state(&self.site).runs().expect("runs").pop().expect("a run");
         let journal = fs::read_to_string(run.journal()).expect("a journal");
         let is_bridge = |line: &str| {
-            ["open-gate", "start-web", "hand-over"]
+            ["open-gate", "start-web", "start-workers", "hand-over"]
                 .iter()
                 .any(|step| line.contains(&format!("\"step\":\"{step}\"")))
         };

@@ -77,10 +77,10 @@ pub enum StepKind {
     SmokeCheck,
     /// Removes the maintenance page.
     PageDown,
-    /// Lets the service's own web serve in place of the one that was booted beforehand, and ends that.
-    HandOver,
     /// Starts the workers and the timers.
     StartWorkers,
+    /// Lets the service's own web serve in place of the one that was booted beforehand, and ends that.
+    HandOver,
     /// Waits until the started services have run for their `stay-up` time.
     StayUp,
     /// Ends the announcement.
@@ -136,8 +136,8 @@ const STEPS: [(StepKind, &str, Phase, bool); 38] = [
     (StartWeb, "start-web", Phase::Window, ANCHOR),
     (SmokeCheck, "smoke-check", Phase::Window, !ANCHOR),
     (PageDown, "page-down", Phase::Window, ANCHOR),
-    (HandOver, "hand-over", Phase::Finish, !ANCHOR),
     (StartWorkers, "start-workers", Phase::Finish, ANCHOR),
+    (HandOver, "hand-over", Phase::Finish, !ANCHOR),
     (StayUp, "stay-up", Phase::Finish, !ANCHOR),
     (MaintenanceOff, "maintenance-off", Phase::Finish, !ANCHOR),
     (Finish, "finish", Phase::After, ANCHOR),

@@ -108,11 +108,11 @@ impl Recipe<'_> {
         }
         let stop = [(StopWeb, services.stop(&[Role::Web])), (Backup, answers.backup)];
         let start_web = (StartWeb, services.start(&[Role::Web]));
-        let (serve, hand_over) = match self.bridge {
-            None => (start_web, Vec::new()),
+        let (serve, behind_bridge) = match self.bridge {
+            None => (start_web, [None, None]),
             Some(booted) => (
                 (OpenGate, services.open_gate(booted)),
-                vec![start_web, (HandOver, services.hand_over(&booted.bridge))],
+                [Some(start_web), Some((HandOver, services.hand_over(&booted.bridge)))],
             ),
         };
         let start =
@@ -135,14 +135,17 @@ impl Recipe<'_> {
             .chain(jobs.map(step))
             .chain([(StopWorkers, services.stop(BACKGROUND)), (PageUp, page_up)].map(step));
         let page_down = with_own(step((PageDown, page_down)));
-        let hand_over = hand_over.into_iter().map(step).map(|step| Step { phase: Phase::Finish, ..step });
+        let [start_web, hand_over] = behind_bridge;
         let after = [
-            (StartWorkers, services.start(BACKGROUND)),
-            (StayUp, services.stay_up()),
-            (MaintenanceOff, maintenance_off),
+            start_web,
+            Some((StartWorkers, services.start(BACKGROUND))),
+            hand_over,
+            Some((StayUp, services.stay_up())),
+            Some((MaintenanceOff, maintenance_off)),
         ];
         let before = before.flat_map(with_own);
-        let after = hand_over.chain(after.map(step)).flat_map(with_own);
+        let after = after.into_iter().flatten().map(step).map(|step| Step { phase: Phase::Finish, ..step });
+        let after = after.flat_map(with_own);
         let last = own(&Step::new(Finish, Check::unchanged("the run is over")));
         let [from, to] = self.commits;
         let plan = Plan {

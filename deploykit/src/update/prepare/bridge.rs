@@ -118,7 +118,7 @@ fn has_room(web: &Web) -> Result<(), Unfit> {
     if web.memory == 0 {
         return Err(Unfit::new("the memory that the web takes is not known"));
     }
-    // Twice: the live one may still grow, and the service's own one boots beside it.
+    // Twice: both may grow. The service's own one and the workers boot in the place of those that run now.
     let needed = Size(web.memory.saturating_mul(2));
     match crate::host::available_memory() {
         Some((available, _)) if available < needed => Err(Unfit::new(format!(

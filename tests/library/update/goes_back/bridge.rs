@@ -4,6 +4,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::*;
 use crate::support::apart::{bridge, bridge_serves, left_of_bridge};
+use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::*;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::{Holder, wait_until};
@@ -208,4 +209,41 @@ fn a_killed_rollback_is_recovered_while_it_serves() {
     let left = left_of_bridge(&site);
     assert!(left.is_empty(), "{left:#?}");
     assert_tidy(&site);
+}
+
+/// The bridge serves while the manager's own web and the workers start, and nobody notices that one of them does not.
+#[test]
+fn the_old_version_comes_back_if_the_service_s_own_web_or_a_worker_does_not_live() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    let before = still(&site);
+    publish_dying_worker(&site);
+    let failure = nobody_notices_that_it_goes_back(&site);
+    assert!(["stay-up", "start-workers"].contains(&failure.step.as_str()), "{failure:#?}");
+    assert!(failure.error.contains("`worker`"), "{}", failure.error);
+    assert_same(&before, &still(&site));
+    withdraw(&site);
+
+    let sign = site.root.join("spoilt");
+    let spoil = format!("run = [\"touch\", \"{}\"]\n", sign.display());
+    add(&site, &format!("[[steps]]\nname = \"spoil\"\nafter = \"page-down\"\n{spoil}"));
+    let text =
+        format!("\nimport os\n\nif os.path.exists({sign:?}):\n    raise RuntimeError(\"it was spoilt\")\n");
+    site.publish(|tree| append(tree, "project/config/wsgi.py", &text)).unwrap();
+    let before = still(&site);
+    let failure = nobody_notices_that_it_goes_back(&site);
+    assert_eq!(failure.step, "hand-over", "{failure:#?}");
+    assert_same(&before, &still(&site));
+}
+
+#[track_caller]
+fn nobody_notices_that_it_goes_back(site: &TestSite) -> Failure {
+    let before = entries(site);
+    let ((result, told), seen) = among_visitors(site, || request(site, &Request::default()));
+    let report = result.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert!(told.done().contains(&"open-gate") && told.undone().contains(&"start-workers"), "{told:#?}");
+    assert_all_served(site, before, &seen, &["1"]);
+    assert_recovered(site, "no time", "1");
+    report.failure.unwrap()
 }
