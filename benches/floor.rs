@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::demo_site::supervisor::call;
-use crate::demo_site::{DemoSite, run};
+use crate::demo_site::{DemoSite, Holder, run};
 use crate::program;
 use crate::stage::Stage;
+use crate::systemd;
 
 /// How often a state is asked for.
 const STEP: Duration = Duration::from_millis(5);
@@ -74,18 +75,16 @@ pub fn measure(stage: &mut Stage, entries: usize) -> Outcome<Floor> {
     let site = &stage.site;
     order(site, "stopProcess", "worker")?;
     until("the worker ends", || pid(site, "worker").is_none())?;
-    let pids = tree(pid(site, &site.gunicorn_service).ok_or("the web does not run")?)?;
+    let pids = tree(web(site).ok_or("the web does not run")?)?;
     let began = Instant::now();
-    order(site, "stopProcess", &site.gunicorn_service)?;
-    until("the web ends", || {
-        pid(site, &site.gunicorn_service).is_none() && !pids.iter().any(|pid| lives(*pid))
-    })?;
+    order_web(site, "stop")?;
+    until("the web ends", || web(site).is_none() && !pids.iter().any(|pid| lives(*pid)))?;
     let stop = began.elapsed().as_secs_f64();
     bring_over(stage)?;
     let site = &stage.site;
     let migrate = run(site.python().args(["-c", MIGRATE]))?.trim().parse()?;
     let began = Instant::now();
-    order(site, "startProcess", &site.gunicorn_service)?;
+    order_web(site, "start")?;
     until("the web answers", || site.page("/").is_ok_and(|answer| answer.status == 200))?;
     let start = began.elapsed().as_secs_f64();
     if site.release().as_deref() != Some("2") {
@@ -112,6 +111,22 @@ fn bring_over(stage: &Stage) -> Outcome<()> {
 /// Asks supervisor for something without waiting for it: an empty text is a "no" to that.
 fn order(site: &DemoSite, method: &str, program: &str) -> Outcome<()> {
     Ok(call(&site.supervisor_socket, &format!("supervisor.{method}"), &[program, ""]).map(|_| ())?)
+}
+
+/// Starts or stops the web without waiting for it.
+fn order_web(site: &DemoSite, verb: &str) -> Outcome<()> {
+    match site.options.holder {
+        Some(Holder::Systemd) => systemd::order_web(verb),
+        _ => order(site, &format!("{verb}Process"), &site.gunicorn_service),
+    }
+}
+
+/// Returns the main process of the web.
+fn web(site: &DemoSite) -> Option<u32> {
+    match site.options.holder {
+        Some(Holder::Systemd) => systemd::web(),
+        _ => pid(site, &site.gunicorn_service),
+    }
 }
 
 fn pid(site: &DemoSite, program: &str) -> Option<u32> {

@@ -18,7 +18,8 @@ use crate::demo_site::crowd::OFTEN;
 use crate::demo_site::{Holder, wait_until};
 use crate::floor::{self, Floor};
 use crate::program::{self, Cost, DEPLOYKIT};
-use crate::stage::Stage;
+use crate::stage::{Boot, Stage};
+use crate::systemd;
 use crate::table::Row;
 
 /// How much longer than the stop of the web and the migrations requests may wait, in seconds.
@@ -41,13 +42,22 @@ struct Round {
     beside: f64,
 }
 
-/// Updates sites whose Django takes so many seconds longer to boot.
-pub fn rows(rounds: usize, boot: f64) -> Outcome<Vec<Row>> {
+/// Updates sites whose Django takes longer to boot. That of systemd is among them where there is one to be asked.
+pub fn rows(rounds: usize, boot: Boot) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
-    for (name, holder) in [("supervisor", Holder::Supervisor), ("hold-socket", Holder::Keeper(DEPLOYKIT))] {
+    let holders = [
+        ("supervisor", Holder::Supervisor),
+        ("hold-socket", Holder::Keeper(DEPLOYKIT)),
+        ("systemd", Holder::Systemd),
+    ];
+    for (name, holder) in holders {
+        if holder == Holder::Systemd && !systemd::is_inside() {
+            println!("systemd is left out: only root can boot one");
+            continue;
+        }
         let mut stage = Stage::with(Some(holder), None)?;
         stage.boot_slowly(boot);
-        let what = |what: &str| format!("{name}, boot + {boot} s: {what}");
+        let what = |what: &str| format!("{name}, {boot}: {what}");
         let mut all = Vec::new();
         for _ in 0..rounds {
             begin(&mut stage)?;
@@ -122,24 +132,24 @@ fn begin(stage: &mut Stage) -> Outcome<()> {
 }
 
 /// The same update of a version that cannot be booted beforehand.
-fn without_bridge(stage: &mut Stage, boot: f64) -> Outcome<Row> {
+fn without_bridge(stage: &mut Stage, boot: Boot) -> Outcome<Row> {
     begin(stage)?;
     big_site::publish_thread(&stage.site)?;
     let round = update(stage, "without a boot beforehand")?;
     if !round.beforehand.is_nan() {
         return Err("the new version was booted beforehand, although it starts a thread".into());
     }
-    let what = format!("supervisor, boot + {boot} s, not booted beforehand: longest wait");
+    let what = format!("supervisor, {boot}, not booted beforehand: longest wait");
     Ok(Row::shown(&what, "s", vec![round.seen.longest_wait()]))
 }
 
 /// The same update where nobody holds the socket.
-fn not_held(boot: f64) -> Outcome<Vec<Row>> {
+fn not_held(boot: Boot) -> Outcome<Vec<Row>> {
     let mut stage = Stage::with(None, None)?;
     stage.boot_slowly(boot);
     begin(&mut stage)?;
     let round = update(&stage, "not held")?;
-    let what = |what: &str| format!("boot + {boot} s, not held: {what}");
+    let what = |what: &str| format!("{boot}, not held: {what}");
     Ok(vec![
         Row::shown(&what("without service"), "s", vec![round.seen.without_service()]),
         Row::shown(&what("failed requests"), "", vec![round.failed]),

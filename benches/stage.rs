@@ -1,6 +1,7 @@
 //! A site at release 1 with release 2 waiting, and a copy of all of it, from which each run starts. It is copied back
 //! to the same place, since virtualenvs and remotes are named by their paths.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use crate::crowd::Crowd;
 use crate::demo_site::{DemoSite, Holder, NEW_SECRET, Options, run, wait_until};
 use crate::index::Index;
 use crate::program::DEPLOYKIT;
+use crate::systemd;
 
 /// From one visitor to the next: 50 a second.
 const BEAT: Duration = Duration::from_millis(20);
@@ -22,11 +24,24 @@ const PAGES: &[&str] = &["/", "/about/", "/gallery/", "/shop/", ""];
 /// Entries in the guestbook.
 const ENTRIES: u32 = 300;
 
+/// What makes Django boot slowly.
+#[derive(Clone, Copy)]
+pub struct Boot {
+    pub seconds: f64,
+    /// It computes meanwhile, and waits otherwise.
+    pub computes: bool,
+}
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "boot + {} s{}", self.seconds, if self.computes { " of computing" } else { "" })
+    }
+}
+
 pub struct Stage {
     pub site: DemoSite,
     copy: PathBuf,
-    /// How many seconds longer Django takes to boot.
-    boot: Option<f64>,
+    boot: Option<Boot>,
     /// What the configuration has besides.
     more: String,
     _index: Index,
@@ -63,6 +78,9 @@ impl Stage {
             ..Options::new(tools.join("venv/bin/python").canonicalize()?)
         };
         let site = DemoSite::create(&directory.path().join("site"), &options)?;
+        if holder == Some(Holder::Systemd) {
+            systemd::install(&site)?;
+        }
         for name in ["queue", "control"] {
             fs::create_dir(site.root.join("data").join(name))?;
         }
@@ -84,15 +102,15 @@ impl Stage {
         self.site.publish(|tree| {
             let _ = fs::write(tree.join("README.md"), "A guestbook.\n");
         })?;
-        self.site.start()?;
+        self.start()?;
         run(&mut self.update())?;
-        self.site.stop();
+        self.stop()?;
         Ok(())
     }
 
-    /// Lets Django take so many seconds longer to boot, from the next beginning on.
-    pub fn boot_slowly(&mut self, seconds: f64) {
-        self.boot = Some(seconds);
+    /// Lets Django take longer to boot, from the next beginning on.
+    pub fn boot_slowly(&mut self, boot: Boot) {
+        self.boot = Some(boot);
     }
 
     /// Adds to the configuration, from the next beginning on.
@@ -102,11 +120,12 @@ impl Stage {
 
     /// Restores everything from the copy, and starts the site.
     pub fn begin(&mut self) -> Outcome<()> {
-        self.site.stop();
+        self.stop()?;
         fs::remove_dir_all(&self.site.root)?;
         run(Command::new("cp").arg("-a").args([&self.copy, &self.site.root]))?;
-        if let Some(seconds) = self.boot {
-            fs::write(self.site.root.join(BOOT), seconds.to_string())?;
+        if let Some(Boot { seconds, computes }) = self.boot {
+            let how = if computes { " computing" } else { "" };
+            fs::write(self.site.root.join(BOOT), format!("{seconds}{how}"))?;
         }
         if !self.more.is_empty() {
             let text = fs::read_to_string(&self.site.config)?;
@@ -123,7 +142,19 @@ impl Stage {
         }
         // What copying has left to write would be waited for by whoever syncs next.
         rustix::fs::sync();
+        self.start()
+    }
+
+    fn start(&mut self) -> Outcome<()> {
+        if self.site.options.holder == Some(Holder::Systemd) {
+            systemd::start()?;
+        }
         Ok(self.site.start()?)
+    }
+
+    fn stop(&mut self) -> Outcome<()> {
+        self.site.stop();
+        if self.site.options.holder == Some(Holder::Systemd) { systemd::stop() } else { Ok(()) }
     }
 
     /// Lets visitors come, and waits until they are served as usual.

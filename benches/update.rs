@@ -2,7 +2,7 @@
 //!
 //! `benches/run` installs what it needs, prints a table and ends with 1 when a limit is broken. Words choose parts:
 //! `window`, `slow`, `commands`, `held`, `nothing-new`, `program`, and the large sites `repository`, `static`, `migrations`, `packages`,
-//! `runs`, `services`, and `rehearsal`, whose database on a server has `--megabytes N`; `--boot SECONDS` says how slowly Django boots in `slow`, `commands` and `held`, `--rounds N` how often each side runs.
+//! `runs`, `services`, and `rehearsal`, whose database on a server has `--megabytes N`; `--boot SECONDS` says how slowly Django boots in `slow`, `commands` and `held`, `--computing` that it computes meanwhile in `held`, `--rounds N` how often each side runs.
 //! `--markdown` writes the figures of these parts into `docs/measurements.md` too.
 #![expect(dead_code, reason = "the demo site is shared with tests and the quickstart, which use more of it")]
 
@@ -20,6 +20,7 @@ mod program;
 mod rehearsal;
 mod scale;
 mod stage;
+mod systemd;
 mod table;
 mod window;
 
@@ -27,7 +28,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use demo_site::run;
-use stage::Stage;
+use stage::{Boot, Stage};
 use table::Row;
 
 /// How many rounds of update, floor and by hand.
@@ -84,7 +85,19 @@ fn main() -> ExitCode {
 fn report(arguments: &[String]) -> Outcome<bool> {
     let arguments: Vec<String> =
         arguments.iter().filter(|argument| *argument != "--bench").cloned().collect();
-    let choice = choice(&arguments)?;
+    let mut choice = choice(&arguments)?;
+    let has_systemd = choice.wants("held") && systemd::may_be_booted();
+    if has_systemd {
+        choice.parts.retain(|part| part != "held");
+    }
+    let held = || {
+        let options = arguments.iter().filter(|argument| !PARTS.contains(&argument.as_str()));
+        systemd::again(&[&"held".to_owned()].into_iter().chain(options).collect::<Vec<_>>())
+    };
+    let held_holds = if has_systemd { held()? } else { true };
+    if choice.parts.is_empty() {
+        return Ok(held_holds);
+    }
     let facts = choice.markdown.then(document::Facts::gather).transpose()?;
     let measured = measure(&choice)?;
     let rows: Vec<Row> = measured.iter().flat_map(|(_, rows)| rows.clone()).collect();
@@ -93,25 +106,38 @@ fn report(arguments: &[String]) -> Outcome<bool> {
     if let Some(facts) = facts {
         document::write(&facts, &arguments, &measured)?;
     }
-    Ok(holds)
+    Ok(holds && held_holds)
 }
 
 /// What is to be measured.
 struct Choice {
     parts: Vec<String>,
-    boot: f64,
+    boot: Boot,
     rounds: Option<usize>,
     megabytes: usize,
     markdown: bool,
 }
 
+impl Choice {
+    fn wants(&self, name: &str) -> bool {
+        self.parts.iter().any(|part| part == name)
+    }
+}
+
 fn choice(arguments: &[String]) -> Outcome<Choice> {
-    let mut choice =
-        Choice { parts: Vec::new(), boot: SLOW_BOOT, rounds: None, megabytes: MEGABYTES, markdown: false };
+    let mut choice = Choice {
+        parts: Vec::new(),
+        boot: Boot { seconds: SLOW_BOOT, computes: false },
+        rounds: None,
+        megabytes: MEGABYTES,
+        markdown: false,
+    };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "--boot" {
-            choice.boot = words.next().ok_or("`--boot` wants seconds")?.parse()?;
+            choice.boot.seconds = words.next().ok_or("`--boot` wants seconds")?.parse()?;
+        } else if word == "--computing" {
+            choice.boot.computes = true;
         } else if word == "--rounds" {
             choice.rounds = Some(words.next().ok_or("`--rounds` wants a number")?.parse()?);
         } else if word == "--megabytes" {
@@ -124,6 +150,9 @@ fn choice(arguments: &[String]) -> Outcome<Choice> {
             return Err(format!("`{word}` is none of {}", PARTS.join(", ")).into());
         }
     }
+    if choice.parts.is_empty() {
+        choice.parts = PARTS.map(ToOwned::to_owned).to_vec();
+    }
     Ok(choice)
 }
 
@@ -131,7 +160,7 @@ fn choice(arguments: &[String]) -> Outcome<Choice> {
 type Measure = fn() -> Outcome<Vec<Row>>;
 
 fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
-    let wants = |name: &str| choice.parts.is_empty() || choice.parts.iter().any(|part| part == name);
+    let wants = |name: &str| choice.wants(name);
     let mut measured = Vec::new();
     if wants("program") {
         measured.push(("program", program::rows()?));
@@ -168,11 +197,11 @@ fn measure(choice: &Choice) -> Outcome<Vec<(&'static str, Vec<Row>)>> {
     }
     if wants("slow") {
         let rounds = choice.rounds.unwrap_or(SLOW_ROUNDS);
-        measured.push(("slow", window::slow_rows(&mut stage, rounds, choice.boot)?));
+        measured.push(("slow", window::slow_rows(&mut stage, rounds, choice.boot.seconds)?));
     }
     if wants("commands") {
         let rounds = choice.rounds.unwrap_or(SLOW_ROUNDS);
-        measured.push(("commands", window::command_rows(&mut stage, rounds, choice.boot)?));
+        measured.push(("commands", window::command_rows(&mut stage, rounds, choice.boot.seconds)?));
     }
     Ok(measured)
 }

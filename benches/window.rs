@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::big_site;
 use crate::floor::{self, Floor};
 use crate::program::{self, Cost};
-use crate::stage::Stage;
+use crate::stage::{Boot, Stage};
 use crate::table::Row;
 
 /// What became of one side.
@@ -110,7 +110,7 @@ pub fn rows(stage: &mut Stage, rounds: usize) -> Outcome<Vec<Row>> {
 
 /// The window of a site whose Django takes so many seconds longer to boot.
 pub fn slow_rows(stage: &mut Stage, rounds: usize, seconds: f64) -> Outcome<Vec<Row>> {
-    stage.boot_slowly(seconds);
+    stage.boot_slowly(Boot { seconds, computes: false });
     let (mut over_boot, mut over_end, mut over_floor) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let ours = update(stage)?;
@@ -135,7 +135,7 @@ const COMMANDS: [&[&str]; 4] =
 
 /// The window of such a site with four commands of its own, against the window without them and what they take themselves.
 pub fn command_rows(stage: &mut Stage, rounds: usize, seconds: f64) -> Outcome<Vec<Row>> {
-    stage.boot_slowly(seconds);
+    stage.boot_slowly(Boot { seconds, computes: false });
     let mut steps = String::new();
     for (number, command) in COMMANDS.iter().enumerate() {
         let _ = writeln!(
