@@ -65,14 +65,17 @@ impl From<&Path> for Request {
 ///
 /// See [`InitError`]: no checkout, no manage.py.
 pub fn look(request: &Request, host: &Host) -> Result<Findings, InitError> {
-    look_also_in(request, host, &PLACES.map(PathBuf::from))
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    look_also_in(request, host, &PLACES.map(PathBuf::from), home)
 }
 
-/// Does what [`look`] does with other places than [`PLACES`]: files, or directories whose files are read.
+/// Does what [`look`] does with other places than [`PLACES`], which are files, or directories whose files are read, and with another
+/// home directory.
 pub(crate) fn look_also_in(
     request: &Request,
     host: &Host,
     elsewhere: &[PathBuf],
+    home: Option<PathBuf>,
 ) -> Result<Findings, InitError> {
     let read = |source| InitError::Read { path: request.directory.clone(), source };
     std::fs::read_dir(&request.directory).map_err(read)?;
@@ -90,7 +93,7 @@ pub(crate) fn look_also_in(
     };
     let git = git::observe(&repository, host);
     let tree = walk(&repository, host);
-    let around = Around::read(&repository, &tree, elsewhere);
+    let around = Around::read(&repository, &tree, elsewhere, home.as_deref());
     if host.is_cancelled() {
         return Err(InitError::Cancelled { directory });
     }

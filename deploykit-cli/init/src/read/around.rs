@@ -38,8 +38,9 @@ struct Files {
 }
 
 impl Around {
-    /// Reads the files of the checkout and beside it, and those in other places: files, or directories of files.
-    pub(crate) fn read(top: &Path, tree: &Tree, elsewhere: &[PathBuf]) -> Self {
+    /// Reads the files of the checkout, beside it and from there up to the home directory, and those in other places: files, or
+    /// directories of files.
+    pub(crate) fn read(top: &Path, tree: &Tree, elsewhere: &[PathBuf], home: Option<&Path>) -> Self {
         let mut around = Around::default();
         let mut found = Files::default();
         let mut seen = BTreeSet::new();
@@ -54,7 +55,7 @@ impl Around {
             is_settings(file) && !is_aside(top, file) && !is_below(top, file, &["docker", "containers"])
         };
         let own = tree.files.iter().filter(is_own).cloned();
-        for file in own.chain(beside(top)).filter(|file| seen.insert(real(file))) {
+        for file in own.chain(beside(top, home)).filter(|file| seen.insert(real(file))) {
             around.add(&file, &mut found);
         }
         around.units(&found, &installed);
@@ -217,12 +218,15 @@ fn listed(place: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Lists the files of settings beside the checkout: a directory of many sites' configurations is common. Which of them are
-/// this site's is decided later.
-fn beside(top: &Path) -> Vec<PathBuf> {
+/// Lists the files of settings beside the checkout and, where it is in the home directory, from there up to that: a directory of many
+/// sites' configurations is common. Which of them are this site's is decided later.
+fn beside(top: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let Some(parent) = top.parent().filter(|parent| parent.parent().is_some()) else { return files };
-    for entry in entries_of(parent) {
+    let is_near = |directory: &&Path| {
+        Some(*directory) == top.parent() || home.is_some_and(|home| real(directory).starts_with(home))
+    };
+    let above = top.ancestors().skip(1).filter(is_near).filter(|directory| directory.parent().is_some());
+    for entry in above.flat_map(entries_of) {
         let name = file_name(&entry);
         if ["conf", "config", "etc", "deploy", "supervisor", "supervisord", "nginx"].contains(&name.as_str())
         {

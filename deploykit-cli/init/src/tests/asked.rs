@@ -352,12 +352,12 @@ fn the_named_file_and_environment_are_obeyed() {
         file: Some(file.clone()),
         environment: Some("staging".to_owned()),
     };
-    let findings = look_also_in(&request, &Host::new(), &[]).unwrap();
+    let findings = look_also_in(&request, &Host::new(), &[], None).unwrap();
     assert_eq!(findings.settings.value.as_deref(), Some("config.settings_staging"));
     let table: toml::Table = findings.to_toml().parse().unwrap();
     assert_eq!(table["environment"].as_str(), Some("staging"));
     assert_eq!(table["site"]["repository"].as_str(), Some("../srv/site"));
     assert_eq!(findings.write().unwrap(), file);
-    let again = look_also_in(&request, &Host::new(), &[]).unwrap();
+    let again = look_also_in(&request, &Host::new(), &[], None).unwrap();
     assert!(matches!(again.may_be_written(), Err(InitError::Exists { path }) if path == file));
 }

@@ -133,7 +133,7 @@ impl Layout {
         let root = place.directory.path().to_str().unwrap().to_owned();
         let places: Vec<PathBuf> =
             PLACES.iter().map(|path| place.directory.path().join(path.trim_start_matches('/'))).collect();
-        let findings = look_also_in(&Request::from(directory.as_path()), &Host::new(), &places)
+        let findings = look_also_in(&Request::from(directory.as_path()), &Host::new(), &places, None)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         let text = findings.to_toml();
         check_lines(&text, &findings.questions);

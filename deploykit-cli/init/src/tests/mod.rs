@@ -70,7 +70,7 @@ impl Place {
     }
 
     fn look(&self) -> Result<Findings, InitError> {
-        look_also_in(&Request::from(self.site.as_path()), &Host::new(), &[self.elsewhere()])
+        look_also_in(&Request::from(self.site.as_path()), &Host::new(), &[self.elsewhere()], None)
     }
 
     /// What is written is read without a mistake, but for the lines that need a person.
@@ -258,14 +258,14 @@ gunicorn = "/srv/log/gunicorn.log"
 fn it_is_the_same_from_a_directory_below_and_from_the_one_above() {
     let place = coralnet();
     let below = place.site.join("project");
-    let findings = look_also_in(&Request::from(below.as_path()), &Host::new(), &[]).unwrap();
+    let findings = look_also_in(&Request::from(below.as_path()), &Host::new(), &[], None).unwrap();
     let table = check(&findings.to_toml(), &findings.questions);
     assert_eq!(table["site"]["repository"].as_str(), Some(".."));
     assert_eq!(table["site"]["project"].as_str(), Some("project"));
     assert_eq!(table["python"]["virtualenv"].as_str(), Some("../../venv"));
 
     let above = place.site.parent().unwrap();
-    let findings = look_also_in(&Request::from(above), &Host::new(), &[]).unwrap();
+    let findings = look_also_in(&Request::from(above), &Host::new(), &[], None).unwrap();
     let table = check(&findings.to_toml(), &findings.questions);
     assert_eq!(table["site"]["repository"].as_str(), Some("coralnet"));
     assert_eq!(table["python"]["virtualenv"].as_str(), Some("venv"));
@@ -305,7 +305,7 @@ fn looking_changes_nothing_and_writing_never_overwrites() {
     let error = again.write().unwrap_err();
     assert_eq!(error.to_string(), format!("there is a configuration already: `{}`", path.display()));
     // From a directory below it would be found as well.
-    let below = look_also_in(&Request::from(&*place.site.join("project")), &Host::new(), &[]).unwrap();
+    let below = look_also_in(&Request::from(&*place.site.join("project")), &Host::new(), &[], None).unwrap();
     assert!(matches!(below.write(), Err(InitError::Exists { .. })));
     assert!(!place.site.join("project/deploykit.toml").exists());
 }
@@ -337,15 +337,15 @@ fn what_is_no_site_is_refused_with_the_reason() {
         format!("there is no `manage.py` in `{}` or up to three directories below it", place.site.display())
     );
     let nowhere = tempfile::tempdir().unwrap();
-    let error = look_also_in(&Request::from(nowhere.path()), &Host::new(), &[]).unwrap_err();
+    let error = look_also_in(&Request::from(nowhere.path()), &Host::new(), &[], None).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` is not inside a git checkout", nowhere.path().display()));
     for name in ["a", "b"] {
         fs::create_dir_all(nowhere.path().join(name).join(".git")).unwrap();
     }
-    let error = look_also_in(&Request::from(nowhere.path()), &Host::new(), &[]).unwrap_err();
+    let error = look_also_in(&Request::from(nowhere.path()), &Host::new(), &[], None).unwrap_err();
     assert!(matches!(error, InitError::NotACheckout { checkouts, .. } if checkouts.len() == 2));
     let error =
-        look_also_in(&Request::from(&*nowhere.path().join("missing")), &Host::new(), &[]).unwrap_err();
+        look_also_in(&Request::from(&*nowhere.path().join("missing")), &Host::new(), &[], None).unwrap_err();
     assert!(matches!(error, InitError::Read { .. }), "{error}");
 }
 
@@ -398,7 +398,8 @@ fn a_cancelled_look_ends() {
     let place = coralnet();
     let cancel = deploykit::Cancel::new().unwrap();
     cancel.request();
-    let error = look_also_in(&Request::from(place.site.as_path()), &Host::new().with_cancel(cancel), &[])
-        .unwrap_err();
+    let error =
+        look_also_in(&Request::from(place.site.as_path()), &Host::new().with_cancel(cancel), &[], None)
+            .unwrap_err();
     assert!(matches!(error, InitError::Cancelled { .. }), "{error}");
 }

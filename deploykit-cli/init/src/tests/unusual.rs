@@ -111,7 +111,7 @@ fn of_two_projects_the_one_that_is_named_is_the_sites() {
     }
     place.commit();
     let deep = place.site.join("b/c/d/e/f");
-    let findings = look_also_in(&Request::from(deep.as_path()), &Host::new(), &[]).unwrap();
+    let findings = look_also_in(&Request::from(deep.as_path()), &Host::new(), &[], None).unwrap();
     assert_eq!((&findings.project.value, &findings.project.question), (&Some(deep), &None));
 }
 
@@ -150,6 +150,26 @@ fn programs_beside_the_checkout_come_before_those_that_it_ships() {
     place.file("../conf/supervisor.conf", own);
     let names: Vec<String> = place.found().0.services.into_iter().map(|service| service.name).collect();
     assert_eq!(names, ["shop"]);
+}
+
+#[test]
+fn a_supervisor_in_the_home_directory_is_found_from_a_checkout_deep_in_it() {
+    let place = Place::new("home/sites/shop/src");
+    place.file("manage.py", &manage("shop.settings"));
+    place.file("shop/settings.py", "");
+    place.file(
+        "../../../supervisord.conf",
+        "[unix_http_server]\nfile=/x\n[program:shop]\ncommand=gunicorn shop.wsgi\ndirectory=@SITE@\n",
+    );
+    place.commit();
+    let names = |home: Option<&str>| -> Vec<String> {
+        let home = home.map(|home| place.site.join(home).canonicalize().unwrap());
+        let findings = look_also_in(&Request::from(place.site.as_path()), &Host::new(), &[], home).unwrap();
+        findings.services.into_iter().map(|service| service.name).collect()
+    };
+    assert_eq!(names(Some("../../..")), ["shop"]);
+    assert!(names(Some("../..")).is_empty());
+    assert!(names(None).is_empty());
 }
 
 #[test]

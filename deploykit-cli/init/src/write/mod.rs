@@ -216,7 +216,10 @@ impl Draft<'_> {
             self.findings.starts.iter().map(|(file, command)| format!("`{file}` starts `{command}`"));
         let starts: Vec<String> = starts.take(2).collect();
         let hint = if starts.is_empty() { String::new() } else { format!(" ({})", starts.join("; ")) };
-        format!("no program of supervisor or systemd belongs to this checkout; what runs the site?{hint}")
+        format!(
+            "no program of supervisor or systemd belongs to this checkout, as far as files below `/etc`, in the checkout, beside it and \
+             up to the home directory say; what runs the site?{hint}"
+        )
     }
 
     fn service(&mut self, service: &FoundService) {
