@@ -80,6 +80,7 @@ fn a_program_of_supervisor_is_held_and_is_as_before() {
             "{}",
             refused.stderr
         );
+        assert!(!refused.stderr.contains("restarts"), "{}", refused.stderr);
 
         let done = hold(&["--apply", "-y"]).expect(0);
         assert!(done.stderr.contains("`gunicorn` restarts, and requests fail meanwhile."), "{}", done.stderr);
@@ -88,7 +89,9 @@ fn a_program_of_supervisor_is_held_and_is_as_before() {
         assert_eq!(site.page("/").unwrap().status, 200);
         requests_wait(&site, "held");
 
-        hold(&["--undo", "-y"]).expect(0);
+        let done = hold(&["--undo", "-y"]).expect(0);
+        let said = "`gunicorn` runs as before; nothing holds its socket any more\n";
+        assert!(done.stdout.contains(said), "{}", done.stdout);
         assert_eq!(fs::read_to_string(&site.supervisor_config).unwrap(), before);
         assert!(!is_held(&site));
         assert_eq!(site.page("/").unwrap().status, 200);

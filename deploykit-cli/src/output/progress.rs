@@ -86,6 +86,8 @@ struct Lines {
     terminal: bool,
     quiet: bool,
     verbose: bool,
+    /// The heading of a phase that has no line yet.
+    heading: Option<&'static str>,
     /// The steps under way, oldest first.
     running: Vec<Running>,
 }
@@ -104,7 +106,7 @@ impl Lines {
     fn new(ui: Ui) -> Self {
         let terminal = std::io::stderr().is_terminal() && !ui.quiet;
         let (quiet, verbose) = (ui.quiet, ui.verbose > 0);
-        Lines { bar: None, terminal, quiet, verbose, running: Vec::new() }
+        Lines { bar: None, terminal, quiet, verbose, heading: None, running: Vec::new() }
     }
 
     /// Where no live line moves, says of a long step that it goes on: after 10 seconds, then each time after twice as long.
@@ -185,6 +187,17 @@ impl Lines {
     }
 
     fn observe(&mut self, record: &Record) {
+        let is_shown = match &record.event {
+            Event::StepSkipped { step, .. } => {
+                self.verbose || self.running.iter().any(|running| running.step == *step)
+            }
+            Event::UndoStarted { steps } => *steps > 0,
+            Event::PhaseStarted { .. } | Event::RunStarted { .. } | Event::RunFinished { .. } => false,
+            _ => true,
+        };
+        if is_shown && let Some(heading) = self.heading.take() {
+            self.line(&paint(BOLD, heading));
+        }
         match &record.event {
             Event::PhaseStarted { phase } => {
                 let title = match phase {
@@ -194,7 +207,7 @@ impl Lines {
                     Phase::Finish => "Afterwards",
                     Phase::After => "After the update",
                 };
-                self.line(&paint(BOLD, title));
+                self.heading = Some(title);
             }
             Event::RunStarted { run, from, to, rolls_back, .. } => {
                 let what = if rolls_back.is_some() { "Rollback" } else { "Update" };

@@ -54,7 +54,8 @@ pub(super) fn is_handed_over(check: &SmokeCheck) -> Result<bool, SmokeError> {
     keep_own(&mut check)?;
     let clients = Clients::new(&check)?;
     let answer = clients.targets(&check)?.first().map(|target| target.client.get(&target.url, check.timeout));
-    Ok(matches!(answer, Some(Ok(answer)) if !answer.is_bridge))
+    // What a server in front says by itself when it reaches nobody says nothing of the service.
+    Ok(matches!(answer, Some(Ok(answer)) if !answer.is_bridge && !matches!(answer.status, 502..=504)))
 }
 
 /// Asks for every page until it is as expected, was wrong for too long, or the deadline is over.

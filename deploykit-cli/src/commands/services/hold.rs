@@ -123,12 +123,12 @@ fn may_be_written(
 /// Asks whether the service may restart.
 fn may_restart(service: &Service, args: &HoldArgs, ui: Ui) -> Result<(), Failure> {
     let refuse = |message: &str, hint| Err(Failure::message(exit_code::REFUSED, message, hint));
+    if !args.yes && !can_ask() {
+        return refuse("there is no terminal to ask for confirmation on", Some("add `-y`"));
+    }
     ui.say(&format!("`{}` restarts, and requests fail meanwhile.", service.name));
     if args.yes {
         return Ok(());
-    }
-    if !can_ask() {
-        return refuse("there is no terminal to ask for confirmation on", Some("add `-y`"));
     }
     let cancel = crate::commands::cancel()?;
     if consent(&Progress::new(ui), &cancel) {
@@ -150,15 +150,20 @@ fn apply(
     if !ui.json {
         ui.say(&host.redactor().redact(&change.diff()));
     }
-    may_restart(service, args, ui)?;
-    let _lock = crate::commands::lock(Some(site), host, "services hold")?;
     let undo = format!("run `deploykit services hold {} --undo`", service.name);
-    if record.exists() {
+    let is_first = || {
+        if !record.exists() {
+            return Ok(());
+        }
         let message = format!("an earlier change of `{}` was not undone", service.name);
         let mut failure = Failure::message(exit_code::REFUSED, message, None);
-        failure.hints.push(undo);
-        return Err(failure);
-    }
+        failure.hints.push(undo.clone());
+        Err(failure)
+    };
+    is_first()?;
+    may_restart(service, args, ui)?;
+    let _lock = crate::commands::lock(Some(site), host, "services hold")?;
+    is_first()?;
     let serves = pages(site, host).is_ok();
     write_record(record, change)?;
     let applied = match change.apply(service, host) {
@@ -229,7 +234,8 @@ fn undo(
         failure
     })?;
     files::remove_file(record).map_err(|error| Failure::refused(&error))?;
-    ui.result(&told(service, None, None), &format!("the files of `{}` are as before\n", service.name));
+    let text = format!("`{}` runs as before; nothing holds its socket any more\n", service.name);
+    ui.result(&told(service, None, None), &text);
     Ok(exit_code::DONE)
 }
 
