@@ -114,7 +114,12 @@ fn score(site: &DemoSite, database: &str, releases: &Releases) {
     for release in &releases.healthy {
         match outcome_of(site, &first, release.name, release.change) {
             Outcome::Refused(step, why) => wrong.push(format!("{} by {step}: {why}", release.name)),
-            Outcome::Ready(plan) => eprintln!("ready: {}: {:?}", release.name, plan.notices),
+            Outcome::Ready(plan) => {
+                eprintln!("ready: {}: {:?}", release.name, plan.notices);
+                if plan.notices.iter().any(|notice| notice.starts_with("the update was not rehearsed")) {
+                    wrong.push(format!("{} was not rehearsed", release.name));
+                }
+            }
         }
     }
     let (broken, healthy) = (releases.broken.len(), releases.healthy.len());

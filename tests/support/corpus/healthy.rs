@@ -162,6 +162,13 @@ pub const HEALTHY: &[Release] = &[
         middleware(tree, "def __call__(self, request):\n        return self.respond(request)")
     }),
     release("a worker that works otherwise", |tree| prepend(tree, WORK, "import json  # noqa: F401\n")),
+    release("settings that ask git for the version", |tree| {
+        append(
+            tree,
+            PRODUCTION,
+            "\nimport subprocess\nVERSION = subprocess.check_output([\"git\", \"rev-parse\", \"HEAD\"])\n",
+        );
+    }),
 ];
 
 /// Healthy releases for a server.

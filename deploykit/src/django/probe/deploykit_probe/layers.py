@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 
-from . import kernel
+from . import git_link, kernel
 from .errors import Refused
 
 # Virtual file systems of the kernel, and those that mount others on access.
@@ -272,7 +272,12 @@ class Layers:
         for name in missing:
             del there[name]
         target = self.at(real)
+        git = git_link.text(live, next_tree, "%s/%s" % (real, git_link.REPOSITORY))
+        if git:
+            there[git_link.REPOSITORY] = beside + "/.git"
         self.layer(next_tree, target, real, there)
+        if git:
+            git_link.write(target + "/.git", git)
         for name in missing:
             # It would be a loop.
             os.unlink("%s/%s" % (target, name))

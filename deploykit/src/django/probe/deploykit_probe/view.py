@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from . import kernel
+from . import git_link, kernel
 from .errors import Refused
 from .layers import inside, links_to, touch
 
@@ -20,6 +20,7 @@ class View:
         """Makes it in an empty directory, in this process's mount namespace; `show` are further directories and their paths."""
         self.live, self.staged = os.path.realpath(live), os.path.realpath(staged)
         self.links = set(links_to(live, self.staged))
+        self.git = git_link.text(live, self.staged, self.at_live(HIDDEN + "/.git"))
         shown = {os.path.realpath(path): os.path.realpath(source) for source, path in show}
         self.within = {path[len(self.live) + 1 :]: shown[path] for path in shown if inside(path, self.live)}
         self.beside = {path: shown[path] for path in shown if path not in map(self.at_live, self.within)}
@@ -56,6 +57,8 @@ class View:
                 part = "%s/%s" % (name, entry.name) if name else entry.name
                 if part in self.links:
                     self.link(part)
+                elif part == ".git" and self.git:
+                    git_link.write(self.at(part), self.git)
                 elif entry.is_symlink():
                     os.symlink(os.readlink(entry.path), self.at(part))
                 elif entry.is_dir() and part in self.open:

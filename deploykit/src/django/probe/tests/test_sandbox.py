@@ -103,6 +103,7 @@ class Site:
             "static-next",
             "uploads/deep",
             "scratch/databases",
+            "app/.git/worktrees/next",
         ):
             (top / directory).mkdir(parents=True)
         for name in ("app/manage.py", "app/.env", "app/db.sqlite3", "app/db.sqlite3-wal", "app/site.log", "app/media/photo"):
@@ -113,6 +114,8 @@ class Site:
             (top / name).write_text("live")
         for name in ("next/manage.py", "next/shop/views.py", "static-next/style.css"):
             (top / name).write_text("staged")
+        (top / "app/.git/worktrees/next/HEAD").write_text("live")
+        (top / "next/.git").write_text("gitdir: %s/.git/worktrees/next\n" % live)
         (top / "scratch/databases/default").write_text("copy")
         (top / "scratch/databases/data").touch()
         for name in ("media", ".env", "db.sqlite3", "db.sqlite3-wal", "site.log", "venv", "gone"):
@@ -239,6 +242,19 @@ tried["descriptors"] = len(os.listdir("/proc/self/fd"))
     kept = "00000000000000ff" if site.user == 0 else "0000000000000000"
     assert set(re.findall(r"Cap(?:Prm|Eff|Bnd):\s+(\w+)", told["capabilities"])) == {kept}
     assert re.search(r"NoNewPrivs:\s+1", told["capabilities"])
+
+
+def test_git_finds_the_repository(site: Site) -> None:
+    """The staged tree's link to it leads to the live repository, whose place that tree takes; what git writes stays here."""
+    before = site.everything()
+    told = site.run(
+        """
+link = open(SITE + "/app/.git").read()
+tried["head"] = open(link[len("gitdir: "):].strip() + "/HEAD").read()
+attempt("write", write, link[len("gitdir: "):].strip() + "/HEAD")
+"""
+    )
+    assert (told, site.everything()) == ({"head": "live", "write": True}, before)
 
 
 def test_writing_succeeds_and_changes_nothing(site: Site) -> None:

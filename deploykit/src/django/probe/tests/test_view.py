@@ -59,6 +59,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
             "code/old.py": "live",
             "collected/style.css": "live",
             ".deploykit/static/style.css": "staged",
+            ".git/worktrees/staged/HEAD": "live",
         }
         for name, text in files.items():
             (live / name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
         for name in ("code/new.py", "state/deep/.gitkeep", "state/kept", "manage.py"):
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).write_text("staged")
+        (staged / ".git").write_text("gitdir: %s/.git/worktrees/staged\n" % live)
         for path in (top / "outside", live / ".deploykit/view"):
             path.mkdir()
         (top / "outside/file").write_text("live")
@@ -141,7 +143,7 @@ told["after"] = listed("app")
         "app/.deploykit/static/style.css": "staged",
     }
     hidden = view.HIDDEN
-    names = ".deploykit %s .env code collected elsewhere local.py manage.py media state tracked" % hidden
+    names = ".deploykit %s .env .git code collected elsewhere local.py manage.py media state tracked" % hidden
     assert (told["top"], told["state"]) == (names.split(), "assets db.sqlite3 deep kept notes".split())
     assert told["real"] == {
         "local.py": "local.py",
@@ -154,7 +156,13 @@ told["after"] = listed("app")
     assert told["mode"] == "0o750"
     assert told["gone"]["app/code/old.py"] == told["gone"]["app/elsewhere/file"] == told["gone"]["app/state/kept"] == "live"
     assert (told["gone"]["app/manage.py"], told["gone"]["app/tracked"]) == (missing, missing)
-    assert told["after"] == ".deploykit .env code collected elsewhere local.py media state".split()
+    assert told["after"] == ".deploykit .env .git code collected elsewhere local.py media state".split()
+
+
+def test_git_finds_the_repository(run: Any) -> None:
+    """The staged tree's link to it leads into the live tree, whose place that tree takes."""
+    told = run('told["head"] = read(read("app/.git").split()[1] + "/HEAD")\ntold["written"] = view.written()')
+    assert told == {"head": "live", "written": []}
 
 
 def test_what_is_written_to_placeholders_is_found(run: Any) -> None:

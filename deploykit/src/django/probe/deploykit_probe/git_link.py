@@ -1,0 +1,27 @@
+"""Leads git to the live repository where the staged tree, whose `.git` is a file, is at the live path."""
+
+from __future__ import annotations
+
+import os
+
+# The repository in a sandbox.
+REPOSITORY = ".deploykit-git"
+
+
+def text(live: str, staged: str, repository: str) -> str | None:
+    """Returns what `.git` must say where the live repository is at this path; `None`: the staged tree's leads elsewhere."""
+    path = staged + "/.git"
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        said = file.read()
+    for top in (live, os.path.realpath(live)):
+        if said.startswith("gitdir: %s/.git/" % top):
+            return said.replace(top + "/.git", repository, 1)
+    return None
+
+
+def write(path: str, said: str) -> None:
+    """Writes `.git`."""
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(said)
