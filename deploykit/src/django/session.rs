@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::probe::{self, LOADER};
 use super::project::path_with;
 use super::protocol::{self, Line};
-use super::sandbox::Sandbox;
+use super::sandbox::{Mounted, Sandbox};
 use super::twin::Twin;
 use super::{CheckReport, DjangoError, MigrationProgress, Project, SiteFacts, StaticSources};
 use crate::host::process::Process;
@@ -127,19 +127,20 @@ impl Session {
     ///
     /// Like [`boot`](Session::boot).
     pub fn boot_within(host: &Host, project: &Project, limit: Duration) -> Result<Session, DjangoError> {
-        Session::begin(host, project)?.booted_within(host, limit)
+        Session::begin(host, project, None)?.booted_within(host, limit)
     }
 
-    /// Begins to boot the site, beside other work; dropping it ends the process.
+    /// Begins to boot the site, beside other work; dropping it ends the process. If its code stands beside the live one, in `tree`, the
+    /// path of that is replaced by the live one in every statement that it executes.
     ///
     /// # Errors
     ///
     /// When there is no `manage.py` or no Python.
-    pub fn begin(host: &Host, project: &Project) -> Result<Booting, DjangoError> {
+    pub fn begin(host: &Host, project: &Project, tree: Option<&Mounted>) -> Result<Booting, DjangoError> {
         if !project.manage_py().is_file() {
             return Err(DjangoError::NoManage { path: project.manage_py() });
         }
-        Session::start(host, project, None)
+        Session::start(host, project, None, tree)
     }
 
     /// Begins to boot the site in a sandbox of its own. Nothing of the site is loaded before the process is there.
@@ -148,10 +149,15 @@ impl Session {
     ///
     /// When there is no Python. [`Booting::booted`] fails with [`DjangoError::NoSandbox`] when there can be no such sandbox.
     pub fn begin_in(host: &Host, project: &Project, sandbox: &Sandbox) -> Result<Booting, DjangoError> {
-        Session::start(host, project, Some(sandbox))
+        Session::start(host, project, Some(sandbox), None)
     }
 
-    fn start(host: &Host, project: &Project, sandbox: Option<&Sandbox>) -> Result<Booting, DjangoError> {
+    fn start(
+        host: &Host,
+        project: &Project,
+        sandbox: Option<&Sandbox>,
+        tree: Option<&Mounted>,
+    ) -> Result<Booting, DjangoError> {
         // It may look into directories that are linked to live ones: it leaves nothing behind there.
         let mut command = project.python().args(["-c", LOADER]).env("PYTHONDONTWRITEBYTECODE", "1");
         if let Some(sandbox) = sandbox {
@@ -180,6 +186,9 @@ impl Session {
         let mut configuration = json!({ "directory": directory, "limit": seconds });
         if let Some(sandbox) = sandbox {
             configuration["sandbox"] = sandbox.spec();
+        }
+        if let Some(tree) = tree {
+            configuration["tree"] = json!([names::text(&tree.staged), names::text(&tree.live)]);
         }
         for line in [Value::from(probe::PROGRAM).to_string(), configuration.to_string()] {
             session.write(host, "boot", &line)?;

@@ -9,6 +9,7 @@ mod inserted;
 mod locks;
 mod other_servers;
 mod own_steps;
+mod paths;
 mod refuses;
 mod rolls_back;
 mod servers;

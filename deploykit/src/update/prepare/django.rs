@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Failed, Preparation, databases};
 use crate::django::{
-    CheckReport, Collected, Collecting, MigrationPlan, Project, Session, SiteFacts, StaticFiles, When,
+    CheckReport, Collected, Collecting, MigrationPlan, Mounted, Project, Session, SiteFacts, StaticFiles,
+    When,
 };
 use crate::git::{ChangeStatus, StagedTree, Tree, counted, tracked_below};
 use crate::names;
@@ -35,11 +36,13 @@ impl Preparation<'_, '_> {
         packages: &Packages,
     ) -> Result<(Session, SiteFacts, String), Failed> {
         let config = self.site.config();
+        let live = &config.site.repository;
+        let both = Mounted { live: tree.repository.clone(), staged: tree.path.clone() };
         // It migrates in the window: only root can raise a priority again.
-        let mut session = Session::boot(&self.host.with_low_priority(false), project)?;
+        let host = self.host.with_low_priority(false);
+        let mut session = Session::begin(&host, project, Some(&both))?.booted(&host)?;
         let facts = session.facts(&self.host)?;
         self.site.remember(&facts);
-        let live = &config.site.repository;
         // An editable package that stays is the same in both trees.
         let stays = |path: &Path| match packages {
             Packages::Unchanged { record, .. } => record.has_sources_at(live, path),

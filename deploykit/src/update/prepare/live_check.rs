@@ -21,7 +21,7 @@ impl Preparation<'_, '_> {
     pub(super) fn begin_live_check(&self, live: &Project) -> LiveVersion {
         // The priority of `check`, which runs at the same time: with a lower one, this boot would end last on a busy machine.
         let host = self.host.with_low_priority(false);
-        LiveVersion(Session::begin(&host, live).map(Booting::only))
+        LiveVersion(Session::begin(&host, live, None).map(Booting::only))
     }
 
     /// Waits until the live version is booted. If it does not boot, the plan decides whether the update goes on.

@@ -35,6 +35,7 @@ from .answers import ANSWERS, received, seal, send
 from .connections import Directed, close_all
 from .errors import Failed, failure, guarded
 from .kinds import Json
+from .live_paths import LivePaths
 from .patience import Watched, be_patient
 from .registry import ANSWERING
 
@@ -75,7 +76,7 @@ def serve(requests: IO[bytes]) -> None:
         send(answer)
 
 
-def booted(called: list[bool], limit: float, requests: IO[bytes], original: Callable[..., None]) -> Callable[..., None]:
+def booted(called: list[bool], configuration: Json, requests: IO[bytes], original: Callable[..., None]) -> Callable[..., None]:
     """Returns the replacement for Django's command line: it loads the site and answers."""
 
     def entry(*args: Any, **kwargs: Any) -> None:
@@ -89,7 +90,9 @@ def booted(called: list[bool], limit: float, requests: IO[bytes], original: Call
         try:
             guarded("settings", load_settings)
             origin.LOADING = True
-            be_patient(limit)
+            be_patient(configuration["limit"])
+            if "tree" in configuration:
+                LivePaths(configuration["tree"]).begin()
             guarded("apps", load_apps)
             let_go()
         except BaseException as error:
@@ -155,7 +158,7 @@ def boot(requests: IO[bytes]) -> None:
     for owner, name in ((management, "execute_from_command_line"), (management.ManagementUtility, "execute")):
         original = getattr(owner, name)
         origin.REPLACED.append((owner, name, original))
-        setattr(owner, name, booted(called, configuration["limit"], requests, original))
+        setattr(owner, name, booted(called, configuration, requests, original))
     try:
         runpy.run_path("manage.py", run_name="__main__")
     except BaseException as error:

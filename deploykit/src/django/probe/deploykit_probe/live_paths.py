@@ -1,0 +1,66 @@
+"""Keeps the path of the staged tree out of the databases: a statement gets the path of the checkout in its place."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any, Callable
+
+from .kinds import Connection
+from .moved import Moves
+
+# Where the drivers' own values, such as those of JSON, keep what they stand for.
+WRAPPED = ("obj", "_obj", "adapted", "_wrapped")
+
+
+class LivePaths:
+    """A wrapper of Django's for the execution of statements; it knows other paths than those of this process."""
+
+    def __init__(self, tree: list[str]) -> None:
+        """Takes the directory of the staged tree and that of the checkout."""
+        self.moves = Moves([list(pair) for pair in dict.fromkeys((tuple(tree), tuple(map(os.path.realpath, tree))))], [])
+
+    def begin(self) -> None:
+        """Watches all connections from now on."""
+        from django.db.backends.signals import connection_created
+
+        connection_created.connect(self.watch, weak=False, dispatch_uid="deploykit paths")
+
+    def watch(self, connection: Connection, **kwargs: Any) -> None:
+        """Watches a connection, which may have been open before."""
+        if self not in connection.execute_wrappers:
+            connection.execute_wrappers.append(self)
+
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        """Executes a statement."""
+        return execute(self.value(sql), self.value(list(params) if many else params), many, context)
+
+    def value(self, value: Any) -> Any:
+        """Returns a value with the path replaced; the same value where it names none."""
+        kind = type(value)
+        if kind in (int, float, bool, type(None)):
+            return value
+        if isinstance(value, str):
+            return self.moves.text(str.__str__(value)) if self.moves.named(value) else value
+        if kind in (list, tuple):
+            return kind(map(self.value, value))
+        if kind is dict:
+            return {name: self.value(one) for name, one in value.items()}
+        if kind in (bytes, bytearray, memoryview):
+            return self.moves.moved(bytes(value)) if self.moves.bytes.search(value) else value
+        return self.wrapped(value) if kind.__module__.startswith("psycopg") else value
+
+    def wrapped(self, value: Any) -> Any:
+        """Does so in a value of a driver."""
+        for name in WRAPPED:
+            inner = getattr(value, name, None)
+            changed = self.value(inner)
+            if changed == inner:
+                continue
+            try:
+                value = copy.copy(value)
+                setattr(value, name, changed)
+            except (AttributeError, TypeError):
+                # It is not written in Python.
+                value = type(value)(changed)
+        return value
