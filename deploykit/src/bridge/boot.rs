@@ -49,6 +49,8 @@ pub(crate) struct Booted {
     /// Where its output goes.
     pub log: PathBuf,
     pub workers: usize,
+    /// How long it took until all of them were at the gate.
+    pub boot: Duration,
     /// The memory that it takes, in bytes.
     pub memory: u64,
     process: Child,
@@ -83,6 +85,7 @@ impl Boot<'_> {
         files::remove_tree(self.directory).map_err(|error| Unfit::of(&error))?;
         files::private_directory(self.directory).map_err(|error| Unfit::of(&error))?;
         let log = files::open_private(&self.log).map_err(|error| Unfit::of(&error))?;
+        let since = Instant::now();
         let mut process = self.start(host, log).map_err(|error| Unfit::of(&error))?;
         let main = i32::try_from(process.id()).ok().and_then(ProcessId::of);
         let (Some(main), Some(owner)) = (main, ProcessId::of(own_pid())) else {
@@ -98,11 +101,13 @@ impl Boot<'_> {
             boot: processes::boot(),
             stop_timeout: self.stop_timeout,
         };
-        let mut booted = Booted { bridge, log: self.log.clone(), workers: 0, memory: 0, process };
+        let mut booted =
+            Booted { bridge, log: self.log.clone(), workers: 0, boot: Duration::ZERO, memory: 0, process };
         let text = serde_json::to_vec(&booted.bridge).unwrap_or_default();
         files::write_whole(&self.directory.join("bridge.json"), &text, 0o600)
             .map_err(|error| Unfit::of(&error))?;
         booted.workers = self.await_workers(&mut booted, host)?;
+        booted.boot = since.elapsed();
         booted.memory = memory(&with_descendants(&[main]));
         Ok(booted)
     }

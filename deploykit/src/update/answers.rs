@@ -109,7 +109,7 @@ impl Facts {
             return Ok(None);
         }
         let boot = self.session.boot_time();
-        let services = Services::new(site, &self.states, &self.baseline, boot);
+        let services = Services::new(site, &self.states, &self.baseline, boot, self.bridge.as_ref());
         let known = Known {
             boot,
             migrations: self.pending().count() + usize::from(self.runs_command()),

@@ -371,7 +371,7 @@ impl<'o> Preparation<'_, 'o> {
 
     fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<Planned, Failed> {
         let (site, done) = (self.site, &facts.done);
-        let services = Services::new(site, &facts.states, &facts.baseline, boot);
+        let services = Services::new(site, &facts.states, &facts.baseline, boot, facts.bridge.as_ref());
         let known = Known {
             boot,
             migrations: facts.databases.iter().map(|database| database.reversed.len()).sum(),

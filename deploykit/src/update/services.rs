@@ -34,18 +34,25 @@ pub(super) struct Services<'p> {
 }
 
 impl<'p> Services<'p> {
-    /// Takes the services and the pages as they are while the site still serves, and how long Django takes to boot.
+    /// Takes the services and the pages as they are while the site still serves, how long Django takes to boot, and the web server at
+    /// its gate.
     pub(super) fn new(
         site: &'p Site,
         states: &'p [ServiceState],
         baseline: &'p [PageResult],
         boot: Duration,
+        bridge: Option<&Booted>,
     ) -> Self {
-        let mut control = site.service_control(Role::ALL, Want::Restart);
-        for service in &mut control.services {
-            service.stay_up.get_or_insert_with(|| STAY_UP.max(boot * BOOTS));
-        }
-        let restart = control.restart(states);
+        let restart = |bridge: Option<&Booted>| {
+            let mut control = site.service_control(Role::ALL, Want::Restart);
+            for service in &mut control.services {
+                let bridge = bridge.filter(|_| service.role == Role::Web).map(|booted| booted.boot);
+                service.stay_up.get_or_insert(stay_up(boot, bridge));
+            }
+            control.restart(states)
+        };
+        // Only after the hand-over.
+        let restart = Restart { stay_up: restart(bridge).stay_up, ..restart(None) };
         Services { site, states, baseline, restart }
     }
 
@@ -212,5 +219,29 @@ impl<'p> Services<'p> {
             format!("stop of `{}`: deploykit waits up to {timeout} for {jobs}, running now", service.name)
         });
         stopped.chain(cautions).chain(jobs).collect()
+    }
+}
+
+/// Returns how long a service must run to be believed, if the site does not say so.
+///
+/// A web that took over from a `bridge`, which took so long to boot, has responded to its pages: its boot is over. Whatever took its
+/// place since must outlive a boot, too.
+fn stay_up(boot: Duration, bridge: Option<Duration>) -> Duration {
+    let boots = STAY_UP.max(boot * BOOTS);
+    bridge.map_or(boots, |bridge| boots.min(bridge + STAY_UP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_web_that_took_over_is_watched_for_one_boot_and_others_for_three() {
+        let seconds = Duration::from_secs;
+        assert_eq!(stay_up(seconds(6), None), seconds(18));
+        assert_eq!(stay_up(seconds(6), Some(seconds(7))), seconds(8));
+        assert_eq!(stay_up(seconds(6), Some(seconds(30))), seconds(18), "it booted at low priority");
+        assert_eq!(stay_up(Duration::from_millis(200), None), STAY_UP);
+        assert_eq!(stay_up(Duration::from_millis(200), Some(seconds(1))), STAY_UP);
     }
 }

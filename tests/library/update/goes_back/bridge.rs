@@ -234,6 +234,20 @@ fn the_old_version_comes_back_if_the_service_s_own_web_or_a_worker_does_not_live
     let failure = nobody_notices_that_it_goes_back(&site);
     assert_eq!(failure.step, "hand-over", "{failure:#?}");
     assert_same(&before, &still(&site));
+    withdraw(&site);
+
+    // It responds for a moment, again and again.
+    fs::remove_file(&sign).unwrap();
+    let ends = "threading.Timer(0.6, os.kill, (os.getppid(), signal.SIGKILL)).start()";
+    let text = format!("\nimport os, signal, threading\n\nif os.path.exists({sign:?}):\n    {ends}\n");
+    site.publish(|tree| {
+        append(tree, "project/config/settings/base.py", "\nimport time\n\ntime.sleep(2)\n");
+        append(tree, "project/config/wsgi.py", &text);
+    })
+    .unwrap();
+    let (failure, ..) = rolled_back(&site);
+    assert!(["hand-over", "stay-up"].contains(&failure.step.as_str()), "{failure:#?}");
+    assert!(failure.error.contains("gunicorn"), "{}", failure.error);
 }
 
 #[track_caller]
