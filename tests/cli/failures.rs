@@ -59,7 +59,7 @@ Before the window, which opens at once
                      “The site is being updated and will be back in a few minutes.”
   stop-workers     worker
 
-Window: the site is down for about [S] s (a rule of thumb: no update of this site to go by yet)
+Window: the site is down for about [S] s (a rule of thumb: no comparable update of this site yet)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
@@ -179,7 +179,7 @@ Before the window, which opens at once
                      “The site is being updated and will be back in a few minutes.”
   stop-workers     worker
 
-Window: the site is down for about [S] s, and for as long as the migration takes (a rule of thumb: no update of this site to go by yet)
+Window: the site is down for about [S] s, and for as long as the migration takes (a rule of thumb: no comparable update of this site yet)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main

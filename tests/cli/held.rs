@@ -30,7 +30,7 @@ fn requests_will_wait_and_have_waited() {
         str![[r#"
   stop-workers     worker
 
-Window: the new version is started beforehand; requests will wait, about [S] s (a rule of thumb: no update of this site to go by yet)
+Window: the new version is started beforehand; requests will wait, about [S] s (a rule of thumb: no comparable update of this site yet)
   stop-web         gunicorn:web-0
                      process [PID] (`sleep`) holds the socket of `gunicorn:web-0`
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main

@@ -81,7 +81,7 @@ Before the window, which opens at once
                      “The site is being updated and will be back in a few minutes.”
   stop-workers     worker
 
-Window: the site is down for about [S] s (a rule of thumb: no update of this site to go by yet)
+Window: the site is down for about [S] s (a rule of thumb: no comparable update of this site yet)
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled
@@ -203,7 +203,7 @@ Before the window, which opens at once
                      “The site is being updated and will be back in a few minutes.”
   stop-workers     slow, worker
 
-Window: the site is down for about [S] s (a rule of thumb: no update of this site to go by yet)
+Window: the site is down for about [S] s (a rule of thumb: no comparable update of this site yet)
   stop-web         gunicorn
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release signalled twice

@@ -94,7 +94,7 @@ Before the window, which opens at once
                      “The site is being updated and will be back in a few minutes.”
   stop-workers     worker
 
-Window: the site is down for about [S] s, and for as long as 3 migrations take (a rule of thumb: no update of this site to go by yet)
+Window: the site is down for about [S] s, and for as long as 3 migrations take (a rule of thumb: no comparable update of this site yet)
   page-up          /srv/www/maintenance.html
   stop-web         gunicorn
   backup           about 29 kB in about 1 s (a rule of thumb): reversing may lose something

@@ -153,7 +153,7 @@ fn heading(phase: Phase, plan: &Plan) -> String {
                 (true, count) => format!(", and for as long as {count} migrations take"),
             };
             let basis = match plan.forecast.runs {
-                0 => "a rule of thumb: no update of this site to go by yet".to_owned(),
+                0 => "a rule of thumb: no comparable update of this site yet".to_owned(),
                 1 => "like the last update".to_owned(),
                 runs => format!("from the last {runs} updates"),
             };

@@ -45,9 +45,9 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Returns how long the boot is that visitors wait for.
-    fn web_boot(self) -> Duration {
-        if self.bridged { Duration::ZERO } else { self.boot }
+    /// Tells whether the web was started in an earlier run as it will be now: the windows of others have other steps.
+    fn is_like(self, report: &Report) -> bool {
+        report.forecast.unwrap_or_default().bridged == self.bridged
     }
 }
 
@@ -59,6 +59,7 @@ pub(super) fn forecast(site: &Site, steps: &[Step], known: Known) -> Forecast {
         .rev()
         .filter_map(RunDirectory::report)
         .filter(|report| report.outcome == Outcome::Updated && report.window_ms.is_some())
+        .filter(|report| known.is_like(report))
         .take(RUNS)
         .collect();
     expect(steps, known, &past)
@@ -119,9 +120,8 @@ fn measured(step: &StepKind, known: Known, past: &[Report]) -> Option<u64> {
     let scaled = |report: &Report, took: u64| {
         let then = report.forecast.unwrap_or_default();
         match step {
-            StepKind::SmokeCheck if then.boot_ms > 0 => {
-                let boot = if then.bridged { 0 } else { then.boot_ms };
-                took.saturating_sub(boot).saturating_add(crate::millis::of(known.web_boot()))
+            StepKind::SmokeCheck if !known.bridged && then.boot_ms > 0 => {
+                took.saturating_sub(then.boot_ms).saturating_add(crate::millis::of(known.boot))
             }
             StepKind::Migrate if then.migrations > 0 => {
                 let boot = if then.boots_to_migrate { then.boot_ms } else { 0 };
@@ -258,5 +258,19 @@ mod tests {
         assert_eq!(expect(&check, KNOWN, &past).window_ms, 300 + 500 + 400);
         let slow = Known { boot: Duration::from_secs(6), ..KNOWN };
         assert_eq!(expect(&check, slow, &past).window_ms, 300 + 500 + 6000);
+        // Behind a bridge, the pages wait for no boot, then as now.
+        assert_eq!(expect(&check, Known { bridged: true, ..slow }, &past).window_ms, 300 + 1500);
+    }
+
+    #[test]
+    fn only_runs_whose_web_was_started_likewise_count() {
+        let run = |bridged| Report {
+            forecast: Some(Forecast { bridged, ..Forecast::default() }),
+            ..report(&[], false)
+        };
+        let bridged = Known { bridged: true, ..KNOWN };
+        assert!(bridged.is_like(&run(true)) && !bridged.is_like(&run(false)));
+        assert!(KNOWN.is_like(&run(false)) && !KNOWN.is_like(&run(true)));
+        assert!(KNOWN.is_like(&report(&[], false)), "there was no bridge yet");
     }
 }

@@ -159,9 +159,16 @@ fn what_cannot_be_booted_beforehand_boots_in_the_window() {
     boots_in_the_window(&site, reason);
 
     let file = site.checkout.join("booted");
-    site.publish(|tree| edit(tree, wsgi, thread, &format!("\nopen({file:?}, \"w\").close()\n"))).unwrap();
+    let writes = format!("\nopen({file:?}, \"w\").close()\n");
+    site.publish(|tree| edit(tree, wsgi, thread, &writes)).unwrap();
     boots_in_the_window(&site, &format!("the application writes `{}` when it boots", file.display()));
     assert!(file.exists(), "the service's own web wrote it");
+
+    // The windows before had other steps.
+    site.publish(|tree| edit(tree, wsgi, &writes, "")).unwrap();
+    let (report, _) = updated(&site);
+    let forecast = report.forecast.unwrap();
+    assert_eq!((forecast.bridged, forecast.runs), (true, 0));
 }
 
 #[track_caller]
