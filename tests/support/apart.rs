@@ -21,14 +21,14 @@ pub fn in_other_mounts(site: &DemoSite) -> Vec<String> {
 pub fn left_of_bridge(site: &DemoSite) -> Vec<String> {
     let mut left = in_other_mounts(site);
     let bridge = bridge(site);
-    let in_checkout = format!(" {}/", site.checkout.display());
+    let of_site = format!(" {}/", site.root.display());
     for process in processes() {
         let directory = fs::read_link(process.join("cwd")).unwrap_or_default();
         if directory.starts_with(&bridge) {
             left.push(format!("{} runs in {}", process.display(), directory.display()));
         }
         let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
-        let mounts = mounts.lines().filter(|mount| mount.contains(&in_checkout));
+        let mounts = mounts.lines().filter(|mount| mount.contains(&of_site));
         left.extend(mounts.map(|mount| format!("{} sees {mount}", process.display())));
     }
     if bridge.exists() {

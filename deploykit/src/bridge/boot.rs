@@ -26,8 +26,10 @@ const LINES: usize = 30;
 /// What is booted, and where.
 pub(crate) struct Boot<'b> {
     pub web: &'b Web,
-    /// The Python of the new version.
-    pub python: &'b Path,
+    /// The Python of the new version, once all is shown.
+    pub python: PathBuf,
+    /// The virtualenv that is shown at the live path, which may be a symlink now.
+    pub virtualenv: Option<Mounted>,
     /// What it says of itself; made here.
     pub directory: &'b Path,
     /// Where its output goes.
@@ -124,6 +126,8 @@ impl Boot<'_> {
             "nofile": [soft, hard],
             "live": names::text(&self.tree.live),
             "staged": names::text(&self.tree.staged),
+            "python": names::text(&self.python),
+            "virtualenv": self.virtualenv.as_ref().map(shown),
             "show": self.show.iter().map(shown).collect::<Vec<Value>>(),
             "owner": [own_pid(), ProcessId::of(own_pid()).map_or(0, |own| own.started)],
             "header": BRIDGE_HEADER,
@@ -131,7 +135,10 @@ impl Boot<'_> {
         let lines = format!("{}\n{spec}\n", Value::from(PROGRAM));
         // A recovery waits for every Django that `LOADER` started; this one serves until it is told to end.
         let loader = format!("{LOADER} # bridge");
-        let command = Command::new(self.python).args(["-c", &loader]).directory(self.directory).input(lines);
+        // Any Python will do: it starts the new version's own.
+        let python =
+            self.virtualenv.as_ref().map_or(self.python.clone(), |one| one.staged.join("bin/python"));
+        let command = Command::new(python).args(["-c", &loader]).directory(self.directory).input(lines);
         start_beside(host, &command, &self.web.variables, log)
     }
 

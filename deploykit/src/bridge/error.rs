@@ -49,7 +49,7 @@ impl Unfit {
         Unfit(reason.into())
     }
 
-    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         Unfit(error_chain(error))
     }
 }

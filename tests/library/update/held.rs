@@ -83,7 +83,7 @@ fn nobody_notices_three_migrations(site: &TestSite, holder: &str) {
 }
 
 /// The previous version is started beforehand, too.
-fn nobody_notices_a_rollback(site: &TestSite, releases: [&str; 2]) {
+pub(super) fn nobody_notices_a_rollback(site: &TestSite, releases: [&str; 2]) {
     let before = entries(site);
     let roll_back = || {
         let mut records: Vec<Record> = Vec::new();
@@ -101,7 +101,7 @@ fn nobody_notices_a_rollback(site: &TestSite, releases: [&str; 2]) {
 
 /// The version was started beforehand, and handed over.
 #[track_caller]
-fn assert_bridged(told: &Told) {
+pub(super) fn assert_bridged(told: &Told) {
     let skipped = || told.skipped("boot-bridge");
     let booted = told.outcome("boot-bridge").unwrap_or_else(|| panic!("no bridge: {:?}", skipped()));
     assert!(booted.starts_with("2 workers ready and waiting, "), "{booted}");

@@ -1,16 +1,17 @@
 //! Boots the new version's web server beside the live one, where its socket is held.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Preparation;
 use crate::bridge::{Boot, Booted, Unfit, Web};
 use crate::django::Mounted;
 use crate::event::Event;
 use crate::git::{StagedTree, counted};
+use crate::host::Swap;
 use crate::keys::Size;
 use crate::operations::pip_install::Prepared as Packages;
 use crate::plan::{Phase, StepKind};
-use crate::python::Target;
+use crate::python::{Target, in_place};
 use crate::services::{Role, Service, ServiceState};
 use crate::update::error::{PreparationError, UpdateError};
 
@@ -72,7 +73,10 @@ impl Preparation<'_, '_> {
         if self.site.smoke_check().is_none_or(|check| check.pages.is_empty()) {
             return Err(Unfit::new("`smoke.pages` is empty, so nothing tells when the web serves"));
         }
-        self.may_go_beforehand(new)?;
+        if new.places_files {
+            return Err(Unfit::new("the static files are placed one by one"));
+        }
+        let packages = Shown::of(new)?;
         let web = Web::of(state, service.manager.commands()[0])?;
         has_room(&web)?;
         let state = self.state.directory().to_owned();
@@ -80,36 +84,51 @@ impl Preparation<'_, '_> {
         let live = self.site.config().site.repository.clone();
         Boot {
             web: &web,
-            python: new.python,
+            python: packages.python,
+            virtualenv: packages.virtualenv,
             directory: &self.state.bridge(),
             log: self.directory().join("bridge.log"),
             tree: Mounted { live, staged: new.tree.path.clone() },
-            show: new.static_files.iter().cloned().chain([own]).collect(),
+            show: new.static_files.iter().cloned().chain(packages.directories).chain([own]).collect(),
             limit: service.start_timeout,
             stop_timeout: service.stop_timeout,
         }
         .perform(&self.host)
     }
+}
 
-    /// Refuses parts of the new version that cannot be shown at their live paths beforehand.
-    fn may_go_beforehand(&self, new: &Beforehand<'_>) -> Result<(), Unfit> {
-        if let Some(ready) = new.packages.goes_live() {
-            if ready.switch.is_in_place() {
-                return Err(Unfit::new("the packages are exchanged in the live virtualenv"));
+/// How the packages of the version are found where they will be.
+struct Shown {
+    python: PathBuf,
+    /// A virtualenv that comes back to its path.
+    virtualenv: Option<Mounted>,
+    /// Directories of packages in a virtualenv that stays.
+    directories: Vec<Mounted>,
+}
+
+impl Shown {
+    fn of(new: &Beforehand<'_>) -> Result<Self, Unfit> {
+        // A virtualenv that deploykit built, and one that a link led to, stay where they are.
+        let mut shown = Shown { python: new.python.to_owned(), virtualenv: None, directories: Vec::new() };
+        let Some(switch) = new.packages.goes_live().map(|ready| &ready.switch) else { return Ok(shown) };
+        let live = &switch.virtualenv;
+        match &switch.target {
+            Target::Virtualenv(_) | Target::Link(_) => return Ok(shown),
+            Target::Directory => {
+                shown.virtualenv = Some(Mounted { live: live.clone(), staged: switch.kept.clone() });
             }
-            if ready.switch.target == Target::Directory {
-                return Err(Unfit::new(
-                    "the previous virtualenv is a directory that comes back to its place",
-                ));
-            }
-            if ready.switch.sources.is_some() {
-                return Err(Unfit::new("packages are imported from the checkout (`pip install -e`)"));
+            Target::InPlace { place, .. } => {
+                if let Some(file) = in_place::replaced_elsewhere(place) {
+                    let path = live.join(file);
+                    return Err(Unfit::new(format!("`{}` is replaced in place", path.display())));
+                }
+                let directories = in_place::exchanged(place).map_err(|error| Unfit::of(&error))?;
+                let mounted = |Swap { live, aside, .. }| Mounted { live, staged: aside };
+                shown.directories = directories.into_iter().map(mounted).collect();
             }
         }
-        if new.places_files {
-            return Err(Unfit::new("the static files are placed one by one"));
-        }
-        Ok(())
+        shown.python = live.join("bin/python");
+        Ok(shown)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::*;
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::{Holder, wait_until};
-use crate::update::held::{alone, site, still};
+use crate::update::held::{alone, assert_bridged, nobody_notices_a_rollback, site, still};
 
 /// How many answers are looked at.
 const ANSWERS: usize = 30;
@@ -267,4 +267,74 @@ fn nobody_notices_that_it_goes_back(site: &TestSite) -> Failure {
     assert_all_served(site, before, &seen, &["1"]);
     assert_recovered(site, "no time", "1");
     report.failure.unwrap()
+}
+
+/// What the previous version imports when it serves is at the path of the virtualenv, which the update had moved aside.
+#[test]
+fn a_rollback_to_a_virtualenv_that_was_a_directory_is_served_at_once() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    let lazily = "    import pathlib\n    from django.contrib.syndication import views\n    \
+                  assert str(pathlib.Path(views.__file__).resolve()) == views.__file__\n    \
+                  return JsonResponse({\"lazily\": views.__file__, ";
+    site.publish(|tree| {
+        let version = "    return JsonResponse(\n        {";
+        edit(tree, "project/guestbook/views.py", version, lazily);
+    })
+    .unwrap();
+    updated(&site);
+    publish_release_2(&site);
+    updated(&site);
+    assert!(site.virtualenv.is_symlink());
+
+    rolls_back::fails::kill_at(&site, "start-web", false);
+    assert!(bridge_serves(&site), "{}", site.logs());
+    let library = site.virtualenv.canonicalize().unwrap().join("lib");
+    let answer = site.page("/version/").unwrap();
+    assert!(answer.headers.contains_key("x-deploykit-bridge"), "{answer:?}");
+    assert!(answer.body.contains(&format!("\"lazily\": \"{}/", library.display())), "{answer:?}");
+    assert!(!site.virtualenv.is_symlink());
+    assert_eq!(back(&site).unwrap().unwrap().outcome, Outcome::RolledBack);
+    assert_recovered(&site, "start-web", "2");
+
+    nobody_notices_a_rollback(&site, ["2", "1"]);
+    assert!(!site.virtualenv.is_symlink());
+    let left = left_of_bridge(&site);
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[test]
+fn packages_that_are_exchanged_in_place_are_served_at_once() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    fs::create_dir(site.virtualenv.join("conda-meta")).unwrap();
+    configure(&site, "[python]\n", "[python]\nin-place = true\n");
+    publish_release_2(&site);
+    let (_, told) = updated(&site);
+    assert_bridged(&told);
+    nobody_notices_a_rollback(&site, ["2", "1"]);
+}
+
+#[test]
+fn packages_of_the_checkout_are_served_at_once() {
+    let _alone = alone();
+    let Some(site) = site(Holder::Supervisor) else { return };
+    let file = site.checkout.canonicalize().unwrap().join("lib/extra.py");
+    site.publish(|tree| {
+        write(tree, "lib/extra.py", "name = 'extra'\n");
+        let setup =
+            "from setuptools import setup\nsetup(name='extra-lib', version='1', py_modules=['extra'])\n";
+        write(tree, "lib/setup.py", setup);
+        append(tree, "requirements/production.txt", "\n-e ./lib\n");
+        let page = format!("    import extra\n    assert extra.__file__ == {file:?}, extra.__file__\n");
+        edit(
+            tree,
+            "project/guestbook/views.py",
+            "    entries = Entry",
+            &format!("{page}    entries = Entry"),
+        );
+    })
+    .unwrap();
+    let (_, told) = updated(&site);
+    assert_bridged(&told);
 }

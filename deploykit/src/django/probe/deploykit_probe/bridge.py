@@ -6,16 +6,18 @@ there is no bridge. deploykit opens the gate by making `gate`; when the view is 
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import socket
+import sys
 import traceback
 from typing import IO, NoReturn
 
 from . import bridge_gunicorn, bridge_helper, editable, kernel, web
 from .answers import ANSWERS
 from .bridge_gate import Gate
-from .bridge_helper import Directory
+from .bridge_helper import Directory, above
 from .errors import Refused, described
 from .kinds import Json
 from .sandbox import refusal
@@ -33,56 +35,107 @@ SYS_ADMIN = 1 << 21
 
 def run(spec: Json, requests: IO[bytes]) -> NoReturn:
     """Becomes a bridge, and ends with it."""
-    # It outlives deploykit.
-    os.setsid()
     master = os.getpid()
-    directory = Directory(spec["directory"])
+    entered = spec.get("entered")
+    # It outlives deploykit.
+    if not entered:
+        os.setsid()
+    directory = Directory(entered["directory"]) if entered else Directory.at(spec["directory"])
+    code = 1
     try:
-        directory.write("master", {"pid": master, "started": kernel.started(master)})
-        for name in ("ready", "view"):
-            os.mkdir(name, 0o700, dir_fd=directory.number)
         requests.close()
         ANSWERS.close()
-        code = boot(spec, directory)
+        if not entered:
+            enter(spec, directory)
+        code = serve(spec, entered)
         failed = "gunicorn exited with code %d (see `bridge.log`)" % code if code else None
     except Refused as error:
-        code, failed = 1, error.fields["reason"]
+        failed = error.fields["reason"]
     except BaseException as error:
         traceback.print_exc()
-        code, failed = 1, "%(type)s: %(message)s" % described(error)
+        failed = "%(type)s: %(message)s" % described(error)
     # A worker comes here, too.
     if os.getpid() == master and failed and not directory.has("gate"):
         directory.write("failed", {"reason": failed})
     raise SystemExit(code)
 
 
-def boot(spec: Json, directory: Directory) -> int:
-    """Makes a bridge, and returns its exit code."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    kernel.close_all_but({directory.number})
+def enter(spec: Json, directory: Directory) -> NoReturn:
+    """Takes the sockets, makes the view, and starts again inside, with the Python that is there."""
+    directory.write("master", {"pid": os.getpid(), "started": kernel.started(os.getpid())})
+    for name in ("ready", "view"):
+        os.mkdir(name, 0o700, dir_fd=directory.number)
+    program = again()
+    kernel.close_all_but({directory.number, program.fileno()})
     for name in FOREIGN:
         os.environ.pop(name, None)
     web.compare(spec["main"])
     sockets, passed = web.sockets_of(spec["main"]), web.passed_to(spec["main"])
-    view = enter(spec)
-    editable.lead_python_to(view.live, view.staged)
+    view = view_of(spec)
     os.umask(spec["umask"])
     limit(*spec["nofile"])
-    os.chdir(spec["cwd"])
     web.pass_on(sockets)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     helper = bridge_helper.start(spec, directory, view, theirs, ours)
-    kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
+    try:
+        kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
+        entered = {
+            "directory": directory.number,
+            "helper": helper,
+            "link": ours.fileno(),
+            "live": view.live,
+            "made": view.made,
+            "passed": passed,
+            "sockets": len(sockets),
+            "staged": view.staged,
+        }
+        program.write(json.dumps({"bridge": dict(spec, entered=entered)}).encode("ascii") + b"\n")
+        program.seek(0)
+        os.dup2(program.fileno(), 0)
+        for number in (directory.number, ours.fileno()):
+            os.set_inheritable(number, True)
+        sys.stdout.flush()
+        os.execv(spec["python"], [spec["python"], *arguments()])
+    finally:
+        bridge_helper.stop(helper)
+
+
+def again() -> IO[bytes]:
+    """Returns a file with the program, which is the first line of the standard input."""
+    os.lseek(0, 0, os.SEEK_SET)
+    # There may be no `/tmp`.
+    file = open(above(os.memfd_create("deploykit-input")), "w+b")
+    with open(os.dup(0), "rb") as given:
+        file.write(given.readline())
+    return file
+
+
+def arguments() -> list[str]:
+    """Returns the arguments that this Python was started with."""
+    with open("/proc/self/cmdline", "rb") as file:
+        return [os.fsdecode(word) for word in file.read().split(b"\0")[1:-1]]
+
+
+def serve(spec: Json, entered: Json) -> int:
+    """Runs gunicorn in the view, and returns its exit code."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    link = socket.socket(fileno=entered["link"])
+    for number in (entered["directory"], entered["link"]):
+        os.set_inheritable(number, False)
+    editable.lead_python_to(entered["live"], entered["staged"])
+    os.chdir(spec["cwd"])
     master = os.getpid()
     try:
-        return bridge_gunicorn.run(spec, Gate(view, ours, helper, spec["header"]), len(sockets), passed)
+        gate = Gate(entered, link, spec["header"])
+        return bridge_gunicorn.run(spec, gate, entered["sockets"], entered["passed"])
     finally:
         if os.getpid() == master:
-            bridge_helper.stop(helper)
+            bridge_helper.stop(entered["helper"])
 
 
-def enter(spec: Json) -> View:
+def view_of(spec: Json) -> View:
     """Makes the namespaces with the view."""
     uid, gid = os.getuid(), os.getgid()
     if web.is_in_another(spec["main"], "mnt"):
@@ -91,12 +144,11 @@ def enter(spec: Json) -> View:
         kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
         if uid:
             kernel.keep_identity(uid, gid)
-        view = View(spec["directory"] + "/view", spec["live"], spec["staged"], spec["show"])
+        return View(spec, spec["directory"] + "/view")
     except ImportError as error:
         raise Refused("no_bridge", reason="this Python lacks `ctypes` (%s)" % error) from error
     except OSError as error:
         raise refusal(error) from error
-    return view
 
 
 def limit(soft: int | None, hard: int | None) -> None:

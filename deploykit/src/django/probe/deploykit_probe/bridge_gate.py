@@ -19,7 +19,7 @@ from .bridge_helper import NICE
 from .connections import close_all
 from .errors import text_of
 from .kinds import Json
-from .view import HIDDEN, View
+from .view import HIDDEN, written
 
 # Milliseconds after which a waiting worker shows that it lives.
 ALIVE = 1000
@@ -31,9 +31,10 @@ MOST = 20
 class Gate:
     """The gate, in the main process and in each worker."""
 
-    def __init__(self, view: View, link: socket.socket, helper: int, header: str) -> None:
-        """Takes the socket that leads to the helper, and its PID."""
-        self.view, self.link, self.helper, self.header = view, link, helper, header
+    def __init__(self, entered: Json, link: socket.socket, header: str) -> None:
+        """Takes what is known of the view, and the socket that leads to the helper."""
+        self.staged, self.made, self.helper = entered["staged"], entered["made"], entered["helper"]
+        self.link, self.header = link, header
         self.cores = os.sched_getaffinity(0)
         self.directory = ""
         # What the main process runs beside itself; a fork does not have it.
@@ -98,7 +99,7 @@ class Gate:
             "workers": worker.cfg.workers,
             "threads": self.threads + threads(),
             "processes": self.processes + children(set()),
-            "written": self.view.written()[:MOST],
+            "written": written(self.made)[:MOST],
         }
 
     def problem(self, worker: Any) -> Json:
@@ -111,7 +112,7 @@ class Gate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             texts = {name: text_of(getattr(settings, name)) for name in names}
-        for path in (HIDDEN, self.view.staged):
+        for path in (HIDDEN, self.staged):
             for name in names:
                 if path in texts[name]:
                     return {"failed": "the setting `%s` holds a path of the staged tree" % name}

@@ -32,12 +32,14 @@ NICE = 10
 class Directory:
     """The directory of a bridge, which its processes reach from any namespace."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, number: int) -> None:
+        """Takes its file descriptor."""
+        self.number = number
+
+    @classmethod
+    def at(cls, path: str) -> Directory:
         """Opens it."""
-        opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        # Below are those that gunicorn gets.
-        self.number = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, ABOVE)
-        os.close(opened)
+        return cls(above(os.open(path, os.O_RDONLY | os.O_DIRECTORY)))
 
     def write(self, name: str, value: Json) -> None:
         """Writes a file, wholly or not at all."""
@@ -53,6 +55,13 @@ class Directory:
         except FileNotFoundError:
             return False
         return True
+
+
+def above(number: int) -> int:
+    """Moves a file descriptor above those that gunicorn gets."""
+    moved = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, ABOVE)
+    os.close(number)
+    return moved
 
 
 def start(spec: Json, directory: Directory, view: View, link: socket.socket, theirs: socket.socket) -> int:

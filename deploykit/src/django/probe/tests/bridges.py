@@ -220,6 +220,8 @@ class Site:
             "show": [[str(self.state / "static"), str(self.live / "collected")], [str(self.state), str(self.state)]],
             "owner": [owner.pid, kernel.started(owner.pid)],
             "header": HEADER,
+            "python": self.python,
+            "virtualenv": None,
         }
         return dict(spec, **changed)
 
@@ -227,6 +229,10 @@ class Site:
         """Starts a bridge."""
         log = (self.directory / "log").open("ab")
         self.own()
+        given = tempfile.TemporaryFile()
+        lines = (json.dumps(program()), json.dumps({"bridge": spec or self.spec()}))
+        given.write("".join(line + "\n" for line in lines).encode())
+        given.seek(0)
         self.bridge = self.start(
             *self.prefix,
             self.python,
@@ -234,15 +240,12 @@ class Site:
             LOADER,
             cwd=self.directory,
             env=self.environment,
-            stdin=subprocess.PIPE,
+            stdin=given,
             stdout=log,
             stderr=log,
         )
         log.close()
-        assert self.bridge.stdin is not None
-        lines = (json.dumps(program()), json.dumps({"bridge": spec or self.spec()}))
-        self.bridge.stdin.write("".join(line + "\n" for line in lines).encode())
-        self.bridge.stdin.close()
+        given.close()
         return self.bridge
 
     def log(self) -> str:

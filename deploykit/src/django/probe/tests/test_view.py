@@ -21,13 +21,13 @@ START = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from deploykit_probe import kernel
-from deploykit_probe.view import View
+from deploykit_probe.view import View, written
 uid, gid = os.getuid(), os.getgid()
 kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
 if uid:
     kernel.keep_identity(uid, gid)
 spec = json.loads(sys.argv[2])
-view = View(spec["root"], spec["live"], spec["staged"], spec["show"])
+view = View(spec, spec["root"])
 def read(path):
     try:
         with open(os.path.join(spec["top"], path)) as file:
@@ -60,6 +60,9 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
             "collected/style.css": "live",
             ".deploykit/static/style.css": "staged",
             ".git/worktrees/staged/HEAD": "live",
+            ".deploykit/built/pyvenv.cfg": "of the live version",
+            "env/original/pyvenv.cfg": "of the shown version",
+            "env/notes": "live",
         }
         for name, text in files.items():
             (live / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,14 +76,23 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
         (top / "outside/file").write_text("live")
         (live / "elsewhere").symlink_to("../outside")
         (staged / "tracked").symlink_to("code/new.py")
-        for name in ("media", "state/db.sqlite3", "state/notes", "local.py", ".env", "elsewhere", "gone"):
+        for name in ("media", "state/db.sqlite3", "state/notes", "local.py", ".env", "elsewhere", "gone", "env"):
             (staged / name).symlink_to(live / name)
         (live / "state").chmod(0o750)
+        shutil.copytree(live / "env/original", top / "original")
+        for above in (live / "env", top):
+            (above / "venv").symlink_to(live / ".deploykit/built")
         for path in [top, *top.rglob("*")]:
             os.chown(path, user, user, follow_symlinks=False)
         package = top.parent / "probe"
         shutil.copytree(Path(view.__file__).parent, package / "deploykit_probe", ignore=shutil.ignore_patterns("__pycache__"))
-        spec = {"top": str(top), "root": str(live / ".deploykit/view"), "live": str(live), "staged": str(staged)}
+        spec = {
+            "top": str(top),
+            "root": str(live / ".deploykit/view"),
+            "live": str(live),
+            "staged": str(staged),
+            "virtualenv": None,
+        }
         show = [[".deploykit/static", "collected"], [".deploykit/static", "state/assets"], [".deploykit", ".deploykit"]]
         shown = [[str(live / source), str(live / path)] for source, path in show]
         spec["show"] = [*shown, [str(live / ".deploykit/static"), str(top / "outside")]]  # type: ignore[assignment]
@@ -89,8 +101,10 @@ def run(request: pytest.FixtureRequest) -> Iterator[Any]:
             """Returns names, owners and times."""
             return sorted((str(path), path.lstat().st_uid, path.lstat().st_mtime_ns) for path in top.rglob("*"))
 
-        def run(script: str) -> dict[str, Any]:
-            """Runs a script."""
+        def run(script: str, virtualenv: str | None = None) -> dict[str, Any]:
+            """Runs a script; the virtualenv in a directory is shown."""
+            place = top / virtualenv if virtualenv is not None else None
+            spec["virtualenv"] = [str(place / "original"), str(place / "venv")] if place else None  # type: ignore[assignment]
             before, mounts = everything(), Path("/proc/self/mountinfo").read_text()
             python = "/usr/bin/python3" if user != os.getuid() else sys.executable
             argv = [python, "-B", "-c", START + script + "\nprint(json.dumps(told))", str(package), json.dumps(spec)]
@@ -143,7 +157,7 @@ told["after"] = listed("app")
         "app/.deploykit/static/style.css": "staged",
     }
     hidden = view.HIDDEN
-    names = ".deploykit %s .env .git code collected elsewhere local.py manage.py media state tracked" % hidden
+    names = ".deploykit %s .env .git code collected elsewhere env local.py manage.py media state tracked" % hidden
     assert (told["top"], told["state"]) == (names.split(), "assets db.sqlite3 deep kept notes".split())
     assert told["real"] == {
         "local.py": "local.py",
@@ -156,13 +170,38 @@ told["after"] = listed("app")
     assert told["mode"] == "0o750"
     assert told["gone"]["app/code/old.py"] == told["gone"]["app/elsewhere/file"] == told["gone"]["app/state/kept"] == "live"
     assert (told["gone"]["app/manage.py"], told["gone"]["app/tracked"]) == (missing, missing)
-    assert told["after"] == ".deploykit .env .git code collected elsewhere local.py media state".split()
+    assert told["after"] == ".deploykit .env .git code collected elsewhere env local.py media state".split()
 
 
 def test_git_finds_the_repository(run: Any) -> None:
     """The staged tree's link to it leads into the live tree, whose place that tree takes."""
-    told = run('told["head"] = read(read("app/.git").split()[1] + "/HEAD")\ntold["written"] = view.written()')
+    told = run('told["head"] = read(read("app/.git").split()[1] + "/HEAD")\ntold["written"] = written(view.made)')
     assert told == {"head": "live", "written": []}
+
+
+@pytest.mark.parametrize("directory", ["app/env", ""], ids=["in the checkout", "beside it"])
+def test_a_virtualenv_is_at_its_path(run: Any, directory: str) -> None:
+    """A directory is shown in the place of a symlink; what is beside that is the live machine."""
+    told = run(
+        """
+place = spec["virtualenv"][1]
+names = ("app/manage.py app/env/notes app/media/photo app/state/kept app/collected/style.css app/.deploykit/static/style.css"
+         " outside/style.css").split()
+told["view"] = [read(name) for name in names]
+told["real"], told["text"] = os.path.realpath(place) == place, read(place + "/pyvenv.cfg")
+with open(os.path.join(os.path.dirname(place), "new"), "w"):
+    told["written"] = [os.path.relpath(path, os.path.dirname(place)) for path in written(view.made)]
+view.hold()
+view.remove()
+told["gone"] = [read(name) for name in names[:4]]
+told["after"], told["new"] = read(place + "/pyvenv.cfg"), os.path.exists(os.path.join(os.path.dirname(place), "new"))
+""",
+        directory,
+    )
+    assert told["view"] == ["staged", "live", "live", "staged", "staged", "staged", "staged"]
+    assert (told["real"], told["text"], told["written"]) == (True, "of the shown version", ["new"])
+    assert told["gone"] == ["No such file or directory", "live", "live", "live"]
+    assert (told["after"], told["new"]) == ("of the live version", False)
 
 
 def test_what_is_written_to_placeholders_is_found(run: Any) -> None:
@@ -170,13 +209,13 @@ def test_what_is_written_to_placeholders_is_found(run: Any) -> None:
     told = run(
         """
 live = spec["live"]
-told["before"] = view.written()
+told["before"] = written(view.made)
 os.mkdir(live + "/__pycache__")
 for name in ("new", "state/new"):
     open(os.path.join(live, name), "w").close()
 os.replace(live + "/new", live + "/.env")
 os.unlink(live + "/state/db.sqlite3")
-told["after"] = [os.path.relpath(path, live) for path in view.written()]
+told["after"] = [os.path.relpath(path, live) for path in written(view.made)]
 """
     )
     assert told["before"] == []
