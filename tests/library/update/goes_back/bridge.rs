@@ -188,6 +188,9 @@ fn a_plan_leaves_nothing_of_it() {
     let _alone = alone();
     let Some(site) = site(Holder::Supervisor) else { return };
     publish_release_2(&site);
+    // Behind the gate, the staged tree's `.git` is where the live one is.
+    let asks_git = "\nimport subprocess\nCOMMIT = subprocess.check_output([\"git\", \"rev-parse\", \"HEAD\"], cwd=REPOSITORY)\n";
+    site.publish(|tree| append(tree, "project/config/settings/base.py", asks_git)).unwrap();
     let request = Request { only_plan: true, ..Request::default() };
     let loaded = load(&site);
     let mut unheard = |_: &Record| ();

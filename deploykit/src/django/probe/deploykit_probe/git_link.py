@@ -14,10 +14,12 @@ def text(live: str, staged: str, repository: str) -> str | None:
     if not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        said = file.read()
+        said = file.read().rstrip("\n")
+    # With `worktree.useRelativePaths`, it is a path from the staged tree.
+    known = os.path.normpath(os.path.join(staged, said[len("gitdir: ") :]))
     for top in (live, os.path.realpath(live)):
-        if said.startswith("gitdir: %s/.git/" % top):
-            return said.replace(top + "/.git", repository, 1)
+        if known.startswith(top + "/.git/"):
+            return "gitdir: %s%s\n" % (repository, known[len(top + "/.git") :])
     return None
 
 
