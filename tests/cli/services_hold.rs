@@ -10,7 +10,7 @@ use crate::documents::assert_documented;
 use crate::run::{deploykit, on, wait_for};
 use crate::support::program;
 use crate::support::releases::publish_good;
-use crate::support::services::{Cleaner, action, answers, daemon, wsgi};
+use crate::support::services::{Cleaner, action, answers, daemon, server, wsgi};
 use crate::support::site::TestSite;
 use crate::support::systemd::{inside, systemctl, unit};
 
@@ -183,6 +183,41 @@ fn a_gunicorn_without_a_manager_gets_its_line() {
         start[0]
     );
     assert!(done.stderr.contains(&line), "{}", done.stderr);
+}
+
+/// uvicorn takes the socket by an option, so a person changes its command.
+#[test]
+fn a_uvicorn_gets_its_line() {
+    let Some(program) = server("uvicorn") else { return };
+    let Some(mut site) = TestSite::builder().build() else { return };
+    let (host, port) = site.gunicorn_address.rsplit_once(':').unwrap();
+    let packages = fs::read_dir(program.parent().unwrap().parent().unwrap().join("lib")).unwrap();
+    let packages = packages.map(|entry| entry.unwrap().path().join("site-packages")).next().unwrap();
+    let module = format!("{}/bin/python -m uvicorn", site.virtualenv.display());
+    let listens = format!("{module} --host {host} --port={port} --interface wsgi config.wsgi:application");
+    let before = fs::read_to_string(&site.supervisor_config).unwrap();
+    let line = before.lines().find(|line| line.contains("/bin/gunicorn")).unwrap();
+    let environment = format!("environment=PYTHONPATH=\"{}\"", packages.display());
+    let text = before.replace(line, &format!("command={listens}\n{environment}"));
+    fs::write(&site.supervisor_config, &text).unwrap();
+    site.start().unwrap_or_else(|error| panic!("{error}"));
+    let done = on(&site, &["services", "hold", "gunicorn"]).run().expect(4);
+    let held = format!(
+        "{} hold-socket {} --gate {} -- {module} --interface wsgi config.wsgi:application --fd 3",
+        env!("CARGO_BIN_EXE_deploykit"),
+        site.gunicorn_address,
+        site.checkout.join(".deploykit/hold/gunicorn").display()
+    );
+    assert!(done.stderr.contains(&held), "{}", done.stderr);
+    fs::write(&site.supervisor_config, text.replace(&listens, &held)).unwrap();
+    let update = Command::new(&site.supervisorctl)
+        .arg("-c")
+        .arg(&site.supervisor_config)
+        .args(["update", "gunicorn"])
+        .status();
+    assert!(update.unwrap().success());
+    wait_for("the site", || site.page("/").is_ok_and(|page| page.status == 200));
+    assert!(is_held(&site));
 }
 
 #[test]

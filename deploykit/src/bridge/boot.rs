@@ -63,6 +63,9 @@ pub(crate) struct Booted {
 struct Ready {
     workers: usize,
     threads: Vec<String>,
+    /// What the start of the application left in the event loop.
+    #[serde(default)]
+    tasks: Vec<String>,
     /// Children that the boot left running.
     #[serde(default)]
     processes: Vec<String>,
@@ -94,7 +97,9 @@ impl Boot<'_> {
             // It may run, unseen.
             let _ = process.kill();
             let _ = process.wait();
-            return Err(Unfit::new(host.redactor().redact(&self.with_last_words("gunicorn ended"))));
+            return Err(Unfit::new(
+                host.redactor().redact(&self.with_last_words(&format!("{} ended", self.web.server))),
+            ));
         };
         let bridge = Bridge {
             directory: self.directory.to_owned(),
@@ -120,6 +125,8 @@ impl Boot<'_> {
         let spec = json!({ "bridge": {
             "directory": names::text(self.directory),
             "main": self.web.main.pid,
+            "server": self.web.server,
+            "is_module": self.web.is_module,
             "argv": self.web.argv,
             "cwd": names::text(&self.web.directory),
             "umask": self.web.umask,
@@ -160,12 +167,14 @@ impl Boot<'_> {
                 return Err(Unfit::new(host.redactor().redact(&self.with_last_words(&reason))));
             }
             if matches!(booted.process.try_wait(), Ok(Some(_))) {
-                let last = self.with_last_words("gunicorn ended while it booted (see `bridge.log`)");
+                let ended = format!("{} ended while it booted (see `bridge.log`)", self.web.server);
+                let last = self.with_last_words(&ended);
                 return Err(Unfit::new(host.redactor().redact(&last)));
             }
             if since.elapsed() > self.limit {
                 return Err(Unfit::new(format!(
-                    "gunicorn did not boot within {} s (`start-timeout`)",
+                    "{} did not boot within {} s (`start-timeout`)",
+                    self.web.server,
                     self.limit.as_secs()
                 )));
             }
@@ -203,6 +212,7 @@ impl Boot<'_> {
 /// Returns why a worker must not wait at the gate.
 fn fault(ready: &Ready) -> Option<Unfit> {
     let own = ready.threads.iter().map(|name| format!("thread `{name}`"));
+    let own = own.chain(ready.tasks.iter().map(|name| format!("task `{name}`")));
     if let Some(own) = own.chain(ready.processes.iter().map(|name| format!("process {name}"))).next() {
         return Some(Unfit::new(format!(
             "the application starts {own} when it boots, which would meet the present database schema"

@@ -1,6 +1,6 @@
 //! The new version's web server, started beside the live one on the same listening socket. Its workers wait at a gate.
 //!
-//! It is a gunicorn that sees the staged tree, the staged static files and nothing else of the new version at the live paths, in a
+//! It is a gunicorn, uvicorn or hypercorn that sees the staged tree, the staged static files and nothing else of the new version at the live paths, in a
 //! mount namespace of its own, until its gate opens. It outlives this process: while the gate is shut, it ends by itself once its owner
 //! has ended; afterwards it serves until it is told to end.
 

@@ -8,12 +8,20 @@ use procfs::process::{LimitValue, Process};
 
 use super::Unfit;
 use crate::services::limits::option;
+use crate::services::server::Server;
 use crate::services::{ProcessId, ServiceState, Status};
+
+/// The servers that can be started beforehand.
+const KNOWN: [&str; 3] = ["gunicorn", "uvicorn", "hypercorn"];
 
 /// How the web server was started.
 pub(crate) struct Web {
     pub main: ProcessId,
-    /// The arguments of gunicorn.
+    /// The name of its program.
+    pub server: &'static str,
+    /// Whether it was started by `python -m`.
+    pub is_module: bool,
+    /// Its own arguments.
     pub argv: Vec<String>,
     pub variables: HashMap<OsString, OsString>,
     pub directory: PathBuf,
@@ -41,9 +49,14 @@ impl Web {
             return Err(Unfit::new(format!("`{name}` runs as another user")));
         }
         let words = process.cmdline().map_err(unseen)?;
-        let argv = arguments(&words)
-            .or_else(|| arguments(configured))
-            .ok_or_else(|| Unfit::new(format!("no process of `{name}` shows gunicorn's command line")))?;
+        let Some(server) = Server::of(&words).or_else(|| Server::of(configured)) else {
+            let known = "gunicorn, uvicorn or hypercorn";
+            return Err(Unfit::new(format!("no process of `{name}` shows the command line of {known}")));
+        };
+        if !KNOWN.contains(&server.name) {
+            let server = server.name;
+            return Err(Unfit::new(format!("`{name}` is {server}, which cannot be started beforehand")));
+        }
         let limit = process.limits().map_err(unseen)?.max_open_files;
         let value = |limit: LimitValue| match limit {
             LimitValue::Unlimited => None,
@@ -51,10 +64,12 @@ impl Web {
         };
         Ok(Web {
             main: *main,
-            argv: argv.to_vec(),
+            server: server.name,
+            is_module: server.is_module,
+            argv: server.arguments.to_vec(),
             // The bridge drops those that a manager sets for one process.
             variables: process.environ().map_err(unseen)?,
-            directory: started_in(process.cwd().map_err(unseen)?, argv),
+            directory: started_in(process.cwd().map_err(unseen)?, server),
             umask: process.status().map_err(unseen)?.umask.unwrap_or(0o022),
             files: [value(limit.soft_limit), value(limit.hard_limit)],
             memory: memory(&state.pids),
@@ -62,8 +77,10 @@ impl Web {
     }
 }
 
-/// Returns the directory that gunicorn was started in, given the one that it is in: a relative `--chdir` counts from there.
-fn started_in(directory: PathBuf, argv: &[String]) -> PathBuf {
+/// Returns the directory that a server was started in, given the one that it is in: a relative `--chdir` of gunicorn counts from
+/// there.
+fn started_in(directory: PathBuf, server: Server<'_>) -> PathBuf {
+    let argv = if server.name == "gunicorn" { server.arguments } else { &[] };
     let inside = option(argv, &["--chdir"]).map(PathBuf::from).filter(|inside| inside.is_relative());
     let inside: PathBuf =
         inside.iter().flat_map(|path| path.components()).filter(|part| *part != Component::CurDir).collect();
@@ -71,10 +88,10 @@ fn started_in(directory: PathBuf, argv: &[String]) -> PathBuf {
     above.flatten().map(Path::to_owned).unwrap_or(directory)
 }
 
-/// Finds the main process of gunicorn among those of a service, where the manager may know none, or one that starts it.
+/// Finds the main process of a server among those of a service, where the manager may know none, or one that starts it.
 fn main(state: &ServiceState) -> Option<ProcessId> {
     let found: Vec<&ProcessId> =
-        state.pids.iter().filter(|process| arguments(&process.words()).is_some()).collect();
+        state.pids.iter().filter(|process| Server::of(&process.words()).is_some()).collect();
     let parent = |process: &ProcessId| Some(Process::new(process.pid).ok()?.stat().ok()?.ppid);
     let is_child = |process: &ProcessId| {
         parent(process).is_some_and(|parent| found.iter().any(|other| other.pid == parent))
@@ -82,29 +99,6 @@ fn main(state: &ServiceState) -> Option<ProcessId> {
     let mut roots = found.iter().copied().filter(|process| !is_child(process));
     match (roots.next(), roots.next(), state.main.as_slice()) {
         (Some(main), None, _) | (None, _, [main]) => Some(*main),
-        _ => None,
-    }
-}
-
-/// Returns the arguments of gunicorn in a command line: `python /srv/venv/bin/gunicorn …`, `gunicorn …` or `python -m gunicorn …`.
-fn arguments(words: &[String]) -> Option<&[String]> {
-    let name = |word: &String| {
-        Path::new(word).file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned()
-    };
-    let (program, rest) = words.split_first()?;
-    if name(program) == "gunicorn" {
-        return Some(rest);
-    }
-    if !name(program).starts_with("python") && !name(program).starts_with("pypy") {
-        return None;
-    }
-    match rest {
-        [script, arguments @ ..] if name(script) == "gunicorn" => Some(arguments),
-        [option, module, arguments @ ..]
-            if option == "-m" && (module == "gunicorn" || module == "gunicorn.app.wsgiapp") =>
-        {
-            Some(arguments)
-        }
         _ => None,
     }
 }
@@ -128,8 +122,10 @@ mod tests {
     #[test]
     fn a_relative_chdir_counts_from_the_directory_of_the_start() {
         let started = |line: &str| {
-            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            started_in("/srv/site/project/app".into(), &words).display().to_string()
+            let words: Vec<String> = format!("gunicorn {line}").split(' ').map(str::to_owned).collect();
+            started_in("/srv/site/project/app".into(), Server::of(&words).expect("gunicorn"))
+                .display()
+                .to_string()
         };
         assert_eq!(started("--workers 2 config.wsgi"), "/srv/site/project/app");
         assert_eq!(started("--chdir /srv/site/project/app config.wsgi"), "/srv/site/project/app");
@@ -138,25 +134,5 @@ mod tests {
         assert_eq!(started("--chdir . config.wsgi"), "/srv/site/project/app");
         // It does not say where that was.
         assert_eq!(started("--chdir ../other config.wsgi"), "/srv/site/project/app");
-    }
-
-    #[test]
-    fn gunicorn_s_arguments_are_found_in_each_shape_of_its_command_line() {
-        let found = |line: &str| {
-            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            arguments(&words).map(|words| words.join(" "))
-        };
-        for line in ["/v/bin/python3.11 /v/bin/gunicorn", "gunicorn", "/v/bin/gunicorn", "python -m gunicorn"]
-        {
-            assert_eq!(found(&format!("{line} -w 2 config.wsgi")).as_deref(), Some("-w 2 config.wsgi"));
-        }
-        for line in [
-            "gunicorn: master [config.wsgi]",
-            "python manage.py runserver",
-            "sh -c gunicorn",
-            "uwsgi --ini a",
-        ] {
-            assert_eq!(found(line), None, "{line}");
-        }
     }
 }

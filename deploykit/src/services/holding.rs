@@ -1,5 +1,6 @@
 //! How the listening socket of a service comes to be held: the change of its manager's files, and its undo.
 
+mod asgi;
 mod diff;
 mod gunicorn;
 pub(super) mod supervisor;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::server::Server;
 use super::{Address, Goal, ProcessId, Role, Service, ServiceAction, ServiceError, ServiceState};
 use crate::command::Command;
 use crate::host::files::{self, FileError};
@@ -176,8 +178,11 @@ impl Service {
             });
         };
         let words = main.words();
-        if !words.iter().take(8).any(|word| is_gunicorn(word)) {
-            return unfit("its main process is not gunicorn; if it is a shell, let it `exec` gunicorn");
+        let by_option = Server::of(&words).and_then(|server| asgi::ByOption::of(server.name));
+        if by_option.is_none() && !words.iter().take(8).any(|word| is_gunicorn(word)) {
+            return unfit(
+                "its main process is not gunicorn, uvicorn or hypercorn; if it is a shell, let it `exec` the server",
+            );
         }
         let own = rustix::process::geteuid().as_raw();
         if main.user() != Some(own) {
@@ -185,6 +190,9 @@ impl Service {
         }
         let (service, address) = (self.name.as_str(), &listening.address);
         let wanted = Wanted { service, main: *main, address, gate, deploykit, checkout };
+        if let Some(by_option) = by_option {
+            return Err(wanted.by_option(&by_option, &words));
+        }
         self.connect(host)?.holding(&wanted).map(Holding::Change)
     }
 }

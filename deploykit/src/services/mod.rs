@@ -22,6 +22,7 @@ mod logs;
 mod manager;
 mod origin;
 mod pidfile;
+pub(crate) mod server;
 mod serves;
 mod socket;
 mod stop;

@@ -5,6 +5,7 @@ mod databases;
 mod environments;
 pub mod goes_back;
 mod held;
+mod held_servers;
 mod inserted;
 mod locks;
 mod other_servers;

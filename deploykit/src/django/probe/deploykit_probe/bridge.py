@@ -1,4 +1,4 @@
-"""A bridge: the new version's gunicorn, on the socket of the running one, whose workers wait at a gate and then serve.
+"""A bridge: the new version's web server, on the socket of the running one, whose workers wait at a gate and then serve.
 
 The files of a bridge are in its directory: `master` says which process it is, `ready/PID` that a worker waits, `failed` why
 there is no bridge. deploykit opens the gate by making `gate`; when the view is gone, `free` appears, and the workers serve.
@@ -6,22 +6,26 @@ there is no bridge. deploykit opens the gate by making `gate`; when the view is 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 import traceback
 from typing import IO, NoReturn
 
-from . import bridge_gunicorn, bridge_helper, editable, kernel, web
+from . import bridge_gunicorn, bridge_helper, bridge_hypercorn, bridge_uvicorn, editable, kernel, web
 from .answers import ANSWERS
-from .bridge_gate import Gate
+from .bridge_gate import Gate, exit_code
 from .bridge_helper import Directory, above
 from .errors import Refused, described
 from .kinds import Json
 from .sandbox import refusal
 from .view import View
+
+SERVERS = {"gunicorn": bridge_gunicorn.run, "hypercorn": bridge_hypercorn.run, "uvicorn": bridge_uvicorn.run}
 
 # What a service manager tells its service: not this process.
 FOREIGN = (
@@ -48,7 +52,7 @@ def run(spec: Json, requests: IO[bytes]) -> NoReturn:
         if not entered:
             enter(spec, directory)
         code = serve(spec, entered)
-        failed = "gunicorn exited with code %d (see `bridge.log`)" % code if code else None
+        failed = "%s exited with code %d (see `bridge.log`)" % (spec["server"], code) if code else None
     except Refused as error:
         failed = error.fields["reason"]
     except BaseException as error:
@@ -117,7 +121,7 @@ def arguments() -> list[str]:
 
 
 def serve(spec: Json, entered: Json) -> int:
-    """Runs gunicorn in the view, and returns its exit code."""
+    """Runs the server in the view, and returns its exit code."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -129,10 +133,39 @@ def serve(spec: Json, entered: Json) -> int:
     master = os.getpid()
     try:
         gate = Gate(entered, link, spec["header"])
-        return bridge_gunicorn.run(spec, gate, entered["sockets"], entered["passed"])
+        gate.slow_down()
+        return become(spec, gate, web.Sockets(entered["sockets"], entered["passed"]))
     finally:
         if os.getpid() == master:
             bridge_helper.stop(entered["helper"])
+
+
+def become(spec: Json, gate: Gate, sockets: web.Sockets) -> int:
+    """Becomes the server, and returns its exit code."""
+    name = spec["server"]
+    sys.argv = [os.path.join(sys.prefix, "bin", name), *spec["argv"]]
+    if sys.path[0] == "":
+        # As for a script, or for `python -m`.
+        sys.path[0] = spec["cwd"] if spec["is_module"] else os.path.dirname(sys.argv[0])
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise Refused("no_bridge", reason="%s cannot be imported (%s)" % (name, error)) from error
+
+    def end(*args: object) -> NoReturn:
+        """Ends it before it handles signals, or after: uvicorn signals itself in the end."""
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return SERVERS[name](gate, sockets)
+    except Refused:
+        raise
+    except SystemExit as error:
+        return exit_code(error)
+    except Exception:
+        traceback.print_exc()
+        return 1
 
 
 def view_of(spec: Json) -> View:

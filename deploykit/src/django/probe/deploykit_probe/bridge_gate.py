@@ -12,9 +12,8 @@ import threading
 import traceback
 import warnings
 from select import POLLIN, poll
-from typing import Any
+from typing import Callable, Iterable, Sequence
 
-from . import bridge_header
 from .bridge_helper import NICE
 from .connections import close_all
 from .errors import text_of
@@ -35,11 +34,12 @@ class Gate:
         """Takes what is known of the view, and the socket that leads to the helper."""
         self.staged, self.made, self.helper = entered["staged"], entered["made"], entered["helper"]
         self.link, self.header = link, header
-        self.cores = os.sched_getaffinity(0)
-        self.directory = ""
+        self.master, self.cores, self.directory = os.getpid(), os.sched_getaffinity(0), os.getcwd()
         # What the main process runs beside itself; a fork does not have it.
         self.threads: list[str] = []
         self.processes: list[str] = []
+        # The server's own threads.
+        self.servers: list[threading.Thread] = []
         link.setblocking(False)
         # Bytecode in a directory of placeholders would be lost.
         self.writes_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
@@ -61,13 +61,18 @@ class Gate:
         if os.getuid() == 0:
             os.nice(NICE)
 
-    def before_fork(self, arbiter: Any, worker: Any) -> None:
-        """Notes what the main process runs; after the gate, comes back to the live tree."""
+    def before_fork(self, workers: Iterable[int]) -> None:
+        """Notes what the main process runs beside its workers; after the gate, comes back to the live tree."""
         if self.is_free():
             self.come_back()
         else:
             close_all()
-            self.threads, self.processes = threads(), children({*arbiter.WORKERS, self.helper})
+            self.threads, self.processes = self.running(), children({*workers, self.helper})
+
+    def running(self) -> list[str]:
+        """Returns the names of Python's threads but the main one and the server's."""
+        known = [threading.main_thread(), *self.servers]
+        return [one.name for one in threading.enumerate() if one not in known]
 
     def come_back(self) -> None:
         """Leaves the view, which is gone, for the live tree at the same path."""
@@ -75,17 +80,24 @@ class Gate:
         sys.dont_write_bytecode = self.writes_no_bytecode
         os.sched_setaffinity(0, self.cores)
 
-    def wait(self, worker: Any) -> None:
-        """Waits until the gate is open; then the worker serves."""
+    def wait(self, workers: int, lives: Callable[[], bool], tasks: Sequence[str] = (), fault: str | None = None) -> None:
+        """Waits until the gate is open, or ends; then this worker serves. `lives` tells whether the server goes on."""
         if not self.is_free():
             self.directory = os.getcwd()
             load_pages()
             # No connection and no lock is held meanwhile.
             close_all()
-            self.say(self.problem(worker) or self.state(worker))
-            self.stay(worker)
+            fault = fault or self.fault()
+            if fault:
+                self.fail(fault)
+            else:
+                self.say(dict(self.state(), workers=workers, tasks=tasks))
+            self.stay(lives)
         self.come_back()
-        bridge_header.mark(worker, self.header)
+
+    def fail(self, reason: str) -> None:
+        """Lets the bridge end."""
+        self.say({"failed": reason})
 
     def say(self, message: Json) -> None:
         """Tells the helper something."""
@@ -93,19 +105,16 @@ class Gate:
         with contextlib.suppress(BrokenPipeError):
             self.link.send(json.dumps(dict(message, pid=os.getpid())).encode("ascii"))
 
-    def state(self, worker: Any) -> Json:
+    def state(self) -> Json:
         """Returns what deploykit has to know before it opens the gate."""
         return {
-            "workers": worker.cfg.workers,
-            "threads": self.threads + threads(),
-            "processes": self.processes + children(set()),
+            "threads": self.threads + self.running(),
+            "processes": self.processes + children({self.helper}),
             "written": written(self.made)[:MOST],
         }
 
-    def problem(self, worker: Any) -> Json:
-        """Returns why the worker cannot serve when the view is gone; nothing if it can."""
-        if not bridge_header.can_mark(worker):
-            return {"failed": "the application is not an ASGI 3 application"}
+    def fault(self) -> str | None:
+        """Returns why the worker cannot serve when the view is gone."""
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         names = [name for name in dir(settings) if name.isupper()] if getattr(settings, "configured", False) else []
         # Some settings say that they are deprecated.
@@ -115,16 +124,16 @@ class Gate:
         for path in (HIDDEN, self.staged):
             for name in names:
                 if path in texts[name]:
-                    return {"failed": "the setting `%s` holds a path of the staged tree" % name}
+                    return "the setting `%s` holds a path of the staged tree" % name
             for name, module in list(sys.modules.items()):
                 if path in str(getattr(module, "__file__", None)):
-                    return {"failed": "the module `%s` is imported from the staged tree" % name}
-        return {}
+                    return "the module `%s` is imported from the staged tree" % name
+        return None
 
-    def stay(self, worker: Any) -> None:
+    def stay(self, lives: Callable[[], bool]) -> None:
         """Stays until the gate is open; ends when the worker is told to, and with the main process."""
 
-        def leave(*args: Any) -> None:
+        def leave(*args: object) -> None:
             """Ends this worker."""
             raise SystemExit(0)
 
@@ -133,9 +142,8 @@ class Gate:
         waiting = poll()
         waiting.register(self.link, POLLIN)
         while not self.is_free():
-            if not worker.alive or os.getppid() != worker.ppid:
+            if not lives() or self.master not in (os.getpid(), os.getppid()):
                 leave()
-            worker.notify()
             waiting.poll(ALIVE)
         for number, handler in zip(numbers, own):
             signal.signal(number, handler or signal.SIG_DFL)
@@ -153,11 +161,6 @@ def load_pages() -> None:
             traceback.print_exc()
 
 
-def threads() -> list[str]:
-    """Returns the names of Python's threads but the main one."""
-    return [one.name for one in threading.enumerate() if one is not threading.main_thread()]
-
-
 def children(known: set[int]) -> list[str]:
     """Returns the names of this process's children but those that are known."""
     found = []
@@ -170,3 +173,9 @@ def children(known: set[int]) -> list[str]:
         if int(text.rsplit(")", 1)[1].split()[1]) == os.getpid() and int(name) not in known:
             found.append("%s (%s)" % (text[text.index("(") + 1 : text.rindex(")")], name))
     return found
+
+
+def exit_code(error: BaseException) -> int:
+    """Returns the exit code that an exception means."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    return code if isinstance(code, int) else 1 if code else 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any, Callable
 
+from . import bridge_header
 from .bridge_gate import Gate
 from .errors import Refused
-from .kinds import Json
+from .web import Sockets
 
 Hook = Callable[..., None]
 
@@ -35,43 +35,50 @@ WORKERS = {
 }
 
 
-def run(spec: Json, gate: Gate, sockets: int, passed: int) -> int:
+def run(gate: Gate, sockets: Sockets) -> int:
     """Runs gunicorn, and returns its exit code."""
-    sys.argv = [os.path.join(sys.prefix, "bin", "gunicorn"), *spec["argv"]]
-    if sys.path[0] == "":
-        # As for a script.
-        sys.path[0] = os.path.dirname(sys.argv[0])
-    try:
-        from gunicorn.app.wsgiapp import WSGIApplication
-        from gunicorn.arbiter import Arbiter
-        from gunicorn.config import Config
-        from gunicorn.errors import HaltServer
-    except ImportError as error:
-        raise Refused("no_bridge", reason="gunicorn cannot be imported (%s)" % error) from error
+    from gunicorn.app.wsgiapp import WSGIApplication
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.config import Config
+    from gunicorn.errors import HaltServer
+
+    def before_fork(arbiter: Any, worker: Any) -> None:
+        """Tells the gate which processes are workers."""
+        gate.before_fork(arbiter.WORKERS)
+
+    def wait(worker: Any) -> None:
+        """Waits at the gate."""
+
+        def lives() -> bool:
+            """Tells gunicorn that the worker lives."""
+            worker.notify()
+            return bool(worker.alive)
+
+        fault = None if bridge_header.can_mark(worker) else "the application is not an ASGI 3 application"
+        gate.wait(worker.cfg.workers, lives, fault=fault)
+        bridge_header.mark(worker, gate.header)
+
     address = Config.address
     for name, value in SETTINGS.items():
         setattr(Config, name, value)
-    Config.pre_fork = with_hook("pre_fork", first=gate.before_fork)
-    Config.post_worker_init = with_hook("post_worker_init", last=gate.wait)
+    Config.pre_fork = with_hook("pre_fork", first=before_fork)
+    Config.post_worker_init = with_hook("post_worker_init", last=wait)
     Arbiter.reexec = lambda arbiter: arbiter.log.warning("SIGUSR2 is ignored")
     murder = Arbiter.murder_workers
     # A boot at a low priority may take longer than a worker may be silent.
     Arbiter.murder_workers = lambda arbiter: murder(arbiter) if gate.is_free() else None
     try:
         application = WSGIApplication("%(prog)s [OPTIONS] [APP_MODULE]")
-        check(application.cfg, address.fget(application.cfg), passed, sockets)
+        check(application.cfg, address.fget(application.cfg), sockets)
         gate.directory = os.getcwd()
-        gate.slow_down()
         application.run()
     except HaltServer as error:
         # Another worker failed to boot while gunicorn ended for the first one.
         return int(error.exit_status)
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 1 if error.code else 0
     return 0
 
 
-def check(cfg: Any, address: list[Any], passed: int, sockets: int) -> None:
+def check(cfg: Any, address: list[Any], sockets: Sockets) -> None:
     """Refuses settings that a bridge does not know."""
     kind = cfg.worker_class
     if not {"%s.%s" % (one.__module__, one.__qualname__) for one in kind.__mro__} & WORKERS:
@@ -79,10 +86,7 @@ def check(cfg: Any, address: list[Any], passed: int, sockets: int) -> None:
     if getattr(cfg, "dirty_apps", None):
         raise Refused("no_bridge", reason="gunicorn runs applications in processes of its own (`dirty_apps`)")
     # As gunicorn counts them.
-    count = passed + sum(isinstance(one, int) for one in address) or len(address)
-    if count != sockets:
-        reason = "the web's main process listens on %d sockets, and its settings name %d" % (sockets, count)
-        raise Refused("no_bridge", reason=reason)
+    sockets.compare(sockets.passed + sum(isinstance(one, int) for one in address) or len(address))
 
 
 def with_hook(name: str, first: Hook | None = None, last: Hook | None = None) -> property:

@@ -1,4 +1,4 @@
-"""The header of a bridge's answers."""
+"""The header of a bridge's answers, where gunicorn serves."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ INTERVAL = 0.01
 # Seconds after which a bridge that should end is killed.
 PATIENCE = 10.0
 
-# The lowest number of a file descriptor that is not gunicorn's.
+# The lowest number of a file descriptor that is not the server's.
 ABOVE = 64
 
 # The lower priority of a boot.
@@ -85,7 +85,7 @@ def start(spec: Json, directory: Directory, view: View, link: socket.socket, the
 
 def stop(helper: int) -> None:
     """Stops the helper."""
-    # gunicorn waits for all children, and its PID may be somebody else's then.
+    # gunicorn waits for all children, and the PID may be somebody else's then.
     with contextlib.suppress(ChildProcessError):
         if os.waitpid(helper, os.WNOHANG) == (0, 0):
             os.kill(helper, signal.SIGKILL)

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import struct
+from typing import NamedTuple
 
 from . import kernel
 from .errors import Refused, readable
@@ -22,6 +23,24 @@ HANDED = 5.0
 
 # Where the listening sockets of a service begin.
 FIRST = 3
+
+
+class Sockets(NamedTuple):
+    """The listening sockets that were taken."""
+
+    taken: int
+    # How many of them systemd passed to the web.
+    passed: int
+
+    def compare(self, named: int) -> None:
+        """Refuses unless there are as many as the server's settings name."""
+        if self.taken != named:
+            reason = "the web's main process listens on %d sockets, and its settings name %d" % (self.taken, named)
+            raise Refused("no_bridge", reason=reason)
+
+    def numbers(self) -> range:
+        """Returns their descriptors."""
+        return range(FIRST, FIRST + self.taken)
 
 
 def compare(main: int) -> None:

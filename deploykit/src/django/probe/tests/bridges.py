@@ -141,7 +141,8 @@ class Site:
         self.python = "/usr/bin/python3" if user != os.getuid() else sys.executable
         self.live, self.state = top / "app", top / "app/.deploykit"
         self.staged, self.directory = self.state / "staged", self.state / "bridge"
-        self.worker_class, self.application, self.arguments = "sync", "config.wsgi", ["--workers", "2"]
+        self.server, self.worker_class, self.application = "gunicorn", "sync", "config.wsgi"
+        self.arguments = ["--workers", "2"]
         self.activated = False
         self.started: list[subprocess.Popen[bytes]] = []
         for directory in ("uploads", "collected", ".deploykit/bridge", ".deploykit/static"):
@@ -186,18 +187,22 @@ class Site:
         self.started.append(process)
         return process
 
-    def gunicorn(self) -> list[str]:
-        """Returns the arguments of gunicorn."""
-        number = self.listener.fileno()
-        pidfile = str(self.top / "gunicorn.pid")
-        bind = [] if self.activated else ["-b", "fd://%d" % number]
-        return [*self.arguments, "-k", self.worker_class, *bind, "-p", pidfile, self.application]
+    def argv(self) -> list[str]:
+        """Returns the arguments of the server."""
+        number = 3 if self.activated else self.listener.fileno()
+        if self.server == "uvicorn":
+            return [*self.arguments, "--fd", str(number), self.application]
+        pidfile = str(self.top / "web.pid")
+        bind = ["-b", "fd://%d" % number, "-p", pidfile]
+        if self.server == "hypercorn":
+            return [*self.arguments, *bind, self.application]
+        return [*self.arguments, "-k", self.worker_class, *bind[2 if self.activated else 0 :], self.application]
 
     def start_web(self, *by: str) -> subprocess.Popen[bytes]:
         """Starts the web, possibly by a program, and waits until it serves."""
         number = str(self.listener.fileno())
         activate = [self.python, "-c", ACTIVATE, number] if self.activated else []
-        argv = [*by, *activate, self.python, "-B", "-m", "gunicorn", *self.gunicorn()]
+        argv = [*by, *activate, self.python, "-B", "-m", self.server, *self.argv()]
         log = (self.top / "web.log").open("ab")
         self.web = self.start(*argv, cwd=self.live, pass_fds=[self.listener.fileno()], stdout=log, stderr=log)
         log.close()
@@ -211,7 +216,9 @@ class Site:
         spec = {
             "directory": str(self.directory),
             "main": self.web.pid,
-            "argv": self.gunicorn(),
+            "server": self.server,
+            "argv": self.argv(),
+            "is_module": True,
             "cwd": str(self.live),
             "umask": 0o022,
             "nofile": [256, 512],
@@ -272,7 +279,8 @@ class Site:
     def take_over(self) -> None:
         """Lets the bridge serve in the place of the web."""
         self.ready()
-        assert self.stop(self.web) == 0
+        # uvicorn signals itself in the end.
+        assert self.stop(self.web) in (0, -signal.SIGTERM)
         self.switch()
         self.open_gate()
         until((self.directory / "free").exists, "the view is gone")
@@ -390,6 +398,8 @@ class Visitor:
         self.pages: list[Page] = []
         self.failed: list[BaseException] = []
         self.stopping = threading.Event()
+        # uvicorn and hypercorn, when they end, close connections that they have accepted and not yet read from.
+        self.is_lenient = "uvicorn" in site.server + site.worker_class or site.server == "hypercorn"
         self.thread = threading.Thread(target=self.run)
 
     def __enter__(self) -> Visitor:
@@ -409,13 +419,13 @@ class Visitor:
     def ask(self, target: str) -> Page:
         """Asks for a page."""
         while True:
+            is_lenient = self.is_lenient
             page = Page(self.site, target)
             try:
                 assert page.read(), "the answer is empty"
                 return page
             except (AssertionError, ConnectionResetError):
-                # uvicorn, when it ends, closes connections that it has accepted and not yet read from.
-                if "uvicorn" not in self.site.worker_class:
+                if not is_lenient:
                     raise
 
     def __exit__(self, *exception: object) -> None:
@@ -424,6 +434,34 @@ class Visitor:
         self.thread.join(60)
         assert not self.thread.is_alive()
         assert self.failed == []
+
+
+def visited(site: Site) -> None:
+    """Takes a site over the whole sequence while a visitor asks, and writes."""
+    site.start_web()
+    targets = ("/facts/", "/write/", "/stream/")
+    with Visitor(site, *targets) as visitor:
+        site.start_bridge()
+        site.take_over()
+        # Their bridges do not.
+        visitor.is_lenient &= site.server == "gunicorn"
+        until(lambda: {page.target for page in list(visitor.pages) if page.is_marked} == {*targets}, "the bridge serves")
+        slow = Page(site, "/slow/")
+        until((site.live / "uploads/slow").exists, "the request is under way")
+        site.start_web()
+        site.bridge.terminate()
+        (site.live / "uploads/go-on").touch()
+        assert (slow.body, slow.is_marked, site.bridge.wait(timeout=60)) == ("new", True, 0)
+        count = len(visitor.pages)
+        until(lambda: len(visitor.pages) > count + 10, "the web serves")
+    pages = visitor.pages
+    assert {page.status for page in pages} == {200}
+    versions = ["old" if "old" in page.body else "new" for page in pages]
+    assert versions == sorted(versions, reverse=True)
+    first = versions.index("new")
+    assert pages[first].is_marked
+    assert not [page for page in [*pages[:first], pages[-1]] if page.is_marked]
+    assert {page.body for page in pages[first:] if page.target == "/stream/"} == {"new" * 3}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,10 @@ NAMES = (
 
 
 # What serves, beside Django.
-SERVERS = "gevent greenlet gunicorn h11 uvicorn uvicorn_worker zope_event zope_interface"
+SERVERS = (
+    "gevent greenlet gunicorn h11 h2 hpack hypercorn hyperframe priority uvicorn uvicorn_worker wsproto zope_event"
+    " zope_interface"
+)
 
 
 def extract(names: str, directory: Path) -> Path:

@@ -14,9 +14,9 @@ from typing import Iterator
 
 import pytest
 
-from .bridges import HOLD, OWN_NICE, USERS, WSGI, Page, Site, Visitor, site_of, until
+from .bridges import HOLD, OWN_NICE, USERS, WSGI, Page, Site, site_of, until, visited
 
-WAITING = {"workers": 2, "threads": [], "processes": [], "written": []}
+WAITING = {"workers": 2, "threads": [], "tasks": [], "processes": [], "written": []}
 
 # Classes of workers, with their applications and options.
 KINDS = {
@@ -48,11 +48,11 @@ def test_it_waits_then_serves_then_ends(site: Site) -> None:
     """Answers wait while the gate is shut; then all of them come from the bridge, at the live paths."""
     mounts = Path("/proc/self/mountinfo").read_text()
     site.start_web()
-    pidfile, files = (site.top / "gunicorn.pid").read_text(), site.files()
+    pidfile, files = (site.top / "web.pid").read_text(), site.files()
     site.start_bridge()
     assert site.ready() == [WAITING] * 2
     assert json.loads((site.directory / "master").read_text())["pid"] == site.bridge.pid
-    assert (Page(site, "/facts/").facts["version"], (site.top / "gunicorn.pid").read_text()) == ("old", pidfile)
+    assert (Page(site, "/facts/").facts["version"], (site.top / "web.pid").read_text()) == ("old", pidfile)
     assert site.stop(site.web) == 0
     pages = [Page(site, "/facts/") for _ in range(8)]
     site.switch()
@@ -74,35 +74,9 @@ def test_it_waits_then_serves_then_ends(site: Site) -> None:
     )
     assert site.stop(site.bridge) == 0
     assert site.processes() == []
-    assert site.files() == sorted({*files, "app/uploads/new"} - {"gunicorn.pid"})
+    assert site.files() == sorted({*files, "app/uploads/new"} - {"web.pid"})
     assert sorted(path.name for path in site.directory.iterdir()) == ["free", "gate", "log", "master", "ready", "view"]
     assert Path("/proc/self/mountinfo").read_text() == mounts
-
-
-def visited(site: Site) -> None:
-    """Takes a site over the whole sequence while a visitor asks, and writes."""
-    site.start_web()
-    targets = ("/facts/", "/write/", "/stream/")
-    with Visitor(site, *targets) as visitor:
-        site.start_bridge()
-        site.take_over()
-        until(lambda: {page.target for page in list(visitor.pages) if page.is_marked} == {*targets}, "the bridge serves")
-        slow = Page(site, "/slow/")
-        until((site.live / "uploads/slow").exists, "the request is under way")
-        site.start_web()
-        site.bridge.terminate()
-        (site.live / "uploads/go-on").touch()
-        assert (slow.body, slow.is_marked, site.bridge.wait(timeout=60)) == ("new", True, 0)
-        count = len(visitor.pages)
-        until(lambda: len(visitor.pages) > count + 10, "the web serves")
-    pages = visitor.pages
-    assert {page.status for page in pages} == {200}
-    versions = ["old" if "old" in page.body else "new" for page in pages]
-    assert versions == sorted(versions, reverse=True)
-    first = versions.index("new")
-    assert pages[first].is_marked
-    assert not [page for page in [*pages[:first], pages[-1]] if page.is_marked]
-    assert {page.body for page in pages[first:] if page.target == "/stream/"} == {"new" * 3}
 
 
 def test_no_request_fails(site: Site) -> None:
@@ -301,7 +275,7 @@ def test_a_unix_socket_stays(ordinary: Site) -> None:
 def test_the_holder_hands_the_socket_over(ordinary: Site) -> None:
     """Where the web's parent holds it."""
     number = ordinary.listener.fileno()
-    argv = [ordinary.python, "-c", HOLD, str(number), ordinary.python, "-B", "-m", "gunicorn", *ordinary.gunicorn()]
+    argv = [ordinary.python, "-c", HOLD, str(number), ordinary.python, "-B", "-m", "gunicorn", *ordinary.argv()]
     holder = ordinary.start(*argv, cwd=ordinary.live, pass_fds=[number], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     main = int(holder.stdout.readline())

@@ -49,7 +49,7 @@ subprocess.Popen(["sleep", "1000"])
     (told,) = site.ready()
     (process,) = told.pop("processes")
     written = [str(site.live / name) for name in ("boot.txt", "secrets.json", "state/deep/new")]
-    assert told == {"workers": 1, "threads": ["poller"], "written": written}
+    assert told == {"workers": 1, "threads": ["poller"], "tasks": [], "written": written}
     assert process.startswith("sleep (")
     os.kill(int(process[len("sleep (") : -1]), signal.SIGKILL)
     assert site.stop(site.bridge) == 0
@@ -113,7 +113,7 @@ def test_a_boot_may_take_longer_than_a_request(site: Site) -> None:
     text = "import time\nbegan = time.monotonic()\nwhile time.monotonic() < began + 3: pass\n"
     site.write(site.staged / "config/wsgi.py", WSGI + text)
     site.start_web()
-    site.start_bridge(site.spec(argv=["--timeout", "1", *site.gunicorn()]))
+    site.start_bridge(site.spec(argv=["--timeout", "1", *site.argv()]))
     assert len(site.ready()) == 2
     assert "TIMEOUT" not in site.log()
     site.take_over()
@@ -140,7 +140,7 @@ def test_no_socket(site: Site) -> None:
 
 def test_another_number_of_sockets(site: Site) -> None:
     """A socket is for something else."""
-    argv = [*site.gunicorn(), "-b", "127.0.0.1:1", "-b", "fd://7"]
+    argv = [*site.argv(), "-b", "127.0.0.1:1", "-b", "fd://7"]
     assert refused(site, argv=argv) == "the web's main process listens on 1 sockets, and its settings name 2"
 
 
@@ -148,7 +148,7 @@ def test_unknown_workers(site: Site) -> None:
     """Of a class of the site's own, which may serve before the gate is open."""
     text = "from gunicorn.workers.base import Worker\nclass Own(Worker): pass\n"
     site.write(site.staged / "config/workers.py", text)
-    argv = [*site.gunicorn(), "-k", "config.workers.Own"]
+    argv = [*site.argv(), "-k", "config.workers.Own"]
     assert refused(site, argv=argv) == "workers of class `config.workers.Own` are unknown"
 
 
@@ -157,7 +157,7 @@ def test_workers_of_the_sites_own(site: Site) -> None:
     text = "from gunicorn.workers.sync import SyncWorker\nclass Own(SyncWorker): pass\n"
     site.write(site.staged / "config/workers.py", text)
     site.start_web()
-    site.start_bridge(site.spec(argv=[*site.gunicorn(), "-k", "config.workers.Own"]))
+    site.start_bridge(site.spec(argv=[*site.argv(), "-k", "config.workers.Own"]))
     site.take_over()
     assert Page(site, "/facts/").is_marked
 
@@ -177,7 +177,7 @@ def test_broken_settings_of_gunicorn(site: Site) -> None:
 def test_no_asgi(site: Site) -> None:
     """uvicorn looks at an application to find out what it is."""
     site.write(site.staged / "config/asgi.py", ASGI + "inner = application\ndef application(scope): return inner\n")
-    argv = [*site.gunicorn(), "-k", "uvicorn_worker.UvicornWorker", "config.asgi"]
+    argv = [*site.argv(), "-k", "uvicorn_worker.UvicornWorker", "config.asgi"]
     argv.remove("config.wsgi")
     assert refused(site, argv=argv) == "the application is not an ASGI 3 application"
 
