@@ -21,7 +21,7 @@ const SHOWN: usize = 20;
 pub(super) struct Apart {
     /// The files of the databases that are migrated.
     pub databases: Vec<DatabaseFile>,
-    /// Directories of uploads.
+    /// Directories of uploads that are live already. What is written into another one is carried over.
     pub uploads: Vec<PathBuf>,
 }
 
@@ -43,8 +43,9 @@ impl Apart {
             let is_new = !tree.path.join(&path).exists() && !tree.repository.join(&path).exists();
             Some(DatabaseFile { alias: database.alias.clone(), path, is_new })
         });
-        let uploads = site.uploads.iter().filter_map(|directory| inside(directory, &tree.path)).collect();
-        Apart { databases: databases.collect(), uploads }
+        let uploads = site.uploads.iter().filter_map(|directory| inside(directory, &tree.path));
+        let is_live = |path: &PathBuf| tree.repository.join(path).symlink_metadata().is_ok();
+        Apart { databases: databases.collect(), uploads: uploads.filter(is_live).collect() }
     }
 
     pub(super) fn is_empty(&self) -> bool {

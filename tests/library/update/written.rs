@@ -10,13 +10,14 @@ use crate::support::snapshot::{Snapshot, assert_same};
 const SETTINGS: &str = "project/config/settings/base.py";
 const VIEWS: &str = "project/guestbook/views.py";
 
-/// Settings that make a key when there is none, and open a log.
+/// Settings that make a key when there is none, and with a directory of uploads that nobody has yet.
 const KEY: &str = "
 KEY_FILE = REPOSITORY / \"keys\" / \"site.key\"
 if not KEY_FILE.exists():
     KEY_FILE.parent.mkdir(exist_ok=True)
     KEY_FILE.write_text(os.urandom(8).hex())
 KEY = KEY_FILE.read_text()
+MEDIA_ROOT = REPOSITORY / \"summaries\"
 ";
 
 /// A data migration that writes a file with that key.
@@ -69,7 +70,8 @@ fn files_and_a_new_database() {
     withdraw(&site);
 
     publish(&[write_files]);
-    updated(&site);
+    let (report, _) = updated(&site);
+    assert!(!report.notices.join("\n").contains("boots in the window"), "{:?}", report.notices);
     assert_eq!(read("keys/site.key").len(), 16);
     assert_eq!(read("summaries/first.txt"), read("keys/site.key"), "the site goes on with that key");
     assert_tidy(&site);

@@ -14,7 +14,7 @@ impl Draft<'_> {
         let mut base = findings.base.clone();
         let known = base.value.is_some();
         if !known && !development && base.question.is_none() {
-            base.question = Some("the site's public address; ALLOWED_HOSTS names no host".to_owned());
+            base.question = Some("the site's public address; ALLOWED_HOSTS names no public host".to_owned());
         }
         self.out.text("base", &base, "\"https://www.example.org/\"");
         let mut connect = findings.connect.clone();
