@@ -49,14 +49,7 @@ impl Web {
             return Err(Unfit::new(format!("`{name}` runs as another user")));
         }
         let words = process.cmdline().map_err(unseen)?;
-        let Some(server) = Server::of(&words).or_else(|| Server::of(configured)) else {
-            let known = "gunicorn, uvicorn or hypercorn";
-            return Err(Unfit::new(format!("no process of `{name}` shows the command line of {known}")));
-        };
-        if !KNOWN.contains(&server.name) {
-            let server = server.name;
-            return Err(Unfit::new(format!("`{name}` is {server}, which cannot be started beforehand")));
-        }
+        let server = known(name, Server::of(&words).or_else(|| Server::of(configured)))?;
         let limit = process.limits().map_err(unseen)?.max_open_files;
         let value = |limit: LimitValue| match limit {
             LimitValue::Unlimited => None,
@@ -74,6 +67,19 @@ impl Web {
             files: [value(limit.soft_limit), value(limit.hard_limit)],
             memory: memory(&state.pids),
         })
+    }
+}
+
+/// Returns the server of a service, unless it is none that can be started beforehand.
+fn known<'w>(service: &str, server: Option<Server<'w>>) -> Result<Server<'w>, Unfit> {
+    match server {
+        Some(server) if KNOWN.contains(&server.name) => Ok(server),
+        Some(Server { name, .. }) => {
+            Err(Unfit::new(format!("`{service}` is {name}, which cannot be started beforehand")))
+        }
+        None => Err(Unfit::new(format!(
+            "no process of `{service}` shows the command line of gunicorn, uvicorn or hypercorn"
+        ))),
     }
 }
 
@@ -118,6 +124,24 @@ pub(super) fn memory(processes: &[ProcessId]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_servers_are_refused_by_name() {
+        let refused = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            known("web", Server::of(&words)).err().map(|Unfit(reason)| reason)
+        };
+        for line in ["uvicorn --fd 3 a:b", "python -m hypercorn -b fd://3 a:b"] {
+            assert_eq!(refused(line), None);
+        }
+        for (line, reason) in [
+            ("/v/bin/python /v/bin/daphne --fd 3 a:b", "`web` is daphne, which cannot be started beforehand"),
+            ("granian --interface wsgi a:b", "`web` is granian, which cannot be started beforehand"),
+            ("uwsgi --ini a", "no process of `web` shows the command line of gunicorn, uvicorn or hypercorn"),
+        ] {
+            assert_eq!(refused(line).as_deref(), Some(reason));
+        }
+    }
 
     #[test]
     fn a_relative_chdir_counts_from_the_directory_of_the_start() {
