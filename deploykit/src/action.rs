@@ -1,6 +1,7 @@
 //! Everything that can change a site, as values: performed by one function, journalled before it happens.
 
 mod bridge;
+mod early;
 pub(crate) mod executor;
 mod pages;
 
@@ -19,6 +20,7 @@ use crate::host::files::{self, FileError};
 use crate::host::{CommandError, Host, with_umask};
 use crate::services::{Goal, ServiceAction, stop_together};
 pub use bridge::{HandOver, OpenGate};
+pub use early::{KeepEarly, StartEarly};
 pub use pages::ServedPages;
 
 /// One change of the site: a state to reach, so that performing it twice, or after half of it, does no harm.
@@ -112,6 +114,10 @@ pub enum Action {
     EndBridge(crate::bridge::Bridge),
     /// Lets the service's own web server serve in its place.
     HandOver(HandOver),
+    /// Starts the web before the migrations if the maintenance page is shown to everybody.
+    StartEarly(StartEarly),
+    /// Stops a web that was started before the migrations, unless it serves as expected.
+    KeepEarly(KeepEarly),
 }
 
 /// Why an action failed: the error of the part that performed it.
@@ -259,6 +265,8 @@ impl Action {
             Action::OpenGate(gate) => gate.perform(&context.host)?,
             Action::EndBridge(bridge) => bridge.end()?,
             Action::HandOver(hand_over) => hand_over.perform(&context.host)?,
+            Action::StartEarly(early) => early.perform(&context.host)?,
+            Action::KeepEarly(early) => early.perform(&context.host)?,
         }
         Ok(())
     }

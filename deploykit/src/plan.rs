@@ -170,6 +170,9 @@ pub struct Forecast {
     /// The web server is booted beforehand, so no visitor waits for that.
     #[serde(default)]
     pub bridged: bool,
+    /// The web boots while the migrations run.
+    #[serde(default)]
+    pub early: bool,
     /// The window holds one more boot of Django, for the migrations.
     #[serde(default)]
     pub boots_to_migrate: bool,

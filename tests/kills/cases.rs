@@ -10,7 +10,7 @@ pub const KINDS: [&str; 8] = ["open", "rename", "link", "symlink", "unlink", "mk
 /// What a site is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// As it was made by hand.
+    /// As it was made by hand. Its web boots while the migrations run.
     ByHand,
     /// It was updated before: its virtualenv is a link to an environment already. Its files have odd names, its Git hooks fail,
     /// and no temporary directory can be used.

@@ -81,6 +81,12 @@ impl Place {
             // Nobody is told, and visitors wait.
             edit(&site.config, "[maintenance]\n", "[maintenance]\nwhen = \"needed\"\nhold = \"1m\"\n");
         }
+        if kind == Kind::ByHand {
+            // The web boots while the migrations run.
+            let port = site.front_address.rsplit(':').next().unwrap_or_default().to_owned();
+            edit(&site.config, &format!("http://{HOST}/"), &format!("http://localhost:{port}/"));
+            edit(&site.config, "[maintenance]\n", "[maintenance]\nstart-early = true\n");
+        }
         // Quick: nothing here dies by itself.
         edit(&site.supervisor_config, "stopwaitsecs=", "startsecs=0\nstopwaitsecs=");
         edit(&site.config, "role = ", "stay-up = \"0s\"\nrole = ");

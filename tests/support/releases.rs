@@ -9,7 +9,7 @@ use super::site::demo_site::{DemoSite, run};
 
 const SETTINGS: &str = "project/config/settings/base.py";
 const REQUIREMENTS: &str = "requirements/production.txt";
-const MODELS: &str = "project/guestbook/models.py";
+pub const MODELS: &str = "project/guestbook/models.py";
 const VIEWS: &str = "project/guestbook/views.py";
 const HOME: &str = "project/guestbook/templates/guestbook/home.html";
 const ABOUT: &str = "project/guestbook/templates/guestbook/about.html";
@@ -324,7 +324,7 @@ def shout(apps, schema_editor):
     add_migration(tree, "0002_shout", "0001_initial", body, "migrations.RunPython(shout)");
 }
 
-fn add_migration(tree: &Path, name: &str, after: &str, body: &str, operation: &str) {
+pub fn add_migration(tree: &Path, name: &str, after: &str, body: &str, operation: &str) {
     let text = format!(
         "from django.db import migrations, models  # noqa: F401\n\n\n{body}\n\n\
          class Migration(migrations.Migration):\n    dependencies = [(\"guestbook\", \"{after}\")]\n    \

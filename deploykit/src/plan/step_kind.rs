@@ -65,6 +65,8 @@ pub enum StepKind {
     Virtualenv,
     /// Brings the static files live.
     Static,
+    /// Starts the web before the migrations, where the site wants that.
+    StartEarly,
     /// Applies the pending migrations, or reverses them.
     Migrate,
     /// Starts the services with `role = "required"`.
@@ -95,14 +97,15 @@ use StepKind::{
     Announce, Backup, BootBridge, Check, Code, Collect, Fetch, Finish, HandOver, Jobs, LiveCheck,
     MaintenanceOff, Migrate, Migrations, OpenGate, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan,
     RehearseMigrations, RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv,
-    StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv, Wait,
+    StartEarly, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
+    Wait,
 };
 
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 38] = [
+const STEPS: [(StepKind, &str, Phase, bool); 39] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -130,6 +133,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 38] = [
     (Outputs, "outputs", Phase::Window, !ANCHOR),
     (Virtualenv, "virtualenv", Phase::Window, ANCHOR),
     (Static, "static", Phase::Window, ANCHOR),
+    (StartEarly, "start-early", Phase::Window, !ANCHOR),
     (Migrate, "migrate", Phase::Window, ANCHOR),
     (StartRequired, "start-required", Phase::Window, !ANCHOR),
     (OpenGate, "open-gate", Phase::Window, !ANCHOR),

@@ -101,6 +101,10 @@ pub(super) fn sections(config: &Config, report: &mut Report<'_>) {
     if smoke.base.is_none() && smoke.pages.iter().any(|page| page.path.starts_with('/')) {
         report("smoke.pages", "`base` is missing: the address that the paths belong to".to_owned());
     }
+    if maintenance.start_early && maintenance.page.is_none() {
+        let message = "`page` is missing: visitors must not reach the web before the migrations are done";
+        report("maintenance.start-early", message.to_owned());
+    }
     if maintenance.page.is_some()
         && smoke.base.is_some()
         && smoke.connect.is_none()

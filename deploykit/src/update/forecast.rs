@@ -30,6 +30,8 @@ pub(super) struct Known {
     pub boot: Duration,
     /// The web server was booted beforehand.
     pub bridged: bool,
+    /// The web boots while the migrations run.
+    pub early: bool,
     /// How many migrations there are.
     pub migrations: usize,
     /// The migrations run in a Django that boots for it in the window.
@@ -47,7 +49,8 @@ pub(super) struct Known {
 impl Known {
     /// Tells whether the web was started in an earlier run as it will be now: the windows of others have other steps.
     fn is_like(self, report: &Report) -> bool {
-        report.forecast.unwrap_or_default().bridged == self.bridged
+        let then = report.forecast.unwrap_or_default();
+        (then.bridged, then.early) == (self.bridged, self.early)
     }
 }
 
@@ -78,6 +81,7 @@ fn expect(steps: &[Step], known: Known, past: &[Report]) -> Forecast {
         runs: past.len(),
         boot_ms: crate::millis::of(known.boot),
         bridged: known.bridged,
+        early: known.early,
         boots_to_migrate: known.boots,
         migrations: if migrates { known.migrations } else { 0 },
         unmeasured: migrates
@@ -101,6 +105,10 @@ fn duration(step: &StepKind, known: Known, past: &[Report]) -> u64 {
         crate::millis::of(match step {
             StepKind::StopWeb => STOP,
             StepKind::SmokeCheck if known.bridged => MOVE,
+            StepKind::SmokeCheck if known.early => {
+                let migrate = duration(&StepKind::Migrate, known, past);
+                (known.boot + START).saturating_sub(Duration::from_millis(migrate)).max(MOVE)
+            }
             StepKind::SmokeCheck => known.boot + START,
             StepKind::Migrate => {
                 MIGRATION.saturating_mul(u32::try_from(known.migrations).unwrap_or(u32::MAX))
@@ -120,7 +128,7 @@ fn measured(step: &StepKind, known: Known, past: &[Report]) -> Option<u64> {
     let scaled = |report: &Report, took: u64| {
         let then = report.forecast.unwrap_or_default();
         match step {
-            StepKind::SmokeCheck if !known.bridged && then.boot_ms > 0 => {
+            StepKind::SmokeCheck if !known.bridged && !known.early && then.boot_ms > 0 => {
                 took.saturating_sub(then.boot_ms).saturating_add(crate::millis::of(known.boot))
             }
             StepKind::Migrate if then.migrations > 0 => {
@@ -152,6 +160,7 @@ mod tests {
     const KNOWN: Known = Known {
         boot: Duration::from_millis(400),
         bridged: false,
+        early: false,
         migrations: 3,
         boots: false,
         rehearsed: None,

@@ -23,7 +23,8 @@ use crate::update::services::{BACKGROUND, Services};
 
 use StepKind::{
     Backup, Code, Finish, HandOver, Jobs, MaintenanceOff, Migrate, OpenGate, Outputs, PageDown, PageUp,
-    SmokeCheck, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
+    SmokeCheck, StartEarly, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers,
+    Virtualenv,
 };
 
 /// What the operations answered, in the order of an update.
@@ -121,12 +122,15 @@ impl Recipe<'_> {
         let mut window: Vec<Step> = window.map(step).flat_map(with_own).collect();
         mind_own_steps(&mut window);
 
-        let forecast = forecast(site, &window, Known { is_rollback, ..self.known });
-        let short = services.is_short(forecast);
+        let known = Known { is_rollback, ..self.known };
+        let short = services.is_short(forecast(site, &window, known));
         let announcement = Announcement::new(site, request, self.facts, self.host, short)?;
         let [announce, wait] = announcement.steps()?;
         let (page_up, page) = announcement.page_up(services.web_stops())?;
         let page_down = announcement.page_down(&page_up);
+        let early = services.start_early(&page_up).filter(|_| !is_rollback);
+        let early = early.is_some_and(|early| start_early(&mut window, early, services.keep_early()));
+        let forecast = forecast(site, &window, Known { early, ..known });
         let maintenance_off = Announcement::off(&announce);
 
         let jobs = jobs::wait(site)?.map(|check| (Jobs, check));
@@ -177,6 +181,38 @@ fn end_first(bridge: Option<&Booted>, migrate: Check) -> Check {
         }
         (migrate, _) => migrate,
     }
+}
+
+/// Starts the web before the migrations. Their undo stops it first, and the start after them starts it again unless it is to be kept.
+/// Returns whether it is started.
+fn start_early(window: &mut Vec<Step>, early: Check, keep: Action) -> bool {
+    let Some(at) = window.iter().position(|step| step.id == Migrate) else { return false };
+    let early = match window[at].is_needed() {
+        true => early,
+        false => Check::unchanged("no migrations run"),
+    };
+    let early = Step::new(StartEarly, early);
+    let is_needed = early.is_needed();
+    if is_needed {
+        for step in window.iter_mut() {
+            match step.id {
+                Migrate if !step.change.undo.is_empty() => {
+                    step.change.undo.splice(0..0, early.change.undo.iter().cloned());
+                }
+                StartWeb => {
+                    for action in &mut step.change.actions {
+                        if let Action::Service(start) = action {
+                            start.old.clear();
+                        }
+                    }
+                    step.change.actions.insert(0, keep.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+    window.insert(at, early);
+    is_needed
 }
 
 /// Returns the steps of a tool that a rollback undoes before one of its own steps, where the undo of the update would.
@@ -261,6 +297,35 @@ pub(super) fn mind_own_steps(window: &mut [Step]) {
 mod tests {
     use super::*;
     use crate::plan::Phase;
+
+    #[test]
+    fn the_undo_of_migrations_first_stops_a_web_that_was_started_before_them() {
+        let action = |path: &str| Action::RemoveFile { path: path.into() };
+        let change = |does: &str, undo: &str| {
+            Check::Change(Change {
+                actions: vec![action(does)],
+                undo: vec![action(undo)],
+                ..Change::default()
+            })
+        };
+        let window = || {
+            let kinds = [Static, Migrate, StartRequired, StartWeb, SmokeCheck];
+            kinds.map(|kind| Step::new(kind, change("done", "undone"))).to_vec()
+        };
+        let early = change("started", "stopped");
+        let mut steps = window();
+        assert!(start_early(&mut steps, early.clone(), action("kept")));
+        let kinds: Vec<_> = steps.iter().map(|step| step.id.clone()).collect();
+        assert_eq!(kinds, [Static, StartEarly, Migrate, StartRequired, StartWeb, SmokeCheck]);
+        assert_eq!(steps[2].change.undo, [action("stopped"), action("undone")]);
+        assert_eq!(steps[4].change.actions, [action("kept"), action("done")]);
+
+        let mut steps = window();
+        steps[1] = Step::new(Migrate, Check::unchanged("no migrations are pending"));
+        assert!(!start_early(&mut steps, early, action("kept")));
+        assert_eq!(steps[1].change.reason, "no migrations run");
+        assert_eq!(steps[4].change.actions, [action("done")]);
+    }
 
     #[test]
     fn a_rollback_undoes_the_steps_of_a_tool_in_reverse() {

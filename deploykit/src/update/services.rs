@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::action::{Action, HandOver, OpenGate, ServedPages};
+use crate::action::{Action, HandOver, KeepEarly, OpenGate, ServedPages, StartEarly};
 use crate::bridge::{Booted, Bridge};
 use crate::git::counted;
 use crate::keys::{Size, written};
 use crate::operations::service_control::{Restart, Want, action};
-use crate::operations::smoke_check::{PageResult, SmokeCheck};
+use crate::operations::smoke_check::{Page, PageResult, SmokeCheck};
 use crate::operations::{Change, Check};
 use crate::plan::{Forecast, StepKind};
 use crate::services::{Goal, Role, STAY_UP, ServiceAction, ServiceState};
@@ -21,6 +21,9 @@ const BOOTS: u32 = 3;
 
 /// How long pages may be wrong that come from a web server which was started beforehand.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long the server in front may take until it shows the page.
+const SHOWN: Duration = Duration::from_secs(3);
 
 /// The roles that stop before the window opens.
 pub(super) const BACKGROUND: &[Role] = &[Role::Worker, Role::Timer];
@@ -135,6 +138,71 @@ impl<'p> Services<'p> {
             actions: vec![Action::HandOver(HandOver { bridge: bridge.clone(), pages })],
             ..Change::default()
         })
+    }
+
+    /// Starts the web before the migrations; `None` where the site does not want that.
+    pub(super) fn start_early(&self, page_up: &Check) -> Option<Check> {
+        let config = self.site.config();
+        config.maintenance.start_early.then(|| match self.early(page_up) {
+            Err(reason) => Check::unchanged(reason),
+            Ok(early) => Check::Change(Change {
+                reason: "the web boots while the migrations run".to_owned(),
+                undo: self.stops_of_web().into_iter().map(Action::Service).collect(),
+                actions: vec![Action::StartEarly(early)],
+                ..Change::default()
+            }),
+        })
+    }
+
+    fn early(&self, page_up: &Check) -> Result<StartEarly, &'static str> {
+        let of = |role| self.restart.start.iter().filter(move |start| start.service.role == role);
+        if of(Role::Web).next().is_none() {
+            return Err("the web did not run before, so it is not started");
+        }
+        if of(Role::Web).any(|start| start.socket.holder.is_some()) {
+            return Err("the socket is held");
+        }
+        let shown = match page_up {
+            Check::Change(change) => change.actions.iter().find_map(|action| match action {
+                Action::WriteFile { contents, .. } => Some(contents.trim().to_owned()),
+                _ => None,
+            }),
+            Check::Unchanged { .. } => None,
+        };
+        let shown = shown.ok_or("this update does not write the page, so visitors might reach the web")?;
+        let check = self.site.smoke_check().unwrap_or_default();
+        let pages = check.pages.iter().filter(|page| page.path.starts_with('/')).map(|page| Page {
+            status: Some(503),
+            contains: vec![shown.clone()],
+            ..Page::new(&page.path)
+        });
+        let pages: Vec<Page> = pages.collect();
+        if pages.is_empty() {
+            return Err(
+                "`smoke.pages` has no paths, so nothing tells whether the page is shown to everybody",
+            );
+        }
+        let page = SmokeCheck {
+            connect: None,
+            pages,
+            commands: Vec::new(),
+            deadline: SHOWN,
+            settle: Duration::ZERO,
+            ..check
+        };
+        Ok(StartEarly { page, start: of(Role::Required).chain(of(Role::Web)).cloned().collect() })
+    }
+
+    /// Stops a web that was started before the migrations, unless it serves as expected after them.
+    pub(super) fn keep_early(&self) -> Action {
+        let check = SmokeCheck { commands: Vec::new(), ..self.site.smoke_check().unwrap_or_default() };
+        let pages = Self::served(&self.restart.start, check);
+        Action::KeepEarly(KeepEarly { pages, stop: self.stops_of_web() })
+    }
+
+    fn stops_of_web(&self) -> Vec<ServiceAction> {
+        let web = self.restart.start.iter().filter(|start| start.service.role == Role::Web);
+        web.map(|start| ServiceAction { goal: Goal::Stopped, old: Vec::new(), ..start.clone() }).collect()
     }
 
     /// Checks that the started services still run after their `stay-up` time.

@@ -2,6 +2,7 @@
 
 mod beside;
 mod databases;
+mod early;
 mod environments;
 pub mod goes_back;
 mod held;

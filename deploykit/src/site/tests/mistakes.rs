@@ -262,6 +262,14 @@ fn pages_and_the_page_fit_together() {
 
 "#]].raw()
     );
+    assert_data_eq!(
+        mistakes("[maintenance]\nstart-early = true\n"),
+        str![[r#"
+2: maintenance.start-early: `page` is missing: visitors must not reach the web before the migrations are done
+
+"#]]
+        .raw()
+    );
     // Whole addresses need no base.
     parsed(&format!("{LEAST}[smoke]\npages = [\"https://example.org/\"]\n"));
 }
