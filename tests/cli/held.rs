@@ -22,9 +22,9 @@ fn requests_will_wait_and_have_waited() {
     let plan = on(site, &["plan"]).run().expect(0);
     let shown = steady(&plan.stdout, Some(site));
     let (_, shown) = shown.split_once("at once\n").unwrap();
-    let (before, memory) = shown.split_once("they take ").unwrap();
+    let (before, memory) = shown.split_once("it takes ").unwrap();
     let (_, after) = memory.split_once(" MB").unwrap();
-    let shown = format!("{before}they take [N] MB{after}");
+    let shown = format!("{before}it takes [N] MB{after}");
     assert_data_eq!(
         shown,
         str![[r#"
@@ -36,7 +36,7 @@ Window: the new version is started beforehand; requests will wait, about [S] s (
   code             [COMMIT] → [COMMIT]: 1 new commit on origin/main
                      [COMMIT] Release next
   open-gate        the web server that was started beforehand serves
-                     2 workers wait; until `hand-over` they take [N] MB besides the memory of the web service
+                     it takes [N] MB (2 workers) besides the memory of the web service, until `hand-over`
   smoke-check      /, /about/
 
 Afterwards

@@ -117,10 +117,10 @@ impl<'p> Services<'p> {
         Check::Change(Change {
             reason: "the web server that was started beforehand serves".to_owned(),
             details: vec![format!(
-                "{} wait; until `{}` they take {} besides the memory of the web service",
+                "it takes {} ({}) besides the memory of the web service, until `{}`",
+                Size(booted.memory),
                 counted(booted.workers, "worker"),
-                StepKind::HandOver,
-                Size(booted.memory)
+                StepKind::HandOver
             )],
             actions: vec![Action::OpenGate(gate)],
             // The service's own may have been started instead.
