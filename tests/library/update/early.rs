@@ -54,14 +54,26 @@ fn the_web_boots_while_the_migrations_run() {
     assert!(report.forecast.unwrap().early);
     assert_tidy(&site);
 
-    // It dies at its boot, and is started again.
+    // It dies at its boot, and is started again: in the window, the migration waits for its end.
+    let (page, log) = (site.maintenance_page.display(), site.root.join("log/gunicorn.log"));
+    let rest = format!(
+        "def rest(apps, schema_editor):
+    import pathlib, time
+    page, log = pathlib.Path(\"{page}\"), pathlib.Path(\"{}\")
+    until = time.monotonic() + 120
+    while page.exists() and \"no such column: guestbook_entry.weather\" not in log.read_text():
+        if time.monotonic() > until:
+            raise RuntimeError(\"the web was not started\")
+        time.sleep(0.05)
+",
+        log.display()
+    );
     site.publish(|tree| {
         let field = "    weather = models.CharField(max_length=20, default=\"fair\")\n";
         edit(tree, MODELS, "    written = ", &format!("{field}    written = "));
-        let body = "def rest(apps, schema_editor):\n    import time\n    time.sleep(3)\n";
         let operations = "migrations.RunPython(rest, migrations.RunPython.noop),
         migrations.AddField(\"entry\", \"weather\", models.CharField(default=\"fair\", max_length=20))";
-        add_migration(tree, "0003_weather", "0002_entry_mood", body, operations);
+        add_migration(tree, "0003_weather", "0002_entry_mood", &rest, operations);
         append(tree, WSGI, NEEDS_COLUMN);
     })
     .unwrap();
