@@ -1,5 +1,6 @@
 //! The target commit checked out beside the live checkout, seeing what that one sees.
 
+mod links;
 mod parked;
 mod placeholders;
 
@@ -144,7 +145,7 @@ impl StagedTree {
         };
         let mut exclude: Vec<PathBuf> = exclude.iter().map(excluded).collect();
         exclude.extend(self.path.strip_prefix(&live.top).ok().map(Path::to_owned));
-        let mirror = Mirror { live: &live.top, next: &self.path, exclude };
+        let mirror = Mirror { tree: self, live: &live.top, next: &self.path, exclude };
         let head = oid(&live.head("")?.commit)?;
         let kept = placeholders::find(&live.git2, oid(&self.commit)?, head);
         for kept in kept.reading("the directories that are kept for their names")? {
@@ -174,6 +175,7 @@ fn same_place(one: &Path, other: &Path) -> bool {
 }
 
 struct Mirror<'m> {
+    tree: &'m StagedTree,
     live: &'m Path,
     next: &'m Path,
     exclude: Vec<PathBuf>,
@@ -200,7 +202,7 @@ impl Mirror<'_> {
             }
             Found::Nothing if !has_excluded => {
                 if self.make_directories(path)? {
-                    symlink(&live, &next).at("link", &next)?;
+                    self.tree.link(path)?;
                 }
                 return Ok(());
             }
@@ -226,7 +228,7 @@ impl Mirror<'_> {
             Found::Nothing => {}
             _ => return Ok(()),
         }
-        Ok(symlink(&live, &next).at("link", &next)?)
+        Ok(self.tree.link(path)?)
     }
 
     /// Makes the directories above a path in the staged tree; `false` when a file or a link is in the way, which belongs to

@@ -150,9 +150,9 @@ impl Search<'_> {
 
     fn link(&mut self, path: PathBuf, staged: &Path) {
         let target = fs::read_link(staged).unwrap_or_default();
-        match target.strip_prefix(&self.tree.repository) {
-            Ok(inside) if inside == path => self.found.links.push(path),
-            Ok(inside) if look(&self.tree.path.join(inside)) == Found::Nothing => {
+        match self.tree.linked(&target) {
+            Some(inside) if inside == path => self.found.links.push(path),
+            Some(inside) if look(&self.tree.path.join(inside)) == Found::Nothing => {
                 self.found.moved.push((inside.to_owned(), path));
             }
             _ => self.found.new.push(path),
@@ -174,7 +174,7 @@ impl Search<'_> {
                 let kind = entry.file_type().at("look at", &staged)?;
                 let leads_to_live = || {
                     let target = fs::read_link(entry.path()).unwrap_or_default();
-                    target.starts_with(&self.tree.repository) || target.starts_with(&self.tree.path)
+                    self.tree.linked(&target).is_some() || target.starts_with(&self.tree.path)
                 };
                 if is_special(kind) || is_cache(&inner) || kind.is_symlink() && leads_to_live() {
                     return Ok(false);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::digest;
+use crate::git::StagedTree;
 use crate::host::files;
 
 /// How many directories of the staged tree are gone through, and how many files are compared; what is beyond is not.
@@ -89,7 +90,8 @@ impl Seen {
     /// Looks at what a staged tree links of the live checkout, and at which names there will be when it is live.
     /// `outputs` are paths, from the top, that steps of the site make.
     #[must_use]
-    pub fn look(staged: &Path, live: &Path, outputs: &[PathBuf]) -> Self {
+    pub fn look(tree: &StagedTree, outputs: &[PathBuf]) -> Self {
+        let (staged, live) = (&tree.path, &tree.repository);
         let outputs = outputs.iter().map(|path| live.join(path)).filter(|path| path.to_str().is_some());
         let mut seen = Seen { outputs: outputs.map(|path| (path, false)).collect(), ..Seen::default() };
         let mut waiting = std::collections::VecDeque::from([PathBuf::new()]);
@@ -107,7 +109,9 @@ impl Seen {
                         found += 1;
                         waiting.push_back(inside);
                     }
-                    files::Found::Link(target) if target == live.join(&inside) => seen.add_linked(&target),
+                    files::Found::Link(target) if tree.is_link(&inside, &target) => {
+                        seen.add_linked(&live.join(&inside));
+                    }
                     _ => {}
                 }
             }
@@ -330,10 +334,14 @@ mod tests {
         (top, live, staged)
     }
 
+    fn tree(live: &Path, staged: &Path) -> StagedTree {
+        StagedTree { repository: live.to_owned(), path: staged.to_owned(), commit: String::new() }
+    }
+
     #[test]
     fn an_ignored_file_that_is_edited_added_or_removed_is_noticed() {
         let (_top, live, staged) = trees();
-        let mut seen = Seen::look(&staged, &live, &[]);
+        let mut seen = Seen::look(&tree(&live, &staged), &[]);
         let known: Vec<_> = seen.files.keys().map(|path| path.strip_prefix(&live).unwrap()).collect();
         assert_eq!(
             known,
@@ -374,7 +382,7 @@ mod tests {
         let outputs = ["dist", "app/made.js", "fresh/deep"].map(PathBuf::from);
         fs::create_dir_all(staged.join("dist")).unwrap();
         fs::write(staged.join("dist/a.js"), "").unwrap();
-        let mut seen = Seen::look(&staged, &live, &outputs);
+        let mut seen = Seen::look(&tree(&live, &staged), &outputs);
         for made in ["dist", "fresh/deep", ".static.deploykit-20261122-1", ".venv.deploykit-original"] {
             fs::create_dir_all(live.join(made)).unwrap();
             fs::write(live.join(made).join("b.json"), "").unwrap();
@@ -392,7 +400,7 @@ mod tests {
     #[test]
     fn a_file_that_changes_between_the_look_and_the_end_is_noticed_afterwards() {
         let (_top, live, staged) = trees();
-        let mut seen = Seen::look(&staged, &live, &[]);
+        let mut seen = Seen::look(&tree(&live, &staged), &[]);
         fs::write(live.join("app/configuration.py"), "DEBUG = 1\n").unwrap();
         fs::write(live.join("new.py"), "").unwrap();
         seen.settle();

@@ -367,7 +367,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             this.filters(&tree)?;
             let seeded = this.seed_outputs(&tree)?;
             // Before anything reads them: what is edited from here on was not seen.
-            this.seen = Some(Seen::look(&tree.path, &tree.repository, &made));
+            this.seen = Some(Seen::look(&tree, &made));
             Ok(((beside, tree, seeded), String::new()))
         })?;
         if config.secrets.file.is_some() || !config.secrets.required.is_empty() {

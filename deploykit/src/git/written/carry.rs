@@ -258,7 +258,7 @@ impl CarryWritten {
     fn bring(&self, path: &Path) -> Result<(), GitError> {
         let (staged, live, taken) = (self.staged(path), self.live(path), self.taken(path));
         let from = match look(&staged) {
-            Found::Link(target) if target == live => &taken,
+            Found::Link(target) if self.tree.is_link(path, &target) => &taken,
             Found::Nothing => &taken,
             _ => &staged,
         };
@@ -286,12 +286,12 @@ impl CarryWritten {
 
     /// Puts a link to the live checkout into the staged tree, if that is still there.
     fn lead_to_live(&self, path: &Path) -> Result<(), FileError> {
-        let (staged, live) = (self.staged(path), self.live(path));
+        let staged = self.staged(path);
         let is_there = look(files::parent(&staged)) == Found::Directory;
         match look(&staged) {
-            Found::Link(target) if target == live => Ok(()),
-            Found::Link(_) => files::link(&staged, &live),
-            Found::Nothing if is_there => symlink(&live, &staged).at("link", &staged),
+            Found::Link(target) if self.tree.is_link(path, &target) => Ok(()),
+            Found::Link(_) => files::link(&staged, &self.tree.link_to(path)),
+            Found::Nothing if is_there => self.tree.link(path),
             _ => Ok(()),
         }
     }

@@ -1,7 +1,6 @@
 //! The site's own steps in the preparation. They run in the staged tree, and what they write does not reach the live site.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::Preparation;
@@ -65,7 +64,7 @@ impl Preparation<'_, '_> {
             let command = own_command(&step.task, &tree.path, &project, &self.host);
             let own = StepKind::Own(step.name.clone());
             self.step(own.clone(), |this| {
-                let copies: &mut Copies = match &mut copies {
+                let copies: &mut Copies<'_> = match &mut copies {
                     Some(copies) => copies,
                     None => copies.insert(Copies::take(&this.host, tree, config)?),
                 };
@@ -97,22 +96,20 @@ struct Place {
 
 /// What the staged tree shows of the live one, copied while the site's own steps run.
 #[derive(Debug)]
-struct Copies {
-    live: PathBuf,
-    staged: PathBuf,
+struct Copies<'t> {
+    tree: &'t StagedTree,
     places: Vec<Place>,
 }
 
-impl Copies {
+impl<'t> Copies<'t> {
     /// Replaces links into the live tree by copies. What is too large stays linked, and is looked at afterwards; what the
     /// site writes as it serves stays linked, and so do the secret files. What only builds write into never does.
-    fn take(host: &Host, tree: &StagedTree, config: &Config) -> Result<Copies, FileError> {
+    fn take(host: &Host, tree: &'t StagedTree, config: &Config) -> Result<Self, FileError> {
         let secret = [&config.secrets.file, &config.site.env_file];
-        let (live, staged) = (tree.repository.clone(), tree.path.clone());
         let (mut limit, mut limit_of_builds) = (LIMIT, LIMIT_OF_BUILDS);
-        let mut copies = Copies { live, staged, places: Vec::new() };
+        let mut copies = Copies { tree, places: Vec::new() };
         for inside in copies.links()? {
-            let (live, staged) = (copies.live.join(&inside), copies.staged.join(&inside));
+            let (live, staged) = (tree.repository.join(&inside), tree.path.join(&inside));
             // Other preparations link files of the virtualenv, and whoever builds there builds in the staged one.
             if is_of_the_site(&inside)
                 || config.python.virtualenv.as_ref().is_some_and(|virtualenv| virtualenv.starts_with(&live))
@@ -146,7 +143,7 @@ impl Copies {
 
     /// Puts a copy in the place of a link; `false` where that cannot be, as when the site changes what is copied.
     fn copy(&self, host: &Host, inside: &Path) -> Result<bool, FileError> {
-        let (live, staged) = (self.live.join(inside), self.staged.join(inside));
+        let (live, staged) = (self.tree.repository.join(inside), self.tree.path.join(inside));
         files::remove_file(&staged)?;
         match copy(host, &live, &staged) {
             Ok(()) => Ok(true),
@@ -159,16 +156,15 @@ impl Copies {
 
     /// Puts a link in the place of a copy.
     fn link(&self, inside: &Path) -> Result<(), FileError> {
-        let (live, staged) = (self.live.join(inside), self.staged.join(inside));
-        files::remove_tree(&staged)?;
-        symlink(&live, &staged).at("link", &staged)
+        files::remove_tree(&self.tree.path.join(inside))?;
+        self.tree.link(inside)
     }
 
     /// Returns the links of the staged tree that lead to the same place of the live one.
     fn links(&self) -> Result<Vec<PathBuf>, FileError> {
         let (mut links, mut directories) = (Vec::new(), vec![PathBuf::new()]);
         while let Some(directory) = directories.pop() {
-            let path = self.staged.join(&directory);
+            let path = self.tree.path.join(&directory);
             for entry in fs::read_dir(&path).at("read", &path)? {
                 let entry = entry.at("read", &path)?;
                 let inside = directory.join(entry.file_name());
@@ -176,7 +172,7 @@ impl Copies {
                     kind if kind.is_dir() => directories.push(inside),
                     kind if kind.is_symlink() => {
                         let leads_to = fs::read_link(entry.path()).unwrap_or_default();
-                        if leads_to == self.live.join(&inside) {
+                        if self.tree.is_link(&inside, &leads_to) {
                             links.push(inside);
                         }
                     }
@@ -193,8 +189,8 @@ impl Copies {
         let (mut written, mut outputs, mut notices, mut touched) =
             (Vec::new(), Vec::new(), Vec::new(), false);
         for place in &mut self.places {
-            let top =
-                if place.is_copy { self.staged.join(&place.inside) } else { self.live.join(&place.inside) };
+            let (staged, live) = (&self.tree.path, &self.tree.repository);
+            let top = if place.is_copy { staged.join(&place.inside) } else { live.join(&place.inside) };
             // A place that is gone has nothing in it.
             let now = stamps(&top, usize::MAX).unwrap_or_default();
             let changed = changed(&place.stamps, &now);
@@ -203,7 +199,7 @@ impl Copies {
                 true => place.inside.clone(),
                 false => place.inside.join(path),
             });
-            let is_rewritten = |path: &PathBuf| are_same(&self.staged.join(path), &self.live.join(path));
+            let is_rewritten = |path: &PathBuf| are_same(&staged.join(path), &live.join(path));
             let changed: Vec<PathBuf> =
                 changed.filter(|path| !place.is_copy || !is_rewritten(path).unwrap_or(false)).collect();
             let Some(first) = changed.first() else { continue };
@@ -236,7 +232,7 @@ impl Copies {
 }
 
 /// The copies do not outlive the steps.
-impl Drop for Copies {
+impl Drop for Copies<'_> {
     fn drop(&mut self) {
         crate::error::warn(self.rejoin());
     }
