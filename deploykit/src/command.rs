@@ -46,6 +46,9 @@ pub struct Command {
     /// What is read back from a journal does not: the Django that waited is gone.
     #[serde(skip)]
     may_be_forked: bool,
+    /// What is shown in its place.
+    #[serde(skip)]
+    shown: Option<Box<Command>>,
 }
 
 /// Environment variables whose values only the program sees.
@@ -72,6 +75,7 @@ impl Command {
             deadline_ms: None,
             secrets: Secrets::default(),
             may_be_forked: false,
+            shown: None,
         }
     }
 
@@ -122,6 +126,14 @@ impl Command {
     pub fn with_site_variables(mut self) -> Self {
         self.site_environment = true;
         self
+    }
+
+    /// Replaces the arguments by those of a program that runs this command, and that reads from its standard input how; this
+    /// command is shown all the same.
+    pub(crate) fn run_by<I: IntoIterator<Item = S>, S: AsRef<Path>>(mut self, args: I, input: &str) -> Self {
+        self.shown = Some(Box::new(self.clone()));
+        self.args.clear();
+        self.args(args).input(input)
     }
 
     /// Gives text or bytes to the standard input; default: closed. They are journalled, so they must not be secret.
@@ -198,6 +210,9 @@ impl Command {
 /// A line that can be pasted into a POSIX shell.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(shown) = &self.shown {
+            return shown.fmt(f);
+        }
         if let Some(directory) = &self.directory {
             write!(f, "cd {} && ", quote(&directory.to_string_lossy()))?;
         }

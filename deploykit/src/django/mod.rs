@@ -23,6 +23,7 @@ mod sandbox;
 mod session;
 mod static_files;
 mod static_rules;
+mod step_view;
 mod time_zone;
 mod twin;
 
@@ -55,4 +56,5 @@ pub use session::{Booting, OnDatabase, Pooling, Session};
 pub use static_files::{Collected, Collecting, Directories, LateFiles, Others, PlacedFiles, StaticFiles};
 pub(crate) use static_rules::originals;
 pub use static_rules::{StaticRecord, StaticSources, When};
+pub(crate) use step_view::in_view;
 pub(crate) use time_zone::spelled_time_zone;

@@ -12,6 +12,7 @@ mod packages;
 mod rehearsal;
 mod settled;
 mod site;
+mod step_view;
 mod twin;
 mod written;
 

@@ -79,6 +79,56 @@ fn commands_of_the_new_version_run_in_forks_of_it() {
 }
 
 #[test]
+fn a_command_of_the_preparation_finds_the_new_version_at_the_live_path() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let code = "import os; from django.conf import settings; from django.db import connection; \
+                tables = connection.introspection.table_names(); \
+                open('made', 'w').write('%s %s %s %s' % (os.getcwd(), settings.REPOSITORY, 'django_migrations' in tables, \
+                os.path.exists('guestbook/second.py')))";
+    for (name, after) in [("early", "staged-tree"), ("late", "check")] {
+        add(
+            &site,
+            &format!(
+                "[[steps]]\nname = \"{name}\"\nafter = \"{after}\"\noutputs = [\"project/{name}\"]\n\
+                 manage = [\"shell\", \"--no-imports\", \"-c\", \"{}\"]\n",
+                code.replace("made", name)
+            ),
+        );
+    }
+    add(
+        &site,
+        "[[steps]]\nname = \"other\"\nafter = \"check\"\noutputs = [\"where\"]\nrun = [\"sh\", \"-c\", \"pwd > where\"]\n",
+    );
+    site.publish_release_2().unwrap();
+    site.add_secret(NEW_SECRET, "salt").unwrap();
+    site.publish(|tree| crate::support::releases::write(tree, "project/guestbook/second.py", "")).unwrap();
+    updated(&site);
+    let (checkout, staged) = (site.checkout.display(), site.checkout.with_file_name(".site.deploykit-next"));
+    let read = |name: &str| fs::read_to_string(site.checkout.join(name)).unwrap();
+    for name in ["early", "late"] {
+        assert_eq!(read(&format!("project/{name}")), format!("{checkout}/project {checkout} True True"));
+    }
+    assert_eq!(
+        read("where"),
+        format!("{}\n", staged.display()),
+        "other programs may start what sees another tree"
+    );
+    let run = load(&site).state().runs().unwrap().pop().unwrap();
+    let transcript = fs::read_to_string(run.transcript()).unwrap();
+    assert!(transcript.contains("manage.py shell --no-imports -c"), "{transcript}");
+    assert_tidy(&site);
+
+    add(
+        &site,
+        "[[steps]]\nname = \"fails\"\nafter = \"check\"\nmanage = [\"shell\", \"-c\", \"raise SystemExit(7)\"]\n",
+    );
+    publish_good(&site, "third");
+    let error = deploykit::error_chain(&run_update(&site).unwrap_err());
+    assert!(error.contains("manage.py shell") && error.contains("exited with code 7"), "{error}");
+    assert_tidy(&site);
+}
+
+#[test]
 fn a_command_that_fails_in_a_fork_rolls_back() {
     let Some(site) = TestSite::builder().start() else { return };
     add(

@@ -255,7 +255,7 @@ after-failure = [[\"touch\", \"{root}/failed\"]]
     let (tree, live) = (site.root.join(".site.deploykit-next"), site.checkout.clone());
     assert_eq!(read("prepared"), tree.display().to_string());
     assert_eq!(read("prepared-release"), "RELEASE = \"2\"");
-    assert_eq!(read("looked-at"), tree.join("project").display().to_string());
+    assert_eq!(read("looked-at"), live.join("project").display().to_string());
     assert_eq!(read("compressed"), live.join("project").display().to_string());
     assert_eq!(read("live"), live.display().to_string());
     assert_eq!(read("live-release"), "RELEASE = \"2\"");

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::host::copies::{Copyable, Limit, Stamps, are_same, copy, copyable, stamps};
 use crate::host::files::{self, FileError, InPath};
 use crate::plan::StepKind;
-use crate::site::Config;
+use crate::site::{Config, OwnTask};
 use crate::update::error::{PreparationError, UpdateError};
 use crate::update::recipe::own_command;
 
@@ -69,7 +69,13 @@ impl Preparation<'_, '_> {
                     None => copies.insert(Copies::take(&this.host, tree, config)?),
                 };
                 step.memory().map_or(Ok(()), |need| need.check())?;
-                this.host.run_unread(&command)?;
+                let view = match step.task {
+                    OwnTask::Manage(_) => Some(this.step_view(tree, &project)?),
+                    OwnTask::Run(_) => None,
+                };
+                let shown = view.as_ref().map(|view| view.show(command.clone(), &config.site.project));
+                this.host.run_unread(shown.as_ref().unwrap_or(&command))?;
+                drop(view);
                 for notice in copies.look(&own)? {
                     this.notice(notice);
                 }

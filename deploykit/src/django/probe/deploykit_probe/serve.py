@@ -29,6 +29,7 @@ from . import (  # noqa: F401
     sandbox,
     site,
     static,
+    step_view,
     workers,
 )
 from .answers import ANSWERS, received, seal, send
@@ -131,6 +132,8 @@ def boot(requests: IO[bytes]) -> None:
     configuration = received(json.loads(requests.readline().decode("utf-8")))
     if "bridge" in configuration:
         bridge.run(configuration["bridge"], requests)
+    if "step" in configuration:
+        step_view.run(configuration["step"])
     if configuration.get("sandbox"):
         try:
             sandbox.enter(configuration["sandbox"], {requests.fileno(), ANSWERS.fileno()})
