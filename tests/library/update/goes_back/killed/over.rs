@@ -164,6 +164,31 @@ fn what_a_killed_preparation_left_goes() {
 }
 
 #[test]
+fn a_command_of_a_killed_preparation_leaves_nothing() {
+    let Some(site) = TestSite::builder().start() else { return };
+    let begun = site.root.join("begun");
+    add(
+        &site,
+        &format!(
+            "[[steps]]\nname = \"waits\"\nafter = \"check\"\n\
+             manage = [\"shell\", \"-c\", \"import time; open('{}', 'w').close(); time.sleep(60)\"]\n",
+            begun.display()
+        ),
+    );
+    publish_release_2(&site);
+    let before = Snapshot::of(&site);
+    let child = start_update(&site, "never", None);
+    assert!(wait_until(PATIENCE, || begun.exists()), "{}", site.logs());
+    drop(child);
+    fs::remove_file(&begun).unwrap();
+    let place = site.root.join(".site.live.deploykit-next");
+    assert!(place.is_dir(), "the live checkout is there for the command, which may go on");
+    assert!(update::recover(&load(&site), None, &mut |_: &Record| ()).unwrap().is_none());
+    assert!(!place.exists());
+    assert_as_before(&site, &before);
+}
+
+#[test]
 fn a_journal_that_cannot_be_read_is_an_error_or_harmless() {
     let Some(site) = TestSite::builder().build() else { return };
     let loaded = load(&site);
