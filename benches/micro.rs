@@ -138,6 +138,7 @@ fn plan(criterion: &mut Criterion) {
             rollback: None,
             rehearsal: None,
             bridge: None,
+            old_bridge: None,
             starts: None,
             steps: vec![Step::new(StepKind::Migrate, check)],
             notices: Vec::new(),

@@ -103,6 +103,9 @@ pub struct Plan {
     /// The new version's web server, which waits at its gate; `None`: the web boots in the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<PlannedBridge>,
+    /// The live version's web server, which waits for an undo; `None`: the old web boots in an undo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_bridge: Option<PlannedBridge>,
     /// When users are told that the site goes down; `None`: they are not told.
     pub starts: Option<Timestamp>,
     /// All steps after the preparation, in order.
@@ -120,7 +123,7 @@ pub struct Plan {
 pub struct PlannedBridge {
     /// How many workers wait at the gate.
     pub workers: usize,
-    /// The memory that it takes until the service's own web serves, in bytes.
+    /// The memory that it takes until it ends, in bytes.
     pub memory_bytes: u64,
 }
 

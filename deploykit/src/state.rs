@@ -185,6 +185,12 @@ impl State {
         self.directory.join("bridge")
     }
 
+    /// Returns the directory of the live version's web server that waits for an undo.
+    #[must_use]
+    pub fn old_bridge(&self) -> PathBuf {
+        self.directory.join("old-bridge")
+    }
+
     /// Returns what the site's Django said of itself; nothing when it was not asked yet.
     #[must_use]
     pub fn known(&self) -> Known {

@@ -20,9 +20,10 @@ pub enum Kind {
 }
 
 /// Where an update is killed that boots the new version's web server beforehand, beside the entries of `Extent::bridge`.
-const BRIDGE: [Kill; 4] = [
+const BRIDGE: [Kill; 5] = [
     Kill { kind: "mkdir=/bridge/view", after: true, number: 1 },
     Kill { kind: "rename=ready/", after: true, number: 1 },
+    Kill { kind: "mkdir=/old-bridge/view", after: true, number: 1 },
     Kill { kind: "rename=/bridge/gate", after: false, number: 1 },
     Kill { kind: "rename=/bridge/gate", after: true, number: 1 },
 ];

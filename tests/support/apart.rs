@@ -20,20 +20,19 @@ pub fn in_other_mounts(site: &DemoSite) -> Vec<String> {
 /// Returns what is left of a web server that was booted beforehand: its processes, its mounts, its files.
 pub fn left_of_bridge(site: &DemoSite) -> Vec<String> {
     let mut left = in_other_mounts(site);
-    let bridge = bridge(site);
     let of_site = format!(" {}/", site.root.display());
     for process in processes() {
         let directory = fs::read_link(process.join("cwd")).unwrap_or_default();
-        if directory.starts_with(&bridge) {
+        let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        if directory.starts_with(&site.root) && line.contains("# bridge") {
             left.push(format!("{} runs in {}", process.display(), directory.display()));
         }
         let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
         let mounts = mounts.lines().filter(|mount| mount.contains(&of_site));
         left.extend(mounts.map(|mount| format!("{} sees {mount}", process.display())));
     }
-    if bridge.exists() {
-        left.push(bridge.display().to_string());
-    }
+    let directories = [bridge(site), old_bridge(site)].into_iter().filter(|directory| directory.exists());
+    left.extend(directories.map(|directory| directory.display().to_string()));
     left
 }
 
@@ -45,6 +44,11 @@ pub fn bridge_serves(site: &DemoSite) -> bool {
 /// Returns the directory of the web server that was booted beforehand.
 pub fn bridge(site: &DemoSite) -> PathBuf {
     site.checkout.join(".deploykit/bridge")
+}
+
+/// Returns the directory of the old version's web server that waits for an undo.
+pub fn old_bridge(site: &DemoSite) -> PathBuf {
+    site.checkout.join(".deploykit/old-bridge")
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> {

@@ -99,7 +99,9 @@ fn look(site: &Site) -> Result<Status, Failure> {
 }
 
 fn running_bridge(state: &State) -> bool {
-    Bridge::left_in(&state.bridge()).ok().flatten().is_some_and(|bridge| bridge.is_open())
+    let mut left =
+        [state.bridge(), state.old_bridge()].into_iter().filter_map(|one| Bridge::left_in(&one).ok()?);
+    left.any(|bridge| bridge.is_open())
 }
 
 fn text(status: &Status) -> String {

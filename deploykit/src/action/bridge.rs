@@ -22,6 +22,9 @@ pub struct OpenGate {
     pub bridge: Bridge,
     /// Starts the manager's own web in its place, should it have ended.
     pub start: Vec<ServiceAction>,
+    /// It is the old version's: the pages are asked for as if the web had been started.
+    #[serde(default)]
+    pub is_undo: bool,
 }
 
 /// Waits until the manager's own web serves beside a bridge, ends the bridge, and checks the pages.
@@ -36,12 +39,17 @@ pub struct HandOver {
 impl OpenGate {
     pub(crate) fn perform(&self, host: &Host) -> Result<(), ActionError> {
         let Err(error) = self.bridge.open() else { return Ok(()) };
-        host.notice(&format!("{}; the web service is started instead", error_chain(&error)));
+        // In a recovery, it has ended with its run.
+        if !self.is_undo || self.bridge.is_ours() {
+            host.notice(&format!("{}; the web service is started instead", error_chain(&error)));
+        }
         self.bridge.end()?;
         for start in &self.start {
             start.perform(host)?;
-            // The check of the pages asks no manager whether the web lives.
-            ServiceAction { goal: Goal::StaysUp, ..start.clone() }.perform(host)?;
+            if !self.is_undo {
+                // The check of the pages asks no manager whether the web lives.
+                ServiceAction { goal: Goal::StaysUp, ..start.clone() }.perform(host)?;
+            }
         }
         Ok(())
     }

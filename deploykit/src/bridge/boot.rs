@@ -34,8 +34,8 @@ pub(crate) struct Boot<'b> {
     pub directory: &'b Path,
     /// Where its output goes.
     pub log: PathBuf,
-    /// The staged tree in place of the checkout.
-    pub tree: Mounted,
+    /// The staged tree in place of the checkout; `None`: it is the live version, which needs no view.
+    pub tree: Option<Mounted>,
     /// Other directories in place of live ones.
     pub show: Vec<Mounted>,
     /// How long it may take.
@@ -58,6 +58,14 @@ pub(crate) struct Booted {
     process: Child,
 }
 
+/// The web servers that wait at their gates. They end with this value, unless their gates are open.
+#[derive(Debug, Default)]
+pub(crate) struct Bridges {
+    pub new: Option<Booted>,
+    /// Serves if the run is undone.
+    pub old: Option<Booted>,
+}
+
 /// What a worker says of itself at the gate.
 #[derive(Debug, Deserialize)]
 struct Ready {
@@ -70,6 +78,9 @@ struct Ready {
     #[serde(default)]
     processes: Vec<String>,
     written: Vec<String>,
+    /// Files that it may write to, or has locked.
+    #[serde(default)]
+    files: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,8 +142,7 @@ impl Boot<'_> {
             "cwd": names::text(&self.web.directory),
             "umask": self.web.umask,
             "nofile": [soft, hard],
-            "live": names::text(&self.tree.live),
-            "staged": names::text(&self.tree.staged),
+            "tree": self.tree.as_ref().map(shown),
             "python": names::text(&self.python),
             "virtualenv": self.virtualenv.as_ref().map(shown),
             "show": self.show.iter().map(shown).collect::<Vec<Value>>(),
@@ -157,7 +167,7 @@ impl Boot<'_> {
             if let Some(first) = ready.first()
                 && ready.len() >= first.workers
             {
-                return match ready.iter().find_map(fault) {
+                return match ready.iter().find_map(|ready| self.fault(ready)) {
                     Some(fault) => Err(fault),
                     None => Ok(first.workers),
                 };
@@ -196,6 +206,23 @@ impl Boot<'_> {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
+    /// Returns why a worker must not wait at the gate.
+    fn fault(&self, ready: &Ready) -> Option<Unfit> {
+        let own = ready.threads.iter().map(|name| format!("thread `{name}`"));
+        let own = own.chain(ready.tasks.iter().map(|name| format!("task `{name}`")));
+        if let Some(own) = own.chain(ready.processes.iter().map(|name| format!("process {name}"))).next() {
+            let schema = if self.tree.is_some() { "present" } else { "new" };
+            return Some(Unfit::new(format!(
+                "the application starts {own} when it boots, which would meet the {schema} database schema"
+            )));
+        }
+        if let Some(path) = ready.written.first() {
+            return Some(Unfit::new(format!("the application writes `{path}` when it boots")));
+        }
+        let path = ready.files.first().filter(|_| self.tree.is_none())?;
+        Some(Unfit::new(format!("the application keeps `{path}` open, which the window may change")))
+    }
+
     /// Adds the last exception in its log, which tells a person more than how it ended.
     fn with_last_words(&self, what: &str) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
@@ -207,19 +234,6 @@ impl Boot<'_> {
         let line = text.lines().rev().take(LINES).find(is_exception);
         line.map_or_else(|| what.to_owned(), |line| format!("{what}: {line}"))
     }
-}
-
-/// Returns why a worker must not wait at the gate.
-fn fault(ready: &Ready) -> Option<Unfit> {
-    let own = ready.threads.iter().map(|name| format!("thread `{name}`"));
-    let own = own.chain(ready.tasks.iter().map(|name| format!("task `{name}`")));
-    if let Some(own) = own.chain(ready.processes.iter().map(|name| format!("process {name}"))).next() {
-        return Some(Unfit::new(format!(
-            "the application starts {own} when it boots, which would meet the present database schema"
-        )));
-    }
-    let path = ready.written.first()?;
-    Some(Unfit::new(format!("the application writes `{path}` when it boots")))
 }
 
 impl Booted {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use boot::{Boot, Booted};
+pub(crate) use boot::{Boot, Booted, Bridges};
 pub use error::BridgeError;
 pub(crate) use error::Unfit;
 pub(crate) use web::Web;
@@ -62,6 +62,11 @@ impl Bridge {
         self.is_alive() && self.directory.join("free").exists()
     }
 
+    /// Tells whether this process may open the gate.
+    pub(crate) fn is_ours(&self) -> bool {
+        ProcessId::of(own_pid()) == Some(self.owner)
+    }
+
     /// Opens the gate, and returns once the workers serve. Does nothing if it is open.
     ///
     /// # Errors
@@ -73,7 +78,7 @@ impl Bridge {
         }
         let open = self.directory.join("gate");
         if !open.exists() {
-            if ProcessId::of(own_pid()) != Some(self.owner) {
+            if !self.is_ours() {
                 return Err(BridgeError::NotOurs);
             }
             files::write_whole(&open, b"", 0o600)?;

@@ -41,6 +41,8 @@ pub enum StepKind {
     RehearsePages,
     /// Boots the new version's web server beside the live one, on the same socket.
     BootBridge,
+    /// Boots the live version's web server once more: an undo lets it serve at once.
+    BootOldBridge,
     /// Makes the plan.
     Plan,
     /// Announces the maintenance to users.
@@ -94,18 +96,18 @@ pub enum StepKind {
 }
 
 use StepKind::{
-    Announce, Backup, BootBridge, Check, Code, Collect, Fetch, Finish, HandOver, Jobs, LiveCheck,
-    MaintenanceOff, Migrate, Migrations, OpenGate, Outputs, Own, Packages, PageDown, PageUp, Pages, Plan,
-    RehearseMigrations, RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree, StagedVirtualenv,
-    StartEarly, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb, StopWorkers, Virtualenv,
-    Wait,
+    Announce, Backup, BootBridge, BootOldBridge, Check, Code, Collect, Fetch, Finish, HandOver, Jobs,
+    LiveCheck, MaintenanceOff, Migrate, Migrations, OpenGate, Outputs, Own, Packages, PageDown, PageUp,
+    Pages, Plan, RehearseMigrations, RehearsePages, Run, Secrets, Services, SmokeCheck, StagedTree,
+    StagedVirtualenv, StartEarly, StartRequired, StartWeb, StartWorkers, Static, StayUp, StopWeb,
+    StopWorkers, Virtualenv, Wait,
 };
 
 /// Whether a step of the site's own may follow.
 const ANCHOR: bool = true;
 
 /// The built-in steps, in the order of an update.
-const STEPS: [(StepKind, &str, Phase, bool); 39] = [
+const STEPS: [(StepKind, &str, Phase, bool); 40] = [
     (Run, "run", Phase::Prepare, !ANCHOR),
     (Fetch, "fetch", Phase::Prepare, !ANCHOR),
     (Services, "services", Phase::Prepare, !ANCHOR),
@@ -121,6 +123,7 @@ const STEPS: [(StepKind, &str, Phase, bool); 39] = [
     (RehearseMigrations, "rehearse-migrations", Phase::Prepare, !ANCHOR),
     (RehearsePages, "rehearse-pages", Phase::Prepare, !ANCHOR),
     (BootBridge, "boot-bridge", Phase::Prepare, !ANCHOR),
+    (BootOldBridge, "boot-old-bridge", Phase::Prepare, !ANCHOR),
     (Plan, "plan", Phase::Prepare, !ANCHOR),
     (Announce, "announce", Phase::Announce, !ANCHOR),
     (Wait, "wait", Phase::Announce, !ANCHOR),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use crate::action::Action;
-use crate::bridge::Booted;
+use crate::bridge::Bridges;
 use crate::django::{Collected, PendingMigration, Project, RestoreDatabase, Session, SiteFacts, When};
 use crate::git::CarryWritten;
 use crate::host::Host;
@@ -67,8 +67,8 @@ pub(super) struct Facts {
     pub unforked: Option<String>,
     /// What was seen on copies of the databases; `None`: nothing was tried there.
     pub rehearsed: Option<Rehearsed>,
-    /// The new version's web server at its gate.
-    pub bridge: Option<Booted>,
+    /// The web servers at their gates.
+    pub bridges: Bridges,
 }
 
 /// The migrations of a database, and the copy that is made before them.
@@ -109,12 +109,12 @@ impl Facts {
             return Ok(None);
         }
         let boot = self.session.boot_time();
-        let services = Services::new(site, &self.states, &self.baseline, boot, self.bridge.as_ref());
+        let services = Services::new(site, &self.states, &self.baseline, boot, self.bridges.new.as_ref());
         let known = Known {
             boot,
             migrations: self.pending().count() + usize::from(self.runs_command()),
             boots: self.carrying.migrates_live(),
-            bridged: self.bridge.is_some(),
+            bridged: self.bridges.new.is_some(),
             rehearsed: self.rehearsed.as_ref().and_then(Rehearsed::expected),
             copy: self.backups().map(Backup::duration).sum(),
             ..Known::default()
@@ -126,7 +126,7 @@ impl Facts {
             facts: &self.site,
             services: &services,
             known,
-            bridge: self.bridge.as_ref(),
+            bridges: &self.bridges,
             answers: self.answers(site, target, &services),
             course: Course::Update { rollback: self.rollback(), unforked: self.unforked.clone() },
             commits,
@@ -159,7 +159,7 @@ impl Facts {
             virtualenv: self.packages.change_in_window(services.web_stops()),
             static_files,
             migrate: self.migrate(self.migrations()),
-            smoke_check: services.smoke_check(self.bridge.is_some()),
+            smoke_check: services.smoke_check(self.bridges.new.is_some()),
         }
     }
 

@@ -136,7 +136,8 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
     for directory in directories.iter().filter(|directory| names::is_beside(directory, names::NEXT)) {
         warn(files::remove_tree(directory));
     }
-    end_bridge(state);
+    end_bridge(&state.bridge());
+    end_bridge(&state.old_bridge());
     warn(files::remove_tree(&state.rehearsal()));
     if let Some(run) = state.runs().unwrap_or_default().last() {
         warn(django::remove_half_copy(&run.path));
@@ -157,10 +158,10 @@ pub(super) fn sweep(site: &Site, state: &State, host: &Host) {
 }
 
 /// Ends a web server that waits at its gate, or whose run is over.
-fn end_bridge(state: &State) {
-    match Bridge::left_in(&state.bridge()) {
+fn end_bridge(directory: &Path) {
+    match Bridge::left_in(directory) {
         Ok(Some(bridge)) => warn(bridge.end()),
-        Ok(None) => warn(files::remove_tree(&state.bridge())),
+        Ok(None) => warn(files::remove_tree(directory)),
         // It may serve, and could not be ended without its record.
         Err(error) => warn(Err::<(), _>(error)),
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::action::{Context, executor};
-use crate::bridge::Booted;
+use crate::bridge::Bridges;
 use crate::error::warn;
 use crate::event::{Event, Outcome};
 use crate::host::users::own_name;
@@ -47,8 +47,8 @@ pub struct Update<'o> {
     pub(super) logs: LogMark,
     /// What the next update may rely on, once this one is over.
     pub(super) current: Current,
-    /// Ends before what it sees is put away.
-    pub(super) _bridge: Option<Booted>,
+    /// They end before what they see is put away.
+    pub(super) bridges: Bridges,
     pub(super) beside: Beside,
     pub(super) announcement: Announcement,
     /// The names of the static files that it adds.
@@ -126,6 +126,10 @@ impl Update<'_> {
         let course = runner.run(until_end(&self.plan.steps), &self.plan.hold);
         self.beside.stays = course.as_ref().is_ok_and(|course| needs_way_back(course.outcome));
         let course = course?;
+        if !needs_way_back(course.outcome) {
+            // Nothing is undone any more.
+            self.bridges.old = None;
+        }
         let mut report = self.report(&run, course);
         self.events.add_notices(&mut report.notices);
         if !needs_way_back(report.outcome) {

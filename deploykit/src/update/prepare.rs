@@ -24,6 +24,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use crate::bridge::Bridges;
 use crate::django::{Collected, DjangoError, Mounted, Project};
 use crate::error::warn;
 use crate::event::{Event, Observer};
@@ -308,8 +309,9 @@ impl<'s, 'o> Preparation<'s, 'o> {
             static_files: collected.as_ref().ok().and_then(Mounted::of),
             places_files: collected.as_ref().is_ok_and(|collected| collected.placed.is_some()),
             states: &states,
+            baseline: &baseline,
         };
-        let bridge = if is_needed { self.boot_bridge(&new)? } else { None };
+        let bridges = if is_needed { self.boot_bridges(&new)? } else { Bridges::default() };
         let carrying = self.written(&tree, apart, &outputs, static_root, migrates);
         let carrying = self.or_fail(StepKind::Plan, carrying)?;
         let unforked = self.end_twin(&mut session, unforked);
@@ -340,7 +342,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             outputs,
             unforked,
             rehearsed,
-            bridge,
+            bridges,
         })
     }
 
@@ -440,7 +442,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
         let planned = self.or_fail(StepKind::Plan, planned)?;
         let minded = self.mind_live_fault(planned.as_ref().map(|planned| &planned.plan));
         self.or_fail(StepKind::LiveCheck, minded)?;
-        let Facts { session, beside, states, collected, bridge, .. } = facts;
+        let Facts { session, beside, states, collected, bridges, .. } = facts;
         let added = collected.map(|collected| collected.added).unwrap_or_default();
         let Some(planned) = planned else {
             session.close(&self.host);
@@ -452,7 +454,7 @@ impl<'s, 'o> Preparation<'s, 'o> {
             let reason = "Nothing to do: the code, the packages, the static files and the database are as they must be.";
             return Ok(self.unchanged(reason.to_owned()));
         };
-        let ready = Ready { planned, session, current, beside, bridge, added };
+        let ready = Ready { planned, session, current, beside, bridges, added };
         Ok(Prepared::Ready(self.ready(&states, ready)))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::action::Action;
-use crate::bridge::Booted;
+use crate::bridge::{Booted, Bridges};
 use crate::command::Command;
 use crate::django::{Project, SiteFacts};
 use crate::host::Host;
@@ -47,8 +47,8 @@ pub(super) struct Recipe<'p> {
     pub facts: &'p SiteFacts,
     pub services: &'p Services<'p>,
     pub known: Known,
-    /// The web server at its gate, if one was booted beforehand.
-    pub bridge: Option<&'p Booted>,
+    /// The web servers at their gates.
+    pub bridges: &'p Bridges,
     pub answers: Answers,
     pub course: Course,
     /// The commit that is live, and the one that will be.
@@ -80,7 +80,7 @@ pub(super) struct Planned {
 
 impl Recipe<'_> {
     pub(super) fn plan(self) -> Result<Planned, Box<dyn Error + Send + Sync>> {
-        let Recipe { site, request, services, answers, .. } = self;
+        let Recipe { site, request, services, answers, bridges, .. } = self;
         let (rollback, rolls_back, inserted, unforked) = match self.course {
             Course::Update { rollback, unforked } => (Some(rollback), None, Vec::new(), unforked),
             Course::Rollback { run, inserted } => (None, Some(run), inserted, None),
@@ -100,16 +100,17 @@ impl Recipe<'_> {
             (Code, answers.code),
             (Virtualenv, answers.virtualenv),
             (Static, answers.static_files),
-            (Migrate, end_first(self.bridge, answers.migrate)),
+            (Migrate, end_first(bridges.new.as_ref(), answers.migrate)),
         ];
         changes.splice(1..1, answers.outputs.map(|outputs| (Outputs, outputs)));
         if is_rollback {
             // As the undo of the update would: migrations are reversed while the code that brought them is still live.
             changes.reverse();
         }
-        let stop = [(StopWeb, services.stop(&[Role::Web])), (Backup, answers.backup)];
+        let (stop_web, taken_over) = services.stop_web(bridges.old.as_ref());
+        let stop = [(StopWeb, stop_web), (Backup, answers.backup)];
         let start_web = (StartWeb, services.start(&[Role::Web]));
-        let (serve, behind_bridge) = match self.bridge {
+        let (serve, behind_bridge) = match &bridges.new {
             None => (start_web, [None, None]),
             Some(booted) => (
                 (OpenGate, services.open_gate(booted)),
@@ -126,11 +127,19 @@ impl Recipe<'_> {
         let short = services.is_short(forecast(site, &window, known));
         let announcement = Announcement::new(site, request, self.facts, self.host, short)?;
         let [announce, wait] = announcement.steps()?;
-        let (page_up, page) = announcement.page_up(services.web_stops())?;
+        let (mut page_up, page) = announcement.page_up(services.web_stops())?;
         let page_down = announcement.page_down(&page_up);
         let early = services.start_early(&page_up).filter(|_| !is_rollback);
         let early = early.is_some_and(|early| start_early(&mut window, early, services.keep_early()));
         let forecast = forecast(site, &window, Known { early, ..known });
+        // Nobody sees the page any more while the service's own web boots.
+        let after_page = match &mut page_up {
+            Check::Change(change) => Some(&mut change.undo),
+            Check::Unchanged { .. } => {
+                window.iter_mut().find(|step| step.id == StopWeb).map(|step| &mut step.change.undo)
+            }
+        };
+        after_page.into_iter().for_each(|undo| undo.extend(taken_over.clone()));
         let maintenance_off = Announcement::off(&announce);
 
         let jobs = jobs::wait(site)?.map(|check| (Jobs, check));
@@ -161,15 +170,18 @@ impl Recipe<'_> {
             rehearsal: None,
             starts: announcement.starts()?,
             forecast,
-            bridge: self
-                .bridge
-                .map(|booted| PlannedBridge { workers: booted.workers, memory_bytes: booted.memory }),
+            bridge: bridges.new.as_ref().map(planned),
+            old_bridge: bridges.old.as_ref().map(planned),
             steps: before.chain(window).chain(page_down).chain(after).chain(last).collect(),
             notices: services.notices().into_iter().chain(self.notices).collect(),
-            hold: services.hold(page, self.bridge),
+            hold: services.hold(page, bridges),
         };
         Ok(Planned { plan, announcement })
     }
+}
+
+fn planned(booted: &Booted) -> PlannedBridge {
+    PlannedBridge { workers: booted.workers, memory_bytes: booted.memory }
 }
 
 /// Ends a web server at its gate before the undo restores the database: nothing else may use that meanwhile.

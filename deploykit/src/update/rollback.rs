@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! PREPARE   run · code · packages · secrets · services · pages · check · migrations · rehearse-migrations · rehearse-pages
-//!           · boot-bridge
+//!           · boot-bridge · boot-old-bridge
 //! ANNOUNCE  announce · wait · jobs · stop-workers
 //! WINDOW    page-up → stop-web → backup → migrate → static → virtualenv → code → start-required → start-web
 //!           → smoke-check → page-down
@@ -25,7 +25,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::action::{Action, held_by};
-use crate::bridge::Booted;
+use crate::bridge::Bridges;
 use crate::django::reasons::{grouped, reasons};
 use crate::django::{
     DatabaseState, Migrate, Project, RestoreDatabase, ReversedMigration, RowCounts, Session, SiteFacts,
@@ -143,8 +143,8 @@ struct Facts {
     baseline: Vec<PageResult>,
     /// How long the databases took in the rehearsal; `None`: not rehearsed, or nothing to do.
     rehearsed: Option<Duration>,
-    /// The previous version's web server at its gate.
-    bridge: Option<Booted>,
+    /// The web servers at their gates.
+    bridges: Bridges,
 }
 
 impl<'o> Preparation<'_, 'o> {
@@ -199,7 +199,7 @@ impl<'o> Preparation<'_, 'o> {
             states,
             baseline,
             rehearsed: None,
-            bridge: None,
+            bridges: Bridges::default(),
         };
         facts.rehearsed = self.rehearse_rollback(&facts, &mut session)?;
         let beside = self.boot_previous(&mut facts)?;
@@ -364,21 +364,22 @@ impl<'o> Preparation<'_, 'o> {
     ) -> Result<Box<Update<'o>>, UpdateError> {
         let planned = self.rollback_plan(&facts, session.boot_time());
         let planned = self.or_fail(StepKind::Plan, planned)?;
-        let Facts { done, bridge, states, .. } = facts;
-        let ready = Ready { planned, session, current: done.kept.current, beside, bridge, added: Vec::new() };
+        let Facts { done, bridges, states, .. } = facts;
+        let ready =
+            Ready { planned, session, current: done.kept.current, beside, bridges, added: Vec::new() };
         Ok(self.ready(&states, ready))
     }
 
     fn rollback_plan(&self, facts: &Facts, boot: Duration) -> Result<Planned, Failed> {
         let (site, done) = (self.site, &facts.done);
-        let services = Services::new(site, &facts.states, &facts.baseline, boot, facts.bridge.as_ref());
+        let services = Services::new(site, &facts.states, &facts.baseline, boot, facts.bridges.new.as_ref());
         let known = Known {
             boot,
             migrations: facts.databases.iter().map(|database| database.reversed.len()).sum(),
             copy: facts.backups().map(|(_, backup)| backup.duration()).sum(),
             put_back: facts.put_back(),
             rehearsed: facts.rehearsed,
-            bridged: facts.bridge.is_some(),
+            bridged: facts.bridges.new.is_some(),
             ..Known::default()
         };
         let own: Vec<String> = site.config().steps.iter().map(|step| format!("`{}`", step.name)).collect();
@@ -396,7 +397,7 @@ impl<'o> Preparation<'_, 'o> {
             facts: &facts.site,
             services: &services,
             known,
-            bridge: facts.bridge.as_ref(),
+            bridges: &facts.bridges,
             answers: facts.answers(&services),
             course: Course::Rollback { run: done.run.clone(), inserted: done.inserted.undone.clone() },
             commits: [self.from.clone(), self.to.clone()],

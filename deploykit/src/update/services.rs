@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::action::{Action, HandOver, KeepEarly, OpenGate, ServedPages, StartEarly};
-use crate::bridge::{Booted, Bridge};
+use crate::bridge::{Booted, Bridge, Bridges};
 use crate::git::counted;
 use crate::keys::{Size, written};
 use crate::operations::service_control::{Restart, Want, action};
@@ -98,6 +98,33 @@ impl<'p> Services<'p> {
         Check::Change(change)
     }
 
+    /// Stops the web. Where the live version's web server was booted a second time, the undo lets that serve. The service's own
+    /// takes its place by the actions that are returned, once nothing hides it any more.
+    pub(super) fn stop_web(&self, old: Option<&Booted>) -> (Check, Vec<Action>) {
+        let mut stop = self.stop(&[Role::Web]);
+        let (Check::Change(change), Some(booted)) = (&mut stop, old) else { return (stop, Vec::new()) };
+        change.details.push(format!(
+            "{} of the old version wait, too, and serve in an undo; they take {} until the end",
+            counted(booted.workers, "worker"),
+            Size(booted.memory)
+        ));
+        let (mut starts, mut pages, mut stay_up) = (Vec::new(), Vec::new(), Vec::new());
+        for action in std::mem::take(&mut change.undo) {
+            match action {
+                Action::Service(start) if start.goal == Goal::Running => starts.push(start),
+                Action::SmokeCheck(check) => pages.push(check),
+                other => stay_up.push(other),
+            }
+        }
+        let bridge = &booted.bridge;
+        let gate = OpenGate { bridge: bridge.clone(), start: starts.clone(), is_undo: true };
+        let hand_over = |pages| Action::HandOver(HandOver { bridge: bridge.clone(), pages });
+        change.undo.push(Action::OpenGate(gate));
+        change.undo.extend(pages.iter().cloned().map(Action::SmokeCheck));
+        let starts = starts.into_iter().map(Action::Service);
+        (stop, starts.chain(pages.into_iter().map(hand_over)).chain(stay_up).collect())
+    }
+
     /// Starts the services of these roles that are to run.
     pub(super) fn start(&self, roles: &[Role]) -> Check {
         let jobs = self.site.config().maintenance.wait_for_jobs;
@@ -112,7 +139,7 @@ impl<'p> Services<'p> {
         };
         let web = self.restart.start.iter().filter(|action| action.service.role == Role::Web);
         let bridge = &booted.bridge;
-        let gate = OpenGate { bridge: bridge.clone(), start: web.cloned().collect() };
+        let gate = OpenGate { bridge: bridge.clone(), start: web.cloned().collect(), is_undo: false };
         let end = Action::EndBridge(bridge.clone());
         Check::Change(Change {
             reason: "the web server that was started beforehand serves".to_owned(),
@@ -257,7 +284,7 @@ impl<'p> Services<'p> {
     }
 
     /// Returns what keeps the site in maintenance: the page first, then nothing serves.
-    pub(super) fn hold(&self, page: Option<Action>, bridge: Option<&Booted>) -> Vec<Action> {
+    pub(super) fn hold(&self, page: Option<Action>, bridges: &Bridges) -> Vec<Action> {
         let stop = |role| {
             let services = self.site.config().services.iter().zip(self.states);
             services
@@ -265,8 +292,9 @@ impl<'p> Services<'p> {
                 .map(|(service, state)| Action::Service(action(service, state, Goal::Stopped)))
         };
         let stops = [Role::Web, Role::Timer, Role::Worker].into_iter().flat_map(stop);
-        let bridge = bridge.map(|booted| Action::EndBridge(booted.bridge.clone()));
-        page.into_iter().chain(bridge).chain(stops).collect()
+        let bridges = [&bridges.new, &bridges.old].into_iter().flatten();
+        let bridges = bridges.map(|booted| Action::EndBridge(booted.bridge.clone()));
+        page.into_iter().chain(bridges).chain(stops).collect()
     }
 
     /// Says which services do not run, and will not, and which may not end as they should.

@@ -6,6 +6,7 @@ mod in_place;
 mod interrupted;
 mod keeps;
 pub mod killed;
+mod old_bridge;
 mod own_backup;
 mod window;
 

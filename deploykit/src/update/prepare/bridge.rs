@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::Preparation;
-use crate::bridge::{Boot, Booted, Unfit, Web};
+use crate::bridge::{Boot, Booted, Bridges, Unfit, Web};
 use crate::django::Mounted;
 use crate::event::Event;
 use crate::git::{StagedTree, counted};
 use crate::host::Swap;
 use crate::keys::Size;
 use crate::operations::pip_install::Prepared as Packages;
+use crate::operations::smoke_check::PageResult;
 use crate::plan::{Phase, StepKind};
 use crate::python::{Target, in_place};
 use crate::services::{Role, Service, ServiceState};
@@ -27,41 +28,53 @@ pub(in crate::update) struct Beforehand<'b> {
     /// Its static files are placed one by one.
     pub places_files: bool,
     pub states: &'b [ServiceState],
+    /// The pages of the live version.
+    pub baseline: &'b [PageResult],
 }
 
 impl Preparation<'_, '_> {
-    /// Boots the web server, and returns it at its gate. Where that is not possible, the plan says why; the web then boots in the
-    /// window. `None` without a word where no socket is held.
-    pub(in crate::update) fn boot_bridge(
-        &mut self,
-        new: &Beforehand<'_>,
-    ) -> Result<Option<Booted>, UpdateError> {
+    /// Boots the web servers, and returns them at their gates. Where the new one cannot be booted, the plan says why; the web then
+    /// boots in the window. Where only the old one cannot, the old web boots in an undo, as without a held socket. Nothing
+    /// is said where no socket is held.
+    pub(in crate::update) fn boot_bridges(&mut self, new: &Beforehand<'_>) -> Result<Bridges, UpdateError> {
         let services = self.site.config().services.iter().zip(new.states);
-        let web: Vec<(&Service, &ServiceState)> =
-            services.filter(|(service, _)| service.role == Role::Web).collect();
+        let web: Vec<_> = services.filter(|(service, _)| service.role == Role::Web).collect();
         if !web.iter().any(|(_, state)| state.socket.holder.is_some()) {
-            return Ok(None);
+            return Ok(Bridges::default());
         }
-        let step = self.begin_step(StepKind::BootBridge);
-        match self.try_bridge(&web, new) {
+        match self.bridge_step(StepKind::BootBridge, |this| this.try_bridge(&web, new))? {
             Ok(booted) => {
-                let said = format!(
-                    "{} ready and waiting, {}",
-                    counted(booted.workers, "worker"),
-                    Size(booted.memory)
-                );
-                self.end_step(step, Ok((Some(booted), said)))
+                let old = self.bridge_step(StepKind::BootOldBridge, |this| this.try_old_bridge(&web, new))?;
+                Ok(Bridges { new: Some(booted), old: old.ok() })
+            }
+            Err(Unfit(reason)) => {
+                self.notice(format!(
+                    "the web is not started beforehand, so requests wait for its boot: {reason}"
+                ));
+                Ok(Bridges::default())
+            }
+        }
+    }
+
+    fn bridge_step(
+        &mut self,
+        kind: StepKind,
+        boot: impl FnOnce(&Self) -> Result<Booted, Unfit>,
+    ) -> Result<Result<Booted, Unfit>, UpdateError> {
+        let step = self.begin_step(kind.clone());
+        match boot(self) {
+            Ok(booted) => {
+                let workers = counted(booted.workers, "worker");
+                let said = format!("{workers} ready and waiting, {}", Size(booted.memory));
+                self.end_step(step, Ok((Ok(booted), said)))
             }
             Err(_) if self.host.is_cancelled() => {
                 self.end_step(step, Err(PreparationError::Interrupted.into()))
             }
             Err(Unfit(reason)) => {
-                let (phase, step) = (Phase::Prepare, StepKind::BootBridge);
-                self.events.send(Event::StepSkipped { phase, step, reason: reason.clone() });
-                self.notice(format!(
-                    "the web is not started beforehand, so requests wait for its boot: {reason}"
-                ));
-                Ok(None)
+                let (phase, reason_told) = (Phase::Prepare, reason.clone());
+                self.events.send(Event::StepSkipped { phase, step: kind, reason: reason_told });
+                Ok(Err(Unfit(reason)))
             }
         }
     }
@@ -88,8 +101,33 @@ impl Preparation<'_, '_> {
             virtualenv: packages.virtualenv,
             directory: &self.state.bridge(),
             log: self.directory().join("bridge.log"),
-            tree: Mounted { live, staged: new.tree.path.clone() },
+            tree: Some(Mounted { live, staged: new.tree.path.clone() }),
             show: new.static_files.iter().cloned().chain(packages.directories).chain([own]).collect(),
+            limit: service.start_timeout,
+            stop_timeout: service.stop_timeout,
+        }
+        .perform(&self.host)
+    }
+
+    fn try_old_bridge(
+        &self,
+        web: &[(&Service, &ServiceState)],
+        new: &Beforehand<'_>,
+    ) -> Result<Booted, Unfit> {
+        let [(service, state)] = web else { return Err(Unfit::new("there are several web services")) };
+        if self.site.smoke_check().is_none_or(|check| check.like(new.baseline).pages.is_empty()) {
+            return Err(Unfit::new("no page responds, so nothing tells when the old web serves"));
+        }
+        let web = Web::of(state, service.manager.commands()[0])?;
+        has_room(&web)?;
+        Boot {
+            web: &web,
+            python: self.site.project().map_err(|error| Unfit::of(&error))?.python,
+            virtualenv: None,
+            directory: &self.state.old_bridge(),
+            log: self.directory().join("old-bridge.log"),
+            tree: None,
+            show: Vec::new(),
             limit: service.start_timeout,
             stop_timeout: service.stop_timeout,
         }

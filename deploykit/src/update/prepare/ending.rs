@@ -2,7 +2,7 @@
 
 use super::{Failed, Preparation};
 use crate::action::Context;
-use crate::bridge::Booted;
+use crate::bridge::Bridges;
 use crate::django::Session;
 use crate::error::warn;
 use crate::event::{Event, Outcome};
@@ -23,14 +23,14 @@ pub(in crate::update) struct Ready {
     pub session: Session,
     pub current: Current,
     pub beside: Beside,
-    pub bridge: Option<Booted>,
+    pub bridges: Bridges,
     pub added: Vec<String>,
 }
 
 impl<'o> Preparation<'_, 'o> {
     /// Ends with a run that may begin. The logs are marked now: what they say from here on may be about it.
     pub(in crate::update) fn ready(self, states: &[ServiceState], ready: Ready) -> Box<Update<'o>> {
-        let Ready { planned: Planned { mut plan, announcement }, session, current, beside, bridge, added } =
+        let Ready { planned: Planned { mut plan, announcement }, session, current, beside, bridges, added } =
             ready;
         let unread = self.unread().into_iter().map(|Unread { path, since }| {
             let named = format!("`{}` has changed since {since:.0}", names::shown_path(&path));
@@ -38,7 +38,7 @@ impl<'o> Preparation<'_, 'o> {
         });
         plan.notices.splice(0..0, self.notices.iter().cloned().chain(unread));
         plan.rehearsal.clone_from(&self.rehearsal);
-        let output = bridge.as_ref().map(|booted| ("web started beforehand", booted.log.clone()));
+        let output = bridges.new.as_ref().map(|booted| ("web started beforehand", booted.log.clone()));
         let files = self.site.config().logs.iter().map(|(name, path)| (name.as_str(), path.clone()));
         Box::new(Update {
             site: self.site.clone(),
@@ -50,7 +50,7 @@ impl<'o> Preparation<'_, 'o> {
             started: self.started,
             logs: LogMark::of_states(states).and(LogMark::of_files(files.chain(output))),
             current,
-            _bridge: bridge,
+            bridges,
             beside,
             announcement,
             added,

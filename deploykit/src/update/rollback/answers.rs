@@ -145,7 +145,7 @@ impl Facts {
             virtualenv,
             static_files: self.without_carried(static_files, STATIC),
             migrate,
-            smoke_check: self.smoke_check(services.smoke_check(self.bridge.is_some())),
+            smoke_check: self.smoke_check(services.smoke_check(self.bridges.new.is_some())),
         }
     }
 

@@ -28,8 +28,9 @@ impl Preparation<'_, '_> {
             static_files: static_files.and_then(StaticWay::appears),
             places_files: static_files.is_some_and(|way| way.moves().is_none()),
             states: &facts.states,
+            baseline: &facts.baseline,
         };
-        facts.bridge = self.boot_bridge(&previous)?;
+        facts.bridges = self.boot_bridges(&previous)?;
         Ok(beside)
     }
 

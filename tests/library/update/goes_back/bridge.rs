@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::*;
-use crate::support::apart::{bridge, bridge_serves, left_of_bridge};
+use crate::support::apart::{bridge, bridge_serves, left_of_bridge, old_bridge};
 use crate::support::held::{among_visitors, assert_all_served, entries};
 use crate::support::releases::*;
 use crate::support::site::TestSite;
@@ -15,7 +15,7 @@ const ANSWERS: usize = 30;
 
 type Recover = fn(&TestSite) -> Result<Option<Report>, UpdateError>;
 
-fn back(site: &TestSite) -> Result<Option<Report>, UpdateError> {
+pub(super) fn back(site: &TestSite) -> Result<Option<Report>, UpdateError> {
     update::recover(&load(site), None, &mut |_: &Record| ())
 }
 
@@ -83,14 +83,14 @@ fn kill(site: &TestSite) {
 #[track_caller]
 fn ends_by_itself(site: &TestSite) {
     let left = || {
-        let files = bridge(site).display().to_string();
-        left_of_bridge(site).into_iter().filter(|one| *one != files).collect::<Vec<_>>()
+        let files = [bridge(site), old_bridge(site)].map(|files| files.display().to_string());
+        left_of_bridge(site).into_iter().filter(|one| !files.contains(one)).collect::<Vec<_>>()
     };
     assert!(wait_until(PATIENCE, || left().is_empty()), "{:#?}", left());
 }
 
 #[track_caller]
-fn assert_recovered(site: &TestSite, killed_at: &str, release: &str) {
+pub(super) fn assert_recovered(site: &TestSite, killed_at: &str, release: &str) {
     let left = left_of_bridge(site);
     assert!(left.is_empty(), "killed at `{killed_at}`, there are {left:#?}");
     site.wait_until_serving(PATIENCE).unwrap_or_else(|error| panic!("killed at `{killed_at}`: {error}"));
@@ -196,7 +196,9 @@ fn a_plan_leaves_nothing_of_it() {
     let mut unheard = |_: &Record| ();
     let prepared = update::prepare(&loaded, &request, None, &mut unheard).unwrap();
     let Prepared::Ready(plan) = prepared else { panic!("there is something to do") };
-    assert_eq!(plan.plan().bridge.as_ref().map(|bridge| bridge.workers), Some(2));
+    for bridge in [plan.plan().bridge, plan.plan().old_bridge] {
+        assert_eq!(bridge.map(|bridge| bridge.workers), Some(2));
+    }
     assert!(!left_of_bridge(&site).is_empty());
     drop(plan);
     let left = left_of_bridge(&site);

@@ -85,6 +85,15 @@ pub(in crate::update) fn kill_at(site: &TestSite, at: &str) {
     kill_with(site, at, None);
 }
 
+/// Updates in a process of its own, which is killed once a file is there.
+#[track_caller]
+pub(in crate::update) fn kill_once(site: &TestSite, file: &Path) {
+    let mut child = start_update(site, "never", None);
+    assert!(wait_until(PATIENCE * 2, || file.exists()), "no {}:\n{}", file.display(), site.logs());
+    child.0.kill().expect("it lives");
+    child.0.wait().expect("a child");
+}
+
 /// Likewise, with a step after `code` that writes a file.
 #[track_caller]
 pub(in crate::update) fn kill_with(site: &TestSite, at: &str, inserted: Option<&Path>) {

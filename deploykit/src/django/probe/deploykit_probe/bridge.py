@@ -1,4 +1,5 @@
-"""A bridge: the new version's web server, on the socket of the running one, whose workers wait at a gate and then serve.
+"""A bridge: a web server on the socket of the running one, of the new version or once more of the live one, whose workers wait
+at a gate and then serve.
 
 The files of a bridge are in its directory: `master` says which process it is, `ready/PID` that a worker waits, `failed` why
 there is no bridge. deploykit opens the gate by making `gate`; when the view is gone, `free` appears, and the workers serve.
@@ -81,17 +82,17 @@ def enter(spec: Json, directory: Directory) -> NoReturn:
     web.pass_on(sockets)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     helper = bridge_helper.start(spec, directory, view, theirs, ours)
+    shown = {"live": view.live, "staged": view.staged, "made": view.made} if view else None
     try:
-        kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
+        if view:
+            kernel.drop_capabilities(0 if os.getuid() else int(web.status(os.getpid(), "CapPrm")[0], 16) & ~SYS_ADMIN)
         entered = {
             "directory": directory.number,
             "helper": helper,
             "link": ours.fileno(),
-            "live": view.live,
-            "made": view.made,
             "passed": passed,
+            "shown": shown,
             "sockets": len(sockets),
-            "staged": view.staged,
         }
         program.write(json.dumps({"bridge": dict(spec, entered=entered)}).encode("ascii") + b"\n")
         program.seek(0)
@@ -128,11 +129,13 @@ def serve(spec: Json, entered: Json) -> int:
     link = socket.socket(fileno=entered["link"])
     for number in (entered["directory"], entered["link"]):
         os.set_inheritable(number, False)
-    editable.lead_python_to(entered["live"], entered["staged"])
+    shown = entered["shown"]
+    if shown:
+        editable.lead_python_to(shown["live"], shown["staged"])
     os.chdir(spec["cwd"])
     master = os.getpid()
     try:
-        gate = Gate(entered, link, spec["header"])
+        gate = Gate(shown, link, entered["helper"], spec["header"])
         gate.slow_down()
         return become(spec, gate, web.Sockets(entered["sockets"], entered["passed"]))
     finally:
@@ -168,12 +171,14 @@ def become(spec: Json, gate: Gate, sockets: web.Sockets) -> int:
         return 1
 
 
-def view_of(spec: Json) -> View:
-    """Makes the namespaces with the view."""
+def view_of(spec: Json) -> View | None:
+    """Makes the namespaces with the view; `None`: the live version needs none."""
     uid, gid = os.getuid(), os.getgid()
-    if web.is_in_another(spec["main"], "mnt"):
-        kernel.enter("/proc/%d/ns/mnt" % spec["main"])
     try:
+        if web.is_in_another(spec["main"], "mnt"):
+            kernel.enter("/proc/%d/ns/mnt" % spec["main"])
+        if not spec["tree"]:
+            return None
         kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
         if uid:
             kernel.keep_identity(uid, gid)

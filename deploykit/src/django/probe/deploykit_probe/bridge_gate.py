@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 import traceback
@@ -30,10 +32,9 @@ MOST = 20
 class Gate:
     """The gate, in the main process and in each worker."""
 
-    def __init__(self, entered: Json, link: socket.socket, header: str) -> None:
-        """Takes what is known of the view, and the socket that leads to the helper."""
-        self.staged, self.made, self.helper = entered["staged"], entered["made"], entered["helper"]
-        self.link, self.header = link, header
+    def __init__(self, shown: Json | None, link: socket.socket, helper: int, header: str) -> None:
+        """Takes what is known of the view, the socket that leads to the helper, and its PID."""
+        self.shown, self.link, self.helper, self.header = shown, link, helper, header
         self.master, self.cores, self.directory = os.getpid(), os.sched_getaffinity(0), os.getcwd()
         # What the main process runs beside itself; a fork does not have it.
         self.threads: list[str] = []
@@ -110,18 +111,21 @@ class Gate:
         return {
             "threads": self.threads + self.running(),
             "processes": self.processes + children({self.helper}),
-            "written": written(self.made)[:MOST],
+            "written": written(self.shown["made"])[:MOST] if self.shown else [],
+            "files": files()[:MOST],
         }
 
     def fault(self) -> str | None:
         """Returns why the worker cannot serve when the view is gone."""
+        if not self.shown:
+            return None
         settings = getattr(sys.modules.get("django.conf"), "settings", None)
         names = [name for name in dir(settings) if name.isupper()] if getattr(settings, "configured", False) else []
         # Some settings say that they are deprecated.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             texts = {name: text_of(getattr(settings, name)) for name in names}
-        for path in (HIDDEN, self.staged):
+        for path in (HIDDEN, self.shown["staged"]):
             for name in names:
                 if path in texts[name]:
                     return "the setting `%s` holds a path of the staged tree" % name
@@ -159,6 +163,21 @@ def load_pages() -> None:
         except Exception:
             # The first request may be luckier, on the new schema.
             traceback.print_exc()
+
+
+def files() -> list[str]:
+    """Returns the files that this process has locked, or can change in place; a log is only appended to."""
+    with open("/proc/locks", encoding="ascii") as table:
+        locked = {line.split()[-3].rsplit(":", 1)[1] for line in table if line.split()[-4] == str(os.getpid())}
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            opened, flags = os.fstat(int(name)), fcntl.fcntl(int(name), fcntl.F_GETFL)
+            changes = flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND
+            # One that has no name any more is this process's own.
+            if stat.S_ISREG(opened.st_mode) and opened.st_nlink and (changes or str(opened.st_ino) in locked):
+                found.append(os.readlink("/proc/self/fd/" + name))
+    return sorted(set(found))
 
 
 def children(known: set[int]) -> list[str]:

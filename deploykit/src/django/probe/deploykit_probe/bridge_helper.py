@@ -64,7 +64,7 @@ def above(number: int) -> int:
     return moved
 
 
-def start(spec: Json, directory: Directory, view: View, link: socket.socket, theirs: socket.socket) -> int:
+def start(spec: Json, directory: Directory, view: View | None, link: socket.socket, theirs: socket.socket) -> int:
     """Starts the helper, which ends with this process at the latest, and returns its PID."""
     master = os.getpid()
     helper = os.fork()
@@ -95,12 +95,13 @@ def stop(helper: int) -> None:
 class Helper:
     """What the helper knows."""
 
-    def __init__(self, spec: Json, directory: Directory, view: View, link: socket.socket, master: int) -> None:
+    def __init__(self, spec: Json, directory: Directory, view: View | None, link: socket.socket, master: int) -> None:
         """Takes the other end of the workers' socket."""
         self.directory, self.owner = directory, spec["owner"]
         self.view, self.link, self.master = view, link, master
         self.nice, self.cores = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
-        view.hold()
+        if view:
+            view.hold()
         # It does nearly nothing, and everybody waits for it.
         link.settimeout(INTERVAL)
 
@@ -135,7 +136,8 @@ class Helper:
 
     def free(self) -> NoReturn:
         """Removes the view, and lets the workers go."""
-        self.view.remove()
+        if self.view:
+            self.view.remove()
         self.link.send(b"free")
         self.directory.write("free", {})
         for thread in threads_of(os.getpgrp()):

@@ -19,7 +19,7 @@ class View:
 
     def __init__(self, spec: Json, root: str) -> None:
         """Makes it in an empty directory, in this process's mount namespace."""
-        self.live, self.staged = os.path.realpath(spec["live"]), os.path.realpath(spec["staged"])
+        self.staged, self.live = map(os.path.realpath, spec["tree"])
         shown = {os.path.realpath(path): os.path.realpath(source) for source, path in spec["show"]}
         within = {path: source for path, source in shown.items() if inside(path, self.live)}
         self.beside = [path for path in shown if path not in within]

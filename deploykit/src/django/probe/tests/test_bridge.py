@@ -16,7 +16,7 @@ import pytest
 
 from .bridges import HOLD, OWN_NICE, USERS, WSGI, Page, Site, site_of, until, visited
 
-WAITING = {"workers": 2, "threads": [], "tasks": [], "processes": [], "written": []}
+WAITING = {"workers": 2, "threads": [], "tasks": [], "processes": [], "written": [], "files": []}
 
 # Classes of workers, with their applications and options.
 KINDS = {
@@ -212,6 +212,27 @@ def test_it_ends_with_its_owner(site: Site, options: tuple[str, ...]) -> None:
     until(lambda: not site.processes(), "no process is left")
     assert (Page(site, "/facts/").facts["version"], Page(site, "/facts/").is_marked) == ("old", False)
     assert (site.files(), Path("/proc/self/mountinfo").read_text()) == (files, mounts)
+
+
+def test_the_live_version_waits_without_a_view(site: Site) -> None:
+    """It serves the same code again, after what replaced that was undone; it says which files the window must not change."""
+    mounts = Path("/proc/self/mountinfo").read_text()
+    site.write(site.live / "index", "")
+    text = "from django.conf import settings\nfiles = [open(settings.BASE_DIR / name, mode) for name, mode in %r]\n"
+    site.write(site.live / "config/wsgi.py", WSGI + text % [("index", "r+"), ("log", "a"), ("manage.py", "r")])
+    site.write(site.live / "manage.py", "")
+    site.own()
+    site.start_web()
+    site.start_bridge(site.spec(tree=None, show=[]))
+    assert site.ready() == [dict(WAITING, files=[str(site.live / "index")])] * 2
+    code = (site.live / "config/version.py").read_text()
+    site.take_over()
+    site.write(site.live / "config/version.py", code)
+    page = Page(site, "/facts/")
+    assert (page.is_marked, page.facts["version"], page.facts["directory"]) == (True, "old", str(site.live))
+    assert site.stop(site.bridge) == 0
+    assert site.processes() == []
+    assert Path("/proc/self/mountinfo").read_text() == mounts
 
 
 def test_it_ends_with_its_owner_while_it_boots(ordinary: Site) -> None:

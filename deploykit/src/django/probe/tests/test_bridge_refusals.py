@@ -48,6 +48,7 @@ subprocess.Popen(["sleep", "1000"])
     site.start_bridge()
     (told,) = site.ready()
     (process,) = told.pop("processes")
+    assert told.pop("files") == []
     written = [str(site.live / name) for name in ("boot.txt", "secrets.json", "state/deep/new")]
     assert told == {"workers": 1, "threads": ["poller"], "tasks": [], "written": written}
     assert process.startswith("sleep (")

@@ -84,7 +84,7 @@ def test_it_waits_and_nothing_is_left(site: Site, kind: str) -> None:
     files = site.files()
     site.start_bridge()
     count = 2 if "workers" in kind else 1
-    assert site.ready() == [{"workers": count, "threads": [], "tasks": [], "processes": [], "written": []}] * count
+    assert site.ready() == [{"workers": count, "threads": [], "tasks": [], "processes": [], "written": [], "files": []}] * count
     events = site.live / "uploads/events"
     assert events.read_text() == "lifespan.startup\n" * count
     site.web.terminate()

@@ -27,7 +27,7 @@ kernel.unshare(kernel.NEWNS | (kernel.NEWUSER if uid else 0))
 if uid:
     kernel.keep_identity(uid, gid)
 spec = json.loads(sys.argv[2])
-view = View(spec, spec["root"])
+view = View(dict(spec, tree=[spec["staged"], spec["live"]]), spec["root"])
 def read(path):
     try:
         with open(os.path.join(spec["top"], path)) as file:

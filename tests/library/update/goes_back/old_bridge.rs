@@ -1,0 +1,80 @@
+//! The old version's web server, which was booted once more beforehand and serves when an update is undone.
+
+use super::bridge::{assert_recovered, back};
+use super::killed::kill_once;
+use super::*;
+use crate::support::apart::old_bridge;
+use crate::support::held::{among_visitors, assert_all_served, entries};
+use crate::support::releases::*;
+use crate::support::site::TestSite;
+use crate::support::site::demo_site::Holder;
+use crate::update::held::{alone, site, still};
+
+/// How long each worker boots.
+const BOOT: Duration = Duration::from_secs(5);
+
+/// A site whose socket is held, and whose web boots slowly.
+fn slow_site() -> Option<TestSite> {
+    let site = site(Holder::Supervisor)?;
+    let slow = format!("\nimport time\n\ntime.sleep({})\n", BOOT.as_secs());
+    site.publish(|tree| append(tree, "project/config/wsgi.py", &slow)).unwrap();
+    updated(&site);
+    Some(site)
+}
+
+#[test]
+fn requests_do_not_wait_for_the_boot_of_the_old_version() {
+    let _alone = alone();
+    let Some(site) = slow_site() else { return };
+    let before = still(&site);
+    publish_failing_migration(&site);
+    undone_at_once(&site, "migrate");
+    assert_same(&before, &still(&site));
+    withdraw(&site);
+
+    // It fails behind the open gate of the new version.
+    add(&site, "[[steps]]\nname = \"fails\"\nafter = \"page-down\"\nrun = [\"false\"]\n");
+    publish_column(&site);
+    let before = still(&site);
+    undone_at_once(&site, "fails");
+    assert_same(&before, &still(&site));
+}
+
+#[track_caller]
+fn undone_at_once(site: &TestSite, failed: &str) {
+    let before = entries(site);
+    let ((result, told), seen) = among_visitors(site, || request(site, &Request::default()));
+    let report = result.unwrap();
+    assert_eq!(report.outcome, Outcome::RolledBack, "{:#?}\n{}", report.failure, site.logs());
+    assert_eq!(report.failure.unwrap().step, failed);
+    let skipped = told.skipped("boot-old-bridge");
+    let booted = told.outcome("boot-old-bridge").unwrap_or_else(|| panic!("no old bridge: {skipped:?}"));
+    assert!(booted.starts_with("2 workers ready and waiting, "), "{booted}");
+    assert!(!told.notices().contains("instead"), "{told:#?}");
+    assert_all_served(site, before, &seen, &["1"]);
+    // The step is undone when the service's own web has booted, which no request has waited for.
+    let at = |is_it: fn(&Event) -> bool| told.0.iter().find(|one| is_it(&one.event)).unwrap().elapsed_ms;
+    let stopped = at(|event| matches!(event, Event::StepStarted { step, .. } if *step == "stop-web"));
+    let undone = at(|event| matches!(event, Event::StepUndone { step, .. } if *step == "stop-web"));
+    let longest = seen.iter().map(|one| one.waited).max().unwrap();
+    let window = Duration::from_millis(undone - stopped);
+    assert!(longest + BOOT <= window, "one request waited {longest:?} of {window:?}");
+    assert_recovered(site, "no time", "1");
+}
+
+#[test]
+fn it_serves_until_the_recovery() {
+    let _alone = alone();
+    let Some(site) = slow_site() else { return };
+    let before = still(&site);
+    publish_failing_migration(&site);
+    kill_once(&site, &old_bridge(&site).join("free"));
+    let answer = site.page("/version/").unwrap();
+    assert!(answer.headers.contains_key("x-deploykit-bridge"), "{answer:?}");
+    assert!(answer.body.contains("\"release\": \"1\""), "{answer:?}");
+    let error = run_update(&site).expect_err("it is unfinished");
+    assert!(matches!(error, UpdateError::Unfinished { .. }), "{error}");
+    assert_eq!(back(&site).unwrap().unwrap().outcome, Outcome::RolledBack);
+    assert_recovered(&site, "old-bridge/free", "1");
+    assert_same(&before, &still(&site));
+}
