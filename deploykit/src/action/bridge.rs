@@ -9,7 +9,7 @@ use super::{ActionError, ServedPages};
 use crate::bridge::{Bridge, BridgeError};
 use crate::error::error_chain;
 use crate::host::Host;
-use crate::services::{Goal, ServiceAction};
+use crate::services::{Before, Goal, ProcessId, STAY_UP, Service, ServiceAction, Socket};
 
 /// The shortest and the longest pause between two questions who answers, and which part of the time that has passed it is.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -61,7 +61,21 @@ impl HandOver {
             self.await_successor(host)?;
         }
         self.bridge.end()?;
-        Ok(self.pages.perform(host)?)
+        self.pages.perform(host)?;
+        self.lives_on(host)
+    }
+
+    /// Sees to it that what has responded to the pages does not end a moment later, as a service does that its manager starts again
+    /// and again.
+    fn lives_on(&self, host: &Host) -> Result<(), ActionError> {
+        for service in &self.pages.services {
+            let main = service.state(host)?.main;
+            let age = main.iter().filter_map(ProcessId::age).min().unwrap_or_default();
+            let service = Service { stay_up: Some(age + STAY_UP), ..service.clone() };
+            let (old, before, socket) = (Vec::new(), Before::default(), Socket::default());
+            ServiceAction { service, goal: Goal::StaysUp, old, before, socket }.perform(host)?;
+        }
+        Ok(())
     }
 
     /// Waits until a page is answered by another web server than the bridge. If none is seen to be in time, a cache may answer: then

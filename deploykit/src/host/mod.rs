@@ -18,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod processes;
 mod redact;
 pub(crate) mod script;
+mod started;
 mod swap;
 pub(crate) mod trial;
 mod umask;
@@ -46,6 +47,7 @@ pub use variables::{Variables, VariablesError};
 use crate::command::Command;
 use process::Process;
 use script::Script;
+use started::Started;
 
 pub(crate) use umask::with_umask;
 
@@ -75,6 +77,8 @@ pub struct Host {
     said: Option<Arc<Mutex<Said>>>,
     low_priority: bool,
     umask: Option<Umask>,
+    /// The main processes of the services that were started, by service.
+    started: Arc<Started>,
     /// Answers commands instead of programs.
     script: Option<Script>,
 }

@@ -141,11 +141,14 @@ impl ServiceAction {
             state = manager.state()?;
         }
         loop {
+            // It has a process; that it is still called starting is a matter of time, which the watch waits for.
+            let is_starting = state.status == Status::Starting && !state.main.is_empty();
+            if state.status == Status::Running || is_starting {
+                host.was_started(&service.name, &state.main);
+                return self.is_new(&state);
+            }
             match state.status {
-                Status::Running => return self.is_new(&state),
-                // It has a process; that it is still called starting is a matter of time, which the watch waits for.
-                Status::Starting if !state.main.is_empty() => return self.is_new(&state),
-                Status::Starting | Status::Stopping => {}
+                Status::Running | Status::Starting | Status::Stopping => {}
                 Status::Stopped | Status::Retrying | Status::Failed if asked => {
                     return Err(self.failed(None, host, manager.as_mut(), state, &mark));
                 }
@@ -203,7 +206,11 @@ impl ServiceAction {
         let mark = LogMark::of_states(std::slice::from_ref(&state));
         let first = state.main.clone();
         self.is_new(&state)?;
-        let needed = service.stay_up.unwrap_or(STAY_UP).max(manager.startsecs()?);
+        let mut needed = service.stay_up.unwrap_or(STAY_UP).max(manager.startsecs()?);
+        // What took the place of an ended process may end like that: it has to outlive it.
+        if let Some(time) = host.replaced_since(&service.name, &first) {
+            needed = needed.max(time + STAY_UP);
+        }
         loop {
             if !state.status.is_up() {
                 return Err(self.failed(None, host, manager.as_mut(), state, &mark));

@@ -104,9 +104,9 @@ impl<'p> Services<'p> {
         let mut stop = self.stop(&[Role::Web]);
         let (Check::Change(change), Some(booted)) = (&mut stop, old) else { return (stop, Vec::new()) };
         change.details.push(format!(
-            "{} of the old version wait, too, and serve in an undo; they take {} until the end",
-            counted(booted.workers, "worker"),
-            Size(booted.memory)
+            "the old version waits, too, and serves at once if this is undone; it takes {} ({}) until the end",
+            Size(booted.memory),
+            counted(booted.workers, "worker")
         ));
         let (mut starts, mut pages, mut stay_up) = (Vec::new(), Vec::new(), Vec::new());
         for action in std::mem::take(&mut change.undo) {
