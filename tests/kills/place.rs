@@ -16,7 +16,7 @@ use deploykit::internal::state::State;
 use crate::cases::{Case, Extent, KINDS, Kind};
 use crate::killer::{self, Ended, Kill};
 use crate::odd::{ODD, ODD_STATIC, write_odd};
-use crate::support::apart::{bridge_serves, in_other_mounts, left_of_bridge};
+use crate::support::apart::{bridge, bridge_serves, in_other_mounts, left_of_bridge, old_bridge, waits};
 use crate::support::releases::{append, make_wheel};
 use crate::support::site::TestSite;
 use crate::support::site::demo_site::visitor::{Address, Answer, Experience, request};
@@ -278,9 +278,10 @@ impl Place {
         Ok(())
     }
 
-    /// Waits until nothing is left of a sandbox, and of a web server that was booted beforehand unless it serves.
+    /// Waits until nothing is left of a sandbox, and of web servers that were booted beforehand unless they serve.
     fn apart(&self) -> std::result::Result<(), String> {
-        let ended = || in_other_mounts(&self.site).is_empty() || bridge_serves(&self.site);
+        let waits = || [bridge(&self.site), old_bridge(&self.site)].iter().any(|directory| waits(directory));
+        let ended = || !waits() && (in_other_mounts(&self.site).is_empty() || bridge_serves(&self.site));
         if wait_until(PATIENCE, ended) {
             return Ok(());
         }

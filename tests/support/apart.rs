@@ -41,6 +41,14 @@ pub fn bridge_serves(site: &DemoSite) -> bool {
     bridge(site).join("free").exists() && !in_other_mounts(site).is_empty()
 }
 
+/// Tells whether a web server that was booted beforehand, by its directory, waits at its gate.
+pub fn waits(directory: &Path) -> bool {
+    let master = fs::read_to_string(directory.join("master")).unwrap_or_default();
+    let master: serde_json::Value = serde_json::from_str(&master).unwrap_or_default();
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", master["pid"])).unwrap_or_default();
+    !directory.join("free").exists() && line.contains("# bridge")
+}
+
 /// Returns the directory of the web server that was booted beforehand.
 pub fn bridge(site: &DemoSite) -> PathBuf {
     site.checkout.join(".deploykit/bridge")
